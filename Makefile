@@ -1,0 +1,121 @@
+# Needs make and a Python >= 3.11; everything else is installed into .venv* beside this file.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+# Further arguments for pytest, e.g. make test ARGS="-k export -x".
+ARGS ?=
+# A folder with Airflow's constraint files, airflow-3.3.1.txt and airflow-2.11.2.txt; only `make lock` reads it.
+CONSTRAINTS ?=
+
+VENV := $(CURDIR)/.venv
+VENV_211 := $(CURDIR)/.venv-2.11
+VENV_SDK := $(CURDIR)/.venv-sdk
+UV := $(VENV)/bin/uv
+READY := $(VENV)/.ready
+READY_211 := $(VENV_211)/.ready
+READY_SDK := $(VENV_SDK)/.ready
+
+# What runs under Airflow 2.11 as well: everything that touches Airflow. The rest of the suite needs no Airflow.
+AIRFLOW_FACING := $(wildcard $(addprefix tests/,operators sensors triggers hooks dags core \
+    test_airflow*.py test_base.py test_compat.py test_exceptions.py test_links.py test_packaging.py \
+    test_parse_cost.py test_plugin.py test_provider_info.py))
+
+# The user's AWS account and Airflow stay out of it: no setting, no credential, no ~/airflow.
+# Even `import airflow` writes to AIRFLOW_HOME.
+$(foreach name,$(filter AWS_% AIRFLOW_% _AIRFLOW_%,$(.VARIABLES)),$(eval unexport $(name)))
+export AWS_CONFIG_FILE := /dev/null
+export AWS_SHARED_CREDENTIALS_FILE := /dev/null
+export AWS_EC2_METADATA_DISABLED := true
+export AIRFLOW_HOME := $(CURDIR)/.cache/airflow
+# A virtual environment that happens to be active must not be taken for ours.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+.PHONY: help demo up down test test-2.11 test-sdk check format bench lock clean install
+
+help:  ## Say what there is
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## Autopilot job to predictions in a real Airflow, offline; ends with a table
+	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo
+
+up: $(READY)  ## The demo's Airflow and embedded SageMaker, kept running; prints their addresses
+	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo --up
+
+down:  ## Stop what `make up` started
+	@if [ -x $(VENV)/bin/python ]; then exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo --down; fi
+
+test: $(READY)  ## The whole suite under Airflow 3.3, a real scheduler included
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-2.11: $(READY) $(READY_211)  ## The Airflow-facing tests under Airflow 2.11
+	AIRFLOW_SM_LOCAL_PYTHON=$(VENV)/bin/python AIRFLOW_HOME=$(CURDIR)/.cache/airflow-2.11 \
+	  $(VENV_211)/bin/python -m pytest -p no:cacheprovider $(AIRFLOW_FACING) $(ARGS)
+
+test-sdk: $(READY_SDK)  ## AWS CLI and SageMaker SDK 2.x against the embedded SageMaker, without Airflow
+	$(VENV_SDK)/bin/python -m pytest -p no:cacheprovider tests/clients $(ARGS)
+
+check: $(READY)  ## Format, lint and types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: $(READY)  ## Format, and mend what the linter can
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: $(READY)  ## Measure
+	$(VENV)/bin/python -m pytest tests/benchmarks -p no:cacheprovider --timeout=1200 -s $(ARGS)
+
+install: $(READY)  ## Only install into .venv
+
+clean: down  ## Remove everything that make made
+	rm -rf .venv .venv-2.11 .venv-sdk .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: done once, and again when a list of pins or the project's own metadata changes.
+# Byte-compiled at once: Airflow starts dozens of processes, each of which would compile anew where the
+# environment forbids Python to write bytecode.
+INSTALL = $(UV) pip install --quiet --compile-bytecode
+PROJECT = $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+
+$(UV): requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; set PYTHON=")'
+	[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/uv.txt
+	@touch $@
+
+$(READY): $(UV) requirements/airflow-3.3.txt pyproject.toml
+	$(INSTALL) --python $(VENV)/bin/python -r requirements/airflow-3.3.txt
+	$(PROJECT) --python $(VENV)/bin/python
+	@touch $@
+
+# Airflow 2.11 knows Python up to 3.12; uv finds one, or fetches one.
+$(READY_211): $(UV) requirements/airflow-2.11.txt pyproject.toml
+	[ -x $(VENV_211)/bin/python ] || $(UV) venv --quiet --no-project --python '>=3.11,<3.13' $(VENV_211)
+	$(INSTALL) --python $(VENV_211)/bin/python -r requirements/airflow-2.11.txt
+	$(PROJECT) --python $(VENV_211)/bin/python
+	@touch $@
+
+$(READY_SDK): $(UV) requirements/sagemaker-sdk.txt pyproject.toml
+	[ -x $(VENV_SDK)/bin/python ] || $(UV) venv --quiet --no-project --python $(VENV)/bin/python $(VENV_SDK)
+	$(INSTALL) --python $(VENV_SDK)/bin/python -r requirements/sagemaker-sdk.txt
+	$(PROJECT) --python $(VENV_SDK)/bin/python
+	@touch $@
+
+# The pins. Airflow's constraints hold, save for what the embedded SageMaker and the tools need newer.
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+    --no-emit-index-url --no-emit-find-links
+NEWER := apache-airflow|boto|aiobotocore|moto|aiohttp==|s3transfer|numpy|scikit|scipy|werkzeug|[Ff]lask|rich|ruff|mypy|pytest|hypothesis|types-|hatchling|editables
+
+lock: $(UV)  ## Compile the pins anew: make lock CONSTRAINTS=<folder>
+	@[ -n "$(CONSTRAINTS)" ] || { echo "say make lock CONSTRAINTS=<folder with airflow-<version>.txt>" >&2; exit 2; }
+	mkdir -p .cache
+	grep -vE '^($(NEWER))' $(CONSTRAINTS)/airflow-3.3.1.txt > .cache/constraints-3.3.txt
+	$(COMPILE) pyproject.toml requirements/airflow-3.3.in --extra local --group dev \
+	  -c .cache/constraints-3.3.txt -o requirements/airflow-3.3.txt
+	$(COMPILE) requirements/airflow-2.11.in -c $(CONSTRAINTS)/airflow-2.11.2.txt -o requirements/airflow-2.11.txt
+	$(COMPILE) requirements/sagemaker-sdk.in -o requirements/sagemaker-sdk.txt

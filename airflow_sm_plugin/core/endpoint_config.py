@@ -1,0 +1,143 @@
+"""CreateEndpointConfig: the request from the words a DAG author uses, and its content-derived name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_sm_plugin.core.names import check_name, content_name
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+MAX_VARIANTS = 10
+MAX_CONCURRENCY = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One production variant on instances."""
+
+    model_name: str
+    instance_type: str
+    initial_instance_count: int = 1
+    variant_name: str = "AllTraffic"
+    initial_variant_weight: float = 1.0
+
+    def parameters(self) -> dict[str, Any]:
+        """Return it as ``ProductionVariants`` spells it."""
+        return {
+            "VariantName": self.variant_name,
+            "ModelName": self.model_name,
+            "InstanceType": self.instance_type,
+            "InitialInstanceCount": self.initial_instance_count,
+            "InitialVariantWeight": self.initial_variant_weight,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsyncSection:
+    """What makes an endpoint asynchronous. Paths are S3 prefixes, topics SNS ARNs; None is not set."""
+
+    output_path: str | None
+    failure_path: str | None = None
+    success_topic: str | None = None
+    error_topic: str | None = None
+    max_concurrent_invocations_per_instance: int | None = None
+    kms_key_id: str | None = None
+
+    def checked(self) -> AsyncSection:
+        """Return the section itself when every limit holds.
+
+        :raises InvalidRequest: no output path, or a concurrency outside 1 to 1000
+        """
+        if not self.output_path:
+            raise InvalidRequest(
+                "an asynchronous endpoint needs async_output_path (s3://bucket/prefix): without it SageMaker has "
+                "nowhere to put results; leave every async_* argument out for a real-time endpoint"
+            )
+        S3Uri.parse(self.output_path, name="async_output_path")
+        if self.failure_path is not None:
+            S3Uri.parse(self.failure_path, name="async_failure_path")
+        concurrency = self.max_concurrent_invocations_per_instance
+        if concurrency is not None and not 1 <= concurrency <= MAX_CONCURRENCY:
+            raise InvalidRequest(
+                f"max_concurrent_invocations_per_instance is {concurrency}, SageMaker takes 1 to {MAX_CONCURRENCY}"
+            )
+        return self
+
+    def parameters(self) -> dict[str, Any]:
+        """Return it as ``AsyncInferenceConfig`` spells it."""
+        output: dict[str, Any] = {"S3OutputPath": self.output_path}
+        if self.failure_path is not None:
+            output["S3FailurePath"] = self.failure_path
+        if self.kms_key_id is not None:
+            output["KmsKeyId"] = self.kms_key_id
+        topics = {"SuccessTopic": self.success_topic, "ErrorTopic": self.error_topic}
+        if any(topics.values()):
+            output["NotificationConfig"] = {name: topic for name, topic in topics.items() if topic}
+        config: dict[str, Any] = {"OutputConfig": output}
+        if self.max_concurrent_invocations_per_instance is not None:
+            config["ClientConfig"] = {
+                "MaxConcurrentInvocationsPerInstance": self.max_concurrent_invocations_per_instance
+            }
+        return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointConfigSpec:
+    """What an endpoint is to serve. The configuration's name is derived from it, so that a retry finds what it made."""
+
+    endpoint_name: str
+    variants: Sequence[Variant]
+    async_section: AsyncSection | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def checked(self) -> EndpointConfigSpec:
+        """Return the spec itself when every limit holds.
+
+        :raises InvalidRequest: naming the value, the limit and the remedy
+        """
+        check_name(self.endpoint_name, "endpoint name")
+        if not 1 <= len(self.variants) <= MAX_VARIANTS:
+            raise InvalidRequest(
+                f"an endpoint has 1 to {MAX_VARIANTS} production variants, not {len(self.variants)}"
+            )
+        for variant in self.variants:
+            check_name(variant.variant_name, "variant name")
+            check_name(variant.model_name, "model name")
+            if not variant.instance_type.startswith("ml."):
+                raise InvalidRequest(
+                    f"instance_type must look like ml.m5.xlarge, not {variant.instance_type!r}"
+                )
+            if variant.initial_instance_count < 1:
+                raise InvalidRequest(
+                    f"initial_instance_count must be 1 or more, not {variant.initial_instance_count}"
+                )
+        if self.async_section is not None:
+            self.async_section.checked()
+        return self
+
+    @property
+    def config_name(self) -> str:
+        """The configuration's name: ``<endpoint name>-<digest of what it serves>``."""
+        return content_name(self.endpoint_name, self._content())
+
+    def _content(self) -> dict[str, Any]:
+        content: dict[str, Any] = {"ProductionVariants": [variant.parameters() for variant in self.variants]}
+        if self.async_section is not None:
+            content["AsyncInferenceConfig"] = self.async_section.parameters()
+        return content
+
+    def config_parameters(self) -> dict[str, Any]:
+        """Return the parameters of ``create_endpoint_config``."""
+        return {"EndpointConfigName": self.config_name, **self._content(), **self._tags()}
+
+    def endpoint_parameters(self) -> dict[str, Any]:
+        """Return the parameters of ``create_endpoint``."""
+        return {"EndpointName": self.endpoint_name, "EndpointConfigName": self.config_name, **self._tags()}
+
+    def _tags(self) -> dict[str, Any]:
+        return (
+            {"Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()]} if self.tags else {}
+        )

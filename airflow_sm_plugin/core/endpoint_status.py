@@ -1,0 +1,131 @@
+"""Judge what DescribeEndpoint says while one waits for an endpoint to serve a certain configuration.
+
+All nine statuses have a verdict. InService alone proves nothing: an update that failed ends InService with the *old*
+``EndpointConfigName``, sometimes without a FailureReason.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_sm_plugin.exceptions import (
+    EndpointDeadlineExceeded,
+    EndpointError,
+    EndpointFailed,
+    EndpointRolledBack,
+)
+
+
+class EndpointState(enum.Enum):
+    """What a description means to somebody who waits for a configuration."""
+
+    SERVING = "serving"
+    WAIT = "wait"
+    ROLLED_BACK = "rolled back"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class EndpointVerdict:
+    """The state, the status it was read from, the configuration now behind the endpoint, and SageMaker's reason."""
+
+    state: EndpointState
+    status: str
+    config_name: str
+    reason: str
+
+    def as_mapping(self) -> dict[str, str]:
+        """Return it with JSON values; :meth:`from_mapping` reads it back."""
+        return {
+            "state": self.state.value,
+            "status": self.status,
+            "config_name": self.config_name,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, str]) -> EndpointVerdict:
+        """Read what :meth:`as_mapping` wrote."""
+        return cls(EndpointState(value["state"]), value["status"], value["config_name"], value["reason"])
+
+
+_IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
+
+
+def in_progress(status: str) -> bool:
+    """Say whether SageMaker refuses to change or delete an endpoint in this status until it leaves it."""
+    return status in _IN_PROGRESS
+
+
+def judge(description: Mapping[str, Any], *, wanted_config: str) -> EndpointVerdict:
+    """Say what a description means to who waits for the endpoint to serve ``wanted_config``.
+
+    Deleting is a failure: an endpoint that somebody deletes will not serve. OutOfService and UpdateRollbackFailed
+    never end by themselves, so they fail as well.
+    """
+    status, config = str(description["EndpointStatus"]), str(description.get("EndpointConfigName", ""))
+    reason = str(description.get("FailureReason") or "SageMaker gave no reason")
+    if status == "InService":
+        state = EndpointState.SERVING if config == wanted_config else EndpointState.ROLLED_BACK
+    elif in_progress(status) and status != "Deleting":
+        state = EndpointState.WAIT
+    else:
+        state = EndpointState.FAILED
+    return EndpointVerdict(state, status, config, reason)
+
+
+def failure(verdict: EndpointVerdict, *, endpoint_name: str, wanted_config: str) -> EndpointError | None:
+    """Return the error that a verdict amounts to, None while it serves or waits."""
+    if verdict.state is EndpointState.ROLLED_BACK:
+        return EndpointRolledBack(
+            f"endpoint {endpoint_name} did not take configuration {wanted_config}: SageMaker rolled back and it "
+            f"serves {verdict.config_name}. Reason: {verdict.reason}"
+        )
+    if verdict.state is EndpointState.FAILED:
+        return EndpointFailed(
+            f"endpoint {endpoint_name} is {verdict.status} with configuration {verdict.config_name}. "
+            f"Reason: {verdict.reason}"
+        )
+    return None
+
+
+def deadline_exceeded(
+    verdict: EndpointVerdict, *, endpoint_name: str, seconds: float
+) -> EndpointDeadlineExceeded:
+    """Return the error of a wait that ended before the endpoint did."""
+    return EndpointDeadlineExceeded(
+        f"endpoint {endpoint_name} was still {verdict.status} after {seconds:.0f} s; raise max_wait_seconds, or look "
+        f"at the endpoint's CloudWatch logs. It may still be starting, and costs money while it does"
+    )
+
+
+class Step(enum.Enum):
+    """What to do next to have an endpoint serve a configuration."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    AWAIT = "await the wanted configuration"
+    WAIT_OUT = "wait until it may be changed"
+    NOTHING = "nothing"
+    GIVE_UP = "give up"
+
+
+def next_step(description: Mapping[str, Any] | None, *, wanted_config: str) -> Step:
+    """Say what to do about an endpoint, from what DescribeEndpoint says of it now; None is no endpoint.
+
+    GIVE_UP: Failed, OutOfService and UpdateRollbackFailed endpoints can only be deleted, which nobody asked for.
+    """
+    if description is None:
+        return Step.CREATE
+    verdict = judge(description, wanted_config=wanted_config)
+    if verdict.state is EndpointState.SERVING:
+        return Step.NOTHING
+    if verdict.state is EndpointState.ROLLED_BACK:
+        return Step.UPDATE
+    if verdict.state is EndpointState.WAIT:
+        heading_there = verdict.config_name == wanted_config and verdict.status != "Updating"
+        return Step.AWAIT if heading_there else Step.WAIT_OUT
+    return Step.WAIT_OUT if verdict.status == "Deleting" else Step.GIVE_UP

@@ -1,0 +1,85 @@
+"""Read the notifications that SageMaker publishes for asynchronous inferences.
+
+They arrive from SNS, in an SQS queue wrapped into SNS's envelope, or bare with raw message delivery. Formats: the
+SageMaker developer guide, "Asynchronous inference: check prediction results".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+
+@dataclass(frozen=True)
+class InferenceNotification:
+    """One finished asynchronous inference.
+
+    ``custom_attributes`` are those of the *request*; what the model set on its response is not notified.
+    ``output_location`` is None when it failed, ``failure_reason`` is None when it succeeded. Times are SageMaker's
+    texts (ISO 8601).
+    """
+
+    succeeded: bool
+    endpoint_name: str
+    input_location: str | None
+    output_location: str | None
+    inference_id: str | None
+    custom_attributes: str | None
+    failure_reason: str | None
+    received_time: str | None
+    event_time: str | None
+
+
+def parse(message: str) -> InferenceNotification | None:
+    """Read an SNS envelope or a raw-delivery body; None for SageMaker's TestNotification, which means nothing.
+
+    :raises InvalidRequest: neither of them: somebody else's message
+    """
+    event = _event(message)
+    if event.get("eventName") == "TestNotification":
+        return None
+    if event.get("eventSource") != "aws:sagemaker" or event.get("eventName") != "InferenceResult":
+        raise InvalidRequest(
+            "this message is no SageMaker inference notification: its eventSource or eventName differs"
+        )
+    status = event.get("invocationStatus")
+    if status not in ("Completed", "Failed"):
+        raise InvalidRequest(f"this inference notification has an unknown invocationStatus: {status!r}")
+    request = _mapping(event.get("requestParameters"))
+    response = _mapping(event.get("responseParameters"))
+    return InferenceNotification(
+        succeeded=status == "Completed",
+        endpoint_name=str(request.get("endpointName", "")),
+        input_location=request.get("inputLocation"),
+        output_location=response.get("outputLocation"),
+        inference_id=event.get("inferenceId"),
+        custom_attributes=request.get("customAttributes"),
+        failure_reason=event.get("failureReason"),
+        received_time=event.get("receivedTime"),
+        event_time=event.get("eventTime"),
+    )
+
+
+def _event(message: str) -> Mapping[str, Any]:
+    body = _json_object(message)
+    if body.get("Type") == "Notification" and "Message" in body:
+        return _json_object(body["Message"])
+    return body
+
+
+def _json_object(text: object) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text) if isinstance(text, str) else text
+    except ValueError:
+        value = None
+    if not isinstance(value, Mapping):
+        raise InvalidRequest("this message is no SageMaker inference notification: it is not a JSON object")
+    return value
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

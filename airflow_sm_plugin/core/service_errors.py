@@ -1,0 +1,76 @@
+"""Tell AWS's errors apart. SageMaker's control plane has one code for most, so texts decide.
+
+The texts are those of the live service (double quotes, the name in lower case in the ARN). This is the one place
+that matches them.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+
+class Meaning(enum.Enum):
+    """What an error of AWS means to us."""
+
+    ALREADY_EXISTS = "already exists"
+    NOT_FOUND = "not found"
+    IN_PROGRESS = "in progress"
+    ACCESS_DENIED = "access denied"
+    THROTTLED = "throttled"
+    UNAVAILABLE = "unavailable"
+    WRONG_KIND = "wrong kind of endpoint"
+    REFUSED = "refused"
+
+
+_BY_TEXT = (
+    (re.compile(r"Cannot create already existing", re.IGNORECASE), Meaning.ALREADY_EXISTS),
+    (re.compile(r"Cannot update in-progress", re.IGNORECASE), Meaning.IN_PROGRESS),
+    (re.compile(r"Could not find ", re.IGNORECASE), Meaning.NOT_FOUND),
+    (re.compile(r"NO_SUCH_ENDPOINT|Endpoint \S+ of account \S+ not found", re.IGNORECASE), Meaning.NOT_FOUND),
+    (re.compile(r"does not support this inference type", re.IGNORECASE), Meaning.WRONG_KIND),
+)
+_BY_CODE = {
+    "ResourceNotFound": Meaning.NOT_FOUND,
+    "NoSuchKey": Meaning.NOT_FOUND,
+    "NoSuchBucket": Meaning.NOT_FOUND,
+    "NotFound": Meaning.NOT_FOUND,
+    "404": Meaning.NOT_FOUND,
+    "ResourceInUse": Meaning.ALREADY_EXISTS,
+    "403": Meaning.ACCESS_DENIED,
+    "AccessDenied": Meaning.ACCESS_DENIED,
+    "AccessDeniedException": Meaning.ACCESS_DENIED,
+    "ExpiredToken": Meaning.ACCESS_DENIED,
+    "ExpiredTokenException": Meaning.ACCESS_DENIED,
+    "InvalidAccessKeyId": Meaning.ACCESS_DENIED,
+    "InvalidClientTokenId": Meaning.ACCESS_DENIED,
+    "SignatureDoesNotMatch": Meaning.ACCESS_DENIED,
+    "UnrecognizedClientException": Meaning.ACCESS_DENIED,
+    "Throttling": Meaning.THROTTLED,
+    "ThrottlingException": Meaning.THROTTLED,
+    "TooManyRequestsException": Meaning.THROTTLED,
+    "RequestLimitExceeded": Meaning.THROTTLED,
+    "ResourceLimitExceeded": Meaning.THROTTLED,
+    "SlowDown": Meaning.UNAVAILABLE,
+    "ServiceUnavailable": Meaning.UNAVAILABLE,
+    "InternalFailure": Meaning.UNAVAILABLE,
+}
+_TOO_MANY_REQUESTS = 429
+_SERVER_ERROR = 500
+
+
+def meaning_of(code: str, message: str, status: int) -> Meaning:
+    """Say what an error answer means.
+
+    :param code: ``Error.Code`` of the answer; S3's HEAD gives the bare HTTP status as text
+    :param message: ``Error.Message`` of the answer
+    :param status: HTTP status
+    """
+    for pattern, meaning in _BY_TEXT:
+        if pattern.search(message):
+            return meaning
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if status == _TOO_MANY_REQUESTS:
+        return Meaning.THROTTLED
+    return Meaning.UNAVAILABLE if status >= _SERVER_ERROR else Meaning.REFUSED

@@ -1,0 +1,208 @@
+"""Everything that can go wrong, drawn once. This module imports nothing of Airflow or AWS.
+
+::
+
+    SageMakerInferenceError
+    ├── InvalidRequest                 an argument breaks a limit; found before the call where possible
+    │   ├── InvalidName                a SageMaker name over 63 characters or with a bad character
+    │   ├── InvalidS3Uri               not s3://bucket/key
+    │   ├── InvalidCustomAttributes    over 1024 characters or not visible US-ASCII
+    │   └── ResponseKeysNotSupported   the candidate cannot answer these inference response keys
+    ├── AutoMLJobError
+    │   ├── AutoMLJobNotFound
+    │   ├── AutoMLJobFailed            Failed or Stopped, with SageMaker's reason
+    │   ├── AutoMLJobStillRunning      (retry) InProgress, or the wait ended first
+    │   └── CandidateNotFound          no best candidate, or none of that name, or one without containers
+    ├── ResourceConflict               the name is taken by something else than what was asked for
+    ├── ModelNotFound
+    ├── EndpointError
+    │   ├── EndpointNotFound
+    │   ├── EndpointNotAsynchronous    asked for an asynchronous call; the endpoint has no AsyncInferenceConfig
+    │   ├── EndpointNotInService       (retry) its status does not serve
+    │   ├── EndpointFailed             (retry) creation or update ended Failed
+    │   ├── EndpointRolledBack         an update ended InService with the old configuration
+    │   └── EndpointDeadlineExceeded   (retry) not in service within the given seconds
+    ├── InferenceError
+    │   ├── InputNotFound              the input object is not in S3
+    │   ├── AsyncInferenceFailed       a failure object was written
+    │   └── AsyncInferenceTimedOut     (retry) neither output nor failure object by the deadline
+    └── ServiceError                   AWS answered an error, or did not answer
+        ├── AccessDenied               403: a permission is missing
+        ├── RequestRefused             the request is wrong in a way that only the service could see
+        ├── Throttled                  (retry)
+        └── ServiceUnavailable         (retry) 5xx, time-out, or nobody at that address
+
+``retryable`` says whether running the task again can help; the operators turn an error that is not into
+Airflow's ``AirflowFailException``, so that no retry is spent on it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AccessDenied",
+    "AsyncInferenceFailed",
+    "AsyncInferenceTimedOut",
+    "AutoMLJobError",
+    "AutoMLJobFailed",
+    "AutoMLJobNotFound",
+    "AutoMLJobStillRunning",
+    "CandidateNotFound",
+    "EndpointDeadlineExceeded",
+    "EndpointError",
+    "EndpointFailed",
+    "EndpointNotAsynchronous",
+    "EndpointNotFound",
+    "EndpointNotInService",
+    "EndpointRolledBack",
+    "InferenceError",
+    "InputNotFound",
+    "InvalidCustomAttributes",
+    "InvalidName",
+    "InvalidRequest",
+    "InvalidS3Uri",
+    "ModelNotFound",
+    "RequestRefused",
+    "ResourceConflict",
+    "ResponseKeysNotSupported",
+    "SageMakerInferenceError",
+    "ServiceError",
+    "ServiceUnavailable",
+    "Throttled",
+]
+
+
+class SageMakerInferenceError(Exception):
+    """The root of every error this package raises on purpose."""
+
+    retryable: ClassVar[bool] = False
+
+
+class InvalidRequest(SageMakerInferenceError, ValueError):
+    """An argument breaks a limit. The message names the value, the limit and the remedy; a retry cannot help."""
+
+
+class InvalidName(InvalidRequest):
+    """A name is not one that SageMaker accepts: up to 63 letters, digits and inner hyphens."""
+
+
+class InvalidS3Uri(InvalidRequest):
+    """A location is not of the form ``s3://bucket/key``."""
+
+
+class InvalidCustomAttributes(InvalidRequest):
+    """CustomAttributes are longer than 1024 characters or hold something else than visible US-ASCII.
+
+    The message never shows the value: it is sensitive.
+    """
+
+
+class ResponseKeysNotSupported(InvalidRequest):
+    """The candidate's last container does not list a requested inference response key, or lists none at all."""
+
+
+class AutoMLJobError(SageMakerInferenceError):
+    """The Autopilot (AutoML) job cannot be exported."""
+
+
+class AutoMLJobNotFound(AutoMLJobError):
+    """There is no AutoML job of that name in this account and region."""
+
+
+class AutoMLJobFailed(AutoMLJobError):
+    """The job ended Failed or Stopped; the message carries SageMaker's reason."""
+
+
+class AutoMLJobStillRunning(AutoMLJobError):
+    """The job has not ended yet. Retrying the task later helps, so does ``wait_for_job=True``."""
+
+    retryable = True
+
+
+class CandidateNotFound(AutoMLJobError):
+    """The job has no best candidate, no candidate of the given name, or one without inference containers."""
+
+
+class ResourceConflict(SageMakerInferenceError):
+    """The name is taken by a resource with other content. The message shows which fields differ, no values of them."""
+
+
+class ModelNotFound(SageMakerInferenceError):
+    """There is no SageMaker model of that name in this account and region."""
+
+
+class EndpointError(SageMakerInferenceError):
+    """Something about an endpoint."""
+
+
+class EndpointNotFound(EndpointError):
+    """There is no endpoint of that name in this account and region."""
+
+
+class EndpointNotAsynchronous(EndpointError):
+    """The endpoint serves real-time requests only: its configuration has no AsyncInferenceConfig."""
+
+
+class EndpointNotInService(EndpointError):
+    """The endpoint exists but does not serve now (Creating, Failed, Deleting, …). A later retry may find it serving."""
+
+    retryable = True
+
+
+class EndpointFailed(EndpointError):
+    """The endpoint ended in a status it will not leave. A retry starts anew once what was created is cleaned up."""
+
+    retryable = True
+
+
+class EndpointRolledBack(EndpointError):
+    """The update failed and SageMaker went back: the endpoint serves the old configuration."""
+
+
+class EndpointDeadlineExceeded(EndpointError):
+    """The endpoint was not in service within the given seconds. A retry waits again."""
+
+    retryable = True
+
+
+class InferenceError(SageMakerInferenceError):
+    """An inference did not give a result."""
+
+
+class InputNotFound(InferenceError):
+    """The input object does not exist in S3. SageMaker would accept the request and fail it later."""
+
+
+class AsyncInferenceFailed(InferenceError):
+    """SageMaker wrote a failure object. Looking again would find the same object: send the input again instead."""
+
+
+class AsyncInferenceTimedOut(InferenceError):
+    """Neither the output nor the failure object was there by the deadline. A retry looks again."""
+
+    retryable = True
+
+
+class ServiceError(SageMakerInferenceError):
+    """AWS answered with an error, or did not answer."""
+
+
+class AccessDenied(ServiceError):
+    """AWS answered 403, or there are no valid credentials. The message names the action that needs a permission."""
+
+
+class RequestRefused(ServiceError):
+    """AWS refused the request (400): the message is the service's own."""
+
+
+class Throttled(ServiceError):
+    """AWS asked to slow down, or a limit of the account is reached. A later retry helps."""
+
+    retryable = True
+
+
+class ServiceUnavailable(ServiceError):
+    """The service answered 5xx, did not answer in time, or nobody listens at that address. A later retry helps."""
+
+    retryable = True

@@ -1,0 +1,1 @@
+"""The only place that talks to AWS: control plane, runtime, result store."""

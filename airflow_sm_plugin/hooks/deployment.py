@@ -1,0 +1,160 @@
+"""Bring an endpoint to a configuration: create or update, wait, judge, and clean up what was created on failure."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_sm_plugin.core import endpoint_status
+from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
+from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict, Step
+from airflow_sm_plugin.exceptions import EndpointError, EndpointNotFound, SageMakerInferenceError
+from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+
+log = logging.getLogger(__name__)
+
+_CONFIG = "endpoint configuration"
+_ENDPOINT = "endpoint"
+
+
+class Deployment:
+    """One task's work on one endpoint.
+
+    :param max_wait: seconds for what is in progress before, and again for the endpoint to serve
+    :param poll_interval: seconds between looks
+    :param cleanup_on_failure: delete what this deployment created when it fails
+    :param created: what an earlier part of the same task created, as ``created`` told it
+    """
+
+    def __init__(
+        self,
+        hook: SageMakerControlPlaneHook,
+        spec: EndpointConfigSpec,
+        *,
+        max_wait: float,
+        poll_interval: float,
+        cleanup_on_failure: bool,
+        created: Sequence[str] = (),
+    ) -> None:
+        self._hook = hook
+        self.spec = spec
+        self._max_wait = max_wait
+        self._poll_interval = poll_interval
+        self._cleanup_on_failure = cleanup_on_failure
+        self.created = list(created)
+
+    @property
+    def region_name(self) -> str:
+        """The AWS region it works in."""
+        return self._hook.conn_region_name
+
+    def act(self) -> str:
+        """Do what is next until nothing is left but to wait; return created, updated or unchanged.
+
+        :raises EndpointFailed: the endpoint can only be deleted, which nobody asked for
+        :raises EndpointDeadlineExceeded: something in progress did not end in time
+        :raises ModelNotFound: the configuration names a model that does not exist
+        """
+        name, wanted = self.spec.endpoint_name, self.spec.config_name
+        give_up = time.monotonic() + self._max_wait
+        while True:
+            description = self._hook.describe_endpoint(name)
+            step = endpoint_status.next_step(description, wanted_config=wanted)
+            action = self._take(step)
+            if action is not None:
+                log.info("endpoint %s: %s, configuration %s", name, action, wanted)
+                return action
+            verdict = endpoint_status.judge(description or {}, wanted_config=wanted)
+            if step is Step.GIVE_UP:
+                raise endpoint_status.failure(
+                    verdict, endpoint_name=name, wanted_config=wanted
+                ) or EndpointError(name)
+            if time.monotonic() >= give_up:
+                raise endpoint_status.deadline_exceeded(verdict, endpoint_name=name, seconds=self._max_wait)
+            log.info("endpoint %s is %s: waiting until it may be changed", name, verdict.status)
+            time.sleep(min(self._poll_interval, max(0.0, give_up - time.monotonic())))
+
+    def _take(self, step: Step) -> str | None:
+        """Take a step; return what it did, None when one has to look again."""
+        if step is Step.NOTHING:
+            return "unchanged"
+        if step is Step.AWAIT:
+            return "created"
+        if step is Step.CREATE:
+            self._ensure_config()
+            if self._hook.create_endpoint(self.spec):
+                self.created.append(_ENDPOINT)
+            return "created"
+        if step is Step.UPDATE:
+            self._ensure_config()
+            self._hook.update_endpoint(self.spec)
+            return "updated"
+        return None
+
+    def _ensure_config(self) -> None:
+        if self._hook.ensure_endpoint_config(self.spec) and _CONFIG not in self.created:
+            self.created.append(_CONFIG)
+
+    def wait(self) -> EndpointVerdict:
+        """Wait until the endpoint serves, rolls back or fails; the verdict still waits when time ran out."""
+        return self._hook.wait_for_endpoint(
+            self.spec.endpoint_name,
+            wanted_config=self.spec.config_name,
+            max_wait=self._max_wait,
+            poll_interval=self._poll_interval,
+        )
+
+    def check(self, verdict: EndpointVerdict, *, finished: bool) -> None:
+        """Return when the endpoint serves the configuration, or when it need not be finished and is on its way.
+
+        :raises EndpointError: what the verdict amounts to
+        """
+        name = self.spec.endpoint_name
+        error = endpoint_status.failure(verdict, endpoint_name=name, wanted_config=self.spec.config_name)
+        if error is not None:
+            raise error
+        if verdict.state is EndpointState.WAIT and finished:
+            raise endpoint_status.deadline_exceeded(verdict, endpoint_name=name, seconds=self._max_wait)
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, ARN, configuration and status as they are now.
+
+        :raises EndpointNotFound: it is gone
+        """
+        description = self._hook.describe_endpoint(self.spec.endpoint_name)
+        if description is None:
+            raise EndpointNotFound(
+                f"endpoint {self.spec.endpoint_name} was deleted by somebody else meanwhile"
+            )
+        return {
+            "endpoint_name": self.spec.endpoint_name,
+            "endpoint_arn": description["EndpointArn"],
+            "endpoint_config_name": self.spec.config_name,
+            "status": description["EndpointStatus"],
+        }
+
+    @contextmanager
+    def cleaning_up(self) -> Iterator[None]:
+        """Delete what was created when the block fails with one of our errors."""
+        try:
+            yield
+        except SageMakerInferenceError:
+            if self._cleanup_on_failure and self.created:
+                self._clean_up()
+            raise
+
+    def _clean_up(self) -> None:
+        """Best effort; say what remains."""
+        what, name = " and ".join(self.created), self.spec.endpoint_name
+        try:
+            if _ENDPOINT in self.created:
+                self._hook.delete_endpoint(name, max_wait=self._max_wait, poll_interval=self._poll_interval)
+            if _CONFIG in self.created:
+                self._hook.delete_endpoint_config(self.spec.config_name)
+        except SageMakerInferenceError as error:
+            log.warning("could not clean up %s of %s, which may cost money: %s", what, name, error)
+        else:
+            log.info("cleaned up what this task created: %s of %s", what, name)

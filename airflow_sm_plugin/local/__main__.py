@@ -1,0 +1,47 @@
+"""Run the embedded SageMaker: ``python -m airflow_sm_plugin.local --host 127.0.0.1 --port 0``.
+
+Prints ``ready http://127.0.0.1:<port>`` once it serves, logs requests on stderr, ends on SIGTERM and SIGINT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until a signal comes."""
+    parser = argparse.ArgumentParser(prog="python -m airflow_sm_plugin.local", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="port, 0 for a free one (default: %(default)s)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=SECONDS", help="a setting, e.g. automl_seconds=5"
+    )
+    parser.add_argument("--quiet", action="store_true", help="log no requests")
+    options = parser.parse_args(arguments)
+    settings = Settings()
+    try:
+        settings.change({name: float(value) for name, _, value in (item.partition("=") for item in options.set)})
+    except ValueError as error:
+        parser.error(str(error))
+    level = logging.WARNING if options.quiet else logging.INFO
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s")
+    logging.getLogger("airflow_sm_plugin.local").setLevel(level)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with EmbeddedSageMaker(host=options.host, port=options.port, settings=settings) as embedded:
+        sys.stdout.write(f"ready {embedded.url}\n")
+        sys.stdout.flush()
+        stopping.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""How our Airflow is configured: one list for the stack runner and for ``docker-compose.yaml``.
+
+A test holds the two equal, so what the tests prove on loopback is what the compose file starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        # Each slot is a process of about 130 MB, idle or not; the default is 32.
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        # No login: the address is loopback's.
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+        # A killed worker is noticed within seconds instead of five minutes.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+        # 3.3.2's supervisor often sleeps one whole interval after its task has ended, in the task's slot.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        # On a busy two-core machine five seconds, the default, are too few for the first calls.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
+    }
+)
+"""Settings that do not depend on where Airflow runs."""
+
+COMPONENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "api-server": ("api-server", "--workers", "1"),
+        "scheduler": ("scheduler", "--skip-serve-logs"),
+        "dag-processor": ("dag-processor",),
+        "triggerer": ("triggerer", "--skip-serve-logs"),
+    }
+)
+"""The ``airflow`` command line of each process, in the order they are started; logs are read from disk."""
+
+AWS_SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        # Kept apart from the account's endpoints: no lookup of instance metadata on a laptop.
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+)
+"""What every AWS client needs besides ``AWS_ENDPOINT_URL``; made-up credentials, which moto accepts."""

@@ -1,0 +1,116 @@
+"""Run one asynchronous invocation: read its input, ask the model, store the answer, tell SNS."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from airflow_sm_plugin.local import notifications, s3_objects
+from airflow_sm_plugin.local.async_queue import Invocation
+from airflow_sm_plugin.local.containers import Payload, Reply
+from airflow_sm_plugin.local.errors import ModelFailure
+from airflow_sm_plugin.local.pipelines import Pipeline
+from airflow_sm_plugin.local.s3_objects import Location, ObjectFailure
+from airflow_sm_plugin.local.state import Region, now
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    region: Region, invocation: Invocation, pipeline: Pipeline, *, is_dropped: Callable[[], bool]
+) -> None:
+    """Take an invocation to its output or its failure object.
+
+    :param is_dropped: says that the endpoint has gone meanwhile; then nothing is stored or published
+    """
+    try:
+        payload = Payload(
+            _input(region, invocation),
+            invocation.content_type or "application/octet-stream",
+            invocation.accept,
+            invocation.custom_attributes,
+        )
+        reply = pipeline.invoke(payload, timeout=invocation.invocation_timeout)
+        if not is_dropped():
+            _complete(region, invocation, reply)
+    except ObjectFailure as error:
+        if not is_dropped():
+            _fail(region, invocation, f"ClientError: Cannot access {error.location.uri}: {error.reason}.")
+    except ModelFailure as error:
+        if not is_dropped():
+            _fail(region, invocation, _reason(error), error.original_message.encode())
+
+
+def expired(region: Region, invocation: Invocation) -> None:
+    """Fail an invocation that nobody took from the queue in time."""
+    _fail(
+        region,
+        invocation,
+        "ClientError: The request expired: it waited in the queue for longer than its RequestTTLSeconds.",
+    )
+
+
+def _input(region: Region, invocation: Invocation) -> bytes:
+    """Return the body. It is read only now: an input that is missing was accepted all the same."""
+    if invocation.body is not None:
+        return invocation.body
+    return s3_objects.read(region, Location.parse(str(invocation.input_location)))
+
+
+def _reason(error: ModelFailure) -> str:
+    kind = "client" if 400 <= error.original_status < 500 else "server"
+    return (
+        f"ClientError: Received {kind} error ({error.original_status}) from model. "
+        "See the SageMaker Endpoint logs in your account for more information."
+    )
+
+
+def _complete(region: Region, invocation: Invocation, reply: Reply) -> None:
+    s3_objects.write(
+        region,
+        invocation.output,
+        reply.body,
+        content_type=reply.content_type,
+        kms_key_id=invocation.kms_key_id,
+    )
+    log.info("asynchronous invocation %s of %s completed", invocation.inference_id, invocation.endpoint)
+    included = "SUCCESS_NOTIFICATION_TOPIC" in invocation.topics.included
+    message = notifications.completed(
+        _event(region, invocation, reply.body if included else None),
+        now=now(),
+        content_type=reply.content_type,
+        output_location=invocation.output.uri,
+    )
+    notifications.publish(region, invocation.topics.success, message)
+
+
+def _fail(region: Region, invocation: Invocation, reason: str, model_body: bytes | None = None) -> None:
+    if invocation.failure:
+        content = reason.encode() if model_body is None else model_body
+        try:
+            s3_objects.write(region, invocation.failure, content, kms_key_id=invocation.kms_key_id)
+        except ObjectFailure as error:
+            log.warning("asynchronous invocation %s: cannot write %s", invocation.inference_id, error)
+    log.info("asynchronous invocation %s of %s failed", invocation.inference_id, invocation.endpoint)
+    included = "ERROR_NOTIFICATION_TOPIC" in invocation.topics.included
+    event = _event(region, invocation, model_body if included else None)
+    notifications.publish(
+        region, invocation.topics.error, notifications.failed(event, now=now(), reason=reason)
+    )
+
+
+def _event(region: Region, invocation: Invocation, body: bytes | None) -> notifications.Event:
+    request = {
+        "accept": invocation.accept,
+        "contentType": invocation.content_type,
+        "customAttributes": invocation.custom_attributes,
+        "endpointName": invocation.endpoint,
+        "inputLocation": invocation.input_location,
+    }
+    return notifications.Event(
+        region=region.name,
+        inference_id=invocation.inference_id,
+        received=invocation.received,
+        request=request,
+        response_body=body,
+    )

@@ -1,0 +1,1 @@
+"""Autopilot: AutoML jobs that really train candidates, laid out as the service lays them out."""

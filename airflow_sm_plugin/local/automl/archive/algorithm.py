@@ -1,0 +1,112 @@
+"""Inference code of the algorithm container: what XGBoost's container does, with a scikit-learn estimator.
+
+Reads RecordIO-protobuf or CSV; answers the keys in SAGEMAKER_INFERENCE_OUTPUT, or the bare prediction without it.
+Classes are numbers here; the label container behind it knows their names.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Protocol, TypedDict
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+
+from airflow_sm_plugin.local.automl.archive.recordio import decode
+from airflow_sm_plugin.local.automl.archive.responses import (
+    CSV,
+    RequestRefused,
+    accepted,
+    encode,
+    keys_of,
+    media_type,
+    refuse_content_type,
+)
+from airflow_sm_plugin.local.automl.archive.tabular import Floats, read_rows
+
+_RECORDIO = "application/x-recordio-protobuf"
+Answer = list[list[object]]
+
+
+class Estimator(Protocol):
+    """What is used of a fitted scikit-learn estimator."""
+
+    n_features_in_: int
+    classes_: npt.NDArray[np.int64]
+
+    def predict(self, features: Floats) -> npt.NDArray[np.float64]:
+        """Return the predictions."""
+
+    def predict_proba(self, features: Floats) -> npt.NDArray[np.float64]:
+        """Return a probability for each of ``classes_``."""
+
+
+class Algorithm(TypedDict):
+    """A fitted algorithm; ``classes`` is their number, 0 for a regression."""
+
+    estimator: Estimator
+    classes: int
+
+
+def model_fn(model_dir: str) -> Algorithm:
+    """Load the algorithm."""
+    algorithm: Algorithm = joblib.load(Path(model_dir) / "model.joblib")
+    return algorithm
+
+
+def input_fn(body: str | bytes, content_type: str | None) -> Floats:
+    """Read RecordIO-protobuf or CSV of numbers; 415 for anything else or what cannot be read, as XGBoost's."""
+    kind = media_type(content_type)
+    raw = body.encode() if isinstance(body, str) else body
+    if kind not in (_RECORDIO, CSV):
+        raise refuse_content_type(content_type)
+    try:
+        if kind == _RECORDIO:
+            return decode(raw)
+        return np.array(read_rows(raw.decode()), dtype=np.float32)
+    except ValueError as error:
+        raise RequestRefused(str(error), 415) from error
+
+
+def predict_fn(features: Floats, algorithm: Algorithm) -> Answer:
+    """Predict; 400 when the features do not fit the model."""
+    estimator = algorithm["estimator"]
+    if features.ndim != 2 or features.shape[1] != estimator.n_features_in_:
+        raise RequestRefused(
+            f"Unable to evaluate payload provided: {features.shape[-1]} features are not consistent with the "
+            f"{estimator.n_features_in_} features of the trained model.",
+            400,
+        )
+    keys = keys_of("SAGEMAKER_INFERENCE_OUTPUT")
+    if not algorithm["classes"]:
+        return [[value if key == "predicted_score" else math.nan for key in keys] if keys else [value]
+                for value in estimator.predict(features).tolist()]  # fmt: skip
+    probabilities = spread(estimator, features, algorithm["classes"])
+    return [_selected(row, keys) for row in probabilities.tolist()]
+
+
+def output_fn(prediction: Answer, accept: str | None) -> tuple[bytes, str]:
+    """Write CSV; JSON and JSON Lines where keys were selected; 406 for anything else."""
+    return encode(prediction, keys_of("SAGEMAKER_INFERENCE_OUTPUT"), accepted(accept))
+
+
+def spread(estimator: Estimator, features: Floats, classes: int) -> npt.NDArray[np.float64]:
+    """Return a probability for every class, 0 for one that the estimator never saw."""
+    found = np.zeros((len(features), classes))
+    found[:, np.asarray(estimator.classes_, dtype=int)] = estimator.predict_proba(features)
+    return found
+
+
+def _selected(probabilities: list[float], keys: tuple[str, ...] | None) -> list[object]:
+    binary = len(probabilities) == 2
+    if keys is None:
+        return [probabilities[1]] if binary else list(probabilities)
+    content: dict[str, object] = {
+        "predicted_label": int(np.argmax(probabilities)),
+        "probability": probabilities[1] if binary else max(probabilities),
+        "probabilities": probabilities,
+        "labels": list(range(len(probabilities))),
+    }
+    return [content.get(key, math.nan) for key in keys]

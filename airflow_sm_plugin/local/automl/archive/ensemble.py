@@ -1,0 +1,86 @@
+"""Inference code of an ensembling candidate: one container from CSV rows to the selected response keys."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TypedDict
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+
+from airflow_sm_plugin.local.automl.archive.algorithm import Estimator, spread
+from airflow_sm_plugin.local.automl.archive.responses import (
+    CSV,
+    RequestRefused,
+    accepted,
+    encode,
+    keys_of,
+    media_type,
+    refuse_content_type,
+)
+from airflow_sm_plugin.local.automl.archive.tabular import Processor, read_rows, transform
+
+Answer = list[list[object]]
+
+
+class Member(TypedDict):
+    """One model of the ensemble and its share of the vote."""
+
+    processor: Processor
+    estimator: Estimator
+    weight: float
+
+
+class Ensemble(TypedDict):
+    """The members (weights add up to 1); ``labels`` are the target's classes, None for a regression."""
+
+    members: list[Member]
+    labels: list[str] | None
+
+
+def model_fn(model_dir: str) -> Ensemble:
+    """Load the ensemble."""
+    ensemble: Ensemble = joblib.load(Path(model_dir) / "model.joblib")
+    return ensemble
+
+
+def input_fn(body: str | bytes, content_type: str | None) -> list[list[str]]:
+    """Read CSV without a header; 415 for anything else."""
+    if media_type(content_type) != CSV:
+        raise refuse_content_type(content_type)
+    try:
+        return read_rows(body.decode() if isinstance(body, bytes) else body)
+    except ValueError as error:
+        raise RequestRefused(f"The body is not CSV in UTF-8: {error}", 400) from error
+
+
+def predict_fn(rows: list[list[str]], ensemble: Ensemble) -> Answer:
+    """Let the members vote; 400 when a row does not fit the model."""
+    try:
+        votes = sum(member["weight"] * _vote(member, rows, ensemble["labels"]) for member in ensemble["members"])
+    except ValueError as error:
+        raise RequestRefused(str(error), 400) from error
+    keys = keys_of("SAGEMAKER_INFERENCE_OUTPUT") or ("predicted_label",)
+    return [_selected(vote, keys, ensemble["labels"]) for vote in np.asarray(votes).tolist()]
+
+
+def output_fn(prediction: Answer, accept: str | None) -> tuple[bytes, str]:
+    """Write CSV, JSON or JSON Lines; 406 for anything else."""
+    return encode(prediction, keys_of("SAGEMAKER_INFERENCE_OUTPUT"), accepted(accept))
+
+
+def _vote(member: Member, rows: list[list[str]], labels: list[str] | None) -> npt.NDArray[np.float64]:
+    features = transform(member["processor"], rows)
+    if labels is None:
+        return member["estimator"].predict(features).reshape(-1, 1)
+    return spread(member["estimator"], features, len(labels))
+
+
+def _selected(vote: list[float], keys: tuple[str, ...], labels: list[str] | None) -> list[object]:
+    content: dict[str, object] = {"predicted_label": vote[0]}
+    if labels is not None:
+        best = int(np.argmax(vote))
+        content = {"predicted_label": labels[best], "probability": vote[best], "probabilities": vote, "labels": labels}
+    return [content.get(key, math.nan) for key in keys]

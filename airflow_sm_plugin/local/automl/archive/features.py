@@ -1,0 +1,103 @@
+"""Inference code of the feature container: transforms features, or labels back, as AUTOML_TRANSFORM_MODE says.
+
+``feature-transform`` turns CSV rows into the algorithm's matrix. ``inverse-label-transform`` reads the algorithm's
+CSV by the positions that SAGEMAKER_INFERENCE_INPUT names and writes what SAGEMAKER_INFERENCE_OUTPUT asks for: a key
+that was not handed in becomes NaN, which is how wrong wiring shows.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import joblib
+
+from airflow_sm_plugin.local.automl.archive.recordio import encode as encode_recordio
+from airflow_sm_plugin.local.automl.archive.responses import (
+    CSV,
+    RequestRefused,
+    accepted,
+    encode,
+    keys_of,
+    media_type,
+    refuse_accept,
+    refuse_content_type,
+)
+from airflow_sm_plugin.local.automl.archive.tabular import Floats, Processor, read_rows, transform
+
+_RECORDIO = "application/x-recordio-protobuf"
+Rows = list[list[str]]
+Answer = list[list[object]]
+
+
+def model_fn(model_dir: str) -> Processor:
+    """Load the feature processor."""
+    processor: Processor = joblib.load(Path(model_dir) / "model.joblib")
+    return processor
+
+
+def input_fn(body: str | bytes, content_type: str | None) -> Rows:
+    """Read CSV without a header; 415 for anything else."""
+    if media_type(content_type) != CSV:
+        raise refuse_content_type(content_type)
+    try:
+        return read_rows(body.decode() if isinstance(body, bytes) else body)
+    except ValueError as error:
+        raise RequestRefused(f"The body is not CSV in UTF-8: {error}", 400) from error
+
+
+def predict_fn(rows: Rows, processor: Processor) -> Floats | Answer:
+    """Transform features or labels; 400 when a row does not fit the model."""
+    if _inverse():
+        return _labelled(rows, processor["labels"] or [])
+    try:
+        return transform(processor, rows)
+    except ValueError as error:
+        raise RequestRefused(str(error), 400) from error
+
+
+def output_fn(prediction: Floats | Answer, accept: str | None) -> tuple[bytes, str]:
+    """Write RecordIO-protobuf or CSV for the algorithm, the selected keys for the caller; 406 for the rest."""
+    wanted = accepted(accept)
+    if isinstance(prediction, list):
+        return encode(prediction, keys_of("SAGEMAKER_INFERENCE_OUTPUT"), wanted)
+    if wanted == _RECORDIO:
+        sparse = os.environ.get("AUTOML_SPARSE_ENCODE_RECORDIO_PROTOBUF") == "1"
+        return encode_recordio(prediction, sparse=sparse), wanted
+    if wanted == CSV:
+        return encode(prediction.tolist(), None, wanted)
+    raise refuse_accept(wanted)
+
+
+def _inverse() -> bool:
+    return os.environ.get("AUTOML_TRANSFORM_MODE") == "inverse-label-transform"
+
+
+def _labelled(rows: Rows, labels: list[str]) -> Answer:
+    inputs, outputs = keys_of("SAGEMAKER_INFERENCE_INPUT"), keys_of("SAGEMAKER_INFERENCE_OUTPUT")
+    if inputs is None or outputs is None:
+        return [[_label(row[0], labels)] for row in rows]
+    return [[_content(key, row, inputs, labels) for key in outputs] for row in rows]
+
+
+def _content(key: str, row: Sequence[str], inputs: Sequence[str], labels: list[str]) -> object:
+    if key == "labels":
+        return str(labels)
+    if key not in inputs:
+        return math.nan
+    field = row[inputs.index(key)]
+    if key == "predicted_label":
+        return _label(field, labels)
+    try:
+        return float(field)
+    except ValueError:
+        return field
+
+
+def _label(field: str, labels: list[str]) -> str:
+    place = int(float(field))
+    if not 0 <= place < len(labels):
+        raise ValueError(f"{field!r} is not the number of one of {len(labels)} labels")
+    return labels[place]

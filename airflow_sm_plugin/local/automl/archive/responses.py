@@ -1,0 +1,71 @@
+"""What Autopilot's containers answer: the selected keys as CSV, JSON or JSON Lines.
+
+Keys and encodings follow the serving code that Autopilot generates: names are stripped and lower-cased, CSV is the
+default, JSON and JSON Lines exist only where the content of the response can be selected.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+
+CSV = "text/csv"
+JSON = "application/json"
+JSON_LINES = "application/jsonlines"
+
+
+class RequestRefused(ValueError):
+    """A request that the container answers with ``status_code`` and the text."""
+
+    def __init__(self, message: str, status_code: int) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
+def media_type(value: str | None, default: str = CSV) -> str:
+    """Return the media type without its parameters, lower-cased."""
+    return (value or default).split(";")[0].strip().lower() or default
+
+
+def accepted(value: str | None) -> str:
+    """Return the media type to answer with; the container's default stands in for none or ``*/*``."""
+    default = os.environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or CSV
+    wanted = media_type(value, default)
+    return media_type(default) if wanted == "*/*" else wanted
+
+
+def keys_of(variable: str) -> tuple[str, ...] | None:
+    """Return the response keys that the environment names, None when the content cannot be selected."""
+    value = os.environ.get(variable)
+    return None if value is None else tuple(key.strip().lower() for key in value.split(","))
+
+
+def refuse_content_type(value: str | None) -> RequestRefused:
+    """Return the refusal (415) of a content type."""
+    return RequestRefused(f"'{value}' is an unsupported content type.", 415)
+
+
+def refuse_accept(value: str) -> RequestRefused:
+    """Return the refusal (406) of an accept type."""
+    return RequestRefused(f"Accept type '{value}' is not supported.", 406)
+
+
+def encode(rows: Sequence[Sequence[object]], keys: Sequence[str] | None, accept: str) -> tuple[bytes, str]:
+    """Return the body and its content type; without ``keys`` only CSV can be had (406 otherwise)."""
+    if accept == CSV:
+        return _as_csv(rows), CSV
+    if keys is None or accept not in (JSON, JSON_LINES):
+        raise refuse_accept(accept)
+    named = [dict(zip(keys, row, strict=True)) for row in rows]
+    if accept == JSON:
+        return json.dumps({"predictions": named}).encode(), JSON
+    return "".join(json.dumps(row) + "\n" for row in named).encode(), JSON_LINES
+
+
+def _as_csv(rows: Sequence[Sequence[object]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,70 @@
+"""What the server tells the training process (JSON), and the events it hears back (JSON lines)."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+ENSEMBLING = "ENSEMBLING"
+TUNING = "HYPERPARAMETER_TUNING"
+
+
+class Channel(TypedDict):
+    """The files of one channel, in order."""
+
+    files: list[str]
+    gzipped: bool
+
+
+class Plan(TypedDict):
+    """A job as the training process needs it; ``mode`` is ENSEMBLING or HYPERPARAMETER_TUNING."""
+
+    training: Channel
+    validation: Channel | None
+    target: str
+    weight: str | None
+    problem_type: str | None
+    objective: str | None
+    mode: str
+    max_candidates: int
+    algorithms: list[str]
+    validation_fraction: float | None
+    definitions_only: bool
+    output: str
+
+
+class Analyzed(TypedDict):
+    """The data is understood; training begins."""
+
+    event: Literal["analyzed"]
+    problem_type: str
+    objective: str
+    report: str
+
+
+class Started(TypedDict):
+    """A candidate's training begins."""
+
+    event: Literal["started"]
+    number: int
+    algorithm: str
+
+
+class Trained(TypedDict):
+    """A candidate is ready; ``archives`` are paths by role: ``model``, or ``processor`` and ``algorithm``."""
+
+    event: Literal["trained"]
+    number: int
+    algorithm: str
+    scores: dict[str, float]
+    archives: dict[str, str]
+    processor: int
+
+
+class Failed(TypedDict):
+    """The job cannot go on."""
+
+    event: Literal["failed"]
+    reason: str
+
+
+Event = Analyzed | Started | Trained | Failed

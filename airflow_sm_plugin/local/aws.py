@@ -1,0 +1,61 @@
+"""Clients of the AWS services around the embedded SageMaker, which moto answers behind the same address."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sns import SNSClient
+
+ACCOUNT_ID = "123456789012"
+
+
+class AwsClients:
+    """Boto3 clients by service and region, made once each and safe to use from many threads."""
+
+    def __init__(self, url: Callable[[], str]) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[str, str], object] = {}
+        self._session = boto3.Session(aws_access_key_id="embedded", aws_secret_access_key="embedded")  # noqa: S106 - not a secret: moto takes any
+
+    @property
+    def url(self) -> str:
+        """The address all of them speak to."""
+        return self._url()
+
+    def s3(self, region: str) -> S3Client:
+        """Return the S3 client."""
+        return cast("S3Client", self._client("s3", region))
+
+    def sns(self, region: str) -> SNSClient:
+        """Return the SNS client."""
+        return cast("SNSClient", self._client("sns", region))
+
+    def logs(self, region: str) -> CloudWatchLogsClient:
+        """Return the CloudWatch Logs client."""
+        return cast("CloudWatchLogsClient", self._client("logs", region))
+
+    def _client(self, service: str, region: str) -> object:
+        with self._lock:
+            if (service, region) not in self._clients:
+                make = cast("Callable[..., Any]", self._session.client)
+                self._clients[service, region] = make(
+                    service,
+                    region_name=region,
+                    endpoint_url=self._url(),
+                    config=Config(
+                        s3={"addressing_style": "path"},
+                        proxies={},
+                        retries={"mode": "standard", "total_max_attempts": 2},
+                        max_pool_connections=32,
+                    ),
+                )
+            return self._clients[service, region]

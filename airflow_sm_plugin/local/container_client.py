@@ -1,0 +1,95 @@
+"""Speak HTTP to a container: kept-alive connections, a total time limit, no retries."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from airflow_sm_plugin.local.containers import Payload
+
+CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+
+
+class Unreachable(Exception):
+    """The container gave no answer: it is gone or closed the connection."""
+
+
+class TooSlow(Exception):
+    """The container gave no answer in time."""
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """A container's HTTP answer."""
+
+    status: int
+    body: bytes
+    content_type: str
+    custom_attributes: str | None
+
+
+class ContainerClient:
+    """A container's address with its idle connections; safe to use from many threads."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._lock = threading.Lock()
+        self._idle: list[http.client.HTTPConnection] = []
+
+    def ping(self, *, timeout: float) -> int:
+        """Return the status of ``GET /ping``."""
+        try:
+            return self._send("GET", "/ping", b"", {}, timeout).status
+        except TooSlow as error:
+            raise Unreachable from error
+
+    def invoke(self, payload: Payload, *, timeout: float) -> RawAnswer:
+        """Send ``POST /invocations``; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+        headers = {"Content-Type": payload.content_type}
+        if payload.accept:
+            headers["Accept"] = payload.accept
+        if payload.custom_attributes is not None:
+            headers[CUSTOM_ATTRIBUTES] = payload.custom_attributes
+        return self._send("POST", "/invocations", payload.body, headers, timeout)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _send(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout: float
+    ) -> RawAnswer:
+        connection = self._connection(timeout)
+        try:
+            connection.request(method, path, body, dict(headers))
+            response = connection.getresponse()
+            answer = RawAnswer(
+                status=response.status,
+                body=response.read(),
+                content_type=response.getheader("Content-Type") or "application/octet-stream",
+                custom_attributes=response.getheader(CUSTOM_ATTRIBUTES),
+            )
+        except TimeoutError as error:
+            connection.close()
+            raise TooSlow from error
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise Unreachable from error
+        with self._lock:
+            self._idle.append(connection)
+        return answer
+
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection.timeout = timeout
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout)
+        return connection

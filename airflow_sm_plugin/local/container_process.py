@@ -1,0 +1,163 @@
+"""One container: a subprocess of its own environment, folder and port, its output in CloudWatch Logs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from airflow_sm_plugin.local.container_client import ContainerClient, Unreachable
+from airflow_sm_plugin.local.container_logs import LogShipper
+from airflow_sm_plugin.local.containers import ContainerFailed, ContainerSpec, LogTarget
+from airflow_sm_plugin.local.model_data import unpack_model_data
+from airflow_sm_plugin.local.state import Region
+
+_PACKAGES = str(Path(__file__).parents[2])
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
+"""All that a container gets of the server's environment: above all no AWS credentials."""
+_STOP_SECONDS = 2.0
+_LOOK_SECONDS = 0.1
+
+
+class ContainerProcess:
+    """A running container; ``client`` speaks to it."""
+
+    def __init__(self, region: Region, spec: ContainerSpec, logs: LogTarget) -> None:
+        self.spec = spec
+        self.client: ContainerClient
+        self._region = region
+        self._logs = logs
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._shipper: LogShipper | None = None
+        self._stopped = False
+        self._folder = Path(tempfile.mkdtemp(prefix="sagemaker-container-"))
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        with self._lock:
+            return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None before it has started."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Unpack the model and return once ``/ping`` is answered.
+
+        Raises ContainerFailed when the model data is missing or bad (SageMaker's words), and with an empty
+        text when the container ends or stays silent for ``container_start_timeout_seconds``: who the failure
+        is told to words that one.
+        """
+        model_dir = self._folder / "model"
+        for folder in (model_dir, self._folder / "home", self._folder / "tmp"):
+            folder.mkdir(exist_ok=True)
+        if not any(model_dir.iterdir()):
+            unpack_model_data(self._region, self.spec, model_dir)
+        deadline = time.monotonic() + self._region.settings.container_start_timeout_seconds
+        port = self._launch(model_dir, deadline)
+        self.client = ContainerClient(port)
+        try:
+            status = self.client.ping(timeout=max(deadline - time.monotonic(), 0.1))
+        except Unreachable as error:
+            raise ContainerFailed from error
+        if status != 200:
+            raise ContainerFailed
+
+    def stop(self) -> None:
+        """End the process and what it started, store its last output, remove its folder."""
+        with self._lock:
+            self._stopped = True
+            process, shipper = self._process, self._shipper
+        if process is not None:
+            _end(process)
+        if shipper is not None:
+            shipper.finish(_STOP_SECONDS)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _launch(self, model_dir: Path, deadline: float) -> int:
+        port_out, port_in = os.pipe()
+        try:
+            with self._lock:
+                if self._stopped:
+                    raise ContainerFailed
+                self._process = self._spawn(model_dir, port_in)
+        finally:
+            os.close(port_in)
+        with os.fdopen(port_out) as report:
+            heard = select.poll()  # select() knows no descriptor beyond 1023
+            heard.register(report, select.POLLIN)
+            while not heard.poll(_LOOK_SECONDS * 1000):
+                if time.monotonic() > deadline or self._stopped or self._region.closed.is_set():
+                    raise ContainerFailed
+            port = report.readline().strip()
+        if not port:  # closed without a word: the process is gone
+            raise ContainerFailed
+        return int(port)
+
+    def _spawn(self, model_dir: Path, port_fd: int) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "airflow_sm_plugin.local.serving",
+                f"--model-dir={model_dir}",
+                f"--port-fd={port_fd}",
+                f"--scratch={self._folder}",
+            ],
+            cwd=model_dir,
+            env=self._environment(model_dir),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(port_fd,),
+            start_new_session=True,
+        )
+        if process.stdout is not None:
+            self._shipper = LogShipper(self._region, self._logs, process.stdout)
+        return process
+
+    def _environment(self, model_dir: Path) -> dict[str, str]:
+        """Return the model's ``Environment`` and what SageMaker and Python add to it.
+
+        AWS calls that the model's own code makes reach this server, not the user's account.
+        """
+        python_path = [_PACKAGES, *filter(None, [self.spec.environment.get("PYTHONPATH")])]
+        return {
+            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            "AWS_ENDPOINT_URL": self._region.aws.url,
+            "AWS_ACCESS_KEY_ID": "embedded",
+            "AWS_SECRET_ACCESS_KEY": "embedded",
+            "AWS_REGION": self._region.name,
+            "AWS_DEFAULT_REGION": self._region.name,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "PYTHONUNBUFFERED": "1",
+            **self.spec.environment,
+            "HOME": str(self._folder / "home"),
+            "TMPDIR": str(self._folder / "tmp"),
+            "SM_MODEL_DIR": str(model_dir),
+            "PYTHONPATH": os.pathsep.join(python_path),
+        }
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process group: a moment to go by itself, then for certain."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+            break
+    if process.stdin is not None:
+        process.stdin.close()

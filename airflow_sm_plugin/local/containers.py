@@ -1,0 +1,92 @@
+"""What a container is made of, and what goes in and comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from airflow_sm_plugin.local.state import Record
+
+PRIMARY = "primary"
+
+
+class ContainerFailed(Exception):
+    """A container did not come up; the text is what SageMaker puts into FailureReason."""
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """One container of a model, as CreateModel was told.
+
+    ``name`` is its ContainerHostname, ``primary`` where a model has only one, else ``container_<n>``. Model
+    data is a ``tar.gz`` unless ``unpacked``: then ``model_data_url`` is the prefix of the loose files.
+    """
+
+    name: str
+    image: str
+    model_data_url: str | None
+    environment: Mapping[str, str] = field(repr=False)
+    unpacked: bool = False
+    number: int = 1
+
+    @property
+    def label(self) -> str:
+        """The name under which failures to get its model data speak of it."""
+        return f"container_{self.number}" if self.name == PRIMARY else self.name
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What one invocation sends."""
+
+    body: bytes = field(repr=False)
+    content_type: str
+    accept: str | None
+    custom_attributes: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the last container answered."""
+
+    body: bytes = field(repr=False)
+    content_type: str
+    custom_attributes: str | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class LogTarget:
+    """Where output goes in CloudWatch Logs; each of several containers appends ``/<name>`` to stream."""
+
+    group: str
+    stream: str
+
+
+def containers_of(model: Record) -> list[Record]:
+    """Return the container definitions of a CreateModel record, in pipeline order."""
+    if model.get("Containers"):
+        return list(model["Containers"])
+    return [model["PrimaryContainer"]] if model.get("PrimaryContainer") else []
+
+
+def container_specs(model: Record) -> tuple[ContainerSpec, ...]:
+    """Return the containers of a CreateModel record, in pipeline order."""
+    definitions = containers_of(model)
+    return tuple(_spec(one, number, len(definitions)) for number, one in enumerate(definitions, start=1))
+
+
+def is_multi_model(model: Record) -> bool:
+    """Say whether a container of the model loads its target models by request."""
+    return any(one.get("Mode") == "MultiModel" for one in containers_of(model))
+
+
+def _spec(definition: Record, number: int, count: int) -> ContainerSpec:
+    source = definition.get("ModelDataSource", {}).get("S3DataSource", {})
+    return ContainerSpec(
+        name=definition.get("ContainerHostname") or (PRIMARY if count == 1 else f"container_{number}"),
+        image=definition.get("Image", ""),
+        model_data_url=definition.get("ModelDataUrl") or source.get("S3Uri"),
+        environment=dict(definition.get("Environment") or {}),
+        unpacked=source.get("CompressionType") == "None",
+        number=number,
+    )

@@ -1,0 +1,182 @@
+"""Endpoints that serve: their variants, and each variant's instances.
+
+What the API answers about endpoints is in ``endpoint_operations``, how they come and go in ``deployments``.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from airflow_sm_plugin.local.aws import ACCOUNT_ID
+from airflow_sm_plugin.local.containers import LogTarget, container_specs, is_multi_model
+from airflow_sm_plugin.local.errors import ServiceUnavailableFailure, ValidationFailure
+from airflow_sm_plugin.local.pipelines import Pipeline
+from airflow_sm_plugin.local.state import Record, Region
+
+KIND = "endpoint"
+MAX_PROCESSES = 4
+"""Instances of a variant that are really started: each costs a process a container. Beyond it, an instance
+is only counted; its requests are shared among these."""
+
+Hook = Callable[[Region, str], None]
+_SERVING_HOOKS: list[Hook] = []
+_DELETED_HOOKS: list[Hook] = []
+
+
+class LiveVariant:
+    """A production variant that serves: ``instance_count`` instances behind a round robin."""
+
+    def __init__(self, region: Region, endpoint: str, config: Record, model: Record) -> None:
+        self.name: str = config["VariantName"]
+        self.config = config
+        self.model = model
+        self.is_multi_model = is_multi_model(model)
+        self.weight = float(config.get("InitialVariantWeight", 1.0))
+        self.instance_count = 0
+        self.wanted_count = int(config.get("InitialInstanceCount", 1))
+        self._region = region
+        self._group = f"/aws/sagemaker/Endpoints/{endpoint}"
+        self._lock = threading.Lock()
+        self._pipelines: list[Pipeline] = []
+        self._turn = 0
+
+    @property
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """The instances that run now."""
+        with self._lock:
+            return tuple(self._pipelines)
+
+    def next_pipeline(self) -> Pipeline:
+        """Return the instance whose turn it is. Raises ServiceUnavailableFailure when there is none."""
+        with self._lock:
+            if not self._pipelines:
+                raise ServiceUnavailableFailure(f"Variant {self.name} has no instance in service.")
+            self._turn += 1
+            return self._pipelines[self._turn % len(self._pipelines)]
+
+    def scale_to(self, count: int) -> list[Pipeline]:
+        """Start or take out instances until there are ``count``.
+
+        Returns those taken out, for the caller to end. Raises ContainerFailed when a new one does not come up; then nothing has changed. A multi-model
+        variant starts nothing: its containers load what requests name.
+        """
+        processes = 0 if self.is_multi_model else min(count, MAX_PROCESSES)
+        with self._lock:
+            missing = processes - len(self._pipelines)
+        started = self._start(missing) if missing > 0 else []
+        with self._lock:
+            self._pipelines.extend(started)
+            removed, self._pipelines = self._pipelines[processes:], self._pipelines[:processes]
+            self.instance_count = self.wanted_count = count
+        return removed
+
+    def _start(self, count: int) -> list[Pipeline]:
+        specs = container_specs(self.model)
+        with ThreadPoolExecutor(max_workers=count) as pool:
+            starting = [
+                pool.submit(
+                    Pipeline.start,
+                    self._region,
+                    specs,
+                    LogTarget(self._group, f"{self.name}/i-{uuid.uuid4().hex[:17]}"),
+                    variant=self.name,
+                )
+                for _ in range(count)
+            ]
+            wait(starting)
+        errors = [one.exception() for one in starting if one.exception()]
+        if errors and errors[0]:
+            for one in starting:
+                if not one.exception():
+                    one.result().stop()
+            raise errors[0]
+        return [one.result() for one in starting]
+
+
+class LiveEndpoint:
+    """What answers behind an endpoint's name until the next update replaces it."""
+
+    def __init__(self, region: Region, name: str, config: Record, models: Mapping[str, Record]) -> None:
+        self.name = name
+        self.config = config
+        self.variants = {
+            variant["VariantName"]: LiveVariant(region, name, variant, models[variant["ModelName"]])
+            for variant in config["ProductionVariants"]
+        }
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it answers InvokeEndpointAsync (and only that)."""
+        return bool(self.config.get("AsyncInferenceConfig"))
+
+    def start(self) -> None:
+        """Start every variant's instances. Raises ContainerFailed; nothing is left running then."""
+        with ThreadPoolExecutor(max_workers=len(self.variants)) as pool:
+            starting = [
+                pool.submit(variant.scale_to, variant.wanted_count) for variant in self.variants.values()
+            ]
+            wait(starting)
+        for one in starting:
+            error = one.exception()
+            if error is not None:
+                self.retire(timeout=0)
+                raise error
+
+    def retire(self, *, timeout: float) -> None:
+        """End every instance once it is idle, at the latest after ``timeout`` seconds."""
+        for variant in self.variants.values():
+            for pipeline in variant.scale_to(0):
+                pipeline.retire(timeout=timeout)
+
+    def choose_variant(self, target_variant: str | None) -> LiveVariant:
+        """Return the variant asked for, or one by weight. Raises ValidationFailure for an unknown one."""
+        if target_variant is None:
+            variants = list(self.variants.values())
+            weights = [variant.weight for variant in variants]
+            return random.choices(variants, weights if any(weights) else None)[0]  # noqa: S311 - traffic, not a secret
+        if target_variant not in self.variants:
+            raise ValidationFailure(f"Variant {target_variant} of endpoint {self.name} not found.")
+        return self.variants[target_variant]
+
+
+def endpoint_in_service(region: Region, name: str) -> LiveEndpoint:
+    """Return the serving endpoint, also while it is updated. Raises ValidationFailure in the runtime's words.
+
+    The runtime knows only endpoints that serve: one that is being created or has failed is not found either.
+    """
+    with region.table(KIND) as endpoints:
+        live = endpoints.get(name, {}).get("_live")
+    if not isinstance(live, LiveEndpoint):
+        raise ValidationFailure(
+            f"Endpoint {name} of account {ACCOUNT_ID} not found.", ErrorCode="NO_SUCH_ENDPOINT"
+        )
+    return live
+
+
+def when_serving(hook: Hook) -> None:
+    """Call ``hook`` (in the background) whenever an endpoint was created, updated or scaled."""
+    _SERVING_HOOKS.append(hook)
+
+
+def when_deleted(hook: Hook) -> None:
+    """Call ``hook`` (in the background) whenever an endpoint is gone."""
+    _DELETED_HOOKS.append(hook)
+
+
+def tell_serving(region: Region, name: str) -> None:
+    """Run the hooks of an endpoint that has become InService."""
+    _tell(_SERVING_HOOKS, region, name)
+
+
+def tell_deleted(region: Region, name: str) -> None:
+    """Run the hooks of an endpoint that is gone."""
+    _tell(_DELETED_HOOKS, region, name)
+
+
+def _tell(hooks: list[Hook], region: Region, name: str) -> None:
+    for hook in hooks:
+        region.in_background(f"{hook.__name__} {name}", lambda hook=hook: hook(region, name))

@@ -1,0 +1,80 @@
+"""The errors the embedded SageMaker answers with.
+
+::
+
+    ServiceError                    code, HTTP status and message as the service writes them
+    ├── ValidationFailure           ValidationException (control plane) or ValidationError (runtime), 400
+    ├── ResourceNotFoundFailure     ResourceNotFound, 400 (Describe of a missing AutoML, transform, … job)
+    ├── ResourceInUseFailure        ResourceInUse, 400 (a job name taken)
+    ├── ServiceUnavailableFailure   ServiceUnavailable, 503: no instance serves
+    └── ModelFailure                ModelError, 424: the container raised, answered an error, or timed out
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """An answer of the service that is an error; ``fields`` are further top-level keys of its body."""
+
+    code: ClassVar[str] = "InternalFailure"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, **fields: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = fields
+
+    def code_for(self, service: str) -> str:  # noqa: ARG002 - a subclass needs it
+        """Return the error code as ``service`` (its signing-model name) spells it."""
+        return self.code
+
+
+class ValidationFailure(ServiceError):
+    """The request is wrong; the control plane says ValidationException, the runtime ValidationError."""
+
+    code = "ValidationException"
+    status = 400
+
+    def code_for(self, service: str) -> str:
+        """Return ValidationError for the runtime, ValidationException for the control plane."""
+        return "ValidationError" if service == "sagemaker-runtime" else self.code
+
+
+class ResourceNotFoundFailure(ServiceError):
+    """The named job does not exist."""
+
+    code = "ResourceNotFound"
+    status = 400
+
+
+class ResourceInUseFailure(ServiceError):
+    """The name is taken by a job."""
+
+    code = "ResourceInUse"
+    status = 400
+
+
+class ServiceUnavailableFailure(ServiceError):
+    """No instance is there to answer. Retrying helps."""
+
+    code = "ServiceUnavailable"
+    status = 503
+
+
+class ModelFailure(ServiceError):
+    """The container behind the endpoint raised, answered an error, or did not answer in time."""
+
+    code = "ModelError"
+    status = 424
+
+    def __init__(self, message: str, *, original_status: int, original_message: str, log_stream_arn: str) -> None:
+        super().__init__(
+            message,
+            OriginalStatusCode=original_status,
+            OriginalMessage=original_message,
+            LogStreamArn=log_stream_arn,
+        )
+        self.original_status = original_status
+        self.original_message = original_message

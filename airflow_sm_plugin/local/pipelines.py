@@ -1,0 +1,175 @@
+"""An instance's containers, run one after the other on every invocation; a single one is a pipeline too."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+
+from airflow_sm_plugin.local.aws import ACCOUNT_ID
+from airflow_sm_plugin.local.container_client import RawAnswer, TooSlow, Unreachable
+from airflow_sm_plugin.local.container_process import ContainerProcess
+from airflow_sm_plugin.local.containers import ContainerFailed, ContainerSpec, LogTarget, Payload, Reply
+from airflow_sm_plugin.local.errors import ModelFailure
+from airflow_sm_plugin.local.state import Region
+
+_TIMED_OUT = 0
+"""OriginalStatusCode of a container that did not answer in time."""
+_GONE = 503
+_IDLE_LOOK_SECONDS = 0.05
+
+
+class Pipeline:
+    """Running containers; ``start`` makes one, ``stop`` ends it."""
+
+    def __init__(self, region: Region, logs: LogTarget, containers: Sequence[ContainerProcess]) -> None:
+        self._region = region
+        self._logs = logs
+        self._containers = tuple(containers)
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._restarting = False
+        self._take_back = region.at_close(self.stop)
+
+    @classmethod
+    def start(
+        cls, region: Region, specs: Sequence[ContainerSpec], logs: LogTarget, *, variant: str = ""
+    ) -> Pipeline:
+        """Start the containers side by side and return when every one answers its ping.
+
+        Raises ContainerFailed with the text for FailureReason; nothing is left running then. ``variant`` is
+        the production variant that text speaks of.
+        """
+        several = len(specs) > 1
+        containers = [
+            ContainerProcess(
+                region, spec, replace(logs, stream=f"{logs.stream}/{spec.name}") if several else logs
+            )
+            for spec in specs
+        ]
+        pipeline = cls(region, logs, containers)
+        with ThreadPoolExecutor(max_workers=max(len(containers), 1)) as pool:
+            starting = {pool.submit(container.start): container for container in containers}
+            wait(starting)
+        failed = [(one.exception(), container) for one, container in starting.items() if one.exception()]
+        if region.closed.is_set() and not failed:
+            pipeline.stop()
+            raise ContainerFailed("The endpoint was removed while it started.")
+        if failed:
+            pipeline.stop()
+            error, container = failed[0]
+            raise _failure(error, container, variant) from error
+        return pipeline
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the containers."""
+        return tuple(container.pid for container in self._containers if container.pid is not None)
+
+    def invoke(self, payload: Payload, *, timeout: float) -> Reply:
+        """Send ``payload`` through the containers; each one's output is the next one's input.
+
+        The request's Accept is for the last container, the ones before choose their own (SAGEMAKER_DEFAULT_
+        INVOCATIONS_ACCEPT); custom attributes go to every container, the last one's are answered. Raises
+        ModelFailure when a container answers an error, is gone, or all together take over ``timeout``
+        seconds.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            self._in_flight += 1
+        try:
+            answer = RawAnswer(200, payload.body, payload.content_type, None)
+            for container in self._containers:
+                step = replace(
+                    payload,
+                    body=answer.body,
+                    content_type=answer.content_type,
+                    accept=payload.accept if container is self._containers[-1] else None,
+                )
+                answer = self._ask(container, step, deadline)
+            return Reply(answer.body, answer.content_type, answer.custom_attributes)
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+    def stop(self) -> None:
+        """End every container now. Stopping twice is fine."""
+        self._take_back()
+        for container in self._containers:
+            container.stop()
+
+    def retire(self, *, timeout: float) -> None:
+        """Stop once no invocation runs, at the latest after ``timeout`` seconds.
+
+        Whoever picked this pipeline just before it was taken out of service has one look's time to use it.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._region.closed.wait(_IDLE_LOOK_SECONDS):
+            with self._lock:
+                idle = self._in_flight == 0
+            if idle or time.monotonic() > deadline:
+                break
+        self.stop()
+
+    def _ask(self, container: ContainerProcess, payload: Payload, deadline: float) -> RawAnswer:
+        name = container.spec.name
+        try:
+            if not container.is_alive:  # its port may be another container's by now
+                raise Unreachable
+            answer = container.client.invoke(payload, timeout=max(deadline - time.monotonic(), 0.001))
+        except TooSlow:
+            raise self.failure(
+                name,
+                _TIMED_OUT,
+                f"Your invocation timed out while waiting for a response from container {name}. Review the "
+                "latency metrics for each container in Amazon CloudWatch, resolve the issue, and try again.",
+            ) from None
+        except Unreachable:
+            self._restart(container)
+            raise self.failure(name, _GONE, f"The container {name} closed the connection.") from None
+        if not 200 <= answer.status < 300:
+            raise self.failure(name, answer.status, answer.body.decode(errors="replace"))
+        return answer
+
+    def failure(self, name: str, status: int, message: str) -> ModelFailure:
+        """Return what an invocation answers when container ``name`` answered ``status`` and ``message``."""
+        side = "client" if 400 <= status < 500 else "server"
+        region, group = self._region.name, self._logs.group
+        return ModelFailure(
+            f'Received {side} error ({status}) from {name} with message "{message}". See '
+            f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logEventViewer:"
+            f"group={group} in account {ACCOUNT_ID} for more information.",
+            original_status=status,
+            original_message=message,
+            log_stream_arn=f"arn:aws:logs:{region}:{ACCOUNT_ID}:log-group:{group}",
+        )
+
+    def _restart(self, container: ContainerProcess) -> None:
+        """Start a container that died again, as SageMaker does; in the background, once at a time."""
+        with self._lock:
+            if self._restarting or container.is_alive:
+                return
+            self._restarting = True
+
+        def again() -> None:
+            try:
+                with contextlib.suppress(ContainerFailed):  # the next invocation tries again
+                    container.start()
+            finally:
+                with self._lock:
+                    self._restarting = False
+
+        self._region.in_background(f"restart {self._logs.stream}", again)
+
+
+def _failure(error: BaseException | None, container: ContainerProcess, variant: str) -> ContainerFailed:
+    if isinstance(error, ContainerFailed) and str(error):
+        return error
+    of_variant = f" for production variant {variant}" if variant else ""
+    return ContainerFailed(
+        f"The {container.spec.name} container{of_variant} did not pass the ping health check. "
+        "Please check CloudWatch logs for this endpoint."
+    )

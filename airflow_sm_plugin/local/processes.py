@@ -1,0 +1,141 @@
+"""Start processes that can be found again, and end them all.
+
+A process that was started here is recognised later by an environment variable it inherited, so whatever
+it started in turn is found as well, also when the one in between is gone (an orphaned Airflow task).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+_KILL_SECONDS = 10.0
+
+
+class StackError(RuntimeError):
+    """A process of the stack did not start, died or would not end; the text says what it logged last."""
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def clean_environment(additions: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment without the user's AWS and Airflow settings, plus ``additions``.
+
+    Loopback addresses are never sent through a proxy.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "AIRFLOW_", "_AIRFLOW_")) and name.upper() != "NO_PROXY"
+    }
+    no_proxy = ",".join(
+        filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1,localhost"])
+    )
+    return {
+        **kept,
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        # Airflow sets process titles; without this that overwrites the environment one reads in /proc.
+        "SPT_NOENV": "1",
+        **additions,
+    }
+
+
+def start(
+    command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path
+) -> subprocess.Popen[bytes]:
+    """Start ``command`` in a session of its own, out of reach of the terminal's Ctrl-C; log its output."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env=dict(environment),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def last_lines(log: Path, count: int = 30) -> str:
+    """Return the end of a log file, or an empty text when there is none."""
+    if not log.exists():
+        return ""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
+
+
+def marked(name: str, value: str) -> list[psutil.Process]:
+    """Return the living processes whose environment says ``name=value``, this one excepted."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(name) == value:
+                found.append(process)
+    return found
+
+
+def end(*, marker: tuple[str, str], pids: Iterable[int] = (), grace: float = 8.0) -> None:
+    """End every process that carries the marker, and ``pids``, with all that descends from them.
+
+    ``pids`` and the topmost marked processes get a SIGTERM (each ends what it started itself) and ``grace``
+    seconds; what then is left is killed. Raises :class:`StackError` when something survives even that.
+    """
+    found = marked(*marker)
+    below = {process.pid for process in found}
+    given = [process for pid in pids for process in _existing(pid)]
+    tops = {process.pid: process for process in [*given, *(p for p in found if _parent_id(p) not in below)]}
+    family = [*tops.values(), *(child for parent in tops.values() for child in _children(parent))]
+    for process in tops.values():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    psutil.wait_procs(list(tops.values()), timeout=grace)
+    deadline = time.monotonic() + _KILL_SECONDS
+    while left := [*_running(family), *_running(marked(*marker))]:
+        if time.monotonic() > deadline:
+            raise StackError(f"these processes could not be ended: {sorted({p.pid for p in left})}")
+        for survivor in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                survivor.kill()
+        psutil.wait_procs(left, timeout=1.0)
+
+
+def _existing(pid: int) -> Iterator[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        yield psutil.Process(pid)
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _parent_id(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _running(family: Iterable[psutil.Process]) -> Iterator[psutil.Process]:
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                yield process

@@ -1,0 +1,60 @@
+"""InvokeEndpoint."""
+
+from __future__ import annotations
+
+import uuid
+
+from airflow_sm_plugin.local.containers import PRIMARY, Payload
+from airflow_sm_plugin.local.endpoints import LiveEndpoint, LiveVariant, endpoint_in_service
+from airflow_sm_plugin.local.errors import ValidationFailure
+from airflow_sm_plugin.local.operations import Params, operation
+from airflow_sm_plugin.local.state import Record, Region
+
+MAX_RESPONSE_BYTES = 6_291_456
+"""The limit of requests is the same; it is in botocore's model and checked with the other limits."""
+
+
+@operation("InvokeEndpoint")
+def invoke_endpoint(region: Region, params: Params) -> Record:
+    """Run one request through the containers behind an endpoint and answer what the last one said."""
+    name = params["EndpointName"]
+    live = endpoint_in_service(region, name)
+    if live.is_async:
+        raise ValidationFailure(f"Endpoint {name} does not support this inference type.")
+    variant = live.choose_variant(params.get("TargetVariant"))
+    _check_target_model(live, variant, params.get("TargetModel"))
+    pipeline = variant.next_pipeline()
+    payload = Payload(
+        body=params["Body"],
+        content_type=params.get("ContentType") or "application/octet-stream",
+        accept=params.get("Accept"),
+        custom_attributes=params.get("CustomAttributes"),
+    )
+    reply = pipeline.invoke(payload, timeout=region.settings.invocation_timeout_seconds)
+    if len(reply.body) > MAX_RESPONSE_BYTES:
+        raise pipeline.failure(
+            PRIMARY,
+            500,
+            f"The response is {len(reply.body)} bytes; at most {MAX_RESPONSE_BYTES} are passed on.",
+        )
+    return {
+        "Body": reply.body,
+        "ContentType": reply.content_type,
+        "InvokedProductionVariant": variant.name,
+        "CustomAttributes": reply.custom_attributes,
+    }
+
+
+def _check_target_model(live: LiveEndpoint, variant: LiveVariant, target_model: str | None) -> None:
+    if target_model is not None and not variant.is_multi_model:
+        raise ValidationFailure(
+            f"Endpoint {live.name} is not a multi-model endpoint and does not support target model header.",
+            ErrorCode="TARGET_MODEL_HEADER_NOT_SUPPORTED",
+        )
+    if not variant.is_multi_model:
+        return
+    if target_model is None:
+        raise ValidationFailure(f"Request {uuid.uuid4()} is missing a target model header.")
+    raise ValidationFailure(
+        f"Endpoint {live.name}: multi-model endpoints are described here, but not served."
+    )

@@ -1,0 +1,11 @@
+"""The inside of a container, which serves one unpacked model archive.
+
+::
+
+    python -m airflow_sm_plugin.local.serving --model-dir D
+
+It speaks the contract of SageMaker's containers (``GET /ping``, ``POST /invocations``) on a loopback port
+that it picks itself and runs the archive's handlers as SageMaker's inference toolkit does. It imports
+nothing heavy before a handler needs it, and ends by itself when its standard input closes, so that a killed
+server leaves no container behind.
+"""

@@ -1,0 +1,58 @@
+"""Serve one unpacked model archive: ``python -m airflow_sm_plugin.local.serving --model-dir D``.
+
+The port goes to ``--port-fd`` (one line) once the model is loaded and ``/ping`` is answered. Ends, with its
+whole process group if it leads one, when standard input closes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from airflow_sm_plugin.local.serving.errors import NoHandlers
+from airflow_sm_plugin.local.serving.handlers import LoadedModel
+from airflow_sm_plugin.local.serving.web import ContainerServer
+
+
+def main() -> int:
+    """Load, report, serve."""
+    parser = argparse.ArgumentParser(prog="python -m airflow_sm_plugin.local.serving")
+    parser.add_argument("--model-dir", type=Path, required=True, help="folder of the unpacked archive")
+    parser.add_argument("--port-fd", type=int, default=1, help="file descriptor the port is written to")
+    parser.add_argument("--scratch", type=Path, help="folder to remove when standard input closes")
+    options = parser.parse_args()
+    threading.Thread(target=_end_with_stdin, args=(options.scratch,), name="stdin", daemon=True).start()
+    try:
+        model = LoadedModel(options.model_dir, os.environ)
+    except NoHandlers as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except Exception:  # noqa: BLE001 - the archive's own code failed; its traceback belongs into the container's log
+        traceback.print_exc(file=sys.stderr)
+        return 1
+    server = ContainerServer(model)
+    with os.fdopen(options.port_fd, "w", closefd=options.port_fd > 2) as report:
+        report.write(f"{server.server_port}\n")
+    server.serve_forever()
+    return 0
+
+
+def _end_with_stdin(scratch: Path | None) -> None:
+    """Wait for the end of standard input: the server is gone, however it went."""
+    while os.read(0, 4096):
+        pass
+    if scratch is not None:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

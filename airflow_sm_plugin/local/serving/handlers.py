@@ -1,0 +1,137 @@
+"""Find an archive's handlers and run them as SageMaker's inference toolkit does.
+
+``model_fn`` loads; then either ``transform_fn`` or ``input_fn``, ``predict_fn`` and ``output_fn`` answer,
+each of the three replaced by its default when absent. Every handler may take one argument more, the context.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from airflow_sm_plugin.local.serving import codecs
+from airflow_sm_plugin.local.serving.context import RequestContext
+from airflow_sm_plugin.local.serving.errors import NoHandlers
+
+CONTENT_TYPE = "Content-Type"
+ACCEPT = "Accept"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A container's answer to one invocation."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Handler:
+    """A handler function of the archive, or a default."""
+
+    function: Callable[..., object]
+    wants_context: bool = False
+
+    def __call__(self, context: RequestContext, *arguments: object) -> object:
+        return self.function(*arguments, context) if self.wants_context else self.function(*arguments)
+
+
+class LoadedModel:
+    """A loaded model and the handlers that answer for it; safe to use from many threads if they are."""
+
+    def __init__(self, model_dir: Path, environment: Mapping[str, str]) -> None:
+        self._model_dir = str(model_dir)
+        self._default_accept = environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or codecs.JSON
+        module = _import_code(model_dir, environment)
+        parts = [name for name in ("input_fn", "predict_fn", "output_fn") if hasattr(module, name)]
+        if hasattr(module, "transform_fn") and parts:
+            raise NoHandlers(f"transform_fn cannot be used together with {', '.join(parts)}")
+        self._input = _handler(module, "input_fn", 2) or _Handler(codecs.decode)
+        self._predict = _handler(module, "predict_fn", 2) or _Handler(_default_predict)
+        self._output = _handler(module, "output_fn", 2) or _Handler(codecs.encode)
+        self._transform = _handler(module, "transform_fn", 4)
+        load = _handler(module, "model_fn", 1)
+        if load is None:
+            raise NoHandlers(
+                "the archive's code has no model_fn; write one that loads the model and returns it"
+            )
+        self._model = load(RequestContext({}, self._model_dir), self._model_dir)
+
+    def answer(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Run the handlers on one request. Whatever they raise is the caller's to answer."""
+        context = RequestContext(headers, self._model_dir)
+        request = context.request_processor[0]
+        content_type = request.get_request_property(CONTENT_TYPE) or codecs.BYTES
+        accept = request.get_request_property(ACCEPT) or codecs.ANY
+        accept = self._default_accept if accept == codecs.ANY else accept
+        data = body.decode() if codecs.media_type(content_type) in codecs.TEXT_TYPES else body
+        result = self._run(context, data, content_type, accept)
+        answered_type = context.get_response_content_type(0) or accept
+        if isinstance(result, tuple):
+            result, answered_type = result[0], str(result[1])
+        written = {name: value for name, value in request.response_headers.items() if name != CONTENT_TYPE}
+        return Answer(request.status, _as_bytes(result), {CONTENT_TYPE: answered_type, **written})
+
+    def _run(self, context: RequestContext, data: str | bytes, content_type: str, accept: str) -> object:
+        if self._transform is not None:
+            return self._transform(context, self._model, data, content_type, accept)
+        read = self._input(context, data, content_type)
+        prediction = self._predict(context, read, self._model)
+        return self._output(context, prediction, accept)
+
+
+def _import_code(model_dir: Path, environment: Mapping[str, str]) -> ModuleType:
+    """Import ``code/<SAGEMAKER_PROGRAM>.py`` where the archive has it, else ``code/inference.py``."""
+    code = model_dir / "code"
+    program = (environment.get("SAGEMAKER_PROGRAM") or "inference").removesuffix(".py")
+    candidates = [code / f"{program}.py", code / "inference.py"]
+    script = next((path for path in candidates if path.is_file()), None)
+    if script is None:
+        raise NoHandlers(
+            "the archive holds no code/inference.py: an embedded container runs the code in model.tar.gz, "
+            "not the image"
+        )
+    if (code / "requirements.txt").is_file():
+        sys.stdout.write("code/requirements.txt is ignored: the embedded SageMaker's own packages are used\n")
+    sys.path[:0] = [str(script.parent), *([str(code)] if script.parent != code else [])]
+    return importlib.import_module(script.stem)
+
+
+def _handler(module: ModuleType, name: str, arguments: int) -> _Handler | None:
+    """Return the archive's handler, None when it has none of that name."""
+    function = getattr(module, name, None)
+    if function is None:
+        return None
+    positional = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}
+    ]
+    if len(positional) not in {arguments, arguments + 1}:
+        raise NoHandlers(
+            f"{name} takes {len(positional)} arguments; it gets {arguments}, or one more for the context"
+        )
+    return _Handler(function, wants_context=len(positional) == arguments + 1)
+
+
+def _default_predict(data: object, model: object) -> object:
+    predict = getattr(model, "predict", None)
+    if predict is None:
+        raise TypeError(f"the default predict_fn calls model.predict, which a {type(model).__name__} has not")
+    return predict(data)
+
+
+def _as_bytes(result: object) -> bytes:
+    if isinstance(result, bytes | bytearray | memoryview):
+        return bytes(result)
+    if isinstance(result, str):
+        return result.encode()
+    raise TypeError(
+        f"the handler returned a {type(result).__name__}; text, bytes or (body, content type) are answered"
+    )

@@ -1,0 +1,42 @@
+"""What a user may set on a running embedded SageMaker, over HTTP or in Python."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass
+class Settings:
+    """Delays, in seconds: how long things take at least. Real work that takes longer, takes longer.
+
+    The two ``async_`` settings are what holds for a request that names no RequestTTLSeconds or
+    InvocationTimeoutSeconds.
+
+    ``GET /_embedded/settings`` answers them as JSON, ``PUT /_embedded/settings`` changes the given ones.
+    """
+
+    endpoint_creating_seconds: float = 0.2
+    endpoint_updating_seconds: float = 0.2
+    endpoint_deleting_seconds: float = 0.1
+    automl_seconds: float = 0.2
+    transform_seconds: float = 0.1
+    container_start_timeout_seconds: float = 60.0
+    invocation_timeout_seconds: float = 60.0
+    async_request_ttl_seconds: float = 21600.0
+    async_invocation_timeout_seconds: float = 900.0
+
+    def change(self, values: Mapping[str, object]) -> None:
+        """Set the given values; all or none. Raises ValueError naming the bad one."""
+        known = {field.name for field in dataclasses.fields(self)}
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(f"unknown setting {name!r}; known are {', '.join(sorted(known))}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                raise ValueError(f"setting {name!r} must be a number of seconds >= 0, not {value!r}")
+        for name, value in values.items():
+            setattr(self, name, float(str(value)))
+
+    def as_json(self) -> dict[str, float]:
+        """Return every setting by name."""
+        return dataclasses.asdict(self)

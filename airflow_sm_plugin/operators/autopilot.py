@@ -1,0 +1,188 @@
+"""Autopilot export: a candidate of an AutoML job becomes a SageMaker model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow_sm_plugin._compat import Context, default_deferrable
+from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
+from airflow_sm_plugin.core import autopilot
+from airflow_sm_plugin.core.model import ModelSpec
+from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.core.response_keys import select_response_keys
+from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, InvalidRequest, ServiceUnavailable
+
+
+class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
+    """Make a SageMaker model of the best (or a named) candidate of an Autopilot job, V1 or V2.
+
+    The model's response carries the chosen inference response keys, in HPO (three or two containers) and in
+    ensembling mode (one). A retry, or a second run over the same job, finds the model it made.
+
+    Returns on XCom: ``{"model_name", "model_arn", "auto_ml_job_name", "candidate_name", "objective": {"name", "type",
+    "value"} or None, "inference_response_keys": [...]}``.
+
+    :param auto_ml_job_name: the job (templated)
+    :param execution_role: ARN or name of the role that SageMaker runs the model with (templated)
+    :param inference_response_keys: of ``predicted_label``, ``probability``, ``probabilities``, ``labels``, in the
+        order of the response's columns; none leaves the candidate's default, ``predicted_label`` (templated)
+    :param candidate_name: a candidate of the job; default the best one (templated)
+    :param model_name: up to 63 letters, digits and inner hyphens; default derived from candidate and content, so that
+        it stays the same over retries (templated)
+    :param wait_for_job: wait for a job that still runs instead of failing; default False
+    :param max_wait_seconds: how long to wait for the job; default 24 hours
+    :param poll_interval: seconds between looks while waiting; default 30
+    :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
+    :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}`` (templated)
+    :param enable_network_isolation: no network in or out of the containers; default False
+    :param tags: tags of the model (templated)
+    :raises ResponseKeysNotSupported: the candidate cannot answer these keys; not retried
+    :raises AutoMLJobFailed: the job ended Failed or Stopped; not retried
+    :raises AutoMLJobStillRunning: it has not ended, or not in time; retried
+    :raises CandidateNotFound: no best candidate, or none of that name; not retried
+    :raises ResourceConflict: another model has this name; not retried
+    """
+
+    template_fields: Sequence[str] = (
+        *SageMakerInferenceOperator.template_fields,
+        "auto_ml_job_name",
+        "execution_role",
+        "inference_response_keys",
+        "candidate_name",
+        "model_name",
+        "vpc_config",
+        "tags",
+    )
+
+    def __init__(
+        self,
+        *,
+        auto_ml_job_name: str,
+        execution_role: str,
+        inference_response_keys: Sequence[str] = (),
+        candidate_name: str | None = None,
+        model_name: str | None = None,
+        wait_for_job: bool = False,
+        max_wait_seconds: float = 86_400,
+        poll_interval: float = 30,
+        deferrable: bool | None = None,
+        vpc_config: Mapping[str, Any] | None = None,
+        enable_network_isolation: bool = False,
+        tags: Mapping[str, str] | None = None,
+        **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
+    ) -> None:
+        super().__init__(**kwargs)
+        self.auto_ml_job_name = auto_ml_job_name
+        self.execution_role = execution_role
+        self.inference_response_keys = inference_response_keys
+        self.candidate_name = candidate_name
+        self.model_name = model_name
+        self.wait_for_job = wait_for_job
+        self.max_wait_seconds = max_wait_seconds
+        self.poll_interval = poll_interval
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.vpc_config = vpc_config
+        self.enable_network_isolation = enable_network_isolation
+        self.tags = tags
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Wait for the job where asked, then export."""
+        with failing_well():
+            self._check_arguments()
+            job = self.control_plane().describe_auto_ml_job(self.auto_ml_job_name)
+            if self.wait_for_job and autopilot.job_state(job) is autopilot.JobState.RUNNING:
+                if self.deferrable:
+                    self._defer()
+                job = self._wait()
+            return self._export(job)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on when the trigger says that the job is over."""
+        with failing_well():
+            if event["status"] == "error":
+                raise ServiceUnavailable(
+                    f"waiting for AutoML job {self.auto_ml_job_name}: {event['message']}"
+                )
+            return self._export(self.control_plane().describe_auto_ml_job(self.auto_ml_job_name))
+
+    def _check_arguments(self) -> None:
+        if not self.auto_ml_job_name:
+            raise InvalidRequest("auto_ml_job_name is empty: name the AutoML job to export")
+        if isinstance(self.inference_response_keys, str):
+            raise InvalidRequest(
+                f"inference_response_keys must be a list like ['predicted_label', 'probability'], "
+                f"not the text {self.inference_response_keys!r}"
+            )
+        if self.model_name:
+            check_name(self.model_name, "model name")
+
+    def _defer(self) -> None:
+        from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
+        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
+
+        self.log.info("AutoML job %s is still running: waiting in the triggerer", self.auto_ml_job_name)
+        self.defer(
+            trigger=AutoMLJobTrigger(
+                job_name=self.auto_ml_job_name,
+                deadline=time.time() + self.max_wait_seconds,
+                poll_interval=self.poll_interval,
+                aws=self.aws.as_mapping(),
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.max_wait_seconds + GRACE_SECONDS),
+        )
+
+    def _wait(self) -> Mapping[str, Any]:
+        hook = self.control_plane()
+        give_up = time.monotonic() + self.max_wait_seconds
+        while True:
+            job = hook.describe_auto_ml_job(self.auto_ml_job_name)
+            if autopilot.job_state(job) is not autopilot.JobState.RUNNING:
+                return job
+            if time.monotonic() >= give_up:
+                raise AutoMLJobStillRunning(
+                    f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
+                    f"{self.max_wait_seconds:.0f} s: raise max_wait_seconds or retry later"
+                )
+            self.log.debug("AutoML job %s is %s", self.auto_ml_job_name, job["AutoMLJobStatus"])
+            time.sleep(min(self.poll_interval, max(0.0, give_up - time.monotonic())))
+
+    def _export(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        autopilot.check_completed(job)
+        hook = self.control_plane()
+        candidate = (
+            hook.candidate(self.auto_ml_job_name, self.candidate_name)
+            if self.candidate_name
+            else autopilot.best_candidate(job)
+        )
+        keys = list(self.inference_response_keys or ())
+        containers = autopilot.containers_of(candidate, job_name=self.auto_ml_job_name)
+        spec = ModelSpec(
+            containers=select_response_keys(containers, keys),
+            execution_role_arn=hook.role_arn(self.execution_role),
+            name=self.model_name or None,
+            stem=candidate["CandidateName"],
+            vpc_config=self.vpc_config,
+            enable_network_isolation=self.enable_network_isolation,
+            tags=self.tags or {},
+        ).checked()
+        name, arn, created = hook.create_model(spec)
+        self.log.info(
+            "model %s %s from candidate %s of AutoML job %s, response keys %s",
+            name,
+            "created" if created else "reused",
+            candidate["CandidateName"],
+            self.auto_ml_job_name,
+            ", ".join(keys) or "as they are",
+        )
+        return {
+            "model_name": name,
+            "model_arn": arn,
+            "auto_ml_job_name": self.auto_ml_job_name,
+            "candidate_name": candidate["CandidateName"],
+            "objective": autopilot.objective_of(candidate),
+            "inference_response_keys": keys,
+        }

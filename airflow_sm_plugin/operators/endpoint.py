@@ -1,0 +1,273 @@
+"""Deploy and delete SageMaker endpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_plugin._compat import Context, default_deferrable
+from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
+from airflow_sm_plugin.core.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
+from airflow_sm_plugin.core.endpoint_status import EndpointVerdict
+from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.exceptions import EndpointError, InvalidRequest, ServiceUnavailable
+from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.deployment import Deployment
+
+
+class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
+    """Have an endpoint serve a model, real-time or asynchronous: created, updated, or left alone when it does already.
+
+    The endpoint's name is yours and stays; the configuration's name is derived from its content, so that a retry
+    finds what it made and a change makes a new one. What is in progress is waited out first. InService is a success
+    only with the wanted configuration: SageMaker ends a failed update InService with the old one.
+
+    When the wait fails or times out, what *this task* created is deleted again (``cleanup_on_failure``): a teardown
+    does not run when its setup failed. Endpoint and configuration found already there are never touched.
+
+    Returns on XCom: ``{"endpoint_name", "endpoint_arn", "endpoint_config_name", "status", "action": "created" |
+    "updated" | "unchanged"}``.
+
+    :param endpoint_name: up to 63 letters, digits and inner hyphens (templated)
+    :param model_name: the model to serve (templated)
+    :param instance_type: e.g. ``ml.m5.xlarge``, the default (templated)
+    :param initial_instance_count: default 1 (templated)
+    :param variant_name: the production variant's name; default ``AllTraffic`` (templated)
+    :param async_output_path: S3 prefix for results; makes the endpoint asynchronous (templated)
+    :param async_failure_path: S3 prefix for failure objects; without it SageMaker writes none, and a wait for a failed
+        invocation ends by its deadline only (templated)
+    :param async_success_topic: SNS topic's ARN (templated)
+    :param async_error_topic: SNS topic's ARN (templated)
+    :param max_concurrent_invocations_per_instance: 1 to 1000; default SageMaker's choice
+    :param kms_key_id: key that encrypts asynchronous results (templated)
+    :param tags: tags of endpoint and configuration (templated)
+    :param wait_for_completion: default True
+    :param max_wait_seconds: default 3600
+    :param poll_interval: seconds between looks; default 30
+    :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
+    :param cleanup_on_failure: default True
+    :raises InvalidRequest: an argument breaks a limit; not retried
+    :raises ModelNotFound: no such model; not retried
+    :raises EndpointFailed: it ended Failed, with SageMaker's reason; retried
+    :raises EndpointRolledBack: the update failed; not retried
+    :raises EndpointDeadlineExceeded: not in service in time; retried
+    """
+
+    template_fields: Sequence[str] = (
+        *SageMakerInferenceOperator.template_fields,
+        "endpoint_name",
+        "model_name",
+        "instance_type",
+        "initial_instance_count",
+        "variant_name",
+        "async_output_path",
+        "async_failure_path",
+        "async_success_topic",
+        "async_error_topic",
+        "kms_key_id",
+        "tags",
+    )
+    operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink())
+
+    def __init__(
+        self,
+        *,
+        endpoint_name: str,
+        model_name: str,
+        instance_type: str = "ml.m5.xlarge",
+        initial_instance_count: int = 1,
+        variant_name: str = "AllTraffic",
+        async_output_path: str | None = None,
+        async_failure_path: str | None = None,
+        async_success_topic: str | None = None,
+        async_error_topic: str | None = None,
+        max_concurrent_invocations_per_instance: int | None = None,
+        kms_key_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        wait_for_completion: bool = True,
+        max_wait_seconds: float = 3_600,
+        poll_interval: float = 30,
+        deferrable: bool | None = None,
+        cleanup_on_failure: bool = True,
+        **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
+    ) -> None:
+        super().__init__(**kwargs)
+        self.endpoint_name = endpoint_name
+        self.model_name = model_name
+        self.instance_type = instance_type
+        self.initial_instance_count = initial_instance_count
+        self.variant_name = variant_name
+        self.async_output_path = async_output_path
+        self.async_failure_path = async_failure_path
+        self.async_success_topic = async_success_topic
+        self.async_error_topic = async_error_topic
+        self.max_concurrent_invocations_per_instance = max_concurrent_invocations_per_instance
+        self.kms_key_id = kms_key_id
+        self.tags = tags
+        self.wait_for_completion = wait_for_completion
+        self.max_wait_seconds = max_wait_seconds
+        self.poll_interval = poll_interval
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.cleanup_on_failure = cleanup_on_failure
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Create or update, then wait."""
+        with failing_well():
+            deployment = self._deployment()
+            persist_endpoint(
+                context, region_name=deployment.region_name, endpoint_name=deployment.spec.endpoint_name
+            )
+            with deployment.cleaning_up():
+                action = deployment.act()
+                if action == "unchanged" or not (self.wait_for_completion and self.deferrable):
+                    return self._result(deployment, deployment.wait(), action)
+            self._defer(deployment, action)
+            raise EndpointError("Airflow did not defer")  # defer() raises
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], action: str, created: list[str]
+    ) -> dict[str, Any]:
+        """Judge what the trigger saw last."""
+        with failing_well():
+            deployment = self._deployment(created)
+            with deployment.cleaning_up():
+                if event["status"] == "error":
+                    raise ServiceUnavailable(f"waiting for endpoint {self.endpoint_name}: {event['message']}")
+                return self._result(deployment, EndpointVerdict.from_mapping(event["verdict"]), action)
+
+    def _result(self, deployment: Deployment, verdict: EndpointVerdict, action: str) -> dict[str, Any]:
+        deployment.check(verdict, finished=self.wait_for_completion)
+        return deployment.describe() | {"action": action}
+
+    def _deployment(self, created: Sequence[str] = ()) -> Deployment:
+        from airflow_sm_plugin.hooks.deployment import Deployment
+
+        spec = self._spec()
+        return Deployment(
+            self.control_plane(),
+            spec,
+            max_wait=self.max_wait_seconds if self.wait_for_completion else 0,
+            poll_interval=self.poll_interval,
+            cleanup_on_failure=self.cleanup_on_failure,
+            created=created,
+        )
+
+    def _spec(self) -> EndpointConfigSpec:
+        return EndpointConfigSpec(
+            endpoint_name=self.endpoint_name,
+            variants=[
+                Variant(
+                    model_name=self.model_name,
+                    instance_type=self.instance_type,
+                    initial_instance_count=int(self.initial_instance_count),
+                    variant_name=self.variant_name,
+                )
+            ],
+            async_section=self._async_section(),
+            tags=self.tags or {},
+        ).checked()
+
+    def _async_section(self) -> AsyncSection | None:
+        section = AsyncSection(
+            output_path=self.async_output_path or None,
+            failure_path=self.async_failure_path or None,
+            success_topic=self.async_success_topic or None,
+            error_topic=self.async_error_topic or None,
+            max_concurrent_invocations_per_instance=self.max_concurrent_invocations_per_instance,
+            kms_key_id=self.kms_key_id or None,
+        )
+        return None if section == AsyncSection(output_path=None) else section
+
+    def _defer(self, deployment: Deployment, action: str) -> None:
+        from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
+        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
+
+        self.defer(
+            trigger=EndpointServingTrigger(
+                endpoint_name=deployment.spec.endpoint_name,
+                wanted_config=deployment.spec.config_name,
+                deadline=time.time() + self.max_wait_seconds,
+                poll_interval=self.poll_interval,
+                aws=self.aws.as_mapping(),
+            ),
+            method_name="execute_complete",
+            kwargs={"action": action, "created": deployment.created},
+            timeout=timedelta(seconds=self.max_wait_seconds + GRACE_SECONDS),
+        )
+
+
+class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
+    """Delete an endpoint, its configuration, and models where asked; what is missing is fine. Fit for a teardown.
+
+    What is in progress is waited out first, as SageMaker demands, and the task ends when the endpoint is gone.
+
+    Returns on XCom: ``{"endpoint_name", "deleted": ["endpoint …", "endpoint configuration …", "model …"], "missing":
+    [...]}``.
+
+    :param endpoint_name: (templated)
+    :param delete_config: delete the configuration that the endpoint serves; default True
+    :param delete_models: delete the models that the configuration names; default False
+    :param model_names: further models to delete, also when there is no endpoint; empty entries are passed over, so
+        that a template may render to nothing (templated)
+    :param max_wait_seconds: default 1800
+    :param poll_interval: seconds between looks; default 10
+    :raises EndpointDeadlineExceeded: still there in the end; retried
+    """
+
+    template_fields: Sequence[str] = (
+        *SageMakerInferenceOperator.template_fields,
+        "endpoint_name",
+        "model_names",
+    )
+
+    def __init__(
+        self,
+        *,
+        endpoint_name: str,
+        delete_config: bool = True,
+        delete_models: bool = False,
+        model_names: Sequence[str] = (),
+        max_wait_seconds: float = 1_800,
+        poll_interval: float = 10,
+        **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
+    ) -> None:
+        super().__init__(**kwargs)
+        self.endpoint_name = endpoint_name
+        self.delete_config = delete_config
+        self.delete_models = delete_models
+        self.model_names = model_names
+        self.max_wait_seconds = max_wait_seconds
+        self.poll_interval = poll_interval
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Delete in order: endpoint, configuration, models."""
+        with failing_well():
+            if isinstance(self.model_names, str):
+                raise InvalidRequest(
+                    f"model_names must be a list of names, not the text {self.model_names!r}"
+                )
+            name = check_name(self.endpoint_name, "endpoint name")
+            hook = self.control_plane()
+            description = hook.describe_endpoint(name) or {}
+            config_name = description.get("EndpointConfigName")
+            config = (hook.describe_endpoint_config(config_name) if config_name else None) or {}
+            models = [
+                variant["ModelName"] for variant in config.get("ProductionVariants", ()) if self.delete_models
+            ]
+            done: dict[str, bool] = {
+                f"endpoint {name}": hook.delete_endpoint(
+                    name, max_wait=self.max_wait_seconds, poll_interval=self.poll_interval
+                )
+            }
+            if self.delete_config and config_name:
+                done[f"endpoint configuration {config_name}"] = hook.delete_endpoint_config(config_name)
+            for model in dict.fromkeys([*models, *filter(None, self.model_names)]):
+                done[f"model {model}"] = hook.delete_model(model)
+            deleted = [what for what, existed in done.items() if existed]
+            missing = [what for what, existed in done.items() if not existed]
+            self.log.info("deleted: %s; missing: %s", ", ".join(deleted) or "-", ", ".join(missing) or "-")
+            return {"endpoint_name": name, "deleted": deleted, "missing": missing}

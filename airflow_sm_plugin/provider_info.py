@@ -1,0 +1,18 @@
+"""Entry point ``apache_airflow_provider``: what Airflow's providers manager learns of this package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's description, in the format of Airflow's provider_info schema."""
+    return {
+        "package-name": "airflow-sm-plugin",
+        "name": "SageMaker inference",
+        "description": "Amazon SageMaker inference: Autopilot export, endpoints, asynchronous and multi-model batch.",
+        "extra-links": [
+            "airflow_sm_plugin.links.EndpointConsoleLink",
+            "airflow_sm_plugin.links.EndpointLogsLink",
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Waiting without a worker slot: look, let core decide, sleep; one terminal event."""

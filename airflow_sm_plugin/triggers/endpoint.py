@@ -1,0 +1,43 @@
+"""Wait until an endpoint serves a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_sm_plugin.core.endpoint_status import EndpointState, judge
+from airflow_sm_plugin.triggers.polling import PollingTrigger
+
+
+class EndpointServingTrigger(PollingTrigger):
+    """End when the endpoint serves ``wanted_config``, rolled back, failed, is gone, or the deadline passed.
+
+    The event's ``verdict`` holds state, status, configuration name and SageMaker's reason.
+    """
+
+    client_type = "sagemaker"
+
+    def __init__(
+        self,
+        *,
+        endpoint_name: str,
+        wanted_config: str,
+        deadline: float,
+        poll_interval: float,
+        aws: Mapping[str, Any],
+    ) -> None:
+        super().__init__(deadline=deadline, poll_interval=poll_interval, aws=aws)
+        self.endpoint_name = endpoint_name
+        self.wanted_config = wanted_config
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments beside those of every trigger."""
+        return {"endpoint_name": self.endpoint_name, "wanted_config": self.wanted_config}
+
+    async def look(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
+        """Describe the endpoint once."""
+        description = await client.describe_endpoint(EndpointName=self.endpoint_name)
+        verdict = judge(description, wanted_config=self.wanted_config)
+        if verdict.state is EndpointState.WAIT and now < self.deadline:
+            return None
+        return {"status": "over", "verdict": verdict.as_mapping()}

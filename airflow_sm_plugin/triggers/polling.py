@@ -1,0 +1,92 @@
+"""The loop every trigger of ours shares: one client, one look after the other, one terminal event on every path."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, ClassVar
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.errors import translate
+
+log = logging.getLogger(__name__)
+
+TOLERATED_FAILED_LOOKS = 10
+_SHORTEST_PAUSE = 0.05
+GRACE_SECONDS = 120
+"""How much later than the trigger's own deadline Airflow's deferral time-out comes: it is only the safety net."""
+
+
+class PollingTrigger(BaseTrigger):
+    """Look every ``poll_interval`` seconds until a look gives an event or the deadline (epoch seconds) passes.
+
+    The class path and the arguments are stored in Airflow's database: they are public API. Arguments are JSON values.
+
+    :param deadline: epoch seconds
+    :param poll_interval: seconds between looks
+    :param aws: :meth:`AwsConnection.as_mapping`
+    """
+
+    client_type: ClassVar[str]
+
+    def __init__(self, *, deadline: float, poll_interval: float, aws: Mapping[str, Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow annotates only in part
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+        self.aws = dict(aws)
+
+    @abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """Return the subclass's own arguments."""
+
+    @abstractmethod
+    async def look(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
+        """Look once; return the terminal event's payload, or None to go on. ``now`` is in epoch seconds."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments, for Airflow's database."""
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        shared = {"deadline": self.deadline, "poll_interval": self.poll_interval, "aws": self.aws}
+        return path, self.arguments() | shared
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and emit exactly one event."""
+        try:
+            payload = await self._wait()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the task must learn of it instead of hanging
+            log.warning("%s failed: %s", type(self).__name__, error)
+            payload = {"status": "error", "message": f"{type(error).__name__}: {error}"}
+        yield TriggerEvent(payload)
+
+    async def _wait(self) -> dict[str, Any]:
+        connection = AwsConnection(**self.aws)
+        hook: AwsBaseHook = AwsBaseHook(client_type=self.client_type, **connection.hook_arguments())
+        failed_looks = 0
+        async with await hook.get_async_conn() as client:
+            while True:
+                try:
+                    payload = await self.look(client, now=time.time())
+                    failed_looks = 0
+                except (ClientError, BotoCoreError) as error:
+                    failed_looks += 1
+                    self._tolerate(error, failed_looks)
+                    payload = None
+                if payload is not None:
+                    return payload
+                await asyncio.sleep(
+                    min(self.poll_interval, max(_SHORTEST_PAUSE, self.deadline - time.time()))
+                )
+
+    def _tolerate(self, error: ClientError | BotoCoreError, failed_looks: int) -> None:
+        """Raise unless a later look may fare better: a few failed looks are no verdict."""
+        ours = translate(error, f"{type(self).__name__}, {failed_looks} failed looks in a row")
+        if not ours.retryable or failed_looks > TOLERATED_FAILED_LOOKS or time.time() >= self.deadline:
+            raise ours from error
+        log.info("tolerated: %s", ours)
