@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow.configuration import conf
-from airflow.exceptions import AirflowFailException, AirflowSkipException
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator, Context, PokeReturnValue
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
     from airflow.sdk.execution_time.xcom import XCom
 else:
+    try:
+        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+    except ImportError:  # before Airflow 3.1
+        from airflow.exceptions import AirflowFailException, AirflowSkipException
     try:
         from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator, Context, PokeReturnValue
         from airflow.sdk.execution_time.xcom import XCom

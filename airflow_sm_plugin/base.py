@@ -114,6 +114,8 @@ class AwsArguments:
 class SageMakerInferenceOperator(AwsArguments, BaseOperator):
     """What all our operators share.
 
+    Each returns a mapping whose keys are XComs of their own as well: ``export.output["model_name"]`` works in a DAG.
+
     :param aws_conn_id: Airflow connection with AWS credentials; None uses boto's default chain (MWAA's execution
         role). Default ``aws_default``.
     :param region_name: AWS region; default that of the connection or the environment
@@ -131,9 +133,10 @@ class SageMakerInferenceOperator(AwsArguments, BaseOperator):
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: Mapping[str, Any] | None = None,
+        multiple_outputs: bool = True,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.verify = verify

@@ -6,6 +6,7 @@ botocore checks only minimums (measured with 1.43.117), so every limit is checke
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class AsyncRequest:
             self.filename,
             _FILENAME,
             32,
-            "letters, digits, '-', '_', and at most one '.', none of them first",
+            "letters, digits, and, but not first, '-', '_' and at most one '.'",
         )
         _check_text(
             "s3_output_path_extension",
@@ -122,9 +123,11 @@ def _check_text(name: str, value: str | None, pattern: re.Pattern[str], longest:
     if value is None:
         return
     if not 1 <= len(value) <= longest:
-        raise InvalidRequest(f"{name} {value!r} has {len(value)} characters, SageMaker takes 1 to {longest}")
+        raise InvalidRequest(
+            f"{name} {value!r:.80} has {len(value)} characters, SageMaker takes 1 to {longest}: shorten it or pass None"
+        )
     if not pattern.fullmatch(value):
-        raise InvalidRequest(f"{name} {value!r} is not allowed; it may hold {allowed}")
+        raise InvalidRequest(f"{name} {value!r:.80} is not allowed; it may hold {allowed}")
 
 
 @dataclass(frozen=True)
@@ -144,23 +147,24 @@ class AsyncInvocation:
     def from_mapping(cls, value: Mapping[str, Any]) -> AsyncInvocation:
         """Read what an invoke task left on XCom (or any mapping with the same keys).
 
-        :raises InvalidRequest: it has no ``output_location``
+        :raises InvalidRequest: it has no ``output_location``, or ``submitted_at`` is no number of epoch seconds
         :raises InvalidS3Uri: a location is not ``s3://bucket/key``
         """
         output = value.get("output_location")
         if not output:
-            raise InvalidRequest(f"an invocation needs an output_location; this one has only {sorted(value)}")
+            raise InvalidRequest(
+                f"an invocation needs an output_location; this one has only {sorted(map(str, value))}"
+            )
         failure = value.get("failure_location") or None
         S3Uri.parse_object(output, name="output_location")
         if failure:
             S3Uri.parse_object(failure, name="failure_location")
-        submitted = value.get("submitted_at")
         return cls(
             output_location=output,
             failure_location=failure,
             inference_id=value.get("inference_id"),
             input_location=value.get("input_location"),
-            submitted_at=None if submitted is None else float(submitted),
+            submitted_at=_epoch_seconds(value.get("submitted_at")),
         )
 
     def as_mapping(self) -> dict[str, Any]:
@@ -172,6 +176,19 @@ class AsyncInvocation:
             "input_location": self.input_location,
             "submitted_at": self.submitted_at,
         }
+
+
+def _epoch_seconds(value: object) -> float | None:
+    """Read ``submitted_at``. NaN and infinity are refused: a deadline counted from them never comes."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise InvalidRequest(f"submitted_at must be a number of epoch seconds or None, not {value!r:.80}")
+    return seconds
 
 
 class Sight(enum.Enum):

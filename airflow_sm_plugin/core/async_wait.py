@@ -15,7 +15,11 @@ TOLERATED_BLIND_LOOKS = 20
 
 @dataclass(frozen=True)
 class AsyncWait:
-    """What is known after some looks. Numbers are positions in the sequence of invocations."""
+    """What is known after some looks. Numbers are positions in the sequence of invocations.
+
+    ``forbidden``: S3 answered 403 for the output at the last look at it; of what is pending or timed out.
+    ``blind_looks``: how many looks in a row told nothing about any output.
+    """
 
     pending: tuple[int, ...]
     failed: tuple[int, ...] = ()
@@ -41,20 +45,25 @@ class AsyncWait:
     def after(self, looks: Mapping[int, Look], *, now: float, deadlines: Sequence[float]) -> AsyncWait:
         """Return the state after one look at what was pending.
 
-        :param looks: a look for each pending position
+        :param looks: a look for each pending position; others are ignored
         :param now: epoch seconds
         :param deadlines: epoch seconds, one for each invocation
         """
+        looks = {number: looks[number] for number in self.pending if number in looks}
         outcomes = {
             number: outcome(look, now=now, deadline=deadlines[number]) for number, look in looks.items()
         }
+        failed = tuple(n for n, o in outcomes.items() if o is Outcome.FAILED)
         blind = bool(looks) and all(_blind(look) for look in looks.values())
+        forbidden = [n for n in self.forbidden if n not in looks] + [
+            n for n, look in looks.items() if look.output is Sight.FORBIDDEN and n not in failed
+        ]
         return replace(
             self,
             pending=tuple(n for n in self.pending if outcomes.get(n, Outcome.WAITING) is Outcome.WAITING),
-            failed=self.failed + tuple(n for n, o in outcomes.items() if o is Outcome.FAILED),
+            failed=self.failed + failed,
             timed_out=self.timed_out + tuple(n for n, o in outcomes.items() if o is Outcome.TIMED_OUT),
-            forbidden=tuple(n for n, look in looks.items() if look.output is Sight.FORBIDDEN),
+            forbidden=tuple(forbidden),
             blind_looks=self.blind_looks + 1 if blind else 0,
         )
 
@@ -81,7 +90,7 @@ class AsyncWait:
 
 
 def _blind(look: Look) -> bool:
-    return Sight.UNKNOWN in (look.output, look.failure) and Sight.PRESENT not in (look.output, look.failure)
+    return look.output is Sight.UNKNOWN and look.failure is not Sight.PRESENT
 
 
 def deadlines_of(

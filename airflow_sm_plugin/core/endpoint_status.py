@@ -116,7 +116,8 @@ class Step(enum.Enum):
 def next_step(description: Mapping[str, Any] | None, *, wanted_config: str) -> Step:
     """Say what to do about an endpoint, from what DescribeEndpoint says of it now; None is no endpoint.
 
-    GIVE_UP: Failed, OutOfService and UpdateRollbackFailed endpoints can only be deleted, which nobody asked for.
+    GIVE_UP: a Failed endpoint can only be deleted, which nobody asked for; OutOfService and UpdateRollbackFailed (which
+    serves a mix of both configurations) do not end by themselves and need somebody who looks why.
     """
     if description is None:
         return Step.CREATE

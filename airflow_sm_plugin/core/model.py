@@ -46,9 +46,12 @@ class ModelSpec:
                 "execution_role is empty: SageMaker needs a role that may read the model's artefacts"
             )
         for number, container in enumerate(self.containers, start=1):
-            if not container.get("Image"):
-                raise InvalidRequest(f"container {number} has no Image")
+            if not container.get("Image") and not container.get("ModelPackageName"):
+                raise InvalidRequest(
+                    f"container {number} has neither Image nor ModelPackageName: give one of them"
+                )
             _check_environment(container.get("Environment") or {}, number)
+        _check_environment_bytes(self.containers)
         return self
 
     def resolved_name(self) -> str:
@@ -101,18 +104,26 @@ def _check_environment(environment: Mapping[str, str], number: int) -> None:
             f"container {number} has {len(environment)} environment entries, SageMaker takes {MAX_ENVIRONMENT_ENTRIES}"
         )
     for key, value in environment.items():
-        if not isinstance(value, str):
-            raise InvalidRequest(
-                f"container {number}: environment {key!r} is {type(value).__name__}, not text: put it in quotes"
-            )
-        if len(key) > MAX_ENVIRONMENT_TEXT or len(value) > MAX_ENVIRONMENT_TEXT:
-            raise InvalidRequest(
-                f"container {number}: environment {key[:64]!r} is longer than {MAX_ENVIRONMENT_TEXT} characters"
-            )
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in environment.items())
+        for text in (key, value):
+            if not isinstance(text, str):
+                raise InvalidRequest(
+                    f"container {number}: environment {key!r} is {type(text).__name__}, not text: put it in quotes"
+                )
+            if len(text.encode()) > MAX_ENVIRONMENT_TEXT:
+                raise InvalidRequest(
+                    f"container {number}: environment {key[:64]!r} is longer than the {MAX_ENVIRONMENT_TEXT} bytes "
+                    f"that SageMaker takes for a key or a value"
+                )
+
+
+def _check_environment_bytes(containers: Sequence[Mapping[str, Any]]) -> None:
+    """Check the one limit that SageMaker sets for all containers together (API reference, ContainerDefinition)."""
+    environments: list[Mapping[str, str]] = [container.get("Environment") or {} for container in containers]
+    size = sum(len(key.encode()) + len(text.encode()) for env in environments for key, text in env.items())
     if size > MAX_ENVIRONMENT_BYTES:
         raise InvalidRequest(
-            f"container {number}: the environment has {size} bytes, SageMaker takes {MAX_ENVIRONMENT_BYTES} in all"
+            f"the environments of all containers have {size} bytes, SageMaker takes {MAX_ENVIRONMENT_BYTES} together: "
+            f"put long values into the model's archive or into S3"
         )
 
 

@@ -46,7 +46,10 @@ def digest(content: object) -> str:
 
 
 def content_name(stem: str, content: object) -> str:
-    """Return ``<stem>-<digest of content>``, the stem made fit and cut so that the name has at most 63 characters."""
+    """Return ``<stem>-<digest of stem and content>``, the stem made fit and cut to have at most 63 characters in all.
+
+    The whole stem is in the digest, so that two long stems which are alike up to the cut do not share a name.
+    """
     fit = _NOT_ALLOWED.sub("-", stem).strip("-") or "x"
     room = MAX_NAME_LENGTH - _DIGEST_LENGTH - 1
-    return f"{fit[:room].rstrip('-')}-{digest(content)}"
+    return f"{fit[:room].rstrip('-')}-{digest([stem, content])}"

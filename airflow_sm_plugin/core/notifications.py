@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -20,7 +20,7 @@ class InferenceNotification:
 
     ``custom_attributes`` are those of the *request*; what the model set on its response is not notified.
     ``output_location`` is None when it failed, ``failure_reason`` is None when it succeeded. Times are SageMaker's
-    texts (ISO 8601).
+    texts (ISO 8601). The repr leaves the custom attributes out: they are sensitive.
     """
 
     succeeded: bool
@@ -28,7 +28,7 @@ class InferenceNotification:
     input_location: str | None
     output_location: str | None
     inference_id: str | None
-    custom_attributes: str | None
+    custom_attributes: str | None = field(repr=False)
     failure_reason: str | None
     received_time: str | None
     event_time: str | None
@@ -40,9 +40,10 @@ def parse(message: str) -> InferenceNotification | None:
     :raises InvalidRequest: neither of them: somebody else's message
     """
     event = _event(message)
-    if event.get("eventName") == "TestNotification":
+    ours = event.get("eventSource") == "aws:sagemaker"
+    if ours and event.get("eventName") == "TestNotification":
         return None
-    if event.get("eventSource") != "aws:sagemaker" or event.get("eventName") != "InferenceResult":
+    if not ours or event.get("eventName") != "InferenceResult":
         raise InvalidRequest(
             "this message is no SageMaker inference notification: its eventSource or eventName differs"
         )
@@ -74,7 +75,7 @@ def _event(message: str) -> Mapping[str, Any]:
 def _json_object(text: object) -> Mapping[str, Any]:
     try:
         value = json.loads(text) if isinstance(text, str) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, Mapping):
         raise InvalidRequest("this message is no SageMaker inference notification: it is not a JSON object")

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_sm_plugin.exceptions import ResponseKeysNotSupported
+from airflow_sm_plugin.exceptions import InvalidRequest, ResponseKeysNotSupported
 
 SUPPORTED = "SAGEMAKER_INFERENCE_SUPPORTED"
 INPUT = "SAGEMAKER_INFERENCE_INPUT"
@@ -30,7 +30,10 @@ def select_response_keys(containers: Sequence[Mapping[str, Any]], keys: Sequence
     :param containers: the candidate's ``InferenceContainers``, in pipeline order
     :param keys: of ``predicted_label``, ``probability``, ``probabilities``, ``labels``; exact and case-sensitive
     :raises ResponseKeysNotSupported: the last container supports none, or not all of them
+    :raises InvalidRequest: the keys are one text instead of a list
     """
+    if isinstance(keys, str):
+        raise InvalidRequest(f"response keys must be a list like ['predicted_label'], not the text {keys!r}")
     selected: list[Container] = [copy.deepcopy(dict(container)) for container in containers]
     if not keys:
         return selected

@@ -26,7 +26,8 @@ class Meaning(enum.Enum):
 _BY_TEXT = (
     (re.compile(r"Cannot create already existing", re.IGNORECASE), Meaning.ALREADY_EXISTS),
     (re.compile(r"Cannot update in-progress", re.IGNORECASE), Meaning.IN_PROGRESS),
-    (re.compile(r"Could not find ", re.IGNORECASE), Meaning.NOT_FOUND),
+    # Not "Could not find model data at s3://…": there CreateModel misses the artefact or its permission.
+    (re.compile(r"Could not find (?:[a-z-]+ )+(?:[\"']|with name)", re.IGNORECASE), Meaning.NOT_FOUND),
     (re.compile(r"NO_SUCH_ENDPOINT|Endpoint \S+ of account \S+ not found", re.IGNORECASE), Meaning.NOT_FOUND),
     (re.compile(r"does not support this inference type", re.IGNORECASE), Meaning.WRONG_KIND),
 )
@@ -44,6 +45,7 @@ _BY_CODE = {
     "ExpiredTokenException": Meaning.ACCESS_DENIED,
     "InvalidAccessKeyId": Meaning.ACCESS_DENIED,
     "InvalidClientTokenId": Meaning.ACCESS_DENIED,
+    "InvalidToken": Meaning.ACCESS_DENIED,
     "SignatureDoesNotMatch": Meaning.ACCESS_DENIED,
     "UnrecognizedClientException": Meaning.ACCESS_DENIED,
     "Throttling": Meaning.THROTTLED,
@@ -54,8 +56,11 @@ _BY_CODE = {
     "SlowDown": Meaning.UNAVAILABLE,
     "ServiceUnavailable": Meaning.UNAVAILABLE,
     "InternalFailure": Meaning.UNAVAILABLE,
+    "RequestTimeout": Meaning.UNAVAILABLE,
 }
+_FORBIDDEN = 403
 _TOO_MANY_REQUESTS = 429
+_BY_STATUS = {_FORBIDDEN: Meaning.ACCESS_DENIED, _TOO_MANY_REQUESTS: Meaning.THROTTLED}
 _SERVER_ERROR = 500
 
 
@@ -71,6 +76,6 @@ def meaning_of(code: str, message: str, status: int) -> Meaning:
             return meaning
     if code in _BY_CODE:
         return _BY_CODE[code]
-    if status == _TOO_MANY_REQUESTS:
-        return Meaning.THROTTLED
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
     return Meaning.UNAVAILABLE if status >= _SERVER_ERROR else Meaning.REFUSED

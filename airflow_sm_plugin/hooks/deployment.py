@@ -98,12 +98,15 @@ class Deployment:
         if self._hook.ensure_endpoint_config(self.spec) and _CONFIG not in self.created:
             self.created.append(_CONFIG)
 
-    def wait(self) -> EndpointVerdict:
-        """Wait until the endpoint serves, rolls back or fails; the verdict still waits when time ran out."""
+    def wait(self, *, finished: bool = True) -> EndpointVerdict:
+        """Wait until the endpoint serves, rolls back or fails; the verdict still waits when time ran out.
+
+        :param finished: False looks once and does not wait
+        """
         return self._hook.wait_for_endpoint(
             self.spec.endpoint_name,
             wanted_config=self.spec.config_name,
-            max_wait=self._max_wait,
+            max_wait=self._max_wait if finished else 0,
             poll_interval=self._poll_interval,
         )
 

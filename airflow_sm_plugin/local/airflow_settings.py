@@ -25,6 +25,8 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
         # 3.3.2's supervisor often sleeps one whole interval after its task has ended, in the task's slot.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        # A DAG file that is broken while one edits it: look again after seconds, not after a minute.
+        "AIRFLOW__WORKERS__MISSING_DAG_RETRY_DELAY": "5",
         # On a busy two-core machine five seconds, the default, are too few for the first calls.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
     }

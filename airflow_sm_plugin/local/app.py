@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.local.errors import ServiceError
+from airflow_sm_plugin.local.errors import ServiceError, UnknownOperationFailure
 from airflow_sm_plugin.local.operations import NotOurs, handler_of
 from airflow_sm_plugin.local.protocol import (
     CONTROL_PLANE,
@@ -55,11 +55,21 @@ class EmbeddedApplication:
             self.account.reset()
         region = signed_region(environ.get("HTTP_AUTHORIZATION", ""))
         if region is not None:
-            response = self._sagemaker(environ, path, region)
-            if response is not None:
-                return _write(response, start_response)
+            return self._sagemaker_or_moto(environ, start_response, path, region)
         requests_log.info("%s %s (moto)", environ["REQUEST_METHOD"], path)
         return self._moto(environ, start_response)
+
+    def _sagemaker_or_moto(
+        self, environ: WSGIEnvironment, start_response: StartResponse, path: str, region: str
+    ) -> Iterable[bytes]:
+        response = self._sagemaker(environ, path, region)
+        if response is None:
+            try:
+                return self._moto(environ, start_response)
+            except NotImplementedError as unknown:
+                refusal = UnknownOperationFailure(f"The embedded SageMaker does not answer this: {unknown}")
+                response = error_response(refusal, CONTROL_PLANE)
+        return _write(response, start_response)
 
     def _embedded(self, environ: WSGIEnvironment, path: str) -> Response:
         settings: Settings = self.account.settings

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 from botocore.config import Config
+from botocore.session import Session
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -15,6 +17,14 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
 ACCOUNT_ID = "123456789012"
+
+_NOT_THE_USERS = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+"""botocore's session variables (config name, environment name, default, conversion): a profile set for the
+user's own account must not reach, or stop, these clients."""
 
 
 class AwsClients:
@@ -24,7 +34,11 @@ class AwsClients:
         self._url = url
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str], object] = {}
-        self._session = boto3.Session(aws_access_key_id="embedded", aws_secret_access_key="embedded")  # noqa: S106 - not a secret: moto takes any
+        self._session = boto3.Session(
+            aws_access_key_id="embedded",
+            aws_secret_access_key="embedded",  # noqa: S106 - not a secret: moto takes any
+            botocore_session=Session(session_vars=_NOT_THE_USERS),
+        )
 
     @property
     def url(self) -> str:

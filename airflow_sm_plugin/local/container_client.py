@@ -37,6 +37,7 @@ class ContainerClient:
         self.port = port
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
+        self._closed = False
 
     def ping(self, *, timeout: float) -> int:
         """Return the status of ``GET /ping``."""
@@ -57,7 +58,7 @@ class ContainerClient:
     def close(self) -> None:
         """Close the idle connections."""
         with self._lock:
-            idle, self._idle = self._idle, []
+            idle, self._idle, self._closed = self._idle, [], True
         for connection in idle:
             connection.close()
 
@@ -80,9 +81,15 @@ class ContainerClient:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise Unreachable from error
-        with self._lock:
-            self._idle.append(connection)
+        self._keep(connection)
         return answer
+
+    def _keep(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()
 
     def _connection(self, timeout: float) -> http.client.HTTPConnection:
         with self._lock:

@@ -32,7 +32,7 @@ class ContainerProcess:
 
     def __init__(self, region: Region, spec: ContainerSpec, logs: LogTarget) -> None:
         self.spec = spec
-        self.client: ContainerClient
+        self.client = ContainerClient(0)
         self._region = region
         self._logs = logs
         self._lock = threading.Lock()
@@ -64,8 +64,10 @@ class ContainerProcess:
             folder.mkdir(exist_ok=True)
         if not any(model_dir.iterdir()):
             unpack_model_data(self._region, self.spec, model_dir)
+        self._end_process()  # of a container that is started again
         deadline = time.monotonic() + self._region.settings.container_start_timeout_seconds
         port = self._launch(model_dir, deadline)
+        self.client.close()
         self.client = ContainerClient(port)
         try:
             status = self.client.ping(timeout=max(deadline - time.monotonic(), 0.1))
@@ -78,12 +80,17 @@ class ContainerProcess:
         """End the process and what it started, store its last output, remove its folder."""
         with self._lock:
             self._stopped = True
+        self._end_process()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end_process(self) -> None:
+        with self._lock:
             process, shipper = self._process, self._shipper
         if process is not None:
             _end(process)
+        self.client.close()
         if shipper is not None:
             shipper.finish(_STOP_SECONDS)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _launch(self, model_dir: Path, deadline: float) -> int:
         port_out, port_in = os.pipe()

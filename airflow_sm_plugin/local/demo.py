@@ -84,9 +84,8 @@ def _demo(console: Console, stack: DemoStack, dag_id: str) -> int:
         return _failed(console, error)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    console.print(
-        f"{time.monotonic() - begun:.0f} s in all; everything is stopped, logs are in {stack.folder}."
-    )
+    seconds = time.monotonic() - begun
+    console.print(f"{seconds:.0f} s in all; everything is stopped, logs: {stack.folder}", highlight=False)
     return 0 if succeeded else 1
 
 
@@ -129,7 +128,8 @@ def _show_failures(console: Console, api: AirflowApi, dag_id: str, run_id: str, 
         except RequestRefusedError as error:
             text = str(error)
         console.print(f"\n[bold red]{task.label} failed[/], the end of its log:")
-        console.print(escape("\n".join(text.splitlines()[-30:])), highlight=False)
+        lines = [line for line in text.splitlines() if "::group::" not in line and "::endgroup::" not in line]
+        console.print(escape("\n".join(lines[-30:])), highlight=False, soft_wrap=True)
 
 
 def _say_addresses(console: Console, addresses: Addresses) -> None:

@@ -7,6 +7,7 @@
     ├── ResourceNotFoundFailure     ResourceNotFound, 400 (Describe of a missing AutoML, transform, … job)
     ├── ResourceInUseFailure        ResourceInUse, 400 (a job name taken)
     ├── ServiceUnavailableFailure   ServiceUnavailable, 503: no instance serves
+    ├── UnknownOperationFailure      UnknownOperationException, 400: nobody here answers this operation
     └── ModelFailure                ModelError, 424: the container raised, answered an error, or timed out
 """
 
@@ -61,6 +62,13 @@ class ServiceUnavailableFailure(ServiceError):
 
     code = "ServiceUnavailable"
     status = 503
+
+
+class UnknownOperationFailure(ServiceError):
+    """Neither this service nor moto's SageMaker knows the operation."""
+
+    code = "UnknownOperationException"
+    status = 400
 
 
 class ModelFailure(ServiceError):

@@ -14,6 +14,7 @@ from airflow_sm_plugin.local.state import Record, Region
 Params = Mapping[str, Any]
 Handler = Callable[[Region, Params], Record]
 
+
 class NotOurs(Exception):
     """The resource is none of ours; moto answers the call instead."""
 

@@ -85,7 +85,7 @@ def write(
             Bucket=location.bucket,
             Key=location.key,
             Body=body,
-            **extra,
+            **extra,  # type: ignore[arg-type] # the stubs want literals; any of these strings may come
         )
     except (ClientError, BotoCoreError) as error:
         raise ObjectFailure(location, _reason(error)) from error

@@ -8,17 +8,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import socket
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import waitress
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from waitress import wasyncore
 
 from airflow_sm_plugin.local import operations
 from airflow_sm_plugin.local.app import EmbeddedApplication
 from airflow_sm_plugin.local.aws import AwsClients
+from airflow_sm_plugin.local.http_channel import Channel
 from airflow_sm_plugin.local.settings import Settings
 from airflow_sm_plugin.local.state import Account
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 _THREADS = 64
 """Requests answered at the same time; an InvokeEndpoint holds one for as long as its containers take."""
+
+_STOP_SECONDS = 5
+"""How long stop() waits for requests that are being answered."""
 
 
 class EmbeddedSageMaker:
@@ -43,6 +48,8 @@ class EmbeddedSageMaker:
         self.settings = settings or Settings()
         self._account = Account(AwsClients(lambda: self.own_url), self.settings)
         self._server: BaseWSGIServer | None = None
+        self._stopping = threading.Event()
+        self._sockets: dict[int, object] = {}
         self._thread: threading.Thread | None = None
 
     @property
@@ -62,40 +69,46 @@ class EmbeddedSageMaker:
         application = EmbeddedApplication(self._account, DomainDispatcherApplication(create_backend_app))
         server = waitress.create_server(
             application,
-            host=self._host,
+            host=socket.gethostbyname(self._host),  # one address: "localhost" can be two
             port=self._port,
             threads=_THREADS,
             asyncore_use_poll=True,
             channel_timeout=600,
             max_request_body_size=5 * 1024**3,
             clear_untrusted_proxy_headers=True,
+            map=self._sockets,
         )
+        server.channel_class = Channel
         self._port = int(server.effective_port)
         self._server = server
-        self._thread = threading.Thread(target=self._serve, args=(server,), name="embedded-sagemaker", daemon=True)
+        self._stopping.clear()
+        self._thread = threading.Thread(
+            target=self._serve, args=(server,), name="embedded-sagemaker", daemon=True
+        )
         self._thread.start()
 
-    @staticmethod
-    def _serve(server: BaseWSGIServer) -> None:
-        with contextlib.suppress(OSError):  # the listening socket is closed under its loop to end it
-            server.run()
+    def _serve(self, server: BaseWSGIServer) -> None:
+        while not self._stopping.is_set():
+            wasyncore.loop(timeout=1, map=self._sockets, use_poll=True, count=1)
+        server.task_dispatcher.shutdown(timeout=_STOP_SECONDS)
+        wasyncore.close_all(self._sockets, ignore_all=True)  # clients keep theirs open
 
     def stop(self) -> None:
         """Stop the containers, then the server."""
         self._account.reset()
+        self._stopping.set()
         if self._server is not None:
-            self._server.close()
+            self._server.pull_trigger()  # wakes the loop
             self._server = None
         if self._thread is not None:
-            self._thread.join(timeout=10)
+            self._thread.join(timeout=2 * _STOP_SECONDS)
             self._thread = None
 
     def reset(self) -> None:
-        """Forget every SageMaker resource and stop what runs; ``POST /moto-api/reset`` clears moto as
-        well."""
+        """Forget every SageMaker resource and stop what runs; ``POST /moto-api/reset`` clears moto too."""
         self._account.reset()
 
-    def __enter__(self) -> EmbeddedSageMaker:
+    def __enter__(self) -> Self:
         """Start serving."""
         self.start()
         return self

@@ -39,7 +39,7 @@ class Region:
 
     def with_arn(self, arn: str) -> Record | None:
         """Return the record whose ``<Kind>Arn`` is ``arn``, None when there is none."""
-        kind = arn.split(":")[-1].partition("/")[0].replace("-", "").lower() + "arn"
+        kind = arn.rpartition(":")[2].partition("/")[0].replace("-", "").lower() + "arn"
         with self.lock:
             for record in (one for table in self._tables.values() for one in table.values()):
                 if any(key.lower() == kind and value == arn for key, value in record.items()):

@@ -116,7 +116,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     translated = (
         pattern.replace(r"[\p{Print}]", r"[\x20-\x7e]")
         .replace(r"\p{ASCII}", r"[\x00-\x7f]")
-        .replace(r"\p{L}", r"^\W\d_")
+        .replace(r"\p{L}", r"\w")
         .replace(r"\p{Z}", r"\s")
         .replace(r"\p{N}", r"\d")
         .replace(r"\z", r"\Z")

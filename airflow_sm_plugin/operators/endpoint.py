@@ -124,15 +124,15 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             with deployment.cleaning_up():
                 action = deployment.act()
                 if action == "unchanged" or not (self.wait_for_completion and self.deferrable):
-                    return self._result(deployment, deployment.wait(), action)
+                    verdict = deployment.wait(finished=self.wait_for_completion)
+                    return self._result(deployment, verdict, action)
             self._defer(deployment, action)
             raise EndpointError("Airflow did not defer")  # defer() raises
 
-    def execute_complete(
-        self, context: Context, event: dict[str, Any], action: str, created: list[str]
-    ) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Judge what the trigger saw last."""
         with failing_well():
+            action, created = event["note"]["action"], event["note"]["created"]
             deployment = self._deployment(created)
             with deployment.cleaning_up():
                 if event["status"] == "error":
@@ -150,7 +150,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         return Deployment(
             self.control_plane(),
             spec,
-            max_wait=self.max_wait_seconds if self.wait_for_completion else 0,
+            max_wait=self.max_wait_seconds,
             poll_interval=self.poll_interval,
             cleanup_on_failure=self.cleanup_on_failure,
             created=created,
@@ -190,12 +190,12 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             trigger=EndpointServingTrigger(
                 endpoint_name=deployment.spec.endpoint_name,
                 wanted_config=deployment.spec.config_name,
+                note={"action": action, "created": deployment.created},
                 deadline=time.time() + self.max_wait_seconds,
                 poll_interval=self.poll_interval,
                 aws=self.aws.as_mapping(),
             ),
             method_name="execute_complete",
-            kwargs={"action": action, "created": deployment.created},
             timeout=timedelta(seconds=self.max_wait_seconds + GRACE_SECONDS),
         )
 

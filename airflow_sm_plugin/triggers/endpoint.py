@@ -13,6 +13,8 @@ class EndpointServingTrigger(PollingTrigger):
     """End when the endpoint serves ``wanted_config``, rolled back, failed, is gone, or the deadline passed.
 
     The event's ``verdict`` holds state, status, configuration name and SageMaker's reason.
+
+    :param note: comes back in the event: what the task has to remember (``dag.test()`` loses ``defer``'s own kwargs)
     """
 
     client_type = "sagemaker"
@@ -22,6 +24,7 @@ class EndpointServingTrigger(PollingTrigger):
         *,
         endpoint_name: str,
         wanted_config: str,
+        note: Mapping[str, Any],
         deadline: float,
         poll_interval: float,
         aws: Mapping[str, Any],
@@ -29,10 +32,15 @@ class EndpointServingTrigger(PollingTrigger):
         super().__init__(deadline=deadline, poll_interval=poll_interval, aws=aws)
         self.endpoint_name = endpoint_name
         self.wanted_config = wanted_config
+        self.note = dict(note)
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments beside those of every trigger."""
-        return {"endpoint_name": self.endpoint_name, "wanted_config": self.wanted_config}
+        return {"endpoint_name": self.endpoint_name, "wanted_config": self.wanted_config, "note": self.note}
+
+    def error_event(self, message: str) -> dict[str, Any]:
+        """Return the event of a wait that broke."""
+        return super().error_event(message) | {"note": self.note}
 
     async def look(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
         """Describe the endpoint once."""
@@ -40,4 +48,4 @@ class EndpointServingTrigger(PollingTrigger):
         verdict = judge(description, wanted_config=self.wanted_config)
         if verdict.state is EndpointState.WAIT and now < self.deadline:
             return None
-        return {"status": "over", "verdict": verdict.as_mapping()}
+        return {"status": "over", "verdict": verdict.as_mapping(), "note": self.note}

@@ -50,6 +50,10 @@ class PollingTrigger(BaseTrigger):
     async def look(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
         """Look once; return the terminal event's payload, or None to go on. ``now`` is in epoch seconds."""
 
+    def error_event(self, message: str) -> dict[str, Any]:
+        """Return the event of a wait that broke."""
+        return {"status": "error", "message": message}
+
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments, for Airflow's database."""
         path = f"{type(self).__module__}.{type(self).__qualname__}"
@@ -62,7 +66,7 @@ class PollingTrigger(BaseTrigger):
             payload = await self._wait()
         except Exception as error:  # noqa: BLE001 - whatever it is, the task must learn of it instead of hanging
             log.warning("%s failed: %s", type(self).__name__, error)
-            payload = {"status": "error", "message": f"{type(error).__name__}: {error}"}
+            payload = self.error_event(f"{type(error).__name__}: {error}")
         yield TriggerEvent(payload)
 
     async def _wait(self) -> dict[str, Any]:

@@ -55,9 +55,7 @@ class Clients:
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=archive(files))
         return f"s3://{self.bucket}/{key}"
 
-    def create_model(
-        self, *codes: str, name: str = "", environment: Mapping[str, str] | None = None
-    ) -> str:
+    def create_model(self, *codes: str, name: str = "", environment: Mapping[str, str] | None = None) -> str:
         """Create a model with one container for each ``code/inference.py`` given, return its name."""
         name = name or unique("model")
         containers = [
@@ -130,9 +128,7 @@ def archive(files: Mapping[str, str | bytes]) -> bytes:
 
 def clients_of(url: str, bucket: str = "") -> Clients:
     """Return clients of the embedded SageMaker at ``url`` and make them a bucket."""
-    session = boto3.Session(
-        aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION
-    )
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
     config = Config(retries={"mode": "standard", "total_max_attempts": 1}, s3={"addressing_style": "path"})
     made: dict[str, object] = {
         attribute: session.client(service, endpoint_url=url, config=config)  # type: ignore[call-overload] # the service is a variable

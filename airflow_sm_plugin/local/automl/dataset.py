@@ -70,7 +70,9 @@ def _read_file(path: Path, *, gzipped: bool) -> Table:
 def column(table: Table, name: str) -> int:
     """Return the place of a column. Raises JobFailed when there is none of that name."""
     if name not in table.columns:
-        raise JobFailed(f"The target column {name!r} was not found; the columns are {', '.join(table.columns)}."[:900])
+        raise JobFailed(
+            f"The target column {name!r} was not found; the columns are {', '.join(table.columns)}."[:900]
+        )
     return table.columns.index(name)
 
 
@@ -79,7 +81,9 @@ def with_value(table: Table, place: int, *, least: int = 1) -> Table:
     rows = [row for row in table.rows if not is_missing(row[place])]
     if len(rows) < least:
         name = table.columns[place]
-        raise JobFailed(f"The data has {len(rows)} rows with a value for {name!r}; at least {least} are required.")
+        raise JobFailed(
+            f"The data has {len(rows)} rows with a value for {name!r}; at least {least} are required."
+        )
     return Table(table.columns, rows)
 
 
@@ -108,8 +112,14 @@ def _quantities(values: Sequence[str], name: str) -> list[float]:
 
 def _check_classes(problem_type: str, labels: Sequence[str], rows: int, name: str) -> None:
     if len(labels) < 2:
-        raise JobFailed(f"The target column {name!r} has only the value {labels[0]!r}; there is nothing to learn.")
+        raise JobFailed(
+            f"The target column {name!r} has only the value {labels[0]!r}; there is nothing to learn."
+        )
     if problem_type == problems.BINARY and len(labels) != 2:
-        raise JobFailed(f"BinaryClassification needs two classes; the target column {name!r} has {len(labels)}.")
+        raise JobFailed(
+            f"BinaryClassification needs two classes; the target column {name!r} has {len(labels)}."
+        )
     if len(labels) > rows // 2:
-        raise JobFailed(f"The target column {name!r} has {len(labels)} classes in {rows} rows: too few rows a class.")
+        raise JobFailed(
+            f"The target column {name!r} has {len(labels)} classes in {rows} rows: too few rows a class."
+        )

@@ -26,8 +26,9 @@ def scores(problem_type: str, truth: Array, predicted: Array) -> dict[str, float
     }
     if problem_type == problems.BINARY:
         found |= _averaged(truth, labels, "binary", "")
-        if len(set(truth)) == 2:
-            found["AUC"] = metrics.roc_auc_score(truth, predicted[:, 1])
+        # Undefined when only one class was seen: then nothing was told apart, and nothing was better than chance.
+        seen = len(np.unique(truth))
+        found["AUC"] = metrics.roc_auc_score(truth, predicted[:, 1]) if seen == 2 else 0.5
     else:
         found |= _averaged(truth, labels, "macro", "Macro")
         found["F1macro"] = found.pop("F1Macro")

@@ -37,7 +37,9 @@ def _sources(entry: str) -> dict[str, str]:
         module, name = todo.pop()
         source = (resources.files(_PACKAGE) / f"{module}.py").read_text(encoding="utf-8")
         found[name] = _IMPORT.sub(r"from automl_\1 import", source)
-        todo += [(other, f"automl_{other}") for other in _IMPORT.findall(source) if f"automl_{other}" not in found]
+        todo += [
+            (other, f"automl_{other}") for other in _IMPORT.findall(source) if f"automl_{other}" not in found
+        ]
     return found
 
 

@@ -42,11 +42,12 @@ class Analyzed(TypedDict):
 
 
 class Started(TypedDict):
-    """A candidate's training begins."""
+    """A candidate's training begins; ``processor`` numbers the feature processor of a tuned one."""
 
     event: Literal["started"]
     number: int
     algorithm: str
+    processor: int
 
 
 class Trained(TypedDict):
@@ -57,7 +58,14 @@ class Trained(TypedDict):
     algorithm: str
     scores: dict[str, float]
     archives: dict[str, str]
-    processor: int
+
+
+class Explained(TypedDict):
+    """How much the best candidate relies on each column."""
+
+    event: Literal["explained"]
+    number: int
+    importances: dict[str, float]
 
 
 class Failed(TypedDict):
@@ -67,4 +75,4 @@ class Failed(TypedDict):
     reason: str
 
 
-Event = Analyzed | Started | Trained | Failed
+Event = Analyzed | Started | Trained | Explained | Failed

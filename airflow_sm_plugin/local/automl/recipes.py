@@ -32,7 +32,9 @@ _SEED = 7
 class Trainable(Estimator, Protocol):
     """What is used of a scikit-learn estimator that is not fitted yet."""
 
-    def fit(self, features: Floats, target: npt.NDArray[np.float64], **options: npt.NDArray[np.float64]) -> object:
+    def fit(
+        self, features: Floats, target: npt.NDArray[np.float64], **options: npt.NDArray[np.float64]
+    ) -> object:
         """Fit; ``sample_weight`` is an option."""
 
 
@@ -89,5 +91,7 @@ def recipes(problem_type: str, algorithms: Collection[str]) -> list[Recipe]:
     """Return the recipes for a problem type, only those of ``algorithms`` when any are named."""
     known = _REGRESSORS if problem_type == problems.REGRESSION else _CLASSIFIERS
     return [
-        recipe for recipe in known if (recipe.algorithms & set(algorithms) if algorithms else recipe.by_default)
+        recipe
+        for recipe in known
+        if (recipe.algorithms & set(algorithms) if algorithms else recipe.by_default)
     ]

@@ -9,9 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
-from airflow_sm_plugin.local.automl import problems
 from airflow_sm_plugin.local.automl.archive.algorithm import spread
-from airflow_sm_plugin.local.automl.archive.tabular import Floats, Layout, Numbers, Processor, Texts, apply, fit
+from airflow_sm_plugin.local.automl.archive.tabular import (
+    Floats,
+    Layout,
+    Numbers,
+    Processor,
+    Texts,
+    apply,
+    fit,
+)
 from airflow_sm_plugin.local.automl.metrics import better, scores
 from airflow_sm_plugin.local.automl.recipes import Recipe, Trainable
 
@@ -60,7 +67,10 @@ class Material:
             train, valid = self.folds[number]
             whole = np.array_equal(train, self.fit_on)
             processor = self.processor(scaled=scaled) if whole else self._fit(train, scaled=scaled)
-            self._features[number, scaled] = (self.features(processor, train), self.features(processor, valid))
+            self._features[number, scaled] = (
+                self.features(processor, train),
+                self.features(processor, valid),
+            )
         return self._features[number, scaled]
 
     def features(self, processor: Processor, places: Places) -> Floats:
@@ -132,11 +142,13 @@ def predictions(estimator: Trainable, features: Floats, classes: int) -> Array:
 def vote(fitted: Sequence[Fitted], material: Material, metric: str) -> tuple[list[float], dict[str, float]]:
     """Weigh the candidates by greedy ensemble selection: add, ten times, whichever helps the metric most.
 
-    Returns a weight for each (they add up to 1) and the ensemble's scores.
+    Returns a weight for each (they add up to 1) and the ensemble's scores, as of the best turn: the first turn is
+    the best single model, so the ensemble is never worse.
     """
     truth = material.target[material.seen]
     counts = [0] * len(fitted)
     total = np.zeros_like(fitted[0].predicted)
+    weights: list[float] = []
     measured: dict[str, float] = {}
     for turn in range(1, _VOTING_ROUNDS + 1):
         tried = [scores(material.problem_type, truth, (total + model.predicted) / turn) for model in fitted]
@@ -146,18 +158,13 @@ def vote(fitted: Sequence[Fitted], material: Material, metric: str) -> tuple[lis
                 best = place
         counts[best] += 1
         total = total + fitted[best].predicted
-        measured = tried[best]
-    return [count / _VOTING_ROUNDS for count in counts], measured
-
-
-def is_classification(problem_type: str) -> bool:
-    """Say whether the target is a set of classes."""
-    return problem_type != problems.REGRESSION
+        if not measured or not better(metric, measured[metric], tried[best][metric]):
+            weights, measured = [count / turn for count in counts], tried[best]
+    return weights, measured
 
 
 def _fit(estimator: Trainable, features: Floats, rows: Places, material: Material) -> None:
-    target = material.target[rows]
-    values = target.astype(np.int64).astype(np.float64) if material.labels else target
+    values = material.target[rows]
     if material.weights is None:
         estimator.fit(features, values)
     else:

@@ -11,17 +11,18 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from airflow_sm_plugin.local.automl import dataset, problems
 from airflow_sm_plugin.local.automl.archive.ensemble import Ensemble
-from airflow_sm_plugin.local.automl.archive.tabular import is_missing, layout_of, number, parse
+from airflow_sm_plugin.local.automl.explain import importances
+from airflow_sm_plugin.local.automl.material import read_material
+from airflow_sm_plugin.local.automl.metrics import better
 from airflow_sm_plugin.local.automl.packing import write_archive
 from airflow_sm_plugin.local.automl.plan import ENSEMBLING, Event, Plan
 from airflow_sm_plugin.local.automl.recipes import Recipe, recipes
-from airflow_sm_plugin.local.automl.training import Fitted, Material, folds_of, train, vote
+from airflow_sm_plugin.local.automl.training import Fitted, Material, train, vote
 
 
 def main(arguments: list[str]) -> int:
@@ -36,126 +37,79 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(plan: Plan) -> None:
-    material, report = _material(plan)
-    objective = plan["objective"] or problems.default_metric(material.problem_type)
-    _tell(
-        {"event": "analyzed", "problem_type": material.problem_type, "objective": objective, "report": report}
-    )
+    material, report = read_material(plan)
+    metric = plan["objective"] or problems.default_metric(material.problem_type)
+    _tell({"event": "analyzed", "problem_type": material.problem_type, "objective": metric, "report": report})
     if plan["definitions_only"]:
         return
     chosen = recipes(material.problem_type, plan["algorithms"])
     if not chosen:
         raise dataset.JobFailed(f"No candidate can be trained with {', '.join(plan['algorithms'])}.")
-    if plan["mode"] == ENSEMBLING:
-        _ensembling(plan, material, chosen, objective)
-    else:
-        _tuning(plan, material, chosen)
+    make = _ensembling if plan["mode"] == ENSEMBLING else _tuning
+    number, members, weights = make(plan, material, chosen, metric)
+    found = importances(members, weights, material, metric)
+    _tell({"event": "explained", "number": number, "importances": found})
 
 
-def _material(plan: Plan) -> tuple[Material, str]:
-    """Read and check the data; returns it with a report on what was found."""
-    given = plan["training"]
-    table = dataset.read_table([Path(name) for name in given["files"]], gzipped=given["gzipped"])
-    place = dataset.column(table, plan["target"])
-    training = dataset.with_value(table, place, least=dataset.LEAST_ROWS)
-    validation = _validation(plan, training, place)
-    target = dataset.target_of(training, validation, place, plan["problem_type"])
-    rows = training.rows + (validation.rows if validation else [])
-    weight = dataset.column(training, plan["weight"]) if plan["weight"] else None
-    skip = frozenset({place} if weight is None else {place, weight})
-    layout = layout_of(training.columns, training.rows, skip)
-    if not layout["numeric"] and not layout["categorical"]:
-        raise dataset.JobFailed("The data has no column but the target that holds any value.")
-    kept = [[field for index, field in enumerate(row) if index not in skip] for row in rows]
-    numbers, texts = parse(layout, kept)
-    values = np.array(target.values, dtype=np.float64)
-    folds = folds_of(
-        values, training=len(training.rows), classes=len(target.labels), fraction=plan["validation_fraction"]
-    )
-    material = Material(
-        layout=layout,
-        numbers=numbers,
-        texts=texts,
-        target=values,
-        labels=target.labels,
-        problem_type=target.problem_type,
-        weights=None if weight is None else _weights(rows, weight, plan["weight"] or ""),
-        folds=folds,
-        fit_on=folds[0][0] if len(folds) == 1 else np.arange(len(rows)),
-    )
-    return material, _report(training, material)
+Winner = tuple[int, Sequence[Fitted], Sequence[float]]
+"""The best candidate: its number, its models and their weights."""
 
 
-def _validation(plan: Plan, training: dataset.Table, place: int) -> dataset.Table | None:
-    given = plan["validation"]
-    if given is None:
-        return None
-    table = dataset.read_table([Path(name) for name in given["files"]], gzipped=given["gzipped"])
-    if table.columns != training.columns:
-        raise dataset.JobFailed("The validation data must have the same header as the training data.")
-    return dataset.with_value(table, place)
-
-
-def _weights(rows: list[list[str]], place: int, name: str) -> np.typing.NDArray[np.float64]:
-    weights = np.array([number(row[place]) for row in rows])
-    if not (weights >= 0).all():
-        raise dataset.JobFailed(f"The sample weight column {name!r} must hold numbers >= 0 only.")
-    return weights
-
-
-def _report(table: dataset.Table, material: Material) -> str:
-    """Write the data exploration report (Markdown)."""
-    missing = [sum(is_missing(row[place]) for row in table.rows) for place in range(len(table.columns))]
-    layout = material.layout
-    kinds = {layout["columns"][place]: kind for kind in ("numeric", "categorical") for place in layout[kind]}
-    lines = [f"| {name} | {kinds.get(name, '-')} | {gaps} |" for name, gaps in zip(table.columns, missing, strict=True)]
-    head = f"{len(table.rows)} training rows, problem type {material.problem_type}"
-    classes = f", classes {', '.join(material.labels)}" if material.labels else ""
-    return "\n".join([f"{head}{classes}.", "", "| column | type | missing |", "|---|---|---|", *lines])
-
-
-def _tuning(plan: Plan, material: Material, chosen: list[Recipe]) -> None:
+def _tuning(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
     """Train candidates of a feature processor and an algorithm each."""
     output = Path(plan["output"])
+    fitted: list[Fitted] = []
     for place, recipe in enumerate(chosen[: plan["max_candidates"]], start=1):
-        _tell({"event": "started", "number": place, "algorithm": recipe.name})
-        fitted = train(recipe, material)
-        processor = output / f"dpp{int(recipe.scaled)}.tar.gz"
+        _tell_started(place, recipe.name, processor=int(recipe.scaled))
+        model = train(recipe, material)
+        fitted.append(model)
+        processor, algorithm = output / f"dpp{int(recipe.scaled)}.tar.gz", output / f"{place}.tar.gz"
         if not processor.exists():
-            write_archive(processor, entry="features", model=fitted.processor)
-        algorithm = output / f"{place}.tar.gz"
-        write_archive(
-            algorithm,
-            entry="algorithm",
-            model={"estimator": fitted.estimator, "classes": len(material.labels)},
-        )
-        archives = {"processor": str(processor), "algorithm": str(algorithm)}
-        _tell_trained(place, recipe.name, fitted.scores, archives, processor=int(recipe.scaled))
+            write_archive(processor, entry="features", model=model.processor)
+        contents = {"estimator": model.estimator, "classes": len(material.labels)}
+        write_archive(algorithm, entry="algorithm", model=contents)
+        _tell_trained(place, recipe.name, model, {"processor": str(processor), "algorithm": str(algorithm)})
+    best = _best(fitted, metric)
+    return best + 1, [fitted[best]], [1.0]
 
 
-def _ensembling(plan: Plan, material: Material, chosen: list[Recipe], objective: str) -> None:
+def _ensembling(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
     """Train single models, then a weighted ensemble of them; each is a candidate with one container."""
     most = plan["max_candidates"]
     fitted: list[Fitted] = []
     for place, recipe in enumerate(chosen[: max(1, most - 1)], start=1):
         name = f"{recipe.name}_L1_FULL"
-        _tell({"event": "started", "number": place, "algorithm": name})
+        _tell_started(place, name)
         fitted.append(train(recipe, material))
-        _pack_ensemble(plan, material, fitted[-1:], [1.0], place)
-        _tell_ensemble(plan, name, place, fitted[-1].scores)
+        archive = _pack_ensemble(plan, material, fitted[-1:], [1.0], place)
+        _tell_trained(place, name, fitted[-1], {"model": str(archive)})
+    best = _best(fitted, metric)
     if most == 1 or len(fitted) == 1:
-        return
-    place = len(fitted) + 1
-    name = "WeightedEnsemble_L2_FULL"
-    _tell({"event": "started", "number": place, "algorithm": name})
-    weights, measured = vote(fitted, material, objective)
-    _pack_ensemble(plan, material, fitted, weights, place)
-    _tell_ensemble(plan, name, place, measured)
+        return best + 1, [fitted[best]], [1.0]
+    return _weighted(plan, material, fitted, metric)
+
+
+def _weighted(plan: Plan, material: Material, fitted: list[Fitted], metric: str) -> Winner:
+    """Train the ensemble, which by its making is at least as good as its best member."""
+    place, name = len(fitted) + 1, "WeightedEnsemble_L2_FULL"
+    _tell_started(place, name)
+    weights, scores = vote(fitted, material, metric)
+    archive = _pack_ensemble(plan, material, fitted, weights, place)
+    _tell(
+        {
+            "event": "trained",
+            "number": place,
+            "algorithm": name,
+            "scores": scores,
+            "archives": {"model": str(archive)},
+        }
+    )
+    return place, fitted, weights
 
 
 def _pack_ensemble(
-    plan: Plan, material: Material, fitted: list[Fitted], weights: list[float], place: int
-) -> None:
+    plan: Plan, material: Material, fitted: Sequence[Fitted], weights: Sequence[float], place: int
+) -> Path:
     model: Ensemble = {
         "members": [
             {"processor": member.processor, "estimator": member.estimator, "weight": weight}
@@ -164,29 +118,26 @@ def _pack_ensemble(
         ],
         "labels": material.labels or None,
     }
-    write_archive(_ensemble_path(plan, place), entry="ensemble", model=model)
+    archive = Path(plan["output"]) / f"{place}.tar.gz"
+    write_archive(archive, entry="ensemble", model=model)
+    return archive
 
 
-def _ensemble_path(plan: Plan, place: int) -> Path:
-    return Path(plan["output"]) / f"{place}.tar.gz"
+def _best(fitted: Sequence[Fitted], metric: str) -> int:
+    best = 0
+    for place, model in enumerate(fitted):
+        if better(metric, model.scores[metric], fitted[best].scores[metric]):
+            best = place
+    return best
 
 
-def _tell_ensemble(plan: Plan, name: str, place: int, measured: dict[str, float]) -> None:
-    _tell_trained(place, name, measured, {"model": str(_ensemble_path(plan, place))}, processor=0)
+def _tell_started(place: int, name: str, *, processor: int = 0) -> None:
+    _tell({"event": "started", "number": place, "algorithm": name, "processor": processor})
 
 
-def _tell_trained(
-    place: int, name: str, measured: dict[str, float], archives: dict[str, str], *, processor: int
-) -> None:
+def _tell_trained(place: int, name: str, model: Fitted, archives: dict[str, str]) -> None:
     _tell(
-        {
-            "event": "trained",
-            "number": place,
-            "algorithm": name,
-            "scores": measured,
-            "archives": archives,
-            "processor": processor,
-        }
+        {"event": "trained", "number": place, "algorithm": name, "scores": model.scores, "archives": archives}
     )
 
 

@@ -81,8 +81,7 @@ def predict_fn(features: Floats, algorithm: Algorithm) -> Answer:
         )
     keys = keys_of("SAGEMAKER_INFERENCE_OUTPUT")
     if not algorithm["classes"]:
-        return [[value if key == "predicted_score" else math.nan for key in keys] if keys else [value]
-                for value in estimator.predict(features).tolist()]  # fmt: skip
+        return [_score(value, keys) for value in estimator.predict(features).tolist()]
     probabilities = spread(estimator, features, algorithm["classes"])
     return [_selected(row, keys) for row in probabilities.tolist()]
 
@@ -93,10 +92,16 @@ def output_fn(prediction: Answer, accept: str | None) -> tuple[bytes, str]:
 
 
 def spread(estimator: Estimator, features: Floats, classes: int) -> npt.NDArray[np.float64]:
-    """Return a probability for every class, 0 for one that the estimator never saw."""
-    found = np.zeros((len(features), classes))
+    """Return a probability for every class, 0 for one that the estimator never saw; a row adds up to 1."""
+    found: npt.NDArray[np.float64] = np.zeros((len(features), classes))
     found[:, np.asarray(estimator.classes_, dtype=int)] = estimator.predict_proba(features)
+    # Linear models keep float32, whose rows add up to 1 only roughly.
+    found /= found.sum(axis=1, keepdims=True)
     return found
+
+
+def _score(value: float, keys: tuple[str, ...] | None) -> list[object]:
+    return [value] if keys is None else [value if key == "predicted_score" else math.nan for key in keys]
 
 
 def _selected(probabilities: list[float], keys: tuple[str, ...] | None) -> list[object]:

@@ -59,7 +59,9 @@ def input_fn(body: str | bytes, content_type: str | None) -> list[list[str]]:
 def predict_fn(rows: list[list[str]], ensemble: Ensemble) -> Answer:
     """Let the members vote; 400 when a row does not fit the model."""
     try:
-        votes = sum(member["weight"] * _vote(member, rows, ensemble["labels"]) for member in ensemble["members"])
+        votes = sum(
+            member["weight"] * _vote(member, rows, ensemble["labels"]) for member in ensemble["members"]
+        )
     except ValueError as error:
         raise RequestRefused(str(error), 400) from error
     keys = keys_of("SAGEMAKER_INFERENCE_OUTPUT") or ("predicted_label",)
@@ -82,5 +84,10 @@ def _selected(vote: list[float], keys: tuple[str, ...], labels: list[str] | None
     content: dict[str, object] = {"predicted_label": vote[0]}
     if labels is not None:
         best = int(np.argmax(vote))
-        content = {"predicted_label": labels[best], "probability": vote[best], "probabilities": vote, "labels": labels}
+        content = {
+            "predicted_label": labels[best],
+            "probability": vote[best],
+            "probabilities": vote,
+            "labels": labels,
+        }
     return [content.get(key, math.nan) for key in keys]

@@ -84,15 +84,22 @@ def layout_of(columns: Sequence[str], rows: Sequence[Sequence[str]], skip: froze
 
 def parse(layout: Layout, rows: Sequence[Sequence[str]]) -> tuple[Numbers, Texts]:
     """Return the numeric fields, NaN where there is none, and the categorical ones, empty where missing."""
-    numbers = np.array([[number(row[index]) for index in layout["numeric"]] for row in rows], dtype=np.float64)
+    numbers = np.array(
+        [[number(row[index]) for index in layout["numeric"]] for row in rows], dtype=np.float64
+    )
     texts = np.array(
-        [["" if is_missing(row[index]) else row[index].strip() for index in layout["categorical"]] for row in rows],
+        [
+            ["" if is_missing(row[index]) else row[index].strip() for index in layout["categorical"]]
+            for row in rows
+        ],
         dtype=object,
     )
     return numbers.reshape(len(rows), -1), texts.reshape(len(rows), -1)
 
 
-def fit(layout: Layout, numbers: Numbers, texts: Texts, *, scaled: bool, labels: list[str] | None) -> Processor:
+def fit(
+    layout: Layout, numbers: Numbers, texts: Texts, *, scaled: bool, labels: list[str] | None
+) -> Processor:
     """Fit a processor; ``scaled`` is for linear models and neural networks."""
     numeric = categorical = None
     if numbers.shape[1]:

@@ -1,0 +1,183 @@
+"""The embedded SageMaker as a program and as a context manager: ready, reset, end, and no process left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError, WaiterError
+
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.settings import Settings
+from tests.local.conftest import Clients, clients_of
+
+ROOT = Path(__file__).parents[2]
+
+WHO = """
+import json, os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+def model_fn(model_dir): return [os.getpid(), child.pid, model_dir]
+def transform_fn(model, data, content_type, accept): return json.dumps(model)
+"""
+"""Says its process, one that it started, and its folder."""
+
+HANGS = """
+import threading
+threading.Event().wait()
+"""
+
+
+@contextlib.contextmanager
+def _program(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-m", "airflow_sm_plugin.local", *arguments]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            assert program.stdout is not None
+            word, url = program.stdout.readline().split()
+            assert word == "ready"
+            yield program, url
+        finally:
+            program.kill()
+
+
+def _who(clients: Clients) -> tuple[list[int], Path]:
+    answer = clients.runtime.invoke_endpoint(EndpointName=clients.deploy(WHO), Body=b"?")
+    *pids, folder = json.loads(answer["Body"].read())
+    return [int(pid) for pid in pids], Path(folder)
+
+
+@contextlib.contextmanager
+def _ends(pids: list[int], seconds: float = 20) -> Iterator[None]:
+    """Check that every process is alive before, and has ended soon after, what is done inside."""
+    watched = [os.pidfd_open(pid) for pid in pids]
+    try:
+        assert not any(select.select([one], [], [], 0)[0] for one in watched)
+        yield
+        for one in watched:
+            assert select.select([one], [], [], seconds)[0], "a process is left"
+    finally:
+        for one in watched:
+            os.close(one)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_program_cleanly_with_its_containers(number: signal.Signals) -> None:
+    with _program("--quiet") as (program, url):
+        pids, folder = _who(clients_of(url))
+        with _ends(pids):
+            program.send_signal(number)
+            _, errors = program.communicate(timeout=20)
+        assert program.returncode == 0
+        assert errors == ""
+        assert not folder.exists()
+
+
+def test_a_killed_program_leaves_no_container_and_no_folder() -> None:
+    with _program("--quiet") as (program, url):
+        pids, folder = _who(clients_of(url))
+        with _ends(pids):
+            program.kill()
+        assert not folder.exists()
+
+
+def test_requests_are_logged_without_their_content() -> None:
+    with _program("--set", "endpoint_creating_seconds=0") as (program, url):
+        clients = clients_of(url)
+        name = clients.deploy(environment={"TOKEN": "s3cr3t-environment"})
+        clients.runtime.invoke_endpoint(
+            EndpointName=name, Body=b"s3cr3t-body", CustomAttributes="s3cr3t-attributes"
+        )
+        signed = clients.s3.generate_presigned_url(
+            "get_object", Params={"Bucket": clients.bucket, "Key": "k"}
+        )
+        with pytest.raises(urllib.error.HTTPError) as missing:
+            urllib.request.urlopen(signed)
+        missing.value.close()
+        program.terminate()
+        _, errors = program.communicate(timeout=20)
+    assert "POST SageMaker.CreateModel 200" in errors
+    assert f"POST /endpoints/{name}/invocations 200" in errors
+    assert f"GET /{clients.bucket}/k (moto)" in errors
+    assert "s3cr3t" not in errors
+    assert "Signature" not in errors
+
+
+@pytest.mark.parametrize("argument", ["nothing=1", "automl_seconds=-1", "automl_seconds=soon"])
+def test_a_bad_setting_on_the_command_line_is_told(argument: str) -> None:
+    command = [sys.executable, "-m", "airflow_sm_plugin.local", "--set", argument]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_reset_stops_every_container_and_forgets_everything() -> None:
+    with EmbeddedSageMaker() as embedded:
+        clients = clients_of(embedded.url)
+        pids, folder = _who(clients)
+        with _ends(pids):
+            urllib.request.urlopen(
+                urllib.request.Request(f"{embedded.url}/moto-api/reset", method="POST")
+            ).close()
+        assert not folder.exists()
+        assert clients.sagemaker.list_models()["Models"] == []
+        assert clients.s3.list_buckets()["Buckets"] == []
+        again = clients_of(embedded.url)
+        assert _who(again)[0] != pids
+
+
+def test_a_reset_does_not_wait_for_containers_that_start() -> None:
+    with EmbeddedSageMaker() as embedded:
+        clients = clients_of(embedded.url)
+        config = clients.create_config(clients.create_model(HANGS))
+        clients.sagemaker.create_endpoint(EndpointName="hangs", EndpointConfigName=config)
+        embedded.reset()
+        with pytest.raises(ClientError, match="Could not find endpoint"):
+            clients.sagemaker.describe_endpoint(EndpointName="hangs")
+
+
+def test_a_container_that_does_not_come_up_in_time_fails_its_endpoint() -> None:
+    settings = Settings(container_start_timeout_seconds=0.5)
+    with EmbeddedSageMaker(settings=settings) as embedded:
+        clients = clients_of(embedded.url)
+        with pytest.raises(WaiterError) as failed:
+            clients.deploy(HANGS)
+        reason = str(dict(failed.value.last_response)["FailureReason"])
+        assert reason.startswith(
+            "The primary container for production variant AllTraffic did not pass the ping"
+        )
+
+
+def test_regions_are_worlds_of_their_own(sagemaker_server: EmbeddedSageMaker) -> None:
+    import boto3
+
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    here, there = (
+        boto3.client("sagemaker", region_name=region, endpoint_url=sagemaker_server.url, **keys)  # type: ignore[call-overload] # keys in a dict
+        for region in ("eu-west-1", "eu-central-1")
+    )
+    created = here.create_model(
+        ModelName="regional",
+        ExecutionRoleArn="arn:aws:iam::123456789012:role/sagemaker",
+        PrimaryContainer={"Image": "image"},
+    )
+    assert created["ModelArn"].startswith("arn:aws:sagemaker:eu-west-1:")
+    assert there.list_models()["Models"] == []
+
+
+def test_health_and_unknown_paths_are_answered(sagemaker_server: EmbeddedSageMaker) -> None:
+    with urllib.request.urlopen(f"{sagemaker_server.url}/_embedded/health") as response:
+        assert json.load(response) == {"status": "ok"}
+    with pytest.raises(urllib.error.HTTPError, match="404") as missing:
+        urllib.request.urlopen(f"{sagemaker_server.url}/_embedded/nothing")
+    missing.value.close()
