@@ -8,11 +8,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
 from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
+
+if TYPE_CHECKING:
+    from tests.support import Account, Requests
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-sm-"))
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
@@ -24,11 +28,38 @@ LOCAL_PYTHON = os.environ.get("AIRFLOW_SM_LOCAL_PYTHON", sys.executable)
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedProcess]:
+def embedded_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the embedded SageMaker logs its requests."""
+    return tmp_path_factory.mktemp("embedded") / "embedded.log"
+
+
+@pytest.fixture(scope="session")
+def embedded(embedded_log: Path) -> Iterator[EmbeddedProcess]:
     """Run one embedded SageMaker as a process of its own; ``embedded.url`` is its address."""
-    log = tmp_path_factory.mktemp("embedded") / "embedded.log"
-    with EmbeddedProcess(log, python=LOCAL_PYTHON) as process:
+    with EmbeddedProcess(embedded_log, python=LOCAL_PYTHON) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def session_account(embedded: EmbeddedProcess) -> Account:
+    """The account that wider fixtures use."""
+    from tests.support import account_at  # imports Airflow, which not every environment of these tests has
+
+    return account_at(embedded.url)
+
+
+@pytest.fixture
+def account(session_account: Account, aws: str) -> Account:
+    """Clients of the embedded SageMaker and a bucket; our operators' clients point there too. Keep apart by names."""
+    return session_account
+
+
+@pytest.fixture
+def requests(embedded_log: Path, account: Account) -> Requests:
+    """What the embedded SageMaker was asked since the test began."""
+    from tests.support import Requests
+
+    return Requests(embedded_log)
 
 
 @pytest.fixture

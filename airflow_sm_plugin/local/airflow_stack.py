@@ -115,8 +115,11 @@ class AirflowStack:
 
     def stop(self) -> None:
         """End every process, also those that a killed component left behind; may be called at any time."""
-        pids, self._started = [process.pid for process in self._started.values()], {}
+        processes, self._started = list(self._started.values()), {}
+        pids = [process.pid for process in processes]
         end(marker=("AIRFLOW_HOME", str(self.home)), pids=pids, grace=self._grace)
+        for process in processes:
+            process.wait()  # it has ended; without this Popen does not know
 
     def check(self) -> None:
         """Raise :class:`StackError` when a component has died."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -102,14 +103,8 @@ class LogShipper:
 
     def _make_stream(self) -> None:
         logs = self._region.aws.logs(self._region.name)
-        for make, names in (
-            (logs.create_log_group, {"logGroupName": self._target.group}),
-            (
-                logs.create_log_stream,
-                {"logGroupName": self._target.group, "logStreamName": self._target.stream},
-            ),
-        ):
-            try:
-                make(**names)
-            except logs.exceptions.ResourceAlreadyExistsException:
-                continue
+        group, stream = self._target.group, self._target.stream
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_group(logGroupName=group)
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_stream(logGroupName=group, logStreamName=stream)

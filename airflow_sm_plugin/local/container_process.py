@@ -38,7 +38,7 @@ class ContainerProcess:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._shipper: LogShipper | None = None
-        self._stopped = False
+        self._stopped = threading.Event()
         self._folder = Path(tempfile.mkdtemp(prefix="sagemaker-container-"))
 
     @property
@@ -79,7 +79,7 @@ class ContainerProcess:
     def stop(self) -> None:
         """End the process and what it started, store its last output, remove its folder."""
         with self._lock:
-            self._stopped = True
+            self._stopped.set()
         self._end_process()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -96,7 +96,7 @@ class ContainerProcess:
         port_out, port_in = os.pipe()
         try:
             with self._lock:
-                if self._stopped:
+                if self._stopped.is_set():
                     raise ContainerFailed
                 self._process = self._spawn(model_dir, port_in)
         finally:
@@ -105,7 +105,7 @@ class ContainerProcess:
             heard = select.poll()  # select() knows no descriptor beyond 1023
             heard.register(report, select.POLLIN)
             while not heard.poll(_LOOK_SECONDS * 1000):
-                if time.monotonic() > deadline or self._stopped or self._region.closed.is_set():
+                if time.monotonic() > deadline or self._stopped.is_set() or self._region.closed.is_set():
                     raise ContainerFailed
             port = report.readline().strip()
         if not port:  # closed without a word: the process is gone

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)  # in a file the table need not be squeezed into 80 columns
+        console = Console(width=240)  # in a file the table need not be squeezed into 80 columns
     kept = DemoStack(options.state / "up", options.dags)
     if options.down:
         kept.stop()

@@ -101,7 +101,7 @@ def report_table(reports: Sequence[Mapping[str, Json]], *, width: int) -> Table:
     """Lay the data sets' reports out: one a row, or one a column where ``width`` is too small for that."""
     cells = [[heading, *(_text(report.get(key)) for report in reports)] for key, heading in COLUMNS.items()]
     rows = list(zip(*cells, strict=True)) if width >= _WIDE else cells
-    table = Table(show_lines=True)
+    table = Table(show_lines=width >= _WIDE)
     for heading in rows[0]:
         table.add_column(heading, overflow="fold")
     for row in rows[1:]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from airflow_sm_plugin.local.containers import ContainerFailed
 from airflow_sm_plugin.local.endpoints import KIND, LiveEndpoint, tell_deleted, tell_serving
+from airflow_sm_plugin.local.pipelines import Pipeline
 from airflow_sm_plugin.local.state import Record, Region, now
 
 log = logging.getLogger(__name__)
@@ -45,20 +46,19 @@ def replace(region: Region, old: LiveEndpoint, new: LiveEndpoint) -> None:
         config_name = new.config["EndpointConfigName"]
         _settle(region, new.name, "InService", _live=new, EndpointConfigName=config_name)
         tell_serving(region, new.name)
-        old.retire(timeout=region.settings.invocation_timeout_seconds)
+        old.retire(timeout=_longest_invocation(region, old))
 
     region.in_background(f"update endpoint {old.name}", work)
 
 
 def rescale(region: Region, live: LiveEndpoint, wanted: Mapping[str, Record]) -> None:
     """Give variants (by name) the DesiredWeight and DesiredInstanceCount wanted."""
+    removed: list[Pipeline] = []
 
     def scale() -> None:
         for name, change in wanted.items():
             variant = live.variants[name]
-            count = int(change.get("DesiredInstanceCount", variant.instance_count))
-            for pipeline in variant.scale_to(count):
-                pipeline.retire(timeout=region.settings.invocation_timeout_seconds)
+            removed.extend(variant.scale_to(int(change.get("DesiredInstanceCount", variant.instance_count))))
             variant.weight = float(change.get("DesiredWeight", variant.weight))
 
     def work() -> None:
@@ -66,6 +66,8 @@ def rescale(region: Region, live: LiveEndpoint, wanted: Mapping[str, Record]) ->
         _settle(region, live.name, "InService", FailureReason=reason)
         if reason is None:
             tell_serving(region, live.name)
+        for pipeline in removed:
+            pipeline.retire(timeout=_longest_invocation(region, live))
 
     region.in_background(f"scale endpoint {live.name}", work)
 
@@ -81,6 +83,12 @@ def delete(region: Region, name: str, live: LiveEndpoint | None) -> None:
         tell_deleted(region, name)
 
     region.in_background(f"delete endpoint {name}", work)
+
+
+def _longest_invocation(region: Region, live: LiveEndpoint) -> float:
+    """Return for how many seconds an instance taken out of service may still be answering."""
+    settings = region.settings
+    return settings.async_invocation_timeout_seconds if live.is_async else settings.invocation_timeout_seconds
 
 
 def _attempt(region: Region, work: Callable[[], None], seconds: float) -> str | None:

@@ -5,6 +5,7 @@ What the API answers about endpoints is in ``endpoint_operations``, how they com
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 import uuid
@@ -61,8 +62,9 @@ class LiveVariant:
     def scale_to(self, count: int) -> list[Pipeline]:
         """Start or take out instances until there are ``count``.
 
-        Returns those taken out, for the caller to end. Raises ContainerFailed when a new one does not come up; then nothing has changed. A multi-model
-        variant starts nothing: its containers load what requests name.
+        Returns those taken out, for the caller to end. Raises ContainerFailed when a new one does not come
+        up; then nothing has changed. A multi-model variant starts nothing: its containers load what requests
+        name.
         """
         processes = 0 if self.is_multi_model else min(count, MAX_PROCESSES)
         with self._lock:
@@ -179,4 +181,4 @@ def tell_deleted(region: Region, name: str) -> None:
 
 def _tell(hooks: list[Hook], region: Region, name: str) -> None:
     for hook in hooks:
-        region.in_background(f"{hook.__name__} {name}", lambda hook=hook: hook(region, name))
+        region.in_background(f"{hook.__name__} {name}", functools.partial(hook, region, name))

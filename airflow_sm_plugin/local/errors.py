@@ -77,7 +77,9 @@ class ModelFailure(ServiceError):
     code = "ModelError"
     status = 424
 
-    def __init__(self, message: str, *, original_status: int, original_message: str, log_stream_arn: str) -> None:
+    def __init__(
+        self, message: str, *, original_status: int, original_message: str, log_stream_arn: str
+    ) -> None:
         super().__init__(
             message,
             OriginalStatusCode=original_status,

@@ -37,6 +37,8 @@ _STOP_SECONDS = 5
 class EmbeddedSageMaker:
     """A running embedded SageMaker: ``url``, ``settings``, ``reset()``; a context manager.
 
+    Two in one process keep their SageMaker resources apart, but share moto's (buckets, topics, logs, …).
+
     :param host: address to bind, loopback by default: it runs the archives it is given
     :param port: 0 picks a free one
     :param settings: delays; see :class:`~airflow_sm_plugin.local.settings.Settings`

@@ -243,7 +243,11 @@ def test_the_output_is_the_keys_in_the_order_asked_for(keys: list[str], count: i
     assert environment_of(selected[-1])[OUTPUT] == ",".join(asked)
     known_before = [key for key in asked if key != "labels"]
     if known_before:
-        assert environment_of(selected[1])[OUTPUT] == environment_of(selected[2])[INPUT] == ",".join(known_before)
+        assert (
+            environment_of(selected[1])[OUTPUT]
+            == environment_of(selected[2])[INPUT]
+            == ",".join(known_before)
+        )
 
 
 def test_a_result_may_be_changed_without_changing_the_candidate() -> None:

@@ -33,7 +33,9 @@ def test_bucket_and_key_are_split_at_the_first_slash(value: str, expected: S3Uri
     assert S3Uri.parse(value) == expected
 
 
-@pytest.mark.parametrize("value", ["", "bucket/key", "https://bucket/key", "S3://bucket/key", "s3:/bucket", 5, None])
+@pytest.mark.parametrize(
+    "value", ["", "bucket/key", "https://bucket/key", "S3://bucket/key", "s3:/bucket", 5, None]
+)
 def test_another_scheme_is_refused_with_the_argument_and_the_value(value: object) -> None:
     with pytest.raises(InvalidS3Uri, match="input_location must look like s3://bucket/key") as refused:
         S3Uri.parse(value, name="input_location")  # type: ignore[arg-type]  # a template may render to anything

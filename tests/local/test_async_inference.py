@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiobotocore.session import get_session
+from aiobotocore.session import get_session  # type: ignore[import-untyped] # it has no annotations
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.async_inference import backlog, output_locations
@@ -65,9 +65,10 @@ def _key(location: str) -> str:
 
 def _stored(clients: Clients, location: str) -> Any:  # noqa: ANN401 - boto3's answer
     """Wait for an object and return what GetObject answers."""
-    place = {"Bucket": clients.bucket, "Key": _key(location)}
-    clients.s3.get_waiter("object_exists").wait(**place, WaiterConfig={"Delay": 0, "MaxAttempts": 3000})
-    return clients.s3.get_object(**place)
+    bucket, key = clients.bucket, _key(location)
+    waiter = clients.s3.get_waiter("object_exists")
+    waiter.wait(Bucket=bucket, Key=key, WaiterConfig={"Delay": 0, "MaxAttempts": 3000})
+    return clients.s3.get_object(Bucket=bucket, Key=key)
 
 
 def _exists(clients: Clients, location: str) -> bool:

@@ -8,12 +8,16 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
 from tests.local.conftest import IMAGE, ROLE, Clients, unique
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker.type_defs import ModelDataSourceTypeDef
 
 INSIDE = """
 import json, os
@@ -102,7 +106,7 @@ def _invoke(
         EndpointName=endpoint,
         Body=body,
         ContentType=content_type,
-        **accepts,  # type: ignore[arg-type] # an optional Accept
+        **accepts,
     )
     return answer["Body"].read()
 
@@ -246,7 +250,7 @@ def transform_fn(model, data, content_type, accept): return f"{data}>second {con
     )
     assert answer["Body"].read() == b"in>first application/inner>second text/csv text/last"
     assert answer["ContentType"] == "text/last"
-    assert "CustomAttributes" not in answer
+    assert "CustomAttributes" not in dict(answer)
     clients.sagemaker.delete_endpoint(EndpointName=endpoint)
     clients.wait_until_deleted(endpoint)
     streams = clients.logs.describe_log_streams(logGroupName=f"/aws/sagemaker/Endpoints/{endpoint}")
@@ -286,11 +290,17 @@ def test_loose_model_files_are_served_too(clients: Clients) -> None:
     for name, content in {"code/inference.py": INSIDE, "weights.txt": "7"}.items():
         clients.s3.put_object(Bucket=clients.bucket, Key=prefix + name, Body=content.encode())
     model, endpoint = unique("model"), unique("endpoint")
-    source = {"S3Uri": f"s3://{clients.bucket}/{prefix}", "S3DataType": "S3Prefix", "CompressionType": "None"}
+    source: ModelDataSourceTypeDef = {
+        "S3DataSource": {
+            "S3Uri": f"s3://{clients.bucket}/{prefix}",
+            "S3DataType": "S3Prefix",
+            "CompressionType": "None",
+        }
+    }
     clients.sagemaker.create_model(
         ModelName=model,
         ExecutionRoleArn=ROLE,
-        PrimaryContainer={"Image": IMAGE, "ModelDataSource": {"S3DataSource": source}},  # type: ignore[typeddict-item] # a plain dict
+        PrimaryContainer={"Image": IMAGE, "ModelDataSource": source},
     )
     clients.sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=clients.create_config(model))
     clients.wait_for_endpoint(endpoint)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
@@ -26,7 +29,7 @@ def transform_fn(model, data, content_type, accept): return json.dumps([model, o
 
 def _ask(clients: Clients, endpoint: str, variant: str | None = None) -> tuple[str, int, str]:
     target = {"TargetVariant": variant} if variant else {}
-    answer = clients.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"?", **target)  # type: ignore[arg-type] # an optional variant
+    answer = clients.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"?", **target)
     word, pid = json.loads(answer["Body"].read())
     return word, pid, answer["InvokedProductionVariant"]
 
@@ -63,7 +66,7 @@ def test_an_endpoint_is_described_with_what_serves_behind_it(clients: Clients) -
     assert described["EndpointConfigName"] == config
     assert described["AsyncInferenceConfig"] == output
     assert described["CreationTime"] <= described["LastModifiedTime"]
-    assert "FailureReason" not in described
+    assert "FailureReason" not in dict(described)
     assert (variant["VariantName"], variant["CurrentWeight"], variant["DesiredWeight"]) == (
         "AllTraffic",
         1.0,
@@ -126,15 +129,38 @@ def test_an_update_serves_without_a_gap_and_then_runs_the_new_configuration(clie
     assert updating["EndpointStatus"] == "Updating"
     assert updating["EndpointConfigName"] != config
     assert updating["PendingDeploymentSummary"]["EndpointConfigName"] == config
-    words = []
+    words: list[str] = []
     while not words or words[-1] != "two":
         words.append(_ask(clients, name)[0])
     assert set(words[:-1]) <= {"one"}
     clients.wait_for_endpoint(name)
     described = clients.sagemaker.describe_endpoint(EndpointName=name)
     assert described["EndpointConfigName"] == config
-    assert "PendingDeploymentSummary" not in described
+    assert "PendingDeploymentSummary" not in dict(described)
     assert _ask(clients, name)[1] != old_pid
+
+
+def test_an_update_lets_the_old_instances_finish_what_they_are_answering(
+    clients: Clients, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    waits = f"""
+def model_fn(model_dir): return None
+def transform_fn(model, data, content_type, accept):
+    with open("{gate}") as opened:
+        return opened.read()
+"""
+    name = clients.deploy(waits)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        answer = pool.submit(clients.runtime.invoke_endpoint, EndpointName=name, Body=b"?")
+        with gate.open("w") as opened:  # opens once the container has begun to read
+            config = clients.create_config(clients.create_model(says("two")))
+            clients.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
+            clients.wait_for_endpoint(name)
+            assert _ask(clients, name)[0] == "two"
+            opened.write("from the old one")
+        assert answer.result()["Body"].read() == b"from the old one"
 
 
 def test_a_failed_update_ends_in_service_with_the_old_configuration(clients: Clients) -> None:
@@ -245,3 +271,40 @@ def test_what_runs_does_not_mind_that_its_configuration_and_model_are_deleted(cl
     clients.sagemaker.delete_model(ModelName=variants[0]["ModelName"])
     assert _ask(clients, name)[0] == "one"
     assert clients.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"] == config
+
+
+def test_a_serverless_variant_serves_and_data_capture_is_described(clients: Clients) -> None:
+    config, name = unique("config"), unique("endpoint")
+    capture = {
+        "EnableCapture": True,
+        "InitialSamplingPercentage": 50,
+        "DestinationS3Uri": "s3://bucket/captured",
+        "CaptureOptions": [{"CaptureMode": "Input"}],
+    }
+    clients.sagemaker.create_endpoint_config(
+        EndpointConfigName=config,
+        ProductionVariants=[
+            {
+                "VariantName": "small",
+                "ModelName": clients.create_model(says("serverless")),
+                "ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 5},
+            }
+        ],
+        DataCaptureConfig=capture,  # type: ignore[arg-type] # a plain dict
+    )
+    created = clients.sagemaker.create_endpoint(
+        EndpointName=name, EndpointConfigName=config, Tags=[{"Key": "team", "Value": "red"}]
+    )
+    clients.wait_for_endpoint(name)
+    assert _ask(clients, name)[0] == "serverless"
+    described = clients.sagemaker.describe_endpoint(EndpointName=name)
+    (variant,) = described["ProductionVariants"]
+    assert variant["CurrentServerlessConfig"]["MemorySizeInMB"] == 1024
+    assert described["DataCaptureConfig"] == {
+        "EnableCapture": True,
+        "CaptureStatus": "Started",
+        "CurrentSamplingPercentage": 50,
+        "DestinationS3Uri": "s3://bucket/captured",
+    }
+    tags = clients.sagemaker.list_tags(ResourceArn=created["EndpointArn"])["Tags"]
+    assert tags == [{"Key": "team", "Value": "red"}]

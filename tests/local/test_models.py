@@ -78,7 +78,7 @@ def test_an_endpoint_configuration_keeps_everything_it_was_given(clients: Client
         },
         "KmsKeyId": "key",
     }
-    name = clients.create_config(model, instances=2, **given)
+    name = clients.create_config(model, instances=2, **given)  # type: ignore[arg-type] # keys of the request
     described = clients.sagemaker.describe_endpoint_config(EndpointConfigName=name)
     assert described["EndpointConfigArn"] == f"{ARN}:endpoint-config/{name}"
     assert {key: described[key] for key in given} == given  # type: ignore[literal-required] # keys of `given`
@@ -157,3 +157,9 @@ def test_tags_are_given_at_creation_added_replaced_and_removed(clients: Clients)
     config = clients.create_config(arn.rpartition("/")[2], Tags=[{"Key": "of", "Value": "config"}])
     config_arn = clients.sagemaker.describe_endpoint_config(EndpointConfigName=config)["EndpointConfigArn"]
     assert clients.sagemaker.list_tags(ResourceArn=config_arn)["Tags"] == [{"Key": "of", "Value": "config"}]
+
+
+def test_tags_of_what_moto_keeps_are_motos(clients: Clients) -> None:
+    arn = clients.sagemaker.create_experiment(ExperimentName=unique("experiment"))["ExperimentArn"]
+    clients.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "b", "Value": "2"}])
+    assert clients.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "b", "Value": "2"}]

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from aiobotocore.session import get_session
+from aiobotocore.session import get_session  # type: ignore[import-untyped] # it has no stubs
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
@@ -56,7 +56,7 @@ def impatient() -> Iterator[Clients]:
 
 def _error(clients: Clients, endpoint: str, body: bytes = b"x", **parameters: str) -> dict[str, object]:
     with pytest.raises(ClientError) as raised:
-        clients.runtime.invoke_endpoint(EndpointName=endpoint, Body=body, **parameters)  # type: ignore[arg-type] # optional headers
+        clients.runtime.invoke_endpoint(EndpointName=endpoint, Body=body, **parameters)
     return dict(raised.value.response)
 
 
@@ -118,7 +118,7 @@ def test_a_multi_model_endpoint_wants_a_target_model(clients: Clients) -> None:
 def test_a_payload_at_the_limit_passes_and_one_beyond_does_not(clients: Clients, echo: str) -> None:
     answer = clients.runtime.invoke_endpoint(EndpointName=echo, Body=b"x" * LIMIT)
     assert len(answer["Body"].read()) == LIMIT
-    assert "CustomAttributes" not in answer
+    assert "CustomAttributes" not in dict(answer)
     code, message = _code_and_message(_error(clients, echo, b"x" * (LIMIT + 1)))
     assert code == "ValidationError"
     assert f"less than or equal to {LIMIT}" in message
@@ -149,12 +149,12 @@ def test_what_the_code_raises_is_a_model_error_that_says_where_to_look(
 ) -> None:
     response = _error(clients, failing)
     group = f"/aws/sagemaker/Endpoints/{failing}"
-    assert _code_and_message(response) == (
-        "ModelError",
-        "Received server error (500) from primary with message \"'lost'\". See "
-        "https://us-east-1.console.aws.amazon.com/cloudwatch/home?region=us-east-1#logEventViewer:"
-        f"group={group} in account 123456789012 for more information.",
+    message = (
+        "Received server error (500) from primary with message \"'lost'\". "
+        "See https://us-east-1.console.aws.amazon.com/cloudwatch/home?region=us-east-1#logEventViewer:"
+        f"group={group} in account 123456789012 for more information."
     )
+    assert _code_and_message(response) == ("ModelError", message)
     assert (response["OriginalStatusCode"], response["OriginalMessage"]) == (500, "'lost'")
     assert response["LogStreamArn"] == f"arn:aws:logs:us-east-1:123456789012:log-group:{group}"
     metadata = response["ResponseMetadata"]

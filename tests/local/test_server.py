@@ -122,17 +122,15 @@ def test_a_bad_setting_on_the_command_line_is_told(argument: str) -> None:
 
 
 def test_a_reset_stops_every_container_and_forgets_everything() -> None:
-    with EmbeddedSageMaker() as embedded:
-        clients = clients_of(embedded.url)
+    with _program("--quiet") as (_, url):  # moto's state is the process's: not in the tests' own
+        clients = clients_of(url)
         pids, folder = _who(clients)
         with _ends(pids):
-            urllib.request.urlopen(
-                urllib.request.Request(f"{embedded.url}/moto-api/reset", method="POST")
-            ).close()
+            urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
         assert not folder.exists()
         assert clients.sagemaker.list_models()["Models"] == []
         assert clients.s3.list_buckets()["Buckets"] == []
-        again = clients_of(embedded.url)
+        again = clients_of(url)
         assert _who(again)[0] != pids
 
 

@@ -73,5 +73,5 @@ def test_secrets_are_not_repeated() -> None:
     container = {"Environment": {"TOKEN": secret}}
     message = _message(CONTROL_PLANE, "CreateModel", {"ModelName": "m", "PrimaryContainer": container})
     assert "s3cr3t" not in message
-    attributes = {"EndpointName": "e", "Body": b"s3cr3t", "CustomAttributes": secret}
+    attributes: dict[str, object] = {"EndpointName": "e", "Body": b"s3cr3t", "CustomAttributes": secret}
     assert "s3cr3t" not in _message(RUNTIME, "InvokeEndpoint", attributes)

@@ -124,9 +124,10 @@ def _pack_ensemble(
 
 
 def _best(fitted: Sequence[Fitted], metric: str) -> int:
+    """Return the place of the best, of the later one when two are as good, as the job's record has it."""
     best = 0
     for place, model in enumerate(fitted):
-        if better(metric, model.scores[metric], fitted[best].scores[metric]):
+        if not better(metric, fitted[best].scores[metric], model.scores[metric]):
             best = place
     return best
 

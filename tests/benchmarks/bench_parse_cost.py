@@ -1,0 +1,62 @@
+"""What a DAG file costs at every parse, beside the Amazon provider's operators: ``make bench``.
+
+Each file is parsed in a process that has imported Airflow already, as the dag processor's forks have. The figures are
+medians of one run on one machine; quote the ratios.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+OURS = """
+from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
+from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
+from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
+from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor
+"""
+PROVIDERS = "from airflow.providers.amazon.aws.operators.sagemaker import SageMakerModelOperator\n"
+PLAIN = "from airflow.providers.standard.operators.empty import EmptyOperator\n"
+MEASURE = """
+import json, resource, sys, time
+from airflow.sdk import BaseOperator, DAG
+before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+exec(sys.stdin.read())
+after = resource.getrusage(resource.RUSAGE_SELF)
+cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+print(json.dumps({"cpu": cpu, "wall": time.perf_counter() - began, "kilobytes": after.ru_maxrss - before.ru_maxrss}))
+"""
+RUNS = 5
+
+
+def _measured(code: str) -> dict[str, float]:
+    runs = []
+    for _ in range(RUNS):
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE],
+            input=code,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        runs.append(json.loads(done.stdout.splitlines()[-1]))
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+
+def test_parse_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    """Measure the imports of a DAG file with our operators, with the provider's, and with none of either."""
+    results = {"plain operators": PLAIN, "ours": OURS, "the provider's": PROVIDERS}
+    measured = {name: _measured(code) for name, code in results.items()}
+    with capsys.disabled():
+        sys.stdout.write("\nimports of a DAG file      CPU s   wall s   memory MB\n")
+        for name, cost in measured.items():
+            row = f"{name:<24} {cost['cpu']:>7.3f} {cost['wall']:>8.3f} {cost['kilobytes'] / 1024:>11.1f}\n"
+            sys.stdout.write(row)
+        ratio = measured["the provider's"]["cpu"] / measured["ours"]["cpu"]
+        sys.stdout.write(f"the provider's / ours, CPU: {ratio:.1f}\n")
+    assert all(cost["wall"] > 0 for cost in measured.values())

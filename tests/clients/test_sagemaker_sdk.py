@@ -1,0 +1,197 @@
+"""The SageMaker Python SDK 2.x, unchanged, against the embedded SageMaker."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.clients.conftest import IMAGE, ROLE, Workbench, unique
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the SDK's own
+    sdk: Any = pytest.importorskip("sagemaker", reason="the SageMaker Python SDK is not installed here")
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.filterwarnings("ignore"),  # the SDK's own
+]
+
+QUIET = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
+"""Without it the SDK reports its use to the internet."""
+
+ROWS = 300
+
+
+@pytest.fixture
+def session(workbench: Workbench) -> Any:  # noqa: ANN401 - the SDK has no annotations
+    return sdk.Session(boto_session=boto3.Session(), default_bucket=workbench.bucket, sagemaker_config=QUIET)
+
+
+@pytest.fixture
+def model(workbench: Workbench, session: Any) -> Any:  # noqa: ANN401 - the SDK has no annotations
+    return sdk.model.Model(
+        image_uri=IMAGE,
+        model_data=workbench.model_data,
+        role=ROLE,
+        name=unique("sdk"),
+        predictor_cls=_csv_predictor,
+        sagemaker_session=session,
+    )
+
+
+def _csv_predictor(endpoint: str, session: Any) -> Any:  # noqa: ANN401 - the SDK has no annotations
+    return sdk.predictor.Predictor(
+        endpoint,
+        session,
+        serializer=sdk.serializers.CSVSerializer(),
+        deserializer=sdk.deserializers.CSVDeserializer(),
+    )
+
+
+def _deploy(workbench: Workbench, model: Any, **arguments: object) -> Any:  # noqa: ANN401 - the SDK's predictor
+    """Deploy without the SDK's waiting, which looks twice a minute."""
+    endpoint = unique("sdk")
+    predictor = model.deploy(
+        initial_instance_count=1,
+        instance_type="ml.m5.large",
+        endpoint_name=endpoint,
+        wait=False,
+        **arguments,
+    )
+    workbench.in_service(endpoint)
+    return predictor
+
+
+def test_a_predictor(workbench: Workbench, model: Any) -> None:  # noqa: ANN401 - the SDK's model
+    predictor = _deploy(workbench, model)
+
+    assert predictor.predict([["a", "b"], ["c", "d"]]) == [["A", "B"], ["C", "D"]]
+
+    predictor.delete_model()
+    predictor.delete_endpoint()
+
+
+def test_an_asynchronous_predictor(workbench: Workbench, model: Any) -> None:  # noqa: ANN401 - the SDK's model
+    paths = {name: f"s3://{workbench.bucket}/{name}" for name in ("output", "failure")}
+    config = sdk.async_inference.AsyncInferenceConfig(
+        output_path=paths["output"], failure_path=paths["failure"], max_concurrent_invocations_per_instance=2
+    )
+    predictor = _deploy(workbench, model, async_inference_config=config)
+    patience = sdk.async_inference.WaiterConfig(max_attempts=30, delay=1)
+
+    assert predictor.predict([["a", "b"]], waiter_config=patience) == [["A", "B"]]
+
+    response = predictor.predict_async([["c", "d"]], initial_args={"CustomAttributes": "trace=1"})
+    assert response.output_path.startswith(paths["output"])
+    assert response.get_result(patience) == [["C", "D"]]
+
+    with pytest.raises(sdk.exceptions.AsyncInferenceModelError, match="the model cannot do that"):
+        predictor.predict([["raise"]], waiter_config=patience)
+    predictor.delete_endpoint()
+
+
+def test_a_transformer(
+    workbench: Workbench, session: Any, model: Any, capsys: pytest.CaptureFixture[str]
+) -> None:  # noqa: ANN401 - the SDK's model
+    workbench.s3.put_object(Bucket=workbench.bucket, Key="in/a.csv", Body=b"id1,a\nid2,b\n")
+    transformer = model.transformer(
+        instance_count=1,
+        instance_type="ml.m5.large",
+        strategy="MultiRecord",
+        assemble_with="Line",
+        accept="text/csv",
+        output_path=f"s3://{workbench.bucket}/out",
+        max_payload=1,
+    )
+    transformer.transform(
+        f"s3://{workbench.bucket}/in",
+        content_type="text/csv",
+        split_type="Line",
+        input_filter="$[1:]",
+        join_source="Input",
+        wait=False,
+    )
+    workbench.transformed(transformer.latest_transform_job.job_name)
+
+    session.logs_for_transform_job(transformer.latest_transform_job.job_name)
+
+    assert workbench.read("out/a.csv.out") == "id1,a,A\nid2,b,B\n"
+    assert (
+        "MaxConcurrentTransforms=1, MaxPayloadInMB=1, BatchStrategy=MULTI_RECORD" in capsys.readouterr().out
+    )
+
+
+@pytest.fixture
+def automl_job(workbench: Workbench) -> str:
+    """Run an AutoML job on a table whose label is whether the first number is the larger one."""
+    lines = ["left,right,larger"]
+    for number in range(ROWS):
+        left, right = number * 37 % 101, number * 53 % 97
+        lines.append(f"{left},{right},{'yes' if left > right else 'no'}")
+    workbench.s3.put_object(Bucket=workbench.bucket, Key="train/t.csv", Body="\n".join(lines).encode())
+    job = unique("sdk")
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{workbench.bucket}/train"}
+    client: Any = workbench.sagemaker
+    client.create_auto_ml_job(
+        AutoMLJobName=job,
+        InputDataConfig=[{"DataSource": {"S3DataSource": source}, "TargetAttributeName": "larger"}],
+        OutputDataConfig={"S3OutputPath": f"s3://{workbench.bucket}/automl"},
+        ProblemType="BinaryClassification",
+        AutoMLJobObjective={"MetricName": "Accuracy"},
+        AutoMLJobConfig={"CompletionCriteria": {"MaxCandidates": 2}},
+        RoleArn=ROLE,
+    )
+    while (status := client.describe_auto_ml_job(AutoMLJobName=job)["AutoMLJobStatus"]) == "InProgress":
+        time.sleep(0.2)
+    assert status == "Completed"
+    return job
+
+
+def test_an_autopilot_model_with_response_keys(
+    workbench: Workbench,
+    session: Any,
+    automl_job: str,
+) -> None:
+    automl = sdk.automl.automl.AutoML.attach(automl_job, sagemaker_session=session)
+    assert automl.best_candidate()["CandidateStatus"] == "Completed"
+    assert automl.list_candidates()
+
+    keys = ["predicted_label", "probability", "probabilities", "labels"]
+    model = automl.create_model(
+        unique("sdk"),
+        sagemaker_session=session,
+        inference_response_keys=keys,
+        predictor_cls=_csv_predictor,
+    )
+    predictor = _deploy(workbench, model)
+
+    answered = predictor.predict([["90", "10"], ["5", "80"]])
+    assert [row[0] for row in answered] == ["yes", "no"]
+    for row in answered:
+        assert len(row) == len(keys)
+        assert 0 <= float(row[1]) <= 1
+        assert "yes" in row[3]
+    predictor.delete_endpoint()
+
+
+def test_an_autopilot_model_transforms(workbench: Workbench, session: Any, automl_job: str) -> None:
+    workbench.s3.put_object(Bucket=workbench.bucket, Key="in/a.csv", Body=b"90,10\n5,80\n")
+    automl = sdk.automl.automl.AutoML.attach(automl_job, sagemaker_session=session)
+    model = automl.create_model(unique("sdk"), sagemaker_session=session, inference_response_keys=["labels"])
+
+    transformer = model.transformer(
+        instance_count=1,
+        instance_type="ml.m5.large",
+        assemble_with="Line",
+        output_path=f"s3://{workbench.bucket}/out",
+    )
+    transformer.transform(
+        f"s3://{workbench.bucket}/in", content_type="text/csv", split_type="Line", wait=False
+    )
+    workbench.transformed(transformer.latest_transform_job.job_name)
+
+    assert workbench.read("out/a.csv.out").count("\n") == 2

@@ -1,0 +1,165 @@
+"""What DescribeEndpoint means: every status with the wanted configuration and with another one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.core.endpoint_status import (
+    EndpointState,
+    EndpointVerdict,
+    Step,
+    deadline_exceeded,
+    failure,
+    in_progress,
+    judge,
+    next_step,
+)
+from airflow_sm_plugin.exceptions import (
+    EndpointDeadlineExceeded,
+    EndpointError,
+    EndpointFailed,
+    EndpointRolledBack,
+)
+
+WANTED, OLD = "churn-new", "churn-old"
+STATUSES = (
+    "OutOfService",
+    "Creating",
+    "Updating",
+    "SystemUpdating",
+    "RollingBack",
+    "InService",
+    "Deleting",
+    "Failed",
+    "UpdateRollbackFailed",
+)
+SERVING, WAIT, ROLLED_BACK, FAILED = (
+    EndpointState.SERVING,
+    EndpointState.WAIT,
+    EndpointState.ROLLED_BACK,
+    EndpointState.FAILED,
+)
+# status: (verdict with the wanted configuration, with another, next step with the wanted, with another)
+TABLE = {
+    "InService": (SERVING, ROLLED_BACK, Step.NOTHING, Step.UPDATE),
+    "Creating": (WAIT, WAIT, Step.AWAIT, Step.WAIT_OUT),
+    "Updating": (WAIT, WAIT, Step.WAIT_OUT, Step.WAIT_OUT),
+    "SystemUpdating": (WAIT, WAIT, Step.AWAIT, Step.WAIT_OUT),
+    "RollingBack": (WAIT, WAIT, Step.AWAIT, Step.WAIT_OUT),
+    "Deleting": (FAILED, FAILED, Step.WAIT_OUT, Step.WAIT_OUT),
+    "Failed": (FAILED, FAILED, Step.GIVE_UP, Step.GIVE_UP),
+    "OutOfService": (FAILED, FAILED, Step.GIVE_UP, Step.GIVE_UP),
+    "UpdateRollbackFailed": (FAILED, FAILED, Step.GIVE_UP, Step.GIVE_UP),
+}
+
+
+def endpoint(status: str, config: str = WANTED, reason: str | None = None) -> dict[str, object]:
+    description: dict[str, object] = {
+        "EndpointName": "churn",
+        "EndpointStatus": status,
+        "EndpointConfigName": config,
+    }
+    return description if reason is None else description | {"FailureReason": reason}
+
+
+def test_the_table_has_all_nine_statuses() -> None:
+    assert sorted(TABLE) == sorted(STATUSES)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_each_status_has_its_verdict_and_its_next_step(status: str) -> None:
+    """InService proves nothing by itself; Deleting is a failure to who waits, and worth a wait to who deploys."""
+    expected = TABLE[status]
+    assert (
+        judge(endpoint(status), wanted_config=WANTED).state,
+        judge(endpoint(status, OLD), wanted_config=WANTED).state,
+        next_step(endpoint(status), wanted_config=WANTED),
+        next_step(endpoint(status, OLD), wanted_config=WANTED),
+    ) == expected
+
+
+def test_no_endpoint_is_one_to_create() -> None:
+    assert next_step(None, wanted_config=WANTED) is Step.CREATE
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_what_sagemaker_refuses_to_change_is_never_changed(status: str) -> None:
+    """UpdateEndpoint and DeleteEndpoint are refused while something is in progress."""
+    if in_progress(status):
+        assert next_step(endpoint(status, OLD), wanted_config=WANTED) is Step.WAIT_OUT
+
+
+def test_in_progress_are_exactly_the_statuses_that_end_by_themselves() -> None:
+    assert {status for status in STATUSES if in_progress(status)} == {
+        "Creating",
+        "Updating",
+        "SystemUpdating",
+        "RollingBack",
+        "Deleting",
+    }
+
+
+def test_a_silent_rollback_is_seen_without_a_reason() -> None:
+    """A failed update ends InService with the old configuration, sometimes without a FailureReason."""
+    verdict = judge(endpoint("InService", OLD), wanted_config=WANTED)
+    error = failure(verdict, endpoint_name="churn", wanted_config=WANTED)
+    assert isinstance(error, EndpointRolledBack)
+    assert all(text in str(error) for text in ("churn", WANTED, f"serves {OLD}", "SageMaker gave no reason"))
+
+
+@pytest.mark.parametrize("status", ["Failed", "OutOfService", "UpdateRollbackFailed", "Deleting"])
+def test_a_failure_tells_status_configuration_and_sagemakers_reason(status: str) -> None:
+    reason = "The primary container did not pass the ping health check."
+    verdict = judge(endpoint(status, WANTED, reason), wanted_config=WANTED)
+    error = failure(verdict, endpoint_name="churn", wanted_config=WANTED)
+    assert isinstance(error, EndpointFailed)
+    assert all(text in str(error) for text in ("churn", status, WANTED, reason))
+
+
+@pytest.mark.parametrize("status", [status for status in STATUSES if TABLE[status][0] in (SERVING, WAIT)])
+def test_who_serves_or_waits_has_not_failed(status: str) -> None:
+    verdict = judge(endpoint(status), wanted_config=WANTED)
+    assert failure(verdict, endpoint_name="churn", wanted_config=WANTED) is None
+
+
+@given(st.sampled_from(STATUSES), st.sampled_from([WANTED, OLD]), st.none() | st.text())
+def test_a_verdict_is_final_or_waits_and_an_error_comes_with_every_bad_one(
+    status: str, config: str, reason: str | None
+) -> None:
+    verdict = judge(endpoint(status, config, reason), wanted_config=WANTED)
+    error: EndpointError | None = failure(verdict, endpoint_name="churn", wanted_config=WANTED)
+    assert (error is None) == (verdict.state in (SERVING, WAIT))
+    if error is not None and reason:
+        assert reason in str(error)
+
+
+@given(st.sampled_from(EndpointState), st.text(), st.text(), st.text())
+def test_a_verdict_survives_the_triggers_event(
+    state: EndpointState, status: str, config: str, reason: str
+) -> None:
+    verdict = EndpointVerdict(state, status, config, reason)
+    assert EndpointVerdict.from_mapping(json.loads(json.dumps(verdict.as_mapping()))) == verdict
+
+
+def test_a_status_of_tomorrow_is_not_waited_for() -> None:
+    """Nobody knows whether it ends: it is told at once, by its name."""
+    verdict = judge(endpoint("Hibernating"), wanted_config=WANTED)
+    assert verdict.state is FAILED
+    assert "Hibernating" in str(failure(verdict, endpoint_name="churn", wanted_config=WANTED))
+
+
+def test_a_description_without_a_configuration_does_not_serve_the_wanted_one() -> None:
+    assert judge({"EndpointStatus": "InService"}, wanted_config=WANTED).state is ROLLED_BACK
+
+
+def test_a_deadline_tells_status_seconds_remedy_and_cost() -> None:
+    verdict = judge(endpoint("Creating"), wanted_config=WANTED)
+    error = deadline_exceeded(verdict, endpoint_name="churn", seconds=899.6)
+    assert isinstance(error, EndpointDeadlineExceeded)
+    assert all(
+        text in str(error) for text in ("churn", "Creating", "900 s", "max_wait_seconds", "costs money")
+    )

@@ -1,0 +1,163 @@
+"""``make demo``, ``make up`` and ``make down``: what they print, how they end, and that nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from airflow_sm_plugin.local.processes import marked
+
+ROOT = Path(__file__).parent.parent.parent
+SLEEPS = """
+from __future__ import annotations
+
+from airflow.sdk import DAG, task
+
+with DAG("sleeps", schedule=None):
+
+    @task.bash
+    def sleep():
+        return "exec sleep 600"
+
+    sleep()
+"""
+FAILS = """
+from __future__ import annotations
+
+from airflow.sdk import DAG, task
+
+with DAG("fails", schedule=None):
+
+    @task
+    def give_up():
+        raise ValueError("[no] such luck")
+
+    give_up()
+"""
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def dags(tmp_path: Path) -> Path:
+    """A DAG folder with a DAG that does not end and one that fails."""
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    (folder / "sleeps.py").write_text(SLEEPS)
+    (folder / "fails.py").write_text(FAILS)
+    return folder
+
+
+def _left(state: Path) -> list[int]:
+    return [p.pid for part in ("run", "up") for p in marked("AIRFLOW_SM_DEMO", str(state.resolve() / part))]
+
+
+@contextmanager
+def _demo(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """Start the demo and hand its process over; it is killed when the test fails to end it."""
+    # A shell without job control hands its background children SIGINT ignored; a terminal does not.
+    command = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    command += "runpy.run_module('airflow_sm_plugin.local.demo', run_name='__main__')"
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _until(process: subprocess.Popen[str], expected: str) -> str:
+    """Read the demo's output up to the first line that matches, and return it."""
+    assert process.stdout is not None
+    read = []
+    for line in process.stdout:
+        read.append(line)
+        if re.search(expected, line):
+            return line
+    pytest.fail(f"{expected!r} never came:\n{''.join(read)}")
+
+
+def test_the_main_job_ends_with_its_table(tmp_path: Path) -> None:
+    with _demo("--state", tmp_path) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    rows = {
+        cells[0]: cells
+        for line in output.splitlines()
+        if (cells := [cell.strip() for cell in line.strip("│").split("│")])[0] in {"breast_cancer", "wine"}
+    }
+    assert set(rows) == {"breast_cancer", "wine"}, output
+    for cells in rows.values():
+        _, candidate, objective, keys, predicted, accuracy, round_trip, outputs = cells
+        assert candidate
+        assert re.search(r"0\.\d+|1\.0", objective)
+        assert keys == "predicted_label"
+        assert int(predicted) > 0
+        assert float(accuracy) >= 0.9
+        assert round_trip == "yes"
+        assert outputs.startswith("s3://")
+    assert _left(tmp_path) == []
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, dags: Path, asked: signal.Signals) -> None:
+    """Also not the task that was running."""
+    with _demo("--state", tmp_path, "--dags", dags, "--dag", "sleeps") as process:
+        _until(process, r"sleep +running")
+        assert len(_left(tmp_path)) > 4
+        process.send_signal(asked)
+        output, _ = process.communicate()
+    assert process.returncode == 130
+    assert "Interrupted" in output
+    assert _left(tmp_path) == []
+
+
+def test_a_failed_run_shows_the_end_of_the_failed_tasks_log(tmp_path: Path, dags: Path) -> None:
+    with _demo("--state", tmp_path, "--dags", dags, "--dag", "fails") as process:
+        output, _ = process.communicate()
+    assert process.returncode == 1
+    assert "give_up failed" in output
+    assert "ValueError: [no] such luck" in output
+    assert _left(tmp_path) == []
+
+
+def test_up_keeps_both_running_until_down(tmp_path: Path, dags: Path) -> None:
+    arguments = ("--state", tmp_path, "--dags", dags)
+    with _demo("--up", *arguments) as process:
+        first, _ = process.communicate()
+    try:
+        assert process.returncode == 0, first
+        airflow, sagemaker = re.findall(r"http://127\.0\.0\.1:\d+", first)
+        assert requests.get(f"{airflow}/api/v2/version", timeout=30).status_code == 200
+        assert requests.get(f"{sagemaker}/_embedded/health", timeout=30).status_code == 200
+        with _demo("--up", *arguments) as process:
+            second, _ = process.communicate()
+        assert second == first
+    finally:
+        with _demo("--down", *arguments) as process:
+            process.communicate()
+    assert process.returncode == 0
+    assert _left(tmp_path) == []
+
+
+def test_a_folder_without_dags_is_told_at_once(tmp_path: Path) -> None:
+    with _demo("--state", tmp_path, "--dags", tmp_path / "absent") as process:
+        output, _ = process.communicate()
+    assert process.returncode == 2
+    assert "there is no folder" in output

@@ -1,0 +1,379 @@
+"""Plain helpers of the Airflow-facing tests: an account in the embedded SageMaker, and a task run by hand.
+
+Nothing here needs moto, scikit-learn or the embedded service's own code: the same tests run under Airflow 2.11, whose
+environment has none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import io
+import json
+import re
+import socket
+import tarfile
+import urllib.request
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import boto3
+from airflow.triggers.base import BaseTrigger
+from botocore.config import Config
+
+from airflow_sm_plugin._compat import BaseOperator, Context
+
+if TYPE_CHECKING:
+    from airflow.sdk.exceptions import TaskDeferred
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sagemaker import SageMakerClient
+    from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
+else:
+    try:
+        from airflow.sdk.exceptions import TaskDeferred
+    except ImportError:  # before Airflow 3.1
+        from airflow.exceptions import TaskDeferred
+
+__all__ = [
+    "BLOCKING",
+    "BROKEN",
+    "ECHO",
+    "FAILING",
+    "IMAGE",
+    "POLL",
+    "REGION",
+    "ROLE",
+    "Account",
+    "Requests",
+    "TaskDeferred",
+    "TaskInstanceDouble",
+    "account_at",
+    "archive",
+    "closed_port",
+    "context_for",
+    "deferred",
+    "event_of",
+    "rebuilt",
+    "run_task",
+    "unique",
+]
+
+REGION = "us-east-1"
+ROLE = "arn:aws:iam::123456789012:role/sagemaker"
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serving:1"
+POLL = 0.05
+"""Seconds between looks: short, so that no test waits for nothing."""
+
+ECHO = """
+def model_fn(model_dir):
+    return "echo"
+
+def transform_fn(model, data, content_type, accept):
+    return data, content_type
+"""
+"""The code of the smallest archive: it answers what it gets."""
+
+FAILING = """
+def model_fn(model_dir):
+    return "failing"
+
+def transform_fn(model, data, content_type, accept):
+    raise ValueError("this handler always fails")
+"""
+"""It comes up and fails every request."""
+
+BROKEN = 'raise RuntimeError("this handler cannot be imported")\n'
+"""It never comes up: its endpoint ends Failed, an update to it is rolled back."""
+
+BLOCKING = """
+import pathlib, time
+
+def model_fn(model_dir):
+    return "blocking"
+
+def transform_fn(model, data, content_type, accept):
+    gate = pathlib.Path(data.decode() if isinstance(data, bytes) else str(data))
+    while not gate.exists():
+        time.sleep(0.02)
+    return b"done", "text/plain"
+"""
+"""It answers a request, whose body is a path, once a file of that path exists."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Boto3 clients of the embedded SageMaker, a bucket, and shorthands for what many tests do with them."""
+
+    url: str
+    sagemaker: SageMakerClient
+    runtime: SageMakerRuntimeClient
+    s3: S3Client
+    bucket: str
+
+    def upload(self, body: bytes | str, key: str = "") -> str:
+        """Put an object, return its s3:// address."""
+        key = key or f"inputs/{uuid.uuid4().hex}.csv"
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
+        return f"s3://{self.bucket}/{key}"
+
+    def read(self, location: str) -> bytes:
+        """Return an object's content."""
+        bucket, _, key = location.removeprefix("s3://").partition("/")
+        return self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def upload_model(self, code: str = ECHO) -> str:
+        """Pack ``code`` as ``code/inference.py`` into a model.tar.gz, upload it, return its s3:// address."""
+        return self.upload(archive({"code/inference.py": code}), f"models/{uuid.uuid4().hex}/model.tar.gz")
+
+    def create_model(
+        self,
+        code: str = ECHO,
+        *,
+        name: str = "",
+        environment: Mapping[str, str] | None = None,
+        model_data_url: str = "",
+    ) -> str:
+        """Create a model of one container, return its name. ``model_data_url`` replaces ``code``."""
+        name = name or unique("model")
+        self.sagemaker.create_model(
+            ModelName=name,
+            ExecutionRoleArn=ROLE,
+            PrimaryContainer={
+                "Image": IMAGE,
+                "ModelDataUrl": model_data_url or self.upload_model(code),
+                "Environment": dict(environment or {}),
+            },
+        )
+        return name
+
+    def create_config(self, model: str, *, asynchronous: bool = False, name: str = "") -> str:
+        """Create an endpoint configuration with the one variant ``AllTraffic``, return its name."""
+        name = name or unique("config")
+        section: dict[str, Any] = {}
+        if asynchronous:
+            output = {
+                "S3OutputPath": f"s3://{self.bucket}/{name}/outputs",
+                "S3FailurePath": f"s3://{self.bucket}/{name}/failures",
+            }
+            section = {"AsyncInferenceConfig": {"OutputConfig": output}}
+        self.sagemaker.create_endpoint_config(
+            EndpointConfigName=name,
+            ProductionVariants=[
+                {
+                    "VariantName": "AllTraffic",
+                    "ModelName": model,
+                    "InstanceType": "ml.m5.large",
+                    "InitialInstanceCount": 1,
+                }
+            ],
+            **section,
+        )
+        return name
+
+    def start_endpoint(self, code: str = ECHO, *, asynchronous: bool = False, name: str = "") -> str:
+        """Create model, configuration and endpoint, return the endpoint's name while it is still Creating."""
+        name = name or unique("endpoint")
+        config = self.create_config(self.create_model(code), asynchronous=asynchronous)
+        self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+        return name
+
+    def deploy(self, code: str = ECHO, *, asynchronous: bool = False, name: str = "") -> str:
+        """Have an endpoint InService, real-time or asynchronous (with a failure path); return its name."""
+        name = self.start_endpoint(code, asynchronous=asynchronous, name=name)
+        self.wait_for_endpoint(name)
+        return name
+
+    def wait_for_endpoint(self, name: str, waiter: str = "endpoint_in_service") -> None:
+        """Wait until an endpoint is InService (or, ``endpoint_deleted``, gone); raises WaiterError when it fails."""
+        made: Any = self.sagemaker.get_waiter(waiter)  # type: ignore[call-overload] # the name is a variable
+        made.wait(EndpointName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 3000})
+
+    def status(self, endpoint: str) -> str | None:
+        """Return an endpoint's status, None when there is none."""
+        names = [one["EndpointName"] for one in self._endpoints()]
+        if endpoint not in names:
+            return None
+        return self.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointStatus"]
+
+    def configs(self, containing: str) -> list[str]:
+        """Return the names of the endpoint configurations whose name holds a text."""
+        found = self.sagemaker.list_endpoint_configs(NameContains=containing, MaxResults=100)
+        return sorted(one["EndpointConfigName"] for one in found["EndpointConfigs"])
+
+    def models(self, containing: str) -> list[str]:
+        """Return the names of the models whose name holds a text."""
+        found = self.sagemaker.list_models(NameContains=containing, MaxResults=100)
+        return sorted(one["ModelName"] for one in found["Models"])
+
+    def _endpoints(self) -> Iterator[Mapping[str, Any]]:
+        for page in self.sagemaker.get_paginator("list_endpoints").paginate():
+            yield from cast("list[Mapping[str, Any]]", page["Endpoints"])
+
+    @contextmanager
+    def settings(self, **seconds: float) -> Iterator[None]:
+        """Change settings of the embedded service, e.g. ``endpoint_creating_seconds=5``, for the block."""
+        before = self._put({})
+        self._put(seconds)
+        try:
+            yield
+        finally:
+            self._put(before)
+
+    def change_settings(self, **seconds: float) -> None:
+        """Change settings of the embedded service inside a :meth:`settings` block, which restores them."""
+        self._put(seconds)
+
+    def _put(self, values: Mapping[str, float]) -> dict[str, float]:
+        request = urllib.request.Request(
+            f"{self.url}/_embedded/settings", data=json.dumps(values).encode(), method="PUT"
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return cast("dict[str, float]", json.load(answer))
+
+
+def account_at(url: str) -> Account:
+    """Return clients of the embedded SageMaker at ``url`` and make them a bucket."""
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+    config = Config(retries={"mode": "standard", "total_max_attempts": 1}, s3={"addressing_style": "path"})
+    account = Account(
+        url=url,
+        sagemaker=session.client("sagemaker", endpoint_url=url, config=config),
+        runtime=session.client("sagemaker-runtime", endpoint_url=url, config=config),
+        s3=session.client("s3", endpoint_url=url, config=config),
+        bucket=unique("bucket"),
+    )
+    account.s3.create_bucket(Bucket=account.bucket)
+    return account
+
+
+def unique(kind: str) -> str:
+    """Return a name that no other test uses."""
+    return f"{kind}-{uuid.uuid4().hex[:12]}"
+
+
+def archive(files: Mapping[str, str | bytes]) -> bytes:
+    """Return a tar.gz of ``files`` (name → content)."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def closed_port() -> str:
+    """Return an address on loopback at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+class Requests:
+    """What the embedded service was asked since this was made (or since :meth:`forget`), read from its request log."""
+
+    _LINE = re.compile(r"\bPOST (?:SageMaker\.)?(\S+)(?: (\w+))? (\d{3}) \d+ ms")
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._start = log.stat().st_size
+
+    def forget(self) -> None:
+        """Count from now on."""
+        self._start = self._log.stat().st_size
+
+    def count(self) -> Counter[str]:
+        """Return how often each operation (or runtime path) was called, whether it succeeded or not."""
+        return Counter(match[1] for match in self._matches())
+
+    def changes(self) -> list[str]:
+        """Return the successful calls that change something (all but Describe… and List…), in order."""
+        return [
+            match[1]
+            for match in self._matches()
+            if not match[1].startswith(("Describe", "List")) and match[3].startswith("2")
+        ]
+
+    def _matches(self) -> list[re.Match[str]]:
+        with self._log.open(errors="replace") as log:
+            log.seek(self._start)
+            return list(self._LINE.finditer(log.read()))
+
+
+@dataclass
+class TaskInstanceDouble:
+    """What our operators use of Airflow's task instance; it remembers what they push."""
+
+    dag_id: str = "a_dag"
+    run_id: str = "manual__2026-01-01T00:00:00+00:00"
+    task_id: str = "a_task"
+    map_index: int = -1
+    try_number: int = 1
+    xcom: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: object, **_: object) -> None:
+        """Remember a value; XComs are JSON."""
+        self.xcom[key] = json.loads(json.dumps(value))
+
+
+def context_for(ti: TaskInstanceDouble | None = None) -> Context:
+    """Return a context with a task instance in it."""
+    ti = ti or TaskInstanceDouble()
+    return cast("Context", {"ti": ti, "task_instance": ti, "run_id": ti.run_id, "params": {}})
+
+
+def deferred(operator: BaseOperator, context: Context | None = None) -> TaskDeferred:
+    """Execute an operator that must defer; return what Airflow would get."""
+    try:
+        operator.execute(context or context_for())
+    except TaskDeferred as deferral:
+        return deferral
+    raise AssertionError(f"{operator.task_id} did not defer")
+
+
+def rebuilt(trigger: BaseTrigger) -> BaseTrigger:
+    """Return the trigger as a triggerer makes it: from class path and arguments that were JSON in between."""
+    path, arguments = trigger.serialize()
+    module, _, name = path.rpartition(".")
+    cls: type[BaseTrigger] = getattr(importlib.import_module(module), name)
+    return cls(**json.loads(json.dumps(arguments)))
+
+
+def event_of(trigger: BaseTrigger, *, within: float = 30) -> dict[str, Any]:
+    """Run a trigger (as it is: see :func:`rebuilt`) to its end and return the payload of its only event."""
+
+    async def collect() -> list[Any]:
+        async with asyncio.timeout(within):
+            return [event.payload async for event in trigger.run()]
+
+    events = asyncio.run(collect())
+    if len(events) != 1:
+        raise AssertionError(f"a trigger emits one event, not {events}")
+    return cast("dict[str, Any]", json.loads(json.dumps(events[0])))
+
+
+def run_task(make: Callable[[], BaseOperator], context: Context | None = None) -> Any:  # noqa: ANN401 - whatever the task returns
+    """Run a task to its end, deferrals included, each time with an operator made anew as in a new worker process."""
+    context = context or context_for()
+    operator = make()
+    operator.render_template_fields(context)
+    try:
+        return operator.execute(context)
+    except TaskDeferred as deferral:
+        following = deferral
+    while True:
+        payload = event_of(rebuilt(following.trigger))
+        operator = make()
+        operator.render_template_fields(context)
+        resume = getattr(operator, following.method_name)
+        try:
+            return resume(context, event=payload, **(following.kwargs or {}))
+        except TaskDeferred as again:
+            following = again

@@ -1,0 +1,74 @@
+"""The error tree is as its docstring draws it, and every class knows whether a retry helps."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+
+import pytest
+
+from airflow_sm_plugin import exceptions
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
+
+CLASSES = [
+    found
+    for _, found in inspect.getmembers(exceptions, inspect.isclass)
+    if issubclass(found, SageMakerInferenceError)
+]
+LINE = re.compile(r"^ {4}(?P<indent>[│ ]*)(?:├──|└──) (?P<name>\w+)(?P<text>.*)$")
+
+
+def drawn() -> dict[str, tuple[str, bool]]:
+    """Return the tree as the docstring draws it: class → its parent, and whether it is marked (retry)."""
+    found: dict[str, tuple[str, bool]] = {}
+    ancestors = ["SageMakerInferenceError"]
+    for line in (exceptions.__doc__ or "").splitlines():
+        match = LINE.match(line)
+        if match is None:
+            continue
+        depth = len(match["indent"]) // 4 + 1
+        del ancestors[depth:]
+        found[match["name"]] = (ancestors[-1], match["text"].strip().startswith("(retry)"))
+        ancestors.append(match["name"])
+    return found
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    """Class by class: its name, its parent, and its mark."""
+    real = {
+        found.__name__: (found.__mro__[1].__name__, found.retryable)
+        for found in CLASSES
+        if found is not SageMakerInferenceError
+    }
+    assert drawn() == real
+
+
+def test_every_class_is_public() -> None:
+    assert sorted(exceptions.__all__) == sorted(found.__name__ for found in CLASSES)
+
+
+def test_the_root_is_not_retried_unless_a_class_says_so() -> None:
+    assert SageMakerInferenceError.retryable is False
+
+
+@pytest.mark.parametrize("found", CLASSES)
+def test_every_class_says_when_it_happens(found: type[SageMakerInferenceError]) -> None:
+    assert (found.__doc__ or "").strip().endswith(".")
+    assert "__doc__" in vars(found), "not its parent's words"
+
+
+@pytest.mark.parametrize("found", CLASSES)
+def test_an_error_survives_the_way_between_processes_with_its_text(
+    found: type[SageMakerInferenceError],
+) -> None:
+    """Airflow's task and supervisor are two processes."""
+    error = found("endpoint churn is Failed")
+    for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301 - made here
+        assert type(copied) is found
+        assert str(copied) == "endpoint churn is Failed"
+
+
+def test_a_wrong_argument_is_a_value_error_as_python_expects() -> None:
+    assert issubclass(exceptions.InvalidRequest, ValueError)
