@@ -1,5 +1,7 @@
 """The SageMaker Python SDK 2.x, unchanged, against the embedded SageMaker."""
 
+# ruff: noqa: ANN401 - the SDK has no annotations
+
 from __future__ import annotations
 
 import time
@@ -27,12 +29,12 @@ ROWS = 300
 
 
 @pytest.fixture
-def session(workbench: Workbench) -> Any:  # noqa: ANN401 - the SDK has no annotations
+def session(workbench: Workbench) -> Any:
     return sdk.Session(boto_session=boto3.Session(), default_bucket=workbench.bucket, sagemaker_config=QUIET)
 
 
 @pytest.fixture
-def model(workbench: Workbench, session: Any) -> Any:  # noqa: ANN401 - the SDK has no annotations
+def model(workbench: Workbench, session: Any) -> Any:
     return sdk.model.Model(
         image_uri=IMAGE,
         model_data=workbench.model_data,
@@ -43,7 +45,7 @@ def model(workbench: Workbench, session: Any) -> Any:  # noqa: ANN401 - the SDK 
     )
 
 
-def _csv_predictor(endpoint: str, session: Any) -> Any:  # noqa: ANN401 - the SDK has no annotations
+def _csv_predictor(endpoint: str, session: Any) -> Any:
     return sdk.predictor.Predictor(
         endpoint,
         session,
@@ -52,7 +54,7 @@ def _csv_predictor(endpoint: str, session: Any) -> Any:  # noqa: ANN401 - the SD
     )
 
 
-def _deploy(workbench: Workbench, model: Any, **arguments: object) -> Any:  # noqa: ANN401 - the SDK's predictor
+def _deploy(workbench: Workbench, model: Any, **arguments: object) -> Any:
     """Deploy without the SDK's waiting, which looks twice a minute."""
     endpoint = unique("sdk")
     predictor = model.deploy(
@@ -66,7 +68,7 @@ def _deploy(workbench: Workbench, model: Any, **arguments: object) -> Any:  # no
     return predictor
 
 
-def test_a_predictor(workbench: Workbench, model: Any) -> None:  # noqa: ANN401 - the SDK's model
+def test_a_predictor(workbench: Workbench, model: Any) -> None:
     predictor = _deploy(workbench, model)
 
     assert predictor.predict([["a", "b"], ["c", "d"]]) == [["A", "B"], ["C", "D"]]
@@ -75,7 +77,7 @@ def test_a_predictor(workbench: Workbench, model: Any) -> None:  # noqa: ANN401 
     predictor.delete_endpoint()
 
 
-def test_an_asynchronous_predictor(workbench: Workbench, model: Any) -> None:  # noqa: ANN401 - the SDK's model
+def test_an_asynchronous_predictor(workbench: Workbench, model: Any) -> None:
     paths = {name: f"s3://{workbench.bucket}/{name}" for name in ("output", "failure")}
     config = sdk.async_inference.AsyncInferenceConfig(
         output_path=paths["output"], failure_path=paths["failure"], max_concurrent_invocations_per_instance=2
@@ -96,7 +98,7 @@ def test_an_asynchronous_predictor(workbench: Workbench, model: Any) -> None:  #
 
 def test_a_transformer(
     workbench: Workbench, session: Any, model: Any, capsys: pytest.CaptureFixture[str]
-) -> None:  # noqa: ANN401 - the SDK's model
+) -> None:
     workbench.s3.put_object(Bucket=workbench.bucket, Key="in/a.csv", Body=b"id1,a\nid2,b\n")
     transformer = model.transformer(
         instance_count=1,
