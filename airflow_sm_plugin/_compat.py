@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.configuration import conf
 
@@ -34,7 +35,23 @@ __all__ = [
     "PokeReturnValue",
     "XCom",
     "default_deferrable",
+    "first_reschedule_date",
 ]
+
+
+def first_reschedule_date(context: Context, *, retries: int) -> datetime | None:
+    """Return when a sensor in reschedule mode looked first, over all its tries; None at its first look.
+
+    Each of its looks is a process of its own, which remembers nothing.
+    """
+    ti: Any = context["ti"]
+    if hasattr(ti, "get_first_reschedule_date"):
+        return cast("datetime | None", ti.get_first_reschedule_date(context))
+    from airflow.sensors.base import _orig_start_date  # type: ignore[import-not-found]  # Airflow 2.11's
+
+    first_try = ti.max_tries - retries + 1
+    found = _orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, first_try)
+    return cast("datetime | None", found)
 
 
 def default_deferrable() -> bool:

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from airflow_sm_plugin import exceptions
 from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, BaseSensorOperator
-from airflow_sm_plugin.exceptions import SageMakerInferenceError
+from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
 
 if TYPE_CHECKING:
@@ -33,6 +34,20 @@ def failing_well() -> Iterator[None]:
         if error.retryable:
             raise
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+
+def broken_wait(doing: str, event: Mapping[str, Any]) -> SageMakerInferenceError:
+    """Return the error that ended a trigger's wait, of its own class, so that a retry is spent only where it helps.
+
+    What is not one of ours (a bug, a client that cannot be made) becomes ``ServiceUnavailable``.
+
+    :param doing: what was waited for; it opens the message
+    :param event: the trigger's event, with ``message`` and ``error``, the class's name
+    """
+    kind = getattr(exceptions, str(event.get("error")), None)
+    if not (isinstance(kind, type) and issubclass(kind, SageMakerInferenceError)):
+        kind = ServiceUnavailable
+    return kind(f"{doing}: {event['message']}")
 
 
 class Sensitive:

@@ -20,6 +20,7 @@
     │   ├── EndpointNotAsynchronous    asked for an asynchronous call; the endpoint has no AsyncInferenceConfig
     │   ├── EndpointNotInService       (retry) its status does not serve
     │   ├── EndpointFailed             (retry) creation or update ended Failed
+    │   ├── EndpointUnchangeable       it was found Failed (or OutOfService): only deletion is open to it
     │   ├── EndpointRolledBack         an update ended InService with the old configuration
     │   └── EndpointDeadlineExceeded   (retry) not in service within the given seconds
     ├── InferenceError
@@ -56,6 +57,7 @@ __all__ = [
     "EndpointNotFound",
     "EndpointNotInService",
     "EndpointRolledBack",
+    "EndpointUnchangeable",
     "InferenceError",
     "InputNotFound",
     "InvalidCustomAttributes",
@@ -154,6 +156,10 @@ class EndpointFailed(EndpointError):
     """The endpoint ended in a status it will not leave. A retry starts anew once what was created is cleaned up."""
 
     retryable = True
+
+
+class EndpointUnchangeable(EndpointError):
+    """The endpoint was found in a status that only deletion ends. Nobody asked for that, so a retry finds the same."""
 
 
 class EndpointRolledBack(EndpointError):

@@ -20,7 +20,7 @@ from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSen
 try:
     from airflow.sdk import dag, task, task_group
 except ImportError:  # Airflow 2.11
-    from airflow.decorators import dag, task, task_group
+    from airflow.decorators import dag, task, task_group  # type: ignore[no-redef,attr-defined]
 
 BUCKET = ROLE = "airflow-sm-demo"
 RUN = "{{ macros.uuid.uuid5(macros.uuid.NAMESPACE_URL, run_id).hex[:12] }}"  # a run id holds ':' and '+'

@@ -17,7 +17,8 @@ TOLERATED_BLIND_LOOKS = 20
 class AsyncWait:
     """What is known after some looks. Numbers are positions in the sequence of invocations.
 
-    ``forbidden``: S3 answered 403 for the output at the last look at it; of what is pending or timed out.
+    ``forbidden``: S3 answered 403 for the output or the failure object at the last look; of what is pending or timed
+    out.
     ``blind_looks``: how many looks in a row told nothing about any output.
     """
 
@@ -56,7 +57,7 @@ class AsyncWait:
         failed = tuple(n for n, o in outcomes.items() if o is Outcome.FAILED)
         blind = bool(looks) and all(_blind(look) for look in looks.values())
         forbidden = [n for n in self.forbidden if n not in looks] + [
-            n for n, look in looks.items() if look.output is Sight.FORBIDDEN and n not in failed
+            n for n, look in looks.items() if _forbidden(look) and outcomes[n] in _UNDECIDED
         ]
         return replace(
             self,
@@ -87,6 +88,13 @@ class AsyncWait:
             forbidden=tuple(event["forbidden"]),
             blind_looks=int(event["blind_looks"]),
         )
+
+
+_UNDECIDED = (Outcome.WAITING, Outcome.TIMED_OUT)
+
+
+def _forbidden(look: Look) -> bool:
+    return Sight.FORBIDDEN in (look.output, look.failure)
 
 
 def _blind(look: Look) -> bool:

@@ -45,7 +45,9 @@ def check_completed(job: Mapping[str, Any]) -> None:
         )
     if state is JobState.ENDED_BADLY:
         reason = job.get("FailureReason") or job.get("AutoMLJobSecondaryStatus") or "no reason given"
-        raise AutoMLJobFailed(f"AutoML job {name} ended {status}: {reason}")
+        raise AutoMLJobFailed(
+            f"AutoML job {name} ended {status}: {reason}. Run a new job and export that; a job cannot be resumed"
+        )
 
 
 def best_candidate(job: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from airflow_sm_plugin.exceptions import (
     EndpointError,
     EndpointFailed,
     EndpointRolledBack,
+    EndpointUnchangeable,
 )
 
 
@@ -90,6 +91,14 @@ def failure(verdict: EndpointVerdict, *, endpoint_name: str, wanted_config: str)
             f"Reason: {verdict.reason}"
         )
     return None
+
+
+def cannot_be_changed(verdict: EndpointVerdict, *, endpoint_name: str) -> EndpointUnchangeable:
+    """Return the error of an endpoint that was found in a status which does not end by itself."""
+    return EndpointUnchangeable(
+        f"endpoint {endpoint_name} is {verdict.status} with configuration {verdict.config_name} and cannot be changed. "
+        f"Reason: {verdict.reason}. Delete it first (SageMakerDeleteEndpointOperator does), or take another name"
+    )
 
 
 def deadline_exceeded(

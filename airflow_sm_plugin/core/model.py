@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ MAX_CONTAINERS = 15
 MAX_ENVIRONMENT_ENTRIES = 100
 MAX_ENVIRONMENT_TEXT = 1_024
 MAX_ENVIRONMENT_BYTES = 32 * 1_024
+_ENVIRONMENT_KEY = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,11 @@ def _check_environment(environment: Mapping[str, str], number: int) -> None:
                     f"container {number}: environment {key[:64]!r} is longer than the {MAX_ENVIRONMENT_TEXT} bytes "
                     f"that SageMaker takes for a key or a value"
                 )
+        if not _ENVIRONMENT_KEY.fullmatch(key):
+            raise InvalidRequest(
+                f"container {number}: environment {key!r} is not a name that SageMaker takes: letters, digits and "
+                f"underscores, no digit first"
+            )
 
 
 def _check_environment_bytes(containers: Sequence[Mapping[str, Any]]) -> None:

@@ -14,6 +14,8 @@ from airflow_sm_plugin.exceptions import InvalidName
 
 MAX_NAME_LENGTH = 63
 _DIGEST_LENGTH = 12
+_DIGEST = rf"[0-9a-f]{{{_DIGEST_LENGTH}}}"
+_STEM_ROOM = MAX_NAME_LENGTH - _DIGEST_LENGTH - 1
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 _NOT_ALLOWED = re.compile(r"[^a-zA-Z0-9]+")
 
@@ -51,5 +53,9 @@ def content_name(stem: str, content: object) -> str:
     The whole stem is in the digest, so that two long stems which are alike up to the cut do not share a name.
     """
     fit = _NOT_ALLOWED.sub("-", stem).strip("-") or "x"
-    room = MAX_NAME_LENGTH - _DIGEST_LENGTH - 1
-    return f"{fit[:room].rstrip('-')}-{digest([stem, content])}"
+    return f"{fit[:_STEM_ROOM].rstrip('-')}-{digest([stem, content])}"
+
+
+def is_content_name(name: str, stem: str) -> bool:
+    """Say whether :func:`content_name` made a name from this stem; never for a stem that it had to change or cut."""
+    return len(stem) <= _STEM_ROOM and re.fullmatch(rf"{re.escape(stem)}-{_DIGEST}", name) is not None

@@ -17,6 +17,7 @@ from airflow_sm_plugin.core import endpoint_status
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
 from airflow_sm_plugin.core.model import ModelSpec
+from airflow_sm_plugin.core.names import is_content_name
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -135,6 +136,24 @@ class SageMakerControlPlaneHook(AwsBaseHook):
             lambda: self.client.delete_endpoint_config(EndpointConfigName=name),
         )
 
+    def derived_endpoint_configs(self, endpoint_name: str) -> list[str]:
+        """List the configurations whose names were derived for an endpoint; none where listing is not permitted.
+
+        For an endpoint that is gone: nothing else tells any more what it served.
+        """
+        try:
+            with translated(f"sagemaker:ListEndpointConfigs {endpoint_name}"):
+                pages = self.client.get_paginator("list_endpoint_configs").paginate(
+                    NameContains=endpoint_name
+                )
+                names = [found["EndpointConfigName"] for page in pages for found in page["EndpointConfigs"]]
+        except AccessDenied as denied:
+            self.log.warning(
+                "cannot look for configurations that endpoint %s left: %s", endpoint_name, denied
+            )
+            return []
+        return [name for name in names if is_content_name(name, endpoint_name)]
+
     # Endpoints
 
     def describe_endpoint(self, name: str) -> Mapping[str, Any] | None:
@@ -150,9 +169,9 @@ class SageMakerControlPlaneHook(AwsBaseHook):
             lambda: self.client.create_endpoint(**spec.endpoint_parameters()),
         )
 
-    def update_endpoint(self, spec: EndpointConfigSpec) -> None:
-        """Start to move the endpoint to the configuration."""
-        self._when_consistent(
+    def update_endpoint(self, spec: EndpointConfigSpec) -> bool:
+        """Start to move the endpoint to the configuration; False when something else is in progress there."""
+        return self._when_consistent(
             f"sagemaker:UpdateEndpoint {spec.endpoint_name}",
             lambda: self.client.update_endpoint(
                 EndpointName=spec.endpoint_name, EndpointConfigName=spec.config_name
@@ -160,7 +179,11 @@ class SageMakerControlPlaneHook(AwsBaseHook):
         )
 
     def _when_consistent(self, doing: str, call: Callable[[], object]) -> bool:
-        """Repeat a call for a little while as long as SageMaker does not see the new configuration yet."""
+        """Repeat a call for a little while as long as SageMaker does not see the new configuration yet.
+
+        :return: False when the endpoint exists already, or is in progress
+        :raises ModelNotFound: the configuration is there, its model is not
+        """
         give_up = time.monotonic() + _CONSISTENCY_SECONDS
         while True:
             try:
@@ -168,8 +191,12 @@ class SageMakerControlPlaneHook(AwsBaseHook):
                     call()
             except RequestRefused as error:
                 said = meaning(error.__cause__) if isinstance(error.__cause__, ClientError) else None
-                if said is Meaning.ALREADY_EXISTS:
+                if said in (Meaning.ALREADY_EXISTS, Meaning.IN_PROGRESS):
                     return False
+                if said is Meaning.NOT_FOUND and "could not find model" in str(error).lower():
+                    raise ModelNotFound(
+                        f"{error}. Its endpoint configuration exists: create the model"
+                    ) from error
                 if said is not Meaning.NOT_FOUND or time.monotonic() >= give_up:
                     raise
                 time.sleep(_CONSISTENCY_PAUSE)
@@ -252,7 +279,9 @@ class SageMakerControlPlaneHook(AwsBaseHook):
         except AccessDenied as denied:
             job = self._describe_auto_ml_job_v1(name, denied)
         if job is None:
-            raise AutoMLJobNotFound(f"there is no AutoML job {name} in {self.conn_region_name}")
+            raise AutoMLJobNotFound(
+                f"there is no AutoML job {name} in {self.conn_region_name}: mend its name, region_name or the account"
+            )
         return job
 
     def _describe_auto_ml_job_v1(self, name: str, denied: AccessDenied) -> Mapping[str, Any] | None:

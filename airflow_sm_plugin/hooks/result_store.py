@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, Look, Sight
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
-from airflow_sm_plugin.hooks.errors import meaning, translated
+from airflow_sm_plugin.hooks.errors import meaning, translate, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -32,13 +32,27 @@ class ResultStoreHook(AwsBaseHook):
         return cast("S3Client", self.get_conn())
 
     def sight(self, location: str) -> Sight:
-        """Say whether an object is there; an error of the service is no verdict."""
+        """Say whether an object is there; an error of the service is no verdict.
+
+        :raises SageMakerInferenceError: nothing was asked and nothing ever will be: no credentials, no region, a
+            location that botocore refuses
+        """
         uri = S3Uri.parse_object(location)
         try:
             self.client.head_object(Bucket=uri.bucket, Key=uri.key)
         except (ClientError, BotoCoreError) as error:
-            return _sight_of(error)
+            return _sight_of(error, location)
         return Sight.PRESENT
+
+    def why_blind(self, location: str) -> str:
+        """Look once more and say what keeps S3 from answering, for an error's text."""
+        uri = S3Uri.parse_object(location)
+        try:
+            self.client.head_object(Bucket=uri.bucket, Key=uri.key)
+        except (ClientError, BotoCoreError) as error:
+            if _sight_of(error, location) is Sight.UNKNOWN:
+                return str(translate(error, _looking_at(location)))
+        return "it answers again now"
 
     def look(self, invocation: AsyncInvocation) -> Look:
         """Look at an invocation's output and, unless it is there, at its failure object."""
@@ -69,9 +83,19 @@ async def _sight(client: AsyncS3Client, location: str) -> Sight:
     try:
         await client.head_object(Bucket=uri.bucket, Key=uri.key)
     except (ClientError, BotoCoreError) as error:
-        return _sight_of(error)
+        return _sight_of(error, location)
     return Sight.PRESENT
 
 
-def _sight_of(error: ClientError | BotoCoreError) -> Sight:
-    return _SIGHTS.get(meaning(error), Sight.UNKNOWN) if isinstance(error, ClientError) else Sight.UNKNOWN
+def _sight_of(error: ClientError | BotoCoreError, location: str) -> Sight:
+    if isinstance(error, ClientError):
+        return _SIGHTS.get(meaning(error), Sight.UNKNOWN)
+    ours = translate(error, _looking_at(location))
+    # Credentials that could not be fetched just now may be fetched at the next look.
+    if ours.retryable or isinstance(error, CredentialRetrievalError):
+        return Sight.UNKNOWN
+    raise ours from error
+
+
+def _looking_at(location: str) -> str:
+    return f"s3:HeadObject {location}"

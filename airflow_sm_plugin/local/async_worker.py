@@ -8,6 +8,7 @@ from collections.abc import Callable
 from airflow_sm_plugin.local import notifications, s3_objects
 from airflow_sm_plugin.local.async_queue import Invocation
 from airflow_sm_plugin.local.containers import Payload, Reply
+from airflow_sm_plugin.local.data_log import DataLog
 from airflow_sm_plugin.local.errors import ModelFailure
 from airflow_sm_plugin.local.pipelines import Pipeline
 from airflow_sm_plugin.local.s3_objects import Location, ObjectFailure
@@ -38,6 +39,8 @@ def run(
             _fail(region, invocation, f"ClientError: Cannot access {error.location.uri}: {error.reason}.")
     except ModelFailure as error:
         if not is_dropped():
+            with DataLog(region, pipeline.logs) as data_log:
+                data_log.say(error.message, about=invocation.inference_id)
             _fail(region, invocation, _reason(error), error.original_message.encode())
 
 

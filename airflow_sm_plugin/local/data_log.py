@@ -15,21 +15,26 @@ _STORE_SECONDS = 5.0
 
 
 class DataLog:
-    """Takes lines from any thread; a context manager that has stored them all when it ends."""
+    """Takes lines from any thread; a context manager that has stored them all when it ends.
 
-    def __init__(self, region: Region, target: LogTarget) -> None:
+    :param beside: where the instance's containers log
+    """
+
+    def __init__(self, region: Region, beside: LogTarget) -> None:
+        target = LogTarget(beside.group, f"{beside.stream}/data-log")
         reading, writing = os.pipe()
         self._shipper = LogShipper(region, target, os.fdopen(reading, "rb"))
         self._writer = os.fdopen(writing, "w", buffering=1, encoding="utf-8")
         self._lock = threading.Lock()
 
-    def say(self, text: str) -> None:
-        """Write each line of ``text`` with the time, as the service does."""
+    def say(self, text: str, *, about: str = "") -> None:
+        """Write each line of ``text`` with the time, and the inference id it is ``about``, as the service does."""
         moment = now()
         stamp = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}"
+        source = f"[sagemaker logs] [{about}]" if about else "[sagemaker logs]:"
         with self._lock:
             for line in text.splitlines() or [""]:
-                self._writer.write(f"{stamp}:[sagemaker logs]: {line}\n")
+                self._writer.write(f"{stamp}:{source} {line}\n")
 
     def __enter__(self) -> Self:
         """Begin."""

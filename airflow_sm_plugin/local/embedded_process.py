@@ -57,8 +57,6 @@ class EmbeddedProcess:
         """End it and the containers it runs; may be called at any time."""
         process, self._process = self._process, None
         end(marker=self._marker, pids=[process.pid] if process else [])
-        if process is not None:
-            process.wait()  # it has ended; Popen itself must know, or it warns of a running child
         if process:
             process.wait()  # it has ended; without this Popen does not know
 

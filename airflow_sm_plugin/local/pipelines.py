@@ -65,6 +65,11 @@ class Pipeline:
         return pipeline
 
     @property
+    def logs(self) -> LogTarget:
+        """Where the containers' output goes."""
+        return self._logs
+
+    @property
     def pids(self) -> tuple[int, ...]:
         """The process ids of the containers."""
         return tuple(container.pid for container in self._containers if container.pid is not None)

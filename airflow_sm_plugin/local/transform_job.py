@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import itertools
-import json
 import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from airflow_sm_plugin.local import s3_objects, transform_io
 from airflow_sm_plugin.local.containers import (
@@ -26,10 +25,11 @@ from airflow_sm_plugin.local.data_log import DataLog
 from airflow_sm_plugin.local.data_processing import ProcessingFailed
 from airflow_sm_plugin.local.errors import ModelFailure
 from airflow_sm_plugin.local.pipelines import Pipeline
-from airflow_sm_plugin.local.s3_objects import Location, ObjectFailure
+from airflow_sm_plugin.local.s3_objects import ObjectFailure
 from airflow_sm_plugin.local.state import Record, Region, now
 from airflow_sm_plugin.local.transform_io import BadInput
-from airflow_sm_plugin.local.transform_plan import Plan
+from airflow_sm_plugin.local.transform_plan import MOST_CONCURRENT, MOST_INSTANCES, Plan
+from airflow_sm_plugin.local.transform_sources import Source, sources_of
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ LOG_GROUP = "/aws/sagemaker/TransformJobs"
 CLIENT_ERROR = "ClientError: See job logs for more information"
 ALGORITHM_ERROR = "AlgorithmError: See job logs for more information"
 _RETRY_SECONDS = 0.1
+_WAITING_REQUESTS = 2 * MOST_CONCURRENT * MOST_INSTANCES
 
 NO_PING = (
     "AlgorithmError: Model container failed to respond to ping. Please ensure /ping endpoint is implemented "
@@ -44,12 +45,8 @@ NO_PING = (
 )
 
 
-@dataclass(frozen=True)
-class Source:
-    """One input object, and the name its output gets ``.out`` appended to."""
-
-    location: Location
-    name: str
+class _Stopped(Exception):
+    """The job is to end early."""
 
 
 class TransformJob:
@@ -84,9 +81,7 @@ class TransformJob:
         self._update(TransformStartTime=now())
         failure: str | None = ALGORITHM_ERROR  # an error nobody foresaw must not look like success
         try:
-            with DataLog(
-                self._region, LogTarget(LOG_GROUP, f"{self._streams[0]}/data-log")
-            ) as self._data_log:
+            with DataLog(self._region, LogTarget(LOG_GROUP, self._streams[0])) as self._data_log:
                 failure = self._transform_all()
         except ContainerFailed as error:
             failure = _container_failure(error)
@@ -125,7 +120,7 @@ class TransformJob:
 
     def _transform_all(self) -> str | None:
         """Transform every object; return why the job failed, if it did."""
-        sources = list(self._sources())
+        sources = list(sources_of(self._region, self._plan))
         self._start_pipelines()
         self._data_log.say(self._plan.in_words)
         width = self._plan.concurrent * len(self._pipelines)
@@ -136,19 +131,6 @@ class TransformJob:
                 if failure
             ]
         return failures[0] if failures else None
-
-    def _sources(self) -> Iterator[Source]:
-        plan = self._plan
-        if plan.is_manifest:
-            manifest = s3_objects.read(self._region, plan.source)
-            for uri, name in transform_io.manifest_entries(_json(manifest)):
-                yield Source(Location.parse(uri), name)
-            return
-        for key in s3_objects.keys_below(self._region, plan.source):
-            if not key.endswith("/"):  # what consoles store to show a folder
-                yield Source(
-                    Location(plan.source.bucket, key), transform_io.relative_key(plan.source.key, key)
-                )
 
     def _start_pipelines(self) -> None:
         with ThreadPoolExecutor(len(self._streams)) as starting:
@@ -175,13 +157,15 @@ class TransformJob:
                 batch_strategy=self._plan.batch_strategy,
                 max_payload_bytes=self._plan.max_payload_bytes,
             )
-            output = transform_io.assemble(requests.map(self._answer, batches), self._plan.assemble_with)
+            output = transform_io.assemble(self._answers(requests, batches), self._plan.assemble_with)
             s3_objects.write(
                 self._region,
                 self._plan.output.below(f"{source.name}.out"),
                 output,
                 kms_key_id=self._plan.kms_key_id,
             )
+        except _Stopped:
+            return None
         except ModelFailure as error:
             return self._model_failure(source, error)
         except (BadInput, ProcessingFailed, ObjectFailure, OSError, EOFError) as error:
@@ -189,8 +173,24 @@ class TransformJob:
             return CLIENT_ERROR
         return None
 
+    def _answers(self, requests: ThreadPoolExecutor, batches: Iterator[Sequence[bytes]]) -> Iterator[bytes]:
+        """Yield the answers in order, with no more than a few requests waiting for their turn."""
+        waiting: deque[Future[bytes]] = deque()
+        try:
+            for batch in batches:
+                waiting.append(requests.submit(self._answer, batch))
+                if len(waiting) > _WAITING_REQUESTS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for request in waiting:
+                request.cancel()
+
     def _answer(self, batch: Sequence[bytes]) -> bytes:
         """Return what is stored for one batch of records. Raises ModelFailure, ProcessingFailed."""
+        if self._stopping.is_set():
+            raise _Stopped
         body = b"".join(batch)
         processing = self._plan.processing
         answer = self._invoke(processing.request_body(body) if processing else body)
@@ -232,10 +232,3 @@ def _container_failure(error: ContainerFailed) -> str:
 
 def _is_client_error(error: ModelFailure) -> bool:
     return 400 <= error.original_status < 500
-
-
-def _json(data: bytes) -> object:
-    try:
-        return json.loads(data)
-    except ValueError as error:
-        raise BadInput("The manifest file is not JSON") from error

@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
+from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, failing_well
 from airflow_sm_plugin.core import autopilot
 from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
-from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, InvalidRequest, ServiceUnavailable
+from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, InvalidRequest, ServiceUnavailable, Throttled
 
 
 class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
@@ -96,17 +96,18 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             if self.wait_for_job and autopilot.job_state(job) is autopilot.JobState.RUNNING:
                 if self.deferrable:
                     self._defer()
-                job = self._wait()
+                job = self._wait(job)
             return self._export(job)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on when the trigger says that the job is over."""
         with failing_well():
             if event["status"] == "error":
-                raise ServiceUnavailable(
-                    f"waiting for AutoML job {self.auto_ml_job_name}: {event['message']}"
-                )
-            return self._export(self.control_plane().describe_auto_ml_job(self.auto_ml_job_name))
+                raise broken_wait(f"waiting for AutoML job {self.auto_ml_job_name}", event)
+            job = self.control_plane().describe_auto_ml_job(self.auto_ml_job_name)
+            if autopilot.job_state(job) is autopilot.JobState.RUNNING:
+                raise self._still_running(job)
+            return self._export(job)
 
     def _check_arguments(self) -> None:
         if not self.auto_ml_job_name:
@@ -135,20 +136,29 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             timeout=timedelta(seconds=self.max_wait_seconds + GRACE_SECONDS),
         )
 
-    def _wait(self) -> Mapping[str, Any]:
+    def _wait(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
         hook = self.control_plane()
         give_up = time.monotonic() + self.max_wait_seconds
         while True:
-            job = hook.describe_auto_ml_job(self.auto_ml_job_name)
             if autopilot.job_state(job) is not autopilot.JobState.RUNNING:
                 return job
             if time.monotonic() >= give_up:
-                raise AutoMLJobStillRunning(
-                    f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
-                    f"{self.max_wait_seconds:.0f} s: raise max_wait_seconds or retry later"
-                )
+                raise self._still_running(job)
             self.log.debug("AutoML job %s is %s", self.auto_ml_job_name, job["AutoMLJobStatus"])
             time.sleep(min(self.poll_interval, max(0.0, give_up - time.monotonic())))
+            try:
+                job = hook.describe_auto_ml_job(self.auto_ml_job_name)
+            except (ServiceUnavailable, Throttled) as error:
+                self.log.warning(
+                    "the wait for AutoML job %s goes on after a failed look: %s", self.auto_ml_job_name, error
+                )
+
+    def _still_running(self, job: Mapping[str, Any]) -> AutoMLJobStillRunning:
+        return AutoMLJobStillRunning(
+            f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
+            f"{self.max_wait_seconds:.0f} s: raise max_wait_seconds or retry later. "
+            f"The job goes on, and costs money while it does"
+        )
 
     def _export(self, job: Mapping[str, Any]) -> dict[str, Any]:
         autopilot.check_completed(job)
@@ -162,7 +172,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         containers = autopilot.containers_of(candidate, job_name=self.auto_ml_job_name)
         spec = ModelSpec(
             containers=select_response_keys(containers, keys),
-            execution_role_arn=hook.role_arn(self.execution_role),
+            execution_role_arn=hook.role_arn(self.execution_role) if self.execution_role else "",
             name=self.model_name or None,
             stem=candidate["CandidateName"],
             vpc_config=self.vpc_config,

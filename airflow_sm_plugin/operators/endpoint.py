@@ -8,14 +8,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
+from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, failing_well
 from airflow_sm_plugin.core.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.core.endpoint_status import EndpointVerdict
 from airflow_sm_plugin.core.names import check_name
-from airflow_sm_plugin.exceptions import EndpointError, InvalidRequest, ServiceUnavailable
+from airflow_sm_plugin.exceptions import EndpointError, InvalidRequest
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
     from airflow_sm_plugin.hooks.deployment import Deployment
 
 
@@ -26,8 +27,10 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     finds what it made and a change makes a new one. What is in progress is waited out first. InService is a success
     only with the wanted configuration: SageMaker ends a failed update InService with the old one.
 
-    When the wait fails or times out, what *this task* created is deleted again (``cleanup_on_failure``): a teardown
-    does not run when its setup failed. Endpoint and configuration found already there are never touched.
+    When the task fails, times out or is killed, what it created is deleted again (``cleanup_on_failure``): a teardown
+    does not run when its setup failed. It is best effort, since SageMaker deletes no endpoint that is still being
+    created: after its own errors the task waits for that, up to ``max_wait_seconds`` again, after a kill 20 seconds; a
+    retry completes what a killed try left. An endpoint found already there is never deleted.
 
     Returns on XCom: ``{"endpoint_name", "endpoint_arn", "endpoint_config_name", "status", "action": "created" |
     "updated" | "unchanged"}``.
@@ -53,6 +56,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :raises InvalidRequest: an argument breaks a limit; not retried
     :raises ModelNotFound: no such model; not retried
     :raises EndpointFailed: it ended Failed, with SageMaker's reason; retried
+    :raises EndpointUnchangeable: it was there and Failed; not retried
     :raises EndpointRolledBack: the update failed; not retried
     :raises EndpointDeadlineExceeded: not in service in time; retried
     """
@@ -117,7 +121,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or update, then wait."""
         with failing_well():
-            deployment = self._deployment()
+            deployment = self._deployment(adopts=_is_retry(context))
             persist_endpoint(
                 context, region_name=deployment.region_name, endpoint_name=deployment.spec.endpoint_name
             )
@@ -136,14 +140,14 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             deployment = self._deployment(created)
             with deployment.cleaning_up():
                 if event["status"] == "error":
-                    raise ServiceUnavailable(f"waiting for endpoint {self.endpoint_name}: {event['message']}")
+                    raise broken_wait(f"waiting for endpoint {self.endpoint_name}", event)
                 return self._result(deployment, EndpointVerdict.from_mapping(event["verdict"]), action)
 
     def _result(self, deployment: Deployment, verdict: EndpointVerdict, action: str) -> dict[str, Any]:
         deployment.check(verdict, finished=self.wait_for_completion)
         return deployment.describe() | {"action": action}
 
-    def _deployment(self, created: Sequence[str] = ()) -> Deployment:
+    def _deployment(self, created: Sequence[str] = (), *, adopts: bool = False) -> Deployment:
         from airflow_sm_plugin.hooks.deployment import Deployment
 
         spec = self._spec()
@@ -154,6 +158,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             poll_interval=self.poll_interval,
             cleanup_on_failure=self.cleanup_on_failure,
             created=created,
+            adopts=adopts,
         )
 
     def _spec(self) -> EndpointConfigSpec:
@@ -163,7 +168,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 Variant(
                     model_name=self.model_name,
                     instance_type=self.instance_type,
-                    initial_instance_count=int(self.initial_instance_count),
+                    initial_instance_count=_whole_number(self.initial_instance_count),
                     variant_name=self.variant_name,
                 )
             ],
@@ -200,10 +205,25 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         )
 
 
+def _is_retry(context: Context) -> bool:
+    ti = context.get("ti")
+    return ti is not None and ti.try_number > 1
+
+
+def _whole_number(value: int | str) -> int:
+    """Read ``initial_instance_count``, which a template renders to text."""
+    try:
+        return int(value)
+    except ValueError as error:
+        raise InvalidRequest(f"initial_instance_count must be a whole number, not {value!r}") from error
+
+
 class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
     """Delete an endpoint, its configuration, and models where asked; what is missing is fine. Fit for a teardown.
 
-    What is in progress is waited out first, as SageMaker demands, and the task ends when the endpoint is gone.
+    What is in progress is waited out first, as SageMaker demands, and the task ends when the endpoint is gone. Of an
+    endpoint that is gone already, the configurations that :class:`SageMakerDeployEndpointOperator` derived for it are
+    looked for: a killed try may have left one.
 
     Returns on XCom: ``{"endpoint_name", "deleted": ["endpoint …", "endpoint configuration …", "model …"], "missing":
     [...]}``.
@@ -252,22 +272,25 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
                 )
             name = check_name(self.endpoint_name, "endpoint name")
             hook = self.control_plane()
-            description = hook.describe_endpoint(name) or {}
-            config_name = description.get("EndpointConfigName")
-            config = (hook.describe_endpoint_config(config_name) if config_name else None) or {}
-            models = [
-                variant["ModelName"] for variant in config.get("ProductionVariants", ()) if self.delete_models
-            ]
+            description = hook.describe_endpoint(name)
+            configs = (
+                [description["EndpointConfigName"]] if description else hook.derived_endpoint_configs(name)
+            )
+            models = self._models_of(hook, configs) if self.delete_models else []
             done: dict[str, bool] = {
                 f"endpoint {name}": hook.delete_endpoint(
                     name, max_wait=self.max_wait_seconds, poll_interval=self.poll_interval
                 )
             }
-            if self.delete_config and config_name:
-                done[f"endpoint configuration {config_name}"] = hook.delete_endpoint_config(config_name)
+            for config in configs if self.delete_config else ():
+                done[f"endpoint configuration {config}"] = hook.delete_endpoint_config(config)
             for model in dict.fromkeys([*models, *filter(None, self.model_names)]):
                 done[f"model {model}"] = hook.delete_model(model)
             deleted = [what for what, existed in done.items() if existed]
             missing = [what for what, existed in done.items() if not existed]
             self.log.info("deleted: %s; missing: %s", ", ".join(deleted) or "-", ", ".join(missing) or "-")
             return {"endpoint_name": name, "deleted": deleted, "missing": missing}
+
+    def _models_of(self, hook: SageMakerControlPlaneHook, configs: Sequence[str]) -> list[str]:
+        found = filter(None, map(hook.describe_endpoint_config, configs))
+        return [variant["ModelName"] for config in found for variant in config.get("ProductionVariants", ())]

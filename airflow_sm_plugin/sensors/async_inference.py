@@ -8,8 +8,15 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_sm_plugin._compat import AirflowSkipException, Context, PokeReturnValue, default_deferrable
-from airflow_sm_plugin.base import SageMakerInferenceSensor, failing_well
+from airflow_sm_plugin._compat import (
+    AirflowFailException,
+    AirflowSkipException,
+    Context,
+    PokeReturnValue,
+    default_deferrable,
+    first_reschedule_date,
+)
+from airflow_sm_plugin.base import SageMakerInferenceSensor, broken_wait, failing_well
 from airflow_sm_plugin.core.async_inference import (
     DEFAULT_INVOCATION_TIMEOUT,
     DEFAULT_REQUEST_TTL,
@@ -20,6 +27,7 @@ from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
     AsyncInferenceTimedOut,
     InvalidRequest,
+    SageMakerInferenceError,
     ServiceError,
     ServiceUnavailable,
 )
@@ -43,11 +51,14 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     :param output_location: instead of ``invocations``: where the output will be (templated)
     :param failure_location: with ``output_location``: where a failure object would be; without it a failed invocation
         is only told by the deadline (templated)
-    :param timeout: seconds after which no result is expected, counted from submission where it is known, else from the
-        first look; default RequestTTL + InvocationTimeout, which is 22,500
-    :param poke_interval: seconds between looks; default 30
+    :param timeout: seconds (or a timedelta) after which no result is expected, counted from submission where it is
+        known, else from the first look; default RequestTTL + InvocationTimeout, which is 22,500
+    :param poke_interval: seconds (or a timedelta) between looks; default 30
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
     :param failure_text_limit: how many bytes of a failure object an error shows; default 1000, 0 shows none
+    :param soft_fail: skip instead of failing when an inference failed, the deadline passed, or no retry can help;
+        an outage of S3 still fails the task, which then is retried. The same in every mode. Default False
+    :param never_fail: skip instead of failing, whatever happened; default False
     :raises AsyncInferenceFailed: a failure object was found; not retried
     :raises AsyncInferenceTimedOut: neither object came in time; retried
     :raises ServiceUnavailable: S3 did not answer for many looks in a row; retried
@@ -66,15 +77,16 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         invocations: Any = None,  # noqa: ANN401 - a mapping, a list of them, or a template of either
         output_location: str | None = None,
         failure_location: str | None = None,
-        timeout: float = DEFAULT_REQUEST_TTL + DEFAULT_INVOCATION_TIMEOUT,
-        poke_interval: float = 30,
+        timeout: float | timedelta = DEFAULT_REQUEST_TTL + DEFAULT_INVOCATION_TIMEOUT,
+        poke_interval: float | timedelta = 30,
         deferrable: bool | None = None,
         failure_text_limit: int = 1_000,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own sensor arguments
     ) -> None:
+        seconds, pause = _seconds(timeout), _seconds(poke_interval)
         # Airflow's own clock starts a little before ours and would end the task with a poorer text.
-        super().__init__(timeout=timeout + 2 * poke_interval, poke_interval=poke_interval, **kwargs)
-        self.result_timeout = timeout
+        super().__init__(timeout=seconds + 2 * pause, poke_interval=pause, **kwargs)
+        self.result_timeout = seconds
         self.invocations = invocations
         self.output_location = output_location
         self.failure_location = failure_location
@@ -88,23 +100,23 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         if not self.deferrable:
             return super().execute(context)
         with self._failing_softly():
-            done = self._look(self.result_store())
+            done = self._look(context)
             if done is not None:
                 return done
-            self._defer()
+            self._defer(context)
         return None
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once at everything that is still pending."""
         with self._failing_softly():
-            done = self._look(self.result_store())
+            done = self._look(context)
             return PokeReturnValue(is_done=done is not None, xcom_value=done)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ANN401 - a location or a list
         """Judge what the trigger saw."""
         with self._failing_softly():
             if event["status"] == "error":
-                raise ServiceUnavailable(f"waiting for asynchronous inference: {event['message']}")
+                raise broken_wait("waiting for asynchronous inference", event)
             return self._conclude(AsyncWait.from_event(event), self._read(), self.result_store())
 
     def _read(self) -> tuple[AsyncInvocation, ...]:
@@ -116,27 +128,39 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             {"output_location": self.output_location, "failure_location": self.failure_location}
         )
 
-    def _look(self, store: ResultStoreHook) -> Any:  # noqa: ANN401 - a location, a list, or None for not yet
-        invocations = self._read()
-        now = time.time()
-        self._first_look = self._first_look or now
+    def _first_look_at(self, context: Context) -> float:
+        if self._first_look is None:
+            before = (
+                first_reschedule_date(context, retries=self.retries or 0)
+                if self.mode == "reschedule"
+                else None
+            )
+            self._first_look = before.timestamp() if before else time.time()
+        return self._first_look
+
+    def _look(self, context: Context) -> Any:  # noqa: ANN401 - a location, a list, or None for not yet
+        invocations, store = self._read(), self.result_store()
+        now, first_look = time.time(), self._first_look_at(context)
         wait = self._wait or AsyncWait.begin(len(invocations))
         looks = {number: store.look(invocations[number]) for number in wait.pending}
-        deadlines = deadlines_of(invocations, first_look=self._first_look, seconds=self.result_timeout)
+        deadlines = deadlines_of(invocations, first_look=first_look, seconds=self.result_timeout)
         self._wait = wait.after(looks, now=now, deadlines=deadlines)
         self.log.debug("%d of %d invocations pending", len(self._wait.pending), len(invocations))
+        if self._wait.blind_looks:
+            self.log.warning("S3 gave no useful answer at %d looks in a row", self._wait.blind_looks)
         if self._wait.forbidden and not wait.forbidden:
             self.log.warning(
-                "S3 answers 403 for %s: not there yet and the role lacks s3:ListBucket, or the role may not read it",
+                "S3 answers 403 for %s or its failure object: not there yet and the role lacks s3:ListBucket, or the "
+                "role may not read it",
                 invocations[self._wait.forbidden[0]].output_location,
             )
         return self._conclude(self._wait, invocations, store) if self._wait.over else None
 
-    def _defer(self) -> None:
+    def _defer(self, context: Context) -> None:
         from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
         from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
-        invocations, first_look = self._read(), self._first_look or time.time()
+        invocations, first_look = self._read(), self._first_look_at(context)
         deadline = max(deadlines_of(invocations, first_look=first_look, seconds=self.result_timeout))
         self.defer(
             trigger=AsyncInferenceTrigger(
@@ -157,11 +181,12 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         if wait.failed:
             raise AsyncInferenceFailed(self._failures(wait, invocations, store))
         if wait.timed_out:
-            raise AsyncInferenceTimedOut(self._time_out(wait, invocations))
+            raise AsyncInferenceTimedOut(self._time_out(wait, invocations, store))
         if wait.pending:
+            reason = store.why_blind(invocations[wait.pending[0]].output_location)
             raise ServiceUnavailable(
                 f"S3 gave no useful answer at {wait.blind_looks} looks in a row; {len(wait.pending)} invocations are "
-                f"pending. They go on in SageMaker; a retry looks again"
+                f"pending. They go on in SageMaker; a retry looks again. {reason}"
             )
         outputs = [invocation.output_location for invocation in invocations]
         self.log.info("%d asynchronous results are there", len(outputs))
@@ -188,28 +213,37 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             text = store.read_start(invocation.failure_location, self.failure_text_limit + 1)
         except ServiceError as error:
             return f"its failure object could not be read: {error}"
-        return text if len(text) <= self.failure_text_limit else f"{text[: self.failure_text_limit]}…"
+        shown = text.encode()[: self.failure_text_limit].decode(errors="ignore")
+        return text if shown == text else f"{shown}…"
 
-    def _time_out(self, wait: AsyncWait, invocations: Sequence[AsyncInvocation]) -> str:
+    def _time_out(
+        self, wait: AsyncWait, invocations: Sequence[AsyncInvocation], store: ResultStoreHook
+    ) -> str:
         first = invocations[wait.timed_out[0]]
-        forbidden = (
-            " S3 answered 403 to the end: the role may lack s3:GetObject and s3:ListBucket there."
-            if wait.timed_out[0] in wait.forbidden
-            else ""
-        )
+        why = ""
+        if wait.blind_looks:
+            why = f" S3 gave no useful answer at the end: {store.why_blind(first.output_location)}."
+        elif wait.timed_out[0] in wait.forbidden:
+            why = " S3 answered 403 to the end: the role may lack s3:GetObject and s3:ListBucket there."
         return (
             f"{len(wait.timed_out)} of {len(invocations)} asynchronous inferences had neither output nor failure "
-            f"object after {self.result_timeout:.0f} s, the first is {first.output_location}.{forbidden} Raise timeout "
+            f"object after {self.result_timeout:.0f} s, the first is {first.output_location}.{why} Raise timeout "
             f"where a queue or a cold endpoint takes longer; without a failure path failed ones look like this too"
         )
 
     @contextmanager
     def _failing_softly(self) -> Iterator[None]:
-        """Do for every path what Airflow's sensor base does for the blocking one: soft_fail turns it into a skip."""
-        with failing_well():
-            try:
+        """Do for every mode what Airflow's sensor base does for some: soft_fail and never_fail skip."""
+        try:
+            with failing_well():
                 yield
-            except (AsyncInferenceFailed, AsyncInferenceTimedOut) as error:
-                if not self.soft_fail:
-                    raise
-                raise AirflowSkipException(f"skipped, as soft_fail asks: {error}") from error
+        except (AirflowFailException, SageMakerInferenceError) as error:
+            final = isinstance(error, AirflowFailException | AsyncInferenceTimedOut)
+            if self.never_fail or (self.soft_fail and final):
+                asks = "soft_fail" if self.soft_fail else "never_fail"
+                raise AirflowSkipException(f"skipped, as {asks} asks: {error}") from error
+            raise
+
+
+def _seconds(value: float | timedelta) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else value

@@ -38,9 +38,9 @@ class EndpointServingTrigger(PollingTrigger):
         """Return the arguments beside those of every trigger."""
         return {"endpoint_name": self.endpoint_name, "wanted_config": self.wanted_config, "note": self.note}
 
-    def error_event(self, message: str) -> dict[str, Any]:
+    def error_event(self, error: Exception) -> dict[str, Any]:
         """Return the event of a wait that broke."""
-        return super().error_event(message) | {"note": self.note}
+        return super().error_event(error) | {"note": self.note}
 
     async def look(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
         """Describe the endpoint once."""

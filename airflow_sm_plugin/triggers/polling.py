@@ -13,6 +13,7 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.errors import translate
 
@@ -50,9 +51,11 @@ class PollingTrigger(BaseTrigger):
     async def look(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
         """Look once; return the terminal event's payload, or None to go on. ``now`` is in epoch seconds."""
 
-    def error_event(self, message: str) -> dict[str, Any]:
-        """Return the event of a wait that broke."""
-        return {"status": "error", "message": message}
+    def error_event(self, error: Exception) -> dict[str, Any]:
+        """Return the event of a wait that broke; the task makes an error of the same class of it."""
+        name = type(error).__name__
+        message = str(error) if isinstance(error, SageMakerInferenceError) else f"{name}: {error}"
+        return {"status": "error", "error": name, "message": message}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments, for Airflow's database."""
@@ -66,7 +69,7 @@ class PollingTrigger(BaseTrigger):
             payload = await self._wait()
         except Exception as error:  # noqa: BLE001 - whatever it is, the task must learn of it instead of hanging
             log.warning("%s failed: %s", type(self).__name__, error)
-            payload = self.error_event(f"{type(error).__name__}: {error}")
+            payload = self.error_event(error)
         yield TriggerEvent(payload)
 
     async def _wait(self) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def test_a_transformer(
     )
     workbench.transformed(transformer.latest_transform_job.job_name)
 
-    session.logs_for_transform_job(transformer.latest_transform_job.job_name)
+    session.logs_for_transform_job(transformer.latest_transform_job.job_name, poll=0)
 
     assert workbench.read("out/a.csv.out") == "id1,a,A\nid2,b,B\n"
     assert (

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.async_inference import (
+    DEFAULT_INVOCATION_TIMEOUT,
+    DEFAULT_REQUEST_TTL,
     MAX_INLINE_BYTES,
     AsyncInvocation,
     AsyncRequest,
@@ -210,6 +212,11 @@ def test_a_result_beats_the_clock_and_an_output_beats_a_failure_object(
 )
 def test_403_and_503_are_no_verdicts_before_the_deadline(sight: Sight, now: float, expected: Outcome) -> None:
     assert outcome(Look(sight, sight), now=now, deadline=10.0) is expected
+
+
+def test_the_longest_that_a_default_invocation_may_take_is_sagemakers() -> None:
+    """InvokeEndpointAsync: 6 hours in the queue, then 15 minutes in the model."""
+    assert DEFAULT_REQUEST_TTL + DEFAULT_INVOCATION_TIMEOUT == 6 * 3600 + 15 * 60
 
 
 def test_a_deadline_counts_from_submission_where_known_else_from_the_first_look() -> None:

@@ -133,6 +133,24 @@ def test_denied_looks_wait_until_the_deadline_and_are_remembered_beyond_it() -> 
     assert wait.forbidden == (0,), "it timed out on a 403; the others were seen since"
 
 
+@pytest.mark.parametrize(
+    ("look", "remembered"),
+    [
+        (Look(Sight.FORBIDDEN, Sight.ABSENT), (0,)),
+        (Look(Sight.ABSENT, Sight.FORBIDDEN), (0,)),
+        (Look(Sight.PRESENT, Sight.FORBIDDEN), ()),
+        (Look(Sight.FORBIDDEN, Sight.PRESENT), ()),
+        (NOTHING, ()),
+    ],
+)
+def test_a_403_on_either_object_counts_while_there_is_no_result(
+    look: Look, remembered: tuple[int, ...]
+) -> None:
+    """A failure path that may not be read hides failures until the deadline."""
+    assert after(AsyncWait.begin(1), {0: look}).forbidden == remembered
+    assert after(AsyncWait.begin(1), {0: look}, now=99.0).forbidden == remembered
+
+
 def test_denied_looks_are_answers_and_no_outage() -> None:
     wait = AsyncWait.begin(1)
     for _ in range(2 * TOLERATED_BLIND_LOOKS):

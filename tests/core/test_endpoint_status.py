@@ -12,6 +12,7 @@ from airflow_sm_plugin.core.endpoint_status import (
     EndpointState,
     EndpointVerdict,
     Step,
+    cannot_be_changed,
     deadline_exceeded,
     failure,
     in_progress,
@@ -23,6 +24,7 @@ from airflow_sm_plugin.exceptions import (
     EndpointError,
     EndpointFailed,
     EndpointRolledBack,
+    EndpointUnchangeable,
 )
 
 WANTED, OLD = "churn-new", "churn-old"
@@ -154,6 +156,16 @@ def test_a_status_of_tomorrow_is_not_waited_for() -> None:
 
 def test_a_description_without_a_configuration_does_not_serve_the_wanted_one() -> None:
     assert judge({"EndpointStatus": "InService"}, wanted_config=WANTED).state is ROLLED_BACK
+
+
+@pytest.mark.parametrize("status", [status for status in STATUSES if TABLE[status][2] is Step.GIVE_UP])
+def test_an_endpoint_found_broken_is_told_with_reason_and_remedy_and_is_not_retried(status: str) -> None:
+    """Nothing that a retry does would change it."""
+    verdict = judge(endpoint(status, OLD, "no capacity"), wanted_config=WANTED)
+    error = cannot_be_changed(verdict, endpoint_name="churn")
+    assert isinstance(error, EndpointUnchangeable)
+    assert not error.retryable
+    assert all(text in str(error) for text in ("churn", status, OLD, "no capacity", "Delete it first"))
 
 
 def test_a_deadline_tells_status_seconds_remedy_and_cost() -> None:

@@ -179,6 +179,27 @@ def test_the_failure_object_is_the_models_own_error_response(clients: Clients, e
     assert not _exists(clients, answer["OutputLocation"])
 
 
+def test_a_failure_is_told_in_the_data_log(clients: Clients, endpoint: str) -> None:
+    answer = clients.runtime.invoke_endpoint_async(
+        EndpointName=endpoint, Body=b"raise loudly", InferenceId="loud"
+    )
+    _stored(clients, answer["FailureLocation"])
+
+    group = f"/aws/sagemaker/Endpoints/{endpoint}"
+    streams = [
+        stream["logStreamName"]
+        for stream in clients.logs.describe_log_streams(logGroupName=group)["logStreams"]
+        if stream["logStreamName"].endswith("/data-log")
+    ]
+    said = [
+        event["message"]
+        for stream in streams
+        for event in clients.logs.get_log_events(logGroupName=group, logStreamName=stream)["events"]
+    ]
+    expected = '[sagemaker logs] [loud] Received server error (500) from primary with message "the model'
+    assert any(expected in line for line in said)
+
+
 def test_a_missing_input_is_accepted_and_fails_later(clients: Clients, endpoint: str) -> None:
     answer = clients.runtime.invoke_endpoint_async(
         EndpointName=endpoint, InputLocation=f"s3://{clients.bucket}/nowhere"

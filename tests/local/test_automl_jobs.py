@@ -220,7 +220,7 @@ def test_version_one_describes_only_its_own_jobs(
     assert found["AutoMLJobConfig"] == {"Mode": "ENSEMBLING"}
     assert found["ResolvedAttributes"]["ProblemType"] == "BinaryClassification"
     assert found["GenerateCandidateDefinitionsOnly"] is False
-    assert "ProblemType" not in found
+    assert found.get("ProblemType") is None
     assert (
         found["BestCandidate"]["CandidateName"]
         == jobs["binary", "ENSEMBLING"]["BestCandidate"]["CandidateName"]
@@ -514,7 +514,7 @@ def test_definitions_only_trains_nothing(clients: Clients, tiny: str) -> None:
 @pytest.fixture
 def unhurried(sagemaker_server: EmbeddedSageMaker) -> Iterator[float]:
     """Let a job take long enough to be seen between its first candidate (half the time) and its end."""
-    before, seconds = sagemaker_server.settings.automl_seconds, 30.0
+    before, seconds = sagemaker_server.settings.automl_seconds, 8.0
     sagemaker_server.settings.change({"automl_seconds": seconds})
     yield seconds
     sagemaker_server.settings.change({"automl_seconds": before})

@@ -57,32 +57,31 @@ _FOREST = frozenset({"randomforest"})
 _EXTRA = frozenset({"extra-trees"})
 _NEURAL = frozenset({"mlp", "nn-torch", "fastai"})
 
+_TREES = {"n_estimators": 60, "random_state": _SEED}
+_GROWN = {"min_samples_leaf": _LEAF, "early_stopping": False, "random_state": _SEED}
+_SHALLOW = {"learning_rate": 0.2, "max_depth": 3, **_GROWN}
+
+
 _CLASSIFIERS = (
     Recipe("GradientBoosting", _BOOSTING, scaled=False,
-           make=lambda: HistGradientBoostingClassifier(max_iter=60, min_samples_leaf=_LEAF, early_stopping=False, random_state=_SEED)),
+           make=lambda: HistGradientBoostingClassifier(max_iter=60, **_GROWN)),
     Recipe("Linear", _LINEAR, scaled=True, make=lambda: LogisticRegression(max_iter=2000)),
-    Recipe("RandomForest", _FOREST, scaled=False,
-           make=lambda: RandomForestClassifier(n_estimators=60, random_state=_SEED)),
-    Recipe("ExtraTrees", _EXTRA, scaled=False,
-           make=lambda: ExtraTreesClassifier(n_estimators=60, random_state=_SEED)),
+    Recipe("RandomForest", _FOREST, scaled=False, make=lambda: RandomForestClassifier(**_TREES)),
+    Recipe("ExtraTrees", _EXTRA, scaled=False, make=lambda: ExtraTreesClassifier(**_TREES)),
     Recipe("GradientBoostingShallow", _BOOSTING, scaled=False,
-           make=lambda: HistGradientBoostingClassifier(
-               max_iter=60, learning_rate=0.2, max_depth=3, min_samples_leaf=_LEAF, early_stopping=False, random_state=_SEED)),
+           make=lambda: HistGradientBoostingClassifier(max_iter=60, **_SHALLOW)),
     Recipe("LinearRegularized", _LINEAR, scaled=True, make=lambda: LogisticRegression(C=0.1, max_iter=2000)),
     Recipe("NeuralNet", _NEURAL, scaled=True, by_default=False,
            make=lambda: MLPClassifier((32,), max_iter=400, random_state=_SEED)),
 )  # fmt: skip
 _REGRESSORS = (
     Recipe("GradientBoosting", _BOOSTING, scaled=False,
-           make=lambda: HistGradientBoostingRegressor(max_iter=80, min_samples_leaf=_LEAF, early_stopping=False, random_state=_SEED)),
+           make=lambda: HistGradientBoostingRegressor(max_iter=80, **_GROWN)),
     Recipe("Linear", _LINEAR, scaled=True, make=lambda: Ridge(1.0)),
-    Recipe("RandomForest", _FOREST, scaled=False,
-           make=lambda: RandomForestRegressor(n_estimators=60, random_state=_SEED)),
-    Recipe("ExtraTrees", _EXTRA, scaled=False,
-           make=lambda: ExtraTreesRegressor(n_estimators=60, random_state=_SEED)),
+    Recipe("RandomForest", _FOREST, scaled=False, make=lambda: RandomForestRegressor(**_TREES)),
+    Recipe("ExtraTrees", _EXTRA, scaled=False, make=lambda: ExtraTreesRegressor(**_TREES)),
     Recipe("GradientBoostingShallow", _BOOSTING, scaled=False,
-           make=lambda: HistGradientBoostingRegressor(
-               max_iter=80, learning_rate=0.15, max_depth=3, min_samples_leaf=_LEAF, early_stopping=False, random_state=_SEED)),
+           make=lambda: HistGradientBoostingRegressor(max_iter=80, **_SHALLOW)),
     Recipe("LinearRegularized", _LINEAR, scaled=True, make=lambda: Ridge(30.0)),
     Recipe("NeuralNet", _NEURAL, scaled=True, by_default=False,
            make=lambda: MLPRegressor((32,), max_iter=400, random_state=_SEED)),

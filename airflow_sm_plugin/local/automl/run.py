@@ -25,6 +25,7 @@ from airflow_sm_plugin.local.automl.plan import (
     Trained,
 )
 from airflow_sm_plugin.local.automl.process import TrainingCrashed, TrainingProcess
+from airflow_sm_plugin.local.automl.reports import notebook, settings_of
 from airflow_sm_plugin.local.automl.request import JobRequest
 from airflow_sm_plugin.local.s3_objects import Location, ObjectFailure, write
 from airflow_sm_plugin.local.state import Record, Region, now
@@ -154,8 +155,8 @@ class AutoMLRun:
 
     def _analyzed(self, event: Analyzed, plan: Plan) -> None:
         self._problem_type, self._objective = event["problem_type"], event["objective"]
-        self._write(self._layout.data_exploration, _notebook("# Data exploration", event["report"]))
-        self._write(self._layout.candidate_definition, _notebook("# Candidate definitions", _settings(plan)))
+        self._write(self._layout.data_exploration, notebook("# Data exploration", event["report"]))
+        self._write(self._layout.candidate_definition, notebook("# Candidate definitions", settings_of(plan)))
         with self._region.lock:
             self._record["AutoMLJobArtifacts"] = {
                 "CandidateDefinitionNotebookLocation": self._layout.candidate_definition,
@@ -257,13 +258,3 @@ class AutoMLRun:
 
     def _write(self, uri: str, body: bytes) -> None:
         write(self._region, Location.parse(uri), body)
-
-
-def _settings(plan: Plan) -> str:
-    shown = ("mode", "target", "problem_type", "objective", "max_candidates", "algorithms")
-    return "\n".join(f"- {name}: {plan[name]}" for name in shown)  # type: ignore[literal-required] # names of the plan
-
-
-def _notebook(title: str, text: str) -> bytes:
-    cell = {"cell_type": "markdown", "metadata": {}, "source": [f"{title}\n\n", text]}
-    return json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 2}).encode()

@@ -1,0 +1,140 @@
+"""Autopilot jobs of every kind, really trained once for all tests of this folder."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support import POLL, ROLE, Account, unique
+
+_LONGEST_TRAINING = 90.0
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Names of AutoML jobs that have ended."""
+
+    tuned_binary: str
+    """V1, HYPERPARAMETER_TUNING: candidates of three containers."""
+    ensembled_multiclass: str
+    """V2, ENSEMBLING: candidates of one container."""
+    tuned_regression: str
+    """V1, HYPERPARAMETER_TUNING: candidates of two containers, none of which selects response keys."""
+    definitions_only: str
+    """Completed without a best candidate."""
+    failed: str
+    stopped: str
+
+
+@pytest.fixture(scope="session")
+def jobs(session_account: Account) -> Jobs:
+    """AutoML jobs that have ended in every way; trained side by side."""
+    account = session_account
+    names = Jobs(
+        tuned_binary=_start_v1(account, _classes(2)),
+        ensembled_multiclass=_start_v2(account, _classes(3)),
+        tuned_regression=_start_v1(account, _numbers()),
+        definitions_only=_start_v1(account, _classes(2), definitions_only=True),
+        failed=_start_v1(account, _classes(2), target="no_such_column"),
+        stopped=_stopped(account),
+    )
+    for name in vars(names).values():
+        _wait(account, name)
+    return names
+
+
+@pytest.fixture
+def running_job(account: Account) -> Iterator[Callable[[float], str]]:
+    """Start jobs that take at least so many seconds; those still running are stopped in the end."""
+    started: list[str] = []
+
+    def start(seconds: float) -> str:
+        account.change_settings(automl_seconds=seconds)
+        started.append(_start_v1(account, _classes(2)))
+        return started[-1]
+
+    with account.settings():
+        yield start
+        for name in started:
+            if (
+                account.sagemaker.describe_auto_ml_job_v2(AutoMLJobName=name)["AutoMLJobStatus"]
+                == "InProgress"
+            ):
+                account.sagemaker.stop_auto_ml_job(AutoMLJobName=name)
+                _wait(account, name)
+
+
+def _start_v1(account: Account, rows: str, *, target: str = "y", definitions_only: bool = False) -> str:
+    name = unique("j")
+    account.sagemaker.create_auto_ml_job(
+        AutoMLJobName=name,
+        InputDataConfig=[
+            {
+                "DataSource": {
+                    "S3DataSource": {
+                        "S3DataType": "S3Prefix",
+                        "S3Uri": account.upload(rows, f"{name}/train.csv"),
+                    }
+                },
+                "TargetAttributeName": target,
+            }
+        ],
+        OutputDataConfig={"S3OutputPath": f"s3://{account.bucket}/{name}"},
+        AutoMLJobConfig={"CompletionCriteria": {"MaxCandidates": 2}, "Mode": "HYPERPARAMETER_TUNING"},
+        GenerateCandidateDefinitionsOnly=definitions_only,
+        RoleArn=ROLE,
+    )
+    return name
+
+
+def _start_v2(account: Account, rows: str) -> str:
+    name = unique("j")
+    source = {"S3DataType": "S3Prefix", "S3Uri": account.upload(rows, f"{name}/train.csv")}
+    account.sagemaker.create_auto_ml_job_v2(
+        AutoMLJobName=name,
+        AutoMLJobInputDataConfig=[{"ChannelType": "training", "DataSource": {"S3DataSource": source}}],  # type: ignore[typeddict-item] # a plain dict
+        OutputDataConfig={"S3OutputPath": f"s3://{account.bucket}/{name}"},
+        AutoMLProblemTypeConfig={
+            "TabularJobConfig": {
+                "TargetAttributeName": "y",
+                "CompletionCriteria": {"MaxCandidates": 2},
+                "Mode": "ENSEMBLING",
+            }
+        },
+        RoleArn=ROLE,
+    )
+    return name
+
+
+def _stopped(account: Account) -> str:
+    name = _start_v1(account, _classes(2))
+    account.sagemaker.stop_auto_ml_job(AutoMLJobName=name)
+    return name
+
+
+def _classes(count: int) -> str:
+    """Return rows whose class follows from ``a`` with a little noise from ``b``."""
+    made = random.Random(7)
+    rows = [(made.random() * count, made.random()) for _ in range(90)]
+    return "a,b,y\n" + "".join(f"{a:.3f},{b:.3f},class-{int(a)}\n" for a, b in rows)
+
+
+def _numbers() -> str:
+    made = random.Random(7)
+    rows = [(made.random(), made.random()) for _ in range(90)]
+    return "a,b,y\n" + "".join(f"{a:.3f},{b:.3f},{3 * a - b + 0.001:.6f}\n" for a, b in rows)
+
+
+def _wait(account: Account, name: str) -> None:
+    give_up = time.monotonic() + _LONGEST_TRAINING
+    while (status := account.sagemaker.describe_auto_ml_job_v2(AutoMLJobName=name)["AutoMLJobStatus"]) in (
+        "InProgress",
+        "Stopping",
+    ):
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"AutoML job {name} is still {status}")
+        time.sleep(POLL)

@@ -1,0 +1,332 @@
+"""ExportAutopilotModel, on jobs that were really trained."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, SageMakerInferenceError
+from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
+from tests.operators.conftest import Jobs
+from tests.support import (
+    POLL,
+    ROLE,
+    Account,
+    Requests,
+    context_for,
+    deferred,
+    event_of,
+    rebuilt,
+    run_task,
+    unique,
+)
+
+ALL_KEYS = ["predicted_label", "probability", "probabilities", "labels"]
+OUTPUT, INPUT = "SAGEMAKER_INFERENCE_OUTPUT", "SAGEMAKER_INFERENCE_INPUT"
+SUPPORTED = "SAGEMAKER_INFERENCE_SUPPORTED"
+
+
+def export(job: str, **arguments: Any) -> SageMakerExportAutopilotModelOperator:  # noqa: ANN401 - the operator's own
+    arguments = {
+        "execution_role": ROLE,
+        "poll_interval": POLL,
+        "deferrable": False,
+        "aws_conn_id": None,
+    } | arguments
+    return SageMakerExportAutopilotModelOperator(task_id="export", auto_ml_job_name=job, **arguments)
+
+
+def containers(account: Account, model: str) -> list[dict[str, Any]]:
+    described = account.sagemaker.describe_model(ModelName=model)
+    return list(described.get("Containers") or [described["PrimaryContainer"]])  # type: ignore[arg-type] # plain dicts
+
+
+def environments(account: Account, model: str) -> list[dict[str, str]]:
+    return [container.get("Environment", {}) for container in containers(account, model)]
+
+
+def refusal(job: str, **arguments: Any) -> str:  # noqa: ANN401 - the operator's own
+    """Return the message of an export that no retry can mend."""
+    with pytest.raises(AirflowFailException) as caught:
+        export(job, **arguments).execute(context_for())
+    assert isinstance(caught.value.__cause__, SageMakerInferenceError)
+    return str(caught.value)
+
+
+def test_the_best_tuned_candidate_becomes_a_pipeline_that_answers_the_keys_in_their_order(
+    account: Account, jobs: Jobs
+) -> None:
+    keys = ["probability", "predicted_label"]
+
+    result = run_task(lambda: export(jobs.tuned_binary, inference_response_keys=keys))
+
+    best = account.sagemaker.describe_auto_ml_job(AutoMLJobName=jobs.tuned_binary)["BestCandidate"]
+    metric = best["FinalAutoMLJobObjectiveMetric"]
+    assert result == {
+        "model_name": result["model_name"],
+        "model_arn": account.sagemaker.describe_model(ModelName=result["model_name"])["ModelArn"],
+        "auto_ml_job_name": jobs.tuned_binary,
+        "candidate_name": best["CandidateName"],
+        "objective": {"name": metric["MetricName"], "type": metric.get("Type"), "value": metric["Value"]},
+        "inference_response_keys": keys,
+    }
+    assert json.loads(json.dumps(result)) == result
+    first, second, third = environments(account, result["model_name"])
+    assert first == best["InferenceContainers"][0]["Environment"]
+    assert second[OUTPUT] == "probability,predicted_label"
+    assert INPUT not in second
+    assert third[INPUT] == third[OUTPUT] == "probability,predicted_label"
+
+
+def test_labels_are_made_by_the_last_container_only(account: Account, jobs: Jobs) -> None:
+    result = run_task(lambda: export(jobs.tuned_binary, inference_response_keys=["labels", "probabilities"]))
+    _, second, third = environments(account, result["model_name"])
+    assert second[OUTPUT] == third[INPUT] == "probabilities"
+    assert third[OUTPUT] == "labels,probabilities"
+
+
+def test_an_exported_model_answers_the_keys_it_was_exported_with(account: Account, jobs: Jobs) -> None:
+    result = run_task(lambda: export(jobs.ensembled_multiclass, inference_response_keys=ALL_KEYS))
+    config, endpoint = account.create_config(result["model_name"]), unique("endpoint")
+    account.sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=config)
+    account.wait_for_endpoint(endpoint)
+
+    answer = account.runtime.invoke_endpoint(
+        EndpointName=endpoint, Body=b"0.500,0.5\n", ContentType="text/csv", Accept="application/json"
+    )
+
+    (prediction,) = json.load(answer["Body"])["predictions"]
+    assert list(prediction) == ALL_KEYS
+    assert prediction["predicted_label"] == "class-0"
+    account.sagemaker.delete_endpoint(EndpointName=endpoint)
+
+
+@pytest.mark.parametrize("keys", [(), [], None])
+def test_without_keys_the_containers_stay_as_the_candidate_has_them(
+    account: Account, jobs: Jobs, keys: list[str] | None
+) -> None:
+    result = run_task(lambda: export(jobs.tuned_binary, inference_response_keys=keys))
+    best = account.sagemaker.describe_auto_ml_job(AutoMLJobName=jobs.tuned_binary)["BestCandidate"]
+    assert environments(account, result["model_name"]) == [
+        container["Environment"] for container in best["InferenceContainers"]
+    ]
+    assert result["inference_response_keys"] == []
+
+
+def test_a_regression_job_is_exported_without_keys(account: Account, jobs: Jobs) -> None:
+    result = run_task(lambda: export(jobs.tuned_regression))
+    made = containers(account, result["model_name"])
+    assert len(made) == 2
+    assert all(SUPPORTED not in container.get("Environment", {}) for container in made)
+
+
+def test_an_ensembling_job_of_the_second_api_version_has_one_container(account: Account, jobs: Jobs) -> None:
+    result = run_task(lambda: export(jobs.ensembled_multiclass, inference_response_keys=ALL_KEYS))
+    (environment,) = environments(account, result["model_name"])
+    assert environment[OUTPUT] == ",".join(ALL_KEYS)
+    assert INPUT not in environment
+
+
+def test_a_named_candidate_is_exported_instead_of_the_best(account: Account, jobs: Jobs) -> None:
+    best = account.sagemaker.describe_auto_ml_job(AutoMLJobName=jobs.tuned_binary)["BestCandidate"]
+    found = account.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName=jobs.tuned_binary)["Candidates"]
+    other = next(one for one in found if one["CandidateName"] != best["CandidateName"])
+
+    result = run_task(lambda: export(jobs.tuned_binary, candidate_name=other["CandidateName"]))
+
+    assert result["candidate_name"] == other["CandidateName"]
+    assert [one.get("ModelDataUrl") for one in containers(account, result["model_name"])] == [
+        one["ModelDataUrl"] for one in other["InferenceContainers"]
+    ]
+
+
+def test_a_second_run_finds_the_model_it_made(account: Account, jobs: Jobs, requests: Requests) -> None:
+    keys = ["predicted_label", "labels"]
+    first = run_task(lambda: export(jobs.tuned_binary, inference_response_keys=keys))
+    second = run_task(lambda: export(jobs.tuned_binary, inference_response_keys=keys))
+    assert second == first
+    assert requests.changes() == ["CreateModel"]
+
+
+def test_each_selection_of_keys_is_a_model_of_its_own(account: Account, jobs: Jobs) -> None:
+    names = [
+        run_task(lambda keys=keys: export(jobs.ensembled_multiclass, inference_response_keys=keys))[
+            "model_name"
+        ]  # type: ignore[misc] # a lambda's default
+        for keys in ([], *(list(pair) for pair in itertools.permutations(ALL_KEYS, 2)))
+    ]
+    assert len(set(names)) == len(names) == 13
+
+
+def test_a_name_of_ones_own_is_used_and_reused(account: Account, jobs: Jobs) -> None:
+    name = unique("mine")
+    for _ in range(2):
+        assert run_task(lambda: export(jobs.tuned_regression, model_name=name))["model_name"] == name
+
+
+def test_a_name_taken_by_another_model_is_a_conflict_without_environment_values(
+    account: Account, jobs: Jobs
+) -> None:
+    name = account.create_model(environment={"A_TOKEN": "a-secret-value"})
+    message = refusal(jobs.ensembled_multiclass, model_name=name)
+    assert message.startswith(f"ResourceConflict: model {name} exists already with other content")
+    assert "A_TOKEN" in message
+    assert "Choose another name" in message
+    assert "a-secret-value" not in message
+
+
+def test_a_role_may_be_given_by_name(account: Account, jobs: Jobs) -> None:
+    import boto3
+
+    role = unique("role")
+    arn = boto3.client("iam", endpoint_url=account.url).create_role(
+        RoleName=role, AssumeRolePolicyDocument="{}"
+    )
+    result = run_task(lambda: export(jobs.tuned_regression, execution_role=role, model_name=unique("model")))
+    described = account.sagemaker.describe_model(ModelName=result["model_name"])
+    assert described["ExecutionRoleArn"] == arn["Role"]["Arn"]
+
+
+class TestBadInput:
+    """Each refusal names what is wrong and the remedy, spends no retry and creates nothing."""
+
+    @pytest.fixture(autouse=True)
+    def _nothing_is_created(self, requests: Requests, jobs: Jobs) -> Any:  # noqa: ANN401 - a generator
+        requests.forget()
+        yield
+        assert requests.changes() == []
+
+    def test_keys_the_candidate_does_not_support(self, jobs: Jobs) -> None:
+        message = refusal(jobs.tuned_binary, inference_response_keys=["predicted_label", "Label", "score"])
+        assert "ResponseKeysNotSupported" in message
+        assert "'Label', 'score'" in message
+        assert "it supports predicted_label, probability, labels, probabilities (case-sensitive)" in message
+
+    def test_keys_of_a_regression_job(self, jobs: Jobs) -> None:
+        message = refusal(jobs.tuned_regression, inference_response_keys=["predicted_label"])
+        assert "cannot select its response content" in message
+        assert "leave inference_response_keys empty" in message
+
+    def test_keys_as_one_text(self, jobs: Jobs) -> None:
+        message = refusal(jobs.tuned_binary, inference_response_keys="predicted_label,labels")
+        assert "must be a list like ['predicted_label', 'probability']" in message
+        assert "'predicted_label,labels'" in message
+
+    def test_a_key_twice(self, jobs: Jobs) -> None:
+        message = refusal(jobs.tuned_binary, inference_response_keys=["labels", "labels"])
+        assert "more than once: labels, labels" in message
+
+    def test_a_job_without_a_best_candidate(self, jobs: Jobs) -> None:
+        message = refusal(jobs.definitions_only)
+        assert f"CandidateNotFound: AutoML job {jobs.definitions_only} has no best candidate" in message
+        assert "run a job that trains, or name a candidate" in message
+
+    def test_a_failed_job(self, jobs: Jobs) -> None:
+        message = refusal(jobs.failed)
+        assert f"AutoMLJobFailed: AutoML job {jobs.failed} ended Failed" in message
+        assert "no_such_column" in message  # SageMaker's own reason
+        assert "Run a new job" in message
+
+    def test_a_stopped_job(self, jobs: Jobs) -> None:
+        message = refusal(jobs.stopped)
+        assert f"AutoMLJobFailed: AutoML job {jobs.stopped} ended Stopped" in message
+
+    def test_a_job_that_does_not_exist(self, jobs: Jobs) -> None:
+        message = refusal("no-such-job")
+        assert "AutoMLJobNotFound: there is no AutoML job no-such-job in us-east-1: mend its name" in message
+
+    def test_a_candidate_that_does_not_exist(self, jobs: Jobs) -> None:
+        message = refusal(jobs.tuned_binary, candidate_name="no-such-candidate")
+        assert f"AutoML job {jobs.tuned_binary} has no candidate 'no-such-candidate'" in message
+        assert "leave candidate_name out for the best one" in message
+
+    def test_a_candidate_name_that_is_only_the_start_of_one(self, account: Account, jobs: Jobs) -> None:
+        best = account.sagemaker.describe_auto_ml_job(AutoMLJobName=jobs.tuned_binary)["BestCandidate"]
+        assert "has no candidate" in refusal(jobs.tuned_binary, candidate_name=best["CandidateName"][:-1])
+
+    def test_a_model_name_over_63_characters(self, jobs: Jobs) -> None:
+        message = refusal(jobs.tuned_binary, model_name="m" * 64)
+        assert f"InvalidName: the model name '{'m' * 64}' has 64 characters" in message
+        assert "up to 63: shorten it" in message
+
+    def test_a_model_name_with_bad_characters(self, jobs: Jobs) -> None:
+        message = refusal(jobs.tuned_binary, model_name="my_model.v1")
+        assert "the model name 'my_model.v1' holds '.' '_'" in message
+        assert "letters, digits, and hyphens between them" in message
+
+    def test_no_job_name_and_no_role(self, jobs: Jobs) -> None:
+        assert "auto_ml_job_name is empty" in refusal("")
+        assert "execution_role is empty" in refusal(jobs.tuned_binary, execution_role="")
+
+
+def test_a_running_job_fails_the_task_and_a_retry_may_help(running_job: Callable[[float], str]) -> None:
+    job = running_job(600)
+    with pytest.raises(AutoMLJobStillRunning) as caught:
+        export(job).execute(context_for())
+    assert f"AutoML job {job} is InProgress" in str(caught.value)
+    assert "wait_for_job=True" in str(caught.value)
+    assert account_models(caught.value) is None
+
+
+def account_models(error: BaseException) -> None:
+    """The error is ours as it is: Airflow retries it."""
+    assert not isinstance(error, AirflowFailException)
+
+
+def test_a_blocking_wait_exports_when_the_job_has_completed(running_job: Callable[[float], str]) -> None:
+    job = running_job(1.0)
+    result = run_task(lambda: export(job, wait_for_job=True, inference_response_keys=["labels"]))
+    assert result["auto_ml_job_name"] == job
+    assert result["inference_response_keys"] == ["labels"]
+
+
+def test_a_deferred_wait_exports_when_the_job_has_completed(running_job: Callable[[float], str]) -> None:
+    job = running_job(1.0)
+    deferral = deferred(export(job, wait_for_job=True, deferrable=True))
+    event = event_of(rebuilt(deferral.trigger), within=60)
+    result = export(job, wait_for_job=True, deferrable=True).execute_complete(context_for(), event)
+    assert result["candidate_name"].startswith(job)
+
+
+def test_a_deferrable_export_of_an_ended_job_does_not_defer(jobs: Jobs) -> None:
+    result = export(jobs.tuned_regression, wait_for_job=True, deferrable=True).execute(context_for())
+    assert result["auto_ml_job_name"] == jobs.tuned_regression
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_wait_that_takes_too_long_says_so_and_may_be_retried(
+    running_job: Callable[[float], str], deferrable: bool
+) -> None:
+    job = running_job(600)
+    with pytest.raises(AutoMLJobStillRunning) as caught:
+        run_task(lambda: export(job, wait_for_job=True, max_wait_seconds=0.2, deferrable=deferrable))
+    assert f"AutoML job {job} was still InProgress after 0 s: raise max_wait_seconds" in str(caught.value)
+    assert "costs money" in str(caught.value)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_job_that_is_stopped_while_one_waits_fails_for_good(
+    account: Account, running_job: Callable[[float], str], deferrable: bool
+) -> None:
+    job = running_job(600)
+    account.sagemaker.stop_auto_ml_job(AutoMLJobName=job)
+    with pytest.raises(AirflowFailException, match=f"AutoML job {job} ended Stopped"):
+        run_task(lambda: export(job, wait_for_job=True, deferrable=deferrable))
+
+
+def test_nothing_of_a_containers_environment_is_logged(
+    jobs: Jobs, account: Account, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="airflow_sm_plugin")
+    result = run_task(lambda: export(jobs.tuned_binary, inference_response_keys=["labels"]))
+    out, err = capsys.readouterr()
+    for environment in environments(account, result["model_name"]):
+        for value in environment.values():
+            if len(value) > 8 and value not in ALL_KEYS:
+                assert value not in caplog.text + out + err
