@@ -137,8 +137,12 @@ class Account:
         name: str = "",
         environment: Mapping[str, str] | None = None,
         model_data_url: str = "",
+        multi_model: bool = False,
     ) -> str:
-        """Create a model of one container, return its name. ``model_data_url`` replaces ``code``."""
+        """Create a model of one container, return its name. ``model_data_url`` replaces ``code``.
+
+        An endpoint of a ``multi_model`` one starts no process, so it takes just as long as the settings say.
+        """
         name = name or unique("model")
         self.sagemaker.create_model(
             ModelName=name,
@@ -147,6 +151,7 @@ class Account:
                 "Image": IMAGE,
                 "ModelDataUrl": model_data_url or self.upload_model(code),
                 "Environment": dict(environment or {}),
+                "Mode": "MultiModel" if multi_model else "SingleModel",
             },
         )
         return name

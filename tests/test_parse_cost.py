@@ -32,7 +32,17 @@ for name in sys.argv[1:]:
     __import__(name)
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
-_HEAVY = ("boto3", "botocore", "aiobotocore", "airflow.providers", "aiohttp", "numpy", "pandas", "sklearn", "moto")
+_HEAVY = (
+    "boto3",
+    "botocore",
+    "aiobotocore",
+    "airflow.providers",
+    "aiohttp",
+    "numpy",
+    "pandas",
+    "sklearn",
+    "moto",
+)
 
 
 def _faces() -> list[str]:

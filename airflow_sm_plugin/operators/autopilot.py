@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, failing_well
@@ -14,6 +14,9 @@ from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
 from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, InvalidRequest, ServiceUnavailable, Throttled
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
 
 class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
@@ -92,22 +95,24 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         """Wait for the job where asked, then export."""
         with failing_well():
             self._check_arguments()
-            job = self.control_plane().describe_auto_ml_job(self.auto_ml_job_name)
+            hook = self.control_plane()
+            job = hook.describe_auto_ml_job(self.auto_ml_job_name)
             if self.wait_for_job and autopilot.job_state(job) is autopilot.JobState.RUNNING:
                 if self.deferrable:
                     self._defer()
-                job = self._wait(job)
-            return self._export(job)
+                job = self._wait(hook, job)
+            return self._export(hook, job)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on when the trigger says that the job is over."""
         with failing_well():
             if event["status"] == "error":
                 raise broken_wait(f"waiting for AutoML job {self.auto_ml_job_name}", event)
-            job = self.control_plane().describe_auto_ml_job(self.auto_ml_job_name)
+            hook = self.control_plane()
+            job = hook.describe_auto_ml_job(self.auto_ml_job_name)
             if autopilot.job_state(job) is autopilot.JobState.RUNNING:
                 raise self._still_running(job)
-            return self._export(job)
+            return self._export(hook, job)
 
     def _check_arguments(self) -> None:
         if not self.auto_ml_job_name:
@@ -136,8 +141,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             timeout=timedelta(seconds=self.max_wait_seconds + GRACE_SECONDS),
         )
 
-    def _wait(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
-        hook = self.control_plane()
+    def _wait(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> Mapping[str, Any]:
         give_up = time.monotonic() + self.max_wait_seconds
         while True:
             if autopilot.job_state(job) is not autopilot.JobState.RUNNING:
@@ -160,9 +164,8 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             f"The job goes on, and costs money while it does"
         )
 
-    def _export(self, job: Mapping[str, Any]) -> dict[str, Any]:
+    def _export(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> dict[str, Any]:
         autopilot.check_completed(job)
-        hook = self.control_plane()
         candidate = (
             hook.candidate(self.auto_ml_job_name, self.candidate_name)
             if self.candidate_name

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from typing import Any
@@ -24,6 +25,8 @@ pytestmark = [
 
 QUIET = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
 """Without it the SDK reports its use to the internet."""
+
+PATIENCE = sdk.async_inference.WaiterConfig(max_attempts=60, delay=1)
 
 ROWS = 300
 
@@ -78,22 +81,36 @@ def test_a_predictor(workbench: Workbench, model: Any) -> None:
 
 
 def test_an_asynchronous_predictor(workbench: Workbench, model: Any) -> None:
-    paths = {name: f"s3://{workbench.bucket}/{name}" for name in ("output", "failure")}
+    output = f"s3://{workbench.bucket}/output"
     config = sdk.async_inference.AsyncInferenceConfig(
-        output_path=paths["output"], failure_path=paths["failure"], max_concurrent_invocations_per_instance=2
+        output_path=output, max_concurrent_invocations_per_instance=2
     )
     predictor = _deploy(workbench, model, async_inference_config=config)
-    patience = sdk.async_inference.WaiterConfig(max_attempts=30, delay=1)
 
-    assert predictor.predict([["a", "b"]], waiter_config=patience) == [["A", "B"]]
+    assert predictor.predict([["a", "b"]], waiter_config=PATIENCE) == [["A", "B"]]
 
     response = predictor.predict_async([["c", "d"]], initial_args={"CustomAttributes": "trace=1"})
-    assert response.output_path.startswith(paths["output"])
-    assert response.get_result(patience) == [["C", "D"]]
-
-    with pytest.raises(sdk.exceptions.AsyncInferenceModelError, match="the model cannot do that"):
-        predictor.predict([["raise"]], waiter_config=patience)
+    assert response.output_path.startswith(output)
+    assert response.get_result(PATIENCE) == [["C", "D"]]
     predictor.delete_endpoint()
+
+
+def test_an_asynchronous_predictor_that_fails(workbench: Workbench, model: Any) -> None:
+    paths = {f"{kind}_path": f"s3://{workbench.bucket}/{kind}" for kind in ("output", "failure")}
+    config = sdk.async_inference.AsyncInferenceConfig(**paths)
+    predictor = _deploy(workbench, model, async_inference_config=config)
+
+    response = predictor.predict_async([["raise"]])
+    with pytest.raises(sdk.exceptions.AsyncInferenceModelError, match="the model cannot do that"):
+        response.get_result(PATIENCE)
+
+    predictor.delete_endpoint()
+    # The SDK goes on looking for the output, in a thread that would outlive the test.
+    key = response.output_path.removeprefix(f"s3://{workbench.bucket}/")
+    workbench.s3.put_object(Bucket=workbench.bucket, Key=key, Body=b"")
+    for thread in threading.enumerate():
+        if "check_output_file" in thread.name:
+            thread.join()
 
 
 def test_a_transformer(

@@ -12,8 +12,10 @@ ids of mapped tasks carry their index, ``id[0]``.
 from __future__ import annotations
 
 import json
+import operator
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +42,17 @@ def _stored(run_id: str) -> dict[str, Any]:
 
     try:
         from airflow.models.xcom import XComModel as XCom
-    except ImportError:  # Airflow 2.11
+
+        value: Callable[[Any], object] = XCom.deserialize_value
+    except ImportError:  # Airflow 2.11, whose rows hold the value itself
         from airflow.models.xcom import XCom  # type: ignore[no-redef,attr-defined,unused-ignore]
+
+        value = operator.attrgetter("value")
 
     xcoms: dict[str, dict[str, object]] = {}
     with create_session() as session:
         for row in session.query(XCom).filter(XCom.run_id == run_id):
-            xcoms.setdefault(_label(row), {})[row.key] = XCom.deserialize_value(row)
+            xcoms.setdefault(_label(row), {})[row.key] = value(row)
         rendered = {
             _label(row): row.rendered_fields
             for row in session.query(RenderedTaskInstanceFields).filter(

@@ -1,0 +1,133 @@
+"""Every example DAG: it parses, and it runs to its end with ``dag.test()`` against the embedded SageMaker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
+from tests.support import Account
+
+ROOT = Path(__file__).parents[2]
+DAGS = ROOT / "dags"
+DRIVE = Path(__file__).with_name("drive.py")
+PARSE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ImportError:  # Airflow 2.11
+    from airflow.models.dagbag import DagBag
+bag = DagBag(sys.argv[1])
+print(json.dumps({"errors": bag.import_errors, "dags": sorted(bag.dags)}))
+"""
+DATA_SETS = {"breast_cancer": 143, "wine": 45}
+"""Rows held out of each."""
+
+
+def _json_of(*command: str | Path, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
+    return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def parsed(airflow_db: None) -> dict[str, Any]:
+    """What Airflow makes of the DAG folder, without any AWS."""
+    return _json_of("-c", PARSE, DAGS)
+
+
+def test_every_example_parses(parsed: Mapping[str, Any]) -> None:
+    assert parsed["errors"] == {}
+    assert parsed["dags"] == ["autopilot_to_predictions"]
+
+
+@pytest.fixture(scope="module")
+def main_job(airflow_db: None, session_account: Account) -> dict[str, Any]:
+    """The main job, run once by ``dag.test()``: state, tasks, XComs and rendered fields as Airflow stored them."""
+    environment = {**AWS_SETTINGS, "AWS_ENDPOINT_URL": session_account.url}
+    return _json_of(DRIVE, DAGS, "autopilot_to_predictions", environment=environment)
+
+
+@pytest.mark.timeout(300)
+def test_the_main_job_runs_to_its_end(main_job: Mapping[str, Any]) -> None:
+    assert main_job["state"] == "success"
+    assert set(main_job["tasks"].values()) == {"success"}
+
+
+@pytest.mark.parametrize("data_set", DATA_SETS)
+def test_its_predictions_are_good_and_the_trace_id_came_back(
+    main_job: Mapping[str, Any], data_set: str
+) -> None:
+    report = main_job["xcoms"][f"{data_set}.report"]["return_value"]
+    assert report["rows"] == DATA_SETS[data_set]
+    assert report["accuracy"] >= 0.9
+    assert report["trace_id_round_trip"] is True
+
+
+@pytest.mark.parametrize("data_set", DATA_SETS)
+def test_what_the_tasks_leave_on_xcom_is_what_their_docstrings_say(
+    main_job: Mapping[str, Any], data_set: str
+) -> None:
+    """Each key is an XCom of its own as well, and all of it is small."""
+    xcoms = {
+        task: main_job["xcoms"][f"{data_set}.{task}"] for task in ("export", "deploy", "invoke", "clean_up")
+    }
+    returned = {task: values["return_value"] for task, values in xcoms.items()}
+    endpoint = main_job["rendered"][f"{data_set}.deploy"]["endpoint_name"]
+    assert set(returned["export"]) == {
+        "model_name",
+        "model_arn",
+        "auto_ml_job_name",
+        "candidate_name",
+        "objective",
+        "inference_response_keys",
+    }
+    assert returned["deploy"]["status"] == "InService"
+    assert returned["deploy"]["action"] == "created"
+    assert returned["invoke"]["endpoint_name"] == returned["deploy"]["endpoint_name"] == endpoint
+    assert (
+        main_job["xcoms"][f"{data_set}.await_result"]["return_value"] == returned["invoke"]["output_location"]
+    )
+    assert returned["clean_up"]["deleted"] == [
+        f"endpoint {endpoint}",
+        f"endpoint configuration {returned['deploy']['endpoint_config_name']}",
+        f"model {returned['export']['model_name']}",
+    ]
+    for values in xcoms.values():
+        assert {key: values[key] for key in values["return_value"]} == values["return_value"]
+        assert len(json.dumps(values)) < 4_000
+
+
+@pytest.mark.parametrize("data_set", DATA_SETS)
+def test_nothing_of_it_is_left_in_sagemaker(
+    main_job: Mapping[str, Any], data_set: str, account: Account
+) -> None:
+    endpoint = main_job["rendered"][f"{data_set}.deploy"]["endpoint_name"]
+    assert account.status(endpoint) is None
+    assert account.configs(endpoint) == []
+    assert account.models(main_job["xcoms"][f"{data_set}.export"]["model_name"]) == []
+
+
+@pytest.mark.parametrize("data_set", DATA_SETS)
+def test_the_trace_id_is_in_no_rendered_field_and_no_xcom_of_ours(
+    main_job: Mapping[str, Any], data_set: str
+) -> None:
+    """Airflow stores rendered fields: ours masks the value, though the request carried it (the report says so)."""
+    assert main_job["rendered"][f"{data_set}.invoke"]["custom_attributes"] == "***"
+    assert "trace-id=" not in json.dumps(main_job["xcoms"])

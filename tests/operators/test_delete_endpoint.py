@@ -1,0 +1,159 @@
+"""DeleteEndpoint: endpoint, configuration, models, in order; what is missing is fine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.exceptions import EndpointDeadlineExceeded
+from airflow_sm_plugin.operators.endpoint import (
+    SageMakerDeleteEndpointOperator,
+    SageMakerDeployEndpointOperator,
+)
+from tests.support import POLL, Account, Requests, context_for, run_task, unique
+
+
+def delete(name: str, **arguments: Any) -> SageMakerDeleteEndpointOperator:  # noqa: ANN401 - the operator's own
+    usual: dict[str, Any] = {"poll_interval": POLL, "max_wait_seconds": 30, "aws_conn_id": None}
+    return SageMakerDeleteEndpointOperator(task_id="delete", endpoint_name=name, **usual | arguments)
+
+
+@pytest.fixture
+def model(account: Account) -> str:
+    return account.create_model(multi_model=True)
+
+
+@pytest.fixture
+def endpoint(account: Account, model: str, requests: Requests) -> Iterator[str]:
+    """An endpoint InService, made by our own operator; deleted in the end if it is still there."""
+    name = unique("endpoint")
+    deploy = SageMakerDeployEndpointOperator(
+        task_id="deploy",
+        endpoint_name=name,
+        model_name=model,
+        poll_interval=POLL,
+        aws_conn_id=None,
+        deferrable=False,
+    )
+    deploy.execute(context_for())
+    requests.forget()
+    yield name
+    if account.status(name) == "InService":
+        account.sagemaker.delete_endpoint(EndpointName=name)
+
+
+def test_an_endpoint_and_its_configuration_are_deleted_and_its_model_stays(
+    account: Account, endpoint: str, model: str, requests: Requests
+) -> None:
+    (config,) = account.configs(endpoint)
+    result = run_task(partial(delete, endpoint))
+    assert result == {
+        "endpoint_name": endpoint,
+        "deleted": [f"endpoint {endpoint}", f"endpoint configuration {config}"],
+        "missing": [],
+    }
+    assert requests.changes() == ["DeleteEndpoint", "DeleteEndpointConfig"]
+    assert (account.status(endpoint), account.configs(endpoint)) == (None, [])
+    assert account.models(model) == [model]
+
+
+def test_models_are_deleted_last_and_each_once(
+    account: Account, endpoint: str, model: str, requests: Requests
+) -> None:
+    other = account.create_model(multi_model=True)
+    requests.forget()
+    result = run_task(partial(delete, endpoint, delete_models=True, model_names=[model, other, "", None]))
+    assert result["deleted"][2:] == [f"model {model}", f"model {other}"]
+    assert requests.changes() == ["DeleteEndpoint", "DeleteEndpointConfig", "DeleteModel", "DeleteModel"]
+    assert account.models(model) + account.models(other) == []
+
+
+def test_the_configuration_stays_where_asked(account: Account, endpoint: str) -> None:
+    result = run_task(partial(delete, endpoint, delete_config=False))
+    assert result["deleted"] == [f"endpoint {endpoint}"]
+    assert len(account.configs(endpoint)) == 1
+
+
+def test_what_is_missing_is_fine(account: Account, requests: Requests) -> None:
+    result = run_task(partial(delete, "no-such-endpoint", delete_models=True, model_names=["no-such-model"]))
+    assert result == {
+        "endpoint_name": "no-such-endpoint",
+        "deleted": [],
+        "missing": ["endpoint no-such-endpoint", "model no-such-model"],
+    }
+    assert requests.changes() == []
+
+
+def test_an_endpoint_in_progress_is_waited_out(account: Account) -> None:
+    with account.settings(endpoint_creating_seconds=0.6):
+        name = account.start_endpoint()
+        result = run_task(partial(delete, name))
+    assert f"endpoint {name}" in result["deleted"]
+    assert account.status(name) is None
+
+
+def test_a_failed_endpoint_is_deleted(account: Account) -> None:
+    model = account.create_model(model_data_url=f"s3://{account.bucket}/no/such/model.tar.gz")
+    name, config = unique("endpoint"), account.create_config(model)
+    account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+    result = run_task(partial(delete, name))
+    assert result["deleted"] == [f"endpoint {name}", f"endpoint configuration {config}"]
+
+
+def test_an_endpoint_that_does_not_go_in_time_may_be_retried_and_keeps_its_configuration(
+    account: Account, endpoint: str, requests: Requests
+) -> None:
+    with (
+        account.settings(endpoint_deleting_seconds=1.5),
+        pytest.raises(EndpointDeadlineExceeded, match=f"endpoint {endpoint} was still Deleting"),
+    ):
+        run_task(partial(delete, endpoint, max_wait_seconds=0.2))
+    assert requests.changes() == ["DeleteEndpoint"]
+    result = run_task(partial(delete, endpoint))
+    assert account.configs(endpoint) == []
+    assert result["missing"] == []
+
+
+@pytest.mark.parametrize("delete_models", [False, True])
+def test_a_retry_deletes_the_configuration_that_a_killed_try_left(
+    account: Account, endpoint: str, model: str, delete_models: bool
+) -> None:
+    (config,) = account.configs(endpoint)
+    others = [
+        account.create_config(model, name=f"{endpoint}-{ending}") for ending in ("mine", "b-0123456789ab")
+    ]
+    account.sagemaker.delete_endpoint(EndpointName=endpoint)  # and there the first try was killed
+    account.wait_for_endpoint(endpoint, "endpoint_deleted")
+
+    result = run_task(partial(delete, endpoint, delete_models=delete_models))
+
+    assert result["missing"] == [f"endpoint {endpoint}"]
+    assert f"endpoint configuration {config}" in result["deleted"]
+    assert account.configs(endpoint) == sorted(others)
+    assert account.models(model) == ([] if delete_models else [model])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"endpoint_name": "my_endpoint"}, "the endpoint name 'my_endpoint' holds '_'"),
+        ({"endpoint_name": ""}, "the endpoint name is empty"),
+        (
+            {"endpoint_name": "e", "model_names": "a-model"},
+            "must be a list of names, not the text 'a-model'",
+        ),
+    ],
+)
+def test_bad_input_is_told_and_deletes_nothing(
+    requests: Requests, arguments: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(AirflowFailException) as caught:
+        SageMakerDeleteEndpointOperator(task_id="delete", aws_conn_id=None, **arguments).execute(
+            context_for()
+        )
+    assert says in str(caught.value)
+    assert not requests.count()

@@ -1,0 +1,495 @@
+"""DeployEndpoint: created, updated or left alone; what fails is cleaned up, what was found is not touched."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
+from airflow_sm_plugin.exceptions import (
+    EndpointDeadlineExceeded,
+    EndpointFailed,
+    EndpointRolledBack,
+    EndpointUnchangeable,
+    ModelNotFound,
+)
+from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
+from tests.support import (
+    BROKEN,
+    ECHO,
+    POLL,
+    Account,
+    Requests,
+    TaskInstanceDouble,
+    context_for,
+    deferred,
+    event_of,
+    rebuilt,
+    run_task,
+    unique,
+)
+
+BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferrable"])
+LINK = "sagemaker_endpoint_link"
+
+
+def deploy(name: str, model: str, **arguments: Any) -> SageMakerDeployEndpointOperator:  # noqa: ANN401 - the operator's own
+    usual: dict[str, Any] = {
+        "poll_interval": POLL,
+        "max_wait_seconds": 30,
+        "deferrable": False,
+        "aws_conn_id": None,
+    }
+    return SageMakerDeployEndpointOperator(
+        task_id="deploy", endpoint_name=name, model_name=model, **usual | arguments
+    )
+
+
+def second_try() -> TaskInstanceDouble:
+    return TaskInstanceDouble(try_number=2)
+
+
+@pytest.fixture
+def name(account: Account) -> Iterator[str]:
+    """An endpoint's name; what has it in the end is deleted."""
+    made = unique("endpoint")
+    yield made
+    if account.status(made) in ("InService", "Failed"):
+        account.sagemaker.delete_endpoint(EndpointName=made)
+
+
+@pytest.fixture(scope="module")
+def model(session_account: Account) -> str:
+    return session_account.create_model(ECHO)
+
+
+@pytest.fixture(scope="module")
+def light_model(session_account: Account) -> str:
+    """A model whose endpoint takes just as long as the settings say."""
+    return session_account.create_model(multi_model=True)
+
+
+@pytest.fixture(scope="module")
+def artless_model(session_account: Account) -> str:
+    """A model whose archive is not in S3: its endpoint ends Failed."""
+    return session_account.create_model(model_data_url=f"s3://{session_account.bucket}/no/such/model.tar.gz")
+
+
+@pytest.fixture(scope="module")
+def broken_model(session_account: Account) -> str:
+    """A model whose code cannot be imported: an update to it is rolled back."""
+    return session_account.create_model(BROKEN)
+
+
+class Killed(BaseException):
+    """Like Airflow's own for a SIGTERM and for an execution time-out: no Exception."""
+
+
+@contextmanager
+def killed_once_created(account: Account, name: str) -> Iterator[None]:
+    """Raise :class:`Killed` in the block, from a signal, when the endpoint is being created; see that it comes out."""
+
+    def kill(number: int, frame: FrameType | None) -> None:
+        raise Killed
+
+    def watch() -> None:
+        while not over.is_set():
+            if account.status(name) == "Creating":
+                os.kill(os.getpid(), signal.SIGUSR1)
+                return
+
+    before = signal.signal(signal.SIGUSR1, kill)
+    over, watcher = threading.Event(), threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with pytest.raises(Killed):
+            yield
+    finally:
+        over.set()
+        watcher.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+class TestCreate:
+    @BOTH
+    def test_an_asynchronous_endpoint_is_created_and_serves(
+        self, account: Account, name: str, model: str, requests: Requests, deferrable: bool
+    ) -> None:
+        output = f"s3://{account.bucket}/{name}/out"
+        ti = TaskInstanceDouble()
+
+        result = run_task(
+            partial(deploy, name, model, async_output_path=output, deferrable=deferrable), context_for(ti)
+        )
+
+        described = account.sagemaker.describe_endpoint(EndpointName=name)
+        assert result == {
+            "endpoint_name": name,
+            "endpoint_arn": described["EndpointArn"],
+            "endpoint_config_name": described["EndpointConfigName"],
+            "status": "InService",
+            "action": "created",
+        }
+        assert json.loads(json.dumps(result)) == result
+        assert described["EndpointStatus"] == "InService"
+        assert described["AsyncInferenceConfig"]["OutputConfig"] == {"S3OutputPath": output}
+        assert requests.changes() == ["CreateEndpointConfig", "CreateEndpoint"]
+        assert ti.xcom[LINK] == {"region_name": "us-east-1", "endpoint_name": name}
+
+    def test_every_argument_reaches_the_configuration(
+        self, account: Account, name: str, light_model: str
+    ) -> None:
+        topic = "arn:aws:sns:us-east-1:123456789012:"
+        root = f"s3://{account.bucket}/{name}"
+        result = run_task(
+            partial(
+                deploy,
+                name,
+                light_model,
+                instance_type="ml.c5.large",
+                initial_instance_count="2",  # what a template renders to
+                variant_name="blue",
+                async_output_path=f"{root}/out",
+                async_failure_path=f"{root}/failed",
+                async_success_topic=f"{topic}good",
+                async_error_topic=f"{topic}bad",
+                max_concurrent_invocations_per_instance=3,
+                kms_key_id="alias/results",
+                tags={"team": "churn"},
+            )
+        )
+        config = account.sagemaker.describe_endpoint_config(EndpointConfigName=result["endpoint_config_name"])
+        (variant,) = config["ProductionVariants"]
+        assert (variant["VariantName"], variant["InstanceType"], variant["InitialInstanceCount"]) == (
+            "blue",
+            "ml.c5.large",
+            2,
+        )
+        assert config["AsyncInferenceConfig"] == {
+            "OutputConfig": {
+                "S3OutputPath": f"{root}/out",
+                "S3FailurePath": f"{root}/failed",
+                "KmsKeyId": "alias/results",
+                "NotificationConfig": {"SuccessTopic": f"{topic}good", "ErrorTopic": f"{topic}bad"},
+            },
+            "ClientConfig": {"MaxConcurrentInvocationsPerInstance": 3},
+        }
+        tags = account.sagemaker.list_tags(ResourceArn=result["endpoint_arn"])["Tags"]
+        assert tags == [{"Key": "team", "Value": "churn"}]
+
+    def test_an_endpoint_that_serves_already_is_left_alone(
+        self, name: str, light_model: str, requests: Requests
+    ) -> None:
+        first = run_task(partial(deploy, name, light_model))
+        requests.forget()
+        second = run_task(partial(deploy, name, light_model, deferrable=True))
+        assert second == first | {"action": "unchanged"}
+        assert requests.changes() == []
+
+    @BOTH
+    def test_without_waiting_the_task_ends_while_the_endpoint_is_created(
+        self, account: Account, name: str, light_model: str, deferrable: bool
+    ) -> None:
+        with account.settings(endpoint_creating_seconds=1):
+            operator = deploy(name, light_model, deferrable=deferrable, wait_for_completion=False)
+            result = operator.execute(context_for())
+        assert (result["status"], result["action"]) == ("Creating", "created")
+        account.wait_for_endpoint(name)
+
+    def test_a_triggerer_that_restarts_in_the_middle_goes_on(
+        self, account: Account, name: str, light_model: str
+    ) -> None:
+        with account.settings(endpoint_creating_seconds=1):
+            operator = deploy(name, light_model, deferrable=True)
+            trigger = deferred(operator).trigger
+
+            async def begin_and_die() -> None:
+                first = asyncio.ensure_future(anext(rebuilt(trigger).run()))
+                await asyncio.sleep(4 * POLL)
+                first.cancel()
+                await asyncio.gather(first, return_exceptions=True)
+                assert first.cancelled()
+
+            asyncio.run(begin_and_die())
+            result = deploy(name, light_model, deferrable=True).execute_complete(
+                context_for(), event_of(rebuilt(trigger))
+            )
+        assert (result["status"], result["action"]) == ("InService", "created")
+
+
+class TestInProgress:
+    def test_creating_with_another_configuration_is_waited_out_and_then_updated(
+        self, account: Account, name: str, light_model: str, requests: Requests
+    ) -> None:
+        with account.settings(endpoint_creating_seconds=0.5):
+            account.start_endpoint(name=name)
+            result = run_task(partial(deploy, name, light_model))
+        assert (result["status"], result["action"]) == ("InService", "updated")
+        assert requests.changes()[-2:] == ["CreateEndpointConfig", "UpdateEndpoint"]
+
+    def test_deleting_is_waited_out_and_then_created_anew(
+        self, account: Account, name: str, light_model: str
+    ) -> None:
+        run_task(partial(deploy, name, light_model))
+        with account.settings(endpoint_deleting_seconds=0.5):
+            account.sagemaker.delete_endpoint(EndpointName=name)
+            result = run_task(partial(deploy, name, light_model))
+        assert (result["status"], result["action"]) == ("InService", "created")
+
+    def test_what_does_not_end_in_time_is_left_alone(
+        self, account: Account, name: str, light_model: str, requests: Requests
+    ) -> None:
+        with account.settings(endpoint_creating_seconds=2):
+            account.start_endpoint(name=name)
+            requests.forget()
+            with pytest.raises(
+                EndpointDeadlineExceeded, match=f"endpoint {name} was still Creating after 0 s"
+            ):
+                run_task(partial(deploy, name, light_model, max_wait_seconds=0.2))
+        assert requests.changes() == []
+        account.wait_for_endpoint(name)
+
+
+class TestFailure:
+    @BOTH
+    def test_an_endpoint_that_fails_is_cleaned_up_and_the_reason_told(
+        self, account: Account, name: str, artless_model: str, deferrable: bool
+    ) -> None:
+        ti = TaskInstanceDouble()
+        with pytest.raises(EndpointFailed) as caught:
+            run_task(partial(deploy, name, artless_model, deferrable=deferrable), context_for(ti))
+        assert f"endpoint {name} is Failed" in str(caught.value)
+        assert f"s3://{account.bucket}/no/such/model.tar.gz" in str(caught.value)  # SageMaker's reason
+        assert account.status(name) is None
+        assert account.configs(name) == []
+        assert ti.xcom[LINK]["endpoint_name"] == name  # a failed task needs its links most
+
+    def test_cleaning_up_can_be_switched_off(self, account: Account, name: str, artless_model: str) -> None:
+        with pytest.raises(EndpointFailed):
+            run_task(partial(deploy, name, artless_model, cleanup_on_failure=False))
+        assert account.status(name) == "Failed"
+        assert len(account.configs(name)) == 1
+
+    @BOTH
+    def test_an_endpoint_that_takes_too_long_is_cleaned_up(
+        self, account: Account, name: str, light_model: str, deferrable: bool
+    ) -> None:
+        with (
+            account.settings(endpoint_creating_seconds=1.2),
+            pytest.raises(EndpointDeadlineExceeded) as caught,
+        ):
+            run_task(partial(deploy, name, light_model, max_wait_seconds=0.8, deferrable=deferrable))
+        assert f"endpoint {name} was still Creating after 1 s; raise max_wait_seconds" in str(caught.value)
+        assert account.status(name) is None
+        assert account.configs(name) == []
+
+    def test_what_cannot_be_cleaned_up_in_time_is_said(
+        self, account: Account, name: str, light_model: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with account.settings(endpoint_creating_seconds=2), pytest.raises(EndpointDeadlineExceeded):
+            run_task(partial(deploy, name, light_model, max_wait_seconds=0.1))
+        assert "could not clean up endpoint configuration and endpoint" in caplog.text
+        assert "may cost money" in caplog.text
+        assert account.status(name) == "Creating"
+        account.wait_for_endpoint(name)
+
+    def test_a_task_that_is_killed_while_it_waits_cleans_up(
+        self, account: Account, name: str, light_model: str, requests: Requests
+    ) -> None:
+        with account.settings(endpoint_creating_seconds=1.5), killed_once_created(account, name):
+            deploy(name, light_model).execute(context_for())
+        assert requests.changes() == [
+            "CreateEndpointConfig",
+            "CreateEndpoint",
+            "DeleteEndpoint",
+            "DeleteEndpointConfig",
+        ]
+        assert account.status(name) is None
+        assert account.configs(name) == []
+
+    def test_a_trigger_that_cannot_look_does_not_leave_the_endpoint_behind(
+        self, account: Account, name: str, light_model: str
+    ) -> None:
+        operator = deploy(name, light_model, deferrable=True)
+        note = deferred(operator).trigger.serialize()[1]["note"]
+        event = {"status": "error", "error": "Throttled", "message": "Rate exceeded", "note": note}
+        with pytest.raises(Exception, match=f"waiting for endpoint {name}: Rate exceeded"):
+            deploy(name, light_model, deferrable=True).execute_complete(context_for(), event)
+        assert account.status(name) is None
+        assert account.configs(name) == []
+
+
+def killed_first_try(spec: EndpointConfigSpec, made: str) -> None:
+    """Leave behind what a try does that is killed once it has made its configuration, its endpoint, or all."""
+    hook = SageMakerControlPlaneHook(aws_conn_id=None)
+    hook.ensure_endpoint_config(spec)
+    if made != "configuration":
+        hook.create_endpoint(spec)
+    if made == "ended":
+        hook.wait_for_endpoint(
+            spec.endpoint_name, wanted_config=spec.config_name, max_wait=30, poll_interval=POLL
+        )
+
+
+class TestRetry:
+    """A first try that was killed: what it had made is found, neither made twice nor left behind."""
+
+    @pytest.mark.parametrize("made", ["configuration", "endpoint", "ended"])
+    @BOTH
+    def test_it_goes_on_where_the_first_stopped(
+        self, account: Account, name: str, light_model: str, *, made: str, deferrable: bool
+    ) -> None:
+        operator = partial(deploy, name, light_model, deferrable=deferrable)
+        killed_first_try(operator()._spec(), made)
+
+        result = run_task(operator, context_for(second_try()))
+
+        assert result["status"] == "InService"
+        assert result["action"] == ("unchanged" if made == "ended" else "created")
+        assert account.configs(name) == [result["endpoint_config_name"]]
+
+    @pytest.mark.parametrize("made", ["configuration", "endpoint", "ended"])
+    def test_it_completes_the_cleaning_up(
+        self, account: Account, name: str, artless_model: str, made: str
+    ) -> None:
+        operator = partial(deploy, name, artless_model)
+        killed_first_try(operator()._spec(), made)
+
+        with pytest.raises(EndpointFailed, match=r"no/such/model\.tar\.gz"):
+            run_task(operator, context_for(second_try()))
+
+        assert account.status(name) is None
+        assert account.configs(name) == []
+
+    def test_a_first_try_deletes_nothing_that_it_found(
+        self, account: Account, name: str, artless_model: str
+    ) -> None:
+        spec = deploy(name, artless_model)._spec()
+        killed_first_try(spec, "endpoint")
+        with pytest.raises((EndpointFailed, AirflowFailException), match="is Failed"):
+            run_task(partial(deploy, name, artless_model))
+        assert account.status(name) == "Failed"
+        assert account.configs(name) == [spec.config_name]
+
+    def test_a_failed_endpoint_of_somebody_else_is_not_retried_and_stays(
+        self, account: Account, name: str, artless_model: str, light_model: str, requests: Requests
+    ) -> None:
+        config = account.create_config(artless_model)
+        account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+        while account.status(name) == "Creating":
+            pass
+        requests.forget()
+        for ti in (TaskInstanceDouble(), second_try()):
+            with pytest.raises(AirflowFailException) as caught:
+                run_task(partial(deploy, name, light_model), context_for(ti))
+            assert isinstance(caught.value.__cause__, EndpointUnchangeable)
+            assert f"endpoint {name} is Failed with configuration {config} and cannot be changed" in str(
+                caught.value
+            )
+            assert "Delete it first (SageMakerDeleteEndpointOperator does)" in str(caught.value)
+        assert requests.changes() == []
+
+
+class TestUpdate:
+    def test_a_change_moves_the_endpoint_to_a_new_configuration(
+        self, account: Account, name: str, light_model: str
+    ) -> None:
+        first = run_task(partial(deploy, name, light_model))
+        second = run_task(partial(deploy, name, light_model, instance_type="ml.c5.large"))
+        assert (second["action"], second["endpoint_arn"]) == ("updated", first["endpoint_arn"])
+        assert (
+            account.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
+            == (second["endpoint_config_name"])
+        )
+        assert second["endpoint_config_name"] != first["endpoint_config_name"]
+        assert len(account.configs(name)) == 2  # the old one is there to go back to
+
+    @BOTH
+    def test_a_silent_rollback_is_an_error_and_its_configuration_is_removed(
+        self, account: Account, name: str, light_model: str, broken_model: str, deferrable: bool
+    ) -> None:
+        first = run_task(partial(deploy, name, light_model))
+        with pytest.raises(AirflowFailException) as caught:
+            run_task(partial(deploy, name, broken_model, deferrable=deferrable))
+        assert isinstance(caught.value.__cause__, EndpointRolledBack)
+        assert f"it serves {first['endpoint_config_name']}" in str(caught.value)
+        assert "Reason: " in str(caught.value)
+        assert account.status(name) == "InService"
+        assert account.configs(name) == [first["endpoint_config_name"]]
+
+    @pytest.mark.parametrize("takes", [1.2, 3.0], ids=["ends while cleaning up", "still goes on"])
+    def test_an_update_that_takes_too_long_keeps_the_configuration_it_needs(
+        self, account: Account, name: str, light_model: str, takes: float, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        run_task(partial(deploy, name, light_model))
+        with account.settings(endpoint_updating_seconds=takes), pytest.raises(EndpointDeadlineExceeded):
+            run_task(partial(deploy, name, light_model, instance_type="ml.c5.large", max_wait_seconds=0.8))
+        assert len(account.configs(name)) == 2
+        assert f"stays: endpoint {name} uses it" in caplog.text
+        account.wait_for_endpoint(name)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            ({"endpoint_name": "e" * 64}, "has 64 characters, SageMaker takes up to 63: shorten it"),
+            ({"endpoint_name": "my_endpoint"}, "the endpoint name 'my_endpoint' holds '_'"),
+            ({"model_name": "a.model"}, "the model name 'a.model' holds '.'"),
+            ({"model_name": ""}, "the model name is empty"),
+            ({"variant_name": "-blue"}, "begins or ends with a hyphen"),
+            ({"instance_type": "m5.large"}, "must look like ml.m5.xlarge, not 'm5.large'"),
+            ({"initial_instance_count": 0}, "initial_instance_count must be 1 or more, not 0"),
+            ({"initial_instance_count": "two"}, "must be a whole number, not 'two'"),
+            (
+                {"async_failure_path": "s3://bucket/failed"},
+                "an asynchronous endpoint needs async_output_path (s3://bucket/prefix)",
+            ),
+            ({"async_output_path": "/tmp/out"}, "async_output_path must look like s3://bucket/key"),  # noqa: S108 - refused
+            (
+                {"async_output_path": "s3://b/o", "async_failure_path": "s3:///f"},
+                "async_failure_path has no bucket",
+            ),
+            (
+                {"async_output_path": "s3://b/o", "max_concurrent_invocations_per_instance": 1001},
+                "is 1001, SageMaker takes 1 to 1000",
+            ),
+        ],
+    )
+    def test_a_broken_limit_is_told_before_anything_is_created(
+        self, requests: Requests, arguments: dict[str, Any], says: str
+    ) -> None:
+        all_arguments = {"endpoint_name": "endpoint", "model_name": "model"} | arguments
+        operator = SageMakerDeployEndpointOperator(task_id="deploy", aws_conn_id=None, **all_arguments)
+        with pytest.raises(AirflowFailException) as caught:
+            operator.execute(context_for())
+        assert says in str(caught.value)
+        assert not requests.count()
+
+    def test_a_model_that_does_not_exist(self, account: Account, name: str) -> None:
+        with pytest.raises(AirflowFailException) as caught:
+            run_task(partial(deploy, name, "no-such-model"))
+        assert isinstance(caught.value.__cause__, ModelNotFound)
+        assert "there is no SageMaker model no-such-model in us-east-1; create it first" in str(caught.value)
+        assert (account.status(name), account.configs(name)) == (None, [])
+
+    def test_a_model_deleted_since_its_configuration_was_made(self, account: Account, name: str) -> None:
+        model = account.create_model()
+        SageMakerControlPlaneHook(aws_conn_id=None).ensure_endpoint_config(deploy(name, model)._spec())
+        account.sagemaker.delete_model(ModelName=model)
+        with pytest.raises(AirflowFailException, match="Could not find model") as caught:
+            run_task(partial(deploy, name, model))
+        assert isinstance(caught.value.__cause__, ModelNotFound)
+        assert account.status(name) is None
