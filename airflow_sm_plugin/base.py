@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin import exceptions
-from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, BaseSensorOperator
+from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, BaseSensorOperator, Context
+from airflow_sm_plugin.core.ownership import owner_of
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
     from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
     from airflow_sm_plugin.hooks.result_store import ResultStoreHook
     from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
@@ -50,6 +52,15 @@ def broken_wait(doing: str, event: Mapping[str, Any]) -> SageMakerInferenceError
     return kind(f"{doing}: {event['message']}")
 
 
+def task_instance_owner(context: Context) -> str | None:
+    """Return what names the task instance over all its tries; None outside of Airflow."""
+    ti = context.get("ti")
+    if ti is None:
+        return None
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return owner_of(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=map_index)
+
+
 class Sensitive:
     """A rendered value that shows as ``***`` wherever Airflow stores or prints it."""
 
@@ -70,7 +81,8 @@ class SensitiveField:
     """A template field whose rendered value is masked, since Airflow stores rendered fields.
 
     The first value is the template, kept as it is so that Airflow can render it and find the tasks it depends on; a
-    value set later is the rendered one.
+    value set later is the rendered one. So a literal stays readable where Airflow keeps the DAG itself: give a secret
+    as a template (``{{ conn.x.password }}``) or as another task's output.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -118,6 +130,12 @@ class AwsArguments:
         from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 
         return SageMakerRuntimeHook(**self.aws.hook_arguments())
+
+    def container_logs(self) -> ContainerLogsHook:
+        """Make a hook for containers' logs in CloudWatch."""
+        from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
+
+        return ContainerLogsHook(**self.aws.hook_arguments())
 
     def result_store(self) -> ResultStoreHook:
         """Make a hook for results in S3."""

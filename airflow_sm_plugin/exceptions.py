@@ -12,12 +12,17 @@
     │   ├── AutoMLJobNotFound
     │   ├── AutoMLJobFailed            Failed or Stopped, with SageMaker's reason
     │   ├── AutoMLJobStillRunning      (retry) InProgress, or the wait ended first
-    │   └── CandidateNotFound          no best candidate, or none of that name, or one without containers
+    │   ├── CandidateNotFound          no best candidate, or none of that name, or one without containers
+    │   └── ObjectiveNotMet            the candidate is worse than the required objective
     ├── ResourceConflict               the name is taken by something else than what was asked for
     ├── ModelNotFound
+    ├── ModelPackageError
+    │   ├── ModelPackageNotFound       no such package or group, or no approved version in the group
+    │   └── ModelPackageNotApproved    it is rejected or waits for approval
     ├── EndpointError
     │   ├── EndpointNotFound
     │   ├── EndpointNotAsynchronous    asked for an asynchronous call; the endpoint has no AsyncInferenceConfig
+    │   ├── EndpointNotRealTime        asked for a real-time call; the endpoint is asynchronous
     │   ├── EndpointNotInService       (retry) its status does not serve
     │   ├── EndpointFailed             (retry) creation or update ended Failed
     │   ├── EndpointUnchangeable       it was found Failed (or OutOfService): only deletion is open to it
@@ -25,6 +30,9 @@
     │   └── EndpointDeadlineExceeded   (retry) not in service within the given seconds
     ├── InferenceError
     │   ├── InputNotFound              the input object is not in S3
+    │   ├── ModelError                 the container raised or answered an error
+    │   ├── ModelUnavailable           (retry) the container timed out or was overloaded, at every attempt
+    │   ├── ModelLoadTimeout           (retry) a cold model was not loaded before its deadline
     │   ├── AsyncInferenceFailed       a failure object was written
     │   └── AsyncInferenceTimedOut     (retry) neither output nor failure object by the deadline
     └── ServiceError                   AWS answered an error, or did not answer
@@ -56,6 +64,7 @@ __all__ = [
     "EndpointNotAsynchronous",
     "EndpointNotFound",
     "EndpointNotInService",
+    "EndpointNotRealTime",
     "EndpointRolledBack",
     "EndpointUnchangeable",
     "InferenceError",
@@ -64,7 +73,14 @@ __all__ = [
     "InvalidName",
     "InvalidRequest",
     "InvalidS3Uri",
+    "ModelError",
+    "ModelLoadTimeout",
     "ModelNotFound",
+    "ModelPackageError",
+    "ModelPackageNotApproved",
+    "ModelPackageNotFound",
+    "ModelUnavailable",
+    "ObjectiveNotMet",
     "RequestRefused",
     "ResourceConflict",
     "ResponseKeysNotSupported",
@@ -126,12 +142,28 @@ class CandidateNotFound(AutoMLJobError):
     """The job has no best candidate, no candidate of the given name, or one without inference containers."""
 
 
+class ObjectiveNotMet(AutoMLJobError):
+    """The candidate's objective metric is worse than the required one. A retry finds the same: train again."""
+
+
 class ResourceConflict(SageMakerInferenceError):
     """The name is taken by a resource with other content. The message shows which fields differ, no values of them."""
 
 
 class ModelNotFound(SageMakerInferenceError):
     """There is no SageMaker model of that name in this account and region."""
+
+
+class ModelPackageError(SageMakerInferenceError):
+    """A model package of the Model Registry cannot become a model."""
+
+
+class ModelPackageNotFound(ModelPackageError):
+    """There is no such model package or group in this account and region, or the group has no approved version."""
+
+
+class ModelPackageNotApproved(ModelPackageError):
+    """The model package is rejected or waits for approval. Somebody has to approve it before a retry can help."""
 
 
 class EndpointError(SageMakerInferenceError):
@@ -144,6 +176,10 @@ class EndpointNotFound(EndpointError):
 
 class EndpointNotAsynchronous(EndpointError):
     """The endpoint serves real-time requests only: its configuration has no AsyncInferenceConfig."""
+
+
+class EndpointNotRealTime(EndpointError):
+    """The endpoint is asynchronous: it takes no real-time invocation."""
 
 
 class EndpointNotInService(EndpointError):
@@ -178,6 +214,22 @@ class InferenceError(SageMakerInferenceError):
 
 class InputNotFound(InferenceError):
     """The input object does not exist in S3. SageMaker would accept the request and fail it later."""
+
+
+class ModelError(InferenceError):
+    """The container raised or answered an error; the message carries its status and the start of its text."""
+
+
+class ModelUnavailable(InferenceError):
+    """The container timed out or answered 429, 502, 503 or 504 at every attempt. A later retry may fare better."""
+
+    retryable = True
+
+
+class ModelLoadTimeout(InferenceError):
+    """The endpoint did not load the target model before the cold-start deadline. Retrying the task helps."""
+
+    retryable = True
 
 
 class AsyncInferenceFailed(InferenceError):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context, XCom
+from airflow_sm_plugin.core.container_logs import endpoint_log_group
 
 if TYPE_CHECKING:
     from airflow_sm_plugin._compat import BaseOperator
@@ -55,6 +56,6 @@ class EndpointLogsLink(_EndpointLink):
     @staticmethod
     def address(*, region_name: str, endpoint_name: str) -> str:
         """Return the address of the log group; the console wants its slashes quoted twice, with ``$`` for ``%``."""
-        group = quote(quote(f"/aws/sagemaker/Endpoints/{endpoint_name}", safe=""), safe="").replace("%", "$")
+        group = quote(quote(endpoint_log_group(endpoint_name), safe=""), safe="").replace("%", "$")
         home = f"{console_url(region_name)}/cloudwatch/home?region={region_name}"
         return f"{home}#logsV2:log-groups/log-group/{group}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import botocore.session
 import pytest
 
 from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
@@ -25,6 +27,12 @@ os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
 LOCAL_PYTHON = os.environ.get("AIRFLOW_SM_LOCAL_PYTHON", sys.executable)
 """An interpreter with the extra ``local``: under Airflow 2.11 another one than that of the tests."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _service_models_read_once() -> None:
+    """Have boto3 sessions share what they read: each hook makes one, and parsing SageMaker's model takes 0.1 s."""
+    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 
 @pytest.fixture(scope="session")

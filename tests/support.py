@@ -7,18 +7,21 @@ environment has none of them.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import importlib
 import io
 import json
 import re
 import socket
 import tarfile
+import threading
 import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -49,11 +52,14 @@ __all__ = [
     "REGION",
     "ROLE",
     "Account",
+    "Answer",
     "Requests",
     "TaskDeferred",
     "TaskInstanceDouble",
     "account_at",
+    "answering",
     "archive",
+    "botocore_knows",
     "closed_port",
     "context_for",
     "deferred",
@@ -279,6 +285,82 @@ def closed_port() -> str:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     return f"http://127.0.0.1:{port}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What :func:`answering` says: an error in the words of the JSON, REST-JSON and XML protocols at once."""
+
+    status: int
+    code: str
+    message: str = "said the test"
+
+    def body(self, *, xml: bool) -> bytes:
+        """Return the answer's body, as S3 (XML) or SageMaker spells it."""
+        if xml:
+            return f"<Error><Code>{self.code}</Code><Message>{self.message}</Message></Error>".encode()
+        return json.dumps({"__type": self.code, "message": self.message}).encode()
+
+
+@contextmanager
+def answering(*answers: Answer | None, otherwise: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Serve these answers on loopback, one for each request, the last for ever; yield the address and what was asked.
+
+    :param otherwise: pass requests on to the service at this address instead, where the answer is None and after the
+        last one
+    """
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            asked.append(self.headers.get("X-Amz-Target", f"{self.command} {self.path}"))
+            answer = answers[min(len(asked), len(answers)) - 1]
+            if answer is None or (otherwise and len(asked) > len(answers)):
+                status, headers, content = self._passed_on(body)
+            else:
+                is_s3 = "/s3/" in self.headers.get("Authorization", "")
+                status, content = answer.status, answer.body(xml=is_s3)
+                headers = {"X-Amzn-ErrorType": answer.code, "Content-Type": "application/xml"}
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+
+        def _passed_on(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+            host, _, port = otherwise.removeprefix("http://").partition(":")
+            connection = http.client.HTTPConnection(host, int(port), timeout=30)
+            with closing(connection):
+                connection.request(self.command, self.path, body, dict(self.headers))
+                got = connection.getresponse()
+                kept = {
+                    n: v for n, v in got.getheaders() if n.lower() not in ("content-length", "connection")
+                }
+                return got.status, kept, got.read()
+
+        do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815 - the standard library's names
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def botocore_knows(parameter: str) -> bool:
+    """Say whether the installed botocore can send this parameter of InvokeEndpointAsync."""
+    shape = boto3.Session().client("sagemaker-runtime", region_name=REGION).meta.service_model
+    request = shape.operation_model("InvokeEndpointAsync").input_shape
+    return request is not None and parameter in request.members
 
 
 class Requests:

@@ -58,10 +58,12 @@ def test_the_policy_allows_what_the_hooks_call_and_no_more() -> None:
         xform_name(action.partition(":")[2]): action for action in allowed if action.startswith("sagemaker:")
     }
     unused = {action for call, action in sagemaker.items() if call not in called}
-    assert unused == {"sagemaker:AddTags"}  # asked for when something is created with tags
-    s3_calls = {"head_object", "get_object"}
-    assert called - s3_calls - set(sagemaker) == set()
-    assert {"s3:GetObject", "s3:ListBucket", "iam:PassRole", "iam:GetRole"} < allowed
+    # SageMaker asks for the first when something is created with tags, Application Auto Scaling for the second.
+    assert unused == {"sagemaker:AddTags", "sagemaker:UpdateEndpointWeightsAndCapacities"}
+    others = {xform_name(action.partition(":")[2]) for action in allowed} - set(sagemaker)
+    s3_calls = {"head_object", "get_object", "put_object"}
+    assert called - s3_calls - set(sagemaker) - others == set()
+    assert {"s3:GetObject", "s3:PutObject", "s3:ListBucket", "iam:PassRole", "iam:GetRole"} < allowed
 
 
 def test_the_embedded_sagemaker_starts_with_the_command_it_shows(tmp_path: Path) -> None:

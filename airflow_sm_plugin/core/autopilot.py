@@ -6,11 +6,28 @@ Shapes as ``DescribeAutoMLJobV2`` and ``ListCandidatesForAutoMLJob`` answer them
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from airflow_sm_plugin.exceptions import AutoMLJobFailed, AutoMLJobStillRunning, CandidateNotFound
+from airflow_sm_plugin.exceptions import (
+    AutoMLJobFailed,
+    AutoMLJobStillRunning,
+    CandidateNotFound,
+    ObjectiveNotMet,
+)
 
+CPU = "CPU"
+PROCESSING_UNITS = (CPU, "GPU")
+JOB_TAG = "airflow-sm-plugin:auto-ml-job"
+CANDIDATE_TAG = "airflow-sm-plugin:candidate"
+_MINIMISED = frozenset(
+    {
+        *("mse", "rmse", "mae", "mape", "mase", "wape", "averageweightedquantileloss", "logloss"),
+        *("perplexity", "validationloss", "trainingloss", "inferencelatency"),
+    }
+)
+"""Those metrics of SageMaker's ``AutoMLMetricExtendedEnum`` of which less is better, in lower case."""
 _METRIC_PREFIX = "validation:"
 
 
@@ -64,16 +81,71 @@ def best_candidate(job: Mapping[str, Any]) -> Mapping[str, Any]:
     return candidate
 
 
-def containers_of(candidate: Mapping[str, Any], *, job_name: str) -> list[Mapping[str, Any]]:
+def ranked(candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return completed candidates, best first: the job's best one, then the others by their objective.
+
+    The job's own choice stays the first whatever the figures say: of equal ones Autopilot takes one, and an ensemble
+    may share its figure with another. What completed without an objective cannot be ranked and is left out.
+
+    :param best: the job's ``BestCandidate``
+    """
+    others = [
+        (objective, one)
+        for one in candidates
+        if one.get("CandidateStatus") == "Completed"
+        and one["CandidateName"] != best["CandidateName"]
+        and (objective := objective_of(one)) is not None
+        and not math.isnan(objective["value"])
+    ]
+    others.sort(key=lambda pair: pair[0]["value"] if is_minimised(pair[0]) else -pair[0]["value"])
+    return [best, *(one for _, one in others)]
+
+
+def candidate_at(
+    rank: int, candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any], job_name: str
+) -> Mapping[str, Any]:
+    """Return the candidate of a rank, 1 being the best.
+
+    :raises CandidateNotFound: there are not that many completed ones with an objective
+    """
+    order = ranked(candidates, best=best)
+    if rank > len(order):
+        raise CandidateNotFound(
+            f"AutoML job {job_name} has {len(order)} completed candidates with an objective, none of rank {rank}: "
+            f"ask for a rank up to {len(order)}"
+        )
+    return order[rank - 1]
+
+
+def containers_of(
+    candidate: Mapping[str, Any], *, job_name: str, processing_unit: str = CPU
+) -> list[Mapping[str, Any]]:
     """Return the candidate's inference containers, in pipeline order.
 
-    :raises CandidateNotFound: it has none
+    :param processing_unit: ``CPU`` or ``GPU``, for candidates of text and image jobs, which have containers for each;
+        those of tabular jobs run on CPUs
+    :raises CandidateNotFound: it has none, or none for this processing unit
     """
+    name = candidate.get("CandidateName")
+    by_unit: Mapping[str, Any] = candidate.get("InferenceContainerDefinitions") or {}
+    if by_unit:
+        containers = {unit.upper(): found for unit, found in by_unit.items()}.get(processing_unit)
+        if not containers:
+            raise CandidateNotFound(
+                f"candidate {name} of AutoML job {job_name} has no containers for {processing_unit}: it has them for "
+                f"{', '.join(sorted(by_unit))}; choose processing_unit accordingly"
+            )
+        return list(containers)
     containers = candidate.get("InferenceContainers")
     if not containers:
         raise CandidateNotFound(
-            f"candidate {candidate.get('CandidateName')} of AutoML job {job_name} has no InferenceContainers "
+            f"candidate {name} of AutoML job {job_name} has no InferenceContainers "
             f"(candidate status {candidate.get('CandidateStatus', 'unknown')}): choose a completed candidate"
+        )
+    if processing_unit != CPU:
+        raise CandidateNotFound(
+            f"candidate {name} of AutoML job {job_name} has no containers for {processing_unit}: only those of text "
+            f"and image jobs have; leave processing_unit out"
         )
     return list(containers)
 
@@ -91,3 +163,35 @@ def objective_of(candidate: Mapping[str, Any]) -> dict[str, Any] | None:
         "type": metric.get("Type"),
         "value": float(metric["Value"]),
     }
+
+
+def is_minimised(objective: Mapping[str, Any]) -> bool:
+    """Say whether less of an objective (of :func:`objective_of`) is better; by its name where it has no type."""
+    if objective["type"] is not None:
+        return bool(objective["type"] == "Minimize")
+    return str(objective["name"]).lower() in _MINIMISED
+
+
+def check_objective(candidate: Mapping[str, Any], required: float, *, job_name: str) -> None:
+    """Return when the candidate's final objective is as good as required or better.
+
+    :param required: the least value of a metric to be maximised, the greatest of one to be minimised
+    :raises ObjectiveNotMet: it is worse, or the candidate reports none
+    """
+    objective, name = objective_of(candidate), candidate.get("CandidateName")
+    if objective is None:
+        raise ObjectiveNotMet(
+            f"candidate {name} of AutoML job {job_name} reports no objective metric, {required:g} is required"
+        )
+    minimised, value = is_minimised(objective), objective["value"]
+    if value <= required if minimised else value >= required:
+        return
+    raise ObjectiveNotMet(
+        f"candidate {name} of AutoML job {job_name} has {objective['name']} {value:g}, required is {required:g} or "
+        f"{'less' if minimised else 'more'}: train on other data or for longer, or relax required_objective"
+    )
+
+
+def tags_of(candidate: Mapping[str, Any], *, job_name: str) -> dict[str, str]:
+    """Return the tags that tell which candidate of which job a model was made of."""
+    return {JOB_TAG: job_name, CANDIDATE_TAG: str(candidate["CandidateName"])}

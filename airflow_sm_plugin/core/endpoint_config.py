@@ -7,32 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_sm_plugin.core.names import check_name, content_name
+from airflow_sm_plugin.core.production_variant import Variant
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest
 
+__all__ = ["AsyncSection", "EndpointConfigSpec", "Variant", "as_tags"]
+
 MAX_VARIANTS = 10
 MAX_CONCURRENCY = 1_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One production variant on instances."""
-
-    model_name: str
-    instance_type: str
-    initial_instance_count: int = 1
-    variant_name: str = "AllTraffic"
-    initial_variant_weight: float = 1.0
-
-    def parameters(self) -> dict[str, Any]:
-        """Return it as ``ProductionVariants`` spells it."""
-        return {
-            "VariantName": self.variant_name,
-            "ModelName": self.model_name,
-            "InstanceType": self.instance_type,
-            "InitialInstanceCount": self.initial_instance_count,
-            "InitialVariantWeight": self.initial_variant_weight,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +68,17 @@ class AsyncSection:
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointConfigSpec:
-    """What an endpoint is to serve. The configuration's name is derived from it, so that a retry finds what it made."""
+    """What an endpoint is to serve. The configuration's name is derived from it, so that a retry finds what it made.
+
+    ``data_capture`` is spelled as SageMaker's DataCaptureConfig, ``volume_kms_key_id`` encrypts the instances' storage.
+    ``tags`` are no content: they may change without a new configuration.
+    """
 
     endpoint_name: str
     variants: Sequence[Variant]
     async_section: AsyncSection | None = None
+    data_capture: Mapping[str, Any] | None = None
+    volume_kms_key_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def checked(self) -> EndpointConfigSpec:
@@ -103,19 +91,15 @@ class EndpointConfigSpec:
             raise InvalidRequest(
                 f"an endpoint has 1 to {MAX_VARIANTS} production variants, not {len(self.variants)}"
             )
-        for variant in self.variants:
-            check_name(variant.variant_name, "variant name")
-            check_name(variant.model_name, "model name")
-            if not variant.instance_type.startswith("ml."):
-                raise InvalidRequest(
-                    f"instance_type must look like ml.m5.xlarge, not {variant.instance_type!r}"
-                )
-            if variant.initial_instance_count < 1:
-                raise InvalidRequest(
-                    f"initial_instance_count must be 1 or more, not {variant.initial_instance_count}"
-                )
+        names = [variant.checked().variant_name for variant in self.variants]
+        if len(set(names)) != len(names):
+            raise InvalidRequest(f"production variants share a name: {', '.join(names)}; give each its own")
         if self.async_section is not None:
             self.async_section.checked()
+            if any(variant.serverless for variant in self.variants):
+                raise InvalidRequest(
+                    "a serverless variant cannot serve an asynchronous endpoint: give instances, or leave async_* out"
+                )
         return self
 
     @property
@@ -123,10 +107,19 @@ class EndpointConfigSpec:
         """The configuration's name: ``<endpoint name>-<digest of what it serves>``."""
         return content_name(self.endpoint_name, self._content())
 
+    @property
+    def model_names(self) -> list[str]:
+        """The models it serves, each once, in the variants' order."""
+        return list(dict.fromkeys(variant.model_name for variant in self.variants))
+
     def _content(self) -> dict[str, Any]:
         content: dict[str, Any] = {"ProductionVariants": [variant.parameters() for variant in self.variants]}
         if self.async_section is not None:
             content["AsyncInferenceConfig"] = self.async_section.parameters()
+        if self.data_capture:
+            content["DataCaptureConfig"] = dict(self.data_capture)
+        if self.volume_kms_key_id:
+            content["KmsKeyId"] = self.volume_kms_key_id
         return content
 
     def config_parameters(self) -> dict[str, Any]:
@@ -138,6 +131,9 @@ class EndpointConfigSpec:
         return {"EndpointName": self.endpoint_name, "EndpointConfigName": self.config_name, **self._tags()}
 
     def _tags(self) -> dict[str, Any]:
-        return (
-            {"Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()]} if self.tags else {}
-        )
+        return {"Tags": as_tags(self.tags)} if self.tags else {}
+
+
+def as_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return tags as SageMaker spells them."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]

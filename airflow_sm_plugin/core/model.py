@@ -7,13 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_sm_plugin.core.names import check_name, content_name
+from airflow_sm_plugin.core.model_content import content_of, described_content, differences, without_empty
+from airflow_sm_plugin.core.names import check_name, content_name, digest
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 MAX_CONTAINERS = 15
 MAX_ENVIRONMENT_ENTRIES = 100
 MAX_ENVIRONMENT_TEXT = 1_024
 MAX_ENVIRONMENT_BYTES = 32 * 1_024
+MAX_TAGS = 50
+MAX_TAG_KEY = 128
+MAX_TAG_VALUE = 256
+CONTENT_TAG = "airflow-sm-plugin:content"
+"""On every model we create: digests of its content and of each artefact's ETag, which DescribeModel does not tell."""
+_UNREAD = "-"
 _ENVIRONMENT_KEY = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -21,8 +28,11 @@ _ENVIRONMENT_KEY = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 class ModelSpec:
     """What a model is to be. Containers are spelled as SageMaker spells them; the order is the pipeline's.
 
-    ``name`` None derives one from ``stem`` and the content. ``tags`` are no content: they may change without a new
-    model.
+    :param name: None derives one from ``stem`` and the content
+    :param tags: no content: they may change without a new model
+    :param artefact_etags: of the containers' artefacts, in their order; None where there is none or it is unreadable
+    :param made_for: a new model is made for whatever this names, under a name derived from it, the content, and
+        ``name`` or ``stem``; None reuses one of the same content
     """
 
     containers: Sequence[Mapping[str, Any]] = field(repr=False)
@@ -33,6 +43,7 @@ class ModelSpec:
     enable_network_isolation: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     artefact_etags: Sequence[str | None] = ()
+    made_for: str | None = None
 
     def checked(self) -> ModelSpec:
         """Return the spec itself when every limit holds.
@@ -54,17 +65,24 @@ class ModelSpec:
                 )
             _check_environment(container.get("Environment") or {}, number)
         _check_environment_bytes(self.containers)
+        _check_tags(self.tags)
         return self
+
+    @property
+    def has_given_name(self) -> bool:
+        """Whether the model's name says nothing of its content."""
+        return self.name is not None and self.made_for is None
 
     def resolved_name(self) -> str:
         """Return the name: the given one, or ``<stem>-<digest>`` of content and artefacts' ETags."""
-        if self.name is not None:
-            return self.name
-        return content_name(self.stem, [self._content(), list(self.artefact_etags)])
+        content = [self._content(), list(self.artefact_etags)]
+        if self.made_for is not None:
+            return content_name(self.name or self.stem, [*content, self.made_for])
+        return self.name if self.name is not None else content_name(self.stem, content)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of ``create_model``: one container is the PrimaryContainer, several are Containers."""
-        containers = [_without_empty(container) for container in self.containers]
+        containers = [without_empty(container) for container in self.containers]
         request: dict[str, Any] = {
             "ModelName": self.resolved_name(),
             "ExecutionRoleArn": self.execution_role_arn,
@@ -77,27 +95,57 @@ class ModelSpec:
             request["VpcConfig"] = dict(self.vpc_config)
         if self.enable_network_isolation:
             request["EnableNetworkIsolation"] = True
-        if self.tags:
-            request["Tags"] = [{"Key": key, "Value": value} for key, value in self.tags.items()]
+        tags = {**self.tags, CONTENT_TAG: self.content_tag()}
+        request["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
         return request
-
-    def _content(self) -> dict[str, Any]:
-        return _content(
-            self.containers,
-            self.execution_role_arn,
-            self.vpc_config,
-            isolated=self.enable_network_isolation,
-        )
 
     def differences(self, description: Mapping[str, Any]) -> list[str]:
         """Name the fields in which a described model differs from this; never a value of an environment."""
-        there = _content(
-            description.get("Containers") or [description.get("PrimaryContainer") or {}],
-            description.get("ExecutionRoleArn", ""),
-            description.get("VpcConfig"),
-            isolated=bool(description.get("EnableNetworkIsolation")),
+        return differences(described_content(description), self._content())
+
+    def content_tag(self) -> str:
+        """Return the value of :data:`CONTENT_TAG`: ``<content>/<artefact 1>/<artefact 2>…``, at most 207 characters."""
+        etags = (digest(etag) if etag else _UNREAD for etag in self.artefact_etags)
+        return "/".join([digest(self._content()), *etags])
+
+    def tag_differences(self, tags: Mapping[str, str]) -> list[str]:
+        """Name what an existing model's tags tell to differ, where its description does not.
+
+        A model without our tag, or an artefact that could not be read then or now, tells nothing.
+        """
+        tag = tags.get(CONTENT_TAG)
+        if tag is None:
+            return []
+        (old_content, *old), (new_content, *new) = tag.split("/"), self.content_tag().split("/")
+        changed = [
+            f"container {number} artefact (its ETag)"
+            for number, (before, now) in enumerate(zip(old, new, strict=False), start=1)
+            if before != now and _UNREAD not in (before, now)
+        ]
+        packaged = any(container.get("ModelPackageName") for container in self.containers)
+        if packaged and old_content != new_content:  # DescribeModel may show more than what was asked for
+            return ["what is set beside the model package", *changed]
+        return changed
+
+    def _content(self) -> dict[str, Any]:
+        return content_of(
+            self.containers, self.execution_role_arn, self.vpc_config, isolated=self.enable_network_isolation
         )
-        return _differences(there, self._content())
+
+
+def _check_tags(tags: Mapping[str, object]) -> None:
+    if len(tags) >= MAX_TAGS:
+        raise InvalidRequest(
+            f"the model has {len(tags)} tags, SageMaker takes {MAX_TAGS}, and one of them is ours: use fewer"
+        )
+    for key, value in tags.items():
+        if not isinstance(value, str):
+            raise InvalidRequest(f"tag {key!r} is {type(value).__name__}, not text: put it in quotes")
+        if not 1 <= len(key) <= MAX_TAG_KEY or len(value) > MAX_TAG_VALUE:
+            raise InvalidRequest(
+                f"tag {key[:64]!r} is too long or has no key: SageMaker takes keys of up to {MAX_TAG_KEY} and values "
+                f"of up to {MAX_TAG_VALUE} characters"
+            )
 
 
 def _check_environment(environment: Mapping[str, str], number: int) -> None:
@@ -132,55 +180,3 @@ def _check_environment_bytes(containers: Sequence[Mapping[str, Any]]) -> None:
             f"the environments of all containers have {size} bytes, SageMaker takes {MAX_ENVIRONMENT_BYTES} together: "
             f"put long values into the model's archive or into S3"
         )
-
-
-def _content(
-    containers: Sequence[Mapping[str, Any]],
-    role: str,
-    vpc_config: Mapping[str, Any] | None,
-    *,
-    isolated: bool,
-) -> dict[str, Any]:
-    return {
-        "Containers": [_comparable(container) for container in containers],
-        "ExecutionRoleArn": role,
-        "VpcConfig": dict(vpc_config or {}),
-        "EnableNetworkIsolation": isolated,
-    }
-
-
-def _comparable(container: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop what SageMaker adds by itself, so that a described container equals the one it was made from."""
-    added_by_default = {"Mode": "SingleModel"}
-    content = {
-        key: value for key, value in _without_empty(container).items() if added_by_default.get(key) != value
-    }
-    source = content.pop("ModelDataSource", None)
-    if source and "ModelDataUrl" not in content:
-        content["ModelDataSource"] = source
-    return content
-
-
-def _without_empty(container: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in container.items() if value not in (None, {}, [])}
-
-
-def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    found = [key for key in wanted if key != "Containers" and there[key] != wanted[key]]
-    have, want = there["Containers"], wanted["Containers"]
-    if len(have) != len(want):
-        return [*found, f"number of containers ({len(have)} there, {len(want)} wanted)"]
-    for number, (old, new) in enumerate(zip(have, want, strict=True), start=1):
-        found += [
-            f"container {number} {key}{_environment_keys(key, old, new)}"
-            for key in sorted({*old, *new})
-            if old.get(key) != new.get(key)
-        ]
-    return found
-
-
-def _environment_keys(field_name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    if field_name != "Environment":
-        return ""
-    left, right = old.get(field_name) or {}, new.get(field_name) or {}
-    return f" ({', '.join(sorted(key for key in {*left, *right} if left.get(key) != right.get(key)))})"

@@ -17,7 +17,7 @@ _DIGEST_LENGTH = 12
 _DIGEST = rf"[0-9a-f]{{{_DIGEST_LENGTH}}}"
 _STEM_ROOM = MAX_NAME_LENGTH - _DIGEST_LENGTH - 1
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
-_NOT_ALLOWED = re.compile(r"[^a-zA-Z0-9]+")
+_NOT_ALLOWED = re.compile(r"[^a-zA-Z0-9-]+")
 
 
 def check_name(value: str, kind: str) -> str:

@@ -1,4 +1,4 @@
-"""SageMaker's control plane: models, endpoint configurations, endpoints, AutoML jobs.
+"""SageMaker's control plane: endpoint configurations and endpoints, and all that its own modules add to the hook.
 
 Every method may be repeated: what exists already with the same content is reused, what is missing already counts as
 deleted. Nothing is ever *listed* to test for existence: list calls are throttled hard.
@@ -8,97 +8,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core import endpoint_status
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
-from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.names import is_content_name
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
-    AutoMLJobNotFound,
-    CandidateNotFound,
     EndpointNotFound,
     ModelNotFound,
     RequestRefused,
-    ResourceConflict,
     ServiceUnavailable,
     Throttled,
 )
+from airflow_sm_plugin.hooks.automl import AutoMLCalls
 from airflow_sm_plugin.hooks.errors import meaning, translated
-
-if TYPE_CHECKING:
-    from mypy_boto3_sagemaker import SageMakerClient
+from airflow_sm_plugin.hooks.model_packages import ModelPackageCalls
+from airflow_sm_plugin.hooks.models import ModelCalls
 
 _CONSISTENCY_SECONDS = 30.0
 _CONSISTENCY_PAUSE = 2.0
+_SENT_ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
 
-class SageMakerControlPlaneHook(AwsBaseHook):
+class SageMakerControlPlaneHook(ModelCalls, ModelPackageCalls, AutoMLCalls):
     """Talk to SageMaker's control plane. Takes the arguments of the provider's ``AwsBaseHook``."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
-        kwargs["client_type"] = "sagemaker"
-        super().__init__(*args, **kwargs)
-
-    @property
-    def client(self) -> SageMakerClient:
-        """Return the boto3 client."""
-        return cast("SageMakerClient", self.get_conn())
-
-    def role_arn(self, role: str) -> str:
-        """Return the ARN of a role given by name or ARN; only a name costs an ``iam:GetRole``."""
-        if role.startswith("arn:"):
-            return role
-        with translated(f"iam:GetRole {role}"):
-            return str(self.expand_role(role))
-
-    # Models
-
-    def create_model(self, spec: ModelSpec) -> tuple[str, str, bool]:
-        """Create the model, or find it already there with the same content.
-
-        :return: name, ARN, and whether this call created it
-        :raises ResourceConflict: the name is taken by a model with other content
-        """
-        request = spec.parameters()
-        name = request["ModelName"]
-        with translated(f"sagemaker:CreateModel {name}"):
-            try:
-                return name, str(self.client.create_model(**request)["ModelArn"]), True
-            except ClientError as error:
-                if meaning(error) is not Meaning.ALREADY_EXISTS:
-                    raise
-        there = self.describe_model(name)
-        differences = spec.differences(there)
-        if differences:
-            raise ResourceConflict(
-                f"model {name} exists already with other content: {'; '.join(differences)} differ. "
-                f"Choose another name, leave the name out to derive one from the content, or delete the model"
-            )
-        self.log.info("model %s exists already with the same content: reused", name)
-        return name, str(there["ModelArn"]), False
-
-    def describe_model(self, name: str) -> Mapping[str, Any]:
-        """Describe a model.
-
-        :raises ModelNotFound: there is none of that name
-        """
-        found = self._found(
-            f"sagemaker:DescribeModel {name}", lambda: self.client.describe_model(ModelName=name)
-        )
-        if found is None:
-            raise ModelNotFound(f"there is no SageMaker model {name} in {self.conn_region_name}")
-        return found
-
-    def delete_model(self, name: str) -> bool:
-        """Delete a model; say whether there was one."""
-        return self._gone(f"sagemaker:DeleteModel {name}", lambda: self.client.delete_model(ModelName=name))
 
     # Endpoint configurations
 
@@ -137,14 +76,14 @@ class SageMakerControlPlaneHook(AwsBaseHook):
         )
 
     def derived_endpoint_configs(self, endpoint_name: str) -> list[str]:
-        """List the configurations whose names were derived for an endpoint; none where listing is not permitted.
+        """List the configurations whose names were derived for an endpoint, newest first; none where not permitted.
 
-        For an endpoint that is gone: nothing else tells any more what it served.
+        For an endpoint that is gone, since nothing else tells any more what it served, and to remove earlier ones.
         """
         try:
             with translated(f"sagemaker:ListEndpointConfigs {endpoint_name}"):
                 pages = self.client.get_paginator("list_endpoint_configs").paginate(
-                    NameContains=endpoint_name
+                    NameContains=endpoint_name, SortBy="CreationTime", SortOrder="Descending"
                 )
                 names = [found["EndpointConfigName"] for page in pages for found in page["EndpointConfigs"]]
         except AccessDenied as denied:
@@ -169,13 +108,31 @@ class SageMakerControlPlaneHook(AwsBaseHook):
             lambda: self.client.create_endpoint(**spec.endpoint_parameters()),
         )
 
-    def update_endpoint(self, spec: EndpointConfigSpec) -> bool:
-        """Start to move the endpoint to the configuration; False when something else is in progress there."""
+    def update_endpoint(
+        self,
+        spec: EndpointConfigSpec,
+        *,
+        deployment_config: Mapping[str, Any] | None = None,
+        retain_variant_properties: bool = False,
+    ) -> bool:
+        """Start to move the endpoint to the configuration; False when something else is in progress there.
+
+        Sent once, whatever botocore is told: a repeated UpdateEndpoint deploys a second time where only the answer of
+        the first was lost. Nothing else here may not be repeated.
+
+        :raises ServiceUnavailable: look before it is asked for again: it may have been accepted
+        """
+        client = self.get_client_type(config=self.config.merge(_SENT_ONCE))
+        request: dict[str, Any] = {
+            "EndpointName": spec.endpoint_name,
+            "EndpointConfigName": spec.config_name,
+        }
+        if deployment_config:
+            request["DeploymentConfig"] = dict(deployment_config)
+        if retain_variant_properties:
+            request["RetainAllVariantProperties"] = True
         return self._when_consistent(
-            f"sagemaker:UpdateEndpoint {spec.endpoint_name}",
-            lambda: self.client.update_endpoint(
-                EndpointName=spec.endpoint_name, EndpointConfigName=spec.config_name
-            ),
+            f"sagemaker:UpdateEndpoint {spec.endpoint_name}", lambda: client.update_endpoint(**request)
         )
 
     def _when_consistent(self, doing: str, call: Callable[[], object]) -> bool:
@@ -216,7 +173,7 @@ class SageMakerControlPlaneHook(AwsBaseHook):
             existed = True
             verdict = endpoint_status.judge(description, wanted_config="")
             if not endpoint_status.in_progress(verdict.status):
-                self._request_deletion(name)
+                self.request_deletion(name)
             elif time.monotonic() >= give_up:
                 raise endpoint_status.deadline_exceeded(verdict, endpoint_name=name, seconds=max_wait)
             else:
@@ -225,13 +182,17 @@ class SageMakerControlPlaneHook(AwsBaseHook):
             self.log.info("endpoint %s deleted", name)
         return existed
 
-    def _request_deletion(self, name: str) -> None:
+    def request_deletion(self, name: str) -> bool:
+        """Ask for an endpoint's deletion; False when something in progress forbids it now."""
         with translated(f"sagemaker:DeleteEndpoint {name}"):
             try:
                 self.client.delete_endpoint(EndpointName=name)
             except ClientError as error:
-                if meaning(error) not in (Meaning.NOT_FOUND, Meaning.IN_PROGRESS):
+                said = meaning(error)
+                if said not in (Meaning.NOT_FOUND, Meaning.IN_PROGRESS):
                     raise
+                return said is Meaning.NOT_FOUND
+        return True
 
     def wait_for_endpoint(
         self, name: str, *, wanted_config: str, max_wait: float, poll_interval: float
@@ -261,71 +222,3 @@ class SageMakerControlPlaneHook(AwsBaseHook):
         if description is None:
             raise EndpointNotFound(f"there is no endpoint {name} in {self.conn_region_name}")
         return endpoint_status.judge(description, wanted_config=wanted_config)
-
-    # AutoML jobs
-
-    def describe_auto_ml_job(self, name: str) -> Mapping[str, Any]:
-        """Describe an AutoML job made by CreateAutoMLJob or CreateAutoMLJobV2.
-
-        V2 describes both; only where V2 is not permitted the first version is asked.
-
-        :raises AutoMLJobNotFound: there is none of that name
-        """
-        try:
-            job = self._found(
-                f"sagemaker:DescribeAutoMLJobV2 {name}",
-                lambda: self.client.describe_auto_ml_job_v2(AutoMLJobName=name),
-            )
-        except AccessDenied as denied:
-            job = self._describe_auto_ml_job_v1(name, denied)
-        if job is None:
-            raise AutoMLJobNotFound(
-                f"there is no AutoML job {name} in {self.conn_region_name}: mend its name, region_name or the account"
-            )
-        return job
-
-    def _describe_auto_ml_job_v1(self, name: str, denied: AccessDenied) -> Mapping[str, Any] | None:
-        try:
-            return self._found(
-                f"sagemaker:DescribeAutoMLJob {name}",
-                lambda: self.client.describe_auto_ml_job(AutoMLJobName=name),
-            )
-        except (AccessDenied, RequestRefused):
-            raise denied from None
-
-    def candidate(self, job_name: str, candidate_name: str) -> Mapping[str, Any]:
-        """Return a candidate by its exact name.
-
-        :raises CandidateNotFound: the job has none of that name
-        """
-        with translated(f"sagemaker:ListCandidatesForAutoMLJob {job_name}"):
-            answer = self.client.list_candidates_for_auto_ml_job(
-                AutoMLJobName=job_name, CandidateNameEquals=candidate_name
-            )
-        for candidate in answer["Candidates"]:
-            if candidate["CandidateName"] == candidate_name:
-                return cast("Mapping[str, Any]", candidate)
-        raise CandidateNotFound(
-            f"AutoML job {job_name} has no candidate {candidate_name!r}; leave candidate_name out for the best one"
-        )
-
-    # Shared
-
-    def _found(self, doing: str, call: Callable[[], object]) -> Mapping[str, Any] | None:
-        with translated(doing):
-            try:
-                return cast("Mapping[str, Any]", call())
-            except ClientError as error:
-                if meaning(error) is Meaning.NOT_FOUND:
-                    return None
-                raise
-
-    def _gone(self, doing: str, call: Callable[[], object]) -> bool:
-        with translated(doing):
-            try:
-                call()
-            except ClientError as error:
-                if meaning(error) is Meaning.NOT_FOUND:
-                    return False
-                raise
-        return True

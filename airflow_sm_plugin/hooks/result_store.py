@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalE
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, Look, Sight
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.exceptions import InputNotFound
 from airflow_sm_plugin.hooks.errors import meaning, translate, translated
 
 if TYPE_CHECKING:
@@ -60,6 +61,35 @@ class ResultStoreHook(AwsBaseHook):
         if output is Sight.PRESENT or invocation.failure_location is None:
             return Look(output, Sight.ABSENT)
         return Look(output, self.sight(invocation.failure_location))
+
+    def read(self, location: str, *, limit: int) -> bytes:
+        """Return an object, or its first ``limit`` bytes when it has more.
+
+        :raises InputNotFound: it does not exist
+        :raises ServiceError: S3 refused or did not answer
+        """
+        uri = S3Uri.parse_object(location)
+        with translated(f"s3:GetObject {location}"):
+            try:
+                answer = self.client.get_object(Bucket=uri.bucket, Key=uri.key)
+            except ClientError as error:
+                if meaning(error) is not Meaning.NOT_FOUND:
+                    raise
+                raise InputNotFound(
+                    f"the object {location} does not exist: upload it first, or mend its name"
+                ) from error
+            with answer["Body"] as stream:
+                return stream.read(limit)
+
+    def write(self, location: str, body: bytes, *, content_type: str | None = None) -> None:
+        """Write an object.
+
+        :raises ServiceError: S3 refused or did not answer
+        """
+        uri = S3Uri.parse_object(location)
+        extra: dict[str, Any] = {"ContentType": content_type} if content_type else {}
+        with translated(f"s3:PutObject {location}"):
+            self.client.put_object(Bucket=uri.bucket, Key=uri.key, Body=body, **extra)
 
     def read_start(self, location: str, limit: int) -> str:
         """Return the first ``limit`` bytes of an object as text; what is no UTF-8 becomes U+FFFD."""

@@ -8,28 +8,42 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.core.invocation import (
+    MODEL_LOAD_SECONDS,
+    READ_TIMEOUT,
+    Attempt,
+    InvokeReply,
+    InvokeRequest,
+    attempt_after,
+    pause_after,
+)
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     EndpointNotAsynchronous,
     EndpointNotFound,
+    EndpointNotRealTime,
     InvalidRequest,
+    ModelError,
+    ModelLoadTimeout,
+    ModelUnavailable,
     SageMakerInferenceError,
 )
-from airflow_sm_plugin.hooks.errors import meaning, translate
+from airflow_sm_plugin.hooks.errors import meaning, translate, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
 
 ATTEMPTS = 5
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 8.0
+ERROR_TEXT_LIMIT = 1_000
 _NOT_ACCEPTED = frozenset({Meaning.THROTTLED, Meaning.UNAVAILABLE})
 
 
@@ -41,14 +55,57 @@ class SageMakerRuntimeHook(AwsBaseHook):
         super().__init__(*args, **kwargs)
 
     def _get_config(self, config: Config | None = None) -> Config:
-        """Add to the user's botocore configuration that it repeats nothing."""
+        """Add to the user's botocore configuration that it repeats nothing, below it a read time-out of 70 s."""
         once = Config(retries={"mode": "standard", "total_max_attempts": 1})
-        return super()._get_config(config).merge(once)
+        return Config(read_timeout=READ_TIMEOUT).merge(super()._get_config(config)).merge(once)
 
     @property
     def client(self) -> SageMakerRuntimeClient:
         """Return the boto3 client."""
         return cast("SageMakerRuntimeClient", self.get_conn())
+
+    def invoke_endpoint(
+        self,
+        request: InvokeRequest,
+        *,
+        attempts: int = ATTEMPTS,
+        model_load_seconds: float = MODEL_LOAD_SECONDS,
+        error_text_limit: int = ERROR_TEXT_LIMIT,
+    ) -> InvokeReply:
+        """Send one real-time invocation and return what came back.
+
+        Throttling, 5xx answers, time-outs, broken connections and containers that time out are tried again up to
+        ``attempts`` times in all, with full-jitter pauses of up to 8 s; ModelNotReadyException until the model's own
+        deadline. A repeated invocation runs the model again.
+
+        :param attempts: calls in all, those that found a model still loading not counted
+        :param model_load_seconds: how long a cold model is waited for, from the first call on
+        :param error_text_limit: how much of a container's error text a message shows; 0 shows none
+        :raises InvalidRequest: a limit is broken, or the installed botocore does not know a parameter
+        :raises ModelError: the container raised or answered an error
+        :raises ModelUnavailable: it timed out or was overloaded at every attempt
+        :raises ModelLoadTimeout: a cold model was not loaded in time
+        :raises EndpointNotFound: no endpoint of that name serves
+        :raises EndpointNotRealTime: the endpoint is asynchronous
+        :raises ServiceError: AWS refused, throttled, or did not answer
+        """
+        parameters = request.checked().parameters()
+        _check_attempts(attempts)
+        self._check_known("InvokeEndpoint", parameters)
+        began, failed, call = time.monotonic(), 0, 0
+        while True:
+            call += 1
+            try:
+                return _reply(self.client.invoke_endpoint(**parameters), call)
+            except (ClientError, BotoCoreError) as error:
+                wanted = _wanted(error)
+                failed += wanted is not Attempt.MODEL_LOADS
+                late = wanted is Attempt.MODEL_LOADS and time.monotonic() - began >= model_load_seconds
+                if wanted is Attempt.FINAL or failed >= attempts or late:
+                    # botocore's text shows the container's in full, whatever the limit: it must not be chained.
+                    hidden = isinstance(error, ClientError) and _details(error).get("Code") == "ModelError"
+                    raise _failure(error, request, error_text_limit) from (None if hidden else error)
+                self._pause(request.endpoint_name, error, call)
 
     def invoke_endpoint_async(self, request: AsyncRequest, *, attempts: int = ATTEMPTS) -> AsyncInvocation:
         """Send one asynchronous invocation and return where its result will be.
@@ -63,21 +120,14 @@ class SageMakerRuntimeHook(AwsBaseHook):
         :raises ServiceError: AWS refused, throttled, or did not answer
         """
         parameters = request.checked().parameters()
-        self._check_known(parameters)
+        self._check_known("InvokeEndpointAsync", parameters)
         for attempt in range(1, attempts + 1):
             try:
                 answer = self.client.invoke_endpoint_async(**parameters)
             except ClientError as error:
                 if meaning(error) not in _NOT_ACCEPTED or attempt == attempts:
-                    raise _explained(error, request.endpoint_name) from error
-                self.log.warning(
-                    "endpoint %s did not accept attempt %d of %d: %s",
-                    request.endpoint_name,
-                    attempt,
-                    attempts,
-                    error.response.get("Error", {}).get("Code"),
-                )
-                time.sleep(random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)))  # noqa: S311 - jitter
+                    raise _explained(error, "InvokeEndpointAsync", request.endpoint_name) from error
+                self._pause(request.endpoint_name, error, attempt)
             except BotoCoreError as error:
                 raise translate(error, f"sagemaker:InvokeEndpointAsync {request.endpoint_name}") from error
             else:
@@ -90,25 +140,97 @@ class SageMakerRuntimeHook(AwsBaseHook):
                 )
         raise InvalidRequest(f"attempts must be 1 or more, not {attempts}")
 
-    def _check_known(self, parameters: dict[str, Any]) -> None:
+    def _pause(self, endpoint_name: str, error: ClientError | BotoCoreError, attempt: int) -> None:
+        seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
+        what = _details(error).get("Code") if isinstance(error, ClientError) else type(error).__name__
+        self.log.warning(
+            "endpoint %s answered %s at attempt %d; again in %.1f s", endpoint_name, what, attempt, seconds
+        )
+        time.sleep(seconds)
+
+    def _check_known(self, operation: str, parameters: dict[str, Any]) -> None:
         """Refuse parameters that the installed botocore is too old for, instead of failing on its own words."""
-        model = self.client.meta.service_model.operation_model("InvokeEndpointAsync").input_shape
+        with translated(f"sagemaker:{operation}"):
+            model = self.client.meta.service_model.operation_model(operation).input_shape
         unknown = sorted(set(parameters) - set(model.members)) if model is not None else []
         if unknown:
             raise InvalidRequest(
-                f"the installed botocore does not know {', '.join(unknown)} of InvokeEndpointAsync: upgrade boto3, "
+                f"the installed botocore does not know {', '.join(unknown)} of {operation}: upgrade boto3, "
                 f"or do without (an inline body can be uploaded and passed as input_location)"
             )
 
 
-def _explained(error: ClientError, endpoint_name: str) -> SageMakerInferenceError:
+def _check_attempts(attempts: int) -> None:
+    if attempts < 1:
+        raise InvalidRequest(f"attempts must be 1 or more, not {attempts}")
+
+
+def _reply(answer: Mapping[str, Any], attempts: int) -> InvokeReply:
+    return InvokeReply(
+        body=answer["Body"].read(),
+        content_type=answer.get("ContentType"),
+        custom_attributes=answer.get("CustomAttributes"),
+        invoked_production_variant=answer.get("InvokedProductionVariant"),
+        new_session_id=answer.get("NewSessionId"),
+        closed_session_id=answer.get("ClosedSessionId"),
+        attempts=attempts,
+    )
+
+
+def _details(error: ClientError) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", error.response.get("Error", {}))
+
+
+def _wanted(error: ClientError | BotoCoreError) -> Attempt:
+    if not isinstance(error, ClientError):
+        return Attempt.AGAIN if isinstance(error, BotoConnectionError | HTTPClientError) else Attempt.FINAL
+    details = _details(error)
+    return attempt_after(
+        str(details.get("Code", "")),
+        str(details.get("Message", "")),
+        int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)),
+        original_status=_original_status(error),
+    )
+
+
+def _original_status(error: ClientError) -> int | None:
+    status = cast("Mapping[str, Any]", error.response).get("OriginalStatusCode")
+    return None if status is None else int(status)
+
+
+def _failure(
+    error: ClientError | BotoCoreError, request: InvokeRequest, limit: int
+) -> SageMakerInferenceError:
+    if not isinstance(error, ClientError):
+        return translate(error, f"sagemaker:InvokeEndpoint {request.endpoint_name}")
+    code, model = _details(error).get("Code"), request.target_model or "its model"
+    if code == "ModelNotReadyException":
+        return ModelLoadTimeout(
+            f"endpoint {request.endpoint_name} did not load {model} in time; a retry may find it loaded"
+        )
+    if code != "ModelError":
+        return _explained(error, "InvokeEndpoint", request.endpoint_name)
+    status = _original_status(error)
+    kind = ModelUnavailable if _wanted(error) is Attempt.AGAIN else ModelError
+    text = str(cast("Mapping[str, Any]", error.response).get("OriginalMessage") or "") if limit else ""
+    said = f": {text[:limit]}" if text else ""
+    return kind(
+        f"a container of endpoint {request.endpoint_name} answered {status or 'nothing in time'}{said}"
+    )
+
+
+def _explained(error: ClientError, operation: str, endpoint_name: str) -> SageMakerInferenceError:
     said = meaning(error)
     if said is Meaning.NOT_FOUND:
         return EndpointNotFound(
             f"no endpoint {endpoint_name} serves in this account and region: deploy it first, or mend its name"
         )
+    if said is Meaning.WRONG_KIND and operation == "InvokeEndpoint":
+        return EndpointNotRealTime(
+            f"endpoint {endpoint_name} is asynchronous: use SageMakerInvokeEndpointAsyncOperator"
+        )
     if said is Meaning.WRONG_KIND:
         return EndpointNotAsynchronous(
             f"endpoint {endpoint_name} is not asynchronous: deploy it with async_output_path, or invoke it in real time"
         )
-    return translate(error, f"sagemaker:InvokeEndpointAsync {endpoint_name}")
+    return translate(error, f"sagemaker:{operation} {endpoint_name}")

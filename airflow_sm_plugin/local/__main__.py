@@ -27,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = Settings()
     try:
-        settings.change({name: float(value) for name, _, value in (item.partition("=") for item in options.set)})
+        settings.change(
+            {name: float(value) for name, _, value in (item.partition("=") for item in options.set)}
+        )
     except ValueError as error:
         parser.error(str(error))
     level = logging.WARNING if options.quiet else logging.INFO

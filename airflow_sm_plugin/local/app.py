@@ -1,21 +1,24 @@
 """One WSGI application in front of moto's: ours answers SageMaker and its runtime, moto the rest.
 
 Both planes are signed for ``sagemaker``, which tells them apart from every other service whatever the host
-name. Beside them: ``GET /_embedded/health`` and ``GET|PUT /_embedded/settings``; ``POST /moto-api/reset``
-resets both.
+name. The fault plan and the call log see every call of every service. Beside them ``/_embedded/`` (see
+:mod:`.control`); ``POST /moto-api/reset`` resets ours and moto's.
 """
 
 from __future__ import annotations
 
-import http
-import io
-import json
 import logging
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin.local import control, scaling
+from airflow_sm_plugin.local.answers import Answer, fault_answer, of_response, passed_on
+from airflow_sm_plugin.local.call_names import CallName, Signature, name_other, name_sagemaker, signature_of
+from airflow_sm_plugin.local.environ import body_of, headers_of
 from airflow_sm_plugin.local.errors import ServiceError, UnknownOperationFailure
+from airflow_sm_plugin.local.faults import Strike
+from airflow_sm_plugin.local.http_channel import Dropped
 from airflow_sm_plugin.local.operations import NotOurs, handler_of
 from airflow_sm_plugin.local.protocol import (
     CONTROL_PLANE,
@@ -26,10 +29,8 @@ from airflow_sm_plugin.local.protocol import (
     error_response,
     parse_request,
     runtime_response,
-    signed_region,
 )
-from airflow_sm_plugin.local.settings import Settings
-from airflow_sm_plugin.local.state import Account
+from airflow_sm_plugin.local.state import Account, now
 from airflow_sm_plugin.local.validation import validate
 
 if TYPE_CHECKING:
@@ -47,64 +48,80 @@ class EmbeddedApplication:
         self._moto = moto
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one HTTP request."""
+        """Answer one HTTP request. Raises Dropped when the connection is to close without an answer."""
         path = environ.get("PATH_INFO", "/")
-        if path.startswith("/_embedded/"):
-            return _write(self._embedded(environ, path), start_response)
-        if path == "/moto-api/reset":
-            self.account.reset()
-        region = signed_region(environ.get("HTTP_AUTHORIZATION", ""))
-        if region is not None:
-            return self._sagemaker_or_moto(environ, start_response, path, region)
-        requests_log.info("%s %s (moto)", environ["REQUEST_METHOD"], path)
-        return self._moto(environ, start_response)
-
-    def _sagemaker_or_moto(
-        self, environ: WSGIEnvironment, start_response: StartResponse, path: str, region: str
-    ) -> Iterable[bytes]:
-        response = self._sagemaker(environ, path, region)
-        if response is None:
-            try:
-                return self._moto(environ, start_response)
-            except NotImplementedError as unknown:
-                refusal = UnknownOperationFailure(f"The embedded SageMaker does not answer this: {unknown}")
-                response = error_response(refusal, CONTROL_PLANE)
-        return _write(response, start_response)
-
-    def _embedded(self, environ: WSGIEnvironment, path: str) -> Response:
-        settings: Settings = self.account.settings
-        if path == "/_embedded/health":
-            return _json(200, {"status": "ok"})
-        if path != "/_embedded/settings":
-            return _json(404, {"message": f"nothing at {path}"})
-        if environ["REQUEST_METHOD"] == "PUT":
-            try:
-                settings.change(json.loads(_body(environ)))
-            except (ValueError, AttributeError) as error:
-                return _json(400, {"message": str(error)})
-        return _json(200, settings.as_json())
-
-    def _sagemaker(self, environ: WSGIEnvironment, path: str, region: str) -> Response | None:
-        started = time.monotonic()
-        body = _body(environ)
-        headers = _headers(environ)
-        service = CONTROL_PLANE if "x-amz-target" in headers else RUNTIME
-        label = headers.get("x-amz-target", path)
-        try:
-            request = parse_request(
-                method=environ["REQUEST_METHOD"], path=path, headers=headers, body=body, region=region
+        query = environ.get("QUERY_STRING", "")
+        if path.startswith(control.PREFIX):
+            response = control.answer(
+                self.account, method=environ["REQUEST_METHOD"], path=path, query=query, body=body_of(environ)
             )
+            return of_response(response, None).write(start_response)
+        if path.startswith("/moto-api/"):
+            if path == "/moto-api/reset":
+                self.account.reset()
+            return self._moto(environ, start_response)
+        signature = signature_of(environ.get("HTTP_AUTHORIZATION", ""), query)
+        return self._called(environ, path, signature).write(start_response)
+
+    def _called(self, environ: WSGIEnvironment, path: str, signature: Signature) -> Answer:
+        """Carry a call out, as the fault plan lets it, and note it."""
+        began, started = now(), time.monotonic()
+        request: Request | ServiceError | None = None
+        if signature.service == CONTROL_PLANE:
+            request = _parsed(environ, path, signature.region)
+        name = _named(environ, path, signature, request)
+        strike = Strike() if name.is_own else self.account.faults.strike(name)
+        fault = strike.rule.fault if strike.rule else None
+        self.account.faults.hold(strike.delay)
+        if fault == "drop":
+            answer = None
+        elif strike.rule is not None and fault in ("error", "throttle"):
+            answer = fault_answer(name, *strike.rule.answer(name))
+        elif signature.service == CONTROL_PLANE:
+            answer = self._sagemaker(environ, name, request)
+        else:
+            answer = passed_on(self._moto, environ)
+            if name.service == "application-autoscaling" and answer.status < 300:
+                scaling.heard(self.account.region(name.region), name.operation, name.resource)
+        self.account.calls.add(
+            name,
+            began=began,
+            status=answer.status if answer else None,
+            error=answer.error if answer else None,
+            fault=strike.fault,
+            carried_out=fault in (None, "lost_answer"),
+        )
+        _log(name, environ, answer, strike, (time.monotonic() - started) * 1000)
+        if answer is None:
+            raise Dropped
+        if strike.rule is not None and fault == "lost_answer":
+            answer.discard()
+            self.account.faults.hold(strike.rule.seconds)
+            raise Dropped
+        return answer
+
+    def _sagemaker(
+        self, environ: WSGIEnvironment, name: CallName, request: Request | ServiceError | None
+    ) -> Answer:
+        try:
+            if isinstance(request, ServiceError):
+                raise request
             response = self._answer(request) if request else None
+            if response is None:
+                return self._motos_sagemaker(environ)
+            return of_response(response, None)
         except ServiceError as error:
-            response = error_response(error, service)
-            label += f" {error.code_for(service)}"
+            return of_response(error_response(error, name.service), error.code_for(name.service))
         except Exception:
-            log.exception("%s failed", label)
-            response = error_response(ServiceError("Internal failure of the embedded SageMaker"), service)
-        if response is not None:
-            took = (time.monotonic() - started) * 1000
-            requests_log.info("%s %s %d %.0f ms", environ["REQUEST_METHOD"], label, response.status, took)
-        return response
+            log.exception("%s failed", name.operation)
+            failure = ServiceError("Internal failure of the embedded SageMaker")
+            return of_response(error_response(failure, name.service), failure.code)
+
+    def _motos_sagemaker(self, environ: WSGIEnvironment) -> Answer:
+        try:
+            return passed_on(self._moto, environ)
+        except NotImplementedError as unknown:
+            raise UnknownOperationFailure(f"The embedded SageMaker does not answer this: {unknown}") from None
 
     def _answer(self, request: Request) -> Response | None:
         handler = handler_of(request.operation)
@@ -120,35 +137,52 @@ class EmbeddedApplication:
         return control_plane_response(result)
 
 
-def _body(environ: WSGIEnvironment) -> bytes:
-    """Read the body and leave it readable again for moto."""
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    body: bytes = environ["wsgi.input"].read(length)
-    environ["wsgi.input"] = io.BytesIO(body)
-    return body
-
-
-def _headers(environ: WSGIEnvironment) -> dict[str, str]:
-    """Return the headers with lower-case names."""
-    found = {
-        name.removeprefix("HTTP_").replace("_", "-").lower(): str(value)
-        for name, value in environ.items()
-        if name.startswith("HTTP_")
-    }
-    if environ.get("CONTENT_TYPE"):
-        found["content-type"] = environ["CONTENT_TYPE"]
-    return found
-
-
-def _json(status: int, value: object) -> Response:
-    return Response(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-
-def _write(response: Response, start_response: StartResponse) -> Iterable[bytes]:
+def _parsed(environ: WSGIEnvironment, path: str, region: str) -> Request | ServiceError | None:
     try:
-        phrase = http.HTTPStatus(response.status).phrase
-    except ValueError:
-        phrase = "Error"
-    headers = {**response.headers, "Content-Length": str(len(response.body))}
-    start_response(f"{response.status} {phrase}", list(headers.items()))
-    return [response.body]
+        return parse_request(
+            method=environ["REQUEST_METHOD"],
+            path=path,
+            headers=headers_of(environ),
+            body=body_of(environ),
+            region=region,
+        )
+    except ServiceError as error:
+        return error
+
+
+def _named(
+    environ: WSGIEnvironment, path: str, signature: Signature, request: Request | ServiceError | None
+) -> CallName:
+    headers, method = headers_of(environ), environ["REQUEST_METHOD"]
+    if signature.service == CONTROL_PLANE:
+        read = None if isinstance(request, ServiceError) else request
+        return name_sagemaker(
+            read, signature, method=method, path=path, target=headers.get("x-amz-target", "")
+        )
+    return name_other(
+        signature,
+        method=method,
+        path=path,
+        query=environ.get("QUERY_STRING", ""),
+        headers=headers,
+        body=lambda: body_of(environ),
+    )
+
+
+def _log(
+    name: CallName, environ: WSGIEnvironment, answer: Answer | None, strike: Strike, milliseconds: float
+) -> None:
+    if name.service not in (CONTROL_PLANE, RUNTIME):
+        requests_log.info("%s %s (moto)%s", name.method, name.path, _told(strike))
+        return
+    label = environ.get("HTTP_X_AMZ_TARGET", name.path)
+    if answer is None:
+        requests_log.info("%s %s%s", name.method, label, _told(strike))
+        return
+    if answer.error:
+        label += f" {answer.error}"
+    requests_log.info("%s %s %d %.0f ms%s", name.method, label, answer.status, milliseconds, _told(strike))
+
+
+def _told(strike: Strike) -> str:
+    return f" (fault plan: {strike.fault})" if strike.fault else ""

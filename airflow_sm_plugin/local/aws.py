@@ -12,11 +12,15 @@ from botocore.config import Config
 from botocore.session import Session
 
 if TYPE_CHECKING:
+    from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
+    from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sns import SNSClient
 
 ACCOUNT_ID = "123456789012"
+OWN_ACCESS_KEY = "embedded-server"
+"""What this server signs its own calls with: the fault plan spares them, the call log leaves them out."""
 
 _NOT_THE_USERS = {
     "profile": (None, None, None, None),
@@ -35,7 +39,7 @@ class AwsClients:
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str], object] = {}
         self._session = boto3.Session(
-            aws_access_key_id="embedded",
+            aws_access_key_id=OWN_ACCESS_KEY,
             aws_secret_access_key="embedded",  # noqa: S106 - not a secret: moto takes any
             botocore_session=Session(session_vars=_NOT_THE_USERS),
         )
@@ -56,6 +60,14 @@ class AwsClients:
     def logs(self, region: str) -> CloudWatchLogsClient:
         """Return the CloudWatch Logs client."""
         return cast("CloudWatchLogsClient", self._client("logs", region))
+
+    def cloudwatch(self, region: str) -> CloudWatchClient:
+        """Return the CloudWatch client."""
+        return cast("CloudWatchClient", self._client("cloudwatch", region))
+
+    def autoscaling(self, region: str) -> ApplicationAutoScalingClient:
+        """Return the Application Auto Scaling client."""
+        return cast("ApplicationAutoScalingClient", self._client("application-autoscaling", region))
 
     def _client(self, service: str, region: str) -> object:
         with self._lock:

@@ -63,7 +63,12 @@ class LogTarget:
 
 
 def containers_of(model: Record) -> list[Record]:
-    """Return the container definitions of a CreateModel record, in pipeline order."""
+    """Return the container definitions of a CreateModel record, in pipeline order.
+
+    Once it is stored, those of model packages stand in their places.
+    """
+    if "_containers" in model:
+        return list(model["_containers"])
     if model.get("Containers"):
         return list(model["Containers"])
     return [model["PrimaryContainer"]] if model.get("PrimaryContainer") else []

@@ -62,8 +62,13 @@ def config_called(region: Region, name: str) -> Record:
     """Return a configuration's record. Raises ValidationFailure in the service's words."""
     with region.table(KIND) as configs:
         if name not in configs:
-            raise ValidationFailure(f'Could not find endpoint configuration "{region.arn(KIND, name)}".')
+            raise not_found(region, name)
         return configs[name]
+
+
+def not_found(region: Region, name: str) -> ValidationFailure:
+    """Return what the service says of a configuration that it does not know (or does not see yet)."""
+    return ValidationFailure(f'Could not find endpoint configuration "{region.arn(KIND, name)}".')
 
 
 def _check_variants(region: Region, variants: list[Record]) -> None:

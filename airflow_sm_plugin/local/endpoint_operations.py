@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 
-from airflow_sm_plugin.local import deployments
-from airflow_sm_plugin.local.containers import containers_of
-from airflow_sm_plugin.local.endpoint_configs import config_called
-from airflow_sm_plugin.local.endpoints import KIND, LiveEndpoint, LiveVariant
+from airflow_sm_plugin.local import deployments, endpoint_descriptions, guardrails
+from airflow_sm_plugin.local.endpoint_configs import config_called, not_found
+from airflow_sm_plugin.local.endpoints import KIND, LiveEndpoint
 from airflow_sm_plugin.local.errors import ValidationFailure
+from airflow_sm_plugin.local.guardrails import Stage
 from airflow_sm_plugin.local.listing import list_page, with_token
 from airflow_sm_plugin.local.models import model_called
 from airflow_sm_plugin.local.operations import Params, operation
-from airflow_sm_plugin.local.state import Record, Region, now, public
+from airflow_sm_plugin.local.state import Record, Region, now
 
 _IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
-_OF_CONFIG = ("AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig")
-"""What DescribeEndpoint repeats from the configuration."""
 
 
 @operation("CreateEndpoint")
@@ -25,6 +22,7 @@ def create_endpoint(region: Region, params: Params) -> Record:
     """Begin to bring an endpoint up."""
     name = params["EndpointName"]
     arn = region.arn(KIND, name)
+    guardrails.check(params.get("DeploymentConfig"))
     with region.table(KIND) as endpoints:
         if name in endpoints:
             raise ValidationFailure(f'Cannot create already existing endpoint "{arn}".')
@@ -39,6 +37,7 @@ def create_endpoint(region: Region, params: Params) -> Record:
             "LastDeploymentConfig": params.get("DeploymentConfig"),
             "_tags": params.get("Tags", []),
             "_config": live.config,
+            "_pending": _pending(live),
         }
     deployments.create(region, live)
     return {"EndpointArn": arn}
@@ -48,9 +47,12 @@ def create_endpoint(region: Region, params: Params) -> Record:
 def update_endpoint(region: Region, params: Params) -> Record:
     """Begin to replace what serves behind an endpoint."""
     name = params["EndpointName"]
+    guardrails.check(params.get("DeploymentConfig"))
     with region.table(KIND):
         record = _changeable(region, name)
         old: LiveEndpoint = record["_live"]
+        # Deleted behind its back, it cannot be rolled back to: hashicorp/terraform-provider-aws issue 48997.
+        config_called(region, record["EndpointConfigName"])
         new = _assemble(region, name, params["EndpointConfigName"])
         if params.get("RetainAllVariantProperties"):
             excluded = params.get("ExcludeRetainedVariantProperties", [])
@@ -58,12 +60,9 @@ def update_endpoint(region: Region, params: Params) -> Record:
         if not params.get("RetainDeploymentConfig"):
             record["LastDeploymentConfig"] = params.get("DeploymentConfig")
         _begin(record)
-        record["_pending"] = {
-            "EndpointConfigName": params["EndpointConfigName"],
-            "ProductionVariants": [_pending_variant(variant) for variant in new.variants.values()],
-            "StartTime": now(),
-        }
-    deployments.replace(region, old, new)
+        record["_pending"] = _pending(new)
+        deployment: Record | None = record["LastDeploymentConfig"]
+    deployments.replace(region, old, new, deployment)
     return {"EndpointArn": record["EndpointArn"]}
 
 
@@ -85,6 +84,18 @@ def update_weights_and_capacities(region: Region, params: Params) -> Record:
     return {"EndpointArn": record["EndpointArn"]}
 
 
+def scale_variant(region: Region, name: str, variant: str, count: int) -> bool:
+    """Begin to scale a variant, as Application Auto Scaling does; say whether the endpoint was free for it."""
+    with region.table(KIND) as endpoints:
+        record = endpoints.get(name, {})
+        live = record.get("_live")
+        if record.get("EndpointStatus") != "InService" or live is None or variant not in live.variants:
+            return False
+        _begin(record)
+    deployments.rescale(region, live, {variant: {"DesiredInstanceCount": count}})
+    return True
+
+
 @operation("DeleteEndpoint")
 def delete_endpoint(region: Region, params: Params) -> Record:
     """Begin to end an endpoint; its configuration and models stay."""
@@ -101,18 +112,7 @@ def delete_endpoint(region: Region, params: Params) -> Record:
 def describe_endpoint(region: Region, params: Params) -> Record:
     """Answer an endpoint's status, and what serves behind it."""
     with region.table(KIND):
-        record = _called(region, params["EndpointName"])
-        live = record.get("_live")
-        config: Record = live.config if live else record["_config"]
-        answer = {
-            **record,
-            "PendingDeploymentSummary": record.get("_pending"),
-            "DataCaptureConfig": _data_capture(config),
-            **{member: config.get(member) for member in _OF_CONFIG},
-        }
-        if live is not None:
-            answer["ProductionVariants"] = [_variant(one) for one in live.variants.values()]
-        return public(answer)
+        return endpoint_descriptions.describe(_called(region, params["EndpointName"]))
 
 
 @operation("ListEndpoints")
@@ -140,7 +140,9 @@ def _idle(region: Region, name: str) -> Record:
 
 def _changeable(region: Region, name: str) -> Record:
     record = _idle(region, name)
-    if record.get("_live") is None:  # only deletion is open to a failed endpoint
+    if (
+        record.get("_live") is None or record["EndpointStatus"] == "Failed"
+    ):  # only deletion is open to a failed endpoint
         raise ValidationFailure(f'Cannot update failed endpoint "{record["EndpointArn"]}".')
     return record
 
@@ -152,11 +154,17 @@ def _begin(record: Record) -> None:
 def _assemble(region: Region, name: str, config_name: str) -> LiveEndpoint:
     """Return the endpoint as its configuration and models are now; later changes do not reach it."""
     config = copy.deepcopy(config_called(region, config_name))
+    if (now() - config["CreationTime"]).total_seconds() < region.settings.endpoint_config_delay_seconds:
+        raise not_found(region, config_name)
     models = {
         variant["ModelName"]: copy.deepcopy(model_called(region, variant["ModelName"]))
         for variant in config["ProductionVariants"]
     }
     return LiveEndpoint(region, name, config, models)
+
+
+def _pending(new: LiveEndpoint) -> Record:
+    return {"live": new, "start": now(), "stage": Stage("Creating", 0.0), "since": now()}
 
 
 def _retain(old: LiveEndpoint, new: LiveEndpoint, excluded: set[str]) -> None:
@@ -166,49 +174,3 @@ def _retain(old: LiveEndpoint, new: LiveEndpoint, excluded: set[str]) -> None:
             variant.weight = before.weight
         if before is not None and "DesiredInstanceCount" not in excluded:
             variant.wanted_count = before.instance_count
-
-
-def _variant(variant: LiveVariant) -> Record:
-    summary: Record = {
-        "VariantName": variant.name,
-        "DeployedImages": [_image(one, variant.model) for one in containers_of(variant.model)],
-        "CurrentWeight": variant.weight,
-        "DesiredWeight": variant.weight,
-    }
-    serverless = variant.config.get("ServerlessConfig")
-    if serverless:
-        return {**summary, "CurrentServerlessConfig": serverless, "DesiredServerlessConfig": serverless}
-    counts = {"CurrentInstanceCount": variant.instance_count, "DesiredInstanceCount": variant.wanted_count}
-    return {**summary, **counts}
-
-
-def _pending_variant(variant: LiveVariant) -> Record:
-    return {
-        "VariantName": variant.name,
-        "DesiredWeight": variant.weight,
-        "DesiredInstanceCount": variant.wanted_count,
-        **{key: variant.config[key] for key in ("InstanceType",) if key in variant.config},
-    }
-
-
-def _image(container: Record, model: Record) -> Record:
-    image = container.get("Image", "")
-    digest = hashlib.sha256(image.encode()).hexdigest()
-    return {
-        "SpecifiedImage": image,
-        "ResolvedImage": f"{image.split(':')[0]}@sha256:{digest}",
-        "ResolutionTime": model["CreationTime"],
-    }
-
-
-def _data_capture(config: Record) -> Record | None:
-    told = config.get("DataCaptureConfig")
-    if not told:
-        return None
-    return {
-        "EnableCapture": told.get("EnableCapture", False),
-        "CaptureStatus": "Started" if told.get("EnableCapture") else "Stopped",
-        "CurrentSamplingPercentage": told["InitialSamplingPercentage"],
-        "DestinationS3Uri": told["DestinationS3Uri"],
-        **({"KmsKeyId": told["KmsKeyId"]} if told.get("KmsKeyId") else {}),
-    }

@@ -6,9 +6,12 @@ What the API answers about endpoints is in ``endpoint_operations``, how they com
 from __future__ import annotations
 
 import functools
+import math
 import random
 import threading
+import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -22,6 +25,11 @@ KIND = "endpoint"
 MAX_PROCESSES = 4
 """Instances of a variant that are really started: each costs a process a container. Beyond it, an instance
 is only counted; its requests are shared among these."""
+
+_SECONDS_COUNTED = 600
+"""Seconds of which a variant remembers how many invocations came in each."""
+
+_NOT_SERVING = ("Creating", "OutOfService", "Failed", "Deleting")
 
 Hook = Callable[[Region, str], None]
 _SERVING_HOOKS: list[Hook] = []
@@ -44,6 +52,8 @@ class LiveVariant:
         self._lock = threading.Lock()
         self._pipelines: list[Pipeline] = []
         self._turn = 0
+        self._last_used = -math.inf
+        self._invocations: Counter[int] = Counter()
 
     @property
     def pipelines(self) -> tuple[Pipeline, ...]:
@@ -52,12 +62,39 @@ class LiveVariant:
             return tuple(self._pipelines)
 
     def next_pipeline(self) -> Pipeline:
-        """Return the instance whose turn it is. Raises ServiceUnavailableFailure when there is none."""
+        """Return the instance whose turn it is. Raises ServiceUnavailableFailure when there is none.
+
+        A serverless variant that was idle takes its cold start's time.
+        """
+        self._wake_up()
         with self._lock:
+            self._count()
             if not self._pipelines:
                 raise ServiceUnavailableFailure(f"Variant {self.name} has no instance in service.")
             self._turn += 1
             return self._pipelines[self._turn % len(self._pipelines)]
+
+    def invocations(self, seconds: float) -> int:
+        """Return how many requests came in the last ``seconds``, and forget those before."""
+        first = int(time.monotonic() - seconds)
+        with self._lock:
+            for old in [second for second in self._invocations if second < first]:
+                del self._invocations[old]
+            return self._invocations.total()
+
+    def _count(self) -> None:
+        self._invocations[int(time.monotonic())] += 1
+        if len(self._invocations) > _SECONDS_COUNTED:
+            del self._invocations[min(self._invocations)]
+
+    def _wake_up(self) -> None:
+        settings = self._region.settings
+        moment = time.monotonic()
+        with self._lock:
+            cold = moment - self._last_used > settings.serverless_idle_seconds
+            self._last_used = moment
+        if cold and self.config.get("ServerlessConfig"):
+            self._region.closed.wait(settings.serverless_cold_start_seconds)
 
     def scale_to(self, count: int) -> list[Pipeline]:
         """Start or take out instances until there are ``count``.
@@ -148,11 +185,16 @@ class LiveEndpoint:
 def endpoint_in_service(region: Region, name: str) -> LiveEndpoint:
     """Return the serving endpoint, also while it is updated. Raises ValidationFailure in the runtime's words.
 
-    The runtime knows only endpoints that serve: one that is being created or has failed is not found either.
+    The runtime knows only endpoints that serve: one that is being created or has failed is not found either. While
+    traffic shifts, it is the new endpoint by its share.
     """
     with region.table(KIND) as endpoints:
-        live = endpoints.get(name, {}).get("_live")
-    if not isinstance(live, LiveEndpoint):
+        record = endpoints.get(name, {})
+        live = record.get("_live")
+        pending, serves = record.get("_pending"), record.get("EndpointStatus") not in _NOT_SERVING
+    if live is not None and pending and pending["stage"] and random.random() < pending["stage"].share:  # noqa: S311 - traffic, not a secret
+        live = pending["live"]
+    if not serves or not isinstance(live, LiveEndpoint):
         raise ValidationFailure(
             f"Endpoint {name} of account {ACCOUNT_ID} not found.", ErrorCode="NO_SUCH_ENDPOINT"
         )

@@ -7,6 +7,7 @@ import copy
 from airflow_sm_plugin.local.containers import containers_of
 from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.listing import list_page, with_token
+from airflow_sm_plugin.local.model_packages import containers_in
 from airflow_sm_plugin.local.operations import Params, operation
 from airflow_sm_plugin.local.state import Record, Region, now, public
 
@@ -22,6 +23,7 @@ def create_model(region: Region, params: Params) -> Record:
     _check(record)
     for container in containers_of(record):
         container.setdefault("Mode", "SingleModel")  # DescribeModel answers it whoever left it out
+    runs = _resolved(region, record)
     with region.table(KIND) as models:
         if name in models:
             raise ValidationFailure(f'Cannot create already existing model "{models[name]["ModelArn"]}".')
@@ -30,6 +32,7 @@ def create_model(region: Region, params: Params) -> Record:
             **record,
             "Tags": None,
             "_tags": record.get("Tags", []),
+            "_containers": runs,
             "ModelArn": region.arn(KIND, name),
             "CreationTime": now(),
         }
@@ -67,6 +70,20 @@ def model_called(region: Region, name: str) -> Record:
         if name not in models:
             raise ValidationFailure(f'Could not find model "{region.arn(KIND, name)}".')
         return models[name]
+
+
+def _resolved(region: Region, model: Record) -> list[Record]:
+    """Return the containers to run: a model package's own in the place of one that names it."""
+    found: list[Record] = []
+    for container in containers_of(model):
+        package = container.get("ModelPackageName")
+        if not package:
+            found.append(container)
+            continue
+        for inner in containers_in(region, package):
+            environment = {**inner.get("Environment", {}), **container.get("Environment", {})}
+            found.append({"Mode": container["Mode"], **inner, "Environment": environment})
+    return found
 
 
 def _check(model: Record) -> None:

@@ -20,6 +20,8 @@ class NotOurs(Exception):
 
 
 _MODULES = (
+    "model_package_groups",
+    "model_packages",
     "models",
     "endpoint_configs",
     "endpoint_operations",

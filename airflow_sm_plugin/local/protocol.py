@@ -21,7 +21,6 @@ from airflow_sm_plugin.local.errors import ServiceError, ValidationFailure
 
 CONTROL_PLANE = "sagemaker"
 RUNTIME = "sagemaker-runtime"
-_SIGNED_FOR = re.compile(r"Credential=[^/]+/\d{8}/(?P<region>[^/]+)/sagemaker/aws4_request")
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,6 @@ class Response:
 def service_model(service: str) -> ServiceModel:
     """Load botocore's model of ``service``."""
     return ServiceModel(Loader().load_service_model(service, "service-2"))
-
-
-def signed_region(authorization: str) -> str | None:
-    """Return the region of a call signed for SageMaker, None for any other call."""
-    match = _SIGNED_FOR.search(authorization)
-    return match["region"] if match else None
 
 
 def parse_request(
@@ -136,8 +129,7 @@ def _json_value(value: object) -> object:
 
 
 def runtime_response(operation: str, result: Mapping[str, object]) -> Response:
-    """Write a runtime answer: members of the output shape go to their headers, the rest or ``Body`` to the
-    body."""
+    """Write a runtime answer: members of the output shape to their headers, the rest (or ``Body``) as body."""
     model = service_model(RUNTIME).operation_model(operation)
     headers: dict[str, str] = {}
     rest: dict[str, object] = {}
@@ -160,7 +152,9 @@ def error_response(error: ServiceError, service: str) -> Response:
     code = error.code_for(service)
     if service == CONTROL_PLANE:
         body = {"__type": code, "message": error.message, **error.fields}
-        return Response(error.status, json.dumps(body).encode(), {"Content-Type": "application/x-amz-json-1.1"})
+        return Response(
+            error.status, json.dumps(body).encode(), {"Content-Type": "application/x-amz-json-1.1"}
+        )
     body = {"ErrorCode": code, "Message": error.message, **error.fields}
     headers = {"Content-Type": "application/json", "x-amzn-ErrorType": code}
     return Response(error.status, json.dumps(body).encode(), headers)

@@ -20,7 +20,10 @@ from waitress import wasyncore
 from airflow_sm_plugin.local import operations
 from airflow_sm_plugin.local.app import EmbeddedApplication
 from airflow_sm_plugin.local.aws import AwsClients
+from airflow_sm_plugin.local.calls import CallLog
+from airflow_sm_plugin.local.faults import FaultPlan
 from airflow_sm_plugin.local.http_channel import Channel
+from airflow_sm_plugin.local.outcomes import Outcomes
 from airflow_sm_plugin.local.settings import Settings
 from airflow_sm_plugin.local.state import Account
 
@@ -35,7 +38,9 @@ _STOP_SECONDS = 5
 
 
 class EmbeddedSageMaker:
-    """A running embedded SageMaker: ``url``, ``settings``, ``reset()``; a context manager.
+    """A running embedded SageMaker, a context manager.
+
+    ``url``, ``settings``, ``faults``, ``outcomes``, ``calls``, ``reset()``.
 
     Two in one process keep their SageMaker resources apart, but share moto's (buckets, topics, logs, …).
 
@@ -58,6 +63,21 @@ class EmbeddedSageMaker:
     def url(self) -> str:
         """The address clients use as ``endpoint_url`` or ``AWS_ENDPOINT_URL``."""
         return f"http://{self._host}:{self._port}"
+
+    @property
+    def faults(self) -> FaultPlan:
+        """The fault plan: ``faults.replace([{"operation": "CreateEndpoint", "fault": "throttle"}])``."""
+        return self._account.faults
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """What endpoints' next deployments come to: ``outcomes.replace("mine", [Outcome(end="RolledBack")])``."""
+        return self._account.outcomes
+
+    @property
+    def calls(self) -> CallLog:
+        """The call log: ``calls.calls(operation="Create*")``."""
+        return self._account.calls
 
     @property
     def own_url(self) -> str:

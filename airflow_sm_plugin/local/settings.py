@@ -10,15 +10,29 @@ from collections.abc import Mapping
 class Settings:
     """Delays, in seconds: how long things take at least. Real work that takes longer, takes longer.
 
-    The two ``async_`` settings are what holds for a request that names no RequestTTLSeconds or
-    InvocationTimeoutSeconds.
+    - ``endpoint_config_delay_seconds``: for so long after its creation CreateEndpoint and UpdateEndpoint do not see
+      an endpoint configuration
+    - ``deployment_wait_limit_seconds``, ``scaling_cooldown_limit_seconds``: the longest that the waits of a
+      DeploymentConfig, and the cooldowns of a scaling policy, really take
+    - ``serverless_cold_start_seconds``: what the first request takes longer after ``serverless_idle_seconds``
+    - ``scaling_interval_seconds``: how often scalable targets are looked at; ``scaling_window_seconds``: the time over
+      which invocations are counted, as invocations a minute
+    - the two ``async_`` settings hold for a request that names no RequestTTLSeconds or InvocationTimeoutSeconds
 
     ``GET /_embedded/settings`` answers them as JSON, ``PUT /_embedded/settings`` changes the given ones.
     """
 
     endpoint_creating_seconds: float = 0.2
     endpoint_updating_seconds: float = 0.2
+    endpoint_rolling_back_seconds: float = 0.1
     endpoint_deleting_seconds: float = 0.1
+    endpoint_config_delay_seconds: float = 0.0
+    deployment_wait_limit_seconds: float = 1.0
+    serverless_cold_start_seconds: float = 0.0
+    serverless_idle_seconds: float = 300.0
+    scaling_interval_seconds: float = 1.0
+    scaling_cooldown_limit_seconds: float = 5.0
+    scaling_window_seconds: float = 60.0
     automl_seconds: float = 0.2
     transform_seconds: float = 0.1
     container_start_timeout_seconds: float = 60.0

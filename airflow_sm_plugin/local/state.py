@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_sm_plugin.local.aws import ACCOUNT_ID, AwsClients
+from airflow_sm_plugin.local.calls import CallLog
+from airflow_sm_plugin.local.faults import FaultPlan
+from airflow_sm_plugin.local.outcomes import Outcomes
 from airflow_sm_plugin.local.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -21,10 +24,11 @@ Record = dict[str, Any]
 class Region:
     """One region's records and its background work. Every access to ``tables`` holds ``lock``."""
 
-    def __init__(self, name: str, aws: AwsClients, settings: Settings) -> None:
+    def __init__(self, name: str, aws: AwsClients, settings: Settings, outcomes: Outcomes) -> None:
         self.name = name
         self.aws = aws
         self.settings = settings
+        self.outcomes = outcomes
         self.lock = threading.RLock()
         self.closed = threading.Event()
         self._tables: dict[str, dict[str, Record]] = {}
@@ -92,11 +96,14 @@ class Region:
 
 
 class Account:
-    """The regions of the one account, made when first used."""
+    """The regions of the one account, made when first used, and what rules all of them."""
 
     def __init__(self, aws: AwsClients, settings: Settings) -> None:
         self.aws = aws
         self.settings = settings
+        self.faults = FaultPlan()
+        self.calls = CallLog()
+        self.outcomes = Outcomes()
         self._lock = threading.Lock()
         self._regions: dict[str, Region] = {}
 
@@ -104,11 +111,19 @@ class Account:
         """Return the region called ``name``."""
         with self._lock:
             if name not in self._regions:
-                self._regions[name] = Region(name, self.aws, self.settings)
+                self._regions[name] = Region(name, self.aws, self.settings, self.outcomes)
             return self._regions[name]
 
+    def regions(self) -> list[Region]:
+        """Return the regions used so far."""
+        with self._lock:
+            return list(self._regions.values())
+
     def reset(self) -> None:
-        """Forget everything and stop all that runs; settings stay."""
+        """Forget everything, the fault plan, outcomes and call log too, and stop all that runs; settings stay."""
+        self.faults.clear()
+        self.calls.clear()
+        self.outcomes.clear()
         with self._lock:
             regions, self._regions = list(self._regions.values()), {}
         for region in regions:

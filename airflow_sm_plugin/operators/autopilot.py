@@ -7,45 +7,62 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_sm_plugin._compat import Context, default_deferrable
+from airflow_sm_plugin._compat import AirflowSkipException, Context, default_deferrable
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, failing_well
 from airflow_sm_plugin.core import autopilot
+from airflow_sm_plugin.core.candidate_choice import CandidateChoice
 from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
-from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, InvalidRequest, ServiceUnavailable, Throttled
+from airflow_sm_plugin.core.template_values import boolean, number
+from airflow_sm_plugin.exceptions import (
+    AutoMLJobStillRunning,
+    InvalidRequest,
+    ObjectiveNotMet,
+    ServiceUnavailable,
+    Throttled,
+)
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
 
 class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
-    """Make a SageMaker model of the best (or a named) candidate of an Autopilot job, V1 or V2.
+    """Make a SageMaker model of the best candidate of an Autopilot job, V1 or V2, or of one by name or rank.
 
     The model's response carries the chosen inference response keys, in HPO (three or two containers) and in
-    ensembling mode (one). A retry, or a second run over the same job, finds the model it made.
+    ensembling mode (one). A retry, or a second run over the same job, finds the model it made. Two tags of the model,
+    ``airflow-sm-plugin:auto-ml-job`` and ``airflow-sm-plugin:candidate``, tell what it was made of.
 
     Returns on XCom: ``{"model_name", "model_arn", "auto_ml_job_name", "candidate_name", "objective": {"name", "type",
     "value"} or None, "inference_response_keys": [...]}``.
 
-    :param auto_ml_job_name: the job (templated)
-    :param execution_role: ARN or name of the role that SageMaker runs the model with (templated)
+    All parameters are templated; numbers and booleans may be text.
+
+    :param auto_ml_job_name: the job
+    :param execution_role: ARN or name of the role that SageMaker runs the model with
     :param inference_response_keys: of ``predicted_label``, ``probability``, ``probabilities``, ``labels``, in the
-        order of the response's columns; none leaves the candidate's default, ``predicted_label`` (templated)
-    :param candidate_name: a candidate of the job; default the best one (templated)
+        order of the response's columns; none leaves the candidate's default, ``predicted_label``
+    :param candidate_name: a candidate of the job; default the best one
+    :param candidate_rank: or its rank: 1 is the job's best one, then the other completed ones by their final objective
+    :param processing_unit: ``CPU`` (default) or ``GPU``: text and image jobs have containers for each
+    :param required_objective: the least value of the final objective metric (the greatest, of one that is minimised)
+        that makes a model; default none
+    :param on_unmet_objective: ``fail`` (default), or ``skip`` this task and what follows it
     :param model_name: up to 63 letters, digits and inner hyphens; default derived from candidate and content, so that
-        it stays the same over retries (templated)
+        it stays the same over retries
     :param wait_for_job: wait for a job that still runs instead of failing; default False
     :param max_wait_seconds: how long to wait for the job; default 24 hours
     :param poll_interval: seconds between looks while waiting; default 30
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
-    :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}`` (templated)
+    :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}``
     :param enable_network_isolation: no network in or out of the containers; default False
-    :param tags: tags of the model (templated)
+    :param tags: further tags of the model
     :raises ResponseKeysNotSupported: the candidate cannot answer these keys; not retried
     :raises AutoMLJobFailed: the job ended Failed or Stopped; not retried
     :raises AutoMLJobStillRunning: it has not ended, or not in time; retried
-    :raises CandidateNotFound: no best candidate, or none of that name; not retried
+    :raises CandidateNotFound: no best candidate, or none of that name, rank or processing unit; not retried
+    :raises ObjectiveNotMet: the candidate is worse than required; not retried
     :raises ResourceConflict: another model has this name; not retried
     """
 
@@ -55,8 +72,16 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         "execution_role",
         "inference_response_keys",
         "candidate_name",
+        "candidate_rank",
+        "processing_unit",
+        "required_objective",
+        "on_unmet_objective",
         "model_name",
+        "wait_for_job",
+        "max_wait_seconds",
+        "poll_interval",
         "vpc_config",
+        "enable_network_isolation",
         "tags",
     )
 
@@ -67,13 +92,17 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         execution_role: str,
         inference_response_keys: Sequence[str] = (),
         candidate_name: str | None = None,
+        candidate_rank: int | str | None = None,
+        processing_unit: str = autopilot.CPU,
+        required_objective: float | str | None = None,
+        on_unmet_objective: str = "fail",
         model_name: str | None = None,
-        wait_for_job: bool = False,
-        max_wait_seconds: float = 86_400,
-        poll_interval: float = 30,
+        wait_for_job: bool | str = False,
+        max_wait_seconds: float | str = 86_400,
+        poll_interval: float | str = 30,
         deferrable: bool | None = None,
         vpc_config: Mapping[str, Any] | None = None,
-        enable_network_isolation: bool = False,
+        enable_network_isolation: bool | str = False,
         tags: Mapping[str, str] | None = None,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
@@ -82,6 +111,10 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         self.execution_role = execution_role
         self.inference_response_keys = inference_response_keys
         self.candidate_name = candidate_name
+        self.candidate_rank = candidate_rank
+        self.processing_unit = processing_unit
+        self.required_objective = required_objective
+        self.on_unmet_objective = on_unmet_objective
         self.model_name = model_name
         self.wait_for_job = wait_for_job
         self.max_wait_seconds = max_wait_seconds
@@ -97,7 +130,10 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             self._check_arguments()
             hook = self.control_plane()
             job = hook.describe_auto_ml_job(self.auto_ml_job_name)
-            if self.wait_for_job and autopilot.job_state(job) is autopilot.JobState.RUNNING:
+            if (
+                boolean(self.wait_for_job, "wait_for_job")
+                and autopilot.job_state(job) is autopilot.JobState.RUNNING
+            ):
                 if self.deferrable:
                     self._defer()
                 job = self._wait(hook, job)
@@ -124,32 +160,51 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             )
         if self.model_name:
             check_name(self.model_name, "model name")
+        boolean(self.wait_for_job, "wait_for_job")
+        boolean(self.enable_network_isolation, "enable_network_isolation")
+        self._seconds()
+        self._choice()
+
+    def _choice(self) -> CandidateChoice:
+        return CandidateChoice.read(
+            name=self.candidate_name,
+            rank=self.candidate_rank,
+            processing_unit=self.processing_unit,
+            required_objective=self.required_objective,
+            on_unmet_objective=self.on_unmet_objective,
+        )
+
+    def _seconds(self) -> tuple[float, float]:
+        """Return how long to wait and how long between two looks."""
+        return number(self.max_wait_seconds, "max_wait_seconds"), number(self.poll_interval, "poll_interval")
 
     def _defer(self) -> None:
         from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
         from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
+        max_wait, poll_interval = self._seconds()
         self.log.info("AutoML job %s is still running: waiting in the triggerer", self.auto_ml_job_name)
         self.defer(
             trigger=AutoMLJobTrigger(
                 job_name=self.auto_ml_job_name,
-                deadline=time.time() + self.max_wait_seconds,
-                poll_interval=self.poll_interval,
+                deadline=time.time() + max_wait,
+                poll_interval=poll_interval,
                 aws=self.aws.as_mapping(),
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=self.max_wait_seconds + GRACE_SECONDS),
+            timeout=timedelta(seconds=max_wait + GRACE_SECONDS),
         )
 
     def _wait(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> Mapping[str, Any]:
-        give_up = time.monotonic() + self.max_wait_seconds
+        max_wait, poll_interval = self._seconds()
+        give_up = time.monotonic() + max_wait
         while True:
             if autopilot.job_state(job) is not autopilot.JobState.RUNNING:
                 return job
             if time.monotonic() >= give_up:
                 raise self._still_running(job)
             self.log.debug("AutoML job %s is %s", self.auto_ml_job_name, job["AutoMLJobStatus"])
-            time.sleep(min(self.poll_interval, max(0.0, give_up - time.monotonic())))
+            time.sleep(min(poll_interval, max(0.0, give_up - time.monotonic())))
             try:
                 job = hook.describe_auto_ml_job(self.auto_ml_job_name)
             except (ServiceUnavailable, Throttled) as error:
@@ -160,28 +215,30 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     def _still_running(self, job: Mapping[str, Any]) -> AutoMLJobStillRunning:
         return AutoMLJobStillRunning(
             f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
-            f"{self.max_wait_seconds:.0f} s: raise max_wait_seconds or retry later. "
+            f"{self._seconds()[0]:.0f} s: raise max_wait_seconds or retry later. "
             f"The job goes on, and costs money while it does"
         )
 
     def _export(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> dict[str, Any]:
+        from airflow_sm_plugin.hooks.artefacts import ArtefactHook
+
         autopilot.check_completed(job)
-        candidate = (
-            hook.candidate(self.auto_ml_job_name, self.candidate_name)
-            if self.candidate_name
-            else autopilot.best_candidate(job)
-        )
+        choice = self._choice()
+        candidate = self._candidate(hook, job, choice)
         keys = list(self.inference_response_keys or ())
-        containers = autopilot.containers_of(candidate, job_name=self.auto_ml_job_name)
+        containers = autopilot.containers_of(
+            candidate, job_name=self.auto_ml_job_name, processing_unit=choice.processing_unit
+        )
         spec = ModelSpec(
             containers=select_response_keys(containers, keys),
             execution_role_arn=hook.role_arn(self.execution_role) if self.execution_role else "",
             name=self.model_name or None,
             stem=candidate["CandidateName"],
             vpc_config=self.vpc_config,
-            enable_network_isolation=self.enable_network_isolation,
-            tags=self.tags or {},
+            enable_network_isolation=boolean(self.enable_network_isolation, "enable_network_isolation"),
+            tags={**(self.tags or {}), **autopilot.tags_of(candidate, job_name=self.auto_ml_job_name)},
         ).checked()
+        spec = ArtefactHook(**self.aws.hook_arguments()).with_etags(spec)
         name, arn, created = hook.create_model(spec)
         self.log.info(
             "model %s %s from candidate %s of AutoML job %s, response keys %s",
@@ -199,3 +256,28 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             "objective": autopilot.objective_of(candidate),
             "inference_response_keys": keys,
         }
+
+    def _candidate(
+        self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any], choice: CandidateChoice
+    ) -> Mapping[str, Any]:
+        """Return the chosen candidate, which meets the required objective.
+
+        :raises AirflowSkipException: it does not, and that is to skip what follows
+        """
+        name = self.auto_ml_job_name
+        if choice.name is not None:
+            candidate = hook.candidate(name, choice.name)
+        else:
+            candidate = autopilot.best_candidate(job)
+            if choice.rank > 1:
+                others = hook.completed_candidates(name)
+                candidate = autopilot.candidate_at(choice.rank, others, best=candidate, job_name=name)
+        if choice.required_objective is None:
+            return candidate
+        try:
+            autopilot.check_objective(candidate, choice.required_objective, job_name=name)
+        except ObjectiveNotMet as unmet:
+            if choice.skips:
+                raise AirflowSkipException(str(unmet)) from unmet
+            raise
+        return candidate

@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, failing_well
+from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, failing_well, task_instance_owner
+from airflow_sm_plugin.core import deployment_guardrails
+from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
-from airflow_sm_plugin.core.endpoint_status import EndpointVerdict
+from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
 from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.core.ownership import with_owner
+from airflow_sm_plugin.core.production_variant import whole_number
 from airflow_sm_plugin.exceptions import EndpointError, InvalidRequest
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 
@@ -37,6 +41,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
     :param endpoint_name: up to 63 letters, digits and inner hyphens (templated)
     :param model_name: the model to serve (templated)
+    :param production_variants: instead of ``model_name`` and the arguments of its one variant: up to ten variants as
+        SageMaker spells them (``VariantName``, ``ModelName``, ``InstanceType``, ``InitialInstanceCount`` or
+        ``ServerlessConfig``, …) (templated)
     :param instance_type: e.g. ``ml.m5.xlarge``, the default (templated)
     :param initial_instance_count: default 1 (templated)
     :param variant_name: the production variant's name; default ``AllTraffic`` (templated)
@@ -47,12 +54,27 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param async_error_topic: SNS topic's ARN (templated)
     :param max_concurrent_invocations_per_instance: 1 to 1000; default SageMaker's choice
     :param kms_key_id: key that encrypts asynchronous results (templated)
+    :param volume_kms_key_id: key that encrypts the instances' storage (templated)
+    :param data_capture_config: SageMaker's DataCaptureConfig (templated)
+    :param deployment_config: SageMaker's DeploymentConfig, how an update shifts traffic: ``BlueGreenUpdatePolicy``
+        (all at once, canary, linear) or ``RollingUpdatePolicy``, and ``AutoRollbackConfiguration`` with up to ten
+        alarms; a creation ignores it (templated)
+    :param retain_variant_properties: an update keeps instance counts and weights as they are, for endpoints that
+        scale themselves; default False
+    :param keep_configs: how many earlier configurations derived for this endpoint stay when a new one serves; None
+        keeps all; default 1 (templated)
+    :param delete_old_models: delete the models that only removed configurations name and that our operators made;
+        default False
+    :param on_failed: what to do about an endpoint found Failed: ``fail``, the default, or ``recreate``
+    :param container_log_lines: how many of the containers' last log lines the task's log shows when the endpoint
+        fails; default 20, 0 shows none
     :param tags: tags of endpoint and configuration (templated)
     :param wait_for_completion: default True
     :param max_wait_seconds: default 3600
     :param poll_interval: seconds between looks; default 30
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
-    :param cleanup_on_failure: default True
+    :param cleanup_on_failure: delete what this task created when it fails, times out or is killed, and tag what it
+        creates so that the next try knows it (asks for ``sagemaker:AddTags`` and ``sagemaker:ListTags``); default True
     :raises InvalidRequest: an argument breaks a limit; not retried
     :raises ModelNotFound: no such model; not retried
     :raises EndpointFailed: it ended Failed, with SageMaker's reason; retried
@@ -65,6 +87,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         *SageMakerInferenceOperator.template_fields,
         "endpoint_name",
         "model_name",
+        "production_variants",
         "instance_type",
         "initial_instance_count",
         "variant_name",
@@ -73,6 +96,11 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         "async_success_topic",
         "async_error_topic",
         "kms_key_id",
+        "volume_kms_key_id",
+        "max_concurrent_invocations_per_instance",
+        "data_capture_config",
+        "deployment_config",
+        "keep_configs",
         "tags",
     )
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink())
@@ -81,7 +109,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         self,
         *,
         endpoint_name: str,
-        model_name: str,
+        model_name: str | None = None,
+        production_variants: Sequence[Mapping[str, Any]] | None = None,
         instance_type: str = "ml.m5.xlarge",
         initial_instance_count: int = 1,
         variant_name: str = "AllTraffic",
@@ -91,6 +120,14 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         async_error_topic: str | None = None,
         max_concurrent_invocations_per_instance: int | None = None,
         kms_key_id: str | None = None,
+        volume_kms_key_id: str | None = None,
+        data_capture_config: Mapping[str, Any] | None = None,
+        deployment_config: Mapping[str, Any] | None = None,
+        retain_variant_properties: bool = False,
+        keep_configs: int | None = 1,
+        delete_old_models: bool = False,
+        on_failed: Literal["fail", "recreate"] = "fail",
+        container_log_lines: int = 20,
         tags: Mapping[str, str] | None = None,
         wait_for_completion: bool = True,
         max_wait_seconds: float = 3_600,
@@ -102,6 +139,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         super().__init__(**kwargs)
         self.endpoint_name = endpoint_name
         self.model_name = model_name
+        self.production_variants = production_variants
         self.instance_type = instance_type
         self.initial_instance_count = initial_instance_count
         self.variant_name = variant_name
@@ -111,25 +149,34 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         self.async_error_topic = async_error_topic
         self.max_concurrent_invocations_per_instance = max_concurrent_invocations_per_instance
         self.kms_key_id = kms_key_id
+        self.volume_kms_key_id = volume_kms_key_id
+        self.data_capture_config = data_capture_config
+        self.deployment_config = deployment_config
+        self.retain_variant_properties = retain_variant_properties
+        self.keep_configs = keep_configs
+        self.delete_old_models = delete_old_models
+        self.on_failed = on_failed
+        self.container_log_lines = container_log_lines
         self.tags = tags
         self.wait_for_completion = wait_for_completion
         self.max_wait_seconds = max_wait_seconds
         self.poll_interval = poll_interval
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.cleanup_on_failure = cleanup_on_failure
+        self._working_on: Deployment | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or update, then wait."""
         with failing_well():
-            deployment = self._deployment(adopts=_is_retry(context))
+            deployment = self._deployment(context)
             persist_endpoint(
                 context, region_name=deployment.region_name, endpoint_name=deployment.spec.endpoint_name
             )
             with deployment.cleaning_up():
                 action = deployment.act()
-                if action == "unchanged" or not (self.wait_for_completion and self.deferrable):
+                if not (deployment.pending and self.wait_for_completion and self.deferrable):
                     verdict = deployment.wait(finished=self.wait_for_completion)
-                    return self._result(deployment, verdict, action)
+                    return self._result(context, deployment, verdict, action)
             self._defer(deployment, action)
             raise EndpointError("Airflow did not defer")  # defer() raises
 
@@ -137,52 +184,99 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         """Judge what the trigger saw last."""
         with failing_well():
             action, created = event["note"]["action"], event["note"]["created"]
-            deployment = self._deployment(created)
+            deployment = self._deployment(context, created=created, touched=action != "unchanged")
             with deployment.cleaning_up():
                 if event["status"] == "error":
                     raise broken_wait(f"waiting for endpoint {self.endpoint_name}", event)
-                return self._result(deployment, EndpointVerdict.from_mapping(event["verdict"]), action)
+                return self._result(
+                    context, deployment, EndpointVerdict.from_mapping(event["verdict"]), action
+                )
 
-    def _result(self, deployment: Deployment, verdict: EndpointVerdict, action: str) -> dict[str, Any]:
+    def on_kill(self) -> None:
+        """Delete what this task created, as far as SageMaker lets it be deleted at once."""
+        if self._working_on is not None:
+            self._working_on.abort()
+
+    def _result(
+        self, context: Context, deployment: Deployment, verdict: EndpointVerdict, action: str
+    ) -> dict[str, Any]:
+        if verdict.state is EndpointState.FAILED:
+            group = endpoint_log_group(self.endpoint_name)
+            self.container_logs().show_tail(
+                group, lines=whole_number(self.container_log_lines, "container_log_lines")
+            )
         deployment.check(verdict, finished=self.wait_for_completion)
+        if verdict.state is EndpointState.SERVING and (action == "updated" or _is_retry(context)):
+            deployment.tidy()
         return deployment.describe() | {"action": action}
 
-    def _deployment(self, created: Sequence[str] = (), *, adopts: bool = False) -> Deployment:
-        from airflow_sm_plugin.hooks.deployment import Deployment
+    def _deployment(
+        self, context: Context, created: Sequence[str] = (), *, touched: bool = False
+    ) -> Deployment:
+        from airflow_sm_plugin.hooks.deployment import Deployment, DeploymentOptions
 
-        spec = self._spec()
-        return Deployment(
-            self.control_plane(),
-            spec,
+        owner = task_instance_owner(context) if self.cleanup_on_failure else None
+        options = DeploymentOptions(
             max_wait=self.max_wait_seconds,
             poll_interval=self.poll_interval,
             cleanup_on_failure=self.cleanup_on_failure,
-            created=created,
-            adopts=adopts,
+            recreate_failed=self._recreates_failed(),
+            deployment_config=deployment_guardrails.checked(self.deployment_config)
+            if self.deployment_config
+            else None,
+            retain_variant_properties=self.retain_variant_properties,
+            keep_configs=None
+            if self.keep_configs is None
+            else whole_number(self.keep_configs, "keep_configs"),
+            delete_old_models=self.delete_old_models,
         )
+        spec = self._spec(owner)
+        self._working_on = Deployment(
+            self.control_plane(), spec, options, owner=owner, created=created, touched=touched
+        )
+        return self._working_on
 
-    def _spec(self) -> EndpointConfigSpec:
+    def _recreates_failed(self) -> bool:
+        if self.on_failed not in ("fail", "recreate"):
+            raise InvalidRequest(f"on_failed must be 'fail' or 'recreate', not {self.on_failed!r}")
+        return self.on_failed == "recreate"
+
+    def _spec(self, owner: str | None = None) -> EndpointConfigSpec:
         return EndpointConfigSpec(
             endpoint_name=self.endpoint_name,
-            variants=[
-                Variant(
-                    model_name=self.model_name,
-                    instance_type=self.instance_type,
-                    initial_instance_count=_whole_number(self.initial_instance_count),
-                    variant_name=self.variant_name,
-                )
-            ],
+            variants=self._variants(),
             async_section=self._async_section(),
-            tags=self.tags or {},
+            data_capture=self.data_capture_config,
+            volume_kms_key_id=self.volume_kms_key_id or None,
+            tags=with_owner(self.tags or {}, owner),
         ).checked()
 
+    def _variants(self) -> list[Variant]:
+        if (self.model_name is None) == (self.production_variants is None):
+            raise InvalidRequest("give either model_name (one variant) or production_variants")
+        if self.production_variants is not None:
+            return [Variant.from_mapping(variant) for variant in self.production_variants]
+        return [
+            Variant(
+                model_name=str(self.model_name),
+                instance_type=self.instance_type,
+                initial_instance_count=whole_number(self.initial_instance_count, "initial_instance_count"),
+                variant_name=self.variant_name,
+            )
+        ]
+
     def _async_section(self) -> AsyncSection | None:
+        concurrency = self.max_concurrent_invocations_per_instance
         section = AsyncSection(
             output_path=self.async_output_path or None,
             failure_path=self.async_failure_path or None,
             success_topic=self.async_success_topic or None,
             error_topic=self.async_error_topic or None,
-            max_concurrent_invocations_per_instance=self.max_concurrent_invocations_per_instance,
+            max_concurrent_invocations_per_instance=(
+                None
+                if concurrency is None
+                else whole_number(concurrency, "max_concurrent_invocations_per_instance")
+            ),
             kms_key_id=self.kms_key_id or None,
         )
         return None if section == AsyncSection(output_path=None) else section
@@ -210,27 +304,21 @@ def _is_retry(context: Context) -> bool:
     return ti is not None and ti.try_number > 1
 
 
-def _whole_number(value: int | str) -> int:
-    """Read ``initial_instance_count``, which a template renders to text."""
-    try:
-        return int(value)
-    except ValueError as error:
-        raise InvalidRequest(f"initial_instance_count must be a whole number, not {value!r}") from error
-
-
 class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
-    """Delete an endpoint, its configuration, and models where asked; what is missing is fine. Fit for a teardown.
+    """Delete an endpoint with its scaling, models where asked, its configurations; missing is fine. Fit for a teardown.
 
-    What is in progress is waited out first, as SageMaker demands, and the task ends when the endpoint is gone. Of an
-    endpoint that is gone already, the configurations that :class:`SageMakerDeployEndpointOperator` derived for it are
-    looked for: a killed try may have left one.
+    What is in progress is waited out first, as SageMaker demands, and the task ends when the endpoint is gone. Its
+    configurations are the one that it serves and those that :class:`SageMakerDeployEndpointOperator` derived for it,
+    which are looked for also when the endpoint is gone: a killed try may have left them.
 
     Returns on XCom: ``{"endpoint_name", "deleted": ["endpoint …", "endpoint configuration …", "model …"], "missing":
     [...]}``.
 
     :param endpoint_name: (templated)
-    :param delete_config: delete the configuration that the endpoint serves; default True
-    :param delete_models: delete the models that the configuration names; default False
+    :param delete_config: delete its configurations, earlier ones included; default True
+    :param delete_models: delete the models that its configurations name; default False
+    :param remove_scaling: remove Application Auto Scaling's policies, our alarms and the scalable target first; default
+        True. Say False where Application Auto Scaling cannot be reached
     :param model_names: further models to delete, also when there is no endpoint; empty entries are passed over, so
         that a template may render to nothing (templated)
     :param max_wait_seconds: default 1800
@@ -250,6 +338,7 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
         endpoint_name: str,
         delete_config: bool = True,
         delete_models: bool = False,
+        remove_scaling: bool = True,
         model_names: Sequence[str] = (),
         max_wait_seconds: float = 1_800,
         poll_interval: float = 10,
@@ -259,12 +348,13 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
         self.endpoint_name = endpoint_name
         self.delete_config = delete_config
         self.delete_models = delete_models
+        self.remove_scaling = remove_scaling
         self.model_names = model_names
         self.max_wait_seconds = max_wait_seconds
         self.poll_interval = poll_interval
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Delete in order: endpoint, configuration, models."""
+        """Delete in order: scaling, endpoint, models, configuration."""
         with failing_well():
             if isinstance(self.model_names, str):
                 raise InvalidRequest(
@@ -273,23 +363,29 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
             name = check_name(self.endpoint_name, "endpoint name")
             hook = self.control_plane()
             description = hook.describe_endpoint(name)
-            configs = (
-                [description["EndpointConfigName"]] if description else hook.derived_endpoint_configs(name)
-            )
+            served = [description["EndpointConfigName"]] if description else []
+            # A retry, when the endpoint is gone, finds no others: what is deleted must not depend on the try.
+            configs = list(dict.fromkeys([*served, *hook.derived_endpoint_configs(name)]))
             models = self._models_of(hook, configs) if self.delete_models else []
-            done: dict[str, bool] = {
-                f"endpoint {name}": hook.delete_endpoint(
-                    name, max_wait=self.max_wait_seconds, poll_interval=self.poll_interval
-                )
-            }
-            for config in configs if self.delete_config else ():
-                done[f"endpoint configuration {config}"] = hook.delete_endpoint_config(config)
+            scaling = self._remove_scaling(name) if self.remove_scaling else []
+            done = {f"scaling {what}": True for what in scaling}
+            done[f"endpoint {name}"] = hook.delete_endpoint(
+                name, max_wait=self.max_wait_seconds, poll_interval=self.poll_interval
+            )
+            # Only the configuration tells which models: a retry must find it as long as one of them is left.
             for model in dict.fromkeys([*models, *filter(None, self.model_names)]):
                 done[f"model {model}"] = hook.delete_model(model)
+            for config in configs if self.delete_config else ():
+                done[f"endpoint configuration {config}"] = hook.delete_endpoint_config(config)
             deleted = [what for what, existed in done.items() if existed]
             missing = [what for what, existed in done.items() if not existed]
             self.log.info("deleted: %s; missing: %s", ", ".join(deleted) or "-", ", ".join(missing) or "-")
             return {"endpoint_name": name, "deleted": deleted, "missing": missing}
+
+    def _remove_scaling(self, endpoint_name: str) -> list[str]:
+        from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
+
+        return EndpointScaling(self.aws).remove_scaling(endpoint_name)
 
     def _models_of(self, hook: SageMakerControlPlaneHook, configs: Sequence[str]) -> list[str]:
         found = filter(None, map(hook.describe_endpoint_config, configs))

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from airflow_sm_plugin._compat import Context
-from airflow_sm_plugin.base import SageMakerInferenceOperator, SensitiveField, failing_well, reveal
+from airflow_sm_plugin.base import (
+    SageMakerInferenceOperator,
+    SensitiveField,
+    failing_well,
+    reveal,
+)
 from airflow_sm_plugin.core.async_inference import AsyncRequest, Sight
-from airflow_sm_plugin.core.names import digest
-from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, InputNotFound, ServiceError
-from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
+from airflow_sm_plugin.core.container_logs import endpoint_log_group
+from airflow_sm_plugin.core.invocation import (
+    MAX_PAYLOAD_BYTES,
+    MODEL_LOAD_SECONDS,
+    InvokeReply,
+    InvokeRequest,
+)
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.exceptions import (
+    InputNotFound,
+    InvalidRequest,
+    ModelError,
+    ModelUnavailable,
+)
+from airflow_sm_plugin.links import persist_endpoint
+from airflow_sm_plugin.operators.invocation import InvocationOperator, inference_id_of
 
 
-class SageMakerInvokeEndpointAsyncOperator(SageMakerInferenceOperator):
+class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     """Send one asynchronous invocation; give its XCom to :class:`SageMakerAsyncInferenceSensor` to await the result.
 
     The input object is looked at first: SageMaker would accept an input that does not exist and fail it later. Limits
@@ -57,7 +77,6 @@ class SageMakerInvokeEndpointAsyncOperator(SageMakerInferenceOperator):
         "filename",
         "s3_output_path_extension",
     )
-    operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink())
     body = SensitiveField()
     custom_attributes = SensitiveField()
 
@@ -100,11 +119,8 @@ class SageMakerInvokeEndpointAsyncOperator(SageMakerInferenceOperator):
             persist_endpoint(context, region_name=hook.conn_region_name, endpoint_name=request.endpoint_name)
             if self.check_input and request.input_location:
                 self._check_input(request.input_location)
-            try:
+            with self.explaining(request.endpoint_name):
                 invocation = hook.invoke_endpoint_async(request)
-            except EndpointNotFound as error:
-                self._raise_not_in_service(error)
-                raise
             self.log.info(
                 "endpoint %s accepted inference %s, output at %s",
                 request.endpoint_name,
@@ -122,7 +138,7 @@ class SageMakerInvokeEndpointAsyncOperator(SageMakerInferenceOperator):
             content_type=self.content_type,
             accept=self.accept,
             custom_attributes=reveal(self.custom_attributes),
-            inference_id=self.inference_id or _inference_id(context),
+            inference_id=self.inference_id or inference_id_of(context),
             request_ttl=self.request_ttl,
             invocation_timeout=self.invocation_timeout,
             filename=self.filename,
@@ -142,22 +158,232 @@ class SageMakerInvokeEndpointAsyncOperator(SageMakerInferenceOperator):
                 "could not look at input %s (%s); sending it all the same", location, sight.value
             )
 
-    def _raise_not_in_service(self, error: EndpointNotFound) -> None:
-        """Tell an endpoint that does not serve yet from one that does not exist, where we may look."""
+
+class SageMakerInvokeEndpointOperator(InvocationOperator):
+    """Send one real-time invocation, with every header of InvokeEndpoint; keep the answer in S3 or, asked for, on XCom.
+
+    Throttling, 5xx answers, time-outs and containers that time out are tried again up to ``attempts`` times in all;
+    ModelNotReadyException until the model's own deadline. botocore's own retries are off, whatever is configured. The
+    answer is kept nowhere unless ``output_location`` or ``return_output`` says where: payloads are secrets.
+
+    Returns on XCom: ``{"endpoint_name", "output_location" or None, "output": text or None, "content_type",
+    "invoked_production_variant", "custom_attributes": text or None, "attempts", "new_session_id" or None,
+    "closed_session_id" or None}``.
+
+    :param endpoint_name: (templated)
+    :param body: the payload, text or bytes up to 6,291,456 bytes, e.g. another task's XCom; masked in Airflow's
+        rendered fields (templated)
+    :param body_location: ``s3://bucket/key`` of the payload, instead of ``body`` (templated)
+    :param output_location: ``s3://bucket/key`` to write the answer to (templated)
+    :param return_output: put the answer on XCom as text; default False
+    :param return_output_limit: bytes up to which it may go there; a larger answer, or one that is no UTF-8 text, needs
+        ``output_location``, which then takes it; default 48,000
+    :param return_custom_attributes: put the response's CustomAttributes on XCom; default False
+    :param content_type: MIME type of the payload, e.g. ``text/csv`` (templated)
+    :param accept: MIME type wanted for the answer (templated)
+    :param custom_attributes: up to 1024 visible US-ASCII characters, e.g. a trace id; masked (templated)
+    :param target_model: the model's path below a multi-model endpoint's prefix (templated)
+    :param target_variant: production variant (templated)
+    :param target_container_hostname: container of a multi-container endpoint with direct invocation (templated)
+    :param inference_id: up to 64 characters; default derived from DAG, run, task and map index (templated)
+    :param enable_explanations: SageMaker Clarify's expression (templated)
+    :param inference_component_name: (templated)
+    :param session_id: ``NEW_SESSION`` or a session's id (templated)
+    :param prefix_aware_id: up to 64 characters; requests of one id go to the same instance, where the installed
+        botocore knows it (templated)
+    :param attempts: calls in all; default 5
+    :param model_load_seconds: how long a cold model is waited for; default 420
+    :param container_log_lines: how many of the container's last log lines the task's log shows when the container
+        failed; default 20, 0 shows none
+    :param error_text_limit: how many characters of a container's error text a message shows; default 1000, 0 none
+    :raises InvalidRequest: an argument breaks a limit; not retried
+    :raises InputNotFound: the payload's object does not exist; not retried
+    :raises ModelError: the container raised or answered an error; not retried
+    :raises ModelUnavailable: it timed out or was overloaded at every attempt; retried
+    :raises ModelLoadTimeout: a cold model was not loaded in time; retried
+    :raises EndpointNotFound: no such endpoint; not retried
+    :raises EndpointNotRealTime: it is asynchronous; not retried
+    :raises EndpointNotInService: it does not serve now; retried
+    """
+
+    template_fields: Sequence[str] = (
+        *SageMakerInferenceOperator.template_fields,
+        "endpoint_name",
+        "body",
+        "body_location",
+        "output_location",
+        "content_type",
+        "accept",
+        "custom_attributes",
+        "target_model",
+        "target_variant",
+        "target_container_hostname",
+        "inference_id",
+        "enable_explanations",
+        "inference_component_name",
+        "session_id",
+        "prefix_aware_id",
+    )
+    body = SensitiveField()
+    custom_attributes = SensitiveField()
+
+    def __init__(
+        self,
+        *,
+        endpoint_name: str,
+        body: str | bytes | None = None,
+        body_location: str | None = None,
+        output_location: str | None = None,
+        return_output: bool = False,
+        return_output_limit: int = 48_000,
+        return_custom_attributes: bool = False,
+        content_type: str | None = None,
+        accept: str | None = None,
+        custom_attributes: str | None = None,
+        target_model: str | None = None,
+        target_variant: str | None = None,
+        target_container_hostname: str | None = None,
+        inference_id: str | None = None,
+        enable_explanations: str | None = None,
+        inference_component_name: str | None = None,
+        session_id: str | None = None,
+        prefix_aware_id: str | None = None,
+        attempts: int = 5,
+        model_load_seconds: float = MODEL_LOAD_SECONDS,
+        container_log_lines: int = 20,
+        error_text_limit: int = 1_000,
+        **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
+    ) -> None:
+        super().__init__(**kwargs)
+        self.endpoint_name = endpoint_name
+        self.body = body
+        self.body_location = body_location
+        self.output_location = output_location
+        self.return_output = return_output
+        self.return_output_limit = return_output_limit
+        self.return_custom_attributes = return_custom_attributes
+        self.content_type = content_type
+        self.accept = accept
+        self.custom_attributes = custom_attributes
+        self.target_model = target_model
+        self.target_variant = target_variant
+        self.target_container_hostname = target_container_hostname
+        self.inference_id = inference_id
+        self.enable_explanations = enable_explanations
+        self.inference_component_name = inference_component_name
+        self.session_id = session_id
+        self.prefix_aware_id = prefix_aware_id
+        self.attempts = attempts
+        self.model_load_seconds = model_load_seconds
+        self.container_log_lines = container_log_lines
+        self.error_text_limit = error_text_limit
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read the payload, invoke, keep the answer where asked."""
+        with failing_well():
+            self._check_arguments()
+            request = replace(self._request(context).checked(), body=self._payload()).checked()
+            hook = self.runtime()
+            persist_endpoint(context, region_name=hook.conn_region_name, endpoint_name=request.endpoint_name)
+            with self.explaining(request.endpoint_name), self._showing_logs(request.endpoint_name):
+                reply = hook.invoke_endpoint(
+                    request,
+                    attempts=self.attempts,
+                    model_load_seconds=self.model_load_seconds,
+                    error_text_limit=self.error_text_limit,
+                )
+            self.log.info(
+                "endpoint %s, variant %s, answered %d bytes at attempt %d",
+                request.endpoint_name,
+                reply.invoked_production_variant,
+                len(reply.body),
+                reply.attempts,
+            )
+            return self._keep(request.endpoint_name, reply)
+
+    def _check_arguments(self) -> None:
+        """Refuse what cannot be, before anything is read, sent or paid."""
+        if (self.body is None) == (not self.body_location):
+            raise InvalidRequest("give exactly one of body and body_location")
+        for name, value, least in (
+            ("attempts", self.attempts, 1),
+            ("model_load_seconds", self.model_load_seconds, 0),
+            ("return_output_limit", self.return_output_limit, 1),
+            ("container_log_lines", self.container_log_lines, 0),
+            ("error_text_limit", self.error_text_limit, 0),
+        ):
+            if value < least:
+                raise InvalidRequest(f"{name} must be {least} or more, not {value}")
+        for name in ("body_location", "output_location"):
+            if getattr(self, name):
+                S3Uri.parse_object(getattr(self, name), name=name)
+        if self.output_location and self.output_location == self.body_location:
+            raise InvalidRequest(
+                f"output_location is body_location, {self.body_location}: the answer would replace the payload"
+            )
+
+    def _request(self, context: Context) -> InvokeRequest:
+        """Return the request without its payload."""
+        return InvokeRequest(
+            endpoint_name=self.endpoint_name,
+            body=b"",
+            content_type=self.content_type,
+            accept=self.accept,
+            custom_attributes=reveal(self.custom_attributes),
+            target_model=self.target_model,
+            target_variant=self.target_variant,
+            target_container_hostname=self.target_container_hostname,
+            inference_id=self.inference_id or inference_id_of(context),
+            enable_explanations=self.enable_explanations,
+            inference_component_name=self.inference_component_name,
+            session_id=self.session_id,
+            prefix_aware_id=self.prefix_aware_id,
+        )
+
+    def _payload(self) -> bytes:
+        if self.body_location:
+            return self.result_store().read(self.body_location, limit=MAX_PAYLOAD_BYTES + 1)
+        body = reveal(self.body)
+        if not isinstance(body, str | bytes):
+            raise InvalidRequest(
+                f"body must be text or bytes, not {type(body).__name__}: write it as JSON or CSV in the task before"
+            )
+        return body.encode() if isinstance(body, str) else body
+
+    def _keep(self, endpoint_name: str, reply: InvokeReply) -> dict[str, Any]:
+        output = self._for_xcom(reply.body) if self.return_output else None
+        if self.output_location:
+            self.result_store().write(self.output_location, reply.body, content_type=reply.content_type)
+        return {
+            "endpoint_name": endpoint_name,
+            "output_location": self.output_location or None,
+            "output": output,
+            "content_type": reply.content_type,
+            "invoked_production_variant": reply.invoked_production_variant,
+            "custom_attributes": reply.custom_attributes if self.return_custom_attributes else None,
+            "attempts": reply.attempts,
+            "new_session_id": reply.new_session_id,
+            "closed_session_id": reply.closed_session_id,
+        }
+
+    def _for_xcom(self, body: bytes) -> str | None:
+        """Return the answer as text; None when it cannot go on XCom and ``output_location`` takes it."""
         try:
-            description = self.control_plane().describe_endpoint(self.endpoint_name)
-        except ServiceError:
-            return
-        if description is not None:
-            raise EndpointNotInService(
-                f"endpoint {self.endpoint_name} is {description['EndpointStatus']}, it serves only InService: "
-                f"wait for it first (SageMakerDeployEndpointOperator does)"
-            ) from error
+            text = body.decode() if len(body) <= self.return_output_limit else None
+        except UnicodeDecodeError:
+            text = None
+        if text is None and not self.output_location:
+            raise InvalidRequest(
+                f"the answer, {len(body)} bytes, is no UTF-8 text or larger than return_output_limit "
+                f"({self.return_output_limit}): pass output_location, which takes what cannot go on XCom"
+            )
+        return text
 
-
-def _inference_id(context: Context) -> str | None:
-    """Return an id that stays the same over retries of one task instance; None outside of Airflow."""
-    ti = context.get("ti")
-    if ti is None:
-        return None
-    return f"airflow-{digest([ti.dag_id, ti.run_id, ti.task_id, ti.map_index])}"
+    @contextmanager
+    def _showing_logs(self, endpoint_name: str) -> Iterator[None]:
+        """Show the container's last log lines when it failed."""
+        try:
+            yield
+        except (ModelError, ModelUnavailable):
+            self.container_logs().show_tail(endpoint_log_group(endpoint_name), lines=self.container_log_lines)
+            raise

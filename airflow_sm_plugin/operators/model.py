@@ -3,37 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator, SensitiveField, failing_well, reveal
 from airflow_sm_plugin.core.model import ModelSpec
-from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.core.model_containers import ContainerRequest
+from airflow_sm_plugin.core.model_packages import check_approved, check_package_arn, environment_of
+from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.core.ownership import owner_of
+from airflow_sm_plugin.core.template_values import boolean
+from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
 
 class SageMakerCreateModelOperator(SageMakerInferenceOperator):
-    """Create a SageMaker model of one container or a pipeline; a retry finds the model it made.
+    """Create a SageMaker model of one container, a pipeline, or a model package; a retry finds the model it made.
 
-    Give ``image`` (with ``model_data_url`` and ``environment``) for one container, or ``containers`` for a pipeline.
-    A model of that name with the same content is reused; with other content it is an error that shows the difference,
-    environment values excepted.
+    Give ``image`` (with ``model_data_url`` and ``environment``) for one container, ``containers`` for a pipeline, or a
+    model package of the Model Registry. A model of that name with the same content is reused; with other content it
+    is an error that shows the difference, environment values excepted. Content includes the artefacts' ETags where
+    this task's role may read them, so a model.tar.gz that was overwritten makes a new model under a derived name, and
+    is a conflict under a given one. A missing artefact is warned of: SageMaker takes such a model and fails its
+    deployment.
 
-    Returns on XCom: ``{"model_name", "model_arn", "created"}``.
+    Returns on XCom: ``{"model_name", "model_arn", "created", "model_package_arn"}``; ``created`` says whether this try
+    did, ``model_package_arn`` is None without a package.
 
-    :param execution_role: ARN or name of the role that SageMaker runs the model with (templated)
-    :param image: the container image's URI (templated)
-    :param model_data_url: ``s3://…/model.tar.gz`` (templated)
-    :param environment: the container's environment, text to text; masked in Airflow's rendered fields (templated)
+    All parameters are templated; numbers and booleans may be text.
+
+    :param execution_role: ARN or name of the role that SageMaker runs the model with
+    :param image: the container image's URI
+    :param model_data_url: ``s3://…/model.tar.gz``; with ``mode="MultiModel"`` the prefix that the archives lie under
+    :param environment: of the container of ``image`` or of a model package, text to text; masked in Airflow's rendered
+        fields
     :param containers: definitions as SageMaker spells them (``Image``, ``ModelDataUrl``, ``Environment``, …), up to
-        15, in pipeline order; masked in Airflow's rendered fields (templated)
+        15, in pipeline order; masked in Airflow's rendered fields
+    :param model_package_arn: a version of a model package, ``arn:…:model-package/<group>/<version>``
+    :param model_package_group_name: or a group (its ARN, if of another account), for its newest approved version
+    :param require_approved: refuse a package that is not Approved, and pass over such versions of a group; default True
+    :param mode: ``SingleModel`` or ``MultiModel`` (one container only); default SageMaker's, a single model
+    :param model_cache: ``Enabled`` (SageMaker's default) or ``Disabled``, which unloads a target model after each call;
+        with ``mode="MultiModel"``
+    :param serving_preset: ``torchserve``, ``mms`` or ``huggingface`` raises the serving container's size and time
+        limits for asynchronous inference; what the environment sets already stays
     :param model_name: up to 63 letters, digits and inner hyphens; default ``<model_name_prefix>-<digest of the
-        content>``, which stays the same over retries (templated)
-    :param model_name_prefix: begins a derived name; default ``model`` (templated)
-    :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}`` (templated)
+        content>``, which stays the same over retries
+    :param model_name_prefix: begins a derived name; default ``model``
+    :param force_new: make a new model whatever there is, named ``<model_name or model_name_prefix>-<digest>``: the
+        digest stays the same over all tries of one task instance; default False
+    :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}``
     :param enable_network_isolation: no network in or out of the containers; default False
-    :param tags: tags of the model (templated)
+    :param tags: tags of the model; one more, ``airflow-sm-plugin:content``, is ours
     :raises InvalidRequest: an argument breaks a limit; not retried
     :raises ResourceConflict: another model has this name; not retried
+    :raises ModelPackageNotFound: no such package, no such group, or no approved version in it; not retried
+    :raises ModelPackageNotApproved: the package is rejected or waits for approval; not retried
     """
 
     template_fields: Sequence[str] = (
@@ -43,9 +70,17 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         "model_data_url",
         "environment",
         "containers",
+        "model_package_arn",
+        "model_package_group_name",
+        "require_approved",
+        "mode",
+        "model_cache",
+        "serving_preset",
         "model_name",
         "model_name_prefix",
+        "force_new",
         "vpc_config",
+        "enable_network_isolation",
         "tags",
     )
     environment = SensitiveField()
@@ -59,10 +94,17 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         model_data_url: str | None = None,
         environment: Mapping[str, str] | None = None,
         containers: Sequence[Mapping[str, Any]] | None = None,
+        model_package_arn: str | None = None,
+        model_package_group_name: str | None = None,
+        require_approved: bool | str = True,
+        mode: str | None = None,
+        model_cache: str | None = None,
+        serving_preset: str | None = None,
         model_name: str | None = None,
         model_name_prefix: str = "model",
+        force_new: bool | str = False,
         vpc_config: Mapping[str, Any] | None = None,
-        enable_network_isolation: bool = False,
+        enable_network_isolation: bool | str = False,
         tags: Mapping[str, str] | None = None,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
@@ -72,43 +114,97 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         self.model_data_url = model_data_url
         self.environment = environment
         self.containers = containers
+        self.model_package_arn = model_package_arn
+        self.model_package_group_name = model_package_group_name
+        self.require_approved = require_approved
+        self.mode = mode
+        self.model_cache = model_cache
+        self.serving_preset = serving_preset
         self.model_name = model_name
         self.model_name_prefix = model_name_prefix
+        self.force_new = force_new
         self.vpc_config = vpc_config
         self.enable_network_isolation = enable_network_isolation
         self.tags = tags
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the model or find it."""
+        from airflow_sm_plugin.hooks.artefacts import ArtefactHook
+
         with failing_well():
-            containers = self._container_definitions()
+            wanted = self._container_request()
+            if self.model_name:
+                check_name(self.model_name, "model name")
             hook = self.control_plane()
+            package_arn, package_environment = self._package(hook)
             spec = ModelSpec(
-                containers=containers,
+                containers=wanted.definitions(package_arn, package_environment),
                 execution_role_arn=hook.role_arn(self.execution_role) if self.execution_role else "",
                 name=self.model_name or None,
                 stem=self.model_name_prefix,
                 vpc_config=self.vpc_config,
-                enable_network_isolation=self.enable_network_isolation,
+                enable_network_isolation=boolean(self.enable_network_isolation, "enable_network_isolation"),
                 tags=self.tags or {},
+                made_for=_task_instance(context) if boolean(self.force_new, "force_new") else None,
             ).checked()
+            spec = ArtefactHook(**self.aws.hook_arguments()).with_etags(spec)
             name, arn, created = hook.create_model(spec)
             self.log.info("model %s %s", name, "created" if created else "reused")
-            return {"model_name": name, "model_arn": arn, "created": created}
+            return {
+                "model_name": name,
+                "model_arn": arn,
+                "created": created,
+                "model_package_arn": package_arn,
+            }
 
-    def _container_definitions(self) -> list[Mapping[str, Any]]:
-        containers, environment = reveal(self.containers), reveal(self.environment)
-        if (containers is None) == (self.image is None):
-            raise InvalidRequest("give either image (one container) or containers (a pipeline)")
-        if containers is not None:
-            if self.model_data_url or environment:
-                raise InvalidRequest(
-                    "model_data_url and environment go with image; put them into containers instead"
-                )
-            return list(containers)
-        one = {
-            "Image": self.image,
-            "ModelDataUrl": self.model_data_url,
-            "Environment": dict(environment or {}),
-        }
-        return [{key: value for key, value in one.items() if value}]
+    def _container_request(self) -> ContainerRequest:
+        if self.model_package_arn and self.model_package_group_name:
+            raise InvalidRequest("give either model_package_arn or model_package_group_name, not both")
+        return ContainerRequest(
+            image=self.image,
+            model_data_url=self.model_data_url or None,
+            environment=reveal(self.environment),
+            containers=reveal(self.containers),
+            from_package=bool(self.model_package_arn or self.model_package_group_name),
+            mode=self.mode or None,
+            model_cache=self.model_cache or None,
+            serving_preset=self.serving_preset or None,
+        ).checked()
+
+    def _package(self, hook: SageMakerControlPlaneHook) -> tuple[str | None, Mapping[str, str]]:
+        """Return the model package's ARN and, where a preset has to know it, what the package itself sets."""
+        approved = boolean(self.require_approved, "require_approved")
+        arn: str | None = None
+        if self.model_package_group_name:
+            found = hook.newest_model_package(self.model_package_group_name, require_approved=approved)
+            arn = str(found["ModelPackageArn"])
+            if not self.serving_preset:
+                return arn, {}
+        elif self.model_package_arn:
+            arn = check_package_arn(self.model_package_arn)
+        if arn is None:
+            return None, {}
+        package = self._described(hook, arn, approved=approved)
+        return str(package.get("ModelPackageArn", arn)), environment_of(package)
+
+    def _described(self, hook: SageMakerControlPlaneHook, arn: str, *, approved: bool) -> Mapping[str, Any]:
+        try:
+            package = hook.describe_model_package(arn)
+        except AccessDenied as denied:
+            if approved:
+                raise
+            self.log.info("the model package is taken as it is: %s", denied)
+            return {}
+        if approved:
+            check_approved(package)
+        return package
+
+
+def _task_instance(context: Context) -> str:
+    ti = context["ti"]
+    return owner_of(
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+    )

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.result_store import ResultStoreHook
 
 _SHOWN_FAILURES = 5
+_GRACE_SECONDS = 120
 
 
 class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
@@ -84,8 +85,8 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         **kwargs: Any,  # noqa: ANN401 - Airflow's own sensor arguments
     ) -> None:
         seconds, pause = _seconds(timeout), _seconds(poke_interval)
-        # Airflow's own clock starts a little before ours and would end the task with a poorer text.
-        super().__init__(timeout=seconds + 2 * pause, poke_interval=pause, **kwargs)
+        # Airflow's own clock is only the safety net: it would end the task with a poorer text and without a retry.
+        super().__init__(timeout=seconds + 2 * pause + _GRACE_SECONDS, poke_interval=pause, **kwargs)
         self.result_timeout = seconds
         self.invocations = invocations
         self.output_location = output_location
@@ -94,6 +95,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         self.failure_text_limit = failure_text_limit
         self._first_look: float | None = None
         self._wait: AsyncWait | None = None
+        self._store: ResultStoreHook | None = None
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as Airflow's base spells it
         """Poke, or look once and defer."""
@@ -117,7 +119,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         with self._failing_softly():
             if event["status"] == "error":
                 raise broken_wait("waiting for asynchronous inference", event)
-            return self._conclude(AsyncWait.from_event(event), self._read(), self.result_store())
+            return self._conclude(AsyncWait.from_event(event), self._read())
 
     def _read(self) -> tuple[AsyncInvocation, ...]:
         if (self.invocations is None) == (self.output_location is None):
@@ -139,7 +141,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         return self._first_look
 
     def _look(self, context: Context) -> Any:  # noqa: ANN401 - a location, a list, or None for not yet
-        invocations, store = self._read(), self.result_store()
+        invocations, store = self._read(), self._results()
         now, first_look = time.time(), self._first_look_at(context)
         wait = self._wait or AsyncWait.begin(len(invocations))
         looks = {number: store.look(invocations[number]) for number in wait.pending}
@@ -154,7 +156,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
                 "role may not read it",
                 invocations[self._wait.forbidden[0]].output_location,
             )
-        return self._conclude(self._wait, invocations, store) if self._wait.over else None
+        return self._conclude(self._wait, invocations) if self._wait.over else None
 
     def _defer(self, context: Context) -> None:
         from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
@@ -175,15 +177,18 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             timeout=timedelta(seconds=max(0.0, deadline - time.time()) + GRACE_SECONDS),
         )
 
-    def _conclude(
-        self, wait: AsyncWait, invocations: Sequence[AsyncInvocation], store: ResultStoreHook
-    ) -> str | list[str]:
+    def _results(self) -> ResultStoreHook:
+        """Return the one hook of all looks: a new one would cost 0.3 s, and an AssumeRole, at each."""
+        self._store = self._store or self.result_store()
+        return self._store
+
+    def _conclude(self, wait: AsyncWait, invocations: Sequence[AsyncInvocation]) -> str | list[str]:
         if wait.failed:
-            raise AsyncInferenceFailed(self._failures(wait, invocations, store))
+            raise AsyncInferenceFailed(self._failures(wait, invocations))
         if wait.timed_out:
-            raise AsyncInferenceTimedOut(self._time_out(wait, invocations, store))
+            raise AsyncInferenceTimedOut(self._time_out(wait, invocations))
         if wait.pending:
-            reason = store.why_blind(invocations[wait.pending[0]].output_location)
+            reason = self._results().why_blind(invocations[wait.pending[0]].output_location)
             raise ServiceUnavailable(
                 f"S3 gave no useful answer at {wait.blind_looks} looks in a row; {len(wait.pending)} invocations are "
                 f"pending. They go on in SageMaker; a retry looks again. {reason}"
@@ -193,36 +198,32 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         one = self.invocations is None or isinstance(self.invocations, Mapping)
         return outputs[0] if one else outputs
 
-    def _failures(
-        self, wait: AsyncWait, invocations: Sequence[AsyncInvocation], store: ResultStoreHook
-    ) -> str:
+    def _failures(self, wait: AsyncWait, invocations: Sequence[AsyncInvocation]) -> str:
         lines = [f"{len(wait.failed)} of {len(invocations)} asynchronous inferences failed."]
         for number in wait.failed[:_SHOWN_FAILURES]:
             invocation = invocations[number]
-            text = self._failure_text(invocation, store)
+            text = self._failure_text(invocation)
             what = invocation.input_location or f"inference {invocation.inference_id or number}"
             lines.append(f"{what}: {text} (failure object {invocation.failure_location})")
         if len(wait.failed) > _SHOWN_FAILURES:
             lines.append(f"and {len(wait.failed) - _SHOWN_FAILURES} more")
         return "\n".join(lines)
 
-    def _failure_text(self, invocation: AsyncInvocation, store: ResultStoreHook) -> str:
+    def _failure_text(self, invocation: AsyncInvocation) -> str:
         if not self.failure_text_limit or invocation.failure_location is None:
             return "see its failure object"
         try:
-            text = store.read_start(invocation.failure_location, self.failure_text_limit + 1)
+            text = self._results().read_start(invocation.failure_location, self.failure_text_limit + 1)
         except ServiceError as error:
             return f"its failure object could not be read: {error}"
         shown = text.encode()[: self.failure_text_limit].decode(errors="ignore")
         return text if shown == text else f"{shown}…"
 
-    def _time_out(
-        self, wait: AsyncWait, invocations: Sequence[AsyncInvocation], store: ResultStoreHook
-    ) -> str:
+    def _time_out(self, wait: AsyncWait, invocations: Sequence[AsyncInvocation]) -> str:
         first = invocations[wait.timed_out[0]]
         why = ""
         if wait.blind_looks:
-            why = f" S3 gave no useful answer at the end: {store.why_blind(first.output_location)}."
+            why = f" S3 gave no useful answer at the end: {self._results().why_blind(first.output_location)}."
         elif wait.timed_out[0] in wait.forbidden:
             why = " S3 answered 403 to the end: the role may lack s3:GetObject and s3:ListBucket there."
         return (

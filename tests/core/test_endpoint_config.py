@@ -103,7 +103,20 @@ def test_another_concurrency_is_refused(concurrency: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 9, 10])
 def test_one_to_ten_variants_are_allowed(count: int) -> None:
-    dataclasses.replace(PLAIN, variants=[VARIANT] * count).checked()
+    variants = [dataclasses.replace(VARIANT, variant_name=f"v{number}") for number in range(count)]
+    dataclasses.replace(PLAIN, variants=variants).checked()
+
+
+def test_variants_that_share_a_name_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="share a name: AllTraffic, AllTraffic; give each its own"):
+        dataclasses.replace(PLAIN, variants=[VARIANT, VARIANT]).checked()
+
+
+def test_a_serverless_variant_is_no_asynchronous_one() -> None:
+    serverless = Variant(model_name="churn-1", serverless={"MemorySizeInMB": 1024, "MaxConcurrency": 1})
+    dataclasses.replace(PLAIN, variants=[serverless]).checked()
+    with pytest.raises(InvalidRequest, match="serverless variant cannot serve an asynchronous endpoint"):
+        dataclasses.replace(PLAIN, variants=[serverless], async_section=ASYNC).checked()
 
 
 @pytest.mark.parametrize("count", [0, 11])

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.names import MAX_NAME_LENGTH, check_name, content_name, digest
+from airflow_sm_plugin.core.names import (
+    MAX_NAME_LENGTH,
+    check_name,
+    content_name,
+    digest,
+    is_content_name,
+)
 from airflow_sm_plugin.exceptions import InvalidName
 
 AWS_PATTERN = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
@@ -118,3 +124,26 @@ def test_the_stem_stays_readable() -> None:
 def test_a_cut_stem_does_not_end_in_two_hyphens() -> None:
     name = content_name("a" * 49 + "-" + "b" * 20, 1)
     assert re.fullmatch(r"a{49}-[0-9a-f]{12}", name)
+
+
+@given(
+    st.from_regex(AWS_PATTERN, fullmatch=True).filter(lambda stem: len(stem) <= MAX_NAME_LENGTH), json_values
+)
+def test_a_derived_name_is_known_again_by_its_stem_unless_that_was_cut(stem: str, content: object) -> None:
+    """A cut stem is shared by others: their names must not be taken for its own."""
+    assert is_content_name(content_name(stem, content), stem) is (len(stem) <= 50)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "churn",
+        "churn-mine",
+        "churn-b-0123456789ab",
+        "churn-0123456789abc",
+        "churn-0123456789AB",
+        "achurn-0123456789ab",
+    ],
+)
+def test_a_name_of_anything_else_is_not_known(name: str) -> None:
+    assert not is_content_name(name, "churn")

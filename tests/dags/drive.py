@@ -2,7 +2,7 @@
 
 ::
 
-    python tests/dags/drive.py <DAG folder> <dag id>
+    python tests/dags/drive.py <DAG folder> <dag id> [<the run's configuration as JSON>]
 
 A program of its own, because ``dag.test()`` takes over a process: its logging, its plugins, its database session.
 The last line it prints is ``{"state", "tasks": {id: state}, "xcoms": {id: {key: value}}, "rendered": {id: fields}}``;
@@ -62,14 +62,14 @@ def _stored(run_id: str) -> dict[str, Any]:
     return {"xcoms": xcoms, "rendered": rendered}
 
 
-def main(folder: Path, dag_id: str) -> None:
+def main(folder: Path, dag_id: str, conf: str) -> None:
     """Run and print."""
     sys.path.insert(0, str(folder))  # what Airflow does for its DAGs folder
     os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(folder)
-    run = _load(folder, dag_id).test()
+    run = _load(folder, dag_id).test(run_conf=json.loads(conf))
     tasks = {_label(task): str(task.state) for task in run.get_task_instances()}
     print(json.dumps({"state": str(run.state), "tasks": tasks, **_stored(run.run_id)}, default=str))  # noqa: T201 - its output
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), sys.argv[2])
+    main(Path(sys.argv[1]).resolve(), sys.argv[2], *sys.argv[3:] or ["{}"])

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
+from tests.dags.conftest import json_of, run_dag
 from tests.support import Account
 
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"
-DRIVE = Path(__file__).with_name("drive.py")
 PARSE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -32,24 +28,10 @@ DATA_SETS = {"breast_cancer": 143, "wine": 45}
 """Rows held out of each."""
 
 
-def _json_of(*command: str | Path, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={**os.environ, **(environment or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, f"{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
-    return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))
-
-
 @pytest.fixture(scope="module")
 def parsed(airflow_db: None) -> dict[str, Any]:
     """What Airflow makes of the DAG folder, without any AWS."""
-    return _json_of("-c", PARSE, DAGS)
+    return json_of("-c", PARSE, DAGS)
 
 
 def test_every_example_parses(parsed: Mapping[str, Any]) -> None:
@@ -60,8 +42,7 @@ def test_every_example_parses(parsed: Mapping[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def main_job(airflow_db: None, session_account: Account) -> dict[str, Any]:
     """The main job, run once by ``dag.test()``: state, tasks, XComs and rendered fields as Airflow stored them."""
-    environment = {**AWS_SETTINGS, "AWS_ENDPOINT_URL": session_account.url}
-    return _json_of(DRIVE, DAGS, "autopilot_to_predictions", environment=environment)
+    return run_dag(DAGS, "autopilot_to_predictions", url=session_account.url)
 
 
 @pytest.mark.timeout(300)

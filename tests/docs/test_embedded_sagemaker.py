@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from pathlib import Path
 
 from airflow_sm_plugin.local import operations
+from airflow_sm_plugin.local.fault_rules import Rule
+from airflow_sm_plugin.local.faults import FaultPlan, plan_from
+from airflow_sm_plugin.local.outcomes import Outcome, outcome_from
 from airflow_sm_plugin.local.settings import Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "embedded-sagemaker.md").read_text()
@@ -18,6 +23,30 @@ def test_its_settings_and_their_defaults_are_the_settings() -> None:
     assert told == Settings().as_json()
 
 
+def _table(beginning: str) -> set[str]:
+    """Return the names that the table with this header tells of."""
+    rows = PAGE.split(f"| {beginning} | |\n|---|---|\n")[1].split("\n\n")[0]
+    return {name for row in rows.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+
+def test_it_tells_every_part_of_a_rule_and_of_an_outcome() -> None:
+    assert _table("in a rule") == {field.name for field in dataclasses.fields(Rule)}
+    assert _table("in an outcome") == {field.name for field in dataclasses.fields(Outcome)}
+
+
+def test_its_examples_of_faults_and_outcomes_can_be_set() -> None:
+    sent = [json.loads(body) for body in re.findall(r"-d '(.*?)'", PAGE, re.DOTALL)]
+    plans = [one for one in sent if "rules" in one]
+    outcomes = [one for body in sent for one in (body if isinstance(body, list) else [body]) if "end" in one]
+    assert len(plans) == 1
+    assert len(outcomes) == 3
+    for plan in plans:
+        rules, seed = plan_from(plan)
+        FaultPlan().replace(rules, seed=seed)
+    for outcome in outcomes:
+        outcome_from(outcome)
+
+
 def test_its_python_example_runs() -> None:
     example = next(
         code for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "with Embedded" in code
@@ -28,7 +57,8 @@ def test_its_python_example_runs() -> None:
 def test_the_operations_it_names_are_answered() -> None:
     operations.load()
     named = set(re.findall(r"\b((?:Create|Update|Invoke|List|Add|Delete)[A-Z]\w+)\b", PAGE)) - {
-        "InvokeEndpointAsync"
+        "InvokeEndpointAsync",
+        "UpdateRollbackFailed",  # a status
     }
     assert "CreateTransformJob" in named
     assert [name for name in sorted(named) if operations.handler_of(name) is None] == []

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from airflow_sm_plugin.local.call_names import signature_of
 from airflow_sm_plugin.local.errors import ModelFailure, ResourceNotFoundFailure, ValidationFailure
 from airflow_sm_plugin.local.protocol import (
     CONTROL_PLANE,
@@ -16,16 +17,18 @@ from airflow_sm_plugin.local.protocol import (
     error_response,
     parse_request,
     runtime_response,
-    signed_region,
 )
 
 SIGNED = "AWS4-HMAC-SHA256 Credential=AKID/20260101/eu-west-1/{service}/aws4_request, SignedHeaders=host"
 
 
 def test_a_call_is_ours_when_it_is_signed_for_sagemaker() -> None:
-    assert signed_region(SIGNED.format(service="sagemaker")) == "eu-west-1"
-    assert signed_region(SIGNED.format(service="s3")) is None
-    assert signed_region("") is None
+    signature = signature_of(SIGNED.format(service="sagemaker"), "")
+    assert (signature.service, signature.region) == ("sagemaker", "eu-west-1")
+    assert signature_of(SIGNED.format(service="s3"), "").service == "s3"
+    assert signature_of("", "").service == ""
+    presigned = "X-Amz-Credential=key%2F20260101%2Feu-west-1%2Fs3%2Faws4_request&X-Amz-Signature=x"
+    assert signature_of("", presigned).service == "s3"
 
 
 def test_the_control_plane_speaks_json_with_the_operation_in_a_header() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +18,6 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
-from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
     EndpointFailed,
@@ -24,7 +25,6 @@ from airflow_sm_plugin.exceptions import (
     EndpointUnchangeable,
     ModelNotFound,
 )
-from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from tests.support import (
     BROKEN,
@@ -187,7 +187,7 @@ class TestCreate:
             "ClientConfig": {"MaxConcurrentInvocationsPerInstance": 3},
         }
         tags = account.sagemaker.list_tags(ResourceArn=result["endpoint_arn"])["Tags"]
-        assert tags == [{"Key": "team", "Value": "churn"}]
+        assert {"Key": "team", "Value": "churn"} in tags
 
     def test_an_endpoint_that_serves_already_is_left_alone(
         self, name: str, light_model: str, requests: Requests
@@ -287,21 +287,20 @@ class TestFailure:
         self, account: Account, name: str, light_model: str, deferrable: bool
     ) -> None:
         with (
-            account.settings(endpoint_creating_seconds=1.2),
+            account.settings(endpoint_creating_seconds=1.8),
             pytest.raises(EndpointDeadlineExceeded) as caught,
         ):
-            run_task(partial(deploy, name, light_model, max_wait_seconds=0.8, deferrable=deferrable))
-        assert f"endpoint {name} was still Creating after 1 s; raise max_wait_seconds" in str(caught.value)
+            run_task(partial(deploy, name, light_model, max_wait_seconds=1.5, deferrable=deferrable))
+        assert f"endpoint {name} was still Creating after 2 s; raise max_wait_seconds" in str(caught.value)
         assert account.status(name) is None
         assert account.configs(name) == []
 
     def test_what_cannot_be_cleaned_up_in_time_is_said(
         self, account: Account, name: str, light_model: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with account.settings(endpoint_creating_seconds=2), pytest.raises(EndpointDeadlineExceeded):
+        with account.settings(endpoint_creating_seconds=3), pytest.raises(EndpointDeadlineExceeded):
             run_task(partial(deploy, name, light_model, max_wait_seconds=0.1))
-        assert "could not clean up endpoint configuration and endpoint" in caplog.text
-        assert "may cost money" in caplog.text
+        assert re.search(r"could not clean up .*, which may cost money: ", caplog.text)
         assert account.status(name) == "Creating"
         account.wait_for_endpoint(name)
 
@@ -331,16 +330,21 @@ class TestFailure:
         assert account.configs(name) == []
 
 
-def killed_first_try(spec: EndpointConfigSpec, made: str) -> None:
-    """Leave behind what a try does that is killed once it has made its configuration, its endpoint, or all."""
-    hook = SageMakerControlPlaneHook(aws_conn_id=None)
-    hook.ensure_endpoint_config(spec)
-    if made != "configuration":
-        hook.create_endpoint(spec)
-    if made == "ended":
-        hook.wait_for_endpoint(
-            spec.endpoint_name, wanted_config=spec.config_name, max_wait=30, poll_interval=POLL
-        )
+def killed_first_try(account: Account, name: str, model: str, made: str) -> str:
+    """Leave behind what a try leaves that is killed once it has made its configuration, its endpoint, or all.
+
+    Return the configuration's name.
+    """
+    with account.settings(endpoint_creating_seconds=0.6):
+        deploy(name, model, wait_for_completion=False).execute(context_for())
+    (config,) = account.configs(name)
+    if made != "endpoint":
+        while account.status(name) == "Creating":
+            time.sleep(POLL)
+    if made == "configuration":
+        account.sagemaker.delete_endpoint(EndpointName=name)
+        account.wait_for_endpoint(name, "endpoint_deleted")
+    return config
 
 
 class TestRetry:
@@ -351,24 +355,30 @@ class TestRetry:
     def test_it_goes_on_where_the_first_stopped(
         self, account: Account, name: str, light_model: str, *, made: str, deferrable: bool
     ) -> None:
-        operator = partial(deploy, name, light_model, deferrable=deferrable)
-        killed_first_try(operator()._spec(), made)
+        config = killed_first_try(account, name, light_model, made)
 
-        result = run_task(operator, context_for(second_try()))
+        result = run_task(
+            partial(deploy, name, light_model, deferrable=deferrable), context_for(second_try())
+        )
 
         assert result["status"] == "InService"
-        assert result["action"] == ("unchanged" if made == "ended" else "created")
-        assert account.configs(name) == [result["endpoint_config_name"]]
+        # By the time of the retry the endpoint may serve.
+        possible = {
+            "configuration": ["created"],
+            "endpoint": ["created", "unchanged"],
+            "ended": ["unchanged"],
+        }
+        assert result["action"] in possible[made]
+        assert account.configs(name) == [result["endpoint_config_name"]] == [config]
 
     @pytest.mark.parametrize("made", ["configuration", "endpoint", "ended"])
     def test_it_completes_the_cleaning_up(
         self, account: Account, name: str, artless_model: str, made: str
     ) -> None:
-        operator = partial(deploy, name, artless_model)
-        killed_first_try(operator()._spec(), made)
+        killed_first_try(account, name, artless_model, made)
 
         with pytest.raises(EndpointFailed, match=r"no/such/model\.tar\.gz"):
-            run_task(operator, context_for(second_try()))
+            run_task(partial(deploy, name, artless_model), context_for(second_try()))
 
         assert account.status(name) is None
         assert account.configs(name) == []
@@ -376,12 +386,12 @@ class TestRetry:
     def test_a_first_try_deletes_nothing_that_it_found(
         self, account: Account, name: str, artless_model: str
     ) -> None:
-        spec = deploy(name, artless_model)._spec()
-        killed_first_try(spec, "endpoint")
+        config = killed_first_try(account, name, artless_model, "endpoint")
+        another = context_for(TaskInstanceDouble(task_id="another_task"))
         with pytest.raises((EndpointFailed, AirflowFailException), match="is Failed"):
-            run_task(partial(deploy, name, artless_model))
+            run_task(partial(deploy, name, artless_model), another)
         assert account.status(name) == "Failed"
-        assert account.configs(name) == [spec.config_name]
+        assert account.configs(name) == [config]
 
     def test_a_failed_endpoint_of_somebody_else_is_not_retried_and_stays(
         self, account: Account, name: str, artless_model: str, light_model: str, requests: Requests
@@ -389,7 +399,7 @@ class TestRetry:
         config = account.create_config(artless_model)
         account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
         while account.status(name) == "Creating":
-            pass
+            time.sleep(POLL)
         requests.forget()
         for ti in (TaskInstanceDouble(), second_try()):
             with pytest.raises(AirflowFailException) as caught:
@@ -429,13 +439,13 @@ class TestUpdate:
         assert account.status(name) == "InService"
         assert account.configs(name) == [first["endpoint_config_name"]]
 
-    @pytest.mark.parametrize("takes", [1.2, 3.0], ids=["ends while cleaning up", "still goes on"])
+    @pytest.mark.parametrize("takes", [1.8, 4.0], ids=["ends while cleaning up", "still goes on"])
     def test_an_update_that_takes_too_long_keeps_the_configuration_it_needs(
         self, account: Account, name: str, light_model: str, takes: float, caplog: pytest.LogCaptureFixture
     ) -> None:
         run_task(partial(deploy, name, light_model))
         with account.settings(endpoint_updating_seconds=takes), pytest.raises(EndpointDeadlineExceeded):
-            run_task(partial(deploy, name, light_model, instance_type="ml.c5.large", max_wait_seconds=0.8))
+            run_task(partial(deploy, name, light_model, instance_type="ml.c5.large", max_wait_seconds=1.5))
         assert len(account.configs(name)) == 2
         assert f"stays: endpoint {name} uses it" in caplog.text
         account.wait_for_endpoint(name)
@@ -487,7 +497,7 @@ class TestBadInput:
 
     def test_a_model_deleted_since_its_configuration_was_made(self, account: Account, name: str) -> None:
         model = account.create_model()
-        SageMakerControlPlaneHook(aws_conn_id=None).ensure_endpoint_config(deploy(name, model)._spec())
+        killed_first_try(account, name, model, "configuration")
         account.sagemaker.delete_model(ModelName=model)
         with pytest.raises(AirflowFailException, match="Could not find model") as caught:
             run_task(partial(deploy, name, model))

@@ -1,0 +1,328 @@
+"""Application Auto Scaling of a production variant: arguments checked, and the requests built from them.
+
+Sources: the SageMaker guide's pages *Autoscale an asynchronous endpoint* (both policies and the alarm) and *Define a
+scaling policy* (real-time variants), and the API reference of Application Auto Scaling.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.exceptions import EndpointNotInService, EndpointUnchangeable, InvalidRequest
+
+SERVICE_NAMESPACE = "sagemaker"
+SCALABLE_DIMENSION = "sagemaker:variant:DesiredInstanceCount"
+BACKLOG_POLICY = "airflow-sm-backlog"
+WAKE_POLICY = "airflow-sm-wake-from-zero"
+INVOCATIONS_POLICY = "airflow-sm-invocations"
+OUR_POLICIES = frozenset({BACKLOG_POLICY, WAKE_POLICY, INVOCATIONS_POLICY})
+"""Names that only we give. A policy's name is its variant's own: the same names serve every variant."""
+DEFAULT_TARGET_BACKLOG = 5.0
+"""Waiting requests for each instance: the value of the guide's example."""
+_ALARM_METRIC = "HasBacklogWithoutCapacity"
+_ALARM_PREFIX = "airflow-sm/"
+# The live service answers these as ObjectNotFoundException, moto as ValidationException: the text is the same.
+_MISSING = re.compile(r"No (?:scaling policy|scalable target) (?:found|registered) for", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ScaledVariant:
+    """The production variant to scale; an asynchronous endpoint has one only."""
+
+    endpoint_name: str
+    variant_name: str
+
+    def checked(self) -> ScaledVariant:
+        """Return the variant itself when both names are well formed.
+
+        :raises InvalidName: one of them is not
+        """
+        check_name(self.endpoint_name, "endpoint name")
+        check_name(self.variant_name, "variant name")
+        return self
+
+    @classmethod
+    def from_resource_id(cls, resource_id: str) -> ScaledVariant | None:
+        """Read a scalable target's ``ResourceId``; None when it is no variant's."""
+        match resource_id.split("/"):
+            case ["endpoint", endpoint_name, "variant", variant_name]:
+                return cls(endpoint_name, variant_name)
+        return None
+
+    @property
+    def resource_id(self) -> str:
+        """What Application Auto Scaling calls the variant."""
+        return f"endpoint/{self.endpoint_name}/variant/{self.variant_name}"
+
+    @property
+    def alarm_name(self) -> str:
+        """The name of the alarm that wakes it: always the same, and told apart by slashes, which no name holds."""
+        return f"{_ALARM_PREFIX}{self.resource_id}/{_ALARM_METRIC}"
+
+    def target(self) -> dict[str, Any]:
+        """Return the three parameters by which every call names the scalable target."""
+        return {
+            "ServiceNamespace": SERVICE_NAMESPACE,
+            "ResourceId": self.resource_id,
+            "ScalableDimension": SCALABLE_DIMENSION,
+        }
+
+
+def alarm_name_prefix(endpoint_name: str) -> str:
+    """Return how the names of all alarms begin that we made for an endpoint."""
+    return f"{_ALARM_PREFIX}endpoint/{endpoint_name}/variant/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingArguments:
+    """What a DAG author asks for, as it comes from templates: numbers may be text, an empty text is not set."""
+
+    min_capacity: object
+    max_capacity: object
+    target_backlog_per_instance: object = None
+    target_invocations_per_instance: object = None
+    scale_in_cooldown: object = 300
+    scale_out_cooldown: object = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """Checked numbers: capacities in instances, cooldowns in seconds; a target of None is not set."""
+
+    min_capacity: int
+    max_capacity: int
+    target_backlog: float | None
+    target_invocations: float | None
+    scale_in_cooldown: int
+    scale_out_cooldown: int
+
+    @classmethod
+    def parse(cls, given: ScalingArguments) -> Scaling:
+        """Read the arguments.
+
+        :raises InvalidRequest: naming the value, the limit and the remedy
+        """
+        scaling = cls(
+            min_capacity=_whole_number(given.min_capacity, "min_capacity", at_least=0),
+            max_capacity=_whole_number(given.max_capacity, "max_capacity", at_least=1),
+            target_backlog=_target(given.target_backlog_per_instance, "target_backlog_per_instance"),
+            target_invocations=_target(
+                given.target_invocations_per_instance, "target_invocations_per_instance"
+            ),
+            scale_in_cooldown=_whole_number(given.scale_in_cooldown, "scale_in_cooldown", at_least=0),
+            scale_out_cooldown=_whole_number(given.scale_out_cooldown, "scale_out_cooldown", at_least=0),
+        )
+        if scaling.max_capacity < scaling.min_capacity:
+            raise InvalidRequest(
+                f"max_capacity is {scaling.max_capacity}, less than min_capacity, which is {scaling.min_capacity}: "
+                f"raise the one or lower the other"
+            )
+        return scaling
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingPlan:
+    """What is to hold for a variant: capacity, the policy that tracks a target, and the one that wakes from zero."""
+
+    variant: ScaledVariant
+    scaling: Scaling
+    asynchronous: bool
+
+    @property
+    def wakes(self) -> bool:
+        """Whether it needs the step scaling policy and its alarm.
+
+        With no instance there is no backlog *per instance*: target tracking alone may leave requests waiting.
+        """
+        return self.scaling.min_capacity == 0
+
+    @property
+    def policy_names(self) -> frozenset[str]:
+        """The names of its policies."""
+        tracking = BACKLOG_POLICY if self.asynchronous else INVOCATIONS_POLICY
+        return frozenset({tracking, WAKE_POLICY} if self.wakes else {tracking})
+
+    def registration(self) -> dict[str, Any]:
+        """Return the parameters of ``register_scalable_target``."""
+        return {
+            **self.variant.target(),
+            "MinCapacity": self.scaling.min_capacity,
+            "MaxCapacity": self.scaling.max_capacity,
+        }
+
+    def tracking_policy(self) -> dict[str, Any]:
+        """Return the parameters of ``put_scaling_policy`` for target tracking."""
+        if self.asynchronous:
+            name, target = BACKLOG_POLICY, self.scaling.target_backlog
+            metric = {"CustomizedMetricSpecification": self._backlog_metric()}
+        else:
+            name, target = INVOCATIONS_POLICY, self.scaling.target_invocations
+            predefined = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
+            metric = {"PredefinedMetricSpecification": predefined}
+        return {
+            **self.variant.target(),
+            "PolicyName": name,
+            "PolicyType": "TargetTrackingScaling",
+            "TargetTrackingScalingPolicyConfiguration": {
+                "TargetValue": target,
+                **metric,
+                "ScaleInCooldown": self.scaling.scale_in_cooldown,
+                "ScaleOutCooldown": self.scaling.scale_out_cooldown,
+            },
+        }
+
+    def wake_policy(self) -> dict[str, Any]:
+        """Return the parameters of ``put_scaling_policy`` for step scaling: one instance more when the alarm rings."""
+        return {
+            **self.variant.target(),
+            "PolicyName": WAKE_POLICY,
+            "PolicyType": "StepScaling",
+            "StepScalingPolicyConfiguration": {
+                "AdjustmentType": "ChangeInCapacity",
+                "MetricAggregationType": "Average",
+                "Cooldown": self.scaling.scale_out_cooldown,
+                "StepAdjustments": [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}],
+            },
+        }
+
+    def alarm(self, policy_arn: str) -> dict[str, Any]:
+        """Return the parameters of CloudWatch's ``put_metric_alarm``, which sets off the wake policy of this ARN.
+
+        Two minutes of requests without an instance, as in the guide; it only rings when there is data.
+        """
+        return {
+            "AlarmName": self.variant.alarm_name,
+            "AlarmDescription": f"Made by airflow-sm-plugin: wakes {self.variant.resource_id} from zero instances",
+            "MetricName": _ALARM_METRIC,
+            "Namespace": "AWS/SageMaker",
+            "Statistic": "Average",
+            "Dimensions": self._dimensions(),
+            "Period": 60,
+            "EvaluationPeriods": 2,
+            "DatapointsToAlarm": 2,
+            "Threshold": 1.0,
+            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+            "TreatMissingData": "missing",
+            "AlarmActions": [policy_arn],
+        }
+
+    def _backlog_metric(self) -> dict[str, Any]:
+        return {
+            "MetricName": "ApproximateBacklogSizePerInstance",
+            "Namespace": "AWS/SageMaker",
+            "Dimensions": self._dimensions(),
+            "Statistic": "Average",
+        }
+
+    def _dimensions(self) -> list[dict[str, str]]:
+        return [{"Name": "EndpointName", "Value": self.variant.endpoint_name}]
+
+
+def plan_scaling(variant: ScaledVariant, scaling: Scaling, description: Mapping[str, Any]) -> ScalingPlan:
+    """Decide how to scale a variant from what DescribeEndpoint says of its endpoint.
+
+    An endpoint that is updated (scaling is an update as well) can be registered.
+
+    :raises EndpointNotInService: it has no variants yet, or no more
+    :raises EndpointUnchangeable: it is Failed
+    :raises InvalidRequest: no such variant, a serverless one, or numbers that do not fit this kind of endpoint
+    """
+    _check_variant(variant, description)
+    asynchronous = bool(description.get("AsyncInferenceConfig"))
+    fitting = _for_backlog(variant, scaling) if asynchronous else _for_invocations(variant, scaling)
+    return ScalingPlan(variant=variant, scaling=fitting, asynchronous=asynchronous)
+
+
+def stale_policies(plan: ScalingPlan, found: Sequence[str]) -> list[str]:
+    """Return which of the policies found on the variant are ours and no longer wanted."""
+    return sorted((OUR_POLICIES - plan.policy_names).intersection(found))
+
+
+def means_missing(message: str) -> bool:
+    """Say whether an error of Application Auto Scaling means that the policy or the target is not there."""
+    return _MISSING.search(message) is not None
+
+
+def _check_variant(variant: ScaledVariant, description: Mapping[str, Any]) -> None:
+    name, status = variant.endpoint_name, str(description.get("EndpointStatus"))
+    if status == "Failed":
+        raise EndpointUnchangeable(
+            f"endpoint {name} is Failed and cannot be scaled: delete it and deploy anew. "
+            f"Reason: {description.get('FailureReason') or 'none given'}"
+        )
+    variants = {str(one["VariantName"]): one for one in description.get("ProductionVariants") or ()}
+    if not variants or status == "Deleting":
+        raise EndpointNotInService(
+            f"endpoint {name} is {status}: its variants can be scaled once it is InService; scale it after the task "
+            f"that deploys it and waits"
+        )
+    if variant.variant_name not in variants:
+        raise InvalidRequest(
+            f"endpoint {name} has no variant {variant.variant_name!r}; variant_name is one of {', '.join(variants)}"
+        )
+    summary = variants[variant.variant_name]
+    if summary.get("CurrentServerlessConfig") or summary.get("DesiredServerlessConfig"):
+        raise InvalidRequest(
+            f"variant {variant.variant_name} of endpoint {name} is serverless: SageMaker scales it by itself, within "
+            f"the MaxConcurrency of its configuration"
+        )
+
+
+def _for_backlog(variant: ScaledVariant, scaling: Scaling) -> Scaling:
+    if scaling.target_invocations is not None:
+        raise InvalidRequest(
+            f"endpoint {variant.endpoint_name} is asynchronous and scales by its backlog: leave "
+            f"target_invocations_per_instance out, give target_backlog_per_instance"
+        )
+    return replace(scaling, target_backlog=scaling.target_backlog or DEFAULT_TARGET_BACKLOG)
+
+
+def _for_invocations(variant: ScaledVariant, scaling: Scaling) -> Scaling:
+    if scaling.target_backlog is not None:
+        raise InvalidRequest(
+            f"endpoint {variant.endpoint_name} is real-time and has no backlog: leave target_backlog_per_instance "
+            f"out, give target_invocations_per_instance"
+        )
+    if scaling.min_capacity == 0:
+        raise InvalidRequest(
+            f"min_capacity is 0, but endpoint {variant.endpoint_name} is real-time: only an asynchronous endpoint "
+            f"scales to zero instances; give 1 or more"
+        )
+    if scaling.target_invocations is None:
+        raise InvalidRequest(
+            f"endpoint {variant.endpoint_name} is real-time: give target_invocations_per_instance, the invocations a "
+            f"minute that one instance should serve"
+        )
+    return scaling
+
+
+def _whole_number(value: object, name: str, *, at_least: int) -> int:
+    number = _number(value)
+    if number is None or not number.is_integer() or number < at_least:
+        raise InvalidRequest(f"{name} must be a whole number, {at_least} or more, not {value!r}")
+    return int(number)
+
+
+def _target(value: object, name: str) -> float | None:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    number = _number(value)
+    if number is None or number <= 0:
+        raise InvalidRequest(f"{name} must be a number greater than 0, not {value!r}")
+    return number
+
+
+def _number(value: object) -> float | None:
+    """Read a number, which a template renders to text; None is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

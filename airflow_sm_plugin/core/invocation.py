@@ -1,0 +1,158 @@
+"""One real-time invocation: its request with SageMaker's limits, and whether a failed attempt is worth another.
+
+botocore checks neither lengths nor patterns nor the payload's size (measured with 1.43.117), and its retry modes
+disagree about ModelNotReadyException, so both are decided here.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_sm_plugin.core.custom_attributes import validate
+from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+MAX_PAYLOAD_BYTES = 6_291_456
+"""Of a request and of a response."""
+
+MODEL_LOAD_SECONDS = 420.0
+"""How long a cold model is waited for: SageMaker goes on loading for up to 360 s after a call gave up at 60 s."""
+
+READ_TIMEOUT = 70
+"""Seconds: SageMaker answers within 60."""
+
+_VISIBLE = re.compile(r"[!-~][ -~]*")
+_VARIANT = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
+_SESSION = re.compile(r"NEW_SESSION|[a-zA-Z0-9](-*[a-zA-Z0-9])*")
+_PRINTABLE = re.compile(r"[ -~]+")
+_VISIBLE_TEXT = "visible US-ASCII, no space first"
+_NAME_TEXT = "letters, digits, and hyphens between them"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class InvokeRequest:
+    """One InvokeEndpoint. It has no repr: the payload and the custom attributes are secrets."""
+
+    endpoint_name: str
+    body: bytes
+    content_type: str | None = None
+    accept: str | None = None
+    custom_attributes: str | None = None
+    target_model: str | None = None
+    target_variant: str | None = None
+    target_container_hostname: str | None = None
+    inference_id: str | None = None
+    enable_explanations: str | None = None
+    inference_component_name: str | None = None
+    session_id: str | None = None
+    prefix_aware_id: str | None = None
+
+    def checked(self) -> InvokeRequest:
+        """Return the request itself when every limit holds.
+
+        :raises InvalidRequest: naming the value, the limit and the remedy; never the payload
+        """
+        check_name(self.endpoint_name, "endpoint name")
+        if len(self.body) > MAX_PAYLOAD_BYTES:
+            raise InvalidRequest(
+                f"the payload has {len(self.body)} bytes, SageMaker takes {MAX_PAYLOAD_BYTES} in real time: "
+                f"send less, or use an asynchronous endpoint (up to 1 GB)"
+            )
+        if self.custom_attributes is not None:
+            validate(self.custom_attributes)
+        for name, value, pattern, longest, allowed in (
+            ("content_type", self.content_type, _VISIBLE, 1_024, _VISIBLE_TEXT),
+            ("accept", self.accept, _VISIBLE, 1_024, _VISIBLE_TEXT),
+            ("target_model", self.target_model, _VISIBLE, 1_024, _VISIBLE_TEXT),
+            ("target_variant", self.target_variant, _VARIANT, 63, _NAME_TEXT),
+            ("target_container_hostname", self.target_container_hostname, _VARIANT, 63, _NAME_TEXT),
+            ("inference_id", self.inference_id, _VISIBLE, 64, _VISIBLE_TEXT),
+            ("enable_explanations", self.enable_explanations, _PRINTABLE, 64, "US-ASCII on one line"),
+            ("inference_component_name", self.inference_component_name, _VARIANT, 63, _NAME_TEXT),
+            ("session_id", self.session_id, _SESSION, 256, f"NEW_SESSION, or {_NAME_TEXT}"),
+            ("prefix_aware_id", self.prefix_aware_id, _VISIBLE, 64, _VISIBLE_TEXT),
+        ):
+            _check(name, value, pattern, longest=longest, allowed=allowed)
+        return self
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters of ``invoke_endpoint``, without what is not set."""
+        given = {
+            "EndpointName": self.endpoint_name,
+            "Body": self.body,
+            "ContentType": self.content_type,
+            "Accept": self.accept,
+            "CustomAttributes": self.custom_attributes,
+            "TargetModel": self.target_model,
+            "TargetVariant": self.target_variant,
+            "TargetContainerHostname": self.target_container_hostname,
+            "InferenceId": self.inference_id,
+            "EnableExplanations": self.enable_explanations,
+            "InferenceComponentName": self.inference_component_name,
+            "SessionId": self.session_id,
+            "PrefixAwareId": self.prefix_aware_id,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def _check(name: str, value: str | None, pattern: re.Pattern[str], *, longest: int, allowed: str) -> None:
+    if value is None:
+        return
+    if not 1 <= len(value) <= longest:
+        raise InvalidRequest(
+            f"{name} has {len(value)} characters, SageMaker takes 1 to {longest}: {value[:80]!r}"
+        )
+    if not pattern.fullmatch(value):
+        raise InvalidRequest(f"{name} {value[:80]!r} is not allowed; it may hold {allowed}")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class InvokeReply:
+    """What came back. ``custom_attributes`` is None when the container set none. No repr: the body is a secret."""
+
+    body: bytes
+    content_type: str | None
+    custom_attributes: str | None
+    invoked_production_variant: str | None
+    new_session_id: str | None = None
+    closed_session_id: str | None = None
+    attempts: int = 1
+
+
+class Attempt(enum.Enum):
+    """What a failed attempt asks for."""
+
+    AGAIN = "again, a few times"
+    MODEL_LOADS = "again until the model's own deadline"
+    FINAL = "no other attempt"
+
+
+_PASSING_MODEL_STATUS = frozenset({0, 429, 502, 503, 504})
+"""OriginalStatusCode of a ModelError that may pass: 0 is a container's time-out."""
+
+
+def attempt_after(code: str, message: str, status: int, *, original_status: int | None = None) -> Attempt:
+    """Say what an error answer of InvokeEndpoint asks for.
+
+    :param code: ``Error.Code``
+    :param status: HTTP status
+    :param original_status: ``OriginalStatusCode`` of a ModelError, what the container answered
+    """
+    if code == "ModelNotReadyException":
+        return Attempt.MODEL_LOADS
+    if code == "ModelError":
+        return Attempt.AGAIN if original_status in _PASSING_MODEL_STATUS else Attempt.FINAL
+    passing = meaning_of(code, message, status) in (Meaning.THROTTLED, Meaning.UNAVAILABLE)
+    return Attempt.AGAIN if passing and code != "InternalDependencyException" else Attempt.FINAL
+
+
+def pause_after(attempt: int, *, jitter: float, first: float = 0.5, longest: float = 8.0) -> float:
+    """Return the seconds to wait after attempt number ``attempt`` (from 1): full jitter under a doubling cap.
+
+    :param jitter: a random number in [0, 1)
+    """
+    return float(jitter * min(longest, first * 2.0 ** min(attempt, 32)))

@@ -1,0 +1,75 @@
+"""Model packages of SageMaker's Model Registry: which version may become a model.
+
+Shapes as ``DescribeModelPackage`` and ``ListModelPackages`` answer them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from airflow_sm_plugin.exceptions import InvalidRequest, ModelPackageNotApproved, ModelPackageNotFound
+
+APPROVED = "Approved"
+_GROUP_KIND = ":model-package-group/"
+
+
+def check_package_arn(arn: str) -> str:
+    """Return the ARN (or the name of an unversioned package) unless it is a group's.
+
+    :raises InvalidRequest: it names a group
+    """
+    if _GROUP_KIND in arn:
+        raise InvalidRequest(
+            f"model_package_arn {arn} names a model package group: give it as model_package_group_name for its newest "
+            f"approved version, or the ARN of one version (…:model-package/<group>/<version>)"
+        )
+    return arn
+
+
+def check_approved(package: Mapping[str, Any]) -> None:
+    """Return when a described package may become a model.
+
+    Packages outside a group (those of AWS Marketplace) are never approved nor rejected: they pass.
+
+    :raises ModelPackageNotApproved: it is rejected, waits for approval, or has not become usable
+    """
+    arn = package["ModelPackageArn"]
+    state = package.get("ModelPackageStatus", "Completed")
+    if state != "Completed":
+        raise ModelPackageNotApproved(
+            f"model package {arn} is {state}, only a Completed one can become a model: choose another version"
+        )
+    approval = package.get("ModelApprovalStatus")
+    if approval is None and not package.get("ModelPackageGroupName"):
+        return
+    if approval != APPROVED:
+        raise ModelPackageNotApproved(
+            f"model package {arn} is {approval or 'neither approved nor rejected'}, not {APPROVED}: approve it in the "
+            f"Model Registry first, or pass require_approved=False"
+        )
+
+
+def newest(packages: Iterable[Mapping[str, Any]], *, group: str, require_approved: bool) -> Mapping[str, Any]:
+    """Return the first usable version of a listing that has the newest first.
+
+    :param packages: ``ModelPackageSummary`` mappings; no more of them are taken than needed
+    :param group: the group's name, for the message
+    :param require_approved: only Approved ones count
+    :raises ModelPackageNotFound: there is none
+    """
+    for package in packages:
+        if package.get("ModelPackageStatus", "Completed") != "Completed":
+            continue
+        if not require_approved or package.get("ModelApprovalStatus") == APPROVED:
+            return package
+    wanted, remedy = ("approved version", "approve one in the Model Registry, or pass require_approved=False")
+    if not require_approved:
+        wanted, remedy = "usable version", "register one first"
+    raise ModelPackageNotFound(f"model package group {group} has no {wanted}: {remedy}")
+
+
+def environment_of(package: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a described package's containers set in their environments, all together."""
+    containers = (package.get("InferenceSpecification") or {}).get("Containers") or []
+    return {key: value for one in containers for key, value in (one.get("Environment") or {}).items()}

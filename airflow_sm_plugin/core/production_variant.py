@@ -1,0 +1,133 @@
+"""One production variant of an endpoint: a model on instances, or serverless."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+_MEMORY_STEP = 1_024
+_MEMORY_MB = range(_MEMORY_STEP, 6 * _MEMORY_STEP + 1, _MEMORY_STEP)
+_SERVERLESS_CONCURRENCY = range(1, 201)
+_OWN_FIELDS = frozenset(
+    {
+        "VariantName",
+        "ModelName",
+        "InstanceType",
+        "InitialInstanceCount",
+        "InitialVariantWeight",
+        "ServerlessConfig",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A model on instances (``instance_type``) or serverless (``serverless``, spelled as ServerlessConfig).
+
+    ``others`` are further fields of SageMaker's ProductionVariant, passed on as they are.
+    """
+
+    model_name: str
+    instance_type: str | None = None
+    initial_instance_count: int = 1
+    variant_name: str = "AllTraffic"
+    initial_variant_weight: float = 1.0
+    serverless: Mapping[str, Any] | None = None
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> Variant:
+        """Read a variant spelled as SageMaker's ProductionVariant; numbers may be texts, as templates render them.
+
+        :raises InvalidRequest: no model's name, or a number that is none
+        """
+        if not value.get("ModelName"):
+            raise InvalidRequest(f"a production variant needs a ModelName; this one has only {sorted(value)}")
+        return cls(
+            model_name=str(value["ModelName"]),
+            instance_type=value.get("InstanceType"),
+            initial_instance_count=whole_number(value.get("InitialInstanceCount", 1), "InitialInstanceCount"),
+            variant_name=str(value.get("VariantName", "AllTraffic")),
+            initial_variant_weight=_number(value.get("InitialVariantWeight", 1.0), "InitialVariantWeight"),
+            serverless=_serverless(value.get("ServerlessConfig")),
+            others={key: item for key, item in value.items() if key not in _OWN_FIELDS},
+        )
+
+    def checked(self) -> Variant:
+        """Return the variant itself when every limit holds.
+
+        :raises InvalidRequest: naming the value, the limit and the remedy
+        """
+        check_name(self.variant_name, "variant name")
+        check_name(self.model_name, "model name")
+        if (self.instance_type is None) == (self.serverless is None):
+            raise InvalidRequest(
+                f"variant {self.variant_name} needs either an instance type or a ServerlessConfig, and not both"
+            )
+        if not 0 <= self.initial_variant_weight < math.inf:
+            raise InvalidRequest(
+                f"the weight of variant {self.variant_name} is {self.initial_variant_weight}; it must be 0 or more"
+            )
+        if self.serverless is not None:
+            self._check_serverless(self.serverless)
+        elif not str(self.instance_type).startswith("ml."):
+            raise InvalidRequest(f"instance_type must look like ml.m5.xlarge, not {self.instance_type!r}")
+        elif self.initial_instance_count < 1:
+            raise InvalidRequest(
+                f"initial_instance_count must be 1 or more, not {self.initial_instance_count}"
+            )
+        return self
+
+    def _check_serverless(self, config: Mapping[str, Any]) -> None:
+        if config.get("MemorySizeInMB") not in _MEMORY_MB:
+            raise InvalidRequest(
+                f"MemorySizeInMB of variant {self.variant_name} is {config.get('MemorySizeInMB')}; SageMaker takes "
+                f"{', '.join(map(str, _MEMORY_MB))}"
+            )
+        if config.get("MaxConcurrency") not in _SERVERLESS_CONCURRENCY:
+            raise InvalidRequest(
+                f"MaxConcurrency of variant {self.variant_name} is {config.get('MaxConcurrency')}; SageMaker takes "
+                f"{_SERVERLESS_CONCURRENCY[0]} to {_SERVERLESS_CONCURRENCY[-1]}"
+            )
+
+    def parameters(self) -> dict[str, Any]:
+        """Return it as ``ProductionVariants`` spells it."""
+        place: dict[str, Any] = (
+            {"ServerlessConfig": dict(self.serverless)}
+            if self.serverless is not None
+            else {"InstanceType": self.instance_type, "InitialInstanceCount": self.initial_instance_count}
+        )
+        return {
+            "VariantName": self.variant_name,
+            "ModelName": self.model_name,
+            **place,
+            "InitialVariantWeight": self.initial_variant_weight,
+            **self.others,
+        }
+
+
+def whole_number(value: object, name: str) -> int:
+    """Read a whole number that a template may have rendered to text.
+
+    :raises InvalidRequest: it is none
+    """
+    try:
+        return int(str(value))
+    except ValueError as error:
+        raise InvalidRequest(f"{name} must be a whole number, not {value!r}") from error
+
+
+def _number(value: object, name: str) -> float:
+    try:
+        return float(str(value))
+    except ValueError as error:
+        raise InvalidRequest(f"{name} must be a number, not {value!r}") from error
+
+
+def _serverless(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if config is None else {key: whole_number(value, key) for key, value in config.items()}

@@ -1,0 +1,65 @@
+"""Read what templates render: Airflow makes text of numbers and booleans, and ``None`` or nothing of what is absent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def is_given(value: object) -> bool:
+    """Say whether a value is there: not None, no empty text, and not the text that a template makes of None."""
+    return value is not None and str(value).strip() not in ("", "None")
+
+
+def boolean(value: object, name: str) -> bool:
+    """Return a boolean for true or false, yes or no, 1 or 0, as text in any case or as they are.
+
+    :param name: what the value is, for the message
+    :raises InvalidRequest: anything else
+    """
+    said = _TRUTH.get(str(value).strip().lower())
+    if said is None:
+        raise InvalidRequest(f"{name} must be true or false, not {value!r:.80}")
+    return said
+
+
+def number(value: object, name: str) -> float:
+    """Return a finite number.
+
+    :param name: what the value is, for the message
+    :raises InvalidRequest: no number, infinite, or not a number by its own name
+    """
+    try:
+        found = float(str(value))
+    except ValueError as error:
+        raise InvalidRequest(f"{name} must be a number, not {value!r:.80}") from error
+    if not math.isfinite(found) or isinstance(value, bool):
+        raise InvalidRequest(f"{name} must be a number, not {value!r:.80}")
+    return found
+
+
+def whole_number(value: object, name: str, *, at_least: int = 0) -> int:
+    """Return a whole number.
+
+    :param name: what the value is, for the message
+    :raises InvalidRequest: no whole number, or a smaller one than ``at_least``
+    """
+    found = number(value, name)
+    if not found.is_integer() or found < at_least:
+        raise InvalidRequest(f"{name} must be a whole number, {at_least} or more, not {value!r:.80}")
+    return int(found)
+
+
+def choice(value: object, name: str, choices: Sequence[str]) -> str:
+    """Return the one of ``choices`` that the value is.
+
+    :param name: what the value is, for the message
+    :raises InvalidRequest: it is none of them; case counts, since most are AWS's own words
+    """
+    if value not in choices:
+        raise InvalidRequest(f"{name} must be one of {', '.join(choices)}, not {value!r:.80}")
+    return str(value)

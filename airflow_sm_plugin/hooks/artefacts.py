@@ -1,0 +1,74 @@
+"""Models' artefacts in S3: their ETags, which tell whether one has changed under the same name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.exceptions import ClientError
+
+from airflow_sm_plugin.core.model import ModelSpec
+from airflow_sm_plugin.core.model_containers import artefact_of
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
+from airflow_sm_plugin.hooks.errors import meaning, translated
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class ArtefactHook(AwsBaseHook):
+    """Look at artefacts. Takes the arguments of the provider's ``AwsBaseHook``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
+        kwargs["client_type"] = "s3"
+        super().__init__(*args, **kwargs)
+
+    @property
+    def client(self) -> S3Client:
+        """Return the boto3 client."""
+        return cast("S3Client", self.get_conn())
+
+    def with_etags(self, spec: ModelSpec) -> ModelSpec:
+        """Return the spec with the ETags of its containers' artefacts, so far as they can be read.
+
+        :raises ServiceError: as :meth:`etags`
+        """
+        etags = self.etags(map(artefact_of, spec.containers))
+        return dataclasses.replace(spec, artefact_etags=etags if any(etags) else ())
+
+    def etags(self, locations: Iterable[str | None]) -> list[str | None]:
+        """Return the artefacts' ETags in their order; one HEAD for each different location.
+
+        None stands for no artefact, one that may not be read by this role (SageMaker reads with its own), and one
+        that does not exist: SageMaker takes such a model all the same and fails its deployment, so that is warned of.
+
+        :raises ServiceError: S3 could not answer now; a name derived without the ETag would be another one
+        """
+        found: dict[str, str | None] = {}
+        given = list(locations)
+        for location in given:
+            if location is not None and location not in found:
+                found[location] = self._etag(location)
+        return [None if location is None else found[location] for location in given]
+
+    def _etag(self, location: str) -> str | None:
+        uri = S3Uri.parse_object(location, name="model_data_url")
+        try:
+            with translated(f"s3:HeadObject {location}"):
+                return self.client.head_object(Bucket=uri.bucket, Key=uri.key)["ETag"].strip('"')
+        except RequestRefused as error:
+            cause = error.__cause__
+            if isinstance(cause, ClientError) and meaning(cause) is Meaning.NOT_FOUND:
+                self.log.warning(
+                    "the artefact %s does not exist: the model is created, but it will fail when it is deployed",
+                    location,
+                )
+            else:
+                self.log.info("changes of the artefact %s cannot be seen: %s", location, error)
+        except AccessDenied as denied:
+            self.log.info("changes of the artefact %s cannot be seen: %s", location, denied)
+        return None

@@ -1,0 +1,76 @@
+"""SageMaker's control plane: AutoML (Autopilot) jobs and their candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from airflow_sm_plugin.exceptions import AccessDenied, AutoMLJobNotFound, CandidateNotFound, RequestRefused
+from airflow_sm_plugin.hooks.errors import translated
+from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
+
+
+class AutoMLCalls(SageMakerCalls):
+    """Look at AutoML jobs. Every method only reads."""
+
+    def describe_auto_ml_job(self, name: str) -> Mapping[str, Any]:
+        """Describe an AutoML job made by CreateAutoMLJob or CreateAutoMLJobV2.
+
+        V2 describes both; only where V2 is not permitted the first version is asked.
+
+        :raises AutoMLJobNotFound: there is none of that name
+        """
+        try:
+            job = self._found(
+                f"sagemaker:DescribeAutoMLJobV2 {name}",
+                lambda: self.client.describe_auto_ml_job_v2(AutoMLJobName=name),
+            )
+        except AccessDenied as denied:
+            job = self._describe_auto_ml_job_v1(name, denied)
+        if job is None:
+            raise AutoMLJobNotFound(
+                f"there is no AutoML job {name} in {self.conn_region_name}: mend its name, region_name or the account"
+            )
+        return job
+
+    def _describe_auto_ml_job_v1(self, name: str, denied: AccessDenied) -> Mapping[str, Any] | None:
+        try:
+            return self._found(
+                f"sagemaker:DescribeAutoMLJob {name}",
+                lambda: self.client.describe_auto_ml_job(AutoMLJobName=name),
+            )
+        except (AccessDenied, RequestRefused):
+            raise denied from None
+
+    def candidate(self, job_name: str, candidate_name: str) -> Mapping[str, Any]:
+        """Return a candidate by its exact name.
+
+        :raises CandidateNotFound: the job has none of that name
+        """
+        for candidate in self._candidates(job_name, CandidateNameEquals=candidate_name):
+            if candidate["CandidateName"] == candidate_name:
+                return candidate
+        raise CandidateNotFound(
+            f"AutoML job {job_name} has no candidate {candidate_name!r}; leave candidate_name out for the best one"
+        )
+
+    def completed_candidates(self, job_name: str) -> list[Mapping[str, Any]]:
+        """Return all completed candidates, over all pages.
+
+        Whether SageMaker's own order takes a metric to be minimised the other way round is not documented: rank them by
+        :func:`airflow_sm_plugin.core.autopilot.ranked`.
+        """
+        return self._candidates(
+            job_name,
+            StatusEquals="Completed",
+            SortBy="FinalObjectiveMetricValue",
+            SortOrder="Descending",
+            PaginationConfig={"PageSize": 100},
+        )
+
+    def _candidates(self, job_name: str, **arguments: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401 - the paginator's
+        with translated(f"sagemaker:ListCandidatesForAutoMLJob {job_name}"):
+            pages = self.client.get_paginator("list_candidates_for_auto_ml_job").paginate(
+                AutoMLJobName=job_name, **arguments
+            )
+            return [cast("Mapping[str, Any]", one) for page in pages for one in page["Candidates"]]

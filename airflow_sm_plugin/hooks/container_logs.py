@@ -1,0 +1,67 @@
+"""The last lines that a container wrote to CloudWatch Logs, shown where people look: in the task's log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
+from airflow_sm_plugin.hooks.errors import translated
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs import CloudWatchLogsClient
+
+_LONGEST_LINE = 500
+_STREAMS = 3
+
+
+class ContainerLogsHook(AwsBaseHook):
+    """Read container logs. Takes the arguments of the provider's ``AwsBaseHook``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
+        kwargs["client_type"] = "logs"
+        super().__init__(*args, **kwargs)
+
+    @property
+    def client(self) -> CloudWatchLogsClient:
+        """Return the boto3 client."""
+        return cast("CloudWatchLogsClient", self.get_conn())
+
+    def show_tail(self, group: str, *, lines: int) -> None:
+        """Write the last lines of the group's latest streams to the log, or one line that says why not.
+
+        It never raises: it explains another error.
+
+        :param lines: of each stream, cut to 500 characters each; 0 shows none
+        """
+        if lines <= 0:
+            return
+        try:
+            with translated(f"logs:GetLogEvents {group}"):
+                tails = self._tails(group, lines)
+        except SageMakerInferenceError as error:
+            self.log.info(
+                "no container logs here: %s. Allow logs:DescribeLogStreams and logs:GetLogEvents, or see %s there",
+                error,
+                group,
+            )
+            return
+        if not tails:
+            self.log.info("the containers wrote nothing to %s", group)
+        for stream, texts in tails.items():
+            self.log.info("last lines of %s %s:\n%s", group, stream, "\n".join(texts))
+
+    def _tails(self, group: str, lines: int) -> dict[str, list[str]]:
+        streams = self.client.describe_log_streams(
+            logGroupName=group, orderBy="LastEventTime", descending=True, limit=_STREAMS
+        )["logStreams"]
+        tails: dict[str, list[str]] = {}
+        for stream in streams:
+            name = stream["logStreamName"]
+            events = self.client.get_log_events(
+                logGroupName=group, logStreamName=name, limit=lines, startFromHead=False
+            )["events"]
+            if events:
+                tails[name] = [event["message"].rstrip()[:_LONGEST_LINE] for event in events]
+        return tails

@@ -1,0 +1,74 @@
+"""SageMaker's control plane: model packages of the Model Registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from airflow_sm_plugin.core.model_packages import APPROVED, newest
+from airflow_sm_plugin.exceptions import AccessDenied, ModelPackageNotFound, RequestRefused
+from airflow_sm_plugin.hooks.errors import translated
+from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
+
+
+class ModelPackageCalls(SageMakerCalls):
+    """Look at model packages. Every method only reads.
+
+    SageMaker words a missing package or group in several ways. These calls send a name and nothing else, so whatever
+    it refuses there (400) is taken for missing, with its own text.
+    """
+
+    def describe_model_package(self, arn: str) -> Mapping[str, Any]:
+        """Describe a model package by ARN, or by the name of an unversioned one.
+
+        :raises ModelPackageNotFound: there is none
+        """
+        try:
+            with translated(f"sagemaker:DescribeModelPackage {arn}"):
+                return cast("Mapping[str, Any]", self.client.describe_model_package(ModelPackageName=arn))
+        except RequestRefused as error:
+            raise ModelPackageNotFound(
+                f"there is no model package {arn} to be used in {self.conn_region_name}: {error}"
+            ) from error
+
+    def newest_model_package(self, group: str, *, require_approved: bool) -> Mapping[str, Any]:
+        """Return the ``ModelPackageSummary`` of a group's newest version.
+
+        :param group: name, or ARN for a group of another account
+        :param require_approved: only Approved ones count
+        :raises ModelPackageNotFound: no such group, or no such version in it
+        """
+        try:
+            with translated(f"sagemaker:ListModelPackages {group}"):
+                return newest(
+                    self._versions(group, require_approved=require_approved),
+                    group=group,
+                    require_approved=require_approved,
+                )
+        except RequestRefused as error:
+            raise ModelPackageNotFound(
+                f"there is no model package group {group} in {self.conn_region_name}: {error}"
+            ) from error
+        except ModelPackageNotFound:
+            self._check_group(group)
+            raise
+
+    def _versions(self, group: str, *, require_approved: bool) -> Iterator[Mapping[str, Any]]:
+        approval: dict[str, Any] = {"ModelApprovalStatus": APPROVED} if require_approved else {}
+        pages = self.client.get_paginator("list_model_packages").paginate(
+            ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending", **approval
+        )
+        for page in pages:
+            yield from cast("list[Mapping[str, Any]]", page["ModelPackageSummaryList"])
+
+    def _check_group(self, group: str) -> None:
+        """Tell an empty group from one that does not exist: listing its packages answers the same for both."""
+        try:
+            with translated(f"sagemaker:DescribeModelPackageGroup {group}"):
+                self.client.describe_model_package_group(ModelPackageGroupName=group)
+        except RequestRefused as error:
+            raise ModelPackageNotFound(
+                f"there is no model package group {group} in {self.conn_region_name}: {error}"
+            ) from error
+        except AccessDenied as denied:
+            self.log.info("cannot tell whether the group exists: %s", denied)

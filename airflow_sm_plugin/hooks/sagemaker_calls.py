@@ -1,0 +1,65 @@
+"""What all calls of SageMaker's control plane share: the client, roles, tags, and what missing means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.exceptions import ClientError
+
+from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
+from airflow_sm_plugin.hooks.errors import meaning, translated
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker import SageMakerClient
+
+
+class SageMakerCalls(AwsBaseHook):
+    """The base of our hooks for the control plane. Takes the arguments of the provider's ``AwsBaseHook``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
+        kwargs["client_type"] = "sagemaker"
+        super().__init__(*args, **kwargs)
+
+    @property
+    def client(self) -> SageMakerClient:
+        """Return the boto3 client."""
+        return cast("SageMakerClient", self.get_conn())
+
+    def role_arn(self, role: str) -> str:
+        """Return the ARN of a role given by name or ARN; only a name costs an ``iam:GetRole``."""
+        if role.startswith("arn:"):
+            return role
+        with translated(f"iam:GetRole {role}"):
+            return str(self.expand_role(role))
+
+    def tags_of(self, arn: str) -> Mapping[str, str] | None:
+        """Return a resource's tags; None where ``sagemaker:ListTags`` is not permitted or the resource is gone."""
+        try:
+            with translated(f"sagemaker:ListTags {arn}"):
+                pages = self.client.get_paginator("list_tags").paginate(ResourceArn=arn)
+                return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+        except (AccessDenied, RequestRefused) as error:
+            self.log.info("cannot tell how it was made: %s", error)
+            return None
+
+    def _found(self, doing: str, call: Callable[[], object]) -> Mapping[str, Any] | None:
+        with translated(doing):
+            try:
+                return cast("Mapping[str, Any]", call())
+            except ClientError as error:
+                if meaning(error) is Meaning.NOT_FOUND:
+                    return None
+                raise
+
+    def _gone(self, doing: str, call: Callable[[], object]) -> bool:
+        with translated(doing):
+            try:
+                call()
+            except ClientError as error:
+                if meaning(error) is Meaning.NOT_FOUND:
+                    return False
+                raise
+        return True

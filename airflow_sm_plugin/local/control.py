@@ -1,0 +1,135 @@
+"""The embedded SageMaker's own HTTP interface below ``/_embedded/``.
+
+Health, settings, the fault plan, the call log, and what becomes of endpoints.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+from airflow_sm_plugin.local.endpoint_statuses import put_status
+from airflow_sm_plugin.local.faults import plan_from
+from airflow_sm_plugin.local.outcomes import outcome_from
+from airflow_sm_plugin.local.protocol import Response
+from airflow_sm_plugin.local.state import Account
+
+PREFIX = "/_embedded/"
+
+
+@dataclass(frozen=True)
+class ControlRequest:
+    """A request below ``/_embedded/``; ``rest`` is the path behind the route's name, in segments."""
+
+    method: str
+    rest: tuple[str, ...]
+    query: Mapping[str, str]
+    body: bytes
+
+    def value(self) -> object:
+        """Return the body's JSON. Raises ValueError."""
+        try:
+            parsed: object = json.loads(self.body)
+        except ValueError as error:
+            raise ValueError(f"the body is not JSON: {error}") from None
+        return parsed
+
+
+Route = Callable[[Account, ControlRequest], object]
+
+
+class NoSuchRoute(Exception):
+    """Nothing answers this method and path."""
+
+
+def answer(account: Account, *, method: str, path: str, query: str, body: bytes) -> Response:
+    """Answer a request below ``/_embedded/``: 400 says what is wrong with it, 404 that nothing is there."""
+    name, *rest = path.removeprefix(PREFIX).split("/")
+    first = {key: values[0] for key, values in parse_qs(query).items()}
+    try:
+        route = _ROUTES.get(name)
+        if route is None:
+            raise NoSuchRoute
+        return _json(200, route(account, ControlRequest(method, tuple(rest), first, body)))
+    except NoSuchRoute:
+        return _json(404, {"message": f"nothing answers {method} {path}"})
+    except ValueError as error:
+        return _json(400, {"message": str(error)})
+
+
+def _health(account: Account, request: ControlRequest) -> object:  # noqa: ARG001 - a route like the others
+    return {"status": "ok"}
+
+
+def _settings(account: Account, request: ControlRequest) -> object:
+    if request.method == "PUT":
+        value = request.value()
+        if not isinstance(value, Mapping):
+            raise ValueError("settings are an object of numbers by name")
+        account.settings.change(value)
+    elif request.method != "GET":
+        raise NoSuchRoute
+    return account.settings.as_json()
+
+
+def _faults(account: Account, request: ControlRequest) -> object:
+    plan = account.faults
+    if request.method == "PUT":
+        rules, seed = plan_from(request.value())
+        plan.replace(rules, seed=seed)
+    elif request.method == "POST":
+        rules, seed = plan_from(request.value())
+        if seed is not None:
+            raise ValueError("a seed is for the whole plan: PUT it")
+        plan.add(rules)
+    elif request.method == "DELETE":
+        plan.clear()
+    elif request.method != "GET":
+        raise NoSuchRoute
+    return plan.as_json()
+
+
+def _calls(account: Account, request: ControlRequest) -> object:
+    if request.method == "DELETE":
+        account.calls.clear()
+    elif request.method != "GET":
+        raise NoSuchRoute
+    since = request.query.get("since", "0")
+    if not since.isdigit():
+        raise ValueError(f"since must be a sequence number, not {since!r}")
+    return account.calls.as_json(
+        since=int(since), service=request.query.get("service"), operation=request.query.get("operation", "*")
+    )
+
+
+def _endpoints(account: Account, request: ControlRequest) -> object:
+    outcomes = account.outcomes
+    if request.method == "PUT" and len(request.rest) == 2 and request.rest[1] == "next":
+        value = request.value()
+        given = value if isinstance(value, list) else [value]
+        outcomes.replace(request.rest[0], [outcome_from(one) for one in given])
+    elif request.method == "PUT" and len(request.rest) == 2 and request.rest[1] == "status":
+        name, value = request.rest[0], request.value()
+        found = [region for region in account.regions() if put_status(region, name, value)]
+        if not found:
+            raise ValueError(f"there is no endpoint {name}")
+    elif request.method == "DELETE" and not request.rest:
+        outcomes.clear()
+    elif request.method != "GET" or request.rest:
+        raise NoSuchRoute
+    return {"next": outcomes.as_json()}
+
+
+def _json(status: int, value: object) -> Response:
+    return Response(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+
+_ROUTES: Mapping[str, Route] = {
+    "health": _health,
+    "settings": _settings,
+    "faults": _faults,
+    "calls": _calls,
+    "endpoints": _endpoints,
+}

@@ -1,0 +1,136 @@
+"""What is to become of the next creation, update or scaling of an endpoint, as a user has set it.
+
+Without an outcome set, things go as they really go: containers that do not come up fail a creation and roll an
+update back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+CAPACITY_REASON = (
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry using "
+    "a different ML instance type or after some time."
+)
+ENDS = ("InService", "RolledBack", "UpdateRollbackFailed", "Failed", "OutOfService")
+CREATE, UPDATE, SCALE = "create", "update", "scale"
+_WHEN = ("any", CREATE, UPDATE, SCALE)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one deployment goes.
+
+    :param end: one of :data:`ENDS`. ``RolledBack`` ends InService with what was there before; only updates and
+        scalings can
+    :param on: ``create``, ``update``, ``scale`` or ``any`` (create or update), the deployments it is for
+    :param reason: FailureReason; None for none, as the service sometimes does after a rollback
+    :param seconds: how long Creating or Updating lasts; None: as the settings say
+    :param rolling_back_seconds: how long RollingBack lasts; None: as the settings say
+    :param times: for how many deployments; None for all
+    """
+
+    end: str = "InService"
+    on: str = "any"
+    reason: str | None = CAPACITY_REASON
+    seconds: float | None = None
+    rolling_back_seconds: float | None = None
+    times: int | None = 1
+
+    @property
+    def fails(self) -> bool:
+        """Whether the new instances are not to come up."""
+        return self.end in ("RolledBack", "UpdateRollbackFailed", "Failed")
+
+    def is_for(self, deployment: str) -> bool:
+        """Say whether a ``create``, ``update`` or ``scale`` is one of those meant."""
+        if self.end in ("RolledBack", "UpdateRollbackFailed") and deployment == CREATE:
+            return False
+        return self.on == deployment or (self.on == "any" and deployment != SCALE)
+
+
+AS_IT_GOES = Outcome()
+
+
+class BadOutcome(ValueError):
+    """An outcome or a status cannot be set; the text says why."""
+
+
+def outcome_from(value: object) -> Outcome:
+    """Read an outcome from JSON. Raises BadOutcome saying what is wrong with it."""
+    if not isinstance(value, Mapping):
+        raise BadOutcome(f"an outcome is an object, not {value!r}")
+    unknown = sorted(set(value) - set(_CHECKS))
+    if unknown:
+        raise BadOutcome(f"unknown {', '.join(unknown)}; known are {', '.join(sorted(_CHECKS))}")
+    for name, item in value.items():
+        check, expected = _CHECKS[name]
+        if not check(item):
+            raise BadOutcome(f"{name} must be {expected}, not {item!r}")
+    outcome = Outcome(**value)
+    if outcome.on == CREATE and not outcome.is_for(CREATE):
+        raise BadOutcome(f"a creation cannot end {outcome.end}: there is nothing to go back to")
+    if outcome.on == SCALE and outcome.end == "UpdateRollbackFailed":
+        raise BadOutcome("a scaling cannot end UpdateRollbackFailed")
+    return outcome
+
+
+def is_seconds(value: object) -> bool:
+    """Say whether ``value`` is a number of seconds, 0 or more."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+def _is_times(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+
+
+_SECONDS = (lambda value: value is None or is_seconds(value), "a number of seconds >= 0, or null")
+_CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "end": (lambda value: value in ENDS, f"one of {', '.join(ENDS)}"),
+    "on": (lambda value: value in _WHEN, f"one of {', '.join(_WHEN)}"),
+    "reason": (lambda value: value is None or isinstance(value, str), "a text, or null"),
+    "seconds": _SECONDS,
+    "rolling_back_seconds": _SECONDS,
+    "times": (_is_times, "a whole number from 1, or null for ever"),
+}
+
+
+class Outcomes:
+    """The outcomes that are set, by glob on the endpoint's name, each used up in the order of setting."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._set: list[tuple[str, Outcome]] = []
+
+    def replace(self, endpoints: str, outcomes: Iterable[Outcome]) -> None:
+        """Set what the next deployments of these endpoints come to, in the place of what was set for this glob."""
+        with self._lock:
+            self._set = [one for one in self._set if one[0] != endpoints]
+            self._set += [(endpoints, outcome) for outcome in outcomes]
+
+    def clear(self) -> None:
+        """Forget everything that is set."""
+        with self._lock:
+            self._set = []
+
+    def take(self, endpoint: str, deployment: str) -> Outcome:
+        """Use one up for a ``create``, ``update`` or ``scale``; :data:`AS_IT_GOES` when none is set."""
+        with self._lock:
+            for number, (glob, outcome) in enumerate(self._set):
+                if not fnmatchcase(endpoint, glob) or not outcome.is_for(deployment):
+                    continue
+                if outcome.times == 1:
+                    del self._set[number]
+                elif outcome.times is not None:
+                    self._set[number] = (glob, dataclasses.replace(outcome, times=outcome.times - 1))
+                return outcome
+        return AS_IT_GOES
+
+    def as_json(self) -> list[dict[str, object]]:
+        """Return what is still to come, each with the ``endpoints`` it is for."""
+        with self._lock:
+            return [{"endpoints": glob, **dataclasses.asdict(outcome)} for glob, outcome in self._set]

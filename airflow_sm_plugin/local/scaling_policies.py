@@ -1,0 +1,124 @@
+"""What scaling policies ask for, as pure decisions: target tracking, step scaling, and the alarms of the latter.
+
+A simplification of Application Auto Scaling that keeps what matters to a queue: no policy can work with a metric that
+has no value, and the backlog per instance has none while there is no instance. So only step scaling on
+``HasBacklogWithoutCapacity`` brings an endpoint back from zero.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NAMESPACE = "AWS/SageMaker"
+BACKLOG = "ApproximateBacklogSize"
+BACKLOG_PER_INSTANCE = "ApproximateBacklogSizePerInstance"
+BACKLOG_WITHOUT_CAPACITY = "HasBacklogWithoutCapacity"
+INVOCATIONS_PER_INSTANCE = "InvocationsPerInstance"
+
+_PREDEFINED = {"SageMakerVariantInvocationsPerInstance": INVOCATIONS_PER_INSTANCE}
+_DEFAULT_COOLDOWN = 300.0
+_SCALE_IN_BELOW = 0.9
+"""Of the target: target tracking takes instances away only below it, lest it swings."""
+
+_COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+    "GreaterThanOrEqualToThreshold": operator.ge,
+    "GreaterThanThreshold": operator.gt,
+    "LessThanOrEqualToThreshold": operator.le,
+    "LessThanThreshold": operator.lt,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is seen of a variant at one time.
+
+    :param metrics: values by metric name; one that has no value now is missing
+    :param instances: how many there are
+    """
+
+    metrics: Mapping[str, float]
+    instances: int
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The instances a policy asks for.
+
+    :param cooldown: seconds that must have passed: since the last scaling to get more, of asking for fewer to get fewer
+    """
+
+    instances: int
+    cooldown: float = 0.0
+
+
+def tracking_wish(config: Mapping[str, Any], look: Look) -> Wish | None:
+    """Return what a TargetTrackingScalingPolicyConfiguration asks for; None when its metric has no value."""
+    value = look.metrics.get(_metric(config))
+    if value is None:
+        return None
+    target = float(config["TargetValue"])
+    wanted = math.ceil(look.instances * value / target)
+    if value > target:
+        return Wish(max(wanted, look.instances), _cooldown(config, "ScaleOutCooldown"))
+    if value < target * _SCALE_IN_BELOW and wanted < look.instances and not config.get("DisableScaleIn"):
+        return Wish(wanted, _cooldown(config, "ScaleInCooldown"))
+    return Wish(look.instances)
+
+
+def step_wish(config: Mapping[str, Any], look: Look, *, breach: float) -> Wish | None:
+    """Return what a StepScalingPolicyConfiguration asks for whose alarm is in ALARM.
+
+    :param breach: by how much the metric is over (or, negative, under) the alarm's threshold
+    """
+    for step in config.get("StepAdjustments", []):
+        lower = step.get("MetricIntervalLowerBound", -math.inf)
+        upper = step.get("MetricIntervalUpperBound", math.inf)
+        if lower <= breach < upper:
+            return Wish(_adjusted(config, step, look.instances), _cooldown(config, "Cooldown"))
+    return None
+
+
+def combined(wishes: Sequence[Wish], *, instances: int, minimum: int, maximum: int) -> Wish:
+    """Return the wish that counts, the largest, within the target's bounds."""
+    largest = max(wishes, key=lambda wish: wish.instances, default=Wish(instances))
+    bounded = min(max(largest.instances, minimum), maximum)
+    return Wish(bounded, largest.cooldown if bounded == largest.instances or bounded < instances else 0.0)
+
+
+def breach_of(alarm: Mapping[str, Any], metrics: Mapping[str, float]) -> float | None:
+    """Return by how much an alarm's metric differs from its threshold when it is in breach, NaN when not.
+
+    None: the metric has no value, or the alarm compares in a way that is not known here.
+    """
+    value, compare = metrics.get(alarm.get("MetricName", "")), _COMPARE.get(alarm["ComparisonOperator"])
+    if value is None or compare is None or "Threshold" not in alarm:
+        return None
+    return value - float(alarm["Threshold"]) if compare(value, float(alarm["Threshold"])) else math.nan
+
+
+def _metric(config: Mapping[str, Any]) -> str:
+    customized = config.get("CustomizedMetricSpecification", {})
+    if customized.get("Namespace") == NAMESPACE:
+        return str(customized.get("MetricName"))
+    predefined = config.get("PredefinedMetricSpecification", {})
+    return _PREDEFINED.get(predefined.get("PredefinedMetricType", ""), "")
+
+
+def _cooldown(config: Mapping[str, Any], name: str) -> float:
+    return float(config.get(name, _DEFAULT_COOLDOWN))
+
+
+def _adjusted(config: Mapping[str, Any], step: Mapping[str, Any], instances: int) -> int:
+    by = int(step["ScalingAdjustment"])
+    kind = config.get("AdjustmentType", "ChangeInCapacity")
+    if kind == "ExactCapacity":
+        return by
+    if kind == "PercentChangeInCapacity":
+        least = int(config.get("MinAdjustmentMagnitude", 1))
+        size = max(math.floor(abs(instances * by / 100)), least)
+        return instances + (size if by > 0 else -size)
+    return instances + by

@@ -1,0 +1,148 @@
+"""Scale the instances of a SageMaker endpoint with its work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_plugin._compat import Context
+from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
+from airflow_sm_plugin.core.autoscaling import ScaledVariant, Scaling, ScalingArguments, plan_scaling
+from airflow_sm_plugin.exceptions import EndpointNotFound, InvalidRequest
+from airflow_sm_plugin.links import EndpointConsoleLink, persist_endpoint
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
+
+_ACTIONS = ("apply", "remove")
+
+
+class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
+    """Register a production variant with Application Auto Scaling, or take it off again. Both may be repeated.
+
+    An **asynchronous** endpoint scales by target tracking on its backlog per instance. With ``min_capacity=0`` it goes
+    down to no instance at all when idle; a step scaling policy with its CloudWatch alarm wakes it when a request
+    waits, since target tracking alone may let a few requests wait for ever. A **real-time** endpoint scales by target
+    tracking on invocations per instance, down to one instance. DescribeEndpoint tells which it is; a serverless
+    variant scales by itself.
+
+    ``action="apply"`` puts what is asked for and removes what an earlier run of this operator put and is no longer
+    wanted; policies that others made are left alone. ``action="remove"`` deregisters the variant, whose instances stay
+    as many as they are then, and deletes its policies and our alarm; what is missing is fine, the endpoint too.
+
+    Returns on XCom: ``{"endpoint_name", "variant_name", "min_capacity", "max_capacity", "policies": {name: ARN},
+    "alarm_names": [...], "removed": [...]}``; capacities are None after ``remove``. The alarms that Application Auto
+    Scaling makes for target tracking are its own and not listed.
+
+    :param endpoint_name: (templated)
+    :param min_capacity: instances, 0 or more for an asynchronous endpoint, 1 or more for a real-time one; needed to
+        apply (templated)
+    :param max_capacity: instances, 1 or more; needed to apply (templated)
+    :param variant_name: default ``AllTraffic`` (templated)
+    :param action: ``"apply"``, the default, or ``"remove"`` (templated)
+    :param target_backlog_per_instance: waiting requests for each instance, greater than 0; only for an asynchronous
+        endpoint; default 5 (templated)
+    :param target_invocations_per_instance: invocations a minute for each instance, greater than 0; only for a
+        real-time endpoint, which needs it (templated)
+    :param scale_in_cooldown: seconds between two scale-ins; default 300 (templated)
+    :param scale_out_cooldown: seconds between two scale-outs, waking from zero included; default 300 (templated)
+    :raises InvalidRequest: an argument breaks a limit or does not fit this endpoint, or it has no such variant; not
+        retried
+    :raises EndpointNotFound: there is no such endpoint; not retried
+    :raises EndpointNotInService: it has no variants yet or no more; retried
+    :raises EndpointUnchangeable: it is Failed; not retried
+    """
+
+    template_fields: Sequence[str] = (
+        *SageMakerInferenceOperator.template_fields,
+        "endpoint_name",
+        "min_capacity",
+        "max_capacity",
+        "variant_name",
+        "action",
+        "target_backlog_per_instance",
+        "target_invocations_per_instance",
+        "scale_in_cooldown",
+        "scale_out_cooldown",
+    )
+    operator_extra_links = (EndpointConsoleLink(),)
+
+    def __init__(
+        self,
+        *,
+        endpoint_name: str,
+        min_capacity: int | str | None = None,
+        max_capacity: int | str | None = None,
+        variant_name: str = "AllTraffic",
+        action: str = "apply",
+        target_backlog_per_instance: float | str | None = None,
+        target_invocations_per_instance: float | str | None = None,
+        scale_in_cooldown: int | str = 300,
+        scale_out_cooldown: int | str = 300,
+        **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
+    ) -> None:
+        super().__init__(**kwargs)
+        self.endpoint_name = endpoint_name
+        self.min_capacity = min_capacity
+        self.max_capacity = max_capacity
+        self.variant_name = variant_name
+        self.action = action
+        self.target_backlog_per_instance = target_backlog_per_instance
+        self.target_invocations_per_instance = target_invocations_per_instance
+        self.scale_in_cooldown = scale_in_cooldown
+        self.scale_out_cooldown = scale_out_cooldown
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Apply or remove."""
+        with failing_well():
+            if self.action not in _ACTIONS:
+                raise InvalidRequest(f"action must be {' or '.join(_ACTIONS)}, not {self.action!r}")
+            variant = ScaledVariant(self.endpoint_name, self.variant_name).checked()
+            return self._apply(variant, context) if self.action == "apply" else self._remove(variant)
+
+    def _apply(self, variant: ScaledVariant, context: Context) -> dict[str, Any]:
+        scaling = Scaling.parse(self._arguments())
+        hook = self.control_plane()
+        description = hook.describe_endpoint(variant.endpoint_name)
+        if description is None:
+            raise EndpointNotFound(
+                f"there is no endpoint {variant.endpoint_name} in {hook.conn_region_name}: deploy it first"
+            )
+        persist_endpoint(context, region_name=hook.conn_region_name, endpoint_name=variant.endpoint_name)
+        applied = self._scaling().apply(plan_scaling(variant, scaling, description))
+        return {
+            "endpoint_name": variant.endpoint_name,
+            "variant_name": variant.variant_name,
+            "min_capacity": scaling.min_capacity,
+            "max_capacity": scaling.max_capacity,
+            "policies": dict(applied.policies),
+            "alarm_names": list(applied.alarm_names),
+            "removed": list(applied.removed),
+        }
+
+    def _remove(self, variant: ScaledVariant) -> dict[str, Any]:
+        return {
+            "endpoint_name": variant.endpoint_name,
+            "variant_name": variant.variant_name,
+            "min_capacity": None,
+            "max_capacity": None,
+            "policies": {},
+            "alarm_names": [],
+            "removed": self._scaling().remove(variant.endpoint_name, [variant.variant_name]),
+        }
+
+    def _arguments(self) -> ScalingArguments:
+        return ScalingArguments(
+            min_capacity=self.min_capacity,
+            max_capacity=self.max_capacity,
+            target_backlog_per_instance=self.target_backlog_per_instance,
+            target_invocations_per_instance=self.target_invocations_per_instance,
+            scale_in_cooldown=self.scale_in_cooldown,
+            scale_out_cooldown=self.scale_out_cooldown,
+        )
+
+    def _scaling(self) -> EndpointScaling:
+        """Make the hook for Application Auto Scaling and CloudWatch."""
+        from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
+
+        return EndpointScaling(self.aws)

@@ -1,0 +1,44 @@
+"""What real-time and asynchronous invocations share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow_sm_plugin._compat import Context
+from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
+from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, ServiceError
+from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink
+
+
+class InvocationOperator(SageMakerInferenceOperator):
+    """What both kinds of invocation share."""
+
+    operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink())
+
+    @contextmanager
+    def explaining(self, endpoint_name: str) -> Iterator[None]:
+        """Tell an endpoint that does not serve yet from one that does not exist, where we may look."""
+        try:
+            yield
+        except EndpointNotFound as error:
+            status = self._status_of(endpoint_name)
+            if status is None:
+                raise
+            raise EndpointNotInService(
+                f"endpoint {endpoint_name} is {status}, it serves only InService: wait for it first "
+                f"(SageMakerDeployEndpointOperator does)"
+            ) from error
+
+    def _status_of(self, endpoint_name: str) -> str | None:
+        try:
+            description = self.control_plane().describe_endpoint(endpoint_name)
+        except ServiceError:
+            return None
+        return None if description is None else str(description["EndpointStatus"])
+
+
+def inference_id_of(context: Context) -> str | None:
+    """Return an id that stays the same over retries of one task instance; None outside of Airflow."""
+    owner = task_instance_owner(context)
+    return owner and f"airflow-{owner}"

@@ -1,0 +1,119 @@
+"""Container logs in the task's log: the last lines of the latest streams, or a hint; never an error of its own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
+from tests.support import Account, Answer, answering, closed_port, unique
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs import CloudWatchLogsClient
+
+Said = Callable[[], str]
+
+
+@pytest.fixture
+def logs(account: Account) -> CloudWatchLogsClient:
+    return boto3.client("logs")
+
+
+@pytest.fixture
+def group(logs: CloudWatchLogsClient) -> Iterator[str]:
+    name = f"/aws/sagemaker/Endpoints/{unique('e')}"
+    logs.create_log_group(logGroupName=name)
+    yield name
+    logs.delete_log_group(logGroupName=name)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Said:
+    """What was logged, whichever way this Airflow's loggers go."""
+    caplog.set_level(logging.INFO)
+    return lambda: caplog.text + "".join(capsys.readouterr())
+
+
+def show(group: str, *, lines: int = 20, **arguments: object) -> None:
+    ContainerLogsHook(**{"aws_conn_id": None} | arguments).show_tail(group, lines=lines)
+
+
+def write(logs: CloudWatchLogsClient, group: str, stream: str, messages: list[str], *, age: int = 0) -> None:
+    """Write events of one second each, the last so many seconds ago."""
+    logs.create_log_stream(logGroupName=group, logStreamName=stream)
+    first = int(time.time()) - age - len(messages)
+    events = [{"timestamp": 1000 * (first + number), "message": text} for number, text in enumerate(messages)]
+    logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)  # type: ignore[arg-type] # plain dicts
+
+
+def test_the_last_lines_are_shown_in_order_under_their_stream(
+    logs: CloudWatchLogsClient, group: str, said: Said
+) -> None:
+    write(logs, group, "AllTraffic/i-1", [f"line {number}" for number in range(9)])
+    show(group, lines=3)
+    assert f"last lines of {group} AllTraffic/i-1:\nline 6\nline 7\nline 8" in said()
+
+
+def test_only_the_latest_three_streams_are_read(logs: CloudWatchLogsClient, group: str, said: Said) -> None:
+    for number in range(5):
+        write(logs, group, f"AllTraffic/i-{number}", [f"of stream {number}"], age=100 * number)
+    show(group)
+    text = said()
+    assert [number for number in range(5) if f"of stream {number}" in text] == [0, 1, 2]
+
+
+def test_a_long_line_is_cut_and_its_line_break_dropped(
+    logs: CloudWatchLogsClient, group: str, said: Said
+) -> None:
+    write(logs, group, "AllTraffic/i-1", ["y" * 700 + "\n", "next\n"])
+    show(group)
+    text = said()
+    assert "y" * 500 + "\nnext" in text
+    assert "y" * 501 not in text
+
+
+def test_a_group_without_a_line_is_told(logs: CloudWatchLogsClient, group: str, said: Said) -> None:
+    logs.create_log_stream(logGroupName=group, logStreamName="AllTraffic/i-1")
+    show(group)
+    assert f"the containers wrote nothing to {group}" in said()
+
+
+@pytest.mark.parametrize("lines", [0, -1])
+def test_no_lines_cost_no_call(monkeypatch: pytest.MonkeyPatch, said: Said, lines: int) -> None:
+    with answering(Answer(400, "AccessDeniedException")) as (url, asked):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
+        show("/any", lines=lines)
+    assert asked == []
+    assert "/any" not in said()
+
+
+def test_without_permission_one_line_says_which_and_where_to_look(
+    monkeypatch: pytest.MonkeyPatch, group: str, said: Said
+) -> None:
+    with answering(Answer(400, "AccessDeniedException", "not authorized")) as (url, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
+        show(group)
+    (hint,) = [line for line in said().splitlines() if "no container logs here" in line]
+    assert f"logs:GetLogEvents {group}: AWS answered AccessDeniedException: not authorized" in hint
+    assert "Allow logs:DescribeLogStreams and logs:GetLogEvents" in hint
+
+
+def test_a_missing_group_a_dead_service_and_a_missing_region_raise_nothing(
+    account: Account, monkeypatch: pytest.MonkeyPatch, said: Said
+) -> None:
+    show("/no/such/group")
+    once = {"retries": {"total_max_attempts": 1}}
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", closed_port())
+    show("/dead", config=once)
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    show("/nowhere", region_name=None)
+    text = said()
+    assert text.count("no container logs here") == 3
+    assert "the specified log group does not exist" in text.lower()
+    assert "the service did not answer" in text
+    assert "no AWS region" in text

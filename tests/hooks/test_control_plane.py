@@ -1,0 +1,292 @@
+"""The control plane: calls that may be repeated, waits that endure a bad moment, errors that say what to do."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec, Variant
+from airflow_sm_plugin.core.endpoint_status import EndpointState
+from airflow_sm_plugin.core.model import ModelSpec
+from airflow_sm_plugin.exceptions import (
+    AccessDenied,
+    AutoMLJobNotFound,
+    EndpointNotFound,
+    InvalidRequest,
+    ModelNotFound,
+    RequestRefused,
+    ResourceConflict,
+    ServiceUnavailable,
+    Throttled,
+)
+from airflow_sm_plugin.hooks import control_plane
+from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from tests.support import IMAGE, POLL, ROLE, Account, Answer, Requests, answering, closed_port, unique
+
+ONCE = {"retries": {"total_max_attempts": 1}}
+NOT_VISIBLE = Answer(
+    400,
+    "ValidationException",
+    'Could not find endpoint configuration "arn:aws:sagemaker:us-east-1:123456789012:endpoint-config/new".',
+)
+
+
+def hook(**arguments: Any) -> SageMakerControlPlaneHook:  # noqa: ANN401 - the provider's own
+    return SageMakerControlPlaneHook(**{"aws_conn_id": None} | arguments)
+
+
+def spec_of(model: str, name: str = "") -> EndpointConfigSpec:
+    variant = Variant(model_name=model, instance_type="ml.m5.large")
+    return EndpointConfigSpec(endpoint_name=name or unique("endpoint"), variants=[variant]).checked()
+
+
+@pytest.fixture(scope="module")
+def model(session_account: Account) -> str:
+    return session_account.create_model(multi_model=True)
+
+
+class TestRepeatable:
+    def test_creating_a_model_twice_makes_one(self, requests: Requests) -> None:
+        spec = ModelSpec(containers=[{"Image": IMAGE}], execution_role_arn=ROLE, name=unique("model"))
+        name, arn, created = hook().create_model(spec)
+        assert (name, created) == (spec.name, True)
+        assert hook().create_model(spec) == (name, arn, False)
+        assert requests.changes() == ["CreateModel"]
+
+    def test_another_content_under_the_name_is_a_conflict(self) -> None:
+        name = unique("model")
+        hook().create_model(ModelSpec(containers=[{"Image": IMAGE}], execution_role_arn=ROLE, name=name))
+        other = ModelSpec(
+            containers=[{"Image": IMAGE}],
+            execution_role_arn=ROLE,
+            name=name,
+            enable_network_isolation=True,
+        )
+        with pytest.raises(ResourceConflict, match="EnableNetworkIsolation differ"):
+            hook().create_model(other)
+
+    def test_configuration_and_endpoint_are_made_once(self, model: str, requests: Requests) -> None:
+        spec, its = spec_of(model), hook()
+        assert [its.ensure_endpoint_config(spec) for _ in range(2)] == [True, False]
+        assert [its.create_endpoint(spec) for _ in range(2)] == [True, False]
+        assert requests.changes() == ["CreateEndpointConfig", "CreateEndpoint"]
+        assert its.delete_endpoint(spec.endpoint_name, max_wait=30, poll_interval=POLL)
+
+    def test_what_is_missing_counts_as_deleted(self) -> None:
+        its = hook()
+        assert its.delete_model("no-such-model") is False
+        assert its.delete_endpoint_config("no-such-config") is False
+        assert its.delete_endpoint("no-such-endpoint", max_wait=1, poll_interval=POLL) is False
+        assert its.describe_endpoint("no-such-endpoint") is None
+        assert its.describe_endpoint_config("no-such-config") is None
+
+    def test_what_must_exist_and_does_not_is_an_error_of_its_own(self) -> None:
+        its = hook()
+        with pytest.raises(ModelNotFound, match="no-such-model in us-east-1"):
+            its.describe_model("no-such-model")
+        with pytest.raises(EndpointNotFound, match="no endpoint no-such-endpoint in us-east-1"):
+            its.endpoint_verdict("no-such-endpoint", wanted_config="any")
+        with pytest.raises(AutoMLJobNotFound, match="no AutoML job no-such-job in us-east-1"):
+            its.describe_auto_ml_job("no-such-job")
+
+
+class TestConsistency:
+    """SageMaker may not see for a moment what was created just now."""
+
+    @pytest.fixture(autouse=True)
+    def _short_pause(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(control_plane, "_CONSISTENCY_PAUSE", POLL)
+
+    @pytest.fixture
+    def made(self, model: str) -> EndpointConfigSpec:
+        spec = spec_of(model)
+        hook().ensure_endpoint_config(spec)
+        return spec
+
+    def test_a_configuration_that_is_not_visible_yet_is_tried_again(
+        self, account: Account, made: EndpointConfigSpec, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with answering(NOT_VISIBLE, NOT_VISIBLE, otherwise=account.url) as (slow, asked):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", slow)
+            assert hook().create_endpoint(made)
+        assert asked == ["SageMaker.CreateEndpoint"] * 3
+        account.wait_for_endpoint(made.endpoint_name)
+
+    def test_one_that_never_becomes_visible_is_given_up(
+        self, made: EndpointConfigSpec, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(control_plane, "_CONSISTENCY_SECONDS", 0.2)
+        with answering(NOT_VISIBLE) as (slow, asked):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", slow)
+            its = hook()
+            its.get_conn()  # before the clock runs
+            with pytest.raises(RequestRefused, match="Could not find endpoint configuration"):
+                its.create_endpoint(made)
+        assert len(asked) > 2
+
+    def test_an_endpoint_in_progress_is_no_error_of_the_update(
+        self, account: Account, made: EndpointConfigSpec
+    ) -> None:
+        with account.settings(endpoint_creating_seconds=1):
+            hook().create_endpoint(made)
+            assert hook().update_endpoint(made) is False
+        account.wait_for_endpoint(made.endpoint_name)
+
+
+class TestWait:
+    @pytest.fixture
+    def serving(self, account: Account, model: str) -> EndpointConfigSpec:
+        spec, its = spec_of(model), hook()
+        its.ensure_endpoint_config(spec)
+        its.create_endpoint(spec)
+        account.wait_for_endpoint(spec.endpoint_name)
+        return spec
+
+    def test_a_failed_look_in_the_middle_is_endured(
+        self,
+        account: Account,
+        model: str,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        caplog.set_level(logging.WARNING)
+        spec = spec_of(model)
+        bad_moment = [None, Answer(503, "ServiceUnavailable"), Answer(400, "ThrottlingException")]
+        with (
+            account.settings(endpoint_creating_seconds=1),
+            answering(*bad_moment, otherwise=account.url) as (shaky, asked),
+        ):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", shaky)
+            looking = hook(config=ONCE)
+            looking.get_conn()  # before the endpoint's clock runs
+            monkeypatch.setenv("AWS_ENDPOINT_URL", account.url)
+            its = hook()
+            its.ensure_endpoint_config(spec)
+            its.create_endpoint(spec)
+            verdict = looking.wait_for_endpoint(
+                spec.endpoint_name, wanted_config=spec.config_name, max_wait=30, poll_interval=POLL
+            )
+        assert verdict.state is EndpointState.SERVING
+        assert len(asked) > 3
+        out, err = capsys.readouterr()
+        assert f"the wait for endpoint {spec.endpoint_name} goes on" in caplog.text + out + err
+
+    def test_a_deadline_in_seconds_means_seconds(self, account: Account, model: str) -> None:
+        spec, its = spec_of(model), hook()
+        with account.settings(endpoint_creating_seconds=2):
+            its.ensure_endpoint_config(spec)
+            its.create_endpoint(spec)
+            began = time.monotonic()
+            verdict = its.wait_for_endpoint(
+                spec.endpoint_name, wanted_config=spec.config_name, max_wait=0.3, poll_interval=60
+            )
+            took = time.monotonic() - began
+        assert (verdict.state, verdict.status) == (EndpointState.WAIT, "Creating")
+        assert 0.3 <= took < 1.5
+        account.wait_for_endpoint(spec.endpoint_name)
+
+    def test_serving_another_configuration_is_not_serving(self, serving: EndpointConfigSpec) -> None:
+        verdict = hook().wait_for_endpoint(
+            serving.endpoint_name, wanted_config="another", max_wait=5, poll_interval=POLL
+        )
+        assert (verdict.state, verdict.config_name) == (EndpointState.ROLLED_BACK, serving.config_name)
+
+
+class TestAutoMLVersions:
+    def test_the_first_version_is_asked_only_where_the_second_is_not_permitted(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with answering(Answer(400, "AccessDeniedException"), otherwise=account.url) as (strict, asked):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", strict)
+            with pytest.raises(AutoMLJobNotFound):
+                hook().describe_auto_ml_job("no-such-job")
+        assert asked == ["SageMaker.DescribeAutoMLJobV2", "SageMaker.DescribeAutoMLJob"]
+
+    def test_where_neither_is_permitted_the_second_is_asked_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with answering(Answer(400, "AccessDeniedException", "not authorized")) as (strict, _):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", strict)
+            with pytest.raises(
+                AccessDenied, match=r"sagemaker:DescribeAutoMLJobV2 a-job: .*allow this action"
+            ):
+                hook().describe_auto_ml_job("a-job")
+
+
+class TestTrouble:
+    def test_a_service_that_nobody_runs_is_named_quickly(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        nobody = closed_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", nobody)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")  # by default five: up to 15 seconds
+        began = time.monotonic()
+        with pytest.raises(ServiceUnavailable) as caught:
+            hook().describe_endpoint("an-endpoint")
+        assert time.monotonic() - began < 10
+        assert "sagemaker:DescribeEndpoint an-endpoint: the service did not answer" in str(caught.value)
+        assert nobody in str(caught.value)
+        assert caught.value.retryable
+
+    @pytest.mark.parametrize(
+        ("answer", "error", "retryable"),
+        [
+            (Answer(400, "AccessDeniedException"), AccessDenied, False),
+            (Answer(403, "ExpiredTokenException"), AccessDenied, False),
+            (Answer(400, "UnrecognizedClientException"), AccessDenied, False),
+            (Answer(400, "ThrottlingException"), Throttled, True),
+            (Answer(400, "ResourceLimitExceeded"), Throttled, True),
+            (Answer(500, "InternalFailure"), ServiceUnavailable, True),
+            (Answer(503, "ServiceUnavailable"), ServiceUnavailable, True),
+            (Answer(400, "ValidationException"), RequestRefused, False),
+        ],
+        ids=lambda value: value.code if isinstance(value, Answer) else "",
+    )
+    def test_an_error_answer_says_what_was_done_and_whether_a_retry_helps(
+        self, monkeypatch: pytest.MonkeyPatch, answer: Answer, error: type[Exception], retryable: bool
+    ) -> None:
+        with answering(answer) as (bad, asked):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", bad)
+            with pytest.raises(error) as caught:
+                hook(config=ONCE).describe_model("a-model")
+        assert f"sagemaker:DescribeModel a-model: AWS answered {answer.code}: said the test" in str(
+            caught.value
+        )
+        assert getattr(caught.value, "retryable", None) is retryable
+        assert len(asked) == 1
+
+    def test_the_botocore_configuration_given_is_the_one_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with answering(Answer(503, "ServiceUnavailable")) as (bad, asked):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", bad)
+            with pytest.raises(ServiceUnavailable):
+                hook(config={"retries": {"total_max_attempts": 2}}).describe_endpoint("an-endpoint")
+        assert len(asked) == 2
+
+    def test_a_malformed_request_shows_the_fields_and_no_value(self) -> None:
+        spec = ModelSpec(
+            containers=[{"Image": IMAGE, "Environment": {"TOKEN": 4711}}],
+            execution_role_arn=ROLE,
+            name=unique("model"),
+        )
+        with pytest.raises(InvalidRequest) as caught:  # not checked() on purpose
+            hook().create_model(spec)
+        assert "PrimaryContainer.Environment.TOKEN" in str(caught.value)
+        assert "4711" not in str(caught.value)
+
+    def test_no_region_and_no_credentials_say_what_to_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("AWS_DEFAULT_REGION")
+        with pytest.raises(InvalidRequest, match="no AWS region: pass region_name"):
+            hook().describe_endpoint("an-endpoint")
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        with pytest.raises(AccessDenied, match="no AWS credentials"):
+            hook(region_name="us-east-1").describe_endpoint("an-endpoint")
+
+    def test_listing_that_is_not_permitted_leaves_nothing_undone_but_that(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with answering(Answer(400, "AccessDeniedException")) as (strict, _):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", strict)
+            assert hook().derived_endpoint_configs("an-endpoint") == []

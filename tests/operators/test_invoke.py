@@ -1,0 +1,347 @@
+"""InvokeEndpointAsync: what goes in, what comes out, what is refused before the call, and what stays secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.exceptions import (
+    EndpointNotAsynchronous,
+    EndpointNotFound,
+    EndpointNotInService,
+    InputNotFound,
+    InvalidCustomAttributes,
+    ServiceUnavailable,
+)
+from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
+from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor
+from tests.support import (
+    POLL,
+    Account,
+    Answer,
+    Requests,
+    TaskInstanceDouble,
+    answering,
+    botocore_knows,
+    closed_port,
+    context_for,
+    run_task,
+    unique,
+)
+
+ATTRIBUTES = "trace-id=4711-secret; team=churn"
+BODY = "payload-nobody-may-read,1,2"
+
+KNOWS_BODY = pytest.mark.skipif(
+    not botocore_knows("Body"), reason="the installed botocore is older than inline bodies"
+)
+
+HANDLER = """
+import json
+
+def model_fn(model_dir):
+    return "telling"
+
+def transform_fn(model, data, content_type, accept, context):
+    text = data.decode() if isinstance(data, bytes) else data
+    told = {"data": text, "content_type": content_type, "accept": accept}
+    told["custom_attributes"] = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
+    return json.dumps(told), "application/json"
+"""
+"""It tells what it was asked."""
+
+
+def invoke(endpoint: str, **arguments: Any) -> SageMakerInvokeEndpointAsyncOperator:  # noqa: ANN401 - the operator's own
+    return SageMakerInvokeEndpointAsyncOperator(
+        task_id="invoke", endpoint_name=endpoint, **{"aws_conn_id": None} | arguments
+    )
+
+
+def output_of(account: Account, invocation: dict[str, Any]) -> dict[str, Any]:
+    sensor = SageMakerAsyncInferenceSensor(
+        task_id="await",
+        invocations=invocation,
+        poke_interval=POLL,
+        timeout=30,
+        deferrable=False,
+        aws_conn_id=None,
+    )
+    told: dict[str, Any] = json.loads(account.read(sensor.execute(context_for())))
+    return told
+
+
+def refusal(operator: SageMakerInvokeEndpointAsyncOperator) -> AirflowFailException:
+    with pytest.raises(AirflowFailException) as caught:
+        operator.execute(context_for())
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def endpoint(session_account: Account) -> Iterator[str]:
+    name = session_account.deploy(HANDLER, asynchronous=True)
+    yield name
+    session_account.sagemaker.delete_endpoint(EndpointName=name)
+
+
+@pytest.fixture(scope="module")
+def input_location(session_account: Account) -> str:
+    return session_account.upload("1,2,3")
+
+
+def test_an_input_in_s3_is_answered_and_the_task_says_where(
+    account: Account, endpoint: str, input_location: str
+) -> None:
+    ti = TaskInstanceDouble(task_id="invoke")
+
+    result = run_task(
+        partial(
+            invoke,
+            endpoint,
+            input_location=input_location,
+            content_type="text/csv",
+            accept="application/json",
+            custom_attributes=ATTRIBUTES,
+        ),
+        context_for(ti),
+    )
+
+    assert set(result) == {
+        "output_location",
+        "failure_location",
+        "inference_id",
+        "input_location",
+        "submitted_at",
+        "endpoint_name",
+    }
+    assert result["input_location"] == input_location
+    assert result["endpoint_name"] == endpoint
+    assert result["failure_location"].startswith(f"s3://{account.bucket}/")
+    assert json.loads(json.dumps(result)) == result
+    assert output_of(account, result) == {
+        "data": "1,2,3",
+        "content_type": "text/csv",
+        "accept": "application/json",
+        "custom_attributes": ATTRIBUTES,
+    }
+    assert ti.xcom["sagemaker_endpoint_link"]["endpoint_name"] == endpoint
+
+
+@KNOWS_BODY
+@pytest.mark.parametrize("body", [BODY, BODY.encode()])
+def test_a_body_goes_inline_and_leaves_no_object(account: Account, endpoint: str, body: str | bytes) -> None:
+    result = run_task(partial(invoke, endpoint, body=body, content_type="text/csv"))
+    assert result["input_location"] is None
+    assert output_of(account, result)["data"] == BODY
+
+
+def test_every_other_parameter_is_sent(account: Account, endpoint: str, input_location: str) -> None:
+    name = unique("day")
+    result = run_task(
+        partial(
+            invoke,
+            endpoint,
+            input_location=input_location,
+            inference_id="an id of mine",
+            request_ttl=60,
+            invocation_timeout=5,
+            filename="result.json",
+            s3_output_path_extension=f"{name}/shard-1",
+        )
+    )
+    assert result["inference_id"] == "an id of mine"
+    assert result["output_location"].endswith(f"/outputs/{name}/shard-1/result.json")
+    assert output_of(account, result)["data"] == "1,2,3"
+
+
+def test_the_inference_id_stays_over_retries_and_differs_by_task_run_and_map_index(
+    endpoint: str, input_location: str
+) -> None:
+    def sent(**task: Any) -> str:  # noqa: ANN401 - the double's own
+        operator = invoke(endpoint, input_location=input_location)
+        return str(operator.execute(context_for(TaskInstanceDouble(**task)))["inference_id"])
+
+    first = sent()
+    assert sent(try_number=2) == first
+    others = [sent(map_index=0), sent(run_id="another"), sent(task_id="another")]
+    assert len({first, *others}) == 4
+    assert all(len(one) <= 64 for one in (first, *others))
+
+
+@pytest.mark.skipif(botocore_knows("Body"), reason="the installed botocore knows inline bodies")
+def test_a_body_that_the_installed_botocore_cannot_send_is_refused_with_a_remedy(endpoint: str) -> None:
+    message = str(refusal(invoke(endpoint, body=BODY)))
+    assert "the installed botocore does not know Body of InvokeEndpointAsync: upgrade boto3" in message
+    assert "can be uploaded and passed as input_location" in message
+    assert BODY not in message
+
+
+def test_the_longest_custom_attributes_are_sent(account: Account, endpoint: str, input_location: str) -> None:
+    attributes = "".join(chr(0x21 + number % 94) for number in range(1024))
+    result = run_task(partial(invoke, endpoint, input_location=input_location, custom_attributes=attributes))
+    assert output_of(account, result)["custom_attributes"] == attributes
+
+
+@KNOWS_BODY
+def test_nothing_secret_is_logged_pushed_or_stored(
+    endpoint: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG, logger="airflow_sm_plugin")
+    caplog.set_level(logging.DEBUG, logger="airflow.task")
+    ti = TaskInstanceDouble()
+    context = context_for(ti)
+    operator = invoke(endpoint, body=BODY, custom_attributes=ATTRIBUTES)
+    operator.render_template_fields(context)
+    result = operator.execute(context)
+    rendered = [str(getattr(operator, field)) for field in operator.template_fields]
+    out, err = capsys.readouterr()
+    seen = f"{caplog.text}{out}{err}{result}{ti.xcom}{rendered}{operator!r}"
+    assert str(result["inference_id"]) in seen  # it does log and return something
+    assert BODY not in seen
+    assert "4711" not in seen
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (
+                {"custom_attributes": "x" * 1025},
+                "are 1025 characters long, SageMaker takes up to 1024: send an id",
+            ),
+            (
+                {"custom_attributes": "trace=\u00fc"},
+                "character 7 of the CustomAttributes is U+00FC; only visible US-ASCII",
+            ),
+            ({"custom_attributes": "secret\nline"}, "character 7 of the CustomAttributes is U+000A"),
+            ({"custom_attributes": " secret"}, "begin or end with a space, which HTTP drops: strip them"),
+            ({"custom_attributes": ""}, "CustomAttributes are empty: pass None to send none"),
+            ({"endpoint_name": "my_endpoint"}, "the endpoint name 'my_endpoint' holds '_'"),
+            ({"body": None}, "give exactly one of input_location and body, not neither"),
+            ({"input_location": "s3://b/k"}, "give exactly one of input_location and body, not both"),
+            ({"body": "x" * 128_001}, "has 128001 bytes, SageMaker takes up to 128000: upload it to S3"),
+            (
+                {"body": None, "input_location": "s3://bucket/prefix/"},
+                "input_location must name an object, not a bucket or prefix: 's3://bucket/prefix/'",
+            ),
+            (
+                {"body": None, "input_location": "/data/in.csv"},
+                "input_location must look like s3://bucket/key, not '/data/in.csv'",
+            ),
+            ({"request_ttl": 59}, "request_ttl is 59 s, SageMaker takes 60 to 21600 s"),
+            ({"invocation_timeout": 3601}, "invocation_timeout is 3601 s, SageMaker takes 1 to 3600 s"),
+            ({"inference_id": "i" * 65}, "has 65 characters, SageMaker takes 1 to 64"),
+            ({"filename": "a.tar.gz"}, "filename 'a.tar.gz' is not allowed"),
+            ({"s3_output_path_extension": "s3://b"}, "s3_output_path_extension 's3://b' is not allowed"),
+        ],
+    )
+    def test_a_broken_limit_is_told_before_any_call_and_without_secrets(
+        self, requests: Requests, arguments: dict[str, Any], says: str
+    ) -> None:
+        operator = SageMakerInvokeEndpointAsyncOperator(
+            task_id="invoke",
+            **{"endpoint_name": "endpoint", "body": "x", "aws_conn_id": None} | arguments,
+        )
+        error = refusal(operator)
+        assert says in str(error)
+        assert "secret" not in str(error)
+        assert not requests.count()
+
+    def test_custom_attributes_have_an_error_of_their_own(self) -> None:
+        assert isinstance(
+            refusal(invoke("e", body="x", custom_attributes="\t")).__cause__, InvalidCustomAttributes
+        )
+
+    def test_an_input_that_does_not_exist(self, account: Account, endpoint: str, requests: Requests) -> None:
+        missing = f"s3://{account.bucket}/no/such/input.csv"
+        error = refusal(invoke(endpoint, input_location=missing))
+        assert isinstance(error.__cause__, InputNotFound)
+        assert f"the input object {missing} does not exist: upload it first" in str(error)
+        assert not requests.count()
+
+    def test_a_bucket_that_does_not_exist(self, endpoint: str) -> None:
+        error = refusal(invoke(endpoint, input_location="s3://no-such-bucket-anywhere/input.csv"))
+        assert isinstance(error.__cause__, InputNotFound)
+
+    def test_the_look_at_the_input_can_be_switched_off(self, account: Account, endpoint: str) -> None:
+        missing = f"s3://{account.bucket}/no/such/input.csv"
+        assert run_task(partial(invoke, endpoint, input_location=missing, check_input=False))
+
+    def test_an_endpoint_that_does_not_exist(self, input_location: str) -> None:
+        error = refusal(invoke("no-such-endpoint", input_location=input_location))
+        assert isinstance(error.__cause__, EndpointNotFound)
+        assert "no endpoint no-such-endpoint serves in this account and region: deploy it first" in str(error)
+
+    def test_an_endpoint_that_is_not_asynchronous(self, account: Account, input_location: str) -> None:
+        name = account.deploy()
+        error = refusal(invoke(name, input_location=input_location))
+        assert isinstance(error.__cause__, EndpointNotAsynchronous)
+        assert f"endpoint {name} is not asynchronous: deploy it with async_output_path" in str(error)
+        account.sagemaker.delete_endpoint(EndpointName=name)
+
+    def test_an_endpoint_that_is_still_created_may_be_retried(
+        self, account: Account, input_location: str
+    ) -> None:
+        with account.settings(endpoint_creating_seconds=2):
+            name = account.start_endpoint(asynchronous=True)
+            with pytest.raises(EndpointNotInService) as caught:
+                run_task(partial(invoke, name, input_location=input_location))
+        assert f"endpoint {name} is Creating, it serves only InService: wait for it first" in str(
+            caught.value
+        )
+        account.wait_for_endpoint(name)
+        account.sagemaker.delete_endpoint(EndpointName=name)
+
+
+class TestService:
+    def test_an_unreachable_service_may_be_retried_and_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, endpoint: str, input_location: str
+    ) -> None:
+        nobody = closed_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", nobody)
+        with pytest.raises(ServiceUnavailable) as caught:
+            invoke(endpoint, input_location=input_location).execute(context_for())
+        assert f"sagemaker:InvokeEndpointAsync {endpoint}: the service did not answer" in str(caught.value)
+        assert nobody in str(caught.value)
+
+    def test_an_input_that_may_not_be_looked_at_is_sent_all_the_same(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        endpoint: str,
+        input_location: str,
+        caplog: pytest.LogCaptureFixture,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """The task's role may lack what the endpoint's role has."""
+        with answering(Answer(403, "AccessDenied")) as (forbidding, _):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", forbidding)
+            assert run_task(partial(invoke, endpoint, input_location=input_location))["output_location"]
+        out, err = capsys.readouterr()
+        assert f"could not look at input {input_location} (forbidden)" in caplog.text + out + err
+
+    def test_throttling_is_repeated_until_it_is_accepted(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, endpoint: str, input_location: str
+    ) -> None:
+        refusals = [Answer(400, "ThrottlingException"), Answer(503, "ServiceUnavailable")]
+        with answering(*refusals, otherwise=account.url) as (busy, asked):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", busy)
+            result = run_task(partial(invoke, endpoint, input_location=input_location))
+        assert asked == [f"POST /endpoints/{endpoint}/async-invocations"] * 3
+        assert output_of(account, result)["data"] == "1,2,3"
+
+    def test_an_answer_that_forbids_is_not_retried(
+        self, monkeypatch: pytest.MonkeyPatch, endpoint: str, input_location: str
+    ) -> None:
+        with answering(Answer(403, "AccessDeniedException", "User is not authorized")) as (forbidding, asked):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", forbidding)
+            error = refusal(invoke(endpoint, input_location=input_location))
+        assert "AccessDeniedException: User is not authorized: allow this action to the task's role" in str(
+            error
+        )
+        assert len(asked) == 1

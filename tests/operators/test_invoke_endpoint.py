@@ -1,0 +1,569 @@
+"""InvokeEndpoint in real time: what goes in and comes out, where it is kept, what is tried again, what stays secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+import time
+import traceback
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import boto3
+import pytest
+
+from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.exceptions import (
+    EndpointNotInService,
+    ModelLoadTimeout,
+    ModelUnavailable,
+    ServiceUnavailable,
+    Throttled,
+)
+from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointOperator
+from tests.endpoint_trials import call_log
+from tests.support import (
+    REGION,
+    Account,
+    Answer,
+    Requests,
+    TaskInstanceDouble,
+    answering,
+    closed_port,
+    context_for,
+    run_task,
+)
+
+ATTRIBUTES = "trace-id=4711-secret; team=churn"
+BODY = "payload-nobody-may-read,1,2"
+CONTAINER_LINE = "the container says why"
+
+HANDLER = """
+import json
+
+def model_fn(model_dir):
+    return "telling"
+
+def transform_fn(model, data, content_type, accept, context):
+    text = data.decode("latin-1") if isinstance(data, bytes) else data
+    if text.startswith("status "):
+        error = ValueError("told-by-the-container " + "x" * 2000)
+        error.status_code = int(text.split()[1])
+        print("the container says why", flush=True)
+        raise error
+    if text.startswith("bytes "):
+        return b"\\xff" * int(text.split()[1]), "application/octet-stream"
+    attributes = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
+    if attributes:
+        context.set_response_header(0, "X-Amzn-SageMaker-Custom-Attributes", "answered " + attributes)
+    return json.dumps({"data": text, "content_type": content_type, "accept": accept}), "application/json"
+"""
+"""It tells what it was asked, answers so many bytes that are no text, or fails with a status."""
+
+
+def invoke(endpoint: str, **arguments: Any) -> SageMakerInvokeEndpointOperator:  # noqa: ANN401 - the operator's own
+    return SageMakerInvokeEndpointOperator(
+        task_id="invoke",
+        endpoint_name=endpoint,
+        **{"aws_conn_id": None, "content_type": "text/csv"} | arguments,
+    )
+
+
+def run(endpoint: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - the operator's own
+    result: dict[str, Any] = run_task(partial(invoke, endpoint, **arguments))
+    return result
+
+
+def refusal(endpoint: str, **arguments: Any) -> AirflowFailException:  # noqa: ANN401 - the operator's own
+    with pytest.raises(AirflowFailException) as caught:
+        run(endpoint, **arguments)
+    return caught.value
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses are full-jitter: dice that always show nothing make them nothing."""
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+
+
+@pytest.fixture(scope="module")
+def endpoint(session_account: Account) -> Iterator[str]:
+    name = session_account.deploy(HANDLER)
+    yield name
+    session_account.sagemaker.delete_endpoint(EndpointName=name)
+
+
+Faults = Callable[..., None]
+
+
+@pytest.fixture
+def faults(account: Account, endpoint: str) -> Iterator[Faults]:
+    """Have the next invocations of this module's endpoint fare badly."""
+
+    def change(method: str, rules: object = None) -> None:
+        body = None if rules is None else json.dumps(rules).encode()
+        request = urllib.request.Request(f"{account.url}/_embedded/faults", data=body, method=method)
+        urllib.request.urlopen(request, timeout=10).close()
+
+    def plan(*rules: Mapping[str, object]) -> None:
+        change("PUT", [{"operation": "InvokeEndpoint", "resource": endpoint, **rule} for rule in rules])
+
+    yield plan
+    change("DELETE")
+
+
+@pytest.fixture
+def calls(account: Account, endpoint: str) -> Callable[[], list[dict[str, Any]]]:
+    """The invocations of this module's endpoint since the test began."""
+    since = call_log(account, operation="-")["sequence"]
+
+    def told() -> list[dict[str, Any]]:
+        log: Any = call_log(account, since=since, operation="InvokeEndpoint")["calls"]
+        return [call for call in log if call["resource"] == endpoint]
+
+    return told
+
+
+class TestWhatGoesInAndOut:
+    def test_a_body_is_answered_and_the_answer_is_kept_only_where_asked(self, endpoint: str) -> None:
+        assert run(endpoint, body="1,2") == {
+            "endpoint_name": endpoint,
+            "output_location": None,
+            "output": None,
+            "content_type": "application/json",
+            "invoked_production_variant": "AllTraffic",
+            "custom_attributes": None,
+            "attempts": 1,
+            "new_session_id": None,
+            "closed_session_id": None,
+        }
+
+    @pytest.mark.parametrize("body", ["1,2", b"1,2", "{{ params.row }}"])
+    def test_a_body_may_be_text_bytes_or_rendered_from_another_tasks_xcom(
+        self, endpoint: str, body: str | bytes
+    ) -> None:
+        context = context_for()
+        context["params"] = {"row": "1,2"}
+        result = run_task(
+            partial(invoke, endpoint, body=body, accept="application/json", return_output=True), context
+        )
+        assert json.loads(result["output"]) == {
+            "data": "1,2",
+            "content_type": "text/csv",
+            "accept": "application/json",
+        }
+
+    def test_a_body_may_lie_in_s3_and_the_answer_go_there(self, account: Account, endpoint: str) -> None:
+        output = f"s3://{account.bucket}/answers/one.json"
+        result = run(endpoint, body_location=account.upload("7,8"), output_location=output)
+        assert (result["output_location"], result["output"]) == (output, None)
+        assert json.loads(account.read(output))["data"] == "7,8"
+        bucket, _, key = output.removeprefix("s3://").partition("/")
+        assert account.s3.head_object(Bucket=bucket, Key=key)["ContentType"] == "application/json"
+
+    def test_custom_attributes_go_both_ways_and_onto_xcom_only_where_asked(self, endpoint: str) -> None:
+        asked = {"body": "1", "custom_attributes": ATTRIBUTES}
+        assert run(endpoint, **asked)["custom_attributes"] is None
+        result = run(endpoint, **asked, return_custom_attributes=True)
+        assert result["custom_attributes"] == f"answered {ATTRIBUTES}"
+        assert run(endpoint, body="1", return_custom_attributes=True)["custom_attributes"] is None
+
+    def test_every_header_is_sent_and_every_header_of_the_answer_is_read(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with _recording() as (url, seen):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+            monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", closed_port())  # there is nothing to look up
+            result = run(
+                "anywhere",
+                body="1",
+                accept="application/json",
+                custom_attributes="Trace ID: 1",
+                target_model="a/shop-1.tar.gz",
+                target_variant="blue",
+                target_container_hostname="second",
+                inference_id="an id of mine",
+                enable_explanations="`[0]`",
+                inference_component_name="a-component",
+                session_id="NEW_SESSION",
+                return_custom_attributes=True,
+                return_output=True,
+            )
+        (headers,) = seen
+        sent = {
+            name.lower().removeprefix("x-amzn-sagemaker-"): value
+            for name, value in headers.items()
+            if name.lower().startswith(("x-amzn-sagemaker-", "accept", "content-type"))
+        }
+        sent.pop("accept-encoding", None)
+        assert sent == {
+            "content-type": "text/csv",
+            "accept": "application/json",
+            "custom-attributes": "Trace ID: 1",
+            "target-model": "a/shop-1.tar.gz",
+            "target-variant": "blue",
+            "target-container-hostname": "second",
+            "inference-id": "an id of mine",
+            "enable-explanations": "`[0]`",
+            "inference-component": "a-component",
+            "session-id": "NEW_SESSION",
+        }
+        assert result == {
+            "endpoint_name": "anywhere",
+            "output_location": None,
+            "output": "answer",
+            "content_type": "text/plain",
+            "invoked_production_variant": "green",
+            "custom_attributes": "from the model",
+            "attempts": 1,
+            "new_session_id": "s1; Expires=2026-01-01T00:00:00Z",
+            "closed_session_id": "s0",
+        }
+
+    def test_a_prefix_aware_id_is_sent_or_refused_where_botocore_is_too_old(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = boto3.Session().client("sagemaker-runtime", region_name=REGION).meta.service_model
+        shape = model.operation_model("InvokeEndpoint").input_shape
+        assert shape is not None
+        with _recording() as (url, seen):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+            if "PrefixAwareId" in shape.members:
+                run("anywhere", body="1", prefix_aware_id="p1")
+                assert seen[0]["X-Amzn-SageMaker-Prefix-Aware-Id"] == "p1"
+            else:
+                assert "does not know PrefixAwareId" in str(
+                    refusal("anywhere", body="1", prefix_aware_id="p1")
+                )
+                assert seen == []
+
+    def test_a_retry_of_the_task_sends_the_same_inference_id_and_another_task_another(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with _recording() as (url, seen):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+            for ti in (
+                TaskInstanceDouble(try_number=1),
+                TaskInstanceDouble(try_number=2),
+                TaskInstanceDouble(map_index=3),
+            ):
+                run_task(partial(invoke, "anywhere", body="1"), context_for(ti))
+        first, second, other = [headers["X-Amzn-SageMaker-Inference-Id"] for headers in seen]
+        assert first == second != other
+
+
+class TestWhatIsTooMuchForXCom:
+    def test_an_answer_up_to_the_limit_goes_there_and_a_larger_one_to_s3(
+        self, account: Account, endpoint: str
+    ) -> None:
+        length = len(run(endpoint, body="1", return_output=True)["output"])
+        kept = {"body": "1", "return_output": True, "output_location": f"s3://{account.bucket}/limit.json"}
+        at_limit = run(endpoint, **kept, return_output_limit=length)
+        above = run(endpoint, **kept, return_output_limit=length - 1)
+        assert len(at_limit["output"]) == length
+        assert above["output"] is None
+        assert len(account.read(above["output_location"])) == length
+        error = refusal(endpoint, body="1", return_output=True, return_output_limit=length - 1)
+        assert f"{length} bytes" in str(error)
+        assert f"return_output_limit ({length - 1}): pass output_location" in str(error)
+
+    def test_what_is_no_text_goes_to_s3_only(self, account: Account, endpoint: str) -> None:
+        output = f"s3://{account.bucket}/answers/binary"
+        result = run(endpoint, body="bytes 4", return_output=True, output_location=output)
+        assert result["output"] is None
+        assert account.read(output) == b"\xff" * 4
+        assert "no UTF-8 text" in str(refusal(endpoint, body="bytes 4", return_output=True))
+
+
+class TestWhatIsTriedAgain:
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            {"fault": "throttle"},
+            {"fault": "error", "status": 503, "code": "ServiceUnavailable"},
+            {"fault": "error", "status": 500, "code": "InternalFailure"},
+            {"fault": "error", "status": 502, "code": "502"},
+            {"fault": "drop"},
+            {"fault": "lost_answer"},
+        ],
+        ids=lambda fault: str(fault.get("code", fault["fault"])),
+    )
+    def test_what_passes_is_tried_again_up_to_the_attempts_in_all(
+        self, faults: Faults, calls: Callable[[], list[Any]], endpoint: str, fault: dict[str, object]
+    ) -> None:
+        faults({**fault, "times": 2})
+        assert run(endpoint, body="1", attempts=3)["attempts"] == 3
+        assert len(calls()) == 3
+        faults(fault)
+        with pytest.raises((Throttled, ServiceUnavailable)):
+            run(endpoint, body="1", attempts=2)
+        assert len(calls()) == 5
+
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            *({"AWS_RETRY_MODE": mode} for mode in ("legacy", "standard", "adaptive")),
+            *({"AWS_NEW_RETRIES_2026": value} for value in ("true", "false")),
+            {"AWS_MAX_ATTEMPTS": "7"},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize(
+        ("fault", "error"),
+        [
+            ({"fault": "throttle"}, Throttled),
+            ({"fault": "error", "status": 429, "code": "ModelNotReadyException"}, ModelLoadTimeout),
+        ],
+        ids=["throttled", "cold"],
+    )
+    def test_botocores_retries_stay_off_whatever_the_environment_says(
+        self,
+        *,
+        faults: Faults,
+        calls: Callable[[], list[Any]],
+        endpoint: str,
+        monkeypatch: pytest.MonkeyPatch,
+        setting: dict[str, str],
+        fault: dict[str, object],
+        error: type[Exception],
+    ) -> None:
+        for name, value in setting.items():
+            monkeypatch.setenv(name, value)
+        faults(fault)
+        with pytest.raises(error):
+            run(endpoint, body="1", attempts=1, model_load_seconds=0)
+        assert len(calls()) == 1
+
+    def test_a_cold_model_costs_no_attempt_and_is_waited_for_until_its_own_deadline(
+        self, faults: Faults, calls: Callable[[], list[Any]], endpoint: str
+    ) -> None:
+        cold = {"fault": "error", "status": 429, "code": "ModelNotReadyException"}
+        faults({**cold, "times": 4})
+        assert run(endpoint, body="1", attempts=1)["attempts"] == 5
+        faults(cold)
+        began = time.monotonic()
+        with pytest.raises(ModelLoadTimeout, match=f"endpoint {endpoint} did not load its model in time"):
+            run(endpoint, body="1", attempts=1, model_load_seconds=0.3)
+        assert 0.3 <= time.monotonic() - began < 5
+        assert len(calls()) > 6
+
+    @pytest.mark.parametrize("status", [429, 502, 503, 504])
+    def test_a_container_that_is_busy_may_answer_at_a_later_attempt_or_task(
+        self, calls: Callable[[], list[Any]], endpoint: str, status: int
+    ) -> None:
+        with pytest.raises(ModelUnavailable, match=f"answered {status}: .*told-by-the-container"):
+            run(endpoint, body=f"status {status}", attempts=2, container_log_lines=0)
+        assert len(calls()) == 2
+
+    def test_a_refusal_is_not_sent_again(
+        self, faults: Faults, calls: Callable[[], list[Any]], endpoint: str
+    ) -> None:
+        faults({"fault": "error", "status": 403, "code": "AccessDeniedException", "message": "no"})
+        assert "allow this action to the task's role" in str(refusal(endpoint, body="1"))
+        assert len(calls()) == 1
+
+
+class TestTheEndpoint:
+    def test_one_that_is_missing_and_one_of_the_other_kind_are_told_apart(self, account: Account) -> None:
+        assert "EndpointNotFound: no endpoint no-such-endpoint serves" in str(
+            refusal("no-such-endpoint", body="1")
+        )
+        name = account.deploy(asynchronous=True)
+        assert f"EndpointNotRealTime: endpoint {name} is asynchronous" in str(refusal(name, body="1"))
+        account.sagemaker.delete_endpoint(EndpointName=name)
+
+    def test_one_that_does_not_serve_yet_may_be_retried(self, account: Account) -> None:
+        with account.settings(endpoint_creating_seconds=60):
+            name = account.start_endpoint()
+            with pytest.raises(EndpointNotInService, match=f"endpoint {name} is Creating"):
+                run(name, body="1")
+
+    def test_a_model_that_only_a_multi_model_endpoint_has_is_refused_in_sagemakers_words(
+        self, endpoint: str
+    ) -> None:
+        assert "is not a multi-model endpoint" in str(refusal(endpoint, body="1", target_model="m.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def failed_before(session_account: Account, endpoint: str) -> None:
+    """Logs reach CloudWatch a little later than the answer: here they are there."""
+    account = session_account
+    with pytest.raises(account.runtime.exceptions.ModelError):
+        account.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"status 500", ContentType="text/csv")
+    logs = boto3.client(
+        "logs",
+        endpoint_url=account.url,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    give_up = time.monotonic() + 20
+    while time.monotonic() < give_up:
+        found = logs.filter_log_events(logGroupName=f"/aws/sagemaker/Endpoints/{endpoint}")["events"]
+        if any(CONTAINER_LINE in event["message"] for event in found):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the container's line did not reach CloudWatch Logs")
+
+
+class TestAContainerThatFails:
+    @pytest.mark.usefixtures("failed_before")
+    def test_its_last_log_lines_stand_in_the_tasks_log_and_the_start_of_its_text_in_the_error(
+        self, endpoint: str, said: Callable[[], str], calls: Callable[[], list[Any]]
+    ) -> None:
+        message = str(refusal(endpoint, body="status 500"))
+        assert message.startswith(
+            f"ModelError: a container of endpoint {endpoint} answered 500: told-by-the-container xxx"
+        )
+        assert len(message) < 1200
+        assert CONTAINER_LINE in said()
+        assert f"last lines of /aws/sagemaker/Endpoints/{endpoint} AllTraffic/" in said()
+        assert len(calls()) == 1
+
+    @pytest.mark.usefixtures("failed_before")
+    def test_both_can_be_switched_off_down_to_the_traceback(
+        self, endpoint: str, said: Callable[[], str], requests: Requests
+    ) -> None:
+        error = refusal(endpoint, body="status 500", container_log_lines=0, error_text_limit=0)
+        shown = "".join(traceback.format_exception(error)) + said()
+        assert f"a container of endpoint {endpoint} answered 500" in shown
+        assert "told-by-the-container" not in shown
+        assert CONTAINER_LINE not in shown
+        assert not any("Logs_" in operation for operation in requests.count())
+
+    def test_without_permission_one_line_hints_and_the_error_stays(
+        self, endpoint: str, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with answering(Answer(400, "AccessDeniedException", "not authorized")) as (forbidding, _):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", forbidding)
+            assert "answered 500" in str(refusal(endpoint, body="status 500"))
+        assert "no container logs here" in said()
+        assert "Allow logs:DescribeLogStreams and logs:GetLogEvents" in said()
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """All that was logged or printed, whichever way this Airflow's loggers go."""
+    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG, logger="airflow_sm_plugin")
+    caplog.set_level(logging.DEBUG, logger="airflow.task")
+    printed: list[str] = []
+
+    def text() -> str:
+        printed.extend(capsys.readouterr())
+        return caplog.text + "".join(printed)
+
+    return text
+
+
+def test_nothing_secret_is_logged_pushed_or_stored(
+    account: Account, endpoint: str, faults: Faults, said: Callable[[], str]
+) -> None:
+    faults({"fault": "throttle", "times": 1})  # so that it logs a retry as well
+    ti = TaskInstanceDouble()
+    context = context_for(ti)
+    operator = invoke(
+        endpoint, body=BODY, custom_attributes=ATTRIBUTES, output_location=f"s3://{account.bucket}/kept"
+    )
+    operator.render_template_fields(context)
+    result = operator.execute(context)
+    rendered = [str(getattr(operator, field)) for field in operator.template_fields]
+    seen = f"{said()}{result}{ti.xcom}{rendered}{operator!r}"
+    assert f"endpoint {endpoint}, variant AllTraffic, answered" in seen
+    assert "again in" in seen
+    assert BODY not in seen
+    assert "4711" not in seen
+    assert ti.xcom["sagemaker_endpoint_link"]["endpoint_name"] == endpoint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"body": None}, "give exactly one of body and body_location"),
+        ({"body_location": "s3://b/k"}, "give exactly one of body and body_location"),
+        ({"body": {"rows": [1]}}, "body must be text or bytes, not dict: write it as JSON or CSV"),
+        ({"body": "x" * 6_291_457}, "the payload has 6291457 bytes, SageMaker takes 6291456"),
+        ({"endpoint_name": "my_endpoint"}, "the endpoint name 'my_endpoint' holds '_'"),
+        ({"custom_attributes": "x" * 1025}, "are 1025 characters long"),
+        ({"custom_attributes": "secret\nline"}, "character 7 of the CustomAttributes is U+000A"),
+        ({"target_variant": "a_b"}, "target_variant 'a_b' is not allowed"),
+        ({"inference_id": "x" * 65}, "inference_id has 65 characters, SageMaker takes 1 to 64"),
+        ({"enable_explanations": "a\nb"}, "enable_explanations 'a\\nb' is not allowed"),
+        ({"output_location": "s3://bucket/prefix/"}, "output_location must name an object"),
+        ({"body": None, "body_location": "https://x"}, "body_location must look like s3://bucket/key"),
+        (
+            {"body": None, "body_location": "s3://b/k", "output_location": "s3://b/k"},
+            "output_location is body_location, s3://b/k: the answer would replace the payload",
+        ),
+        ({"attempts": 0}, "attempts must be 1 or more, not 0"),
+        ({"model_load_seconds": -1}, "model_load_seconds must be 0 or more, not -1"),
+        ({"return_output_limit": 0}, "return_output_limit must be 1 or more, not 0"),
+        ({"container_log_lines": -1}, "container_log_lines must be 0 or more, not -1"),
+        ({"error_text_limit": -1}, "error_text_limit must be 0 or more, not -1"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_called(
+    requests: Requests, arguments: dict[str, Any], says: str
+) -> None:
+    error = refusal(**{"endpoint": arguments.pop("endpoint_name", "e"), "body": "1", **arguments})
+    assert says in str(error)
+    assert not requests.count()
+
+
+def test_a_header_that_breaks_a_limit_costs_no_look_at_the_payload(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(Answer(404, "NoSuchKey")) as (s3, asked):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3)
+        assert "inference_id has 65" in str(refusal("e", body_location="s3://b/k", inference_id="x" * 65))
+        assert asked == []
+        assert "InputNotFound: the object s3://b/k does not exist" in str(
+            refusal("e", body_location="s3://b/k")
+        )
+
+
+def test_an_object_too_large_for_real_time_is_not_sent(
+    account: Account, endpoint: str, calls: Callable[[], list[Any]]
+) -> None:
+    location = account.upload(bytes(6_291_460))
+    assert "the payload has 6291457 bytes" in str(refusal(endpoint, body_location=location))
+    assert calls() == []
+
+
+@contextmanager
+def _recording() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Answer every invocation on loopback with every header that there is; yield the address and the headers seen."""
+    seen: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            seen.append(dict(self.headers))
+            self.send_response(200)
+            for name, value in {
+                "Content-Type": "text/plain",
+                "Content-Length": "6",
+                "x-Amzn-Invoked-Production-Variant": "green",
+                "X-Amzn-SageMaker-Custom-Attributes": "from the model",
+                "X-Amzn-SageMaker-New-Session-Id": "s1; Expires=2026-01-01T00:00:00Z",
+                "X-Amzn-SageMaker-Closed-Session-Id": "s0",
+            }.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(b"answer")
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", seen
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,192 @@
+"""Every AWS call of create, update and delete in turn fares badly once: the end is the same, nothing happens twice.
+
+The answer is lost after the call had its effect, the connection closes before, or the call is throttled. Mostly
+botocore repeats the call; where it is told not to, Airflow repeats the task.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import pytest
+
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
+from airflow_sm_plugin.operators.endpoint import (
+    SageMakerDeleteEndpointOperator,
+    SageMakerDeployEndpointOperator,
+)
+from tests.endpoint_trials import (
+    MADE_ONCE,
+    VERBS,
+    End,
+    Trial,
+    Verb,
+    begun,
+    call_log,
+    effects,
+    end_of,
+    key_of,
+)
+from tests.support import Account, TaskInstanceDouble, context_for, run_task
+
+AT_ONCE = 6
+"""Trials side by side: each waits most of the time."""
+POLL_SECONDS = 0.3
+"""Longer than anything takes there, so that each run looks as often as the other."""
+
+FAULTS = pytest.mark.parametrize("fault", ["lost_answer", "drop", "throttle"])
+EVERY_VERB = pytest.mark.parametrize("verb", VERBS)
+SENT_ONCE = {"retries": {"mode": "standard", "total_max_attempts": 1}}
+
+Operator = SageMakerDeployEndpointOperator | SageMakerDeleteEndpointOperator
+
+
+@dataclass(frozen=True)
+class Point:
+    """One call of an undisturbed run: the n-th of its operation.
+
+    :param named: whether the call names the endpoint, so that trials do not come in each other's way
+    """
+
+    operation: str
+    before: int
+    named: bool
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a run went: its calls, its end, what had an effect, and the errors its tries ended with."""
+
+    points: list[Point]
+    end: End
+    effects: Counter[tuple[str, str]]
+    errors: list[str]
+
+
+@pytest.fixture(autouse=True)
+def _quick(account: Account) -> Iterator[None]:
+    with account.settings(
+        endpoint_creating_seconds=0.1, endpoint_updating_seconds=0.1, endpoint_deleting_seconds=0.1
+    ):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_faults_stay(account: Account) -> Iterator[None]:
+    yield
+    _faults(account, "DELETE")
+
+
+def _faults(account: Account, method: str, rules: object = None) -> dict[str, Any]:
+    body = None if rules is None else json.dumps(rules).encode()
+    request = urllib.request.Request(f"{account.url}/_embedded/faults", data=body, method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return cast("dict[str, Any]", json.load(answer))
+
+
+def _operator(trial: Trial, **arguments: Any) -> Operator:  # noqa: ANN401 - the operator's own
+    usual: dict[str, Any] = {
+        "task_id": trial.verb,
+        "poll_interval": POLL_SECONDS,
+        "max_wait_seconds": 30,
+        "aws_conn_id": None,
+        **trial.arguments,
+        **arguments,
+    }
+    if trial.verb == "delete":
+        return SageMakerDeleteEndpointOperator(**usual)
+    return SageMakerDeployEndpointOperator(deferrable=False, **usual)
+
+
+def _run(account: Account, trial: Trial, *, tries: int, **arguments: Any) -> Course:  # noqa: ANN401 - as above
+    """Run the task as Airflow does, with so many tries; an error that no retry mends comes out."""
+    errors: list[str] = []
+    for number in range(1, tries + 1):
+        ti = TaskInstanceDouble(run_id=trial.name, task_id=trial.verb, try_number=number)
+        try:
+            run_task(partial(_operator, trial, **arguments), context_for(ti))
+            break
+        except SageMakerInferenceError as error:
+            errors.append(f"{type(error).__name__}: {error}")
+    else:
+        raise AssertionError(f"{trial.verb} failed {tries} times: {errors}")
+    return Course([], end_of(account, trial), effects(account, trial), errors)
+
+
+def _undisturbed(account: Account, verb: Verb) -> Course:
+    """Run it in peace, and note its calls."""
+    trial = begun(account, verb)
+    run_task(partial(_operator, trial), context_for(TaskInstanceDouble(run_id=trial.name, task_id=verb)))
+    told = cast("list[dict[str, Any]]", call_log(account, since=trial.since, service="*")["calls"])
+    seen: Counter[str] = Counter()
+    points = []
+    for call in told:
+        operation = f"{call['service']}:{call['operation']}"
+        named = trial.name in (call["resource"] or "")
+        points.append(Point(operation, seen[operation], named))
+        seen[operation] += 1
+    return Course(points, end_of(account, trial), effects(account, trial), [])
+
+
+def _struck(account: Account, verb: Verb, point: Point, fault: str, **arguments: Any) -> Course:  # noqa: ANN401 - as above
+    """Run it with this call struck."""
+    trial = begun(account, verb)
+    rule = {"operation": point.operation, "fault": fault, "after": point.before, "times": 1}
+    if point.named:
+        rule["resource"] = f"*{trial.name}*"
+    _faults(account, "POST", [rule])
+    course = _run(account, trial, tries=3, **arguments)
+    plan = _faults(account, "GET")["rules"]
+    (struck,) = (one["struck"] for one in plan if all(one.get(key) == rule[key] for key in rule))
+    assert struck == 1, f"{rule} did not strike"
+    return course
+
+
+def _all_struck(
+    account: Account, verb: Verb, fault: str, **arguments: Any
+) -> Iterator[tuple[str, Course, Course]]:  # noqa: ANN401 - as above
+    """Strike every call in turn; yield what was struck, how it went and how it goes in peace."""
+    peace = _undisturbed(account, verb)
+    assert not [what for what, times in peace.effects.items() if times > 1]
+    strike = partial(_struck, account, verb, fault=fault, **arguments)
+    named = [point for point in peace.points if point.named]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for point, course in zip(named, pool.map(strike, named), strict=True):
+            yield f"{fault} at {point}", course, peace
+    for point in peace.points:
+        if not point.named:
+            _faults(account, "DELETE")
+            yield f"{fault} at {point}", strike(point), peace
+
+
+@EVERY_VERB
+@FAULTS
+def test_a_call_that_fares_badly_once_changes_nothing(account: Account, verb: Verb, fault: str) -> None:
+    for struck, course, peace in _all_struck(account, verb, fault):
+        assert course.errors == [], struck
+        assert course.end == peace.end, struck
+        assert key_of(course.effects) == key_of(peace.effects), struck
+
+
+@EVERY_VERB
+@FAULTS
+def test_where_botocore_repeats_nothing_the_next_try_comes_to_the_same_end(
+    account: Account, verb: Verb, fault: str
+) -> None:
+    """A try that fails removes what it made (``cleanup_on_failure``), so it may be made again, after that."""
+    for struck, course, peace in _all_struck(account, verb, fault, botocore_config=SENT_ONCE):
+        assert not [error for error in course.errors if "already existing" in error], struck
+        assert course.end == peace.end, struck
+        removed = Counter(
+            {what: n for (call, what), n in course.effects.items() if call.startswith("Delete")}
+        )
+        for (call, what), times in course.effects.items():
+            if call in MADE_ONCE:
+                assert times <= 1 + (removed[what] if call.startswith("Create") else 0), struck

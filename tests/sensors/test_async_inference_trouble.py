@@ -1,0 +1,144 @@
+"""The sensor when S3 refuses, fails or is not there, and what it makes of bad arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
+from airflow_sm_plugin.core.async_wait import TOLERATED_BLIND_LOOKS
+from airflow_sm_plugin.exceptions import AsyncInferenceTimedOut, InvalidRequest, ServiceUnavailable
+from tests.sensors.conftest import INVOCATION, OUTPUT, sensor
+from tests.stub_s3 import DROP, StubS3, fixed, statuses, use
+from tests.support import closed_port, context_for
+
+
+def test_403_is_no_verdict_until_the_deadline_which_then_names_it(
+    s3: StubS3,
+    run: Callable[..., Any],
+    said: Callable[[], str],
+) -> None:
+    s3.answer = fixed({}, otherwise=403)
+    with pytest.raises(AsyncInferenceTimedOut, match=r"403.*s3:GetObject and s3:ListBucket"):
+        run(invocations=INVOCATION, timeout=0.3)
+    assert "S3 answers 403 for s3://results/one.out" in said()
+
+
+def test_403_ends_when_the_object_comes(s3: StubS3, run: Callable[..., Any]) -> None:
+    s3.answer = statuses(*[403] * (2 * TOLERATED_BLIND_LOOKS), then=b"")
+    assert run(output_location=OUTPUT) == OUTPUT
+
+
+@pytest.mark.parametrize("trouble", [503, 500, 429, DROP])
+def test_an_outage_is_waited_out(s3: StubS3, run: Callable[..., Any], trouble: int) -> None:
+    s3.answer = statuses(*[trouble] * TOLERATED_BLIND_LOOKS, then=b"")
+    assert run(output_location=OUTPUT) == OUTPUT
+
+
+@pytest.mark.parametrize(("trouble", "told"), [(503, "503"), (DROP, "closed")])
+def test_an_outage_that_does_not_end_is_told_and_retried(
+    s3: StubS3,
+    run: Callable[..., Any],
+    trouble: int,
+    told: str,
+) -> None:
+    s3.answer = lambda _: trouble
+    with pytest.raises(ServiceUnavailable) as raised:
+        run(invocations=INVOCATION)
+    for part in (
+        f"{TOLERATED_BLIND_LOOKS + 1} looks in a row",
+        "1 invocations are pending",
+        told,
+        OUTPUT,
+    ):
+        assert part in str(raised.value)
+
+
+def test_an_outage_at_the_deadline_is_told(s3: StubS3, run: Callable[..., Any]) -> None:
+    s3.answer = lambda _: 503
+    with pytest.raises(AsyncInferenceTimedOut, match=r"S3 gave no useful answer at the end.*503"):
+        run(invocations=INVOCATION | {"submitted_at": 1.0}, timeout=10)
+
+
+def test_looks_are_not_repeated_at_what_was_seen(s3: StubS3) -> None:
+    s3.answer = fixed({"/results/one.out": b""})
+    waiting = sensor(invocations=[INVOCATION, {"output_location": "s3://results/two.out"}])
+    for _ in range(3):
+        assert not waiting.poke(context_for()).is_done
+    assert s3.asked == ["/results/one.out"] + ["/results/two.out"] * 3
+
+
+def test_nobody_at_the_address_is_told_with_the_address(
+    monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]
+) -> None:
+    nobody = closed_port()
+    use(monkeypatch, nobody)
+    with pytest.raises(ServiceUnavailable, match=nobody):
+        run(invocations=INVOCATION, timeout=3_600)
+
+
+def test_missing_credentials_are_told_at_once_and_not_retried(
+    monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]
+) -> None:
+    use(monkeypatch, closed_port())
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    with pytest.raises(AirflowFailException, match=r"AccessDenied.*no AWS credentials"):
+        run(invocations=INVOCATION)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({}, "give either invocations .* or output_location"),
+        ({"invocations": INVOCATION, "output_location": OUTPUT}, "give either"),
+        ({"invocations": []}, "the list is empty"),
+        ({"invocations": "s3://results/one.out"}, "not 's3://results/one.out'"),
+        ({"invocations": [INVOCATION, None]}, "not NoneType"),
+        (
+            {"invocations": {"inference_id": "x"}},
+            r"needs an output_location; this one has only \['inference_id'\]",
+        ),
+        ({"invocations": INVOCATION | {"submitted_at": "soon"}}, "epoch seconds or None, not 'soon'"),
+        ({"output_location": "results/one.out"}, "results/one.out"),
+        ({"output_location": OUTPUT, "failure_location": "s3://failures"}, "s3://failures"),
+    ],
+)
+def test_malformed_invocations_are_refused_before_any_call(
+    monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any], arguments: dict[str, Any], told: str
+) -> None:
+    use(monkeypatch, closed_port())
+    with pytest.raises(AirflowFailException, match=told) as raised:
+        run(**arguments)
+    assert isinstance(raised.value.__cause__, InvalidRequest)
+
+
+@pytest.mark.parametrize("asks", ["soft_fail", "never_fail"])
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"invocations": INVOCATION}, "why"),
+        ({"output_location": OUTPUT, "timeout": 0.2}, "had neither output nor failure"),
+        ({"invocations": 7}, "invocations must be"),
+    ],
+    ids=["failed", "timed out", "malformed"],
+)
+def test_what_no_retry_mends_is_skipped_where_asked(
+    s3: StubS3, run: Callable[..., Any], asks: str, arguments: dict[str, Any], why: str
+) -> None:
+    """soft_fail and never_fail mean the same in every mode."""
+    s3.answer = fixed({"/failures/one-error.out": b"why"})
+    with pytest.raises(AirflowSkipException, match=f"(?s){asks}.*{why}"):
+        run(**arguments, **{asks: True})
+
+
+def test_an_outage_is_skipped_by_never_fail_only(s3: StubS3, run: Callable[..., Any]) -> None:
+    s3.answer = lambda _: 503
+    with pytest.raises(ServiceUnavailable):
+        run(invocations=INVOCATION, soft_fail=True)
+    with pytest.raises(AirflowSkipException, match="looks in a row"):
+        run(invocations=INVOCATION, never_fail=True)

@@ -1,0 +1,159 @@
+"""What our bases give every operator and sensor: errors that know about retries, hooks, and masked fields."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+from typing import Any, cast
+
+import pytest
+
+from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, Context
+from airflow_sm_plugin.base import Sensitive, broken_wait, failing_well, reveal
+from airflow_sm_plugin.exceptions import (
+    AccessDenied,
+    EndpointNotInService,
+    InvalidName,
+    SageMakerInferenceError,
+    ServiceUnavailable,
+)
+from airflow_sm_plugin.operators.endpoint import (
+    SageMakerDeleteEndpointOperator,
+    SageMakerDeployEndpointOperator,
+)
+from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
+from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
+from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor
+from tests.support import context_for
+
+SECRET = "planted-secret-77aa"
+BOTOCORE = {"connect_timeout": 3}
+
+
+def _invoke(**arguments: Any) -> SageMakerInvokeEndpointAsyncOperator:  # noqa: ANN401 - the operator's own
+    return SageMakerInvokeEndpointAsyncOperator(task_id="invoke", endpoint_name="endpoint", **arguments)
+
+
+def _rendered(operator: BaseOperator) -> Any:  # noqa: ANN401 - the operator it was given
+    operator.render_template_fields(cast("Context", {**context_for(), "secret": SECRET}))
+    return operator
+
+
+class TestErrors:
+    """What Airflow gets to see of an error."""
+
+    def test_what_no_retry_mends_becomes_airflows_fail_exception_with_the_name_of_the_cause(self) -> None:
+        with pytest.raises(AirflowFailException, match=r"^InvalidName: too long$") as raised, failing_well():
+            raise InvalidName("too long")
+        assert isinstance(raised.value.__cause__, InvalidName)
+
+    @pytest.mark.parametrize("error", [ServiceUnavailable("later"), ValueError("not ours")])
+    def test_every_other_error_passes_as_it_is(self, error: Exception) -> None:
+        with pytest.raises(type(error)) as raised, failing_well():
+            raise error
+        assert raised.value is error
+
+    @pytest.mark.parametrize("kind", [AccessDenied, EndpointNotInService, InvalidName])
+    def test_a_triggers_error_keeps_its_class(self, kind: type[SageMakerInferenceError]) -> None:
+        error = broken_wait("waiting for x", {"error": kind.__name__, "message": "why"})
+        assert type(error) is kind
+        assert str(error) == "waiting for x: why"
+
+    @pytest.mark.parametrize(
+        "event", [{}, {"error": "TypeError"}, {"error": "annotations"}, {"error": "ClassVar"}]
+    )
+    def test_what_is_not_one_of_ours_is_worth_a_retry(self, event: dict[str, str]) -> None:
+        assert type(broken_wait("x", event | {"message": "why"})) is ServiceUnavailable
+
+
+class TestAwsArguments:
+    """The four arguments every AWS operator takes."""
+
+    def test_they_reach_every_hook(self) -> None:
+        operator = _invoke(
+            aws_conn_id=None, region_name="eu-west-1", verify="/ca.pem", botocore_config=BOTOCORE
+        )
+        for hook in (operator.control_plane(), operator.runtime(), operator.result_store()):
+            assert hook.aws_conn_id is None
+            assert hook.conn_region_name == "eu-west-1"
+            assert hook.verify == "/ca.pem"
+            assert hook.conn_config is not None
+
+    def test_they_are_templates(self) -> None:
+        operator = _invoke(aws_conn_id=None, region_name="{{ run_id[:6] }}")
+        assert _rendered(operator).aws.region_name == "manual"
+
+    def test_they_are_those_of_the_providers_operators(self) -> None:
+        operator = _invoke()
+        assert (operator.aws_conn_id, operator.region_name, operator.verify, operator.botocore_config) == (
+            "aws_default",
+            None,
+            None,
+            None,
+        )
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            SageMakerInvokeEndpointAsyncOperator,
+            SageMakerCreateModelOperator,
+            SageMakerDeployEndpointOperator,
+            SageMakerDeleteEndpointOperator,
+            SageMakerAsyncInferenceSensor,
+        ],
+    )
+    def test_a_bases_templates_are_not_lost_in_a_subclass(self, kind: type[BaseOperator]) -> None:
+        assert {"aws_conn_id", "region_name", "verify", "botocore_config"} < set(kind.template_fields)
+
+
+class TestSensitiveFields:
+    """A template goes in, a value comes out for us, a mask for everybody else.
+
+    What Airflow stores is in ``tests/dags/test_stored_fields.py``.
+    """
+
+    def test_a_template_stays_one_until_it_is_rendered(self) -> None:
+        operator = _invoke(body="{{ run_id }}")
+        assert operator.body == "{{ run_id }}"
+        assert reveal(_rendered(operator).body) == context_for()["run_id"]
+
+    @pytest.mark.parametrize("value", ["", "text", b"bytes", {"nested": [SECRET]}])
+    def test_a_rendered_value_is_revealed_as_it_was(self, value: object) -> None:
+        assert reveal(_rendered(_invoke(body=value)).body) == value
+
+    def test_none_stays_none(self) -> None:
+        assert _rendered(_invoke(body=None)).body is None
+
+    def test_rendering_twice_masks_once(self) -> None:
+        operator = _rendered(_rendered(_invoke(body="{{ secret }}")))
+        assert reveal(operator.body) == SECRET
+
+    def test_two_operators_do_not_share_a_value(self) -> None:
+        first, second = _rendered(_invoke(body="1")), _rendered(_invoke(body="2"))
+        assert (reveal(first.body), reveal(second.body)) == ("1", "2")
+
+    @pytest.mark.parametrize("text", [str, repr, "{}".format, "%s".__mod__, ascii])
+    def test_no_way_of_printing_tells(self, text: Any) -> None:  # noqa: ANN401 - a way of printing
+        operator = _rendered(_invoke(body="{{ secret }}", custom_attributes="{{ secret }}"))
+        for value in (operator.body, operator, [operator.body], {"body": operator.custom_attributes}):
+            assert SECRET not in text(value)
+        assert text(operator.body) in ("***", "'***'")
+
+    def test_logging_does_not_tell(self, caplog: pytest.LogCaptureFixture) -> None:
+        logging.getLogger("test").warning("%s %r", Sensitive(SECRET), {"body": Sensitive(SECRET)})
+        assert caplog.messages == ["*** {'body': ***}"]
+
+    def test_copies_keep_value_and_mask(self) -> None:
+        """Airflow copies and pickles operators before it runs them."""
+        operator = _rendered(_invoke(body="{{ secret }}"))
+        for copied in (copy.copy(operator), copy.deepcopy(operator)):
+            assert reveal(copied.body) == SECRET
+            assert SECRET not in repr(copied.body)
+        assert reveal(pickle.loads(pickle.dumps(operator.body))) == SECRET  # noqa: S301 - our own pickle
+
+
+def test_a_result_is_one_mapping_and_an_xcom_for_each_key() -> None:
+    """``export.output["model_name"]`` works in a DAG."""
+    assert _invoke().multiple_outputs is True
+    assert _invoke(multiple_outputs=False).multiple_outputs is False

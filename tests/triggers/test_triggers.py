@@ -1,0 +1,243 @@
+"""What every trigger of ours keeps to: it survives a restart, blocks no loop, and ends with exactly one event."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+from airflow.triggers.base import BaseTrigger
+
+from airflow_sm_plugin.exceptions import AccessDenied, ServiceUnavailable
+from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
+from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
+from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
+from airflow_sm_plugin.triggers.polling import TOLERATED_FAILED_LOOKS
+from tests.stub_s3 import QUICK, fixed, statuses, stub_s3, use
+from tests.support import BROKEN, Account, closed_port, event_of, rebuilt, unique
+
+AWS: dict[str, Any] = {
+    "aws_conn_id": None,
+    "region_name": "us-east-1",
+    "verify": None,
+    "botocore_config": QUICK,
+}
+NOTE = {"action": "created", "created": ["endpoint"]}
+SOON = 60.0
+
+
+def _endpoint(name: str, config: str = "none", *, seconds: float = SOON, **aws: object) -> BaseTrigger:
+    return EndpointServingTrigger(
+        endpoint_name=name,
+        wanted_config=config,
+        note=NOTE,
+        deadline=time.time() + seconds,
+        poll_interval=0.02,
+        aws=AWS | aws,
+    )
+
+
+def _job(name: str, *, seconds: float = SOON, **aws: object) -> BaseTrigger:
+    return AutoMLJobTrigger(job_name=name, deadline=time.time() + seconds, poll_interval=0.02, aws=AWS | aws)
+
+
+def _results(*names: str, seconds: float = SOON, **aws: object) -> BaseTrigger:
+    return AsyncInferenceTrigger(
+        invocations=[
+            {"output_location": f"s3://results/{name}", "failure_location": f"s3://failures/{name}"}
+            for name in names
+        ],
+        first_look=time.time(),
+        seconds=seconds,
+        deadline=time.time() + seconds,
+        poll_interval=0.02,
+        aws=AWS | aws,
+    )
+
+
+ALL = {"endpoint": _endpoint("absent"), "job": _job("absent"), "results": _results("one", "two")}
+
+
+@pytest.mark.parametrize("trigger", ALL.values(), ids=ALL)
+def test_a_trigger_is_its_class_path_and_json_arguments(trigger: BaseTrigger) -> None:
+    """Both are stored in Airflow's database: they are public API."""
+    path, arguments = trigger.serialize()
+    assert path == f"{type(trigger).__module__}.{type(trigger).__name__}"
+    assert json.loads(json.dumps(arguments)) == arguments
+    assert rebuilt(trigger).serialize() == (path, arguments)
+
+
+@pytest.mark.parametrize("trigger", ALL.values(), ids=ALL)
+def test_its_arguments_hold_no_credentials(trigger: BaseTrigger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    assert "planted-secret" not in json.dumps(trigger.serialize()[1])
+
+
+@pytest.mark.parametrize("make", [_endpoint, _job, _results])
+def test_a_client_that_cannot_be_made_is_one_event(make: Any) -> None:  # noqa: ANN401 - one of the three above
+    event = event_of(make("absent", botocore_config={"no_such_option": 1}))
+    assert event["status"] == "error"
+    assert "no_such_option" in event["message"]
+
+
+@pytest.mark.parametrize("make", [_endpoint, _job])
+def test_what_no_retry_mends_ends_the_wait_at_once_and_by_name(make: Any, aws: str) -> None:  # noqa: ANN401 - as above
+    event = event_of(rebuilt(make("absent")))
+    assert (event["status"], event["error"]) == ("error", "RequestRefused")
+    assert "absent" in event["message"]
+
+
+def test_missing_credentials_are_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, closed_port())
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    for make in (_endpoint, _job, _results):
+        event = event_of(make("absent"))
+        assert event["error"] == AccessDenied.__name__
+        assert "no AWS credentials" in event["message"]
+
+
+@pytest.mark.parametrize("make", [_endpoint, _job])
+def test_nobody_at_the_address_is_tolerated_for_some_looks_and_then_one_event(
+    make: Any,  # noqa: ANN401 - as above
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nobody = closed_port()
+    use(monkeypatch, nobody)
+    event = event_of(make("absent"))
+    assert event["error"] == ServiceUnavailable.__name__
+    assert f"{TOLERATED_FAILED_LOOKS + 1} failed looks in a row" in event["message"]
+    assert nobody in event["message"]
+
+
+@pytest.mark.parametrize("make", [_endpoint, _job])
+def test_an_outage_does_not_outlive_the_deadline(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401 - as above
+    use(monkeypatch, closed_port())
+    event = event_of(make("absent", seconds=-1))
+    assert "1 failed looks in a row" in event["message"]
+
+
+def test_a_broken_wait_hands_back_what_the_task_must_remember() -> None:
+    event = event_of(_endpoint("absent", botocore_config={"no_such_option": 1}))
+    assert event["note"] == NOTE
+
+
+def test_an_endpoint_is_awaited_until_it_serves_what_is_wanted(account: Account) -> None:
+    name = account.start_endpoint()
+    config = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
+    assert event_of(rebuilt(_endpoint(name, config)))["verdict"]["state"] == "serving"
+    event = event_of(rebuilt(_endpoint(name, "another")))
+    assert (event["verdict"]["state"], event["note"]) == ("rolled back", NOTE)
+
+
+def test_an_endpoint_that_does_not_serve_in_time_is_told_as_it_is(account: Account) -> None:
+    with account.settings(endpoint_creating_seconds=600):
+        name = account.start_endpoint()
+        config = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
+        event = event_of(rebuilt(_endpoint(name, config, seconds=0.2)))
+    assert (event["verdict"]["state"], event["verdict"]["status"]) == ("wait", "Creating")
+
+
+def test_a_wait_survives_a_restart_of_the_triggerer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stopped in the middle emits nothing; what is made anew from the database goes on."""
+    stopped = _results("one")
+
+    async def stop_at_the_first_look() -> list[Any]:
+        asked, events = asyncio.Event(), []
+        loop = asyncio.get_running_loop()
+
+        def answer(_: str) -> int:
+            loop.call_soon_threadsafe(asked.set)
+            return 404
+
+        async def collect() -> None:
+            events.extend([event async for event in stopped.run()])
+
+        s3.answer = answer
+        running = asyncio.create_task(collect())
+        await asyncio.wait_for(asked.wait(), timeout=30)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return events
+
+    with stub_s3(fixed({})) as s3:
+        use(monkeypatch, s3.url)
+        assert asyncio.run(stop_at_the_first_look()) == []
+        s3.answer = lambda _: b""
+        event = event_of(rebuilt(stopped))
+    assert (event["status"], event["pending"], event["timed_out"]) == ("over", [], [])
+
+
+def test_a_failed_endpoint_ends_the_wait_with_sagemakers_reason(account: Account) -> None:
+    name = account.start_endpoint(BROKEN)
+    config = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
+    event = event_of(rebuilt(_endpoint(name, config)))
+    assert event["verdict"]["state"] == "failed"
+    assert event["verdict"]["reason"] != "SageMaker gave no reason"
+
+
+def test_many_results_are_awaited_with_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number:03}" for number in range(100)]
+    with stub_s3(fixed({f"/results/{name}": b"" for name in names})) as s3:
+        use(monkeypatch, s3.url)
+        event = event_of(rebuilt(_results(*names)))
+        assert event["status"] == "over"
+        assert (event["pending"], event["failed"], event["timed_out"]) == ([], [], [])
+        assert sorted(s3.asked) == [f"/results/{name}" for name in names]
+
+
+def test_an_outage_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with stub_s3(statuses(503, 503, 503, then=b"")) as s3:
+        use(monkeypatch, s3.url)
+        assert event_of(rebuilt(_results("one")))["pending"] == []
+
+
+def test_slow_answers_do_not_block_the_triggerers_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop is shared by every trigger: it must turn while S3 has not answered."""
+    turned: list[bool] = []
+
+    async def watched() -> list[Any]:
+        loop = asyncio.get_running_loop()
+
+        def answer_when_the_loop_has_turned(_: str) -> bytes:
+            turn = threading.Event()
+            loop.call_soon_threadsafe(turn.set)
+            turned.append(turn.wait(timeout=10))
+            return b""
+
+        s3.answer = answer_when_the_loop_has_turned
+        return [event.payload async for event in _results("one", "two").run()]
+
+    with stub_s3(fixed({})) as s3:
+        use(monkeypatch, s3.url)
+        (event,) = asyncio.run(watched())
+    assert event["pending"] == []
+    assert turned == [True, True]
+
+
+def test_a_job_that_does_not_end_is_left_to_the_task(account: Account) -> None:
+    job, role = unique("job"), "arn:aws:iam::123456789012:role/sagemaker"
+    data = account.upload("a,label\n" + "".join(f"{n},{n % 2}\n" for n in range(100)))
+    with account.settings(automl_seconds=600):
+        account.sagemaker.create_auto_ml_job_v2(
+            AutoMLJobName=job,
+            RoleArn=role,
+            AutoMLJobInputDataConfig=[
+                {
+                    "ChannelType": "training",
+                    "ContentType": "text/csv;header=present",
+                    "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": data}},
+                }
+            ],
+            OutputDataConfig={"S3OutputPath": f"s3://{account.bucket}/automl"},
+            AutoMLProblemTypeConfig={"TabularJobConfig": {"TargetAttributeName": "label"}},
+        )
+        assert event_of(rebuilt(_job(job, seconds=0.2))) == {"status": "over"}
+        account.sagemaker.stop_auto_ml_job(AutoMLJobName=job)
+        assert event_of(rebuilt(_job(job))) == {"status": "over"}
