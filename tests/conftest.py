@@ -20,7 +20,11 @@ from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
 if TYPE_CHECKING:
     from tests.support import Account, Requests
 
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-sm-"))
+# Workers that run tests at the same time do not share Airflow's database.
+os.environ["AIRFLOW_HOME"] = str(
+    Path(os.environ.get("AIRFLOW_HOME") or tempfile.mkdtemp(prefix="airflow-sm-"))
+    / os.environ.get("PYTEST_XDIST_WORKER", "")
+)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(Path(__file__).parents[1] / "dags")
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
