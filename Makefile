@@ -32,7 +32,7 @@ export AIRFLOW_HOME := $(CURDIR)/.cache/airflow
 # A virtual environment that happens to be active must not be taken for ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help demo up down test test-2.11 test-sdk check format bench lock clean install
+.PHONY: help demo up down test test-2.11 test-sdk check format bench side-by-side lock clean install
 
 help:  ## Say what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +111,9 @@ $(READY_SDK): $(UV) requirements/sagemaker-sdk.txt pyproject.toml
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
     --no-emit-index-url --no-emit-find-links
 NEWER := apache-airflow|boto|aiobotocore|moto|aiohttp==|s3transfer|numpy|scikit|scipy|werkzeug|[Ff]lask|rich|ruff|mypy|pytest|hypothesis|types-|hatchling|editables
+
+side-by-side: $(READY)  ## Compare with the provider's endpoint operator; writes docs/side-by-side.md
+	AIRFLOW__LOGGING__LOGGING_LEVEL=CRITICAL $(VENV)/bin/python -m tests.benchmarks.side_by_side
 
 lock: $(UV)  ## Compile the pins anew: make lock CONSTRAINTS=<folder>
 	@[ -n "$(CONSTRAINTS)" ] || { echo "say make lock CONSTRAINTS=<folder with airflow-<version>.txt>" >&2; exit 2; }

@@ -1,9 +1,8 @@
 """Find a framework's serving image with the SageMaker SDK, which cannot be installed beside Airflow 3.3, and use it.
 
 The first task runs in a virtual environment of its own, made at run time: it needs a package index, and on Airflow 2.11
-the package virtualenv, without which this file is not even read. Set
-``venv_cache_path`` to make the environment once for all runs. The model gets the limits that asynchronous inference
-needs.
+the package virtualenv, without which this file is not even read. Set ``venv_cache_path`` to make the environment once
+for all runs. The model gets the limits that asynchronous inference needs.
 """
 
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator

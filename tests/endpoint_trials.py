@@ -5,6 +5,7 @@ Like ``tests/support.py`` it runs under Airflow 2.11 as well.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import urllib.request
@@ -151,17 +152,18 @@ def _instance_type(account: Account, config: str) -> str:
     return f"{variant['InstanceType']}{derived}"
 
 
-def _clients(account: Account) -> tuple[Any, Any]:
+@functools.cache
+def _clients(url: str) -> tuple[Any, Any]:
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
     return (
-        session.client("application-autoscaling", endpoint_url=account.url),
-        session.client("cloudwatch", endpoint_url=account.url),
+        session.client("application-autoscaling", endpoint_url=url),
+        session.client("cloudwatch", endpoint_url=url),
     )
 
 
 def _scale(account: Account, name: str) -> None:
     """Leave a scalable target with a policy and an alarm of ours."""
-    autoscaling, cloudwatch = _clients(account)
+    autoscaling, cloudwatch = _clients(account.url)
     variant = ScaledVariant(name, "AllTraffic")
     target = {
         "ServiceNamespace": SERVICE_NAMESPACE,
@@ -193,7 +195,7 @@ def _scale(account: Account, name: str) -> None:
 
 
 def _scaling(account: Account, name: str) -> list[str]:
-    autoscaling, cloudwatch = _clients(account)
+    autoscaling, cloudwatch = _clients(account.url)
     variant = ScaledVariant(name, "AllTraffic")
     targets = autoscaling.describe_scalable_targets(
         ServiceNamespace=SERVICE_NAMESPACE, ResourceIds=[variant.resource_id]

@@ -46,7 +46,7 @@ def check_approved(package: Mapping[str, Any]) -> None:
     if approval != APPROVED:
         raise ModelPackageNotApproved(
             f"model package {arn} is {approval or 'neither approved nor rejected'}, not {APPROVED}: approve it in the "
-            f"Model Registry first, or pass require_approved=False"
+            f"Model Registry first"
         )
 
 
@@ -63,7 +63,7 @@ def newest(packages: Iterable[Mapping[str, Any]], *, group: str, require_approve
             continue
         if not require_approved or package.get("ModelApprovalStatus") == APPROVED:
             return package
-    wanted, remedy = ("approved version", "approve one in the Model Registry, or pass require_approved=False")
+    wanted, remedy = "approved version", "approve one in the Model Registry first"
     if not require_approved:
         wanted, remedy = "usable version", "register one first"
     raise ModelPackageNotFound(f"model package group {group} has no {wanted}: {remedy}")

@@ -82,5 +82,7 @@ def translated(doing: str) -> Iterator[None]:
     """Raise our errors instead of botocore's for one call."""
     try:
         yield
+    except ParamValidationError as error:
+        raise translate(error, doing) from None  # its own text shows the values
     except (ClientError, BotoCoreError) as error:
         raise translate(error, doing) from error

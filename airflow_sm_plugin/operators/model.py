@@ -43,7 +43,8 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         15, in pipeline order; masked in Airflow's rendered fields
     :param model_package_arn: a version of a model package, ``arn:…:model-package/<group>/<version>``
     :param model_package_group_name: or a group (its ARN, if of another account), for its newest approved version
-    :param require_approved: refuse a package that is not Approved, and pass over such versions of a group; default True
+    :param require_approved: refuse a package that is not Approved, and pass over such versions of a group; default
+        True. False leaves that to SageMaker, which wants a version to be Approved before it is deployed
     :param mode: ``SingleModel`` or ``MultiModel`` (one container only); default SageMaker's, a single model
     :param model_cache: ``Enabled`` (SageMaker's default) or ``Disabled``, which unloads a target model after each call;
         with ``mode="MultiModel"``

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from airflow_sm_plugin.core.autopilot import (
     JobState,
     best_candidate,
+    candidate_at,
     check_completed,
+    check_objective,
     containers_of,
+    is_minimised,
     job_state,
     objective_of,
+    ranked,
+    tags_of,
 )
-from airflow_sm_plugin.exceptions import AutoMLJobFailed, AutoMLJobStillRunning, CandidateNotFound
+from airflow_sm_plugin.exceptions import (
+    AutoMLJobFailed,
+    AutoMLJobStillRunning,
+    CandidateNotFound,
+    ObjectiveNotMet,
+)
 
 CONTAINER = {"Image": "i", "ModelDataUrl": "s3://b/m.tar.gz", "Environment": {"A": "1"}}
 CANDIDATE: dict[str, object] = {
@@ -116,3 +128,117 @@ def test_an_objective_without_a_direction_is_told_all_the_same() -> None:
 
 def test_a_candidate_without_a_metric_has_no_objective() -> None:
     assert objective_of({"CandidateName": "churn-trial-1"}) is None
+
+
+def scored(name: str, value: float, *, kind: str | None = "Maximize", **more: object) -> dict[str, object]:
+    metric = {"MetricName": "validation:f1", "Value": value} | ({"Type": kind} if kind else {})
+    return {
+        "CandidateName": name,
+        "CandidateStatus": "Completed",
+        "FinalAutoMLJobObjectiveMetric": metric,
+        **more,
+    }
+
+
+class TestRank:
+    def test_candidates_follow_the_best_one_by_their_objective(self) -> None:
+        best = scored("best", 0.9)
+        listing = [scored("c", 0.7), best, scored("b", 0.8), scored("d", 0.6)]
+        assert [one["CandidateName"] for one in ranked(listing, best=best)] == ["best", "b", "c", "d"]
+
+    def test_less_is_better_where_the_metric_is_minimised(self) -> None:
+        best = scored("best", 0.1, kind="Minimize")
+        listing = [scored("c", 0.9, kind="Minimize"), scored("b", 0.2, kind="Minimize"), best]
+        assert [one["CandidateName"] for one in ranked(listing, best=best)] == ["best", "b", "c"]
+
+    def test_the_jobs_choice_among_equals_is_the_first_and_never_twice(self) -> None:
+        best, equal = scored("best", 0.9), scored("equal", 0.9)
+        assert ranked([equal, best], best=best) == [best, equal]
+
+    def test_what_did_not_complete_or_has_no_objective_has_no_rank(self) -> None:
+        best = scored("best", 0.9)
+        failed = scored("failed", 0.8, CandidateStatus="Failed")
+        without = scored("without", 0.8, FinalAutoMLJobObjectiveMetric=None)
+        nan = scored("nan", float("nan"))
+        assert ranked([failed, without, nan, best], best=best) == [best]
+
+    def test_a_rank_is_a_place_in_that_order(self) -> None:
+        best, second = scored("best", 0.9), scored("second", 0.8)
+        assert candidate_at(2, [second, best], best=best, job_name="churn") == second
+        with pytest.raises(CandidateNotFound, match=r"churn has 2 completed candidates .*none of rank 3"):
+            candidate_at(3, [second, best], best=best, job_name="churn")
+
+
+class TestProcessingUnits:
+    """Candidates of text and image jobs (V2) have containers for each processing unit."""
+
+    CANDIDATE: ClassVar[dict[str, object]] = {
+        "CandidateName": "text-1",
+        "InferenceContainers": [{"Image": "neither"}],
+        "InferenceContainerDefinitions": {"CPU": [{"Image": "cpu"}], "GPU": [{"Image": "gpu"}]},
+    }
+
+    def test_cpus_are_the_default(self) -> None:
+        assert containers_of(self.CANDIDATE, job_name="text") == [{"Image": "cpu"}]
+
+    def test_gpus_are_chosen(self) -> None:
+        assert containers_of(self.CANDIDATE, job_name="text", processing_unit="GPU") == [{"Image": "gpu"}]
+
+    def test_one_that_is_missing_is_told_with_those_there_are(self) -> None:
+        candidate = self.CANDIDATE | {"InferenceContainerDefinitions": {"GPU": [{"Image": "gpu"}]}}
+        with pytest.raises(
+            CandidateNotFound, match=r"text-1 of AutoML job text has no containers for CPU: .* GPU;"
+        ):
+            containers_of(candidate, job_name="text")
+
+    def test_tabular_candidates_have_none_for_gpus(self) -> None:
+        assert containers_of(CANDIDATE, job_name="churn", processing_unit="CPU") == [CONTAINER]
+        with pytest.raises(CandidateNotFound, match="only those of text and image jobs have"):
+            containers_of(CANDIDATE, job_name="churn", processing_unit="GPU")
+
+
+class TestRequiredObjective:
+    @pytest.mark.parametrize(
+        ("value", "kind", "required"),
+        [(0.9, "Maximize", 0.9), (0.91, "Maximize", 0.9), (0.1, "Minimize", 0.1), (0.05, "Minimize", 0.1)],
+    )
+    def test_as_good_or_better_passes(self, value: float, kind: str, required: float) -> None:
+        check_objective(scored("c", value, kind=kind), required, job_name="churn")
+
+    @pytest.mark.parametrize(
+        ("value", "kind", "says"),
+        [
+            (0.89, "Maximize", "c of AutoML job churn has f1 0.89, required is 0.9 or more"),
+            (0.91, "Minimize", "c of AutoML job churn has f1 0.91, required is 0.9 or less"),
+            (float("nan"), "Maximize", "f1 nan"),
+            (float("nan"), "Minimize", "f1 nan"),
+        ],
+    )
+    def test_worse_is_refused_with_both_figures(self, value: float, kind: str, says: str) -> None:
+        with pytest.raises(ObjectiveNotMet, match=says):
+            check_objective(scored("c", value, kind=kind), 0.9, job_name="churn")
+
+    def test_a_candidate_that_reports_none_meets_none(self) -> None:
+        with pytest.raises(ObjectiveNotMet, match=r"reports no objective metric, 0\.9 is required"):
+            check_objective({"CandidateName": "c"}, 0.9, job_name="churn")
+
+    @pytest.mark.parametrize(
+        ("name", "minimised"), [("RMSE", True), ("validation:mse", True), ("LogLoss", True), ("AUC", False)]
+    )
+    def test_a_metric_without_a_type_goes_by_its_name(self, name: str, minimised: bool) -> None:
+        """``Type`` is optional in the response."""
+        metric = {"MetricName": name, "Value": 0.5}
+        objective = objective_of({"FinalAutoMLJobObjectiveMetric": metric})
+        assert objective is not None
+        assert is_minimised(objective) is minimised
+
+    def test_a_type_has_precedence_over_the_name(self) -> None:
+        assert is_minimised({"name": "AUC", "type": "Minimize", "value": 1.0}) is True
+        assert is_minimised({"name": "MSE", "type": "Maximize", "value": 1.0}) is False
+
+
+def test_a_models_tags_tell_job_and_candidate() -> None:
+    assert tags_of(CANDIDATE, job_name="churn") == {
+        "airflow-sm-plugin:auto-ml-job": "churn",
+        "airflow-sm-plugin:candidate": "churn-trial-1",
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.model import (
+    CONTENT_TAG,
     MAX_CONTAINERS,
     MAX_ENVIRONMENT_BYTES,
     MAX_ENVIRONMENT_ENTRIES,
     MAX_ENVIRONMENT_TEXT,
+    MAX_TAGS,
     ModelSpec,
 )
 from airflow_sm_plugin.core.names import check_name
@@ -54,6 +57,8 @@ def described(request: Mapping[str, object]) -> dict[str, object]:
     for container in answer["Containers"] if "Containers" in answer else [answer["PrimaryContainer"]]:
         container.setdefault("Mode", "SingleModel")
         container.setdefault("Environment", {})
+        if container["Mode"] == "MultiModel":
+            container.setdefault("MultiModelConfig", {"ModelCacheSetting": "Enabled"})
         if "ModelDataUrl" in container:
             container["ModelDataSource"] = {"S3DataSource": {"S3Uri": container["ModelDataUrl"]}}
     answer.pop("Tags", None)
@@ -198,9 +203,14 @@ def test_the_request_holds_what_was_asked_for_and_nothing_empty() -> None:
         "PrimaryContainer": {"Image": "i", "Mode": "SingleModel"},
         "VpcConfig": {"Subnets": ["s"], "SecurityGroupIds": ["g"]},
         "EnableNetworkIsolation": True,
-        "Tags": [{"Key": "team", "Value": "risk"}],
+        "Tags": [{"Key": "team", "Value": "risk"}, {"Key": CONTENT_TAG, "Value": full.content_tag()}],
     }
-    assert set(spec(name="churn").parameters()) == {"ModelName", "ExecutionRoleArn", "PrimaryContainer"}
+    assert set(spec(name="churn").parameters()) == {
+        "ModelName",
+        "ExecutionRoleArn",
+        "PrimaryContainer",
+        "Tags",
+    }
 
 
 @given(pipelines)
@@ -276,3 +286,112 @@ def test_a_derived_name_changes_with_the_artefact_and_the_order_but_not_with_tag
 
 def test_the_repr_shows_no_environment() -> None:
     assert SECRET not in repr(with_environment({"TOKEN": SECRET}))
+
+
+@pytest.mark.parametrize(
+    ("tags", "says"),
+    [
+        (
+            {f"t{n}": "v" for n in range(MAX_TAGS)},
+            "the model has 50 tags, SageMaker takes 50, and one of them is ours",
+        ),
+        ({"cost-centre": 7}, "tag 'cost-centre' is int, not text: put it in quotes"),
+        ({"k" * 129: "v"}, "tag 'kkk"),
+        ({"": "v"}, "tag '' is too long or has no key"),
+        ({"k": "v" * 257}, "tag 'k' is too long"),
+    ],
+)
+def test_tags_over_a_limit_are_refused(tags: dict[str, str], says: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        ModelSpec(containers=[{"Image": "i"}], execution_role_arn=ROLE, tags=tags).checked()
+    assert says in str(refused.value)
+
+
+class TestContentTag:
+    """A given name shows no content: the tag does, for what DescribeModel does not tell."""
+
+    @staticmethod
+    def model(*etags: str | None, **more: Any) -> ModelSpec:  # noqa: ANN401 - fields of the spec
+        usual: dict[str, Any] = {
+            "containers": [{"Image": "i", "ModelDataUrl": "s3://b/m.tar.gz"}] * 2,
+            "execution_role_arn": ROLE,
+            "name": "churn",
+        }
+        return ModelSpec(**usual | more, artefact_etags=etags)
+
+    def test_it_fits_into_a_tag(self) -> None:
+        many = self.model(*["e" * 40] * MAX_CONTAINERS, containers=[{"Image": "i"}] * MAX_CONTAINERS)
+        assert len(many.content_tag()) == 207
+        assert re.fullmatch(r"[\w.:/=+@-]*", many.content_tag())
+
+    def test_the_same_artefacts_do_not_differ(self) -> None:
+        one = self.model("e1", "e2")
+        assert one.tag_differences({CONTENT_TAG: one.content_tag()}) == []
+
+    def test_an_artefact_that_was_overwritten_is_named_by_its_container(self) -> None:
+        then = {CONTENT_TAG: self.model("e1", "e2").content_tag()}
+        assert self.model("e1", "e3").tag_differences(then) == ["container 2 artefact (its ETag)"]
+
+    @pytest.mark.parametrize("etags", [(), (None, None), ("e1", None)])
+    def test_what_could_not_be_read_then_or_now_tells_nothing(self, etags: tuple[str | None, ...]) -> None:
+        read, partly = self.model("e1", "e2"), self.model(*etags)
+        assert read.tag_differences({CONTENT_TAG: partly.content_tag()}) == []
+        assert partly.tag_differences({CONTENT_TAG: read.content_tag()}) == []
+
+    def test_a_model_that_others_made_tells_nothing(self) -> None:
+        assert self.model("e1", "e2").tag_differences({"team": "risk"}) == []
+
+    def test_beside_a_model_package_it_tells_all_that_was_asked_for(self) -> None:
+        """How much of such a container DescribeModel shows is not documented."""
+        package = {"ModelPackageName": "arn:aws:sagemaker:eu-west-1:123456789012:model-package/churn/1"}
+        wanted = self.model(containers=[package])
+        other = self.model(containers=[package | {"Environment": {"TOKEN": SECRET}}])
+        there = described(wanted.parameters())
+        container = there["PrimaryContainer"]
+        assert isinstance(container, dict)
+        container |= {"Image": "the-package's", "Environment": {"ITS": "own"}}
+        assert wanted.differences(there) == []
+        assert wanted.tag_differences({CONTENT_TAG: wanted.content_tag()}) == []
+        found = wanted.tag_differences({CONTENT_TAG: other.content_tag()})
+        assert found == ["what is set beside the model package"]
+        assert other.differences(there) == ["container 1 Environment (TOKEN)"]
+
+    def test_without_one_the_description_has_the_last_word(self) -> None:
+        """So that a later release of this package, whose digests may differ, finds the models of this one."""
+        one = self.model("e1", "e2")
+        _, etags = one.content_tag().split("/", 1)
+        assert one.tag_differences({CONTENT_TAG: f"anotherdigest/{etags}"}) == []
+
+
+class TestMadeFor:
+    """A new model whatever there is, one for each task instance."""
+
+    @staticmethod
+    def named(made_for: str | None, *, name: str | None = None, image: str = "i") -> str:
+        spec = ModelSpec(
+            containers=[{"Image": image}], execution_role_arn=ROLE, stem="stem", name=name, made_for=made_for
+        )
+        return spec.checked().resolved_name()
+
+    def test_its_name_differs_from_that_of_the_content_and_of_other_tasks(self) -> None:
+        names = {self.named(who) for who in (None, "one", "other")} | {self.named("one", image="j")}
+        assert len(names) == 4
+        assert all(name.startswith("stem-") for name in names)
+
+    def test_it_stays_the_same_over_tries(self) -> None:
+        assert self.named("one") == self.named("one")
+
+    def test_a_given_name_begins_it(self) -> None:
+        name = self.named("one", name="churn")
+        assert name.startswith("churn-")
+        assert name != self.named("one")
+        long = "m" * 63
+        assert check_name(self.named("one", name=long), "model name") != long
+
+    def test_only_a_name_that_is_used_as_it_is_says_nothing_of_the_content(self) -> None:
+        containers = [{"Image": "i"}]
+        kinds = [
+            ModelSpec(containers=containers, execution_role_arn=ROLE, name=name, made_for=who).has_given_name
+            for name, who in (("churn", None), ("churn", "one"), (None, None), (None, "one"))
+        ]
+        assert kinds == [True, False, False, False]

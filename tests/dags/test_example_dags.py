@@ -36,7 +36,7 @@ def parsed(airflow_db: None) -> dict[str, Any]:
 
 def test_every_example_parses(parsed: Mapping[str, Any]) -> None:
     assert parsed["errors"] == {}
-    assert parsed["dags"] == ["autopilot_to_predictions"]
+    assert parsed["dags"] == ["autopilot_to_predictions", "image_uri"]
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +87,8 @@ def test_what_the_tasks_leave_on_xcom_is_what_their_docstrings_say(
     )
     assert returned["clean_up"]["deleted"] == [
         f"endpoint {endpoint}",
-        f"endpoint configuration {returned['deploy']['endpoint_config_name']}",
         f"model {returned['export']['model_name']}",
+        f"endpoint configuration {returned['deploy']['endpoint_config_name']}",
     ]
     for values in xcoms.values():
         assert {key: values[key] for key in values["return_value"]} == values["return_value"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pytest
 
-from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
+from airflow_sm_plugin.core.model import CONTENT_TAG
 from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, SageMakerInferenceError
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
 from tests.operators.conftest import Jobs
@@ -18,7 +20,9 @@ from tests.support import (
     POLL,
     ROLE,
     Account,
+    Answer,
     Requests,
+    answering,
     context_for,
     deferred,
     event_of,
@@ -323,3 +327,154 @@ def test_nothing_of_a_containers_environment_is_logged(
         for value in environment.values():
             if len(value) > 8 and value not in ALL_KEYS:
                 assert value not in caplog.text + out + err
+
+
+def completed(account: Account, job: str) -> list[Any]:
+    """Return the job's completed candidates, best first."""
+    found = account.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName=job, StatusEquals="Completed")
+    best = account.sagemaker.describe_auto_ml_job_v2(AutoMLJobName=job)["BestCandidate"]
+    others = [one for one in found["Candidates"] if one["CandidateName"] != best["CandidateName"]]
+    others.sort(key=lambda one: -one["FinalAutoMLJobObjectiveMetric"]["Value"])
+    return [best, *others]
+
+
+class TestRank:
+    def test_the_second_best_candidate_is_exported(self, account: Account, jobs: Jobs) -> None:
+        best, second = completed(account, jobs.tuned_binary)[:2]
+        result = run_task(lambda: export(jobs.tuned_binary, candidate_rank="{{ 1 + 1 }}"))
+        assert result["candidate_name"] == second["CandidateName"] != best["CandidateName"]
+        assert result["objective"]["value"] == second["FinalAutoMLJobObjectiveMetric"]["Value"]
+
+    def test_rank_one_is_the_best_and_costs_no_listing(self, jobs: Jobs, requests: Requests) -> None:
+        by_rank = run_task(lambda: export(jobs.tuned_binary, candidate_rank=1))
+        assert by_rank == run_task(lambda: export(jobs.tuned_binary))
+        assert requests.count()["ListCandidatesForAutoMLJob"] == 0
+
+    def test_a_rank_that_the_job_does_not_reach(self, jobs: Jobs) -> None:
+        assert "none of rank 99" in refusal(jobs.tuned_binary, candidate_rank=99)
+
+    def test_rank_and_name_exclude_each_other(self, jobs: Jobs, requests: Requests) -> None:
+        requests.forget()
+        message = refusal(jobs.tuned_binary, candidate_rank=2, candidate_name="a")
+        assert "give either candidate_name or candidate_rank, not both" in message
+        assert not requests.count()
+
+
+class TestRequiredObjective:
+    def test_a_model_that_is_good_enough_is_exported(self, jobs: Jobs) -> None:
+        best = run_task(lambda: export(jobs.tuned_binary))["objective"]["value"]
+        again = run_task(lambda: export(jobs.tuned_binary, required_objective=f"{{{{ {best!r} }}}}"))
+        assert again["objective"]["value"] == best
+
+    def test_a_worse_one_fails_for_good_and_makes_no_model(self, jobs: Jobs, requests: Requests) -> None:
+        message = refusal(jobs.tuned_binary, required_objective="1.01", model_name=unique("model"))
+        assert "ObjectiveNotMet" in message
+        assert "required is 1.01 or more" in message
+        assert requests.changes() == []
+
+    def test_or_skips_what_follows(self, jobs: Jobs, requests: Requests) -> None:
+        with pytest.raises(AirflowSkipException, match=r"required is 1\.01 or more"):
+            run_task(lambda: export(jobs.tuned_binary, required_objective=1.01, on_unmet_objective="skip"))
+        assert requests.changes() == []
+
+    def test_a_metric_to_be_minimised_is_judged_the_other_way_round(self, jobs: Jobs) -> None:
+        value = run_task(lambda: export(jobs.tuned_regression))["objective"]["value"]
+        assert run_task(lambda: export(jobs.tuned_regression, required_objective=value + 1))
+        message = refusal(jobs.tuned_regression, required_objective=value - 1e-6)
+        assert "or less" in message
+
+    def test_it_is_judged_after_a_deferred_wait_as_well(self, running_job: Callable[[float], str]) -> None:
+        job = running_job(0.5)
+        with pytest.raises(AirflowSkipException):
+            run_task(
+                lambda: export(
+                    job,
+                    wait_for_job="{{ True }}",
+                    deferrable=True,
+                    required_objective=1.01,
+                    on_unmet_objective="skip",
+                )
+            )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"processing_unit": "TPU"}, "processing_unit must be one of CPU, GPU, not 'TPU'"),
+        ({"required_objective": "good"}, "required_objective must be a number, not 'good'"),
+        ({"on_unmet_objective": "warn"}, "on_unmet_objective must be one of fail, skip"),
+        ({"wait_for_job": "perhaps"}, "wait_for_job must be true or false"),
+        ({"max_wait_seconds": "long"}, "max_wait_seconds must be a number"),
+        ({"enable_network_isolation": "perhaps"}, "enable_network_isolation must be true or false"),
+    ],
+)
+def test_a_bad_argument_is_told_before_any_call(
+    account: Account, requests: Requests, arguments: dict[str, Any], says: str
+) -> None:
+    assert says in refusal("any-job", **arguments)
+    assert not requests.count()
+
+
+def test_a_models_tags_tell_job_and_candidate_beside_the_users(account: Account, jobs: Jobs) -> None:
+    result = run_task(lambda: export(jobs.tuned_binary, model_name=unique("model"), tags={"team": "churn"}))
+    tags = account.sagemaker.list_tags(ResourceArn=result["model_arn"])["Tags"]
+    assert {tag["Key"]: tag["Value"] for tag in tags if tag["Key"] != CONTENT_TAG} == {
+        "team": "churn",
+        "airflow-sm-plugin:auto-ml-job": jobs.tuned_binary,
+        "airflow-sm-plugin:candidate": result["candidate_name"],
+    }
+
+
+@dataclass(frozen=True)
+class Said(Answer):
+    """An answer of SageMaker that is no error."""
+
+    content: str = ""
+
+    def body(self, *, xml: bool) -> bytes:  # noqa: ARG002 - as its parent
+        """Return the content as it is."""
+        return self.content.encode()
+
+
+TEXT_JOB = {
+    "AutoMLJobName": "reviews",
+    "AutoMLJobStatus": "Completed",
+    "AutoMLJobSecondaryStatus": "Completed",
+    "BestCandidate": {
+        "CandidateName": "reviews-text-1",
+        "CandidateStatus": "Completed",
+        "FinalAutoMLJobObjectiveMetric": {"MetricName": "Accuracy", "Type": "Maximize", "Value": 0.93},
+        "InferenceContainerDefinitions": {
+            unit: [
+                {"Image": f"text-{unit.lower()}", "ModelDataUrl": "s3://bucket/m.tar.gz", "Environment": {}}
+            ]
+            for unit in ("CPU", "GPU")
+        },
+    },
+}
+"""As DescribeAutoMLJobV2 answers for a text classification job; the embedded service trains tabular ones only."""
+
+
+class TestTextAndImageJobs:
+    """Their candidates have containers for each processing unit, and no response keys."""
+
+    @pytest.fixture(autouse=True)
+    def _described(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        job = Said(200, "", content=json.dumps(TEXT_JOB))
+        with answering(job, otherwise=account.url) as (url, _):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+            yield
+
+    @pytest.mark.parametrize(
+        ("arguments", "image"), [({}, "text-cpu"), ({"processing_unit": "GPU"}, "text-gpu")]
+    )
+    def test_the_containers_of_the_processing_unit_are_taken(
+        self, account: Account, arguments: dict[str, str], image: str
+    ) -> None:
+        result = export("reviews", required_objective=0.9, **arguments).execute(context_for())
+        assert [one["Image"] for one in containers(account, result["model_name"])] == [image]
+        assert result["objective"] == {"name": "Accuracy", "type": "Maximize", "value": 0.93}
+
+    def test_response_keys_are_refused(self) -> None:
+        message = refusal("reviews", inference_response_keys=["predicted_label"])
+        assert "cannot select its response content" in message

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
-from airflow_sm_plugin.exceptions import ResourceConflict
+from airflow_sm_plugin.core.model import CONTENT_TAG
+from airflow_sm_plugin.exceptions import ResourceConflict, ServiceUnavailable
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
-from tests.support import IMAGE, ROLE, Account, Requests, context_for, run_task, unique
+from tests.support import (
+    IMAGE,
+    ROLE,
+    Account,
+    Requests,
+    TaskInstanceDouble,
+    context_for,
+    run_task,
+    unique,
+)
 
 SECRET = "hunter2-very-secret"
 ARCHIVE = "s3://bucket/model.tar.gz"
@@ -19,6 +32,23 @@ ARCHIVE = "s3://bucket/model.tar.gz"
 def create(**arguments: Any) -> SageMakerCreateModelOperator:  # noqa: ANN401 - the operator's own
     usual: dict[str, Any] = {"execution_role": ROLE, "aws_conn_id": None}
     return SageMakerCreateModelOperator(task_id="create", **usual | arguments)
+
+
+Faults = Callable[..., None]
+
+
+@pytest.fixture
+def faults(account: Account) -> Iterator[Faults]:
+    """Put rules into the embedded service's fault plan; in the end it is empty again."""
+
+    def put(*rules: dict[str, object]) -> None:
+        request = urllib.request.Request(
+            f"{account.url}/_embedded/faults", data=json.dumps({"rules": rules}).encode(), method="PUT"
+        )
+        urllib.request.urlopen(request, timeout=10).close()
+
+    yield put
+    put()
 
 
 def container(environment: dict[str, str], archive: str = ARCHIVE) -> dict[str, Any]:
@@ -34,7 +64,12 @@ def test_a_model_of_one_container_is_created_once_and_then_reused(
     first, second = run_task(operator), run_task(operator)
 
     described = account.sagemaker.describe_model(ModelName=first["model_name"])
-    assert (first["model_arn"], first["created"]) == (described["ModelArn"], True)
+    assert first == {
+        "model_name": first["model_name"],
+        "model_arn": described["ModelArn"],
+        "created": True,
+        "model_package_arn": None,
+    }
     assert second == first | {"created": False}
     assert requests.changes() == ["CreateModel"]
     made = described["PrimaryContainer"]
@@ -73,8 +108,12 @@ def test_everything_else_of_a_model_reaches_sagemaker(account: Account) -> None:
     described = account.sagemaker.describe_model(ModelName=result["model_name"])
     assert described["VpcConfig"] == vpc
     assert described["EnableNetworkIsolation"] is True
-    tags = account.sagemaker.list_tags(ResourceArn=result["model_arn"])["Tags"]
-    assert {"Key": "team", "Value": "churn"} in tags
+    tags = {
+        tag["Key"]: tag["Value"]
+        for tag in account.sagemaker.list_tags(ResourceArn=result["model_arn"])["Tags"]
+    }
+    assert tags.pop(CONTENT_TAG)
+    assert tags == {"team": "churn"}
     assert run_task(operator)["created"] is False
 
 
@@ -122,7 +161,13 @@ def test_environments_are_masked_in_rendered_fields() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({}, "give either image (one container)"),
+        ({}, "give either image (one container), containers (a pipeline), or one of model_package_arn and"),
+        ({"image": IMAGE, "force_new": "perhaps"}, "force_new must be true or false, not 'perhaps'"),
+        ({"image": IMAGE, "enable_network_isolation": ""}, "enable_network_isolation must be true or false"),
+        ({"image": IMAGE, "tags": {"cost-centre": 7}}, "tag 'cost-centre' is int, not text"),
+        ({"image": IMAGE, "mode": "MultiModel", "model_data_url": ARCHIVE}, "names one archive"),
+        ({"containers": [container({})] * 2, "mode": "MultiModel"}, "goes with one container, not 2"),
+        ({"image": IMAGE, "serving_preset": "tf"}, "one of torchserve, mms, huggingface, not 'tf'"),
         ({"image": IMAGE, "containers": []}, "give either image"),
         ({"containers": []}, "a model has 1 to 15 containers, not 0"),
         ({"containers": [container({})] * 16}, "a model has 1 to 15 containers, not 16"),
@@ -158,3 +203,161 @@ def test_bad_input_is_told_without_its_secrets_and_before_any_call(
     assert says in str(caught.value)
     assert SECRET not in str(caught.value)
     assert not requests.count()
+
+
+def test_booleans_of_templates_are_read_off_text(account: Account) -> None:
+    result = run_task(
+        partial(create, image=IMAGE, enable_network_isolation="{{ 1 == 1 }}", force_new="{{ 1 == 2 }}")
+    )
+    described = account.sagemaker.describe_model(ModelName=result["model_name"])
+    assert described["EnableNetworkIsolation"] is True
+    assert run_task(partial(create, image=IMAGE, enable_network_isolation=True))["created"] is False
+
+
+def test_a_multi_model_container_loads_from_a_prefix_with_one_slash(account: Account) -> None:
+    operator = partial(create, image=IMAGE, mode="MultiModel", model_cache="Disabled")
+    result = run_task(partial(operator, model_data_url="s3://bucket/models"))
+    made = account.sagemaker.describe_model(ModelName=result["model_name"])["PrimaryContainer"]
+    assert (made["Mode"], made["ModelDataUrl"]) == ("MultiModel", "s3://bucket/models/")
+    assert made["MultiModelConfig"] == {"ModelCacheSetting": "Disabled"}
+    again = run_task(partial(operator, model_data_url="s3://bucket/models//"))
+    assert again == result | {"created": False}
+
+
+def test_a_serving_preset_raises_the_limits_that_the_user_left(account: Account) -> None:
+    environment = {"MMS_DEFAULT_RESPONSE_TIMEOUT": "60", "HF_TASK": "summarization"}
+    operator = partial(create, image=IMAGE, environment=environment, serving_preset="huggingface")
+    result = run_task(operator)
+    made = account.sagemaker.describe_model(ModelName=result["model_name"])["PrimaryContainer"]
+    assert made["Environment"] == {
+        "MMS_MAX_REQUEST_SIZE": "2000000000",
+        "MMS_MAX_RESPONSE_SIZE": "2000000000",
+        "MMS_DEFAULT_RESPONSE_TIMEOUT": "60",
+        "HF_TASK": "summarization",
+    }
+    assert run_task(operator)["created"] is False
+
+
+class TestArtefact:
+    """A model.tar.gz may change under its name: the model then is another one."""
+
+    def test_an_overwritten_one_makes_a_new_derived_name_and_the_old_one_the_old_name(
+        self, account: Account
+    ) -> None:
+        key = f"{unique('models')}/model.tar.gz"
+        operator = partial(create, image=IMAGE, model_data_url=account.upload(b"one", key))
+        first = run_task(operator)
+        account.upload(b"two", key)
+        second = run_task(operator)
+        account.upload(b"one", key)
+        third = run_task(operator)
+        assert (first["created"], second["created"], third["created"]) == (True, True, False)
+        assert third["model_name"] == first["model_name"] != second["model_name"]
+
+    def test_an_overwritten_one_is_a_conflict_under_a_given_name(
+        self, account: Account, requests: Requests
+    ) -> None:
+        key = f"{unique('models')}/model.tar.gz"
+        operator = partial(
+            create, image=IMAGE, model_data_url=account.upload(b"one", key), model_name=unique("model")
+        )
+        run_task(operator)
+        assert run_task(operator)["created"] is False
+        account.upload(b"two", key)
+        with pytest.raises(AirflowFailException, match=r"content: container 1 artefact .its ETag. differ"):
+            run_task(operator)
+        assert requests.changes() == ["CreateModel"]
+
+    def test_where_tags_may_not_be_read_the_description_has_to_do(
+        self, account: Account, faults: Faults
+    ) -> None:
+        key = f"{unique('models')}/model.tar.gz"
+        operator = partial(
+            create, image=IMAGE, model_data_url=account.upload(b"one", key), model_name=unique("model")
+        )
+        run_task(operator)
+        account.upload(b"two", key)
+        faults({"fault": "error", "operation": "ListTags", "code": "AccessDeniedException"})
+        assert run_task(operator)["created"] is False
+
+    def test_one_that_is_missing_is_a_warning(
+        self, account: Account, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """SageMaker creates such a model and fails its endpoint."""
+        location = f"s3://{account.bucket}/{unique('models')}/model.tar.gz"
+        assert run_task(partial(create, image=IMAGE, model_data_url=location))["created"] is True
+        lines = "".join([caplog.text, *capfd.readouterr()]).splitlines()
+        told = [line for line in lines if f"the artefact {location} does not exist" in line]
+        assert told
+        for line in told:
+            assert "warning" in line.lower()
+            assert "it will fail when it is deployed" in line
+
+    def test_one_that_may_not_be_read_changes_nothing(self, account: Account, faults: Faults) -> None:
+        archive = account.upload_model()
+        faults({"fault": "error", "operation": "s3:HeadObject", "status": 403})
+        operator = partial(create, image=IMAGE, model_data_url=archive)
+        first, second = run_task(operator), run_task(operator)
+        assert (first["created"], second) == (True, first | {"created": False})
+
+    def test_when_s3_does_not_answer_a_retry_is_spent_instead_of_another_name(
+        self, account: Account, faults: Faults, requests: Requests
+    ) -> None:
+        archive = account.upload_model()
+        faults({"fault": "error", "operation": "s3:HeadObject", "status": 503})
+        once = {"retries": {"total_max_attempts": 1}}
+        operator = partial(create, image=IMAGE, model_data_url=archive, botocore_config=once)
+        with pytest.raises(ServiceUnavailable, match="s3:HeadObject"):
+            run_task(operator)
+        assert requests.changes() == []
+        faults()
+        assert run_task(operator)["created"] is True
+
+    def test_one_of_two_containers_is_looked_at_once(self, account: Account) -> None:
+        archive = account.upload_model()
+        pipeline = [container({"STAGE": stage}, archive) for stage in ("first", "second")]
+        before = _heads(account)
+        assert run_task(partial(create, containers=pipeline))["created"] is True
+        assert _heads(account) == before + 1
+
+
+class TestForceNew:
+    """A new model whatever there is, but one only for all tries of a task instance."""
+
+    def test_each_task_instance_makes_its_own_and_a_retry_finds_it(self) -> None:
+        operator = partial(create, image=IMAGE, force_new="true", model_name_prefix=unique("prefix"))
+        instances = [
+            TaskInstanceDouble(),
+            TaskInstanceDouble(run_id="manual__2026-01-02T00:00:00+00:00"),
+            TaskInstanceDouble(map_index=3),
+            TaskInstanceDouble(dag_id="another"),
+        ]
+        results = [run_task(operator, context_for(ti)) for ti in instances]
+        assert all(result["created"] for result in results)
+        assert len({result["model_name"] for result in results}) == len(instances)
+        retried = run_task(operator, context_for(TaskInstanceDouble(try_number=2)))
+        assert retried == results[0] | {"created": False}
+
+    def test_beside_one_of_a_given_name_it_makes_another_that_begins_like_it(self) -> None:
+        name = unique("model")
+        run_task(partial(create, image=IMAGE, model_name=name))
+        forced = run_task(partial(create, image=f"{IMAGE}1", model_name=name, force_new=True))
+        assert forced["created"] is True
+        assert forced["model_name"].startswith(f"{name}-")
+
+
+@pytest.mark.parametrize("fault", ["lost_answer", "drop"])
+def test_when_a_call_goes_astray_there_is_one_model_all_the_same(
+    account: Account, requests: Requests, faults: Faults, fault: str
+) -> None:
+    name = unique("model")
+    faults({"fault": fault, "operation": "CreateModel", "resource": name, "times": 1})
+    result = run_task(partial(create, image=IMAGE, model_name=name))
+    assert result["model_name"] == name
+    assert account.models(name) == [name]
+    assert requests.count()["CreateModel"] == (2 if fault == "lost_answer" else 1)
+
+
+def _heads(account: Account) -> int:
+    with urllib.request.urlopen(f"{account.url}/_embedded/calls?service=s3", timeout=10) as answer:
+        return sum(call["operation"] == "HeadObject" for call in json.load(answer)["calls"])

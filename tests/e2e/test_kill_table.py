@@ -1,0 +1,141 @@
+"""The task's process is killed after every AWS call of create, update and delete in turn; Airflow retries.
+
+The end is the same as undisturbed: nothing missing, nothing left over, nothing made or paid for twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from airflow_sm_plugin.local.airflow_api import Json
+from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from tests.endpoint_trials import End, Verb, begun, effects, end_of, key_of
+from tests.support import Account
+
+pytestmark = pytest.mark.timeout(300)
+
+LONGEST_RUN = 150.0
+TASK = "killed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its end, its effects, how many tries it took, the calls of the first, the log of the last."""
+
+    end: End
+    effects: Counter[tuple[str, str]]
+    tries: int
+    calls: list[str]
+    log: str
+
+
+@pytest.fixture(autouse=True)
+def _quick(account: Account) -> Iterator[None]:
+    with account.settings(
+        endpoint_creating_seconds=0.1, endpoint_updating_seconds=0.1, endpoint_deleting_seconds=0.1
+    ):
+        yield
+
+
+class Table:
+    """Trials in one run of a DAG, side by side as far as Airflow has slots."""
+
+    def __init__(self, stack: AirflowStack, account: Account, dag_id: str, verb: Verb, folder: Path) -> None:
+        self._stack, self._account, self._folder = stack, account, folder
+        self._dag_id, self._verb = dag_id, verb
+        stack.api.wait_for_dag(dag_id)
+
+    def outcomes(self, kill_after: Sequence[int]) -> list[Outcome]:
+        """Run one trial for each number of calls; 0 is not killed."""
+        trials = [begun(self._account, self._verb) for _ in kill_after]
+        files = [self._folder / f"{trial.name}.calls" for trial in trials]
+        conf: list[Json] = [
+            {"arguments": dict(trial.arguments), "kill_after": number, "calls": str(file)}
+            for trial, number, file in zip(trials, kill_after, files, strict=True)
+        ]
+        api = self._stack.api
+        run_id = api.trigger(self._dag_id, conf={"trials": conf})
+        look = api.wait_for_run(self._dag_id, run_id, seconds=LONGEST_RUN)
+        tries = {task.map_index: task.try_number for task in look.tasks if task.task_id == TASK}
+        logs = [
+            api.log_text(self._dag_id, run_id, TASK, try_number=tries[index], map_index=index)
+            for index in range(len(trials))
+        ]
+        assert look.state == "success", logs
+        return [
+            Outcome(
+                end=end_of(self._account, trial),
+                effects=effects(self._account, trial),
+                tries=tries[index],
+                calls=files[index].read_text().splitlines(),
+                log=logs[index],
+            )
+            for index, trial in enumerate(trials)
+        ]
+
+
+def _check(table: Table, expected: set[str], after: Sequence[str] = ()) -> None:
+    """Run once in peace, then once killed after each of its calls.
+
+    :param expected: operations that it calls
+    :param after: kill only after these operations
+    """
+    (peace,) = table.outcomes([0])
+    assert peace.tries == 1
+    assert expected <= {call.partition(":")[2] for call in peace.calls}
+    points = [
+        number
+        for number, call in enumerate(peace.calls, start=1)
+        if not after or call.partition(":")[2] in after
+    ]
+    for number, outcome in zip(points, table.outcomes(points), strict=True):
+        struck = f"killed after call {number}, {peace.calls[number - 1]}: {outcome.calls}\n{outcome.log}"
+        # Only the last looks may be missing: how many there are depends on the machine's speed as well.
+        if len(outcome.calls) == number:
+            assert outcome.tries == 2, struck
+        else:
+            assert number > len(outcome.calls) >= len(peace.calls) - 2, struck
+        assert "already existing" not in outcome.log, struck
+        assert outcome.end == peace.end, struck
+        assert key_of(outcome.effects) == key_of(peace.effects), struck
+        assert max(outcome.effects.values()) == 1, struck
+
+
+CREATED = {"CreateEndpointConfig", "CreateEndpoint", "DescribeEndpoint"}
+UPDATED = {"CreateEndpointConfig", "UpdateEndpoint", "DeleteEndpointConfig", "DeleteModel"}
+DELETED = {
+    "DeleteEndpoint",
+    "DeleteEndpointConfig",
+    "DeleteModel",
+    "DeleteScalingPolicy",
+    "DeregisterScalableTarget",
+    "DeleteAlarms",
+}
+
+
+@pytest.mark.parametrize(
+    ("verb", "expected"), [("create", CREATED), ("update", UPDATED), ("delete", DELETED)]
+)
+def test_a_task_killed_after_any_call_comes_to_the_same_end(
+    airflow_stack: AirflowStack, account: Account, tmp_path: Path, verb: Verb, expected: set[str]
+) -> None:
+    _check(
+        Table(airflow_stack, account, "kill_delete" if verb == "delete" else "kill_deploy", verb, tmp_path),
+        expected,
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "after"),
+    [("create", ["CreateEndpoint"]), ("update", ["UpdateEndpoint", "ListEndpointConfigs", "DeleteModel"])],
+)
+def test_so_does_one_that_defers(
+    airflow_stack: AirflowStack, account: Account, tmp_path: Path, verb: Verb, after: list[str]
+) -> None:
+    """Killed when it has begun what it would wait for, or when it has come back and removes what is old."""
+    _check(Table(airflow_stack, account, "kill_deploy_deferrable", verb, tmp_path), set(after), after)
