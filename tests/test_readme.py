@@ -29,7 +29,9 @@ def test_every_make_target_it_names_exists() -> None:
     named = set(re.findall(r"`?make (\w[\w.-]*)`?", README))
     assert named >= {"demo", "up", "down", "test", "check"}
     for target in named:
-        subprocess.run(["/usr/bin/env", "make", "-n", target], cwd=ROOT, check=True, capture_output=True, timeout=60)
+        subprocess.run(
+            ["/usr/bin/env", "make", "-n", target], cwd=ROOT, check=True, capture_output=True, timeout=60
+        )
 
 
 def test_every_file_it_links_to_exists() -> None:

@@ -122,7 +122,7 @@ class SageMakerControlPlaneHook(ModelCalls, ModelPackageCalls, AutoMLCalls):
 
         :raises ServiceUnavailable: look before it is asked for again: it may have been accepted
         """
-        client = self.get_client_type(config=self.config.merge(_SENT_ONCE))
+        client: Any = self.get_client_type(config=self.config.merge(_SENT_ONCE))
         request: dict[str, Any] = {
             "EndpointName": spec.endpoint_name,
             "EndpointConfigName": spec.config_name,

@@ -83,7 +83,7 @@ def update_model_package(region: Region, params: Params) -> Record:
         record = package_called(region, params["ModelPackageArn"])
         record.update({name: params[name] for name in _UPDATED if name in params})
         kept = {
-            **record.get("CustomerMetadataProperties", {}),
+            **(record.get("CustomerMetadataProperties") or {}),
             **params.get("CustomerMetadataProperties", {}),
         }
         for name in params.get("CustomerMetadataPropertiesToRemove", []):
@@ -92,7 +92,7 @@ def update_model_package(region: Region, params: Params) -> Record:
         more = params.get("AdditionalInferenceSpecificationsToAdd")
         if more:
             record["AdditionalInferenceSpecifications"] = [
-                *record.get("AdditionalInferenceSpecifications", []),
+                *(record.get("AdditionalInferenceSpecifications") or []),
                 *more,
             ]
         record |= {"LastModifiedTime": now(), "LastModifiedBy": {}}

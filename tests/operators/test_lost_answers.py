@@ -160,7 +160,10 @@ def _all_struck(
     """Strike every call in turn; yield what was struck, how it went and how it goes in peace."""
     peace = _undisturbed(account, verb)
     assert not [what for what, times in peace.effects.items() if times > 1]
-    strike = partial(_struck, account, verb, fault=fault, **arguments)
+
+    def strike(point: Point) -> Course:
+        return _struck(account, verb, point, fault, **arguments)
+
     named = [point for point in peace.points if point.named]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for point, course in zip(named, pool.map(strike, named), strict=True):

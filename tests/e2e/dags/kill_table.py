@@ -38,7 +38,8 @@ def killing(trial: Mapping[str, Any], context: Context) -> Iterator[None]:
         if len(calls.read_text().splitlines()) == kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    make = AwsGenericHook.get_client_type
+    hooks: Any = AwsGenericHook
+    make = hooks.get_client_type
 
     def make_noting(hook: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the provider's
         client = make(hook, *args, **kwargs)
@@ -48,11 +49,11 @@ def killing(trial: Mapping[str, Any], context: Context) -> Iterator[None]:
     if context["ti"].try_number > 1:
         yield
         return
-    AwsGenericHook.get_client_type = make_noting  # type: ignore[method-assign]
+    hooks.get_client_type = make_noting
     try:
         yield
     finally:
-        AwsGenericHook.get_client_type = make  # type: ignore[method-assign]
+        hooks.get_client_type = make
 
 
 class KilledDeploy(SageMakerDeployEndpointOperator):
@@ -101,7 +102,7 @@ def _take_arguments(operator: KilledDeploy | KilledDelete) -> None:
 @task
 def trials() -> list[dict[str, Any]]:
     """Return the run's trials."""
-    return list(get_current_context()["dag_run"].conf["trials"])
+    return list((get_current_context()["dag_run"].conf or {})["trials"])
 
 
 QUICK: dict[str, Any] = {
