@@ -10,7 +10,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-sm-plugin",
         "name": "SageMaker inference",
-        "description": "Amazon SageMaker inference: Autopilot export, endpoints, asynchronous and multi-model batch.",
+        "description": "Amazon SageMaker inference: Autopilot export, models, endpoints, scaling, invocations.",
         "extra-links": [
             "airflow_sm_plugin.links.EndpointConsoleLink",
             "airflow_sm_plugin.links.EndpointLogsLink",

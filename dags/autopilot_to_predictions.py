@@ -92,12 +92,13 @@ def main_job(data_set: str, mode: str, keys: list[str]) -> None:
     )
     account >> data >> train >> export >> [transform, deploy]
     deploy >> invoke
-    transform >> report >> clean_up.as_teardown(setups=[export, deploy])
+    [transform, report] >> clean_up.as_teardown(setups=[export, deploy], on_failure_fail_dagrun=True)
 
 
 @dag(
     schedule=None,
     doc_md=__doc__,
+    max_active_runs=1,  # all runs share a queue
     default_args={"deferrable": True, "poll_interval": 2, "poke_interval": 2, "check_interval": 2},
 )
 def autopilot_to_predictions() -> None:

@@ -89,7 +89,7 @@ def find_trace_id(queue: str, trace_id: str, output: str, seconds: float = 60) -
             notification = parse(message["Body"])
             if notification and notification.output_location == output:
                 return notification.succeeded and notification.custom_attributes == trace_id
-    return False
+    raise TimeoutError(f"no success notification for {output} in queue {queue} after {seconds:.0f} s")
 
 
 def report(

@@ -83,6 +83,12 @@ class AsyncRequest:
         if (self.input_location is None) == (self.body is None):
             given = "both" if self.body is not None else "neither"
             raise InvalidRequest(f"give exactly one of input_location and body, not {given}")
+        if self.body is not None and not isinstance(self.body, bytes):
+            raise InvalidRequest(
+                f"body must be text or bytes, not {type(self.body).__name__}: make JSON or CSV of it in the task before"
+            )
+        if self.body == b"":
+            raise InvalidRequest("body is empty: give a payload, or pass input_location")
         if self.body is not None and len(self.body) > MAX_INLINE_BYTES:
             raise InvalidRequest(
                 f"the inline body has {len(self.body)} bytes, SageMaker takes up to {MAX_INLINE_BYTES}: "
@@ -115,7 +121,11 @@ class AsyncRequest:
 
 
 def _check_range(name: str, value: int | None, limits: tuple[int, int]) -> None:
-    if value is not None and not limits[0] <= value <= limits[1]:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequest(f"{name} must be a whole number of seconds, not {value!r:.80}")
+    if not limits[0] <= value <= limits[1]:
         raise InvalidRequest(f"{name} is {value} s, SageMaker takes {limits[0]} to {limits[1]} s")
 
 

@@ -54,6 +54,21 @@ def whole_number(value: object, name: str, *, at_least: int = 0) -> int:
     return int(found)
 
 
+def seconds(value: object, name: str, *, positive: bool = False) -> float:
+    """Return a duration in seconds.
+
+    :param name: what the value is, for the message
+    :param positive: whether 0 is refused as well, e.g. for the pause between looks
+    :raises InvalidRequest: no number, or a negative one
+    """
+    found = number(value, name)
+    if found < 0 or (positive and found == 0):
+        raise InvalidRequest(
+            f"{name} must be {'more than 0' if positive else '0 or more'} seconds, not {value!r:.80}"
+        )
+    return found
+
+
 def choice(value: object, name: str, choices: Sequence[str]) -> str:
     """Return the one of ``choices`` that the value is.
 

@@ -43,7 +43,7 @@ class ContainerLogsHook(AwsBaseHook):
         except SageMakerInferenceError as error:
             self.log.info(
                 "no container logs here: %s. Allow logs:DescribeLogStreams and logs:GetLogEvents, or see %s there",
-                error,
+                str(error).rstrip("."),
                 group,
             )
             return
@@ -53,9 +53,12 @@ class ContainerLogsHook(AwsBaseHook):
             self.log.info("last lines of %s %s:\n%s", group, stream, "\n".join(texts))
 
     def _tails(self, group: str, lines: int) -> dict[str, list[str]]:
-        streams = self.client.describe_log_streams(
-            logGroupName=group, orderBy="LastEventTime", descending=True, limit=_STREAMS
-        )["logStreams"]
+        try:
+            streams = self.client.describe_log_streams(
+                logGroupName=group, orderBy="LastEventTime", descending=True, limit=_STREAMS
+            )["logStreams"]
+        except self.client.exceptions.ResourceNotFoundException:  # the group is made with the first line
+            return {}
         tails: dict[str, list[str]] = {}
         for stream in streams:
             name = stream["logStreamName"]

@@ -36,8 +36,8 @@ _CREATED_BY_ANOTHER = {"EndpointStatus": "Creating"}
 class DeploymentOptions:
     """How a deployment goes about it.
 
-    :param max_wait: seconds for what is in progress before, again for the endpoint to serve, and again for cleaning up:
-        SageMaker deletes no endpoint that is still being created
+    :param max_wait: seconds for what is in progress before, and again for the endpoint to serve
+    :param cleanup_wait: seconds that cleaning up may take: SageMaker deletes no endpoint that is still being created
     :param poll_interval: seconds between looks
     :param cleanup_on_failure: delete what this task instance created when it fails
     :param recreate_failed: delete a Failed endpoint and create it anew
@@ -49,6 +49,7 @@ class DeploymentOptions:
 
     max_wait: float
     poll_interval: float
+    cleanup_wait: float = 1_800
     cleanup_on_failure: bool = True
     recreate_failed: bool = False
     deployment_config: Mapping[str, Any] | None = None
@@ -288,7 +289,7 @@ class Deployment:
         except BaseException as error:
             if self._to_clean:
                 ours = isinstance(error, SageMakerInferenceError)
-                longest = self._options.max_wait
+                longest = self._options.cleanup_wait
                 self._clean_up(longest if ours else min(longest, _HURRIED_SECONDS))
             raise
 

@@ -68,7 +68,10 @@ def translate(error: ClientError | BotoCoreError, doing: str) -> SageMakerInfere
             f"{doing}: the request is not well formed; botocore names the fields: {_fields(error)}"
         )
     if isinstance(error, BotoConnectionError | HTTPClientError):
-        return ServiceUnavailable(f"{doing}: the service did not answer: {error}")
+        return ServiceUnavailable(
+            f"{doing}: the service did not answer: {error}. Check the endpoint URL, region, proxy and network; a later "
+            f"retry may fare better"
+        )
     return ServiceUnavailable(f"{doing}: {error}")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
@@ -102,9 +102,7 @@ class SageMakerRuntimeHook(AwsBaseHook):
                 failed += wanted is not Attempt.MODEL_LOADS
                 late = wanted is Attempt.MODEL_LOADS and time.monotonic() - began >= model_load_seconds
                 if wanted is Attempt.FINAL or failed >= attempts or late:
-                    # botocore's text shows the container's in full, whatever the limit: it must not be chained.
-                    hidden = isinstance(error, ClientError) and _details(error).get("Code") == "ModelError"
-                    raise _failure(error, request, error_text_limit) from (None if hidden else error)
+                    raise _failure(error, request, error_text_limit) from _harmless(error)
                 self._pause(request.endpoint_name, error, call)
 
     def invoke_endpoint_async(self, request: AsyncRequest, *, attempts: int = ATTEMPTS) -> AsyncInvocation:
@@ -129,7 +127,8 @@ class SageMakerRuntimeHook(AwsBaseHook):
                     raise _explained(error, "InvokeEndpointAsync", request.endpoint_name) from error
                 self._pause(request.endpoint_name, error, attempt)
             except BotoCoreError as error:
-                raise translate(error, f"sagemaker:InvokeEndpointAsync {request.endpoint_name}") from error
+                doing = f"sagemaker:InvokeEndpointAsync {request.endpoint_name}"
+                raise translate(error, doing) from _harmless(error)
             else:
                 return AsyncInvocation(
                     output_location=answer["OutputLocation"],
@@ -179,6 +178,13 @@ def _reply(answer: Mapping[str, Any], attempts: int) -> InvokeReply:
 
 def _details(error: ClientError) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", error.response.get("Error", {}))
+
+
+def _harmless(error: ClientError | BotoCoreError) -> BaseException | None:
+    """Return the error unless its text shows what is secret: a container's words in full, or a parameter's value."""
+    if isinstance(error, ClientError):
+        return None if _details(error).get("Code") == "ModelError" else error
+    return None if isinstance(error, ParamValidationError) else error
 
 
 def _wanted(error: ClientError | BotoCoreError) -> Attempt:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -85,7 +86,10 @@ def _demo(console: Console, stack: DemoStack, dag_id: str) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     seconds = time.monotonic() - begun
-    console.print(f"{seconds:.0f} s in all; everything is stopped, logs: {stack.folder}", highlight=False)
+    console.print(
+        f"{seconds:.0f} s in all; everything is stopped, logs: {os.path.relpath(stack.folder)}",
+        highlight=False,
+    )
     return 0 if succeeded else 1
 
 

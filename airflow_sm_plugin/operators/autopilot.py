@@ -14,7 +14,7 @@ from airflow_sm_plugin.core.candidate_choice import CandidateChoice
 from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
-from airflow_sm_plugin.core.template_values import boolean, number
+from airflow_sm_plugin.core.template_values import boolean, seconds
 from airflow_sm_plugin.exceptions import (
     AutoMLJobStillRunning,
     InvalidRequest,
@@ -176,7 +176,10 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
 
     def _seconds(self) -> tuple[float, float]:
         """Return how long to wait and how long between two looks."""
-        return number(self.max_wait_seconds, "max_wait_seconds"), number(self.poll_interval, "poll_interval")
+        return (
+            seconds(self.max_wait_seconds, "max_wait_seconds"),
+            seconds(self.poll_interval, "poll_interval", positive=True),
+        )
 
     def _defer(self) -> None:
         from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger

@@ -16,6 +16,7 @@ from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdic
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.ownership import with_owner
 from airflow_sm_plugin.core.production_variant import whole_number
+from airflow_sm_plugin.core.template_values import seconds
 from airflow_sm_plugin.exceptions import EndpointError, InvalidRequest
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 
@@ -33,7 +34,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
     When the task fails, times out or is killed, what it created is deleted again (``cleanup_on_failure``): a teardown
     does not run when its setup failed. It is best effort, since SageMaker deletes no endpoint that is still being
-    created: after its own errors the task waits for that, up to ``max_wait_seconds`` again, after a kill 20 seconds; a
+    created: after its own errors the task waits for that, up to ``cleanup_wait_seconds``, after a kill 20 seconds; a
     retry completes what a killed try left. An endpoint found already there is never deleted.
 
     Returns on XCom: ``{"endpoint_name", "endpoint_arn", "endpoint_config_name", "status", "action": "created" |
@@ -75,6 +76,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
     :param cleanup_on_failure: delete what this task created when it fails, times out or is killed, and tag what it
         creates so that the next try knows it (asks for ``sagemaker:AddTags`` and ``sagemaker:ListTags``); default True
+    :param cleanup_wait_seconds: how long cleaning up may take, since SageMaker deletes no endpoint that is still being
+        created; default 1800
     :raises InvalidRequest: an argument breaks a limit; not retried
     :raises ModelNotFound: no such model; not retried
     :raises EndpointFailed: it ended Failed, with SageMaker's reason; retried
@@ -134,6 +137,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         poll_interval: float = 30,
         deferrable: bool | None = None,
         cleanup_on_failure: bool = True,
+        cleanup_wait_seconds: float = 1_800,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
         super().__init__(**kwargs)
@@ -163,6 +167,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         self.poll_interval = poll_interval
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.cleanup_on_failure = cleanup_on_failure
+        self.cleanup_wait_seconds = cleanup_wait_seconds
         self._working_on: Deployment | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -217,8 +222,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
         owner = task_instance_owner(context) if self.cleanup_on_failure else None
         options = DeploymentOptions(
-            max_wait=self.max_wait_seconds,
-            poll_interval=self.poll_interval,
+            max_wait=seconds(self.max_wait_seconds, "max_wait_seconds"),
+            poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
+            cleanup_wait=seconds(self.cleanup_wait_seconds, "cleanup_wait_seconds"),
             cleanup_on_failure=self.cleanup_on_failure,
             recreate_failed=self._recreates_failed(),
             deployment_config=deployment_guardrails.checked(self.deployment_config)
@@ -290,12 +296,12 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 endpoint_name=deployment.spec.endpoint_name,
                 wanted_config=deployment.spec.config_name,
                 note={"action": action, "created": deployment.created},
-                deadline=time.time() + self.max_wait_seconds,
-                poll_interval=self.poll_interval,
+                deadline=time.time() + float(self.max_wait_seconds),
+                poll_interval=float(self.poll_interval),
                 aws=self.aws.as_mapping(),
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=self.max_wait_seconds + GRACE_SECONDS),
+            timeout=timedelta(seconds=float(self.max_wait_seconds) + GRACE_SECONDS),
         )
 
 
@@ -370,7 +376,9 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
             scaling = self._remove_scaling(name) if self.remove_scaling else []
             done = {f"scaling {what}": True for what in scaling}
             done[f"endpoint {name}"] = hook.delete_endpoint(
-                name, max_wait=self.max_wait_seconds, poll_interval=self.poll_interval
+                name,
+                max_wait=seconds(self.max_wait_seconds, "max_wait_seconds"),
+                poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
             )
             # Only the configuration tells which models: a retry must find it as long as one of them is left.
             for model in dict.fromkeys([*models, *filter(None, self.model_names)]):

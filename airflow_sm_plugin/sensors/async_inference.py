@@ -122,6 +122,8 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             return self._conclude(AsyncWait.from_event(event), self._read())
 
     def _read(self) -> tuple[AsyncInvocation, ...]:
+        if self.result_timeout <= 0:
+            raise InvalidRequest(f"timeout must be more than 0 seconds, not {self.result_timeout:g}")
         if (self.invocations is None) == (self.output_location is None):
             raise InvalidRequest("give either invocations (what an invoke task returned) or output_location")
         if self.invocations is not None:

@@ -147,7 +147,9 @@ def transform_fn(model, data, content_type, accept):
     with pytest.raises(ClientError, match="its approval status is PendingManualApproval"):
         create()
     clients.sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
-    clients.sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")  # and once more
+    clients.sagemaker.update_model_package(
+        ModelPackageArn=arn, ModelApprovalStatus="Approved"
+    )  # and once more
     create()
     assert clients.sagemaker.describe_model(ModelName=name)["Containers"] == [
         {**container, "Mode": "SingleModel"}

@@ -295,11 +295,30 @@ class TestFailure:
         assert account.status(name) is None
         assert account.configs(name) == []
 
+    def test_cleaning_up_waits_longer_than_the_wait_that_was_too_short(
+        self, account: Account, name: str, light_model: str
+    ) -> None:
+        with account.settings(endpoint_creating_seconds=1.5), pytest.raises(EndpointDeadlineExceeded):
+            run_task(partial(deploy, name, light_model, max_wait_seconds=0.1))
+        assert account.status(name) is None
+        assert account.configs(name) == []
+
+    @pytest.mark.parametrize(
+        ("argument", "value"), [("poll_interval", -1), ("poll_interval", 0), ("max_wait_seconds", "soon")]
+    )
+    def test_a_wait_that_is_none_is_refused_before_anything_is_made(
+        self, account: Account, name: str, light_model: str, argument: str, value: object
+    ) -> None:
+        with pytest.raises(AirflowFailException, match=f"{argument} must be"):
+            run_task(partial(deploy, name, light_model, **{argument: value}))
+        assert account.status(name) is None
+        assert account.configs(name) == []
+
     def test_what_cannot_be_cleaned_up_in_time_is_said(
         self, account: Account, name: str, light_model: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         with account.settings(endpoint_creating_seconds=3), pytest.raises(EndpointDeadlineExceeded):
-            run_task(partial(deploy, name, light_model, max_wait_seconds=0.1))
+            run_task(partial(deploy, name, light_model, max_wait_seconds=0.1, cleanup_wait_seconds=0.1))
         assert re.search(r"could not clean up .*, which may cost money: ", caplog.text)
         assert account.status(name) == "Creating"
         account.wait_for_endpoint(name)

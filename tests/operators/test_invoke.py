@@ -345,3 +345,13 @@ class TestService:
             error
         )
         assert len(asked) == 1
+
+
+def test_a_body_of_another_kind_shows_nothing_of_itself() -> None:
+    """Neither in the message nor in what is chained to it, which Airflow logs as well."""
+    operator = SageMakerInvokeEndpointAsyncOperator(
+        task_id="invoke", endpoint_name="any", body={"a": "TOPSECRET"}, aws_conn_id=None
+    )
+    with pytest.raises(AirflowFailException, match="body must be text or bytes, not dict") as caught:
+        operator.execute(context_for())
+    assert "TOPSECRET" not in "".join(traceback.format_exception(caught.value))
