@@ -83,9 +83,14 @@ def test_exactly_one_of_location_and_body_is_given(
         AsyncRequest(endpoint_name="churn", input_location=location, body=body).checked()
 
 
-@pytest.mark.parametrize("size", [0, 1, MAX_INLINE_BYTES - 1, MAX_INLINE_BYTES])
+@pytest.mark.parametrize("size", [1, MAX_INLINE_BYTES - 1, MAX_INLINE_BYTES])
 def test_an_inline_body_up_to_the_limit_is_allowed(size: int) -> None:
     assert is_allowed(AsyncRequest(endpoint_name="churn", body=b"x" * size))
+
+
+def test_an_empty_body_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="body is empty: give a payload, or pass input_location"):
+        AsyncRequest(endpoint_name="churn", body=b"").checked()
 
 
 def test_one_byte_more_is_refused_with_the_remedy() -> None:

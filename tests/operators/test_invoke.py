@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -349,8 +350,9 @@ class TestService:
 
 def test_a_body_of_another_kind_shows_nothing_of_itself() -> None:
     """Neither in the message nor in what is chained to it, which Airflow logs as well."""
+    body: Any = {"a": "TOPSECRET"}
     operator = SageMakerInvokeEndpointAsyncOperator(
-        task_id="invoke", endpoint_name="any", body={"a": "TOPSECRET"}, aws_conn_id=None
+        task_id="invoke", endpoint_name="any", body=body, aws_conn_id=None
     )
     with pytest.raises(AirflowFailException, match="body must be text or bytes, not dict") as caught:
         operator.execute(context_for())
