@@ -1,4 +1,7 @@
-"""Every example DAG: it parses, and it runs to its end with ``dag.test()`` against the embedded SageMaker."""
+"""The example DAGs: all parse, and the main job runs to its end with ``dag.test()`` against the embedded SageMaker.
+
+``image_uri`` is not run: its virtualenv comes from a package index. Its function is tested beside it.
+"""
 
 from __future__ import annotations
 
