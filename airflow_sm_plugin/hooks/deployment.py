@@ -309,7 +309,7 @@ class Deployment:
         try:
             deleted = self._clean_endpoint(max_wait)
             if self._config_is_ours():
-                if not deleted and self._config_in_use(max_wait):
+                if not deleted and self._config_in_use(min(max_wait, self._options.max_wait)):
                     log.warning("configuration %s stays: endpoint %s uses it", self.spec.config_name, name)
                 elif self._hook.delete_endpoint_config(self.spec.config_name):
                     log.info("cleaned up the configuration %s that this task created", self.spec.config_name)
