@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context, XCom
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
+from airflow_sm_plugin.core.data_capture import captured_data
+from airflow_sm_plugin.core.s3_uri import S3Uri
 
 if TYPE_CHECKING:
     from airflow_sm_plugin._compat import BaseOperator
 
 _ENDPOINT_KEY = "sagemaker_endpoint_link"
+_DATA_CAPTURE_KEY = "sagemaker_data_capture_link"
 _DOMAINS = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}
 
 
@@ -21,20 +25,48 @@ def console_url(region_name: str) -> str:
     return f"https://{domain or f'{region_name}.console.aws.amazon.com'}"
 
 
-def persist_endpoint(context: Context, *, region_name: str, endpoint_name: str) -> None:
-    """Remember which endpoint a task is about, for its links. Call it before the first wait: a failed task needs it."""
+def persist_endpoint(
+    context: Context,
+    *,
+    region_name: str,
+    endpoint_name: str,
+    data_capture: Mapping[str, object] | None = None,
+) -> None:
+    """Remember which endpoint a task is about, for its links. Call it before the first wait: a failed task needs it.
+
+    :param data_capture: the endpoint's DataCaptureConfig, where the task knows of one
+    """
     ti = context.get("ti")
-    if ti is not None:
-        ti.xcom_push(key=_ENDPOINT_KEY, value={"region_name": region_name, "endpoint_name": endpoint_name})
+    if ti is None:
+        return
+    ti.xcom_push(key=_ENDPOINT_KEY, value={"region_name": region_name, "endpoint_name": endpoint_name})
+    location = captured_data(data_capture or {}, endpoint_name=endpoint_name)
+    if location is not None:
+        ti.xcom_push(key=_DATA_CAPTURE_KEY, value={"region_name": region_name, "location": str(location)})
 
 
-class _EndpointLink(BaseOperatorLink):
-    """A link made of the endpoint that the task wrote down."""
+class _StoredLink(BaseOperatorLink):
+    """A link made of what the task wrote down."""
+
+    key: ClassVar[str]
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ANN401, ARG002 - Airflow's signature, whose types differ between 2 and 3
-        """Return the address, or nothing before the task knows its endpoint."""
-        stored = XCom.get_value(key=_ENDPOINT_KEY, ti_key=ti_key)
-        return self.address(**stored) if isinstance(stored, dict) else ""
+        """Return the address, or nothing before the task knows it."""
+        stored = XCom.get_value(key=self.key, ti_key=ti_key)
+        return self._of(stored) if isinstance(stored, dict) else ""
+
+    def _of(self, stored: Mapping[str, str]) -> str:
+        raise NotImplementedError
+
+
+class EndpointConsoleLink(_StoredLink):
+    """The endpoint in the SageMaker console."""
+
+    name: ClassVar[str] = "SageMaker endpoint"
+    key = _ENDPOINT_KEY
+
+    def _of(self, stored: Mapping[str, str]) -> str:
+        return self.address(**stored)
 
     @staticmethod
     def address(*, region_name: str, endpoint_name: str) -> str:
@@ -42,16 +74,14 @@ class _EndpointLink(BaseOperatorLink):
         return f"{console_url(region_name)}/sagemaker/home?region={region_name}#/endpoints/{endpoint_name}"
 
 
-class EndpointConsoleLink(_EndpointLink):
-    """The endpoint in the SageMaker console."""
-
-    name: ClassVar[str] = "SageMaker endpoint"
-
-
-class EndpointLogsLink(_EndpointLink):
+class EndpointLogsLink(_StoredLink):
     """The endpoint's CloudWatch log group."""
 
     name: ClassVar[str] = "CloudWatch logs"
+    key = _ENDPOINT_KEY
+
+    def _of(self, stored: Mapping[str, str]) -> str:
+        return self.address(**stored)
 
     @staticmethod
     def address(*, region_name: str, endpoint_name: str) -> str:
@@ -59,3 +89,23 @@ class EndpointLogsLink(_EndpointLink):
         group = quote(quote(endpoint_log_group(endpoint_name), safe=""), safe="").replace("%", "$")
         home = f"{console_url(region_name)}/cloudwatch/home?region={region_name}"
         return f"{home}#logsV2:log-groups/log-group/{group}"
+
+
+class DataCaptureLink(_StoredLink):
+    """The endpoint's captured requests and answers in the S3 console; nothing when none are captured.
+
+    It opens the folder with one folder for each variant; SageMaker makes it with the first capture.
+    """
+
+    name: ClassVar[str] = "SageMaker data capture"
+    key = _DATA_CAPTURE_KEY
+
+    def _of(self, stored: Mapping[str, str]) -> str:
+        return self.address(**stored)
+
+    @staticmethod
+    def address(*, region_name: str, location: str) -> str:
+        """Return the address of a folder, ``s3://bucket/prefix/``."""
+        folder = S3Uri.parse(location)
+        prefix = quote(folder.key, safe="/")
+        return f"{console_url(region_name)}/s3/buckets/{folder.bucket}?region={region_name}&prefix={prefix}"

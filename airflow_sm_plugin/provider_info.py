@@ -14,5 +14,6 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             "airflow_sm_plugin.links.EndpointConsoleLink",
             "airflow_sm_plugin.links.EndpointLogsLink",
+            "airflow_sm_plugin.links.DataCaptureLink",
         ],
     }

@@ -9,6 +9,7 @@ from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerTransformOperator,
 )
 
+from airflow_sm_plugin.callbacks import TransformJobLogs
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
 from airflow_sm_plugin.operators.endpoint import (
     SageMakerDeleteEndpointOperator,
@@ -58,6 +59,7 @@ def main_job(data_set: str, mode: str, keys: list[str]) -> None:
     transform = SageMakerTransformOperator(
         task_id="transform",
         config=demo_data.transform_config(name, model, data["held-out"], f"{outputs}/batch"),
+        on_failure_callback=TransformJobLogs(),
     )
     deploy = SageMakerDeployEndpointOperator(
         task_id="deploy",

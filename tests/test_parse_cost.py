@@ -53,7 +53,7 @@ def _faces() -> list[str]:
         for package in packages
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     ]
-    return [*found, *(f"airflow_sm_plugin.{name}" for name in ("base", "links", "plugin"))]
+    return [*found, *(f"airflow_sm_plugin.{name}" for name in ("base", "callbacks", "links", "plugin"))]
 
 
 def _newly_imported(tmp_path: Path, *modules: str) -> list[str]:

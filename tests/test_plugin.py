@@ -35,7 +35,7 @@ def test_provider_and_plugin_name_every_link_of_our_operators() -> None:
         for operator in (SageMakerDeployEndpointOperator, SageMakerInvokeEndpointAsyncOperator)
         for link in operator.operator_extra_links
     }
-    assert used == {links.EndpointConsoleLink, links.EndpointLogsLink}
+    assert used == {links.EndpointConsoleLink, links.EndpointLogsLink, links.DataCaptureLink}
     assert {type(link) for link in SageMakerInferencePlugin.operator_extra_links} == used
     assert set(get_provider_info()["extra-links"]) == {f"{link.__module__}.{link.__name__}" for link in used}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
@@ -11,9 +12,11 @@ from airflow_sm_plugin.hooks.errors import translated
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_logs.type_defs import LogStreamTypeDef
 
 _LONGEST_LINE = 500
 _STREAMS = 3
+_MOST_STREAMS_LOOKED_THROUGH = 500
 
 
 class ContainerLogsHook(AwsBaseHook):
@@ -28,18 +31,19 @@ class ContainerLogsHook(AwsBaseHook):
         """Return the boto3 client."""
         return cast("CloudWatchLogsClient", self.get_conn())
 
-    def show_tail(self, group: str, *, lines: int) -> None:
+    def show_tail(self, group: str, *, lines: int, streams: str = "") -> None:
         """Write the last lines of the group's latest streams to the log, or one line that says why not.
 
         It never raises: it explains another error.
 
         :param lines: of each stream, cut to 500 characters each; 0 shows none
+        :param streams: how the streams' names begin; default all. Of these, the latest of the first 500
         """
         if lines <= 0:
             return
         try:
             with translated(f"logs:GetLogEvents {group}"):
-                tails = self._tails(group, lines)
+                tails = self._tails(group, lines, streams)
         except SageMakerInferenceError as error:
             self.log.info(
                 "no container logs here: %s. Allow logs:DescribeLogStreams and logs:GetLogEvents, or see %s there",
@@ -48,19 +52,17 @@ class ContainerLogsHook(AwsBaseHook):
             )
             return
         if not tails:
-            self.log.info("the containers wrote nothing to %s", group)
+            self.log.info("the containers wrote nothing to %s", f"{group} {streams}".rstrip())
         for stream, texts in tails.items():
             self.log.info("last lines of %s %s:\n%s", group, stream, "\n".join(texts))
 
-    def _tails(self, group: str, lines: int) -> dict[str, list[str]]:
+    def _tails(self, group: str, lines: int, streams: str) -> dict[str, list[str]]:
         try:
-            streams = self.client.describe_log_streams(
-                logGroupName=group, orderBy="LastEventTime", descending=True, limit=_STREAMS
-            )["logStreams"]
+            latest = self._streams(group, streams) if streams else self._latest_streams(group)
         except self.client.exceptions.ResourceNotFoundException:  # the group is made with the first line
             return {}
         tails: dict[str, list[str]] = {}
-        for stream in streams:
+        for stream in latest:
             name = stream["logStreamName"]
             events = self.client.get_log_events(
                 logGroupName=group, logStreamName=name, limit=lines, startFromHead=False
@@ -68,3 +70,18 @@ class ContainerLogsHook(AwsBaseHook):
             if events:
                 tails[name] = [event["message"].rstrip()[:_LONGEST_LINE] for event in events]
         return tails
+
+    def _latest_streams(self, group: str) -> Sequence[LogStreamTypeDef]:
+        return self.client.describe_log_streams(
+            logGroupName=group, orderBy="LastEventTime", descending=True, limit=_STREAMS
+        )["logStreams"]
+
+    def _streams(self, group: str, prefix: str) -> Sequence[LogStreamTypeDef]:
+        """Return the latest streams whose names begin so: CloudWatch orders these by name only."""
+        pages = self.client.get_paginator("describe_log_streams").paginate(
+            logGroupName=group,
+            logStreamNamePrefix=prefix,
+            PaginationConfig={"MaxItems": _MOST_STREAMS_LOOKED_THROUGH},
+        )
+        found = [stream for page in pages for stream in page["logStreams"]]
+        return sorted(found, key=lambda stream: stream.get("lastEventTimestamp", 0), reverse=True)[:_STREAMS]

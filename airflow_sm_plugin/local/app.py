@@ -72,7 +72,7 @@ class EmbeddedApplication:
         name = _named(environ, path, signature, request)
         strike = Strike() if name.is_own else self.account.faults.strike(name)
         fault = strike.rule.fault if strike.rule else None
-        self.account.faults.hold(strike.delay)
+        strike.hold_call()
         if fault == "drop":
             answer = None
         elif strike.rule is not None and fault in ("error", "throttle"):
@@ -96,7 +96,7 @@ class EmbeddedApplication:
             raise Dropped
         if strike.rule is not None and fault == "lost_answer":
             answer.discard()
-            self.account.faults.hold(strike.rule.seconds)
+            strike.hold_answer()
             raise Dropped
         return answer
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from airflow_sm_plugin.local.endpoint_statuses import put_status
-from airflow_sm_plugin.local.faults import plan_from
+from airflow_sm_plugin.local.faults import FaultPlan, plan_from
 from airflow_sm_plugin.local.outcomes import outcome_from
 from airflow_sm_plugin.local.protocol import Response
 from airflow_sm_plugin.local.state import Account
@@ -47,7 +47,7 @@ class NoSuchRoute(Exception):
 def answer(account: Account, *, method: str, path: str, query: str, body: bytes) -> Response:
     """Answer a request below ``/_embedded/``: 400 says what is wrong with it, 404 that nothing is there."""
     name, *rest = path.removeprefix(PREFIX).split("/")
-    first = {key: values[0] for key, values in parse_qs(query).items()}
+    first = {key: values[0] for key, values in parse_qs(query, keep_blank_values=True).items()}
     try:
         route = _ROUTES.get(name)
         if route is None:
@@ -85,10 +85,22 @@ def _faults(account: Account, request: ControlRequest) -> object:
             raise ValueError("a seed is for the whole plan: PUT it")
         plan.add(rules)
     elif request.method == "DELETE":
-        plan.clear()
+        _forget(plan, request.query)
     elif request.method != "GET":
         raise NoSuchRoute
     return plan.as_json()
+
+
+def _forget(plan: FaultPlan, query: Mapping[str, str]) -> None:
+    """Clear the plan, or forget the rules of ``?resource=``; a slip must not clear what others have set."""
+    if not query:
+        plan.clear()
+    elif set(query) == {"resource"} and query["resource"]:
+        plan.forget(query["resource"])
+    else:
+        raise ValueError(
+            "say which rules to forget with ?resource=<as it stands in them>, or nothing for all"
+        )
 
 
 def _calls(account: Account, request: ControlRequest) -> object:
@@ -96,11 +108,13 @@ def _calls(account: Account, request: ControlRequest) -> object:
         account.calls.clear()
     elif request.method != "GET":
         raise NoSuchRoute
-    since = request.query.get("since", "0")
+    since = request.query.get("since") or "0"
     if not since.isdigit():
         raise ValueError(f"since must be a sequence number, not {since!r}")
     return account.calls.as_json(
-        since=int(since), service=request.query.get("service"), operation=request.query.get("operation", "*")
+        since=int(since),
+        service=request.query.get("service") or None,
+        operation=request.query.get("operation") or "*",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from airflow_sm_plugin.local.call_names import CallName
@@ -13,23 +13,51 @@ from airflow_sm_plugin.local.fault_rules import BadRule, Rule, rule_from
 
 
 @dataclass(frozen=True)
+class Hold:
+    """A call is held for so many seconds, or until the rule that holds it is forgotten."""
+
+    seconds: float
+    forgotten: threading.Event
+
+    def sit_out(self) -> None:
+        """Wait for its end."""
+        self.forgotten.wait(self.seconds)
+
+
+@dataclass(frozen=True)
 class Strike:
     """What the plan does to one call.
 
-    :param delay: hold the call so many seconds before anything is done
+    :param before: what holds the call before anything is done
+    :param after: what holds its answer once it was carried out, of a ``lost_answer``
     :param rule: the fault that ends it, None when it is only held
     """
 
-    delay: float = 0.0
+    before: tuple[Hold, ...] = ()
+    after: Hold | None = None
     rule: Rule | None = None
-    latency: bool = False
+
+    @property
+    def delay(self) -> float:
+        """For how many seconds the call is held before anything is done."""
+        return sum(hold.seconds for hold in self.before)
 
     @property
     def fault(self) -> str | None:
         """The fault's name for the call log, None when no rule struck."""
         if self.rule is not None:
             return self.rule.fault
-        return "latency" if self.latency else None
+        return "latency" if self.before else None
+
+    def hold_call(self) -> None:
+        """Wait for as long as the call is held, or until the rules that hold it are forgotten."""
+        for hold in self.before:
+            hold.sit_out()
+
+    def hold_answer(self) -> None:
+        """Wait for as long as the answer of a call that was carried out is held, or until its rule is forgotten."""
+        if self.after is not None:
+            self.after.sit_out()
 
 
 @dataclass
@@ -38,6 +66,11 @@ class _Counted:
     chance: random.Random
     matched: int = 0
     struck: int = 0
+    forgotten: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def hold(self) -> Hold:
+        return Hold(self.rule.seconds, self.forgotten)
 
 
 @dataclass
@@ -50,8 +83,8 @@ class FaultPlan:
 
     _rules: list[_Counted] = field(default_factory=list)
     _seed: int | None = None
+    _appended: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _cleared: threading.Event = field(default_factory=threading.Event)
 
     def replace(self, rules: Iterable[object], *, seed: int | None = None) -> None:
         """Put new rules in the place of the old ones, all or none.
@@ -63,9 +96,8 @@ class FaultPlan:
         """
         read = _read(rules)
         with self._lock:
-            self._release()
-            self._seed = seed
-            self._rules = []
+            self._keep(lambda _: False)
+            self._seed, self._appended = seed, 0
             self._append(read)
 
     def add(self, rules: Iterable[object]) -> None:
@@ -78,26 +110,24 @@ class FaultPlan:
         """Forget the rules, and let go at once of the calls they hold."""
         self.replace(())
 
+    def forget(self, resource: str) -> None:
+        """Forget the rules with exactly this ``resource``, and let go at once of the calls they hold; others stay."""
+        with self._lock:
+            self._keep(lambda rule: rule.resource != resource)
+
     def strike(self, call: CallName) -> Strike:
         """Say what happens to a call, and count it."""
-        delay, latency = 0.0, False
+        before: list[Hold] = []
         with self._lock:
             for counted in self._rules:
                 if not _strikes(counted, call):
                     continue
-                rule = counted.rule
-                if rule.fault != "latency":
-                    held = 0.0 if rule.fault == "lost_answer" else rule.seconds
-                    return Strike(delay + held, rule, latency)
-                delay, latency = delay + rule.seconds, True
-        return Strike(delay, None, latency)
-
-    def hold(self, seconds: float) -> None:
-        """Wait so long, or until the plan is replaced or cleared."""
-        if seconds > 0:
-            with self._lock:
-                cleared = self._cleared
-            cleared.wait(seconds)
+                if counted.rule.fault == "lost_answer":
+                    return Strike(tuple(before), after=counted.hold, rule=counted.rule)
+                before.append(counted.hold)
+                if counted.rule.fault != "latency":
+                    return Strike(tuple(before), rule=counted.rule)
+        return Strike(tuple(before))
 
     def as_json(self) -> dict[str, object]:
         """Return the seed and every rule with ``matched`` and ``struck``, how many calls it saw and hit."""
@@ -112,13 +142,16 @@ class FaultPlan:
     def _append(self, rules: Iterable[Rule]) -> None:
         for rule in rules:
             # Of its own, so that a rule strikes the same calls whatever other rules there are.
-            number = len(self._rules)
+            number, self._appended = self._appended, self._appended + 1
             chance = random.Random(None if self._seed is None else f"{self._seed}/{number}")  # noqa: S311 - not a secret
             self._rules.append(_Counted(rule, chance))
 
-    def _release(self) -> None:
-        self._cleared.set()
-        self._cleared = threading.Event()
+    def _keep(self, kept: Callable[[Rule], bool]) -> None:
+        """Forget all rules but these."""
+        for counted in self._rules:
+            if not kept(counted.rule):
+                counted.forgotten.set()
+        self._rules = [counted for counted in self._rules if kept(counted.rule)]
 
 
 def plan_from(value: object) -> tuple[list[object], int | None]:

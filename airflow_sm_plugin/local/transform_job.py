@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from airflow_sm_plugin.core.container_logs import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
 from airflow_sm_plugin.local import s3_objects, transform_io
 from airflow_sm_plugin.local.containers import (
     ContainerFailed,
@@ -33,7 +34,6 @@ from airflow_sm_plugin.local.transform_sources import Source, sources_of
 
 log = logging.getLogger(__name__)
 
-LOG_GROUP = "/aws/sagemaker/TransformJobs"
 CLIENT_ERROR = "ClientError: See job logs for more information"
 ALGORITHM_ERROR = "AlgorithmError: See job logs for more information"
 _RETRY_SECONDS = 0.1
@@ -62,7 +62,10 @@ class TransformJob:
         self._name = str(record["TransformJobName"])
         self._plan = Plan.of(record)
         self._specs = tuple(self._with_environment(spec) for spec in container_specs(model))
-        self._streams = [f"{self._name}/i-{uuid.uuid4().hex[:17]}" for _ in range(self._plan.instances)]
+        self._streams = [
+            f"{transform_job_streams(self._name)}i-{uuid.uuid4().hex[:17]}"
+            for _ in range(self._plan.instances)
+        ]
         self._stopping = threading.Event()
         self._pipelines: list[Pipeline] = []
         self._turns: Iterator[Pipeline] = iter(())
@@ -81,7 +84,9 @@ class TransformJob:
         self._update(TransformStartTime=now())
         failure: str | None = ALGORITHM_ERROR  # an error nobody foresaw must not look like success
         try:
-            with DataLog(self._region, LogTarget(LOG_GROUP, self._streams[0])) as self._data_log:
+            with DataLog(
+                self._region, LogTarget(TRANSFORM_JOBS_LOG_GROUP, self._streams[0])
+            ) as self._data_log:
                 failure = self._transform_all()
         except ContainerFailed as error:
             failure = _container_failure(error)
@@ -139,7 +144,7 @@ class TransformJob:
         self._turns = itertools.cycle(self._pipelines)
 
     def _start_pipeline(self, stream: str) -> None:
-        pipeline = Pipeline.start(self._region, self._specs, LogTarget(LOG_GROUP, stream))
+        pipeline = Pipeline.start(self._region, self._specs, LogTarget(TRANSFORM_JOBS_LOG_GROUP, stream))
         with self._lock:
             self._pipelines.append(pipeline)
         if self._stopping.is_set():

@@ -16,8 +16,10 @@ ROOT = Path(__file__).parents[2]
 _DRIVE = Path(__file__).with_name("drive.py")
 
 
-def json_of(*command: str | Path, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Run a Python program; return what its last line says."""
+def finished(
+    *command: str | Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python program to its end; it must succeed."""
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
@@ -28,10 +30,27 @@ def json_of(*command: str | Path, environment: Mapping[str, str] | None = None) 
         timeout=300,
     )
     assert done.returncode == 0, f"{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
-    return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))
+    return done
+
+
+def json_of(*command: str | Path, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Run a Python program; return what its last line says."""
+    return _told(finished(*command, environment=environment))
 
 
 def run_dag(folder: Path, dag_id: str, *, url: str, conf: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run a DAG with ``dag.test()`` against the embedded SageMaker at ``url``; see ``drive.py`` for what comes back."""
+    return logged_run(folder, dag_id, url=url, conf=conf)[0]
+
+
+def logged_run(
+    folder: Path, dag_id: str, *, url: str, conf: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], str]:
+    """Run a DAG as :func:`run_dag`; return its tasks' logs as well."""
     environment = {**AWS_SETTINGS, "AWS_ENDPOINT_URL": url}
-    return json_of(_DRIVE, folder, dag_id, json.dumps(conf or {}), environment=environment)
+    done = finished(_DRIVE, folder, dag_id, json.dumps(conf or {}), environment=environment)
+    return _told(done), done.stdout + done.stderr
+
+
+def _told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))

@@ -40,8 +40,8 @@ def said(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -
     return lambda: caplog.text + "".join(capsys.readouterr())
 
 
-def show(group: str, *, lines: int = 20, **arguments: object) -> None:
-    ContainerLogsHook(**{"aws_conn_id": None} | arguments).show_tail(group, lines=lines)
+def show(group: str, *, lines: int = 20, streams: str = "", **arguments: object) -> None:
+    ContainerLogsHook(**{"aws_conn_id": None} | arguments).show_tail(group, lines=lines, streams=streams)
 
 
 def hints(text: str) -> set[str]:
@@ -71,6 +71,21 @@ def test_only_the_latest_three_streams_are_read(logs: CloudWatchLogsClient, grou
     show(group)
     text = said()
     assert [number for number in range(5) if f"of stream {number}" in text] == [0, 1, 2]
+
+
+def test_of_streams_that_begin_so_only_the_latest_three_are_read(
+    logs: CloudWatchLogsClient, group: str, said: Said
+) -> None:
+    """More of them than a page holds: CloudWatch orders such streams by their names."""
+    for number in range(52):
+        logs.create_log_stream(logGroupName=group, logStreamName=f"job-1/i-{number:02}")
+    for number, age in enumerate((400, 100, 300, 200)):
+        write(logs, group, f"job-1/i-9{number}", [f"of stream {number}"], age=age)
+    write(logs, group, "job-10/i-0", ["of another job"])
+    show(group, streams="job-1/")
+    text = said()
+    assert [number for number in range(4) if f"of stream {number}" in text] == [1, 2, 3]
+    assert "of another job" not in text
 
 
 def test_a_long_line_is_cut_and_its_line_break_dropped(

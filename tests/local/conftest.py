@@ -101,12 +101,12 @@ class Clients:
     def wait_for_endpoint(self, name: str) -> None:
         """Wait until an endpoint is InService; raises botocore's WaiterError when it fails."""
         waiter = self.sagemaker.get_waiter("endpoint_in_service")
-        waiter.wait(EndpointName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 3000})
+        waiter.wait(EndpointName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
 
     def wait_until_deleted(self, name: str) -> None:
         """Wait until an endpoint is gone."""
         waiter = self.sagemaker.get_waiter("endpoint_deleted")
-        waiter.wait(EndpointName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 3000})
+        waiter.wait(EndpointName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
 
 
 def unique(kind: str) -> str:

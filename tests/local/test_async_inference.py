@@ -67,7 +67,7 @@ def _stored(clients: Clients, location: str) -> Any:  # noqa: ANN401 - boto3's a
     """Wait for an object and return what GetObject answers."""
     bucket, key = clients.bucket, _key(location)
     waiter = clients.s3.get_waiter("object_exists")
-    waiter.wait(Bucket=bucket, Key=key, WaiterConfig={"Delay": 0, "MaxAttempts": 3000})
+    waiter.wait(Bucket=bucket, Key=key, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
     return clients.s3.get_object(Bucket=bucket, Key=key)
 
 

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from urllib.parse import urlencode
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
@@ -131,6 +132,56 @@ def test_a_lost_answer_can_be_held_so_that_the_caller_can_be_killed_meanwhile(
     control(unlucky, "DELETE", "faults")
     caller.join(timeout=10)
     assert len(outcome) == 1
+
+
+def test_rules_of_one_resource_are_forgotten_alone_and_let_go_of_what_they_hold(
+    unlucky: EmbeddedSageMaker, there: Clients
+) -> None:
+    """They are named as they stand in the rule, so that the rules of others stay."""
+    mine, others = unique("mine"), unique("others")
+    held = {"operation": "CreateModel", "fault": "latency", "seconds": 60}
+    everybodys = {"operation": "ListModels", "fault": "throttle", "after": 1000}
+    of_all = {"operation": "DescribeModel", "resource": "*", "fault": "throttle", "after": 1000}
+    rules = [{**held, "resource": f"{mine}*"}, {**held, "resource": f"{others}*"}, everybodys, of_all]
+    control(unlucky, "PUT", "faults", rules)
+    callers = {name: threading.Thread(target=create_model, args=(there, name)) for name in (mine, others)}
+    for caller in callers.values():
+        caller.start()
+    while [one["struck"] for one in control(unlucky, "GET", "faults")["rules"]][:2] != [1, 1]:  # type: ignore[attr-defined] # JSON
+        time.sleep(0.01)
+
+    left = control(unlucky, "DELETE", f"faults?{urlencode({'resource': f'{mine}*'})}")["rules"]
+
+    callers[mine].join(timeout=30)
+    assert not callers[mine].is_alive()
+    assert callers[others].is_alive()
+    assert [one.get("resource") for one in left] == [f"{others}*", None, "*"]  # type: ignore[attr-defined] # JSON
+    there.sagemaker.describe_model(ModelName=mine)
+    unlucky.faults.clear()
+    callers[others].join(timeout=30)
+    assert not callers[others].is_alive()
+
+
+@pytest.mark.parametrize("query", ["resource=", "resorce=mine", "resource=a&all=1"])
+def test_a_slip_in_what_to_forget_clears_nothing(
+    unlucky: EmbeddedSageMaker, there: Clients, query: str
+) -> None:
+    control(unlucky, "PUT", "faults", [{"operation": "ListModels", "resource": "mine", "fault": "drop"}])
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        control(unlucky, "DELETE", f"faults?{query}")
+    assert refused.value.code == 400
+    refused.value.close()
+    assert len(unlucky.faults.as_json()["rules"]) == 1  # type: ignore[arg-type] # JSON
+
+
+def test_a_rule_that_comes_after_one_was_forgotten_has_a_chance_of_its_own() -> None:
+    rule = {"operation": "*", "fault": "drop", "probability": 0.5}
+    plan = FaultPlan()
+    plan.replace([{**rule, "resource": "a"}, {**rule, "resource": "b"}], seed=7)
+    plan.forget("a")
+    plan.add([{**rule, "resource": "c"}])
+    struck = {name: [plan.strike(call("X", name)).fault for _ in range(100)] for name in ("b", "c")}
+    assert struck["b"] != struck["c"]
 
 
 def _exists(clients: Clients, name: str) -> bool:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.local.transform_job import ALGORITHM_ERROR, CLIENT_ERROR, LOG_GROUP, NO_PING
+from airflow_sm_plugin.core.container_logs import TRANSFORM_JOBS_LOG_GROUP
+from airflow_sm_plugin.local.transform_job import ALGORITHM_ERROR, CLIENT_ERROR, NO_PING
 
 if TYPE_CHECKING:
     from tests.local.conftest import Clients
@@ -129,12 +130,14 @@ class Job:
     def log_lines(self) -> dict[str, list[str]]:
         """Return what the job's log streams hold, by their last part."""
         logs = self._clients.logs
-        streams = logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self.name}/")
+        streams = logs.describe_log_streams(
+            logGroupName=TRANSFORM_JOBS_LOG_GROUP, logStreamNamePrefix=f"{self.name}/"
+        )
         return {
             stream["logStreamName"].rpartition("/")[2]: [
                 event["message"]
                 for event in logs.get_log_events(
-                    logGroupName=LOG_GROUP, logStreamName=stream["logStreamName"]
+                    logGroupName=TRANSFORM_JOBS_LOG_GROUP, logStreamName=stream["logStreamName"]
                 )["events"]
             ]
             for stream in streams["logStreams"]

@@ -1,0 +1,111 @@
+"""Callbacks for tasks of the Amazon provider. Importing this costs nothing: boto3 is imported when one is called."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import unquote
+
+from airflow_sm_plugin._compat import Context
+from airflow_sm_plugin.core.container_logs import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
+from airflow_sm_plugin.hooks.connection import AwsConnection
+
+log = logging.getLogger(__name__)
+
+_LINK_KEY = "sagemaker_transform_job_details"
+"""Where the provider's operator notes the name under which it created the job, when it does not block."""
+_CLOCKS_APART = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformJobLogs:
+    """Show why a transform job failed: its last container log lines, and SageMaker's reason, in the task's log.
+
+    For the provider's ``SageMakerTransformOperator``, blocking or deferrable, as ``on_failure_callback`` and, where the
+    task is retried, as ``on_retry_callback`` too. It uses the task's own AWS arguments, and needs
+    ``logs:DescribeLogStreams`` and ``logs:GetLogEvents``; without them one line says so. It never raises, since that
+    would hide the task's own error.
+
+    :param lines: how many lines of each of the three latest streams, cut to 500 characters each; default 20, 0 shows
+        none
+    """
+
+    lines: int = 20
+
+    def __call__(self, context: Context) -> None:
+        """Show the lines."""
+        if self.lines <= 0:
+            return
+        try:
+            self._show(context)
+        except SageMakerInferenceError as error:
+            log.info("no logs of a transform job here: %s", error)
+        except Exception:
+            log.warning("the logs of the transform job could not be looked for", exc_info=True)
+
+    def _show(self, context: Context) -> None:
+        from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
+        from airflow_sm_plugin.hooks.transform_jobs import TransformJobsHook
+
+        task = context["task"]
+        name, is_this_trys = _job_name(context, task)
+        if not name:
+            log.info("no logs of a transform job here: task %s runs none", task.task_id)
+            return
+        arguments = _aws_of(task).hook_arguments()
+        job = TransformJobsHook(**arguments).describe(name)
+        if not is_this_trys and _is_older(job["CreationTime"], context):
+            log.info("no logs of a transform job here: %s is there from before this try", name)
+            return
+        status = job["TransformJobStatus"]
+        if status == "Completed":
+            log.info("no logs of a transform job here: %s is Completed", name)
+            return
+        log.info("transform job %s is %s: %s", name, status, job.get("FailureReason", "no reason given"))
+        ContainerLogsHook(**arguments).show_tail(
+            TRANSFORM_JOBS_LOG_GROUP, lines=self.lines, streams=transform_job_streams(name)
+        )
+
+
+def _job_name(context: Context, task: object) -> tuple[str | None, bool]:
+    """Return the job's name, and whether it is known to be this try's.
+
+    The operator makes a name unique when it is taken. It notes the outcome for its link, or, when it blocks, in its
+    own configuration; a task that resumes after a deferral has the configuration it began with.
+    """
+    noted = _noted(context)
+    if noted:
+        return unquote(noted), True
+    config = getattr(task, "config", None)
+    if not isinstance(config, Mapping):
+        return None, False
+    job = config.get("Transform", config)
+    name = job.get("TransformJobName") if isinstance(job, Mapping) else None
+    return name if isinstance(name, str) else None, False
+
+
+def _noted(context: Context) -> str | None:
+    ti: Any = context["ti"]
+    map_index = -1 if ti.map_index is None else ti.map_index
+    stored = ti.xcom_pull(task_ids=ti.task_id, key=_LINK_KEY, map_indexes=map_index)
+    name = stored.get("job_name") if isinstance(stored, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _is_older(created: datetime, context: Context) -> bool:
+    """Say whether a job was there before this try began: an earlier one whose name the failed task had in mind."""
+    began: datetime | None = context["ti"].start_date
+    return began is not None and created < began - _CLOCKS_APART
+
+
+def _aws_of(task: object) -> AwsConnection:
+    return AwsConnection(
+        aws_conn_id=getattr(task, "aws_conn_id", "aws_default"),
+        region_name=getattr(task, "region_name", None),
+        verify=getattr(task, "verify", None),
+        botocore_config=getattr(task, "botocore_config", None),
+    )

@@ -1,0 +1,30 @@
+"""What became of a transform job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+from airflow_sm_plugin.hooks.errors import translated
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker import SageMakerClient
+    from mypy_boto3_sagemaker.type_defs import DescribeTransformJobResponseTypeDef
+
+
+class TransformJobsHook(AwsBaseHook):
+    """Look at transform jobs. Takes the arguments of the provider's ``AwsBaseHook``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
+        kwargs["client_type"] = "sagemaker"
+        super().__init__(*args, **kwargs)
+
+    def describe(self, job_name: str) -> DescribeTransformJobResponseTypeDef:
+        """Describe a job.
+
+        :raises RequestRefused: there is no such job
+        :raises AccessDenied: without ``sagemaker:DescribeTransformJob``
+        """
+        with translated(f"sagemaker:DescribeTransformJob {job_name}"):
+            return cast("SageMakerClient", self.get_conn()).describe_transform_job(TransformJobName=job_name)

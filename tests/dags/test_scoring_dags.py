@@ -1,0 +1,50 @@
+"""The examples of asynchronous scoring, one after the other with ``dag.test()``: an endpoint, one file, every file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dags.conftest import run_dag
+from tests.support import Account
+
+DAGS = Path(__file__).parents[2] / "dags"
+FILES = 20
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def runs(airflow_db: None, session_account: Account) -> dict[str, dict[str, Any]]:
+    """What Airflow stored of each."""
+    asked = {"score_file": {"input": "s3://airflow-sm-demo/incoming/07.csv", "trace_id": "planted-trace"}}
+    return {
+        dag_id: run_dag(DAGS, dag_id, url=session_account.url, conf=asked.get(dag_id))
+        for dag_id in ("demo_endpoint", "score_file", "async_batch")
+    }
+
+
+def test_they_run_to_their_end(runs: Mapping[str, Any]) -> None:
+    assert {dag_id: run["state"] for dag_id, run in runs.items()} == dict.fromkeys(runs, "success")
+
+
+def test_the_form_gives_back_the_place_of_the_result(runs: Mapping[str, Any], account: Account) -> None:
+    result = runs["score_file"]["xcoms"]["score"]
+    assert result["input_location"] == "s3://airflow-sm-demo/incoming/07.csv"
+    predicted = account.read(result["output_location"]).decode().splitlines()
+    assert predicted
+    assert {row.split(",")[0] for row in predicted} <= {"setosa", "versicolor", "virginica"}
+    assert "planted-trace" not in json.dumps(runs["score_file"])
+
+
+def test_the_batch_scores_every_file_and_its_report_adds_up(
+    runs: Mapping[str, Any], account: Account
+) -> None:
+    summary = runs["async_batch"]["xcoms"]["score"]["return_value"]
+    assert (summary["inputs"], summary["succeeded"], summary["failed"]) == (FILES, FILES, 0)
+    report = json.loads(account.read(summary["report_location"]))
+    assert report["inputs"] == FILES
