@@ -21,7 +21,19 @@ from airflow_sm_plugin.core.autoscaling import SERVICE_NAMESPACE, WAKE_POLICY, S
 from airflow_sm_plugin.core.ownership import OWNER_TAG
 from tests.support import REGION, Account, unique
 
-__all__ = ["MADE_ONCE", "VERBS", "End", "Trial", "Verb", "begun", "call_log", "effects", "end_of", "key_of"]
+__all__ = [
+    "MADE_ONCE",
+    "VERBS",
+    "End",
+    "Trial",
+    "Verb",
+    "begun",
+    "call_log",
+    "control",
+    "effects",
+    "end_of",
+    "key_of",
+]
 
 Verb = Literal["create", "update", "delete"]
 VERBS: tuple[Verb, ...] = ("create", "update", "delete")
@@ -111,6 +123,14 @@ def call_log(account: Account, **query: object) -> dict[str, object]:
     """Return what ``GET /_embedded/calls`` answers."""
     with urllib.request.urlopen(f"{account.url}/_embedded/calls?{urlencode(query)}", timeout=10) as answer:
         return cast("dict[str, object]", json.load(answer))
+
+
+def control(account: Account, method: str, path: str, value: object = None) -> dict[str, Any]:
+    """Call the embedded service's own ``/_embedded/<path>``: endpoints' outcomes and statuses, the fault plan."""
+    body = None if value is None else json.dumps(value).encode()
+    request = urllib.request.Request(f"{account.url}/_embedded/{path}", data=body, method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return cast("dict[str, Any]", json.loads(answer.read() or b"{}"))
 
 
 def effects(account: Account, trial: Trial) -> Counter[tuple[str, str]]:

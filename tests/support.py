@@ -202,7 +202,7 @@ class Account:
     def wait_for_endpoint(self, name: str, waiter: str = "endpoint_in_service") -> None:
         """Wait until an endpoint is InService (or, ``endpoint_deleted``, gone); raises WaiterError when it fails."""
         made: Any = self.sagemaker.get_waiter(waiter)  # type: ignore[call-overload] # the name is a variable
-        made.wait(EndpointName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 3000})
+        made.wait(EndpointName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})
 
     def status(self, endpoint: str) -> str | None:
         """Return an endpoint's status, None when there is none."""

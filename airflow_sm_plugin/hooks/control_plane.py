@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from airflow_sm_plugin.core import endpoint_status
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
+from airflow_sm_plugin.core.failed_looks import FailedLooks
 from airflow_sm_plugin.core.names import is_content_name
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
@@ -23,8 +24,7 @@ from airflow_sm_plugin.exceptions import (
     EndpointNotFound,
     ModelNotFound,
     RequestRefused,
-    ServiceUnavailable,
-    Throttled,
+    SageMakerInferenceError,
 )
 from airflow_sm_plugin.hooks.automl import AutoMLCalls
 from airflow_sm_plugin.hooks.errors import meaning, translated
@@ -168,16 +168,24 @@ class SageMakerControlPlaneHook(ModelCalls, ModelPackageCalls, AutoMLCalls):
         :raises EndpointDeadlineExceeded: it was still there
         """
         give_up = time.monotonic() + max_wait
-        existed = False
-        while (description := self.describe_endpoint(name)) is not None:
-            existed = True
-            verdict = endpoint_status.judge(description, wanted_config="")
-            if not endpoint_status.in_progress(verdict.status):
-                self.request_deletion(name)
-            elif time.monotonic() >= give_up:
+        existed = asked = paused = False
+
+        def at_rest(seen: Mapping[str, Any] | None) -> bool:
+            nonlocal existed
+            existed = existed or seen is not None
+            return seen is None or not endpoint_status.in_progress(str(seen["EndpointStatus"]))
+
+        while True:
+            description = self.look_until(
+                name, at_rest, give_up=give_up, poll_interval=poll_interval, paused=paused
+            )
+            if description is None:
+                break
+            if not at_rest(description) or (asked and time.monotonic() >= give_up):
+                verdict = endpoint_status.judge(description, wanted_config="")
                 raise endpoint_status.deadline_exceeded(verdict, endpoint_name=name, seconds=max_wait)
-            else:
-                time.sleep(min(poll_interval, max(0.0, give_up - time.monotonic())))
+            self.request_deletion(name)
+            paused, asked = asked, True  # asked twice, it is not seen being deleted yet: no haste
         if existed:
             self.log.info("endpoint %s deleted", name)
         return existed
@@ -200,25 +208,69 @@ class SageMakerControlPlaneHook(ModelCalls, ModelPackageCalls, AutoMLCalls):
         """Wait until the endpoint serves, rolls back or fails; the last verdict still waits when time ran out.
 
         :raises EndpointNotFound: it is gone
+        :raises ServiceUnavailable: too many looks in a row failed, or all of them until time ran out
+        :raises Throttled: likewise
         """
+
+        def ended(seen: Mapping[str, Any] | None) -> bool:
+            return self._judged(name, seen, wanted_config).state is not EndpointState.WAIT
+
         give_up = time.monotonic() + max_wait
-        verdict = self.endpoint_verdict(name, wanted_config=wanted_config)
-        while True:
-            if verdict.state is not EndpointState.WAIT or time.monotonic() >= give_up:
-                return verdict
-            self.log.debug("endpoint %s is %s", name, verdict.status)
-            time.sleep(min(poll_interval, max(0.0, give_up - time.monotonic())))
-            try:
-                verdict = self.endpoint_verdict(name, wanted_config=wanted_config)
-            except (ServiceUnavailable, Throttled) as error:
-                self.log.warning("the wait for endpoint %s goes on after a failed look: %s", name, error)
+        description = self.look_until(name, ended, give_up=give_up, poll_interval=poll_interval)
+        return self._judged(name, description, wanted_config)
 
     def endpoint_verdict(self, name: str, *, wanted_config: str) -> EndpointVerdict:
         """Look once.
 
         :raises EndpointNotFound: it is gone
         """
-        description = self.describe_endpoint(name)
+        return self._judged(name, self.describe_endpoint(name), wanted_config)
+
+    def _judged(
+        self, name: str, description: Mapping[str, Any] | None, wanted_config: str
+    ) -> EndpointVerdict:
         if description is None:
             raise EndpointNotFound(f"there is no endpoint {name} in {self.conn_region_name}")
         return endpoint_status.judge(description, wanted_config=wanted_config)
+
+    def look_until(
+        self,
+        name: str,
+        enough: Callable[[Mapping[str, Any] | None], bool],
+        *,
+        give_up: float,
+        poll_interval: float,
+        paused: bool = False,
+    ) -> Mapping[str, Any] | None:
+        """Describe the endpoint until that is ``enough`` or time is up; return the last description, None when gone.
+
+        The one loop of every blocking wait for an endpoint. Failed looks are endured as
+        :mod:`airflow_sm_plugin.core.failed_looks` says.
+
+        :param give_up: when time is up, by ``time.monotonic()``; there is always one look
+        :param paused: begin with a pause, since one has looked already
+        :raises ServiceUnavailable: too many looks in a row failed, or all of them until time was up
+        :raises Throttled: likewise
+        """
+        failed, seen = FailedLooks(), False
+        description: Mapping[str, Any] | None = None
+        while True:
+            if paused:
+                time.sleep(min(poll_interval, max(0.0, give_up - time.monotonic())))
+            paused = True
+            try:
+                description = self.describe_endpoint(name)
+            except SageMakerInferenceError as error:
+                failed = failed.one_more()
+                if failed.end_the_wait(error) or (not seen and time.monotonic() >= give_up):
+                    raise type(error)(
+                        f"the wait for endpoint {name} broke, {failed.in_a_row} failed looks in a row: {error}"
+                    ) from error
+                self.log.warning("the wait for endpoint %s goes on after a failed look: %s", name, error)
+            else:
+                failed, seen = FailedLooks(), True
+                self.log.debug("endpoint %s is %s", name, (description or {}).get("EndpointStatus", "gone"))
+                if enough(description):
+                    return description
+            if seen and time.monotonic() >= give_up:
+                return description

@@ -1,18 +1,17 @@
-"""Bring an endpoint to a configuration: create or update, wait, judge, tidy up, and clean up after a failure."""
+"""Bring an endpoint to a configuration: create or update, wait, judge."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_sm_plugin.core import endpoint_status
+from airflow_sm_plugin.core.deployment import DeploymentNote, DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict, Step
-from airflow_sm_plugin.core.ownership import is_made_here, is_owned
+from airflow_sm_plugin.core.scaled_counts import differing_counts, scaled_counts
 from airflow_sm_plugin.exceptions import (
     EndpointNotFound,
     SageMakerInferenceError,
@@ -20,49 +19,21 @@ from airflow_sm_plugin.exceptions import (
     Throttled,
 )
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.hooks.deployment_cleanup import DeploymentCleanup
+from airflow_sm_plugin.hooks.earlier_configs import EarlierConfigs
+from airflow_sm_plugin.hooks.own_work import CONFIG, ENDPOINT, OwnWork
 
 log = logging.getLogger(__name__)
 
-_CONFIG = "endpoint configuration"
-_ENDPOINT = "endpoint"
-_HURRIED_SECONDS = 20.0
 _ATTEMPTS = 3
-_LONGEST_PAUSE = 2.0
-_NEVER_SERVED = ("Creating", "Failed")
 _CREATED_BY_ANOTHER = {"EndpointStatus": "Creating"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeploymentOptions:
-    """How a deployment goes about it.
-
-    :param max_wait: seconds for what is in progress before, and again for the endpoint to serve
-    :param cleanup_wait: seconds that cleaning up may take: SageMaker deletes no endpoint that is still being created
-    :param poll_interval: seconds between looks
-    :param cleanup_on_failure: delete what this task instance created when it fails
-    :param recreate_failed: delete a Failed endpoint and create it anew
-    :param deployment_config: SageMaker's DeploymentConfig for updates
-    :param retain_variant_properties: an update keeps the variants' instance counts and weights as they are
-    :param keep_configs: how many earlier configurations stay when a new one serves; None keeps all
-    :param delete_old_models: delete the models of removed configurations as well, those that we made
-    """
-
-    max_wait: float
-    poll_interval: float
-    cleanup_wait: float = 1_800
-    cleanup_on_failure: bool = True
-    recreate_failed: bool = False
-    deployment_config: Mapping[str, Any] | None = None
-    retain_variant_properties: bool = False
-    keep_configs: int | None = 1
-    delete_old_models: bool = False
-
-
 class Deployment:
-    """One task instance's work on one endpoint, over all its tries.
+    """One task instance's work on one endpoint, over all its tries and deferrals.
 
-    What it creates bears ``owner`` in a tag, so that a later try knows what a killed one, or a call whose answer was
-    lost, has made. ``created`` is what this try knows by itself; ``touched`` says that an earlier part of it has acted.
+    :param owner: names the task instance in a tag of what it creates
+    :param note: what an earlier process of the same try left, see :meth:`note`
     """
 
     def __init__(
@@ -72,86 +43,109 @@ class Deployment:
         options: DeploymentOptions,
         *,
         owner: str | None = None,
-        created: Sequence[str] = (),
-        touched: bool = False,
+        note: DeploymentNote | None = None,
     ) -> None:
+        note = note or DeploymentNote()
         self._hook = hook
         self.spec = spec
-        self._options = options
-        self._owner = owner
-        self.created = list(created)
+        self.options = options
+        self._work = OwnWork(hook, spec, owner=owner, created=note.created, touched=note.touched)
+        self.cleanup = DeploymentCleanup(hook, spec, options, self._work)
+        self.earlier = EarlierConfigs(hook, spec, options)
+        self.deadline = time.time() + options.max_wait if note.deadline is None else note.deadline
+        """By when, in epoch seconds, what is in progress must have ended: as it was at first, deferred or not."""
+        self._give_up = time.monotonic() + self.deadline - time.time()
         self.pending = False
-        self._touched = touched
-        self._cleaned = False
-        self._failed_updates = 0
-        self._may_be_updating = False
+        self._failed_updates = note.failed_updates
+        self._may_be_updating = note.may_be_updating
 
     @property
     def region_name(self) -> str:
         """The AWS region it works in."""
         return self._hook.conn_region_name
 
-    def act(self) -> str:
-        """Do what is next until nothing is left but to wait; return created, updated or unchanged.
+    def note(self, action: str | None) -> DeploymentNote:
+        """Return what the process must remember that goes on after a deferral."""
+        return DeploymentNote(
+            action=action,
+            created=tuple(self._work.created),
+            touched=self._work.touched,
+            failed_updates=self._failed_updates,
+            may_be_updating=self._may_be_updating,
+            deadline=self.deadline,
+        )
+
+    def act(self, *, block: bool = True) -> str | None:
+        """Do what is next until nothing is left but to wait for the end; return created, updated or unchanged.
 
         ``pending`` then says whether there is something to wait for.
 
+        :param block: wait for what is in progress before; else return None, and act again when the endpoint may be
+            changed
         :raises EndpointUnchangeable: the endpoint can only be deleted, which nobody asked for
-        :raises EndpointDeadlineExceeded: something in progress did not end in time
+        :raises EndpointDeadlineExceeded: it could not be changed in time
         :raises ModelNotFound: the configuration names a model that does not exist
         """
         name, wanted = self.spec.endpoint_name, self.spec.config_name
-        give_up = time.monotonic() + self._options.max_wait
-        while True:
-            description = self._hook.describe_endpoint(name)
-            step = endpoint_status.next_step(description, wanted_config=wanted)
-            action = self._take(step, description)
-            if action is not None:
-                log.info("endpoint %s: %s, configuration %s", name, action, wanted)
-                return action
+        description = self._hook.describe_endpoint(name)
+        while (action := self._advance(description)) is None:
             # No description and no action: somebody else created it this moment.
             verdict = endpoint_status.judge(description or _CREATED_BY_ANOTHER, wanted_config=wanted)
-            if step is Step.GIVE_UP:
-                self._make_room(description or {}, verdict)
-                continue
-            if time.monotonic() >= give_up:
+            if time.monotonic() >= self._give_up:
                 raise endpoint_status.deadline_exceeded(
-                    verdict, endpoint_name=name, seconds=self._options.max_wait
+                    verdict, endpoint_name=name, seconds=self.options.max_wait
                 )
             log.info("endpoint %s is %s: waiting until it may be changed", name, verdict.status)
-            time.sleep(min(self._options.poll_interval, max(0.0, give_up - time.monotonic())))
+            if not block:
+                return None
+            description = self._hook.look_until(
+                name,
+                lambda seen: endpoint_status.next_step(seen, wanted_config=wanted) is not Step.WAIT_OUT,
+                give_up=self._give_up,
+                poll_interval=self.options.poll_interval,
+                paused=True,
+            )
+        log.info("endpoint %s: %s, configuration %s", name, action, wanted)
+        return action
 
-    def _take(self, step: Step, description: Mapping[str, Any] | None) -> str | None:
-        """Take a step; return what it did, None when one has to look again."""
+    def _advance(self, description: Mapping[str, Any] | None) -> str | None:
+        """Take the next step; return what it did, None when one has to look again."""
+        step = endpoint_status.next_step(description, wanted_config=self.spec.config_name)
         self.pending = step is not Step.NOTHING
         if step is Step.NOTHING:
             return "updated" if self._may_be_updating else "unchanged"
         if step is Step.AWAIT:
-            owned = _ENDPOINT in self.created or self._owns(description or {})
-            self._touched = self._touched or owned
+            owned = self._work.has_endpoint(description or {})
+            self._work.touched = self._work.touched or owned
             return "created" if owned else "unchanged"
-        self._touched = self._touched or step in (Step.CREATE, Step.UPDATE)
         if step is Step.CREATE:
-            self._ensure_config()
-            if not self._hook.create_endpoint(self.spec):
-                return None
-            self.created.append(_ENDPOINT)
-            return "created"
+            return self._create()
         if step is Step.UPDATE:
-            self._ensure_config()
-            return "updated" if self._start_update() else None
+            return self._update(description or {})
+        if step is Step.GIVE_UP:
+            self._make_room(description or {})
         return None
 
-    def _start_update(self) -> bool:
-        """Ask for the update; False when one has to look first, whether it goes on already or may be asked for again.
+    def _create(self) -> str | None:
+        self._ensure_config()
+        if not self._hook.create_endpoint(self.spec):
+            return None
+        self._work.add(ENDPOINT)
+        return "created"
+
+    def _update(self, description: Mapping[str, Any]) -> str | None:
+        """Ask for the update; None when one has to look first, whether it goes on already or may be asked for again.
 
         :raises ServiceError: it went wrong too often
         """
+        self._ensure_config()
+        if not self._failed_updates:
+            self._warn_of_scaled_counts(description)
         try:
-            return self._hook.update_endpoint(
+            accepted = self._hook.update_endpoint(
                 self.spec,
-                deployment_config=self._options.deployment_config,
-                retain_variant_properties=self._options.retain_variant_properties,
+                deployment_config=self.options.deployment_config,
+                retain_variant_properties=self.options.retain_variant_properties,
             )
         except (ServiceUnavailable, Throttled) as error:
             self._failed_updates += 1
@@ -161,57 +155,73 @@ class Deployment:
             log.warning(
                 "looking whether endpoint %s is updated all the same: %s", self.spec.endpoint_name, error
             )
-            return False
+            return None
+        return "updated" if accepted else None
 
     def _ensure_config(self) -> None:
-        if self._hook.ensure_endpoint_config(self.spec) and _CONFIG not in self.created:
-            self.created.append(_CONFIG)
+        self._work.touched = True
+        if self._hook.ensure_endpoint_config(self.spec):
+            self._work.add(CONFIG)
 
-    def _make_room(self, description: Mapping[str, Any], verdict: EndpointVerdict) -> None:
-        """Delete a Failed endpoint where that was asked for, or where an earlier try of this task made it.
+    def _warn_of_scaled_counts(self, description: Mapping[str, Any]) -> None:
+        """Say which variants the update takes back from the count they were scaled to; it goes on all the same."""
+        differing = differing_counts(description, self.spec.variants)
+        if self.options.retain_variant_properties or not differing:
+            return
+        try:
+            served = self._hook.describe_endpoint_config(description["EndpointConfigName"])
+        except SageMakerInferenceError as error:
+            log.debug("cannot tell whether endpoint %s was scaled: %s", self.spec.endpoint_name, error)
+            return
+        for count in scaled_counts(differing, served):
+            log.warning(
+                "the update of endpoint %s sets variant %s, scaled to CurrentInstanceCount %d, to InitialInstanceCount "
+                "%d; retain_variant_properties=True keeps it as it is",
+                self.spec.endpoint_name,
+                count.variant_name,
+                count.current,
+                count.initial,
+            )
+
+    def _make_room(self, description: Mapping[str, Any]) -> None:
+        """Have a Failed endpoint deleted where that was asked for, or where an earlier try of this task made it.
 
         :raises EndpointUnchangeable: neither is so
         """
         name = self.spec.endpoint_name
-        failed = verdict.status == "Failed"
-        if not failed or not (self._options.recreate_failed or self._owns(description)):
+        verdict = endpoint_status.judge(description, wanted_config=self.spec.config_name)
+        if verdict.status != "Failed" or not (
+            self.options.recreate_failed or self._work.owns_endpoint(description)
+        ):
             raise endpoint_status.cannot_be_changed(verdict, endpoint_name=name)
         log.info("endpoint %s is Failed: deleting it to create it anew. Reason: %s", name, verdict.reason)
-        self._hook.delete_endpoint(
-            name, max_wait=self._options.max_wait, poll_interval=self._options.poll_interval
-        )
+        self._hook.request_deletion(name)
 
-    def _owns(self, description: Mapping[str, Any]) -> bool:
-        """Say whether a try of this task instance made an endpoint that never served."""
-        if description.get("EndpointStatus") not in _NEVER_SERVED:
-            return False
-        if description.get("EndpointConfigName") != self.spec.config_name:
-            return False
-        return is_owned(self._hook.tags_of(description["EndpointArn"]), self._owner)
-
-    def wait(self, *, finished: bool = True) -> EndpointVerdict:
+    def wait(self) -> EndpointVerdict:
         """Wait until the endpoint serves, rolls back or fails; the verdict still waits when time ran out.
 
-        :param finished: False looks once and does not wait
+        Without ``wait_for_completion`` it is one look.
         """
         return self._hook.wait_for_endpoint(
             self.spec.endpoint_name,
             wanted_config=self.spec.config_name,
-            max_wait=self._options.max_wait if finished else 0,
-            poll_interval=self._options.poll_interval,
+            max_wait=self.options.max_wait if self.options.wait_for_completion else 0,
+            poll_interval=self.options.poll_interval,
         )
 
-    def check(self, verdict: EndpointVerdict, *, finished: bool) -> None:
+    def check(self, verdict: EndpointVerdict) -> None:
         """Return when the endpoint serves the configuration, or when it need not be finished and is on its way.
 
         :raises EndpointError: what the verdict amounts to
         """
-        name, seconds = self.spec.endpoint_name, self._options.max_wait
+        name = self.spec.endpoint_name
         error = endpoint_status.failure(verdict, endpoint_name=name, wanted_config=self.spec.config_name)
         if error is not None:
             raise error
-        if verdict.state is EndpointState.WAIT and finished:
-            raise endpoint_status.deadline_exceeded(verdict, endpoint_name=name, seconds=seconds)
+        if verdict.state is EndpointState.WAIT and self.options.wait_for_completion:
+            raise endpoint_status.deadline_exceeded(
+                verdict, endpoint_name=name, seconds=self.options.max_wait
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return name, ARN, configuration and status as they are now.
@@ -229,124 +239,3 @@ class Deployment:
             "endpoint_config_name": self.spec.config_name,
             "status": description["EndpointStatus"],
         }
-
-    def tidy(self) -> None:
-        """Remove earlier configurations that we derived for this endpoint, now that the new one serves.
-
-        Best effort: the endpoint serves, so what cannot be removed, in three attempts, is a warning.
-        """
-        keep = self._options.keep_configs
-        if keep is None:
-            return
-        for left in reversed(range(_ATTEMPTS)):
-            try:
-                self._remove_earlier(keep)
-                return
-            except SageMakerInferenceError as error:
-                if not (error.retryable and left):
-                    log.warning(
-                        "could not remove earlier configurations of endpoint %s: %s",
-                        self.spec.endpoint_name,
-                        error,
-                    )
-                    return
-            time.sleep(min(self._options.poll_interval, _LONGEST_PAUSE))
-
-    def _remove_earlier(self, keep: int) -> None:
-        """Remove all but the ``keep`` newest; models first, since only a configuration tells a retry which."""
-        there = self._hook.derived_endpoint_configs(self.spec.endpoint_name)
-        earlier = [name for name in there if name != self.spec.config_name]
-        needed = set(self.spec.model_names)
-        if self._options.delete_old_models and earlier[keep:]:
-            needed.update(*map(self._models_of, earlier[:keep]))
-        for name in earlier[keep:]:
-            if self._options.delete_old_models:
-                self._remove_models(self._models_of(name) - needed)
-            self._hook.delete_endpoint_config(name)
-            log.info("removed the earlier configuration %s", name)
-
-    def _models_of(self, config_name: str) -> set[str]:
-        config = self._hook.describe_endpoint_config(config_name) or {}
-        return {variant["ModelName"] for variant in config.get("ProductionVariants", ())}
-
-    def _remove_models(self, names: set[str]) -> None:
-        for name in filter(self._made_here, sorted(names)):
-            self._hook.delete_model(name)
-            log.info("removed the earlier model %s", name)
-
-    def _made_here(self, model_name: str) -> bool:
-        arn = self._hook.model_arn(model_name)
-        return arn is not None and is_made_here(self._hook.tags_of(arn))
-
-    @contextmanager
-    def cleaning_up(self) -> Iterator[None]:
-        """Delete what this task instance created when the block fails.
-
-        Somebody who kills the task, or Airflow at its execution time-out, does not wait for long: then seconds remain.
-        """
-        try:
-            yield
-        except BaseException as error:
-            if self._to_clean:
-                ours = isinstance(error, SageMakerInferenceError)
-                longest = self._options.cleanup_wait
-                self._clean_up(longest if ours else min(longest, _HURRIED_SECONDS))
-            raise
-
-    def abort(self) -> None:
-        """Delete what can be deleted at once: whoever kills the task gives it a few seconds."""
-        if self._to_clean:
-            self._cleaned = True
-            self._clean_up(0)
-
-    @property
-    def _to_clean(self) -> bool:
-        return self._options.cleanup_on_failure and self._touched and not self._cleaned
-
-    def _clean_up(self, max_wait: float) -> None:
-        """Best effort; say what remains."""
-        name = self.spec.endpoint_name
-        try:
-            deleted = self._clean_endpoint(max_wait)
-            if self._config_is_ours():
-                if not deleted and self._config_in_use(min(max_wait, self._options.max_wait)):
-                    log.warning("configuration %s stays: endpoint %s uses it", self.spec.config_name, name)
-                elif self._hook.delete_endpoint_config(self.spec.config_name):
-                    log.info("cleaned up the configuration %s that this task created", self.spec.config_name)
-        except SageMakerInferenceError as error:
-            log.warning("could not clean up after endpoint %s, which may cost money: %s", name, error)
-
-    def _clean_endpoint(self, max_wait: float) -> bool:
-        name = self.spec.endpoint_name
-        description = self._hook.describe_endpoint(name)
-        if description is None or not (_ENDPOINT in self.created or self._owns(description)):
-            return False
-        if max_wait:
-            self._hook.delete_endpoint(name, max_wait=max_wait, poll_interval=self._options.poll_interval)
-        elif not self._hook.request_deletion(name):
-            return False
-        log.info("cleaned up the endpoint %s that this task created", name)
-        return True
-
-    def _config_is_ours(self) -> bool:
-        if _CONFIG in self.created:
-            return True
-        if self._owner is None:
-            return False
-        description = self._hook.describe_endpoint_config(self.spec.config_name)
-        return description is not None and is_owned(
-            self._hook.tags_of(description["EndpointConfigArn"]), self._owner
-        )
-
-    def _config_in_use(self, max_wait: float) -> bool:
-        """Say whether the endpoint serves the configuration, or may come to; an update is given time to end."""
-        try:
-            verdict = self._hook.wait_for_endpoint(
-                self.spec.endpoint_name,
-                wanted_config=self.spec.config_name,
-                max_wait=max_wait,
-                poll_interval=self._options.poll_interval,
-            )
-        except EndpointNotFound:
-            return False
-        return verdict.state is not EndpointState.ROLLED_BACK

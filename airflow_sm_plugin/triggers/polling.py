@@ -13,13 +13,13 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin.core.failed_looks import FailedLooks
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.errors import translate
 
 log = logging.getLogger(__name__)
 
-TOLERATED_FAILED_LOOKS = 10
 _SHORTEST_PAUSE = 0.05
 GRACE_SECONDS = 120
 """How much later than the trigger's own deadline Airflow's deferral time-out comes: it is only the safety net."""
@@ -75,15 +75,15 @@ class PollingTrigger(BaseTrigger):
     async def _wait(self) -> dict[str, Any]:
         connection = AwsConnection(**self.aws)
         hook: AwsBaseHook = AwsBaseHook(client_type=self.client_type, **connection.hook_arguments())
-        failed_looks = 0
+        failed = FailedLooks()
         async with await hook.get_async_conn() as client:
             while True:
                 try:
                     payload = await self.look(client, now=time.time())
-                    failed_looks = 0
+                    failed = FailedLooks()
                 except (ClientError, BotoCoreError) as error:
-                    failed_looks += 1
-                    self._tolerate(error, failed_looks)
+                    failed = failed.one_more()
+                    self._tolerate(error, failed)
                     payload = None
                 if payload is not None:
                     return payload
@@ -91,9 +91,9 @@ class PollingTrigger(BaseTrigger):
                     min(self.poll_interval, max(_SHORTEST_PAUSE, self.deadline - time.time()))
                 )
 
-    def _tolerate(self, error: ClientError | BotoCoreError, failed_looks: int) -> None:
-        """Raise unless a later look may fare better: a few failed looks are no verdict."""
-        ours = translate(error, f"{type(self).__name__}, {failed_looks} failed looks in a row")
-        if not ours.retryable or failed_looks > TOLERATED_FAILED_LOOKS or time.time() >= self.deadline:
+    def _tolerate(self, error: ClientError | BotoCoreError, failed: FailedLooks) -> None:
+        """Raise unless a later look may fare better, as :mod:`airflow_sm_plugin.core.failed_looks` says."""
+        ours = translate(error, f"{type(self).__name__}, {failed.in_a_row} failed looks in a row")
+        if failed.end_the_wait(ours) or time.time() >= self.deadline:
             raise ours from error
         log.info("tolerated: %s", ours)

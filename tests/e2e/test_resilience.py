@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from airflow_sm_plugin.local.airflow_settings import COMPONENTS
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
 from airflow_sm_plugin.local.processes import marked
+from tests.endpoint_trials import control
 from tests.support import Account, unique
 
 pytestmark = pytest.mark.timeout(240)
@@ -85,3 +88,82 @@ def test_a_deferred_sensor_survives_a_restart_of_the_triggerer(
     look = airflow_stack.api.wait_for_run(dag_id, run_id, seconds=120)
     assert look.state == "success"
     assert airflow_stack.api.xcom(dag_id, run_id, "await_result") == output
+
+
+def _restart_killed_triggerer(stack: AirflowStack) -> None:
+    """SIGKILL the triggerer with all that it runs, and start another.
+
+    Airflow hands over the triggers when the killed one has been silent for half a minute.
+    """
+    supervisor = stack._started["triggerer"]
+    children = psutil.Process(supervisor.pid).children(recursive=True)
+    supervisor.kill()
+    supervisor.wait(timeout=10)
+    for child in children:
+        child.kill()
+    psutil.wait_procs(children, timeout=10)
+    stack._launch("triggerer", COMPONENTS["triggerer"])
+
+
+def _times(stack: AirflowStack, dag_id: str, run_id: str, event: str) -> list[float]:
+    """Return when a deployment's log got lines that hold ``event``, its triggers' own included, in epoch seconds."""
+    path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/deploy/logs/1"
+    told = cast("dict[str, Any]", stack.api._call("GET", path, query={"full_content": "true"}))
+    lines = [line for line in told["content"] if event in line["event"] and line.get("timestamp")]
+    return sorted(datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines)
+
+
+def test_deferred_deployments_survive_a_triggerer_that_is_killed(
+    airflow_stack: AirflowStack, account: Account
+) -> None:
+    """Both waits, before it acts and after, go on to the right end, and by the deadlines that they began with."""
+    dag_id, seconds = "e2e_deferred_deploy", 45
+    api = airflow_stack.api
+    model = account.create_model(multi_model=True)
+    names = {case: unique(case) for case in ("serves", "waits-out", "never-serves", "never-free")}
+    for case, name in names.items():
+        takes = 600 if case.startswith("never") else 12
+        control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "seconds": takes})
+    others = account.create_config(account.create_model(multi_model=True))
+    for case in ("waits-out", "never-free"):
+        account.sagemaker.create_endpoint(EndpointName=names[case], EndpointConfigName=others)
+    api.wait_for_dag(dag_id)
+    began = time.time()
+    runs = {
+        case: api.trigger(
+            dag_id,
+            conf={
+                "name": name,
+                "model": model,
+                "max_wait_seconds": seconds if case.startswith("never") else 600,
+            },
+        )
+        for case, name in names.items()
+    }
+    _until(lambda: all(_state(airflow_stack, dag_id, run) == "deferred" for run in runs.values()))
+    _until(lambda: all(_times(airflow_stack, dag_id, run, ") starting") for run in runs.values()))
+    _restart_killed_triggerer(airflow_stack)
+    ends = {case: api.wait_for_run(dag_id, run, seconds=150) for case, run in runs.items()}
+    logs = {case: api.log_text(dag_id, run, "deploy") for case, run in runs.items()}
+
+    assert {case: look.state for case, look in ends.items()} == {
+        "serves": "success",
+        "waits-out": "success",
+        "never-serves": "failed",
+        "never-free": "failed",
+    }, logs
+    actions = {case: api.xcom(dag_id, runs[case], "deploy", key="action") for case in ("serves", "waits-out")}
+    assert actions == {"serves": "created", "waits-out": "updated"}
+    assert all(len(account.configs(names[case])) == 1 for case in actions)
+    for case in ("never-serves", "never-free"):
+        assert (
+            f"EndpointDeadlineExceeded: endpoint {names[case]} was still Creating after {seconds} s"
+            in logs[case]
+        )
+        first, second = _times(airflow_stack, dag_id, runs[case], ") starting")
+        (fired,) = _times(airflow_stack, dag_id, runs[case], "Trigger fired event")
+        assert second > first + 20, "the restart came too early to tell a deadline that begins anew"
+        assert began + seconds <= fired < max(first + seconds, second) + 10
+    assert account.configs(names["never-free"]) == []
+    for case in actions:
+        account.sagemaker.delete_endpoint(EndpointName=names[case])

@@ -48,6 +48,10 @@ def model(session_account: Account) -> str:
     return session_account.create_model(multi_model=True)
 
 
+NEVER = 600
+"""Seconds that no test waits for; what takes so long runs no process."""
+
+
 class TestRepeatable:
     def test_creating_a_model_twice_makes_one(self, requests: Requests) -> None:
         spec = ModelSpec(containers=[{"Image": IMAGE}], execution_role_arn=ROLE, name=unique("model"))
@@ -130,10 +134,9 @@ class TestConsistency:
     def test_an_endpoint_in_progress_is_no_error_of_the_update(
         self, account: Account, made: EndpointConfigSpec
     ) -> None:
-        with account.settings(endpoint_creating_seconds=1):
+        with account.settings(endpoint_creating_seconds=NEVER):
             hook().create_endpoint(made)
             assert hook().update_endpoint(made) is False
-        account.wait_for_endpoint(made.endpoint_name)
 
 
 class TestWait:
@@ -157,7 +160,7 @@ class TestWait:
         spec = spec_of(model)
         bad_moment = [None, Answer(503, "ServiceUnavailable"), Answer(400, "ThrottlingException")]
         with (
-            account.settings(endpoint_creating_seconds=1),
+            account.settings(endpoint_creating_seconds=3),
             answering(*bad_moment, otherwise=account.url) as (shaky, asked),
         ):
             monkeypatch.setenv("AWS_ENDPOINT_URL", shaky)
@@ -177,7 +180,7 @@ class TestWait:
 
     def test_a_deadline_in_seconds_means_seconds(self, account: Account, model: str) -> None:
         spec, its = spec_of(model), hook()
-        with account.settings(endpoint_creating_seconds=2):
+        with account.settings(endpoint_creating_seconds=NEVER):
             its.ensure_endpoint_config(spec)
             its.create_endpoint(spec)
             began = time.monotonic()
@@ -186,8 +189,7 @@ class TestWait:
             )
             took = time.monotonic() - began
         assert (verdict.state, verdict.status) == (EndpointState.WAIT, "Creating")
-        assert 0.3 <= took < 1.5
-        account.wait_for_endpoint(spec.endpoint_name)
+        assert 0.3 <= took < 30  # neither looks nor attempts: a single one would be 60
 
     def test_serving_another_configuration_is_not_serving(self, serving: EndpointConfigSpec) -> None:
         verdict = hook().wait_for_endpoint(

@@ -108,7 +108,7 @@ def test_an_endpoint_that_does_not_go_in_time_may_be_retried_and_keeps_its_confi
     account: Account, endpoint: str, requests: Requests
 ) -> None:
     with (
-        account.settings(endpoint_deleting_seconds=1.5),
+        account.settings(endpoint_deleting_seconds=3),
         pytest.raises(EndpointDeadlineExceeded, match=f"endpoint {endpoint} was still Deleting"),
     ):
         run_task(partial(delete, endpoint, max_wait_seconds=0.2))

@@ -43,6 +43,8 @@ from tests.support import (
 
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferrable"])
 LINK = "sagemaker_endpoint_link"
+NEVER = 600
+"""Seconds that no test waits for: what takes so long goes on until the service ends, and runs no process."""
 
 
 def deploy(name: str, model: str, **arguments: Any) -> SageMakerDeployEndpointOperator:  # noqa: ANN401 - the operator's own
@@ -202,16 +204,15 @@ class TestCreate:
     def test_without_waiting_the_task_ends_while_the_endpoint_is_created(
         self, account: Account, name: str, light_model: str, deferrable: bool
     ) -> None:
-        with account.settings(endpoint_creating_seconds=1):
+        with account.settings(endpoint_creating_seconds=NEVER):
             operator = deploy(name, light_model, deferrable=deferrable, wait_for_completion=False)
             result = operator.execute(context_for())
         assert (result["status"], result["action"]) == ("Creating", "created")
-        account.wait_for_endpoint(name)
 
     def test_a_triggerer_that_restarts_in_the_middle_goes_on(
         self, account: Account, name: str, light_model: str
     ) -> None:
-        with account.settings(endpoint_creating_seconds=1):
+        with account.settings(endpoint_creating_seconds=3):
             operator = deploy(name, light_model, deferrable=True)
             trigger = deferred(operator).trigger
 
@@ -251,15 +252,15 @@ class TestInProgress:
     def test_what_does_not_end_in_time_is_left_alone(
         self, account: Account, name: str, light_model: str, requests: Requests
     ) -> None:
-        with account.settings(endpoint_creating_seconds=2):
-            account.start_endpoint(name=name)
+        config = account.create_config(light_model)
+        with account.settings(endpoint_creating_seconds=NEVER):
+            account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
             requests.forget()
             with pytest.raises(
                 EndpointDeadlineExceeded, match=f"endpoint {name} was still Creating after 0 s"
             ):
                 run_task(partial(deploy, name, light_model, max_wait_seconds=0.2))
         assert requests.changes() == []
-        account.wait_for_endpoint(name)
 
 
 class TestFailure:
@@ -287,18 +288,18 @@ class TestFailure:
         self, account: Account, name: str, light_model: str, deferrable: bool
     ) -> None:
         with (
-            account.settings(endpoint_creating_seconds=1.8),
+            account.settings(endpoint_creating_seconds=4),
             pytest.raises(EndpointDeadlineExceeded) as caught,
         ):
-            run_task(partial(deploy, name, light_model, max_wait_seconds=1.5, deferrable=deferrable))
-        assert f"endpoint {name} was still Creating after 2 s; raise max_wait_seconds" in str(caught.value)
+            run_task(partial(deploy, name, light_model, max_wait_seconds=1, deferrable=deferrable))
+        assert f"endpoint {name} was still Creating after 1 s; raise max_wait_seconds" in str(caught.value)
         assert account.status(name) is None
         assert account.configs(name) == []
 
     def test_cleaning_up_waits_longer_than_the_wait_that_was_too_short(
         self, account: Account, name: str, light_model: str
     ) -> None:
-        with account.settings(endpoint_creating_seconds=1.5), pytest.raises(EndpointDeadlineExceeded):
+        with account.settings(endpoint_creating_seconds=3), pytest.raises(EndpointDeadlineExceeded):
             run_task(partial(deploy, name, light_model, max_wait_seconds=0.1))
         assert account.status(name) is None
         assert account.configs(name) == []
@@ -317,16 +318,15 @@ class TestFailure:
     def test_what_cannot_be_cleaned_up_in_time_is_said(
         self, account: Account, name: str, light_model: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with account.settings(endpoint_creating_seconds=3), pytest.raises(EndpointDeadlineExceeded):
+        with account.settings(endpoint_creating_seconds=NEVER), pytest.raises(EndpointDeadlineExceeded):
             run_task(partial(deploy, name, light_model, max_wait_seconds=0.1, cleanup_wait_seconds=0.1))
         assert re.search(r"could not clean up .*, which may cost money: ", caplog.text)
         assert account.status(name) == "Creating"
-        account.wait_for_endpoint(name)
 
     def test_a_task_that_is_killed_while_it_waits_cleans_up(
         self, account: Account, name: str, light_model: str, requests: Requests
     ) -> None:
-        with account.settings(endpoint_creating_seconds=1.5), killed_once_created(account, name):
+        with account.settings(endpoint_creating_seconds=3), killed_once_created(account, name):
             deploy(name, light_model).execute(context_for())
         assert requests.changes() == [
             "CreateEndpointConfig",
@@ -458,7 +458,7 @@ class TestUpdate:
         assert account.status(name) == "InService"
         assert account.configs(name) == [first["endpoint_config_name"]]
 
-    @pytest.mark.parametrize("takes", [1.8, 4.0], ids=["ends while cleaning up", "still goes on"])
+    @pytest.mark.parametrize("takes", [2.5, 5.0], ids=["ends while cleaning up", "still goes on"])
     def test_an_update_that_takes_too_long_keeps_the_configuration_it_needs(
         self, account: Account, name: str, light_model: str, takes: float, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -1,0 +1,72 @@
+"""How a deployment goes about it, and what it has to remember while its task is deferred."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentOptions:
+    """How a deployment goes about it.
+
+    :param max_wait: seconds for what is in progress before, and again for the endpoint to serve
+    :param poll_interval: seconds between looks
+    :param wait_for_completion: wait until the endpoint serves
+    :param cleanup_wait: seconds that cleaning up may take: SageMaker deletes no endpoint that is still being created
+    :param cleanup_on_failure: delete what this task instance created when it fails
+    :param recreate_failed: delete a Failed endpoint and create it anew
+    :param deployment_config: SageMaker's DeploymentConfig for updates
+    :param retain_variant_properties: an update keeps the variants' instance counts and weights as they are
+    :param keep_configs: how many earlier configurations stay when a new one serves; None keeps all
+    :param delete_old_models: delete the models of removed configurations as well, those that we made
+    """
+
+    max_wait: float
+    poll_interval: float
+    wait_for_completion: bool = True
+    cleanup_wait: float = 1_800
+    cleanup_on_failure: bool = True
+    recreate_failed: bool = False
+    deployment_config: Mapping[str, Any] | None = None
+    retain_variant_properties: bool = False
+    keep_configs: int | None = 1
+    delete_old_models: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentNote:
+    """What a deferred task must remember: the next process that works on it knows nothing else.
+
+    :param action: created, updated or unchanged; None before anything was decided
+    :param created: what this try created
+    :param touched: whether it has acted on the endpoint, so that a failure is to be cleaned up
+    :param failed_updates: how often UpdateEndpoint went wrong
+    :param may_be_updating: whether one of them may have been accepted all the same
+    :param deadline: epoch seconds by which the endpoint must be free to be changed; None begins anew
+    """
+
+    action: str | None = None
+    created: tuple[str, ...] = ()
+    touched: bool = False
+    failed_updates: int = 0
+    may_be_updating: bool = False
+    deadline: float | None = None
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return it with JSON values; :meth:`from_mapping` reads it back."""
+        return {**vars(self), "created": list(self.created)}
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> DeploymentNote:
+        """Read what :meth:`as_mapping` wrote; an earlier version wrote ``action`` and ``created`` only."""
+        action = value.get("action")
+        return cls(
+            action=action,
+            created=tuple(value.get("created", ())),
+            touched=bool(value.get("touched", action in ("created", "updated"))),
+            failed_updates=int(value.get("failed_updates", 0)),
+            may_be_updating=bool(value.get("may_be_updating", False)),
+            deadline=value.get("deadline"),
+        )

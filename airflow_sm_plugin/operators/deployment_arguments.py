@@ -1,0 +1,89 @@
+"""Read the arguments of a deployment, after templates are rendered: numbers and booleans may be text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from airflow_sm_plugin.core import deployment_guardrails
+from airflow_sm_plugin.core.deployment import DeploymentOptions
+from airflow_sm_plugin.core.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
+from airflow_sm_plugin.core.ownership import with_owner
+from airflow_sm_plugin.core.production_variant import whole_number
+from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds
+from airflow_sm_plugin.core.template_values import whole_number as whole_number_from
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
+
+
+def options_of(operator: SageMakerDeployEndpointOperator) -> DeploymentOptions:
+    """Return how the deployment is to go about it.
+
+    :raises InvalidRequest: an argument is not what it must be
+    """
+    return DeploymentOptions(
+        max_wait=seconds(operator.max_wait_seconds, "max_wait_seconds"),
+        poll_interval=seconds(operator.poll_interval, "poll_interval", positive=True),
+        wait_for_completion=boolean(operator.wait_for_completion, "wait_for_completion"),
+        cleanup_wait=seconds(operator.cleanup_wait_seconds, "cleanup_wait_seconds"),
+        cleanup_on_failure=boolean(operator.cleanup_on_failure, "cleanup_on_failure"),
+        recreate_failed=choice(operator.on_failed, "on_failed", ("fail", "recreate")) == "recreate",
+        deployment_config=deployment_guardrails.checked(operator.deployment_config)
+        if operator.deployment_config
+        else None,
+        retain_variant_properties=boolean(operator.retain_variant_properties, "retain_variant_properties"),
+        keep_configs=whole_number_from(operator.keep_configs, "keep_configs")
+        if is_given(operator.keep_configs)
+        else None,
+        delete_old_models=boolean(operator.delete_old_models, "delete_old_models"),
+    )
+
+
+def spec_of(operator: SageMakerDeployEndpointOperator, owner: str | None = None) -> EndpointConfigSpec:
+    """Return what the endpoint is to serve.
+
+    :param owner: names the task instance in a tag of what it creates
+    :raises InvalidRequest: an argument breaks a limit
+    """
+    return EndpointConfigSpec(
+        endpoint_name=operator.endpoint_name,
+        variants=_variants(operator),
+        async_section=_async_section(operator),
+        data_capture=operator.data_capture_config,
+        volume_kms_key_id=operator.volume_kms_key_id or None,
+        tags=with_owner(operator.tags or {}, owner),
+    ).checked()
+
+
+def _variants(operator: SageMakerDeployEndpointOperator) -> Sequence[Variant]:
+    if (operator.model_name is None) == (operator.production_variants is None):
+        raise InvalidRequest("give either model_name (one variant) or production_variants")
+    if operator.production_variants is not None:
+        return [Variant.from_mapping(variant) for variant in operator.production_variants]
+    return [
+        Variant(
+            model_name=str(operator.model_name),
+            instance_type=operator.instance_type,
+            initial_instance_count=whole_number(operator.initial_instance_count, "initial_instance_count"),
+            variant_name=operator.variant_name,
+        )
+    ]
+
+
+def _async_section(operator: SageMakerDeployEndpointOperator) -> AsyncSection | None:
+    concurrency = operator.max_concurrent_invocations_per_instance
+    section = AsyncSection(
+        output_path=operator.async_output_path or None,
+        failure_path=operator.async_failure_path or None,
+        success_topic=operator.async_success_topic or None,
+        error_topic=operator.async_error_topic or None,
+        max_concurrent_invocations_per_instance=(
+            None
+            if concurrency is None
+            else whole_number(concurrency, "max_concurrent_invocations_per_instance")
+        ),
+        kms_key_id=operator.kms_key_id or None,
+    )
+    return None if section == AsyncSection(output_path=None) else section

@@ -1,0 +1,32 @@
+"""What a deferred deployment remembers survives Airflow's database."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.core.deployment import DeploymentNote
+
+NOTES = st.builds(
+    DeploymentNote,
+    action=st.sampled_from([None, "created", "updated", "unchanged"]),
+    created=st.lists(st.sampled_from(["endpoint", "endpoint configuration"])).map(tuple),
+    touched=st.booleans(),
+    failed_updates=st.integers(0, 3),
+    may_be_updating=st.booleans(),
+    deadline=st.none() | st.floats(0, 4e9),
+)
+
+
+@given(NOTES)
+def test_a_note_comes_back_as_it_was_written(note: DeploymentNote) -> None:
+    assert DeploymentNote.from_mapping(json.loads(json.dumps(note.as_mapping()))) == note
+
+
+def test_a_note_of_an_earlier_version_is_understood() -> None:
+    """A task may be deferred while the package is updated."""
+    created = DeploymentNote.from_mapping({"action": "created", "created": ["endpoint"]})
+    assert (created.action, created.created, created.touched) == ("created", ("endpoint",), True)
+    assert not DeploymentNote.from_mapping({"action": "unchanged", "created": []}).touched

@@ -1,0 +1,46 @@
+"""One rule for every wait: a few failed looks in a row are no verdict, a good one forgets them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS, FailedLooks
+from airflow_sm_plugin.exceptions import (
+    AccessDenied,
+    EndpointNotFound,
+    RequestRefused,
+    SageMakerInferenceError,
+    ServiceUnavailable,
+    Throttled,
+)
+
+BAD_MOMENTS = (ServiceUnavailable("503"), Throttled("Rate exceeded"))
+
+
+def after(failures: int) -> FailedLooks:
+    looks = FailedLooks()
+    for _ in range(failures):
+        looks = looks.one_more()
+    return looks
+
+
+@given(st.integers(0, 3 * TOLERATED_FAILED_LOOKS), st.sampled_from(BAD_MOMENTS))
+def test_bad_moments_end_the_wait_from_the_first_too_many_on(
+    failures: int, error: SageMakerInferenceError
+) -> None:
+    looks = after(failures)
+    assert looks.in_a_row == failures
+    assert looks.too_many == looks.end_the_wait(error) == (failures > TOLERATED_FAILED_LOOKS)
+
+
+@pytest.mark.parametrize("error", [AccessDenied("403"), RequestRefused("400"), EndpointNotFound("gone")])
+def test_what_no_later_look_mends_ends_it_at_once(error: SageMakerInferenceError) -> None:
+    assert after(1).end_the_wait(error)
+
+
+def test_a_bad_look_does_not_change_the_count_it_was_added_to() -> None:
+    looks = after(3)
+    looks.one_more()
+    assert looks == after(3)

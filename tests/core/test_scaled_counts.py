@@ -1,0 +1,74 @@
+"""Which variants an update takes back from the count they were scaled to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin.core.production_variant import Variant
+from airflow_sm_plugin.core.scaled_counts import ScaledCount, differing_counts, scaled_counts
+
+
+def endpoint(**counts: int | None) -> dict[str, Any]:
+    """DescribeEndpoint's answer; None is a serverless variant."""
+    variants = [
+        {"VariantName": name} | ({} if count is None else {"CurrentInstanceCount": count})
+        for name, count in counts.items()
+    ]
+    return {"EndpointName": "churn", "ProductionVariants": variants}
+
+
+def config(**counts: int) -> dict[str, Any]:
+    return {
+        "ProductionVariants": [
+            {"VariantName": name, "InitialInstanceCount": count} for name, count in counts.items()
+        ]
+    }
+
+
+def variant(name: str, count: int) -> Variant:
+    return Variant(
+        model_name="m", instance_type="ml.m5.large", variant_name=name, initial_instance_count=count
+    )
+
+
+@pytest.mark.parametrize(
+    ("current", "configured", "wanted", "told"),
+    [
+        (1, 1, 1, False),  # as configured
+        (3, 1, 1, True),  # scaled out: the update would set it to one
+        (0, 1, 1, True),  # scaled to zero
+        (1, 1, 2, False),  # the update is there to change the count
+        (3, 1, 2, True),  # scaled, and changed otherwise
+        (3, 1, 3, False),  # the update keeps what runs
+    ],
+)
+def test_only_a_scaled_count_that_the_update_changes_is_told(
+    current: int, configured: int, wanted: int, told: bool
+) -> None:
+    differing = differing_counts(endpoint(blue=current), [variant("blue", wanted)])
+    expected = [ScaledCount("blue", current, wanted)] if told else []
+    assert scaled_counts(differing, config(blue=configured)) == expected
+
+
+def test_each_variant_is_judged_by_itself() -> None:
+    differing = differing_counts(endpoint(blue=2, green=5), [variant("blue", 2), variant("green", 1)])
+    assert scaled_counts(differing, config(blue=1, green=1)) == [ScaledCount("green", 5, 1)]
+
+
+def test_new_and_serverless_variants_have_no_count_to_lose() -> None:
+    serverless = Variant(
+        model_name="m", variant_name="lambda", serverless={"MemorySizeInMB": 1024, "MaxConcurrency": 1}
+    )
+    assert differing_counts(endpoint(**{"lambda": None}), [serverless, variant("new", 4)]) == []
+
+
+def test_an_endpoint_that_tells_no_variants_has_none() -> None:
+    assert differing_counts({"EndpointName": "churn"}, [variant("blue", 1)]) == []
+
+
+def test_without_the_served_configuration_nobody_can_tell_who_changed_the_count() -> None:
+    differing = differing_counts(endpoint(blue=3), [variant("blue", 1)])
+    assert differing
+    assert scaled_counts(differing, None) == []

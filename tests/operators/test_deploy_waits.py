@@ -1,0 +1,432 @@
+"""How a deployment waits: out of the way of others, for every status's right end, and no longer than it was told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.exceptions import (
+    EndpointDeadlineExceeded,
+    EndpointFailed,
+    EndpointRolledBack,
+    EndpointUnchangeable,
+    Throttled,
+)
+from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
+from airflow_sm_plugin.triggers.endpoint import EndpointChangeableTrigger, EndpointServingTrigger
+from tests.endpoint_trials import control
+from tests.support import (
+    POLL,
+    Account,
+    Answer,
+    Requests,
+    TaskDeferred,
+    answering,
+    context_for,
+    deferred,
+    event_of,
+    rebuilt,
+    run_task,
+    unique,
+)
+
+BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferrable"])
+ONCE = {"retries": {"mode": "standard", "total_max_attempts": 1}}
+Make = Callable[[], SageMakerDeployEndpointOperator]
+
+
+def deploy(name: str, model: str, **arguments: Any) -> SageMakerDeployEndpointOperator:  # noqa: ANN401 - the operator's own
+    usual: dict[str, Any] = {"poll_interval": POLL, "max_wait_seconds": 30, "aws_conn_id": None}
+    return SageMakerDeployEndpointOperator(
+        task_id="deploy", endpoint_name=name, model_name=model, **usual | {"deferrable": True} | arguments
+    )
+
+
+def resumed(make: Make, deferral: TaskDeferred, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - or what the task returns
+    """Go on after a deferral, in an operator made anew; return the next deferral, or the task's result."""
+    operator = make()
+    try:
+        return getattr(operator, deferral.method_name)(context_for(), event=dict(event))
+    except TaskDeferred as again:
+        return again
+
+
+@pytest.fixture(scope="module")
+def model(session_account: Account) -> str:
+    """A model whose endpoint takes just as long as the settings say."""
+    return session_account.create_model(multi_model=True)
+
+
+@pytest.fixture
+def name(account: Account) -> Iterator[str]:
+    """An endpoint's name; what has it in the end is deleted."""
+    made = unique("endpoint")
+    yield made
+    control(account, "DELETE", "endpoints")
+    if account.status(made) not in (
+        None,
+        "Creating",
+        "Updating",
+        "Deleting",
+        "SystemUpdating",
+        "RollingBack",
+    ):
+        account.sagemaker.delete_endpoint(EndpointName=made)
+
+
+@pytest.fixture
+def serving(account: Account, name: str, model: str) -> str:
+    """An endpoint of somebody else that serves another configuration; returns its configuration's name."""
+    config = account.create_config(model)
+    account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+    account.wait_for_endpoint(name)
+    return config
+
+
+@pytest.fixture
+def creating(account: Account, name: str, model: str) -> Callable[[float], None]:
+    """Have somebody else create the endpoint with another configuration, which takes so many seconds."""
+
+    def begin(seconds: float) -> None:
+        control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "seconds": seconds})
+        account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=account.create_config(model))
+
+    return begin
+
+
+class TestDeferredWaitOut:
+    """What somebody else has in progress is waited out in the triggerer, not in the worker."""
+
+    def test_the_worker_is_free_while_somebody_else_creates_the_endpoint(
+        self, account: Account, name: str, model: str, creating: Callable[[float], None], requests: Requests
+    ) -> None:
+        creating(0.5)
+        make = partial(deploy, name, model)
+        requests.forget()
+        first = deferred(make())
+        assert isinstance(first.trigger, EndpointChangeableTrigger)
+        # One look and nothing else: it neither waited nor made anything.
+        assert dict(requests.count()) == {"DescribeEndpoint": 1}
+
+        second = resumed(make, first, event_of(rebuilt(first.trigger)))
+        assert isinstance(second.trigger, EndpointServingTrigger)
+        assert requests.changes() == ["CreateEndpointConfig", "UpdateEndpoint"]
+
+        result = resumed(make, second, event_of(rebuilt(second.trigger)))
+        assert (result["status"], result["action"]) == ("InService", "updated")
+        described = account.sagemaker.describe_endpoint(EndpointName=name)
+        assert described["EndpointConfigName"] == result["endpoint_config_name"]
+
+    @pytest.mark.usefixtures("serving")
+    def test_what_is_being_deleted_is_created_anew_when_it_is_gone(
+        self, account: Account, name: str, model: str
+    ) -> None:
+        with account.settings(endpoint_deleting_seconds=0.5):
+            account.sagemaker.delete_endpoint(EndpointName=name)
+            assert isinstance(deferred(deploy(name, model)).trigger, EndpointChangeableTrigger)
+            result = run_task(partial(deploy, name, model))
+        assert (result["status"], result["action"]) == ("InService", "created")
+
+    @pytest.mark.usefixtures("serving")
+    def test_a_failed_endpoint_is_recreated_without_a_worker_that_waits(
+        self, account: Account, name: str, model: str
+    ) -> None:
+        control(account, "PUT", f"endpoints/{name}/status", {"status": "Failed"})
+        with account.settings(endpoint_deleting_seconds=0.5):
+            make = partial(deploy, name, model, on_failed="recreate")
+            first = deferred(make())
+            assert isinstance(first.trigger, EndpointChangeableTrigger)
+            assert account.status(name) == "Deleting"
+            second = resumed(make, first, event_of(rebuilt(first.trigger)))
+        result = resumed(make, second, event_of(rebuilt(second.trigger)))
+        assert (result["status"], result["action"]) == ("InService", "created")
+
+    def test_without_waiting_for_completion_it_still_acts_only_when_it_may(
+        self, account: Account, name: str, model: str, creating: Callable[[float], None]
+    ) -> None:
+        creating(0.5)
+        with account.settings(endpoint_updating_seconds=0.5):
+            result = run_task(partial(deploy, name, model, wait_for_completion="False"))
+        assert (result["status"], result["action"]) == ("Updating", "updated")
+        account.wait_for_endpoint(name)
+
+    @pytest.mark.usefixtures("serving")
+    def test_an_update_whose_answer_is_lost_is_remembered_over_the_deferral(
+        self, account: Account, name: str, model: str, requests: Requests
+    ) -> None:
+        rule = {
+            "operation": "sagemaker:UpdateEndpoint",
+            "resource": f"*{name}*",
+            "fault": "lost_answer",
+            "times": 1,
+        }
+        control(account, "POST", "faults", [rule])
+        try:
+            result = run_task(partial(deploy, name, model))
+        finally:
+            control(account, "DELETE", "faults")
+        assert (result["status"], result["action"]) == ("InService", "updated")
+        assert requests.count()["UpdateEndpoint"] == 1
+
+    def test_a_wait_that_breaks_ends_the_task_by_its_name_and_leaves_all_as_it_was(
+        self, account: Account, name: str, model: str, creating: Callable[[float], None], requests: Requests
+    ) -> None:
+        creating(0.3)
+        make = partial(deploy, name, model)
+        first = deferred(make())
+        requests.forget()
+        note = first.trigger.serialize()[1]["note"]
+        event = {"status": "error", "error": "Throttled", "message": "Rate exceeded", "note": note}
+        with pytest.raises(Throttled, match=f"waiting for endpoint {name}: Rate exceeded"):
+            resumed(make, first, event)
+        assert requests.changes() == []
+        account.wait_for_endpoint(name)
+
+
+class TestDeadlines:
+    @BOTH
+    def test_seconds_are_neither_attempts_nor_looks(
+        self, account: Account, name: str, model: str, creating: Callable[[float], None], deferrable: bool
+    ) -> None:
+        """Taken for attempts, one second would be ten minutes here; rounded up to a look as well."""
+        creating(3)
+        began = time.monotonic()
+        with pytest.raises(EndpointDeadlineExceeded, match=f"endpoint {name} was still Creating after 1 s"):
+            run_task(
+                partial(deploy, name, model, max_wait_seconds="1", poll_interval=600, deferrable=deferrable)
+            )
+        assert 1 <= time.monotonic() - began < 2.8
+        account.wait_for_endpoint(name)
+
+    def test_deferred_again_the_wait_out_keeps_its_first_deadline(
+        self, account: Account, name: str, model: str, creating: Callable[[float], None]
+    ) -> None:
+        """Between the trigger's last look and the worker's first somebody may begin something new."""
+        creating(2)
+        make = partial(deploy, name, model, max_wait_seconds=20)
+        first = deferred(make())
+        deadline = first.trigger.serialize()[1]["deadline"]
+        assert 0 < deadline - time.time() <= 20
+        event = json.loads(json.dumps({"status": "over", "note": first.trigger.serialize()[1]["note"]}))
+        second = resumed(make, first, event)
+        assert isinstance(second.trigger, EndpointChangeableTrigger)
+        assert second.trigger.serialize()[1]["deadline"] == deadline
+        assert second.timeout <= first.timeout
+        account.wait_for_endpoint(name)
+
+    @pytest.mark.parametrize("kind", [EndpointChangeableTrigger, EndpointServingTrigger])
+    def test_a_triggerer_that_restarts_does_not_begin_the_wait_anew(
+        self,
+        account: Account,
+        name: str,
+        model: str,
+        creating: Callable[[float], None],
+        kind: type[EndpointChangeableTrigger | EndpointServingTrigger],
+    ) -> None:
+        if kind is EndpointChangeableTrigger:
+            creating(4)
+        else:
+            control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "seconds": 4})
+        make = partial(deploy, name, model, max_wait_seconds=2, cleanup_wait_seconds=0.1)
+        began = time.monotonic()
+        deferral = deferred(make())
+        assert isinstance(deferral.trigger, kind)
+
+        async def look_and_die() -> None:
+            running = asyncio.ensure_future(anext(rebuilt(deferral.trigger).run()))
+            await asyncio.wait([running], timeout=1.5)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+        asyncio.run(look_and_die())
+        with pytest.raises(EndpointDeadlineExceeded, match=f"endpoint {name} was still Creating after 2 s"):
+            resumed(make, deferral, event_of(rebuilt(deferral.trigger)))
+        assert 2 <= time.monotonic() - began < 3.4  # begun anew: 3.5
+        account.wait_for_endpoint(name)
+
+    def test_an_endpoint_that_fails_again_and_again_is_given_up_in_time(
+        self, model: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Somebody creates it anew as soon as it is deleted, and each time it fails."""
+
+        @dataclass(frozen=True)
+        class Said(Answer):
+            def body(self, *, xml: bool) -> bytes:  # noqa: ARG002 - the base's
+                return self.message.encode()
+
+        failed = {
+            "EndpointName": "e",
+            "EndpointArn": "arn:e",
+            "EndpointConfigName": "c",
+            "EndpointStatus": "Failed",
+        }
+        again = (Said(200, "", json.dumps(failed)), Said(200, "", "{}"))
+        began = time.monotonic()
+        with answering(*again * 1000) as (address, asked):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+            with pytest.raises(EndpointDeadlineExceeded, match="endpoint e was still Failed after 1 s"):
+                run_task(
+                    partial(deploy, "e", model, max_wait_seconds=1, on_failed="recreate", deferrable=False)
+                )
+        assert 1 <= time.monotonic() - began < 20
+        assert asked.count("SageMaker.DeleteEndpoint") > 1
+
+
+class TestFailedLooks:
+    def test_a_bad_moment_in_the_middle_of_a_blocking_wait_out_is_endured(
+        self, account: Account, name: str, model: str, creating: Callable[[float], None]
+    ) -> None:
+        """Botocore repeats nothing here; without a rule of our own the first failed look ends the task."""
+        creating(1)
+        rule = {"operation": "sagemaker:DescribeEndpoint", "resource": f"*{name}*", "after": 1, "times": 3}
+        control(account, "POST", "faults", [rule | {"fault": "throttle"}])
+        try:
+            result = run_task(partial(deploy, name, model, deferrable=False, botocore_config=ONCE))
+            (told,) = control(account, "GET", "faults")["rules"]
+        finally:
+            control(account, "DELETE", "faults")
+        assert told["struck"] == 3
+        assert (result["status"], result["action"]) == ("InService", "updated")
+
+
+class TestEveryStatus:
+    """A waiter that knows only InService and Failed waits for ever, or reports a rollback as a success."""
+
+    @BOTH
+    @pytest.mark.parametrize("status", ["Creating", "Updating", "SystemUpdating", "RollingBack"])
+    @pytest.mark.usefixtures("serving")
+    def test_found_in_progress_it_is_waited_out(
+        self, account: Account, name: str, model: str, status: str, deferrable: bool
+    ) -> None:
+        control(account, "PUT", f"endpoints/{name}/status", {"status": status, "seconds": 0.5})
+        result = run_task(partial(deploy, name, model, deferrable=deferrable))
+        assert (result["status"], result["action"]) == ("InService", "updated")
+
+    @BOTH
+    @pytest.mark.parametrize("status", ["Failed", "OutOfService", "UpdateRollbackFailed"])
+    @pytest.mark.usefixtures("serving")
+    def test_found_in_a_status_that_does_not_end_it_is_told_at_once(
+        self, account: Account, name: str, model: str, status: str, deferrable: bool
+    ) -> None:
+        control(account, "PUT", f"endpoints/{name}/status", {"status": status, "reason": "a fire"})
+        with pytest.raises(AirflowFailException, match=f"is {status} with .*a fire") as caught:
+            run_task(partial(deploy, name, model, deferrable=deferrable))
+        assert isinstance(caught.value.__cause__, EndpointUnchangeable)
+        account.sagemaker.delete_endpoint(EndpointName=name)
+        account.wait_for_endpoint(name, "endpoint_deleted")
+
+    @BOTH
+    @pytest.mark.parametrize("end", ["Failed", "OutOfService"])
+    def test_a_creation_that_ends_so_has_failed(
+        self, account: Account, name: str, model: str, end: str, deferrable: bool
+    ) -> None:
+        control(account, "PUT", f"endpoints/{name}/next", {"end": end, "reason": "a fire"})
+        with pytest.raises(EndpointFailed, match=f"is {end} with"):
+            run_task(partial(deploy, name, model, deferrable=deferrable))
+        assert (account.status(name), account.configs(name)) == (None, [])
+
+    @BOTH
+    @pytest.mark.usefixtures("serving")
+    def test_an_update_whose_rollback_fails_has_failed(
+        self, account: Account, name: str, model: str, deferrable: bool
+    ) -> None:
+        control(account, "PUT", f"endpoints/{name}/next", {"end": "UpdateRollbackFailed", "reason": "a fire"})
+        with pytest.raises(EndpointFailed, match=r"is UpdateRollbackFailed with .*a fire"):
+            run_task(partial(deploy, name, model, deferrable=deferrable))
+        assert account.status(name) == "UpdateRollbackFailed"
+
+    @BOTH
+    @pytest.mark.parametrize("reason", [None, "a fire"], ids=["silent", "with a reason"])
+    def test_a_rollback_ends_in_service_and_is_an_error_all_the_same(
+        self, account: Account, name: str, model: str, serving: str, *, reason: str | None, deferrable: bool
+    ) -> None:
+        control(account, "PUT", f"endpoints/{name}/next", {"end": "RolledBack", "reason": reason})
+        with pytest.raises(AirflowFailException) as caught:
+            run_task(partial(deploy, name, model, deferrable=deferrable))
+        assert isinstance(caught.value.__cause__, EndpointRolledBack)
+        assert f"it serves {serving}. Reason: {reason or 'SageMaker gave no reason'}" in str(caught.value)
+        assert account.status(name) == "InService"
+        assert account.configs(name) == []
+
+    def test_deleted_while_it_is_waited_for_it_has_failed(
+        self, account: Account, name: str, model: str
+    ) -> None:
+        make = partial(deploy, name, model)
+        deferral = deferred(make())
+        account.wait_for_endpoint(name)
+        with account.settings(endpoint_deleting_seconds=1):
+            account.sagemaker.delete_endpoint(EndpointName=name)
+            with pytest.raises(EndpointFailed, match="is Deleting with"):
+                resumed(make, deferral, event_of(rebuilt(deferral.trigger)))
+        assert account.status(name) is None
+
+
+class TestScaledCounts:
+    """An update sets counts to the configuration's: where the endpoint has scaled, the log says so."""
+
+    @pytest.fixture
+    def scaled(self, account: Account, name: str, model: str) -> str:
+        """Our endpoint, scaled from one instance to three."""
+        run_task(partial(deploy, name, model))
+        account.sagemaker.update_endpoint_weights_and_capacities(
+            EndpointName=name,
+            DesiredWeightsAndCapacities=[{"VariantName": "AllTraffic", "DesiredInstanceCount": 3}],
+        )
+        account.wait_for_endpoint(name)
+        return name
+
+    def said(self, caplog: pytest.LogCaptureFixture) -> list[str]:
+        return [text for text in caplog.messages if "CurrentInstanceCount" in text]
+
+    def test_it_warns_naming_variant_counts_and_argument(
+        self, account: Account, scaled: str, model: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.WARNING)
+        run_task(partial(deploy, scaled, model, instance_type="ml.c5.large"))
+        (said,) = self.said(caplog)
+        assert f"endpoint {scaled} sets variant AllTraffic" in said
+        assert "CurrentInstanceCount 3, to InitialInstanceCount 1" in said
+        assert "retain_variant_properties=True" in said
+        (variant,) = account.sagemaker.describe_endpoint(EndpointName=scaled)["ProductionVariants"]
+        assert variant["CurrentInstanceCount"] == 1
+
+    def test_with_the_argument_the_count_stays_and_nothing_is_said(
+        self, account: Account, scaled: str, model: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        run_task(
+            partial(deploy, scaled, model, instance_type="ml.c5.large", retain_variant_properties="true")
+        )
+        assert self.said(caplog) == []
+        (variant,) = account.sagemaker.describe_endpoint(EndpointName=scaled)["ProductionVariants"]
+        assert variant["CurrentInstanceCount"] == 3
+
+    def test_a_count_that_is_changed_on_purpose_is_no_surprise(
+        self, name: str, model: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        run_task(partial(deploy, name, model))
+        result = run_task(partial(deploy, name, model, initial_instance_count=2))
+        assert result["action"] == "updated"
+        assert self.said(caplog) == []
+
+    def test_where_the_configuration_may_not_be_read_the_update_goes_on(
+        self, account: Account, scaled: str, model: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        rule = {"operation": "sagemaker:DescribeEndpointConfig", "resource": f"*{scaled}*", "fault": "error"}
+        control(
+            account, "POST", "faults", [rule | {"code": "AccessDeniedException", "status": 400, "times": 1}]
+        )
+        try:
+            result = run_task(partial(deploy, scaled, model, instance_type="ml.c5.large", keep_configs=None))
+        finally:
+            control(account, "DELETE", "faults")
+        assert result["action"] == "updated"
+        assert self.said(caplog) == []
