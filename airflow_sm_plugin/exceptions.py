@@ -34,12 +34,16 @@
     │   ├── ModelUnavailable           (retry) the container timed out or was overloaded, at every attempt
     │   ├── ModelLoadTimeout           (retry) a cold model was not loaded before its deadline
     │   ├── AsyncInferenceFailed       a failure object was written
-    │   └── AsyncInferenceTimedOut     (retry) neither output nor failure object by the deadline
+    │   ├── AsyncInferenceTimedOut     (retry) neither output nor failure object by the deadline
+    │   ├── FencedOff                  a later try of the same task has taken over its ledger
+    │   └── QueueNotFound              the completion queue does not exist
     └── ServiceError                   AWS answered an error, or did not answer
         ├── AccessDenied               403: a permission is missing
         ├── RequestRefused             the request is wrong in a way that only the service could see
+        ├── PreconditionFailed         a conditional write found the object changed by somebody else
         ├── Throttled                  (retry)
         └── ServiceUnavailable         (retry) 5xx, time-out, or nobody at that address
+            └── AnswerLost             (retry) sent, but no answer: it may have been carried out
 
 ``retryable`` says whether running the task again can help; the operators turn an error that is not into
 Airflow's ``AirflowFailException``, so that no retry is spent on it.
@@ -51,6 +55,7 @@ from typing import ClassVar
 
 __all__ = [
     "AccessDenied",
+    "AnswerLost",
     "AsyncInferenceFailed",
     "AsyncInferenceTimedOut",
     "AutoMLJobError",
@@ -67,6 +72,7 @@ __all__ = [
     "EndpointNotRealTime",
     "EndpointRolledBack",
     "EndpointUnchangeable",
+    "FencedOff",
     "InferenceError",
     "InputNotFound",
     "InvalidCustomAttributes",
@@ -81,6 +87,8 @@ __all__ = [
     "ModelPackageNotFound",
     "ModelUnavailable",
     "ObjectiveNotMet",
+    "PreconditionFailed",
+    "QueueNotFound",
     "RequestRefused",
     "ResourceConflict",
     "ResponseKeysNotSupported",
@@ -242,6 +250,14 @@ class AsyncInferenceTimedOut(InferenceError):
     retryable = True
 
 
+class FencedOff(InferenceError):
+    """A later try of the same task instance has taken over its ledger: this process, left behind, stops here."""
+
+
+class QueueNotFound(InferenceError):
+    """The completion queue does not exist, or not in this region and account."""
+
+
 class ServiceError(SageMakerInferenceError):
     """AWS answered with an error, or did not answer."""
 
@@ -254,6 +270,10 @@ class RequestRefused(ServiceError):
     """AWS refused the request (400): the message is the service's own."""
 
 
+class PreconditionFailed(ServiceError):
+    """A conditional write met an object that somebody else wrote meanwhile; nothing was changed."""
+
+
 class Throttled(ServiceError):
     """AWS asked to slow down, or a limit of the account is reached. A later retry helps."""
 
@@ -264,3 +284,7 @@ class ServiceUnavailable(ServiceError):
     """The service answered 5xx, did not answer in time, or nobody listens at that address. A later retry helps."""
 
     retryable = True
+
+
+class AnswerLost(ServiceUnavailable):
+    """The request was sent, but no answer came: it may have been carried out. Sending it again may do it twice."""

@@ -64,6 +64,16 @@ def lay_out(data_set: str, bucket: str, prefix: str) -> dict[str, str]:
     return {key.split("/")[0]: f"s3://{bucket}/{prefix}/{key}" for key in texts}
 
 
+def split(location: str, into: str, files: int) -> list[str]:
+    """Spread the rows of a CSV object over so many files; return their locations."""
+    table = rows(location)
+    bucket, _, prefix = into.removeprefix("s3://").partition("/")
+    keys = [f"{prefix}{number:02d}.csv" for number in range(files)]
+    for number, key in enumerate(keys):
+        aws("s3").put_object(Bucket=bucket, Key=key, Body=_csv(table[number::files]).encode())
+    return [f"s3://{bucket}/{key}" for key in keys]
+
+
 def transform_config(name: str, model: object, location: object, output_path: str) -> dict[str, Any]:
     """Return the request of a transform job over the CSV rows at ``location``."""
     source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": location}}

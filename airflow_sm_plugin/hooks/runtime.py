@@ -28,15 +28,13 @@ from airflow_sm_plugin.core.invocation import (
 )
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
-    EndpointNotAsynchronous,
-    EndpointNotFound,
-    EndpointNotRealTime,
     InvalidRequest,
     ModelError,
     ModelLoadTimeout,
     ModelUnavailable,
     SageMakerInferenceError,
 )
+from airflow_sm_plugin.hooks.endpoint_errors import explained
 from airflow_sm_plugin.hooks.errors import meaning, translate, translated
 
 if TYPE_CHECKING:
@@ -124,7 +122,7 @@ class SageMakerRuntimeHook(AwsBaseHook):
                 answer = self.client.invoke_endpoint_async(**parameters)
             except ClientError as error:
                 if meaning(error) not in _NOT_ACCEPTED or attempt == attempts:
-                    raise _explained(error, "InvokeEndpointAsync", request.endpoint_name) from error
+                    raise explained(error, "InvokeEndpointAsync", request.endpoint_name) from error
                 self._pause(request.endpoint_name, error, attempt)
             except BotoCoreError as error:
                 doing = f"sagemaker:InvokeEndpointAsync {request.endpoint_name}"
@@ -215,7 +213,7 @@ def _failure(
             f"endpoint {request.endpoint_name} did not load {model} in time; a retry may find it loaded"
         )
     if code != "ModelError":
-        return _explained(error, "InvokeEndpoint", request.endpoint_name)
+        return explained(error, "InvokeEndpoint", request.endpoint_name)
     status = _original_status(error)
     kind = ModelUnavailable if _wanted(error) is Attempt.AGAIN else ModelError
     text = str(cast("Mapping[str, Any]", error.response).get("OriginalMessage") or "") if limit else ""
@@ -223,20 +221,3 @@ def _failure(
     return kind(
         f"a container of endpoint {request.endpoint_name} answered {status or 'nothing in time'}{said}"
     )
-
-
-def _explained(error: ClientError, operation: str, endpoint_name: str) -> SageMakerInferenceError:
-    said = meaning(error)
-    if said is Meaning.NOT_FOUND:
-        return EndpointNotFound(
-            f"no endpoint {endpoint_name} serves in this account and region: deploy it first, or mend its name"
-        )
-    if said is Meaning.WRONG_KIND and operation == "InvokeEndpoint":
-        return EndpointNotRealTime(
-            f"endpoint {endpoint_name} is asynchronous: use SageMakerInvokeEndpointAsyncOperator"
-        )
-    if said is Meaning.WRONG_KIND:
-        return EndpointNotAsynchronous(
-            f"endpoint {endpoint_name} is not asynchronous: deploy it with async_output_path, or invoke it in real time"
-        )
-    return translate(error, f"sagemaker:{operation} {endpoint_name}")

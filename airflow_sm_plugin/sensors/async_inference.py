@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,36 +18,73 @@ from airflow_sm_plugin._compat import (
     default_deferrable,
     first_reschedule_date,
 )
-from airflow_sm_plugin.base import SageMakerInferenceSensor, broken_wait, failing_well
+from airflow_sm_plugin.base import (
+    SageMakerInferenceSensor,
+    broken_wait,
+    failing_well,
+    task_instance_owner,
+)
 from airflow_sm_plugin.core.async_inference import (
     DEFAULT_INVOCATION_TIMEOUT,
     DEFAULT_REQUEST_TTL,
     AsyncInvocation,
+    Outcome,
 )
-from airflow_sm_plugin.core.async_wait import AsyncWait, deadlines_of, read_invocations
+from airflow_sm_plugin.core.async_watch import Place, Watch, group
+from airflow_sm_plugin.core.awaited_invocations import AwaitedInvocations
+from airflow_sm_plugin.core.container_logs import endpoint_log_group
+from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.template_values import choice, is_given
+from airflow_sm_plugin.core.watch_state import WatchState
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
     AsyncInferenceTimedOut,
     InvalidRequest,
     SageMakerInferenceError,
-    ServiceError,
     ServiceUnavailable,
 )
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.result_store import ResultStoreHook
+    from airflow_sm_plugin.hooks.async_results import BlockingWatcher
 
 _SHOWN_FAILURES = 5
+_COLLECTED_TEXTS = 100
+_SHOWN_LOGS = 3
+_INLINE = 50
 _GRACE_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class _Wait:
+    """What is waited for, since when, and where each invocation is in the watch."""
+
+    awaited: AwaitedInvocations
+    first_look: float
+    watch: Watch
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class _End:
+    """What became of the invocations, as numbers in the order they were given."""
+
+    failed: tuple[int, ...]
+    timed_out: tuple[int, ...]
+    pending: tuple[int, ...]
 
 
 class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     """Wait for the output *or* the failure object of one or many asynchronous invocations, whichever comes first.
 
     403 (S3's answer for a missing key without ``s3:ListBucket``) and 503 are no verdicts: the sensor looks again. A
-    failure object fails the task with its text, which a retry would only find again, so none is spent on it.
+    failure object fails the task with its text, which a retry would only find again, so none is spent on it. Results
+    that lie in one folder are looked at with one listing for a thousand of them.
 
     Returns on XCom: the output location, or the list of them in the order of the invocations when a list was given.
+    With ``on_failure="collect"``: ``{"succeeded": [output locations], "failed": [{"input", "inference_id",
+    "failure_location", "error"}], "timed_out": [{"input", "inference_id", "output_location"}]}``, whose ``error`` is
+    read for the first 100.
 
     :param invocations: what :class:`SageMakerInvokeEndpointAsyncOperator` returned, or a list of it (the XCom of a
         mapped invoke) (templated)
@@ -56,13 +95,22 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         known, else from the first look; default RequestTTL + InvocationTimeout, which is 22,500
     :param poke_interval: seconds (or a timedelta) between looks; default 30
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
+    :param on_failure: ``"fail"``, or ``"collect"``: succeed all the same and return which failed or timed out; default
+        ``"fail"``
+    :param completion_queue: URL of an SQS queue, of this waiter alone, that gets the endpoint's notifications: a
+        deferred wait then looks when they have told of everything, and else once a minute (templated)
+    :param ledger_prefix: ``s3://bucket/prefix`` under which a deferred wait for more than 50 invocations keeps what it
+        waits for, instead of Airflow's database; overwritten by retries (templated)
     :param failure_text_limit: how many bytes of a failure object an error shows; default 1000, 0 shows none
+    :param container_log_lines: how many of the container's last log lines the task's log shows when an inference
+        failed and the invocation tells its endpoint; default 20, 0 shows none
     :param soft_fail: skip instead of failing when an inference failed, the deadline passed, or no retry can help;
         an outage of S3 still fails the task, which then is retried. The same in every mode. Default False
     :param never_fail: skip instead of failing, whatever happened; default False
     :raises AsyncInferenceFailed: a failure object was found; not retried
     :raises AsyncInferenceTimedOut: neither object came in time; retried
     :raises ServiceUnavailable: S3 did not answer for many looks in a row; retried
+    :raises QueueNotFound: the completion queue does not exist; not retried
     """
 
     template_fields: Sequence[str] = (
@@ -70,6 +118,8 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         "invocations",
         "output_location",
         "failure_location",
+        "completion_queue",
+        "ledger_prefix",
     )
 
     def __init__(
@@ -81,7 +131,11 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         timeout: float | timedelta = DEFAULT_REQUEST_TTL + DEFAULT_INVOCATION_TIMEOUT,
         poke_interval: float | timedelta = 30,
         deferrable: bool | None = None,
+        on_failure: str = "fail",
+        completion_queue: str | None = None,
+        ledger_prefix: str | None = None,
         failure_text_limit: int = 1_000,
+        container_log_lines: int = 20,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own sensor arguments
     ) -> None:
         seconds, pause = _seconds(timeout), _seconds(poke_interval)
@@ -92,144 +146,222 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         self.output_location = output_location
         self.failure_location = failure_location
         self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.on_failure = on_failure
+        self.completion_queue = completion_queue
+        self.ledger_prefix = ledger_prefix
         self.failure_text_limit = failure_text_limit
-        self._first_look: float | None = None
-        self._wait: AsyncWait | None = None
-        self._store: ResultStoreHook | None = None
+        self.container_log_lines = container_log_lines
+        self._waiting: _Wait | None = None
+        self._state: WatchState | None = None
+        self._watcher: BlockingWatcher | None = None
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as Airflow's base spells it
         """Poke, or look once and defer."""
-        if not self.deferrable:
-            return super().execute(context)
-        with self._failing_softly():
-            done = self._look(context)
-            if done is not None:
-                return done
-            self._defer(context)
+        with self._s3().opened():
+            if not self.deferrable:
+                return super().execute(context)
+            with self._failing_softly():
+                done = self._look(self._begin(self._first_look_at(context)))
+                if done is not None:
+                    return done
+                self._defer(context)
         return None
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once at everything that is still pending."""
-        with self._failing_softly():
-            done = self._look(context)
+        with self._failing_softly(), self._s3().opened():
+            done = self._look(self._waiting or self._begin(self._first_look_at(context)))
             return PokeReturnValue(is_done=done is not None, xcom_value=done)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ANN401 - a location or a list
-        """Judge what the trigger saw."""
-        with self._failing_softly():
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
+        """Look at everything once more and judge: what lies in S3 counts, whatever the trigger saw."""
+        with self._failing_softly(), self._s3().opened():
             if event["status"] == "error":
                 raise broken_wait("waiting for asynchronous inference", event)
-            return self._conclude(AsyncWait.from_event(event), self._read())
+            done = self._look(self._begin(event["note"]["first_look"]), thorough=True)
+            if done is not None:
+                return done
+            if event["why"] == "unreachable":
+                raise self._outage(event["failed_looks"])
+            self._defer(context)  # S3 does not answer just now
+        return None
 
-    def _read(self) -> tuple[AsyncInvocation, ...]:
+    def _begin(self, first_look: float) -> _Wait:
+        awaited = self._read()
+        deadlines = awaited.deadlines(first_look=first_look, seconds=self.result_timeout)
+        watch, places = group(awaited.invocations, deadlines)
+        self._waiting = _Wait(awaited, first_look, watch, places)
+        self._state = WatchState.begin(watch)
+        return self._waiting
+
+    def _read(self) -> AwaitedInvocations:
         if self.result_timeout <= 0:
             raise InvalidRequest(f"timeout must be more than 0 seconds, not {self.result_timeout:g}")
+        choice(self.on_failure, "on_failure", ("fail", "collect"))
+        if is_given(self.ledger_prefix):
+            S3Uri.parse(str(self.ledger_prefix), name="ledger_prefix")
         if (self.invocations is None) == (self.output_location is None):
             raise InvalidRequest("give either invocations (what an invoke task returned) or output_location")
         if self.invocations is not None:
-            return read_invocations(self.invocations)
-        return read_invocations(
+            return AwaitedInvocations.read(self.invocations)
+        return AwaitedInvocations.read(
             {"output_location": self.output_location, "failure_location": self.failure_location}
         )
 
     def _first_look_at(self, context: Context) -> float:
-        if self._first_look is None:
-            before = (
-                first_reschedule_date(context, retries=self.retries or 0)
-                if self.mode == "reschedule"
-                else None
-            )
-            self._first_look = before.timestamp() if before else time.time()
-        return self._first_look
+        before = (
+            first_reschedule_date(context, retries=self.retries or 0) if self.mode == "reschedule" else None
+        )
+        return before.timestamp() if before else time.time()
 
-    def _look(self, context: Context) -> Any:  # noqa: ANN401 - a location, a list, or None for not yet
-        invocations, store = self._read(), self._results()
-        now, first_look = time.time(), self._first_look_at(context)
-        wait = self._wait or AsyncWait.begin(len(invocations))
-        looks = {number: store.look(invocations[number]) for number in wait.pending}
-        deadlines = deadlines_of(invocations, first_look=first_look, seconds=self.result_timeout)
-        self._wait = wait.after(looks, now=now, deadlines=deadlines)
-        self.log.debug("%d of %d invocations pending", len(self._wait.pending), len(invocations))
-        if self._wait.blind_looks:
-            self.log.warning("S3 gave no useful answer at %d looks in a row", self._wait.blind_looks)
-        if self._wait.forbidden and not wait.forbidden:
+    def _look(self, wait: _Wait, *, thorough: bool = False) -> Any:  # noqa: ANN401 - a result, or None for not yet
+        now, before = time.time(), self._state or WatchState.begin(wait.watch)
+        state = self._state = self._s3().look(wait.watch, before, now=now, thorough=thorough)
+        self.log.debug("%s of %d invocations", state.counts(wait.watch), len(wait.places))
+        if state.failed.in_a_row:
+            self.log.warning("S3 gave no useful answer at %d looks in a row", state.failed.in_a_row)
+        forbidden = state.forbidden(wait.watch)
+        if forbidden and not before.forbidden(wait.watch):
             self.log.warning(
                 "S3 answers 403 for %s or its failure object: not there yet and the role lacks s3:ListBucket, or the "
                 "role may not read it",
-                invocations[self._wait.forbidden[0]].output_location,
+                wait.watch.shelves[forbidden.shelf].output(forbidden.position),
             )
-        return self._conclude(self._wait, invocations) if self._wait.over else None
+        if state.verdict(wait.watch, now=now) is None:
+            return None
+        return self._conclude(wait, state)
 
     def _defer(self, context: Context) -> None:
         from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
         from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
-        invocations, first_look = self._read(), self._first_look_at(context)
-        deadline = max(deadlines_of(invocations, first_look=first_look, seconds=self.result_timeout))
+        wait = self._waiting or self._begin(self._first_look_at(context))
+        deadline = wait.watch.last_deadline
+        location = self._written_down(wait.watch, context)
         self.defer(
             trigger=AsyncInferenceTrigger(
-                invocations=[invocation.as_mapping() for invocation in invocations],
-                first_look=first_look,
-                seconds=self.result_timeout,
+                watch=None if location else wait.watch.as_mapping(),
+                watch_location=location,
+                completion_queue=self.completion_queue if is_given(self.completion_queue) else None,
                 deadline=deadline,
                 poll_interval=self.poke_interval,
+                note={"first_look": wait.first_look},
                 aws=self.aws.as_mapping(),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=max(0.0, deadline - time.time()) + GRACE_SECONDS),
         )
 
-    def _results(self) -> ResultStoreHook:
+    def _written_down(self, watch: Watch, context: Context) -> str | None:
+        """Return where in S3 the trigger finds what it waits for; None when it fits into Airflow's database."""
+        if not is_given(self.ledger_prefix) or watch.count <= _INLINE:
+            return None
+        owner = task_instance_owner(context) or digest([shelf.outputs for shelf in watch.shelves])
+        location = f"{str(self.ledger_prefix).rstrip('/')}/{owner}/wait.json"
+        self._s3().write(location, json.dumps(watch.as_mapping()).encode())
+        return location
+
+    def _s3(self) -> BlockingWatcher:
         """Return the one hook of all looks: a new one would cost 0.3 s, and an AssumeRole, at each."""
-        self._store = self._store or self.result_store()
-        return self._store
+        if self._watcher is None:
+            from airflow_sm_plugin.hooks.async_results import BlockingWatcher
 
-    def _conclude(self, wait: AsyncWait, invocations: Sequence[AsyncInvocation]) -> str | list[str]:
-        if wait.failed:
-            raise AsyncInferenceFailed(self._failures(wait, invocations))
-        if wait.timed_out:
-            raise AsyncInferenceTimedOut(self._time_out(wait, invocations))
-        if wait.pending:
-            reason = self._results().why_blind(invocations[wait.pending[0]].output_location)
-            raise ServiceUnavailable(
-                f"S3 gave no useful answer at {wait.blind_looks} looks in a row; {len(wait.pending)} invocations are "
-                f"pending. They go on in SageMaker; a retry looks again. {reason}"
-            )
-        outputs = [invocation.output_location for invocation in invocations]
+            self._watcher = BlockingWatcher(self.aws)
+        return self._watcher
+
+    def _conclude(self, wait: _Wait, state: WatchState) -> Any:  # noqa: ANN401 - a location, a list, or a mapping
+        found = dict(state.outcomes(wait.watch))
+        outcomes = [found[place] for place in wait.places]
+        end = _End(*(_numbers(outcomes, one) for one in (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.WAITING)))
+        if end.failed:
+            self._show_logs(wait.awaited, end)
+        if self.on_failure == "collect" and not end.pending:
+            return self._collected(wait.awaited, end)
+        if end.failed:
+            raise AsyncInferenceFailed(self._failures(wait.awaited.invocations, end))
+        if end.timed_out:
+            raise AsyncInferenceTimedOut(self._time_out(wait, state, end))
+        if end.pending:
+            raise self._outage()
+        outputs = [invocation.output_location for invocation in wait.awaited.invocations]
         self.log.info("%d asynchronous results are there", len(outputs))
-        one = self.invocations is None or isinstance(self.invocations, Mapping)
-        return outputs[0] if one else outputs
+        return outputs[0] if wait.awaited.is_one else outputs
 
-    def _failures(self, wait: AsyncWait, invocations: Sequence[AsyncInvocation]) -> str:
-        lines = [f"{len(wait.failed)} of {len(invocations)} asynchronous inferences failed."]
-        for number in wait.failed[:_SHOWN_FAILURES]:
+    def _outage(self, failed_looks: int = 0) -> ServiceUnavailable:
+        """Return the error of a wait that S3 did not answer for too long.
+
+        :param failed_looks: how many looks in a row failed in the triggerer
+        """
+        wait, state = self._waiting, self._state
+        place = state.first_pending(wait.watch) if wait and state else None
+        if wait is None or state is None or place is None:
+            return ServiceUnavailable("S3 gave no useful answer for too long; a retry looks again")
+        location = wait.watch.shelves[place.shelf].output(place.position)
+        return ServiceUnavailable(
+            f"S3 gave no useful answer at {max(failed_looks, state.failed.in_a_row)} looks in a row; "
+            f"{state.counts(wait.watch).pending} invocations are pending, the first is {location}. They go on in "
+            f"SageMaker; a retry looks again. {self._s3().why_blind(location)}"
+        )
+
+    def _collected(self, awaited: AwaitedInvocations, end: _End) -> dict[str, Any]:
+        some = [awaited.invocations[number] for number in end.failed]
+        texts = self._texts(some[:_COLLECTED_TEXTS]) + ["see its failure object"] * len(some)
+        bad = {*end.failed, *end.timed_out}
+        good = [one.output_location for number, one in enumerate(awaited.invocations) if number not in bad]
+        self.log.info("%d succeeded, %d failed, %d timed out", len(good), len(some), len(end.timed_out))
+        late = [awaited.invocations[number] for number in end.timed_out]
+        return {
+            "succeeded": good,
+            "failed": [
+                {
+                    "input": one.input_location,
+                    "inference_id": one.inference_id,
+                    "failure_location": one.failure_location,
+                    "error": text,
+                }
+                for one, text in zip(some, texts, strict=False)
+            ],
+            "timed_out": [
+                {
+                    "input": one.input_location,
+                    "inference_id": one.inference_id,
+                    "output_location": one.output_location,
+                }
+                for one in late
+            ],
+        }
+
+    def _failures(self, invocations: Sequence[AsyncInvocation], end: _End) -> str:
+        lines = [f"{len(end.failed)} of {len(invocations)} asynchronous inferences failed."]
+        shown = end.failed[:_SHOWN_FAILURES]
+        texts = self._texts([invocations[number] for number in shown])
+        for number, text in zip(shown, texts, strict=True):
             invocation = invocations[number]
-            text = self._failure_text(invocation)
             what = invocation.input_location or f"inference {invocation.inference_id or number}"
             lines.append(f"{what}: {text} (failure object {invocation.failure_location})")
-        if len(wait.failed) > _SHOWN_FAILURES:
-            lines.append(f"and {len(wait.failed) - _SHOWN_FAILURES} more")
+        if len(end.failed) > _SHOWN_FAILURES:
+            lines.append(f"and {len(end.failed) - _SHOWN_FAILURES} more")
         return "\n".join(lines)
 
-    def _failure_text(self, invocation: AsyncInvocation) -> str:
-        if not self.failure_text_limit or invocation.failure_location is None:
-            return "see its failure object"
-        try:
-            text = self._results().read_start(invocation.failure_location, self.failure_text_limit + 1)
-        except ServiceError as error:
-            return f"its failure object could not be read: {error}"
-        shown = text.encode()[: self.failure_text_limit].decode(errors="ignore")
-        return text if shown == text else f"{shown}…"
+    def _texts(self, invocations: Sequence[AsyncInvocation]) -> list[str]:
+        locations = [invocation.failure_location for invocation in invocations]
+        return self._s3().failure_texts(locations, limit=self.failure_text_limit)
 
-    def _time_out(self, wait: AsyncWait, invocations: Sequence[AsyncInvocation]) -> str:
-        first = invocations[wait.timed_out[0]]
+    def _show_logs(self, awaited: AwaitedInvocations, end: _End) -> None:
+        """Show the last log lines of the containers that failed, where it is known whose they are."""
+        if self.container_log_lines <= 0:
+            return
+        endpoints = dict.fromkeys(name for number in end.failed if (name := awaited.endpoints[number]))
+        for name in list(endpoints)[:_SHOWN_LOGS]:
+            self.container_logs().show_tail(endpoint_log_group(name), lines=self.container_log_lines)
+
+    def _time_out(self, wait: _Wait, state: WatchState, end: _End) -> str:
+        first = wait.awaited.invocations[end.timed_out[0]]
         why = ""
-        if wait.blind_looks:
-            why = f" S3 gave no useful answer at the end: {self._results().why_blind(first.output_location)}."
-        elif wait.timed_out[0] in wait.forbidden:
+        if state.forbidden(wait.watch):
             why = " S3 answered 403 to the end: the role may lack s3:GetObject and s3:ListBucket there."
         return (
-            f"{len(wait.timed_out)} of {len(invocations)} asynchronous inferences had neither output nor failure "
+            f"{len(end.timed_out)} of {len(wait.places)} asynchronous inferences had neither output nor failure "
             f"object after {self.result_timeout:.0f} s, the first is {first.output_location}.{why} Raise timeout "
             f"where a queue or a cold endpoint takes longer; without a failure path failed ones look like this too"
         )
@@ -250,3 +382,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
 
 def _seconds(value: float | timedelta) -> float:
     return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def _numbers(outcomes: Sequence[Outcome], wanted: Outcome) -> tuple[int, ...]:
+    return tuple(number for number, outcome in enumerate(outcomes) if outcome is wanted)

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from airflow.triggers.base import BaseTrigger
 
+from airflow_sm_plugin.core.async_inference import AsyncInvocation
+from airflow_sm_plugin.core.async_watch import group
+from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
 from airflow_sm_plugin.exceptions import AccessDenied, ServiceUnavailable
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
-from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
-from airflow_sm_plugin.triggers.polling import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.triggers.endpoint import EndpointChangeableTrigger, EndpointServingTrigger
 from tests.stub_s3 import QUICK, fixed, statuses, stub_s3, use
-from tests.support import BROKEN, Account, closed_port, event_of, rebuilt, unique
+from tests.support import Account, closed_port, event_of, rebuilt, unique
 
 AWS: dict[str, Any] = {
     "aws_conn_id": None,
@@ -40,25 +42,39 @@ def _endpoint(name: str, config: str = "none", *, seconds: float = SOON, **aws: 
     )
 
 
-def _job(name: str, *, seconds: float = SOON, **aws: object) -> BaseTrigger:
-    return AutoMLJobTrigger(job_name=name, deadline=time.time() + seconds, poll_interval=0.02, aws=AWS | aws)
-
-
-def _results(*names: str, seconds: float = SOON, **aws: object) -> BaseTrigger:
-    return AsyncInferenceTrigger(
-        invocations=[
-            {"output_location": f"s3://results/{name}", "failure_location": f"s3://failures/{name}"}
-            for name in names
-        ],
-        first_look=time.time(),
-        seconds=seconds,
+def _changeable(name: str, config: str = "none", *, seconds: float = SOON, **aws: object) -> BaseTrigger:
+    return EndpointChangeableTrigger(
+        endpoint_name=name,
+        wanted_config=config,
+        note=NOTE,
         deadline=time.time() + seconds,
         poll_interval=0.02,
         aws=AWS | aws,
     )
 
 
-ALL = {"endpoint": _endpoint("absent"), "job": _job("absent"), "results": _results("one", "two")}
+def _job(name: str, *, seconds: float = SOON, **aws: object) -> BaseTrigger:
+    return AutoMLJobTrigger(job_name=name, deadline=time.time() + seconds, poll_interval=0.02, aws=AWS | aws)
+
+
+def _results(*names: str, seconds: float = SOON, **aws: object) -> BaseTrigger:
+    invocations = [AsyncInvocation(f"s3://results/{name}", f"s3://failures/{name}") for name in names]
+    watch, _ = group(invocations, [time.time() + seconds] * len(names))
+    return AsyncInferenceTrigger(
+        watch=watch.as_mapping(),
+        deadline=time.time() + seconds,
+        poll_interval=0.02,
+        note=NOTE,
+        aws=AWS | aws,
+    )
+
+
+ALL = {
+    "endpoint": _endpoint("absent"),
+    "changeable": _changeable("absent"),
+    "job": _job("absent"),
+    "results": _results("one", "two"),
+}
 
 
 @pytest.mark.parametrize("trigger", ALL.values(), ids=ALL)
@@ -76,7 +92,7 @@ def test_its_arguments_hold_no_credentials(trigger: BaseTrigger, monkeypatch: py
     assert "planted-secret" not in json.dumps(trigger.serialize()[1])
 
 
-@pytest.mark.parametrize("make", [_endpoint, _job, _results])
+@pytest.mark.parametrize("make", [_endpoint, _changeable, _job, _results])
 def test_a_client_that_cannot_be_made_is_one_event(make: Any) -> None:  # noqa: ANN401 - one of the three above
     event = event_of(make("absent", botocore_config={"no_such_option": 1}))
     assert event["status"] == "error"
@@ -96,13 +112,13 @@ def test_missing_credentials_are_told_by_name(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/dev/null")
-    for make in (_endpoint, _job, _results):
+    for make in (_endpoint, _changeable, _job, _results):
         event = event_of(make("absent"))
         assert event["error"] == AccessDenied.__name__
         assert "no AWS credentials" in event["message"]
 
 
-@pytest.mark.parametrize("make", [_endpoint, _job])
+@pytest.mark.parametrize("make", [_endpoint, _changeable, _job])
 def test_nobody_at_the_address_is_tolerated_for_some_looks_and_then_one_event(
     make: Any,  # noqa: ANN401 - as above
     monkeypatch: pytest.MonkeyPatch,
@@ -115,32 +131,11 @@ def test_nobody_at_the_address_is_tolerated_for_some_looks_and_then_one_event(
     assert nobody in event["message"]
 
 
-@pytest.mark.parametrize("make", [_endpoint, _job])
+@pytest.mark.parametrize("make", [_endpoint, _changeable, _job])
 def test_an_outage_does_not_outlive_the_deadline(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401 - as above
     use(monkeypatch, closed_port())
     event = event_of(make("absent", seconds=-1))
     assert "1 failed looks in a row" in event["message"]
-
-
-def test_a_broken_wait_hands_back_what_the_task_must_remember() -> None:
-    event = event_of(_endpoint("absent", botocore_config={"no_such_option": 1}))
-    assert event["note"] == NOTE
-
-
-def test_an_endpoint_is_awaited_until_it_serves_what_is_wanted(account: Account) -> None:
-    name = account.start_endpoint()
-    config = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
-    assert event_of(rebuilt(_endpoint(name, config)))["verdict"]["state"] == "serving"
-    event = event_of(rebuilt(_endpoint(name, "another")))
-    assert (event["verdict"]["state"], event["note"]) == ("rolled back", NOTE)
-
-
-def test_an_endpoint_that_does_not_serve_in_time_is_told_as_it_is(account: Account) -> None:
-    with account.settings(endpoint_creating_seconds=600):
-        name = account.start_endpoint()
-        config = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
-        event = event_of(rebuilt(_endpoint(name, config, seconds=0.2)))
-    assert (event["verdict"]["state"], event["verdict"]["status"]) == ("wait", "Creating")
 
 
 def test_a_wait_survives_a_restart_of_the_triggerer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,31 +166,13 @@ def test_a_wait_survives_a_restart_of_the_triggerer(monkeypatch: pytest.MonkeyPa
         assert asyncio.run(stop_at_the_first_look()) == []
         s3.answer = lambda _: b""
         event = event_of(rebuilt(stopped))
-    assert (event["status"], event["pending"], event["timed_out"]) == ("over", [], [])
-
-
-def test_a_failed_endpoint_ends_the_wait_with_sagemakers_reason(account: Account) -> None:
-    name = account.start_endpoint(BROKEN)
-    config = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
-    event = event_of(rebuilt(_endpoint(name, config)))
-    assert event["verdict"]["state"] == "failed"
-    assert event["verdict"]["reason"] != "SageMaker gave no reason"
-
-
-def test_many_results_are_awaited_with_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [f"{number:03}" for number in range(100)]
-    with stub_s3(fixed({f"/results/{name}": b"" for name in names})) as s3:
-        use(monkeypatch, s3.url)
-        event = event_of(rebuilt(_results(*names)))
-        assert event["status"] == "over"
-        assert (event["pending"], event["failed"], event["timed_out"]) == ([], [], [])
-        assert sorted(s3.asked) == [f"/results/{name}" for name in names]
+    assert (event["why"], event["counts"]["succeeded"], event["note"]) == ("complete", 1, NOTE)
 
 
 def test_an_outage_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with stub_s3(statuses(503, 503, 503, then=b"")) as s3:
         use(monkeypatch, s3.url)
-        assert event_of(rebuilt(_results("one")))["pending"] == []
+        assert event_of(rebuilt(_results("one")))["why"] == "complete"
 
 
 def test_slow_answers_do_not_block_the_triggerers_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +194,7 @@ def test_slow_answers_do_not_block_the_triggerers_loop(monkeypatch: pytest.Monke
     with stub_s3(fixed({})) as s3:
         use(monkeypatch, s3.url)
         (event,) = asyncio.run(watched())
-    assert event["pending"] == []
+    assert event["why"] == "complete"
     assert turned == [True, True]
 
 

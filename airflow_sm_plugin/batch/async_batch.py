@@ -1,0 +1,282 @@
+"""An asynchronous batch from plan to report, in steps any of which may be killed and done again.
+
+Plan the inputs, send a round, wait, judge it, send what failed or expired once more, write rows and report. All that a
+retry needs lies in S3, keyed by task instance and arguments, never by try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from airflow_sm_plugin.batch.async_plan import Plan, Plans
+from airflow_sm_plugin.batch.async_rows import EndedRound, RowWriter, first_failures
+from airflow_sm_plugin.batch.batch_folder import BatchFolder
+from airflow_sm_plugin.batch.batch_settings import BatchSettings
+from airflow_sm_plugin.batch.endpoint_facts import EndpointFacts
+from airflow_sm_plugin.batch.ledger_store import Claim
+from airflow_sm_plugin.batch.round_progress import RoundProgress, Shards
+from airflow_sm_plugin.core.async_names import LocationPattern
+from airflow_sm_plugin.core.async_report import Report, Row
+from airflow_sm_plugin.core.async_round import Outcome, RoundNames
+from airflow_sm_plugin.core.pacing import Pace
+from airflow_sm_plugin.exceptions import EndpointNotFound
+from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+log = logging.getLogger(__name__)
+
+_INITIAL_RATE = 100.0
+_S3_CONNECTIONS = 16
+_SHOWN_FAILURES = 5
+_SHORTEST_PAUSE = 0.05
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Results have to come first.
+
+    :param until_pending: go on as soon as no more than this are pending
+    :param deadline: epoch seconds, when to go on at the latest
+    :param last_deadline: epoch seconds after which no result is expected
+    :param pending: how many there are now
+    """
+
+    until_pending: int
+    deadline: float
+    last_deadline: float
+    pending: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The batch is over.
+
+    :param failures: the first rows of inputs without an output
+    """
+
+    report: Report
+    failures: tuple[Row, ...]
+
+
+class AsyncBatch:
+    """One process's work on a batch, over open connections to S3."""
+
+    def __init__(self, connection: AwsConnection, s3: S3Objects, settings: BatchSettings, token: str) -> None:
+        self._connection = connection
+        self._s3 = s3
+        self._settings = settings
+        self._token = token
+        self._endpoint = EndpointFacts(connection, settings.template.endpoint_name)
+        self.folder = BatchFolder.below(
+            settings.ledger_prefix, owner=settings.owner, arguments=settings.arguments
+        )
+        self._plans = Plans(s3, self.folder, owner=settings.owner, arguments=settings.arguments)
+        self._claim: Claim | None = None
+        self._plan: Plan | None = None
+        self._ended: list[EndedRound] = []
+        self._current: RoundProgress | None = None
+        self._pace = Pace.starting(
+            now=time.monotonic(), max_rate=settings.max_rate, initial=min(settings.max_rate, _INITIAL_RATE)
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, connection: AwsConnection, settings: BatchSettings, *, token: str = ""
+    ) -> AsyncIterator[AsyncBatch]:
+        """Open connections for the block.
+
+        :param token: what no other process has; made up by default
+        """
+        async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS) as s3:
+            yield cls(connection, s3, settings, token or uuid.uuid4().hex[:16])
+
+    async def finish(self, *, poll_interval: float) -> Finished:
+        """Do all of it in this process.
+
+        :param poll_interval: seconds between looks
+        """
+        while isinstance(step := await self.advance(), Waiting):
+            await self._wait(step, poll_interval)
+        return step
+
+    async def advance(self) -> Waiting | Finished:
+        """Do what can be done now, and say what has to be waited for; or that it is finished.
+
+        :raises InvalidRequest: an input, or the inputs, are not what they must be; nothing was sent
+        :raises EndpointNotFound: it was not there, or was deleted with requests in its queue
+        :raises FencedOff: another process has taken the batch over
+        :raises SageMakerInferenceError: as :meth:`Submission.run`
+        """
+        plan = self._plan = self._plan or await self._open_plan()
+        done = await self._s3.read_if_any(self._plans.folder(plan).report)
+        if done is not None:
+            return await self._finished(plan, Report.from_json(done))
+        numbers = plan.to_send
+        while numbers and len(self._ended) < self._settings.attempts:
+            current = self._current = self._current or await self._open_round(plan, numbers)
+            outcome = await current.outcome()
+            if outcome is None:
+                step = await self._advance_round(current)
+                if isinstance(step, Waiting):
+                    return step
+                outcome = step
+            else:
+                await current.read()
+            self._ended.append(
+                EndedRound(len(self._ended) + 1, current, outcome, await current.pattern())
+            )  # fmt: skip
+            self._current = None
+            numbers = current.plan_numbers(outcome.again)
+        return await self._report(plan)
+
+    async def publish_wait(self) -> str:
+        """Write down what is waited for, and return where, for a trigger to read."""
+        if self._current is None:
+            raise LookupError("nothing is waited for")
+        watch = (await self._current.watch()).watch
+        body = json.dumps(watch.as_mapping(), separators=(",", ":")).encode()
+        await self._s3.write(self._current.folder.wait, body)
+        return self._current.folder.wait
+
+    # The plan
+
+    async def _open_plan(self) -> Plan:
+        """Take the batch over, and return its unfinished plan, or the next one."""
+        self._claim = await Claim.taken(self._s3, self.folder, token=self._token)
+        latest = await self._plans.latest()
+        if latest is None:
+            return await self._make_plan(0, None)
+        folder = self._plans.folder(latest)
+        if await self._s3.read_if_any(folder.report) is None or await self._is_this_run(folder.finished):
+            return latest
+        log.info("%s is finished and runs again", folder.location)
+        return await self._make_plan(latest.number + 1, None if self._settings.restart else latest)
+
+    async def _make_plan(self, number: int, resume: Plan | None) -> Plan:
+        return await self._plans.make(
+            self._settings.source, token=self._token, number=number, resume=resume
+        )  # fmt: skip
+
+    async def _is_this_run(self, location: str) -> bool:
+        """Say whether a finished plan was finished by this very run of the task: then a retry only reports it."""
+        body = await self._s3.read_if_any(location)
+        return body is not None and self._settings.run is not None and json.loads(body) == self._settings.run
+
+    # A round
+
+    async def _open_round(self, plan: Plan, numbers: int) -> RoundProgress:
+        if self._claim is None:
+            raise LookupError("a round needs a claim")
+        number = len(self._ended) + 1
+        if number > 1:
+            await self._claim.check()
+            log.info("round %d sends %d inputs again", number, numbers.bit_count())
+        return await RoundProgress.opened(
+            self._s3,
+            self._plans.folder(plan).round(number),
+            plan_numbers=numbers,
+            names=RoundNames(plan.root, number),
+            claim=self._claim,
+            guess=self._guess,
+            seconds=self._settings.result_seconds,
+        )
+
+    async def _guess(self) -> LocationPattern:
+        """Return where results would lie that no answer told of: as in the round before, or as the endpoint says."""
+        known = [ended.pattern for ended in self._ended if ended.pattern is not None]
+        return known[-1] if known else await self._endpoint.guess()
+
+    async def _advance_round(self, current: RoundProgress) -> Outcome | Waiting:
+        await current.begin(resend=self._settings.resend)
+        limit = self._settings.max_in_flight
+        enough = 0 if limit is None else limit // 2
+        while True:
+            counts = await current.look(thorough=True)
+            if current.to_send and (limit is None or counts.pending <= enough):
+                await self._submit(current, None if limit is None else limit - counts.pending)
+                continue
+            is_gone = bool(counts.pending or counts.timed_out) and await self._endpoint.is_gone()
+            if is_gone or not (counts.pending or current.to_send):
+                return await self._judge(current, counts.pending + counts.timed_out if is_gone else 0)
+            last = (await current.watch()).watch.last_deadline
+            check_in = time.time() + self._settings.check_in_seconds
+            return Waiting(enough if current.to_send else 0, min(last, check_in), last, counts.pending)
+
+    async def _judge(self, current: RoundProgress, lost: int) -> Outcome:
+        """Say how the round ended.
+
+        :param lost: how many results will never come since the endpoint is gone
+        """
+        name = self._settings.template.endpoint_name
+        outcome = await current.judged(
+            reason=f"endpoint {name} was deleted while it waited in its queue" if lost else None
+        )
+        if lost and len(self._ended) + 1 < self._settings.attempts:
+            raise EndpointNotFound(
+                f"endpoint {name} was deleted while {lost} of its requests had no result. What succeeded is kept in "
+                f"{self.folder.location}: deploy the endpoint again and clear this task, which sends the others again"
+            )
+        log.info("round %d: %d succeeded", len(self._ended) + 1, outcome.succeeded.bit_count())
+        return outcome
+
+    async def _submit(self, current: RoundProgress, room: int | None) -> None:
+        if self._plan is None:
+            raise LookupError("a submission needs a plan")
+        settings = self._settings
+        async with AsyncInvoker.open(self._connection, max_connections=settings.at_once) as invoker:
+            current.name_outputs(invoker.names_outputs)
+            self._pace = await current.submit(
+                invoker,
+                Shards(self._s3, self._plan),
+                settings.template,
+                pace=self._pace,
+                at_once=settings.at_once,
+                resend=settings.resend,
+                room=room,
+            )
+
+    async def _wait(self, step: Waiting, poll_interval: float) -> None:
+        """Look until there is something to do, or it is time to ask for the endpoint."""
+        if self._current is None:
+            raise LookupError("nothing is waited for")
+        while (left := step.deadline - time.time()) > 0:
+            await asyncio.sleep(min(poll_interval, max(_SHORTEST_PAUSE, left)))
+            counts = await self._current.look(thorough=False)
+            if counts.pending <= step.until_pending:
+                return
+
+    # The end
+
+    async def _report(self, plan: Plan) -> Finished:
+        if self._claim is None:
+            raise LookupError("a report needs a claim")
+        await self._claim.check()
+        folder = self._plans.folder(plan)
+        earlier = self.folder.plan(plan.number - 1) if plan.carried else None
+        writer = RowWriter(
+            self._s3,
+            plan,
+            folder,
+            self._ended,
+            carried_from=earlier,
+            failure_text_limit=self._settings.failure_text_limit,
+        )
+        await self._s3.write(folder.finished, json.dumps(self._settings.run).encode())
+        report = await writer.write(self._settings.template.endpoint_name)
+        log.info("%s: %s", folder.report, report.counts)
+        return await self._finished(plan, report)
+
+    async def _finished(self, plan: Plan, report: Report) -> Finished:
+        failures: list[Row] = []
+        if report.counts.unsuccessful:
+            failures = await first_failures(self._s3, self._plans.folder(plan), plan, _SHOWN_FAILURES)
+        return Finished(report, tuple(failures))

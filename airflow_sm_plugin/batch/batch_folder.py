@@ -1,0 +1,122 @@
+"""Where the state of an asynchronous batch lies in S3: ``<ledger_prefix>/<owner>/<arguments>/…``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RoundFolder:
+    """What one round of a plan keeps.
+
+    :param location: ``s3://…`` without a slash at its end
+    """
+
+    location: str
+
+    @property
+    def numbers(self) -> str:
+        """Which of the plan's inputs the round sends."""
+        return f"{self.location}/numbers.json"
+
+    @property
+    def wait(self) -> str:
+        """What a trigger waits for."""
+        return f"{self.location}/wait.json"
+
+    @property
+    def outcome(self) -> str:
+        """How each input of the round ended."""
+        return f"{self.location}/outcome.json"
+
+    @property
+    def ledger(self) -> str:
+        """The prefix of the ledger's parts."""
+        return f"{self.location}/ledger/"
+
+    def part(self, number: int) -> str:
+        """Return where one part of the ledger lies."""
+        return f"{self.ledger}{number:08d}.json"
+
+
+@dataclass(frozen=True)
+class PlanFolder:
+    """What one plan keeps.
+
+    :param location: ``s3://…`` without a slash at its end
+    """
+
+    location: str
+
+    @property
+    def plan(self) -> str:
+        """The plan itself, written when its inputs are all there."""
+        return f"{self.location}/plan.json"
+
+    @property
+    def report(self) -> str:
+        """The report; with it the plan is finished."""
+        return f"{self.location}/report.json"
+
+    @property
+    def finished(self) -> str:
+        """In which run of the task the report was made: a retry of that run is not a run again."""
+        return f"{self.location}/finished.json"
+
+    @property
+    def rows(self) -> str:
+        """The prefix of the rows of all inputs."""
+        return f"{self.location}/rows/"
+
+    @property
+    def failures(self) -> str:
+        """The prefix of the rows of those without an output."""
+        return f"{self.location}/failures/"
+
+    def inputs(self, token: str) -> str:
+        """Return where one planner writes its shards, so that two do not mix."""
+        return f"{self.location}/planned-{token}"
+
+    def rows_of(self, shard: int) -> str:
+        """Return where the rows of one shard's inputs lie."""
+        return f"{self.rows}{shard:05d}.jsonl"
+
+    def failures_of(self, shard: int) -> str:
+        """Return where the rows of those of a shard's inputs lie that have no output."""
+        return f"{self.failures}{shard:05d}.jsonl"
+
+    def round(self, number: int) -> RoundFolder:
+        """Return what one round keeps; rounds count from 1."""
+        return RoundFolder(f"{self.location}/round-{number}")
+
+
+@dataclass(frozen=True)
+class BatchFolder:
+    """All of one task instance's batch with certain arguments.
+
+    :param location: ``s3://…`` without a slash at its end
+    """
+
+    location: str
+
+    @classmethod
+    def below(cls, ledger_prefix: str, *, owner: str, arguments: str) -> BatchFolder:
+        """Return the folder of a batch.
+
+        :param owner: what names the task instance over all its tries
+        :param arguments: digest of the batch's arguments
+        """
+        return cls(f"{ledger_prefix.rstrip('/')}/{owner}/{arguments}")
+
+    @property
+    def claims(self) -> str:
+        """The prefix of the claims: one object for each process that took the batch over."""
+        return f"{self.location}/claims/"
+
+    def claim(self, number: int) -> str:
+        """Return where one claim lies."""
+        return f"{self.claims}{number:08d}.json"
+
+    def plan(self, number: int) -> PlanFolder:
+        """Return what one plan keeps; plans count from 0."""
+        return PlanFolder(f"{self.location}/plan-{number:03d}")

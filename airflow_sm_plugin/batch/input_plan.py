@@ -1,0 +1,139 @@
+"""A batch's inputs as shards in S3, so that a retry works on the very inputs that the first try saw."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource, batch_inputs
+from airflow_sm_plugin.core.async_names import SHARD
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+_DIGEST_LENGTH = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSummary:
+    """A plan in short.
+
+    :param count: inputs
+    :param shards: objects that hold them, ``SHARD`` inputs each but the last
+    :param bytes: of all inputs whose size is known
+    :param digest: of every input with its ETag and attributes, in order: equal plans, equal digests
+    """
+
+    count: int
+    shards: int
+    bytes: int
+    digest: str
+
+
+def shard_location(into: str, number: int) -> str:
+    """Return where shard ``number`` of a plan lies."""
+    return f"{into.rstrip('/')}/inputs/{number:05d}.jsonl"
+
+
+async def plan_inputs(
+    s3: S3Objects, source: InputSource, *, into: str, empty_ok: bool = False
+) -> PlanSummary:
+    """List the inputs, check each, and write them as shards below ``into``; nothing but S3 is asked.
+
+    What a failure leaves below ``into`` is no plan: use another folder for the next attempt.
+
+    :param into: ``s3://bucket/prefix`` of this plan alone
+    :param empty_ok: whether no input at all makes an empty plan
+    :raises InvalidRequest: there are no inputs, one is not what it must be, or ``into`` lies among them
+    """
+    source = source.checked()
+    if source.lists(shard_location(into, 0)):
+        raise InvalidRequest(
+            f"{into} lies among the inputs, {source.location}: what is written there would be taken for inputs the "
+            f"next time; keep them apart"
+        )
+    async with aclosing(batch_inputs(s3, source)) as inputs:
+        planned = await write_plan(s3, inputs, into=into)
+    if not planned.count and not empty_ok:
+        raise InvalidRequest(_why_empty(source))
+    return planned
+
+
+def _why_empty(source: InputSource) -> str:
+    if source.inputs_type == MANIFEST_FILE:
+        return f"the manifest {source.location} lists no inputs: nothing was sent"
+    return (
+        f"there are no inputs below {source.location}: nothing was sent; check the prefix, or wait for the data "
+        f"before this task"
+    )
+
+
+async def write_plan(s3: S3Objects, inputs: AsyncIterable[BatchInput], *, into: str) -> PlanSummary:
+    """Write inputs as shards below ``into``. At most two shards are in memory: one being written, one growing."""
+    shards = _Shards(s3, into)
+    try:
+        async for one in inputs:
+            await shards.add(one)
+        return await shards.finish()
+    finally:
+        await shards.abandon()
+
+
+class _Shards:
+    """The shards being written."""
+
+    def __init__(self, s3: S3Objects, into: str) -> None:
+        self._s3 = s3
+        self._into = into
+        self._lines: list[str] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._digest = hashlib.sha256()
+        self._count = self._shards = self._bytes = 0
+
+    async def add(self, one: BatchInput) -> None:
+        self._lines.append(f"{one.as_line()}\n")
+        self._count += 1
+        self._bytes += one.size or 0
+        if len(self._lines) == SHARD:
+            await self._write()
+
+    async def finish(self) -> PlanSummary:
+        if self._lines:
+            await self._write()
+        if self._writing:
+            await self._writing
+        return PlanSummary(
+            count=self._count,
+            shards=self._shards,
+            bytes=self._bytes,
+            digest=self._digest.hexdigest()[:_DIGEST_LENGTH],
+        )
+
+    async def _write(self) -> None:
+        """Begin to write what has come together, once the shard before is written."""
+        body = "".join(self._lines).encode()
+        self._lines = []
+        self._digest.update(body)
+        if self._writing:
+            await self._writing
+        location = shard_location(self._into, self._shards)
+        self._writing = asyncio.create_task(self._s3.write(location, body, content_type="application/jsonl"))
+        self._shards += 1
+
+    async def abandon(self) -> None:
+        """Stop writing; after :meth:`finish` there is nothing to stop."""
+        if self._writing:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+
+
+async def read_shard(s3: S3Objects, into: str, number: int) -> list[BatchInput]:
+    """Return the inputs of one shard, in the plan's order.
+
+    :raises InputNotFound: the plan has no such shard
+    """
+    body = await s3.read(shard_location(into, number))
+    return [BatchInput.from_line(line) for line in body.decode().splitlines()]

@@ -1,0 +1,164 @@
+"""The ledger in S3: an append-only log of small objects, each written only if nobody else wrote that number.
+
+Two processes may believe that a batch is theirs: a killed worker's orphan goes on while the retry starts. Each takes a
+claim, a number, when it begins. Who claims later owns the batch: its first part makes the next number of the ledger
+unavailable to the orphan, whose next write fails, so that it stops. It can have sent only what it had intended, which
+the owner has read as doubts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from airflow_sm_plugin.batch.batch_folder import BatchFolder, RoundFolder
+from airflow_sm_plugin.core.async_ledger import Ledger, Part
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed, ResourceConflict
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+log = logging.getLogger(__name__)
+
+_READ_AT_ONCE = 16
+_RACES = 20
+"""How often a claim that another writer was faster with is tried again."""
+
+
+class Claim:
+    """One process's claim on a batch: the later one owns it."""
+
+    def __init__(self, s3: S3Objects, folder: BatchFolder, *, token: str, number: int) -> None:
+        self._s3 = s3
+        self._folder = folder
+        self.token = token
+        self.number = number
+
+    @classmethod
+    async def taken(cls, s3: S3Objects, folder: BatchFolder, *, token: str) -> Claim:
+        """Take the next number.
+
+        :param token: what no other process has
+        :raises ServiceError: S3 refused or did not answer
+        """
+        for _ in range(_RACES):
+            number = len(await names_below(s3, folder.claims))
+            body = json.dumps({"token": token, "at": time.time()}).encode()
+            try:
+                await s3.write(folder.claim(number), body, only_if_new=True)
+            except PreconditionFailed:
+                continue
+            return cls(s3, folder, token=token, number=number)
+        raise FencedOff(f"{folder.location}: {_RACES} other processes claimed this batch meanwhile")
+
+    async def check(self) -> None:
+        """Make sure that nobody has taken the batch over since.
+
+        :raises FencedOff: somebody has
+        """
+        uri = S3Uri.parse(self._folder.claims)
+        mine = S3Uri.parse(self._folder.claim(self.number)).key
+        if (await self._s3.list_names(uri.bucket, uri.key, start_after=mine)).names:
+            raise fenced_off(self._folder.location)
+
+
+class LedgerStore:
+    """One round's ledger, as its writer sees it."""
+
+    def __init__(self, s3: S3Objects, folder: RoundFolder, claim: Claim, *, count: int) -> None:
+        self._s3 = s3
+        self._folder = folder
+        self._claim = claim
+        self._ours = False
+        self.ledger = Ledger(count)
+
+    @property
+    def token(self) -> str:
+        """What this process signs its parts with."""
+        return self._claim.token
+
+    async def read(self) -> Ledger:
+        """Read the whole ledger.
+
+        :raises ResourceConflict: parts of it were deleted
+        """
+        names = await names_below(self._s3, self._folder.ledger)
+        expected = [S3Uri.parse(self._folder.part(number)).key for number in range(len(names))]
+        if names != expected:
+            raise ResourceConflict(
+                f"the ledger below {self._folder.ledger} is not whole: parts of it were deleted, so nobody knows what "
+                f"was sent. Clear the task with on_rerun='restart' after removing this batch's folder, or restore them"
+            )
+        slots = asyncio.Semaphore(_READ_AT_ONCE)
+
+        async def part(number: int) -> Part:
+            async with slots:
+                return Part.from_json(await self._s3.read(self._folder.part(number)))
+
+        ledger = Ledger(self.ledger.count)
+        for found in await asyncio.gather(*map(part, range(len(names)))):
+            ledger = ledger.after(found)
+        self.ledger = ledger
+        return ledger
+
+    async def take_over(self) -> Ledger:
+        """Make this process the only one that may write; read what is there, and fence off whoever wrote it.
+
+        :raises FencedOff: a later process owns the batch
+        """
+        for _ in range(_RACES):
+            if self._ours:
+                return self.ledger
+            ledger = await self.read()
+            if ledger.claim > self._claim.number:
+                break
+            try:
+                await self._write(Part(token=self.token, at=time.time(), claim=self._claim.number))
+                self._ours = True
+            except PreconditionFailed:
+                continue  # its writer does not know of us yet
+        if not self._ours:
+            raise fenced_off(self._folder.location)
+        return self.ledger
+
+    async def append(self, part: Part) -> None:
+        """Write the next part.
+
+        :raises FencedOff: another process has taken over
+        """
+        for _ in range(_RACES):
+            try:
+                return await self._write(part)
+            except PreconditionFailed as error:
+                written = Part.from_json(await self._s3.read(self._folder.part(self.ledger.parts)))
+                if written.token != self.token:
+                    raise fenced_off(self._folder.location) from error
+                # Our own, of a write that seemed to have failed.
+                self.ledger = self.ledger.after(written)
+        raise fenced_off(self._folder.location)
+
+    async def _write(self, part: Part) -> None:
+        await self._s3.write(self._folder.part(self.ledger.parts), part.as_json(), only_if_new=True)
+        self.ledger = self.ledger.after(part)
+
+
+def fenced_off(location: str) -> FencedOff:
+    """Return the error of a process that is no longer the batch's owner."""
+    return FencedOff(
+        f"another process has taken over the batch in {location}, a retry of this task: this one, left behind, stops"
+    )
+
+
+async def names_below(s3: S3Objects, prefix: str) -> list[str]:
+    """Return all keys below a prefix, in order."""
+    uri, names, after = S3Uri.parse(prefix), list[str](), ""
+    while True:
+        page = await s3.list_names(uri.bucket, uri.key, start_after=after)
+        names += page.names
+        if page.next_start_after is None:
+            return names
+        after = page.next_start_after

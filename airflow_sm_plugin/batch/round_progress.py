@@ -1,0 +1,291 @@
+"""One round of a batch at work: take its ledger over, settle doubts, send, look, say how it ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from airflow_sm_plugin.batch.async_plan import Plan
+from airflow_sm_plugin.batch.async_submission import Submission
+from airflow_sm_plugin.batch.batch_folder import RoundFolder
+from airflow_sm_plugin.batch.input_plan import read_shard
+from airflow_sm_plugin.batch.ledger_store import Claim, LedgerStore
+from airflow_sm_plugin.batch.submission_record import SubmissionRecord
+from airflow_sm_plugin.core.async_inference import AsyncRequest
+from airflow_sm_plugin.core.async_ledger import Ledger, Part, doubts_in_words
+from airflow_sm_plugin.core.async_names import SHARD, LocationPattern, shard_of
+from airflow_sm_plugin.core.async_round import Outcome, RequestTemplate, RoundNames, RoundWatch
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.number_sets import first_of, from_numbers, from_ranges, numbers_of, to_ranges
+from airflow_sm_plugin.core.pacing import Pace
+from airflow_sm_plugin.core.watch_state import Counts, WatchState
+from airflow_sm_plugin.exceptions import PreconditionFailed, ServiceUnavailable
+from airflow_sm_plugin.hooks.async_results import ResultWatcher
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
+    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+log = logging.getLogger(__name__)
+
+SIGN_OF_LIFE_SECONDS = 60.0
+"""A process that sends writes to the ledger every few seconds: what it left in doubt was sent before this was over."""
+
+Guess = Callable[[], Awaitable[LocationPattern]]
+
+
+class Shards:
+    """A plan's inputs by number, a few shards in memory."""
+
+    def __init__(self, s3: S3Objects, plan: Plan) -> None:
+        self._s3 = s3
+        self._into = plan.inputs
+        self._loaded: dict[int, list[BatchInput]] = {}
+
+    async def input(self, number: int) -> BatchInput:
+        """Return one input; they are best asked for in order."""
+        shard = shard_of(number)
+        if shard not in self._loaded:
+            while len(self._loaded) > 1:
+                self._loaded.pop(next(iter(self._loaded)))
+            self._loaded[shard] = await read_shard(self._s3, self._into, shard)
+        return self._loaded[shard][number % SHARD]
+
+
+class RoundProgress:
+    """A round that this process works on.
+
+    :param numbers: the plan's number of each of the round's
+    :param guess: tells where results would lie when nothing was accepted yet
+    :param seconds: how long a result may take after its submission
+    """
+
+    def __init__(
+        self,
+        s3: S3Objects,
+        folder: RoundFolder,
+        *,
+        names: RoundNames,
+        numbers: list[int],
+        claim: Claim,
+        guess: Guess,
+        seconds: float,
+    ) -> None:
+        self._s3 = s3
+        self.folder = folder
+        self.names = names
+        self.numbers = numbers
+        self._store = LedgerStore(s3, folder, claim, count=len(numbers))
+        self._guess = guess
+        self._seconds = seconds
+        self._guessed: LocationPattern | None = None
+        self._watch: RoundWatch | None = None
+        self._state: WatchState | None = None
+
+    @classmethod
+    async def opened(
+        cls,
+        s3: S3Objects,
+        folder: RoundFolder,
+        *,
+        plan_numbers: int,
+        names: RoundNames,
+        claim: Claim,
+        guess: Guess,
+        seconds: float,
+    ) -> RoundProgress:
+        """Fix which of the plan's inputs the round sends; when that was done before, it stays so.
+
+        :param plan_numbers: as a set
+        """
+        body = json.dumps(to_ranges(plan_numbers), separators=(",", ":")).encode()
+        try:
+            await s3.write(folder.numbers, body, only_if_new=True)
+        except PreconditionFailed:
+            plan_numbers = from_ranges(json.loads(await s3.read(folder.numbers)))
+        return cls(
+            s3,
+            folder,
+            names=names,
+            numbers=list(numbers_of(plan_numbers)),
+            claim=claim,
+            guess=guess,
+            seconds=seconds,
+        )
+
+    def name_outputs(self, named: bool) -> None:  # noqa: FBT001 - what the invoker says, handed on
+        """Take note whether file names and extensions can be sent."""
+        self.names = replace(self.names, named=named)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger as it is now."""
+        return self._store.ledger
+
+    async def outcome(self) -> Outcome | None:
+        """Return how the round ended; None when it has not."""
+        body = await self._s3.read_if_any(self.folder.outcome)
+        return None if body is None else Outcome.from_json(body)
+
+    async def read(self) -> None:
+        """Read the ledger of a round that is over."""
+        await self._store.read()
+
+    async def begin(self, *, resend: bool) -> None:
+        """Take the ledger over, and settle what its last writer left in doubt.
+
+        :param resend: send again what is in doubt and has no output yet, instead of taking it for sent
+        :raises FencedOff: a later process owns the batch
+        """
+        await self._store.take_over()
+        ledger = self.ledger
+        if not ledger.doubtful:
+            return
+        predictable = not ledger.unnamed
+        await self._settle_doubts(ledger, resend=resend or not predictable, predictable=predictable)
+
+    async def _settle_doubts(self, ledger: Ledger, *, resend: bool, predictable: bool) -> None:
+        about, doubts = self.names.root, ledger.doubtful
+        sent_at = (ledger.last_at or time.time()) + min(SIGN_OF_LIFE_SECONDS, self._seconds)
+        if not resend:
+            log.warning("%s: %s; they count as sent", about, doubts_in_words(ledger))
+            await self._append(assumed=doubts, submitted_at=sent_at)
+            return
+        found = await self._there(doubts) if predictable else 0
+        log.warning(
+            "%s: %s; %d have a result already, the others are sent again",
+            about,
+            doubts_in_words(ledger),
+            found.bit_count(),
+        )
+        if found:
+            await self._append(accepted=found, submitted_at=sent_at)
+
+    async def _there(self, doubts: int) -> int:
+        """Return which of the doubtful have an output or a failure object."""
+        watch = RoundWatch.of(
+            self.ledger, self.names, pattern=await self.pattern(), seconds=self._seconds, only=doubts
+        )
+        state = await ResultWatcher(self._s3).look(
+            watch.watch, WatchState.begin(watch.watch), now=time.time(), thorough=True
+        )
+        return watch.all_numbers([shelf.outputs | shelf.failures for shelf in state.shelves])
+
+    async def _append(self, *, accepted: int = 0, assumed: int = 0, submitted_at: float) -> None:
+        part = Part(
+            token=self._store.token,
+            at=time.time(),
+            accepted=accepted,
+            assumed=assumed,
+            submitted_at=submitted_at,
+        )
+        await self._store.append(part)
+
+    async def pattern(self) -> LocationPattern | None:
+        """Return where results lie: as learned, or guessed when something is in doubt that no answer tells of."""
+        ledger = self.ledger
+        if ledger.pattern is not None:
+            return ledger.pattern
+        if ledger.doubtful or ledger.assumed:
+            self._guessed = self._guessed or await self._guess()
+        return self._guessed
+
+    async def submit(
+        self,
+        invoker: AsyncInvoker,
+        shards: Shards,
+        template: RequestTemplate,
+        *,
+        pace: Pace,
+        at_once: int,
+        resend: bool,
+        room: int | None,
+    ) -> Pace:
+        """Send what is to be sent, up to ``room``; return the pace that was found.
+
+        What got no answer counts as sent in the end, also with ``resend``, which tries a few times before.
+        """
+        ledger = self.ledger
+        submission = Submission(
+            invoke=invoker.invoke,
+            request_of=self._request_of(shards, template),
+            record=SubmissionRecord(self._store, named=self.names.named),
+            pace=pace,
+            at_once=at_once,
+            resend=resend or not self.names.named,  # nobody could find the results of what is in doubt
+            about=f"endpoint {template.endpoint_name}",
+        )
+        doubts = ledger.doubtful if room is None else first_of(ledger.doubtful, room)
+        left = None if room is None else room - doubts.bit_count()
+        await submission.run(ledger.unsent if left is None else first_of(ledger.unsent, left), doubts=doubts)
+        lost = self.ledger.doubtful & ~(ledger.doubtful & ~doubts)
+        if lost:
+            log.warning("%s: %d got no answer and count as sent", self.names.root, lost.bit_count())
+            await self._append(assumed=lost, submitted_at=time.time())
+        self._watch = None
+        return submission.pace
+
+    def _request_of(
+        self, shards: Shards, template: RequestTemplate
+    ) -> Callable[[int], Awaitable[AsyncRequest]]:
+        async def request(number: int) -> AsyncRequest:
+            return self.names.request(number, await shards.input(self.numbers[number]), template)
+
+        return request
+
+    @property
+    def to_send(self) -> int:
+        """What has to be sent yet, doubts that are to be sent again included."""
+        return self.ledger.unsent | self.ledger.doubtful
+
+    async def watch(self) -> RoundWatch:
+        """Return what is waited for."""
+        if self._watch is None:
+            self._watch = RoundWatch.of(
+                self.ledger, self.names, pattern=await self.pattern(), seconds=self._seconds
+            )
+            self._state = None
+        return self._watch
+
+    async def look(self, *, thorough: bool) -> Counts:
+        """Look once; return how many results there are of each kind.
+
+        :raises ServiceUnavailable: S3 gave no useful answer for too long
+        """
+        watch = (await self.watch()).watch
+        before = self._state or WatchState.begin(watch)
+        now = time.time()
+        self._state = state = await ResultWatcher(self._s3).look(watch, before, now=now, thorough=thorough)
+        if state.unreachable(watch, now=now):
+            raise ServiceUnavailable(
+                f"S3 gave no useful answer at {state.failed.in_a_row} looks in a row; what was sent goes on in "
+                f"SageMaker, and a retry looks again"
+            )
+        return state.counts(watch)
+
+    async def judged(self, *, reason: str | None = None) -> Outcome:
+        """Write down how each number ended, by the last look; when another process did so first, its word holds.
+
+        :param reason: why what is pending is not waited for any longer
+        """
+        watch, state = await self.watch(), self._state
+        if state is None:
+            raise LookupError("a round is judged by a look")
+        succeeded = watch.all_numbers([shelf.outputs for shelf in state.shelves]) & self.ledger.sent
+        failed = (
+            watch.all_numbers([shelf.failures for shelf in state.shelves]) & self.ledger.sent & ~succeeded
+        )
+        outcome = Outcome(succeeded, failed, self.ledger.sent & ~succeeded & ~failed, reason)
+        try:
+            await self._s3.write(self.folder.outcome, outcome.as_json(), only_if_new=True)
+        except PreconditionFailed:
+            outcome = Outcome.from_json(await self._s3.read(self.folder.outcome))
+        return outcome
+
+    def plan_numbers(self, numbers: int) -> int:
+        """Return the plan's numbers of a set of the round's."""
+        return from_numbers(self.numbers[number] for number in numbers_of(numbers))

@@ -1,0 +1,189 @@
+"""Names of a batch's asynchronous invocations, made so that one listing tells of a thousand of them.
+
+``S3OutputPathExtension`` and ``Filename`` are derived from the batch, the round and the input's number in the round:
+whoever knows those three knows where the result must be, also after a kill between sending and writing it down. How
+SageMaker combines extension and file name is not documented by example, so the places of real answers are learned
+(:class:`LocationPattern`) and prediction is only for what is in doubt.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from airflow_sm_plugin.core.names import digest
+
+SHARD = 1_000
+"""Inputs that share an output path extension: as many as one page of ListObjectsV2 shows."""
+
+_NUMBER = "{:07}"
+OUTPUT_NAME = f"{_NUMBER}.out"
+"""The file name of a result, for ``str.format``: in number order when listed."""
+
+_INFERENCE_ID = re.compile(r"(airflow-[0-9a-f]{12}-p\d+)-r(\d+)-(\d{7})")
+_LAST_NUMBER = 9_999_999
+_EXTENSION, _NAME, _STEM = "{extension}", "{filename}", "{stem}"
+
+
+def batch_root(owner: str, arguments: str, plan: int) -> str:
+    """Return what begins every name of one plan of a batch; the same for all tries of its task instance.
+
+    :param owner: what names the task instance over all its tries
+    :param arguments: digest of the batch's arguments
+    :param plan: number of the plan, from 0; a finished batch that runs again gets the next
+    """
+    return f"airflow-{digest([owner, arguments])}-p{plan}"
+
+
+def shard_of(number: int) -> int:
+    """Return the shard of a number."""
+    return number // SHARD
+
+
+def shards_of(count: int) -> int:
+    """Return how many shards so many inputs fill."""
+    return -(-count // SHARD)
+
+
+def extension(root: str, round_number: int, shard: int) -> str:
+    """Return the ``S3OutputPathExtension`` of a shard's invocations: at most 40 characters of 512."""
+    return f"{root}/r{round_number}/{shard:05d}"
+
+
+def filename(number: int) -> str:
+    """Return the ``Filename`` of a number of the round.
+
+    :raises ValueError: a negative number, or one that would break the listing's order
+    """
+    if not 0 <= number <= _LAST_NUMBER:
+        raise ValueError(f"numbers of a round go from 0 to {_LAST_NUMBER}, not {number}")
+    return OUTPUT_NAME.format(number)
+
+
+def inference_id(root: str, round_number: int, number: int) -> str:
+    """Return the ``InferenceId`` of a number: at most 64 characters; :func:`number_of` reads it."""
+    return inference_id_form(root, round_number).format(number)
+
+
+def inference_id_form(root: str, round_number: int) -> str:
+    """Return what :meth:`str.format` makes an inference id of, given a number."""
+    return f"{root}-r{round_number}-{{:07}}"
+
+
+class Numbered(NamedTuple):
+    """What an inference id of ours says."""
+
+    root: str
+    round_number: int
+    number: int
+
+
+def number_of(value: str) -> Numbered | None:
+    """Read an inference id; None for one that is not ours."""
+    found = _INFERENCE_ID.fullmatch(value)
+    return found and Numbered(found[1], int(found[2]), int(found[3]))
+
+
+class Forms(NamedTuple):
+    """A folder, ending with a slash, and what :meth:`str.format` makes a name in it of, given a number."""
+
+    folder: str
+    names: str
+
+
+@dataclass(frozen=True)
+class LocationPattern:
+    """Where outputs and failure objects lie, with ``{extension}`` and ``{filename}`` (or ``{stem}``) to fill in.
+
+    ``failure_form`` is None where the endpoint has no failure path.
+    """
+
+    output_form: str
+    failure_form: str | None
+
+    @classmethod
+    def learned(
+        cls, extension: str, filename: str, *, output: str, failure: str | None
+    ) -> LocationPattern | None:
+        """Read the pattern off one accepted invocation; None when its places do not show the names it was given."""
+        output_form = _form(output, extension, filename)
+        failure_form = _form(failure, extension, filename) if failure else None
+        if output_form is None or (failure and failure_form is None):
+            return None
+        return cls(output_form, failure_form)
+
+    @classmethod
+    def guessed(cls, output_path: str, failure_path: str | None) -> LocationPattern:
+        """Return the natural reading of the documentation: ``<S3OutputPath>/<extension>/<filename>``.
+
+        For what is in doubt before anything was accepted.
+        """
+        tail = f"/{_EXTENSION}/{_NAME}"
+        return cls(
+            _literal(output_path.rstrip("/")) + tail,
+            _literal(failure_path.rstrip("/")) + tail if failure_path else None,
+        )
+
+    @classmethod
+    def from_list(cls, value: object) -> LocationPattern:
+        """Read what :meth:`as_list` gave.
+
+        :raises ValueError: something else
+        """
+        if not isinstance(value, list) or not value or not isinstance(value[0], str):
+            raise ValueError(f"a location pattern is a list of one or two texts, not {value!r:.80}")
+        return cls(value[0], None if value[1] is None else str(value[1]))
+
+    def as_list(self) -> list[str | None]:
+        """Return it as a JSON value."""
+        return [self.output_form, self.failure_form]
+
+    def output(self, extension: str, filename: str) -> str:
+        """Return where the output of an invocation with these names is."""
+        return _filled(self.output_form, extension, filename)
+
+    def failure(self, extension: str, filename: str) -> str | None:
+        """Return where its failure object would be; None where there is no failure path."""
+        return None if self.failure_form is None else _filled(self.failure_form, extension, filename)
+
+    def forms(self, extension: str) -> tuple[Forms, Forms | None]:
+        """Return folder and names of the outputs, and of the failure objects, of one extension."""
+        return _forms(self.output_form, extension), (
+            None if self.failure_form is None else _forms(self.failure_form, extension)
+        )
+
+    def matches(self, extension: str, filename: str, *, output: str, failure: str | None) -> bool:
+        """Say whether an accepted invocation's places are those that the pattern gives."""
+        return (
+            self.output(extension, filename) == output
+            and self.failure(extension, filename) == (failure or None)
+        )  # fmt: skip
+
+
+def _form(location: str, extension: str, filename: str) -> str | None:
+    """Replace the names in a location by their place holders; None unless both stand in it, the extension first."""
+    before, found, behind = location.rpartition(f"/{extension}/")
+    if not found:
+        return None
+    stem = filename.rpartition(".")[0]
+    for name, holder in ((filename, _NAME), (stem, _STEM)):
+        if name and behind.count(name) == 1:
+            left, _, right = behind.partition(name)
+            return f"{_literal(before)}/{_EXTENSION}/{_literal(left)}{holder}{_literal(right)}"
+    return None
+
+
+def _forms(form: str, extension: str) -> Forms:
+    holder = _NAME if _NAME in form else _STEM
+    before, _, behind = form.partition(holder)
+    folder, slash, left = before.format(extension=extension).rpartition("/")
+    return Forms(folder + slash, left + (OUTPUT_NAME if holder == _NAME else _NUMBER) + behind.format())
+
+
+def _literal(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _filled(form: str, extension: str, filename: str) -> str:
+    return form.format(extension=extension, filename=filename, stem=filename.rpartition(".")[0])

@@ -1,0 +1,178 @@
+"""The report of an asynchronous batch: a row for each input, and counts that add up.
+
+Rows hold custom attributes and the beginning of failure texts, so they stay in S3; only :meth:`Report.summary` goes to
+XCom and the log.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from airflow_sm_plugin.exceptions import InferenceError
+
+
+class Status(enum.StrEnum):
+    """How an input ended."""
+
+    SUCCEEDED = "succeeded"
+    """Its output is there."""
+
+    FAILED = "failed"
+    """Its failure object is there, at the last attempt."""
+
+    EXPIRED = "expired"
+    """Neither was there by the deadline of the last attempt."""
+
+    REFUSED = "refused"
+    """SageMaker did not accept it, and would not the next time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What became of one input; a line has the same keys whatever the status.
+
+    :param attempts: how often it was sent
+    :param error: the beginning of the failure object, or of the refusal; None when it succeeded or nobody may read it
+    :param custom_attributes: as they were sent
+    """
+
+    source: str
+    status: Status
+    etag: str | None = None
+    output_location: str | None = None
+    failure_location: str | None = None
+    inference_id: str | None = None
+    attempts: int = 1
+    error: str | None = field(default=None, repr=False)
+    custom_attributes: str | None = field(default=None, repr=False)
+
+    def as_line(self) -> str:
+        """Return it as one line of JSON without a line break, as :meth:`from_line` reads it."""
+        return json.dumps(
+            {
+                "source": self.source,
+                "etag": self.etag,
+                "status": self.status.value,
+                "output_location": self.output_location,
+                "failure_location": self.failure_location,
+                "inference_id": self.inference_id,
+                "attempts": self.attempts,
+                "error": self.error,
+                "custom_attributes": self.custom_attributes,
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_line(cls, line: str) -> Row:
+        """Read what :meth:`as_line` wrote."""
+        given = json.loads(line)
+        return cls(**{**given, "status": Status(given["status"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many inputs ended how, and how many requests that took."""
+
+    succeeded: int = 0
+    failed: int = 0
+    expired: int = 0
+    refused: int = 0
+    attempts: int = 0
+
+    @property
+    def total(self) -> int:
+        """Return the number of inputs."""
+        return self.succeeded + self.failed + self.expired + self.refused
+
+    @property
+    def unsuccessful(self) -> int:
+        """Return the number of inputs without an output."""
+        return self.total - self.succeeded
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Counts:
+        """Count rows."""
+        ended = dict.fromkeys(Status, 0)
+        attempts = 0
+        for row in rows:
+            ended[row.status] += 1
+            attempts += row.attempts
+        return cls(**{status.value: number for status, number in ended.items()}, attempts=attempts)
+
+    def after(self, row: Row) -> Counts:
+        """Return the counts with one more row."""
+        return self + Counts.of((row,))
+
+    def __add__(self, other: Counts) -> Counts:
+        mine, others = asdict(self), asdict(other)
+        return Counts(**{name: mine[name] + others[name] for name in mine})
+
+    def __str__(self) -> str:
+        """Return them in words, for a log or an error."""
+        return ", ".join(f"{getattr(self, status.value)} {status.value}" for status in Status)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The whole batch; it holds no secrets.
+
+    :param plan_digest: of the inputs, as the plan has it
+    :param started_at: ISO 8601, when the first try began; ``finished_at``, when the last result was counted
+    :param report_location: of this report itself
+    :param rows_location: prefix of the rows of all inputs, as JSON Lines
+    :param failures_location: prefix of the rows of those without an output; None when there is none such
+    """
+
+    endpoint_name: str
+    plan_digest: str
+    counts: Counts
+    started_at: str
+    finished_at: str
+    report_location: str
+    rows_location: str
+    failures_location: str | None = None
+
+    def checked(self, total: int) -> Report:
+        """Return the report itself when it counts every planned input once.
+
+        :param total: number of planned inputs
+        :raises InferenceError: it does not, so it must not be believed
+        """
+        if self.counts.total != total:
+            raise InferenceError(
+                f"the report on {self.endpoint_name} does not add up: {total} inputs were planned (plan "
+                f"{self.plan_digest}), {self.counts.total} have a row ({self.counts}). No report was written; the rows "
+                f"are below {self.rows_location}"
+            )
+        return self
+
+    def summary(self) -> dict[str, str | int | None]:
+        """Return what goes to XCom: flat, small, with JSON values and no secrets."""
+        return {
+            "endpoint_name": self.endpoint_name,
+            "inputs": self.counts.total,
+            **asdict(self.counts),
+            "plan_digest": self.plan_digest,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "report_location": self.report_location,
+            "rows_location": self.rows_location,
+            "failures_location": self.failures_location,
+        }
+
+    def as_json(self) -> str:
+        """Return the content of ``report.json``, as :meth:`from_json` reads it: the summary."""
+        return json.dumps(self.summary(), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Report:
+        """Read what :meth:`as_json` wrote."""
+        given: dict[str, Any] = json.loads(text)
+        given.pop("inputs")
+        counts = Counts(**{one.name: given.pop(one.name) for one in fields(Counts)})
+        return cls(counts=counts, **given)

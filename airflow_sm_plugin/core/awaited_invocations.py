@@ -1,0 +1,55 @@
+"""The invocations that a sensor was given: one or many, as invoke tasks leave them on XCom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from airflow_sm_plugin.core.async_inference import AsyncInvocation, deadline_of
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+
+@dataclass(frozen=True)
+class AwaitedInvocations:
+    """What is waited for, in the order it was given.
+
+    :param endpoints: the endpoint's name of each, None where nobody wrote it down
+    :param is_one: whether a single invocation was given, not a list
+    """
+
+    invocations: tuple[AsyncInvocation, ...]
+    endpoints: tuple[str | None, ...]
+    is_one: bool
+
+    @classmethod
+    def read(cls, value: object) -> AwaitedInvocations:
+        """Read one invocation or many.
+
+        :raises InvalidRequest: something else, or nothing at all
+        """
+        found: list[object] = [value] if isinstance(value, Mapping) else list(_iterable(value))
+        if not found:
+            raise InvalidRequest("there is no invocation to wait for: the list is empty")
+        for item in found:
+            if not isinstance(item, Mapping):
+                raise InvalidRequest(
+                    f"an invocation is a mapping with output_location, not {type(item).__name__}"
+                )
+        mappings = [item for item in found if isinstance(item, Mapping)]
+        return cls(
+            tuple(AsyncInvocation.from_mapping(item) for item in mappings),
+            tuple(item.get("endpoint_name") or None for item in mappings),
+            is_one=isinstance(value, Mapping),
+        )
+
+    def deadlines(self, *, first_look: float, seconds: float) -> tuple[float, ...]:
+        """Return each invocation's deadline, in epoch seconds."""
+        return tuple(deadline_of(one, first_look=first_look, seconds=seconds) for one in self.invocations)
+
+
+def _iterable(value: object) -> Sequence[object]:
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        raise InvalidRequest(
+            f"invocations must be what an invoke task returned, or a list of it, not {value!r:.80}"
+        )
+    return list(value)

@@ -1,0 +1,56 @@
+"""Cut text that arrives in chunks into lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+LONGEST_LINE = 1_048_576
+"""Bytes: what one line may take in memory."""
+
+
+class LineSplitter:
+    """Feed it chunks; it gives back the lines that are complete, without their ends (LF or CR LF).
+
+    :param what: where the text comes from, for error messages
+    :raises InvalidRequest: a line is longer than :data:`LONGEST_LINE`, or no UTF-8; the message gives its number
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._number = 0
+        self._begun: list[bytes] = []
+        self._size = 0
+
+    def after(self, chunk: bytes) -> Iterator[str]:
+        """Yield the lines that this chunk completes."""
+        *ended, rest = chunk.split(b"\n")
+        for end in ended:
+            self._begin(end)
+            yield self._line()
+        if rest:
+            self._begin(rest)
+
+    def rest(self) -> Iterator[str]:
+        """Yield the last line, when there is one without an end."""
+        if self._begun:
+            yield self._line()
+
+    def _begin(self, piece: bytes) -> None:
+        self._begun.append(piece)
+        self._size += len(piece)
+        if self._size > LONGEST_LINE:
+            raise InvalidRequest(
+                f"line {self._number + 1} of {self._what} is longer than {LONGEST_LINE} bytes: is it one record a line?"
+            )
+
+    def _line(self) -> str:
+        line = b"".join(self._begun)
+        self._begun.clear()
+        self._size = 0
+        self._number += 1
+        try:
+            return line.removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(f"line {self._number} of {self._what} is no UTF-8") from error

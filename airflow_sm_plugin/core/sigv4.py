@@ -1,0 +1,113 @@
+"""AWS Signature Version 4, with the day's key kept: the same bytes as botocore's signer at a fraction of its time.
+
+A property test holds it equal to ``botocore.auth.SigV4Auth`` and ``S3SigV4Auth``. Source: AWS General Reference,
+"Create a signed AWS API request".
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from urllib.parse import quote
+
+UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+_EMPTY = sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True)
+class Keys:
+    """AWS credentials. The repr leaves out what is secret."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToSign:
+    """A request as the signature sees it.
+
+    :param host: with the port, unless it is the scheme's own
+    :param path: percent-encoded, without ``.`` and ``..`` segments
+    :param query: percent-encoded
+    :param body: None leaves it unsigned
+    """
+
+    method: str
+    host: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+class Signer:
+    """Sign requests for one region of one service.
+
+    :param is_s3: S3 wants the body's hash as a header, and its paths encoded once
+    """
+
+    def __init__(self, keys: Keys, *, region: str, service: str, is_s3: bool = False) -> None:
+        self._keys = keys
+        self._region = region
+        self._service = service
+        self._is_s3 = is_s3
+        self._day = ""
+        self._key = b""
+        self._scope = ""
+
+    def signed(self, request: ToSign, timestamp: str) -> dict[str, str]:
+        """Return the request's headers with the signature among them.
+
+        :param timestamp: UTC, as ``20260131T235959Z``
+        """
+        if timestamp[:8] != self._day:
+            self._begin_day(timestamp[:8])
+        headers = dict(request.headers)
+        headers["X-Amz-Date"] = timestamp
+        if self._keys.token:
+            headers["X-Amz-Security-Token"] = self._keys.token
+        content = UNSIGNED_PAYLOAD if request.body is None else _hash(request.body)
+        if self._is_s3 or request.body is None:
+            headers["X-Amz-Content-SHA256"] = content
+        lines = [(name.lower(), " ".join(value.split())) for name, value in headers.items()]
+        lines.append(("host", request.host))
+        lines.sort()
+        names = ";".join([name for name, _ in lines])
+        canonical = "\n".join(
+            (
+                request.method,
+                request.path if self._is_s3 else quote(request.path, safe="/~"),
+                "&".join(sorted(request.query.split("&"), key=_by_name)) if request.query else "",
+                *[f"{name}:{value}" for name, value in lines],
+                "",
+                names,
+                content,
+            )
+        )
+        hashed = sha256(canonical.encode()).hexdigest()
+        text = f"AWS4-HMAC-SHA256\n{timestamp}\n{self._scope}\n{hashed}"
+        signature = hmac.digest(self._key, text.encode(), "sha256").hex()
+        headers["Authorization"] = (
+            f"AWS4-HMAC-SHA256 Credential={self._keys.access_key}/{self._scope}, SignedHeaders={names}, "
+            f"Signature={signature}"
+        )
+        return headers
+
+    def _begin_day(self, day: str) -> None:
+        key = f"AWS4{self._keys.secret_key}".encode()
+        for part in (day, self._region, self._service, "aws4_request"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        self._day, self._key = day, key
+        self._scope = f"{day}/{self._region}/{self._service}/aws4_request"
+
+
+def _hash(body: bytes) -> str:
+    return sha256(body).hexdigest() if body else _EMPTY
+
+
+def _by_name(pair: str) -> tuple[str, str]:
+    name, _, value = pair.partition("=")
+    return name, value

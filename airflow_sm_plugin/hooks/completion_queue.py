@@ -1,0 +1,112 @@
+"""The SQS queue to which SageMaker's notifications of finished inferences come: a hint where to look, not the truth."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_sm_plugin.core.notifications import InferenceNotification, parse
+from airflow_sm_plugin.exceptions import InvalidRequest, QueueNotFound, SageMakerInferenceError, Throttled
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.errors import translate
+from airflow_sm_plugin.hooks.queue_calls import LONGEST_POLL, QueueCalls, queue_calls
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 10
+_NO_QUEUE = frozenset(
+    {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress", "NonExistentQueue"}
+)
+_SLOWER = frozenset({"RequestThrottled", "KmsThrottled", "OverLimit"})
+"""SQS's own words for "slow down", which come with status 400."""
+
+
+@dataclass(frozen=True)
+class QueueMessage:
+    """One message. ``notification`` is None for SageMaker's test notification and for somebody else's message.
+
+    ``foreign`` marks somebody else's. The repr leaves the receipt out: whoever has it can delete the message.
+    """
+
+    receipt: str = field(repr=False)
+    notification: InferenceNotification | None
+    foreign: bool
+
+
+class CompletionQueue:
+    """Receive and delete notifications. Nothing is repeated here, and no body is ever logged."""
+
+    def __init__(self, calls: QueueCalls, queue_url: str) -> None:
+        self._calls = calls
+        self._url = queue_url
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, connection: AwsConnection, queue_url: str) -> AsyncIterator[CompletionQueue]:
+        """Open a connection for the block; the queue itself is not asked for.
+
+        :param queue_url: ``https://sqs.<region>.amazonaws.com/<account>/<name>``
+        :raises InvalidRequest: the URL is none, or there is no region
+        :raises AccessDenied: no credentials
+        """
+        if not queue_url.startswith(("https://", "http://")):
+            raise InvalidRequest(
+                f"completion_queue must be a queue's URL, https://sqs.<region>.amazonaws.com/…, not {queue_url!r:.80}"
+            )
+        async with queue_calls(connection, queue_url) as calls:
+            yield cls(calls, queue_url)
+
+    async def receive(self, *, wait_seconds: int = LONGEST_POLL) -> list[QueueMessage]:
+        """Return up to ten messages; an empty list when none came within ``wait_seconds`` (0 to 20).
+
+        What is received stays invisible to others for the queue's visibility time-out and comes back unless deleted.
+
+        :raises QueueNotFound: there is no such queue in this region and account
+        :raises ServiceError: SQS refused, throttled, or did not answer
+        """
+        asked = {"QueueUrl": self._url, "MaxNumberOfMessages": _AT_ONCE, "WaitTimeSeconds": wait_seconds}
+        answer = await self._call("ReceiveMessage", asked)
+        return [_read(message) for message in answer.get("Messages") or ()]
+
+    async def delete(self, receipts: Sequence[str]) -> None:
+        """Delete messages; one that cannot be deleted comes back, which costs nothing but a look.
+
+        :raises QueueNotFound: as :meth:`receive`
+        :raises ServiceError: as :meth:`receive`
+        """
+        for begin in range(0, len(receipts), _AT_ONCE):
+            some = receipts[begin : begin + _AT_ONCE]
+            entries = [{"Id": str(n), "ReceiptHandle": receipt} for n, receipt in enumerate(some)]
+            answer = await self._call("DeleteMessageBatch", {"QueueUrl": self._url, "Entries": entries})
+            if kept := answer.get("Failed"):
+                codes = ", ".join(sorted({str(each.get("Code")) for each in kept}))
+                log.info("%d messages of %s could not be deleted: %s", len(kept), self._url, codes)
+
+    async def _call(self, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            return await self._calls.call(operation, parameters)
+        except (ClientError, BotoCoreError) as error:
+            raise self._failure(error, operation) from error
+
+    def _failure(self, error: ClientError | BotoCoreError, operation: str) -> SageMakerInferenceError:
+        code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
+        if code in _SLOWER:
+            return Throttled(f"sqs:{operation} {self._url}: AWS answered {code}; a later retry helps")
+        if code in _NO_QUEUE:
+            return QueueNotFound(
+                f"the completion queue {self._url} does not exist in this region and account: mend its URL, or create "
+                f"it and subscribe it to the endpoint's SNS topics"
+            )
+        return translate(error, f"sqs:{operation} {self._url}")
+
+
+def _read(message: Mapping[str, Any]) -> QueueMessage:
+    try:
+        return QueueMessage(message["ReceiptHandle"], parse(message.get("Body", "")), foreign=False)
+    except InvalidRequest:
+        return QueueMessage(message["ReceiptHandle"], None, foreign=True)

@@ -1,0 +1,87 @@
+"""A request as botocore would send it, signed and all, without sending it: from botocore's own public events."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.client import BaseClient
+from botocore.compat import HTTPHeaders
+
+if TYPE_CHECKING:
+    from botocore.signers import RequestSigner
+
+_SCOPE = re.compile(r"AWS4-HMAC-SHA256 Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aws4_request,")
+
+
+@dataclass(frozen=True)
+class UnsentRequest:
+    """What botocore would have sent. Header names are in lower case. No repr of its own shows a header's value."""
+
+    url: str
+    headers: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """Return the names only: the headers hold a signature."""
+        return f"UnsentRequest({sorted(self.headers)})"
+
+    @property
+    def scope(self) -> tuple[str, str] | None:
+        """Region and service that the signature is for; None when it is none of Signature Version 4 with one key."""
+        found = _SCOPE.match(self.headers.get("authorization", ""))
+        return (found[1], found[2]) if found else None
+
+
+class DryRuns:
+    """Let a client's calls come up to the point of sending, no further. Other threads' calls are not touched."""
+
+    def __init__(self, client: BaseClient) -> None:
+        self._client = client
+        self._here = threading.local()
+        self.signer: RequestSigner | None = None
+        """Who signed the last dry run: it knows the credentials."""
+        service = client.meta.service_model.service_id.hyphenize()
+        client.meta.events.register(f"before-sign.{service}", self._remember_signer)
+        client.meta.events.register(f"before-send.{service}", cast("Callable[..., None]", self._stop))
+
+    def request(self, operation: str, parameters: Mapping[str, object], *, answer: bytes) -> UnsentRequest:
+        """Call a method of the client, e.g. ``list_objects``; return what it would have sent.
+
+        Blocks: credentials may have to be fetched.
+
+        :param answer: the body of a successful answer, which botocore parses
+        :raises BotoCoreError: as the call itself
+        """
+        self._here.answer, self._here.sent = answer, None
+        try:
+            getattr(self._client, operation)(**parameters)
+            sent: AWSPreparedRequest = self._here.sent
+        finally:
+            self._here.answer = None
+        return UnsentRequest(sent.url, {name.lower(): _text(value) for name, value in sent.headers.items()})
+
+    def _remember_signer(self, request_signer: RequestSigner, **_: object) -> None:
+        self.signer = request_signer
+
+    def _stop(self, request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
+        answer: bytes | None = getattr(self._here, "answer", None)
+        if answer is None:
+            return None
+        self._here.sent = request
+        return AWSResponse(request.url, 200, HTTPHeaders(), _Raw(answer))
+
+
+class _Raw(io.BytesIO):
+    """The part of urllib3's response that botocore reads."""
+
+    def stream(self, **_: object) -> Iterator[bytes]:
+        yield self.getvalue()
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - botocore's headers hold text or bytes
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

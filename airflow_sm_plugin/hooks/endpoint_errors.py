@@ -1,0 +1,35 @@
+"""What the runtime's refusals mean: no such endpoint, the wrong kind of endpoint, or AWS's own words."""
+
+from __future__ import annotations
+
+from botocore.exceptions import ClientError
+
+from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.exceptions import (
+    EndpointNotAsynchronous,
+    EndpointNotFound,
+    EndpointNotRealTime,
+    SageMakerInferenceError,
+)
+from airflow_sm_plugin.hooks.errors import meaning, translate
+
+
+def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMakerInferenceError:
+    """Return our error for an error answer of the runtime.
+
+    :param operation: ``InvokeEndpoint`` or ``InvokeEndpointAsync``
+    """
+    said = meaning(error)
+    if said is Meaning.NOT_FOUND:
+        return EndpointNotFound(
+            f"no endpoint {endpoint_name} serves in this account and region: deploy it first, or mend its name"
+        )
+    if said is Meaning.WRONG_KIND and operation == "InvokeEndpoint":
+        return EndpointNotRealTime(
+            f"endpoint {endpoint_name} is asynchronous: use SageMakerInvokeEndpointAsyncOperator"
+        )
+    if said is Meaning.WRONG_KIND:
+        return EndpointNotAsynchronous(
+            f"endpoint {endpoint_name} is not asynchronous: deploy it with async_output_path, or invoke it in real time"
+        )
+    return translate(error, f"sagemaker:{operation} {endpoint_name}")

@@ -1,0 +1,44 @@
+"""Error answers as botocore makes exceptions of them: by its own parser, of its own classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore.awsrequest import HeadersDict
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParser, create_parser
+
+from airflow_sm_plugin.hooks.signed_http import HttpAnswer
+
+if TYPE_CHECKING:
+    from botocore.model import Shape
+
+
+class ErrorAnswers:
+    """Make a client's exceptions.
+
+    :param protocol: botocore's name of the protocol that requests are made in: ``rest-xml``, ``rest-json``, ``json``
+    """
+
+    def __init__(self, client: BaseClient, protocol: str) -> None:
+        self._client = client
+        self._parser: ResponseParser = create_parser(protocol)
+
+    def error(self, answer: HttpAnswer, operation: str) -> ClientError:
+        """Return the exception of an error answer.
+
+        :param operation: e.g. ``GetObject``
+        """
+        response = {
+            "headers": HeadersDict(dict(answer.headers)),
+            "status_code": answer.status,
+            "body": answer.body,
+            "context": {"operation_name": operation},
+        }
+        model = self._client.meta.service_model.operation_model(operation)
+        parsed: dict[str, Any] = self._parser.parse(response, cast("Shape", model.output_shape))
+        said = parsed.get("Error", {})
+        code = said.get("QueryErrorCode") or said.get("Code")
+        kind = cast("type[ClientError]", self._client.exceptions.from_code(code))
+        return kind(cast("Any", parsed), operation)

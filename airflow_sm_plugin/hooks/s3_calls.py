@@ -1,0 +1,47 @@
+"""The calls of S3 that :class:`~airflow_sm_plugin.hooks.s3_objects.S3Objects` is made of, whoever carries them out.
+
+Each is one request, repeated by nobody here; they raise botocore's own errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from airflow_sm_plugin.core.s3_listing import ObjectPage, Page
+from airflow_sm_plugin.core.s3_uri import S3Uri
+
+
+@dataclass(frozen=True)
+class OpenObject:
+    """An object being read: its ETag as S3 spells it, and its bytes in chunks."""
+
+    etag: str
+    chunks: AsyncIterator[bytes]
+
+
+class S3Calls(Protocol):
+    """One request of S3 each."""
+
+    async def names(self, bucket: str, prefix: str, start_after: str) -> Page:
+        """List one page, key names only."""
+
+    async def objects(self, bucket: str, prefix: str, start_after: str) -> ObjectPage:
+        """List one page."""
+
+    async def head(self, uri: S3Uri) -> None:
+        """Return when the object is there."""
+
+    async def get(self, uri: S3Uri, first_bytes: int | None) -> bytes:
+        """Return an object or its beginning."""
+
+    def opened(self, uri: S3Uri, start: int, etag: str) -> AbstractAsyncContextManager[OpenObject]:
+        """Read an object piece by piece from byte ``start`` on, if not 0 the very object with this ``etag``."""
+
+    async def put(self, uri: S3Uri, body: bytes, content_type: str, *, only_if_new: bool) -> None:
+        """Write an object."""
+
+    async def delete(self, uri: S3Uri) -> None:
+        """Delete an object; that there was none is fine."""

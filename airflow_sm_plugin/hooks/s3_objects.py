@@ -1,0 +1,203 @@
+"""S3 from an event loop: pages of listings, small objects whole, large ones by the line, writes that can be fenced."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_sm_plugin.core.async_inference import Sight
+from airflow_sm_plugin.core.line_splitter import LineSplitter
+from airflow_sm_plugin.core.s3_listing import ListedObject, ObjectPage, Page
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.exceptions import InputNotFound, PreconditionFailed, SageMakerInferenceError
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.errors import meaning, translate, translated
+from airflow_sm_plugin.hooks.s3_calls import S3Calls
+from airflow_sm_plugin.hooks.s3_repeats import (
+    ATTEMPTS,
+    CHANGED,
+    CONFLICT,
+    NOTHING_IN_RANGE,
+    may_pass,
+    pause,
+    repeated,
+    sight_of,
+    status_of,
+)
+from airflow_sm_plugin.hooks.s3_transport import s3_calls
+
+__all__ = ["ListedObject", "ObjectPage", "Page", "S3Objects"]
+
+
+class S3Objects:
+    """Objects in S3. Reads and writes are repeated up to five times in all; listings and looks are not.
+
+    A listing or a look that fails is one failed look: whoever waits counts those. Nothing here logs content.
+    """
+
+    def __init__(self, calls: S3Calls) -> None:
+        self._calls = calls
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, connection: AwsConnection, *, max_connections: int | None = None
+    ) -> AsyncIterator[S3Objects]:
+        """Open connections for the block.
+
+        :param max_connections: how many at once; None is what ``botocore_config`` says (botocore's default: 10)
+        :raises AccessDenied: no credentials
+        :raises InvalidRequest: no region
+        """
+        async with s3_calls(connection, max_connections=max_connections) as calls:
+            yield cls(calls)
+
+    async def list_names(self, bucket: str, prefix: str, *, start_after: str = "") -> Page:
+        """Return one page of key names (up to 1,000) behind ``start_after``, in S3's order.
+
+        :raises ServiceError: S3 refused, throttled, or did not answer
+        """
+        with translated(f"s3:ListObjectsV2 s3://{bucket}/{prefix}"):
+            return await self._calls.names(bucket, prefix, start_after)
+
+    async def list_objects(self, bucket: str, prefix: str, *, start_after: str = "") -> ObjectPage:
+        """Return one page of objects with sizes and ETags, as :meth:`list_names`."""
+        with translated(f"s3:ListObjectsV2 s3://{bucket}/{prefix}"):
+            return await self._calls.objects(bucket, prefix, start_after)
+
+    async def sight(self, location: str) -> Sight:
+        """Say whether an object is there; an error of the service is no verdict.
+
+        :raises SageMakerInferenceError: nothing was asked and nothing ever will be: no credentials, no region, a
+            location that botocore refuses
+        """
+        uri = S3Uri.parse_object(location)
+        try:
+            await self._calls.head(uri)
+        except (ClientError, BotoCoreError) as error:
+            return sight_of(error, location)
+        return Sight.PRESENT
+
+    async def read(self, location: str, *, first_bytes: int | None = None) -> bytes:
+        """Return an object, or its beginning.
+
+        :raises InputNotFound: it does not exist
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        found = await self._read(location, first_bytes)
+        if found is None:
+            raise _missing(location)
+        return found
+
+    async def read_if_any(self, location: str) -> bytes | None:
+        """Return an object, None when it does not exist.
+
+        :raises ServiceError: S3 refused, or did not answer at any attempt. Without ``s3:ListBucket`` it refuses to say
+            that an object is missing
+        """
+        return await self._read(location, None)
+
+    async def _read(self, location: str, first_bytes: int | None) -> bytes | None:
+        uri = S3Uri.parse_object(location)
+        try:
+            return await repeated(f"s3:GetObject {location}", lambda: self._calls.get(uri, first_bytes))
+        except ClientError as error:
+            if (
+                first_bytes is not None and status_of(error) == NOTHING_IN_RANGE
+            ):  # an empty object has no first byte
+                return b""
+            if meaning(error) is Meaning.NOT_FOUND:
+                return None
+            raise translate(error, f"s3:GetObject {location}") from error
+
+    async def read_lines(self, location: str) -> AsyncIterator[str]:
+        """Yield an object's lines, without their ends; the object is never in memory as a whole.
+
+        A connection that breaks is opened again where it broke, up to five times in a row without progress.
+
+        :raises InputNotFound: it does not exist
+        :raises InvalidRequest: a line is no UTF-8 or longer than 1 MiB
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        :raises PreconditionFailed: somebody wrote the object anew meanwhile
+        """
+        lines = LineSplitter(location)
+        async for chunk in self._chunks(location):
+            for line in lines.after(chunk):
+                yield line
+        for line in lines.rest():
+            yield line
+
+    async def _chunks(self, location: str) -> AsyncIterator[bytes]:
+        uri, doing = S3Uri.parse_object(location), f"s3:GetObject {location}"
+        done, etag, failed = 0, "", 0
+        while True:
+            try:
+                async with self._calls.opened(uri, done, etag) as found:
+                    etag = found.etag
+                    async for chunk in found.chunks:
+                        done, failed = done + len(chunk), 0
+                        yield chunk
+                return
+            except (ClientError, BotoCoreError) as error:
+                failed += 1
+                if failed == ATTEMPTS or not may_pass(error):
+                    raise _unreadable(error, location) from error
+                await pause(doing, error, failed)
+
+    async def write(
+        self,
+        location: str,
+        body: bytes,
+        *,
+        content_type: str = "application/json",
+        only_if_new: bool = False,
+    ) -> None:
+        """Write an object.
+
+        :param only_if_new: only where there is none yet: the first of several writers wins
+        :raises PreconditionFailed: with ``only_if_new``: somebody else wrote it. Not when it was an earlier attempt of
+            this very call whose answer was lost
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        uri = S3Uri.parse_object(location)
+        attempts = 0
+
+        async def put() -> None:
+            nonlocal attempts
+            attempts += 1
+            await self._calls.put(uri, body, content_type, only_if_new=only_if_new)
+
+        try:
+            await repeated(f"s3:PutObject {location}", put)
+        except ClientError as error:
+            if status_of(error) not in (CHANGED, CONFLICT) or not only_if_new:
+                raise translate(error, f"s3:PutObject {location}") from error
+            if attempts > 1 and await self.read_if_any(location) == body:
+                return
+            raise PreconditionFailed(
+                f"s3:PutObject {location}: somebody else has written it before"
+            ) from error
+
+    async def delete(self, location: str) -> None:
+        """Delete an object; that there was none is fine.
+
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        uri = S3Uri.parse_object(location)
+        with translated(f"s3:DeleteObject {location}"):
+            await repeated(f"s3:DeleteObject {location}", lambda: self._calls.delete(uri))
+
+
+def _missing(location: str) -> InputNotFound:
+    return InputNotFound(f"the object {location} does not exist: upload it first, or mend its name")
+
+
+def _unreadable(error: ClientError | BotoCoreError, location: str) -> SageMakerInferenceError:
+    if isinstance(error, ClientError) and meaning(error) is Meaning.NOT_FOUND:
+        return _missing(location)
+    if isinstance(error, ClientError) and status_of(error) == CHANGED:
+        return PreconditionFailed(f"s3:GetObject {location}: somebody wrote it anew while it was read")
+    return translate(error, f"s3:GetObject {location}")

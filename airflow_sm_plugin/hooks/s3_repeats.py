@@ -1,0 +1,88 @@
+"""What the errors of one S3 request mean to us, and which requests are sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
+
+from airflow_sm_plugin.core.async_inference import Sight
+from airflow_sm_plugin.core.invocation import pause_after
+from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.hooks.errors import meaning, translate
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 5
+"""Requests in all for one read or write."""
+
+NOTHING_IN_RANGE = 416
+CHANGED = 412
+CONFLICT = 409
+"""Two conditional writes at the same time: S3 asks to try again."""
+
+_SIGHTS = {Meaning.NOT_FOUND: Sight.ABSENT, Meaning.ACCESS_DENIED: Sight.FORBIDDEN}
+_PASSING = frozenset({Meaning.THROTTLED, Meaning.UNAVAILABLE})
+
+_Result = TypeVar("_Result")
+
+
+def status_of(error: ClientError) -> int:
+    """Return an error answer's HTTP status."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
+
+
+def sight_of(error: ClientError | BotoCoreError, location: str) -> Sight:
+    """Say what a failed HEAD tells of an object.
+
+    :raises SageMakerInferenceError: nothing was asked and nothing ever will be
+    """
+    if isinstance(error, ClientError):
+        return _SIGHTS.get(meaning(error), Sight.UNKNOWN)
+    ours = translate(error, f"s3:HeadObject {location}")
+    # Credentials that could not be fetched just now may be fetched at the next look.
+    if ours.retryable or isinstance(error, CredentialRetrievalError):
+        return Sight.UNKNOWN
+    raise ours from error
+
+
+async def repeated(doing: str, request: Callable[[], Awaitable[_Result]]) -> _Result:
+    """Send a request, again after full-jitter pauses of up to 8 s while its failure may pass.
+
+    :param doing: the call and its object, e.g. ``"s3:GetObject s3://bucket/key"``
+    :raises ClientError: S3 answered an error that does not pass, or did so at the last attempt
+    :raises SageMakerInferenceError: S3 did not answer, or could not be asked
+    """
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return await request()
+        except (ClientError, BotoCoreError) as error:
+            if not may_pass(error):
+                raise _ours(error, doing) from error
+            await pause(doing, error, attempt)
+    try:
+        return await request()
+    except BotoCoreError as error:
+        raise translate(error, doing) from error
+
+
+def may_pass(error: ClientError | BotoCoreError) -> bool:
+    """Say whether the same request may fare better a little later."""
+    if isinstance(error, ClientError):
+        return meaning(error) in _PASSING or status_of(error) == CONFLICT
+    return translate(error, "").retryable
+
+
+async def pause(doing: str, error: Exception, attempt: int) -> None:
+    """Sleep before the next attempt, and say so."""
+    seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
+    log.info("%s: %s at attempt %d; again in %.1f s", doing, type(error).__name__, attempt, seconds)
+    await asyncio.sleep(seconds)
+
+
+def _ours(error: ClientError | BotoCoreError, doing: str) -> Exception:
+    return error if isinstance(error, ClientError) else translate(error, doing)

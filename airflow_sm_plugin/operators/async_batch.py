@@ -1,0 +1,320 @@
+"""Take every object under a prefix, or of a manifest, through an asynchronous endpoint in one task."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_plugin._compat import Context, default_deferrable
+from airflow_sm_plugin.base import (
+    SageMakerInferenceOperator,
+    SensitiveField,
+    broken_wait,
+    failing_well,
+    reveal,
+    task_instance_owner,
+)
+from airflow_sm_plugin.core.async_inference import AsyncRequest
+from airflow_sm_plugin.core.container_logs import endpoint_log_group
+from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.template_values import choice, is_given, number, seconds, whole_number
+from airflow_sm_plugin.exceptions import AsyncInferenceFailed
+from airflow_sm_plugin.links import persist_endpoint
+from airflow_sm_plugin.operators.invocation import InvocationOperator
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.batch.async_batch import Finished, Waiting
+    from airflow_sm_plugin.batch.batch_settings import BatchSettings
+    from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
+
+
+class SageMakerAsyncBatchOperator(InvocationOperator):
+    """Send every object under a prefix (or of a manifest) to an asynchronous endpoint, wait for all, report on each.
+
+    Inputs are listed and checked before any is sent. They are sent at a rate that adapts: throttling slows it, nothing
+    is dropped. Then one deferral waits for all of them. What failed or expired is sent again, up to ``attempts``. The
+    report has a row for every input, and its counts add up.
+
+    **A retry** goes on where the killed try stood: below ``ledger_prefix`` lies what was accepted, keyed by DAG, run,
+    task, map index and arguments, and none of that is sent again. What a kill left in doubt, at most about two hundred
+    inputs that were about to be sent, is treated as ``on_unknown`` says. A killed worker's orphan is fenced off.
+
+    Returns on XCom: ``{"endpoint_name", "inputs", "succeeded", "failed", "expired", "refused", "attempts",
+    "plan_digest", "started_at", "finished_at", "report_location", "rows_location", "failures_location" or None}``.
+    Rows are JSON Lines with always the same keys: source, etag, status, output_location, failure_location,
+    inference_id, attempts, error, custom_attributes.
+
+    :param endpoint_name: (templated)
+    :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, or ``s3://bucket/key`` of a manifest (templated)
+    :param inputs_type: ``"S3Prefix"`` (default), or ``"ManifestFile"``: JSON Lines ``{"source-ref": "s3://…",
+        "content-type"?, "custom-attributes"?}`` (templated)
+    :param ledger_prefix: ``s3://bucket/prefix`` for state, rows and report, not below ``inputs``; the role needs
+        s3:ListBucket, s3:GetObject and s3:PutObject there (templated)
+    :param content_type: MIME type of the inputs, e.g. ``text/csv`` (templated)
+    :param accept: MIME type wanted for the outputs (templated)
+    :param custom_attributes: for each input, with fields in single braces: ``{key}``, ``{relative}``, ``{name}``,
+        ``{stem}``, ``{suffix}``, ``{parent}``, the key's Hive partitions by name, ``{number}``, ``{dag_id}``,
+        ``{run_id}``, ``{task_id}``; up to 1024 visible US-ASCII characters. They stand in the report's rows; masked in
+        Airflow's rendered fields (templated)
+    :param request_ttl: seconds a request may wait in the queue, 60 to 21600; default SageMaker's, 6 hours (templated)
+    :param invocation_timeout: seconds the model may take, 1 to 3600; default SageMaker's, 15 minutes (templated)
+    :param attempts: how often an input is sent at most while it fails or expires; default 2, since a passing fault of
+        one instance, or a doubt that a kill left, should not fail the whole batch; more rarely helps (templated)
+    :param max_rate: requests per second at most; default 500. It begins at up to 100 (templated)
+    :param max_in_flight: accepted inputs without a result at most; default None, no limit. When half of them are done,
+        more are sent (templated)
+    :param concurrency: requests on their way at the same time; default 64
+    :param on_unknown: what may or may not have been accepted: ``"wait"`` (default) expects its result where it must
+        be, ``"resend"`` looks there and otherwise sends it again under the same name
+    :param on_rerun: what clearing the finished task means: ``"resume"`` (default) sends what is new, changed (by ETag)
+        or had no output, ``"restart"`` sends everything. An unfinished batch is always gone on with
+    :param on_failure: ``"fail"`` (default) fails the task when an input has no output; ``"collect"`` only reports it
+    :param failure_text_limit: how many bytes of a failure object a row shows; default 1000, 0 shows none
+    :param container_log_lines: how many of the container's last log lines the task's log shows when inputs failed;
+        default 20, 0 shows none
+    :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and nobody else reads: it wakes
+        the wait, S3 stays the truth (templated)
+    :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
+    :param poll_interval: seconds between looks; default 30
+    :param max_wait_seconds: seconds after submission when no result is expected any more, in each round; default
+        request_ttl + invocation_timeout, which is 22,500 unless they are given (templated)
+    :raises InvalidRequest: an argument or an input breaks a limit, or there is no input; nothing was sent; not retried
+    :raises AsyncInferenceFailed: inputs have no output; clearing the task sends those again; not retried
+    :raises EndpointNotFound: no such endpoint, or it was deleted meanwhile; not retried
+    :raises EndpointNotAsynchronous: it serves real-time requests only; not retried
+    :raises EndpointNotInService: it does not serve now; retried
+    :raises FencedOff: a later try has taken over; not retried
+    :raises QueueNotFound: the completion queue does not exist; not retried
+    :raises Throttled: nothing was accepted for ten minutes; retried
+    :raises ServiceUnavailable: the same of an outage, or S3 did not answer; retried
+    """
+
+    template_fields: Sequence[str] = (
+        *SageMakerInferenceOperator.template_fields,
+        "endpoint_name",
+        "inputs",
+        "inputs_type",
+        "ledger_prefix",
+        "content_type",
+        "accept",
+        "custom_attributes",
+        "request_ttl",
+        "invocation_timeout",
+        "attempts",
+        "max_rate",
+        "max_in_flight",
+        "max_wait_seconds",
+        "completion_queue",
+    )
+    custom_attributes = SensitiveField()
+
+    def __init__(
+        self,
+        *,
+        endpoint_name: str,
+        inputs: str,
+        ledger_prefix: str,
+        inputs_type: str = "S3Prefix",
+        content_type: str | None = None,
+        accept: str | None = None,
+        custom_attributes: str | None = None,
+        request_ttl: int | str | None = None,
+        invocation_timeout: int | str | None = None,
+        attempts: int | str = 2,
+        max_rate: float | str = 500,
+        max_in_flight: int | str | None = None,
+        concurrency: int = 64,
+        on_unknown: str = "wait",
+        on_rerun: str = "resume",
+        on_failure: str = "fail",
+        failure_text_limit: int = 1_000,
+        container_log_lines: int = 20,
+        completion_queue: str | None = None,
+        deferrable: bool | None = None,
+        poll_interval: float = 30,
+        max_wait_seconds: float | str | None = None,
+        **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
+    ) -> None:
+        super().__init__(**kwargs)
+        self.endpoint_name = endpoint_name
+        self.inputs = inputs
+        self.ledger_prefix = ledger_prefix
+        self.inputs_type = inputs_type
+        self.content_type = content_type
+        self.accept = accept
+        self.custom_attributes = custom_attributes
+        self.request_ttl = request_ttl
+        self.invocation_timeout = invocation_timeout
+        self.attempts = attempts
+        self.max_rate = max_rate
+        self.max_in_flight = max_in_flight
+        self.concurrency = concurrency
+        self.on_unknown = on_unknown
+        self.on_rerun = on_rerun
+        self.on_failure = on_failure
+        self.failure_text_limit = failure_text_limit
+        self.container_log_lines = container_log_lines
+        self.completion_queue = completion_queue
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.poll_interval = poll_interval
+        self.max_wait_seconds = max_wait_seconds
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Plan and send, or go on with what an earlier try left; wait; report."""
+        with failing_well():
+            settings = self._settings(context)
+            region_name = self.control_plane().conn_region_name
+            persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
+            return self._go_on(settings)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Look at what the trigger saw, and go on."""
+        with failing_well():
+            self._check_event(event)
+            return self._go_on(self._settings(context))
+
+    def _go_on(self, settings: BatchSettings) -> dict[str, Any]:
+        from airflow_sm_plugin.batch.async_batch import Finished
+
+        while True:
+            with self.explaining(self.endpoint_name):
+                step, wait_location = asyncio.run(self._advance(settings))
+            if isinstance(step, Finished):
+                return self._conclude(step)
+            trigger = self._trigger(step, wait_location)
+            if self.deferrable:
+                from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
+
+                timeout = timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS)
+                self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
+            self._check_event(asyncio.run(_event_of(trigger)))
+
+    async def _advance(self, settings: BatchSettings) -> tuple[Waiting | Finished, str]:
+        """Do what can be done now; where something has to be waited for, say where that is written."""
+        from airflow_sm_plugin.batch.async_batch import AsyncBatch, Finished
+
+        async with AsyncBatch.open(self.aws, settings) as batch:
+            step = await batch.advance()
+            if isinstance(step, Finished):
+                return step, ""
+            self.log.info(
+                "endpoint %s: %d results are waited for; state in %s",
+                self.endpoint_name,
+                step.pending,
+                batch.folder.location,
+            )
+            return step, await batch.publish_wait()
+
+    def _trigger(self, step: Waiting, wait_location: str) -> AsyncInferenceTrigger:
+        from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
+
+        return AsyncInferenceTrigger(
+            watch_location=wait_location,
+            until_pending=step.until_pending,
+            completion_queue=self.completion_queue or None,
+            deadline=step.deadline,
+            poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
+            aws=self.aws.as_mapping(),
+        )
+
+    def _check_event(self, event: Mapping[str, Any]) -> None:
+        """Raise where the wait broke; whatever else it saw, S3 is looked at again."""
+        if event["status"] == "error":
+            raise broken_wait(f"waiting for the results of endpoint {self.endpoint_name}", event)
+
+    def _conclude(self, finished: Finished) -> dict[str, Any]:
+        counts, report = finished.report.counts, finished.report
+        self.log.info("endpoint %s: %s; report %s", self.endpoint_name, counts, report.report_location)
+        if not counts.unsuccessful:
+            return report.summary()
+        if counts.failed:
+            self.container_logs().show_tail(
+                endpoint_log_group(self.endpoint_name), lines=self.container_log_lines
+            )
+        if self.on_failure == "collect":
+            return report.summary()
+        lines = [
+            f"{counts.unsuccessful} of {counts.total} inputs have no output of endpoint {self.endpoint_name}: {counts}."
+        ]
+        for row in finished.failures:
+            where = f" (failure object {row.failure_location})" if row.status == "failed" else ""
+            lines.append(f"{row.source}: {row.status}: {row.error or 'see its failure object'}{where}")
+        if counts.unsuccessful > len(finished.failures):
+            lines.append(f"and {counts.unsuccessful - len(finished.failures)} more")
+        lines.append(
+            f"All are listed below {report.failures_location}. Clear this task to send those again; outputs are kept"
+        )
+        raise AsyncInferenceFailed("\n".join(lines))
+
+    # Arguments
+
+    def _settings(self, context: Context) -> BatchSettings:
+        """Return what to do, with every limit checked that can be before inputs are listed."""
+        from airflow_sm_plugin.batch.batch_settings import BatchSettings
+        from airflow_sm_plugin.batch.input_listing import InputSource
+        from airflow_sm_plugin.core.async_round import RequestTemplate
+
+        S3Uri.parse(self.ledger_prefix, name="ledger_prefix")
+        choice(self.on_failure, "on_failure", ("fail", "collect"))
+        seconds(self.poll_interval, "poll_interval", positive=True)
+        whole_number(self.container_log_lines, "container_log_lines")
+        template = RequestTemplate(
+            endpoint_name=self.endpoint_name,
+            content_type=self.content_type or None,
+            accept=self.accept or None,
+            request_ttl=_whole(self.request_ttl, "request_ttl"),
+            invocation_timeout=_whole(self.invocation_timeout, "invocation_timeout"),
+        )
+        AsyncRequest(
+            endpoint_name=template.endpoint_name,
+            input_location="s3://bucket/key",
+            content_type=template.content_type,
+            accept=template.accept,
+            request_ttl=template.request_ttl,
+            invocation_timeout=template.invocation_timeout,
+        ).checked()
+        ti = context.get("ti")
+        return BatchSettings(
+            template=template,
+            source=InputSource(
+                location=self.inputs,
+                inputs_type=self.inputs_type,
+                custom_attributes=reveal(self.custom_attributes) or None,
+                run={name: str(getattr(ti, name, "")) for name in ("dag_id", "run_id", "task_id")},
+            ).checked(),
+            ledger_prefix=self.ledger_prefix,
+            owner=task_instance_owner(context) or digest("outside of Airflow"),
+            run=_run_of(ti),
+            attempts=whole_number(self.attempts, "attempts", at_least=1),
+            max_rate=number(self.max_rate, "max_rate"),
+            at_once=whole_number(self.concurrency, "concurrency", at_least=1),
+            max_in_flight=_whole(self.max_in_flight, "max_in_flight", at_least=1),
+            resend=choice(self.on_unknown, "on_unknown", ("wait", "resend")) == "resend",
+            restart=choice(self.on_rerun, "on_rerun", ("resume", "restart")) == "restart",
+            failure_text_limit=whole_number(self.failure_text_limit, "failure_text_limit"),
+            wait_seconds=(
+                seconds(self.max_wait_seconds, "max_wait_seconds", positive=True)
+                if is_given(self.max_wait_seconds)
+                else None
+            ),
+        )
+
+
+def _run_of(ti: object) -> str | None:
+    """Return what only clearing changes: Airflow raises ``max_tries`` then, and not for a retry."""
+    max_tries = getattr(ti, "max_tries", None)
+    return None if max_tries is None else str(max_tries)
+
+
+def _whole(value: object, name: str, *, at_least: int = 0) -> int | None:
+    return whole_number(value, name, at_least=at_least) if is_given(value) else None
+
+
+async def _event_of(trigger: AsyncInferenceTrigger) -> Mapping[str, Any]:
+    """Run a trigger here: a blocking wait differs from a deferred one in nothing but the place."""
+    payloads: list[Mapping[str, Any]] = [event.payload async for event in trigger.run()]
+    return payloads[-1]

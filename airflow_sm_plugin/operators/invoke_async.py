@@ -1,0 +1,364 @@
+"""Invoke SageMaker endpoints asynchronously."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_plugin._compat import Context, default_deferrable
+from airflow_sm_plugin.base import (
+    SageMakerInferenceOperator,
+    SensitiveField,
+    broken_wait,
+    failing_well,
+    reveal,
+    task_instance_owner,
+)
+from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest, Outcome
+from airflow_sm_plugin.core.async_watch import group
+from airflow_sm_plugin.core.container_logs import endpoint_log_group
+from airflow_sm_plugin.core.invocation_state import OnUnknown, seconds_to_live
+from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.template_values import choice, is_given, seconds, whole_number
+from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
+from airflow_sm_plugin.links import persist_endpoint
+from airflow_sm_plugin.operators.invocation import InvocationOperator, inference_id_of
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.batch.async_input import Sending
+    from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
+
+_ON_RERUN = ("resume", "restart")
+
+
+class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
+    """Send one asynchronous invocation and say where its result will be; wait for it, if asked to.
+
+    Limits are checked before the call, and the input object is looked at: SageMaker would accept one that does not
+    exist and fail it later. Throttling, 5xx answers and connections that cannot be made are repeated up to five times
+    in all.
+
+    **A retry.** SageMaker knows no idempotency token. With ``state_prefix`` an intent is written before sending and
+    the answer after it; a retry then returns what was accepted, and sends again only what failed, what is past
+    RequestTTL + InvocationTimeout without a result, or an input whose content has changed. What a kill left in doubt
+    is treated as ``on_unknown`` says. Without ``state_prefix`` a retry looks for the output, which has the same name
+    at every try, and otherwise sends again: the input may then be run twice.
+
+    Returns on XCom: ``{"output_location", "failure_location" or None, "inference_id", "input_location" or None,
+    "submitted_at": epoch seconds, "endpoint_name"}``, and with ``wait_for_completion`` ``"output"``: text or None.
+    Locations are opaque: use them as they are. :class:`SageMakerAsyncInferenceSensor` awaits them.
+
+    :param endpoint_name: (templated)
+    :param input_location: ``s3://bucket/key`` of the payload, up to 1 GB (templated)
+    :param body: the payload itself, text or bytes, up to 128,000 bytes unless ``upload_prefix`` is given; instead of
+        ``input_location``; masked in Airflow's rendered fields (templated)
+    :param content_type: MIME type of the payload, e.g. ``text/csv`` (templated)
+    :param accept: MIME type wanted for the output (templated)
+    :param custom_attributes: up to 1024 visible US-ASCII characters, e.g. a trace id; handed to the model, and echoed
+        in SNS notifications; masked in Airflow's rendered fields (templated)
+    :param inference_id: up to 64 characters; default derived from DAG, run, task and map index (templated)
+    :param request_ttl: seconds the request may wait in the queue, 60 to 21600; default SageMaker's, 6 hours (templated)
+    :param invocation_timeout: seconds the model may take, 1 to 3600; default SageMaker's, 15 minutes (templated)
+    :param filename: name of the output object; make it differ by run, since an object of that name is taken for the
+        result. Default derived from the task instance and what is sent (templated)
+    :param s3_output_path_extension: goes between the endpoint's output path and the file name (templated)
+    :param check_input: look whether the input object exists, and which content it has; default True
+    :param state_prefix: ``s3://bucket/prefix`` to remember below what was sent; the role needs s3:ListBucket,
+        s3:GetObject, s3:PutObject and s3:DeleteObject there. Default None, which remembers nothing (templated)
+    :param upload_prefix: ``s3://bucket/prefix`` to upload a body to that is too large to go inline (templated)
+    :param on_unknown: with an invocation that may or may not have been accepted: ``"wait"`` (default) expects its
+        result where it must be, ``"resend"`` sends it again under the same name
+    :param on_rerun: what clearing the task means: ``"resume"`` (default) treats it as a retry, ``"restart"`` forgets
+        what earlier runs of it sent
+    :param wait_for_completion: wait for the output or the failure object; default False
+    :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
+    :param poll_interval: seconds between looks; default 30
+    :param max_wait_seconds: seconds after submission when no result is expected any more; default request_ttl +
+        invocation_timeout, which is 22,500 unless they are given (templated)
+    :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and nobody else reads: it wakes
+        the wait, S3 stays the truth (templated)
+    :param return_output: put the output on XCom as text; default False
+    :param return_output_limit: bytes up to which it may go there; default 48,000
+    :param failure_text_limit: how many bytes of a failure object an error shows; default 1000, 0 shows none
+    :param container_log_lines: how many of the container's last log lines the task's log shows when the inference
+        failed; default 20, 0 shows none
+    :raises InvalidRequest: an argument breaks a limit; not retried
+    :raises InputNotFound: the input object does not exist; not retried
+    :raises EndpointNotFound: no such endpoint, or it was deleted meanwhile; not retried
+    :raises EndpointNotAsynchronous: it serves real-time requests only; not retried
+    :raises EndpointNotInService: it does not serve now; retried
+    :raises AsyncInferenceFailed: a failure object was found; not retried, clearing the task sends the input again
+    :raises AsyncInferenceTimedOut: neither object came in time; retried
+    :raises FencedOff: a later try has taken over; not retried
+    :raises QueueNotFound: the completion queue does not exist; not retried
+    :raises AnswerLost: it may have been accepted, and nobody can say where its output would be; retried
+    """
+
+    template_fields: Sequence[str] = (
+        *SageMakerInferenceOperator.template_fields,
+        "endpoint_name",
+        "input_location",
+        "body",
+        "content_type",
+        "accept",
+        "custom_attributes",
+        "inference_id",
+        "request_ttl",
+        "invocation_timeout",
+        "filename",
+        "s3_output_path_extension",
+        "state_prefix",
+        "upload_prefix",
+        "max_wait_seconds",
+        "completion_queue",
+    )
+    body = SensitiveField()
+    custom_attributes = SensitiveField()
+
+    def __init__(
+        self,
+        *,
+        endpoint_name: str,
+        input_location: str | None = None,
+        body: str | bytes | None = None,
+        content_type: str | None = None,
+        accept: str | None = None,
+        custom_attributes: str | None = None,
+        inference_id: str | None = None,
+        request_ttl: int | str | None = None,
+        invocation_timeout: int | str | None = None,
+        filename: str | None = None,
+        s3_output_path_extension: str | None = None,
+        check_input: bool = True,
+        state_prefix: str | None = None,
+        upload_prefix: str | None = None,
+        on_unknown: str = "wait",
+        on_rerun: str = "resume",
+        wait_for_completion: bool = False,
+        deferrable: bool | None = None,
+        poll_interval: float = 30,
+        max_wait_seconds: float | str | None = None,
+        completion_queue: str | None = None,
+        return_output: bool = False,
+        return_output_limit: int = 48_000,
+        failure_text_limit: int = 1_000,
+        container_log_lines: int = 20,
+        **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
+    ) -> None:
+        super().__init__(**kwargs)
+        self.endpoint_name = endpoint_name
+        self.input_location = input_location
+        self.body = body
+        self.content_type = content_type
+        self.accept = accept
+        self.custom_attributes = custom_attributes
+        self.inference_id = inference_id
+        self.request_ttl = request_ttl
+        self.invocation_timeout = invocation_timeout
+        self.filename = filename
+        self.s3_output_path_extension = s3_output_path_extension
+        self.check_input = check_input
+        self.state_prefix = state_prefix
+        self.upload_prefix = upload_prefix
+        self.on_unknown = on_unknown
+        self.on_rerun = on_rerun
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.poll_interval = poll_interval
+        self.max_wait_seconds = max_wait_seconds
+        self.completion_queue = completion_queue
+        self.return_output = return_output
+        self.return_output_limit = return_output_limit
+        self.failure_text_limit = failure_text_limit
+        self.container_log_lines = container_log_lines
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Check, look at what earlier tries did, send; wait if asked to."""
+        with failing_well():
+            sending = self._sending(context)
+            self._check_wait()
+            region_name = self.control_plane().conn_region_name
+            persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
+            with self.explaining(self.endpoint_name):
+                invocation = asyncio.run(self._submit(sending))
+            self.log.info(
+                "endpoint %s: inference %s, output at %s",
+                self.endpoint_name,
+                invocation.inference_id,
+                invocation.output_location,
+            )
+            if self.wait_for_completion:
+                return self._wait(invocation)
+            return self._told(invocation)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Judge what the trigger saw."""
+        with failing_well():
+            return self._conclude(event)
+
+    def _request(self, context: Context) -> AsyncRequest:
+        body = reveal(self.body)
+        return AsyncRequest(
+            endpoint_name=self.endpoint_name,
+            input_location=self.input_location or None,
+            body=body.encode() if isinstance(body, str) else body,
+            content_type=self.content_type or None,
+            accept=self.accept or None,
+            custom_attributes=reveal(self.custom_attributes),
+            inference_id=self.inference_id or inference_id_of(context),
+            request_ttl=_whole_seconds(self.request_ttl, "request_ttl"),
+            invocation_timeout=_whole_seconds(self.invocation_timeout, "invocation_timeout"),
+            filename=self.filename or None,
+            s3_output_path_extension=self.s3_output_path_extension or None,
+        )
+
+    def _sending(self, context: Context) -> Sending:
+        """Return what this try is to send, with every limit checked.
+
+        Airflow raises ``max_tries`` when a task is cleared, so that it tells the first try since then.
+        """
+        from airflow_sm_plugin.batch.async_input import Sending
+
+        choice(self.on_rerun, "on_rerun", _ON_RERUN)
+        owner, ti = task_instance_owner(context) or digest("outside of Airflow"), context.get("ti")
+        try_number, retries = int(getattr(ti, "try_number", 1)), int(self.retries or 0)
+        first_try = 1
+        if self.on_rerun == "restart":
+            first_try = max(1, int(getattr(ti, "max_tries", retries)) - retries + 1)
+        return Sending(
+            request=self._request(context),
+            owner=owner if first_try == 1 else digest([owner, first_try]),
+            try_number=try_number,
+            is_repeated=try_number > first_try,
+            check_input=self.check_input,
+            state_prefix=self.state_prefix or None,
+            upload_prefix=self.upload_prefix or None,
+            on_unknown=OnUnknown(choice(self.on_unknown, "on_unknown", [str(one) for one in OnUnknown])),
+            is_waited_for=self.wait_for_completion,
+        ).checked()
+
+    def _check_wait(self) -> None:
+        """Refuse what cannot be, before anything is sent or paid."""
+        seconds(self.poll_interval, "poll_interval", positive=True)
+        whole_number(self.return_output_limit, "return_output_limit", at_least=1)
+        whole_number(self.failure_text_limit, "failure_text_limit")
+        whole_number(self.container_log_lines, "container_log_lines")
+        if is_given(self.max_wait_seconds):
+            seconds(self.max_wait_seconds, "max_wait_seconds", positive=True)
+
+    async def _submit(self, sending: Sending) -> AsyncInvocation:
+        from airflow_sm_plugin.batch.async_single import SingleInvocation
+        from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
+        from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+        async with S3Objects.open(self.aws) as s3, AsyncInvoker.open(self.aws) as invoker:
+            single = SingleInvocation(sending, s3=s3, invoker=invoker, output_config=self._output_config)
+            return await single.submit()
+
+    def _output_config(self) -> Mapping[str, Any] | None:
+        try:
+            description = self.control_plane().describe_endpoint(self.endpoint_name) or {}
+        except ServiceError as error:
+            self.log.info("cannot tell beforehand where outputs go: %s", error)
+            return None
+        section: Mapping[str, Any] = description.get("AsyncInferenceConfig") or {}
+        return section.get("OutputConfig")
+
+    # Waiting
+
+    def _wait(self, invocation: AsyncInvocation) -> dict[str, Any]:
+        trigger = self._trigger(invocation)
+        if self.deferrable:
+            from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
+
+            left = max(0.0, trigger.deadline - time.time())
+            timeout = timedelta(seconds=left + GRACE_SECONDS)
+            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
+        return self._conclude(asyncio.run(_event_of(trigger)))
+
+    def _trigger(self, invocation: AsyncInvocation) -> AsyncInferenceTrigger:
+        from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
+
+        deadline = (invocation.submitted_at or time.time()) + self._wait_seconds()
+        watch, _ = group([invocation], [deadline])
+        return AsyncInferenceTrigger(
+            watch=watch.as_mapping(),
+            completion_queue=self.completion_queue or None,
+            deadline=deadline,
+            poll_interval=self.poll_interval,
+            note={"invocation": invocation.as_mapping()},
+            aws=self.aws.as_mapping(),
+        )
+
+    def _wait_seconds(self) -> float:
+        if is_given(self.max_wait_seconds):
+            return seconds(self.max_wait_seconds, "max_wait_seconds")
+        return seconds_to_live(
+            _whole_seconds(self.request_ttl, "request_ttl"),
+            _whole_seconds(self.invocation_timeout, "invocation_timeout"),
+        )
+
+    def _conclude(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        from airflow_sm_plugin.batch.async_result import result_of
+
+        invocation = AsyncInvocation.from_mapping(event["note"]["invocation"])
+        if event["status"] == "error":
+            doing = f"waiting for inference {invocation.inference_id} of endpoint {self.endpoint_name}"
+            raise broken_wait(doing, event)
+        limit = self.return_output_limit if self.return_output else None
+        result = asyncio.run(
+            result_of(self.aws, invocation, output_limit=limit, failure_text_limit=self.failure_text_limit)
+        )
+        if result.outcome is Outcome.SUCCEEDED:
+            self.log.info("the output is at %s", invocation.output_location)
+            return self._told(invocation) | {"output": self._text(invocation, result.output)}
+        if result.outcome is Outcome.FAILED:
+            group_name = endpoint_log_group(self.endpoint_name)
+            self.container_logs().show_tail(group_name, lines=self.container_log_lines)
+        else:
+            self._check_endpoint_is_there(invocation)
+        raise result.error(self.endpoint_name, waited=self._wait_seconds())
+
+    def _told(self, invocation: AsyncInvocation) -> dict[str, Any]:
+        return invocation.as_mapping() | {"endpoint_name": self.endpoint_name}
+
+    def _text(self, invocation: AsyncInvocation, body: bytes | None) -> str | None:
+        if body is None:
+            return None
+        try:
+            text = body.decode() if len(body) <= self.return_output_limit else None
+        except UnicodeDecodeError:
+            text = None
+        if text is None:
+            self.log.warning(
+                "the output is no UTF-8 text or larger than return_output_limit (%d bytes), so it is not on XCom: "
+                "read %s",
+                self.return_output_limit,
+                invocation.output_location,
+            )
+        return text
+
+    def _check_endpoint_is_there(self, invocation: AsyncInvocation) -> None:
+        try:
+            is_there = self.control_plane().describe_endpoint(self.endpoint_name) is not None
+        except ServiceError:
+            return
+        if not is_there:
+            raise EndpointNotFound(
+                f"endpoint {self.endpoint_name} was deleted while inference {invocation.inference_id} was waited for: "
+                f"its queue went with it, and no result will come. Deploy it, then clear the task to send the input "
+                f"again"
+            )
+
+
+async def _event_of(trigger: AsyncInferenceTrigger) -> Mapping[str, Any]:
+    """Run a trigger here: a blocking wait differs from a deferred one in nothing but the place."""
+    payloads: list[Mapping[str, Any]] = [event.payload async for event in trigger.run()]
+    return payloads[-1]
+
+
+def _whole_seconds(value: object, name: str) -> int | None:
+    return whole_number(value, name) if is_given(value) else None

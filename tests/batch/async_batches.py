@@ -1,0 +1,123 @@
+"""Shorthands for tests of asynchronous batches: endpoints whose handler does as its input says, and settings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+from airflow_sm_plugin.batch.async_batch import AsyncBatch, Finished, Waiting
+from airflow_sm_plugin.batch.batch_settings import BatchSettings
+from airflow_sm_plugin.batch.input_listing import InputSource
+from airflow_sm_plugin.core.async_report import Row
+from airflow_sm_plugin.core.async_round import RequestTemplate
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from tests.support import POLL, Account, unique
+
+CONNECTION = AwsConnection(aws_conn_id=None, region_name="us-east-1")
+
+OBEDIENT = """
+import time
+
+def model_fn(model_dir):
+    return {}
+
+def transform_fn(seen, data, content_type, accept):
+    text = data.decode() if isinstance(data, bytes) else str(data)
+    order, _, argument = text.partition(" ")
+    seen[text] = seen.get(text, 0) + 1
+    if order == "fail" or (order == "once" and seen[text] == 1):
+        raise ValueError("told to fail: " + argument)
+    if order == "sleep":
+        time.sleep(float(argument))
+    return text.upper(), "text/plain"
+"""
+"""It answers in capitals; ``fail x`` fails, ``once x`` fails the first time, ``sleep 2`` takes two seconds."""
+
+
+def upload_inputs(account: Account, bodies: Sequence[str], prefix: str = "") -> str:
+    """Upload inputs, return their prefix."""
+    prefix = prefix or f"batches/{unique('inputs')}/"
+    for number, body in enumerate(bodies):
+        account.s3.put_object(Bucket=account.bucket, Key=f"{prefix}{number:05d}.txt", Body=body)
+    return f"s3://{account.bucket}/{prefix}"
+
+
+def settings_for(account: Account, endpoint: str, inputs: str, **changes: Any) -> BatchSettings:  # noqa: ANN401 - fields
+    """Return settings of a batch of its own."""
+    made = BatchSettings(
+        template=RequestTemplate(endpoint_name=endpoint, content_type="text/plain"),
+        source=InputSource(location=inputs),
+        ledger_prefix=f"s3://{account.bucket}/ledgers",
+        owner=unique("owner"),
+        run="a run",
+        wait_seconds=60,
+    )
+    return replace(made, **changes)
+
+
+def run_batch(settings: BatchSettings, *, poll_interval: float = POLL) -> Finished:
+    """Do all of a batch in this process."""
+
+    async def run() -> Finished:
+        async with AsyncBatch.open(CONNECTION, settings) as batch:
+            return await batch.finish(poll_interval=poll_interval)
+
+    return asyncio.run(run())
+
+
+def advance_batch(settings: BatchSettings) -> Waiting | Finished:
+    """Do what can be done now."""
+
+    async def run() -> Waiting | Finished:
+        async with AsyncBatch.open(CONNECTION, settings) as batch:
+            return await batch.advance()
+
+    return asyncio.run(run())
+
+
+def rows_at(account: Account, prefix: str | None) -> list[Row]:
+    """Return the rows below a prefix, in order."""
+    if prefix is None:
+        return []
+    bucket, _, key = prefix.removeprefix("s3://").partition("/")
+    found = account.s3.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", [])
+    bodies = [account.read(f"s3://{bucket}/{one['Key']}").decode() for one in found]
+    return [Row.from_line(line) for body in bodies for line in body.splitlines()]
+
+
+def calls(account: Account, operation: str, *, since: int = 0) -> list[Mapping[str, Any]]:
+    """Return the embedded service's log of an operation's calls."""
+    query = urllib.parse.urlencode({"operation": operation, "since": since, "service": "*"})
+    with urllib.request.urlopen(f"{account.url}/_embedded/calls?{query}", timeout=10) as answer:
+        return cast("list[Mapping[str, Any]]", json.load(answer)["calls"])
+
+
+def invocations_of(account: Account, endpoint: str) -> int:
+    """Return how many requests an endpoint has accepted."""
+    return sum(
+        1 for call in calls(account, "InvokeEndpointAsync") if call["resource"] == endpoint and call["effect"]
+    )
+
+
+@contextmanager
+def faults(account: Account, *rules: Mapping[str, object]) -> Iterator[None]:
+    """Have the embedded service strike calls for the block; each rule must name its resource."""
+    _control(account, "POST", "faults", list(rules))
+    try:
+        yield
+    finally:
+        for rule in rules:
+            _control(account, "DELETE", f"faults?resource={rule['resource']}")
+
+
+def _control(account: Account, method: str, path: str, value: object = None) -> None:
+    body = None if value is None else json.dumps(value).encode()
+    request = urllib.request.Request(f"{account.url}/_embedded/{path}", data=body, method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        answer.read()

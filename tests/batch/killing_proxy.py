@@ -1,0 +1,133 @@
+"""A proxy in front of a service at which a process "dies": just before a request is passed on, or just after.
+
+It tells the test, which cancels what runs: nobody gets an answer any more, and nothing is tidied up. That is what
+SIGKILL leaves behind, at a place that the test chooses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
+
+_Result = TypeVar("_Result")
+_LOOK_SECONDS = 0.01
+
+
+class KillingProxy:
+    """Passes requests on; ``asked`` holds them as ``METHOD path``, without queries."""
+
+    def __init__(self, service: str) -> None:
+        self._host, _, port = service.removeprefix("http://").partition(":")
+        self._port = int(port)
+        self._kill_at: tuple[int, bool] | None = None
+        self._killed = threading.Event()
+        self._buried = threading.Event()
+        self.url = ""
+        self.asked: list[str] = []
+
+    def kill_at(self, number: int | None, *, after: bool = False) -> None:
+        """Die at the request of this number (from 0, counted from now on); None never.
+
+        :param after: the request is carried out, and only its answer is lost
+        """
+        self.asked.clear()
+        self._killed.clear()
+        self._buried.clear()
+        self._kill_at = None if number is None else (number, after)
+
+    def run(self, work: Coroutine[object, object, _Result]) -> _Result | None:
+        """Run something until it ends or dies; None when it died."""
+
+        async def until_killed() -> _Result | None:
+            working = asyncio.ensure_future(work)
+            while not working.done() and not self._killed.is_set():
+                await asyncio.wait({working}, timeout=_LOOK_SECONDS)
+            if not self._killed.is_set():
+                return working.result()
+            working.cancel()
+            await asyncio.wait({working})
+            return None
+
+        try:
+            return asyncio.run(until_killed())
+        finally:
+            self._buried.set()
+
+    def reply(
+        self, request: BaseHTTPRequestHandler, body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes] | None:
+        """Return the service's answer; None, once nobody waits for it any more, when the process is dead."""
+        number = len(self.asked)
+        self.asked.append(f"{request.command} {request.path.partition('?')[0]}")
+        dies, after = (
+            (False, False) if self._kill_at is None else (self._kill_at[0] == number, self._kill_at[1])
+        )
+        answer = None if dies and not after else self._passed_on(request, body)
+        if not dies:
+            return answer
+        self._killed.set()
+        self._buried.wait(timeout=30)
+        return None
+
+    def _passed_on(
+        self, request: BaseHTTPRequestHandler, body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=30)
+        with closing(connection):
+            connection.request(request.command, request.path, body, dict(request.headers))
+            got = connection.getresponse()
+            return got.status, got.getheaders(), got.read()
+
+
+@contextmanager
+def killing_proxy(service: str) -> Iterator[KillingProxy]:
+    """Serve on loopback for the block."""
+    proxy = KillingProxy(service)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            answer = proxy.reply(self, body)
+            if answer is None:
+                self.close_connection = True
+                return
+            status, headers, content = answer
+            self.send_response(status)
+            for name, value in headers:
+                if name.lower() not in (
+                    "content-length",
+                    "connection",
+                    "transfer-encoding",
+                    "date",
+                    "server",
+                ):
+                    self.send_header(name, value)
+            length = dict(headers).get("Content-Length", "0") if self.command == "HEAD" else str(len(content))
+            self.send_header("Content-Length", length)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _pass_on  # noqa: N815 - the standard library's names
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.block_on_close = False  # clients keep connections open
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    proxy.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield proxy
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,227 @@
+"""A batch against the embedded SageMaker: every input ends as one row, and nothing known as accepted is sent again."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from airflow_sm_plugin.batch.async_batch import Finished, Waiting
+from airflow_sm_plugin.exceptions import (
+    EndpointNotAsynchronous,
+    EndpointNotFound,
+    InvalidRequest,
+    RequestRefused,
+)
+from tests.batch.async_batches import (
+    OBEDIENT,
+    advance_batch,
+    calls,
+    faults,
+    invocations_of,
+    rows_at,
+    run_batch,
+    settings_for,
+    upload_inputs,
+)
+from tests.support import ECHO, Account, unique
+
+
+@pytest.fixture(scope="module")
+def endpoint(session_account: Account) -> str:
+    return session_account.deploy(OBEDIENT, asynchronous=True)
+
+
+@pytest.fixture
+def own_endpoint(account: Account) -> str:
+    return account.deploy(OBEDIENT, asynchronous=True)
+
+
+def test_every_input_ends_as_one_row_and_the_counts_add_up(account: Account, endpoint: str) -> None:
+    inputs = upload_inputs(account, ["one", "fail two", "three", "once four"])
+    done = run_batch(settings_for(account, endpoint, inputs))
+    rows = rows_at(account, done.report.rows_location)
+    assert [row.status for row in rows] == ["succeeded", "failed", "succeeded", "succeeded"]
+    assert [row.attempts for row in rows] == [1, 2, 1, 2]
+    assert account.read(rows[3].output_location or "") == b"ONCE FOUR"
+    assert "told to fail: two" in (rows[1].error or "")
+    assert rows_at(account, done.report.failures_location) == [rows[1]]
+    assert (done.report.counts.succeeded, done.report.counts.failed, done.report.counts.total) == (3, 1, 4)
+    assert [row.source for row in done.failures] == [f"{inputs}00001.txt"]
+
+
+def test_failure_texts_are_cut_and_can_be_switched_off(account: Account, endpoint: str) -> None:
+    inputs = upload_inputs(account, ["fail at once"])
+    for limit in (10, 0):
+        settings = settings_for(account, endpoint, inputs, failure_text_limit=limit, attempts=1)
+        error = run_batch(settings).failures[0].error
+        assert error is None if limit == 0 else len(error or "") == limit + 1
+
+
+def test_custom_attributes_are_made_for_each_input_and_stand_in_its_row(
+    account: Account, endpoint: str
+) -> None:
+    inputs = upload_inputs(account, ["a", "b"])
+    settings = settings_for(account, endpoint, inputs)
+    source = settings.source.__class__(
+        location=inputs, custom_attributes="{dag_id}/{stem}/{number}", run={"dag_id": "scores"}
+    )
+    done = run_batch(settings_for(account, endpoint, inputs, source=source))
+    rows = rows_at(account, done.report.rows_location)
+    assert [row.custom_attributes for row in rows] == ["scores/00000/0", "scores/00001/1"]
+
+
+def test_a_retry_of_a_finished_batch_reports_it_again(account: Account, own_endpoint: str) -> None:
+    settings = settings_for(account, own_endpoint, upload_inputs(account, ["a", "fail b"]))
+    first = run_batch(settings)
+    sent = invocations_of(account, own_endpoint)
+    assert run_batch(settings) == first
+    assert invocations_of(account, own_endpoint) == sent
+
+
+def test_a_batch_that_runs_again_sends_what_is_new_changed_or_failed(
+    account: Account, own_endpoint: str
+) -> None:
+    prefix = f"batches/{unique('inputs')}/"
+    inputs = upload_inputs(account, ["a", "fail b", "c", "d"], prefix)
+    settings = settings_for(account, own_endpoint, inputs, attempts=1)
+    first = rows_at(account, run_batch(settings).report.rows_location)
+    account.s3.put_object(Bucket=account.bucket, Key=f"{prefix}00001.txt", Body="mended")
+    account.s3.put_object(Bucket=account.bucket, Key=f"{prefix}00002.txt", Body="changed")
+    account.s3.put_object(Bucket=account.bucket, Key=f"{prefix}00000-new.txt", Body="new")
+    sent = invocations_of(account, own_endpoint)
+    cleared = settings_for(account, own_endpoint, inputs, attempts=1, owner=settings.owner, run="another")
+    done = run_batch(cleared)
+    rows = rows_at(account, done.report.rows_location)
+    assert invocations_of(account, own_endpoint) == sent + 3
+    assert [account.read(row.output_location or "") for row in rows] == [
+        b"NEW",
+        b"A",
+        b"MENDED",
+        b"CHANGED",
+        b"D",
+    ]
+    assert [rows[1], rows[4]] == [first[0], first[3]]
+    assert done.report.counts.succeeded == 5
+
+
+def test_a_batch_that_is_restarted_sends_everything(account: Account, own_endpoint: str) -> None:
+    inputs = upload_inputs(account, ["a", "b"])
+    settings = settings_for(account, own_endpoint, inputs)
+    run_batch(settings)
+    run_batch(settings_for(account, own_endpoint, inputs, owner=settings.owner, run="other", restart=True))
+    assert invocations_of(account, own_endpoint) == 4
+
+
+def test_inputs_are_checked_before_anything_is_sent(account: Account, endpoint: str) -> None:
+    before = invocations_of(account, endpoint)
+    nothing = f"s3://{account.bucket}/{unique('nothing')}/"
+    with pytest.raises(InvalidRequest, match="no inputs below"):
+        advance_batch(settings_for(account, endpoint, nothing))
+    assert invocations_of(account, endpoint) == before
+
+
+def test_an_endpoint_that_is_not_there_yet_loses_nothing(account: Account) -> None:
+    name = unique("endpoint")
+    settings = settings_for(account, name, upload_inputs(account, ["a", "b", "c"]))
+    with pytest.raises(EndpointNotFound, match=name):
+        advance_batch(settings)
+    account.deploy(OBEDIENT, asynchronous=True, name=name)
+    assert run_batch(settings).report.counts.succeeded == 3
+    assert invocations_of(account, name) == 3
+
+
+def test_a_real_time_endpoint_is_refused(account: Account) -> None:
+    name = account.deploy(ECHO)
+    with pytest.raises(EndpointNotAsynchronous, match=name):
+        advance_batch(settings_for(account, name, upload_inputs(account, ["a"])))
+
+
+def test_throttling_slows_and_drops_nothing(account: Account, own_endpoint: str) -> None:
+    settings = settings_for(account, own_endpoint, upload_inputs(account, [f"n{n}" for n in range(40)]))
+    rule = {"fault": "throttle", "operation": "InvokeEndpointAsync", "resource": own_endpoint, "times": 30}
+    outage = {**rule, "fault": "error", "status": 503, "times": 10}
+    with faults(account, rule, outage):
+        done = run_batch(settings)
+    assert done.report.counts.succeeded == 40
+    assert invocations_of(account, own_endpoint) == 40
+
+
+@pytest.mark.parametrize("resend", [False, True])
+def test_lost_answers_lose_no_input(account: Account, own_endpoint: str, resend: bool) -> None:
+    inputs = upload_inputs(account, [f"n{n}" for n in range(20)])
+    settings = settings_for(account, own_endpoint, inputs, resend=resend)
+    rule = {"fault": "lost_answer", "operation": "InvokeEndpointAsync", "resource": own_endpoint, "times": 5}
+    with faults(account, rule):
+        done = run_batch(settings)
+    rows = rows_at(account, done.report.rows_location)
+    assert [account.read(row.output_location or "") for row in rows] == [f"N{n}".encode() for n in range(20)]
+    assert invocations_of(account, own_endpoint) == (25 if resend else 20)
+
+
+def test_an_input_that_sagemaker_refuses_is_a_row(account: Account, own_endpoint: str) -> None:
+    settings = settings_for(account, own_endpoint, upload_inputs(account, ["a", "b", "c"]), at_once=1)
+    rule = {"fault": "error", "operation": "InvokeEndpointAsync", "resource": own_endpoint, "status": 400}
+    with faults(account, {**rule, "times": 1}):
+        done = run_batch(settings)
+    assert [row.status for row in done.failures] == ["refused"]
+    assert "RequestRefused" in (done.failures[0].error or "")
+    assert done.report.counts.succeeded == 2
+
+
+def test_an_endpoint_that_refuses_everything_ends_the_task(account: Account, own_endpoint: str) -> None:
+    settings = settings_for(account, own_endpoint, upload_inputs(account, ["x"] * 150))
+    rule = {"fault": "error", "operation": "InvokeEndpointAsync", "resource": own_endpoint, "status": 400}
+    with faults(account, rule), pytest.raises(RequestRefused, match="each of the first"):
+        advance_batch(settings)
+    tried = [call for call in calls(account, "InvokeEndpointAsync") if call["resource"] == own_endpoint]
+    assert len(tried) < 150 + 64
+
+
+def test_what_expires_is_sent_again_and_told_apart(account: Account, own_endpoint: str) -> None:
+    settings = settings_for(account, own_endpoint, upload_inputs(account, ["sleep 4", "b"]), wait_seconds=1)
+    done = run_batch(settings)
+    assert [(row.status, row.attempts) for row in done.failures] == [("expired", 2)]
+    assert "deadline" in (done.failures[0].error or "")
+
+
+def test_no_more_than_the_limit_are_in_flight(account: Account, own_endpoint: str) -> None:
+    settings = settings_for(
+        account, own_endpoint, upload_inputs(account, ["sleep 0.3"] * 10), max_in_flight=4
+    )
+    step = advance_batch(settings)
+    assert isinstance(step, Waiting)
+    assert (invocations_of(account, own_endpoint), step.until_pending) == (4, 2)
+    most = 0
+    while isinstance(step := advance_batch(settings), Waiting):
+        most = max(most, step.pending)
+    assert most <= 4
+    assert step.report.counts.succeeded == 10
+    assert invocations_of(account, own_endpoint) == 10
+
+
+def test_an_endpoint_deleted_while_waiting_is_told_from_a_time_out(
+    account: Account, own_endpoint: str
+) -> None:
+    settings = settings_for(account, own_endpoint, upload_inputs(account, ["quick", "sleep 60"]))
+    assert isinstance(advance_batch(settings), Waiting)
+    account.sagemaker.delete_endpoint(EndpointName=own_endpoint)
+    began = time.monotonic()
+    with pytest.raises(EndpointNotFound, match="deleted while"):
+        advance_batch(settings)
+    assert time.monotonic() - began < settings.result_seconds
+    account.wait_for_endpoint(own_endpoint, "endpoint_deleted")
+    account.deploy(ECHO, asynchronous=True, name=own_endpoint)
+    assert run_batch(settings).report.counts.succeeded == 2
+
+
+def test_an_endpoint_deleted_at_the_last_attempt_is_the_reason_in_the_rows(
+    account: Account, own_endpoint: str
+) -> None:
+    settings = settings_for(account, own_endpoint, upload_inputs(account, ["sleep 60"]), attempts=1)
+    assert isinstance(advance_batch(settings), Waiting)
+    account.sagemaker.delete_endpoint(EndpointName=own_endpoint)
+    done = advance_batch(settings)
+    assert isinstance(done, Finished)
+    assert done.report.counts.expired == 1
+    assert "deleted" in (done.failures[0].error or "")

@@ -1,0 +1,362 @@
+"""A plan holds every input once, in order and checked, and says why it cannot be made before anything is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from airflow_sm_plugin.batch.input_listing import InputSource
+from airflow_sm_plugin.batch.input_plan import (
+    PlanSummary,
+    plan_inputs,
+    read_shard,
+    shard_location,
+    write_plan,
+)
+from airflow_sm_plugin.core.async_names import SHARD
+from airflow_sm_plugin.core.input_manifest import BatchInput, InputLimits
+from airflow_sm_plugin.exceptions import (
+    AccessDenied,
+    InputNotFound,
+    InvalidCustomAttributes,
+    InvalidRequest,
+    InvalidS3Uri,
+)
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from tests.benchmarks.stub_aws import StubClient, running
+from tests.support import Account, Answer, answering, unique
+
+RUN = {"dag_id": "scores", "run_id": "manual__2026-01-01T00:00:00+00:00", "task_id": "batch"}
+
+Result = TypeVar("Result")
+
+
+def in_s3(work: Callable[[S3Objects], Awaitable[Result]]) -> Result:
+    """Do something with S3 in an event loop of its own."""
+
+    async def opened() -> Result:
+        async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
+            return await work(s3)
+
+    return asyncio.run(opened())
+
+
+def planned(source: InputSource, into: str, *, empty_ok: bool = False) -> PlanSummary:
+    return in_s3(lambda s3: plan_inputs(s3, source, into=into, empty_ok=empty_ok))
+
+
+def inputs_of(into: str, plan: PlanSummary) -> list[BatchInput]:
+    async def read(s3: S3Objects) -> list[BatchInput]:
+        return [one for number in range(plan.shards) for one in await read_shard(s3, into, number)]
+
+    return in_s3(read)
+
+
+@pytest.fixture
+def top(account: Account) -> str:
+    """A prefix of this test alone, with no slash behind."""
+    return f"s3://{account.bucket}/{unique('plan')}"
+
+
+def upload(account: Account, location: str, body: str | bytes = "x") -> str:
+    return account.upload(body, location.removeprefix(f"s3://{account.bucket}/"))
+
+
+def manifest(account: Account, top: str, *lines: object) -> InputSource:
+    text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
+    return InputSource(location=upload(account, f"{top}/manifest.jsonl", text), inputs_type="ManifestFile")
+
+
+def test_every_object_below_a_prefix_is_an_input_in_the_order_of_the_keys(account: Account, top: str) -> None:
+    names = ["b/2.csv", "a.csv", "b/1 &+,%.csv", "b/"]
+    for name in names:
+        upload(account, f"{top}/in/{name}", name)
+    upload(account, f"{top}/in/c_$folder$", "")
+    upload(account, f"{top}/elsewhere.csv")
+    plan = planned(InputSource(location=f"{top}/in/"), f"{top}/plan")
+    found = inputs_of(f"{top}/plan", plan)
+    assert [one.source for one in found] == [
+        f"{top}/in/{name}" for name in ("a.csv", "b/1 &+,%.csv", "b/2.csv")
+    ]
+    assert [one.size for one in found] == [5, 12, 7]
+    heads = [account.s3.head_object(Bucket=account.bucket, Key=key) for key in keys_of(found)]
+    assert [f'"{one.etag}"' for one in found] == [head["ETag"] for head in heads]
+    assert (plan.count, plan.shards, plan.bytes) == (3, 1, 24)
+
+
+def keys_of(found: list[BatchInput]) -> list[str]:
+    return [one.source.removeprefix("s3://").partition("/")[2] for one in found]
+
+
+def test_the_same_inputs_make_the_same_digest_and_others_another(account: Account, top: str) -> None:
+    upload(account, f"{top}/in/a.csv", "1")
+    source = InputSource(location=f"{top}/in/")
+    first = planned(source, f"{top}/plan-0")
+    assert planned(source, f"{top}/plan-1") == first
+    upload(account, f"{top}/in/a.csv", "2")
+    changed = planned(source, f"{top}/plan-2")
+    assert changed.digest != first.digest
+    assert (changed.count, changed.bytes) == (first.count, first.bytes)
+
+
+def test_custom_attributes_are_rendered_from_the_key_the_run_and_the_place(
+    account: Account, top: str
+) -> None:
+    for name in ("store=7/a.csv", "store=8/b.csv"):
+        upload(account, f"{top}/in/{name}")
+    source = InputSource(
+        location=f"{top}/in/",
+        custom_attributes="{dag_id}/{run_id}/{store}/{stem}/{relative}#{number}",
+        run=RUN,
+    )
+    plan = planned(source, f"{top}/plan")
+    assert [one.custom_attributes for one in inputs_of(f"{top}/plan", plan)] == [
+        f"scores/{RUN['run_id']}/7/a/store=7/a.csv#0",
+        f"scores/{RUN['run_id']}/8/b/store=8/b.csv#1",
+    ]
+
+
+def test_a_manifest_is_taken_line_by_line_duplicates_included(account: Account, top: str) -> None:
+    source = manifest(
+        account,
+        top,
+        {"source-ref": "s3://other/b.csv", "custom-attributes": "{own}", "content-type": "text/csv"},
+        "",
+        {"source-ref": "s3://other/day=1/a.csv"},
+        {"source-ref": "s3://other/day=1/a.csv"},
+    )
+    plan = planned(
+        InputSource(
+            location=source.location, inputs_type="ManifestFile", custom_attributes="{relative}#{number}"
+        ),
+        f"{top}/plan",
+    )
+    assert inputs_of(f"{top}/plan", plan) == [
+        BatchInput(source="s3://other/b.csv", content_type="text/csv", custom_attributes="{own}"),
+        BatchInput(source="s3://other/day=1/a.csv", custom_attributes="day=1/a.csv#1"),
+        BatchInput(source="s3://other/day=1/a.csv", custom_attributes="day=1/a.csv#2"),
+    ]
+    assert (plan.count, plan.bytes) == (3, 0)
+
+
+def test_a_manifest_may_lie_among_its_plan(account: Account, top: str) -> None:
+    """Nothing is listed, so nothing can be taken for an input."""
+    assert planned(manifest(account, top, {"source-ref": "s3://b/k"}), top).count == 1
+
+
+def test_the_place_of_a_manifest_says_nothing_about_its_inputs(account: Account, top: str) -> None:
+    """``relative`` is the whole key, also where both lie in one folder."""
+    line = json.dumps({"source-ref": f"{top}/in/a.csv"})
+    location = upload(account, f"{top}/in/manifest.jsonl", line)
+    source = InputSource(location=location, inputs_type="ManifestFile", custom_attributes="{relative}|{key}")
+    found = inputs_of(f"{top}/plan", planned(source, f"{top}/plan"))
+    key = f"{top}/in/a.csv".removeprefix(f"s3://{account.bucket}/")
+    assert [one.custom_attributes for one in found] == [f"{key}|{key}"]
+
+
+def test_a_malformed_line_is_named_by_number_and_no_plan_comes_of_it(account: Account, top: str) -> None:
+    good = [{"source-ref": f"s3://b/{number}"} for number in range(3)]
+    with pytest.raises(InvalidRequest, match="line 4 of the manifest is not JSON"):
+        planned(manifest(account, top, *good, "nonsense", *good), f"{top}/plan")
+    with pytest.raises(InputNotFound):
+        in_s3(lambda s3: read_shard(s3, f"{top}/plan", 0))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"source-ref": "s3://b/k"}\r\n{"source-ref": "s3://b/l"}',
+        b'\xef\xbb\xbf{"source-ref": "s3://b/k"}\n',
+    ],
+    ids=["Windows' line ends, none at the end", "byte order mark"],
+)
+def test_manifests_of_other_systems_are_read_too(account: Account, top: str, body: bytes) -> None:
+    location = upload(account, f"{top}/manifest.jsonl", body)
+    plan = planned(InputSource(location=location, inputs_type="ManifestFile"), f"{top}/plan")
+    assert inputs_of(f"{top}/plan", plan)[0].source == "s3://b/k"
+    assert plan.count == body.count(b"source-ref")
+
+
+def test_a_manifest_that_is_no_text_or_not_there_is_refused(account: Account, top: str) -> None:
+    location = upload(account, f"{top}/manifest.jsonl", b"\xff\xfe\x00")
+    with pytest.raises(InvalidRequest, match=r"manifest\.jsonl"):
+        planned(InputSource(location=location, inputs_type="ManifestFile"), f"{top}/plan")
+    with pytest.raises(InputNotFound, match=r"nowhere\.jsonl does not exist"):
+        planned(InputSource(location=f"{top}/nowhere.jsonl", inputs_type="ManifestFile"), f"{top}/plan")
+
+
+def test_no_inputs_are_bad_input_unless_that_is_fine(account: Account, top: str) -> None:
+    upload(account, f"{top}/in/", "")
+    source = InputSource(location=f"{top}/in/")
+    with pytest.raises(InvalidRequest, match=f"there are no inputs below {top}/in/: nothing was sent"):
+        planned(source, f"{top}/plan")
+    empty = planned(source, f"{top}/plan", empty_ok=True)
+    assert (empty.count, empty.shards, empty.bytes) == (0, 0, 0)
+    with pytest.raises(InvalidRequest, match=r"the manifest .*manifest.jsonl lists no inputs"):
+        planned(manifest(account, top, ""), f"{top}/plan")
+
+
+def test_an_input_over_the_limit_is_named(account: Account, top: str) -> None:
+    for name, body in (("a", "xx"), ("b", "xxx"), ("c", "xxxx")):
+        upload(account, f"{top}/in/{name}", body)
+    source = InputSource(location=f"{top}/in/", limits=InputLimits(most_bytes=2, remedy="cut it"))
+    with pytest.raises(InvalidRequest, match=f"the input {top}/in/b has 3 bytes, .* up to 2: cut it"):
+        planned(source, f"{top}/plan")
+
+
+@pytest.mark.parametrize(
+    ("template", "error", "message"),
+    [
+        ("{nothing}", InvalidRequest, "custom_attributes names the field {nothing}"),
+        ("{", InvalidRequest, "custom_attributes is no template"),
+        ("x" * 1_020 + "{name}", InvalidCustomAttributes, "the input .*a.csv: CustomAttributes are 1025"),
+    ],
+)
+def test_attributes_that_cannot_be_sent_are_known_beforehand(
+    account: Account, top: str, template: str, error: type[Exception], message: str
+) -> None:
+    upload(account, f"{top}/in/a.csv")
+    with pytest.raises(error, match=message):
+        planned(InputSource(location=f"{top}/in/", custom_attributes=template), f"{top}/plan")
+
+
+@pytest.mark.parametrize(("inputs", "into"), [("", "/plan"), ("/", ""), ("/pl", "/plan"), ("/inputs/", "")])
+def test_a_plan_among_its_own_inputs_is_refused(account: Account, top: str, inputs: str, into: str) -> None:
+    upload(account, f"{top}{inputs}/a.csv")
+    with pytest.raises(InvalidRequest, match="lies among the inputs"):
+        planned(InputSource(location=f"{top}{inputs}"), f"{top}{into}")
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        (InputSource(location="bucket/in"), InvalidS3Uri),
+        (InputSource(location="s3://bucket/in/", inputs_type="ManifestFile"), InvalidS3Uri),
+        (InputSource(location="s3://bucket/in/", inputs_type="AugmentedManifestFile"), InvalidRequest),
+    ],
+)
+def test_a_source_that_is_none_is_refused_without_asking_s3(
+    source: InputSource, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match="inputs"):
+        source.checked()
+
+
+def test_a_listing_that_fails_in_passing_is_asked_again(
+    account: Account, top: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(account, f"{top}/in/a.csv")
+    slow_down = Answer(503, "SlowDown")
+    with answering(slow_down, slow_down, otherwise=account.url) as (url, asked):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        assert planned(InputSource(location=f"{top}/in/"), f"{top}/plan").count == 1
+    assert sum("list-type=2" in request for request in asked) == 3
+
+
+def test_a_listing_that_is_refused_is_told_at_once(
+    account: Account, top: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(Answer(403, "AccessDenied")) as (url, asked):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        with pytest.raises(AccessDenied, match=f"s3:ListObjectsV2 {top}/in/"):
+            planned(InputSource(location=f"{top}/in/"), f"{top}/plan")
+    assert len(asked) == 1
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[StubClient]:
+    """A quick S3 of this module's own, for more objects than moto takes in reasonable time."""
+    with running() as stub:
+        yield stub
+
+
+@pytest.fixture
+def many(quick: StubClient, account: Account, monkeypatch: pytest.MonkeyPatch) -> tuple[StubClient, str]:
+    """Have two and a half shards of inputs; the prefix they lie below."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", quick.url)
+    prefix = unique("in")
+    quick.fill([f"{prefix}/{number:07d}.csv" for number in range(2 * SHARD + 500)])
+    quick.take_calls()
+    return quick, f"s3://bench/{prefix}/"
+
+
+def test_many_inputs_fill_shards_in_order_at_one_request_for_each_page_and_shard(
+    many: tuple[StubClient, str],
+) -> None:
+    quick, prefix = many
+    into = f"s3://bench/{unique('plan')}"
+    plan = planned(InputSource(location=prefix), into)
+    assert (plan.count, plan.shards, plan.bytes) == (2_500, 3, 2_500)
+    assert quick.take_calls() == {"list": 3, "put": 3}
+    found = inputs_of(into, plan)
+    assert [one.source for one in found] == [f"{prefix}{number:07d}.csv" for number in range(2_500)]
+    assert len(in_s3(lambda s3: read_shard(s3, into, 1))) == SHARD
+
+
+def test_inputs_may_come_from_anywhere(account: Account, top: str) -> None:
+    """What is sent again makes a plan of its own."""
+
+    async def again() -> AsyncGenerator[BatchInput, None]:
+        for number in range(3):
+            yield BatchInput(source=f"s3://b/{number}", size=number)
+
+    plan = in_s3(lambda s3: write_plan(s3, again(), into=f"{top}/round-2/"))
+    assert (plan.count, plan.bytes) == (3, 3)
+    assert shard_location(f"{top}/round-2/", 0) == f"{top}/round-2/inputs/00000.jsonl"
+    assert [one.size for one in inputs_of(f"{top}/round-2", plan)] == [0, 1, 2]
+
+
+def test_a_shard_that_cannot_be_written_ends_the_plan_with_the_reason(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is known at the next shard, and nothing is written behind it."""
+
+    async def endless() -> AsyncGenerator[BatchInput, None]:
+        while True:
+            yield BatchInput(source="s3://b/k")
+
+    with answering(Answer(403, "AccessDenied")) as (url, asked):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        with pytest.raises(AccessDenied, match=r"s3:PutObject .*/inputs/00000\.jsonl"):
+            in_s3(lambda s3: write_plan(s3, endless(), into="s3://bucket/plan"))
+    assert len(asked) == 1
+
+
+def test_inputs_that_break_off_do_not_wait_for_a_shard_that_is_being_written(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And leave nothing running, here against an S3 that never answers."""
+
+    async def broken_off() -> set[asyncio.Task[object]]:
+        asked, ended = asyncio.Event(), asyncio.Event()
+
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await reader.readline()
+                asked.set()
+                await ended.wait()
+            finally:
+                writer.close()
+
+        async def broken() -> AsyncGenerator[BatchInput, None]:
+            for _ in range(SHARD):
+                yield BatchInput(source="s3://b/k")
+            await asked.wait()
+            raise InvalidRequest("said the test")
+
+        async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+            host, port = server.sockets[0].getsockname()
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
+            async with asyncio.timeout(60), S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
+                before = asyncio.all_tasks()
+                with pytest.raises(InvalidRequest, match="said the test"):
+                    await write_plan(s3, broken(), into="s3://bucket/plan")
+                ended.set()
+                return {task for task in asyncio.all_tasks() - before if "silent" not in repr(task)}
+
+    assert asyncio.run(broken_off()) == set()

@@ -1,0 +1,85 @@
+"""Our signer gives the very bytes that botocore's gives."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.core.sigv4 import UNSIGNED_PAYLOAD, Keys, Signer, ToSign
+
+TIMESTAMP = "20260131T235959Z"
+REGION = "eu-central-1"
+
+visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=20)
+values = st.lists(visible, min_size=1, max_size=3).map("  ".join)
+names = st.from_regex(r"X-[A-Z][a-z]{1,8}(-[A-Z][a-z]{1,8})?", fullmatch=True)
+texts = st.text(max_size=12).filter(lambda text: text.isprintable())
+segments = texts.filter(lambda text: text not in ("", ".", "..") and "/" not in text)
+paths = st.lists(segments, max_size=4).map(lambda parts: "/" + "/".join(quote(p, safe="~") for p in parts))
+queries = st.lists(st.tuples(texts.filter(bool), texts), max_size=4).map(
+    lambda pairs: "&".join(f"{quote(name, safe='-._~')}={quote(value, safe='-._~')}" for name, value in pairs)
+)
+hosts = ["runtime.sagemaker.eu-central-1.amazonaws.com", "bucket.s3.test", "127.0.0.1:5000"]
+requests = st.builds(
+    ToSign,
+    method=st.sampled_from(["GET", "PUT", "POST", "HEAD", "DELETE"]),
+    host=st.sampled_from(hosts),
+    path=paths,
+    query=queries,
+    headers=st.dictionaries(names, values, max_size=4),
+    body=st.none() | st.binary(max_size=50),
+)
+keys = st.builds(Keys, st.just("AKIDEXAMPLE"), visible, st.none() | visible)
+
+
+def by_botocore(request: ToSign, given_keys: Keys, service: str, *, is_s3: bool) -> str:
+    url = f"https://{request.host}{request.path}" + (f"?{request.query}" if request.query else "")
+    theirs: Any = AWSRequest(request.method, url, dict(request.headers), request.body or b"")
+    signs_body = request.body is not None
+    theirs.context["timestamp"] = TIMESTAMP
+    theirs.context["payload_signing_enabled"] = signs_body
+    theirs.context["client_config"] = Config(s3={"payload_signing_enabled": signs_body})
+    credentials = Credentials(given_keys.access_key, given_keys.secret_key, given_keys.token)
+    auth: Any = (S3SigV4Auth if is_s3 else SigV4Auth)(credentials, service, REGION)
+    auth._modify_request_before_signing(theirs)
+    text = auth.string_to_sign(theirs, auth.canonical_request(theirs))
+    auth._inject_signature_to_request(theirs, auth.signature(text, theirs))
+    return str(theirs.headers["Authorization"])
+
+
+@pytest.mark.parametrize(("service", "is_s3"), [("s3", True), ("sagemaker", False), ("sqs", False)])
+@given(request_to_sign=requests, given_keys=keys)
+@settings(max_examples=60, deadline=None)
+def test_the_signature_is_that_of_botocore(
+    service: str, is_s3: bool, request_to_sign: ToSign, given_keys: Keys
+) -> None:
+    signer = Signer(given_keys, region=REGION, service=service, is_s3=is_s3)
+    signed = signer.signed(request_to_sign, TIMESTAMP)
+    assert signed["Authorization"] == by_botocore(request_to_sign, given_keys, service, is_s3=is_s3)
+    assert signed.get("X-Amz-Security-Token") == given_keys.token
+    assert (signed.get("X-Amz-Content-SHA256") == UNSIGNED_PAYLOAD) is (request_to_sign.body is None)
+
+
+def test_a_new_day_has_a_new_key() -> None:
+    signer = Signer(Keys("AKID", "secret", None), region=REGION, service="sqs")
+    request = ToSign("POST", "sqs.test", "/", "", {}, b"{}")
+    first, again = signer.signed(request, TIMESTAMP), signer.signed(request, TIMESTAMP)
+    later = signer.signed(request, "20260201T000000Z")
+    anew = Signer(Keys("AKID", "secret", None), region=REGION, service="sqs").signed(
+        request, "20260201T000000Z"
+    )
+    assert first == again
+    assert later == anew
+    assert "/20260201/eu-central-1/sqs/" in later["Authorization"]
+
+
+def test_keys_show_no_secret() -> None:
+    assert "hidden" not in repr(Keys("AKID", "hidden-secret", "hidden-token"))

@@ -1,0 +1,253 @@
+"""The fast transport asks what botocore asks, and raises what botocore raises, for the same call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.invoke_calls import invoke_calls
+from airflow_sm_plugin.hooks.queue_calls import queue_calls
+from airflow_sm_plugin.hooks.s3_transport import s3_calls
+from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
+from tests.support import botocore_knows, closed_port
+
+FAST: Mapping[str, Any] = {"connect_timeout": 2, "read_timeout": 5}
+THROUGH_BOTOCORE: Mapping[str, Any] = {**FAST, **TRANSPORTS["botocore"]}
+
+OBJECT = S3Uri("bucket", "a b//ü+%~*'()/..x.csv")
+LISTING = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+ACCEPTED = Said(202, b'{"InferenceId": "i"}', {"X-Amzn-SageMaker-OutputLocation": "s3://b/o.out"})
+FIRST_ONLY = {
+    "user-agent",
+    "amz-sdk-invocation-id",
+    "amz-sdk-request",
+    "authorization",
+    "x-amz-date",
+    "expect",
+}
+QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/results"
+INVOCATION = {
+    "EndpointName": "an-endpoint",
+    "InputLocation": "s3://bucket/in put/x.csv",
+    "ContentType": "text/csv; charset=utf-8",
+    "Accept": "application/json",
+    "CustomAttributes": "Trace ID:  c000b4f9",
+    "InferenceId": "an id",
+    "RequestTTLSeconds": 60,
+    "InvocationTimeoutSeconds": 900,
+}
+INLINE = {"EndpointName": "an-endpoint", "Body": b"\x00\xff1,2", "ContentType": "text/csv"}
+NAMED = {**INVOCATION, "Filename": "1.out", "S3OutputPathExtension": "a/(b)'s!/0"}
+
+Call = Callable[[AwsConnection], Any]
+
+
+def s3(method: str, *arguments: object, **options: object) -> Call:
+    async def call(connection: AwsConnection) -> object:
+        async with s3_calls(connection, max_connections=None) as calls:
+            return await getattr(calls, method)(*arguments, **options)
+
+    return call
+
+
+async def read_on(connection: AwsConnection) -> object:
+    async with s3_calls(connection, max_connections=None) as calls, calls.opened(OBJECT, 7, '"e"') as found:
+        return [chunk async for chunk in found.chunks]
+
+
+def invoking(parameters: Mapping[str, Any]) -> Call:
+    async def call(connection: AwsConnection) -> object:
+        async with invoke_calls(connection, max_connections=None) as calls:
+            return await calls.invoke(parameters)
+
+    return call
+
+
+def queue(operation: str, parameters: Mapping[str, Any]) -> Call:
+    async def call(connection: AwsConnection) -> object:
+        async with queue_calls(connection, QUEUE) as calls:
+            return await calls.call(operation, {"QueueUrl": QUEUE, **parameters})
+
+    return call
+
+
+CALLS: dict[str, Call] = {
+    "list all": s3("names", "bucket", "", ""),
+    "list behind": s3("objects", "bucket", "a b/+%~ü", "a b/z="),
+    "head": s3("head", OBJECT),
+    "get": s3("get", OBJECT, None),
+    "get first": s3("get", OBJECT, 10),
+    "read on": read_on,
+    "put": s3("put", OBJECT, b"body", "text/csv", only_if_new=False),
+    "put if new": s3("put", OBJECT, b"body", "text/csv", only_if_new=True),
+    "put nothing": s3("put", OBJECT, b"", "application/json", only_if_new=False),
+    "delete": s3("delete", OBJECT),
+    "invoke": invoking(INVOCATION),
+    "receive": queue("ReceiveMessage", {"MaxNumberOfMessages": 10, "WaitTimeSeconds": 20}),
+    "delete messages": queue("DeleteMessageBatch", {"Entries": [{"Id": "0", "ReceiptHandle": "ü/+="}]}),
+}
+if botocore_knows("Body"):
+    CALLS["invoke inline"] = invoking(INLINE)
+if botocore_knows("Filename"):
+    CALLS["invoke named"] = invoking(NAMED)
+
+
+def fine(asked: Asked) -> Said:
+    if "/s3/" not in asked.headers["authorization"]:
+        return ACCEPTED if "async" in asked.target else Said(200, b"{}")
+    if "list-type" in asked.target:
+        return Said(200, LISTING)
+    return Said(204) if asked.method == "DELETE" else Said(200, b"", {"ETag": '"e"'})
+
+
+def connection(monkeypatch: pytest.MonkeyPatch, url: str, options: Mapping[str, Any]) -> AwsConnection:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKID")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    return AwsConnection(aws_conn_id=None, botocore_config=options)
+
+
+def asked_by_both(
+    monkeypatch: pytest.MonkeyPatch, call: Call, options: Mapping[str, Any] | None = None, url: str = ""
+) -> tuple[Asked, Asked]:
+    """Return the one request of each transport."""
+    with recording(fine) as recorder:
+        for either in (FAST, THROUGH_BOTOCORE):
+            proxied = {"proxies": {"http": recorder.url}} if url else {}
+            asyncio.run(
+                call(connection(monkeypatch, url or recorder.url, {**either, **(options or {}), **proxied}))
+            )
+        fast, theirs = recorder.asked
+        return fast, theirs
+
+
+def comparable(asked: Asked) -> tuple[str, str, bytes, dict[str, str]]:
+    headers = {name: value for name, value in asked.headers.items() if name not in FIRST_ONLY}
+    return asked.method, asked.target, asked.body, headers
+
+
+def signature_by_botocore(asked: Asked) -> str:
+    """Compute the signature anew from what was signed."""
+    shown, _, rest = asked.headers["authorization"].partition(", SignedHeaders=")
+    _, _, region, service, _ = shown.split("/")
+    headers = {name: asked.headers[name] for name in rest.partition(",")[0].split(";")}
+    url = f"http://{asked.headers['host']}{asked.target.removeprefix('http://' + asked.headers['host'])}"
+    request: Any = AWSRequest(asked.method, url, headers, asked.body)
+    request.context["timestamp"] = asked.headers["x-amz-date"]
+    auth: Any = (S3SigV4Auth if service == "s3" else SigV4Auth)(
+        Credentials("AKID", "secret"), service, region
+    )
+    return str(auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_request_is_that_of_botocore(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Method, path, query, body and headers, save what tells who sent it when, and ``Expect`` before a body."""
+    fast, theirs = asked_by_both(monkeypatch, CALLS[name])
+    assert comparable(fast) == comparable(theirs)
+    assert fast.headers["user-agent"].startswith(theirs.headers["user-agent"].partition(" ")[0])
+    scope, signed = fast.headers["authorization"].split(", ")[:2]
+    assert [scope, signed] == theirs.headers["authorization"].split(", ")[:2]
+    assert fast.headers["authorization"].endswith(f"Signature={signature_by_botocore(fast)}")
+
+
+def test_a_session_token_is_sent_and_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "a/token=")
+    fast, theirs = asked_by_both(monkeypatch, CALLS["head"])
+    assert fast.headers["x-amz-security-token"] == "a/token="
+    assert comparable(fast) == comparable(theirs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"s3": {"addressing_style": "virtual"}},
+        {"s3": {"addressing_style": "path"}},
+        {"s3": {"payload_signing_enabled": False}},
+        {"s3": {"payload_signing_enabled": True}},
+        {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"},
+        {"region_name": "eu-west-1", "user_agent_extra": "ours", "tcp_keepalive": True},
+    ],
+)
+@pytest.mark.parametrize("name", ["put", "get", "list behind"])
+def test_what_the_botocore_configuration_says_holds(
+    name: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over an HTTP proxy, so that a bucket can be part of the host's name; the proxy itself is one such option."""
+    fast, theirs = asked_by_both(monkeypatch, CALLS[name], options, url="http://s3.test:81/base")
+    assert fast.target.startswith("http://")
+    assert comparable(fast) == comparable(theirs)
+    assert ("ours" in fast.headers["user-agent"]) is ("user_agent_extra" in options)
+
+
+S3_ERROR = b"<Error><Code>%s</Code><Message>said &amp; done</Message><Region>us-east-1</Region></Error>"
+ERRORS: dict[str, tuple[str, Said]] = {
+    "no such key": ("get", Said(404, S3_ERROR % b"NoSuchKey", {"x-amz-request-id": "r"})),
+    "no such bucket": ("list all", Said(404, S3_ERROR % b"NoSuchBucket")),
+    "missing at head": ("head", Said(404)),
+    "forbidden at head": ("head", Said(403)),
+    "slow down": ("put", Said(503, S3_ERROR % b"SlowDown")),
+    "somebody else": ("put if new", Said(412, S3_ERROR % b"PreconditionFailed")),
+    "a page of a load balancer": ("list all", Said(502, b"<html>bad gateway</html>")),
+    "no words": ("put", Said(500)),
+    "throttled": (
+        "invoke",
+        Said(429, b'{"message": "slow"}', {"x-amzn-ErrorType": "ThrottlingException:http://x/"}),
+    ),
+    "refused": ("invoke", Said(400, b'{"Message": "no"}', {"x-amzn-ErrorType": "ValidationError"})),
+    "unavailable": ("invoke", Said(503, b"", {"x-amzn-ErrorType": "ServiceUnavailable"})),
+    "proxy's words": ("invoke", Said(403, b"<html>no</html>")),
+    "no such queue": (
+        "receive",
+        Said(
+            400,
+            json.dumps({"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "none"}).encode(),
+            {"x-amzn-query-error": "AWS.SimpleQueueService.NonExistentQueue;Sender"},
+        ),
+    ),
+}
+
+
+def raised_by_both(monkeypatch: pytest.MonkeyPatch, call: Call, said: Said | str) -> list[Exception]:
+    errors: list[Exception] = []
+    for options in (FAST, THROUGH_BOTOCORE):
+        with recording(lambda _: said if isinstance(said, Said) else Said()) as recorder:
+            url = said if isinstance(said, str) else recorder.url
+            with pytest.raises((ClientError, BotoCoreError)) as caught:
+                asyncio.run(call(connection(monkeypatch, url, options)))
+            errors.append(caught.value)
+    return errors
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_answer_raises_what_botocore_raises(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    call, said = ERRORS[name]
+    ours, theirs = raised_by_both(monkeypatch, CALLS[call], said)
+    assert isinstance(ours, ClientError)
+    assert isinstance(theirs, ClientError)
+    assert type(ours).__name__ == type(theirs).__name__
+    assert type(ours).__mro__[1].__name__ == type(theirs).__mro__[1].__name__
+    assert ours.operation_name == theirs.operation_name
+    assert ours.response["Error"] == theirs.response["Error"]
+    assert ours.response["ResponseMetadata"]["HTTPStatusCode"] == said.status
+
+
+@pytest.mark.parametrize("call", ["head", "put", "invoke", "receive"])
+@pytest.mark.parametrize("trouble", ["nobody listens", "closed without an answer"])
+def test_a_broken_connection_raises_what_botocore_raises(
+    call: str, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = closed_port() if trouble == "nobody listens" else Said(0)
+    ours, theirs = raised_by_both(monkeypatch, CALLS[call], said)
+    assert type(ours) is type(theirs)
+    assert isinstance(ours, BotoCoreError)

@@ -1,0 +1,181 @@
+"""The batch operator: every input through the endpoint in one task, waited for here or in the triggerer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
+from tests.batch.async_batches import OBEDIENT, invocations_of, rows_at, upload_inputs
+from tests.support import (
+    ECHO,
+    POLL,
+    Account,
+    TaskInstanceDouble,
+    context_for,
+    deferred,
+    event_of,
+    rebuilt,
+    run_task,
+    unique,
+)
+
+Make = Callable[..., SageMakerAsyncBatchOperator]
+
+
+@dataclasses.dataclass
+class ClearedTaskInstance(TaskInstanceDouble):
+    """One that knows ``max_tries``, which Airflow raises when a task is cleared."""
+
+    max_tries: int = 0
+
+
+@pytest.fixture(scope="module")
+def endpoint(session_account: Account) -> str:
+    return session_account.deploy(OBEDIENT, asynchronous=True)
+
+
+@pytest.fixture
+def batch_of(account: Account, endpoint: str) -> Make:
+    """Make the operator for a batch of its own."""
+
+    def make(inputs: str, **arguments: Any) -> SageMakerAsyncBatchOperator:  # noqa: ANN401 - the operator's own
+        given = {
+            "task_id": "batch",
+            "endpoint_name": endpoint,
+            "inputs": inputs,
+            "ledger_prefix": f"s3://{account.bucket}/ledgers/{inputs.rstrip('/').rpartition('/')[2]}",
+            "content_type": "text/plain",
+            "aws_conn_id": None,
+            "poll_interval": POLL,
+            "max_wait_seconds": 60,
+            "deferrable": False,
+            **arguments,
+        }
+        return SageMakerAsyncBatchOperator(**given)
+
+    return make
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_all_outputs_are_there_when_the_task_ends(
+    account: Account, batch_of: Make, endpoint: str, deferrable: bool
+) -> None:
+    inputs = upload_inputs(account, ["a", "sleep 0.5", "c"])
+    told = run_task(lambda: batch_of(inputs, deferrable=deferrable))
+    assert (told["endpoint_name"], told["inputs"], told["succeeded"], told["attempts"]) == (endpoint, 3, 3, 3)
+    rows = rows_at(account, told["rows_location"])
+    assert [account.read(row.output_location or "") for row in rows] == [b"A", b"SLEEP 0.5", b"C"]
+    assert told["failures_location"] is None
+    assert all(value is None or isinstance(value, str | int) for value in told.values())
+
+
+def test_the_triggers_arguments_stay_small_whatever_is_waited_for(account: Account, batch_of: Make) -> None:
+    task = batch_of(upload_inputs(account, ["sleep 1"] * 50), deferrable=True)
+    deferral = deferred(task)
+    _, arguments = deferral.trigger.serialize()
+    assert len(str(arguments)) < 1_000
+    assert deferral.timeout is not None
+    assert event_of(rebuilt(deferral.trigger))["why"] == "complete"
+
+
+def test_failures_fail_the_task_and_say_which_why_and_where(account: Account, batch_of: Make) -> None:
+    inputs = upload_inputs(account, ["a", "fail this"])
+    with pytest.raises(AirflowFailException) as error:
+        run_task(lambda: batch_of(inputs, attempts=1))
+    text = str(error.value)
+    for part in (
+        "1 of 2",
+        f"{inputs}00001.txt: failed",
+        "told to fail: this",
+        "failures/",
+        "Clear this task",
+    ):
+        assert part in text
+
+
+def test_failures_can_be_collected(account: Account, batch_of: Make) -> None:
+    inputs = upload_inputs(account, ["a", "fail this"])
+    told = run_task(lambda: batch_of(inputs, attempts="1", on_failure="collect"))
+    assert (told["succeeded"], told["failed"]) == (1, 1)
+    assert [row.source for row in rows_at(account, told["failures_location"])] == [f"{inputs}00001.txt"]
+
+
+def test_another_try_of_the_same_run_sends_nothing_again(
+    account: Account, batch_of: Make, endpoint: str
+) -> None:
+    inputs = upload_inputs(account, ["a", "b"])
+    first = run_task(lambda: batch_of(inputs), context_for(ClearedTaskInstance(try_number=1)))
+    sent = invocations_of(account, endpoint)
+    again = run_task(
+        lambda: batch_of(inputs, on_rerun="restart"), context_for(ClearedTaskInstance(try_number=2))
+    )
+    assert again == first
+    assert invocations_of(account, endpoint) == sent
+
+
+@pytest.mark.parametrize(("on_rerun", "sent_again"), [("resume", 0), ("restart", 2)])
+def test_clearing_a_finished_task_does_as_on_rerun_says(
+    account: Account, batch_of: Make, endpoint: str, on_rerun: str, sent_again: int
+) -> None:
+    inputs = upload_inputs(account, ["a", "b"])
+    run_task(lambda: batch_of(inputs), context_for(ClearedTaskInstance()))
+    sent = invocations_of(account, endpoint)
+    cleared = context_for(ClearedTaskInstance(try_number=2, max_tries=1))
+    assert run_task(lambda: batch_of(inputs, on_rerun=on_rerun), cleared)["succeeded"] == 2
+    assert invocations_of(account, endpoint) == sent + sent_again
+
+
+def test_a_queue_that_does_not_exist_ends_the_wait(account: Account, batch_of: Make) -> None:
+    inputs = upload_inputs(account, ["sleep 3"])
+    queue = f"{account.url}/123456789012/{unique('queue')}"
+    with pytest.raises(AirflowFailException, match="QueueNotFound"):
+        run_task(lambda: batch_of(inputs, deferrable=True, completion_queue=queue))
+
+
+def test_a_real_time_endpoint_is_refused(account: Account, batch_of: Make) -> None:
+    inputs = upload_inputs(account, ["a"])
+    with pytest.raises(AirflowFailException, match="EndpointNotAsynchronous"):
+        run_task(lambda: batch_of(inputs, endpoint_name=account.deploy(ECHO)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"inputs_type": "Folder"}, "inputs_type"),
+        ({"inputs": "here"}, "inputs must look like s3://"),
+        ({"ledger_prefix": "there"}, "ledger_prefix must look like s3://"),
+        ({"on_unknown": "guess"}, "on_unknown"),
+        ({"on_rerun": "again"}, "on_rerun"),
+        ({"on_failure": "ignore"}, "on_failure"),
+        ({"attempts": "0"}, "attempts"),
+        ({"max_rate": 0}, "max_rate"),
+        ({"max_in_flight": 0}, "max_in_flight"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"poll_interval": 0}, "poll_interval"),
+        ({"max_wait_seconds": "soon"}, "max_wait_seconds"),
+        ({"request_ttl": 59}, "request_ttl"),
+        ({"invocation_timeout": 3_601}, "invocation_timeout"),
+        ({"endpoint_name": "not a name"}, "endpoint name"),
+    ],
+)
+def test_a_wrong_argument_is_named_before_anything_is_sent(
+    account: Account, batch_of: Make, endpoint: str, wrong: dict[str, Any], said: str
+) -> None:
+    before = invocations_of(account, endpoint)
+    given = {"inputs": f"s3://{account.bucket}/some/", **wrong}
+    with pytest.raises(AirflowFailException, match=said):
+        run_task(lambda: batch_of(**given))
+    assert invocations_of(account, endpoint) == before
+
+
+def test_custom_attributes_are_masked_in_what_airflow_stores(account: Account, batch_of: Make) -> None:
+    task = batch_of(f"s3://{account.bucket}/some/", custom_attributes="{{ params.secret }}/{stem}")
+    context = context_for()
+    context["params"] = {"secret": "s3cr3t"}  # type: ignore[typeddict-item]  # a plain mapping does
+    task.render_template_fields(context)
+    assert str(task.custom_attributes) == "***"

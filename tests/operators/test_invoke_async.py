@@ -1,0 +1,356 @@
+"""InvokeEndpointAsync that is waited for, and tried more than once: what comes back, what fails, what is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.exceptions import (
+    AsyncInferenceFailed,
+    AsyncInferenceTimedOut,
+    EndpointNotFound,
+    InvalidRequest,
+    QueueNotFound,
+    ServiceUnavailable,
+)
+from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
+from tests.support import (
+    BLOCKING,
+    FAILING,
+    POLL,
+    REGION,
+    Account,
+    Answer,
+    Requests,
+    TaskInstanceDouble,
+    answering,
+    context_for,
+    deferred,
+    event_of,
+    rebuilt,
+    run_task,
+    unique,
+)
+
+ATTRIBUTES = "trace-id=4711-secret"
+ROW = "1,2,3"
+
+
+def invoke(endpoint: str, **arguments: Any) -> SageMakerInvokeEndpointAsyncOperator:  # noqa: ANN401 - the operator's own
+    defaults: dict[str, Any] = {"poll_interval": POLL, "aws_conn_id": None}
+    return SageMakerInvokeEndpointAsyncOperator(
+        task_id="invoke", endpoint_name=endpoint, **defaults | arguments
+    )
+
+
+@pytest.fixture(params=["blocking", "deferrable"])
+def run(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Run an invocation to its end, waiting in the worker or in the triggerer."""
+
+    def to_its_end(endpoint: str, ti: TaskInstanceDouble | None = None, **arguments: Any) -> Any:  # noqa: ANN401 - the operator's own
+        waits = {"wait_for_completion": True, "deferrable": request.param == "deferrable"}
+        return run_task(partial(invoke, endpoint, **waits | arguments), context_for(ti))
+
+    return to_its_end
+
+
+@pytest.fixture(scope="module")
+def endpoint(session_account: Account) -> Iterator[str]:
+    name = session_account.deploy(asynchronous=True)
+    yield name
+    session_account.sagemaker.delete_endpoint(EndpointName=name)
+
+
+@pytest.fixture(scope="module")
+def failing(session_account: Account) -> Iterator[str]:
+    """An endpoint whose container has failed before, and whose words have reached CloudWatch Logs."""
+    name = session_account.deploy(FAILING, asynchronous=True)
+    session_account.runtime.invoke_endpoint_async(
+        EndpointName=name, InputLocation=session_account.upload(ROW)
+    )
+    wait_for_log(session_account, name, "this handler always fails")
+    yield name
+    session_account.sagemaker.delete_endpoint(EndpointName=name)
+
+
+def wait_for_log(account: Account, endpoint: str, words: str) -> None:
+    """Wait until words of a container are in CloudWatch Logs, where they come a little later."""
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
+    logs = boto3.client("logs", endpoint_url=account.url, **keys)  # type: ignore[call-overload] # plain texts
+    group, give_up = f"/aws/sagemaker/Endpoints/{endpoint}", time.monotonic() + 20
+    while time.monotonic() < give_up:
+        try:
+            found = logs.filter_log_events(logGroupName=group)["events"]
+        except logs.exceptions.ResourceNotFoundException:
+            found = []
+        if any(f"ValueError: {words}" in event["message"] for event in found):
+            return
+        time.sleep(POLL)
+    raise AssertionError(f"{words!r} did not reach {group}")
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Return what was logged so far: Airflow 3's task logger writes to stdout, Airflow 2's through logging."""
+    caplog.set_level(logging.INFO)
+    return lambda: caplog.text + "".join(capfd.readouterr())
+
+
+class TestWaiting:
+    def test_it_returns_the_output_where_asked(self, endpoint: str, run: Callable[..., Any]) -> None:
+        result = run(endpoint, body=ROW, return_output=True)
+        assert result["output"] == ROW
+        assert json.loads(json.dumps(result)) == result
+        assert set(result) == {
+            "output_location",
+            "failure_location",
+            "inference_id",
+            "input_location",
+            "submitted_at",
+            "endpoint_name",
+            "output",
+        }
+
+    def test_a_payload_stays_off_xcom_unless_it_is_asked_for(
+        self, account: Account, endpoint: str, run: Callable[..., Any]
+    ) -> None:
+        result = run(endpoint, body=ROW)
+        assert result["output"] is None
+        assert account.read(result["output_location"]) == ROW.encode()
+
+    @pytest.mark.parametrize(("body", "limit"), [(ROW, 4), (b"\xff\xfe", 100)])
+    def test_what_cannot_go_on_xcom_stays_in_s3(
+        self, endpoint: str, run: Callable[..., Any], said: Callable[[], str], body: str | bytes, limit: int
+    ) -> None:
+        result = run(endpoint, body=body, return_output=True, return_output_limit=limit)
+        assert result["output"] is None
+        told = said()
+        assert f"no UTF-8 text or larger than return_output_limit ({limit} bytes)" in told
+        assert f"read {result['output_location']}" in told
+
+    def test_an_output_of_the_limit_goes_there(self, endpoint: str, run: Callable[..., Any]) -> None:
+        assert run(endpoint, body=ROW, return_output=True, return_output_limit=len(ROW))["output"] == ROW
+
+    def test_a_failed_inference_says_what_the_model_said_and_shows_its_log(
+        self, failing: str, run: Callable[..., Any], said: Callable[[], str]
+    ) -> None:
+        with pytest.raises(AirflowFailException) as caught:
+            run(failing, body=ROW, inference_id="an-id")
+        assert isinstance(caught.value.__cause__, AsyncInferenceFailed)
+        text = str(caught.value)
+        assert f"inference an-id of endpoint {failing} failed: " in text
+        assert "this handler always fails" in text
+        assert "input inline, failure object s3://" in text
+        told = said()
+        assert f"last lines of /aws/sagemaker/Endpoints/{failing}" in told
+        assert "ValueError: this handler always fails" in told
+
+    def test_failure_texts_and_logs_can_be_switched_off(
+        self, failing: str, run: Callable[..., Any], said: Callable[[], str]
+    ) -> None:
+        with pytest.raises(AirflowFailException) as caught:
+            run(failing, body=ROW, failure_text_limit=0, container_log_lines=0)
+        assert "this handler always fails" not in str(caught.value) + said()
+        assert "see its failure object" in str(caught.value)
+
+    def test_no_result_in_time_is_told_and_may_be_retried(
+        self, account: Account, tmp_path: Path, run: Callable[..., Any]
+    ) -> None:
+        name = account.deploy(BLOCKING, asynchronous=True)
+        gate = tmp_path / "gate"
+        with pytest.raises(AsyncInferenceTimedOut) as caught:
+            run(name, body=str(gate), max_wait_seconds="0.5")
+        assert f"of endpoint {name} had neither output nor failure object 0.5 s after it was sent" in str(
+            caught.value
+        )
+        gate.touch()
+        account.sagemaker.delete_endpoint(EndpointName=name)
+
+    def test_an_endpoint_deleted_meanwhile_is_no_time_out(
+        self, account: Account, tmp_path: Path, run: Callable[..., Any]
+    ) -> None:
+        name = account.deploy(BLOCKING, asynchronous=True)
+        gate = tmp_path / "gate"
+        deleting = threading.Timer(0.5, account.sagemaker.delete_endpoint, kwargs={"EndpointName": name})
+        deleting.start()
+        with pytest.raises(AirflowFailException) as caught:
+            run(name, body=str(gate), max_wait_seconds=2)
+        deleting.join()
+        gate.touch()
+        assert isinstance(caught.value.__cause__, EndpointNotFound)
+        assert f"endpoint {name} was deleted while inference" in str(caught.value)
+
+    def test_a_queue_that_does_not_exist_ends_the_wait(
+        self, account: Account, tmp_path: Path, run: Callable[..., Any]
+    ) -> None:
+        name = account.deploy(BLOCKING, asynchronous=True)
+        gate = tmp_path / "gate"
+        with pytest.raises(AirflowFailException) as caught:
+            run(
+                name,
+                body=str(gate),
+                completion_queue=f"{account.url}/123456789012/no-such-queue",
+                max_wait_seconds=20,
+            )
+        gate.touch()
+        account.sagemaker.delete_endpoint(EndpointName=name)
+        assert isinstance(caught.value.__cause__, QueueNotFound)
+
+    def test_the_deferral_is_small_holds_no_secret_and_outlasts_the_longest_regular_wait(
+        self, endpoint: str
+    ) -> None:
+        task = invoke(
+            endpoint, body=ROW, custom_attributes=ATTRIBUTES, wait_for_completion=True, deferrable=True
+        )
+        deferral = deferred(task)
+        path, arguments = deferral.trigger.serialize()
+        assert path == "airflow_sm_plugin.triggers.async_inference.AsyncInferenceTrigger"
+        stored = json.dumps(arguments)
+        assert len(stored) < 2_000
+        assert ATTRIBUTES not in stored
+        assert ROW not in stored
+        assert deferral.timeout is not None
+        assert deferral.timeout.total_seconds() == pytest.approx(22_500 + 120, abs=5)
+        event = event_of(rebuilt(deferral.trigger))
+        assert event["status"] == "over"
+
+    def test_times_come_from_templates_as_text(self, endpoint: str) -> None:
+        task = invoke(
+            endpoint,
+            body=ROW,
+            request_ttl="{{ 60 }}",
+            invocation_timeout="{{ 5 }}",
+            wait_for_completion=True,
+            deferrable=True,
+        )
+        context = context_for()
+        task.render_template_fields(context)
+        timeout = deferred(task, context).timeout
+        assert timeout is not None
+        assert timeout.total_seconds() == pytest.approx(65 + 120, abs=5)
+
+    def test_an_output_that_s3_does_not_tell_of_is_looked_for_again_by_a_retry(
+        self, monkeypatch: pytest.MonkeyPatch, endpoint: str
+    ) -> None:
+        make = partial(invoke, endpoint, body=ROW, wait_for_completion=True, deferrable=True)
+        deferral = deferred(make())
+        event = event_of(rebuilt(deferral.trigger))
+        with answering(Answer(503, "SlowDown")) as (busy, _):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", busy)
+            monkeypatch.setattr("airflow_sm_plugin.batch.async_result.LOOKS", 1)
+            with pytest.raises(ServiceUnavailable, match="S3 does not tell whether the output of inference"):
+                make().execute_complete(context_for(), event)
+
+
+class TestRetries:
+    def test_with_state_a_retry_goes_on_waiting_for_the_same_invocation(
+        self, account: Account, endpoint: str, requests: Requests, run: Callable[..., Any]
+    ) -> None:
+        state = f"s3://{account.bucket}/{unique('state')}/"
+        run_id = unique("run")
+        sent = run_task(
+            partial(invoke, endpoint, body=ROW, state_prefix=state),
+            context_for(TaskInstanceDouble(run_id=run_id)),
+        )
+        again = run(
+            endpoint,
+            TaskInstanceDouble(run_id=run_id, try_number=2),
+            body=ROW,
+            state_prefix=state,
+            return_output=True,
+        )
+        assert again["output_location"] == sent["output_location"]
+        assert again["submitted_at"] == sent["submitted_at"]
+        assert again["output"] == ROW
+        assert requests.count()[f"/endpoints/{endpoint}/async-invocations"] == 1
+
+    def test_without_state_a_retry_finds_the_output(
+        self, endpoint: str, requests: Requests, run: Callable[..., Any], said: Callable[[], str]
+    ) -> None:
+        run_id = unique("run")
+        sent = run(endpoint, TaskInstanceDouble(run_id=run_id), body=ROW)
+        again = run(endpoint, TaskInstanceDouble(run_id=run_id, try_number=2), body=ROW, return_output=True)
+        assert again["output_location"] == sent["output_location"]
+        assert again["output"] == ROW
+        assert requests.count()[f"/endpoints/{endpoint}/async-invocations"] == 1
+        assert "is not sent again: its output is there" in said()
+
+    def test_a_cleared_task_resumes_unless_it_is_to_restart(
+        self, account: Account, endpoint: str, requests: Requests
+    ) -> None:
+        """Airflow raises ``max_tries`` when a task is cleared: the third try is the first since then."""
+        state = f"s3://{account.bucket}/{unique('state')}"
+
+        def sent(try_number: int, max_tries: int, on_rerun: str) -> str:
+            ti = TaskInstanceDouble(run_id=run_id, try_number=try_number)
+            ti.max_tries = max_tries  # type: ignore[attr-defined] # of Airflow's own
+            task = invoke(endpoint, body=ROW, state_prefix=state, on_rerun=on_rerun, retries=1)
+            return str(task.execute(context_for(ti))["output_location"])
+
+        run_id = unique("run")
+        first = sent(1, 1, "resume")
+        assert sent(2, 1, "resume") == first
+        assert sent(3, 3, "resume") == first
+        run_id = unique("run")
+        first = sent(1, 1, "restart")
+        assert sent(2, 1, "restart") == first
+        restarted = sent(3, 3, "restart")
+        assert restarted != first
+        assert sent(4, 3, "restart") == restarted
+        assert requests.count()[f"/endpoints/{endpoint}/async-invocations"] == 3
+
+    def test_a_task_cleared_after_a_failed_inference_sends_again(
+        self, account: Account, failing: str, requests: Requests, run: Callable[..., Any]
+    ) -> None:
+        state, run_id = f"s3://{account.bucket}/{unique('state')}", unique("run")
+        for try_number in (1, 2):
+            ti = TaskInstanceDouble(run_id=run_id, try_number=try_number)
+            with pytest.raises(AirflowFailException, match="AsyncInferenceFailed"):
+                run(failing, ti, body=ROW, state_prefix=state)
+        assert requests.count()[f"/endpoints/{failing}/async-invocations"] == 2
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            ({"on_unknown": "guess"}, "on_unknown must be one of wait, resend, not 'guess'"),
+            ({"on_rerun": "skip"}, "on_rerun must be one of resume, restart, not 'skip'"),
+            ({"state_prefix": "/tmp/state"}, "state_prefix must look like s3://bucket/key"),  # noqa: S108 - refused
+            ({"upload_prefix": "https://b/k"}, "upload_prefix must look like s3://bucket/key"),
+            ({"request_ttl": "an hour"}, "request_ttl must be a number, not 'an hour'"),
+            ({"invocation_timeout": "0"}, "invocation_timeout is 0 s, SageMaker takes 1 to 3600 s"),
+            ({"max_wait_seconds": "0"}, "max_wait_seconds must be more than 0 seconds"),
+            ({"poll_interval": 0}, "poll_interval must be more than 0 seconds"),
+            ({"return_output_limit": 0}, "return_output_limit must be a whole number, 1 or more, not 0"),
+            ({"failure_text_limit": -1}, "failure_text_limit must be a whole number, 0 or more, not -1"),
+            ({"container_log_lines": -1}, "container_log_lines must be a whole number, 0 or more, not -1"),
+        ],
+    )
+    def test_it_is_told_before_any_call(
+        self, requests: Requests, arguments: dict[str, Any], says: str
+    ) -> None:
+        with pytest.raises(AirflowFailException) as caught:
+            invoke("endpoint", **{"body": "x"} | arguments).execute(context_for())
+        assert isinstance(caught.value.__cause__, InvalidRequest)
+        assert says in str(caught.value)
+        assert not requests.count()
+
+    def test_a_state_that_may_not_be_read_sends_nothing(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, endpoint: str, requests: Requests
+    ) -> None:
+        with answering(Answer(403, "AccessDenied")) as (forbidding, _):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", forbidding)
+            with pytest.raises(AirflowFailException, match="AccessDenied: s3:ListObjectsV2 s3://"):
+                invoke(endpoint, body=ROW, state_prefix=f"s3://{account.bucket}/state").execute(context_for())
+        assert not requests.count()

@@ -1,0 +1,169 @@
+"""The sensor with many invocations: listings instead of looks at each, failures collected, references in S3."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+
+from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.exceptions import InvalidRequest
+from tests.sensors.conftest import sensor
+from tests.support import FAILING, REGION, Account, context_for, deferred, event_of, rebuilt, unique
+
+pytestmark = pytest.mark.usefixtures("aws")
+
+
+def _many(account: Account, count: int) -> list[dict[str, Any]]:
+    """Return what mapped invoke tasks leave: results side by side, none there yet."""
+    folder = f"s3://{account.bucket}/{unique('many')}"
+    return [
+        {
+            "output_location": f"{folder}/out/{n:04}.out",
+            "failure_location": f"{folder}/bad/{n:04}-error.out",
+            "inference_id": f"id-{n}",
+            "input_location": f"s3://inputs/{n}.csv",
+            "submitted_at": time.time(),
+        }
+        for n in range(count)
+    ]
+
+
+def _put(account: Account, location: str, body: bytes = b"x") -> None:
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    account.s3.put_object(Bucket=bucket, Key=key, Body=body)
+
+
+def test_many_are_awaited_in_their_order(account: Account, run: Callable[..., Any]) -> None:
+    many = _many(account, 60)[::-1]
+    for one in many:
+        _put(account, one["output_location"])
+    assert run(invocations=many) == [one["output_location"] for one in many]
+
+
+def test_failures_among_many_are_told_with_input_and_reason(
+    account: Account, run: Callable[..., Any]
+) -> None:
+    many = _many(account, 60)
+    for one in many[:-2]:
+        _put(account, one["output_location"])
+    for one in many[-2:]:
+        _put(account, one["failure_location"], b"out of memory")
+    with pytest.raises(AirflowFailException, match=r"(?s)2 of 60 .*s3://inputs/58.csv: out of memory"):
+        run(invocations=many)
+
+
+def test_failed_and_timed_out_ones_are_collected_where_asked(
+    account: Account, run: Callable[..., Any]
+) -> None:
+    good, bad, late = _many(account, 3)
+    late["submitted_at"] = time.time() - 100
+    _put(account, good["output_location"])
+    _put(account, bad["failure_location"], b"out of memory")
+    assert run(invocations=[late, bad, good], on_failure="collect", timeout=99) == {
+        "succeeded": [good["output_location"]],
+        "failed": [
+            {
+                "input": "s3://inputs/1.csv",
+                "inference_id": "id-1",
+                "failure_location": bad["failure_location"],
+                "error": "out of memory",
+            }
+        ],
+        "timed_out": [
+            {
+                "input": "s3://inputs/2.csv",
+                "inference_id": "id-2",
+                "output_location": late["output_location"],
+            }
+        ],
+    }
+
+
+def test_collecting_reads_a_bounded_number_of_texts(account: Account) -> None:
+    many = _many(account, 103)
+    for one in many:
+        _put(account, one["failure_location"], b"no")
+    collected = sensor(invocations=many, on_failure="collect").execute(context_for())
+    errors = [one["error"] for one in collected["failed"]]
+    assert (errors.count("no"), errors.count("see its failure object")) == (100, 3)
+
+
+def test_an_unknown_wish_is_refused(run: Callable[..., Any]) -> None:
+    with pytest.raises(AirflowFailException, match="on_failure must be one of fail, collect") as raised:
+        run(output_location="s3://b/1", on_failure="ignore")
+    assert isinstance(raised.value.__cause__, InvalidRequest)
+
+
+def test_a_deferred_wait_for_many_keeps_what_it_waits_for_in_s3_where_asked(account: Account) -> None:
+    many = _many(account, 51)
+    prefix = f"s3://{account.bucket}/{unique('ledgers')}"
+
+    def make() -> Any:  # noqa: ANN401 - a sensor
+        return sensor(invocations=many, deferrable=True, ledger_prefix=prefix)
+
+    deferral = deferred(make())
+    arguments = deferral.trigger.serialize()[1]
+    assert arguments["watch"] is None
+    assert arguments["watch_location"].startswith(f"{prefix}/")
+    assert len(json.dumps(arguments)) < 800
+    assert deferred(make()).trigger.serialize()[1]["watch_location"] == arguments["watch_location"], (
+        "a retry's is the same"
+    )
+    for one in many:
+        _put(account, one["output_location"])
+    event = event_of(rebuilt(deferral.trigger))
+    assert len(json.dumps(event)) < 300
+    assert make().execute_complete(context_for(), event) == [one["output_location"] for one in many]
+
+
+def test_without_a_prefix_the_arguments_tell_each_name_once(account: Account) -> None:
+    arguments = deferred(sensor(invocations=_many(account, 1_000), deferrable=True)).trigger.serialize()[1]
+    assert len(json.dumps(arguments)) < 1_000 * 40
+
+
+def test_a_deferred_wait_listens_to_its_queue(account: Account, aws: str) -> None:
+    sqs = boto3.client("sqs", region_name=REGION, endpoint_url=aws)
+    url = sqs.create_queue(QueueName=unique("queue"))["QueueUrl"]
+    (one,) = _many(account, 1)
+    waiting = sensor(invocations=one, deferrable=True, completion_queue=url)
+    assert deferred(waiting).trigger.serialize()[1]["completion_queue"] == url
+    gone = sensor(invocations=one, deferrable=True, completion_queue=f"{url}-gone")
+    event = event_of(rebuilt(deferred(gone).trigger))
+    with pytest.raises(AirflowFailException, match="QueueNotFound"):
+        gone.execute_complete(context_for(), event)
+
+
+def test_time_is_counted_from_the_first_look_also_after_a_deferral(account: Account) -> None:
+    """The resumed task is another process: it must not begin to count anew."""
+    location = _many(account, 1)[0]["output_location"]
+
+    def make() -> Any:  # noqa: ANN401 - a sensor
+        return sensor(output_location=location, deferrable=True, timeout=0.3)
+
+    event = event_of(rebuilt(deferred(make()).trigger))
+    assert event["why"] == "deadline"
+    with pytest.raises(Exception, match="neither output nor failure object after 0 s"):
+        make().execute_complete(context_for(), event)
+
+
+def test_a_failed_container_is_heard_where_the_endpoint_is_known(
+    account: Account, session_account: Account, run: Callable[..., Any], said: Callable[[], str]
+) -> None:
+    endpoint = account.deploy(FAILING, asynchronous=True)
+    answer = account.runtime.invoke_endpoint_async(EndpointName=endpoint, InputLocation=account.upload("x"))
+    invocation = {
+        "output_location": answer["OutputLocation"],
+        "failure_location": answer["FailureLocation"],
+        "endpoint_name": endpoint,
+    }
+    with pytest.raises(AirflowFailException, match="this handler always fails"):
+        run(invocations=[invocation])
+    assert f"last lines of /aws/sagemaker/Endpoints/{endpoint}" in said()
+    with pytest.raises(AirflowFailException):
+        run(invocations=[invocation], container_log_lines=0)
+    assert "last lines of" not in said()

@@ -1,0 +1,239 @@
+"""Waiting for results in the triggerer: one deferral, one small event, with or without a queue of notifications."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from airflow_sm_plugin.core.async_inference import AsyncInvocation
+from airflow_sm_plugin.core.async_watch import NumberedNames, Shelf, Watch, group
+from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
+from tests.stub_s3 import QUICK, fixed, stub_s3, use
+from tests.support import REGION, Account, closed_port, event_of, rebuilt, unique
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+AWS: dict[str, Any] = {"aws_conn_id": None, "region_name": REGION, "verify": None, "botocore_config": QUICK}
+
+
+def _batch(account: Account, count: int, *, seconds: float = 60) -> Watch:
+    """Return a watch over numbered results in folders of their own."""
+    root = unique("root")
+    names = NumberedNames(0, count, "{:07}.out", "{:07}-error.out", f"{root}-{{:07}}")
+    shelf = Shelf(
+        f"s3://{account.bucket}/{root}/out/",
+        f"s3://{account.bucket}/{root}/bad/",
+        names,
+        (time.time() + seconds,),
+    )
+    return Watch((shelf,), own_ids=f"{root}-")
+
+
+def _trigger(watch: Watch | None, **arguments: Any) -> AsyncInferenceTrigger:  # noqa: ANN401 - the trigger's own
+    defaults: dict[str, Any] = {
+        "watch": watch.as_mapping() if watch else None,
+        "deadline": time.time() + 60,
+        "poll_interval": 0.05,
+        "note": {"remember": "me"},
+        "aws": AWS,
+    }
+    return AsyncInferenceTrigger(**defaults | arguments)
+
+
+def _put(account: Account, *locations: str | None) -> None:
+    for location in locations:
+        bucket, _, key = str(location).removeprefix("s3://").partition("/")
+        account.s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+
+
+def test_outputs_and_failures_are_told_by_listings(account: Account) -> None:
+    watch = _batch(account, 40)
+    (shelf,) = watch.shelves
+    _put(account, *(shelf.output(n) if n % 4 else shelf.failure(n) for n in range(40)))
+    event = event_of(rebuilt(_trigger(watch)))
+    counts = {"succeeded": 30, "failed": 10, "timed_out": 0, "pending": 0}
+    assert event == {
+        "status": "over",
+        "why": "complete",
+        "counts": counts,
+        "failed_looks": 0,
+        "note": {"remember": "me"},
+    }
+
+
+def test_what_is_waited_for_may_lie_in_s3(account: Account) -> None:
+    watch = _batch(account, 20, seconds=-1)
+    location = account.upload(json.dumps(watch.as_mapping()), f"{unique('ledger')}/wait.json")
+    trigger = _trigger(None, watch_location=location)
+    assert len(json.dumps(trigger.serialize()[1])) < 600
+    event = event_of(rebuilt(trigger))
+    assert (event["why"], event["counts"]["timed_out"]) == ("deadline", 20)
+
+
+def test_a_reference_that_leads_nowhere_ends_the_wait_by_name(account: Account) -> None:
+    event = event_of(_trigger(None, watch_location=f"s3://{account.bucket}/nothing.json"))
+    assert (event["status"], event["error"], event["note"]) == ("error", "InputNotFound", {"remember": "me"})
+    assert event_of(_trigger(None))["error"] == "InvalidRequest"
+
+
+def test_an_outputs_bucket_that_does_not_exist_ends_the_wait_by_name(account: Account) -> None:
+    many = [AsyncInvocation(f"s3://{unique('nobodys')}/{n}") for n in range(20)]
+    watch, _ = group(
+        [AsyncInvocation(f"s3://nobodys-bucket/{n}") for n in range(20)], [time.time() + 60] * len(many)
+    )
+    event = event_of(_trigger(watch))
+    assert event["error"] == "RequestRefused"
+    assert "NoSuchBucket" in event["message"]
+
+
+def test_it_ends_as_soon_as_few_enough_are_pending(account: Account) -> None:
+    watch = _batch(account, 40)
+    _put(account, *(watch.shelves[0].output(n) for n in range(20)))
+    event = event_of(rebuilt(_trigger(watch, until_pending=20)))
+    assert (event["why"], event["counts"]["pending"]) == ("room", 20)
+
+
+def test_its_own_deadline_ends_the_wait_with_some_still_pending(account: Account) -> None:
+    watch = _batch(account, 20, seconds=3_600)
+    event = event_of(rebuilt(_trigger(watch, deadline=time.time() + 0.2)))
+    assert (event["why"], event["counts"]["pending"]) == ("deadline", 20)
+
+
+def test_an_outage_that_does_not_end_is_told_without_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, _ = group([AsyncInvocation("s3://results/one")], [time.time() + 60])
+    with stub_s3(fixed({}, otherwise=503)) as s3:
+        use(monkeypatch, s3.url)
+        event = event_of(_trigger(watch, poll_interval=0.01))
+    assert (event["why"], event["failed_looks"]) == ("unreachable", TOLERATED_FAILED_LOOKS + 1)
+    assert event["counts"]["pending"] == 1
+
+
+# Notifications
+
+
+@pytest.fixture
+def sqs(aws: str) -> SQSClient:
+    """A client of the embedded service's SQS."""
+    return boto3.client("sqs", region_name=REGION, endpoint_url=aws)
+
+
+@pytest.fixture
+def queue(sqs: SQSClient) -> Iterator[str]:
+    """A queue's URL."""
+    url = sqs.create_queue(QueueName=unique("queue"))["QueueUrl"]
+    yield url
+    sqs.delete_queue(QueueUrl=url)
+
+
+def _result(*, location: str | None = None, inference_id: str = "", succeeded: bool = True) -> str:
+    event: dict[str, object] = {
+        "eventSource": "aws:sagemaker",
+        "eventName": "InferenceResult",
+        "invocationStatus": "Completed" if succeeded else "Failed",
+        "inferenceId": inference_id,
+        "requestParameters": {"endpointName": "e"},
+    }
+    if location:
+        event["responseParameters"] = {"outputLocation": location}
+    return json.dumps(event)
+
+
+TEST_NOTIFICATION = json.dumps({"eventSource": "aws:sagemaker", "eventName": "TestNotification"})
+
+
+def _left(sqs: SQSClient, queue: str) -> int:
+    names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+    return sum(int(attributes[name]) for name in names)
+
+
+def test_notifications_end_the_wait_long_before_the_next_look_would(
+    account: Account, sqs: SQSClient, queue: str
+) -> None:
+    """The slow look comes after a minute; the event must be there much sooner. It ends as S3 says."""
+    watch = _batch(account, 20)
+    (shelf,) = watch.shelves
+    sqs.send_message(QueueUrl=queue, MessageBody=TEST_NOTIFICATION)
+    trigger = rebuilt(_trigger(watch, completion_queue=queue, poll_interval=3_600))
+
+    def finish() -> None:
+        _put(account, *(shelf.output(n) for n in range(19)), shelf.failure(19))
+        for n in [*range(19), 3]:
+            sqs.send_message(QueueUrl=queue, MessageBody=_result(location=shelf.output(n)))
+        failed = _result(inference_id=shelf.names.id_form.format(19), succeeded=False)  # type: ignore[union-attr]
+        sqs.send_message(QueueUrl=queue, MessageBody=failed)
+
+    event = _event_after_the_first_look(trigger, finish)
+    assert (event["why"], event["counts"]["succeeded"], event["counts"]["failed"]) == ("complete", 19, 1)
+    assert _left(sqs, queue) <= 1, "what is ours is deleted; a duplicate may have come too late"
+
+
+def _event_after_the_first_look(trigger: Any, then: Any) -> dict[str, Any]:  # noqa: ANN401 - a trigger, a callable
+    """Run a trigger; call ``then`` when it has looked once and sleeps."""
+    look = trigger._look_until_over
+
+    class FirstLook:
+        def __init__(self, watcher: Any) -> None:  # noqa: ANN401 - a ResultWatcher
+            self.watcher, self.looks = watcher, 0
+
+        async def look(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the watcher's
+            state = await self.watcher.look(*args, **kwargs)
+            self.looks += 1
+            if self.looks == 1:
+                then()
+            return state
+
+    trigger._look_until_over = lambda watcher, watch, bell: look(FirstLook(watcher), watch, bell)
+    return event_of(trigger)
+
+
+def test_foreign_messages_are_left_where_they_are_and_told_once(
+    account: Account, sqs: SQSClient, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = _batch(account, 1)
+    (shelf,) = watch.shelves
+    for body in ("hello", _result(location="s3://elsewhere/1.out"), _result(inference_id="another")):
+        sqs.send_message(QueueUrl=queue, MessageBody=body)
+
+    def finish() -> None:
+        _put(account, shelf.output(0))
+        sqs.send_message(QueueUrl=queue, MessageBody=_result(location=shelf.output(0)))
+
+    event = _event_after_the_first_look(_trigger(watch, completion_queue=queue, poll_interval=3_600), finish)
+    assert event["why"] == "complete"
+    assert _left(sqs, queue) == 3
+    told = [record.getMessage() for record in caplog.records if "completion queue" in record.getMessage()]
+    assert len(told) == 1
+    assert "queue of its own" in told[0]
+
+
+def test_a_hint_that_is_not_true_yet_ends_nothing(account: Account, sqs: SQSClient, queue: str) -> None:
+    watch = _batch(account, 1, seconds=1.5)
+    sqs.send_message(QueueUrl=queue, MessageBody=_result(location=watch.shelves[0].output(0)))
+    event = event_of(_trigger(watch, completion_queue=queue, deadline=time.time() + 1.5))
+    assert event["why"] == "deadline"
+
+
+def test_a_queue_that_does_not_exist_ends_the_wait_by_name(account: Account, queue: str) -> None:
+    event = event_of(_trigger(_batch(account, 1), completion_queue=f"{queue}-gone"))
+    assert event["error"] == "QueueNotFound"
+    assert f"{queue}-gone" in event["message"]
+
+
+def test_a_queue_that_fails_leaves_the_wait_to_polling(
+    account: Account, queue: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    nobody = closed_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", nobody)
+    watch = _batch(account, 1)
+    trigger = _trigger(watch, completion_queue=f"{nobody}/123456789012/queue")
+    event = _event_after_the_first_look(trigger, lambda: _put(account, watch.shelves[0].output(0)))
+    assert event["why"] == "complete"
+    assert "the completion queue fails" in caplog.text
