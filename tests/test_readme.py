@@ -41,7 +41,7 @@ def test_every_file_it_links_to_exists() -> None:
 
 
 def test_every_import_it_names_works() -> None:
-    named = re.findall(r"`((?:operators|sensors|hooks|core)\.[\w.]+)`", README)
+    named = re.findall(r"`((?:operators|sensors|hooks|core|callbacks)\.[\w.]+)`", README)
     assert len(named) >= 9
     for path in named:
         module, _, name = path.rpartition(".")
@@ -66,6 +66,8 @@ def test_the_policy_allows_what_the_hooks_call_and_no_more() -> None:
     s3_calls = {"head_object", "get_object", "put_object"}
     assert called - s3_calls - set(sagemaker) - others == set()
     assert {"s3:GetObject", "s3:PutObject", "s3:ListBucket", "iam:PassRole", "iam:GetRole"} < allowed
+    # What goes over our own transport.
+    assert {"sqs:ReceiveMessage", "sqs:DeleteMessage", "s3:DeleteObject"} < allowed
 
 
 def test_the_embedded_sagemaker_starts_with_the_command_it_shows(tmp_path: Path) -> None:

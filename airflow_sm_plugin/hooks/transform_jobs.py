@@ -27,4 +27,5 @@ class TransformJobsHook(AwsBaseHook):
         :raises AccessDenied: without ``sagemaker:DescribeTransformJob``
         """
         with translated(f"sagemaker:DescribeTransformJob {job_name}"):
-            return cast("SageMakerClient", self.get_conn()).describe_transform_job(TransformJobName=job_name)
+            client = cast("SageMakerClient", self.get_conn())
+            return client.describe_transform_job(TransformJobName=job_name)
