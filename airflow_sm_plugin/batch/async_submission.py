@@ -10,6 +10,7 @@ import asyncio
 import heapq
 import itertools
 import logging
+import math
 import random
 import time
 from collections import deque
@@ -173,30 +174,32 @@ class Submission:
     async def _next(self) -> _Sending | None:
         """Return what is to be sent next, when it is time; None when nothing will be."""
         async with self._turn:
-            while self._error is None:
+            while not self._is_over:
                 now = time.monotonic()
-                is_due = bool(self._again) and self._again[0].due <= now
-                if not (is_due or self._may_begin):
-                    if self._finished:
-                        return None
-                    await self._sleep(max(0.0, self._again[0].due - now) if self._again else None)
-                    continue
-                at = self.pace.next_send_at(now)
-                if at > now:
-                    await self._sleep(at - now)
+                pause = self._pause(now)
+                if pause > 0:
+                    await self._sleep(pause)
                     continue
                 self.pace = self.pace.sent(now)
-                return heapq.heappop(self._again) if is_due else await self._first_time(self._fresh[0])
+                if self._again and self._again[0].due <= now:
+                    return heapq.heappop(self._again)
+                return await self._first_time(self._fresh[0])
         return None
 
     @property
-    def _may_begin(self) -> bool:
-        """Whether a number that was not sent yet may go: not while many are put off, which must not heap up."""
-        return bool(self._fresh) and len(self._again) < _MOST_PUT_OFF
+    def _is_over(self) -> bool:
+        left = self._fresh or self._again or self._on_their_way or self._record.has_more
+        return self._error is not None or not left
 
-    @property
-    def _finished(self) -> bool:
-        return not (self._fresh or self._again or self._on_their_way or self._record.has_more)
+    def _pause(self, now: float) -> float:
+        """Return the seconds until something may be sent; infinitely many when that is up to an answer or the ledger.
+
+        While many are put off nothing is begun: they must not heap up.
+        """
+        due = self._again[0].due if self._again else math.inf
+        if self._fresh and len(self._again) < _MOST_PUT_OFF:
+            due = now
+        return max(0.0, due - now, self.pace.next_send_at(now) - now)
 
     async def _first_time(self, number: int) -> _Sending:
         request = await self._request_of(number)
@@ -204,13 +207,13 @@ class Submission:
         self._record.low_water(len(self._fresh), self.pace.rate)
         return _Sending(0.0, next(self._order), number, request)
 
-    async def _sleep(self, seconds: float | None) -> None:
+    async def _sleep(self, seconds: float) -> None:
         """Wait so long, or (unless that is a moment) until an answer came or the ledger allows more."""
-        if seconds is not None and seconds < _MOMENT:
+        if seconds < _MOMENT:
             return await asyncio.sleep(seconds)
         self._news.clear()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
                 await self._news.wait()
         except TimeoutError:
             pass

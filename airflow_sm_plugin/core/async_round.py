@@ -7,10 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from airflow_sm_plugin.core import async_names
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.async_ledger import Ledger
-from airflow_sm_plugin.core.async_names import SHARD, LocationPattern, shard_of, shards_of
+from airflow_sm_plugin.core.async_names import (
+    SHARD,
+    LocationPattern,
+    extension,
+    filename,
+    inference_id,
+    inference_id_form,
+    shard_of,
+    shards_of,
+)
 from airflow_sm_plugin.core.async_watch import NumberedNames, Shelf, Watch, group
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, numbers_of, to_ranges, window
@@ -50,13 +58,13 @@ class RoundNames:
         """Return the names of a number."""
         return Names(
             self.extension(shard_of(number)),
-            async_names.filename(number),
-            async_names.inference_id(self.root, self.round_number, number),
+            filename(number),
+            inference_id(self.root, self.round_number, number),
         )
 
     def extension(self, shard: int) -> str:
         """Return the output path extension of a shard."""
-        return async_names.extension(self.root, self.round_number, shard)
+        return extension(self.root, self.round_number, shard)
 
     def request(self, number: int, one: BatchInput, template: RequestTemplate) -> AsyncRequest:
         """Return the request for an input."""
@@ -163,7 +171,7 @@ def _shelf(
         count=count,
         output_form=outputs.names,
         failure_form=failures.names if failures else None,
-        id_form=async_names.inference_id_form(names.root, names.round_number),
+        id_form=inference_id_form(names.root, names.round_number),
     )
     folder = failures.folder if failures else None
     left_out = tuple(numbers_of(below(count) & ~there))

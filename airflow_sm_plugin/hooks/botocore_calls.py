@@ -11,9 +11,9 @@ from typing import Any, cast
 
 from botocore.client import BaseClient
 
-from airflow_sm_plugin.core.s3_listing import ListedObject, ObjectPage, Page
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.s3_calls import OpenObject
+from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page
 
 _CHUNK = 65_536
 

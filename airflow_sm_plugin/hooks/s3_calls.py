@@ -10,8 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from airflow_sm_plugin.core.s3_listing import ObjectPage, Page
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.hooks.s3_listing import ObjectPage, Page
 
 
 @dataclass(frozen=True)

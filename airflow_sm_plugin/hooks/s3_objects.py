@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.core.line_splitter import LineSplitter
-from airflow_sm_plugin.core.s3_listing import ListedObject, ObjectPage, Page
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import InputNotFound, PreconditionFailed, SageMakerInferenceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.errors import meaning, translate, translated
 from airflow_sm_plugin.hooks.s3_calls import S3Calls
+from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page
 from airflow_sm_plugin.hooks.s3_repeats import (
     ATTEMPTS,
     CHANGED,
@@ -30,6 +31,29 @@ from airflow_sm_plugin.hooks.s3_repeats import (
 from airflow_sm_plugin.hooks.s3_transport import s3_calls
 
 __all__ = ["ListedObject", "ObjectPage", "Page", "S3Objects"]
+
+
+@dataclass
+class _Reading:
+    """How far an object has been read, over all connections."""
+
+    location: str
+    uri: S3Uri
+    etag: str = ""
+    done: int = 0
+    failed: int = 0
+    over: bool = False
+
+    def progress(self, size: int) -> None:
+        self.done += size
+        self.failed = 0
+
+    async def broke(self, error: ClientError | BotoCoreError) -> None:
+        """Raise unless reading on may fare better, after a pause."""
+        self.failed += 1
+        if self.failed == ATTEMPTS or not may_pass(error):
+            raise _unreadable(error, self.location) from error
+        await pause(f"s3:GetObject {self.location}", error, self.failed)
 
 
 class S3Objects:
@@ -113,7 +137,7 @@ class S3Objects:
                 return None
             raise translate(error, f"s3:GetObject {location}") from error
 
-    async def read_lines(self, location: str) -> AsyncIterator[str]:
+    async def read_lines(self, location: str) -> AsyncGenerator[str]:
         """Yield an object's lines, without their ends; the object is never in memory as a whole.
 
         A connection that breaks is opened again where it broke, up to five times in a row without progress.
@@ -124,28 +148,30 @@ class S3Objects:
         :raises PreconditionFailed: somebody wrote the object anew meanwhile
         """
         lines = LineSplitter(location)
-        async for chunk in self._chunks(location):
-            for line in lines.after(chunk):
-                yield line
+        async with aclosing(self._chunks(location)) as chunks:
+            async for chunk in chunks:
+                for line in lines.after(chunk):
+                    yield line
         for line in lines.rest():
             yield line
 
-    async def _chunks(self, location: str) -> AsyncIterator[bytes]:
-        uri, doing = S3Uri.parse_object(location), f"s3:GetObject {location}"
-        done, etag, failed = 0, "", 0
-        while True:
-            try:
-                async with self._calls.opened(uri, done, etag) as found:
-                    etag = found.etag
-                    async for chunk in found.chunks:
-                        done, failed = done + len(chunk), 0
-                        yield chunk
-                return
-            except (ClientError, BotoCoreError) as error:
-                failed += 1
-                if failed == ATTEMPTS or not may_pass(error):
-                    raise _unreadable(error, location) from error
-                await pause(doing, error, failed)
+    async def _chunks(self, location: str) -> AsyncGenerator[bytes]:
+        reading = _Reading(location, S3Uri.parse_object(location))
+        while not reading.over:
+            async with aclosing(self._rest(reading)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _rest(self, reading: _Reading) -> AsyncGenerator[bytes]:
+        try:
+            async with self._calls.opened(reading.uri, reading.done, reading.etag) as found:
+                reading.etag = found.etag
+                async for chunk in found.chunks:
+                    reading.progress(len(chunk))
+                    yield chunk
+            reading.over = True
+        except (ClientError, BotoCoreError) as error:
+            await reading.broke(error)
 
     async def write(
         self,

@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager
 
 from botocore.exceptions import ChecksumError
 
-from airflow_sm_plugin.core.s3_listing import ObjectPage, Page, names_of, objects_of
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.error_answers import ErrorAnswers
 from airflow_sm_plugin.hooks.s3_buckets import BucketAddresses
 from airflow_sm_plugin.hooks.s3_calls import OpenObject, S3Calls
+from airflow_sm_plugin.hooks.s3_listing import ObjectPage, Page, names_of, objects_of
 from airflow_sm_plugin.hooks.service_access import ServiceAccess
 from airflow_sm_plugin.hooks.signed_http import HttpAnswer, HttpRequest, OpenAnswer, SignedHttp, encoded_path
 

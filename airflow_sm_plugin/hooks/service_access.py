@@ -27,9 +27,9 @@ from botocore.exceptions import NoCredentialsError
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
-from airflow_sm_plugin.core.sigv4 import Keys, Signer
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.dry_run import DryRuns, UnsentRequest
+from airflow_sm_plugin.hooks.sigv4 import Keys, Signer
 
 if TYPE_CHECKING:
     from botocore.auth import SigV4Auth
@@ -143,7 +143,7 @@ class Wire:
 
 
 class ServiceAccess:
-    """A service as one hook's client reaches it. Making one blocks (:meth:`of`), unless made by :meth:`connect`."""
+    """A service as one hook's client reaches it. Making one blocks, unless by :meth:`connect`."""
 
     def __init__(self, hook: AwsBaseHook) -> None:
         self.client: BaseClient = cast("BaseClient", hook.get_conn())

@@ -28,8 +28,8 @@ from botocore.exceptions import (
 )
 from yarl import URL
 
-from airflow_sm_plugin.core.sigv4 import ToSign
 from airflow_sm_plugin.hooks.service_access import Address, FreshSigners, ServiceAccess, Wire
+from airflow_sm_plugin.hooks.sigv4 import ToSign
 
 _NOT_BY_ITSELF = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CHUNK = 65_536

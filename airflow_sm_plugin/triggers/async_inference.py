@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SHORTEST_PAUSE = 0.05
+_FIRST_PAUSE = 5.0
+"""At most: the task looked before it deferred, and a trigger that ends at once can overtake the scheduler's notice of
+the deferral, on which a busy Airflow 3.3.2 fails the task (see :class:`PollingTrigger`)."""
 _PAUSE_AFTER_DEADLINE = 5.0
 _SLOWEST_WITH_QUEUE = 60.0
 _LONG_POLL = 20
@@ -93,6 +96,9 @@ class AsyncInferenceTrigger(OneEventTrigger):
     async def wait(self) -> dict[str, Any]:
         """Look until the wait is over."""
         connection = AwsConnection(**self.aws)
+        await asyncio.sleep(
+            min(self.poll_interval, _FIRST_PAUSE, max(_SHORTEST_PAUSE, self.deadline - time.time()))
+        )
         async with S3Objects.open(connection) as s3, self._queue(connection) as queue:
             watch = await self._read_watch(s3)
             bell = _Bell(queue, watch, poll_interval=self.poll_interval)

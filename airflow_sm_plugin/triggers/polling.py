@@ -28,6 +28,10 @@ GRACE_SECONDS = 120
 class PollingTrigger(BaseTrigger):
     """Look every ``poll_interval`` seconds until a look gives an event or the deadline (epoch seconds) passes.
 
+    The pause comes first: the task has looked just before it deferred. Besides, a busy Airflow 3 fails a task whose
+    trigger fires before the scheduler has noticed that the deferring process ended ("finished with state success, but
+    the task instance's state attribute is queued", seen with 3.3.2).
+
     The class path and the arguments are stored in Airflow's database: they are public API. Arguments are JSON values.
 
     :param deadline: epoch seconds
@@ -78,6 +82,9 @@ class PollingTrigger(BaseTrigger):
         failed = FailedLooks()
         async with await hook.get_async_conn() as client:
             while True:
+                await asyncio.sleep(
+                    min(self.poll_interval, max(_SHORTEST_PAUSE, self.deadline - time.time()))
+                )
                 try:
                     payload = await self.look(client, now=time.time())
                     failed = FailedLooks()
@@ -87,9 +94,6 @@ class PollingTrigger(BaseTrigger):
                     payload = None
                 if payload is not None:
                     return payload
-                await asyncio.sleep(
-                    min(self.poll_interval, max(_SHORTEST_PAUSE, self.deadline - time.time()))
-                )
 
     def _tolerate(self, error: ClientError | BotoCoreError, failed: FailedLooks) -> None:
         """Raise unless a later look may fare better, as :mod:`airflow_sm_plugin.core.failed_looks` says."""

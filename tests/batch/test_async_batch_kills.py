@@ -40,16 +40,19 @@ class Batch:
         self.owner = unique("owner")
         self._inputs = upload_inputs(account, [f"n{number}" for number in range(COUNT)])
         self._log = log
-        self._options = ["--rate=100", *(["--resend"] if resend else [])]
+        self._options = ["--resend"] if resend else []
 
     @contextmanager
-    def process(self) -> Iterator[subprocess.Popen[str]]:
-        """Start a process that is ready to run the batch once it gets a line."""
+    def process(self, *, rate: float = 100) -> Iterator[subprocess.Popen[str]]:
+        """Start a process that is ready to run the batch once it gets a line.
+
+        :param rate: requests a second
+        """
         ledgers = f"s3://{self.account.bucket}/ledgers"
         with subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.batch.killed_batch"),
-                *(self.endpoint, self._inputs, ledgers, self.owner, *self._options),
+                *(self.endpoint, self._inputs, ledgers, self.owner, f"--rate={rate}", *self._options),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -156,7 +159,8 @@ def test_of_two_processes_the_later_one_goes_on_and_the_other_stops(
     account: Account, embedded_log: Path
 ) -> None:
     batch = Batch(account, embedded_log)
-    with batch.process() as orphan, batch.process() as retry:
+    # At its rate the orphan needs half a minute, so it is still sending however slowly the retry comes up.
+    with batch.process(rate=5) as orphan, batch.process() as retry:
         start(orphan)
         batch.wait_for_more(5, orphan)
         start(retry)

@@ -69,7 +69,7 @@ def _watch_of(kind: str, count: int) -> tuple[Watch, list[tuple[str, str | None]
     if kind == "numbered":
         watch = shelves(2, on_each=count // 2)
     else:
-        pairs = {
+        kinds: dict[str, list[tuple[str, str | None]]] = {
             "flat": [
                 (f"s3://b/o/{n * 7919 % 1000:04}.out", f"s3://b/f/{n * 7919 % 1000:04}-error.out")
                 for n in range(count)
@@ -79,8 +79,8 @@ def _watch_of(kind: str, count: int) -> tuple[Watch, list[tuple[str, str | None]
                 (f"s3://b{n % 3}/o{n % 5}/x{n}", None if n % 2 else f"s3://f{n % 2}/{n}/y{n}")
                 for n in range(count)
             ],
-        }[kind]
-        watch, _ = group([AsyncInvocation(*pair) for pair in pairs], [END] * count)
+        }
+        watch, _ = group([AsyncInvocation(*pair) for pair in kinds[kind]], [END] * count)
     places = [
         (shelf.output(position), shelf.failure(position))
         for shelf in watch.shelves

@@ -113,6 +113,7 @@ def _times(stack: AirflowStack, dag_id: str, run_id: str, event: str) -> list[fl
     return sorted(datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines)
 
 
+@pytest.mark.timeout(360)
 def test_deferred_deployments_survive_a_triggerer_that_is_killed(
     airflow_stack: AirflowStack, account: Account
 ) -> None:
@@ -143,7 +144,7 @@ def test_deferred_deployments_survive_a_triggerer_that_is_killed(
     _until(lambda: all(_state(airflow_stack, dag_id, run) == "deferred" for run in runs.values()))
     _until(lambda: all(_times(airflow_stack, dag_id, run, ") starting") for run in runs.values()))
     _restart_killed_triggerer(airflow_stack)
-    ends = {case: api.wait_for_run(dag_id, run, seconds=150) for case, run in runs.items()}
+    ends = {case: api.wait_for_run(dag_id, run, seconds=200) for case, run in runs.items()}
     logs = {case: api.log_text(dag_id, run, "deploy") for case, run in runs.items()}
 
     assert {case: look.state for case, look in ends.items()} == {
@@ -163,7 +164,7 @@ def test_deferred_deployments_survive_a_triggerer_that_is_killed(
         first, second = _times(airflow_stack, dag_id, runs[case], ") starting")
         (fired,) = _times(airflow_stack, dag_id, runs[case], "Trigger fired event")
         assert second > first + 20, "the restart came too early to tell a deadline that begins anew"
-        assert began + seconds <= fired < max(first + seconds, second) + 10
+        assert began + seconds <= fired < max(first + seconds, second) + 15
     assert account.configs(names["never-free"]) == []
     for case in actions:
         account.sagemaker.delete_endpoint(EndpointName=names[case])

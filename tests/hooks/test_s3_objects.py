@@ -7,14 +7,13 @@ import base64
 import logging
 import random
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import pytest
 
 from airflow_sm_plugin.core.async_inference import Sight
-from airflow_sm_plugin.core.s3_listing import ListedObject, ObjectPage
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputNotFound,
@@ -26,6 +25,7 @@ from airflow_sm_plugin.exceptions import (
     Throttled,
 )
 from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_repeats import ATTEMPTS
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
@@ -323,15 +323,8 @@ def test_lines_are_read_on_where_a_connection_broke(
 def test_lines_are_handed_over_before_the_object_ends(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @asynccontextmanager
-    async def closing(lines: AsyncIterator[str]) -> AsyncIterator[AsyncIterator[str]]:
-        try:
-            yield lines
-        finally:
-            await lines.aclose()  # type: ignore[attr-defined]  # it is a generator
-
     async def first(s3: S3Objects) -> str:
-        async with closing(s3.read_lines("s3://b/k")) as lines:
+        async with aclosing(s3.read_lines("s3://b/k")) as lines:
             return await anext(lines)
 
     line, asked = against(lambda _: Said(200, BIG, {"ETag": '"e"'}), monkeypatch, options, first)

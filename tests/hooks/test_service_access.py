@@ -15,7 +15,6 @@ from botocore import UNSIGNED
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import NoCredentialsError
 
-from airflow_sm_plugin.core.sigv4 import Keys
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.connection import AwsConnection
@@ -26,6 +25,7 @@ from airflow_sm_plugin.hooks.service_access import (
     ServiceAccess,
     UnrepeatedHook,
 )
+from airflow_sm_plugin.hooks.sigv4 import Keys
 from tests.hooks.recorder import Said, recording
 
 

@@ -24,7 +24,10 @@ from tests.support import botocore_knows, closed_port
 FAST: Mapping[str, Any] = {"connect_timeout": 2, "read_timeout": 5}
 THROUGH_BOTOCORE: Mapping[str, Any] = {**FAST, **TRANSPORTS["botocore"]}
 
-OBJECT = S3Uri("bucket", "a b//ü+%~*'()/..x.csv")
+OBJECT = S3Uri("bucket", "a b//../ü+%~*'()/./..x.csv")
+PLAIN = S3Uri("bucket", "a b/ü+.csv")
+"""Without what urllib3 tidies up on the way to an HTTP proxy."""
+
 LISTING = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
 ACCEPTED = Said(202, b'{"InferenceId": "i"}', {"X-Amzn-SageMaker-OutputLocation": "s3://b/o.out"})
 FIRST_ONLY = {
@@ -92,6 +95,8 @@ CALLS: dict[str, Call] = {
     "put if new": s3("put", OBJECT, b"body", "text/csv", only_if_new=True),
     "put nothing": s3("put", OBJECT, b"", "application/json", only_if_new=False),
     "delete": s3("delete", OBJECT),
+    "put plain": s3("put", PLAIN, b"body", "text/csv", only_if_new=True),
+    "get plain": s3("get", PLAIN, None),
     "invoke": invoking(INVOCATION),
     "receive": queue("ReceiveMessage", {"MaxNumberOfMessages": 10, "WaitTimeSeconds": 20}),
     "delete messages": queue("DeleteMessageBatch", {"Entries": [{"Id": "0", "ReceiptHandle": "ü/+="}]}),
@@ -179,7 +184,7 @@ def test_a_session_token_is_sent_and_signed(monkeypatch: pytest.MonkeyPatch) -> 
         {"region_name": "eu-west-1", "user_agent_extra": "ours", "tcp_keepalive": True},
     ],
 )
-@pytest.mark.parametrize("name", ["put", "get", "list behind"])
+@pytest.mark.parametrize("name", ["put plain", "get plain", "list behind"])
 def test_what_the_botocore_configuration_says_holds(
     name: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

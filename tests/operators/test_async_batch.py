@@ -176,6 +176,6 @@ def test_a_wrong_argument_is_named_before_anything_is_sent(
 def test_custom_attributes_are_masked_in_what_airflow_stores(account: Account, batch_of: Make) -> None:
     task = batch_of(f"s3://{account.bucket}/some/", custom_attributes="{{ params.secret }}/{stem}")
     context = context_for()
-    context["params"] = {"secret": "s3cr3t"}  # type: ignore[typeddict-item]  # a plain mapping does
+    context["params"] = {"secret": "s3cr3t"}
     task.render_template_fields(context)
     assert str(task.custom_attributes) == "***"

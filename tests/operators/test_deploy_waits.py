@@ -22,7 +22,11 @@ from airflow_sm_plugin.exceptions import (
     Throttled,
 )
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
-from airflow_sm_plugin.triggers.endpoint import EndpointChangeableTrigger, EndpointServingTrigger
+from airflow_sm_plugin.triggers.endpoint import (
+    EndpointChangeableTrigger,
+    EndpointServingTrigger,
+    EndpointTrigger,
+)
 from tests.endpoint_trials import control
 from tests.support import (
     POLL,
@@ -93,29 +97,31 @@ def serving(account: Account, name: str, model: str) -> str:
 
 
 @pytest.fixture
-def creating(account: Account, name: str, model: str) -> Callable[[float], None]:
-    """Have somebody else create the endpoint with another configuration, which takes so many seconds."""
+def busy(account: Account, name: str, serving: str) -> Iterator[Callable[[], None]]:
+    """Somebody else's endpoint that is Creating until this is called, or the test is over."""
 
-    def begin(seconds: float) -> None:
-        control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "seconds": seconds})
-        account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=account.create_config(model))
+    def free() -> None:
+        control(account, "PUT", f"endpoints/{name}/status", {"status": "InService"})
 
-    return begin
+    control(account, "PUT", f"endpoints/{name}/status", {"status": "Creating"})
+    yield free
+    if account.status(name) == "Creating":
+        free()
 
 
 class TestDeferredWaitOut:
     """What somebody else has in progress is waited out in the triggerer, not in the worker."""
 
     def test_the_worker_is_free_while_somebody_else_creates_the_endpoint(
-        self, account: Account, name: str, model: str, creating: Callable[[float], None], requests: Requests
+        self, account: Account, name: str, model: str, busy: Callable[[], None], requests: Requests
     ) -> None:
-        creating(0.5)
         make = partial(deploy, name, model)
         requests.forget()
         first = deferred(make())
         assert isinstance(first.trigger, EndpointChangeableTrigger)
         # One look and nothing else: it neither waited nor made anything.
         assert dict(requests.count()) == {"DescribeEndpoint": 1}
+        busy()
 
         second = resumed(make, first, event_of(rebuilt(first.trigger)))
         assert isinstance(second.trigger, EndpointServingTrigger)
@@ -130,7 +136,7 @@ class TestDeferredWaitOut:
     def test_what_is_being_deleted_is_created_anew_when_it_is_gone(
         self, account: Account, name: str, model: str
     ) -> None:
-        with account.settings(endpoint_deleting_seconds=0.5):
+        with account.settings(endpoint_deleting_seconds=2):
             account.sagemaker.delete_endpoint(EndpointName=name)
             assert isinstance(deferred(deploy(name, model)).trigger, EndpointChangeableTrigger)
             result = run_task(partial(deploy, name, model))
@@ -141,7 +147,7 @@ class TestDeferredWaitOut:
         self, account: Account, name: str, model: str
     ) -> None:
         control(account, "PUT", f"endpoints/{name}/status", {"status": "Failed"})
-        with account.settings(endpoint_deleting_seconds=0.5):
+        with account.settings(endpoint_deleting_seconds=2):
             make = partial(deploy, name, model, on_failed="recreate")
             first = deferred(make())
             assert isinstance(first.trigger, EndpointChangeableTrigger)
@@ -151,11 +157,13 @@ class TestDeferredWaitOut:
         assert (result["status"], result["action"]) == ("InService", "created")
 
     def test_without_waiting_for_completion_it_still_acts_only_when_it_may(
-        self, account: Account, name: str, model: str, creating: Callable[[float], None]
+        self, account: Account, name: str, model: str, busy: Callable[[], None]
     ) -> None:
-        creating(0.5)
-        with account.settings(endpoint_updating_seconds=0.5):
-            result = run_task(partial(deploy, name, model, wait_for_completion="False"))
+        make = partial(deploy, name, model, wait_for_completion="False")
+        first = deferred(make())
+        busy()
+        with account.settings(endpoint_updating_seconds=3):
+            result = resumed(make, first, event_of(rebuilt(first.trigger)))
         assert (result["status"], result["action"]) == ("Updating", "updated")
         account.wait_for_endpoint(name)
 
@@ -177,10 +185,10 @@ class TestDeferredWaitOut:
         assert (result["status"], result["action"]) == ("InService", "updated")
         assert requests.count()["UpdateEndpoint"] == 1
 
+    @pytest.mark.usefixtures("busy")
     def test_a_wait_that_breaks_ends_the_task_by_its_name_and_leaves_all_as_it_was(
-        self, account: Account, name: str, model: str, creating: Callable[[float], None], requests: Requests
+        self, name: str, model: str, requests: Requests
     ) -> None:
-        creating(0.3)
         make = partial(deploy, name, model)
         first = deferred(make())
         requests.forget()
@@ -189,29 +197,23 @@ class TestDeferredWaitOut:
         with pytest.raises(Throttled, match=f"waiting for endpoint {name}: Rate exceeded"):
             resumed(make, first, event)
         assert requests.changes() == []
-        account.wait_for_endpoint(name)
 
 
 class TestDeadlines:
     @BOTH
-    def test_seconds_are_neither_attempts_nor_looks(
-        self, account: Account, name: str, model: str, creating: Callable[[float], None], deferrable: bool
-    ) -> None:
+    @pytest.mark.usefixtures("busy")
+    def test_seconds_are_neither_attempts_nor_looks(self, name: str, model: str, deferrable: bool) -> None:
         """Taken for attempts, one second would be ten minutes here; rounded up to a look as well."""
-        creating(3)
         began = time.monotonic()
         with pytest.raises(EndpointDeadlineExceeded, match=f"endpoint {name} was still Creating after 1 s"):
             run_task(
                 partial(deploy, name, model, max_wait_seconds="1", poll_interval=600, deferrable=deferrable)
             )
-        assert 1 <= time.monotonic() - began < 2.8
-        account.wait_for_endpoint(name)
+        assert 1 <= time.monotonic() - began < 20
 
-    def test_deferred_again_the_wait_out_keeps_its_first_deadline(
-        self, account: Account, name: str, model: str, creating: Callable[[float], None]
-    ) -> None:
+    @pytest.mark.usefixtures("busy")
+    def test_deferred_again_the_wait_out_keeps_its_first_deadline(self, name: str, model: str) -> None:
         """Between the trigger's last look and the worker's first somebody may begin something new."""
-        creating(2)
         make = partial(deploy, name, model, max_wait_seconds=20)
         first = deferred(make())
         deadline = first.trigger.serialize()[1]["deadline"]
@@ -221,7 +223,6 @@ class TestDeadlines:
         assert isinstance(second.trigger, EndpointChangeableTrigger)
         assert second.trigger.serialize()[1]["deadline"] == deadline
         assert second.timeout <= first.timeout
-        account.wait_for_endpoint(name)
 
     @pytest.mark.parametrize("kind", [EndpointChangeableTrigger, EndpointServingTrigger])
     def test_a_triggerer_that_restarts_does_not_begin_the_wait_anew(
@@ -229,29 +230,30 @@ class TestDeadlines:
         account: Account,
         name: str,
         model: str,
-        creating: Callable[[float], None],
-        kind: type[EndpointChangeableTrigger | EndpointServingTrigger],
+        request: pytest.FixtureRequest,
+        kind: type[EndpointTrigger],
     ) -> None:
         if kind is EndpointChangeableTrigger:
-            creating(4)
+            request.getfixturevalue("busy")
         else:
-            control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "seconds": 4})
-        make = partial(deploy, name, model, max_wait_seconds=2, cleanup_wait_seconds=0.1)
-        began = time.monotonic()
+            control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "seconds": 600})
+        make = partial(deploy, name, model, max_wait_seconds=4, cleanup_wait_seconds=0.1)
         deferral = deferred(make())
         assert isinstance(deferral.trigger, kind)
 
         async def look_and_die() -> None:
             running = asyncio.ensure_future(anext(rebuilt(deferral.trigger).run()))
-            await asyncio.wait([running], timeout=1.5)
+            await asyncio.wait([running], timeout=3.2)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
         asyncio.run(look_and_die())
-        with pytest.raises(EndpointDeadlineExceeded, match=f"endpoint {name} was still Creating after 2 s"):
-            resumed(make, deferral, event_of(rebuilt(deferral.trigger)))
-        assert 2 <= time.monotonic() - began < 3.4  # begun anew: 3.5
-        account.wait_for_endpoint(name)
+        restarted = time.monotonic()
+        event = event_of(rebuilt(deferral.trigger))
+        assert time.monotonic() - restarted < 3  # begun anew: 4
+        assert time.time() >= deferral.trigger.serialize()[1]["deadline"]
+        with pytest.raises(EndpointDeadlineExceeded, match=f"endpoint {name} was still Creating after 4 s"):
+            resumed(make, deferral, event)
 
     def test_an_endpoint_that_fails_again_and_again_is_given_up_in_time(
         self, model: str, monkeypatch: pytest.MonkeyPatch
@@ -282,11 +284,12 @@ class TestDeadlines:
 
 
 class TestFailedLooks:
+    @pytest.mark.usefixtures("serving")
     def test_a_bad_moment_in_the_middle_of_a_blocking_wait_out_is_endured(
-        self, account: Account, name: str, model: str, creating: Callable[[float], None]
+        self, account: Account, name: str, model: str
     ) -> None:
         """Botocore repeats nothing here; without a rule of our own the first failed look ends the task."""
-        creating(1)
+        control(account, "PUT", f"endpoints/{name}/status", {"status": "Creating", "seconds": 3})
         rule = {"operation": "sagemaker:DescribeEndpoint", "resource": f"*{name}*", "after": 1, "times": 3}
         control(account, "POST", "faults", [rule | {"fault": "throttle"}])
         try:
@@ -363,7 +366,7 @@ class TestEveryStatus:
         make = partial(deploy, name, model)
         deferral = deferred(make())
         account.wait_for_endpoint(name)
-        with account.settings(endpoint_deleting_seconds=1):
+        with account.settings(endpoint_deleting_seconds=3):
             account.sagemaker.delete_endpoint(EndpointName=name)
             with pytest.raises(EndpointFailed, match="is Deleting with"):
                 resumed(make, deferral, event_of(rebuilt(deferral.trigger)))

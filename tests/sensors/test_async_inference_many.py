@@ -152,7 +152,7 @@ def test_time_is_counted_from_the_first_look_also_after_a_deferral(account: Acco
 
 
 def test_a_failed_container_is_heard_where_the_endpoint_is_known(
-    account: Account, session_account: Account, run: Callable[..., Any], said: Callable[[], str]
+    account: Account, run: Callable[..., Any], said: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint = account.deploy(FAILING, asynchronous=True)
     answer = account.runtime.invoke_endpoint_async(EndpointName=endpoint, InputLocation=account.upload("x"))
@@ -164,6 +164,7 @@ def test_a_failed_container_is_heard_where_the_endpoint_is_known(
     with pytest.raises(AirflowFailException, match="this handler always fails"):
         run(invocations=[invocation])
     assert f"last lines of /aws/sagemaker/Endpoints/{endpoint}" in said()
+    caplog.clear()
     with pytest.raises(AirflowFailException):
         run(invocations=[invocation], container_log_lines=0)
     assert "last lines of" not in said()

@@ -84,10 +84,8 @@ def test_a_reference_that_leads_nowhere_ends_the_wait_by_name(account: Account) 
 
 
 def test_an_outputs_bucket_that_does_not_exist_ends_the_wait_by_name(account: Account) -> None:
-    many = [AsyncInvocation(f"s3://{unique('nobodys')}/{n}") for n in range(20)]
-    watch, _ = group(
-        [AsyncInvocation(f"s3://nobodys-bucket/{n}") for n in range(20)], [time.time() + 60] * len(many)
-    )
+    nobodys = [AsyncInvocation(f"s3://nobodys-bucket/{n}") for n in range(20)]
+    watch, _ = group(nobodys, [time.time() + 60] * 20)
     event = event_of(_trigger(watch))
     assert event["error"] == "RequestRefused"
     assert "NoSuchBucket" in event["message"]

@@ -98,7 +98,7 @@ class TestChangeable:
         assert account.status(name) is None
 
     def test_what_heads_for_the_wanted_configuration_needs_no_change(self, account: Account) -> None:
-        with account.settings(endpoint_creating_seconds=1):
+        with account.settings(endpoint_creating_seconds=3):
             name = account.start_endpoint()
             config = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
             ended(trigger(EndpointChangeableTrigger, name, config))

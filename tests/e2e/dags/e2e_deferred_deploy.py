@@ -13,6 +13,6 @@ with DAG("e2e_deferred_deploy", schedule=None):
         model_name="{{ dag_run.conf['model'] }}",
         max_wait_seconds="{{ dag_run.conf['max_wait_seconds'] }}",
         cleanup_wait_seconds=1,
-        poll_interval=1,
+        poll_interval=5,
         deferrable=True,
     )

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.s3_listing import ListedObject, ObjectPage, Page, names_of, objects_of
 from airflow_sm_plugin.exceptions import ServiceUnavailable
+from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page, names_of, objects_of
 
 any_key = st.text(min_size=1, max_size=40)
-xml_key = st.text(min_size=1, max_size=40).filter(lambda key: key.isprintable())
+ascii_characters = st.characters(min_codepoint=0x20, max_codepoint=0x7E)
+other_characters = st.characters(min_codepoint=0xA0, max_codepoint=0xD7FF)
+xml_key = st.text(ascii_characters | other_characters, min_size=1, max_size=40)
 
 
 def page(keys: list[str], *, encoded: bool = True, truncated: bool = False) -> bytes:

@@ -1,0 +1,112 @@
+"""What a piece of client code costs: calls, CPU of this process, and how long it kept the event loop to itself.
+
+CPU is what a busy machine does not change much; wall time is told beside it where it matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+from tests.benchmarks.stub_aws import StubClient
+
+_T = TypeVar("_T")
+
+LIST_DOLLARS = 0.005 / 1_000
+"""S3 Standard, us-east-1, list price of November 2026: PUT, COPY, POST and LIST."""
+
+GET_DOLLARS = 0.0004 / 1_000
+"""GET, HEAD and all others."""
+
+
+class TimedLoop(asyncio.SelectorEventLoop):
+    """An event loop that knows the longest of its turns, in CPU seconds of its thread: waiting does not count."""
+
+    longest_turn = 0.0
+
+    def _run_once(self) -> None:
+        began = time.thread_time()
+        super()._run_once()  # type: ignore[misc]  # private, and so in no stub: there is no exacter place
+        self.longest_turn = max(self.longest_turn, time.thread_time() - began)
+
+
+def run_timed(work: Coroutine[object, object, _T]) -> _T:
+    """Run a coroutine in a :class:`TimedLoop`."""
+    with asyncio.Runner(loop_factory=TimedLoop) as runner:
+        return runner.run(work)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one thing cost.
+
+    :param cpu: seconds of all threads of this process; :param wall: seconds
+    :param longest_turn: CPU seconds; 0 where no :class:`TimedLoop` ran
+    """
+
+    cpu: float
+    wall: float
+    longest_turn: float = 0.0
+    calls: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def dollars(self) -> float:
+        """What S3 asks for the calls."""
+        return price(self.calls)
+
+    @property
+    def asked(self) -> int:
+        """How many calls there were."""
+        return self.calls.total()
+
+
+def price(calls: Counter[str]) -> float:
+    """Return what S3 asks for these calls, in dollars."""
+    dear = calls["list"] + calls["put"]
+    return dear * LIST_DOLLARS + (calls["head"] + calls["get"]) * GET_DOLLARS
+
+
+def cost_of(stub: StubClient, work: Callable[[], object]) -> Cost:
+    """Do blocking work and return its cost."""
+    stub.take_calls()
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return Cost(cpu, wall, calls=stub.take_calls())
+
+
+async def cost_of_async(stub: StubClient, work: Callable[[], Awaitable[_T]]) -> tuple[Cost, _T]:
+    """Do work in a :class:`TimedLoop` and return its cost and its result."""
+    loop = cast("TimedLoop", asyncio.get_running_loop())
+    stub.take_calls()
+    await asyncio.sleep(0)  # taking the calls is no part of the first turn
+    loop.longest_turn = 0.0
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = await work()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    await asyncio.sleep(0)
+    longest = loop.longest_turn
+    return Cost(cpu, wall, longest, stub.take_calls()), result
+
+
+def mean(costs: Sequence[Cost]) -> Cost:
+    """Return the mean of costs, calls rounded; of the turns the longest."""
+    calls = sum((cost.calls for cost in costs), Counter[str]())
+    return Cost(
+        sum(cost.cpu for cost in costs) / len(costs),
+        sum(cost.wall for cost in costs) / len(costs),
+        max(cost.longest_turn for cost in costs),
+        Counter({kind: round(count / len(costs)) for kind, count in calls.items()}),
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, with its columns in line."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = [head, ["-" * width for width in widths], *rows]
+    cells = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)

@@ -1,0 +1,20 @@
+"""The server of the benchmarks, a process of its own, and clients that point to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
+from tests.benchmarks.stub_aws import StubClient, running
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubClient]:
+    """Run an empty S3 and SageMaker runtime in memory."""
+    for name, value in AWS_SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    with running() as client:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", client.url)
+        yield client
