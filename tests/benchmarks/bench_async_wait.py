@@ -1,7 +1,7 @@
 """What waiting for asynchronous results costs, beside one HEAD per key and the Amazon provider's ways: ``make bench``.
 
-All of them ask the same server in one run. CPU is the client's; the server is a process of its own. Medians or means
-of a few looks on one machine: quote the ratios.
+All of them ask the same server in one run. CPU is the client's; the server is a process of its own. The figures are of
+one run on one machine; quote the ratios.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import boto3
@@ -22,130 +22,58 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.core.async_ledger import Ledger
-from airflow_sm_plugin.core.async_names import LocationPattern, shards_of
-from airflow_sm_plugin.core.async_round import RoundNames, RoundWatch
 from airflow_sm_plugin.core.async_watch import Watch
-from airflow_sm_plugin.core.number_sets import below
 from airflow_sm_plugin.core.watch_state import WatchState
 from airflow_sm_plugin.hooks.async_results import ResultWatcher
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from tests.benchmarks.client_cost import GET_DOLLARS, Cost, cost_of, cost_of_async, mean, price, run_timed, table
+from tests.benchmarks.one_batch import BUCKET, CONNECTION, failure_key, output_keys, watch_over
+from tests.benchmarks.client_cost import (
+    GET_DOLLARS,
+    Cost,
+    cost_of,
+    cost_of_async,
+    mean,
+    price,
+    run_timed,
+    table,
+)
 from tests.benchmarks.stub_aws import StubClient
 from tests.support import context_for
 
-BUCKET = "bench"
-CONNECTION = AwsConnection(aws_conn_id=None, region_name="us-east-1")
-SIZES = (1_000, 10_000, 100_000)
-MEASURED_BY_HEAD = 1_000
-"""What asks for each key by itself is measured with so many, and scaled: its cost is in proportion."""
+SIZES = (1_000, 10_000)
+ONE_BY_ONE = 1_000
+"""What asks for every key by itself is measured with so many; with more it costs in proportion."""
 
 LATER_LOOKS = 8
 """A whole rotation over the shards on which nothing has appeared yet."""
 
-LOOKS_OF_A_RUN = 30
+LOOKS = 30
 LOOK_SECONDS = 30.0
 FAILING = 0.01
 
-
-def watch_over(count: int, root: str) -> Watch:
-    """Return what the wait for a whole batch of ``count`` inputs looks at."""
-    everything = below(count)
-    submitted = {shard: time.time() for shard in range(shards_of(count))}
-    ledger = Ledger(count, intended=everything, accepted=everything, submitted=submitted, last_at=time.time())
-    pattern = LocationPattern.guessed(f"s3://{BUCKET}/outputs", f"s3://{BUCKET}/failures")
-    return RoundWatch.of(ledger, RoundNames(root, 1), pattern=pattern, seconds=22_500).watch
-
-
-def output_keys(watch: Watch) -> list[str]:
-    """Return the keys of all outputs, in the inputs' order."""
-    bucket = f"s3://{BUCKET}/"
-    return [
-        shelf.output(position).removeprefix(bucket) for shelf in watch.shelves for position in range(shelf.names.count)
-    ]
+Keys = Sequence[str]
+SITUATIONS: Mapping[str, Callable[[Keys], Keys]] = {
+    "none there": lambda keys: keys[:0],
+    "first half there": lambda keys: keys[: len(keys) // 2],
+    "every other there": lambda keys: keys[::2],
+    "all but the last": lambda keys: keys[:-1],
+}
 
 
-def failure_keys(watch: Watch) -> list[str]:
-    """Return the keys of all failure objects, in the inputs' order."""
-    return [f"failures/{key.removeprefix('outputs/')}" for key in output_keys(watch)]
-
-
-@dataclass(frozen=True)
-class Situation:
-    """Which outputs are there."""
-
-    name: str
-
-    def there(self, keys: list[str]) -> list[str]:
-        """Return the keys that exist."""
-        if self.name == "none there":
-            return []
-        if self.name == "every other one there":
-            return keys[::2]
-        return keys[: len(keys) // 2] if self.name == "the first half there" else keys[:-1]
-
-
-SITUATIONS = (
-    Situation("none there"),
-    Situation("the first half there"),
-    Situation("every other one there"),
-    Situation("all but the last there"),
-)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the first table."""
-
-    count: int
-    situation: str
-    way: str
-    first: Cost
-    later: Cost
-    scaled: bool = False
-
-    def cells(self) -> list[str]:
-        """Return it as text."""
-        turn = f"{self.later.longest_turn * 1000:.1f}" if self.later.longest_turn else "no loop"
-        return [
-            f"{self.count:,}",
-            self.situation,
-            self.way + (" (scaled)" if self.scaled else ""),
-            f"{self.first.asked:,}",
-            _calls(self.later.calls),
-            f"{self.later.cpu * 1000:,.1f}",
-            turn if self.way != WAYS[0] else f"{max(self.first.longest_turn, self.later.longest_turn) * 1000:.1f}",
-            f"{self.later.dollars * 1e6:,.1f}",
-        ]
-
-
-WAYS = ("ours", "HeadObject per key, boto3", "`S3KeySensor`, poke", "`S3KeyTrigger`")
-HEAD = (
-    *("results", "outputs", "way", "calls of the first look", "calls of a later look", "CPU ms", "longest turn ms"),
-    "$ per million looks" if False else "µ$ a look",
-)
-
-
-def _calls(calls: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {kind.upper()}" for kind, count in sorted(calls.items()) if count) or "none"
-
-
-async def _ours(stub: StubClient, watch: Watch) -> tuple[Cost, list[Cost]]:
+async def _ours(stub: StubClient, watch: Watch) -> list[Cost]:
+    """Return the costs of a wait's first looks."""
+    costs: list[Cost] = []
     async with S3Objects.open(CONNECTION) as s3:
-        await s3.list_names(BUCKET, "no such prefix")  # the connection is there, and what is imported late
-        watcher, now, costs = ResultWatcher(s3), time.time(), []
-        state = WatchState.begin(watch)
-        for look in range(1 + LATER_LOOKS):
-            at = now + look * LOOK_SECONDS
-            cost, state = await cost_of_async(
-                stub, lambda state=state, at=at: watcher.look(watch, state, now=at)  # type: ignore[misc]
-            )
+        await s3.list_names(BUCKET, "nothing/")  # connected, and everything imported
+        watcher, state, now = ResultWatcher(s3), WatchState.begin(watch), time.time()
+        for number in range(1 + LATER_LOOKS):
+            at = now + number * LOOK_SECONDS
+            cost, state = await cost_of_async(stub, lambda: watcher.look(watch, state, now=at))  # noqa: B023 - called at once
             costs.append(cost)
-    return costs[0], costs[1:]
+    return costs
 
 
-def _by_head(stub: StubClient, keys: list[str]) -> Cost:
+def _by_head(stub: StubClient, keys: Keys) -> Cost:
     client = boto3.client("s3", region_name="us-east-1")
 
     def look() -> None:
@@ -153,5 +81,146 @@ def _by_head(stub: StubClient, keys: list[str]) -> Cost:
             with contextlib.suppress(ClientError):
                 client.head_object(Bucket=BUCKET, Key=key)
 
-    client.head_bucket if False else look
+    client.list_objects_v2(Bucket=BUCKET, Prefix="nothing/")
     return cost_of(stub, look)
+
+
+def _by_sensor(stub: StubClient, keys: Keys) -> Cost:
+    sensor = S3KeySensor(
+        task_id="wait", bucket_key=[f"s3://{BUCKET}/{key}" for key in keys], aws_conn_id=None, deferrable=False
+    )
+    sensor.hook.check_for_key("nothing", BUCKET)
+    return cost_of(stub, lambda: sensor.poke(context_for()))
+
+
+async def _by_trigger(stub: StubClient, keys: Keys) -> Cost:
+    """Return the cost of what ``S3KeyTrigger.run`` does between two pauses."""
+    hook = S3Hook(aws_conn_id=None)
+    async with await hook.get_async_conn() as client:
+        await hook.check_key_async(client, BUCKET, ["nothing"], wildcard_match=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # provider 9.39 prints a line for every key
+            cost, _ = await cost_of_async(
+                stub, lambda: hook.check_key_async(client, BUCKET, list(keys), wildcard_match=False)
+            )
+    return cost
+
+
+def _row(count: int, situation: str, way: str, cost: Cost) -> list[str]:
+    turn = "" if cost.longest_turn is None else f"{cost.longest_turn * 1_000:.1f}"
+    return [
+        f"{count:,}",
+        situation,
+        way,
+        _calls(cost.calls),
+        f"{cost.cpu * 1_000:,.1f}",
+        turn,
+        f"{cost.dollars * 1e6:,.1f}",
+    ]
+
+
+def _calls(calls: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {kind.upper()}" for kind, count in sorted(calls.items()) if count) or "none"
+
+
+def _looks_at(stub: StubClient, count: int, situation: str) -> list[list[str]]:
+    watch = watch_over(count, f"{situation.replace(' ', '-')}-{count}")
+    keys = output_keys(watch)
+    stub.fill(list(SITUATIONS[situation](keys)))
+    first, *later = run_timed(_ours(stub, watch))
+    rows = [
+        _row(count, situation, "ours, the first look", first),
+        _row(count, situation, "ours, a later look", mean(later)),
+    ]
+    factor = count // ONE_BY_ONE
+    # Of a larger wait the sample ends where the wait ends: what the sensor asks for depends on what is missing first.
+    heads = _by_head(stub, keys[:ONE_BY_ONE]).times(factor)
+    scaled = f" (scaled from {ONE_BY_ONE:,})" if factor > 1 else ""
+    rows.append(_row(count, situation, f"HeadObject for each{scaled}", heads))
+    if factor == 1:
+        rows.append(_row(count, situation, "`S3KeySensor`, a poke", _by_sensor(stub, keys)))
+        rows.append(_row(count, situation, "`S3KeyTrigger`, a look", run_timed(_by_trigger(stub, keys))))
+    return rows
+
+
+def test_a_look(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Look at outstanding results: ours, HEAD by HEAD, and as the provider's sensor does."""
+    rows = [row for count in SIZES for situation in SITUATIONS for row in _looks_at(stub, count, situation)]
+    with capsys.disabled():
+        head = ("results", "outputs", "way", "calls", "CPU ms", "longest turn, CPU ms", "µ$")
+        sys.stdout.write(f"\n{table(head, rows)}")
+    assert all(row[3] != "none" for row in rows)
+
+
+@dataclass
+class _Run:
+    """A whole wait, look after look.
+
+    :param shards: unfinished ones, summed over the looks
+    :param missing: keys not found yet, summed over the looks
+    """
+
+    costs: list[Cost]
+    shards: int = 0
+    missing: int = 0
+
+    def cells(self, order: str, count: int) -> list[str]:
+        calls = sum((cost.calls for cost in self.costs), Counter[str]())
+        looks, dollars = len(self.costs), price(calls)
+        pages = calls["list"]
+        return [
+            order,
+            f"{looks}",
+            _calls(calls),
+            f"{pages / self.shards:.2f}",
+            f"{sum(cost.cpu for cost in self.costs):.2f}",
+            f"{sum(cost.cpu for cost in self.costs) * 1_000 / pages:.1f}",
+            f"{max(cost.longest_turn or 0 for cost in self.costs) * 1_000:.1f}",
+            f"{dollars:.4f}",
+            f"{dollars / (self.missing * GET_DOLLARS):.1%}",
+            f"{dollars / (looks * count * GET_DOLLARS):.1%}",
+        ]
+
+
+def _arrivals(count: int, order: str) -> list[int]:
+    """Return after which look each result comes."""
+    dice = random.Random(4)  # noqa: S311 - which result comes when
+    if order == "in any order":
+        return [dice.randrange(LOOKS) for _ in range(count)]
+    return [
+        min(LOOKS - 1, max(0, int(number * LOOKS / count + dice.gauss(0, 0.5)))) for number in range(count)
+    ]
+
+
+async def _run(stub: StubClient, count: int, order: str) -> _Run:
+    watch = watch_over(count, order.replace(" ", "-"))
+    keys, dice = output_keys(watch), random.Random(5)  # noqa: S311 - which result is a failure
+    batches: list[list[str]] = [[] for _ in range(LOOKS)]
+    for key, look in zip(keys, _arrivals(count, order), strict=True):
+        batches[look].append(failure_key(key) if dice.random() < FAILING else key)
+    run, state, now = _Run([]), WatchState.begin(watch), time.time()
+    async with S3Objects.open(CONNECTION) as s3:
+        watcher = ResultWatcher(s3)
+        await s3.list_names(BUCKET, "nothing/")
+        while state.verdict(watch, now=now) is None:
+            run.shards += sum(bool(one.pending(shelf)) for shelf, one in zip(watch.shelves, state.shelves, strict=True))
+            run.missing += state.counts(watch).pending
+            cost, state = await cost_of_async(stub, lambda: watcher.look(watch, state, now=now))  # noqa: B023 - called at once
+            run.costs.append(cost)
+            now += LOOK_SECONDS
+            if batches:
+                await asyncio.to_thread(stub.fill, batches.pop(0))
+    return run
+
+
+def test_a_run(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wait for a whole batch whose results come over thirty looks, one in a hundred as a failure."""
+    count = SIZES[-1]
+    orders = ("about in order", "in any order")
+    runs = {order: run_timed(_run(stub, count, order)) for order in orders}
+    head = (
+        *("results come", "looks", "calls", "pages per look and unfinished shard", "CPU s", "CPU ms a page"),
+        *("longest turn, CPU ms", "$", "of a HEAD per missing result", "of a HEAD per result"),
+    )
+    with capsys.disabled():
+        sys.stdout.write(f"\n{table(head, [run.cells(order, count) for order, run in runs.items()])}")
+    assert all(len(run.costs) >= LOOKS for run in runs.values())

@@ -17,7 +17,7 @@ from tests.benchmarks.stub_aws import StubClient
 _T = TypeVar("_T")
 
 LIST_DOLLARS = 0.005 / 1_000
-"""S3 Standard, us-east-1, list price of November 2026: PUT, COPY, POST and LIST."""
+"""S3 Standard's list price in us-east-1: PUT, COPY, POST and LIST."""
 
 GET_DOLLARS = 0.0004 / 1_000
 """GET, HEAD and all others."""
@@ -30,7 +30,7 @@ class TimedLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         began = time.thread_time()
-        super()._run_once()  # type: ignore[misc]  # private, and so in no stub: there is no exacter place
+        super()._run_once()  # type: ignore[misc]  # private, so no stub tells of it; no other place is as exact
         self.longest_turn = max(self.longest_turn, time.thread_time() - began)
 
 
@@ -44,24 +44,25 @@ def run_timed(work: Coroutine[object, object, _T]) -> _T:
 class Cost:
     """What one thing cost.
 
-    :param cpu: seconds of all threads of this process; :param wall: seconds
-    :param longest_turn: CPU seconds; 0 where no :class:`TimedLoop` ran
+    :param cpu: seconds, of all threads of this process
+    :param wall: seconds
+    :param longest_turn: CPU seconds; None where no :class:`TimedLoop` ran
     """
 
     cpu: float
     wall: float
-    longest_turn: float = 0.0
     calls: Counter[str] = field(default_factory=Counter)
+    longest_turn: float | None = None
 
     @property
     def dollars(self) -> float:
         """What S3 asks for the calls."""
         return price(self.calls)
 
-    @property
-    def asked(self) -> int:
-        """How many calls there were."""
-        return self.calls.total()
+    def times(self, factor: int) -> Cost:
+        """Return the cost of so many times as much; a turn of the loop is no sum."""
+        calls = Counter({kind: count * factor for kind, count in self.calls.items()})
+        return Cost(self.cpu * factor, self.wall * factor, calls)
 
 
 def price(calls: Counter[str]) -> float:
@@ -76,7 +77,7 @@ def cost_of(stub: StubClient, work: Callable[[], object]) -> Cost:
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return Cost(cpu, wall, calls=stub.take_calls())
+    return Cost(cpu, wall, stub.take_calls())
 
 
 async def cost_of_async(stub: StubClient, work: Callable[[], Awaitable[_T]]) -> tuple[Cost, _T]:
@@ -90,7 +91,7 @@ async def cost_of_async(stub: StubClient, work: Callable[[], Awaitable[_T]]) -> 
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     await asyncio.sleep(0)
     longest = loop.longest_turn
-    return Cost(cpu, wall, longest, stub.take_calls()), result
+    return Cost(cpu, wall, stub.take_calls(), longest), result
 
 
 def mean(costs: Sequence[Cost]) -> Cost:
@@ -99,14 +100,12 @@ def mean(costs: Sequence[Cost]) -> Cost:
     return Cost(
         sum(cost.cpu for cost in costs) / len(costs),
         sum(cost.wall for cost in costs) / len(costs),
-        max(cost.longest_turn for cost in costs),
         Counter({kind: round(count / len(costs)) for kind, count in calls.items()}),
+        max((cost.longest_turn for cost in costs if cost.longest_turn is not None), default=None),
     )
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, with its columns in line."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = [head, ["-" * width for width in widths], *rows]
-    cells = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

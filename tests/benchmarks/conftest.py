@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
 from tests.benchmarks.stub_aws import StubClient, running
+
+# Read when Airflow is imported. The provider's sensor logs each key it asks for; what that costs is left out.
+os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
 
 
 @pytest.fixture

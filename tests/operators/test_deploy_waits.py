@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -371,65 +370,3 @@ class TestEveryStatus:
             with pytest.raises(EndpointFailed, match="is Deleting with"):
                 resumed(make, deferral, event_of(rebuilt(deferral.trigger)))
         assert account.status(name) is None
-
-
-class TestScaledCounts:
-    """An update sets counts to the configuration's: where the endpoint has scaled, the log says so."""
-
-    @pytest.fixture
-    def scaled(self, account: Account, name: str, model: str) -> str:
-        """Our endpoint, scaled from one instance to three."""
-        run_task(partial(deploy, name, model))
-        account.sagemaker.update_endpoint_weights_and_capacities(
-            EndpointName=name,
-            DesiredWeightsAndCapacities=[{"VariantName": "AllTraffic", "DesiredInstanceCount": 3}],
-        )
-        account.wait_for_endpoint(name)
-        return name
-
-    def said(self, caplog: pytest.LogCaptureFixture) -> list[str]:
-        return [text for text in caplog.messages if "CurrentInstanceCount" in text]
-
-    def test_it_warns_naming_variant_counts_and_argument(
-        self, account: Account, scaled: str, model: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level(logging.WARNING)
-        run_task(partial(deploy, scaled, model, instance_type="ml.c5.large"))
-        (said,) = self.said(caplog)
-        assert f"endpoint {scaled} sets variant AllTraffic" in said
-        assert "CurrentInstanceCount 3, to InitialInstanceCount 1" in said
-        assert "retain_variant_properties=True" in said
-        (variant,) = account.sagemaker.describe_endpoint(EndpointName=scaled)["ProductionVariants"]
-        assert variant["CurrentInstanceCount"] == 1
-
-    def test_with_the_argument_the_count_stays_and_nothing_is_said(
-        self, account: Account, scaled: str, model: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        run_task(
-            partial(deploy, scaled, model, instance_type="ml.c5.large", retain_variant_properties="true")
-        )
-        assert self.said(caplog) == []
-        (variant,) = account.sagemaker.describe_endpoint(EndpointName=scaled)["ProductionVariants"]
-        assert variant["CurrentInstanceCount"] == 3
-
-    def test_a_count_that_is_changed_on_purpose_is_no_surprise(
-        self, name: str, model: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        run_task(partial(deploy, name, model))
-        result = run_task(partial(deploy, name, model, initial_instance_count=2))
-        assert result["action"] == "updated"
-        assert self.said(caplog) == []
-
-    def test_where_the_configuration_may_not_be_read_the_update_goes_on(
-        self, account: Account, scaled: str, model: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        rule = {"operation": "sagemaker:DescribeEndpointConfig", "resource": f"*{scaled}*", "fault": "error"}
-        control(
-            account, "POST", "faults", [rule | {"code": "AccessDeniedException", "status": 400, "times": 1}]
-        )
-        try:
-            result = run_task(partial(deploy, scaled, model, instance_type="ml.c5.large", keep_configs=None))
-        finally:
-            control(account, "DELETE", "faults")
-        assert result["action"] == "updated"
-        assert self.said(caplog) == []

@@ -1,0 +1,62 @@
+"""A batch as the benchmarks need it: its inputs, its settings, and its wait without the batch itself."""
+
+from __future__ import annotations
+
+import time
+
+from airflow_sm_plugin.batch.batch_settings import BatchSettings
+from airflow_sm_plugin.batch.input_listing import InputSource
+from airflow_sm_plugin.core.async_ledger import Ledger
+from airflow_sm_plugin.core.async_names import LocationPattern, shards_of
+from airflow_sm_plugin.core.async_round import RequestTemplate, RoundNames, RoundWatch
+from airflow_sm_plugin.core.async_watch import Watch
+from airflow_sm_plugin.core.number_sets import below
+from airflow_sm_plugin.hooks.connection import AwsConnection
+
+BUCKET = "bench"
+ENDPOINT = "bench"
+CONNECTION = AwsConnection(aws_conn_id=None, region_name="us-east-1")
+_SECONDS = 22_500.0
+
+
+def input_keys(count: int, prefix: str) -> list[str]:
+    """Return the keys of so many inputs."""
+    return [f"{prefix}day={number % 28:02}/{number:07}.csv" for number in range(count)]
+
+
+def batch_settings(prefix: str, owner: str) -> BatchSettings:
+    """Return the settings of a batch over all inputs below a prefix that no rate slows."""
+    return BatchSettings(
+        template=RequestTemplate(endpoint_name=ENDPOINT, content_type="text/csv"),
+        source=InputSource(location=f"s3://{BUCKET}/{prefix}"),
+        ledger_prefix=f"s3://{BUCKET}/ledgers",
+        owner=owner,
+        run="a run",
+        max_rate=100_000,
+    )
+
+
+def watch_over(count: int, root: str) -> Watch:
+    """Return what the wait for a batch of ``count`` inputs looks at.
+
+    :param root: what begins its names
+    """
+    now, everything = time.time(), below(count)
+    submitted = dict.fromkeys(range(shards_of(count)), now)
+    ledger = Ledger(count, intended=everything, accepted=everything, submitted=submitted, last_at=now)
+    pattern = LocationPattern.guessed(f"s3://{BUCKET}/outputs", f"s3://{BUCKET}/failures")
+    return RoundWatch.of(ledger, RoundNames(root, 1), pattern=pattern, seconds=_SECONDS).watch
+
+
+def output_keys(watch: Watch) -> list[str]:
+    """Return the keys of all outputs, in the inputs' order."""
+    return [
+        (shelf.outputs + name).removeprefix(f"s3://{BUCKET}/")
+        for shelf in watch.shelves
+        for name in map(shelf.names.output, range(shelf.names.count))
+    ]
+
+
+def failure_key(output_key: str) -> str:
+    """Return the key of the failure object that would come instead of an output."""
+    return f"failures/{output_key.removeprefix('outputs/')}"
