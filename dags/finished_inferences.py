@@ -2,7 +2,8 @@
 
 The endpoint's SNS topics (`async_success_topic`, `async_error_topic`) fan out into an SQS queue of this DAG's own; the
 Amazon provider's trigger watches it and updates an asset that schedules the DAG. Set FINISHED_INFERENCES_QUEUE where
-Airflow parses DAGs, and unpause the DAG once the queue exists.
+Airflow parses DAGs, and unpause the DAG once the queue exists. Airflow keeps the messages in the asset's events, with
+the requests' custom attributes in them: put no secret there.
 """
 
 import os

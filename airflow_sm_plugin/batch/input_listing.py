@@ -7,8 +7,8 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import cast
 
+from airflow_sm_plugin.batch.input_looks import looked_at
 from airflow_sm_plugin.core.input_manifest import ASYNC_LIMITS, BatchInput, InputLimits, input_of
 from airflow_sm_plugin.core.key_fields import fields_of, render
 from airflow_sm_plugin.core.s3_uri import S3Uri
@@ -38,6 +38,8 @@ class InputSource:
         has no prefix), ``run`` and ``{number}``, the input's place in the plan from 0; an input that a manifest gives
         attributes keeps them as they are
     :param run: further fields, e.g. ``dag_id``; they go before Hive partitions of the same name
+    :param check_inputs: whether a manifest's objects are looked at (a HeadObject each): that they exist, how large they
+        are, and which content they have
     """
 
     location: str
@@ -45,6 +47,7 @@ class InputSource:
     custom_attributes: str | None = field(default=None, repr=False)
     run: Mapping[str, str] = field(default_factory=dict)
     limits: InputLimits = ASYNC_LIMITS
+    check_inputs: bool = True
 
     def checked(self) -> InputSource:
         """Return the source itself when it can be read.
@@ -69,7 +72,7 @@ async def batch_inputs(s3: S3Objects, source: InputSource) -> AsyncGenerator[Bat
     """Yield the inputs in order, a page or a line in memory at a time. Close it (``contextlib.aclosing``).
 
     :raises InvalidRequest: an input breaks a limit, or a manifest's line (whose number it says) is none
-    :raises InputNotFound: there is no such manifest
+    :raises InputNotFound: there is no such manifest, or (at the end) objects that it lists do not exist
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     source = source.checked()
@@ -95,14 +98,27 @@ def _with_attributes(one: BatchInput, source: InputSource, prefix: str, number: 
 
 
 async def _in_manifest(s3: S3Objects, source: InputSource) -> AsyncGenerator[BatchInput, None]:
+    async with aclosing(_listed_in_manifest(s3, source)) as listed:
+        if not source.check_inputs:
+            async for _, one in listed:
+                yield one
+            return
+        async with aclosing(looked_at(s3, listed, manifest=source.location)) as inputs:
+            async for one in inputs:
+                yield one
+
+
+async def _listed_in_manifest(
+    s3: S3Objects, source: InputSource
+) -> AsyncGenerator[tuple[int, BatchInput], None]:
+    """Yield each input with the number of its line."""
     number = 0
-    read = cast("AsyncGenerator[str, None]", s3.read_lines(source.location))
-    async with aclosing(read) as lines:
+    async with aclosing(s3.read_lines(source.location)) as lines:
         async for line in lines:
             number += 1
             one = input_of(line, number=number)
             if one is not None:
-                yield one
+                yield number, one
 
 
 async def _below_prefix(s3: S3Objects, source: InputSource) -> AsyncGenerator[BatchInput, None]:

@@ -32,7 +32,7 @@ class BatchInput:
     """One object to infer on.
 
     :param source: ``s3://bucket/key``
-    :param size: bytes, None where nobody looked: a manifest's objects
+    :param size: bytes, None where nobody looked, or may look
     :param etag: without its quotes, None where nobody looked
     :param content_type: of this input, None for the batch's own
     :param custom_attributes: ready to send; they are sensitive, so no repr shows them

@@ -61,9 +61,10 @@ class BotocoreS3:
         ]
         return ObjectPage(objects, objects[-1].key if objects and answer.get("IsTruncated") else None)
 
-    async def head(self, uri: S3Uri) -> None:
-        """Return when the object is there."""
-        await self._calls.call("head_object", Bucket=uri.bucket, Key=uri.key)
+    async def head(self, uri: S3Uri) -> ListedObject:
+        """Return the object as a listing tells of it."""
+        answer = await self._calls.call("head_object", Bucket=uri.bucket, Key=uri.key)
+        return ListedObject(uri.key, answer["ContentLength"], answer["ETag"].strip('"'))
 
     async def get(self, uri: S3Uri, first_bytes: int | None) -> bytes:
         """Return an object or its beginning."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.hooks.s3_listing import ObjectPage, Page
+from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class S3Calls(Protocol):
     async def objects(self, bucket: str, prefix: str, start_after: str) -> ObjectPage:
         """List one page."""
 
-    async def head(self, uri: S3Uri) -> None:
-        """Return when the object is there."""
+    async def head(self, uri: S3Uri) -> ListedObject:
+        """Return the object as a listing tells of it; an error answer says that it is not there."""
 
     async def get(self, uri: S3Uri, first_bytes: int | None) -> bytes:
         """Return an object or its beginning."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import xml.parsers.expat
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
 
 from airflow_sm_plugin.exceptions import ServiceUnavailable
+
+_KEY = re.compile("<Key>([^<&]+)</Key>")
+_END = "</ListBucketResult>"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ def names_of(body: bytes) -> Page:
 
     :raises ServiceUnavailable: it is not the XML of a listing
     """
+    if (page := _plain_page(body)) is not None:
+        return page
     found = _texts_of(body, "Key")
     names = _decoded(found)
     return Page(names, names[-1] if names and found["IsTruncated"] == ["true"] else None)
@@ -65,10 +71,45 @@ def objects_of(body: bytes) -> ObjectPage:
     return ObjectPage(objects, objects[-1].key if more else None)
 
 
+def _plain_page(body: bytes) -> Page | None:
+    """Return the page of an answer as S3 writes it, in a fraction of the parser's time; None of any other.
+
+    Where there is no comment, CDATA section or processing instruction a ``<Key>`` is nothing but an element's begin,
+    encoded keys hold no entities, and S3 says how many keys there are.
+    """
+    if not body.isascii() or b"<!" in body or body.rfind(b"<?") > 0:
+        return None
+    text = body.decode()
+    more = _only(text, "IsTruncated")
+    if (
+        more not in ("true", "false")
+        or _only(text, "EncodingType") != "url"
+        or not text.rstrip().endswith(_END)
+    ):
+        return None
+    keys = _KEY.findall(text)
+    if _only(text, "KeyCount") != str(len(keys)):
+        return None
+    names = _unquoted(keys)
+    return Page(names, names[-1] if names and more == "true" else None)
+
+
+def _only(text: str, name: str) -> str | None:
+    """Return the text of an element; None unless there is exactly one such begin of an element."""
+    tag = f"<{name}>"
+    begin = text.find(tag)
+    if begin < 0 or text.find(tag, begin + 1) >= 0:
+        return None
+    begin += len(tag)
+    return text[begin : text.find("<", begin)]
+
+
 def _decoded(found: dict[str, list[str]]) -> list[str]:
-    if found["EncodingType"] != ["url"]:
-        return found["Key"]
-    return [unquote_plus(key) if "%" in key or "+" in key else key for key in found["Key"]]
+    return _unquoted(found["Key"]) if found["EncodingType"] == ["url"] else found["Key"]
+
+
+def _unquoted(keys: list[str]) -> list[str]:
+    return [unquote_plus(key) if "%" in key or "+" in key else key for key in keys]
 
 
 def _texts_of(body: bytes, *wanted: str) -> dict[str, list[str]]:

@@ -105,6 +105,23 @@ class S3Objects:
             return sight_of(error, location)
         return Sight.PRESENT
 
+    async def stat(self, location: str) -> ListedObject | Sight:
+        """Return an object's size and ETag; ABSENT when there is none, FORBIDDEN when nobody may tell us.
+
+        Repeated like a read, unlike :meth:`sight`. Without ``s3:ListBucket`` S3 calls a missing object FORBIDDEN.
+
+        :raises ServiceError: S3 refused otherwise, or did not answer at any attempt
+        """
+        uri = S3Uri.parse_object(location)
+        try:
+            return await repeated(f"s3:HeadObject {location}", lambda: self._calls.head(uri))
+        except ClientError as error:
+            if meaning(error) is Meaning.NOT_FOUND:
+                return Sight.ABSENT
+            if meaning(error) is Meaning.ACCESS_DENIED:
+                return Sight.FORBIDDEN
+            raise translate(error, f"s3:HeadObject {location}") from error
+
     async def read(self, location: str, *, first_bytes: int | None = None) -> bytes:
         """Return an object, or its beginning.
 

@@ -18,7 +18,7 @@ from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.error_answers import ErrorAnswers
 from airflow_sm_plugin.hooks.s3_buckets import BucketAddresses
 from airflow_sm_plugin.hooks.s3_calls import OpenObject, S3Calls
-from airflow_sm_plugin.hooks.s3_listing import ObjectPage, Page, names_of, objects_of
+from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page, names_of, objects_of
 from airflow_sm_plugin.hooks.service_access import ServiceAccess
 from airflow_sm_plugin.hooks.signed_http import HttpAnswer, HttpRequest, OpenAnswer, SignedHttp, encoded_path
 
@@ -69,11 +69,14 @@ class HttpS3:
         answer = await self._sent("ListObjectsV2", bucket, request)
         return answer.body if answer else None
 
-    async def head(self, uri: S3Uri) -> None:
-        """Return when the object is there."""
+    async def head(self, uri: S3Uri) -> ListedObject:
+        """Return the object as a listing tells of it."""
         request = HttpRequest("HEAD", encoded_path(uri.key), sign_body=self._signs)
-        if await self._sent("HeadObject", uri.bucket, request) is None:
-            await self._botocore.head(uri)
+        answer = await self._sent("HeadObject", uri.bucket, request)
+        if answer is None:
+            return await self._botocore.head(uri)
+        size, etag = answer.headers.get("Content-Length", "0"), answer.headers.get("ETag", "")
+        return ListedObject(uri.key, int(size), etag.strip('"'))
 
     async def get(self, uri: S3Uri, first_bytes: int | None) -> bytes:
         """Return an object or its beginning."""

@@ -1,4 +1,4 @@
-"""How fast asynchronous invocations are submitted, and at what CPU, beside boto3 in a loop and in threads: ``make bench``.
+"""How fast asynchronous invocations are submitted and at what CPU, beside boto3 in a loop and in threads: ``make bench``.
 
 All three ask the same server in one run. Ours does more: it lists and checks the inputs, plans them, and keeps a
 ledger. CPU is the client's; the server is a process of its own. The figures are of one run on one machine; quote the
@@ -18,8 +18,8 @@ from botocore.config import Config
 
 from airflow_sm_plugin.batch.async_batch import AsyncBatch, Waiting
 from airflow_sm_plugin.core.async_round import RoundNames
-from tests.benchmarks.one_batch import BUCKET, CONNECTION, ENDPOINT, batch_settings, input_keys
 from tests.benchmarks.client_cost import Cost, cost_of, table
+from tests.benchmarks.one_batch import BUCKET, CONNECTION, ENDPOINT, batch_settings, input_keys
 from tests.benchmarks.stub_aws import StubClient
 
 OURS = 20_000

@@ -26,7 +26,6 @@ from airflow_sm_plugin.core.async_watch import Watch
 from airflow_sm_plugin.core.watch_state import WatchState
 from airflow_sm_plugin.hooks.async_results import ResultWatcher
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from tests.benchmarks.one_batch import BUCKET, CONNECTION, failure_key, output_keys, watch_over
 from tests.benchmarks.client_cost import (
     GET_DOLLARS,
     Cost,
@@ -37,6 +36,7 @@ from tests.benchmarks.client_cost import (
     run_timed,
     table,
 )
+from tests.benchmarks.one_batch import BUCKET, CONNECTION, failure_key, output_keys, watch_over
 from tests.benchmarks.stub_aws import StubClient
 from tests.support import context_for
 
@@ -87,7 +87,10 @@ def _by_head(stub: StubClient, keys: Keys) -> Cost:
 
 def _by_sensor(stub: StubClient, keys: Keys) -> Cost:
     sensor = S3KeySensor(
-        task_id="wait", bucket_key=[f"s3://{BUCKET}/{key}" for key in keys], aws_conn_id=None, deferrable=False
+        task_id="wait",
+        bucket_key=[f"s3://{BUCKET}/{key}" for key in keys],
+        aws_conn_id=None,
+        deferrable=False,
     )
     sensor.hook.check_for_key("nothing", BUCKET)
     return cost_of(stub, lambda: sensor.poke(context_for()))
@@ -202,7 +205,9 @@ async def _run(stub: StubClient, count: int, order: str) -> _Run:
         watcher = ResultWatcher(s3)
         await s3.list_names(BUCKET, "nothing/")
         while state.verdict(watch, now=now) is None:
-            run.shards += sum(bool(one.pending(shelf)) for shelf, one in zip(watch.shelves, state.shelves, strict=True))
+            run.shards += sum(
+                bool(one.pending(shelf)) for shelf, one in zip(watch.shelves, state.shelves, strict=True)
+            )
             run.missing += state.counts(watch).pending
             cost, state = await cost_of_async(stub, lambda: watcher.look(watch, state, now=now))  # noqa: B023 - called at once
             run.costs.append(cost)

@@ -200,6 +200,21 @@ class StubClient:
         """Add objects."""
         self._call("POST", "fill", {"bucket": bucket, "keys": keys})
 
+    def put(self, location: str, body: bytes) -> None:
+        """Write one object, ``s3://bucket/key``."""
+        self._object("PUT", location, body)
+
+    def delete(self, location: str) -> None:
+        """Delete one object."""
+        self._object("DELETE", location, None)
+
+    def _object(self, method: str, location: str, body: bytes | None) -> None:
+        url = location.replace("s3:/", self.url, 1)
+        with urllib.request.urlopen(
+            urllib.request.Request(url, data=body, method=method), timeout=120
+        ) as answer:
+            answer.read()
+
     def answer_at_once(self, yes: bool) -> None:
         """Write the output of each invocation as it comes."""
         self._call("POST", "settings", {"answers_at_once": yes})

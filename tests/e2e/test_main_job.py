@@ -45,6 +45,8 @@ def runs(airflow_stack: AirflowStack, session_account: Account) -> dict[str, Run
     api = airflow_stack.api
     connection = {"connection_id": "planted", "conn_type": "aws", "login": ACCESS_KEY, "password": SECRET_KEY}
     api._call("POST", "/connections", body=connection)
+    for number in range(3):
+        session_account.upload(SECRETS["body"], f"secret-inputs/{number}")
     conf = {
         "bucket": session_account.bucket,
         "model_data_url": session_account.upload_model(),
@@ -135,11 +137,13 @@ def test_the_secrets_were_used(runs: Mapping[str, Run], account: Account) -> Non
         "refused": "failed",
         "await_inline": "success",
         "await_mapped": "success",
+        "waited": "success",
+        "batch": "success",
         "clean_up": "success",
     }
     listed = account.s3.list_objects_v2(Bucket=account.bucket, Prefix="outputs/")["Contents"]
     contents = [account.read(f"s3://{account.bucket}/{found['Key']}") for found in listed]
-    assert contents == [SECRETS["body"].encode()] * 3
+    assert contents == [SECRETS["body"].encode()] * 7
 
 
 @pytest.mark.parametrize("secret", [*SECRETS.values(), SECRET_KEY], ids=[*SECRETS, "credentials"])
@@ -150,7 +154,7 @@ def test_no_secret_is_in_a_task_log_or_an_xcom_or_a_rendered_field(
     assert secret not in _xcoms(airflow_stack, run)
     assert secret not in _logs(airflow_stack, run)
     rendered = _rendered(airflow_stack, run)
-    assert {"model[-1]", "inline[-1]", "mapped[0]", "refused[-1]"} <= set(rendered)
+    assert {"model[-1]", "inline[-1]", "mapped[0]", "refused[-1]", "waited[-1]", "batch[-1]"} <= set(rendered)
     assert [task for task, fields in rendered.items() if secret in fields] == []
 
 

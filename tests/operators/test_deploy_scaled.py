@@ -54,10 +54,10 @@ def test_it_warns_naming_variant_counts_and_argument(
 ) -> None:
     caplog.set_level(logging.WARNING)
     run_task(partial(deploy, scaled, model, instance_type="ml.c5.large"))
-    (said,) = said(caplog)
-    assert f"endpoint {scaled} sets variant AllTraffic" in said
-    assert "CurrentInstanceCount 3, to InitialInstanceCount 1" in said
-    assert "retain_variant_properties=True" in said
+    (line,) = said(caplog)
+    assert f"endpoint {scaled} sets variant AllTraffic" in line
+    assert "CurrentInstanceCount 3, to InitialInstanceCount 1" in line
+    assert "retain_variant_properties=True" in line
     (variant,) = account.sagemaker.describe_endpoint(EndpointName=scaled)["ProductionVariants"]
     assert variant["CurrentInstanceCount"] == 1
 

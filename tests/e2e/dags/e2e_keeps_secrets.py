@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from airflow.sdk import DAG
 
+from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from airflow_sm_plugin.operators.endpoint import (
     SageMakerDeleteEndpointOperator,
     SageMakerDeployEndpointOperator,
@@ -63,6 +64,23 @@ with DAG(
     await_mapped = SageMakerAsyncInferenceSensor(
         task_id="await_mapped", invocations=mapped.output, deferrable=False, mode="reschedule"
     )
+    waited = SageMakerInvokeEndpointAsyncOperator(
+        task_id="waited",
+        endpoint_name=NAME,
+        body="{{ dag_run.conf['body'] }}",
+        content_type="text/plain",
+        custom_attributes="{{ dag_run.conf['custom_attributes'] }}",
+        state_prefix="s3://{{ dag_run.conf['bucket'] }}/state",
+        wait_for_completion=True,
+    )
+    batch = SageMakerAsyncBatchOperator(
+        task_id="batch",
+        endpoint_name=NAME,
+        inputs="s3://{{ dag_run.conf['bucket'] }}/secret-inputs/",
+        ledger_prefix="s3://{{ dag_run.conf['bucket'] }}/ledger",
+        content_type="text/plain",
+        custom_attributes="{{ dag_run.conf['custom_attributes'] }}/{name}",
+    )
     clean_up = SageMakerDeleteEndpointOperator(task_id="clean_up", endpoint_name=NAME, model_names=[NAME])
-    model >> deploy >> [inline, mapped, refused]
-    [await_inline, await_mapped, refused] >> clean_up.as_teardown(setups=[model])
+    model >> deploy >> [inline, mapped, refused, waited, batch]
+    [await_inline, await_mapped, refused, waited, batch] >> clean_up.as_teardown(setups=[model])

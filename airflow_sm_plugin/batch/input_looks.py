@@ -1,0 +1,110 @@
+"""Look at what a manifest lists before anything is sent: SageMaker accepts a missing object and fails it later."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable
+from typing import TYPE_CHECKING
+
+from airflow_sm_plugin.core.async_inference import Sight
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.exceptions import InputNotFound
+from airflow_sm_plugin.hooks.s3_listing import ListedObject
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+log = logging.getLogger(__name__)
+
+LOOKS_AT_ONCE = 32
+"""HeadObject requests on their way at the same time, if S3's connections are as many: so many inputs are in memory."""
+
+_SHOWN = 5
+
+
+@dataclasses.dataclass
+class _Missing:
+    """What is not there: the first few, and how many."""
+
+    manifest: str
+    count: int = 0
+    first: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, line: int, source: str) -> None:
+        self.count += 1
+        if self.count <= _SHOWN:
+            self.first.append(f"line {line}: {source}")
+
+    def check(self) -> None:
+        if not self.count:
+            return
+        what = "an input" if self.count == 1 else f"{self.count} inputs"
+        verb = "does" if self.count == 1 else "do"
+        more = f"; and {self.count - _SHOWN} more" if self.count > _SHOWN else ""
+        raise InputNotFound(
+            f"{what} of the manifest {self.manifest} {verb} not exist: {'; '.join(self.first)}{more}. Nothing was "
+            f"sent: upload what is missing, or take its lines out"
+        )
+
+
+async def looked_at(
+    s3: S3Objects, inputs: AsyncIterable[tuple[int, BatchInput]], *, manifest: str
+) -> AsyncGenerator[BatchInput, None]:
+    """Yield the inputs in their order, with size and ETag. What nobody may look at goes through as it is.
+
+    Every input is looked at even when one was found missing, so that the error can say how many there are.
+
+    :param inputs: each with the number of its line
+    :param manifest: where they are listed, for messages
+    :raises InputNotFound: at the end: some do not exist
+    :raises ServiceError: S3 refused, or did not answer at any attempt
+    """
+    missing, forbidden = _Missing(manifest), 0
+    async for line, one, found in _in_order(s3, inputs):
+        if found is Sight.ABSENT:
+            missing.add(line, one.source)
+        if missing.count:
+            continue
+        if isinstance(found, ListedObject):
+            yield dataclasses.replace(one, size=found.size, etag=found.etag)
+        else:
+            forbidden += 1
+            yield one
+    missing.check()
+    if forbidden:
+        log.warning(
+            "%d inputs of %s cannot be looked at: S3 answered 403, as it does without s3:GetObject, and for what is "
+            "missing without s3:ListBucket; they are sent unseen",
+            forbidden,
+            manifest,
+        )
+
+
+_Look = tuple[int, BatchInput, asyncio.Task[ListedObject | Sight]]
+
+
+async def _in_order(
+    s3: S3Objects, inputs: AsyncIterable[tuple[int, BatchInput]]
+) -> AsyncGenerator[tuple[int, BatchInput, ListedObject | Sight], None]:
+    looks: deque[_Look] = deque()
+    try:
+        async for line, one in inputs:
+            if len(looks) == LOOKS_AT_ONCE:
+                yield await _first(looks)
+            looks.append((line, one, asyncio.create_task(s3.stat(one.source))))
+        while looks:
+            yield await _first(looks)
+    finally:
+        for *_, look in looks:
+            look.cancel()
+        await asyncio.gather(*(look for *_, look in looks), return_exceptions=True)
+
+
+async def _first(looks: deque[_Look]) -> tuple[int, BatchInput, ListedObject | Sight]:
+    line, one, look = looks[0]
+    found = await look
+    looks.popleft()
+    return line, one, found
