@@ -36,6 +36,7 @@ PROMISED = (
     # A trigger's class path is stored in Airflow's database: moving one breaks tasks that wait.
     "airflow_sm_plugin.triggers.async_inference:AsyncInferenceTrigger",
     "airflow_sm_plugin.triggers.autopilot:AutoMLJobTrigger",
+    "airflow_sm_plugin.triggers.endpoint:EndpointChangeableTrigger",
     "airflow_sm_plugin.triggers.endpoint:EndpointServingTrigger",
 )
 RESOLVE = """

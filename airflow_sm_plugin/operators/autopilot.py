@@ -11,6 +11,7 @@ from airflow_sm_plugin._compat import AirflowSkipException, Context, default_def
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, failing_well
 from airflow_sm_plugin.core import autopilot
 from airflow_sm_plugin.core.candidate_choice import CandidateChoice
+from airflow_sm_plugin.core.failed_looks import FailedLooks
 from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
@@ -19,8 +20,7 @@ from airflow_sm_plugin.exceptions import (
     AutoMLJobStillRunning,
     InvalidRequest,
     ObjectiveNotMet,
-    ServiceUnavailable,
-    Throttled,
+    ServiceError,
 )
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
 
     def _wait(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> Mapping[str, Any]:
         max_wait, poll_interval = self._seconds()
-        give_up = time.monotonic() + max_wait
+        give_up, failed = time.monotonic() + max_wait, FailedLooks()
         while True:
             if autopilot.job_state(job) is not autopilot.JobState.RUNNING:
                 return job
@@ -209,8 +209,11 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             self.log.debug("AutoML job %s is %s", self.auto_ml_job_name, job["AutoMLJobStatus"])
             time.sleep(min(poll_interval, max(0.0, give_up - time.monotonic())))
             try:
-                job = hook.describe_auto_ml_job(self.auto_ml_job_name)
-            except (ServiceUnavailable, Throttled) as error:
+                job, failed = hook.describe_auto_ml_job(self.auto_ml_job_name), FailedLooks()
+            except ServiceError as error:
+                failed = failed.one_more()
+                if failed.end_the_wait(error):
+                    raise
                 self.log.warning(
                     "the wait for AutoML job %s goes on after a failed look: %s", self.auto_ml_job_name, error
                 )

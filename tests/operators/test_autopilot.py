@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
+from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
 from airflow_sm_plugin.core.model import CONTENT_TAG
-from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, SageMakerInferenceError
+from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, SageMakerInferenceError, Throttled
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
 from tests.operators.conftest import Jobs
 from tests.support import (
@@ -294,6 +295,22 @@ def test_a_deferred_wait_exports_when_the_job_has_completed(running_job: Callabl
 def test_a_deferrable_export_of_an_ended_job_does_not_defer(jobs: Jobs) -> None:
     result = export(jobs.tuned_regression, wait_for_job=True, deferrable=True).execute(context_for())
     assert result["auto_ml_job_name"] == jobs.tuned_regression
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_wait_that_sees_nothing_any_more_gives_up_long_before_its_deadline(
+    account: Account, running_job: Callable[[float], str], monkeypatch: pytest.MonkeyPatch, deferrable: bool
+) -> None:
+    job = running_job(600)
+    throttled = Answer(400, "ThrottlingException", "Rate exceeded")
+    sent_once = {"retries": {"mode": "standard", "total_max_attempts": 1}}
+    with answering(None, *[throttled] * 100, otherwise=account.url) as (url, asked):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(Throttled):
+            run_task(
+                partial(export, job, wait_for_job=True, deferrable=deferrable, botocore_config=sent_once)
+            )
+    assert len(asked) == 1 + TOLERATED_FAILED_LOOKS + 1
 
 
 @pytest.mark.parametrize("deferrable", [False, True])

@@ -326,7 +326,7 @@ class TestFailure:
     def test_a_task_that_is_killed_while_it_waits_cleans_up(
         self, account: Account, name: str, light_model: str, requests: Requests
     ) -> None:
-        with account.settings(endpoint_creating_seconds=3), killed_once_created(account, name):
+        with account.settings(endpoint_creating_seconds=8), killed_once_created(account, name):
             deploy(name, light_model).execute(context_for())
         assert requests.changes() == [
             "CreateEndpointConfig",
