@@ -52,7 +52,7 @@ test: $(READY)  ## The whole suite under Airflow 3.3, a real scheduler included
 
 test-2.11: $(READY) $(READY_211)  ## The Airflow-facing tests under Airflow 2.11
 	AIRFLOW_SM_LOCAL_PYTHON=$(VENV)/bin/python AIRFLOW_HOME=$(CURDIR)/.cache/airflow-2.11 \
-	  $(VENV_211)/bin/python -m pytest -p no:cacheprovider $(NOT_ON_211) $(ARGS)
+	  $(VENV_211)/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider $(NOT_ON_211) $(ARGS)
 
 test-sdk: $(READY_SDK)  ## AWS CLI and SageMaker SDK 2.x against the embedded SageMaker, without Airflow
 	$(VENV_SDK)/bin/python -m pytest -p no:cacheprovider tests/clients $(ARGS)

@@ -23,6 +23,7 @@ PROMISED = (
     "airflow_sm_plugin.exceptions:SageMakerInferenceError",
     "airflow_sm_plugin.hooks.runtime:SageMakerRuntimeHook.invoke_endpoint",
     "airflow_sm_plugin.hooks.runtime:SageMakerRuntimeHook.invoke_endpoint_async",
+    "airflow_sm_plugin.operators.async_batch:SageMakerAsyncBatchOperator",
     "airflow_sm_plugin.operators.autoscaling:SageMakerScaleEndpointOperator",
     "airflow_sm_plugin.operators.autopilot:SageMakerExportAutopilotModelOperator",
     "airflow_sm_plugin.operators.endpoint:SageMakerDeleteEndpointOperator",

@@ -20,6 +20,7 @@ from airflow_sm_plugin.batch.async_rows import EndedRound, RowWriter, first_fail
 from airflow_sm_plugin.batch.batch_folder import BatchFolder
 from airflow_sm_plugin.batch.batch_settings import BatchSettings
 from airflow_sm_plugin.batch.endpoint_facts import EndpointFacts
+from airflow_sm_plugin.batch.input_looks import LOOKS_AT_ONCE
 from airflow_sm_plugin.batch.ledger_store import Claim
 from airflow_sm_plugin.batch.round_progress import RoundProgress, Shards
 from airflow_sm_plugin.core.async_names import LocationPattern
@@ -34,7 +35,7 @@ from airflow_sm_plugin.hooks.s3_objects import S3Objects
 log = logging.getLogger(__name__)
 
 _INITIAL_RATE = 100.0
-_S3_CONNECTIONS = 16
+_S3_CONNECTIONS = LOOKS_AT_ONCE
 _SHOWN_FAILURES = 5
 _SHORTEST_PAUSE = 0.05
 
@@ -242,6 +243,7 @@ class AsyncBatch:
                 at_once=settings.at_once,
                 resend=settings.resend,
                 room=room,
+                patience=settings.patience_seconds,
             )
 
     async def _wait(self, step: Waiting, poll_interval: float) -> None:

@@ -14,6 +14,7 @@ from airflow_sm_plugin.batch.async_plan import Plan, read_rows
 from airflow_sm_plugin.batch.batch_folder import PlanFolder
 from airflow_sm_plugin.batch.input_plan import read_shard
 from airflow_sm_plugin.batch.round_progress import RoundProgress
+from airflow_sm_plugin.core.async_inference import AsyncInvocation
 from airflow_sm_plugin.core.async_names import SHARD, LocationPattern, shard_of
 from airflow_sm_plugin.core.async_report import Counts, Report, Row, Status
 from airflow_sm_plugin.core.async_round import Outcome
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 _TEXTS_AT_ONCE = 16
 _CARRIED_SHARDS = 8
 _EXPIRED = "there was neither an output nor a failure object by the deadline"
+_UNTELLABLE = "its output and its failure object have one place, so that nobody can tell which came"
 
 
 @dataclass(frozen=True)
@@ -151,17 +153,19 @@ class RowWriter:
             failure_location=invocation.failure_location,
             inference_id=invocation.inference_id,
             attempts=ended.number,
-            error=await self._error(status, ended, invocation.failure_location),
+            error=await self._error(status, ended, invocation),
             custom_attributes=one.custom_attributes,
         )
 
-    async def _error(self, status: Status, ended: EndedRound, failure_location: str | None) -> str | None:
+    async def _error(self, status: Status, ended: EndedRound, invocation: AsyncInvocation) -> str | None:
         if status is Status.EXPIRED:
+            if invocation.output_location == invocation.failure_location:
+                return _UNTELLABLE
             return ended.outcome.reason or _EXPIRED
         if status is Status.SUCCEEDED or not self._limit:
             return None
         async with self._slots:
-            return await self._watcher.failure_text(failure_location, limit=self._limit)
+            return await self._watcher.failure_text(invocation.failure_location, limit=self._limit)
 
     async def _carried_row(self, folder: PlanFolder, number: int) -> Row:
         shard = shard_of(number)

@@ -18,6 +18,7 @@ from airflow_sm_plugin.core.async_inference import (
     Look,
     Sight,
 )
+from airflow_sm_plugin.core.async_names import check_apart
 from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.core.invocation_state import (
     Attach,
@@ -89,12 +90,22 @@ class SingleInvocation:
 
         :raises InputNotFound: the input does not exist
         :raises FencedOff: a later try has taken over
+        :raises InvalidRequest: its output and its failure object have one place
         :raises SageMakerInferenceError: as :meth:`AsyncInvoker.invoke`, and what S3 refuses
         """
         await self._input.look()
         if self._sending.state_prefix is not None:
-            return await self._submit_remembered(self._identity.folder(self._sending.state_prefix))
-        return await self._submit_unremembered()
+            folder = self._identity.folder(self._sending.state_prefix)
+            return self._apart(await self._submit_remembered(folder))
+        return self._apart(await self._submit_unremembered())
+
+    def _apart(self, invocation: AsyncInvocation) -> AsyncInvocation:
+        then = "clear this task, which sends it again"
+        if self._sending.state_prefix is None:
+            then = "clear this task with on_rerun='restart': what lies there would be taken for its output"
+        name = self._sending.request.endpoint_name
+        check_apart(invocation.output_location, invocation.failure_location, endpoint_name=name, then=then)
+        return invocation
 
     async def _submit_remembered(self, folder: str) -> AsyncInvocation:
         store = InvocationStore(self._s3, folder)
@@ -224,7 +235,8 @@ class SingleInvocation:
         lost: AnswerLost | None = None
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._invoke(request)
+                # Before it is written down as accepted: a state that holds it would stand in a later try's way.
+                return self._apart(await self._invoke(request))
             except SageMakerInferenceError as error:
                 lost = error if isinstance(error, AnswerLost) else lost
                 if attempt == ATTEMPTS or not self._may_repeat(error):

@@ -35,9 +35,6 @@ from airflow_sm_plugin.exceptions import (
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 10.0
-PATIENCE_SECONDS = 600.0
-"""How long nothing at all may be accepted before a submission gives up; the retry goes on where it stood."""
-
 _LONGEST_PAUSE = 20.0
 _RESENDS = 3
 _MOST_PUT_OFF = 500
@@ -69,6 +66,7 @@ class Submission:
     :param pace: how fast to send
     :param at_once: requests on their way at the same time
     :param resend: send again what got no answer, up to three times, instead of taking it for sent
+    :param patience: seconds that nothing at all may be accepted for before it gives up; a retry goes on where it stood
     :param about: what is sent to, for the log
     """
 
@@ -81,6 +79,7 @@ class Submission:
         pace: Pace,
         at_once: int,
         resend: bool,
+        patience: float,
         about: str,
     ) -> None:
         self._invoke = invoke
@@ -89,6 +88,7 @@ class Submission:
         self.pace = pace
         self._at_once = at_once
         self._resend = resend
+        self._patience = patience
         self._about = about
         self._fresh: deque[int] = deque()
         self._again: list[_Sending] = []
@@ -110,7 +110,7 @@ class Submission:
         :raises EndpointError: the endpoint is not there or not asynchronous
         :raises AccessDenied: it may not be invoked
         :raises RequestRefused: it refused every single one of the first hundred
-        :raises ServiceUnavailable: it accepted nothing for ten minutes; so does Throttled
+        :raises ServiceUnavailable: it accepted nothing for as long as the patience lasts; so does Throttled
         :raises FencedOff: another process has taken over
         """
         self._fresh.extend(numbers_of(doubts))
@@ -242,7 +242,7 @@ class Submission:
 
     def _put_off(self, one: _Sending, error: SageMakerInferenceError) -> None:
         now = time.monotonic()
-        if now - self._last_accepted > PATIENCE_SECONDS:
+        if now - self._last_accepted > self._patience:
             self.stop(error)
         pause = pause_after(one.attempt, jitter=random.random(), longest=_LONGEST_PAUSE)  # noqa: S311 - jitter
         one.due, one.attempt = now + pause, one.attempt + 1

@@ -27,6 +27,7 @@ class BatchSettings:
     :param failure_text_limit: bytes of a failure object that a row shows; 0 shows none
     :param wait_seconds: how long a result may take after its submission; None: RequestTTL + InvocationTimeout
     :param check_in_seconds: so often a long wait asks whether the endpoint is still there
+    :param patience_seconds: how long nothing at all may be accepted before a submission gives up; a retry goes on
     """
 
     template: RequestTemplate
@@ -43,6 +44,7 @@ class BatchSettings:
     failure_text_limit: int = 1_000
     wait_seconds: float | None = None
     check_in_seconds: float = 1_800.0
+    patience_seconds: float = 600.0
 
     @property
     def arguments(self) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.core.async_inference import Sight
@@ -63,16 +64,17 @@ async def looked_at(
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     missing, forbidden = _Missing(manifest), 0
-    async for line, one, found in _in_order(s3, inputs):
-        if found is Sight.ABSENT:
-            missing.add(line, one.source)
-        if missing.count:
-            continue
-        if isinstance(found, ListedObject):
-            yield dataclasses.replace(one, size=found.size, etag=found.etag)
-        else:
-            forbidden += 1
-            yield one
+    async with aclosing(_in_order(s3, inputs)) as looks:
+        async for line, one, found in looks:
+            if found is Sight.ABSENT:
+                missing.add(line, one.source)
+            if missing.count:
+                continue
+            if isinstance(found, ListedObject):
+                yield dataclasses.replace(one, size=found.size, etag=found.etag or None)
+            else:
+                forbidden += 1
+                yield one
     missing.check()
     if forbidden:
         log.warning(

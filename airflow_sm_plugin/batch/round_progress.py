@@ -15,15 +15,15 @@ from airflow_sm_plugin.batch.batch_folder import RoundFolder
 from airflow_sm_plugin.batch.input_plan import read_shard
 from airflow_sm_plugin.batch.ledger_store import Claim, LedgerStore
 from airflow_sm_plugin.batch.submission_record import SubmissionRecord
-from airflow_sm_plugin.core.async_inference import AsyncRequest
+from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.async_ledger import Ledger, Part, doubts_in_words
-from airflow_sm_plugin.core.async_names import SHARD, LocationPattern, shard_of
-from airflow_sm_plugin.core.async_round import Outcome, RequestTemplate, RoundNames, RoundWatch
+from airflow_sm_plugin.core.async_names import SHARD, LocationPattern, check_apart, shard_of
+from airflow_sm_plugin.core.async_round import Outcome, RequestTemplate, RoundNames, RoundWatch, untellable
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.number_sets import first_of, from_numbers, from_ranges, numbers_of, to_ranges
 from airflow_sm_plugin.core.pacing import Pace
 from airflow_sm_plugin.core.watch_state import Counts, WatchState
-from airflow_sm_plugin.exceptions import PreconditionFailed, ServiceUnavailable
+from airflow_sm_plugin.exceptions import InvalidRequest, PreconditionFailed, ServiceUnavailable
 from airflow_sm_plugin.hooks.async_results import ResultWatcher
 
 if TYPE_CHECKING:
@@ -204,19 +204,38 @@ class RoundProgress:
         at_once: int,
         resend: bool,
         room: int | None,
+        patience: float,
     ) -> Pace:
         """Send what is to be sent, up to ``room``; return the pace that was found.
 
         What got no answer counts as sent in the end, also with ``resend``, which tries a few times before.
+
+        :raises InvalidRequest: outputs and failure objects have one place; what is on its way is still written down
+        :raises SageMakerInferenceError: as :meth:`Submission.run`
         """
+
+        async def invoke(request: AsyncRequest) -> AsyncInvocation:
+            answer = await invoker.invoke(request)
+            try:
+                check_apart(
+                    answer.output_location,
+                    answer.failure_location,
+                    endpoint_name=request.endpoint_name,
+                    then="clear this task, which sends what was sent before once more",
+                )
+            except InvalidRequest as error:
+                submission.stop(error)
+            return answer
+
         ledger = self.ledger
         submission = Submission(
-            invoke=invoker.invoke,
+            invoke=invoke,
             request_of=self._request_of(shards, template),
             record=SubmissionRecord(self._store, named=self.names.named),
             pace=pace,
             at_once=at_once,
             resend=resend or not self.names.named,  # nobody could find the results of what is in doubt
+            patience=patience,
             about=f"endpoint {template.endpoint_name}",
         )
         doubts = ledger.doubtful if room is None else first_of(ledger.doubtful, room)
@@ -270,16 +289,18 @@ class RoundProgress:
     async def judged(self, *, reason: str | None = None) -> Outcome:
         """Write down how each number ended, by the last look; when another process did so first, its word holds.
 
+        What has one place for output and failure object ends as expired, so that another round sends it again.
+
         :param reason: why what is pending is not waited for any longer
         """
         watch, state = await self.watch(), self._state
         if state is None:
             raise LookupError("a round is judged by a look")
-        succeeded = watch.all_numbers([shelf.outputs for shelf in state.shelves]) & self.ledger.sent
-        failed = (
-            watch.all_numbers([shelf.failures for shelf in state.shelves]) & self.ledger.sent & ~succeeded
-        )
-        outcome = Outcome(succeeded, failed, self.ledger.sent & ~succeeded & ~failed, reason)
+        sent = self.ledger.sent
+        told = sent & ~untellable(self.ledger, await self.pattern())
+        succeeded = watch.all_numbers([shelf.outputs for shelf in state.shelves]) & told
+        failed = watch.all_numbers([shelf.failures for shelf in state.shelves]) & told & ~succeeded
+        outcome = Outcome(succeeded, failed, sent & ~succeeded & ~failed, reason)
         try:
             await self._s3.write(self.folder.outcome, outcome.as_json(), only_if_new=True)
         except PreconditionFailed:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.exceptions import InvalidRequest
 
 SHARD = 1_000
 """Inputs that share an output path extension: as many as one page of ListObjectsV2 shows."""
@@ -106,7 +107,12 @@ class LocationPattern:
     def learned(
         cls, extension: str, filename: str, *, output: str, failure: str | None
     ) -> LocationPattern | None:
-        """Read the pattern off one accepted invocation; None when its places do not show the names it was given."""
+        """Read the pattern off one accepted invocation; None when its places do not show the names it was given.
+
+        None as well when both are one place (:func:`check_apart`): what is learned holds for a whole round.
+        """
+        if output == failure:
+            return None
         output_form = _form(output, extension, filename)
         failure_form = _form(failure, extension, filename) if failure else None
         if output_form is None or (failure and failure_form is None):
@@ -124,6 +130,11 @@ class LocationPattern:
             _literal(output_path.rstrip("/")) + tail,
             _literal(failure_path.rstrip("/")) + tail if failure_path else None,
         )
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether an output can be told from a failure object by its place."""
+        return self.output_form != self.failure_form
 
     @classmethod
     def from_list(cls, value: object) -> LocationPattern:
@@ -159,6 +170,23 @@ class LocationPattern:
             self.output(extension, filename) == output
             and self.failure(extension, filename) == (failure or None)
         )  # fmt: skip
+
+
+def check_apart(output: str, failure: str | None, *, endpoint_name: str, then: str) -> None:
+    """Refuse an invocation whose output and failure object have one place.
+
+    A ``Filename`` names both objects, so that equal output and failure paths make one place of them; without it their
+    names differ.
+
+    :param then: what to do once the endpoint is mended, for the message
+    :raises InvalidRequest: naming the place, and the remedy
+    """
+    if output == failure:
+        raise InvalidRequest(
+            f"endpoint {endpoint_name} answered one place as OutputLocation and as FailureLocation, {output}: a "
+            f"failure would be taken for an output. Deploy it with an async_failure_path (S3FailurePath) that is not "
+            f"its async_output_path (S3OutputPath), then {then}"
+        )
 
 
 def _form(location: str, extension: str, filename: str) -> str | None:

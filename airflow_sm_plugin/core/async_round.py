@@ -117,14 +117,14 @@ class RoundWatch:
         seconds: float,
         only: int | None = None,
     ) -> RoundWatch:
-        """Return the watch over what was sent.
+        """Return the watch over what was sent and can be told.
 
         :param pattern: where results lie; None when all that was sent is told one by one
         :param seconds: how long a result may take, counted from the last submission of its shard
         :param only: look at these numbers alone, whether they count as sent or not
         :raises LookupError: there is no pattern, and something sent is not told one by one
         """
-        numbers = ledger.sent if only is None else only
+        numbers = (ledger.sent if only is None else only) & ~untellable(ledger, pattern)
         regular = numbers & ~from_numbers(ledger.odd)
         if regular and pattern is None:
             raise LookupError(f"nobody knows where the results of {regular.bit_count()} numbers lie")
@@ -160,6 +160,14 @@ class RoundWatch:
             if positions:
                 mask |= self.numbers(shelf, positions)
         return mask
+
+
+def untellable(ledger: Ledger, pattern: LocationPattern | None) -> int:
+    """Return what has one place for output and failure object: nobody can tell which of them lies there."""
+    odd = from_numbers(number for number, (output, failure) in ledger.odd.items() if output == failure)
+    if pattern is None or pattern.is_apart:
+        return odd
+    return odd | (below(ledger.count) & ~from_numbers(ledger.odd))
 
 
 def _shelf(

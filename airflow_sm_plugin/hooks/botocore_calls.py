@@ -64,7 +64,8 @@ class BotocoreS3:
     async def head(self, uri: S3Uri) -> ListedObject:
         """Return the object as a listing tells of it."""
         answer = await self._calls.call("head_object", Bucket=uri.bucket, Key=uri.key)
-        return ListedObject(uri.key, answer["ContentLength"], answer["ETag"].strip('"'))
+        size, etag = answer.get("ContentLength", 0), answer.get("ETag", "")
+        return ListedObject(uri.key, size, etag.strip('"'))
 
     async def get(self, uri: S3Uri, first_bytes: int | None) -> bytes:
         """Return an object or its beginning."""

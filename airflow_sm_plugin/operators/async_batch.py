@@ -21,7 +21,7 @@ from airflow_sm_plugin.core.async_inference import AsyncRequest
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.core.template_values import choice, is_given, number, seconds, whole_number
+from airflow_sm_plugin.core.template_values import boolean, choice, is_given, number, seconds, whole_number
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.invocation import InvocationOperator
@@ -52,6 +52,9 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, or ``s3://bucket/key`` of a manifest (templated)
     :param inputs_type: ``"S3Prefix"`` (default), or ``"ManifestFile"``: JSON Lines ``{"source-ref": "s3://…",
         "content-type"?, "custom-attributes"?}`` (templated)
+    :param check_inputs: look at each object that a manifest lists before anything is sent: whether it exists, how large
+        it is, and which content it has, which ``on_rerun="resume"`` goes by; a HeadObject each; default True. What S3
+        answers 403 of is sent unseen. A prefix's listing tells all that by itself (templated)
     :param ledger_prefix: ``s3://bucket/prefix`` for state, rows and report, not below ``inputs``; the role needs
         s3:ListBucket, s3:GetObject and s3:PutObject there (templated)
     :param content_type: MIME type of the inputs, e.g. ``text/csv`` (templated)
@@ -67,22 +70,25 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     :param max_rate: requests per second at most; default 500. It begins at up to 100 (templated)
     :param max_in_flight: accepted inputs without a result at most; default None, no limit. When half of them are done,
         more are sent (templated)
-    :param concurrency: requests on their way at the same time; default 64
+    :param concurrency: requests on their way at the same time; default 64 (templated)
     :param on_unknown: what may or may not have been accepted: ``"wait"`` (default) expects its result where it must
-        be, ``"resend"`` looks there and otherwise sends it again under the same name
+        be, ``"resend"`` looks there and otherwise sends it again under the same name (templated)
     :param on_rerun: what clearing the finished task means: ``"resume"`` (default) sends what is new, changed (by ETag)
-        or had no output, ``"restart"`` sends everything. An unfinished batch is always gone on with
+        or had no output, ``"restart"`` sends everything. An unfinished batch is always gone on with (templated)
     :param on_failure: ``"fail"`` (default) fails the task when an input has no output; ``"collect"`` only reports it
-    :param failure_text_limit: how many bytes of a failure object a row shows; default 1000, 0 shows none
+        (templated)
+    :param failure_text_limit: how many bytes of a failure object a row shows; default 1000, 0 shows none (templated)
     :param container_log_lines: how many of the container's last log lines the task's log shows when inputs failed;
-        default 20, 0 shows none
+        default 20, 0 shows none (templated)
     :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and nobody else reads: it wakes
         the wait, S3 stays the truth (templated)
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
-    :param poll_interval: seconds between looks; default 30
+    :param poll_interval: seconds between looks; default 30 (templated)
     :param max_wait_seconds: seconds after submission when no result is expected any more, in each round; default
         request_ttl + invocation_timeout, which is 22,500 unless they are given (templated)
-    :raises InvalidRequest: an argument or an input breaks a limit, or there is no input; nothing was sent; not retried
+    :raises InvalidRequest: an argument or an input breaks a limit, or there is no input: nothing was sent; or the
+        endpoint's failure objects would lie where its outputs do: nothing more is sent; not retried
+    :raises InputNotFound: there is no such manifest, or objects that it lists do not exist; not retried
     :raises AsyncInferenceFailed: inputs have no output; clearing the task sends those again; not retried
     :raises EndpointNotFound: no such endpoint, or it was deleted meanwhile; not retried
     :raises EndpointNotAsynchronous: it serves real-time requests only; not retried
@@ -98,6 +104,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         "endpoint_name",
         "inputs",
         "inputs_type",
+        "check_inputs",
         "ledger_prefix",
         "content_type",
         "accept",
@@ -107,8 +114,15 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         "attempts",
         "max_rate",
         "max_in_flight",
-        "max_wait_seconds",
+        "concurrency",
+        "on_unknown",
+        "on_rerun",
+        "on_failure",
+        "failure_text_limit",
+        "container_log_lines",
         "completion_queue",
+        "poll_interval",
+        "max_wait_seconds",
     )
     custom_attributes = SensitiveField()
 
@@ -119,6 +133,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         inputs: str,
         ledger_prefix: str,
         inputs_type: str = "S3Prefix",
+        check_inputs: bool | str = True,
         content_type: str | None = None,
         accept: str | None = None,
         custom_attributes: str | None = None,
@@ -127,15 +142,15 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         attempts: int | str = 2,
         max_rate: float | str = 500,
         max_in_flight: int | str | None = None,
-        concurrency: int = 64,
+        concurrency: int | str = 64,
         on_unknown: str = "wait",
         on_rerun: str = "resume",
         on_failure: str = "fail",
-        failure_text_limit: int = 1_000,
-        container_log_lines: int = 20,
+        failure_text_limit: int | str = 1_000,
+        container_log_lines: int | str = 20,
         completion_queue: str | None = None,
         deferrable: bool | None = None,
-        poll_interval: float = 30,
+        poll_interval: float | str = 30,
         max_wait_seconds: float | str | None = None,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
@@ -144,6 +159,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         self.inputs = inputs
         self.ledger_prefix = ledger_prefix
         self.inputs_type = inputs_type
+        self.check_inputs = check_inputs
         self.content_type = content_type
         self.accept = accept
         self.custom_attributes = custom_attributes
@@ -215,7 +231,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         return AsyncInferenceTrigger(
             watch_location=wait_location,
             until_pending=step.until_pending,
-            completion_queue=self.completion_queue or None,
+            completion_queue=_text(self.completion_queue),
             deadline=step.deadline,
             poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
             aws=self.aws.as_mapping(),
@@ -232,23 +248,22 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         if not counts.unsuccessful:
             return report.summary()
         if counts.failed:
-            self.container_logs().show_tail(
-                endpoint_log_group(self.endpoint_name), lines=self.container_log_lines
-            )
+            lines = whole_number(self.container_log_lines, "container_log_lines")
+            self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
         if self.on_failure == "collect":
             return report.summary()
-        lines = [
+        said = [
             f"{counts.unsuccessful} of {counts.total} inputs have no output of endpoint {self.endpoint_name}: {counts}."
         ]
         for row in finished.failures:
             where = f" (failure object {row.failure_location})" if row.status == "failed" else ""
-            lines.append(f"{row.source}: {row.status}: {row.error or 'see its failure object'}{where}")
+            said.append(f"{row.source}: {row.status}: {row.error or 'see its failure object'}{where}")
         if counts.unsuccessful > len(finished.failures):
-            lines.append(f"and {counts.unsuccessful - len(finished.failures)} more")
-        lines.append(
+            said.append(f"and {counts.unsuccessful - len(finished.failures)} more")
+        said.append(
             f"All are listed below {report.failures_location}. Clear this task to send those again; outputs are kept"
         )
-        raise AsyncInferenceFailed("\n".join(lines))
+        raise AsyncInferenceFailed("\n".join(said))
 
     # Arguments
 
@@ -264,8 +279,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         whole_number(self.container_log_lines, "container_log_lines")
         template = RequestTemplate(
             endpoint_name=self.endpoint_name,
-            content_type=self.content_type or None,
-            accept=self.accept or None,
+            content_type=_text(self.content_type),
+            accept=_text(self.accept),
             request_ttl=_whole(self.request_ttl, "request_ttl"),
             invocation_timeout=_whole(self.invocation_timeout, "invocation_timeout"),
         )
@@ -283,6 +298,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             source=InputSource(
                 location=self.inputs,
                 inputs_type=self.inputs_type,
+                check_inputs=boolean(self.check_inputs, "check_inputs"),
                 custom_attributes=reveal(self.custom_attributes) or None,
                 run={name: str(getattr(ti, name, "")) for name in ("dag_id", "run_id", "task_id")},
             ).checked(),
@@ -308,6 +324,10 @@ def _run_of(ti: object) -> str | None:
     """Return what only clearing changes: Airflow raises ``max_tries`` then, and not for a retry."""
     max_tries = getattr(ti, "max_tries", None)
     return None if max_tries is None else str(max_tries)
+
+
+def _text(value: object) -> str | None:
+    return str(value) if is_given(value) else None
 
 
 def _whole(value: object, name: str, *, at_least: int = 0) -> int | None:

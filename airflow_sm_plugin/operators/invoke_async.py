@@ -22,7 +22,7 @@ from airflow_sm_plugin.core.async_watch import group
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.invocation_state import OnUnknown, seconds_to_live
 from airflow_sm_plugin.core.names import digest
-from airflow_sm_plugin.core.template_values import choice, is_given, seconds, whole_number
+from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.invocation import InvocationOperator, inference_id_of
@@ -65,27 +65,28 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :param filename: name of the output object; make it differ by run, since an object of that name is taken for the
         result. Default derived from the task instance and what is sent (templated)
     :param s3_output_path_extension: goes between the endpoint's output path and the file name (templated)
-    :param check_input: look whether the input object exists, and which content it has; default True
+    :param check_input: look whether the input object exists, and which content it has; default True (templated)
     :param state_prefix: ``s3://bucket/prefix`` to remember below what was sent; the role needs s3:ListBucket,
         s3:GetObject, s3:PutObject and s3:DeleteObject there. Default None, which remembers nothing (templated)
     :param upload_prefix: ``s3://bucket/prefix`` to upload a body to that is too large to go inline (templated)
     :param on_unknown: with an invocation that may or may not have been accepted: ``"wait"`` (default) expects its
-        result where it must be, ``"resend"`` sends it again under the same name
+        result where it must be, ``"resend"`` sends it again under the same name (templated)
     :param on_rerun: what clearing the task means: ``"resume"`` (default) treats it as a retry, ``"restart"`` forgets
-        what earlier runs of it sent
-    :param wait_for_completion: wait for the output or the failure object; default False
+        what earlier runs of it sent (templated)
+    :param wait_for_completion: wait for the output or the failure object; default False (templated)
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
-    :param poll_interval: seconds between looks; default 30
+    :param poll_interval: seconds between looks; default 30 (templated)
     :param max_wait_seconds: seconds after submission when no result is expected any more; default request_ttl +
         invocation_timeout, which is 22,500 unless they are given (templated)
     :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and nobody else reads: it wakes
         the wait, S3 stays the truth (templated)
-    :param return_output: put the output on XCom as text; default False
-    :param return_output_limit: bytes up to which it may go there; default 48,000
-    :param failure_text_limit: how many bytes of a failure object an error shows; default 1000, 0 shows none
+    :param return_output: put the output on XCom as text, where it is waited for; default False (templated)
+    :param return_output_limit: bytes up to which it may go there; default 48,000 (templated)
+    :param failure_text_limit: how many bytes of a failure object an error shows; default 1000, 0 shows none (templated)
     :param container_log_lines: how many of the container's last log lines the task's log shows when the inference
-        failed; default 20, 0 shows none
-    :raises InvalidRequest: an argument breaks a limit; not retried
+        failed; default 20, 0 shows none (templated)
+    :raises InvalidRequest: an argument breaks a limit, or the endpoint's failure objects would lie where its outputs
+        do; not retried
     :raises InputNotFound: the input object does not exist; not retried
     :raises EndpointNotFound: no such endpoint, or it was deleted meanwhile; not retried
     :raises EndpointNotAsynchronous: it serves real-time requests only; not retried
@@ -110,10 +111,19 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         "invocation_timeout",
         "filename",
         "s3_output_path_extension",
+        "check_input",
         "state_prefix",
         "upload_prefix",
+        "on_unknown",
+        "on_rerun",
+        "wait_for_completion",
+        "poll_interval",
         "max_wait_seconds",
         "completion_queue",
+        "return_output",
+        "return_output_limit",
+        "failure_text_limit",
+        "container_log_lines",
     )
     body = SensitiveField()
     custom_attributes = SensitiveField()
@@ -132,20 +142,20 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         invocation_timeout: int | str | None = None,
         filename: str | None = None,
         s3_output_path_extension: str | None = None,
-        check_input: bool = True,
+        check_input: bool | str = True,
         state_prefix: str | None = None,
         upload_prefix: str | None = None,
         on_unknown: str = "wait",
         on_rerun: str = "resume",
-        wait_for_completion: bool = False,
+        wait_for_completion: bool | str = False,
         deferrable: bool | None = None,
-        poll_interval: float = 30,
+        poll_interval: float | str = 30,
         max_wait_seconds: float | str | None = None,
         completion_queue: str | None = None,
-        return_output: bool = False,
-        return_output_limit: int = 48_000,
-        failure_text_limit: int = 1_000,
-        container_log_lines: int = 20,
+        return_output: bool | str = False,
+        return_output_limit: int | str = 48_000,
+        failure_text_limit: int | str = 1_000,
+        container_log_lines: int | str = 20,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
         super().__init__(**kwargs)
@@ -190,7 +200,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
                 invocation.inference_id,
                 invocation.output_location,
             )
-            if self.wait_for_completion:
+            if sending.is_waited_for:
                 return self._wait(invocation)
             return self._told(invocation)
 
@@ -203,16 +213,16 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         body = reveal(self.body)
         return AsyncRequest(
             endpoint_name=self.endpoint_name,
-            input_location=self.input_location or None,
+            input_location=_text(self.input_location),
             body=body.encode() if isinstance(body, str) else body,
-            content_type=self.content_type or None,
-            accept=self.accept or None,
+            content_type=_text(self.content_type),
+            accept=_text(self.accept),
             custom_attributes=reveal(self.custom_attributes),
-            inference_id=self.inference_id or inference_id_of(context),
+            inference_id=_text(self.inference_id) or inference_id_of(context),
             request_ttl=_whole_seconds(self.request_ttl, "request_ttl"),
             invocation_timeout=_whole_seconds(self.invocation_timeout, "invocation_timeout"),
-            filename=self.filename or None,
-            s3_output_path_extension=self.s3_output_path_extension or None,
+            filename=_text(self.filename),
+            s3_output_path_extension=_text(self.s3_output_path_extension),
         )
 
     def _sending(self, context: Context) -> Sending:
@@ -233,21 +243,26 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             owner=owner if first_try == 1 else digest([owner, first_try]),
             try_number=try_number,
             is_repeated=try_number > first_try,
-            check_input=self.check_input,
-            state_prefix=self.state_prefix or None,
-            upload_prefix=self.upload_prefix or None,
+            check_input=boolean(self.check_input, "check_input"),
+            state_prefix=_text(self.state_prefix),
+            upload_prefix=_text(self.upload_prefix),
             on_unknown=OnUnknown(choice(self.on_unknown, "on_unknown", [str(one) for one in OnUnknown])),
-            is_waited_for=self.wait_for_completion,
+            is_waited_for=boolean(self.wait_for_completion, "wait_for_completion"),
         ).checked()
 
     def _check_wait(self) -> None:
         """Refuse what cannot be, before anything is sent or paid."""
         seconds(self.poll_interval, "poll_interval", positive=True)
-        whole_number(self.return_output_limit, "return_output_limit", at_least=1)
+        self._output_limit()
         whole_number(self.failure_text_limit, "failure_text_limit")
         whole_number(self.container_log_lines, "container_log_lines")
         if is_given(self.max_wait_seconds):
             seconds(self.max_wait_seconds, "max_wait_seconds", positive=True)
+
+    def _output_limit(self) -> int | None:
+        """Return how many bytes of output may go on XCom; None for none at all."""
+        limit = whole_number(self.return_output_limit, "return_output_limit", at_least=1)
+        return limit if boolean(self.return_output, "return_output") else None
 
     async def _submit(self, sending: Sending) -> AsyncInvocation:
         from airflow_sm_plugin.batch.async_single import SingleInvocation
@@ -286,9 +301,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         watch, _ = group([invocation], [deadline])
         return AsyncInferenceTrigger(
             watch=watch.as_mapping(),
-            completion_queue=self.completion_queue or None,
+            completion_queue=_text(self.completion_queue),
             deadline=deadline,
-            poll_interval=self.poll_interval,
+            poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
             note={"invocation": invocation.as_mapping()},
             aws=self.aws.as_mapping(),
         )
@@ -308,16 +323,16 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         if event["status"] == "error":
             doing = f"waiting for inference {invocation.inference_id} of endpoint {self.endpoint_name}"
             raise broken_wait(doing, event)
-        limit = self.return_output_limit if self.return_output else None
+        limit, text_limit = self._output_limit(), whole_number(self.failure_text_limit, "failure_text_limit")
         result = asyncio.run(
-            result_of(self.aws, invocation, output_limit=limit, failure_text_limit=self.failure_text_limit)
+            result_of(self.aws, invocation, output_limit=limit, failure_text_limit=text_limit)
         )
         if result.outcome is Outcome.SUCCEEDED:
             self.log.info("the output is at %s", invocation.output_location)
-            return self._told(invocation) | {"output": self._text(invocation, result.output)}
+            return self._told(invocation) | {"output": self._output(invocation, result.output, limit or 0)}
         if result.outcome is Outcome.FAILED:
-            group_name = endpoint_log_group(self.endpoint_name)
-            self.container_logs().show_tail(group_name, lines=self.container_log_lines)
+            lines = whole_number(self.container_log_lines, "container_log_lines")
+            self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
         else:
             self._check_endpoint_is_there(invocation)
         raise result.error(self.endpoint_name, waited=self._wait_seconds())
@@ -325,18 +340,18 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     def _told(self, invocation: AsyncInvocation) -> dict[str, Any]:
         return invocation.as_mapping() | {"endpoint_name": self.endpoint_name}
 
-    def _text(self, invocation: AsyncInvocation, body: bytes | None) -> str | None:
+    def _output(self, invocation: AsyncInvocation, body: bytes | None, limit: int) -> str | None:
         if body is None:
             return None
         try:
-            text = body.decode() if len(body) <= self.return_output_limit else None
+            text = body.decode() if len(body) <= limit else None
         except UnicodeDecodeError:
             text = None
         if text is None:
             self.log.warning(
                 "the output is no UTF-8 text or larger than return_output_limit (%d bytes), so it is not on XCom: "
                 "read %s",
-                self.return_output_limit,
+                limit,
                 invocation.output_location,
             )
         return text
@@ -358,6 +373,10 @@ async def _event_of(trigger: AsyncInferenceTrigger) -> Mapping[str, Any]:
     """Run a trigger here: a blocking wait differs from a deferred one in nothing but the place."""
     payloads: list[Mapping[str, Any]] = [event.payload async for event in trigger.run()]
     return payloads[-1]
+
+
+def _text(value: object) -> str | None:
+    return str(value) if is_given(value) else None
 
 
 def _whole_seconds(value: object, name: str) -> int | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import sys
+from collections.abc import Mapping
 
 from airflow_sm_plugin.batch.async_batch import AsyncBatch
 from airflow_sm_plugin.batch.batch_settings import BatchSettings
@@ -27,6 +29,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200)
     parser.add_argument("--wait", type=float, default=4)
     parser.add_argument("--resend", action="store_true")
+    parser.add_argument("--botocore-config", type=json.loads, default=None)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     settings = BatchSettings(
@@ -44,15 +47,15 @@ def main() -> None:
     sys.stdout.flush()
     sys.stdin.readline()
     try:
-        asyncio.run(_finish(settings))
+        asyncio.run(_finish(settings, given.botocore_config))
     except FencedOff:
         sys.stdout.write(f"{FENCED_OFF}\n")
     else:
         sys.stdout.write(f"{FINISHED}\n")
 
 
-async def _finish(settings: BatchSettings) -> None:
-    connection = AwsConnection(aws_conn_id=None, region_name="us-east-1")
+async def _finish(settings: BatchSettings, botocore_config: Mapping[str, object] | None) -> None:
+    connection = AwsConnection(aws_conn_id=None, region_name="us-east-1", botocore_config=botocore_config)
     async with AsyncBatch.open(connection, settings) as batch:
         await batch.finish(poll_interval=0.2)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +14,8 @@ from airflow_sm_plugin.exceptions import (
     EndpointNotFound,
     InvalidRequest,
     RequestRefused,
+    ServiceUnavailable,
+    Throttled,
 )
 from tests.batch.async_batches import (
     OBEDIENT,
@@ -185,6 +189,36 @@ def test_what_expires_is_sent_again_and_told_apart(account: Account, own_endpoin
     assert "deadline" in (done.failures[0].error or "")
 
 
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [({"fault": "throttle"}, Throttled), ({"fault": "error", "status": 503}, ServiceUnavailable)],
+    ids=["throttled", "out of service"],
+)
+def test_an_endpoint_that_accepts_nothing_for_long_ends_the_task_and_loses_nothing(
+    account: Account, own_endpoint: str, fault: dict[str, object], error: type[Exception]
+) -> None:
+    inputs = upload_inputs(account, ["a", "b", "c"])
+    settings = settings_for(account, own_endpoint, inputs, patience_seconds=1)
+    rule = {**fault, "operation": "InvokeEndpointAsync", "resource": own_endpoint}
+    began = time.monotonic()
+    with faults(account, rule), pytest.raises(error):
+        advance_batch(settings)
+    assert 1 < time.monotonic() - began < 30
+    assert run_batch(settings).report.counts.succeeded == 3
+    assert invocations_of(account, own_endpoint) == 3
+
+
+def test_now_and_then_accepted_is_not_given_up(account: Account, own_endpoint: str) -> None:
+    """Patience counts from what was accepted last."""
+    inputs = upload_inputs(account, [f"n{n}" for n in range(8)])
+    settings = settings_for(account, own_endpoint, inputs, patience_seconds=3, max_rate=2)
+    rule = {"fault": "throttle", "operation": "InvokeEndpointAsync", "resource": own_endpoint}
+    began = time.monotonic()
+    with faults(account, {**rule, "times": 2}):
+        assert run_batch(settings).report.counts.succeeded == 8
+    assert time.monotonic() - began > 3
+
+
 def test_no_more_than_the_limit_are_in_flight(account: Account, own_endpoint: str) -> None:
     settings = settings_for(
         account, own_endpoint, upload_inputs(account, ["sleep 0.3"] * 10), max_in_flight=4
@@ -213,6 +247,23 @@ def test_an_endpoint_deleted_while_waiting_is_told_from_a_time_out(
     account.wait_for_endpoint(own_endpoint, "endpoint_deleted")
     account.deploy(ECHO, asynchronous=True, name=own_endpoint)
     assert run_batch(settings).report.counts.succeeded == 2
+
+
+def test_a_long_wait_asks_now_and_then_whether_the_endpoint_is_still_there(
+    account: Account, own_endpoint: str
+) -> None:
+    settings = settings_for(account, own_endpoint, upload_inputs(account, ["sleep 60"]), check_in_seconds=1)
+    settings = replace(settings, wait_seconds=600)
+    step = advance_batch(settings)
+    assert isinstance(step, Waiting)
+    assert step.deadline < time.time() + 1 < step.last_deadline
+    deleting = threading.Timer(1.5, account.sagemaker.delete_endpoint, kwargs={"EndpointName": own_endpoint})
+    deleting.start()
+    began = time.monotonic()
+    with pytest.raises(EndpointNotFound, match="was deleted while 1 of its requests had no result"):
+        run_batch(settings, poll_interval=300)
+    deleting.join()
+    assert 1.5 <= time.monotonic() - began < 30
 
 
 def test_an_endpoint_deleted_at_the_last_attempt_is_the_reason_in_the_rows(

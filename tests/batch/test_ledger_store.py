@@ -62,6 +62,7 @@ async def submitted(store: LedgerStore, invoke: Callable[[AsyncRequest], Awaitab
         pace=Pace.starting(now=0.0, max_rate=1_000),
         at_once=1,
         resend=False,
+        patience=600,
         about="endpoint e",
     )
     await submission.run(store.ledger.unsent)

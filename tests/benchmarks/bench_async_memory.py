@@ -26,8 +26,8 @@ from tests.benchmarks.one_batch import BUCKET, input_keys, output_keys, watch_ov
 from tests.benchmarks.one_task import POLL_SECONDS
 from tests.benchmarks.stub_aws import StubClient
 
-SIZES = (1_000, 10_000)
-WAITS = 2
+SIZES = (1_000, 100_000)
+WAITS = 7
 ROOT = Path(__file__).parents[2]
 
 

@@ -1,4 +1,4 @@
-"""How fast asynchronous invocations are submitted and at what CPU, beside boto3 in a loop and in threads: ``make bench``.
+"""Rate and CPU of submitting asynchronous invocations, beside boto3 in a loop and in threads: ``make bench``.
 
 All three ask the same server in one run. Ours does more: it lists and checks the inputs, plans them, and keeps a
 ledger. CPU is the client's; the server is a process of its own. The figures are of one run on one machine; quote the

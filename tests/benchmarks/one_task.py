@@ -53,7 +53,7 @@ async def _wait(location: str) -> dict[str, Any]:
 
 def main(what: str, where: str) -> None:
     """Do it, and print what it took."""
-    with DAG("idle"):
+    with DAG("idle", schedule=None):
         SageMakerAsyncBatchOperator(
             task_id="idle", endpoint_name="x", inputs=f"s3://{BUCKET}/x", ledger_prefix=f"s3://{BUCKET}/y"
         )

@@ -264,6 +264,34 @@ def test_a_look_is_one_request_and_an_error_no_verdict(
     assert [each.method for each in asked] == ["HEAD"]
 
 
+def test_an_objects_size_and_etag_are_told_as_a_listing_tells_them(
+    account: Account, options: Mapping[str, Any]
+) -> None:
+    key = f"{unique('x')}/{ODD_KEY}"
+    account.s3.put_object(Bucket=account.bucket, Key=key, Body=b"one")
+    page = run(options, lambda s3: s3.list_objects(account.bucket, key))
+    assert [run(options, lambda s3: s3.stat(f"s3://{account.bucket}/{key}"))] == page.objects
+    assert page.objects[0].size == 3
+    assert run(options, lambda s3: s3.stat(f"s3://{account.bucket}/{key}-not")) is Sight.ABSENT
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "times"),
+    [
+        (404, Sight.ABSENT, 1),
+        (403, Sight.FORBIDDEN, 1),
+        (503, ServiceUnavailable, ATTEMPTS),
+        (0, ServiceUnavailable, ATTEMPTS),
+    ],
+)
+def test_what_stands_in_the_way_of_a_size_is_told_or_endured(
+    status: int, told: object, times: int, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, asked = against(lambda _: Said(status), monkeypatch, options, lambda s3: s3.stat("s3://b/k"))
+    assert result is told or type(result) is told
+    assert [each.method for each in asked] == ["HEAD"] * times
+
+
 def test_an_unreachable_s3_is_no_verdict_and_no_credentials_are_one(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +14,11 @@ from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from tests.batch.async_batches import OBEDIENT, invocations_of, rows_at, upload_inputs
 from tests.support import (
+    BLOCKING,
     ECHO,
     POLL,
     Account,
+    TaskDeferred,
     TaskInstanceDouble,
     context_for,
     deferred,
@@ -130,6 +134,39 @@ def test_clearing_a_finished_task_does_as_on_rerun_says(
     assert invocations_of(account, endpoint) == sent + sent_again
 
 
+def test_deferred_or_not_no_more_than_the_limit_are_in_flight(
+    account: Account, batch_of: Make, tmp_path: Path
+) -> None:
+    """Each input's result comes when its gate is opened, so that what is in flight is known at every step."""
+    name = account.deploy(BLOCKING, asynchronous=True)
+    gates = [tmp_path / f"gate-{number}" for number in range(10)]
+    inputs = upload_inputs(account, [str(gate) for gate in gates])
+
+    def make() -> SageMakerAsyncBatchOperator:
+        return batch_of(inputs, endpoint_name=name, deferrable=True, max_in_flight="4")
+
+    deferral, opened, in_flight = deferred(make()), 0, []
+    while opened < 8:
+        in_flight.append(invocations_of(account, name) - opened)
+        assert deferral.trigger.serialize()[1]["until_pending"] == (
+            2 if invocations_of(account, name) < 10 else 0
+        )
+        until = opened + 2 if invocations_of(account, name) < 10 else 10
+        for gate in gates[opened:until]:
+            gate.touch()
+        opened = until
+        event = event_of(rebuilt(deferral.trigger))
+        assert event["why"] == ("room" if opened < 10 else "complete")
+        try:
+            told = make().execute_complete(context_for(), event)
+        except TaskDeferred as again:
+            deferral = again
+    assert in_flight == [4, 4, 4, 4]
+    assert (told["succeeded"], told["inputs"]) == (10, 10)
+    assert [row.status for row in rows_at(account, told["rows_location"])] == ["succeeded"] * 10
+    account.sagemaker.delete_endpoint(EndpointName=name)
+
+
 def test_a_queue_that_does_not_exist_ends_the_wait(account: Account, batch_of: Make) -> None:
     inputs = upload_inputs(account, ["sleep 3"])
     queue = f"{account.url}/123456789012/{unique('queue')}"
@@ -161,6 +198,9 @@ def test_a_real_time_endpoint_is_refused(account: Account, batch_of: Make) -> No
         ({"request_ttl": 59}, "request_ttl"),
         ({"invocation_timeout": 3_601}, "invocation_timeout"),
         ({"endpoint_name": "not a name"}, "endpoint name"),
+        ({"check_inputs": "maybe"}, "check_inputs must be true or false, not 'maybe'"),
+        ({"failure_text_limit": "-1"}, "failure_text_limit must be a whole number, 0 or more, not '-1'"),
+        ({"container_log_lines": "few"}, "container_log_lines must be a number, not 'few'"),
     ],
 )
 def test_a_wrong_argument_is_named_before_anything_is_sent(
@@ -179,3 +219,51 @@ def test_custom_attributes_are_masked_in_what_airflow_stores(account: Account, b
     context["params"] = {"secret": "s3cr3t"}
     task.render_template_fields(context)
     assert str(task.custom_attributes) == "***"
+
+
+TEMPLATED = {
+    "check_inputs": "{{ false }}",
+    "content_type": "{{ none }}",
+    "accept": "",
+    "request_ttl": "{{ 60 * 60 }}",
+    "invocation_timeout": "{{ none }}",
+    "attempts": "{{ 1 }}",
+    "max_rate": "{{ 99.5 }}",
+    "max_in_flight": "{{ none }}",
+    "concurrency": "{{ 3 }}",
+    "on_unknown": "{{ 'resend' }}",
+    "on_rerun": "{{ 'restart' }}",
+    "on_failure": "{{ 'collect' }}",
+    "failure_text_limit": "{{ 10 }}",
+    "container_log_lines": "{{ 0 }}",
+    "completion_queue": "{{ none }}",
+    "poll_interval": "{{ 0.05 }}",
+    "max_wait_seconds": "{{ 30 }}",
+}
+"""Airflow makes text of all of them: of None the word, which means that nothing is given."""
+
+
+def test_every_argument_may_come_from_a_template(account: Account, batch_of: Make, endpoint: str) -> None:
+    line = json.dumps({"source-ref": account.upload("fail at length")})
+    unseen = json.dumps({"source-ref": f"s3://{account.bucket}/not/there"})
+    arguments = {
+        **TEMPLATED,
+        "inputs_type": "{{ 'ManifestFile' }}",
+        "endpoint_name": f"{{{{ '{endpoint}' }}}}",
+    }
+    told = run_task(lambda: batch_of(account.upload(f"{line}\n{unseen}\n"), **arguments))
+    assert (told["failed"], told["attempts"], told["endpoint_name"]) == (2, 2, endpoint)
+    errors = [row.error or "" for row in rows_at(account, told["failures_location"])]
+    assert [len(error) for error in errors] == [11, 11]
+
+
+def test_a_manifests_missing_object_fails_the_task_before_anything_is_sent(
+    account: Account, batch_of: Make, endpoint: str
+) -> None:
+    before = invocations_of(account, endpoint)
+    manifest = account.upload(json.dumps({"source-ref": f"s3://{account.bucket}/not/there"}))
+    with pytest.raises(
+        AirflowFailException, match=r"InputNotFound.*line 1: s3://\S+/not/there\. Nothing was sent"
+    ):
+        run_task(lambda: batch_of(manifest, inputs_type="ManifestFile"))
+    assert invocations_of(account, endpoint) == before

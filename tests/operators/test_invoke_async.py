@@ -239,6 +239,37 @@ class TestWaiting:
         assert timeout is not None
         assert timeout.total_seconds() == pytest.approx(65 + 120, abs=5)
 
+    def test_every_argument_may_come_from_a_template(
+        self, account: Account, endpoint: str, run: Callable[..., Any]
+    ) -> None:
+        """Airflow makes text of all of them: of None the word, which means that nothing is given."""
+        result = run(
+            f"{{{{ '{endpoint}' }}}}",
+            input_location="{{ none }}",
+            body="{{ 'x' * 130_000 }}",
+            content_type="{{ none }}",
+            accept="",
+            inference_id="{{ none }}",
+            filename="{{ none }}",
+            s3_output_path_extension="{{ none }}",
+            check_input="{{ false }}",
+            state_prefix="{{ none }}",
+            upload_prefix=f"{{{{ 's3://{account.bucket}' }}}}/{unique('uploads')}",
+            on_unknown="{{ 'resend' }}",
+            on_rerun="{{ 'restart' }}",
+            wait_for_completion="{{ true }}",
+            poll_interval="{{ 0.05 }}",
+            max_wait_seconds="{{ 60 }}",
+            completion_queue="{{ none }}",
+            return_output="{{ true }}",
+            return_output_limit="{{ 1_000 }}",
+            failure_text_limit="{{ 10 }}",
+            container_log_lines="{{ 0 }}",
+        )
+        assert result["output"] is None, "it is larger than the limit"
+        assert result["endpoint_name"] == endpoint
+        assert account.read(result["output_location"]) == b"x" * 130_000
+
     def test_an_output_that_s3_does_not_tell_of_is_looked_for_again_by_a_retry(
         self, monkeypatch: pytest.MonkeyPatch, endpoint: str
     ) -> None:
@@ -335,6 +366,9 @@ class TestBadInput:
             ({"return_output_limit": 0}, "return_output_limit must be a whole number, 1 or more, not 0"),
             ({"failure_text_limit": -1}, "failure_text_limit must be a whole number, 0 or more, not -1"),
             ({"container_log_lines": -1}, "container_log_lines must be a whole number, 0 or more, not -1"),
+            ({"return_output": "perhaps"}, "return_output must be true or false, not 'perhaps'"),
+            ({"check_input": "perhaps"}, "check_input must be true or false, not 'perhaps'"),
+            ({"wait_for_completion": "perhaps"}, "wait_for_completion must be true or false, not 'perhaps'"),
         ],
     )
     def test_it_is_told_before_any_call(

@@ -1,0 +1,165 @@
+"""A batch through a botocore that knows neither file names nor extensions: only answers tell where results lie.
+
+So does botocore before February 2026. Here it is made so the way botocore offers: an older description of the service
+in a folder of its own, which goes before the installed one. An option that only botocore knows has it make the calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import botocore
+import pytest
+
+from airflow_sm_plugin.batch.async_batch import AsyncBatch, Finished, Waiting
+from airflow_sm_plugin.batch.batch_settings import BatchSettings
+from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from tests.batch.async_batches import (
+    OBEDIENT,
+    calls,
+    faults,
+    invocations_of,
+    rows_at,
+    settings_for,
+    upload_inputs,
+)
+from tests.hooks.recorder import TRANSPORTS
+from tests.support import POLL, Account
+
+THROUGH_BOTOCORE = AwsConnection(
+    aws_conn_id=None, region_name="us-east-1", botocore_config=TRANSPORTS["botocore"]
+)
+
+_NEW = ("Filename", "S3OutputPathExtension")
+
+
+@pytest.fixture
+def older_botocore(account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have botocore read a description of SageMaker's runtime that lacks the names."""
+    folder = next((Path(botocore.__file__).parent / "data/sagemaker-runtime").iterdir())
+    (packed,) = folder.glob("service-2.json*")
+    text = gzip.decompress(packed.read_bytes()) if packed.suffix == ".gz" else packed.read_bytes()
+    model: dict[str, Any] = json.loads(text)
+    members = model["shapes"]["InvokeEndpointAsyncInput"]["members"]
+    for name in _NEW:
+        del members[name]
+    place = tmp_path / "sagemaker-runtime" / folder.name
+    place.mkdir(parents=True)
+    (place / "service-2.json").write_text(json.dumps(model))
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+
+
+@pytest.fixture
+def endpoint(account: Account, older_botocore: None) -> str:
+    return account.deploy(OBEDIENT, asynchronous=True)
+
+
+def run_batch(settings: BatchSettings) -> Finished:
+    async def run() -> Finished:
+        async with AsyncBatch.open(THROUGH_BOTOCORE, settings) as batch:
+            return await batch.finish(poll_interval=POLL)
+
+    return asyncio.run(run())
+
+
+def test_the_names_cannot_be_sent(account: Account, older_botocore: None) -> None:
+    """Else the tests below would show nothing."""
+
+    async def names_outputs(connection: AwsConnection) -> bool:
+        async with AsyncInvoker.open(connection) as invoker:
+            return invoker.names_outputs
+
+    assert not asyncio.run(names_outputs(THROUGH_BOTOCORE))
+    assert asyncio.run(names_outputs(AwsConnection(aws_conn_id=None))), "headers need no botocore"
+
+
+def test_every_input_ends_as_one_row(account: Account, endpoint: str) -> None:
+    """Enough of them that their folder is listed, instead of asking for each."""
+    bodies = [f"fail {n}" if n % 10 == 3 else f"n{n}" for n in range(40)]
+    settings = settings_for(account, endpoint, upload_inputs(account, bodies))
+    done = run_batch(settings)
+    rows = rows_at(account, done.report.rows_location)
+    assert (done.report.counts.succeeded, done.report.counts.failed) == (36, 4)
+    for number, row in enumerate(rows):
+        if number % 10 == 3:
+            assert (row.status, row.attempts) == ("failed", 2)
+            assert f"told to fail: {number}" in (row.error or "")
+        else:
+            assert account.read(row.output_location or "") == f"N{number}".encode()
+    assert len({row.output_location for row in rows}) == 40
+    assert invocations_of(account, endpoint) == 44
+
+
+@pytest.mark.parametrize("resend", [False, True], ids=["wait", "resend"])
+def test_what_a_kill_left_in_doubt_is_sent_again(account: Account, endpoint: str, resend: bool) -> None:
+    """Nobody could find its result, so that ``on_unknown="wait"`` cannot be had; what is known is not sent again."""
+    settings = settings_for(
+        account, endpoint, upload_inputs(account, [f"n{n}" for n in range(30)]), resend=resend
+    )
+    _kill_while_it_sends(account, settings)
+    before = invocations_of(account, endpoint)
+    done = run_batch(settings)
+    rows = rows_at(account, done.report.rows_location)
+    assert [account.read(row.output_location or "") for row in rows] == [f"N{n}".encode() for n in range(30)]
+    assert {row.attempts for row in rows} == {1}, "nothing was waited for in vain"
+    sent = invocations_of(account, endpoint)
+    assert 30 < sent <= 30 + before
+
+
+def _kill_while_it_sends(account: Account, settings: BatchSettings) -> None:
+    """SIGKILL the batch's process when the endpoint has accepted some that the ledger does not tell of yet.
+
+    Answers are written down every five seconds, and these come within the first.
+    """
+    endpoint = settings.template.endpoint_name
+    config = json.dumps(THROUGH_BOTOCORE.botocore_config)
+    command = [endpoint, settings.source.location, settings.ledger_prefix, settings.owner]
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tests.batch.killed_batch", *command),
+            *("--rate=10", f"--botocore-config={config}"),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        while invocations_of(account, endpoint) < 7:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.05)
+        process.kill()
+
+
+@pytest.mark.parametrize("resend", [False, True], ids=["wait", "resend"])
+def test_lost_answers_are_sent_again(account: Account, endpoint: str, resend: bool) -> None:
+    settings = settings_for(
+        account, endpoint, upload_inputs(account, [f"n{n}" for n in range(10)]), resend=resend
+    )
+    rule = {"fault": "lost_answer", "operation": "InvokeEndpointAsync", "resource": endpoint, "times": 3}
+    with faults(account, rule):
+        done = run_batch(settings)
+    assert done.report.counts.succeeded == 10
+    assert invocations_of(account, endpoint) == 13
+
+
+def test_a_second_process_waits_for_what_the_first_was_told(account: Account, endpoint: str) -> None:
+    settings = settings_for(account, endpoint, upload_inputs(account, ["sleep 1", "b", "c"]))
+
+    async def send() -> None:
+        async with AsyncBatch.open(THROUGH_BOTOCORE, settings) as batch:
+            assert isinstance(await batch.advance(), Waiting)
+
+    asyncio.run(send())
+    assert run_batch(settings).report.counts.succeeded == 3
+    assert len([one for one in calls(account, "InvokeEndpointAsync") if one["resource"] == endpoint]) == 3

@@ -1,0 +1,143 @@
+"""A queue of the endpoint's notifications ends a wait long before the next look would; S3 says how it ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
+from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
+from tests.batch.async_batches import OBEDIENT, upload_inputs
+from tests.batch.notified_endpoint import NotifiedEndpoint, notification_of, notified_endpoint
+from tests.support import Account, context_for, deferred, event_of, rebuilt, run_task, unique
+
+NEXT_LOOK = 600.0
+SOON = 25.0
+"""The first look comes after 5 s; without notifications the next would come after ten minutes."""
+
+FOREIGN = "somebody else's words"
+
+
+@pytest.fixture
+def notified(account: Account) -> Iterator[NotifiedEndpoint]:
+    with notified_endpoint(account, OBEDIENT) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    caplog.set_level(logging.INFO)
+    return lambda: caplog.text + "".join(capfd.readouterr())
+
+
+def batch(notified: NotifiedEndpoint, inputs: str, **arguments: Any) -> SageMakerAsyncBatchOperator:  # noqa: ANN401 - the operator's own
+    given: dict[str, Any] = {
+        "endpoint_name": notified.name,
+        "inputs": inputs,
+        "ledger_prefix": inputs.replace("/batches/", "/ledgers/"),
+        "content_type": "text/plain",
+        "completion_queue": notified.queue,
+        "poll_interval": NEXT_LOOK,
+        "deferrable": True,
+        "aws_conn_id": None,
+    }
+    return SageMakerAsyncBatchOperator(task_id="batch", **given | arguments)
+
+
+def invoke(notified: NotifiedEndpoint, body: str, **arguments: Any) -> SageMakerInvokeEndpointAsyncOperator:  # noqa: ANN401 - the operator's own
+    given: dict[str, Any] = {
+        "endpoint_name": notified.name,
+        "body": body,
+        "content_type": "text/plain",
+        "completion_queue": notified.queue,
+        "poll_interval": NEXT_LOOK,
+        "wait_for_completion": True,
+        "return_output": True,
+        "aws_conn_id": None,
+    }
+    return SageMakerInvokeEndpointAsyncOperator(task_id="invoke", **given | arguments)
+
+
+def count_of_warnings(text: str) -> int:
+    return text.count("holds messages that are not about what is waited for")
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", "blocking"])
+def test_a_batch_ends_when_its_last_notification_comes(
+    account: Account, notified: NotifiedEndpoint, said: Callable[[], str], deferrable: bool
+) -> None:
+    """The slowest takes longer than the first look is away, so only a notification can end the wait soon."""
+    inputs = upload_inputs(account, ["a", "fail b", "sleep 7"])
+    _wait_for_messages(notified, 2)  # each topic announces itself
+    notified.say(FOREIGN)
+    began = time.monotonic()
+    made = partial(batch, notified, inputs, attempts=1, on_failure="collect", deferrable=deferrable)
+    told = run_task(made)
+    assert 7 <= time.monotonic() - began < SOON
+    assert (told["succeeded"], told["failed"]) == (2, 1)
+    assert notified.left() == 1, "only the foreign one is left"
+    assert FOREIGN in _bodies(notified)
+    text = said()
+    assert count_of_warnings(text) == 1
+    assert FOREIGN not in text
+
+
+def test_duplicates_are_deleted_too(account: Account, notified: NotifiedEndpoint) -> None:
+    """A message is delivered at least once: one that tells what is known already is ours all the same."""
+    inputs = upload_inputs(account, ["a", "sleep 8"])
+    task = batch(notified, inputs)
+    deferral = deferred(task)
+    _wait_for_messages(notified, 3)
+    (body,) = [one for one in _bodies(notified) if "InferenceResult" in one]
+    notified.say(body, body)
+    began = time.monotonic()
+    event = event_of(rebuilt(deferral.trigger), within=60)
+    assert time.monotonic() - began < SOON
+    assert (event["why"], event["counts"]["succeeded"]) == ("complete", 2)
+    assert notified.left() == 0
+    assert task.execute_complete(context_for(), event)["succeeded"] == 2
+
+
+def test_notifications_of_an_earlier_round_are_ours(
+    account: Account, notified: NotifiedEndpoint, said: Callable[[], str]
+) -> None:
+    """What failed is sent again, and the first round's late notifications disturb nobody."""
+    inputs = upload_inputs(account, ["once a", "once sleep", "sleep 6"])
+    began = time.monotonic()
+    told = run_task(lambda: batch(notified, inputs))
+    assert told["succeeded"] == 3
+    assert time.monotonic() - began < 2 * SOON
+    assert count_of_warnings(said()) == 0
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", "blocking"])
+def test_one_invocation_ends_when_its_notification_comes(
+    account: Account, notified: NotifiedEndpoint, said: Callable[[], str], deferrable: bool
+) -> None:
+    other = notification_of(notified.name, output_location=f"s3://{account.bucket}/{unique('other')}.out")
+    notified.say(FOREIGN, other)
+    began = time.monotonic()
+    told = run_task(partial(invoke, notified, "sleep 7", deferrable=deferrable))
+    assert 7 <= time.monotonic() - began < SOON
+    assert told["output"] == "SLEEP 7"
+    assert notified.left() == 2
+    assert sorted(_bodies(notified)) == sorted([FOREIGN, other])
+    assert count_of_warnings(said()) == 1
+
+
+def _bodies(notified: NotifiedEndpoint) -> list[str]:
+    """Return what is in the queue, and leave it there."""
+    received = notified.sqs.receive_message(QueueUrl=notified.queue, MaxNumberOfMessages=10)
+    return [message["Body"] for message in received.get("Messages", [])]
+
+
+def _wait_for_messages(notified: NotifiedEndpoint, count: int) -> None:
+    give_up = time.monotonic() + 20
+    while notified.left() < count:
+        assert time.monotonic() < give_up, f"{notified.left()} of {count} messages came"
+        time.sleep(0.05)
