@@ -44,6 +44,7 @@ def async_batch() -> None:
         accept="text/csv",
         custom_attributes="trace-id={run_id}/{name}",
         attempts=2,
+        max_wait_seconds=3_600,  # an hour for queue and model; then what has no result is sent once more
         on_failure="fail",
         deferrable=True,
         poll_interval=5,

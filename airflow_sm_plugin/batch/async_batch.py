@@ -157,7 +157,8 @@ class AsyncBatch:
         if latest is None:
             return await self._make_plan(0, None)
         folder = self._plans.folder(latest)
-        if await self._s3.read_if_any(folder.report) is None or await self._is_this_run(folder.finished):
+        report = await self._s3.read_if_any(folder.report)
+        if report is None or self._is_this_run(Report.from_json(report)):
             return latest
         log.info("%s is finished and runs again", folder.location)
         return await self._make_plan(latest.number + 1, None if self._settings.restart else latest)
@@ -167,10 +168,9 @@ class AsyncBatch:
             self._settings.source, token=self._token, number=number, resume=resume
         )  # fmt: skip
 
-    async def _is_this_run(self, location: str) -> bool:
-        """Say whether a finished plan was finished by this very run of the task: then a retry only reports it."""
-        body = await self._s3.read_if_any(location)
-        return body is not None and self._settings.run is not None and json.loads(body) == self._settings.run
+    def _is_this_run(self, report: Report) -> bool:
+        """Say whether this very run of the task finished the plan: then a retry only reports it."""
+        return self._settings.run is not None and report.run == self._settings.run
 
     # A round
 
@@ -180,7 +180,6 @@ class AsyncBatch:
         number = len(self._ended) + 1
         if number > 1:
             await self._claim.check()
-            log.info("round %d sends %d inputs again", number, numbers.bit_count())
         return await RoundProgress.opened(
             self._s3,
             self._plans.folder(plan).round(number),
@@ -272,8 +271,7 @@ class AsyncBatch:
             carried_from=earlier,
             failure_text_limit=self._settings.failure_text_limit,
         )
-        await self._s3.write(folder.finished, json.dumps(self._settings.run).encode())
-        report = await writer.write(self._settings.template.endpoint_name)
+        report = await writer.write(self._settings.template.endpoint_name, run=self._settings.run)
         log.info("%s: %s", folder.report, report.counts)
         return await self._finished(plan, report)
 

@@ -90,9 +90,10 @@ class RowWriter:
                 self._last_round[number] = ended.number
                 self._number_there[number] = there
 
-    async def write(self, endpoint_name: str) -> Report:
+    async def write(self, endpoint_name: str, *, run: str | None) -> Report:
         """Write all rows, and the report when they add up.
 
+        :param run: which run of the task this is
         :raises InferenceError: they do not
         """
         counts = Counts()
@@ -107,6 +108,7 @@ class RowWriter:
             report_location=self._folder.report,
             rows_location=self._folder.rows,
             failures_location=self._folder.failures if counts.unsuccessful else None,
+            run=run,
         ).checked(self._plan.count)
         try:
             await self._s3.write(self._folder.report, report.as_json().encode(), only_if_new=True)

@@ -59,11 +59,6 @@ class PlanFolder:
         return f"{self.location}/report.json"
 
     @property
-    def finished(self) -> str:
-        """In which run of the task the report was made: a retry of that run is not a run again."""
-        return f"{self.location}/finished.json"
-
-    @property
     def rows(self) -> str:
         """The prefix of the rows of all inputs."""
         return f"{self.location}/rows/"

@@ -105,6 +105,8 @@ class RoundProgress:
         body = json.dumps(to_ranges(plan_numbers), separators=(",", ":")).encode()
         try:
             await s3.write(folder.numbers, body, only_if_new=True)
+            if names.round_number > 1:
+                log.info("round %d sends %d inputs again", names.round_number, plan_numbers.bit_count())
         except PreconditionFailed:
             plan_numbers = from_ranges(json.loads(await s3.read(folder.numbers)))
         return cls(

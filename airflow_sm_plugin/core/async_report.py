@@ -35,7 +35,7 @@ class Status(enum.StrEnum):
 class Row:
     """What became of one input; a line has the same keys whatever the status.
 
-    :param attempts: how often it was sent
+    :param attempts: in how many rounds it was sent; the report has their sum. After kills fewer may really have been sent
     :param error: the beginning of the failure object, or of the refusal; None when it succeeded or nobody may read it
     :param custom_attributes: as they were sent
     """
@@ -126,6 +126,7 @@ class Report:
     :param report_location: of this report itself
     :param rows_location: prefix of the rows of all inputs, as JSON Lines
     :param failures_location: prefix of the rows of those without an output; None when there is none such
+    :param run: which run of the task wrote it: a retry of that run returns it as it is
     """
 
     endpoint_name: str
@@ -136,6 +137,7 @@ class Report:
     report_location: str
     rows_location: str
     failures_location: str | None = None
+    run: str | None = None
 
     def checked(self, total: int) -> Report:
         """Return the report itself when it counts every planned input once.
@@ -166,8 +168,8 @@ class Report:
         }
 
     def as_json(self) -> str:
-        """Return the content of ``report.json``, as :meth:`from_json` reads it: the summary."""
-        return json.dumps(self.summary(), indent=2) + "\n"
+        """Return the content of ``report.json``, as :meth:`from_json` reads it: the summary, and the run."""
+        return json.dumps(self.summary() | {"run": self.run}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Report:

@@ -25,7 +25,7 @@ from tests.batch.async_batches import invocations_of, rows_at, upload_inputs
 from tests.batch.killed_batch import FENCED_OFF, FINISHED, READY
 from tests.support import ECHO, Account, unique
 
-COUNT = 150
+COUNT = 400
 KILLS = 3
 SEED = int(os.environ.get("AIRFLOW_SM_KILL_SEED", "4"))
 ROOT = Path(__file__).parents[2]
@@ -67,11 +67,12 @@ class Batch:
                 process.kill()
 
     def wait_for_more(self, count: int, process: subprocess.Popen[str]) -> None:
-        """Return when the endpoint has accepted so many more, or nothing more is to be sent."""
+        """Return when the endpoint has accepted so many more."""
         wanted = invocations_of(self.account, self.endpoint) + count
-        until = time.monotonic() + 5
-        while invocations_of(self.account, self.endpoint) < wanted and time.monotonic() < until:
+        until = time.monotonic() + 60
+        while invocations_of(self.account, self.endpoint) < wanted:
             assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < until, f"nothing more was accepted: {wanted} were waited for"
             time.sleep(0.01)
 
     def ledgers(self) -> dict[int, Ledger]:
@@ -139,16 +140,20 @@ def test_killed_at_any_moment_it_goes_on_where_it_stood(
     batch = Batch(account, embedded_log, resend=resend)
     moments = random.Random(SEED)  # noqa: S311 - moments of a test
     known: set[tuple[int, int]] = set()
+    in_doubt = 0
     for _ in range(KILLS):
         with batch.process() as process:
             start(process)
-            time.sleep(moments.uniform(0.3, 1.6))
+            batch.wait_for_more(moments.randint(60, 120), process)
         known |= batch.accepted()
+        in_doubt += sum(ledger.doubtful.bit_count() for ledger in batch.ledgers().values())
     with batch.process() as process:
         start(process)
         assert ended(process) == FINISHED
     batch.check_rows()
     times = batch.times_invoked()
+    assert known, "no kill came after an acceptance was written down"
+    assert in_doubt, "no kill left a doubt"
     assert all(times[one] == 1 for one in known), "what the ledger knew was sent again"
     if not resend:
         assert set(times.values()) == {1}, "something was sent twice"
