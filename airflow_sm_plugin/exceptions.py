@@ -25,7 +25,7 @@
     │   ├── EndpointNotRealTime        asked for a real-time call; the endpoint is asynchronous
     │   ├── EndpointNotInService       (retry) its status does not serve
     │   ├── EndpointFailed             (retry) creation or update ended Failed
-    │   ├── EndpointUnchangeable       it was found Failed (or OutOfService): only deletion is open to it
+    │   ├── EndpointUnchangeable       it was found Failed, OutOfService or UpdateRollbackFailed: somebody has to act
     │   ├── EndpointRolledBack         an update ended InService with the old configuration
     │   └── EndpointDeadlineExceeded   (retry) not in service within the given seconds
     ├── InferenceError
@@ -203,7 +203,10 @@ class EndpointFailed(EndpointError):
 
 
 class EndpointUnchangeable(EndpointError):
-    """The endpoint was found in a status that only deletion ends. Nobody asked for that, so a retry finds the same."""
+    """The endpoint was found in a status that does not end by itself, so a retry finds the same.
+
+    Only deletion ends Failed; OutOfService and UpdateRollbackFailed need somebody who looks why. The message says what.
+    """
 
 
 class EndpointRolledBack(EndpointError):
@@ -211,7 +214,7 @@ class EndpointRolledBack(EndpointError):
 
 
 class EndpointDeadlineExceeded(EndpointError):
-    """The endpoint was not in service within the given seconds. A retry waits again."""
+    """The endpoint was not in service, or not gone, within the given seconds. A retry waits again."""
 
     retryable = True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from dataclasses import dataclass, replace
 
@@ -11,12 +12,13 @@ from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
     AsyncInferenceTimedOut,
-    InferenceError,
     ServiceUnavailable,
 )
 from airflow_sm_plugin.hooks.async_results import ResultWatcher
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+log = logging.getLogger(__name__)
 
 LOOKS = 5
 """At most, while S3 gives no answer."""
@@ -41,30 +43,79 @@ class AsyncResult:
         """Say what became of it: the wait is over, so what is neither there nor failed has timed out."""
         return outcome(self.look, now=1.0, deadline=0.0)
 
-    def error(self, endpoint_name: str, *, waited: float) -> InferenceError | ServiceUnavailable:
-        """Return the error of an inference that gave no output.
+    def output_text(self, limit: int) -> str | None:
+        """Return the output as text; None when it is no UTF-8, larger than ``limit`` bytes, or was not wanted."""
+        if self.output is None:
+            return None
+        try:
+            text = self.output.decode() if len(self.output) <= limit else None
+        except UnicodeDecodeError:
+            text = None
+        if text is None:
+            log.warning(
+                "the output is no UTF-8 text or larger than return_output_limit (%d bytes), so it is not on XCom: "
+                "read %s",
+                limit,
+                self.invocation.output_location,
+            )
+        return text
+
+    def failed(self, endpoint_name: str) -> AsyncInferenceFailed:
+        """Return the error of an inference that failed."""
+        invocation = self.invocation
+        return AsyncInferenceFailed(
+            f"inference {invocation.inference_id} of endpoint {endpoint_name} failed: {self.failure_text} (input "
+            f"{invocation.input_location or 'inline'}, failure object {invocation.failure_location}). Clear the task "
+            f"to send the input again"
+        )
+
+    def missing(
+        self, endpoint_name: str, *, waited: float, lives: float, trouble: str
+    ) -> AsyncInferenceTimedOut | ServiceUnavailable:
+        """Return the error of an inference of which there is neither output nor failure object.
 
         :param waited: seconds
+        :param lives: RequestTTL + InvocationTimeout, in seconds
+        :param trouble: :func:`why_missing`
         """
         invocation = self.invocation
         what = f"inference {invocation.inference_id} of endpoint {endpoint_name}"
-        if self.outcome is Outcome.FAILED:
-            return AsyncInferenceFailed(
-                f"{what} failed: {self.failure_text} (input {invocation.input_location or 'inline'}, failure object "
-                f"{invocation.failure_location}). Clear the task to send the input again"
-            )
         if self.look.output is Sight.UNKNOWN:
             return ServiceUnavailable(
                 f"S3 does not tell whether the output of {what}, {invocation.output_location}, is there. It goes on in "
                 f"SageMaker; a retry looks again"
             )
+        if trouble:
+            trouble = f" S3 says of that place: {trouble}."
         forbidden = Sight.FORBIDDEN in (self.look.output, self.look.failure)
         why = " S3 answered 403: the role may lack s3:GetObject and s3:ListBucket there." if forbidden else ""
         return AsyncInferenceTimedOut(
             f"{what} had neither output nor failure object {waited:g} s after it was sent; its output is expected at "
-            f"{invocation.output_location}.{why} Raise max_wait_seconds where a queue or a cold endpoint takes longer; "
-            f"without a failure path a failed one looks like this too"
+            f"{invocation.output_location}.{why}{trouble} {_remedy(waited, lives)}; without a failure path a failed "
+            f"one looks like this too"
         )
+
+
+def _remedy(waited: float, lives: float) -> str:
+    if waited >= lives:
+        return "Raise max_wait_seconds where a queue or a cold endpoint takes longer"
+    return (
+        f"It may still come up to {lives:g} s after it was sent. max_wait_seconds counts from then, so a retry that "
+        f"does not send it again ends at once: raise max_wait_seconds, or clear the task later"
+    )
+
+
+async def why_missing(connection: AwsConnection, invocation: AsyncInvocation) -> str:
+    """Ask once, with a listing, whether results can be there at all; empty when nothing speaks against it.
+
+    An object that is missing, and one in a bucket that does not exist, look the same otherwise.
+    """
+    async with S3Objects.open(connection) as s3:
+        watcher = ResultWatcher(s3)
+        said = [await watcher.trouble_at(invocation.output_location)]
+        if invocation.failure_location is not None:
+            said.append(await watcher.trouble_at(invocation.failure_location))
+    return "; ".join(dict.fromkeys(one for one in said if one))
 
 
 async def result_of(

@@ -9,6 +9,7 @@ from airflow_sm_plugin.core.async_inference import AsyncInvocation
 from airflow_sm_plugin.core.invocation_state import Intent, InvocationState
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import PreconditionFailed, ServiceError
+from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
 log = logging.getLogger(__name__)
@@ -77,3 +78,30 @@ class InvocationStore:
                 self._folder,
                 error,
             )
+
+    async def lose(self, try_number: int) -> None:
+        """Write that the latest round gives no result any more, so that the next run sends a new one.
+
+        :raises FencedOff: a later try has taken over, and knows better
+        """
+        try:
+            state = await self.read()
+            state.check_not_fenced(try_number)
+            known = state.latest()
+            if known is None or known.lost:
+                return
+            body = json.dumps({"why": "the endpoint was deleted", "try": try_number}).encode()
+            await self._s3.write(self._folder + known.intent.lost_name, body)
+        except ServiceError as error:
+            log.warning(
+                "the endpoint is gone, which could not be written below %s: a run before the inference's time to live "
+                "is over waits for it again, unless it is cleared with on_rerun='restart': %s",
+                self._folder,
+                error,
+            )
+
+
+async def lose(connection: AwsConnection, folder: str, try_number: int) -> None:
+    """Do as :meth:`InvocationStore.lose` over a connection of its own."""
+    async with S3Objects.open(connection) as s3:
+        await InvocationStore(s3, folder).lose(try_number)

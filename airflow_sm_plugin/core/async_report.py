@@ -35,7 +35,7 @@ class Status(enum.StrEnum):
 class Row:
     """What became of one input; a line has the same keys whatever the status.
 
-    :param attempts: in how many rounds it was sent; the report has their sum. After kills fewer may really have been sent
+    :param attempts: in how many rounds it was sent; the report has their sum. A kill may have kept some from being sent
     :param error: the beginning of the failure object, or of the refusal; None when it succeeded or nobody may read it
     :param custom_attributes: as they were sent
     """

@@ -106,16 +106,6 @@ class Shelf:
             left_out=tuple(value["left_out"]),
         )
 
-    @classmethod
-    def of_one(
-        cls, output: str, failure: str | None, *, deadline: float, inference_id: str | None = None
-    ) -> Shelf:
-        """Return the shelf of a single result."""
-        folder, stem, suffix = _split(output, failure)
-        failures, failure_suffix = folder[1], suffix[1]
-        ids = (inference_id,) if inference_id else ()
-        return cls(folder[0], failures, ListedNames((stem,), suffix[0], failure_suffix, ids), (deadline,))
-
 
 @dataclass(frozen=True)
 class Watch:

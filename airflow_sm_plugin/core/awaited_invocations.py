@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, deadline_of
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -45,6 +46,42 @@ class AwaitedInvocations:
     def deadlines(self, *, first_look: float, seconds: float) -> tuple[float, ...]:
         """Return each invocation's deadline, in epoch seconds."""
         return tuple(deadline_of(one, first_look=first_look, seconds=seconds) for one in self.invocations)
+
+    def endpoints_of(self, numbers: Sequence[int]) -> list[str]:
+        """Return the endpoints that are known of some invocations, each once."""
+        return list(dict.fromkeys(name for number in numbers if (name := self.endpoints[number])))
+
+    def collected(
+        self, *, failed: Sequence[int], timed_out: Sequence[int], texts: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return what became of all, with JSON values.
+
+        :param texts: of the failures, at least one for each
+        """
+        some, late = ([self.invocations[number] for number in numbers] for numbers in (failed, timed_out))
+        bad = {*failed, *timed_out}
+        return {
+            "succeeded": [
+                one.output_location for number, one in enumerate(self.invocations) if number not in bad
+            ],
+            "failed": [
+                {
+                    "input": one.input_location,
+                    "inference_id": one.inference_id,
+                    "failure_location": one.failure_location,
+                    "error": text,
+                }
+                for one, text in zip(some, texts, strict=False)
+            ],
+            "timed_out": [
+                {
+                    "input": one.input_location,
+                    "inference_id": one.inference_id,
+                    "output_location": one.output_location,
+                }
+                for one in late
+            ],
+        }
 
 
 def _iterable(value: object) -> Sequence[object]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 from airflow_sm_plugin.core.async_watch import Place, Watch
 from airflow_sm_plugin.core.notifications import InferenceNotification
 from airflow_sm_plugin.core.watch_state import WatchState
@@ -47,3 +49,15 @@ class CompletionHints:
     def forget(self) -> None:
         """Begin anew after a look."""
         self._hinted = [0] * len(self._hinted)
+
+
+def is_stale(notification: InferenceNotification, *, before: float) -> bool:
+    """Say whether an inference had finished before a wait began: then nobody who waits now is told by it.
+
+    :param before: when the wait began, epoch seconds
+    """
+    try:
+        at = datetime.datetime.fromisoformat(notification.event_time or "")
+    except ValueError:
+        return False
+    return at.replace(tzinfo=at.tzinfo or datetime.UTC).timestamp() < before

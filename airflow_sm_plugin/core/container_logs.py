@@ -8,6 +8,9 @@ def endpoint_log_group(endpoint_name: str) -> str:
     return f"/aws/sagemaker/Endpoints/{endpoint_name}"
 
 
+FRESH_LINES_SECONDS = 4.0
+"""Seconds that a line may take to show in CloudWatch Logs; those of the embedded service take up to one."""
+
 TRANSFORM_JOBS_LOG_GROUP = "/aws/sagemaker/TransformJobs"
 """The log group of all transform jobs' containers (SageMaker Developer Guide, "CloudWatch Logs")."""
 

@@ -21,6 +21,7 @@ class DeploymentOptions:
     :param retain_variant_properties: an update keeps the variants' instance counts and weights as they are
     :param keep_configs: how many earlier configurations stay when a new one serves; None keeps all
     :param delete_old_models: delete the models of removed configurations as well, those that we made
+    :param container_log_lines: how many of the containers' last log lines are shown when it fails
     """
 
     max_wait: float
@@ -33,6 +34,7 @@ class DeploymentOptions:
     retain_variant_properties: bool = False
     keep_configs: int | None = 1
     delete_old_models: bool = False
+    container_log_lines: int = 20
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_sm_plugin.core.template_values import mapping
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 _BLUE_GREEN = "BlueGreenUpdatePolicy"
@@ -14,18 +15,20 @@ _SIZE_OF = {"CANARY": "CanarySize", "LINEAR": "LinearStepSize"}
 _MAX_ALARMS = 10
 
 
-def checked(config: Mapping[str, Any]) -> dict[str, Any]:
+def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a DeploymentConfig whose parts fit together; a part that is None is left out.
 
     :raises InvalidRequest: both or neither update policy, an unknown or incomplete traffic routing, or too many alarms
     """
-    config = {part: value for part, value in config.items() if value is not None}
+    parts = {part: mapping(value, part) for part, value in given.items()}
+    config = {part: value for part, value in parts.items() if value is not None}
     if (_BLUE_GREEN in config) == (_ROLLING in config):
         raise InvalidRequest(
             f"deployment_config needs either {_BLUE_GREEN} or {_ROLLING}; not {', '.join(sorted(config)) or 'none'}"
         )
     if _BLUE_GREEN in config:
-        _check_routing(config[_BLUE_GREEN].get("TrafficRoutingConfiguration") or {})
+        routing = config[_BLUE_GREEN].get("TrafficRoutingConfiguration")
+        _check_routing(mapping(routing, "TrafficRoutingConfiguration") or {})
     elif not config[_ROLLING].get("MaximumBatchSize"):
         raise InvalidRequest(
             f"{_ROLLING} needs a MaximumBatchSize, e.g. {{'Type': 'CAPACITY_PERCENT', 'Value': 25}}"

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_sm_plugin.core.names import check_name, content_name
+from airflow_sm_plugin.core.names import check_name, content_name, shares_content_stem
+from airflow_sm_plugin.core.ownership import ENDPOINT_TAG
 from airflow_sm_plugin.core.production_variant import Variant
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -124,7 +125,14 @@ class EndpointConfigSpec:
 
     def config_parameters(self) -> dict[str, Any]:
         """Return the parameters of ``create_endpoint_config``."""
-        return {"EndpointConfigName": self.config_name, **self._content(), **self._tags()}
+        tags = dict(self.tags)
+        if shares_content_stem(self.endpoint_name):
+            tags[ENDPOINT_TAG] = self.endpoint_name
+        return {
+            "EndpointConfigName": self.config_name,
+            **self._content(),
+            **({"Tags": as_tags(tags)} if tags else {}),
+        }
 
     def endpoint_parameters(self) -> dict[str, Any]:
         """Return the parameters of ``create_endpoint``."""

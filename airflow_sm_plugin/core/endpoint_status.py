@@ -31,12 +31,16 @@ class EndpointState(enum.Enum):
 
 @dataclass(frozen=True)
 class EndpointVerdict:
-    """The state, the status it was read from, the configuration now behind the endpoint, and SageMaker's reason."""
+    """The state, the status it was read from, the configuration now behind the endpoint, and SageMaker's reason.
+
+    ``arn`` is the endpoint's, empty where a trigger of an earlier version judged.
+    """
 
     state: EndpointState
     status: str
     config_name: str
     reason: str
+    arn: str = ""
 
     def as_mapping(self) -> dict[str, str]:
         """Return it with JSON values; :meth:`from_mapping` reads it back."""
@@ -45,12 +49,19 @@ class EndpointVerdict:
             "status": self.status,
             "config_name": self.config_name,
             "reason": self.reason,
+            "arn": self.arn,
         }
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, str]) -> EndpointVerdict:
         """Read what :meth:`as_mapping` wrote."""
-        return cls(EndpointState(value["state"]), value["status"], value["config_name"], value["reason"])
+        return cls(
+            EndpointState(value["state"]),
+            value["status"],
+            value["config_name"],
+            value["reason"],
+            value.get("arn", ""),
+        )
 
 
 _IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
@@ -75,40 +86,98 @@ def judge(description: Mapping[str, Any], *, wanted_config: str) -> EndpointVerd
         state = EndpointState.WAIT
     else:
         state = EndpointState.FAILED
-    return EndpointVerdict(state, status, config, reason)
+    return EndpointVerdict(state, status, config, reason, str(description.get("EndpointArn", "")))
 
 
 def failure(verdict: EndpointVerdict, *, endpoint_name: str, wanted_config: str) -> EndpointError | None:
     """Return the error that a verdict amounts to, None while it serves or waits."""
+    reason = _sentence(verdict.reason)
     if verdict.state is EndpointState.ROLLED_BACK:
         return EndpointRolledBack(
             f"endpoint {endpoint_name} did not take configuration {wanted_config}: SageMaker rolled back and it "
-            f"serves {verdict.config_name}. Reason: {verdict.reason}"
+            f"serves {verdict.config_name}. Reason: {reason} Mend what the reason, the containers' logs or the alarms "
+            f"of the deployment_config tell, then run the task again: as it is, {wanted_config} would be rolled back "
+            f"again"
         )
     if verdict.state is EndpointState.FAILED:
         return EndpointFailed(
             f"endpoint {endpoint_name} is {verdict.status} with configuration {verdict.config_name}. "
-            f"Reason: {verdict.reason}"
+            f"Reason: {reason}{_serving_a_mix(verdict, wanted_config)}"
         )
     return None
 
 
-def cannot_be_changed(verdict: EndpointVerdict, *, endpoint_name: str) -> EndpointUnchangeable:
-    """Return the error of an endpoint that was found in a status which does not end by itself."""
+def cannot_be_changed(
+    verdict: EndpointVerdict, *, endpoint_name: str, wanted_config: str
+) -> EndpointUnchangeable:
+    """Return the error of an endpoint that was found in a status which does not end by itself.
+
+    SageMaker leaves only deletion to a Failed one; in the other statuses it is we who change nothing, unasked.
+    """
+    found = f"endpoint {endpoint_name} is {verdict.status} with configuration {verdict.config_name}"
+    reason = _sentence(verdict.reason)
+    delete = "(SageMakerDeleteEndpointOperator does)"
+    if verdict.status == "Failed":
+        return EndpointUnchangeable(
+            f"{found} and cannot be changed. Reason: {reason} Delete it first {delete}, say on_failed='recreate', or "
+            f"take another name"
+        )
+    if verdict.status == "OutOfService":
+        return EndpointUnchangeable(
+            f"{found}: it takes no requests. Reason: {reason} Look why; then update it by hand, or delete it {delete} "
+            f"and run the task again"
+        )
     return EndpointUnchangeable(
-        f"endpoint {endpoint_name} is {verdict.status} with configuration {verdict.config_name} and cannot be changed. "
-        f"Reason: {verdict.reason}. Delete it first (SageMakerDeleteEndpointOperator does), or take another name"
+        f"{found} and is left as it is. Reason: {reason}{_serving_a_mix(verdict, wanted_config)}"
+    )
+
+
+def _serving_a_mix(verdict: EndpointVerdict, wanted_config: str) -> str:
+    """Say what is to be done about an update whose rollback failed too, nothing of another status."""
+    if verdict.status != "UpdateRollbackFailed":
+        return ""
+    other = (
+        f"instances of {verdict.config_name}, and perhaps of the configuration that it was to take,"
+        if verdict.config_name == wanted_config
+        else f"instances of {verdict.config_name}, and perhaps of {wanted_config},"
+    )
+    return (
+        f" An update failed and its rollback did too: {other} go on serving and cost money. Mend the reason (capacity, "
+        f"permissions, the container); then update it by hand to the configuration that is to stay, or, if it may be "
+        f"down meanwhile, delete it (SageMakerDeleteEndpointOperator does) and run the task again"
     )
 
 
 def deadline_exceeded(
-    verdict: EndpointVerdict, *, endpoint_name: str, seconds: float
+    verdict: EndpointVerdict, *, endpoint_name: str, seconds: float, cleaned_up: bool = False
 ) -> EndpointDeadlineExceeded:
-    """Return the error of a wait that ended before the endpoint did."""
+    """Return the error of a wait that ended before the endpoint did.
+
+    :param cleaned_up: what is being created will be deleted next, so that nothing can be said yet of what stays
+    """
+    meanwhile = f"Meanwhile {_MEANWHILE.get(verdict.status, 'it is still there')}"
+    if cleaned_up and verdict.status == "Creating":
+        meanwhile = "What this task made of it is deleted again: the task's log says how that ended"
+    logs = "" if verdict.status == "Deleting" else ", or look at the endpoint's CloudWatch logs"
     return EndpointDeadlineExceeded(
-        f"endpoint {endpoint_name} was still {verdict.status} after {seconds:.0f} s; raise max_wait_seconds, or look "
-        f"at the endpoint's CloudWatch logs. It may still be starting, and costs money while it does"
+        f"endpoint {endpoint_name} was still {verdict.status} after {seconds:.0f} s; raise max_wait_seconds{logs}. "
+        f"{meanwhile}"
     )
+
+
+_MEANWHILE = {
+    "Creating": "SageMaker goes on creating it, and it costs money",
+    "Updating": "SageMaker goes on with the update, and a retry waits for it again",
+    "SystemUpdating": "SageMaker goes on with an update of its own, and a retry waits for it again",
+    "RollingBack": "SageMaker goes on rolling back, and a retry waits for it again",
+    "Deleting": "SageMaker goes on deleting it, and a retry waits for it again",
+    "InService": "it serves and costs money",
+}
+
+
+def _sentence(text: str) -> str:
+    """End a text with a full stop, unless it has its own."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 class Step(enum.Enum):

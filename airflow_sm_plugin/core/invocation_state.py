@@ -32,7 +32,7 @@ from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
 SLACK_SECONDS = 60.0
 """How long after RequestTTL + InvocationTimeout a result may still be on its way: clocks differ, writing takes time."""
 
-_OBJECT = re.compile(r"(\d{5})-(intent|accepted)\.json")
+_OBJECT = re.compile(r"(\d{5})-(intent|accepted|lost)\.json")
 
 
 class OnUnknown(enum.StrEnum):
@@ -136,6 +136,11 @@ class Intent:
         """The name of the object that says what SageMaker answered."""
         return f"{self.number:05d}-accepted.json"
 
+    @property
+    def lost_name(self) -> str:
+        """The name of the object that says that no result will come: the endpoint went, and its queue with it."""
+        return f"{self.number:05d}-lost.json"
+
     def as_bytes(self) -> bytes:
         """Return it as JSON."""
         value = {
@@ -169,11 +174,15 @@ class Intent:
 
 @dataclass(frozen=True)
 class Known:
-    """The latest round: its latest intent, and the invocation, accepted or (None: nobody can say where) expected."""
+    """The latest round: its latest intent, and the invocation, accepted or (None: nobody can say where) expected.
+
+    :param lost: its endpoint was found deleted while it was waited for
+    """
 
     intent: Intent
     invocation: AsyncInvocation | None
     accepted: bool
+    lost: bool = False
 
     @property
     def over_at(self) -> float:
@@ -187,6 +196,7 @@ class InvocationState:
 
     intents: tuple[Intent, ...] = ()
     accepted: Mapping[int, AsyncInvocation] | None = None
+    lost: frozenset[int] = frozenset()
 
     @classmethod
     def read(cls, objects: Mapping[str, bytes], *, folder: str) -> InvocationState:
@@ -197,6 +207,7 @@ class InvocationState:
         """
         intents: list[Intent] = []
         accepted: dict[int, AsyncInvocation] = {}
+        lost: set[int] = set()
         for name in sorted(objects):
             found = _OBJECT.fullmatch(name)
             if found is None:
@@ -205,6 +216,8 @@ class InvocationState:
             try:
                 if found[2] == "intent":
                     intents.append(Intent.from_bytes(number, objects[name]))
+                elif found[2] == "lost":
+                    lost.add(number)
                 else:
                     accepted[number] = AsyncInvocation.from_mapping(_mapping(objects[name]))
             except (KeyError, TypeError, ValueError) as error:
@@ -212,7 +225,7 @@ class InvocationState:
                     f"{folder}{name} is no state of an invocation: somebody else wrote it, or it is damaged. Remove "
                     f"it, or give another state_prefix"
                 ) from error
-        return cls(tuple(intents), accepted)
+        return cls(tuple(intents), accepted, frozenset(lost))
 
     @property
     def next_number(self) -> int:
@@ -224,12 +237,14 @@ class InvocationState:
         if not self.intents:
             return None
         latest = max(self.intents, key=lambda intent: (intent.round_number, intent.number))
-        for intent in self.intents:
+        its_own = [intent for intent in self.intents if intent.round_number == latest.round_number]
+        lost = any(intent.number in self.lost for intent in its_own)
+        for intent in its_own:
             answer = (self.accepted or {}).get(intent.number)
-            if answer is not None and intent.round_number == latest.round_number:
-                return Known(latest, answer, accepted=True)
+            if answer is not None:
+                return Known(latest, answer, accepted=True, lost=lost)
         expected = latest.invocation and replace(latest.invocation, submitted_at=latest.at)
-        return Known(latest, expected, accepted=False)
+        return Known(latest, expected, accepted=False, lost=lost)
 
     def check_not_fenced(self, try_number: int) -> None:
         """Stop a process that was left behind when its task instance was tried again.
@@ -298,6 +313,8 @@ def _why_anew(known: Known, look: Look, *, now: float, input_etag: str | None) -
         return None
     if look.failure is Sight.PRESENT:
         return "an earlier try's inference failed"
+    if known.lost:
+        return "its endpoint was deleted while an earlier try waited for it, and its queue went with it"
     if now >= known.over_at and look == Look(Sight.ABSENT, Sight.ABSENT):
         return "an earlier try's inference is past its time to live without a result"
     return None

@@ -52,10 +52,23 @@ def content_name(stem: str, content: object) -> str:
 
     The whole stem is in the digest, so that two long stems which are alike up to the cut do not share a name.
     """
+    return f"{content_stem(stem)}-{digest([stem, content])}"
+
+
+def content_stem(stem: str) -> str:
+    """Return what the names derived from a stem begin with: the stem made fit, and cut to leave room for a digest."""
     fit = _NOT_ALLOWED.sub("-", stem).strip("-") or "x"
-    return f"{fit[:_STEM_ROOM].rstrip('-')}-{digest([stem, content])}"
+    return fit[:_STEM_ROOM].rstrip("-")
+
+
+def shares_content_stem(stem: str) -> bool:
+    """Say whether a longer stem may be cut to the same: then a name alone does not tell whose it is.
+
+    From 49 characters on, not 50, since a cut that ends in a hyphen loses it.
+    """
+    return len(stem) >= _STEM_ROOM - 1
 
 
 def is_content_name(name: str, stem: str) -> bool:
-    """Say whether :func:`content_name` made a name from this stem; never for a stem that it had to change or cut."""
-    return len(stem) <= _STEM_ROOM and re.fullmatch(rf"{re.escape(stem)}-{_DIGEST}", name) is not None
+    """Say whether a name is one that :func:`content_name` makes from this stem, or from one that shares its cut."""
+    return re.fullmatch(rf"{re.escape(content_stem(stem))}-{_DIGEST}", name) is not None

@@ -7,11 +7,26 @@ SageMaker developer guide, "Asynchronous inference: check prediction results".
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_sm_plugin.exceptions import InvalidRequest
+
+_QUEUE_URL = re.compile(r"https?://[^/\s]+/\S+")
+
+
+def check_queue_url(queue_url: str) -> None:
+    """Refuse what is no queue's URL, which only SQS itself could tell otherwise, after an inference is paid.
+
+    :raises InvalidRequest: it is not ``https://sqs.<region>.amazonaws.com/<account>/<name>`` or the like
+    """
+    if not _QUEUE_URL.fullmatch(queue_url):
+        raise InvalidRequest(
+            f"completion_queue must be a queue's URL, https://sqs.<region>.amazonaws.com/<account>/<name>, not "
+            f"{queue_url!r:.80}"
+        )
 
 
 @dataclass(frozen=True)

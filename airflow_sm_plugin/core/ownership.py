@@ -8,6 +8,8 @@ from airflow_sm_plugin.core.names import digest
 
 _PREFIX = "airflow-sm-plugin:"
 OWNER_TAG = f"{_PREFIX}created-by"
+ENDPOINT_TAG = f"{_PREFIX}endpoint"
+"""On a configuration whose name does not tell for which endpoint it was derived."""
 
 
 def owner_of(*, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:

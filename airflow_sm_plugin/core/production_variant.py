@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.core.template_values import mapping
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 _MEMORY_STEP = 1_024
@@ -54,7 +55,7 @@ class Variant:
             initial_instance_count=whole_number(value.get("InitialInstanceCount", 1), "InitialInstanceCount"),
             variant_name=str(value.get("VariantName", "AllTraffic")),
             initial_variant_weight=_number(value.get("InitialVariantWeight", 1.0), "InitialVariantWeight"),
-            serverless=_serverless(value.get("ServerlessConfig")),
+            serverless=_serverless(mapping(value.get("ServerlessConfig"), "ServerlessConfig")),
             others={key: item for key, item in value.items() if key not in _OWN_FIELDS},
         )
 

@@ -1,9 +1,12 @@
-"""Read what templates render: Airflow makes text of numbers and booleans, and ``None`` or nothing of what is absent."""
+"""Read what templates render: Airflow makes text of all that is not, and ``None`` or nothing of what is absent."""
 
 from __future__ import annotations
 
+import ast
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from airflow_sm_plugin.exceptions import InvalidRequest
 
@@ -78,3 +81,66 @@ def choice(value: object, name: str, choices: Sequence[str]) -> str:
     if value not in choices:
         raise InvalidRequest(f"{name} must be one of {', '.join(choices)}, not {value!r:.80}")
     return str(value)
+
+
+def mapping(value: object, name: str) -> Mapping[str, Any] | None:
+    """Return a mapping with text keys, as it is or read off text: JSON, or what Python writes; None when not given.
+
+    :param name: what the value is, for the message, which shows nothing of the value: it may be a secret
+    :raises InvalidRequest: anything else
+    """
+    if not is_given(value):
+        return None
+    found = _parsed(value)
+    if not isinstance(found, Mapping):
+        raise InvalidRequest(
+            f"{name} must be a mapping, or text of one as JSON or Python writes it{_not_so(value)}"
+        )
+    if not all(isinstance(key, str) for key in found):
+        raise InvalidRequest(f"{name} must be a mapping whose keys are all text: put them in quotes")
+    return found
+
+
+def sequence(value: object, name: str) -> Sequence[Any] | None:
+    """Return a list or its like, as it is or read off text: JSON, or what Python writes; None when not given.
+
+    :param name: what the value is, for the message, which shows nothing of the value: it may be a secret
+    :raises InvalidRequest: anything else; one text is no list of its characters
+    """
+    if not is_given(value):
+        return None
+    found = _parsed(value)
+    if not isinstance(found, Sequence) or isinstance(found, str | bytes | bytearray):
+        raise InvalidRequest(
+            f"{name} must be a list, or text of one as JSON or Python writes it{_not_so(value)}"
+        )
+    return found
+
+
+def mappings(value: object, name: str) -> list[Mapping[str, Any]] | None:
+    """Return a list of mappings, each as :func:`mapping` takes it; None when the list is not given.
+
+    :param name: what the value is, for the message, which shows nothing of the value: it may be a secret
+    :raises InvalidRequest: anything else
+    """
+    found = sequence(value, name)
+    if found is None:
+        return None
+    return [mapping(item, f"{name}[{number}]") or {} for number, item in enumerate(found)]
+
+
+def _parsed(value: object) -> object:
+    """Return what a text spells, None when nothing; what is no text stays as it is."""
+    if not isinstance(value, str):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found: object = read(value.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+        return found
+    return None
+
+
+def _not_so(value: object) -> str:
+    return ", and this text is neither" if isinstance(value, str) else f", not {type(value).__name__}"

@@ -3,7 +3,8 @@
 Prices decide: a page of ListObjectsV2 costs as much as 12.5 HEADs and tells of a thousand results. So
 
 - what has a folder of its own is listed, from the first missing name on, and never again once it is complete;
-- of shelves on which nothing has appeared yet only the first few are listed at each look, the others every eighth;
+- of shelves on which nothing has appeared yet only the first few are listed at each look, and further ones as long as
+  something came to all of these; each at every eighth look;
 - failure objects are listed when outputs do not come any more, for all shelves at once from the folder above them,
   and at the expense of a twentieth of the outputs' pages;
 - few results, results among many foreign objects, and those in a bucket that may not be listed are asked for one by
@@ -116,7 +117,25 @@ class Looking:
 
     def next_requests(self) -> list[Request]:
         """Return what to ask S3 now; nothing when the look is complete. Tell every answer before asking again."""
-        return self._output_requests() or self._failure_requests()
+        return self._output_requests() or self._further_requests() or self._failure_requests()
+
+    def _further_requests(self) -> list[Request]:
+        """Return what to ask of the next empty shelves, as many again, where results came to all that was empty."""
+        looked_at = [number for number in self._due if self._was_empty(number)]
+        if not looked_at or not all(self._shelves[number].outputs for number in looked_at):
+            return []
+        due = set(self._due)
+        further = (
+            number
+            for number in range(len(self._shelves))
+            if number not in due and self._pending(number) and self._was_empty(number)
+        )
+        self._due += itertools.islice(further, max(_FIRST_EMPTY, len(looked_at)))
+        return self._output_requests()
+
+    def _was_empty(self, number: int) -> bool:
+        before = self._before.shelves[number]
+        return not (before.outputs or before.failures)
 
     def _output_requests(self) -> list[Request]:
         requests: list[Request] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import TypeVar
@@ -130,14 +129,14 @@ class ResultWatcher:
         shown = body[:limit].decode(errors="replace" if len(body) <= limit else "ignore")
         return shown if len(body) <= limit else f"{shown}…"
 
-    async def why_blind(self, location: str) -> str:
-        """Ask once more and say what keeps S3 from answering, for an error's text."""
+    async def trouble_at(self, location: str) -> str:
+        """Ask once with a listing, and say what keeps S3 from telling of a place; empty when nothing does."""
         uri = S3Uri.parse(location)
         try:
             await self._s3.list_names(uri.bucket, uri.key)
         except ServiceError as error:
             return str(error)
-        return "it answers again now"
+        return ""
 
 
 class BlockingWatcher:
@@ -182,9 +181,9 @@ class BlockingWatcher:
 
         return self._run(read)
 
-    def why_blind(self, location: str) -> str:
-        """Say what keeps S3 from answering, as :meth:`ResultWatcher.why_blind`."""
-        return self._run(lambda s3: ResultWatcher(s3).why_blind(location))
+    def trouble_at(self, location: str) -> str:
+        """Say what keeps S3 from telling of a place, as :meth:`ResultWatcher.trouble_at`."""
+        return self._run(lambda s3: ResultWatcher(s3).trouble_at(location))
 
     def write(self, location: str, body: bytes) -> None:
         """Write an object, as :meth:`S3Objects.write`."""
@@ -195,14 +194,3 @@ class BlockingWatcher:
             if self._loop is None or self._s3 is None:
                 raise RuntimeError("S3 is not open")
             return self._loop.run(work(self._s3))
-
-
-async def look_once(connection: AwsConnection, watch: Watch) -> WatchState:
-    """Look thoroughly at everything: what a task does before it judges, whatever a trigger saw."""
-    async with S3Objects.open(connection) as s3:
-        return await ResultWatcher(s3).look(watch, WatchState.begin(watch), now=time.time(), thorough=True)
-
-
-def settle(connection: AwsConnection, watch: Watch) -> WatchState:
-    """Do the same where no event loop runs."""
-    return asyncio.run(look_once(connection, watch))

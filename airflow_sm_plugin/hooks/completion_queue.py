@@ -10,8 +10,14 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.core.notifications import InferenceNotification, parse
-from airflow_sm_plugin.exceptions import InvalidRequest, QueueNotFound, SageMakerInferenceError, Throttled
+from airflow_sm_plugin.core.notifications import InferenceNotification, check_queue_url, parse
+from airflow_sm_plugin.exceptions import (
+    InvalidRequest,
+    QueueNotFound,
+    SageMakerInferenceError,
+    ServiceError,
+    Throttled,
+)
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.errors import translate
 from airflow_sm_plugin.hooks.queue_calls import LONGEST_POLL, QueueCalls, queue_calls
@@ -54,12 +60,27 @@ class CompletionQueue:
         :raises InvalidRequest: the URL is none, or there is no region
         :raises AccessDenied: no credentials
         """
-        if not queue_url.startswith(("https://", "http://")):
-            raise InvalidRequest(
-                f"completion_queue must be a queue's URL, https://sqs.<region>.amazonaws.com/…, not {queue_url!r:.80}"
-            )
+        check_queue_url(queue_url)
         async with queue_calls(connection, queue_url) as calls:
             yield cls(calls, queue_url)
+
+    async def check_it_exists(self) -> None:
+        """Ask once for the queue, and leave its messages as they are; an SQS that does not answer is no verdict.
+
+        It is a receive, since no other permission is needed then; what it shows stays visible to everybody.
+
+        :raises QueueNotFound: there is no such queue in this region and account
+        """
+        asked = {
+            "QueueUrl": self._url,
+            "MaxNumberOfMessages": 1,
+            "WaitTimeSeconds": 0,
+            "VisibilityTimeout": 0,
+        }
+        try:
+            await self._call("ReceiveMessage", asked)
+        except ServiceError as error:
+            log.warning("cannot tell beforehand whether the completion queue serves: %s", error)
 
     async def receive(self, *, wait_seconds: int = LONGEST_POLL) -> list[QueueMessage]:
         """Return up to ten messages; an empty list when none came within ``wait_seconds`` (0 to 20).
@@ -103,6 +124,16 @@ class CompletionQueue:
                 f"it and subscribe it to the endpoint's SNS topics"
             )
         return translate(error, f"sqs:{operation} {self._url}")
+
+
+async def check_queue(connection: AwsConnection, queue_url: str) -> None:
+    """Do as :meth:`CompletionQueue.check_it_exists` over a connection of its own: before anything is paid.
+
+    :raises InvalidRequest: as :meth:`CompletionQueue.open`
+    :raises QueueNotFound: there is no such queue in this region and account
+    """
+    async with CompletionQueue.open(connection, queue_url) as queue:
+        await queue.check_it_exists()
 
 
 def _read(message: Mapping[str, Any]) -> QueueMessage:

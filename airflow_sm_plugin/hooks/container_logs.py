@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _LONGEST_LINE = 500
 _STREAMS = 3
 _MOST_STREAMS_LOOKED_THROUGH = 500
+_LOOKS = 5
 
 
 class ContainerLogsHook(AwsBaseHook):
@@ -31,19 +33,21 @@ class ContainerLogsHook(AwsBaseHook):
         """Return the boto3 client."""
         return cast("CloudWatchLogsClient", self.get_conn())
 
-    def show_tail(self, group: str, *, lines: int, streams: str = "") -> None:
+    def show_tail(self, group: str, *, lines: int, streams: str = "", patience: float = 0) -> None:
         """Write the last lines of the group's latest streams to the log, or one line that says why not.
 
         It never raises: it explains another error.
 
         :param lines: of each stream, cut to 500 characters each; 0 shows none
         :param streams: how the streams' names begin; default all. Of these, the latest of the first 500
+        :param patience: seconds over which it looks five times in all as long as nothing is there, since lines reach
+            CloudWatch a moment after they were written; default 0, one look
         """
         if lines <= 0:
             return
         try:
             with translated(f"logs:GetLogEvents {group}"):
-                tails = self._tails(group, lines, streams)
+                tails = self._awaited_tails(group, lines, streams, patience)
         except SageMakerInferenceError as error:
             self.log.info(
                 "no container logs here: %s. Allow logs:DescribeLogStreams and logs:GetLogEvents, or see %s there",
@@ -52,9 +56,18 @@ class ContainerLogsHook(AwsBaseHook):
             )
             return
         if not tails:
-            self.log.info("the containers wrote nothing to %s", f"{group} {streams}".rstrip())
+            self.log.info("the containers wrote nothing to %s so far", f"{group} {streams}".rstrip())
         for stream, texts in tails.items():
             self.log.info("last lines of %s %s:\n%s", group, stream, "\n".join(texts))
+
+    def _awaited_tails(self, group: str, lines: int, streams: str, patience: float) -> dict[str, list[str]]:
+        tails = self._tails(group, lines, streams)
+        for _ in range(_LOOKS - 1 if patience > 0 else 0):
+            if tails:
+                break
+            time.sleep(patience / (_LOOKS - 1))
+            tails = self._tails(group, lines, streams)
+        return tails
 
     def _tails(self, group: str, lines: int, streams: str) -> dict[str, list[str]]:
         try:

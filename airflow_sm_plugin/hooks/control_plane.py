@@ -17,7 +17,8 @@ from airflow_sm_plugin.core import endpoint_status
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
 from airflow_sm_plugin.core.failed_looks import FailedLooks
-from airflow_sm_plugin.core.names import is_content_name
+from airflow_sm_plugin.core.names import content_stem, is_content_name, shares_content_stem
+from airflow_sm_plugin.core.ownership import ENDPOINT_TAG
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -78,20 +79,42 @@ class SageMakerControlPlaneHook(ModelCalls, ModelPackageCalls, AutoMLCalls):
     def derived_endpoint_configs(self, endpoint_name: str) -> list[str]:
         """List the configurations whose names were derived for an endpoint, newest first; none where not permitted.
 
-        For an endpoint that is gone, since nothing else tells any more what it served, and to remove earlier ones.
+        For an endpoint that is gone, since nothing else tells any more what it served, and to remove earlier ones. Of
+        an endpoint of 49 characters or more only those whose tag names it, since others may share its cut name.
         """
         try:
             with translated(f"sagemaker:ListEndpointConfigs {endpoint_name}"):
                 pages = self.client.get_paginator("list_endpoint_configs").paginate(
-                    NameContains=endpoint_name, SortBy="CreationTime", SortOrder="Descending"
+                    NameContains=content_stem(endpoint_name), SortBy="CreationTime", SortOrder="Descending"
                 )
-                names = [found["EndpointConfigName"] for page in pages for found in page["EndpointConfigs"]]
+                found = {
+                    config["EndpointConfigName"]: config["EndpointConfigArn"]
+                    for page in pages
+                    for config in page["EndpointConfigs"]
+                    if is_content_name(config["EndpointConfigName"], endpoint_name)
+                }
         except AccessDenied as denied:
             self.log.warning(
                 "cannot look for configurations that endpoint %s left: %s", endpoint_name, denied
             )
             return []
-        return [name for name in names if is_content_name(name, endpoint_name)]
+        if not shares_content_stem(endpoint_name):
+            return list(found)
+        return self._tagged_for(endpoint_name, found)
+
+    def _tagged_for(self, endpoint_name: str, configs: Mapping[str, str]) -> list[str]:
+        """Return those configurations, given by name with their ARNs, whose tag names the endpoint."""
+        named = {name: (self.tags_of(arn) or {}).get(ENDPOINT_TAG) for name, arn in configs.items()}
+        untold = [name for name, endpoint in named.items() if endpoint is None]
+        if untold:
+            self.log.warning(
+                "left alone, since no tag tells whether they are of endpoint %s, which shares its first %d characters "
+                "with others' names: %s. Look, and delete what is not needed",
+                endpoint_name,
+                len(content_stem(endpoint_name)),
+                ", ".join(untold),
+            )
+        return [name for name, endpoint in named.items() if endpoint == endpoint_name]
 
     # Endpoints
 

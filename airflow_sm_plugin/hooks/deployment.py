@@ -193,21 +193,39 @@ class Deployment:
         if verdict.status != "Failed" or not (
             self.options.recreate_failed or self._work.owns_endpoint(description)
         ):
-            raise endpoint_status.cannot_be_changed(verdict, endpoint_name=name)
+            raise endpoint_status.cannot_be_changed(
+                verdict, endpoint_name=name, wanted_config=self.spec.config_name
+            )
         log.info("endpoint %s is Failed: deleting it to create it anew. Reason: %s", name, verdict.reason)
         self._hook.request_deletion(name)
 
     def wait(self) -> EndpointVerdict:
         """Wait until the endpoint serves, rolls back or fails; the verdict still waits when time ran out.
 
-        Without ``wait_for_completion`` it is one look.
+        Without ``wait_for_completion`` it is one look, repeated only where it fails.
+
+        :raises EndpointNotFound: it is gone
         """
+        if not self.options.wait_for_completion:
+            return self._look()
         return self._hook.wait_for_endpoint(
             self.spec.endpoint_name,
             wanted_config=self.spec.config_name,
-            max_wait=self.options.max_wait if self.options.wait_for_completion else 0,
+            max_wait=self.options.max_wait,
             poll_interval=self.options.poll_interval,
         )
+
+    def _look(self) -> EndpointVerdict:
+        name = self.spec.endpoint_name
+        description = self._hook.look_until(
+            name,
+            lambda _: True,
+            give_up=time.monotonic() + self.options.max_wait,
+            poll_interval=self.options.poll_interval,
+        )
+        if description is None:
+            raise EndpointNotFound(f"endpoint {name} was deleted by somebody else meanwhile")
+        return endpoint_status.judge(description, wanted_config=self.spec.config_name)
 
     def check(self, verdict: EndpointVerdict) -> None:
         """Return when the endpoint serves the configuration, or when it need not be finished and is on its way.
@@ -220,22 +238,17 @@ class Deployment:
             raise error
         if verdict.state is EndpointState.WAIT and self.options.wait_for_completion:
             raise endpoint_status.deadline_exceeded(
-                verdict, endpoint_name=name, seconds=self.options.max_wait
+                verdict, endpoint_name=name, seconds=self.options.max_wait, cleaned_up=self.cleanup.due
             )
 
-    def describe(self) -> dict[str, Any]:
-        """Return name, ARN, configuration and status as they are now.
+    def result(self, verdict: EndpointVerdict) -> dict[str, Any]:
+        """Return name, ARN, configuration and status as the wait saw them last: no further look that may fail.
 
-        :raises EndpointNotFound: it is gone
+        :raises EndpointNotFound: a trigger of an earlier version told no ARN, and now the endpoint is gone
         """
-        description = self._hook.describe_endpoint(self.spec.endpoint_name)
-        if description is None:
-            raise EndpointNotFound(
-                f"endpoint {self.spec.endpoint_name} was deleted by somebody else meanwhile"
-            )
         return {
             "endpoint_name": self.spec.endpoint_name,
-            "endpoint_arn": description["EndpointArn"],
+            "endpoint_arn": verdict.arn or self._look().arn,
             "endpoint_config_name": self.spec.config_name,
-            "status": description["EndpointStatus"],
+            "status": verdict.status,
         }

@@ -20,6 +20,7 @@ from airflow_sm_plugin.base import (
 from airflow_sm_plugin.core.async_inference import AsyncRequest
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, number, seconds, whole_number
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed
@@ -185,6 +186,10 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             settings = self._settings(context)
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
+            if queue := _text(self.completion_queue):
+                from airflow_sm_plugin.hooks.completion_queue import check_queue
+
+                asyncio.run(check_queue(self.aws, queue))
             return self._go_on(settings)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +212,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
 
                 timeout = timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS)
                 self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
-            self._check_event(asyncio.run(_event_of(trigger)))
+            self._check_event(trigger.run_here())
 
     async def _advance(self, settings: BatchSettings) -> tuple[Waiting | Finished, str]:
         """Do what can be done now; where something has to be waited for, say where that is written."""
@@ -276,6 +281,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         S3Uri.parse(self.ledger_prefix, name="ledger_prefix")
         choice(self.on_failure, "on_failure", ("fail", "collect"))
         seconds(self.poll_interval, "poll_interval", positive=True)
+        if queue := _text(self.completion_queue):
+            check_queue_url(queue)
         whole_number(self.container_log_lines, "container_log_lines")
         template = RequestTemplate(
             endpoint_name=self.endpoint_name,
@@ -332,9 +339,3 @@ def _text(value: object) -> str | None:
 
 def _whole(value: object, name: str, *, at_least: int = 0) -> int | None:
     return whole_number(value, name, at_least=at_least) if is_given(value) else None
-
-
-async def _event_of(trigger: AsyncInferenceTrigger) -> Mapping[str, Any]:
-    """Run a trigger here: a blocking wait differs from a deferred one in nothing but the place."""
-    payloads: list[Mapping[str, Any]] = [event.payload async for event in trigger.run()]
-    return payloads[-1]

@@ -10,7 +10,7 @@ from airflow_sm_plugin.core.deployment import DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.core.ownership import with_owner
 from airflow_sm_plugin.core.production_variant import whole_number
-from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds
+from airflow_sm_plugin.core.template_values import boolean, choice, is_given, mapping, mappings, seconds
 from airflow_sm_plugin.core.template_values import whole_number as whole_number_from
 from airflow_sm_plugin.exceptions import InvalidRequest
 
@@ -23,6 +23,7 @@ def options_of(operator: SageMakerDeployEndpointOperator) -> DeploymentOptions:
 
     :raises InvalidRequest: an argument is not what it must be
     """
+    guardrails = mapping(operator.deployment_config, "deployment_config")
     return DeploymentOptions(
         max_wait=seconds(operator.max_wait_seconds, "max_wait_seconds"),
         poll_interval=seconds(operator.poll_interval, "poll_interval", positive=True),
@@ -30,14 +31,13 @@ def options_of(operator: SageMakerDeployEndpointOperator) -> DeploymentOptions:
         cleanup_wait=seconds(operator.cleanup_wait_seconds, "cleanup_wait_seconds"),
         cleanup_on_failure=boolean(operator.cleanup_on_failure, "cleanup_on_failure"),
         recreate_failed=choice(operator.on_failed, "on_failed", ("fail", "recreate")) == "recreate",
-        deployment_config=deployment_guardrails.checked(operator.deployment_config)
-        if operator.deployment_config
-        else None,
+        deployment_config=deployment_guardrails.checked(guardrails) if guardrails else None,
         retain_variant_properties=boolean(operator.retain_variant_properties, "retain_variant_properties"),
         keep_configs=whole_number_from(operator.keep_configs, "keep_configs")
         if is_given(operator.keep_configs)
         else None,
         delete_old_models=boolean(operator.delete_old_models, "delete_old_models"),
+        container_log_lines=whole_number_from(operator.container_log_lines, "container_log_lines"),
     )
 
 
@@ -51,17 +51,18 @@ def spec_of(operator: SageMakerDeployEndpointOperator, owner: str | None = None)
         endpoint_name=operator.endpoint_name,
         variants=_variants(operator),
         async_section=_async_section(operator),
-        data_capture=operator.data_capture_config,
+        data_capture=mapping(operator.data_capture_config, "data_capture_config"),
         volume_kms_key_id=operator.volume_kms_key_id or None,
-        tags=with_owner(operator.tags or {}, owner),
+        tags=with_owner(mapping(operator.tags, "tags") or {}, owner),
     ).checked()
 
 
 def _variants(operator: SageMakerDeployEndpointOperator) -> Sequence[Variant]:
-    if (operator.model_name is None) == (operator.production_variants is None):
+    variants = mappings(operator.production_variants, "production_variants")
+    if (operator.model_name is None) == (variants is None):
         raise InvalidRequest("give either model_name (one variant) or production_variants")
-    if operator.production_variants is not None:
-        return [Variant.from_mapping(variant) for variant in operator.production_variants]
+    if variants is not None:
+        return [Variant.from_mapping(variant) for variant in variants]
     return [
         Variant(
             model_name=str(operator.model_name),

@@ -12,7 +12,6 @@ from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, fail
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.deployment import DeploymentNote
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
-from airflow_sm_plugin.core.template_values import whole_number
 from airflow_sm_plugin.exceptions import EndpointError
 from airflow_sm_plugin.links import DataCaptureLink, EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.operators.deployment_arguments import options_of, spec_of
@@ -40,13 +39,16 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
     When the task fails, times out or is killed, what it created is deleted again (``cleanup_on_failure``): a teardown
     does not run when its setup failed. It is best effort, since SageMaker deletes no endpoint that is still being
-    created: after its own errors the task waits for that, up to ``cleanup_wait_seconds``, after a kill 20 seconds; a
-    retry completes what a killed try left. An endpoint found already there is never deleted.
+    created: after its own errors the task waits for that, up to ``cleanup_wait_seconds``; after its execution time-out
+    20 seconds at most; when it is killed it asks once, at once, so that an endpoint still being created stays and
+    costs money until a retry has gone on with it or ``SageMakerDeleteEndpointOperator`` has run. What serves is never
+    cleaned up once the task has seen it, nor is an endpoint found already there.
 
     Returns on XCom: ``{"endpoint_name", "endpoint_arn", "endpoint_config_name", "status", "action": "created" |
     "updated" | "unchanged"}``.
 
-    All parameters but ``deferrable`` are templated; numbers and booleans may be text.
+    All parameters but ``deferrable`` are templated; numbers and booleans may be text, lists and mappings JSON or Python
+    text.
 
     :param endpoint_name: up to 63 letters, digits and inner hyphens
     :param model_name: the model to serve
@@ -71,12 +73,14 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param retain_variant_properties: an update keeps instance counts and weights as they are, for endpoints that
         scale themselves; default False
     :param keep_configs: how many earlier configurations derived for this endpoint stay when a new one serves; None
-        keeps all; default 1
-    :param delete_old_models: delete the models that only removed configurations name and that our operators made;
-        default False
+        keeps all; default 1. Where the endpoint's name has 49 characters or more only those are found again that bear
+        it in a tag (``airflow-sm-plugin:endpoint``); others are left, with a warning
+    :param delete_old_models: delete the models of removed configurations, those that our operators made and that no
+        configuration kept for this endpoint names; default False. A model that another endpoint's configuration names
+        is not seen: leave this off where endpoints share models
     :param on_failed: what to do about an endpoint found Failed: ``fail``, the default, or ``recreate``
     :param container_log_lines: how many of the containers' last log lines the task's log shows when the endpoint
-        fails; default 20, 0 shows none
+        fails or its update is rolled back; default 20, 0 shows none
     :param tags: tags of endpoint and configuration
     :param wait_for_completion: default True
     :param max_wait_seconds: for what is in progress before, and again for the endpoint to serve; default 3600. Deferred
@@ -131,7 +135,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         *,
         endpoint_name: str,
         model_name: str | None = None,
-        production_variants: Sequence[Mapping[str, Any]] | None = None,
+        production_variants: Sequence[Mapping[str, Any]] | str | None = None,
         instance_type: str = "ml.m5.xlarge",
         initial_instance_count: int | str = 1,
         variant_name: str = "AllTraffic",
@@ -142,14 +146,14 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         max_concurrent_invocations_per_instance: int | str | None = None,
         kms_key_id: str | None = None,
         volume_kms_key_id: str | None = None,
-        data_capture_config: Mapping[str, Any] | None = None,
-        deployment_config: Mapping[str, Any] | None = None,
+        data_capture_config: Mapping[str, Any] | str | None = None,
+        deployment_config: Mapping[str, Any] | str | None = None,
         retain_variant_properties: bool | str = False,
         keep_configs: int | str | None = 1,
         delete_old_models: bool | str = False,
         on_failed: str = "fail",
         container_log_lines: int | str = 20,
-        tags: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | str | None = None,
         wait_for_completion: bool | str = True,
         max_wait_seconds: float | str = 3_600,
         poll_interval: float | str = 30,
@@ -239,13 +243,15 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     def _result(
         self, context: Context, deployment: Deployment, verdict: EndpointVerdict, action: str
     ) -> dict[str, Any]:
-        if verdict.state is EndpointState.FAILED:
-            lines = whole_number(self.container_log_lines, "container_log_lines")
-            self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
+        if verdict.state in (EndpointState.FAILED, EndpointState.ROLLED_BACK):
+            self.container_logs().show_tail(
+                endpoint_log_group(self.endpoint_name), lines=deployment.options.container_log_lines
+            )
         deployment.check(verdict)
+        deployment.cleanup.no_more()
         if verdict.state is EndpointState.SERVING and (action == "updated" or _is_retry(context)):
             deployment.earlier.tidy()
-        return deployment.describe() | {"action": action}
+        return deployment.result(verdict) | {"action": action}
 
     def _deployment(self, context: Context, note: Mapping[str, Any] | None = None) -> Deployment:
         from airflow_sm_plugin.hooks.deployment import Deployment

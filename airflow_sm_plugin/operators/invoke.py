@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_sm_plugin._compat import Context
@@ -14,7 +14,7 @@ from airflow_sm_plugin.base import (
     failing_well,
     reveal,
 )
-from airflow_sm_plugin.core.container_logs import endpoint_log_group
+from airflow_sm_plugin.core.container_logs import FRESH_LINES_SECONDS, endpoint_log_group
 from airflow_sm_plugin.core.invocation import (
     MAX_PAYLOAD_BYTES,
     MODEL_LOAD_SECONDS,
@@ -22,6 +22,7 @@ from airflow_sm_plugin.core.invocation import (
     InvokeRequest,
 )
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.template_values import boolean, seconds, whole_number
 from airflow_sm_plugin.exceptions import (
     InvalidRequest,
     ModelError,
@@ -32,6 +33,19 @@ from airflow_sm_plugin.operators.invocation import InvocationOperator, inference
 from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
 
 __all__ = ["SageMakerInvokeEndpointAsyncOperator", "SageMakerInvokeEndpointOperator"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """How an invocation goes about it, after templates are rendered."""
+
+    return_output: bool
+    return_output_limit: int
+    return_custom_attributes: bool
+    attempts: int
+    model_load_seconds: float
+    container_log_lines: int
+    error_text_limit: int
 
 
 class SageMakerInvokeEndpointOperator(InvocationOperator):
@@ -45,27 +59,29 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
     "invoked_production_variant", "custom_attributes": text or None, "attempts", "new_session_id" or None,
     "closed_session_id" or None}``.
 
-    :param endpoint_name: (templated)
+    All parameters are templated; numbers and booleans may be text.
+
+    :param endpoint_name: the endpoint's name
     :param body: the payload, text or bytes up to 6,291,456 bytes, e.g. another task's XCom; masked in Airflow's
-        rendered fields (templated)
-    :param body_location: ``s3://bucket/key`` of the payload, instead of ``body`` (templated)
-    :param output_location: ``s3://bucket/key`` to write the answer to (templated)
+        rendered fields
+    :param body_location: ``s3://bucket/key`` of the payload, instead of ``body``
+    :param output_location: ``s3://bucket/key`` to write the answer to
     :param return_output: put the answer on XCom as text; default False
     :param return_output_limit: bytes up to which it may go there; a larger answer, or one that is no UTF-8 text, needs
         ``output_location``, which then takes it; default 48,000
     :param return_custom_attributes: put the response's CustomAttributes on XCom; default False
-    :param content_type: MIME type of the payload, e.g. ``text/csv`` (templated)
-    :param accept: MIME type wanted for the answer (templated)
-    :param custom_attributes: up to 1024 visible US-ASCII characters, e.g. a trace id; masked (templated)
-    :param target_model: the model's path below a multi-model endpoint's prefix (templated)
-    :param target_variant: production variant (templated)
-    :param target_container_hostname: container of a multi-container endpoint with direct invocation (templated)
-    :param inference_id: up to 64 characters; default derived from DAG, run, task and map index (templated)
-    :param enable_explanations: SageMaker Clarify's expression (templated)
-    :param inference_component_name: (templated)
-    :param session_id: ``NEW_SESSION`` or a session's id (templated)
+    :param content_type: MIME type of the payload, e.g. ``text/csv``
+    :param accept: MIME type wanted for the answer
+    :param custom_attributes: up to 1024 visible US-ASCII characters, e.g. a trace id; masked
+    :param target_model: the model's path below a multi-model endpoint's prefix
+    :param target_variant: production variant
+    :param target_container_hostname: container of a multi-container endpoint with direct invocation
+    :param inference_id: up to 64 characters; default derived from DAG, run, task and map index
+    :param enable_explanations: SageMaker Clarify's expression
+    :param inference_component_name: the component's name, on an endpoint that has such
+    :param session_id: ``NEW_SESSION`` or a session's id
     :param prefix_aware_id: up to 64 characters; requests of one id go to the same instance, where the installed
-        botocore knows it (templated)
+        botocore knows it
     :param attempts: calls in all; default 5
     :param model_load_seconds: how long a cold model is waited for; default 420
     :param container_log_lines: how many of the container's last log lines the task's log shows when the container
@@ -98,6 +114,13 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
         "inference_component_name",
         "session_id",
         "prefix_aware_id",
+        "return_output",
+        "return_output_limit",
+        "return_custom_attributes",
+        "attempts",
+        "model_load_seconds",
+        "container_log_lines",
+        "error_text_limit",
     )
     body = SensitiveField()
     custom_attributes = SensitiveField()
@@ -109,9 +132,9 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
         body: str | bytes | None = None,
         body_location: str | None = None,
         output_location: str | None = None,
-        return_output: bool = False,
-        return_output_limit: int = 48_000,
-        return_custom_attributes: bool = False,
+        return_output: bool | str = False,
+        return_output_limit: int | str = 48_000,
+        return_custom_attributes: bool | str = False,
         content_type: str | None = None,
         accept: str | None = None,
         custom_attributes: str | None = None,
@@ -123,10 +146,10 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
         inference_component_name: str | None = None,
         session_id: str | None = None,
         prefix_aware_id: str | None = None,
-        attempts: int = 5,
-        model_load_seconds: float = MODEL_LOAD_SECONDS,
-        container_log_lines: int = 20,
-        error_text_limit: int = 1_000,
+        attempts: int | str = 5,
+        model_load_seconds: float | str = MODEL_LOAD_SECONDS,
+        container_log_lines: int | str = 20,
+        error_text_limit: int | str = 1_000,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
         super().__init__(**kwargs)
@@ -156,16 +179,19 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the payload, invoke, keep the answer where asked."""
         with failing_well():
-            self._check_arguments()
+            settings = self._checked_settings()
             request = replace(self._request(context).checked(), body=self._payload()).checked()
             hook = self.runtime()
             persist_endpoint(context, region_name=hook.conn_region_name, endpoint_name=request.endpoint_name)
-            with self.explaining(request.endpoint_name), self._showing_logs(request.endpoint_name):
+            with (
+                self.explaining(request.endpoint_name),
+                self._showing_logs(request.endpoint_name, settings.container_log_lines),
+            ):
                 reply = hook.invoke_endpoint(
                     request,
-                    attempts=self.attempts,
-                    model_load_seconds=self.model_load_seconds,
-                    error_text_limit=self.error_text_limit,
+                    attempts=settings.attempts,
+                    model_load_seconds=settings.model_load_seconds,
+                    error_text_limit=settings.error_text_limit,
                 )
             self.log.info(
                 "endpoint %s, variant %s, answered %d bytes at attempt %d",
@@ -174,21 +200,12 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
                 len(reply.body),
                 reply.attempts,
             )
-            return self._keep(request.endpoint_name, reply)
+            return self._keep(request.endpoint_name, reply, settings)
 
-    def _check_arguments(self) -> None:
+    def _checked_settings(self) -> _Settings:
         """Refuse what cannot be, before anything is read, sent or paid."""
         if (self.body is None) == (not self.body_location):
             raise InvalidRequest("give exactly one of body and body_location")
-        for name, value, least in (
-            ("attempts", self.attempts, 1),
-            ("model_load_seconds", self.model_load_seconds, 0),
-            ("return_output_limit", self.return_output_limit, 1),
-            ("container_log_lines", self.container_log_lines, 0),
-            ("error_text_limit", self.error_text_limit, 0),
-        ):
-            if value < least:
-                raise InvalidRequest(f"{name} must be {least} or more, not {value}")
         for name in ("body_location", "output_location"):
             if getattr(self, name):
                 S3Uri.parse_object(getattr(self, name), name=name)
@@ -196,6 +213,15 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
             raise InvalidRequest(
                 f"output_location is body_location, {self.body_location}: the answer would replace the payload"
             )
+        return _Settings(
+            return_output=boolean(self.return_output, "return_output"),
+            return_output_limit=whole_number(self.return_output_limit, "return_output_limit", at_least=1),
+            return_custom_attributes=boolean(self.return_custom_attributes, "return_custom_attributes"),
+            attempts=whole_number(self.attempts, "attempts", at_least=1),
+            model_load_seconds=seconds(self.model_load_seconds, "model_load_seconds"),
+            container_log_lines=whole_number(self.container_log_lines, "container_log_lines"),
+            error_text_limit=whole_number(self.error_text_limit, "error_text_limit"),
+        )
 
     def _request(self, context: Context) -> InvokeRequest:
         """Return the request without its payload."""
@@ -225,8 +251,8 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
             )
         return body.encode() if isinstance(body, str) else body
 
-    def _keep(self, endpoint_name: str, reply: InvokeReply) -> dict[str, Any]:
-        output = self._for_xcom(reply.body) if self.return_output else None
+    def _keep(self, endpoint_name: str, reply: InvokeReply, settings: _Settings) -> dict[str, Any]:
+        output = self._for_xcom(reply.body, settings.return_output_limit) if settings.return_output else None
         if self.output_location:
             self.result_store().write(self.output_location, reply.body, content_type=reply.content_type)
         return {
@@ -235,30 +261,32 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
             "output": output,
             "content_type": reply.content_type,
             "invoked_production_variant": reply.invoked_production_variant,
-            "custom_attributes": reply.custom_attributes if self.return_custom_attributes else None,
+            "custom_attributes": reply.custom_attributes if settings.return_custom_attributes else None,
             "attempts": reply.attempts,
             "new_session_id": reply.new_session_id,
             "closed_session_id": reply.closed_session_id,
         }
 
-    def _for_xcom(self, body: bytes) -> str | None:
+    def _for_xcom(self, body: bytes, limit: int) -> str | None:
         """Return the answer as text; None when it cannot go on XCom and ``output_location`` takes it."""
         try:
-            text = body.decode() if len(body) <= self.return_output_limit else None
+            text = body.decode() if len(body) <= limit else None
         except UnicodeDecodeError:
             text = None
         if text is None and not self.output_location:
             raise InvalidRequest(
                 f"the answer, {len(body)} bytes, is no UTF-8 text or larger than return_output_limit "
-                f"({self.return_output_limit}): pass output_location, which takes what cannot go on XCom"
+                f"({limit}): pass output_location, which takes what cannot go on XCom"
             )
         return text
 
     @contextmanager
-    def _showing_logs(self, endpoint_name: str) -> Iterator[None]:
+    def _showing_logs(self, endpoint_name: str, lines: int) -> Iterator[None]:
         """Show the container's last log lines when it failed."""
         try:
             yield
         except (ModelError, ModelUnavailable):
-            self.container_logs().show_tail(endpoint_log_group(endpoint_name), lines=self.container_log_lines)
+            self.container_logs().show_tail(
+                endpoint_log_group(endpoint_name), lines=lines, patience=FRESH_LINES_SECONDS
+            )
             raise

@@ -17,11 +17,13 @@ from airflow_sm_plugin.base import (
     reveal,
     task_instance_owner,
 )
-from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest, Outcome
+from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest, Outcome, Sight
 from airflow_sm_plugin.core.async_watch import group
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
-from airflow_sm_plugin.core.invocation_state import OnUnknown, seconds_to_live
+from airflow_sm_plugin.core.invocation_state import Identity, OnUnknown, arguments_digest, seconds_to_live
 from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.notifications import check_queue_url
+from airflow_sm_plugin.core.single_wait import SingleWait
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
 from airflow_sm_plugin.links import persist_endpoint
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 
 _ON_RERUN = ("resume", "restart")
+_CHECK_IN_SECONDS = 1_800.0
+"""So often a long wait asks whether the endpoint is still there: nobody tells that it was deleted, with its queue."""
 
 
 class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
@@ -77,7 +81,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
     :param poll_interval: seconds between looks; default 30 (templated)
     :param max_wait_seconds: seconds after submission when no result is expected any more; default request_ttl +
-        invocation_timeout, which is 22,500 unless they are given (templated)
+        invocation_timeout, which is 22,500 unless they are given. Where it is less, a retry that finds the request
+        sent ends at once, since it counts from then: raise it, or clear the task later (templated)
     :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and nobody else reads: it wakes
         the wait, S3 stays the truth (templated)
     :param return_output: put the output on XCom as text, where it is waited for; default False (templated)
@@ -94,7 +99,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :raises AsyncInferenceFailed: a failure object was found; not retried, clearing the task sends the input again
     :raises AsyncInferenceTimedOut: neither object came in time; retried
     :raises FencedOff: a later try has taken over; not retried
-    :raises QueueNotFound: the completion queue does not exist; not retried
+    :raises QueueNotFound: the completion queue does not exist, which is asked before anything is sent; not retried
     :raises AnswerLost: it may have been accepted, and nobody can say where its output would be; retried
     """
 
@@ -201,13 +206,14 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
                 invocation.output_location,
             )
             if sending.is_waited_for:
-                return self._wait(invocation)
+                return self._wait(self._begun(sending, invocation))
             return self._told(invocation)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Judge what the trigger saw."""
         with failing_well():
-            return self._conclude(event)
+            wait = SingleWait.from_mapping(event["note"])
+            return self._conclude(wait, event) or self._wait(wait)
 
     def _request(self, context: Context) -> AsyncRequest:
         body = reveal(self.body)
@@ -254,6 +260,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         """Refuse what cannot be, before anything is sent or paid."""
         seconds(self.poll_interval, "poll_interval", positive=True)
         self._output_limit()
+        if queue := _text(self.completion_queue):
+            check_queue_url(queue)
         whole_number(self.failure_text_limit, "failure_text_limit")
         whole_number(self.container_log_lines, "container_log_lines")
         if is_given(self.max_wait_seconds):
@@ -267,8 +275,11 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     async def _submit(self, sending: Sending) -> AsyncInvocation:
         from airflow_sm_plugin.batch.async_single import SingleInvocation
         from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
+        from airflow_sm_plugin.hooks.completion_queue import check_queue
         from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
+        if sending.is_waited_for and (queue := _text(self.completion_queue)):
+            await check_queue(self.aws, queue)
         async with S3Objects.open(self.aws) as s3, AsyncInvoker.open(self.aws) as invoker:
             single = SingleInvocation(sending, s3=s3, invoker=invoker, output_config=self._output_config)
             return await single.submit()
@@ -284,42 +295,56 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
     # Waiting
 
-    def _wait(self, invocation: AsyncInvocation) -> dict[str, Any]:
-        trigger = self._trigger(invocation)
-        if self.deferrable:
-            from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
+    def _begun(self, sending: Sending, invocation: AsyncInvocation) -> SingleWait:
+        identity, prefix = Identity(sending.owner, arguments_digest(sending.request)), sending.state_prefix
+        return SingleWait(
+            invocation=invocation,
+            deadline=(invocation.submitted_at or time.time()) + self._wait_seconds(),
+            state=None if prefix is None else identity.folder(prefix),
+            try_number=sending.try_number,
+        )
 
-            left = max(0.0, trigger.deadline - time.time())
-            timeout = timedelta(seconds=left + GRACE_SECONDS)
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
-        return self._conclude(asyncio.run(_event_of(trigger)))
+    def _wait(self, wait: SingleWait) -> dict[str, Any]:
+        while True:
+            trigger = self._trigger(wait)
+            if self.deferrable:
+                from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
-    def _trigger(self, invocation: AsyncInvocation) -> AsyncInferenceTrigger:
+                left = max(0.0, trigger.deadline - time.time())
+                timeout = timedelta(seconds=left + GRACE_SECONDS)
+                self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
+            if told := self._conclude(wait, trigger.run_here()):
+                return told
+
+    def _trigger(self, wait: SingleWait) -> AsyncInferenceTrigger:
         from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 
-        deadline = (invocation.submitted_at or time.time()) + self._wait_seconds()
-        watch, _ = group([invocation], [deadline])
+        watch, _ = group([wait.invocation], [wait.deadline])
         return AsyncInferenceTrigger(
             watch=watch.as_mapping(),
             completion_queue=_text(self.completion_queue),
-            deadline=deadline,
+            deadline=min(wait.deadline, time.time() + _CHECK_IN_SECONDS),
             poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
-            note={"invocation": invocation.as_mapping()},
+            note=wait.as_mapping(),
             aws=self.aws.as_mapping(),
         )
 
     def _wait_seconds(self) -> float:
         if is_given(self.max_wait_seconds):
             return seconds(self.max_wait_seconds, "max_wait_seconds")
+        return self._seconds_to_live()
+
+    def _seconds_to_live(self) -> float:
         return seconds_to_live(
             _whole_seconds(self.request_ttl, "request_ttl"),
             _whole_seconds(self.invocation_timeout, "invocation_timeout"),
         )
 
-    def _conclude(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        from airflow_sm_plugin.batch.async_result import result_of
+    def _conclude(self, wait: SingleWait, event: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return what the task returns, raise why there is nothing; None when it is only time to wait on."""
+        from airflow_sm_plugin.batch.async_result import result_of, why_missing
 
-        invocation = AsyncInvocation.from_mapping(event["note"]["invocation"])
+        invocation = wait.invocation
         if event["status"] == "error":
             doing = f"waiting for inference {invocation.inference_id} of endpoint {self.endpoint_name}"
             raise broken_wait(doing, event)
@@ -329,50 +354,41 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         )
         if result.outcome is Outcome.SUCCEEDED:
             self.log.info("the output is at %s", invocation.output_location)
-            return self._told(invocation) | {"output": self._output(invocation, result.output, limit or 0)}
+            return self._told(invocation) | {"output": result.output_text(limit or 0)}
         if result.outcome is Outcome.FAILED:
             lines = whole_number(self.container_log_lines, "container_log_lines")
             self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
-        else:
-            self._check_endpoint_is_there(invocation)
-        raise result.error(self.endpoint_name, waited=self._wait_seconds())
+            raise result.failed(self.endpoint_name)
+        if told := result.look.output is not Sight.UNKNOWN:
+            self._check_endpoint_is_there(wait)
+        if (
+            time.time() < wait.deadline
+            and event["why"] != "complete"
+            and (told or event["why"] == "deadline")
+        ):
+            return None
+        trouble = asyncio.run(why_missing(self.aws, invocation))
+        waited, lives = self._wait_seconds(), self._seconds_to_live()
+        raise result.missing(self.endpoint_name, waited=waited, lives=lives, trouble=trouble)
 
     def _told(self, invocation: AsyncInvocation) -> dict[str, Any]:
         return invocation.as_mapping() | {"endpoint_name": self.endpoint_name}
 
-    def _output(self, invocation: AsyncInvocation, body: bytes | None, limit: int) -> str | None:
-        if body is None:
-            return None
-        try:
-            text = body.decode() if len(body) <= limit else None
-        except UnicodeDecodeError:
-            text = None
-        if text is None:
-            self.log.warning(
-                "the output is no UTF-8 text or larger than return_output_limit (%d bytes), so it is not on XCom: "
-                "read %s",
-                limit,
-                invocation.output_location,
-            )
-        return text
+    def _check_endpoint_is_there(self, wait: SingleWait) -> None:
+        from airflow_sm_plugin.batch.invocation_store import lose
 
-    def _check_endpoint_is_there(self, invocation: AsyncInvocation) -> None:
         try:
             is_there = self.control_plane().describe_endpoint(self.endpoint_name) is not None
         except ServiceError:
             return
-        if not is_there:
-            raise EndpointNotFound(
-                f"endpoint {self.endpoint_name} was deleted while inference {invocation.inference_id} was waited for: "
-                f"its queue went with it, and no result will come. Deploy it, then clear the task to send the input "
-                f"again"
-            )
-
-
-async def _event_of(trigger: AsyncInferenceTrigger) -> Mapping[str, Any]:
-    """Run a trigger here: a blocking wait differs from a deferred one in nothing but the place."""
-    payloads: list[Mapping[str, Any]] = [event.payload async for event in trigger.run()]
-    return payloads[-1]
+        if is_there:
+            return
+        if wait.state is not None:
+            asyncio.run(lose(self.aws, wait.state, wait.try_number))
+        raise EndpointNotFound(
+            f"endpoint {self.endpoint_name} was deleted while inference {wait.invocation.inference_id} was waited for: "
+            f"its queue went with it, and no result will come. Deploy it, then clear the task to send the input again"
+        )
 
 
 def _text(value: object) -> str | None:

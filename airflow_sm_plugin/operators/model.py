@@ -12,7 +12,7 @@ from airflow_sm_plugin.core.model_containers import ContainerRequest
 from airflow_sm_plugin.core.model_packages import check_approved, check_package_arn, environment_of
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.ownership import owner_of
-from airflow_sm_plugin.core.template_values import boolean
+from airflow_sm_plugin.core.template_values import boolean, mapping, mappings
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
     Returns on XCom: ``{"model_name", "model_arn", "created", "model_package_arn"}``; ``created`` says whether this try
     did, ``model_package_arn`` is None without a package.
 
-    All parameters are templated; numbers and booleans may be text.
+    All parameters are templated; numbers and booleans may be text, lists and mappings text in JSON or as Python writes
+    them.
 
     :param execution_role: ARN or name of the role that SageMaker runs the model with
     :param image: the container image's URI
@@ -93,8 +94,8 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         execution_role: str,
         image: str | None = None,
         model_data_url: str | None = None,
-        environment: Mapping[str, str] | None = None,
-        containers: Sequence[Mapping[str, Any]] | None = None,
+        environment: Mapping[str, str] | str | None = None,
+        containers: Sequence[Mapping[str, Any]] | str | None = None,
         model_package_arn: str | None = None,
         model_package_group_name: str | None = None,
         require_approved: bool | str = True,
@@ -104,9 +105,9 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         model_name: str | None = None,
         model_name_prefix: str = "model",
         force_new: bool | str = False,
-        vpc_config: Mapping[str, Any] | None = None,
+        vpc_config: Mapping[str, Any] | str | None = None,
         enable_network_isolation: bool | str = False,
-        tags: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | str | None = None,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
         super().__init__(**kwargs)
@@ -133,7 +134,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         from airflow_sm_plugin.hooks.artefacts import ArtefactHook
 
         with failing_well():
-            wanted = self._container_request()
+            wanted, tags = self._container_request(), mapping(self.tags, "tags")
             if self.model_name:
                 check_name(self.model_name, "model name")
             hook = self.control_plane()
@@ -143,9 +144,9 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
                 execution_role_arn=hook.role_arn(self.execution_role) if self.execution_role else "",
                 name=self.model_name or None,
                 stem=self.model_name_prefix,
-                vpc_config=self.vpc_config,
+                vpc_config=mapping(self.vpc_config, "vpc_config"),
                 enable_network_isolation=boolean(self.enable_network_isolation, "enable_network_isolation"),
-                tags=self.tags or {},
+                tags=tags or {},
                 made_for=_task_instance(context) if boolean(self.force_new, "force_new") else None,
             ).checked()
             spec = ArtefactHook(**self.aws.hook_arguments()).with_etags(spec)
@@ -164,8 +165,8 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         return ContainerRequest(
             image=self.image,
             model_data_url=self.model_data_url or None,
-            environment=reveal(self.environment),
-            containers=reveal(self.containers),
+            environment=mapping(reveal(self.environment), "environment"),
+            containers=mappings(reveal(self.containers), "containers"),
             from_package=bool(self.model_package_arn or self.model_package_group_name),
             mode=self.mode or None,
             model_cache=self.model_cache or None,

@@ -34,6 +34,7 @@ from airflow_sm_plugin.core.async_watch import Place, Watch, group
 from airflow_sm_plugin.core.awaited_invocations import AwaitedInvocations
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import choice, is_given
 from airflow_sm_plugin.core.watch_state import WatchState
@@ -42,6 +43,7 @@ from airflow_sm_plugin.exceptions import (
     AsyncInferenceTimedOut,
     InvalidRequest,
     SageMakerInferenceError,
+    ServiceError,
     ServiceUnavailable,
 )
 
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 
 _SHOWN_FAILURES = 5
 _COLLECTED_TEXTS = 100
-_SHOWN_LOGS = 3
+_SHOWN_ENDPOINTS = 3
 _INLINE = 50
 _GRACE_SECONDS = 120
 
@@ -92,7 +94,8 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     :param failure_location: with ``output_location``: where a failure object would be; without it a failed invocation
         is only told by the deadline (templated)
     :param timeout: seconds (or a timedelta) after which no result is expected, counted from submission where it is
-        known, else from the first look; default RequestTTL + InvocationTimeout, which is 22,500
+        known, else from the first look; default RequestTTL + InvocationTimeout, which is 22,500. Where it is less, a
+        retry ends at once, since it counts from submission: raise it, or clear the sensor later
     :param poke_interval: seconds (or a timedelta) between looks; default 30
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
     :param on_failure: ``"fail"``, or ``"collect"``: succeed all the same and return which failed or timed out; default
@@ -198,6 +201,8 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         if self.result_timeout <= 0:
             raise InvalidRequest(f"timeout must be more than 0 seconds, not {self.result_timeout:g}")
         choice(self.on_failure, "on_failure", ("fail", "collect"))
+        if is_given(self.completion_queue):
+            check_queue_url(str(self.completion_queue))
         if is_given(self.ledger_prefix):
             S3Uri.parse(str(self.ledger_prefix), name="ledger_prefix")
         if (self.invocations is None) == (self.output_location is None):
@@ -254,11 +259,20 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
 
     def _written_down(self, watch: Watch, context: Context) -> str | None:
         """Return where in S3 the trigger finds what it waits for; None when it fits into Airflow's database."""
-        if not is_given(self.ledger_prefix) or watch.count <= _INLINE:
+        if watch.count <= _INLINE:
+            return None
+        body = json.dumps(watch.as_mapping()).encode()
+        if not is_given(self.ledger_prefix):
+            self.log.warning(
+                "%d bytes about %d invocations go into Airflow's database with this wait: give ledger_prefix, an "
+                "s3://bucket/prefix where they lie instead",
+                len(body),
+                watch.count,
+            )
             return None
         owner = task_instance_owner(context) or digest([shelf.outputs for shelf in watch.shelves])
         location = f"{str(self.ledger_prefix).rstrip('/')}/{owner}/wait.json"
-        self._s3().write(location, json.dumps(watch.as_mapping()).encode())
+        self._s3().write(location, body)
         return location
 
     def _s3(self) -> BlockingWatcher:
@@ -300,36 +314,15 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         return ServiceUnavailable(
             f"S3 gave no useful answer at {max(failed_looks, state.failed.in_a_row)} looks in a row; "
             f"{state.counts(wait.watch).pending} invocations are pending, the first is {location}. They go on in "
-            f"SageMaker; a retry looks again. {self._s3().why_blind(location)}"
+            f"SageMaker; a retry looks again. {self._s3().trouble_at(location) or 'it answers again now'}"
         )
 
     def _collected(self, awaited: AwaitedInvocations, end: _End) -> dict[str, Any]:
         some = [awaited.invocations[number] for number in end.failed]
         texts = self._texts(some[:_COLLECTED_TEXTS]) + ["see its failure object"] * len(some)
-        bad = {*end.failed, *end.timed_out}
-        good = [one.output_location for number, one in enumerate(awaited.invocations) if number not in bad]
-        self.log.info("%d succeeded, %d failed, %d timed out", len(good), len(some), len(end.timed_out))
-        late = [awaited.invocations[number] for number in end.timed_out]
-        return {
-            "succeeded": good,
-            "failed": [
-                {
-                    "input": one.input_location,
-                    "inference_id": one.inference_id,
-                    "failure_location": one.failure_location,
-                    "error": text,
-                }
-                for one, text in zip(some, texts, strict=False)
-            ],
-            "timed_out": [
-                {
-                    "input": one.input_location,
-                    "inference_id": one.inference_id,
-                    "output_location": one.output_location,
-                }
-                for one in late
-            ],
-        }
+        good = len(awaited.invocations) - len(some) - len(end.timed_out)
+        self.log.info("%d succeeded, %d failed, %d timed out", good, len(some), len(end.timed_out))
+        return awaited.collected(failed=end.failed, timed_out=end.timed_out, texts=texts)
 
     def _failures(self, invocations: Sequence[AsyncInvocation], end: _End) -> str:
         lines = [f"{len(end.failed)} of {len(invocations)} asynchronous inferences failed."]
@@ -351,20 +344,39 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         """Show the last log lines of the containers that failed, where it is known whose they are."""
         if self.container_log_lines <= 0:
             return
-        endpoints = dict.fromkeys(name for number in end.failed if (name := awaited.endpoints[number]))
-        for name in list(endpoints)[:_SHOWN_LOGS]:
+        for name in awaited.endpoints_of(end.failed)[:_SHOWN_ENDPOINTS]:
             self.container_logs().show_tail(endpoint_log_group(name), lines=self.container_log_lines)
 
     def _time_out(self, wait: _Wait, state: WatchState, end: _End) -> str:
         first = wait.awaited.invocations[end.timed_out[0]]
-        why = ""
+        why = self._gone(wait.awaited, end)
         if state.forbidden(wait.watch):
-            why = " S3 answered 403 to the end: the role may lack s3:GetObject and s3:ListBucket there."
+            why += " S3 answered 403 to the end: the role may lack s3:GetObject and s3:ListBucket there."
+        if trouble := self._s3().trouble_at(first.output_location):
+            why += f" S3 says of that place: {trouble}."
         return (
             f"{len(end.timed_out)} of {len(wait.places)} asynchronous inferences had neither output nor failure "
             f"object after {self.result_timeout:.0f} s, the first is {first.output_location}.{why} Raise timeout "
-            f"where a queue or a cold endpoint takes longer; without a failure path failed ones look like this too"
+            f"where a queue or a cold endpoint takes longer: it counts from submission where that is known, so a "
+            f"retry with this one ends at once; without a failure path failed ones look like this too"
         )
+
+    def _gone(self, awaited: AwaitedInvocations, end: _End) -> str:
+        """Say which endpoints of what timed out are not there any more, where it is known whose it is."""
+        names = awaited.endpoints_of(end.timed_out)[:_SHOWN_ENDPOINTS]
+        gone = [name for name in names if self._is_gone(name)]
+        if not gone:
+            return ""
+        return (
+            f" There is no endpoint {' nor '.join(gone)}: its queue went with it, and no result will come. Deploy it "
+            f"and send the inputs again."
+        )
+
+    def _is_gone(self, endpoint_name: str) -> bool:
+        try:
+            return self.control_plane().describe_endpoint(endpoint_name) is None
+        except ServiceError:
+            return False  # it may not be asked; the time-out is true all the same
 
     @contextmanager
     def _failing_softly(self) -> Iterator[None]:

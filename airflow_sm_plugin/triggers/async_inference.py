@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin.core.async_watch import Watch
-from airflow_sm_plugin.core.completion_hints import CompletionHints
+from airflow_sm_plugin.core.completion_hints import CompletionHints, is_stale
 from airflow_sm_plugin.core.watch_state import LAST_LOOKS_SECONDS, Verdict, WatchState
 from airflow_sm_plugin.exceptions import InvalidRequest, ServiceError
 from airflow_sm_plugin.hooks.async_results import ResultWatcher
@@ -21,7 +21,7 @@ from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.triggers.one_event import OneEventTrigger
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.completion_queue import CompletionQueue
+    from airflow_sm_plugin.hooks.completion_queue import CompletionQueue, QueueMessage
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ _PAUSE_AFTER_DEADLINE = 5.0
 _SLOWEST_WITH_QUEUE = 60.0
 _LONG_POLL = 20
 _PAUSE_AFTER_FOREIGN = 1.0
+_STALE_SECONDS = 300.0
 
 
 class AsyncInferenceTrigger(OneEventTrigger):
@@ -92,6 +93,15 @@ class AsyncInferenceTrigger(OneEventTrigger):
     def error_event(self, error: Exception) -> dict[str, Any]:
         """Return the event of a wait that broke."""
         return super().error_event(error) | {"note": self.note}
+
+    def run_here(self) -> Mapping[str, Any]:
+        """Wait in this process and return the event: it differs from a deferred wait in nothing but the place."""
+
+        async def last() -> Mapping[str, Any]:
+            payloads: list[Mapping[str, Any]] = [event.payload async for event in self.run()]
+            return payloads[-1]
+
+        return asyncio.run(last())
 
     async def wait(self) -> dict[str, Any]:
         """Look until the wait is over."""
@@ -162,6 +172,7 @@ class _Bell:
         self._queue = queue
         self._hints = CompletionHints(watch)
         self._poll_interval = poll_interval
+        self._began = time.time()
         self._warned = False
 
     async def ring(self, state: WatchState, longest: float, *, until_pending: int) -> None:
@@ -185,18 +196,20 @@ class _Bell:
 
     async def _listen(self, queue: CompletionQueue, seconds: float) -> None:
         messages = await queue.receive(wait_seconds=max(1, min(_LONG_POLL, math.ceil(seconds))))
-        ours = [
-            message
-            for message in messages
-            if not message.foreign
-            and (message.notification is None or self._hints.take(message.notification))
-        ]
+        ours = [message for message in messages if self._is_ours(message)]
         if ours:
             await queue.delete([message.receipt for message in ours])
         if len(ours) < len(messages):
             self._warn_of_foreign()
             if not ours:  # they come again and again
                 await asyncio.sleep(min(_PAUSE_AFTER_FOREIGN, seconds))
+
+    def _is_ours(self, message: QueueMessage) -> bool:
+        """Take a message in; say whether it may be deleted: what an earlier wait left behind would stay for ever."""
+        told = message.notification
+        if message.foreign or told is None:
+            return not message.foreign
+        return self._hints.take(told) or is_stale(told, before=self._began - _STALE_SECONDS)
 
     def _warn_of_foreign(self) -> None:
         if not self._warned:

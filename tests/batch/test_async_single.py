@@ -15,8 +15,9 @@ import pytest
 
 from airflow_sm_plugin.batch.async_input import Sending
 from airflow_sm_plugin.batch.async_single import SingleInvocation
+from airflow_sm_plugin.batch.invocation_store import InvocationStore, lose
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
-from airflow_sm_plugin.core.invocation_state import OnUnknown
+from airflow_sm_plugin.core.invocation_state import Identity, Intent, OnUnknown, arguments_digest
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
     EndpointNotFound,
@@ -28,7 +29,7 @@ from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.batch.killing_proxy import KillingProxy, killing_proxy
-from tests.support import FAILING, POLL, Account, unique
+from tests.support import FAILING, POLL, Account, Answer, answering, unique
 
 AWS = AwsConnection(aws_conn_id=None, botocore_config={"s3": {"addressing_style": "path"}})
 SECRET = "trace-4711-secret"
@@ -246,6 +247,59 @@ class TestState:
         with pytest.raises(FencedOff, match="try 2 of this task instance has taken over"):
             run(account, first)
         assert accepted(account, endpoint) == before
+
+    def test_what_was_lost_with_its_endpoint_is_sent_again_under_another_name(
+        self, account: Account, endpoint: str
+    ) -> None:
+        request = AsyncRequest(endpoint_name=endpoint, body=b"1,2,3", inference_id=unique("i"))
+        first = sending(account, endpoint, request=request)
+        lost = AsyncInvocation(f"s3://{account.bucket}/never.out")
+        folder = Identity(first.owner, arguments_digest(first.request)).folder(str(first.state_prefix))
+        intent = Intent(
+            number=0,
+            round_number=0,
+            try_number=2,
+            at=time.time(),
+            seconds_to_live=600,
+            input_etag=None,
+            invocation=lost,
+        )
+
+        async def remembered() -> None:
+            async with S3Objects.open(AWS) as s3:
+                store = InvocationStore(s3, folder)
+                assert await store.intend(intent)
+                await store.record(intent, lost)
+
+        asyncio.run(remembered())
+        second = retried(first)
+        assert run(account, second) == lost
+        with pytest.raises(FencedOff):
+            asyncio.run(lose(AWS, folder, 1))
+        assert run(account, second) == lost
+        asyncio.run(lose(AWS, folder, 2))
+        asyncio.run(lose(AWS, folder, 2))
+        before = accepted(account, endpoint)
+        again = run(account, retried(second))
+        assert again.output_location != lost.output_location
+        assert run(account, retried(second)) == again
+        assert accepted(account, endpoint) == before + 1
+        assert objects(account, folder) == [
+            "00000-accepted.json",
+            "00000-intent.json",
+            "00000-lost.json",
+            "00001-accepted.json",
+            "00001-intent.json",
+        ]
+
+    def test_a_loss_that_cannot_be_written_is_told_with_the_way_out(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with answering(Answer(403, "AccessDenied")) as (forbidding, _):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", forbidding)
+            asyncio.run(lose(AWS, f"s3://{account.bucket}/state/", 1))
+        assert "the endpoint is gone, which could not be written below" in caplog.text
+        assert "on_rerun='restart'" in caplog.text
 
     def test_of_two_at_once_one_sends(self, account: Account, endpoint: str) -> None:
         first = sending(account, endpoint)

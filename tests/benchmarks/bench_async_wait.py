@@ -177,7 +177,7 @@ class _Run:
     missing: int = 0
 
     def cells(self, order: str, count: int) -> list[str]:
-        calls = sum((cost.calls for cost in self.costs), Counter[str]())
+        calls = _sum(self.costs)
         looks, dollars = len(self.costs), price(calls)
         pages = calls["list"]
         return [
@@ -239,3 +239,30 @@ def test_a_run(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         sys.stdout.write(f"\n{table(head, [run.cells(order, count) for order, run in runs.items()])}")
     assert all(len(run.costs) >= LOOKS for run in runs.values())
+
+
+async def _looks_until_seen(stub: StubClient, count: int) -> list[Cost]:
+    watch = watch_over(count, "all-at-once")
+    state, now, costs = WatchState.begin(watch), time.time(), []
+    async with S3Objects.open(CONNECTION) as s3:
+        watcher = ResultWatcher(s3)
+        state = await watcher.look(watch, state, now=now)
+        await asyncio.to_thread(stub.fill, output_keys(watch))
+        while state.verdict(watch, now=now) is None:
+            now += LOOK_SECONDS
+            cost, state = await cost_of_async(stub, lambda: watcher.look(watch, state, now=now))  # noqa: B023 - called at once
+            costs.append(cost)
+    return costs
+
+
+def test_all_between_two_looks(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Have every output come after a look that saw none, and count the looks until all are seen."""
+    costs = {count: run_timed(_looks_until_seen(stub, count)) for count in SIZES}
+    with capsys.disabled():
+        rows = [[f"{count:,}", f"{len(some)}", _calls(_sum(some))] for count, some in costs.items()]
+        sys.stdout.write(f"\n{table(('results, all between two looks', 'looks until seen', 'calls'), rows)}")
+    assert all(costs.values())
+
+
+def _sum(costs: Sequence[Cost]) -> Counter[str]:
+    return sum((cost.calls for cost in costs), Counter[str]())

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_sm_plugin.core.async_watch import ListedNames, NumberedNames, Shelf, Watch
-from airflow_sm_plugin.core.completion_hints import CompletionHints
+from airflow_sm_plugin.core.completion_hints import CompletionHints, is_stale
 from airflow_sm_plugin.core.notifications import InferenceNotification
 from airflow_sm_plugin.core.watch_state import WatchState
 
@@ -74,3 +74,20 @@ def test_an_earlier_rounds_notification_is_ours_and_tells_nothing() -> None:
 def test_somebody_elses_notification_is_told_as_such(notification: InferenceNotification) -> None:
     assert not CompletionHints(WATCH).take(notification)
     assert not CompletionHints(replace(WATCH, own_ids="")).take(notification)
+
+
+@pytest.mark.parametrize(
+    ("event_time", "stale"),
+    [
+        ("1970-01-01T00:16:39Z", True),
+        ("1970-01-01T00:16:39.999999", True),
+        ("1970-01-01T00:16:40+00:00", False),
+        ("1970-01-01T01:16:39+01:00", True),
+        ("yesterday", False),
+        (None, False),
+    ],
+)
+def test_what_finished_before_the_wait_began_tells_nobody_anything(
+    event_time: str | None, stale: bool
+) -> None:
+    assert is_stale(replace(DONE, event_time=event_time), before=1_000.0) is stale

@@ -115,6 +115,36 @@ class TestWhatIsKnown:
             InvocationState.read({name: body}, folder=FOLDER)
 
 
+class TestLost:
+    """The endpoint was deleted while the invocation waited in its queue."""
+
+    @staticmethod
+    def known(*, lost: int, intents: tuple[Intent, ...] = (intent(0),)) -> Known:
+        objects = {one.name: one.as_bytes() for one in intents} | {intent(lost).lost_name: b"{}"}
+        objects[intent(0).accepted_name] = json.dumps(ANSWERED.as_mapping()).encode()
+        found = InvocationState.read(objects, folder=FOLDER).latest()
+        assert found is not None
+        return found
+
+    @pytest.mark.parametrize("on_unknown", OnUnknown)
+    @pytest.mark.parametrize("accepted", [True, False])
+    def test_it_is_sent_anew_before_its_time_is_over(self, accepted: bool, on_unknown: OnUnknown) -> None:
+        known = replace(self.known(lost=0), accepted=accepted)
+        sent = step(known, now=intent().at + 1, on_unknown=on_unknown)
+        assert isinstance(sent, Send)
+        assert (sent.round_number, "its endpoint was deleted" in sent.why) == (1, True)
+
+    def test_an_output_is_taken_all_the_same(self) -> None:
+        assert step(self.known(lost=0), OUTPUT) == Attach(ANSWERED, "its output is there")
+
+    def test_it_says_nothing_of_a_later_round(self) -> None:
+        assert not self.known(lost=0, intents=(intent(0), intent(1, round_number=1))).lost
+
+    def test_it_holds_for_every_sending_of_its_round(self) -> None:
+        assert self.known(lost=1, intents=(intent(0), intent(1))).lost
+        assert self.known(lost=0, intents=(intent(0), intent(1))).lost
+
+
 class TestFence:
     def test_a_process_whose_successor_has_written_stops(self) -> None:
         with pytest.raises(

@@ -15,6 +15,7 @@ from airflow_sm_plugin.core.names import (
     content_name,
     digest,
     is_content_name,
+    shares_content_stem,
 )
 from airflow_sm_plugin.exceptions import InvalidName
 
@@ -129,9 +130,29 @@ def test_a_cut_stem_does_not_end_in_two_hyphens() -> None:
 @given(
     st.from_regex(AWS_PATTERN, fullmatch=True).filter(lambda stem: len(stem) <= MAX_NAME_LENGTH), json_values
 )
-def test_a_derived_name_is_known_again_by_its_stem_unless_that_was_cut(stem: str, content: object) -> None:
-    """A cut stem is shared by others: their names must not be taken for its own."""
-    assert is_content_name(content_name(stem, content), stem) is (len(stem) <= 50)
+def test_a_derived_name_is_known_again_by_its_stem(stem: str, content: object) -> None:
+    assert is_content_name(content_name(stem, content), stem)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("e" * 60 + "-a", "e" * 60 + "-b"),
+        ("e" * 50, "e" * 51),
+        ("e" * 49, "e" * 49 + "-b"),
+    ],
+)
+def test_of_stems_that_are_cut_to_the_same_a_name_alone_does_not_tell(one: str, other: str) -> None:
+    """The shorter one is not cut, and yet the longer one's names look like its own."""
+    assert is_content_name(content_name(one, {}), other)
+    assert is_content_name(content_name(other, {}), one)
+    assert shares_content_stem(one)
+    assert shares_content_stem(other)
+
+
+def test_an_ordinary_stem_is_told_by_its_names() -> None:
+    assert not shares_content_stem("e" * 48)
+    assert not is_content_name(content_name("e" * 60, {}), "e" * 48)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.notifications import InferenceNotification, parse
+from airflow_sm_plugin.core.notifications import InferenceNotification, check_queue_url, parse
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 TRACE = "trace-7b1e"
@@ -166,3 +166,28 @@ def test_neither_repr_nor_error_shows_custom_attributes() -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse(json.dumps({**SUCCESS, "eventSource": "aws:other"}))
     assert TRACE not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://sqs.us-east-1.amazonaws.com/123456789012/results.fifo", "http://127.0.0.1:4791/queue/results"],
+)
+def test_a_queues_url_passes(url: str) -> None:
+    check_queue_url(url)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "results",
+        "arn:aws:sqs:us-east-1:1:results",
+        "https://",
+        "https://sqs",
+        "https://sqs/",
+        "https://a b/c",
+    ],
+)
+def test_what_is_no_url_is_no_queue(text: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"must be a queue's URL, .* not '{text}'"):
+        check_queue_url(text)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import traceback
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.template_values import boolean, choice, is_given, number, whole_number
+from airflow_sm_plugin.core.template_values import (
+    boolean,
+    choice,
+    is_given,
+    mapping,
+    mappings,
+    number,
+    sequence,
+    whole_number,
+)
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 
@@ -61,3 +73,81 @@ def test_a_choice_is_one_of_the_given_words() -> None:
     assert choice("GPU", "processing_unit", ("CPU", "GPU")) == "GPU"
     with pytest.raises(InvalidRequest, match="processing_unit must be one of CPU, GPU, not 'gpu'"):
         choice("gpu", "processing_unit", ("CPU", "GPU"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), json_values))
+def test_every_mapping_survives_its_text_in_json_and_as_python_writes_it(value: dict[str, object]) -> None:
+    for told in (value, json.dumps(value), f" {value!r}\n"):
+        assert mapping(told, "tags") == value
+
+
+@given(st.lists(json_values))
+def test_every_list_survives_its_text_in_json_and_as_python_writes_it(value: list[object]) -> None:
+    for told in (value, json.dumps(value), f" {value!r}\n"):
+        assert sequence(told, "names") == value
+
+
+def test_a_tuple_is_a_list_too() -> None:
+    assert (
+        list(sequence(("a", "b"), "names") or ()) == list(sequence("('a', 'b')", "names") or ()) == ["a", "b"]
+    )
+
+
+@pytest.mark.parametrize("value", [None, "", "None"])
+def test_what_is_not_given_is_no_list_and_no_mapping(value: object) -> None:
+    assert [read(value, "x") for read in (mapping, sequence, mappings)] == [None] * 3
+
+
+def test_the_mappings_of_a_list_may_be_text_as_well() -> None:
+    expected = [{"ModelName": "m"}, {"ModelName": "n"}]
+    assert mappings(["{'ModelName': 'm'}", {"ModelName": "n"}], "production_variants") == expected
+    assert mappings(json.dumps(expected), "production_variants") == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{'a': hunter2}",
+        '{"a": hunter2',
+        "hunter2",
+        "['hunter2']",
+        ["hunter2"],
+        b"hunter2",
+        "dict(a='hunter2')",
+    ],
+)
+def test_what_is_no_mapping_is_refused_by_name_and_shows_nothing_of_itself(value: object) -> None:
+    """Down to the traceback: it may be a container's environment."""
+    with pytest.raises(
+        InvalidRequest, match="environment must be a mapping, or text of one as JSON"
+    ) as caught:
+        mapping(value, "environment")
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["hunter2", "{'a': 'hunter2'}", {"a": "hunter2"}, b"hunter2", "'hunter2'", {"hunter2"}, 7, "[" * 9999],
+)
+def test_what_is_no_list_is_refused_by_name_and_shows_nothing_of_itself(value: object) -> None:
+    with pytest.raises(InvalidRequest, match="containers must be a list, or text of one as JSON") as caught:
+        sequence(value, "containers")
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_in_a_list_of_mappings_the_one_that_is_none_is_named() -> None:
+    with pytest.raises(InvalidRequest, match=r"production_variants\[1\] must be a mapping, .*, not int"):
+        mappings([{}, 5], "production_variants")
+
+
+@pytest.mark.parametrize("value", [{1: "a"}, "{1: 'a'}"])
+def test_a_key_that_is_no_text_is_refused(value: object) -> None:
+    with pytest.raises(InvalidRequest, match="tags must be a mapping whose keys are all text"):
+        mapping(value, "tags")

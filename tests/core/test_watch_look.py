@@ -350,6 +350,19 @@ def test_the_look_after_the_last_output_ends_the_wait() -> None:
     assert state.verdict(watch, now=2) is not None
 
 
+def test_what_all_came_between_two_looks_is_all_seen_at_the_next() -> None:
+    """Nearly all shelves were still empty, and most of them not looked at every time."""
+    watch = shelves(100)
+    s3, state = MemoryS3(), WatchState.begin(watch)
+    for now in (1.0, 2.0):
+        state = s3.look(watch, state, now=now)
+    s3.put(*outputs(watch, *range(100)))
+    s3.asked.clear()
+    state = s3.look(watch, state, now=3.0)
+    assert state.counts(watch).pending == 0
+    assert s3.asked.total() <= 101
+
+
 def test_when_all_that_is_missing_has_failed_the_wait_ends_soon() -> None:
     watch = shelves(20)
     s3 = MemoryS3()
@@ -471,15 +484,9 @@ def test_failures_among_many_foreign_objects_are_listed_shelf_by_shelf() -> None
 
 
 def test_explicit_names_of_single_results_need_no_folder_in_common() -> None:
-    shelf = Shelf.of_one("s3://b/x/y.out", None, deadline=END, inference_id="i")
-    assert shelf.names == ListedNames(("y.out",), ids=("i",))
-    assert (
-        MemoryS3()
-        .look(Watch((shelf,)), WatchState.begin(Watch((shelf,))), now=0)
-        .counts(Watch((shelf,)))
-        .pending
-        == 1
-    )
+    watch, _ = group([AsyncInvocation("s3://b/x/y.out", inference_id="i")], [END])
+    assert watch.shelves[0].names == ListedNames(("y.out",), ids=("i",))
+    assert MemoryS3().look(watch, WatchState.begin(watch), now=0).counts(watch).pending == 1
 
 
 @pytest.mark.parametrize("which", list(Which))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
@@ -11,7 +10,7 @@ from airflow_sm_plugin.core.async_inference import AsyncInvocation
 from airflow_sm_plugin.core.async_watch import NumberedNames, Shelf, Watch, group
 from airflow_sm_plugin.core.watch_state import WatchState
 from airflow_sm_plugin.exceptions import AccessDenied
-from airflow_sm_plugin.hooks.async_results import BlockingWatcher, look_once, settle
+from airflow_sm_plugin.hooks.async_results import BlockingWatcher
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from tests.stub_s3 import QUICK, fixed, stub_s3, use
 from tests.support import REGION, Account, closed_port, unique
@@ -33,6 +32,11 @@ def _watch(bucket: str, *, seconds: float = 60) -> tuple[Watch, str]:
     return Watch(shelves), root
 
 
+def settle(watch: Watch) -> WatchState:
+    """Look thoroughly at everything, once."""
+    return BlockingWatcher(CONNECTION).look(watch, WatchState.begin(watch), now=time.time(), thorough=True)
+
+
 def _fill(account: Account, watch: Watch) -> None:
     for shelf in watch.shelves:
         for position in range(30):
@@ -44,9 +48,8 @@ def _fill(account: Account, watch: Watch) -> None:
 def test_everything_is_settled_in_one_look(account: Account) -> None:
     watch, _ = _watch(account.bucket)
     _fill(account, watch)
-    counts = settle(CONNECTION, watch).counts(watch)
+    counts = settle(watch).counts(watch)
     assert (counts.succeeded, counts.failed, counts.pending) == (81, 9, 0)
-    assert asyncio.run(look_once(CONNECTION, watch)).counts(watch) == counts
 
 
 def test_connections_stay_open_from_look_to_look(account: Account) -> None:
@@ -69,7 +72,7 @@ def test_where_listing_is_denied_each_is_asked_for_and_the_remedy_told_once(
     there = {f"/results/{name}": b"" for name in names[:-1]}
     with stub_s3(fixed(there, otherwise=403)) as s3:
         use(monkeypatch, s3.url)
-        state = settle(CONNECTION, watch)
+        state = settle(watch)
         assert state.counts(watch).succeeded == 19
         assert state.forbidden(watch) is not None
         assert sorted(path for path in s3.asked if path.count("/") == 2 and len(path) > 9) == [
@@ -87,7 +90,7 @@ def test_missing_credentials_end_every_look_at_once(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, "/dev/null")
     watch, _ = _watch("bucket")
     with pytest.raises(AccessDenied, match="no AWS credentials"):
-        settle(CONNECTION, watch)
+        settle(watch)
 
 
 @pytest.mark.parametrize(
@@ -102,3 +105,11 @@ def test_a_failure_text_is_cut_between_characters(account: Account, limit: int, 
 def test_a_failure_text_that_cannot_be_read_is_said_so(account: Account) -> None:
     (text,) = BlockingWatcher(CONNECTION).failure_texts([f"s3://{account.bucket}/none"], limit=9)
     assert text.startswith("its failure object could not be read")
+
+
+def test_what_is_wrong_with_a_place_is_told(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert BlockingWatcher(CONNECTION).trouble_at(f"s3://{account.bucket}/none") == ""
+    assert "NoSuchBucket" in BlockingWatcher(CONNECTION).trouble_at("s3://nobodys-bucket/none")
+    nobody = closed_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", nobody)
+    assert nobody in BlockingWatcher(CONNECTION).trouble_at(f"s3://{account.bucket}/none")

@@ -19,7 +19,7 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from airflow_sm_plugin.hooks.completion_queue import CompletionQueue, QueueMessage
+from airflow_sm_plugin.hooks.completion_queue import CompletionQueue, QueueMessage, check_queue
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from tests.hooks.recorder import TRANSPORTS, Said, recording
 from tests.support import unique
@@ -136,6 +136,28 @@ def test_a_queue_that_does_not_exist_is_named(queue_url: str, options: Mapping[s
     for use in (lambda queue: queue.receive(wait_seconds=0), lambda queue: queue.delete(["x"])):
         with pytest.raises(QueueNotFound, match=f"{missing} does not exist in this region and account"):
             run(options, missing, use)
+
+
+def test_a_queue_can_be_asked_for_without_taking_anything_from_it(
+    queue_url: str,
+    options: Mapping[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    send(queue_url, EVENT)
+
+    async def use(queue: CompletionQueue) -> list[QueueMessage]:
+        await queue.check_it_exists()
+        return await queue.receive(wait_seconds=0)
+
+    assert len(run(options, queue_url, use)) == 1, "it stays visible"
+    with pytest.raises(QueueNotFound):
+        asyncio.run(check_queue(AwsConnection(aws_conn_id=None, botocore_config=options), f"{queue_url}-not"))
+    with recording(lambda _: Said(503, b"{}")) as recorder:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", recorder.url)
+        run(options, QUEUE, lambda queue: queue.check_it_exists())
+    assert len(recorder.asked) == 1
+    assert "cannot tell beforehand whether the completion queue serves" in caplog.text
 
 
 def test_what_is_no_url_is_refused_before_anything_is_asked() -> None:

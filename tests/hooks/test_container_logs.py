@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -40,8 +41,9 @@ def said(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -
     return lambda: caplog.text + "".join(capsys.readouterr())
 
 
-def show(group: str, *, lines: int = 20, streams: str = "", **arguments: object) -> None:
-    ContainerLogsHook(**{"aws_conn_id": None} | arguments).show_tail(group, lines=lines, streams=streams)
+def show(group: str, *, lines: int = 20, streams: str = "", patience: float = 0, **arguments: object) -> None:
+    hook = ContainerLogsHook(**{"aws_conn_id": None} | arguments)
+    hook.show_tail(group, lines=lines, streams=streams, patience=patience)
 
 
 def hints(text: str) -> set[str]:
@@ -102,6 +104,29 @@ def test_a_group_without_a_line_is_told(logs: CloudWatchLogsClient, group: str, 
     logs.create_log_stream(logGroupName=group, logStreamName="AllTraffic/i-1")
     show(group)
     assert f"the containers wrote nothing to {group}" in said()
+
+
+def test_lines_that_come_a_moment_later_are_waited_for_and_no_longer(
+    logs: CloudWatchLogsClient, group: str, said: Said
+) -> None:
+    stream = "AllTraffic/i-1"
+    late = threading.Timer(0.5, write, (logs, group, stream, ["a late line"]))
+    late.start()
+    began = time.monotonic()
+    show(group, patience=6)  # looks every 1.5 seconds
+    late.join()
+    assert f"last lines of {group} {stream}:\na late line" in said()
+    assert 1.5 <= time.monotonic() - began < 4.5  # not until its patience ends
+
+
+def test_nothing_is_told_after_five_looks(monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
+    missing = Answer(400, "ResourceNotFoundException", "there is no such group")
+    for patience, looks in ((0, 1), (0.04, 5)):
+        with answering(missing) as (url, asked):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
+            show("/no/such/group", patience=patience)
+        assert len(asked) == looks
+    assert "the containers wrote nothing to /no/such/group so far" in said()
 
 
 @pytest.mark.parametrize("lines", [0, -1])

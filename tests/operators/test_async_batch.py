@@ -198,6 +198,7 @@ def test_a_real_time_endpoint_is_refused(account: Account, batch_of: Make) -> No
         ({"request_ttl": 59}, "request_ttl"),
         ({"invocation_timeout": 3_601}, "invocation_timeout"),
         ({"endpoint_name": "not a name"}, "endpoint name"),
+        ({"completion_queue": "results"}, "completion_queue must be a queue's URL"),
         ({"check_inputs": "maybe"}, "check_inputs must be true or false, not 'maybe'"),
         ({"failure_text_limit": "-1"}, "failure_text_limit must be a whole number, 0 or more, not '-1'"),
         ({"container_log_lines": "few"}, "container_log_lines must be a number, not 'few'"),
@@ -210,6 +211,15 @@ def test_a_wrong_argument_is_named_before_anything_is_sent(
     given = {"inputs": f"s3://{account.bucket}/some/", **wrong}
     with pytest.raises(AirflowFailException, match=said):
         run_task(lambda: batch_of(**given))
+    assert invocations_of(account, endpoint) == before
+
+
+def test_a_queue_that_does_not_exist_is_told_before_anything_is_sent(
+    account: Account, batch_of: Make, endpoint: str
+) -> None:
+    before, inputs = invocations_of(account, endpoint), upload_inputs(account, ["a"])
+    with pytest.raises(AirflowFailException, match=r"QueueNotFound: the completion queue .* does not exist"):
+        run_task(lambda: batch_of(inputs, completion_queue=f"{account.url}/123456789012/no-such-queue"))
     assert invocations_of(account, endpoint) == before
 
 

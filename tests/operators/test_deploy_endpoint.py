@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
-import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from airflow_sm_plugin.exceptions import (
     ModelNotFound,
 )
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
+from tests.endpoint_trials import control
 from tests.support import (
     BROKEN,
     ECHO,
@@ -68,6 +68,7 @@ def name(account: Account) -> Iterator[str]:
     """An endpoint's name; what has it in the end is deleted."""
     made = unique("endpoint")
     yield made
+    control(account, "DELETE", "endpoints")
     if account.status(made) in ("InService", "Failed"):
         account.sagemaker.delete_endpoint(EndpointName=made)
 
@@ -99,12 +100,18 @@ class Killed(BaseException):
     """Like Airflow's own for a SIGTERM and for an execution time-out: no Exception."""
 
 
-@contextmanager
-def killed_once_created(account: Account, name: str) -> Iterator[None]:
+def killed_once_created(account: Account, name: str) -> AbstractContextManager[None]:
     """Raise :class:`Killed` in the block, from a signal, when the endpoint is being created; see that it comes out."""
 
-    def kill(number: int, frame: FrameType | None) -> None:
+    def kill(_: object) -> None:
         raise Killed
+
+    return when_created(account, name, kill)
+
+
+@contextmanager
+def when_created(account: Account, name: str, kill: Callable[[object], None]) -> Iterator[None]:
+    """Call ``kill`` in the block, from a signal, when the endpoint is being created; it must raise :class:`Killed`."""
 
     def watch() -> None:
         while not over.is_set():
@@ -112,7 +119,7 @@ def killed_once_created(account: Account, name: str) -> Iterator[None]:
                 os.kill(os.getpid(), signal.SIGUSR1)
                 return
 
-    before = signal.signal(signal.SIGUSR1, kill)
+    before = signal.signal(signal.SIGUSR1, lambda number, _frame: kill(number))
     over, watcher = threading.Event(), threading.Thread(target=watch)
     watcher.start()
     try:
@@ -210,23 +217,29 @@ class TestCreate:
         assert (result["status"], result["action"]) == ("Creating", "created")
 
     def test_a_triggerer_that_restarts_in_the_middle_goes_on(
-        self, account: Account, name: str, light_model: str
+        self, account: Account, name: str, light_model: str, requests: Requests
     ) -> None:
-        with account.settings(endpoint_creating_seconds=3):
-            operator = deploy(name, light_model, deferrable=True)
-            trigger = deferred(operator).trigger
+        operator = deploy(name, light_model, deferrable=True)
+        trigger = deferred(operator).trigger
+        account.wait_for_endpoint(name)
+        control(account, "PUT", f"endpoints/{name}/status", {"status": "Creating"})
+        requests.forget()
 
-            async def begin_and_die() -> None:
-                first = asyncio.ensure_future(anext(rebuilt(trigger).run()))
-                await asyncio.sleep(4 * POLL)
-                first.cancel()
-                await asyncio.gather(first, return_exceptions=True)
-                assert first.cancelled()
+        async def begin_and_die() -> None:
+            first = asyncio.ensure_future(anext(rebuilt(trigger).run()))
+            # Before its first look it may still be making its client, which cancelled leaves a coroutine unawaited.
+            async with asyncio.timeout(30):
+                while not requests.count()["DescribeEndpoint"]:  # noqa: ASYNC110 - another process's log
+                    await asyncio.sleep(POLL)
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            assert first.cancelled()
 
-            asyncio.run(begin_and_die())
-            result = deploy(name, light_model, deferrable=True).execute_complete(
-                context_for(), event_of(rebuilt(trigger))
-            )
+        asyncio.run(begin_and_die())
+        control(account, "PUT", f"endpoints/{name}/status", {"status": "InService"})
+        result = deploy(name, light_model, deferrable=True).execute_complete(
+            context_for(), event_of(rebuilt(trigger))
+        )
         assert (result["status"], result["action"]) == ("InService", "created")
 
 
@@ -293,6 +306,7 @@ class TestFailure:
         ):
             run_task(partial(deploy, name, light_model, max_wait_seconds=1, deferrable=deferrable))
         assert f"endpoint {name} was still Creating after 1 s; raise max_wait_seconds" in str(caught.value)
+        assert "costs money" not in str(caught.value)  # nothing is left that does
         assert account.status(name) is None
         assert account.configs(name) == []
 
@@ -305,23 +319,57 @@ class TestFailure:
         assert account.configs(name) == []
 
     @pytest.mark.parametrize(
-        ("argument", "value"), [("poll_interval", -1), ("poll_interval", 0), ("max_wait_seconds", "soon")]
+        ("argument", "value"),
+        [
+            ("poll_interval", -1),
+            ("poll_interval", 0),
+            ("max_wait_seconds", "soon"),
+            ("container_log_lines", "x"),
+            ("container_log_lines", -1),
+        ],
     )
-    def test_a_wait_that_is_none_is_refused_before_anything_is_made(
-        self, account: Account, name: str, light_model: str, argument: str, value: object
+    def test_a_number_that_is_none_is_refused_before_anything_is_sent(
+        self, name: str, light_model: str, requests: Requests, argument: str, value: object
     ) -> None:
         with pytest.raises(AirflowFailException, match=f"{argument} must be"):
             run_task(partial(deploy, name, light_model, **{argument: value}))
-        assert account.status(name) is None
-        assert account.configs(name) == []
+        assert not requests.count()
 
     def test_what_cannot_be_cleaned_up_in_time_is_said(
         self, account: Account, name: str, light_model: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         with account.settings(endpoint_creating_seconds=NEVER), pytest.raises(EndpointDeadlineExceeded):
             run_task(partial(deploy, name, light_model, max_wait_seconds=0.1, cleanup_wait_seconds=0.1))
-        assert re.search(r"could not clean up .*, which may cost money: ", caplog.text)
+        assert f"could not clean up the endpoint {name} that this task created: it stays and costs money" in (
+            caplog.text
+        )
         assert account.status(name) == "Creating"
+
+    def test_a_kill_asks_once_and_says_that_the_endpoint_stays(
+        self,
+        account: Account,
+        name: str,
+        light_model: str,
+        requests: Requests,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Whoever kills the task does not wait until SageMaker lets the endpoint be deleted."""
+        control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "seconds": NEVER})
+        operator = deploy(name, light_model, cleanup_wait_seconds=NEVER)
+
+        def kill(_: object) -> None:
+            operator.on_kill()
+            raise Killed
+
+        with when_created(account, name, kill):
+            operator.execute(context_for())
+
+        assert f"could not clean up the endpoint {name} that this task created: it stays and costs money" in (
+            caplog.text
+        )
+        assert requests.count()["DeleteEndpoint"] == 1
+        assert account.status(name) == "Creating"
+        assert len(account.configs(name)) == 1
 
     def test_a_task_that_is_killed_while_it_waits_cleans_up(
         self, account: Account, name: str, light_model: str, requests: Requests
@@ -447,14 +495,28 @@ class TestUpdate:
 
     @BOTH
     def test_a_silent_rollback_is_an_error_and_its_configuration_is_removed(
-        self, account: Account, name: str, light_model: str, broken_model: str, deferrable: bool
+        self,
+        account: Account,
+        name: str,
+        light_model: str,
+        broken_model: str,
+        *,
+        caplog: pytest.LogCaptureFixture,
+        capsys: pytest.CaptureFixture[str],
+        deferrable: bool,
     ) -> None:
+        caplog.set_level(logging.INFO, logger="airflow.task")
         first = run_task(partial(deploy, name, light_model))
         with pytest.raises(AirflowFailException) as caught:
             run_task(partial(deploy, name, broken_model, deferrable=deferrable))
         assert isinstance(caught.value.__cause__, EndpointRolledBack)
         assert f"it serves {first['endpoint_config_name']}" in str(caught.value)
         assert "Reason: " in str(caught.value)
+        assert f"did not take configuration {name}-" in str(caught.value)
+        assert "then run the task again" in str(caught.value)
+        told = caplog.text + "".join(capsys.readouterr())  # whichever way this Airflow's loggers go
+        assert f"last lines of /aws/sagemaker/Endpoints/{name}" in told
+        assert "RuntimeError: this handler cannot be imported" in told
         assert account.status(name) == "InService"
         assert account.configs(name) == [first["endpoint_config_name"]]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.core.ownership import OWNER_TAG
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
     EndpointFailed,
@@ -26,13 +27,14 @@ from airflow_sm_plugin.triggers.endpoint import (
     EndpointServingTrigger,
     EndpointTrigger,
 )
-from tests.endpoint_trials import control
+from tests.endpoint_trials import call_log, control
 from tests.support import (
     POLL,
     Account,
     Answer,
     Requests,
     TaskDeferred,
+    TaskInstanceDouble,
     answering,
     context_for,
     deferred,
@@ -298,6 +300,132 @@ class TestFailedLooks:
             control(account, "DELETE", "faults")
         assert told["struck"] == 3
         assert (result["status"], result["action"]) == ("InService", "updated")
+
+    @BOTH
+    @pytest.mark.parametrize("waits", [True, False], ids=["waits", "does not wait"])
+    def test_a_throttled_look_never_deletes_the_endpoint_that_was_just_created(
+        self, account: Account, name: str, model: str, *, waits: bool, deferrable: bool
+    ) -> None:
+        """Each look after CreateEndpoint in turn, until the run is over before the fault strikes."""
+        make = partial(
+            deploy, name, model, deferrable=deferrable, botocore_config=ONCE, wait_for_completion=waits
+        )
+        struck, after = 1, 0
+        while struck:
+            after += 1
+            # One look before the endpoint is made, one while it is Creating, and those after InService.
+            control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "seconds": 0})
+            rule = {"operation": "sagemaker:DescribeEndpoint", "resource": f"*{name}*", "after": after}
+            control(account, "POST", "faults", [rule | {"times": 1, "fault": "throttle"}])
+            since = call_log(account, operation="-")["sequence"]
+            try:
+                result = run_task(make)
+                struck = control(account, "GET", "faults")["rules"][0]["struck"]
+            finally:
+                control(account, "DELETE", "faults")
+            calls = cast("list[dict[str, Any]]", call_log(account, since=since, service="*")["calls"])
+            deletions = [call for call in calls if call["operation"].startswith("Delete")]
+            assert (result["action"], result["endpoint_arn"][-len(name) :], deletions) == (
+                "created",
+                name,
+                [],
+            )
+            account.wait_for_endpoint(name)
+            account.sagemaker.delete_endpoint(EndpointName=name)
+            account.wait_for_endpoint(name, "endpoint_deleted")
+        assert after > 1
+
+    def test_an_earlier_versions_trigger_told_no_arn_and_it_is_looked_up(
+        self, account: Account, name: str, model: str
+    ) -> None:
+        make = partial(deploy, name, model)
+        deferral = deferred(make())
+        event = event_of(rebuilt(deferral.trigger))
+        del event["verdict"]["arn"]
+        result = resumed(make, deferral, event)
+        described = account.sagemaker.describe_endpoint(EndpointName=name)
+        assert result["endpoint_arn"] == described["EndpointArn"]
+
+    def test_a_task_killed_while_it_tidies_leaves_what_serves(
+        self, account: Account, name: str, model: str
+    ) -> None:
+        """Its own endpoint serves: neither tidying nor describing is a reason to delete it."""
+        operator = deploy(name, model, deferrable=False)
+        operator.execute(context_for())
+        operator.on_kill()
+        assert account.status(name) == "InService"
+        assert len(account.configs(name)) == 1
+
+    def test_a_retry_never_deletes_what_an_earlier_try_made_and_what_serves_now(
+        self, account: Account, name: str, model: str
+    ) -> None:
+        """Somebody may use it by now. It was this task's, and Creating, when the retry found it."""
+        deploy(name, model, deferrable=False).execute(context_for())
+        control(account, "PUT", f"endpoints/{name}/status", {"status": "Creating"})
+        make = partial(deploy, name, model)
+        deferral = deferred(make(), context_for(TaskInstanceDouble(try_number=2)))
+        control(account, "PUT", f"endpoints/{name}/status", {"status": "InService"})
+        note = deferral.trigger.serialize()[1]["note"]
+        assert note["touched"]
+        event = {"status": "error", "error": "Throttled", "message": "Rate exceeded", "note": note}
+        with pytest.raises(Throttled):
+            resumed(make, deferral, event)
+        assert account.status(name) == "InService"
+        assert len(account.configs(name)) == 1
+
+
+class TestTidying:
+    """What the endpoint served earlier goes when the new configuration serves, and nothing that is still needed."""
+
+    def earlier(self, account: Account, name: str, models: Sequence[str]) -> list[str]:
+        """Have an endpoint that has served each model in turn; return its configurations, oldest first."""
+        for model in models:
+            arn = account.sagemaker.describe_model(ModelName=model)["ModelArn"]
+            account.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": OWNER_TAG, "Value": "an-earlier-run"}])
+        configs = [
+            account.create_config(model, name=f"{name}-{number:012x}") for number, model in enumerate(models)
+        ]
+        account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=configs[-1])
+        account.wait_for_endpoint(name)
+        return configs
+
+    @pytest.mark.parametrize("keep", [0, 1, 2, 3])
+    def test_a_model_that_a_kept_configuration_names_stays(
+        self, account: Account, name: str, model: str, keep: int
+    ) -> None:
+        """The oldest configuration and the newest earlier one share a model."""
+        shared, alone = (account.create_model(multi_model=True) for _ in range(2))
+        configs = self.earlier(account, name, [shared, alone, shared])
+
+        result = run_task(partial(deploy, name, model, keep_configs=keep, delete_old_models=True))
+
+        kept = configs[len(configs) - keep :]
+        assert account.configs(name) == sorted([*kept, result["endpoint_config_name"]])
+        assert account.models(shared) == ([shared] if keep else [])
+        assert account.models(alone) == ([alone] if keep >= 2 else [])
+
+    def test_a_model_that_the_new_configuration_names_stays(self, account: Account, name: str) -> None:
+        model = account.create_model(multi_model=True)
+        self.earlier(account, name, [model])
+        result = run_task(partial(deploy, name, model, keep_configs=0, delete_old_models=True))
+        assert result["action"] == "updated"
+        assert account.configs(name) == [result["endpoint_config_name"]]
+        assert account.models(model) == [model]
+
+    def test_a_retry_tidies_where_the_try_that_updated_was_killed_before(
+        self, account: Account, name: str, model: str
+    ) -> None:
+        self.earlier(account, name, [model])
+        first = run_task(partial(deploy, name, model, instance_type="ml.c5.large", keep_configs=None))
+        assert len(account.configs(name)) == 2
+        make = partial(deploy, name, model, instance_type="ml.c5.large", keep_configs=0)
+
+        run_task(make)
+        assert len(account.configs(name)) == 2  # a first try that changes nothing removes nothing
+
+        result = run_task(make, context_for(TaskInstanceDouble(try_number=2)))
+        assert result["action"] == "unchanged"
+        assert account.configs(name) == [first["endpoint_config_name"]]
 
 
 class TestEveryStatus:

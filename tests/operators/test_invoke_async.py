@@ -24,6 +24,7 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
 )
 from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
+from tests.batch.async_batches import invocations_of
 from tests.support import (
     BLOCKING,
     FAILING,
@@ -173,6 +174,8 @@ class TestWaiting:
         assert f"of endpoint {name} had neither output nor failure object 0.5 s after it was sent" in str(
             caught.value
         )
+        assert "It may still come up to 22500 s after it was sent" in str(caught.value)
+        assert "raise max_wait_seconds, or clear the task later" in str(caught.value)
         gate.touch()
         account.sagemaker.delete_endpoint(EndpointName=name)
 
@@ -181,32 +184,94 @@ class TestWaiting:
     ) -> None:
         name = account.deploy(BLOCKING, asynchronous=True)
         gate = tmp_path / "gate"
-        deleting = threading.Timer(0.5, account.sagemaker.delete_endpoint, kwargs={"EndpointName": name})
+
+        def delete_once_it_has_accepted() -> None:
+            until = time.monotonic() + 60
+            while not invocations_of(account, name) and time.monotonic() < until:
+                time.sleep(POLL)
+            account.sagemaker.delete_endpoint(EndpointName=name)
+
+        deleting = threading.Thread(target=delete_once_it_has_accepted)
         deleting.start()
         with pytest.raises(AirflowFailException) as caught:
-            run(name, body=str(gate), max_wait_seconds=2)
+            run(name, body=str(gate), max_wait_seconds=4)
         deleting.join()
         gate.touch()
         assert isinstance(caught.value.__cause__, EndpointNotFound)
         assert f"endpoint {name} was deleted while inference" in str(caught.value)
 
-    def test_a_queue_that_does_not_exist_ends_the_wait(
+    def test_a_deletion_is_noticed_long_before_the_deadline_and_what_is_deployed_again_gets_the_input_anew(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Any]
+    ) -> None:
+        monkeypatch.setattr("airflow_sm_plugin.operators.invoke_async._CHECK_IN_SECONDS", 1.0)
+        name, gate = account.deploy(BLOCKING, asynchronous=True), tmp_path / "gate"
+        state, run_id = f"s3://{account.bucket}/{unique('state')}", unique("run")
+
+        def run_try(number: int) -> Any:  # noqa: ANN401 - the operator's own
+            ti = TaskInstanceDouble(run_id=run_id, try_number=number)
+            return run(name, ti, body=str(gate), state_prefix=state, return_output=True, max_wait_seconds=600)
+
+        deleting = threading.Timer(2.5, account.sagemaker.delete_endpoint, kwargs={"EndpointName": name})
+        deleting.start()
+        began = time.monotonic()
+        with pytest.raises(AirflowFailException, match=r"EndpointNotFound: endpoint .* was deleted while"):
+            run_try(1)
+        assert 2.5 <= time.monotonic() - began < 60
+        deleting.join()
+        assert invocations_of(account, name) == 1
+        account.wait_for_endpoint(name, "endpoint_deleted")
+        account.deploy(BLOCKING, asynchronous=True, name=name)
+        gate.touch()
+        assert run_try(2)["output"] == "done"
+        assert run_try(3)["output"] == "done"
+        assert invocations_of(account, name) == 2
+        account.sagemaker.delete_endpoint(EndpointName=name)
+
+    def test_a_wait_outlives_its_check_ins(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Any]
+    ) -> None:
+        monkeypatch.setattr("airflow_sm_plugin.operators.invoke_async._CHECK_IN_SECONDS", 0.2)
+        name, gate = account.deploy(BLOCKING, asynchronous=True), tmp_path / "gate"
+        opening = threading.Timer(2, gate.touch)
+        opening.start()
+        assert run(name, body=str(gate), return_output=True)["output"] == "done"
+        opening.join()
+        account.sagemaker.delete_endpoint(EndpointName=name)
+
+    def test_a_bucket_that_does_not_exist_is_named_when_time_is_up(
         self, account: Account, tmp_path: Path, run: Callable[..., Any]
     ) -> None:
-        name = account.deploy(BLOCKING, asynchronous=True)
-        gate = tmp_path / "gate"
-        with pytest.raises(AirflowFailException) as caught:
-            run(
-                name,
-                body=str(gate),
-                completion_queue=f"{account.url}/123456789012/no-such-queue",
-                max_wait_seconds=20,
-            )
+        nobodys = f"{unique('nobodys')}-bucket"
+        name, gate = unique("endpoint"), tmp_path / "gate"
+        account.sagemaker.create_endpoint_config(
+            EndpointConfigName=name,
+            ProductionVariants=[
+                {
+                    "VariantName": "AllTraffic",
+                    "ModelName": account.create_model(BLOCKING),
+                    "InstanceType": "ml.m5.large",
+                    "InitialInstanceCount": 1,
+                }
+            ],
+            AsyncInferenceConfig={"OutputConfig": {"S3OutputPath": f"s3://{nobodys}/out"}},
+        )
+        account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+        account.wait_for_endpoint(name)
+        with pytest.raises(AsyncInferenceTimedOut, match=f"S3 says of that place: .*{nobodys}.*NoSuchBucket"):
+            run(name, body=str(gate), max_wait_seconds=0.5)
         gate.touch()
         account.sagemaker.delete_endpoint(EndpointName=name)
-        assert isinstance(caught.value.__cause__, QueueNotFound)
 
-    def test_the_deferral_is_small_holds_no_secret_and_outlasts_the_longest_regular_wait(
+    def test_a_queue_that_does_not_exist_is_told_before_anything_is_sent(
+        self, account: Account, endpoint: str, run: Callable[..., Any]
+    ) -> None:
+        before = invocations_of(account, endpoint)
+        with pytest.raises(AirflowFailException) as caught:
+            run(endpoint, body=ROW, completion_queue=f"{account.url}/123456789012/no-such-queue")
+        assert isinstance(caught.value.__cause__, QueueNotFound)
+        assert invocations_of(account, endpoint) == before
+
+    def test_the_deferral_is_small_holds_no_secret_and_knows_the_longest_regular_wait(
         self, endpoint: str
     ) -> None:
         task = invoke(
@@ -220,7 +285,10 @@ class TestWaiting:
         assert ATTRIBUTES not in stored
         assert ROW not in stored
         assert deferral.timeout is not None
-        assert deferral.timeout.total_seconds() == pytest.approx(22_500 + 120, abs=5)
+        assert deferral.timeout.total_seconds() == pytest.approx(1_800 + 120, abs=5), (
+            "until the next check-in"
+        )
+        assert arguments["note"]["deadline"] == pytest.approx(time.time() + 22_500, abs=5)
         event = event_of(rebuilt(deferral.trigger))
         assert event["status"] == "over"
 
@@ -366,6 +434,8 @@ class TestBadInput:
             ({"return_output_limit": 0}, "return_output_limit must be a whole number, 1 or more, not 0"),
             ({"failure_text_limit": -1}, "failure_text_limit must be a whole number, 0 or more, not -1"),
             ({"container_log_lines": -1}, "container_log_lines must be a whole number, 0 or more, not -1"),
+            ({"completion_queue": "results"}, "completion_queue must be a queue's URL, https://sqs."),
+            ({"completion_queue": "https://sqs"}, "completion_queue must be a queue's URL, https://sqs."),
             ({"return_output": "perhaps"}, "return_output must be true or false, not 'perhaps'"),
             ({"check_input": "perhaps"}, "check_input must be true or false, not 'perhaps'"),
             ({"wait_for_completion": "perhaps"}, "wait_for_completion must be true or false, not 'perhaps'"),

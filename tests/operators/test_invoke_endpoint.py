@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import random
@@ -258,6 +259,47 @@ class TestWhatGoesInAndOut:
         assert first == second != other
 
 
+class TestTemplates:
+    def test_nothing_secret_goes_onto_xcom_where_a_template_says_no(self, endpoint: str) -> None:
+        """The text "False" is true to Python: the answer is a secret that nobody asked for."""
+        context = context_for()
+        context["params"] = {"keep": False}
+        keep = dict.fromkeys(("return_output", "return_custom_attributes"), "{{ params.keep }}")
+        asked = partial(invoke, endpoint, body="1", custom_attributes=ATTRIBUTES, **keep)
+        result = run_task(asked, context)
+        assert (result["output"], result["custom_attributes"]) == (None, None)
+        context["params"] = {"keep": True}
+        result = run_task(asked, context)
+        assert json.loads(result["output"])["data"] == "1"
+        assert result["custom_attributes"] == f"answered {ATTRIBUTES}"
+
+    def test_numbers_are_read_off_text(self, faults: Faults, endpoint: str) -> None:
+        context = context_for()
+        context["params"] = {"few": 2, "none": 0}
+        faults({"fault": "throttle", "times": 1})
+        numbers = {"attempts": "{{ params.few }}", "model_load_seconds": "{{ params.none }}"}
+        assert run_task(partial(invoke, endpoint, body="1", **numbers), context)["attempts"] == 2
+        limits = {"error_text_limit": "{{ params.none }}", "container_log_lines": "{{ params.none }}"}
+        with pytest.raises(AirflowFailException) as caught:
+            run_task(partial(invoke, endpoint, body="status 500", **limits), context)
+        assert "told-by-the-container" not in str(caught.value)
+        with pytest.raises(AirflowFailException, match=r"return_output_limit \(2\): pass output_location"):
+            run_task(
+                partial(
+                    invoke,
+                    endpoint,
+                    body="1",
+                    return_output="yes",
+                    return_output_limit="{{ params.few }}",
+                ),
+                context,
+            )
+
+    def test_every_argument_is_one(self) -> None:
+        own = set(inspect.signature(SageMakerInvokeEndpointOperator.__init__).parameters) - {"self", "kwargs"}
+        assert own <= set(SageMakerInvokeEndpointOperator.template_fields)
+
+
 class TestWhatIsTooMuchForXCom:
     def test_an_answer_up_to_the_limit_goes_there_and_a_larger_one_to_s3(
         self, account: Account, endpoint: str
@@ -413,6 +455,14 @@ def failed_before(session_account: Account, endpoint: str) -> None:
 
 
 class TestAContainerThatFails:
+    def test_the_lines_of_a_fresh_one_are_waited_for(self, account: Account, said: Callable[[], str]) -> None:
+        """Lines reach CloudWatch after the answer: the first look of the first failure finds nothing."""
+        fresh = account.deploy(HANDLER)
+        assert "answered 500" in str(refusal(fresh, body="status 500"))
+        account.sagemaker.delete_endpoint(EndpointName=fresh)
+        assert CONTAINER_LINE in said()
+        assert "wrote nothing" not in said()
+
     @pytest.mark.usefixtures("failed_before")
     def test_its_last_log_lines_stand_in_the_tasks_log_and_the_start_of_its_text_in_the_error(
         self, endpoint: str, said: Callable[[], str], calls: Callable[[], list[Any]]
@@ -485,6 +535,9 @@ def test_nothing_secret_is_logged_pushed_or_stored(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        ({"return_output": "perhaps"}, "return_output must be true or false, not 'perhaps'"),
+        ({"return_custom_attributes": ""}, "return_custom_attributes must be true or false"),
+        ({"attempts": "many"}, "attempts must be a number, not 'many'"),
         ({"body": None}, "give exactly one of body and body_location"),
         ({"body_location": "s3://b/k"}, "give exactly one of body and body_location"),
         ({"body": {"rows": [1]}}, "body must be text or bytes, not dict: write it as JSON or CSV"),
@@ -501,11 +554,11 @@ def test_nothing_secret_is_logged_pushed_or_stored(
             {"body": None, "body_location": "s3://b/k", "output_location": "s3://b/k"},
             "output_location is body_location, s3://b/k: the answer would replace the payload",
         ),
-        ({"attempts": 0}, "attempts must be 1 or more, not 0"),
-        ({"model_load_seconds": -1}, "model_load_seconds must be 0 or more, not -1"),
-        ({"return_output_limit": 0}, "return_output_limit must be 1 or more, not 0"),
-        ({"container_log_lines": -1}, "container_log_lines must be 0 or more, not -1"),
-        ({"error_text_limit": -1}, "error_text_limit must be 0 or more, not -1"),
+        ({"attempts": 0}, "attempts must be a whole number, 1 or more, not 0"),
+        ({"model_load_seconds": -1}, "model_load_seconds must be 0 or more seconds, not -1"),
+        ({"return_output_limit": 0}, "return_output_limit must be a whole number, 1 or more, not 0"),
+        ({"container_log_lines": -1}, "container_log_lines must be a whole number, 0 or more, not -1"),
+        ({"error_text_limit": -1}, "error_text_limit must be a whole number, 0 or more, not -1"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_called(

@@ -164,6 +164,12 @@ def test_environments_are_masked_in_rendered_fields() -> None:
         ({}, "give either image (one container), containers (a pipeline), or one of model_package_arn and"),
         ({"image": IMAGE, "force_new": "perhaps"}, "force_new must be true or false, not 'perhaps'"),
         ({"image": IMAGE, "enable_network_isolation": ""}, "enable_network_isolation must be true or false"),
+        ({"image": IMAGE, "environment": f"TOKEN={SECRET}"}, "environment must be a mapping, or text of one"),
+        ({"containers": f"[{SECRET}]"}, "containers must be a list, or text of one"),
+        ({"containers": [container({}), SECRET]}, "containers[1] must be a mapping"),
+        ({"image": IMAGE, "vpc_config": ["subnet-1"]}, "vpc_config must be a mapping, or text of one"),
+        ({"image": IMAGE, "tags": "team=churn"}, "tags must be a mapping, or text of one"),
+        ({"image": IMAGE, "tags": {7: "cost-centre"}}, "tags must be a mapping whose keys are all text"),
         ({"image": IMAGE, "tags": {"cost-centre": 7}}, "tag 'cost-centre' is int, not text"),
         ({"image": IMAGE, "mode": "MultiModel", "model_data_url": ARCHIVE}, "names one archive"),
         ({"containers": [container({})] * 2, "mode": "MultiModel"}, "goes with one container, not 2"),
@@ -212,6 +218,26 @@ def test_booleans_of_templates_are_read_off_text(account: Account) -> None:
     described = account.sagemaker.describe_model(ModelName=result["model_name"])
     assert described["EnableNetworkIsolation"] is True
     assert run_task(partial(create, image=IMAGE, enable_network_isolation=True))["created"] is False
+
+
+@pytest.mark.parametrize("written", [json.dumps, repr], ids=["json", "python"])
+def test_lists_and_mappings_of_templates_are_read_off_text(written: Callable[[object], str]) -> None:
+    """Airflow renders the output of another task inside a text as Python writes it."""
+    context = context_for()
+    vpc = {"SecurityGroupIds": ["sg-0123456789"], "Subnets": ["subnet-0123456789"]}
+    parts: dict[str, Any] = {
+        "environment": {"GREETING": "hello"},
+        "vpc_config": vpc,
+        "tags": {"team": "churn"},
+    }
+    stages = [container({"STAGE": "first"}), container({"STAGE": "second"})]
+    for arguments in ({"image": IMAGE, **parts}, {"containers": stages}):
+        context["params"] = {
+            name: written(value) for name, value in arguments.items() if not isinstance(value, str)
+        }
+        texts = arguments | {name: f"{{{{ params.{name} }}}}" for name in context["params"]}
+        plain = run_task(partial(create, **arguments))
+        assert run_task(partial(create, **texts), context) == plain | {"created": False}
 
 
 def test_a_multi_model_container_loads_from_a_prefix_with_one_slash(account: Account) -> None:

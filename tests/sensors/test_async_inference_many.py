@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
-from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.exceptions import AsyncInferenceTimedOut, InvalidRequest
 from tests.sensors.conftest import sensor
 from tests.support import FAILING, REGION, Account, context_for, deferred, event_of, rebuilt, unique
 
@@ -121,9 +121,40 @@ def test_a_deferred_wait_for_many_keeps_what_it_waits_for_in_s3_where_asked(acco
     assert make().execute_complete(context_for(), event) == [one["output_location"] for one in many]
 
 
-def test_without_a_prefix_the_arguments_tell_each_name_once(account: Account) -> None:
+def test_without_a_prefix_the_arguments_tell_each_name_once_and_a_warning_the_remedy(
+    account: Account, said: Callable[[], str]
+) -> None:
     arguments = deferred(sensor(invocations=_many(account, 1_000), deferrable=True)).trigger.serialize()[1]
     assert len(json.dumps(arguments)) < 1_000 * 40
+    size = len(json.dumps(arguments["watch"]))
+    told = said()
+    assert f"{size} bytes about 1000 invocations go into Airflow's database" in told
+    assert "give ledger_prefix" in told
+
+
+def test_few_go_into_the_database_without_a_word(account: Account, said: Callable[[], str]) -> None:
+    assert deferred(sensor(invocations=_many(account, 50), deferrable=True)).trigger.serialize()[1]["watch"]
+    assert "Airflow's database" not in said()
+
+
+def test_an_endpoint_that_is_gone_is_the_reason_when_time_is_up(
+    account: Account, run: Callable[..., Any]
+) -> None:
+    there, gone = account.deploy(asynchronous=True), unique("gone")
+    late = [one | {"endpoint_name": name} for one in _many(account, 4) for name in (there, gone)]
+    with pytest.raises(AsyncInferenceTimedOut) as caught:
+        run(invocations=late, timeout=0.3)
+    assert f"There is no endpoint {gone}: its queue went with it" in str(caught.value)
+    assert there not in str(caught.value)
+    account.sagemaker.delete_endpoint(EndpointName=there)
+
+
+def test_a_bucket_that_does_not_exist_is_named_when_time_is_up(run: Callable[..., Any]) -> None:
+    with pytest.raises(AsyncInferenceTimedOut) as caught:
+        run(output_location="s3://nobodys-bucket/one.out", timeout=0.3)
+    assert "S3 says of that place: s3:ListObjectsV2 s3://nobodys-bucket" in str(caught.value)
+    assert "NoSuchBucket" in str(caught.value)
+    assert "a retry with this one ends at once" in str(caught.value)
 
 
 def test_a_deferred_wait_listens_to_its_queue(account: Account, aws: str) -> None:

@@ -107,6 +107,10 @@ def test_missing_credentials_are_told_at_once_and_not_retried(
         ({}, "give either invocations .* or output_location"),
         ({"invocations": INVOCATION, "output_location": OUTPUT}, "give either"),
         ({"invocations": []}, "the list is empty"),
+        (
+            {"output_location": OUTPUT, "completion_queue": "results"},
+            "completion_queue must be a queue's URL",
+        ),
         ({"invocations": "s3://results/one.out"}, "not 's3://results/one.out'"),
         ({"invocations": [INVOCATION, None]}, "not NoneType"),
         (

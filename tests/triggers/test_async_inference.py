@@ -130,7 +130,9 @@ def queue(sqs: SQSClient) -> Iterator[str]:
     sqs.delete_queue(QueueUrl=url)
 
 
-def _result(*, location: str | None = None, inference_id: str = "", succeeded: bool = True) -> str:
+def _result(
+    *, location: str | None = None, inference_id: str = "", succeeded: bool = True, at: str | None = None
+) -> str:
     event: dict[str, object] = {
         "eventSource": "aws:sagemaker",
         "eventName": "InferenceResult",
@@ -140,6 +142,8 @@ def _result(*, location: str | None = None, inference_id: str = "", succeeded: b
     }
     if location:
         event["responseParameters"] = {"outputLocation": location}
+    if at:
+        event["eventTime"] = at
     return json.dumps(event)
 
 
@@ -197,7 +201,9 @@ def test_foreign_messages_are_left_where_they_are_and_told_once(
 ) -> None:
     watch = _batch(account, 1)
     (shelf,) = watch.shelves
-    for body in ("hello", _result(location="s3://elsewhere/1.out"), _result(inference_id="another")):
+    yesterday = _result(inference_id="an earlier run's", at="2026-01-01T00:00:00Z")
+    foreign = ("hello", _result(location="s3://elsewhere/1.out"), _result(inference_id="another"))
+    for body in (yesterday, *foreign):
         sqs.send_message(QueueUrl=queue, MessageBody=body)
 
     def finish() -> None:
@@ -206,7 +212,7 @@ def test_foreign_messages_are_left_where_they_are_and_told_once(
 
     event = _event_after_the_first_look(_trigger(watch, completion_queue=queue, poll_interval=3_600), finish)
     assert event["why"] == "complete"
-    assert _left(sqs, queue) == 3
+    assert _left(sqs, queue) == len(foreign), "what an earlier run left behind is deleted"
     told = [record.getMessage() for record in caplog.records if "completion queue" in record.getMessage()]
     assert len(told) == 1
     assert "queue of its own" in told[0]

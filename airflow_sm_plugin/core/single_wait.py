@@ -1,0 +1,43 @@
+"""What a wait for one asynchronous invocation remembers from deferral to deferral."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_sm_plugin.core.async_inference import AsyncInvocation
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleWait:
+    """One invocation that is waited for.
+
+    :param deadline: epoch seconds after which no result is expected any more
+    :param state: ``s3://bucket/prefix/`` below which lies what was sent; None where nothing is remembered
+    :param try_number: of the try that waits
+    """
+
+    invocation: AsyncInvocation
+    deadline: float
+    state: str | None
+    try_number: int
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return it with JSON values."""
+        return {
+            "invocation": self.invocation.as_mapping(),
+            "deadline": self.deadline,
+            "state": self.state,
+            "try_number": self.try_number,
+        }
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> SingleWait:
+        """Read what :meth:`as_mapping` wrote."""
+        return cls(
+            invocation=AsyncInvocation.from_mapping(value["invocation"]),
+            deadline=float(value["deadline"]),
+            state=value["state"],
+            try_number=int(value["try_number"]),
+        )
