@@ -96,6 +96,10 @@ def broken_model(session_account: Account) -> str:
     return session_account.create_model(BROKEN)
 
 
+STRUCK_MID_REQUEST = "ignore::pytest.PytestUnraisableExceptionWarning"
+"""A signal may strike in the middle of a request and leave its socket to the garbage collector."""
+
+
 class Killed(BaseException):
     """Like Airflow's own for a SIGTERM and for an execution time-out: no Exception."""
 
@@ -345,6 +349,7 @@ class TestFailure:
         )
         assert account.status(name) == "Creating"
 
+    @pytest.mark.filterwarnings(STRUCK_MID_REQUEST)
     def test_a_kill_asks_once_and_says_that_the_endpoint_stays(
         self,
         account: Account,
@@ -371,6 +376,7 @@ class TestFailure:
         assert account.status(name) == "Creating"
         assert len(account.configs(name)) == 1
 
+    @pytest.mark.filterwarnings(STRUCK_MID_REQUEST)
     def test_a_task_that_is_killed_while_it_waits_cleans_up(
         self, account: Account, name: str, light_model: str, requests: Requests
     ) -> None:
