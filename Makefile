@@ -19,8 +19,10 @@ READY := $(VENV)/.ready
 READY_211 := $(VENV_211)/.ready
 READY_SDK := $(VENV_SDK)/.ready
 
-# What Airflow 2.11 has no part in: the embedded SageMaker itself, other AWS clients, Airflow 3 and its stack.
-NOT_ON_211 := $(addprefix --ignore=tests/,benchmarks clients docs e2e local test_compose.py test_readme.py)
+# What Airflow 2.11 has no part in: the embedded SageMaker itself, other AWS clients, Airflow 3 and its stack, pure
+# decisions, and what a kill or a lost answer leaves in AWS.
+NOT_ON_211 := $(addprefix --ignore=tests/,benchmarks clients core docs e2e local test_compose.py test_readme.py \
+    batch/test_async_batch_kills.py operators/test_lost_answers.py)
 
 # The user's AWS account and Airflow stay out of it: no setting, no credential, no ~/airflow.
 # Even `import airflow` writes to AIRFLOW_HOME.
