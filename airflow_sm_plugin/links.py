@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
@@ -55,8 +56,9 @@ class _StoredLink(BaseOperatorLink):
         stored = XCom.get_value(key=self.key, ti_key=ti_key)
         return self._of(stored) if isinstance(stored, dict) else ""
 
+    @abstractmethod
     def _of(self, stored: Mapping[str, str]) -> str:
-        raise NotImplementedError
+        """Return the address for what was written down."""
 
 
 class EndpointConsoleLink(_StoredLink):

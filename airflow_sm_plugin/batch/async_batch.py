@@ -132,9 +132,7 @@ class AsyncBatch:
                 outcome = step
             else:
                 await current.read()
-            self._ended.append(
-                EndedRound(len(self._ended) + 1, current, outcome, await current.pattern())
-            )  # fmt: skip
+            self._ended.append(EndedRound(len(self._ended) + 1, current, outcome, await current.pattern()))
             self._current = None
             numbers = current.plan_numbers(outcome.again)
         return await self._report(plan)
@@ -164,9 +162,7 @@ class AsyncBatch:
         return await self._make_plan(latest.number + 1, None if self._settings.restart else latest)
 
     async def _make_plan(self, number: int, resume: Plan | None) -> Plan:
-        return await self._plans.make(
-            self._settings.source, token=self._token, number=number, resume=resume
-        )  # fmt: skip
+        return await self._plans.make(self._settings.source, token=self._token, number=number, resume=resume)
 
     def _is_this_run(self, report: Report) -> bool:
         """Say whether this very run of the task finished the plan: then a retry only reports it."""

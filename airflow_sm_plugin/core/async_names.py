@@ -166,10 +166,9 @@ class LocationPattern:
 
     def matches(self, extension: str, filename: str, *, output: str, failure: str | None) -> bool:
         """Say whether an accepted invocation's places are those that the pattern gives."""
-        return (
-            self.output(extension, filename) == output
-            and self.failure(extension, filename) == (failure or None)
-        )  # fmt: skip
+        return self.output(extension, filename) == output and self.failure(extension, filename) == (
+            failure or None
+        )
 
 
 def check_apart(output: str, failure: str | None, *, endpoint_name: str, then: str) -> None:

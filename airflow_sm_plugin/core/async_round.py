@@ -139,9 +139,7 @@ class RoundWatch:
             shelves.append(_shelf(first, count, names, pattern, deadline=deadline, there=there))
             firsts.append(first)
         odd_watch, places = _odd(ledger, names, numbers, seconds)
-        return cls(
-            Watch((*shelves, *odd_watch.shelves), own_ids=f"{names.root}-"), tuple(firsts), places
-        )  # fmt: skip
+        return cls(Watch((*shelves, *odd_watch.shelves), own_ids=f"{names.root}-"), tuple(firsts), places)
 
     def numbers(self, shelf: int, positions: int) -> int:
         """Return the set of numbers that a set of positions on a shelf stands for."""

@@ -242,13 +242,6 @@ class SageMakerControlPlaneHook(ModelCalls, ModelPackageCalls, AutoMLCalls):
         description = self.look_until(name, ended, give_up=give_up, poll_interval=poll_interval)
         return self._judged(name, description, wanted_config)
 
-    def endpoint_verdict(self, name: str, *, wanted_config: str) -> EndpointVerdict:
-        """Look once.
-
-        :raises EndpointNotFound: it is gone
-        """
-        return self._judged(name, self.describe_endpoint(name), wanted_config)
-
     def _judged(
         self, name: str, description: Mapping[str, Any] | None, wanted_config: str
     ) -> EndpointVerdict:

@@ -92,7 +92,7 @@ class TestRepeatable:
         with pytest.raises(ModelNotFound, match="no-such-model in us-east-1"):
             its.describe_model("no-such-model")
         with pytest.raises(EndpointNotFound, match="no endpoint no-such-endpoint in us-east-1"):
-            its.endpoint_verdict("no-such-endpoint", wanted_config="any")
+            its.wait_for_endpoint("no-such-endpoint", wanted_config="any", max_wait=0, poll_interval=1)
         with pytest.raises(AutoMLJobNotFound, match="no AutoML job no-such-job in us-east-1"):
             its.describe_auto_ml_job("no-such-job")
 
