@@ -7,6 +7,7 @@
     │   ├── InvalidName                a SageMaker name over 63 characters or with a bad character
     │   ├── InvalidS3Uri               not s3://bucket/key
     │   ├── InvalidCustomAttributes    over 1024 characters or not visible US-ASCII
+    │   ├── RecordTooLarge             one record is larger than a payload may be
     │   └── ResponseKeysNotSupported   the candidate cannot answer these inference response keys
     ├── AutoMLJobError
     │   ├── AutoMLJobNotFound
@@ -23,6 +24,7 @@
     │   ├── EndpointNotFound
     │   ├── EndpointNotAsynchronous    asked for an asynchronous call; the endpoint has no AsyncInferenceConfig
     │   ├── EndpointNotRealTime        asked for a real-time call; the endpoint is asynchronous
+    │   ├── EndpointNotMultiModel      asked for a target model; the endpoint has no container of many models
     │   ├── EndpointNotInService       (retry) its status does not serve
     │   ├── EndpointFailed             (retry) creation or update ended Failed
     │   ├── EndpointUnchangeable       it was found Failed, OutOfService or UpdateRollbackFailed: somebody has to act
@@ -36,6 +38,11 @@
     │   ├── AsyncInferenceFailed       a failure object was written
     │   ├── AsyncInferenceTimedOut     (retry) neither output nor failure object by the deadline
     │   ├── FencedOff                  a later try of the same task has taken over its ledger
+    │   ├── InputChanged               the input was written anew after it was planned
+    │   ├── OutputMismatch             the model answered another number of rows than it was asked for
+    │   ├── TargetModelNotFound        the endpoint's model prefix holds no such artefact
+    │   ├── BatchFailed                more records failed than tolerated, for good
+    │   │   └── BatchUnfinished        (retry) the same, but some for reasons that may pass
     │   └── QueueNotFound              the completion queue does not exist
     └── ServiceError                   AWS answered an error, or did not answer
         ├── AccessDenied               403: a permission is missing
@@ -62,6 +69,8 @@ __all__ = [
     "AutoMLJobFailed",
     "AutoMLJobNotFound",
     "AutoMLJobStillRunning",
+    "BatchFailed",
+    "BatchUnfinished",
     "CandidateNotFound",
     "EndpointDeadlineExceeded",
     "EndpointError",
@@ -69,11 +78,13 @@ __all__ = [
     "EndpointNotAsynchronous",
     "EndpointNotFound",
     "EndpointNotInService",
+    "EndpointNotMultiModel",
     "EndpointNotRealTime",
     "EndpointRolledBack",
     "EndpointUnchangeable",
     "FencedOff",
     "InferenceError",
+    "InputChanged",
     "InputNotFound",
     "InvalidCustomAttributes",
     "InvalidName",
@@ -87,14 +98,17 @@ __all__ = [
     "ModelPackageNotFound",
     "ModelUnavailable",
     "ObjectiveNotMet",
+    "OutputMismatch",
     "PreconditionFailed",
     "QueueNotFound",
+    "RecordTooLarge",
     "RequestRefused",
     "ResourceConflict",
     "ResponseKeysNotSupported",
     "SageMakerInferenceError",
     "ServiceError",
     "ServiceUnavailable",
+    "TargetModelNotFound",
     "Throttled",
 ]
 
@@ -122,6 +136,10 @@ class InvalidCustomAttributes(InvalidRequest):
 
     The message never shows the value: it is sensitive.
     """
+
+
+class RecordTooLarge(InvalidRequest):
+    """One record is larger than a payload may be: split it, or raise ``max_payload_in_mb`` (up to 6)."""
 
 
 class ResponseKeysNotSupported(InvalidRequest):
@@ -190,6 +208,10 @@ class EndpointNotRealTime(EndpointError):
     """The endpoint is asynchronous: it takes no real-time invocation."""
 
 
+class EndpointNotMultiModel(EndpointError):
+    """The endpoint serves no target models: none of its containers has ``Mode="MultiModel"``."""
+
+
 class EndpointNotInService(EndpointError):
     """The endpoint exists but does not serve now (Creating, Failed, Deleting, …). A later retry may find it serving."""
 
@@ -255,6 +277,28 @@ class AsyncInferenceTimedOut(InferenceError):
 
 class FencedOff(InferenceError):
     """A later try of the same task instance has taken over its ledger: this process, left behind, stops here."""
+
+
+class InputChanged(InferenceError):
+    """The input was written anew after it was planned: its ETag is another. A new plan takes it as it is now."""
+
+
+class OutputMismatch(InferenceError):
+    """The model answered another number of rows than there were records, so they cannot be joined."""
+
+
+class TargetModelNotFound(InferenceError):
+    """The endpoint's model prefix holds no artefact of that name: upload it, or mend the target model's name."""
+
+
+class BatchFailed(InferenceError):
+    """More records of a batch failed than are tolerated. A retry would find the same: the report says which."""
+
+
+class BatchUnfinished(BatchFailed):
+    """As above, but some failed for reasons that may pass. A retry does those again, and nothing else."""
+
+    retryable = True
 
 
 class QueueNotFound(InferenceError):

@@ -1,0 +1,126 @@
+"""Where a multi-model batch keeps its state in S3: ``<outputs>/_batch/<owner>/<arguments>/plan-000/…``.
+
+Names that begin with an underscore are passed over by what reads the outputs as a table (Athena, Spark, Hive).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STATE = "_batch"
+
+
+@dataclass(frozen=True)
+class GenerationFolder:
+    """What the processes that work on a shard keep, until the shard is begun anew (``on_rerun="restart"``).
+
+    :param location: ``s3://…`` without a slash at its end
+    """
+
+    location: str
+
+    @property
+    def claims(self) -> str:
+        """The prefix of the claims: one object for each process that took the shard over."""
+        return f"{self.location}/claims/"
+
+    def claim(self, number: int) -> str:
+        """Return where one claim lies."""
+        return f"{self.claims}{number:08d}.json"
+
+    @property
+    def journal(self) -> str:
+        """The prefix of the journal's parts: which results there are, and where their bytes lie."""
+        return f"{self.location}/journal/"
+
+    def part(self, number: int) -> str:
+        """Return where one part of the journal lies."""
+        return f"{self.journal}{number:08d}.json"
+
+    def data(self, name: str) -> str:
+        """Return where the bytes of one part's results lie; the name is no other process's."""
+        return f"{self.location}/data/{name}"
+
+    @property
+    def report(self) -> str:
+        """The shard's report; with it the shard is finished."""
+        return f"{self.location}/report.json"
+
+
+@dataclass(frozen=True)
+class ShardFolder:
+    """What one shard keeps.
+
+    :param location: ``s3://…`` without a slash at its end
+    """
+
+    location: str
+
+    @property
+    def plan(self) -> str:
+        """Which models the shard has, and which of its inputs are theirs."""
+        return f"{self.location}/shard.json"
+
+    def inputs(self, chunk: int) -> str:
+        """Return where one chunk of the shard's inputs lies, as JSON Lines."""
+        return f"{self.location}/inputs/{chunk:05d}.jsonl"
+
+    def generation(self, number: int) -> GenerationFolder:
+        """Return what one generation keeps; they count from 0."""
+        return GenerationFolder(f"{self.location}/generation-{number:03d}")
+
+
+@dataclass(frozen=True)
+class PlanFolder:
+    """What one plan keeps.
+
+    :param location: ``s3://…`` without a slash at its end
+    """
+
+    location: str
+
+    @property
+    def plan(self) -> str:
+        """The plan itself, written when its shards are all there."""
+        return f"{self.location}/plan.json"
+
+    @property
+    def report(self) -> str:
+        """The merged report."""
+        return f"{self.location}/report.json"
+
+    @property
+    def report_page(self) -> str:
+        """The merged report for people."""
+        return f"{self.location}/report.html"
+
+    def shard(self, number: int) -> ShardFolder:
+        """Return what one shard keeps; shards count from 0."""
+        return ShardFolder(f"{self.location}/shards/{number:05d}")
+
+
+@dataclass(frozen=True)
+class MultiModelFolder:
+    """All plans of one task instance with certain arguments.
+
+    :param location: ``s3://…`` without a slash at its end
+    """
+
+    location: str
+
+    @classmethod
+    def below(
+        cls, outputs: str, *, owner: str, arguments: str, state_prefix: str | None = None
+    ) -> MultiModelFolder:
+        """Return the folder of a batch.
+
+        :param owner: what names the task instance that plans, over all its tries
+        :param arguments: digest of the arguments that make it another batch
+        :param state_prefix: by default ``_batch`` below the outputs
+        """
+        root = f"{outputs.rstrip('/')}/{STATE}" if state_prefix is None else state_prefix.rstrip("/")
+        return cls(f"{root}/{owner}/{arguments}")
+
+    def plan(self, number: int) -> PlanFolder:
+        """Return what one plan keeps; plans count from 0."""
+        return PlanFolder(f"{self.location}/plan-{number:03d}")
