@@ -131,8 +131,8 @@ class Attempt(enum.Enum):
     FINAL = "no other attempt"
 
 
-_PASSING_MODEL_STATUS = frozenset({0, 429, 502, 503, 504})
-"""OriginalStatusCode of a ModelError that may pass: 0 is a container's time-out."""
+_PASSING_MODEL_STATUS = frozenset({0, 429, 502, 503, 504, 507})
+"""OriginalStatusCode of a ModelError that may pass: 0 is a container's time-out, 507 a lack of memory."""
 
 
 def attempt_after(code: str, message: str, status: int, *, original_status: int | None = None) -> Attempt:

@@ -22,13 +22,13 @@ class BotocoreCalls:
     """A boto3 client's calls, each in a thread; as many at once as its connection pool holds."""
 
     def __init__(self, client: BaseClient) -> None:
-        self._client = client
+        self.client: Any = client
         most = int(getattr(client.meta.config, "max_pool_connections", 10) or 10)
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="botocore")
 
     async def call(self, operation: str, /, **parameters: object) -> Mapping[str, Any]:
         """Call a method of the client, e.g. ``head_object``."""
-        method = functools.partial(getattr(self._client, operation), **parameters)
+        method = functools.partial(getattr(self.client, operation), **parameters)
         return cast("Mapping[str, Any]", await self.run(method))
 
     async def run(self, blocking: Callable[[], object]) -> object:

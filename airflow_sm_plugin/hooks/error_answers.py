@@ -39,6 +39,9 @@ class ErrorAnswers:
         model = self._client.meta.service_model.operation_model(operation)
         parsed: dict[str, Any] = self._parser.parse(response, cast("Shape", model.output_shape))
         said = parsed.get("Error", {})
+        shape = model.service_model.shape_for_error_code(said.get("Code"))
+        if shape is not None:  # the error's own members, as OriginalStatusCode of a ModelError
+            parsed.update(self._parser.parse(response, shape))
         code = said.get("QueryErrorCode") or said.get("Code")
         kind = cast("type[ClientError]", self._client.exceptions.from_code(code))
         return kind(cast("Any", parsed), operation)

@@ -86,16 +86,26 @@ class UnrepeatedHook(AwsBaseHook):
     """The provider's hook with a client that repeats nothing by itself: who calls decides about that.
 
     :param least_read_timeout: seconds; a shorter read time-out is raised to it
+    :param max_connections: the size of the connection pool; None is what the botocore configuration says
     """
 
-    def __init__(self, *args: Any, least_read_timeout: float = 0, **kwargs: Any) -> None:  # noqa: ANN401 - handed on
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - handed on
+        least_read_timeout: float = 0,
+        max_connections: int | None = None,
+        **kwargs: Any,  # noqa: ANN401 - handed on
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._least_read_timeout = least_read_timeout
+        self._most_connections = max_connections
 
     def _get_config(self, config: Config | None = None) -> Config:
         merged = (
             super()._get_config(config).merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
         )
+        if self._most_connections is not None:
+            merged = merged.merge(Config(max_pool_connections=self._most_connections))
         asked: float | None = vars(merged)["read_timeout"]
         if asked is not None and asked < self._least_read_timeout:
             return merged.merge(Config(read_timeout=self._least_read_timeout))

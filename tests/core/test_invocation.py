@@ -160,6 +160,7 @@ def test_neither_request_nor_reply_shows_anything_of_itself() -> None:
         ("InternalFailure", 500, Attempt.AGAIN),
         ("502", 502, Attempt.AGAIN),
         ("504", 504, Attempt.AGAIN),
+        ("507", 507, Attempt.AGAIN),
         ("InternalDependencyException", 530, Attempt.FINAL),
         ("ValidationError", 400, Attempt.FINAL),
         ("AccessDeniedException", 403, Attempt.FINAL),
@@ -176,7 +177,7 @@ def test_an_error_is_worth_another_attempt_only_where_it_passes(
 @pytest.mark.parametrize(
     ("original", "wanted"),
     [
-        *((status, Attempt.AGAIN) for status in (0, 429, 502, 503, 504)),
+        *((status, Attempt.AGAIN) for status in (0, 429, 502, 503, 504, 507)),
         *((status, Attempt.FINAL) for status in (400, 404, 413, 500, 501, None)),
     ],
 )

@@ -1,0 +1,37 @@
+"""One failed call of SageMaker's runtime, as far as anybody decides by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from airflow_sm_plugin.core.invocation import Attempt, attempt_after
+
+FailureKind = Literal["answered", "unreachable", "unanswered", "local"]
+"""An error answer; nothing was sent; it was sent and no answer came; nothing could ever be sent (no credentials …)."""
+
+
+@dataclass(frozen=True)
+class CallFailure:
+    """What a failed call tells. The repr leaves out the texts: a container may have put records into them.
+
+    :param code: ``Error.Code`` of an answer, else the name of botocore's exception
+    :param message: ``Error.Message`` of an answer, else the exception's text
+    :param status: HTTP status; 0 when there was no answer
+    :param original_status: what the container answered, of a ModelError; 0 is its time-out
+    :param original_message: what the container said, of a ModelError
+    """
+
+    code: str
+    message: str = field(repr=False)
+    status: int = 0
+    original_status: int | None = None
+    original_message: str | None = field(default=None, repr=False)
+    kind: FailureKind = "answered"
+
+    @property
+    def attempt(self) -> Attempt:
+        """What it asks for; what may have been carried out is worth another attempt, too."""
+        if self.kind == "answered":
+            return attempt_after(self.code, self.message, self.status, original_status=self.original_status)
+        return Attempt.FINAL if self.kind == "local" else Attempt.AGAIN

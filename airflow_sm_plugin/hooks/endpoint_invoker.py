@@ -1,0 +1,172 @@
+"""InvokeEndpoint from an event loop: exactly one call for each request, many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from airflow_sm_plugin.core.invocation import READ_TIMEOUT
+from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.error_answers import ErrorAnswers
+from airflow_sm_plugin.hooks.errors import translated
+from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
+from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
+
+log = logging.getLogger(__name__)
+
+_OPERATION = "InvokeEndpoint"
+_ERROR = 300
+_CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+_HEADERS = {
+    "ContentType": "Content-Type",
+    "Accept": "Accept",
+    "CustomAttributes": _CUSTOM_ATTRIBUTES,
+    "TargetModel": "X-Amzn-SageMaker-Target-Model",
+    "TargetVariant": "X-Amzn-SageMaker-Target-Variant",
+    "InferenceId": "X-Amzn-SageMaker-Inference-Id",
+}
+"""botocore's parameters that are headers on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """What a model answered. The repr shows neither body nor attributes: both may be secret.
+
+    :param custom_attributes: None when the container set none
+    """
+
+    body: bytes = field(repr=False)
+    content_type: str | None
+    custom_attributes: str | None = field(repr=False)
+
+
+class ModelCalls(Protocol):
+    """One InvokeEndpoint."""
+
+    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
+        """Send it, once."""
+
+
+class EndpointInvoker:
+    """InvokeEndpoint of one endpoint. Nothing is repeated here; nothing of a request is logged."""
+
+    def __init__(self, calls: ModelCalls) -> None:
+        self._calls = calls
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, connection: AwsConnection, endpoint_name: str, *, max_connections: int
+    ) -> AsyncIterator[EndpointInvoker]:
+        """Open connections for the block. A read time-out below 70 s is raised to it: SageMaker answers within 60.
+
+        :param max_connections: how many invocations are on their way at once; others wait
+        :raises AccessDenied: no credentials
+        :raises InvalidRequest: no region, or no endpoint can have that name
+        """
+        check_name(endpoint_name, "endpoint name")
+        async with _model_calls(connection, endpoint_name, max_connections=max_connections) as calls:
+            yield cls(calls)
+
+    async def invoke(
+        self,
+        body: bytes,
+        *,
+        target_model: str | None,
+        content_type: str | None = None,
+        accept: str | None = None,
+        custom_attributes: str | None = None,
+        target_variant: str | None = None,
+        inference_id: str | None = None,
+    ) -> ModelAnswer:
+        """Send one request, once, as it is: limits are checked by who calls.
+
+        :param body: up to 6,291,456 bytes
+        :param target_model: path below the endpoint's model prefix
+        :raises ClientError: of botocore's own classes: SageMaker answered an error
+        :raises BotoCoreError: it did not answer, or could not be asked;
+            :func:`~airflow_sm_plugin.hooks.invoke_failures.failure_of` reads both
+        """
+        given = {
+            "ContentType": content_type,
+            "Accept": accept,
+            "CustomAttributes": custom_attributes,
+            "TargetModel": target_model,
+            "TargetVariant": target_variant,
+            "InferenceId": inference_id,
+        }
+        return await self._calls.invoke(
+            body, {name: value for name, value in given.items() if value is not None}
+        )
+
+
+class BotocoreModelCalls:
+    """InvokeEndpoint through botocore, in threads."""
+
+    def __init__(self, calls: BotocoreCalls, endpoint_name: str) -> None:
+        self._calls = calls
+        self._endpoint = endpoint_name
+
+    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
+        """Send it, once."""
+        return cast("ModelAnswer", await self._calls.run(lambda: self._invoke(body, parameters)))
+
+    def _invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
+        answer = self._calls.client.invoke_endpoint(EndpointName=self._endpoint, Body=body, **parameters)
+        with answer["Body"] as stream:
+            return ModelAnswer(stream.read(), answer.get("ContentType"), answer.get("CustomAttributes"))
+
+
+class HttpModelCalls:
+    """InvokeEndpoint over the fast transport."""
+
+    def __init__(self, access: ServiceAccess, http: SignedHttp, address: Address, endpoint_name: str) -> None:
+        self._http = http
+        self._address = address
+        self._path = f"/endpoints/{endpoint_name}/invocations"
+        self._errors = ErrorAnswers(access.client, "rest-json")
+
+    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
+        """Send it, once."""
+        headers = {_HEADERS[name]: value for name, value in parameters.items()}
+        answer = await self._http.send(
+            self._address, HttpRequest("POST", self._path, headers=headers, body=body)
+        )
+        if answer.status >= _ERROR:
+            raise self._errors.error(answer, _OPERATION)
+        found = answer.headers
+        return ModelAnswer(answer.body, found.get("Content-Type"), found.get(_CUSTOM_ATTRIBUTES))
+
+
+@asynccontextmanager
+async def _model_calls(
+    connection: AwsConnection, endpoint_name: str, *, max_connections: int
+) -> AsyncIterator[ModelCalls]:
+    with translated("sagemaker-runtime"):
+        hook = UnrepeatedHook(
+            client_type="sagemaker-runtime",
+            least_read_timeout=READ_TIMEOUT,
+            max_connections=max_connections,
+            **connection.hook_arguments(),
+        )
+        access = await ServiceAccess.connect(hook)
+        anything = {"EndpointName": endpoint_name, "Body": b"x"}
+        request = await asyncio.to_thread(access.dry_run, "invoke_endpoint", anything, b"")
+        wire = await asyncio.to_thread(access.wire, max_connections=max_connections)
+    if reason := access.unmapped(request):
+        log.info("%s of %s goes through botocore: %s", _OPERATION, endpoint_name, reason)
+        calls = BotocoreCalls(access.client)
+        try:
+            yield BotocoreModelCalls(calls, endpoint_name)
+        finally:
+            calls.close()
+        return
+    address = access.address(request, path=f"/endpoints/{endpoint_name}/invocations")
+    async with SignedHttp(access, wire) as http:
+        yield HttpModelCalls(access, http, address, endpoint_name)
