@@ -1,0 +1,92 @@
+"""How long invocations took, as a histogram that grows with the logarithm: small, mergeable, at most 5 % off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import exp, log
+from typing import Any
+
+_GROWTH = 1.08
+"""A bucket's upper bound over its lower one: its middle is at most 4 % from either."""
+
+SCALE = 1 / log(_GROWTH)
+MICROSECONDS = 1_000_000
+
+
+def bucket_of(microseconds: int) -> int:
+    """Return the number of the bucket that a duration of at least one microsecond falls in."""
+    return int(log(microseconds) * SCALE)
+
+
+def seconds_of(bucket: int) -> float:
+    """Return the middle of a bucket, in seconds."""
+    return exp((bucket + 0.5) / SCALE) / MICROSECONDS
+
+
+def quantile_of(counts: Mapping[int, int], share: float) -> float | None:
+    """Return what this share of the counted durations did not exceed, in seconds; None when none was counted.
+
+    :param counts: how many fell in each bucket
+    :param share: 0.95 for the 95th percentile
+    """
+    left = share * sum(counts.values())
+    for bucket in sorted(counts):
+        left -= counts[bucket]
+        if left <= 0:
+            return seconds_of(bucket)
+    return None
+
+
+class Latencies:
+    """Durations of many invocations: count, mean and maximum are exact, quantiles at most 5 % off.
+
+    Sums are whole microseconds, so it does not matter in which order parts are added.
+    """
+
+    __slots__ = ("counts", "microseconds", "slowest")
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.microseconds = 0
+        self.slowest = 0
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(self.counts.values())
+
+    @property
+    def mean(self) -> float | None:
+        """Their mean in seconds; None when there are none."""
+        count = self.count
+        return self.microseconds / count / MICROSECONDS if count else None
+
+    @property
+    def longest(self) -> float | None:
+        """The longest in seconds; None when there are none."""
+        return self.slowest / MICROSECONDS if self.counts else None
+
+    def quantile(self, share: float) -> float | None:
+        """Return what this share of them did not exceed, in seconds; None when there are none."""
+        found = quantile_of(self.counts, share)
+        return None if found is None else min(found, self.slowest / MICROSECONDS)
+
+    def add(self, other: Mapping[str, Any]) -> None:
+        """Add what :meth:`as_json` gave."""
+        add_counts(self.counts, other["buckets"])
+        self.microseconds += other["microseconds"]
+        self.slowest = max(self.slowest, other["slowest"])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for :meth:`add`."""
+        return {
+            "microseconds": self.microseconds,
+            "slowest": self.slowest,
+            "buckets": sorted(self.counts.items()),
+        }
+
+
+def add_counts(counts: dict[int, int], added: Iterable[Iterable[int]]) -> None:
+    """Add pairs of bucket and count, as JSON keeps them."""
+    for bucket, count in added:
+        counts[bucket] = counts.get(bucket, 0) + count
