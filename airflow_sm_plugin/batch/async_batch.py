@@ -19,9 +19,9 @@ from airflow_sm_plugin.batch.async_plan import Plan, Plans
 from airflow_sm_plugin.batch.async_rows import EndedRound, RowWriter, first_failures
 from airflow_sm_plugin.batch.batch_folder import BatchFolder
 from airflow_sm_plugin.batch.batch_settings import BatchSettings
+from airflow_sm_plugin.batch.claim import Claim
 from airflow_sm_plugin.batch.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.batch.input_looks import LOOKS_AT_ONCE
-from airflow_sm_plugin.batch.ledger_store import Claim
 from airflow_sm_plugin.batch.round_progress import RoundProgress, Shards
 from airflow_sm_plugin.core.async_names import LocationPattern
 from airflow_sm_plugin.core.async_report import Report, Row

@@ -9,15 +9,15 @@ the owner has read as doubts.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.batch.batch_folder import BatchFolder, RoundFolder
+from airflow_sm_plugin.batch.batch_folder import RoundFolder
+from airflow_sm_plugin.batch.claim import RACES, Claim, fenced_off, names_below
 from airflow_sm_plugin.core.async_ledger import Ledger, Part
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed, ResourceConflict
+from airflow_sm_plugin.exceptions import PreconditionFailed, ResourceConflict
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
@@ -25,45 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READ_AT_ONCE = 16
-_RACES = 20
-"""How often a claim that another writer was faster with is tried again."""
-
-
-class Claim:
-    """One process's claim on a batch: the later one owns it."""
-
-    def __init__(self, s3: S3Objects, folder: BatchFolder, *, token: str, number: int) -> None:
-        self._s3 = s3
-        self._folder = folder
-        self.token = token
-        self.number = number
-
-    @classmethod
-    async def taken(cls, s3: S3Objects, folder: BatchFolder, *, token: str) -> Claim:
-        """Take the next number.
-
-        :param token: what no other process has
-        :raises ServiceError: S3 refused or did not answer
-        """
-        for _ in range(_RACES):
-            number = len(await names_below(s3, folder.claims))
-            body = json.dumps({"token": token, "at": time.time()}).encode()
-            try:
-                await s3.write(folder.claim(number), body, only_if_new=True)
-            except PreconditionFailed:
-                continue
-            return cls(s3, folder, token=token, number=number)
-        raise FencedOff(f"{folder.location}: {_RACES} other processes claimed this batch meanwhile")
-
-    async def check(self) -> None:
-        """Make sure that nobody has taken the batch over since.
-
-        :raises FencedOff: somebody has
-        """
-        uri = S3Uri.parse(self._folder.claims)
-        mine = S3Uri.parse(self._folder.claim(self.number)).key
-        if (await self._s3.list_names(uri.bucket, uri.key, start_after=mine)).names:
-            raise fenced_off(self._folder.location)
 
 
 class LedgerStore:
@@ -110,7 +71,7 @@ class LedgerStore:
 
         :raises FencedOff: a later process owns the batch
         """
-        for _ in range(_RACES):
+        for _ in range(RACES):
             if self._ours:
                 return self.ledger
             ledger = await self.read()
@@ -130,7 +91,7 @@ class LedgerStore:
 
         :raises FencedOff: another process has taken over
         """
-        for _ in range(_RACES):
+        for _ in range(RACES):
             try:
                 return await self._write(part)
             except PreconditionFailed as error:
@@ -144,21 +105,3 @@ class LedgerStore:
     async def _write(self, part: Part) -> None:
         await self._s3.write(self._folder.part(self.ledger.parts), part.as_json(), only_if_new=True)
         self.ledger = self.ledger.after(part)
-
-
-def fenced_off(location: str) -> FencedOff:
-    """Return the error of a process that is no longer the batch's owner."""
-    return FencedOff(
-        f"another process has taken over the batch in {location}, a retry of this task: this one, left behind, stops"
-    )
-
-
-async def names_below(s3: S3Objects, prefix: str) -> list[str]:
-    """Return all keys below a prefix, in order."""
-    uri, names, after = S3Uri.parse(prefix), list[str](), ""
-    while True:
-        page = await s3.list_names(uri.bucket, uri.key, start_after=after)
-        names += page.names
-        if page.next_start_after is None:
-            return names
-        after = page.next_start_after

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from airflow_sm_plugin.batch.async_plan import Plan
 from airflow_sm_plugin.batch.async_submission import Submission
 from airflow_sm_plugin.batch.batch_folder import RoundFolder
+from airflow_sm_plugin.batch.claim import Claim
 from airflow_sm_plugin.batch.input_plan import read_shard
-from airflow_sm_plugin.batch.ledger_store import Claim, LedgerStore
+from airflow_sm_plugin.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.batch.submission_record import SubmissionRecord
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.async_ledger import Ledger, Part, doubts_in_words

@@ -20,6 +20,8 @@ class Meaning(enum.Enum):
     THROTTLED = "throttled"
     UNAVAILABLE = "unavailable"
     WRONG_KIND = "wrong kind of endpoint"
+    NOT_MULTI_MODEL = "no multi-model endpoint"
+    NO_MODEL_DATA = "target model's artefact missing"
     REFUSED = "refused"
 
 
@@ -30,6 +32,8 @@ _BY_TEXT = (
     (re.compile(r"Could not find (?:[a-z-]+ )+(?:[\"']|with name)", re.IGNORECASE), Meaning.NOT_FOUND),
     (re.compile(r"NO_SUCH_ENDPOINT|Endpoint \S+ of account \S+ not found", re.IGNORECASE), Meaning.NOT_FOUND),
     (re.compile(r"does not support this inference type", re.IGNORECASE), Meaning.WRONG_KIND),
+    (re.compile(r"TARGET_MODEL_HEADER_NOT_SUPPORTED|is not a multi-model endpoint"), Meaning.NOT_MULTI_MODEL),
+    (re.compile(r"Failed to download model data"), Meaning.NO_MODEL_DATA),
 )
 _BY_CODE = {
     "ResourceNotFound": Meaning.NOT_FOUND,

@@ -8,8 +8,10 @@ from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     EndpointNotAsynchronous,
     EndpointNotFound,
+    EndpointNotMultiModel,
     EndpointNotRealTime,
     SageMakerInferenceError,
+    TargetModelNotFound,
 )
 from airflow_sm_plugin.hooks.errors import meaning, translate
 
@@ -28,8 +30,21 @@ def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMak
         return EndpointNotRealTime(
             f"endpoint {endpoint_name} is asynchronous: use SageMakerInvokeEndpointAsyncOperator"
         )
+    if said is Meaning.NOT_MULTI_MODEL:
+        return EndpointNotMultiModel(
+            f"endpoint {endpoint_name} serves no target models: deploy it with a model of mode MultiModel, or do "
+            f"without target_model"
+        )
+    if said is Meaning.NO_MODEL_DATA:
+        return TargetModelNotFound(
+            f"endpoint {endpoint_name} found no artefact of the target model below its model prefix: {_words(error)}"
+        )
     if said is Meaning.WRONG_KIND:
         return EndpointNotAsynchronous(
             f"endpoint {endpoint_name} is not asynchronous: deploy it with async_output_path, or invoke it in real time"
         )
     return translate(error, f"sagemaker:{operation} {endpoint_name}")
+
+
+def _words(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Message", ""))

@@ -10,7 +10,8 @@ import pytest
 
 from airflow_sm_plugin.batch.async_submission import Submission
 from airflow_sm_plugin.batch.batch_folder import BatchFolder
-from airflow_sm_plugin.batch.ledger_store import Claim, LedgerStore
+from airflow_sm_plugin.batch.claim import Claim
+from airflow_sm_plugin.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.batch.submission_record import SubmissionRecord
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.async_ledger import Ledger, Part

@@ -1,0 +1,101 @@
+"""Read an input as payloads, a chunk in memory at a time: all of it, or what has no result yet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from airflow_sm_plugin.core.batch_journal import Gap
+from airflow_sm_plugin.core.gunzip import Gunzip
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.payloads import Payload, SplitOptions
+from airflow_sm_plugin.core.record_splitter import Splitter
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+WHOLE = (Gap(0, None, 0),)
+
+
+async def payloads(
+    s3: S3Objects, one: BatchInput, options: SplitOptions, *, gunzip: bool, gaps: Sequence[Gap] = WHOLE
+) -> AsyncGenerator[list[Payload]]:
+    """Yield the payloads of an input's gaps in order, as many at a time as one chunk completes. Close it.
+
+    :param gunzip: the object is compressed; offsets are those of what comes out
+    :raises InputChanged: it is no longer the object that was planned
+    :raises InputNotFound: it is gone
+    :raises InvalidRequest: it is no whole gzip file
+    :raises ServiceError: S3 refused, or did not answer at any attempt
+    """
+    reading = _compressed if gunzip else _plain
+    async with aclosing(reading(s3, one, gaps)) as pieces:
+        splitter: Splitter | None = None
+        async for gap, piece in pieces:
+            if splitter is None:
+                splitter = Splitter(options, start=gap.start, first_record=gap.first_record)
+            found = splitter.feed(piece) if piece is not None else splitter.finish()
+            if piece is None:
+                splitter = None
+            if found:
+                yield found
+
+
+async def _plain(
+    s3: S3Objects, one: BatchInput, gaps: Sequence[Gap]
+) -> AsyncGenerator[tuple[Gap, bytes | None]]:
+    """Yield each gap's pieces, and None at its end."""
+    for gap in gaps:
+        if gap.end is None and one.size is not None and gap.start >= one.size:
+            yield gap, None
+            continue
+        left = None if gap.end is None else gap.end - gap.start
+        async with aclosing(s3.chunks(one.source, etag=one.etag, start=gap.start)) as chunks:
+            async for chunk in chunks:
+                if left is None:
+                    yield gap, chunk
+                    continue
+                yield gap, chunk[:left]
+                left -= min(left, len(chunk))
+                if not left:
+                    break
+        yield gap, None
+
+
+async def _compressed(
+    s3: S3Objects, one: BatchInput, gaps: Sequence[Gap]
+) -> AsyncGenerator[tuple[Gap, bytes | None]]:
+    """Yield the same of a compressed object, which can be read from its beginning only."""
+    waiting = list(gaps)
+    at = 0
+    async with (
+        aclosing(s3.chunks(one.source, etag=one.etag)) as chunks,
+        aclosing(_inflated(chunks)) as pieces,
+    ):
+        async for piece in pieces:
+            while waiting and (waiting[0].end is None or waiting[0].start < at + len(piece)):
+                gap = waiting[0]
+                begin = max(gap.start - at, 0)
+                end = len(piece) if gap.end is None else min(gap.end - at, len(piece))
+                if begin < end:
+                    yield gap, piece[begin:end]
+                if gap.end is None or gap.end > at + len(piece):
+                    break
+                yield gap, None
+                waiting.pop(0)
+            at += len(piece)
+    for gap in waiting:
+        yield gap, None
+
+
+async def _inflated(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    unpacked = Gunzip()
+    async for chunk in chunks:
+        for piece in _fed(unpacked, chunk):
+            yield piece
+    unpacked.finish()
+
+
+def _fed(unpacked: Gunzip, chunk: bytes) -> Iterator[bytes]:
+    return iter(unpacked.feed(chunk))

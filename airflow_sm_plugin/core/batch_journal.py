@@ -1,0 +1,316 @@
+"""The journal of a shard: which parts of which inputs have a result, and where its bytes lie.
+
+A part tells what one process found out in about a second. Results are told by byte ranges of the input, so that a
+resume knows exactly what to do yet: the gaps between them. Entries are inputs by their place in the shard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Run(NamedTuple):
+    """Results of one input that follow each other, in the input and in the data object of their part.
+
+    :param entry: the input
+    :param start: byte of the input where the first record begins
+    :param end: byte where the next one would
+    :param first_record: number of the first record
+    :param records: how many
+    :param at: where its bytes begin in the data object
+    :param size: how many they are
+    :param notes_at: where the rows of response attributes begin in the data object
+    :param notes_size: how many bytes they are
+    """
+
+    entry: int
+    start: int
+    end: int
+    first_record: int
+    records: int
+    at: int
+    size: int
+    notes_at: int = 0
+    notes_size: int = 0
+
+
+class Failure(NamedTuple):
+    """Records that ended in an error.
+
+    :param records: None where nobody could count them: the rest of an input that cannot be read
+    :param error: name of our class for it
+    :param status: HTTP status, or what the container answered; None when nobody answered
+    :param message: cut as the user said; may show what a container wrote
+    :param attempts: invocations spent on it
+    :param retryable: whether a retry of the task may fare better
+    """
+
+    entry: int
+    start: int
+    end: int
+    first_record: int
+    records: int | None
+    error: str
+    status: int | None
+    message: str
+    attempts: int
+    retryable: bool
+
+    def follows(self, other: Failure) -> bool:
+        """Say whether this is more of the same: records that were never sent, for one reason."""
+        return (
+            self.entry == other.entry
+            and self.start == other.end
+            and self.attempts == other.attempts == 0
+            and (self.error, self.status, self.message) == (other.error, other.status, other.message)
+            and self.records is not None
+            and other.records is not None
+        )
+
+    def joined(self, more: Failure) -> Failure:
+        """Return both as one; ``more`` follows."""
+        return self._replace(end=more.end, records=(self.records or 0) + (more.records or 0))
+
+
+class Ended(NamedTuple):
+    """An input whose outputs are written.
+
+    :param records: in all
+    :param failed: how many of them have no output
+    :param unreadable: whether its rest could not be read
+    :param retryable: whether a retry may fare better with some of what failed
+    """
+
+    entry: int
+    records: int
+    failed: int
+    unreadable: bool = False
+    retryable: bool = False
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing of it failed."""
+        return not (self.failed or self.unreadable)
+
+
+class Reopened(NamedTuple):
+    """A failure that is tried again, told by where it began."""
+
+    entry: int
+    start: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of a journal.
+
+    :param token: which process wrote it
+    :param at: epoch seconds
+    :param claim: its claim, in the first part it writes
+    :param run: which run of the task it works for, in the same part
+    :param data: name of the object with the results' bytes; None when there are none
+    :param finished: whether all inputs have ended
+    :param statistics: what was counted since the part before
+    """
+
+    token: str
+    at: float
+    claim: int | None = None
+    run: str | None = None
+    data: str | None = None
+    runs: tuple[Run, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    ended: tuple[Ended, ...] = ()
+    reopened: tuple[Reopened, ...] = ()
+    finished: bool = False
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> bytes:
+        """Return the content of a part's object, as :meth:`from_json` reads it."""
+        given = {
+            "token": self.token,
+            "at": self.at,
+            "claim": self.claim,
+            "run": self.run,
+            "data": self.data,
+            "runs": self.runs,
+            "failures": self.failures,
+            "ended": self.ended,
+            "reopened": self.reopened,
+            "finished": self.finished,
+            "statistics": self.statistics,
+        }
+        return json.dumps(
+            {name: value for name, value in given.items() if value not in (None, (), {}, False)},
+            separators=(",", ":"),
+        ).encode()
+
+    @classmethod
+    def from_json(cls, body: bytes) -> Part:
+        """Read what :meth:`as_json` wrote."""
+        given = json.loads(body)
+        return cls(
+            token=given["token"],
+            at=given["at"],
+            claim=given.get("claim"),
+            run=given.get("run"),
+            data=given.get("data"),
+            runs=tuple(Run(*one) for one in given.get("runs", ())),
+            failures=tuple(Failure(*one) for one in given.get("failures", ())),
+            ended=tuple(Ended(*one) for one in given.get("ended", ())),
+            reopened=tuple(Reopened(*one) for one in given.get("reopened", ())),
+            finished=given.get("finished", False),
+            statistics=given.get("statistics", {}),
+        )
+
+
+class Placed(NamedTuple):
+    """A run, and the data object that holds its bytes."""
+
+    run: Run
+    data: str
+
+
+class Gap(NamedTuple):
+    """A range of an input without a result.
+
+    :param start: byte of the input
+    :param end: None is the input's end
+    :param first_record: number of the record that begins at ``start``
+    """
+
+    start: int
+    end: int | None
+    first_record: int
+
+
+@dataclass(slots=True)
+class Story:
+    """What is known of one input that has not ended, or not well."""
+
+    runs: list[Placed] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    ended: Ended | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing is known at all."""
+        return not (self.runs or self.failures)
+
+    def gaps(self) -> Iterator[Gap]:
+        """Yield what has no result yet, in order; the last one goes to the input's end, which nobody knows before."""
+        known = sorted(
+            [(run.start, run.end, run.first_record, run.records) for run, _ in self.runs]
+            + [(one.start, one.end, one.first_record, one.records or 0) for one in self.failures]
+        )
+        at, record = 0, 0
+        for start, end, first_record, records in known:
+            if start > at and not (
+                at == 0 and first_record == 0
+            ):  # a header line lies before the first record
+                yield Gap(at, start, record)
+            at, record = end, first_record + records
+        yield Gap(at, None, record)
+
+    def in_order(self) -> list[Placed]:
+        """Return the runs in the order of the input."""
+        return sorted(self.runs)
+
+
+class Journal:
+    """All parts of a journal, read or written so far.
+
+    Mutable, since a shard may have a hundred thousand inputs: of those that ended only numbers are kept.
+
+    :param group_of: says which group an input is counted in, e.g. its model
+    :param keep: keep the whole story of inputs that ended with failures, so that these can be tried again
+    """
+
+    def __init__(self, group_of: Callable[[int], int], *, keep: bool) -> None:
+        self.parts = 0
+        self.claim = -1
+        self.run: str | None = None
+        self.is_finished = False
+        self.clean = 0
+        """Set of the inputs that ended without a failure."""
+        self.clean_inputs: Counter[int] = Counter()
+        """How many those are, by group."""
+        self.clean_records: Counter[int] = Counter()
+        """How many records they have, by group."""
+        self.failed: dict[int, Ended] = {}
+        """Inputs that ended with failures."""
+        self.stories: dict[int, Story] = {}
+        self.statistics: list[Mapping[str, Any]] = []
+        self._group_of = group_of
+        self._keep = keep
+
+    def add(self, part: Part) -> None:
+        """Take a part up."""
+        self.parts += 1
+        if part.claim is not None:
+            self.claim, self.run, self.is_finished = part.claim, part.run, False
+        self.is_finished = self.is_finished or part.finished
+        if part.statistics:
+            self.statistics.append(part.statistics)
+        for one in part.reopened:
+            self._reopen(one)
+        for run in part.runs:
+            self._story(run.entry).runs.append(Placed(run, part.data or ""))
+        for failure in part.failures:
+            self._story(failure.entry).failures.append(failure)
+        self._end(part.ended)
+
+    def _story(self, entry: int) -> Story:
+        return self.stories.setdefault(entry, Story())
+
+    def _reopen(self, one: Reopened) -> None:
+        self.failed.pop(one.entry, None)
+        story = self._story(one.entry)
+        story.ended = None
+        story.failures = [failure for failure in story.failures if failure.start != one.start]
+
+    def _end(self, ended: Iterable[Ended]) -> None:
+        clean = bytearray()
+        for one in ended:
+            if one.is_clean:
+                self.stories.pop(one.entry, None)
+                group = self._group_of(one.entry)
+                self.clean_inputs[group] += 1
+                self.clean_records[group] += one.records
+                place = one.entry >> 3
+                if place >= len(clean):
+                    clean.extend(bytes(place + 1 - len(clean)))
+                clean[place] |= 1 << (one.entry & 7)
+            else:
+                self.failed[one.entry] = one
+                if self._keep:
+                    self._story(one.entry).ended = one
+                else:
+                    self.stories.pop(one.entry, None)
+        self.clean |= int.from_bytes(clean, "little")
+
+    def to_retry(self, *, everything: bool) -> list[Reopened]:
+        """Return the failures of ended inputs to try again: what may pass, or all.
+
+        :param everything: also what no retry can mend, for the task was cleared
+        """
+        return [
+            Reopened(failure.entry, failure.start)
+            for entry in self.failed
+            for failure in self._story(entry).failures
+            if everything or failure.retryable
+        ]
+
+    def forget_failed(self) -> None:
+        """Keep only the numbers of inputs that ended with failures: nobody will try them again now."""
+        self._keep = False
+        for entry in self.failed:
+            self.stories.pop(entry, None)
+
+    def has_ended(self, entry: int) -> bool:
+        """Say whether an input's outputs are written."""
+        return entry in self.failed or bool(self.clean >> entry & 1)
