@@ -54,11 +54,11 @@ class ModelCounts:
 
     @property
     def adds_up(self) -> bool:
-        """Whether no part is larger than its whole, and records fail in failed inputs only."""
+        """Whether no part is larger than its whole, and inputs failed where, and only where, something in them did."""
         return (
             0 <= self.inputs_unread <= self.inputs_failed <= self.inputs
             and 0 <= self.records_failed <= self.records
-            and bool(self.inputs_failed) >= bool(self.records_failed)
+            and bool(self.inputs_failed) == bool(self.records_failed or self.inputs_unread)
         )
 
 
