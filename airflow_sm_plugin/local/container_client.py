@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from airflow_sm_plugin.local.containers import Payload
 
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 
 
 class Unreachable(Exception):
@@ -46,14 +48,25 @@ class ContainerClient:
         except TooSlow as error:
             raise Unreachable from error
 
-    def invoke(self, payload: Payload, *, timeout: float) -> RawAnswer:
-        """Send ``POST /invocations``; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+    def invoke(self, payload: Payload, *, timeout: float, path: str = "/invocations") -> RawAnswer:
+        """Send an invocation by POST; a status of any kind is an answer. Raises Unreachable or TooSlow."""
         headers = {"Content-Type": payload.content_type}
         if payload.accept:
             headers["Accept"] = payload.accept
         if payload.custom_attributes is not None:
             headers[CUSTOM_ATTRIBUTES] = payload.custom_attributes
-        return self._send("POST", "/invocations", payload.body, headers, timeout)
+        if payload.target_model is not None:
+            headers[TARGET_MODEL] = payload.target_model
+        return self._send("POST", path, payload.body, headers, timeout)
+
+    def load_model(self, name: str, url: str, *, timeout: float) -> RawAnswer:
+        """Send ``POST /models``; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+        body = json.dumps({"model_name": name, "url": url}).encode()
+        return self._send("POST", "/models", body, {"Content-Type": "application/json"}, timeout)
+
+    def unload_model(self, name: str, *, timeout: float) -> RawAnswer:
+        """Send ``DELETE /models/{name}``; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+        return self._send("DELETE", f"/models/{name}", b"", {}, timeout)
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -42,6 +42,11 @@ class ContainerProcess:
         self._folder = Path(tempfile.mkdtemp(prefix="sagemaker-container-"))
 
     @property
+    def models_folder(self) -> Path:
+        """Where the archives of a multi-model container's models are unpacked, each in a folder of its own."""
+        return self._folder / "model"
+
+    @property
     def is_alive(self) -> bool:
         """Whether the process runs."""
         with self._lock:
@@ -53,16 +58,16 @@ class ContainerProcess:
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Unpack the model and return once ``/ping`` is answered.
+        """Unpack the model (of a multi-model container: none) and return once ``/ping`` is answered.
 
         Raises ContainerFailed when the model data is missing or bad (SageMaker's words), and with an empty
         text when the container ends or stays silent for ``container_start_timeout_seconds``: who the failure
         is told to words that one.
         """
-        model_dir = self._folder / "model"
+        model_dir = self.models_folder
         for folder in (model_dir, self._folder / "home", self._folder / "tmp"):
             folder.mkdir(exist_ok=True)
-        if not any(model_dir.iterdir()):
+        if not self.spec.multi_model and not any(model_dir.iterdir()):
             unpack_model_data(self._region, self.spec, model_dir)
         self._end_process()  # of a container that is started again
         deadline = time.monotonic() + self._region.settings.container_start_timeout_seconds
@@ -81,6 +86,10 @@ class ContainerProcess:
         with self._lock:
             self._stopped.set()
         self._end_process()
+        self.remove_folder()
+
+    def remove_folder(self) -> None:
+        """Remove its folder with all that is in it."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _end_process(self) -> None:
@@ -119,7 +128,7 @@ class ContainerProcess:
                 "-P",
                 "-m",
                 "airflow_sm_plugin.local.serving",
-                f"--model-dir={model_dir}",
+                "--multi-model" if self.spec.multi_model else f"--model-dir={model_dir}",
                 f"--port-fd={port_fd}",
                 f"--scratch={self._folder}",
             ],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from airflow_sm_plugin.local.state import Record
 
 PRIMARY = "primary"
+MULTI_MODEL = "MultiModel"
 
 
 class ContainerFailed(Exception):
@@ -19,7 +20,9 @@ class ContainerSpec:
     """One container of a model, as CreateModel was told.
 
     ``name`` is its ContainerHostname, ``primary`` where a model has only one, else ``container_<n>``. Model
-    data is a ``tar.gz`` unless ``unpacked``: then ``model_data_url`` is the prefix of the loose files.
+    data is a ``tar.gz`` unless ``unpacked``: then ``model_data_url`` is the prefix of the loose files. Of a
+    ``multi_model`` one it is the prefix below which the target models' archives lie; ``keeps_models`` says that they
+    stay loaded (ModelCacheSetting).
     """
 
     name: str
@@ -28,6 +31,8 @@ class ContainerSpec:
     environment: Mapping[str, str] = field(repr=False)
     unpacked: bool = False
     number: int = 1
+    multi_model: bool = False
+    keeps_models: bool = True
 
     @property
     def label(self) -> str:
@@ -43,6 +48,7 @@ class Payload:
     content_type: str
     accept: str | None
     custom_attributes: str | None = field(default=None, repr=False)
+    target_model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def container_specs(model: Record) -> tuple[ContainerSpec, ...]:
 
 def is_multi_model(model: Record) -> bool:
     """Say whether a container of the model loads its target models by request."""
-    return any(one.get("Mode") == "MultiModel" for one in containers_of(model))
+    return any(one.get("Mode") == MULTI_MODEL for one in containers_of(model))
 
 
 def _spec(definition: Record, number: int, count: int) -> ContainerSpec:
@@ -94,4 +100,6 @@ def _spec(definition: Record, number: int, count: int) -> ContainerSpec:
         environment=dict(definition.get("Environment") or {}),
         unpacked=source.get("CompressionType") == "None",
         number=number,
+        multi_model=definition.get("Mode") == MULTI_MODEL,
+        keeps_models=definition.get("MultiModelConfig", {}).get("ModelCacheSetting") != "Disabled",
     )

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from airflow_sm_plugin.local.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.containers import LogTarget, container_specs, is_multi_model
 from airflow_sm_plugin.local.errors import ServiceUnavailableFailure, ValidationFailure
-from airflow_sm_plugin.local.pipelines import Pipeline
+from airflow_sm_plugin.local.pipelines import Lease, Pipeline
 from airflow_sm_plugin.local.state import Record, Region
 
 KIND = "endpoint"
@@ -68,11 +68,27 @@ class LiveVariant:
         """
         self._wake_up()
         with self._lock:
-            self._count()
-            if not self._pipelines:
-                raise ServiceUnavailableFailure(f"Variant {self.name} has no instance in service.")
-            self._turn += 1
-            return self._pipelines[self._turn % len(self._pipelines)]
+            return self._in_turn()[0]
+
+    def lease(self, target_model: str) -> Lease:
+        """Lease a target model on the instance that holds it, else on the one that holds the fewest.
+
+        Raises ServiceUnavailableFailure when there is no instance.
+        """
+        self._wake_up()
+        with self._lock:
+            instances = self._in_turn()
+            holding = (one for one in instances if one.holds(target_model))
+            chosen = next(holding, None) or min(instances, key=lambda one: one.models_held)
+            return chosen.lease(target_model)
+
+    def _in_turn(self) -> list[Pipeline]:
+        """Return the instances, the one whose turn it is first, and count an invocation."""
+        self._count()
+        if not self._pipelines:
+            raise ServiceUnavailableFailure(f"Variant {self.name} has no instance in service.")
+        self._turn = (self._turn + 1) % len(self._pipelines)
+        return self._pipelines[self._turn :] + self._pipelines[: self._turn]
 
     def invocations(self, seconds: float) -> int:
         """Return how many requests came in the last ``seconds``, and forget those before."""
@@ -100,10 +116,9 @@ class LiveVariant:
         """Start or take out instances until there are ``count``.
 
         Returns those taken out, for the caller to end. Raises ContainerFailed when a new one does not come
-        up; then nothing has changed. A multi-model variant starts nothing: its containers load what requests
-        name.
+        up; then nothing has changed.
         """
-        processes = 0 if self.is_multi_model else min(count, MAX_PROCESSES)
+        processes = min(count, MAX_PROCESSES)
         with self._lock:
             missing = processes - len(self._pipelines)
         started = self._start(missing) if missing > 0 else []

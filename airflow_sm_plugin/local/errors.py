@@ -7,6 +7,7 @@
     ├── ResourceNotFoundFailure     ResourceNotFound, 400 (Describe of a missing AutoML, transform, … job)
     ├── ResourceInUseFailure        ResourceInUse, 400 (a job name taken)
     ├── ServiceUnavailableFailure   ServiceUnavailable, 503: no instance serves
+    ├── ModelNotReadyFailure        ModelNotReadyException, 429: the target model is being loaded
     ├── UnknownOperationFailure      UnknownOperationException, 400: nobody here answers this operation
     └── ModelFailure                ModelError, 424: the container raised, answered an error, or timed out
 """
@@ -62,6 +63,13 @@ class ServiceUnavailableFailure(ServiceError):
 
     code = "ServiceUnavailable"
     status = 503
+
+
+class ModelNotReadyFailure(ServiceError):
+    """The target model is being downloaded or loaded, which goes on. Retrying helps."""
+
+    code = "ModelNotReadyException"
+    status = 429
 
 
 class UnknownOperationFailure(ServiceError):

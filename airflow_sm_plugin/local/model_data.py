@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import tarfile
+import zlib
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin.local import s3_objects
 from airflow_sm_plugin.local.containers import ContainerFailed, ContainerSpec
+from airflow_sm_plugin.local.s3_objects import Location
 from airflow_sm_plugin.local.state import Region
 
 _ERRORS = (Boto3Error, BotoCoreError, ClientError)
+
+
+class BadArchive(Exception):
+    """An object is no tar.gz, or it would write outside of its folder."""
 
 
 def unpack_model_data(region: Region, spec: ContainerSpec, folder: Path) -> None:
@@ -27,7 +34,7 @@ def unpack_model_data(region: Region, spec: ContainerSpec, folder: Path) -> None
         if spec.unpacked:
             _copy_prefix(region, spec.model_data_url, folder)
         else:
-            _extract(region, spec, folder)
+            _download_and_extract(region, spec, folder)
     except (*_ERRORS, FileNotFoundError) as error:
         raise ContainerFailed(
             f'Failed to download model data for container "{spec.label}" from URL: "{spec.model_data_url}". '
@@ -36,20 +43,42 @@ def unpack_model_data(region: Region, spec: ContainerSpec, folder: Path) -> None
         ) from error
 
 
-def _extract(region: Region, spec: ContainerSpec, folder: Path) -> None:
+def unpack_target_model(region: Region, location: Location, folder: Path) -> None:
+    """Fill ``folder`` with one archive of a multi-model container.
+
+    Raises ObjectFailure when S3 does not give it, BadArchive when it is no tar.gz.
+    """
+    archive = folder.with_name(f"{folder.name}.tar.gz")
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with archive.open("wb") as file:
+            s3_objects.copy_to(region, location, file)
+        _extract(archive, folder)
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def _download_and_extract(region: Region, spec: ContainerSpec, folder: Path) -> None:
     bucket, key = _split(str(spec.model_data_url))
     archive = folder.with_name(f"{folder.name}.tar.gz")
     region.aws.s3(region.name).download_file(bucket, key, str(archive))
     try:
-        with tarfile.open(archive) as unpacked:
-            unpacked.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
+        _extract(archive, folder)
+    except BadArchive as error:
         raise ContainerFailed(
             f'Failed to extract model data archive for container "{spec.label}" from URL '
             f'"{spec.model_data_url}". Please ensure that the object located at the URL is a valid tar.gz archive.'
         ) from error
     finally:
         archive.unlink()
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    try:
+        with tarfile.open(archive) as packed:
+            packed.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise BadArchive(str(error)) from error
 
 
 def _copy_prefix(region: Region, url: str, folder: Path) -> None:

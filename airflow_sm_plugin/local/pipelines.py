@@ -3,23 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
 
 from airflow_sm_plugin.local.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.container_client import RawAnswer, TooSlow, Unreachable
 from airflow_sm_plugin.local.container_process import ContainerProcess
 from airflow_sm_plugin.local.containers import ContainerFailed, ContainerSpec, LogTarget, Payload, Reply
 from airflow_sm_plugin.local.errors import ModelFailure
+from airflow_sm_plugin.local.model_host import ModelHost, TargetModel
 from airflow_sm_plugin.local.state import Region
 
 _TIMED_OUT = 0
 """OriginalStatusCode of a container that did not answer in time."""
 _GONE = 503
 _IDLE_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A target model that stays on its instance until the block ends.
+
+    ``wait`` for it, then invoke the ``pipeline``.
+    """
+
+    pipeline: Pipeline
+    models: Sequence[tuple[ModelHost, TargetModel]]
+
+    def wait(self, *, seconds: float) -> None:
+        """Return once the model is loaded. Raises ModelNotReadyFailure, or what loading it ended with."""
+        deadline = time.monotonic() + seconds
+        for host, model in self.models:
+            host.wait(model, seconds=max(deadline - time.monotonic(), 0))
+
+    def __enter__(self) -> Self:
+        """Return the lease, which is running already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it back."""
+        self.pipeline.give_back(self)
 
 
 class Pipeline:
@@ -32,6 +63,11 @@ class Pipeline:
         self._lock = threading.Lock()
         self._in_flight = 0
         self._restarting = False
+        self._hosts = {
+            container: ModelHost(region, container, functools.partial(self.failure, container.spec.name))
+            for container in self._containers
+            if container.spec.multi_model
+        }
         self._take_back = region.at_close(self.stop)
 
     @classmethod
@@ -52,7 +88,11 @@ class Pipeline:
         ]
         pipeline = cls(region, logs, containers)
         with ThreadPoolExecutor(max_workers=max(len(containers), 1)) as pool:
-            starting = {pool.submit(container.start): container for container in containers}
+            starting = {
+                pool.submit(container.start): container
+                for container in containers
+                if not container.spec.multi_model  # the first model to be loaded starts it
+            }
             wait(starting)
         failed = [(one.exception(), container) for one, container in starting.items() if one.exception()]
         if region.closed.is_set() and not failed:
@@ -74,11 +114,39 @@ class Pipeline:
         """The process ids of the containers."""
         return tuple(container.pid for container in self._containers if container.pid is not None)
 
-    def invoke(self, payload: Payload, *, timeout: float) -> Reply:
+    @property
+    def hosts(self) -> tuple[ModelHost, ...]:
+        """The multi-model containers' models; none when each container has its one model."""
+        return tuple(self._hosts.values())
+
+    def holds(self, target_model: str) -> bool:
+        """Say whether a target model is loaded here, or on its way."""
+        return any(host.holds(target_model) for host in self._hosts.values())
+
+    @property
+    def models_held(self) -> int:
+        """How many target models are loaded here, or on their way."""
+        return sum(len(host) for host in self._hosts.values())
+
+    def lease(self, target_model: str) -> Lease:
+        """Keep a target model, and this instance, until the lease is given back; it is loaded if need be."""
+        with self._lock:
+            self._in_flight += 1
+        return Lease(self, [(host, host.lease(target_model)) for host in self._hosts.values()])
+
+    def give_back(self, lease: Lease) -> None:
+        """End a lease."""
+        for host, model in lease.models:
+            host.give_back(model)
+        with self._lock:
+            self._in_flight -= 1
+
+    def invoke(self, payload: Payload, *, timeout: float, lease: Lease | None = None) -> Reply:
         """Send ``payload`` through the containers; each one's output is the next one's input.
 
         The request's Accept is for the last container, the ones before choose their own (SAGEMAKER_DEFAULT_
-        INVOCATIONS_ACCEPT); custom attributes go to every container, the last one's are answered. Raises
+        INVOCATIONS_ACCEPT); custom attributes go to every container, the last one's are answered. Multi-model
+        containers need a ``lease`` that has been waited for. Raises
         ModelFailure when a container answers an error, is gone, or all together take over ``timeout``
         seconds.
         """
@@ -94,7 +162,7 @@ class Pipeline:
                     content_type=answer.content_type,
                     accept=payload.accept if container is self._containers[-1] else None,
                 )
-                answer = self._ask(container, step, deadline)
+                answer = self._ask(container, step, deadline, self._path(container, lease))
             return Reply(answer.body, answer.content_type, answer.custom_attributes)
         finally:
             with self._lock:
@@ -103,8 +171,12 @@ class Pipeline:
     def stop(self) -> None:
         """End every container now. Stopping twice is fine."""
         self._take_back()
+        for host in self._hosts.values():
+            host.close()
         for container in self._containers:
             container.stop()
+        for host in self._hosts.values():
+            host.finish()
 
     def retire(self, *, timeout: float) -> None:
         """Stop once no invocation runs, at the latest after ``timeout`` seconds.
@@ -119,12 +191,21 @@ class Pipeline:
                 break
         self.stop()
 
-    def _ask(self, container: ContainerProcess, payload: Payload, deadline: float) -> RawAnswer:
+    def _path(self, container: ContainerProcess, lease: Lease | None) -> str:
+        host = self._hosts.get(container)
+        if host is None:
+            return "/invocations"
+        if lease is None:
+            raise self.failure(container.spec.name, 400, "The request names no target model.")
+        return f"/models/{dict(lease.models)[host].key}/invoke"
+
+    def _ask(self, container: ContainerProcess, payload: Payload, deadline: float, path: str) -> RawAnswer:
         name = container.spec.name
         try:
             if not container.is_alive:  # its port may be another container's by now
                 raise Unreachable
-            answer = container.client.invoke(payload, timeout=max(deadline - time.monotonic(), 0.001))
+            timeout = max(deadline - time.monotonic(), 0.001)
+            answer = container.client.invoke(payload, timeout=timeout, path=path)
         except TooSlow:
             raise self.failure(
                 name,
@@ -153,7 +234,13 @@ class Pipeline:
         )
 
     def _restart(self, container: ContainerProcess) -> None:
-        """Start a container that died again, as SageMaker does; in the background, once at a time."""
+        """Start a container that died again, as SageMaker does; in the background, once at a time.
+
+        A multi-model one has lost its models; it starts when the next is loaded.
+        """
+        if container in self._hosts:
+            self._hosts[container].lost()
+            return
         with self._lock:
             if self._restarting or container.is_alive:
                 return

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 
-from airflow_sm_plugin.local.containers import PRIMARY, Payload
+from airflow_sm_plugin.local.containers import PRIMARY, Payload, Reply
 from airflow_sm_plugin.local.endpoints import LiveEndpoint, LiveVariant, endpoint_in_service
 from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.operations import Params, operation
+from airflow_sm_plugin.local.pipelines import Pipeline
 from airflow_sm_plugin.local.state import Record, Region
 
 MAX_RESPONSE_BYTES = 6_291_456
@@ -22,21 +23,16 @@ def invoke_endpoint(region: Region, params: Params) -> Record:
     if live.is_async:
         raise ValidationFailure(f"Endpoint {name} does not support this inference type.")
     variant = live.choose_variant(params.get("TargetVariant"))
-    _check_target_model(live, variant, params.get("TargetModel"))
-    pipeline = variant.next_pipeline()
+    target_model = params.get("TargetModel")
+    _check_target_model(live, variant, target_model)
     payload = Payload(
         body=params["Body"],
         content_type=params.get("ContentType") or "application/octet-stream",
         accept=params.get("Accept"),
         custom_attributes=params.get("CustomAttributes"),
+        target_model=target_model,
     )
-    reply = pipeline.invoke(payload, timeout=region.settings.invocation_timeout_seconds)
-    if len(reply.body) > MAX_RESPONSE_BYTES:
-        raise pipeline.failure(
-            PRIMARY,
-            500,
-            f"The response is {len(reply.body)} bytes; at most {MAX_RESPONSE_BYTES} are passed on.",
-        )
+    reply = _reply(region, variant, payload)
     return {
         "Body": reply.body,
         "ContentType": reply.content_type,
@@ -45,16 +41,31 @@ def invoke_endpoint(region: Region, params: Params) -> Record:
     }
 
 
+def _reply(region: Region, variant: LiveVariant, payload: Payload) -> Reply:
+    timeout = region.settings.invocation_timeout_seconds
+    if payload.target_model is None:
+        pipeline = variant.next_pipeline()
+        return _checked(pipeline, pipeline.invoke(payload, timeout=timeout))
+    with variant.lease(payload.target_model) as lease:
+        lease.wait(seconds=region.settings.multi_model_ready_wait_seconds)
+        return _checked(lease.pipeline, lease.pipeline.invoke(payload, timeout=timeout, lease=lease))
+
+
+def _checked(pipeline: Pipeline, reply: Reply) -> Reply:
+    if len(reply.body) > MAX_RESPONSE_BYTES:
+        raise pipeline.failure(
+            PRIMARY,
+            500,
+            f"The response is {len(reply.body)} bytes; at most {MAX_RESPONSE_BYTES} are passed on.",
+        )
+    return reply
+
+
 def _check_target_model(live: LiveEndpoint, variant: LiveVariant, target_model: str | None) -> None:
     if target_model is not None and not variant.is_multi_model:
         raise ValidationFailure(
             f"Endpoint {live.name} is not a multi-model endpoint and does not support target model header.",
             ErrorCode="TARGET_MODEL_HEADER_NOT_SUPPORTED",
         )
-    if not variant.is_multi_model:
-        return
-    if target_model is None:
+    if target_model is None and variant.is_multi_model:
         raise ValidationFailure(f"Request {uuid.uuid4()} is missing a target model header.")
-    raise ValidationFailure(
-        f"Endpoint {live.name}: multi-model endpoints are described here, but not served."
-    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -62,6 +63,15 @@ def read(region: Region, location: Location) -> bytes:
     try:
         answer = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
         return bytes(answer["Body"].read())
+    except (ClientError, BotoCoreError) as error:
+        raise ObjectFailure(location, _reason(error)) from error
+
+
+def copy_to(region: Region, location: Location, file: IO[bytes]) -> None:
+    """Copy an object's bytes to a file, piece by piece. Raises ObjectFailure."""
+    try:
+        answer = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
+        shutil.copyfileobj(answer["Body"], file)
     except (ClientError, BotoCoreError) as error:
         raise ObjectFailure(location, _reason(error)) from error
 

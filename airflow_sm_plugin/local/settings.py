@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass
 class Settings:
-    """Delays, in seconds: how long things take at least. Real work that takes longer, takes longer.
+    """Delays, in seconds: how long things take at least. Real work that takes longer, takes longer. And two sizes.
 
     - ``endpoint_config_delay_seconds``: for so long after its creation CreateEndpoint and UpdateEndpoint do not see
       an endpoint configuration
@@ -17,6 +17,10 @@ class Settings:
     - ``serverless_cold_start_seconds``: what the first request takes longer after ``serverless_idle_seconds``
     - ``scaling_interval_seconds``: how often scalable targets are looked at; ``scaling_window_seconds``: the time over
       which invocations are counted, as invocations a minute
+    - ``multi_model_download_seconds`` and ``multi_model_load_seconds``: how long a multi-model endpoint takes to fetch
+      and to load a model; a call waits for ``multi_model_ready_wait_seconds`` until it is ready
+    - ``multi_model_capacity``: how many models an instance holds; ``multi_model_memory_mb``: how large they may be
+      together, unpacked, in MiB; 0: as many as there are
     - the two ``async_`` settings hold for a request that names no RequestTTLSeconds or InvocationTimeoutSeconds
 
     ``GET /_embedded/settings`` answers them as JSON, ``PUT /_embedded/settings`` changes the given ones.
@@ -37,6 +41,11 @@ class Settings:
     transform_seconds: float = 0.1
     container_start_timeout_seconds: float = 60.0
     invocation_timeout_seconds: float = 60.0
+    multi_model_download_seconds: float = 0.0
+    multi_model_load_seconds: float = 0.0
+    multi_model_ready_wait_seconds: float = 60.0
+    multi_model_capacity: float = 0.0
+    multi_model_memory_mb: float = 0.0
     async_request_ttl_seconds: float = 21600.0
     async_invocation_timeout_seconds: float = 900.0
 
@@ -47,7 +56,8 @@ class Settings:
             if name not in known:
                 raise ValueError(f"unknown setting {name!r}; known are {', '.join(sorted(known))}")
             if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise ValueError(f"setting {name!r} must be a number of seconds >= 0, not {value!r}")
+                unit = "a number of seconds" if name.endswith("_seconds") else "a number"
+                raise ValueError(f"setting {name!r} must be {unit} >= 0, not {value!r}")
         for name, value in values.items():
             setattr(self, name, float(str(value)))
 

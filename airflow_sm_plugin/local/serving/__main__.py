@@ -1,6 +1,7 @@
-"""Serve one unpacked model archive: ``python -m airflow_sm_plugin.local.serving --model-dir D``.
+"""Serve one unpacked model archive: ``python -m airflow_sm_plugin.local.serving --model-dir D``, or many.
 
-The port goes to ``--port-fd`` (one line) once the model is loaded and ``/ping`` is answered. Ends, with its
+The port goes to ``--port-fd`` (one line) once the model is loaded (with ``--multi-model``: at once) and ``/ping`` is
+answered. Ends, with its
 whole process group if it leads one, when standard input closes.
 """
 
@@ -17,30 +18,40 @@ from pathlib import Path
 
 from airflow_sm_plugin.local.serving.errors import NoHandlers
 from airflow_sm_plugin.local.serving.handlers import LoadedModel
-from airflow_sm_plugin.local.serving.web import ContainerServer
+from airflow_sm_plugin.local.serving.hosted import HostedModels
+from airflow_sm_plugin.local.serving.web import ContainerServer, Respond, one_model
 
 
 def main() -> int:
     """Load, report, serve."""
     parser = argparse.ArgumentParser(prog="python -m airflow_sm_plugin.local.serving")
-    parser.add_argument("--model-dir", type=Path, required=True, help="folder of the unpacked archive")
+    served = parser.add_mutually_exclusive_group(required=True)
+    served.add_argument("--model-dir", type=Path, help="folder of the unpacked archive")
+    served.add_argument("--multi-model", action="store_true", help="serve the models that POST /models names")
     parser.add_argument("--port-fd", type=int, default=1, help="file descriptor the port is written to")
     parser.add_argument("--scratch", type=Path, help="folder to remove when standard input closes")
     options = parser.parse_args()
     threading.Thread(target=_end_with_stdin, args=(options.scratch,), name="stdin", daemon=True).start()
     try:
-        model = LoadedModel(options.model_dir, os.environ)
+        respond = (
+            _many_models() if options.multi_model else one_model(LoadedModel(options.model_dir, os.environ))
+        )
     except NoHandlers as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except Exception:  # noqa: BLE001 - the archive's own code failed; its traceback belongs into the container's log
         traceback.print_exc(file=sys.stderr)
         return 1
-    server = ContainerServer(model)
+    server = ContainerServer(respond)
     with os.fdopen(options.port_fd, "w", closefd=options.port_fd > 2) as report:
         report.write(f"{server.server_port}\n")
     server.serve_forever()
     return 0
+
+
+def _many_models() -> Respond:
+    sys.dont_write_bytecode = True  # every load has a folder of its own
+    return HostedModels(os.environ).respond
 
 
 def _end_with_stdin(scratch: Path | None) -> None:

@@ -32,6 +32,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Program:
+    """The module with the handlers, and the folders that it and its helpers are found in."""
+
+    module: str
+    folders: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
 class _Handler:
     """A handler function of the archive, or a default."""
 
@@ -43,12 +51,21 @@ class _Handler:
 
 
 class LoadedModel:
-    """A loaded model and the handlers that answer for it; safe to use from many threads if they are."""
+    """A loaded model and the handlers that answer for it; safe to use from many threads if they are.
 
-    def __init__(self, model_dir: Path, environment: Mapping[str, str]) -> None:
+    :param load_code: imports the archive's program; for a process that serves one archive only, as any module
+    """
+
+    def __init__(
+        self,
+        model_dir: Path,
+        environment: Mapping[str, str],
+        *,
+        load_code: Callable[[Program], ModuleType] | None = None,
+    ) -> None:
         self._model_dir = str(model_dir)
         self._default_accept = environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or codecs.JSON
-        module = _import_code(model_dir, environment)
+        module = (load_code or _imported)(program_of(model_dir, environment))
         parts = [name for name in ("input_fn", "predict_fn", "output_fn") if hasattr(module, name)]
         if hasattr(module, "transform_fn") and parts:
             raise NoHandlers(f"transform_fn cannot be used together with {', '.join(parts)}")
@@ -86,8 +103,8 @@ class LoadedModel:
         return self._output(context, prediction, accept)
 
 
-def _import_code(model_dir: Path, environment: Mapping[str, str]) -> ModuleType:
-    """Import ``code/<SAGEMAKER_PROGRAM>.py`` where the archive has it, else ``code/inference.py``."""
+def program_of(model_dir: Path, environment: Mapping[str, str]) -> Program:
+    """Return ``code/<SAGEMAKER_PROGRAM>.py`` if the archive has it, else ``code/inference.py``. Raises NoHandlers."""
     code = model_dir / "code"
     program = (environment.get("SAGEMAKER_PROGRAM") or "inference").removesuffix(".py")
     candidates = [code / f"{program}.py", code / "inference.py"]
@@ -99,8 +116,12 @@ def _import_code(model_dir: Path, environment: Mapping[str, str]) -> ModuleType:
         )
     if (code / "requirements.txt").is_file():
         sys.stdout.write("code/requirements.txt is ignored: the embedded SageMaker's own packages are used\n")
-    sys.path[:0] = [str(script.parent), *([str(code)] if script.parent != code else [])]
-    return importlib.import_module(script.stem)
+    return Program(script.stem, (script.parent, *([code] if script.parent != code else [])))
+
+
+def _imported(program: Program) -> ModuleType:
+    sys.path[:0] = [str(folder) for folder in program.folders]
+    return importlib.import_module(program.module)
 
 
 def _handler(module: ModuleType, name: str, arguments: int) -> _Handler | None:

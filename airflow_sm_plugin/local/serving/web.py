@@ -1,10 +1,10 @@
-"""The container's HTTP side: ``GET /ping`` and ``POST /invocations`` on loopback, a thread a connection."""
+"""The container's HTTP side: ``GET /ping`` and what it serves, on loopback, a thread a connection."""
 
 from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from airflow_sm_plugin.local.serving.errors import status_of
@@ -12,16 +12,30 @@ from airflow_sm_plugin.local.serving.handlers import Answer, LoadedModel
 
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 
+Respond = Callable[[str, str, bytes, Mapping[str, str]], Answer]
+"""Answers method, path, body and headers; what it raises is answered as an error of the archive's code."""
+
 
 class ContainerServer(ThreadingHTTPServer):
-    """Serves one loaded model on a port of its own choice (``server_port``)."""
+    """Serves on a port of its own choice (``server_port``)."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, respond: Respond) -> None:
         super().__init__(("127.0.0.1", 0), _RequestHandler)
-        self.model = model
+        self.respond = respond
+
+
+def one_model(model: LoadedModel) -> Respond:
+    """Return what answers ``POST /invocations`` with the only model of a container."""
+
+    def respond(method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        if (method, path) != ("POST", "/invocations"):
+            return Answer(404, f"nothing at {path}".encode(), _TEXT)
+        return model.answer(body, headers)
+
+    return respond
 
 
 class _RequestHandler(BaseHTTPRequestHandler):
@@ -31,16 +45,16 @@ class _RequestHandler(BaseHTTPRequestHandler):
     server: ContainerServer
 
     def do_GET(self) -> None:
-        """Answer the health check; the model is loaded before the port is known, so it always passes."""
-        self._write(Answer(200, b"", {}) if self.path == "/ping" else _not_found(self.path))
+        """Answer the health check; the port is known only when what is to be loaded is, so it always passes."""
+        self._write(Answer(200, b"", {}) if self.path == "/ping" else self._answer(b""))
 
     def do_POST(self) -> None:
-        """Answer an invocation."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.path != "/invocations":
-            self._write(_not_found(self.path))
-            return
-        self._write(_answer(self.server.model, body, dict(self.headers.items())))
+        """Answer an invocation, or load a model."""
+        self._write(self._answer(self.rfile.read(int(self.headers.get("Content-Length") or 0))))
+
+    def do_DELETE(self) -> None:
+        """Unload a model."""
+        self._write(self._answer(b""))
 
     def _write(self, answer: Answer) -> None:
         self.send_response_only(answer.status)
@@ -50,14 +64,9 @@ class _RequestHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.body)
 
-
-def _answer(model: LoadedModel, body: bytes, headers: Mapping[str, str]) -> Answer:
-    try:
-        return model.answer(body, headers)
-    except Exception as error:  # noqa: BLE001 - whatever a handler raises is answered, as in SageMaker's toolkit
-        traceback.print_exc(file=sys.stderr)
-        return Answer(status_of(error), (str(error) or type(error).__name__).encode(), _TEXT)
-
-
-def _not_found(path: str) -> Answer:
-    return Answer(404, f"nothing at {path}".encode(), _TEXT)
+    def _answer(self, body: bytes) -> Answer:
+        try:
+            return self.server.respond(self.command, self.path, body, dict(self.headers.items()))
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is answered, as in SageMaker's toolkit
+            traceback.print_exc(file=sys.stderr)
+            return Answer(status_of(error), (str(error) or type(error).__name__).encode(), _TEXT)

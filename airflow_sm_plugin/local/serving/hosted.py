@@ -1,0 +1,160 @@
+"""Many models in one container: the contract of SageMaker's multi-model containers.
+
+::
+
+    POST   /models                 {"model_name": …, "url": <folder of the unpacked archive>}
+    GET    /models                 what is loaded
+    GET    /models/{name}
+    DELETE /models/{name}
+    POST   /models/{name}/invoke
+
+200 is success; 404 an unknown model, 409 one that is loaded already, 507 when memory does not suffice to load it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType
+
+from airflow_sm_plugin.local.serving.errors import status_of
+from airflow_sm_plugin.local.serving.handlers import Answer, LoadedModel, Program
+from airflow_sm_plugin.local.serving.isolation import IsolatedCode
+
+TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+_JSON = {"Content-Type": "application/json"}
+
+
+class HostedModel:
+    """One of several loaded models; its code is kept apart from the others'."""
+
+    def __init__(self, url: str, environment: Mapping[str, str]) -> None:
+        self.url = url
+        self.users = 0
+        self.is_unloaded = False
+        self._code: IsolatedCode | None = None
+        self._loaded: LoadedModel | None = None
+        with ExitStack() as loading:
+
+            def load_code(program: Program) -> ModuleType:
+                self._code = IsolatedCode(program.folders)
+                loading.enter_context(self._code.running())
+                return self._code.module(program.module)
+
+            try:
+                self._loaded = LoadedModel(Path(url), environment, load_code=load_code)
+            except BaseException:
+                self.release()
+                raise
+
+    def answer(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Run the handlers on one request. Whatever they raise is the caller's to answer."""
+        if self._code is None or self._loaded is None:
+            raise LookupError("the model is unloaded")
+        with self._code.running():
+            return self._loaded.answer(body, headers)
+
+    def release(self) -> None:
+        """Let go of the model and its code."""
+        self._loaded = None
+        if self._code is not None:
+            self._code.forget()
+
+
+class HostedModels:
+    """The models of one multi-model container. Thread-safe; models load side by side."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._lock = threading.Lock()
+        self._models: dict[str, HostedModel | None] = {}
+
+    def respond(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Answer a request below ``/models``."""
+        _, _, name, *rest = [*path.split("/"), ""] if path == "/models" else path.split("/")
+        if method == "POST" and rest == ["invoke"]:
+            return self._invoke(name, body, headers)
+        if method == "POST" and not name:
+            return self._load(body)
+        if method == "GET" and not name:
+            return self._list()
+        if method in ("GET", "DELETE") and not rest:
+            return self._describe(name) if method == "GET" else self._unload(name)
+        return Answer(404, f"nothing at {path}".encode(), TEXT)
+
+    def _invoke(self, name: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        with self._lock:
+            model = self._models.get(name)
+            if model is None:
+                return _unknown(name)
+            model.users += 1
+        try:
+            return model.answer(body, headers)
+        finally:
+            with self._lock:
+                model.users -= 1
+                is_last = model.is_unloaded and not model.users
+            if is_last:
+                model.release()
+
+    def _load(self, body: bytes) -> Answer:
+        try:
+            told = json.loads(body)
+            name, url = str(told["model_name"]), str(told["url"])
+        except (ValueError, KeyError, TypeError):
+            return Answer(400, b"model_name and url are wanted", TEXT)
+        with self._lock:
+            if name in self._models:
+                return Answer(409, f"model {name} is loaded already".encode(), TEXT)
+            self._models[name] = None
+        model = None
+        try:
+            model = HostedModel(url, self._environment)
+        except MemoryError as error:
+            traceback.print_exc(file=sys.stderr)
+            return Answer(507, (str(error) or "not enough memory to load the model").encode(), TEXT)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the archive's own code failed; that is answered
+            traceback.print_exc(file=sys.stderr)
+            return Answer(status_of(error), (str(error) or type(error).__name__).encode(), TEXT)
+        finally:
+            with self._lock:
+                if model is None:
+                    del self._models[name]
+                else:
+                    self._models[name] = model
+        return Answer(200, b"", TEXT)
+
+    def _unload(self, name: str) -> Answer:
+        with self._lock:
+            model = self._models.get(name)
+            if model is None:
+                return _unknown(name)
+            del self._models[name]
+            model.is_unloaded = True
+            is_idle = not model.users
+        if is_idle:
+            model.release()
+        return Answer(200, b"", TEXT)
+
+    def _list(self) -> Answer:
+        with self._lock:
+            found = [_described(name, model) for name, model in self._models.items() if model]
+        return Answer(200, json.dumps({"models": found}).encode(), _JSON)
+
+    def _describe(self, name: str) -> Answer:
+        with self._lock:
+            model = self._models.get(name)
+        return Answer(200, json.dumps(_described(name, model)).encode(), _JSON) if model else _unknown(name)
+
+
+def _described(name: str, model: HostedModel) -> dict[str, str]:
+    return {"modelName": name, "modelUrl": model.url}
+
+
+def _unknown(name: str) -> Answer:
+    return Answer(404, f"model {name} is not loaded".encode(), TEXT)
