@@ -1,4 +1,4 @@
-"""Error answers as botocore makes exceptions of them: by its own parser, of its own classes."""
+"""Answers as botocore reads them, by its own parser; of error answers exceptions of its own classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ErrorAnswers:
-    """Make a client's exceptions.
+    """Read answers, make a client's exceptions.
 
     :param protocol: botocore's name of the protocol that requests are made in: ``rest-xml``, ``rest-json``, ``json``
     """
@@ -25,23 +25,36 @@ class ErrorAnswers:
         self._client = client
         self._parser: ResponseParser = create_parser(protocol)
 
+    def parsed(self, answer: HttpAnswer, operation: str) -> dict[str, Any]:
+        """Return an answer as botocore's client returns it.
+
+        :param operation: e.g. ``GetObject``
+        """
+        model = self._client.meta.service_model.operation_model(operation)
+        return cast(
+            "dict[str, Any]",
+            self._parser.parse(_response(answer, operation), cast("Shape", model.output_shape)),
+        )
+
     def error(self, answer: HttpAnswer, operation: str) -> ClientError:
         """Return the exception of an error answer.
 
         :param operation: e.g. ``GetObject``
         """
-        response = {
-            "headers": HeadersDict(dict(answer.headers)),
-            "status_code": answer.status,
-            "body": answer.body,
-            "context": {"operation_name": operation},
-        }
-        model = self._client.meta.service_model.operation_model(operation)
-        parsed: dict[str, Any] = self._parser.parse(response, cast("Shape", model.output_shape))
+        parsed = self.parsed(answer, operation)
         said = parsed.get("Error", {})
-        shape = model.service_model.shape_for_error_code(said.get("Code"))
+        shape = self._client.meta.service_model.shape_for_error_code(said.get("Code"))
         if shape is not None:  # the error's own members, as OriginalStatusCode of a ModelError
-            parsed.update(self._parser.parse(response, shape))
+            parsed.update(self._parser.parse(_response(answer, operation), shape))
         code = said.get("QueryErrorCode") or said.get("Code")
         kind = cast("type[ClientError]", self._client.exceptions.from_code(code))
         return kind(cast("Any", parsed), operation)
+
+
+def _response(answer: HttpAnswer, operation: str) -> dict[str, Any]:
+    return {
+        "headers": HeadersDict(dict(answer.headers)),
+        "status_code": answer.status,
+        "body": answer.body,
+        "context": {"operation_name": operation},
+    }

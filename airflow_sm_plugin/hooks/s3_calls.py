@@ -12,6 +12,7 @@ from typing import Protocol
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page
+from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadCalls
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class OpenObject:
 class S3Calls(Protocol):
     """One request of S3 each."""
 
+    @property
+    def uploads(self) -> UploadCalls:
+        """The calls of uploads in parts."""
+
     async def names(self, bucket: str, prefix: str, start_after: str) -> Page:
         """List one page, key names only."""
 
@@ -34,13 +39,24 @@ class S3Calls(Protocol):
     async def head(self, uri: S3Uri) -> ListedObject:
         """Return the object as a listing tells of it; an error answer says that it is not there."""
 
-    async def get(self, uri: S3Uri, first_bytes: int | None) -> bytes:
-        """Return an object or its beginning."""
+    async def get(self, uri: S3Uri, bytes_range: str | None) -> bytes:
+        """Return an object or a part of it.
+
+        :param bytes_range: ``bytes=first-last``
+        """
 
     def opened(self, uri: S3Uri, start: int, etag: str) -> AbstractAsyncContextManager[OpenObject]:
-        """Read an object piece by piece from byte ``start`` on, if not 0 the very object with this ``etag``."""
+        """Read an object piece by piece from byte ``start`` on, the very object with this ``etag`` if not empty."""
 
-    async def put(self, uri: S3Uri, body: bytes, content_type: str, *, only_if_new: bool) -> None:
+    async def put(
+        self,
+        uri: S3Uri,
+        body: bytes,
+        content_type: str,
+        *,
+        only_if_new: bool,
+        options: ObjectOptions = PLAIN,
+    ) -> None:
         """Write an object."""
 
     async def delete(self, uri: S3Uri) -> None:

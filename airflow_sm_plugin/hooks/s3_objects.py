@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -12,48 +11,24 @@ from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.core.line_splitter import LineSplitter
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
-from airflow_sm_plugin.exceptions import InputNotFound, PreconditionFailed, SageMakerInferenceError
+from airflow_sm_plugin.exceptions import InputChanged, PreconditionFailed
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.errors import meaning, translate, translated
 from airflow_sm_plugin.hooks.s3_calls import S3Calls
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page
+from airflow_sm_plugin.hooks.s3_reading import Reading, missing
 from airflow_sm_plugin.hooks.s3_repeats import (
-    ATTEMPTS,
     CHANGED,
     CONFLICT,
     NOTHING_IN_RANGE,
-    may_pass,
-    pause,
     repeated,
     sight_of,
     status_of,
 )
 from airflow_sm_plugin.hooks.s3_transport import s3_calls
+from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadCalls
 
 __all__ = ["ListedObject", "ObjectPage", "Page", "S3Objects"]
-
-
-@dataclass
-class _Reading:
-    """How far an object has been read, over all connections."""
-
-    location: str
-    uri: S3Uri
-    etag: str = ""
-    done: int = 0
-    failed: int = 0
-    over: bool = False
-
-    def progress(self, size: int) -> None:
-        self.done += size
-        self.failed = 0
-
-    async def broke(self, error: ClientError | BotoCoreError) -> None:
-        """Raise unless reading on may fare better, after a pause."""
-        self.failed += 1
-        if self.failed == ATTEMPTS or not may_pass(error):
-            raise _unreadable(error, self.location) from error
-        await pause(f"s3:GetObject {self.location}", error, self.failed)
 
 
 class S3Objects:
@@ -78,6 +53,11 @@ class S3Objects:
         """
         async with s3_calls(connection, max_connections=max_connections) as calls:
             yield cls(calls)
+
+    @property
+    def uploads(self) -> UploadCalls:
+        """The bare calls of uploads in parts: see :class:`~airflow_sm_plugin.hooks.s3_upload.MultipartUpload`."""
+        return self._calls.uploads
 
     async def list_names(self, bucket: str, prefix: str, *, start_after: str = "") -> Page:
         """Return one page of key names (up to 1,000) behind ``start_after``, in S3's order.
@@ -128,10 +108,15 @@ class S3Objects:
         :raises InputNotFound: it does not exist
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
-        found = await self._read(location, first_bytes)
-        if found is None:
-            raise _missing(location)
-        return found
+        return await self._found(location, None if first_bytes is None else (0, first_bytes))
+
+    async def read_range(self, location: str, start: int, length: int) -> bytes:
+        """Return ``length`` bytes of an object from byte ``start`` on; fewer when it ends before.
+
+        :raises InputNotFound: it does not exist
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        return await self._found(location, (start, length))
 
     async def read_if_any(self, location: str) -> bytes | None:
         """Return an object, None when it does not exist.
@@ -141,18 +126,40 @@ class S3Objects:
         """
         return await self._read(location, None)
 
-    async def _read(self, location: str, first_bytes: int | None) -> bytes | None:
+    async def _found(self, location: str, part: tuple[int, int] | None) -> bytes:
+        found = await self._read(location, part)
+        if found is None:
+            raise missing(location)
+        return found
+
+    async def _read(self, location: str, part: tuple[int, int] | None) -> bytes | None:
         uri = S3Uri.parse_object(location)
+        wanted = None if part is None else f"bytes={part[0]}-{part[0] + part[1] - 1}"
         try:
-            return await repeated(f"s3:GetObject {location}", lambda: self._calls.get(uri, first_bytes))
+            return await repeated(f"s3:GetObject {location}", lambda: self._calls.get(uri, wanted))
         except ClientError as error:
-            if (
-                first_bytes is not None and status_of(error) == NOTHING_IN_RANGE
-            ):  # an empty object has no first byte
+            if part is not None and status_of(error) == NOTHING_IN_RANGE:  # it ends before its first byte
                 return b""
             if meaning(error) is Meaning.NOT_FOUND:
                 return None
             raise translate(error, f"s3:GetObject {location}") from error
+
+    async def chunks(self, location: str, *, etag: str | None, start: int = 0) -> AsyncGenerator[bytes]:
+        """Yield an object's bytes in pieces of up to 64 KiB; it is never in memory as a whole.
+
+        A connection that breaks is opened again where it broke, up to five times in a row without progress.
+
+        :param etag: of the object that is meant, with or without quotes; None takes what is there
+        :param start: byte to begin at; at or behind the object's end nothing is left
+        :raises InputNotFound: it does not exist
+        :raises InputChanged: its ETag is another one, or somebody wrote it anew meanwhile
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        spelled = f'"{etag.strip(chr(34))}"' if etag else ""
+        reading = Reading(location, InputChanged, etag=spelled, done=start)
+        async with aclosing(reading.chunks(self._calls)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def read_lines(self, location: str) -> AsyncGenerator[str]:
         """Yield an object's lines, without their ends; the object is never in memory as a whole.
@@ -165,30 +172,12 @@ class S3Objects:
         :raises PreconditionFailed: somebody wrote the object anew meanwhile
         """
         lines = LineSplitter(location)
-        async with aclosing(self._chunks(location)) as chunks:
+        async with aclosing(Reading(location, PreconditionFailed).chunks(self._calls)) as chunks:
             async for chunk in chunks:
                 for line in lines.after(chunk):
                     yield line
         for line in lines.rest():
             yield line
-
-    async def _chunks(self, location: str) -> AsyncGenerator[bytes]:
-        reading = _Reading(location, S3Uri.parse_object(location))
-        while not reading.over:
-            async with aclosing(self._rest(reading)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-
-    async def _rest(self, reading: _Reading) -> AsyncGenerator[bytes]:
-        try:
-            async with self._calls.opened(reading.uri, reading.done, reading.etag) as found:
-                reading.etag = found.etag
-                async for chunk in found.chunks:
-                    reading.progress(len(chunk))
-                    yield chunk
-            reading.over = True
-        except (ClientError, BotoCoreError) as error:
-            await reading.broke(error)
 
     async def write(
         self,
@@ -197,6 +186,7 @@ class S3Objects:
         *,
         content_type: str = "application/json",
         only_if_new: bool = False,
+        options: ObjectOptions | None = None,
     ) -> None:
         """Write an object.
 
@@ -211,7 +201,7 @@ class S3Objects:
         async def put() -> None:
             nonlocal attempts
             attempts += 1
-            await self._calls.put(uri, body, content_type, only_if_new=only_if_new)
+            await self._calls.put(uri, body, content_type, only_if_new=only_if_new, options=options or PLAIN)
 
         try:
             await repeated(f"s3:PutObject {location}", put)
@@ -232,15 +222,3 @@ class S3Objects:
         uri = S3Uri.parse_object(location)
         with translated(f"s3:DeleteObject {location}"):
             await repeated(f"s3:DeleteObject {location}", lambda: self._calls.delete(uri))
-
-
-def _missing(location: str) -> InputNotFound:
-    return InputNotFound(f"the object {location} does not exist: upload it first, or mend its name")
-
-
-def _unreadable(error: ClientError | BotoCoreError, location: str) -> SageMakerInferenceError:
-    if isinstance(error, ClientError) and meaning(error) is Meaning.NOT_FOUND:
-        return _missing(location)
-    if isinstance(error, ClientError) and status_of(error) == CHANGED:
-        return PreconditionFailed(f"s3:GetObject {location}: somebody wrote it anew while it was read")
-    return translate(error, f"s3:GetObject {location}")

@@ -15,15 +15,15 @@ from contextlib import asynccontextmanager
 from botocore.exceptions import ChecksumError
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.hooks.error_answers import ErrorAnswers
-from airflow_sm_plugin.hooks.s3_buckets import BucketAddresses
 from airflow_sm_plugin.hooks.s3_calls import OpenObject, S3Calls
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page, names_of, objects_of
+from airflow_sm_plugin.hooks.s3_requests import BucketRequests
+from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadCalls
+from airflow_sm_plugin.hooks.s3_uploads_over_http import HttpUploads
 from airflow_sm_plugin.hooks.service_access import ServiceAccess
-from airflow_sm_plugin.hooks.signed_http import HttpAnswer, HttpRequest, OpenAnswer, SignedHttp, encoded_path
+from airflow_sm_plugin.hooks.signed_http import HttpAnswer, HttpRequest, encoded_path
 
 _OK = 200
-_ERROR = 300
 _WHEN_SUPPORTED = "when_supported"
 _CRC32 = "x-amz-checksum-crc32"
 _DIGESTS: Mapping[str, Callable[[bytes], bytes]] = {
@@ -36,19 +36,22 @@ _DIGESTS: Mapping[str, Callable[[bytes], bytes]] = {
 class HttpS3:
     """S3's calls (see :class:`~airflow_sm_plugin.hooks.s3_calls.S3Calls`); a bucket that needs botocore gets it."""
 
-    def __init__(
-        self, access: ServiceAccess, http: SignedHttp, buckets: BucketAddresses, through_botocore: S3Calls
-    ) -> None:
-        self._http = http
-        self._buckets = buckets
+    def __init__(self, access: ServiceAccess, requests: BucketRequests, through_botocore: S3Calls) -> None:
+        self._requests = requests
         self._botocore = through_botocore
-        self._errors = ErrorAnswers(access.client, "rest-xml")
         self._checks = access.options.get("response_checksum_validation") == _WHEN_SUPPORTED
         self._sums = access.options.get("request_checksum_calculation") == _WHEN_SUPPORTED
         asked = (access.options.get("s3") or {}).get("payload_signing_enabled")
         secure = str(access.client.meta.endpoint_url).startswith("https:")
         self._signs = asked is not False
         self._signs_objects: bool = self._signs if asked is not None else not (secure and self._sums)
+        self.uploads: UploadCalls = HttpUploads(
+            requests,
+            through_botocore.uploads,
+            sums=self._sums,
+            signs=self._signs,
+            signs_parts=self._signs_objects,
+        )
 
     async def names(self, bucket: str, prefix: str, start_after: str) -> Page:
         """List one page, key names only."""
@@ -66,25 +69,25 @@ class HttpS3:
         behind = [("start-after", start_after)] if start_after else []
         query = [("list-type", "2"), ("prefix", prefix), *behind, ("encoding-type", "url")]
         request = HttpRequest("GET", query=query, sign_body=self._signs)
-        answer = await self._sent("ListObjectsV2", bucket, request)
+        answer = await self._requests.send("ListObjectsV2", bucket, request)
         return answer.body if answer else None
 
     async def head(self, uri: S3Uri) -> ListedObject:
         """Return the object as a listing tells of it."""
         request = HttpRequest("HEAD", encoded_path(uri.key), sign_body=self._signs)
-        answer = await self._sent("HeadObject", uri.bucket, request)
+        answer = await self._requests.send("HeadObject", uri.bucket, request)
         if answer is None:
             return await self._botocore.head(uri)
         size, etag = answer.headers.get("Content-Length", "0"), answer.headers.get("ETag", "")
         return ListedObject(uri.key, int(size), etag.strip('"'))
 
-    async def get(self, uri: S3Uri, first_bytes: int | None) -> bytes:
-        """Return an object or its beginning."""
-        part = {} if first_bytes is None else {"Range": f"bytes=0-{first_bytes - 1}"}
+    async def get(self, uri: S3Uri, bytes_range: str | None) -> bytes:
+        """Return an object or a part of it."""
+        part = {} if bytes_range is None else {"Range": bytes_range}
         request = self._get_request(uri, part)
-        answer = await self._sent("GetObject", uri.bucket, request)
+        answer = await self._requests.send("GetObject", uri.bucket, request)
         if answer is None:
-            return await self._botocore.get(uri, first_bytes)
+            return await self._botocore.get(uri, bytes_range)
         if answer.status == _OK:
             _check_sum(answer)
         return answer.body
@@ -92,30 +95,32 @@ class HttpS3:
     @asynccontextmanager
     async def opened(self, uri: S3Uri, start: int, etag: str) -> AsyncIterator[OpenObject]:
         """Read an object piece by piece."""
-        rest = {"Range": f"bytes={start}-", "If-Match": etag} if start else {}
+        rest = {"Range": f"bytes={start}-"} if start else {}
+        if etag:
+            rest["If-Match"] = etag
         request = self._get_request(uri, rest)
-        address = await self._buckets.address(uri.bucket)
-        if address is None:
-            async with self._botocore.opened(uri, start, etag) as found:
-                yield found
-            return
-        async with self._http.opened(address, request) as answer:
-            if answer.status < _ERROR:
+        async with self._requests.opened("GetObject", uri.bucket, request) as answer:
+            if answer is not None:
                 yield OpenObject(answer.headers.get("ETag", ""), answer.chunks)
                 return
-            error = self._errors.error(await _whole(answer), "GetObject")
-        if not await self._buckets.moved(uri.bucket, address, error):
-            raise error
-        async with self.opened(uri, start, etag) as found:
+        async with self._botocore.opened(uri, start, etag) as found:
             yield found
 
     def _get_request(self, uri: S3Uri, part: Mapping[str, str]) -> HttpRequest:
         headers = {"x-amz-checksum-mode": "ENABLED", **part} if self._checks else part
         return HttpRequest("GET", encoded_path(uri.key), headers=headers, sign_body=self._signs)
 
-    async def put(self, uri: S3Uri, body: bytes, content_type: str, *, only_if_new: bool) -> None:
+    async def put(
+        self,
+        uri: S3Uri,
+        body: bytes,
+        content_type: str,
+        *,
+        only_if_new: bool,
+        options: ObjectOptions = PLAIN,
+    ) -> None:
         """Write an object."""
-        headers = {"Content-Type": content_type}
+        headers = {"Content-Type": content_type, **options.headers()}
         if only_if_new:
             headers["If-None-Match"] = "*"
         if self._sums:
@@ -123,25 +128,14 @@ class HttpS3:
             headers[_CRC32] = base64.b64encode(_DIGESTS[_CRC32](body)).decode()
         path, signs = encoded_path(uri.key), self._signs_objects
         request = HttpRequest("PUT", path, headers=headers, body=body, sign_body=signs)
-        if await self._sent("PutObject", uri.bucket, request) is None:
-            await self._botocore.put(uri, body, content_type, only_if_new=only_if_new)
+        if await self._requests.send("PutObject", uri.bucket, request) is None:
+            await self._botocore.put(uri, body, content_type, only_if_new=only_if_new, options=options)
 
     async def delete(self, uri: S3Uri) -> None:
         """Delete an object."""
         request = HttpRequest("DELETE", encoded_path(uri.key), sign_body=self._signs)
-        if await self._sent("DeleteObject", uri.bucket, request) is None:
+        if await self._requests.send("DeleteObject", uri.bucket, request) is None:
             await self._botocore.delete(uri)
-
-    async def _sent(self, operation: str, bucket: str, request: HttpRequest) -> HttpAnswer | None:
-        """Send a request and return its answer; None when this bucket's requests must go through botocore."""
-        while (address := await self._buckets.address(bucket)) is not None:
-            answer = await self._http.send(address, request)
-            if answer.status < _ERROR:
-                return answer
-            error = self._errors.error(answer, operation)
-            if not await self._buckets.moved(bucket, address, error):
-                raise error
-        return None
 
 
 def _check_sum(answer: HttpAnswer) -> None:
@@ -152,7 +146,3 @@ def _check_sum(answer: HttpAnswer) -> None:
             continue
         if (actual := base64.b64encode(digest(answer.body)).decode()) != told:
             raise ChecksumError(checksum_type=name, expected_checksum=told, actual_checksum=actual)
-
-
-async def _whole(answer: OpenAnswer) -> HttpAnswer:
-    return HttpAnswer(answer.status, answer.headers, b"".join([chunk async for chunk in answer.chunks]))

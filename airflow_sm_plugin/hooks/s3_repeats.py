@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 5
 """Requests in all for one read or write."""
 
+NOT_FOUND = 404
 NOTHING_IN_RANGE = 416
 CHANGED = 412
 CONFLICT = 409

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls, BotocoreS3
+from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.errors import translated
 from airflow_sm_plugin.hooks.s3_buckets import BucketAddresses
 from airflow_sm_plugin.hooks.s3_calls import S3Calls
+from airflow_sm_plugin.hooks.s3_over_botocore import BotocoreS3
 from airflow_sm_plugin.hooks.s3_over_http import HttpS3
+from airflow_sm_plugin.hooks.s3_requests import BucketRequests
 from airflow_sm_plugin.hooks.service_access import ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.hooks.signed_http import SignedHttp
 
@@ -30,6 +32,7 @@ async def s3_calls(connection: AwsConnection, *, max_connections: int | None) ->
     threads = BotocoreCalls(access.client)
     try:
         async with SignedHttp(access, wire, is_s3=True) as http:
-            yield HttpS3(access, http, BucketAddresses(access, threads), BotocoreS3(threads))
+            requests = BucketRequests(access, http, BucketAddresses(access, threads))
+            yield HttpS3(access, requests, BotocoreS3(threads))
     finally:
         threads.close()

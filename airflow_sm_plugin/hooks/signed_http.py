@@ -7,6 +7,7 @@ kin that the request may have been carried out.
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from airflow_sm_plugin.hooks.sigv4 import ToSign
 
 _NOT_BY_ITSELF = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CHUNK = 65_536
+_LARGE = 1_048_576
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,13 +73,13 @@ class HttpRequest:
     """A request before it is signed. It has no repr: headers and body may be secret.
 
     :param path: what follows the address, percent-encoded
-    :param query: names and values, not encoded
+    :param query: names and values, not encoded; None is a name without a value
     :param sign_body: False leaves the body out of the signature, as S3 allows
     """
 
     method: str
     path: str = ""
-    query: Sequence[tuple[str, str]] = ()
+    query: Sequence[tuple[str, str | None]] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     sign_body: bool = True
@@ -154,7 +156,7 @@ class SignedHttp:
                 request.method,
                 URL(url, encoded=True),
                 headers=headers,
-                data=request.body or None,
+                data=_data(request.body),
                 **self._options,
             ) as response:
                 yield response
@@ -165,8 +167,19 @@ def encoded_path(key: str) -> str:
     return "/" + quote(key, safe="/~")
 
 
-def _query(query: Sequence[tuple[str, str]]) -> str:
-    return "&".join(f"{quote(name, safe='-._~')}={quote(value, safe='-._~')}" for name, value in query)
+def _data(body: bytes) -> bytes | io.BytesIO | None:
+    """Return a body as aiohttp wants it: a large one in pieces, so that others get their turn between."""
+    return (io.BytesIO(body) if len(body) > _LARGE else body) or None
+
+
+def _query(query: Sequence[tuple[str, str | None]]) -> str:
+    return "&".join(
+        _quoted(name) if value is None else f"{_quoted(name)}={_quoted(value)}" for name, value in query
+    )
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="-._~")
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class Signer:
             (
                 request.method,
                 request.path if self._is_s3 else quote(request.path, safe="/~"),
-                "&".join(sorted(request.query.split("&"), key=_by_name)) if request.query else "",
+                _canonical_query(request.query),
                 *[f"{name}:{value}" for name, value in lines],
                 "",
                 names,
@@ -108,6 +108,9 @@ def _hash(body: bytes) -> str:
     return sha256(body).hexdigest() if body else _EMPTY
 
 
-def _by_name(pair: str) -> tuple[str, str]:
-    name, _, value = pair.partition("=")
-    return name, value
+def _canonical_query(query: str) -> str:
+    """Sort by name, then by value; a name without a value is signed with an empty one."""
+    if not query:
+        return ""
+    pairs = sorted(pair.partition("=")[::2] for pair in query.split("&"))
+    return "&".join([f"{name}={value}" for name, value in pairs])

@@ -89,7 +89,7 @@ CALLS: dict[str, Call] = {
     "list behind": s3("objects", "bucket", "a b/+%~ü", "a b/z="),
     "head": s3("head", OBJECT),
     "get": s3("get", OBJECT, None),
-    "get first": s3("get", OBJECT, 10),
+    "get first": s3("get", OBJECT, "bytes=0-9"),
     "read on": read_on,
     "put": s3("put", OBJECT, b"body", "text/csv", only_if_new=False),
     "put if new": s3("put", OBJECT, b"body", "text/csv", only_if_new=True),

@@ -1,0 +1,152 @@
+"""Write an object in parts: its bytes never are in memory as a whole, and it appears only when it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from botocore.exceptions import ClientError
+
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.hooks.errors import translate, translated
+from airflow_sm_plugin.hooks.s3_listing import ListedObject
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.hooks.s3_repeats import NOT_FOUND, repeated, status_of
+from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadedPart
+
+__all__ = ["LEAST_PART_BYTES", "MOST_PARTS", "MultipartUpload", "ObjectOptions", "abort_uploads"]
+
+LEAST_PART_BYTES = 5 * 1024 * 1024
+"""S3 wants every part but the last to be as large."""
+
+MOST_PARTS = 10_000
+
+_Result = TypeVar("_Result")
+
+
+class MultipartUpload:
+    """One upload. Requests are repeated up to five times in all; parts count in the order they are added in.
+
+    :attr size: bytes added and copied so far
+    """
+
+    def __init__(self, s3: S3Objects, location: str, upload: str) -> None:
+        self._s3 = s3
+        self._location = location
+        self._uri = S3Uri.parse_object(location)
+        self._id = upload
+        self._parts: list[UploadedPart] = []
+        self.size = 0
+
+    @classmethod
+    async def begin(
+        cls,
+        s3: S3Objects,
+        location: str,
+        *,
+        content_type: str = "application/octet-stream",
+        options: ObjectOptions | None = None,
+    ) -> MultipartUpload:
+        """Begin an upload; :meth:`complete` or :meth:`abort` ends it, until then S3 keeps (and bills) its parts.
+
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        uri = S3Uri.parse_object(location)
+        doing = f"s3:CreateMultipartUpload {location}"
+        with translated(doing):
+            upload = await repeated(doing, lambda: s3.uploads.begin(uri, content_type, options or PLAIN))
+        return cls(s3, location, upload)
+
+    async def add(self, body: bytes) -> None:
+        """Upload a part of 5 MiB to 5 GiB; the last one may be smaller.
+
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        number = len(self._parts) + 1
+        self._parts.append(
+            await self._asked("UploadPart", lambda: self._s3.uploads.add(self._uri, self._id, number, body))
+        )
+        self.size += len(body)
+
+    async def copy(self, source_location: str, start: int, length: int) -> None:
+        """Have S3 copy a part from another object, with the limits of :meth:`add`; no byte comes by here.
+
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        source = S3Uri.parse_object(source_location, name="source_location")
+        number, part = len(self._parts) + 1, f"bytes={start}-{start + length - 1}"
+        self._parts.append(
+            await self._asked(
+                "UploadPartCopy",
+                lambda: self._s3.uploads.copy(self._uri, self._id, number, source, part),
+            )
+        )
+        self.size += length
+
+    async def complete(self) -> None:
+        """Make the object of its parts; at least one was added.
+
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        attempts = 0
+        doing = f"s3:CompleteMultipartUpload {self._location}"
+
+        async def request() -> None:
+            nonlocal attempts
+            attempts += 1
+            await self._s3.uploads.complete(self._uri, self._id, self._parts)
+
+        try:
+            await repeated(doing, request)
+        except ClientError as error:
+            # S3 does not know an upload any more when an attempt whose answer was lost has completed it.
+            done_before = attempts > 1 and status_of(error) == NOT_FOUND and await self._is_there()
+            if not done_before:
+                raise translate(error, doing) from error
+
+    async def abort(self) -> None:
+        """Give the upload up, and its parts; that there is none any more is fine.
+
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        await _aborted(self._s3, self._location, self._id)
+
+    async def _is_there(self) -> bool:
+        found = await self._s3.stat(self._location)
+        return isinstance(found, ListedObject) and found.size == self.size
+
+    async def _asked(self, operation: str, request: Callable[[], Awaitable[_Result]]) -> _Result:
+        doing = f"s3:{operation} {self._location}"
+        with translated(doing):
+            return await repeated(doing, request)
+
+
+async def abort_uploads(s3: S3Objects, location: str) -> int:
+    """Give up every upload of exactly this object that is under way; return how many there were.
+
+    :raises ServiceError: S3 refused, or did not answer at any attempt
+    """
+    uri = S3Uri.parse_object(location)
+    doing = f"s3:ListMultipartUploads {location}"
+    marker: tuple[str, str] | None = None
+    aborted = 0
+    while True:
+        with translated(doing):
+            page = await repeated(doing, lambda: s3.uploads.under_way(uri.bucket, uri.key, marker))  # noqa: B023
+        for key, upload in page.uploads:
+            if key == uri.key:
+                await _aborted(s3, location, upload)
+                aborted += 1
+        marker = page.next_marker
+        if marker is None or marker[0] > uri.key:
+            return aborted
+
+
+async def _aborted(s3: S3Objects, location: str, upload: str) -> None:
+    uri = S3Uri.parse_object(location)
+    doing = f"s3:AbortMultipartUpload {location}"
+    try:
+        await repeated(doing, lambda: s3.uploads.abort(uri, upload))
+    except ClientError as error:
+        if status_of(error) != NOT_FOUND:
+            raise translate(error, doing) from error

@@ -1,0 +1,101 @@
+"""The calls of S3 that an upload in parts is made of, whoever carries them out; they raise botocore's own errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from airflow_sm_plugin.core.s3_uri import S3Uri
+
+CRC32 = "CRC32"
+"""The checksum of uploads where botocore's configuration wants one, as in boto3's own uploads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectOptions:
+    """How a new object is kept.
+
+    :param kms_key_id: encrypt it with this KMS key (id, ARN or alias); None is as the bucket says
+    :param acl: canned ACL, e.g. ``bucket-owner-full-control``
+    """
+
+    kms_key_id: str | None = None
+    acl: str | None = None
+
+    def parameters(self) -> dict[str, str]:
+        """Return botocore's parameters of PutObject and CreateMultipartUpload."""
+        key = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_id} if self.kms_key_id else {}
+        return {**key, "ACL": self.acl} if self.acl else {**key}
+
+    def headers(self) -> dict[str, str]:
+        """Return the same as S3's headers."""
+        return {_HEADERS[name]: value for name, value in self.parameters().items()}
+
+
+PLAIN = ObjectOptions()
+_HEADERS = {
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+    "ACL": "x-amz-acl",
+}
+
+
+@dataclass(frozen=True)
+class UploadedPart:
+    """A part that S3 has: its number from 1, ETag as S3 spells it, checksum when S3 told one."""
+
+    number: int
+    etag: str
+    crc32: str | None
+
+    @classmethod
+    def of(cls, number: int, told: Mapping[str, Any]) -> UploadedPart:
+        """Read botocore's answer of UploadPart, or the result in that of UploadPartCopy."""
+        return cls(number, str(told.get("ETag", "")), told.get(f"Checksum{CRC32}"))
+
+    def as_parameter(self) -> dict[str, Any]:
+        """Return it as CompleteMultipartUpload wants it."""
+        told = {"ETag": self.etag, "PartNumber": self.number}
+        return told if self.crc32 is None else {**told, f"Checksum{CRC32}": self.crc32}
+
+
+@dataclass(frozen=True)
+class UploadPage:
+    """A page of uploads that are under way, key and id of each; ``next_marker`` is the last one when more follow."""
+
+    uploads: list[tuple[str, str]]
+    next_marker: tuple[str, str] | None
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> UploadPage:
+        """Read botocore's answer of ListMultipartUploads."""
+        uploads = [(str(each["Key"]), str(each["UploadId"])) for each in told.get("Uploads", [])]
+        return cls(uploads, uploads[-1] if uploads and told.get("IsTruncated") else None)
+
+
+class UploadCalls(Protocol):
+    """One request of S3 each, repeated by nobody here."""
+
+    async def begin(self, uri: S3Uri, content_type: str, options: ObjectOptions) -> str:
+        """Begin an upload and return its id."""
+
+    async def add(self, uri: S3Uri, upload: str, number: int, body: bytes) -> UploadedPart:
+        """Upload a part."""
+
+    async def copy(
+        self, uri: S3Uri, upload: str, number: int, source: S3Uri, bytes_range: str
+    ) -> UploadedPart:
+        """Have S3 copy a part from another object.
+
+        :param bytes_range: ``bytes=first-last``
+        """
+
+    async def complete(self, uri: S3Uri, upload: str, parts: Sequence[UploadedPart]) -> None:
+        """Make the object of its parts."""
+
+    async def abort(self, uri: S3Uri, upload: str) -> None:
+        """Give an upload up, and what it has of parts."""
+
+    async def under_way(self, bucket: str, prefix: str, marker: tuple[str, str] | None) -> UploadPage:
+        """List one page of uploads."""
