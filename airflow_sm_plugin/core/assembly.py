@@ -122,9 +122,10 @@ def _rows(body: bytes, records: int) -> list[bytes]:
 
 def _checked(rows: list[bytes], payload: Payload) -> list[bytes]:
     if len(rows) != payload.records:
+        answered = f"{len(rows)} row{'' if len(rows) == 1 else 's'}"
         raise OutputMismatch(
-            f"the model answered {len(rows)} rows to {payload.records} records (from record {payload.first_record} "
-            f"on), so they cannot be joined: it must answer one line for each, or use batch_strategy='SingleRecord'"
+            f"the model answered {answered} to {payload.records} records (from record {payload.first_record} on), so "
+            f"they cannot be joined: it must answer one line for each; or use batch_strategy='SingleRecord'"
         )
     return rows
 

@@ -6,12 +6,15 @@ over the blank lines behind it.
 
 from __future__ import annotations
 
+import re
+
 from airflow_sm_plugin.core.payloads import Payload
 from airflow_sm_plugin.core.whole_lines import BLANK, PassedLine
 
 _CR = 0x0D
-_LIKE_BLANK_LINES = (b"\n\n", b"\n\r", b"\n ")
+_MOST_LEFT_OUT = 1_000
 _LIKE_BLANK_LINE = (b"\n", b"\r", b" ")
+_LIKE_BLANK_LINES = re.compile(rb"\n[\n\r ]")  # three times as fast as looking for each pair with `in`
 
 
 class SingleRecords:
@@ -78,6 +81,8 @@ class SingleRecords:
 class MultiRecords:
     """Payloads of as many whole lines as fit.
 
+    A payload ends also where blank lines were left out of it in a thousand places, so that the list of them is short.
+
     :param longest: bytes of a payload
     :param most: records of a payload, None for as many as fit
     :param start: offset in the input at which it begins
@@ -127,8 +132,7 @@ class MultiRecords:
 
     def _begin(self, start: int) -> None:
         self._start = start
-        self._pieces: list[bytes] = []
-        self._size = 0  # of the body with the last line's CR
+        self._body = bytearray()  # with the last line's CR
         self._count = 0
         self._oversized = 0
         self._left_out: list[tuple[int, int]] = []
@@ -137,16 +141,17 @@ class MultiRecords:
     def _close(self) -> None:
         if not self._count:
             return
-        body = b"\n".join(self._pieces).removesuffix(b"\r")
+        if self._body.endswith(b"\r"):
+            del self._body[-1]
         self._ready.append(
             Payload(
-                body,
+                bytes(self._body),
                 self._start,
                 self._place,
                 self._number,
                 self._count,
                 self._oversized,
-                tuple(self._left_out),
+                tuple(self._left_out) if self._count > 1 else (),
             )
         )
         self._number += self._count
@@ -156,9 +161,9 @@ class MultiRecords:
         """Return how many bytes the next record may have in this payload, below 0 for none."""
         if not self._count:
             return self._longest
-        if self._oversized or self._count == self._most:
+        if self._oversized or self._count == self._most or len(self._left_out) >= _MOST_LEFT_OUT:
             return -1
-        return self._longest - self._size - 1
+        return self._longest - len(self._body) - 1
 
     def _take(self, line: bytes) -> None:
         if line.strip(BLANK):
@@ -173,11 +178,12 @@ class MultiRecords:
 
     def _take_at_once(self, block: bytes) -> None:
         """Take lines of which none is blank: by slices, not one by one."""
+        view = memoryview(block)
         begin = 0
         while begin < len(block):
             end = _last_line_end(block, begin, self._room())
             if end >= 0:
-                self._add(block[begin:end], block.count(b"\n", begin, end + 1))
+                self._add(view[begin:end], block.count(b"\n", begin, end + 1))
             elif self._count:
                 self._close()
                 continue
@@ -191,20 +197,19 @@ class MultiRecords:
         self._count = 1
         self._oversized = size
 
-    def _add(self, lines: bytes, count: int) -> None:
-        if self._pieces:
-            self._size += 1
-        missing = self._place - self._start - self._size
+    def _add(self, lines: bytes | memoryview, count: int) -> None:
+        if self._count:
+            self._body += b"\n"
+        missing = self._place - self._start - len(self._body)
         if missing > self._missing:
-            self._left_out.append((self._size, missing - self._missing))
+            self._left_out.append((len(self._body), missing - self._missing))
             self._missing = missing
-        self._pieces.append(lines)
-        self._size += len(lines)
+        self._body += lines
         self._count += count
 
 
 def _may_hold_blank_lines(block: bytes) -> bool:
-    return block.startswith(_LIKE_BLANK_LINE) or any(like in block for like in _LIKE_BLANK_LINES)
+    return block.startswith(_LIKE_BLANK_LINE) or _LIKE_BLANK_LINES.search(block) is not None
 
 
 def _last_line_end(block: bytes, begin: int, room: int) -> int:

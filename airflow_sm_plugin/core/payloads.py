@@ -34,7 +34,7 @@ class Payload:
     :param records: how many there are in it, at least 1
     :param oversized: bytes of a record that is larger than a payload may be; the body is empty then, ``records`` is 1
     :param left_out: for several records: ``(place, bytes)``, the bytes of the range that are left out of the body
-        before that place
+        before that place, for :func:`split_in_two`
     """
 
     body: bytes = field(repr=False)
@@ -51,7 +51,8 @@ class SplitOptions:
     """How an input is cut into payloads.
 
     :param split_type: ``Line``, or ``None``: the whole object is one record
-    :param batch_strategy: ``SingleRecord``, or ``MultiRecord``: as many whole records as fit in a payload
+    :param batch_strategy: ``SingleRecord``, or ``MultiRecord``: as many whole records as fit in a payload, unless blank
+        lines lie between them in more than a thousand places
     :param max_payload_bytes: 1 to 6,291,456, of a payload's body
     :param skip_header: leave the first line of every input out
     :param max_records: of a MultiRecord payload; None for as many as fit
@@ -122,7 +123,7 @@ def split_in_two(payload: Payload) -> tuple[Payload, Payload]:
         middle,
         payload.first_record,
         ahead,
-        left_out=tuple((place, size) for place, size in payload.left_out if place < cut),
+        left_out=tuple(gap for gap in payload.left_out if gap[0] < cut) if ahead > 1 else (),
     )
     second = Payload(
         payload.body[cut:],

@@ -1,0 +1,224 @@
+"""An input and its payloads: nothing is lost, doubled or moved, however it arrives and wherever a resume begins."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.core.payloads import Payload, SplitOptions, records_of, split_in_two
+from airflow_sm_plugin.core.record_splitter import Splitter
+
+PIECES = [b"a", b"bc", b"\xff", b"\n", b"\n", b"\r\n", b"\r", b" ", b"\t", b"dddddd", b"x" * 30]
+DATA = st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join) | st.binary(max_size=60)
+CUTS = st.lists(st.integers(0, 200), max_size=8)
+LINES = st.builds(
+    SplitOptions,
+    batch_strategy=st.just("MultiRecord"),
+    max_payload_bytes=st.integers(1, 40) | st.just(6 * 1024 * 1024),
+    skip_header=st.booleans(),
+    max_records=st.none() | st.integers(1, 4),
+) | st.builds(SplitOptions, max_payload_bytes=st.integers(1, 40), skip_header=st.booleans())
+OPTIONS = LINES | st.builds(SplitOptions, split_type=st.just("None"), max_payload_bytes=st.integers(1, 40))
+
+
+def chunks(data: bytes, cuts: Sequence[int]) -> Iterator[bytes]:
+    for begin, end in itertools.pairwise([0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]):
+        yield data[begin:end]
+
+
+def split(
+    data: bytes, options: SplitOptions, cuts: Sequence[int] = (), *, start: int = 0, first_record: int = 0
+) -> list[Payload]:
+    splitter = Splitter(options, start=start, first_record=first_record)
+    payloads = [payload for chunk in chunks(data, cuts) for payload in splitter.feed(chunk)]
+    payloads += splitter.finish()
+    assert splitter.end == start + len(data)
+    assert splitter.records == first_record + sum(payload.records for payload in payloads)
+    return payloads
+
+
+def expected_records(data: bytes, options: SplitOptions) -> list[bytes]:
+    """Say it in the plainest way, one line after the other."""
+    if options.split_type == "None":
+        return [data] if data else []
+    lines = data.split(b"\n")[1 if options.skip_header else 0 :]
+    return [line.removesuffix(b"\r") for line in lines if line.strip(b" \r")]
+
+
+@given(DATA, OPTIONS, CUTS)
+@example(b"h\n", SplitOptions(skip_header=True), [])
+@example(b" " * 50 + b"\na", SplitOptions(max_payload_bytes=3), [10, 20])
+@example(b"a\r\r\n", SplitOptions(max_payload_bytes=1), [1, 2, 3])
+@example(b"\na\n\nb\n\n", SplitOptions(batch_strategy="MultiRecord"), [])
+def test_each_record_is_in_exactly_one_payload_in_order(
+    data: bytes, options: SplitOptions, cuts: list[int]
+) -> None:
+    records = expected_records(data, options)
+    number = 0
+    for payload in split(data, options, cuts):
+        assert payload.first_record == number
+        meant = records[number : number + payload.records]
+        if payload.oversized:
+            assert [len(record) for record in meant] == [payload.oversized]
+            assert payload.oversized > options.max_payload_bytes
+            assert payload.body == b""
+        else:
+            assert records_of(payload) == meant
+            assert len(payload.body) <= options.max_payload_bytes
+        number += payload.records
+    assert number == len(records)
+
+
+@given(DATA, OPTIONS, CUTS)
+def test_the_ranges_tile_the_input(data: bytes, options: SplitOptions, cuts: list[int]) -> None:
+    payloads = split(data, options, cuts)
+    if not payloads:
+        assert not expected_records(data, options)
+        return
+    assert payloads[0].start == 0
+    assert payloads[-1].end == len(data)
+    assert all(one.end == two.start for one, two in itertools.pairwise(payloads))
+    assert all(payload.start < payload.end for payload in payloads)
+
+
+@given(DATA, OPTIONS, CUTS)
+def test_the_chunks_make_no_difference(data: bytes, options: SplitOptions, cuts: list[int]) -> None:
+    assert split(data, options, cuts) == split(data, options)
+
+
+@given(DATA, OPTIONS, CUTS, st.data())
+def test_a_gap_gives_the_payloads_that_it_had(
+    data: bytes, options: SplitOptions, cuts: list[int], draw: st.DataObject
+) -> None:
+    payloads = split(data, options)
+    first = draw.draw(st.integers(0, len(payloads)))
+    behind = draw.draw(st.integers(first, len(payloads)))
+    gap = payloads[first:behind]
+    if gap:
+        begin, end = gap[0].start, gap[-1].end
+        assert split(data[begin:end], options, cuts, start=begin, first_record=gap[0].first_record) == gap
+
+
+@given(DATA, LINES)
+def test_many_records_are_as_many_as_fit(data: bytes, options: SplitOptions) -> None:
+    if options.batch_strategy == "SingleRecord":
+        assert all(payload.records == 1 for payload in split(data, options))
+        return
+    for one, two in itertools.pairwise(split(data, options)):
+        full = one.records == options.max_records
+        if not full and not one.oversized and not two.oversized:
+            # As they lie in the input, so that a CR of the line end between them counts.
+            line = data[one.start + len(one.body) + sum(size for _, size in one.left_out) :]
+            between = 2 if line.startswith(b"\r") else 1
+            assert len(one.body) + between + len(records_of(two)[0]) > options.max_payload_bytes
+
+
+@given(DATA, LINES)
+def test_halves_are_what_a_splitter_gives_for_their_ranges(data: bytes, options: SplitOptions) -> None:
+    for payload in split(data, options):
+        if payload.records == 1:
+            continue
+        for half in split_in_two(payload):
+            part = data[half.start : half.end]
+            again = split(part, options, start=half.start, first_record=half.first_record)
+            assert again == [half]
+
+
+def test_halves_may_be_halved_down_to_single_records() -> None:
+    data = b"head\n\na\r\n\r\n \nb\n\nc\nd\r\n\n"
+    options = SplitOptions(batch_strategy="MultiRecord", skip_header=True)
+    (payload,) = split(data, options)
+    (ab, cd) = split_in_two(payload)
+    assert (ab.body, cd.body) == (b"a\r\nb", b"c\nd")
+    singles = [*split_in_two(ab), *split_in_two(cd)]
+    assert singles == split(data, SplitOptions(skip_header=True))
+
+
+def test_blank_lines_belong_to_the_payload_before_them_and_the_header_to_the_first() -> None:
+    data = b"id,x\n\n1,a\n\r\n  \n2,b\r\n\n"
+    assert split(data, SplitOptions(skip_header=True)) == [
+        Payload(b"1,a", 0, data.index(b"2"), 0, 1),
+        Payload(b"2,b", data.index(b"2"), len(data), 1, 1),
+    ]
+
+
+def test_a_line_of_tabs_is_a_row_of_empty_columns() -> None:
+    assert [payload.body for payload in split(b"\t\t\n  \n", SplitOptions())] == [b"\t\t"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"\r\n \n\n", b"header", b"header\n\n"])
+@pytest.mark.parametrize("strategy", ["SingleRecord", "MultiRecord"])
+def test_an_input_without_records_has_no_payload(data: bytes, strategy: str) -> None:
+    options = SplitOptions(batch_strategy=strategy, skip_header=data.startswith(b"header"))
+    assert split(data, options) == []
+
+
+def test_the_header_is_skipped_at_the_top_only() -> None:
+    options = SplitOptions(skip_header=True)
+    assert [payload.body for payload in split(b"2,b\n", options, start=9, first_record=1)] == [b"2,b"]
+
+
+def test_a_byte_order_mark_and_broken_text_pass_through() -> None:
+    data = b"\xef\xbb\xbfa\n\xff\xfe\x00\n"
+    assert [payload.body for payload in split(data, SplitOptions())] == [b"\xef\xbb\xbfa", b"\xff\xfe\x00"]
+
+
+def test_the_whole_object_is_sent_as_it_is() -> None:
+    assert split(b"a\r\n\nb\n", SplitOptions(split_type="None"), [3]) == [Payload(b"a\r\n\nb\n", 0, 6, 0, 1)]
+
+
+def test_inner_line_ends_stay_as_they_are() -> None:
+    options = SplitOptions(batch_strategy="MultiRecord")
+    assert [payload.body for payload in split(b"a\r\nb\nc\r\n", options)] == [b"a\r\nb\nc"]
+
+
+def test_what_is_left_out_in_many_places_ends_a_payload() -> None:
+    payloads = split(b"a\n\n" * 2_500, SplitOptions(batch_strategy="MultiRecord"))
+    assert [payload.records for payload in payloads] == [1_001, 1_001, 498]
+    assert all(len(payload.left_out) <= 1_000 for payload in payloads)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        SplitOptions(max_payload_bytes=100_000),
+        SplitOptions(max_payload_bytes=100_000, batch_strategy="MultiRecord"),
+        SplitOptions(max_payload_bytes=100_000, split_type="None"),
+        SplitOptions(max_payload_bytes=100_000, skip_header=True),
+    ],
+    ids=["single", "multi", "whole", "header"],
+)
+@pytest.mark.parametrize("byte", [b"x", b" "])
+def test_a_record_that_is_too_large_is_never_held(options: SplitOptions, byte: bytes) -> None:
+    chunk = byte * 65_536
+    splitter = Splitter(options)
+    tracemalloc.start()
+    try:
+        for _ in range(1_024):
+            assert splitter.feed(chunk) == []
+        payloads = splitter.finish()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+    if options.skip_header or (byte == b" " and options.split_type == "Line"):
+        assert payloads == []
+    else:
+        assert payloads == [Payload(b"", 0, 2**26, 0, 1, 2**26)]
+
+
+def test_what_follows_a_record_that_is_too_large_is_sent() -> None:
+    for options in (
+        SplitOptions(max_payload_bytes=3),
+        SplitOptions(max_payload_bytes=3, batch_strategy="MultiRecord"),
+    ):
+        assert split(b"a\nlonger\r\n\nb\n", options, [4]) == [
+            Payload(b"a", 0, 2, 0, 1),
+            Payload(b"", 2, 11, 1, 1, 6),
+            Payload(b"b", 11, 13, 2, 1),
+        ]
