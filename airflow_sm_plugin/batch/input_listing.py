@@ -40,6 +40,7 @@ class InputSource:
     :param run: further fields, e.g. ``dag_id``; they go before Hive partitions of the same name
     :param check_inputs: whether a manifest's objects are looked at (a HeadObject each): that they exist, how large they
         are, and which content they have
+    :param target_models: whether a manifest may say which model is an input's
     """
 
     location: str
@@ -48,6 +49,7 @@ class InputSource:
     run: Mapping[str, str] = field(default_factory=dict)
     limits: InputLimits = ASYNC_LIMITS
     check_inputs: bool = True
+    target_models: bool = False
 
     def checked(self) -> InputSource:
         """Return the source itself when it can be read.
@@ -116,7 +118,7 @@ async def _listed_in_manifest(
     async with aclosing(s3.read_lines(source.location)) as lines:
         async for line in lines:
             number += 1
-            one = input_of(line, number=number)
+            one = input_of(line, number=number, target_models=source.target_models)
             if one is not None:
                 yield number, one
 
@@ -125,7 +127,7 @@ async def _below_prefix(s3: S3Objects, source: InputSource) -> AsyncGenerator[Ba
     uri = S3Uri.parse(source.location)
     start_after, passed_over = "", 0
     while True:
-        page = await _page(s3, uri, start_after)
+        page = await listed_page(s3, uri, start_after)
         for listed in page.objects:
             if _is_folder(listed):
                 passed_over += 1
@@ -142,8 +144,11 @@ def _is_folder(listed: ListedObject) -> bool:
     return listed.key.endswith("/") or (listed.size == 0 and listed.key.endswith(_HADOOP_FOLDER))
 
 
-async def _page(s3: S3Objects, uri: S3Uri, start_after: str) -> ObjectPage:
-    """List one page; S3Objects repeats no listing by itself, since for a wait a failed one is a failed look."""
+async def listed_page(s3: S3Objects, uri: S3Uri, start_after: str) -> ObjectPage:
+    """List one page; S3Objects repeats no listing by itself, since for a wait a failed one is a failed look.
+
+    :raises ServiceError: S3 refused, or did not answer at any attempt
+    """
     attempt = 1
     while True:
         try:

@@ -1,8 +1,8 @@
 """What a batch reads: one input, and the manifest that lists inputs as JSON Lines.
 
 A manifest's line is ``{"source-ref": "s3://bucket/key"}``, as SageMaker's augmented manifests spell it, with
-``"content-type"`` and ``"custom-attributes"`` where one input needs its own. A line is an input: an object that is
-listed twice is sent twice.
+``"content-type"`` and ``"custom-attributes"`` where one input needs its own, and ``"target-model"`` where the batch is
+one of many models. A line is an input: an object that is listed twice is sent twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _SOURCE, _CONTENT_TYPE, _CUSTOM_ATTRIBUTES = MANIFEST_KEYS = (
     "content-type",
     "custom-attributes",
 )
-_SIZE, _ETAG = "size", "etag"
+TARGET_MODEL = "target-model"
+"""The key that only a multi-model batch's manifest may have."""
+
+_SIZE, _ETAG, _OUTPUT = "size", "etag", "output"
 _EXAMPLE = '{"source-ref": "s3://bucket/key"}'
 _HEADER = re.compile(r"[!-~][ -~]{0,1023}")
 
@@ -36,6 +39,8 @@ class BatchInput:
     :param etag: without its quotes, None where nobody looked
     :param content_type: of this input, None for the batch's own
     :param custom_attributes: ready to send; they are sensitive, so no repr shows them
+    :param target_model: path below a multi-model endpoint's model prefix, None where there is no such endpoint
+    :param output: name of its results below the batch's outputs, without ``.out``; None where nobody chose one
     """
 
     source: str
@@ -43,6 +48,8 @@ class BatchInput:
     etag: str | None = None
     content_type: str | None = None
     custom_attributes: str | None = field(default=None, repr=False)
+    target_model: str | None = None
+    output: str | None = None
 
     def as_line(self) -> str:
         """Return it as one line of JSON without a line break, as :meth:`from_line` reads it."""
@@ -52,6 +59,8 @@ class BatchInput:
             _ETAG: self.etag,
             _CONTENT_TYPE: self.content_type,
             _CUSTOM_ATTRIBUTES: self.custom_attributes,
+            TARGET_MODEL: self.target_model,
+            _OUTPUT: self.output,
         }
         return json.dumps(
             {name: value for name, value in given.items() if value is not None}, separators=(",", ":")
@@ -67,6 +76,8 @@ class BatchInput:
             etag=given.get(_ETAG),
             content_type=given.get(_CONTENT_TYPE),
             custom_attributes=given.get(_CUSTOM_ATTRIBUTES),
+            target_model=given.get(TARGET_MODEL),
+            output=given.get(_OUTPUT),
         )
 
 
@@ -74,13 +85,13 @@ class BatchInput:
 class InputLimits:
     """What an endpoint takes of one input.
 
-    :param most_bytes: of the object
+    :param most_bytes: of the object, None where it is read piece by piece
     :param remedy: what to do about a larger one, for the message
     :param longest_location: characters of ``s3://bucket/key``, which then must be fit for an HTTP header; None where
         SageMaker does not fetch the object itself
     """
 
-    most_bytes: int
+    most_bytes: int | None
     remedy: str
     longest_location: int | None = None
 
@@ -89,7 +100,7 @@ class InputLimits:
 
         :raises InvalidRequest: naming the object, what it has, the limit and the remedy
         """
-        if one.size is not None and one.size > self.most_bytes:
+        if one.size is not None and self.most_bytes is not None and one.size > self.most_bytes:
             raise InvalidRequest(
                 f"the input {one.source} has {one.size} bytes, SageMaker takes up to {self.most_bytes}: {self.remedy}"
             )
@@ -108,10 +119,15 @@ ASYNC_LIMITS = InputLimits(
 """Of asynchronous inference. AWS says "up to 1 GB"; the larger reading is taken, the service has the last word."""
 
 
-def input_of(line: str, *, number: int) -> BatchInput | None:
+MULTI_MODEL_LIMITS = InputLimits(most_bytes=None, remedy="")
+"""Of a multi-model batch, which reads inputs itself and sends their records."""
+
+
+def input_of(line: str, *, number: int, target_models: bool = False) -> BatchInput | None:
     """Read one line of a manifest; None for an empty one.
 
     :param number: of the line, from 1, for the message, which never shows the custom attributes
+    :param target_models: whether a line may say which model is its input's
     :raises InvalidRequest: it is not what it must be
     """
     text = line.removeprefix("\ufeff").strip() if number == 1 else line.strip()
@@ -119,12 +135,7 @@ def input_of(line: str, *, number: int) -> BatchInput | None:
         return None
     where = f"line {number} of the manifest"
     given = _object(text, where)
-    unknown = sorted(set(given) - set(MANIFEST_KEYS))
-    if unknown:
-        raise InvalidRequest(
-            f"{where} has the key{'s' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown)):.200}, which mean "
-            f"nothing here; it may have {', '.join(MANIFEST_KEYS)}"
-        )
+    _check_keys(given, where, target_models=target_models)
     for name, value in given.items():
         if not isinstance(value, str) or not value:
             kind = "empty" if value == "" else type(value).__name__
@@ -132,6 +143,21 @@ def input_of(line: str, *, number: int) -> BatchInput | None:
     if _SOURCE not in given:
         raise InvalidRequest(f"{where} has no {_SOURCE}: it says which object in S3 is the input")
     return _checked(cast("dict[str, str]", given), where)
+
+
+def _check_keys(given: Mapping[str, object], where: str, *, target_models: bool) -> None:
+    known = (*MANIFEST_KEYS, TARGET_MODEL) if target_models else MANIFEST_KEYS
+    unknown = sorted(set(given) - set(known))
+    if unknown == [TARGET_MODEL]:
+        raise InvalidRequest(
+            f"{where} has the key {TARGET_MODEL!r}: an asynchronous endpoint has no target models; leave it out, or "
+            f"take a multi-model batch"
+        )
+    if unknown:
+        raise InvalidRequest(
+            f"{where} has the key{'s' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown)):.200}, which mean "
+            f"nothing here; it may have {', '.join(known)}"
+        )
 
 
 def _object(text: str, where: str) -> dict[str, object]:
@@ -178,7 +204,12 @@ def _checked(given: Mapping[str, str], where: str) -> BatchInput:
         )
     if attributes is not None:
         _check_attributes(attributes, where)
-    return BatchInput(source=given[_SOURCE], content_type=content_type, custom_attributes=attributes)
+    return BatchInput(
+        source=given[_SOURCE],
+        content_type=content_type,
+        custom_attributes=attributes,
+        target_model=given.get(TARGET_MODEL),
+    )
 
 
 def _check_attributes(value: str, where: str) -> None:

@@ -86,3 +86,11 @@ def _pieces(template: str, what: str) -> tuple[tuple[str, str | None], ...]:
                 f"({_EXAMPLE})"
             )
     return tuple((literal, field) for literal, field, _, _ in parsed)
+
+
+def check_template(template: str, *, what: str) -> None:
+    """Make sure that a template is well formed; whether its fields are there only a key tells.
+
+    :raises InvalidRequest: it is not
+    """
+    _pieces(template, what)

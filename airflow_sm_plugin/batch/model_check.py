@@ -1,0 +1,77 @@
+"""Look whether the artefacts of target models are there, before the endpoint is asked for the first of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from airflow_sm_plugin.batch.input_listing import listed_page
+from airflow_sm_plugin.core.async_inference import Sight
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.exceptions import AccessDenied
+from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+log = logging.getLogger(__name__)
+
+MOST_LOOKS = 1_000
+"""Models that are looked at one by one; of more the prefix is listed, which tells of a thousand objects at once."""
+
+LOOKS_AT_ONCE = 32
+
+
+async def missing_models(s3: S3Objects, endpoint: EndpointModels, models: Sequence[str]) -> tuple[str, ...]:
+    """Return those target models of which an artefact is not there, in the order of their names.
+
+    Where nobody may look, none is taken for missing, and the log tells so.
+
+    :raises ServiceError: S3 refused otherwise, or did not answer at any attempt
+    """
+    missing: set[str] = set()
+    for prefix in endpoint.prefixes:
+        locations = {f"{prefix}{model.lstrip('/')}": model for model in models}
+        absent = _looked_for if len(locations) <= MOST_LOOKS else _listed
+        try:
+            missing |= {locations[location] for location in await absent(s3, prefix, locations)}
+        except AccessDenied as error:
+            log.info("the models below %s are not looked for: %s", prefix, error)
+    return tuple(sorted(missing))
+
+
+async def _looked_for(s3: S3Objects, prefix: str, locations: Iterable[str]) -> set[str]:
+    """Return which of the locations hold nothing, by a HeadObject each."""
+    slots, forbidden, absent = asyncio.Semaphore(LOOKS_AT_ONCE), 0, set[str]()
+
+    async def look(location: str) -> None:
+        nonlocal forbidden
+        async with slots:
+            found = await s3.stat(location)
+        forbidden += found is Sight.FORBIDDEN
+        if found is Sight.ABSENT:
+            absent.add(location)
+
+    await asyncio.gather(*map(look, locations))
+    if forbidden:
+        log.info(
+            "%d models below %s cannot be looked at: S3 answered 403, as it does without s3:GetObject, and for what is "
+            "missing without s3:ListBucket; the endpoint has its own role, so they are tried",
+            forbidden,
+            prefix,
+        )
+    return absent
+
+
+async def _listed(s3: S3Objects, prefix: str, locations: Iterable[str]) -> set[str]:
+    """Return which of the locations hold nothing, by a listing from the first to the last of them."""
+    uri, absent = S3Uri.parse(prefix), set(locations)
+    last = S3Uri.parse(max(absent)).key
+    after: str | None = ""
+    while after is not None and after < last:
+        page = await listed_page(s3, uri, after)
+        absent.difference_update(f"s3://{uri.bucket}/{listed.key}" for listed in page.objects)
+        after = page.next_start_after
+    return absent

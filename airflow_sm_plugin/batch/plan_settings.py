@@ -1,0 +1,134 @@
+"""What is to be planned of a multi-model batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource
+from airflow_sm_plugin.batch.plan_folder import MultiModelFolder
+from airflow_sm_plugin.core.entry_names import RELATIVE, EntryNames
+from airflow_sm_plugin.core.input_manifest import MULTI_MODEL_LIMITS
+from airflow_sm_plugin.core.names import check_name, digest
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """What is to be planned.
+
+    :param source: where the inputs are
+    :param outputs: ``s3://bucket/prefix`` of the results, not among the inputs
+    :param owner: what names the task instance that plans, over all its tries
+    :param target_model: template for inputs of which no manifest says the model
+    :param output_name: template of the results' names below the outputs
+    :param max_shards: into how many shards it is packed at most
+    :param run: what stays the same over the retries of one run of the task, and differs when it is cleared; None where
+        that cannot be told: every call then counts as a run of its own
+    :param restart: whether another run plans everything anew, or only what is new, changed or was not done
+    :param check_models: whether artefacts are looked for, where the endpoint says where they lie
+    :param fail_on_missing: whether a missing artefact fails the plan, or only is written down in it
+    :param empty_ok: whether no input at all makes an empty plan
+    :param state_prefix: ``s3://bucket/prefix`` of the plan and what follows; by default ``_batch`` below the outputs
+    """
+
+    endpoint_name: str
+    source: InputSource
+    outputs: str
+    owner: str
+    target_model: str | None = None
+    output_name: str = RELATIVE
+    max_shards: int = 8
+    run: str | None = None
+    restart: bool = False
+    check_models: bool = True
+    fail_on_missing: bool = False
+    empty_ok: bool = False
+    state_prefix: str | None = None
+
+    def checked(self) -> PlanSettings:
+        """Return the settings with a source fit for target models, when every limit holds.
+
+        :raises InvalidRequest: naming the value, the limit and the remedy
+        """
+        check_name(self.endpoint_name, "endpoint name")
+        if self.max_shards < 1:
+            raise InvalidRequest(f"max_shards is {self.max_shards}, it must be 1 or more")
+        source = replace(self.source, limits=MULTI_MODEL_LIMITS, target_models=True).checked()
+        S3Uri.parse(self.outputs, name="outputs")
+        if self.state_prefix is not None:
+            S3Uri.parse(self.state_prefix, name="state_prefix")
+        if source.inputs_type != MANIFEST_FILE and self.target_model is None:
+            raise InvalidRequest(
+                "target_model is needed to say which model an input goes to, e.g. '{stem}.tar.gz': only a manifest can "
+                "say that by itself"
+            )
+        for name, location in self._written().items():
+            _keep_apart(source, name, location)
+        self.names().checked()
+        return replace(self, source=source)
+
+    def names(self, *, many_buckets: bool = False) -> EntryNames:
+        """Return how inputs are named."""
+        is_manifest = self.source.inputs_type == MANIFEST_FILE
+        return EntryNames(
+            outputs=self.outputs,
+            target_model=self.target_model,
+            output_name=self.output_name,
+            prefix="" if is_manifest else S3Uri.parse(self.source.location).key,
+            many_buckets=many_buckets,
+        )
+
+    @property
+    def arguments(self) -> str:
+        """Digest of what makes it another batch; into how many shards it is packed does not."""
+        return digest(
+            [
+                self.endpoint_name,
+                self.source.location,
+                self.source.inputs_type,
+                self.target_model,
+                self.outputs.rstrip("/"),
+                self.output_name,
+            ]
+        )
+
+    @property
+    def folder(self) -> MultiModelFolder:
+        """Where all plans of this batch lie."""
+        return MultiModelFolder.below(
+            self.outputs, owner=self.owner, arguments=self.arguments, state_prefix=self.state_prefix
+        )
+
+    def check_source(self, source: str) -> None:
+        """Make sure that an input does not lie where the batch writes.
+
+        :raises InvalidRequest: it does
+        """
+        for name, location in self._written().items():
+            if source.startswith(_folder(location)):
+                raise InvalidRequest(
+                    f"the input {source} lies below the {name}, {location}: what is written there might replace it; "
+                    f"keep them apart"
+                )
+
+    def _written(self) -> dict[str, str]:
+        state = {} if self.state_prefix is None else {"state_prefix": self.state_prefix}
+        return {"outputs": self.outputs, **state}
+
+
+def _keep_apart(source: InputSource, name: str, location: str) -> None:
+    if source.lists(f"{_folder(location)}x"):
+        raise InvalidRequest(
+            f"the {name} {location} lie among the inputs, {source.location}: what is written there would be taken for "
+            f"inputs the next time; keep them apart"
+        )
+    if source.inputs_type != MANIFEST_FILE and source.location.startswith(_folder(location)):
+        raise InvalidRequest(
+            f"the inputs {source.location} lie below the {name}, {location}: results might replace them; keep them "
+            f"apart"
+        )
+
+
+def _folder(location: str) -> str:
+    return f"{location.rstrip('/')}/"

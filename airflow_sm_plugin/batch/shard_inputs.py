@@ -1,0 +1,81 @@
+"""Read a plan from S3: the whole of it, one shard's models, and a shard's inputs one by one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from airflow_sm_plugin.batch.plan_folder import PlanFolder, ShardFolder
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.shard_plan import CHUNK, MultiModelPlan, ShardPlan
+from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+_CHUNKS_KEPT = 64
+"""Some 5 MB. As many models that each have more inputs than a chunk may be read at once without reading any twice."""
+
+
+async def read_plan(s3: S3Objects, plan_location: str) -> MultiModelPlan:
+    """Read a plan.
+
+    :param plan_location: of its folder, as the plan task says
+    :raises InputNotFound: there is none
+    """
+    where = PlanFolder(plan_location).plan
+    found = await s3.read_if_any(where)
+    if found is None:
+        raise InputNotFound(
+            f"there is no plan at {where}: it was deleted, or never finished; run the plan task again"
+        )
+    return MultiModelPlan.from_json(found)
+
+
+async def read_shard_plan(s3: S3Objects, folder: ShardFolder) -> ShardPlan:
+    """Read which models a shard has.
+
+    :raises InputNotFound: the plan has no such shard
+    """
+    return ShardPlan.from_json(await s3.read(folder.plan))
+
+
+class ShardInputs:
+    """A shard's inputs, read when they are asked for. Many may ask at once."""
+
+    def __init__(self, s3: S3Objects, folder: ShardFolder) -> None:
+        self._s3 = s3
+        self._folder = folder
+        self._chunks: OrderedDict[int, list[str]] = OrderedDict()
+        self._reading: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+
+    async def input(self, number: int) -> BatchInput:
+        """Return an entry of the shard.
+
+        :param number: from 0
+        :raises InvalidRequest: the shard has no such entry
+        :raises InputNotFound: the plan was deleted
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        chunk, place = divmod(number, CHUNK)
+        lines = await self._chunk(chunk)
+        if not 0 <= place < len(lines):
+            raise InvalidRequest(f"{self._folder.location} has no entry {number}")
+        return BatchInput.from_line(lines[place])
+
+    async def _chunk(self, chunk: int) -> list[str]:
+        """Return a chunk's lines; who asks for one that is being read waits for it."""
+        lock = self._reading.get(chunk)
+        if lock is None:
+            lock = self._reading[chunk] = asyncio.Lock()
+        async with lock:
+            lines = self._chunks.get(chunk)
+            if lines is None:
+                body = await self._s3.read(self._folder.inputs(chunk))
+                lines = self._chunks[chunk] = body.decode().splitlines()
+            self._chunks.move_to_end(chunk)
+            if len(self._chunks) > _CHUNKS_KEPT:
+                self._chunks.popitem(last=False)
+            return lines

@@ -1,0 +1,114 @@
+"""What a batch asks SageMaker about a multi-model endpoint: that it is one, and where its models lie."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_sm_plugin.exceptions import (
+    AccessDenied,
+    EndpointNotFound,
+    EndpointNotInService,
+    EndpointNotMultiModel,
+    EndpointNotRealTime,
+    ModelNotFound,
+)
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+
+log = logging.getLogger(__name__)
+
+_SERVING = ("InService", "Updating", "SystemUpdating", "RollingBack")
+"""While SageMaker changes an endpoint, it goes on serving what it served."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointModels:
+    """A multi-model endpoint that serves.
+
+    :param endpoint_name: its name
+    :param prefixes: ``s3://bucket/prefix/`` of its artefacts, one for each container with its own; empty where nobody
+        may tell
+    """
+
+    endpoint_name: str
+    prefixes: tuple[str, ...] = ()
+
+    def artefacts(self, target_model: str) -> tuple[str, ...]:
+        """Return where a target model's artefacts lie: SageMaker joins both with exactly one slash."""
+        return tuple(f"{prefix}{target_model.lstrip('/')}" for prefix in self.prefixes)
+
+
+async def endpoint_models(connection: AwsConnection, endpoint_name: str) -> EndpointModels | None:
+    """Describe a multi-model endpoint, off the event loop; None where nobody may ask, which the log tells.
+
+    :raises EndpointNotFound: there is none of that name
+    :raises EndpointNotInService: it does not serve now
+    :raises EndpointNotRealTime: it is asynchronous
+    :raises EndpointNotMultiModel: none of its containers serves many models
+    :raises ServiceError: SageMaker refused otherwise, or did not answer
+    """
+    return await asyncio.to_thread(_describe, connection, endpoint_name)
+
+
+def _describe(connection: AwsConnection, endpoint_name: str) -> EndpointModels | None:
+    hook = SageMakerControlPlaneHook(**connection.hook_arguments())
+    try:
+        endpoint = hook.describe_endpoint(endpoint_name)
+    except AccessDenied as error:
+        log.info("endpoint %s is not looked at: %s", endpoint_name, error)
+        return None
+    if endpoint is None:
+        raise EndpointNotFound(
+            f"there is no endpoint {endpoint_name} in {hook.conn_region_name}: deploy it first, or mend its name"
+        )
+    _check(endpoint_name, endpoint)
+    try:
+        containers = list(_containers(hook, str(endpoint["EndpointConfigName"])))
+    except (AccessDenied, ModelNotFound) as error:
+        # What serves goes on serving when its model is deleted, so this is no verdict.
+        log.info("the models of endpoint %s cannot be looked at: %s", endpoint_name, error)
+        return EndpointModels(endpoint_name=endpoint_name)
+    prefixes = [_prefix(container) for container in containers if container.get("Mode") == "MultiModel"]
+    if not prefixes:
+        raise EndpointNotMultiModel(
+            f"endpoint {endpoint_name} serves no target models: none of its containers has Mode MultiModel "
+            f"(SageMakerCreateModelOperator(mode='MultiModel') makes such a model)"
+        )
+    return EndpointModels(endpoint_name=endpoint_name, prefixes=tuple(dict.fromkeys(filter(None, prefixes))))
+
+
+def _check(endpoint_name: str, endpoint: Mapping[str, Any]) -> None:
+    status = endpoint["EndpointStatus"]
+    if status not in _SERVING:
+        raise EndpointNotInService(
+            f"endpoint {endpoint_name} is {status}, it serves only InService: wait for it first "
+            f"(SageMakerDeployEndpointOperator does)"
+        )
+    if endpoint.get("AsyncInferenceConfig"):
+        raise EndpointNotRealTime(
+            f"endpoint {endpoint_name} is asynchronous, and such an endpoint has no target models: take "
+            f"SageMakerAsyncBatchOperator for it, or deploy a real-time multi-model endpoint"
+        )
+
+
+def _containers(hook: SageMakerControlPlaneHook, config_name: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the containers of every model behind an endpoint.
+
+    :raises ModelNotFound: a model, or the configuration that names it, was deleted
+    """
+    config = hook.describe_endpoint_config(config_name)
+    if config is None:
+        raise ModelNotFound(f"there is no endpoint configuration {config_name} any more")
+    for name in dict.fromkeys(variant.get("ModelName") for variant in config["ProductionVariants"]):
+        model = hook.describe_model(name) if name else {}
+        yield from model.get("Containers") or filter(None, [model.get("PrimaryContainer")])
+
+
+def _prefix(container: Mapping[str, Any]) -> str:
+    source = (container.get("ModelDataSource") or {}).get("S3DataSource") or {}
+    prefix = container.get("ModelDataUrl") or source.get("S3Uri") or ""
+    return f"{prefix.rstrip('/')}/" if prefix else ""
