@@ -33,6 +33,7 @@ class CallName:
     :param operation: by the name of the API reference, else method and path
     :param resource: the name of what it is about, ``bucket/key`` in S3, None where none is known
     :param is_own: whether the embedded SageMaker itself calls
+    :param target_model: the model of a multi-model endpoint that is meant, None where none is named
     """
 
     service: str
@@ -42,6 +43,7 @@ class CallName:
     method: str
     path: str
     is_own: bool = False
+    target_model: str | None = None
 
     @property
     def changes_something(self) -> bool:
@@ -72,8 +74,16 @@ def name_sagemaker(
     """Name a call of SageMaker or its runtime; ``request`` is None when it could not be read."""
     is_own = signature.access_key == OWN_ACCESS_KEY
     if request is not None:
-        resource = _sagemaker_resource(request)
-        return CallName(request.service, request.operation, resource, signature.region, method, path, is_own)
+        return CallName(
+            request.service,
+            request.operation,
+            _sagemaker_resource(request),
+            signature.region,
+            method,
+            path,
+            is_own,
+            _text(request.params.get("TargetModel")),
+        )
     service = CONTROL_PLANE if target else RUNTIME
     operation = target.removeprefix("SageMaker.") or f"{method} {path}"
     return CallName(service, operation, None, signature.region, method, path, is_own)
@@ -193,6 +203,10 @@ def _sagemaker_resource(request: Request) -> str | None:
         if name.endswith(("Name", "Arn")) and isinstance(value, str):
             return value
     return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _json_members(body: bytes) -> Mapping[str, object]:

@@ -23,6 +23,7 @@ class Call:
     :param sequence: counts from 1 in the order in which calls ended, never anew until a reset
     :param time: when the call came in
     :param resource: name of what it is about, None where none is known
+    :param target_model: which model of a multi-model endpoint, None where none is named
     :param status: HTTP status, None when nothing was carried out or answered; of a lost answer what it was
     :param error: error code, None when there was none (or, from moto, it is not known)
     :param fault: what the fault plan did, None when nothing
@@ -34,6 +35,7 @@ class Call:
     service: str
     operation: str
     resource: str | None
+    target_model: str | None
     region: str
     status: int | None
     error: str | None
@@ -74,6 +76,7 @@ class CallLog:
                     service=name.service,
                     operation=name.operation,
                     resource=name.resource,
+                    target_model=name.target_model,
                     region=name.region,
                     status=status,
                     error=error,

@@ -1,6 +1,6 @@
 """The embedded SageMaker's own HTTP interface below ``/_embedded/``.
 
-Health, settings, the fault plan, the call log, and what becomes of endpoints.
+Health, settings, the fault plan, the call log, what becomes of endpoints, and the models they hold.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 from airflow_sm_plugin.local.endpoint_statuses import put_status
 from airflow_sm_plugin.local.faults import FaultPlan, plan_from
+from airflow_sm_plugin.local.model_views import hosted_models
 from airflow_sm_plugin.local.outcomes import outcome_from
 from airflow_sm_plugin.local.protocol import Response
 from airflow_sm_plugin.local.state import Account
@@ -136,6 +137,16 @@ def _endpoints(account: Account, request: ControlRequest) -> object:
     return {"next": outcomes.as_json()}
 
 
+def _models(account: Account, request: ControlRequest) -> object:
+    if request.method != "GET" or request.rest:
+        raise NoSuchRoute
+    endpoint = request.query.get("endpoint") or None
+    found = [hosted_models(region, endpoint) for region in account.regions()]
+    if endpoint and all(rows is None for rows in found):
+        raise ValueError(f"there is no endpoint {endpoint}")
+    return {"instances": [row for rows in found for row in rows or ()]}
+
+
 def _json(status: int, value: object) -> Response:
     return Response(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
@@ -146,4 +157,5 @@ _ROUTES: Mapping[str, Route] = {
     "faults": _faults,
     "calls": _calls,
     "endpoints": _endpoints,
+    "models": _models,
 }

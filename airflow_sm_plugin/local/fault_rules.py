@@ -60,6 +60,7 @@ class Rule:
     :param operation: glob: ``CreateEndpoint``, ``Describe*``, ``*`` (SageMaker and its runtime), or with a service,
         ``s3:GetObject``, ``application-autoscaling:*``, ``*:*``
     :param resource: glob on the resource's name; a call without one is then none of the rule's
+    :param target_model: glob on the model that an InvokeEndpoint names; a call without one is then none of the rule's
     :param method: HTTP method
     :param path: glob on the HTTP path, for calls of any service
     :param probability: of striking a call that matches, 0 to 1
@@ -74,6 +75,7 @@ class Rule:
     fault: str
     operation: str | None = None
     resource: str | None = None
+    target_model: str | None = None
     method: str | None = None
     path: str | None = None
     probability: float = 1.0
@@ -90,8 +92,8 @@ class Rule:
             _operation_matches(self.operation, call)
             and (self.method is None or self.method.upper() == call.method)
             and (self.path is None or fnmatchcase(call.path, self.path))
-            and (self.resource is None or fnmatchcase(call.resource or "", self.resource))
-            and (self.resource is None or call.resource is not None)
+            and _matches(self.resource, call.resource)
+            and _matches(self.target_model, call.target_model)
         )
 
     def answer(self, call: CallName) -> tuple[int, str, str]:
@@ -125,6 +127,11 @@ def rule_from(value: object) -> Rule:
     if refused and rule.fault not in ("error", "throttle"):
         raise BadRule(f"{rule.fault} answers no error of its own: it takes no {', '.join(sorted(refused))}")
     return rule
+
+
+def _matches(pattern: str | None, value: str | None) -> bool:
+    """Say whether a name is meant; what has none is meant only by a rule that asks for none."""
+    return pattern is None or (value is not None and fnmatchcase(value, pattern))
 
 
 def _operation_matches(pattern: str | None, call: CallName) -> bool:
@@ -162,6 +169,7 @@ _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "fault": (lambda value: value in FAULTS, f"one of {', '.join(FAULTS)}"),
     "operation": (_is_text, "a glob such as CreateEndpoint, Describe* or s3:GetObject"),
     "resource": (_is_text, "a glob"),
+    "target_model": (_is_text, "a glob"),
     "method": (_is_text, "an HTTP method"),
     "path": (_is_text, "a glob"),
     "probability": (lambda value: _is_number(value, least=0, most=1), "a number from 0 to 1"),

@@ -81,7 +81,6 @@ class ModelHost:
         self.container = container
         self._region = region
         self._fail = fail
-        self._prefix = Location.parse(str(container.spec.model_data_url))
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._starting = threading.Lock()
@@ -124,7 +123,7 @@ class ModelHost:
         """
         if not model.settled.wait(seconds):
             raise ModelNotReadyFailure(
-                f"Model {model.name} is not ready for inference yet. Please try your request later."
+                "The model is not ready for inference yet. Please try your request later."
             )
         if model.failure:
             raise model.failure()
@@ -210,8 +209,16 @@ class ModelHost:
                 self._forget(model)
             model.settled.set()
 
+    def _location(self, model: TargetModel) -> Location:
+        url = self.container.spec.model_data_url or ""
+        try:
+            return Location.parse(url).below(model.name.lstrip("/"))
+        except ValueError as error:
+            text = f'The ModelDataUrl "{url}" is no S3 prefix.'
+            raise _Failed(lambda: ValidationFailure(text)) from error
+
     def _fetch(self, model: TargetModel) -> None:
-        location = self._prefix.below(model.name.lstrip("/"))
+        location = self._location(model)
         folder = self._folder(model)
         try:
             with self._at_least(self._region.settings.multi_model_download_seconds):
