@@ -36,6 +36,7 @@ __all__ = [
     "XCom",
     "default_deferrable",
     "first_reschedule_date",
+    "max_map_length",
 ]
 
 
@@ -57,3 +58,8 @@ def first_reschedule_date(context: Context, *, retries: int) -> datetime | None:
 def default_deferrable() -> bool:
     """Return Airflow's setting ``[operators] default_deferrable``."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+def max_map_length() -> int:
+    """Return Airflow's setting ``[core] max_map_length``: into how many tasks one may be expanded."""
+    return int(conf.getint("core", "max_map_length", fallback=1024))

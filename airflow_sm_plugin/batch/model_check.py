@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batch.input_listing import listed_page
+from airflow_sm_plugin.batch.side_by_side import side_by_side
 from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import AccessDenied
@@ -44,25 +44,16 @@ async def missing_models(s3: S3Objects, endpoint: EndpointModels, models: Sequen
 
 async def _looked_for(s3: S3Objects, prefix: str, locations: Iterable[str]) -> set[str]:
     """Return which of the locations hold nothing, by a HeadObject each."""
-    slots, forbidden, absent = asyncio.Semaphore(LOOKS_AT_ONCE), 0, set[str]()
-
-    async def look(location: str) -> None:
-        nonlocal forbidden
-        async with slots:
-            found = await s3.stat(location)
-        forbidden += found is Sight.FORBIDDEN
-        if found is Sight.ABSENT:
-            absent.add(location)
-
-    await asyncio.gather(*map(look, locations))
-    if forbidden:
+    asked = list(locations)
+    found = await side_by_side(s3.stat, asked, at_once=LOOKS_AT_ONCE)
+    if forbidden := found.count(Sight.FORBIDDEN):
         log.info(
             "%d models below %s cannot be looked at: S3 answered 403, as it does without s3:GetObject, and for what is "
             "missing without s3:ListBucket; the endpoint has its own role, so they are tried",
             forbidden,
             prefix,
         )
-    return absent
+    return {location for location, seen in zip(asked, found, strict=True) if seen is Sight.ABSENT}
 
 
 async def _listed(s3: S3Objects, prefix: str, locations: Iterable[str]) -> set[str]:

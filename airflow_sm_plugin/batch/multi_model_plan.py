@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin.batch.plan_draft import Draft, missing_of, spool_inputs
 from airflow_sm_plugin.batch.plan_folder import PlanFolder
@@ -15,16 +15,20 @@ from airflow_sm_plugin.batch.plan_settings import PlanSettings
 from airflow_sm_plugin.batch.plan_spool import PlanSpool
 from airflow_sm_plugin.batch.plan_store import PlanStore, StoredPlan
 from airflow_sm_plugin.batch.plan_writer import write_shards
+from airflow_sm_plugin.batch.shard_inputs import read_shard_plan
+from airflow_sm_plugin.batch.side_by_side import side_by_side
 from airflow_sm_plugin.core.names import digest
-from airflow_sm_plugin.core.shard_plan import MultiModelPlan
+from airflow_sm_plugin.core.shard_plan import MultiModelPlan, shard_reference
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-__all__ = ["PlanSettings", "make_plan"]
+__all__ = ["PlanSettings", "make_plan", "shard_references"]
 
 log = logging.getLogger(__name__)
+
+_READ_AT_ONCE = 16
 
 
 async def make_plan(
@@ -59,6 +63,18 @@ async def make_plan(
             )
     _tell(stored)
     return stored.plan, stored.folder
+
+
+async def shard_references(s3: S3Objects, plan: MultiModelPlan, folder: PlanFolder) -> list[dict[str, Any]]:
+    """Return what XCom tells of each shard: ``{"plan_location", "shard", "inputs", "models", "bytes"}``.
+
+    :raises InputNotFound: the plan was deleted
+    """
+
+    async def reference(number: int) -> dict[str, Any]:
+        return shard_reference(folder.location, await read_shard_plan(s3, folder.shard(number)))
+
+    return await side_by_side(reference, range(plan.shards), at_once=_READ_AT_ONCE)
 
 
 async def _still_true(

@@ -156,6 +156,19 @@ class PlanSpool:
         for (size,) in self._of(target_model, "size"):
             yield weight_of(size)
 
+    def sizes_of(self, target_model: str, piece: Piece | None = None) -> Iterator[int | None]:
+        """Yield the bytes of each of a model's inputs, or of a piece of it, in order; None where they are not known."""
+        part = () if piece is None else (piece.count, piece.first)
+        for (size,) in self._of(target_model, "size", *part):
+            yield size
+
+    def some(self, count: int) -> Iterator[BatchInput]:
+        """Yield up to so many entries, spread over all that are not known to be empty."""
+        chosen = "SELECT line FROM entries WHERE IFNULL(size, 1) > 0 AND id % ? = 0 LIMIT ?"
+        step = max(1, self.count // count)
+        for (line,) in self._database.execute(chosen, (step, count)):
+            yield BatchInput.from_line(line)
+
     def lines_of(self, piece: Piece) -> Iterator[tuple[str, int]]:
         """Yield a piece's entries as lines without their ends, each with its bytes, 0 where they are not known."""
         for line, size in self._of(piece.target_model, "line, size", piece.count, piece.first):

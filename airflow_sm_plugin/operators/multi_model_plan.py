@@ -1,0 +1,236 @@
+"""Plan a batch through a multi-model endpoint: which inputs, whose model, which shard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_plugin._compat import Context, max_map_length
+from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well, task_instance_owner
+from airflow_sm_plugin.core.invocation import MAX_PAYLOAD_BYTES
+from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.plan_estimate import Splitting
+from airflow_sm_plugin.core.template_values import boolean, choice, is_given, number, whole_number
+from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.batch.plan_settings import PlanSettings
+
+PLAN_KEY = "plan"
+"""XCom key of the plan as a whole."""
+
+_S3_CONNECTIONS = 32
+_MEGABYTE = 1_048_576
+
+
+class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
+    """List inputs, give each its target model, and pack them into balanced shards for mapped batch tasks.
+
+    Nothing is invoked. The plan lies in S3, so XCom carries small references only; a hundred thousand inputs take a few
+    seconds and some megabytes of memory. Shards are even by bytes, and a model is in as few of them as possible, since
+    each loads it anew. Where the endpoint and its model prefix may be looked at, a missing artefact is known now.
+
+    **A retry** returns the plan that the killed try made, if it had finished it. **Clearing** the task returns the same
+    plan while no input has changed; else it makes the next one, without the inputs that were done before and are the
+    same still (source, ETag, target model, output name).
+
+    Returns on XCom: a list with ``{"plan_location", "shard", "inputs", "models", "bytes"}`` for each shard, to
+    ``expand`` the batch task over; empty when there is nothing to do. XCom ``plan`` is ``{"plan_location", "inputs",
+    "models", "shards", "bytes", "carried", "missing_models"}``, all counts but the location.
+
+    :param endpoint_name: of a real-time multi-model endpoint (templated)
+    :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, or ``s3://bucket/key`` of a manifest (templated)
+    :param outputs: ``s3://bucket/prefix`` of the results, not among the inputs nor above them (templated)
+    :param target_model: template of an input's model below the endpoint's model prefix, with fields in single braces:
+        the key's Hive partitions by name, ``{parent}``, ``{stem}``, ``{name}``, ``{suffix}``, ``{relative}`` and
+        ``{key}``, e.g. ``"store-{store_id}.tar.gz"``; a manifest's ``target-model`` wins (templated)
+    :param inputs_type: ``"S3Prefix"`` (default), or ``"ManifestFile"``: JSON Lines ``{"source-ref": "s3://…",
+        "target-model"?, "content-type"?, "custom-attributes"?}`` (templated)
+    :param split_type: ``"Line"`` (default) or ``"None"``; for ``plan_only``'s estimate (templated)
+    :param output_name: template of a result's name below ``outputs``, over the same fields and ``{target_model}``;
+        default ``"{relative}"``. No two inputs may have the same (templated)
+    :param max_shards: how many shards at most; default 8, never more than ``[core] max_map_length`` (templated)
+    :param check_models: look for each model's artefact: a HeadObject each, of more than a thousand a listing; default
+        True (templated)
+    :param on_missing_model: ``"record"`` (default) plans such a model's inputs, whose records then fail in the report;
+        ``"fail"`` fails this task (templated)
+    :param on_rerun: what clearing the task means: ``"resume"`` (default) leaves out what was done, ``"restart"`` plans
+        everything anew (templated)
+    :param empty_ok: whether no input at all is fine; default False (templated)
+    :param check_inputs: look at each object that a manifest lists: whether it exists, how large it is, and which
+        content it has, which ``on_rerun="resume"`` goes by; a HeadObject each; default True (templated)
+    :param state_prefix: ``s3://bucket/prefix`` for plans, journals and reports; default ``_batch`` below ``outputs``.
+        The role needs s3:ListBucket, s3:GetObject and s3:PutObject there (templated)
+    :param plan_only: write nothing and return no shards, but log inputs, models, bytes, and an estimate of payloads and
+        time; default False (templated)
+    :param batch_strategy: ``"SingleRecord"`` (default) or ``"MultiRecord"``; for ``plan_only``'s estimate (templated)
+    :param max_payload_in_mb: of a MultiRecord payload, up to 6, the default; for the same (templated)
+    :raises InvalidRequest: an argument or an input breaks a limit, two outputs would have one name, or there is no
+        input; not retried
+    :raises InputNotFound: there is no such manifest, or objects that it lists do not exist; not retried
+    :raises EndpointNotFound: no such endpoint; not retried
+    :raises EndpointNotMultiModel: it serves no target models; not retried
+    :raises EndpointNotRealTime: it is asynchronous; not retried
+    :raises EndpointNotInService: it does not serve now; retried
+    :raises TargetModelNotFound: artefacts are missing, with ``on_missing_model="fail"``; not retried
+    :raises ServiceUnavailable: S3 or SageMaker did not answer; retried
+    """
+
+    template_fields: Sequence[str] = (
+        *SageMakerInferenceOperator.template_fields,
+        "endpoint_name",
+        "inputs",
+        "outputs",
+        "target_model",
+        "inputs_type",
+        "split_type",
+        "output_name",
+        "max_shards",
+        "check_models",
+        "on_missing_model",
+        "on_rerun",
+        "empty_ok",
+        "check_inputs",
+        "state_prefix",
+        "plan_only",
+        "batch_strategy",
+        "max_payload_in_mb",
+    )
+    operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink())
+
+    def __init__(
+        self,
+        *,
+        endpoint_name: str,
+        inputs: str,
+        outputs: str,
+        target_model: str | None = None,
+        inputs_type: str = "S3Prefix",
+        split_type: str = "Line",
+        output_name: str = "{relative}",
+        max_shards: int | str = 8,
+        check_models: bool | str = True,
+        on_missing_model: str = "record",
+        on_rerun: str = "resume",
+        empty_ok: bool | str = False,
+        check_inputs: bool | str = True,
+        state_prefix: str | None = None,
+        plan_only: bool | str = False,
+        batch_strategy: str = "SingleRecord",
+        max_payload_in_mb: float | str = 6,
+        multiple_outputs: bool = False,
+        **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
+    ) -> None:
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        self.endpoint_name = endpoint_name
+        self.inputs = inputs
+        self.outputs = outputs
+        self.target_model = target_model
+        self.inputs_type = inputs_type
+        self.split_type = split_type
+        self.output_name = output_name
+        self.max_shards = max_shards
+        self.check_models = check_models
+        self.on_missing_model = on_missing_model
+        self.on_rerun = on_rerun
+        self.empty_ok = empty_ok
+        self.check_inputs = check_inputs
+        self.state_prefix = state_prefix
+        self.plan_only = plan_only
+        self.batch_strategy = batch_strategy
+        self.max_payload_in_mb = max_payload_in_mb
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Plan, or find the plan that there is already."""
+        with failing_well():
+            settings, splitting = self._settings(context), self._splitting()
+            region_name = self.control_plane().conn_region_name
+            persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
+            if boolean(self.plan_only, "plan_only"):
+                self._show(asyncio.run(self._estimate(settings, splitting)))
+                return []
+            summary, references = asyncio.run(self._plan(settings))
+        if (ti := context.get("ti")) is not None:
+            ti.xcom_push(key=PLAN_KEY, value=summary)
+        return references
+
+    async def _plan(self, settings: PlanSettings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        from airflow_sm_plugin.batch.multi_model_plan import make_plan, shard_references
+        from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
+        from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+        endpoint = await endpoint_models(self.aws, settings.endpoint_name)
+        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
+            plan, folder = await make_plan(s3, settings, endpoint)
+            return plan.summary(folder.location), await shard_references(s3, plan, folder)
+
+    async def _estimate(self, settings: PlanSettings, splitting: Splitting) -> list[str]:
+        from airflow_sm_plugin.batch.plan_estimate import estimate_plan
+        from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
+        from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+        endpoint = await endpoint_models(self.aws, settings.endpoint_name)
+        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
+            return (await estimate_plan(s3, settings, endpoint, splitting)).lines()
+
+    def _show(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.log.info("%s", line)
+
+    # Arguments
+
+    def _settings(self, context: Context) -> PlanSettings:
+        """Return what to plan, with every limit checked that can be before inputs are listed."""
+        from airflow_sm_plugin.batch.input_listing import InputSource
+        from airflow_sm_plugin.batch.plan_settings import PlanSettings
+
+        return PlanSettings(
+            endpoint_name=self.endpoint_name,
+            source=InputSource(
+                location=self.inputs,
+                inputs_type=self.inputs_type,
+                check_inputs=boolean(self.check_inputs, "check_inputs"),
+            ),
+            outputs=self.outputs,
+            owner=task_instance_owner(context) or digest("outside of Airflow"),
+            target_model=_text(self.target_model),
+            output_name=self.output_name,
+            max_shards=self._most_shards(),
+            run=_run_of(context.get("ti")),
+            restart=choice(self.on_rerun, "on_rerun", ("resume", "restart")) == "restart",
+            check_models=boolean(self.check_models, "check_models"),
+            fail_on_missing=choice(self.on_missing_model, "on_missing_model", ("record", "fail")) == "fail",
+            empty_ok=boolean(self.empty_ok, "empty_ok"),
+            state_prefix=_text(self.state_prefix),
+        ).checked()
+
+    def _most_shards(self) -> int:
+        asked, allowed = whole_number(self.max_shards, "max_shards", at_least=1), max_map_length()
+        if asked > allowed:
+            self.log.info("at most %d shards, as [core] max_map_length says, not %d", allowed, asked)
+        return min(asked, allowed)
+
+    def _splitting(self) -> Splitting:
+        most = number(self.max_payload_in_mb, "max_payload_in_mb") * _MEGABYTE
+        if not 1 <= most <= MAX_PAYLOAD_BYTES:
+            raise InvalidRequest(
+                f"max_payload_in_mb is {self.max_payload_in_mb}, SageMaker takes payloads of more than 0 and up to "
+                f"{MAX_PAYLOAD_BYTES // _MEGABYTE} MB"
+            )
+        return Splitting(
+            split_type=choice(self.split_type, "split_type", ("Line", "None")),
+            batch_strategy=choice(self.batch_strategy, "batch_strategy", ("SingleRecord", "MultiRecord")),
+            max_payload_bytes=int(most),
+        )
+
+
+def _run_of(ti: object) -> str | None:
+    """Return what only clearing changes: Airflow raises ``max_tries`` then, and not for a retry."""
+    max_tries = getattr(ti, "max_tries", None)
+    return None if max_tries is None else str(max_tries)
+
+
+def _text(value: object) -> str | None:
+    return str(value) if is_given(value) else None
