@@ -38,8 +38,8 @@ async def read_journal(
     expected = [S3Uri.parse(folder.part(number)).key for number in range(len(names))]
     if names != expected:
         raise ResourceConflict(
-            f"the journal below {folder.journal} is not whole: parts of it were deleted, so nobody knows what was done. "
-            f"Restore them, or clear the task with on_rerun='restart' after removing {folder.location}"
+            f"the journal below {folder.journal} is not whole: parts of it were deleted, so nobody knows what was "
+            f"done. Restore them, or clear the task with on_rerun='restart' after removing {folder.location}"
         )
     journal = Journal(group_of, keep=keep)
     for first in range(0, len(names), _READ_AT_ONCE):
@@ -90,7 +90,7 @@ class JournalStore:
                 reopened=tuple(choose(journal)),
             )
             try:
-                await store._write(part)  # noqa: SLF001 - its own class
+                await store._write(part)
             except PreconditionFailed:
                 continue  # its writer does not know of us yet
             journal.forget_failed()

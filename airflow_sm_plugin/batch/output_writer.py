@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.core.batch_journal import Failure, Placed
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.hooks.s3_calls import ObjectOptions
 from airflow_sm_plugin.hooks.s3_upload import MultipartUpload, abort_uploads
+from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.core.input_manifest import BatchInput

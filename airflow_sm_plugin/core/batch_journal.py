@@ -234,6 +234,8 @@ class Journal:
         self.parts = 0
         self.claim = -1
         self.run: str | None = None
+        self.began_at: float | None = None
+        """When the first part was written, epoch seconds."""
         self.is_finished = False
         self.clean = 0
         """Set of the inputs that ended without a failure."""
@@ -251,6 +253,8 @@ class Journal:
     def add(self, part: Part) -> None:
         """Take a part up."""
         self.parts += 1
+        if self.began_at is None:
+            self.began_at = part.at
         if part.claim is not None:
             self.claim, self.run, self.is_finished = part.claim, part.run, False
         self.is_finished = self.is_finished or part.finished
@@ -259,17 +263,18 @@ class Journal:
         for one in part.reopened:
             self._reopen(one)
         for run in part.runs:
-            self._story(run.entry).runs.append(Placed(run, part.data or ""))
+            self.story(run.entry).runs.append(Placed(run, part.data or ""))
         for failure in part.failures:
-            self._story(failure.entry).failures.append(failure)
+            self.story(failure.entry).failures.append(failure)
         self._end(part.ended)
 
-    def _story(self, entry: int) -> Story:
+    def story(self, entry: int) -> Story:
+        """Return what is known of an input; it begins to exist."""
         return self.stories.setdefault(entry, Story())
 
     def _reopen(self, one: Reopened) -> None:
         self.failed.pop(one.entry, None)
-        story = self._story(one.entry)
+        story = self.story(one.entry)
         story.ended = None
         story.failures = [failure for failure in story.failures if failure.start != one.start]
 
@@ -288,7 +293,7 @@ class Journal:
             else:
                 self.failed[one.entry] = one
                 if self._keep:
-                    self._story(one.entry).ended = one
+                    self.story(one.entry).ended = one
                 else:
                     self.stories.pop(one.entry, None)
         self.clean |= int.from_bytes(clean, "little")
@@ -301,7 +306,7 @@ class Journal:
         return [
             Reopened(failure.entry, failure.start)
             for entry in self.failed
-            for failure in self._story(entry).failures
+            for failure in self.story(entry).failures
             if everything or failure.retryable
         ]
 

@@ -208,12 +208,12 @@ class Turns(Generic[Job]):
         """
         lane.in_flight -= 1
         self.in_flight -= 1
-        was_warm = lane.stage is Stage.WARM
+        lane.probing = False
         if lane.stage is Stage.PARKED:
             return False
+        was_warm = lane.stage is Stage.WARM
         if was_warm:
             self._press(lane)
-        lane.probing = False
         lane.probe_at = probe_at
         return was_warm
 

@@ -1,0 +1,377 @@
+"""The engine of a multi-model batch: open models in turn, read their inputs, hand results on until all have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_plugin.batch.engine_settings import OPEN_INPUTS, WAITING_BYTES, EngineSettings
+from airflow_sm_plugin.batch.invocations import Invocations
+from airflow_sm_plugin.batch.model_feed import ModelFeed
+from airflow_sm_plugin.batch.open_input import Job, OpenInput, Result
+from airflow_sm_plugin.batch.output_writer import error_row
+from airflow_sm_plugin.batch.payload_source import payloads
+from airflow_sm_plugin.batch.result_recorder import ResultRecorder
+from airflow_sm_plugin.core.attribute_template import attribute_fields, attributes_of
+from airflow_sm_plugin.core.batch_journal import Ended, Failure
+from airflow_sm_plugin.core.payload_verdict import Judgement, Verdict
+from airflow_sm_plugin.core.payloads import Payload
+from airflow_sm_plugin.core.turns import Lane, Stage
+from airflow_sm_plugin.exceptions import (
+    RecordTooLarge,
+    SageMakerInferenceError,
+    ServiceUnavailable,
+    TargetModelNotFound,
+)
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.batch.batch_progress import BatchProgress
+    from airflow_sm_plugin.batch.journal_store import JournalStore
+    from airflow_sm_plugin.batch.output_writer import OutputWriter
+    from airflow_sm_plugin.batch.shard_inputs import ShardInputs
+    from airflow_sm_plugin.core.batch_statistics import Statistics
+    from airflow_sm_plugin.core.shard_plan import ModelWork
+    from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker
+    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+_DRAINS = 4
+"""Models without an artefact whose inputs are read at the same time, to count their records."""
+
+_WRITES = 64
+"""Outputs written at the same time."""
+
+_LEAST_BUDGET = 65_536
+_UNREADABLE_IN_A_ROW = 20
+_SAMPLE_SECONDS = 1.0
+_NO_ARTEFACT = Judgement(Verdict.NO_MODEL, TargetModelNotFound, None)
+
+
+class ModelEngine:
+    """One process's work on a shard. It settles every payload exactly once.
+
+    :param reads: connections for inputs, held while their models are waited for; others than those for writing
+    :param todo: the models with work left, in order, each with the numbers of its inputs that have not ended
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        reads: S3Objects,
+        inputs: ShardInputs,
+        invoker: EndpointInvoker,
+        writer: OutputWriter,
+        store: JournalStore,
+        statistics: Statistics,
+        progress: BatchProgress,
+        todo: Sequence[tuple[ModelWork, list[int]]],
+    ) -> None:
+        self._settings = settings
+        self._reads = reads
+        self._inputs = inputs
+        self._writer = writer
+        self._store = store
+        self._statistics = statistics
+        self._progress = progress
+        self._todo = todo
+        self._begun = 0
+        self._draining = 0
+        self._feeds: set[ModelFeed] = set()
+        self._open = 0
+        self._unreadable = 0
+        self._over = asyncio.Event()
+        self._is_stopped = False
+        self._writes = asyncio.Semaphore(_WRITES)
+        self._group = asyncio.TaskGroup()
+        self._recorder = ResultRecorder(
+            store,
+            statistics,
+            seconds=settings.checkpoint_seconds,
+            recorded=self._recorded,
+            written=self._pump,
+        )
+        self._calls = Invocations(
+            invoker,
+            settings,
+            statistics,
+            self,
+            spawn=self._spawn,
+            unwritten_bytes=lambda: self._recorder.unwritten_bytes,
+        )
+
+    async def run(self) -> None:
+        """Work until every input has ended.
+
+        :raises FencedOff: another process has taken the shard over
+        :raises SageMakerInferenceError: the endpoint or S3 cannot be used; what was done is written down
+        """
+        recording = asyncio.create_task(self._recorder.run(is_over=self._over.is_set))
+        try:
+            async with self._group:
+                watching = self._spawn(_raising(recording))
+                sampling = self._spawn(self._sample())
+                self._admit()
+                self._end_if_done()
+                await self._over.wait()
+                watching.cancel()
+                sampling.cancel()
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+        finally:
+            self._is_stopped = True
+            self._calls.stop()
+            self._over.set()
+            self._recorder.hurry()
+            await recording
+        await self._recorder.flush(finished=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._group.create_task(work)
+
+    def _pump(self) -> None:
+        if not self._over.is_set():
+            self._calls.pump()
+
+    # Models
+
+    def _admit(self) -> None:
+        """Begin with further models, as many as may be warm."""
+        while self._begun < len(self._todo):
+            work, numbers = self._todo[self._begun]
+            if not (self._draining < _DRAINS if work.missing else self._calls.turns.has_room):
+                return
+            self._begun += 1
+            lane = Lane[Job](work.target_model) if work.missing else self._calls.turns.open(work.target_model)
+            feed = ModelFeed(work, lane, numbers, began=time.time())
+            if work.missing:
+                self._draining += 1
+                feed.dead = (_NO_ARTEFACT, "the endpoint's model prefix holds no such artefact")
+            self._feeds.add(feed)
+            self._spawn(self._feed(feed))
+
+    async def _feed(self, feed: ModelFeed) -> None:
+        await feed.run(
+            lambda number: self._opened(number, feed),
+            self._read,
+            budget=self._budget,
+            has_room=lambda: self._open < OPEN_INPUTS,
+        )
+        self._close_if_done(feed)
+
+    def _budget(self) -> int:
+        return max(_LEAST_BUDGET, WAITING_BYTES // max(1, self._calls.turns.active))
+
+    def _close_if_done(self, feed: ModelFeed) -> None:
+        if not feed.is_read or feed.outstanding or feed.is_closed:
+            return
+        feed.is_closed = True
+        self._feeds.discard(feed)
+        self._calls.turns.close(feed.lane)
+        if feed.work.missing:
+            self._draining -= 1
+        else:
+            self._statistics.worked(feed.lane.model, began=feed.began, ended=time.time())
+        self._admit()
+        self._pump()
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._begun == len(self._todo) and not self._feeds and not self._open:
+            self._over.set()
+
+    # Inputs
+
+    async def _opened(self, number: int, feed: ModelFeed) -> OpenInput:
+        one = OpenInput(number, await self._inputs.input(number), feed, self._store.journal.story(number))
+        if self._settings.custom_attributes is not None:
+            one.fields = attribute_fields(one.one.source, self._settings.fields)
+            attributes_of(
+                self._settings.custom_attributes, one.fields, first_record=0
+            )  # refused before any is sent
+        self._open += 1
+        return one
+
+    async def _read(self, one: OpenInput) -> None:
+        gaps = list(one.story.gaps())
+        at, record = gaps[0].start, gaps[0].first_record
+        settings = self._settings
+        try:
+            found = payloads(self._reads, one.one, settings.split, gunzip=settings.gunzip, gaps=gaps)
+            async with aclosing(found) as pieces:
+                async for several in pieces:
+                    at, record = several[-1].end, several[-1].first_record + several[-1].records
+                    self._offer(one, several)
+                    await one.feed.until_room(self._budget)
+            self._unreadable = 0
+        except SageMakerInferenceError as error:
+            self._fail_rest(one, error, at=at, record=record)
+        one.is_read = True
+        if one.is_complete:
+            self._complete(one)
+
+    def _offer(self, one: OpenInput, several: Sequence[Payload]) -> None:
+        feed = one.feed
+        one.unsettled += len(several)
+        feed.outstanding += len(several)
+        for payload in several:
+            if payload.oversized:
+                limit = self._settings.split.max_payload_bytes
+                message = f"the record has {payload.oversized} bytes, a payload takes up to {limit}"
+                self.failed(one, payload, RecordTooLarge, status=None, message=message, attempts=0)
+            elif feed.dead is not None:
+                judgement, text = feed.dead
+                self.failed(one, payload, judgement.error, status=judgement.status, message=text, attempts=0)
+            else:
+                self._calls.add(feed.lane, Job(one, payload))
+        self._pump()
+
+    def _fail_rest(self, one: OpenInput, error: SageMakerInferenceError, *, at: int, record: int) -> None:
+        """Let what could not be read of an input fail; when nothing at all can be read, it is S3 that has failed."""
+        if isinstance(error, ServiceUnavailable):
+            self._unreadable += 1
+            if self._unreadable >= _UNREADABLE_IN_A_ROW:
+                raise error
+        name, retryable = type(error).__name__, error.retryable
+        message = str(error)[: max(self._settings.error_text_limit, 200)]
+        self._keep(one, Failure(one.number, at, at, record, None, name, None, message, 0, retryable))
+
+    # Payloads: what Invocations tells
+
+    def succeeded(self, job: Job, result: Result) -> None:
+        """Take a payload's result."""
+        self._recorder.result(job.input, result)
+        self._progress.records += result.records
+        self._settled(job.input, result.end - result.start)
+
+    def failed(
+        self,
+        one: OpenInput,
+        payload: Payload,
+        error: type[SageMakerInferenceError],
+        *,
+        status: int | None,
+        message: str,
+        attempts: int,
+    ) -> None:
+        """Take a payload that has failed for good."""
+        failure = Failure(
+            one.number,
+            payload.start,
+            payload.end,
+            payload.first_record,
+            payload.records,
+            error.__name__,
+            status,
+            message,
+            attempts,
+            error.retryable,
+        )
+        self._keep(one, failure)
+        self._settled(one, payload.end - payload.start)
+
+    def _keep(self, one: OpenInput, failure: Failure) -> None:
+        records = failure.records or 0
+        self._recorder.failure(one, failure)
+        self._statistics.failed(one.feed.lane.model, failure.error, records=records)
+        self._progress.failed(error_row(one.one, failure), records)
+
+    def halved(self, one: OpenInput) -> None:
+        """Take note that a payload became two."""
+        one.unsettled += 1
+        one.feed.outstanding += 1
+
+    def died(self) -> None:
+        """Take note that a model is lost: another may take its place."""
+        self._admit()
+
+    def _settled(self, one: OpenInput, size: int) -> None:
+        self._progress.bytes += size
+        one.unsettled -= 1
+        feed = one.feed
+        feed.outstanding -= 1
+        if one.is_read and not one.unsettled:
+            self._complete(one)
+        if feed.is_read and not feed.outstanding:
+            self._close_if_done(feed)
+
+    # Outputs
+
+    def _complete(self, one: OpenInput) -> None:
+        if one.is_in_memory:
+            self._recorder.withdraw(one)
+            self._spawn(self._write(one))
+        else:
+            self._recorder.complete(one)
+
+    def _recorded(self, one: OpenInput) -> None:
+        if not self._is_stopped:
+            self._spawn(self._assemble(one))
+
+    async def _write(self, one: OpenInput) -> None:
+        async with self._writes:
+            results = sorted(one.results)
+            body, notes = b"".join(each.body for each in results), b"".join(each.note for each in results)
+            await self._writer.write(one.one, body, notes)
+        self._recorder.released(len(body) + len(notes))
+        self._pump()
+        one.results = []
+        self._end(Ended(one.number, sum(each.records for each in results), 0))
+
+    async def _assemble(self, one: OpenInput) -> None:
+        story = one.story
+        async with self._writes:
+            await self._writer.assemble(one.one, story.in_order(), story.failures)
+        failed = sum(failure.records or 0 for failure in story.failures)
+        ended = Ended(
+            one.number,
+            sum(each.run.records for each in story.runs) + failed,
+            failed,
+            any(failure.records is None for failure in story.failures),
+            any(failure.retryable for failure in story.failures),
+        )
+        self._end(ended)
+
+    def _end(self, ended: Ended) -> None:
+        self._recorder.ended(ended)
+        self._progress.inputs += 1
+        self._open -= 1
+        if self._open >= OPEN_INPUTS - 1:
+            for feed in self._feeds:
+                feed.moved()
+        self._end_if_done()
+
+    # On the way
+
+    async def _sample(self) -> None:
+        while True:
+            await asyncio.sleep(_SAMPLE_SECONDS)
+            turns, bound = self._calls.turns, self._calls.bound.bound
+            warm, loading = turns.count(Stage.WARM), turns.count(Stage.COLD)
+            self._statistics.sample(
+                at=time.time(), in_flight=turns.in_flight, bound=bound, warm=warm, loading=loading
+            )
+            self._progress.tell(warm=warm, loading=loading, in_flight=turns.in_flight, bound=bound)
+            self._pump()
+
+
+async def _raising(recording: asyncio.Task[None]) -> None:
+    """Raise when the recorder does."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.shield(recording)
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of ours in a group, else the first at all."""
+    leaves = list(_leaves(errors))
+    return next((error for error in leaves if isinstance(error, SageMakerInferenceError)), leaves[0])
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in errors.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

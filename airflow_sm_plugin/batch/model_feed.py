@@ -1,0 +1,104 @@
+"""Read one model's inputs into its lane, as far ahead as memory allows: small ones side by side, large ones in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from airflow_sm_plugin.batch.engine_settings import READERS
+from airflow_sm_plugin.core.shard_plan import ModelWork
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.batch.open_input import Job, OpenInput
+    from airflow_sm_plugin.core.payload_verdict import Judgement
+    from airflow_sm_plugin.core.turns import Lane
+
+_UNKNOWN_SIZE = 65_536
+
+
+class ModelFeed:
+    """One model's way from its inputs to its lane.
+
+    :param numbers: the inputs to read
+    :param began: when the model was begun with, epoch seconds
+    """
+
+    def __init__(self, work: ModelWork, lane: Lane[Job], numbers: list[int], *, began: float) -> None:
+        self.work = work
+        self.lane = lane
+        self.began = began
+        self.dead: tuple[Judgement, str] | None = None
+        """Why none of its payloads can be invoked any more, with a text."""
+        self.outstanding = 0
+        """Payloads that were read and are not settled."""
+        self.waiting_bytes = 0
+        """Of payloads in the lane."""
+        self.is_read = False
+        self.is_closed = False
+        self.probes = 0
+        """Probes in a row that found the model not loaded."""
+        self.exhausted = 0
+        """Payloads in a row that failed at every attempt."""
+        self._numbers = numbers
+        self._on_order = 0
+        self._reading = 0
+        self._moved = asyncio.Event()
+
+    async def run(
+        self,
+        opened: Callable[[int], Awaitable[OpenInput]],
+        read: Callable[[OpenInput], Awaitable[None]],
+        *,
+        budget: Callable[[], int],
+        has_room: Callable[[], bool],
+    ) -> None:
+        """Read every input.
+
+        :param opened: begins with an input
+        :param read: reads it into the lane; never raises for what is the input's own fault
+        :param budget: how many bytes may be waiting or on order
+        :param has_room: whether more inputs may be open
+        """
+        async with asyncio.TaskGroup() as readers:
+            for number in self._numbers:
+                while not self._is_hungry(budget(), has_room=has_room()):
+                    await self._until_moved()
+                one = await opened(number)
+                size = _UNKNOWN_SIZE if one.one.size is None else one.one.size
+                self._on_order += size
+                self._reading += 1
+                readers.create_task(self._read(read, one, size))
+        self.is_read = True
+
+    async def _read(self, read: Callable[[OpenInput], Awaitable[None]], one: OpenInput, size: int) -> None:
+        try:
+            await read(one)
+        finally:
+            self._on_order -= size
+            self._reading -= 1
+            self.moved()
+
+    def _is_hungry(self, budget: int, *, has_room: bool) -> bool:
+        if not self._reading and not self.waiting_bytes:
+            return True
+        return has_room and self._reading < READERS and self.waiting_bytes + self._on_order < budget
+
+    async def until_room(self, budget: Callable[[], int]) -> None:
+        """Wait until less than the budget is waiting in the lane; nothing waits for a model that is dead."""
+        while self.waiting_bytes > budget() and self.dead is None:
+            await self._until_moved()
+
+    async def _until_moved(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
+
+    def taken(self, size: int) -> None:
+        """Take note that a payload has left the lane."""
+        self.waiting_bytes -= size
+        if not self._moved.is_set():
+            self._moved.set()
+
+    def moved(self) -> None:
+        """Have whoever waits look again."""
+        self._moved.set()

@@ -1,0 +1,83 @@
+"""An input that is being read, invoked or written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_sm_plugin.core.batch_journal import Failure, Story
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.payloads import Payload
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.batch.model_feed import ModelFeed
+
+
+class Result(NamedTuple):
+    """What one payload came to: bytes for the output, and a row of the response's attributes."""
+
+    start: int
+    end: int
+    first_record: int
+    records: int
+    body: bytes
+    note: bytes
+
+
+class OpenInput:
+    """An input at work, with what of it is not written down yet.
+
+    :param number: its place in the shard
+    :param feed: its model's
+    :param story: what was written down of it before
+    """
+
+    __slots__ = (
+        "failures",
+        "feed",
+        "fields",
+        "is_read",
+        "is_recorded",
+        "number",
+        "one",
+        "results",
+        "story",
+        "unsettled",
+    )
+
+    def __init__(self, number: int, one: BatchInput, feed: ModelFeed, story: Story) -> None:
+        self.number = number
+        self.one = one
+        self.feed = feed
+        self.story = story
+        self.results: list[Result] = []
+        self.failures: list[Failure] = []
+        self.unsettled = 0
+        """Payloads that have neither a result nor failed."""
+        self.is_read = False
+        self.is_recorded = not story.is_new
+        """Whether something of it is in the journal, or on its way there."""
+        self.fields: dict[str, str] | None = None
+        """What a template of custom attributes may say about it."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every payload has a result or failed."""
+        return self.is_read and not self.unsettled
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether nothing of it is in the journal, and nothing failed: its output can be written from here."""
+        return not (self.is_recorded or self.failures)
+
+
+class Job:
+    """A payload on its way."""
+
+    __slots__ = ("attempts", "began", "input", "payload")
+
+    def __init__(self, one: OpenInput, payload: Payload) -> None:
+        self.input = one
+        self.payload = payload
+        self.attempts = 0
+        self.began = 0.0
+        """When it was sent first, by the loop's clock; 0 before."""

@@ -1,0 +1,289 @@
+"""Do one shard of a plan, or go on with it: any step may be killed and done again."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import dataclasses
+import datetime
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from airflow_sm_plugin.batch.batch_progress import BatchProgress
+from airflow_sm_plugin.batch.claim import Claim
+from airflow_sm_plugin.batch.engine_settings import EngineSettings
+from airflow_sm_plugin.batch.journal_store import JournalStore, read_journal
+from airflow_sm_plugin.batch.model_engine import ModelEngine
+from airflow_sm_plugin.batch.output_writer import OutputWriter, error_row
+from airflow_sm_plugin.batch.plan_folder import GenerationFolder, PlanFolder, ShardFolder
+from airflow_sm_plugin.batch.shard_inputs import ShardInputs, read_plan, read_shard_plan
+from airflow_sm_plugin.batch.shard_state import latest_generation
+from airflow_sm_plugin.core.batch_journal import Failure, Journal, Reopened
+from airflow_sm_plugin.core.batch_report import MOST_FAILURES, ModelCounts, ShardReport
+from airflow_sm_plugin.core.batch_statistics import Statistics
+from airflow_sm_plugin.core.shard_plan import ModelWork, MultiModelPlan, ShardPlan
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker
+from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+
+log = logging.getLogger(__name__)
+
+_WRITING_CONNECTIONS = 48
+_READING_CONNECTIONS = 1_024
+"""One is held for each input that is being read while its model is waited for."""
+
+Todo = list[tuple[ModelWork, list[int]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardSettings:
+    """What is to be done with a shard.
+
+    :param plan_location: of the plan's folder
+    :param run: what stays the same over the retries of one run of the task, and differs when it is cleared; None where
+        that cannot be told: every call then counts as a run of its own
+    :param restart: whether another run of a finished shard does everything anew, or only what failed
+    :param options: how outputs are kept
+    """
+
+    plan_location: str
+    shard: int
+    engine: EngineSettings
+    run: str | None = None
+    restart: bool = False
+    options: ObjectOptions = field(default_factory=ObjectOptions)
+
+
+@dataclass(frozen=True)
+class FinishedShard:
+    """A shard all of whose inputs have ended.
+
+    :param location: of the report
+    :param retryable: inputs of which something failed for reasons that may pass
+    """
+
+    report: ShardReport
+    location: str
+    retryable: int
+
+
+async def run_shard(connection: AwsConnection, settings: ShardSettings) -> FinishedShard:
+    """Do a shard, or what is left of it, and write its report.
+
+    :raises InputNotFound: there is no such plan
+    :raises EndpointNotFound: and EndpointNotMultiModel, EndpointNotRealTime, EndpointNotInService, AccessDenied:
+        nothing can be invoked
+    :raises FencedOff: another process has taken the shard over
+    :raises ServiceError: the endpoint or S3 did not serve; what was done is written down
+    """
+    async with S3Objects.open(connection, max_connections=_WRITING_CONNECTIONS) as s3:
+        run = await _ShardRun.of(connection, s3, settings)
+        done = await run.done_before()
+        if done is not None:
+            log.info("%s: this run has done it before", run.about)
+            return done
+        return await run.go_on()
+
+
+class _ShardRun:
+    """One process's run of a shard."""
+
+    def __init__(
+        self,
+        connection: AwsConnection,
+        s3: S3Objects,
+        settings: ShardSettings,
+        plan: MultiModelPlan,
+        shard: ShardPlan,
+    ) -> None:
+        self._connection = connection
+        self._s3 = s3
+        self._settings = settings
+        self._plan = plan
+        self._shard = shard
+        self._shard_folder: ShardFolder = PlanFolder(settings.plan_location).shard(settings.shard)
+        self._inputs = ShardInputs(s3, self._shard_folder)
+        self._folder: GenerationFolder = self._shard_folder.generation(0)
+        self._firsts = [work.first for work in shard.models]
+        self._is_again = False
+        self._kept: list[Failure] = []
+        self.about = f"endpoint {settings.engine.endpoint_name}, shard {settings.shard} of {plan.shards}"
+
+    @classmethod
+    async def of(cls, connection: AwsConnection, s3: S3Objects, settings: ShardSettings) -> _ShardRun:
+        plan = await read_plan(s3, settings.plan_location)
+        shard = await read_shard_plan(s3, PlanFolder(settings.plan_location).shard(settings.shard))
+        return cls(connection, s3, settings, plan, shard)
+
+    async def done_before(self) -> FinishedShard | None:
+        """Return what this very run has finished; else choose the generation to go on with."""
+        number = await latest_generation(self._s3, self._shard_folder)
+        if number is None:
+            return None
+        self._folder = self._shard_folder.generation(number)
+        journal = await read_journal(self._s3, self._folder, self._group_of, keep=False)
+        if not journal.is_finished:
+            return None
+        if self._differs(journal):
+            if self._settings.restart:
+                self._folder = self._shard_folder.generation(number + 1)
+            return None
+        if any(ended.retryable for ended in journal.failed.values()):
+            return None
+        body = await self._s3.read_if_any(self._folder.report)
+        return None if body is None else self._finished(ShardReport.from_json(body), journal)
+
+    def _differs(self, journal: Journal) -> bool:
+        """Say whether another run wrote it: the task was cleared."""
+        return journal.parts > 0 and (self._settings.run is None or journal.run != self._settings.run)
+
+    async def go_on(self) -> FinishedShard:
+        """Do what is left."""
+        claim = await Claim.taken(self._s3, self._folder, token=uuid.uuid4().hex[:16])
+        store = await JournalStore.take_over(
+            self._s3,
+            self._folder,
+            claim,
+            group_of=self._group_of,
+            run=self._settings.run,
+            choose=self._choose,
+        )
+        journal, statistics = store.journal, Statistics()
+        progress = self._progress(todo := self._todo(journal))
+        if todo:
+            await endpoint_models(self._connection, self._settings.engine.endpoint_name)
+            await self._work(store, statistics, progress, todo)
+        await store.check()
+        report = await self._report(journal, progress)
+        await self._s3.write(self._folder.report, report.as_json())
+        log.info("%s: %d inputs, %d records, %d failed", self.about, *_in_short(report))
+        return self._finished(report, journal)
+
+    def _choose(self, journal: Journal) -> Sequence[Reopened]:
+        """Say which failures are tried again: what may pass; when the task was cleared, all."""
+        self._is_again = self._differs(journal)
+        chosen = journal.to_retry(everything=self._is_again)
+        again = set(chosen)
+        self._kept = [
+            failure
+            for entry in journal.failed
+            for failure in journal.story(entry).failures
+            if Reopened(entry, failure.start) not in again
+        ][:MOST_FAILURES]
+        if chosen:
+            log.info("%s: %d failures of before are tried again", self.about, len(chosen))
+        return chosen
+
+    def _group_of(self, entry: int) -> int:
+        return bisect.bisect_right(self._firsts, entry) - 1
+
+    def _todo(self, journal: Journal) -> Todo:
+        ended = journal.clean.bit_count() + len(journal.failed)
+        if ended:
+            log.info("%s: %d of %d inputs are done", self.about, ended, self._shard.inputs)
+        found: Todo = []
+        for work in self._shard.models:
+            numbers = [
+                each for each in range(work.first, work.first + work.count) if not journal.has_ended(each)
+            ]
+            if numbers:
+                # Who clears the task may have brought the artefact meanwhile.
+                found.append(
+                    (dataclasses.replace(work, missing=work.missing and not self._is_again), numbers)
+                )
+        return found
+
+    def _progress(self, todo: Todo) -> BatchProgress:
+        inputs = sum(len(numbers) for _, numbers in todo)
+        share = inputs / self._shard.inputs if self._shard.inputs else 0.0
+        size = 0 if self._settings.engine.gunzip else round(self._shard.bytes * share)
+        return BatchProgress(self.about, total_inputs=inputs, total_bytes=size)
+
+    async def _work(
+        self, store: JournalStore, statistics: Statistics, progress: BatchProgress, todo: Todo
+    ) -> None:
+        engine = self._settings.engine
+        async with (
+            S3Objects.open(self._connection, max_connections=_READING_CONNECTIONS) as reads,
+            EndpointInvoker.open(
+                self._connection, engine.endpoint_name, max_connections=engine.max_concurrent_transforms
+            ) as invoker,
+            self._writer() as writer,
+        ):
+            await ModelEngine(
+                engine,
+                reads=reads,
+                inputs=self._inputs,
+                invoker=invoker,
+                writer=writer,
+                store=store,
+                statistics=statistics,
+                progress=progress,
+                todo=todo,
+            ).run()
+
+    @asynccontextmanager
+    async def _writer(self) -> AsyncIterator[OutputWriter]:
+        writer = OutputWriter(
+            self._s3,
+            self._plan.outputs,
+            content_type=self._settings.engine.accept or "application/octet-stream",
+            data_prefix=self._folder.data(""),
+            options=self._settings.options,
+        )
+        writer.look_for_stale()
+        try:
+            yield writer
+        finally:
+            await asyncio.shield(writer.close())
+
+    async def _report(self, journal: Journal, progress: BatchProgress) -> ShardReport:
+        counts = {
+            work.target_model: ModelCounts(
+                inputs=journal.clean_inputs[group], records=journal.clean_records[group]
+            )
+            for group, work in enumerate(self._shard.models)
+        }
+        for entry, ended in journal.failed.items():
+            model = self._shard.models[self._group_of(entry)].target_model
+            counts[model] += ModelCounts(
+                inputs=1,
+                inputs_failed=1,
+                records=ended.records,
+                records_failed=ended.failed,
+                inputs_unread=int(ended.unreadable),
+            )
+        collected = Statistics()
+        for delta in journal.statistics:
+            collected.add(delta)
+        rows = [error_row(await self._inputs.input(one.entry), one) for one in self._kept]
+        return ShardReport(
+            shard=self._shard.number,
+            plan_digest=self._plan.digest,
+            endpoint_name=self._plan.endpoint_name,
+            run=self._settings.run,
+            counts=counts,
+            statistics=collected.as_json(),
+            failures=[*rows, *progress.failures][:MOST_FAILURES],
+            started_at=_iso(journal.began_at or time.time()),
+            finished_at=_iso(time.time()),
+        )
+
+    def _finished(self, report: ShardReport, journal: Journal) -> FinishedShard:
+        retryable = sum(ended.retryable for ended in journal.failed.values())
+        return FinishedShard(report, self._folder.report, retryable)
+
+
+def _in_short(report: ShardReport) -> tuple[int, int, int]:
+    total = report.total
+    return total.inputs, total.records, total.records_failed
+
+
+def _iso(at: float) -> str:
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="milliseconds")
