@@ -143,7 +143,8 @@ def records_of(payload: Payload) -> list[bytes]:
     """
     if payload.records == 1:
         return [payload.body]
-    return [line.removesuffix(b"\r") for line in payload.body.split(b"\n")]
+    *lines, last = payload.body.split(b"\n")
+    return [*(line.removesuffix(b"\r") for line in lines), last]
 
 
 def _behind_line(body: bytes, lines: int) -> int:

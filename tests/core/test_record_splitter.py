@@ -54,6 +54,7 @@ def expected_records(data: bytes, options: SplitOptions) -> list[bytes]:
 @example(b"h\n", SplitOptions(skip_header=True), [])
 @example(b" " * 50 + b"\na", SplitOptions(max_payload_bytes=3), [10, 20])
 @example(b"a\r\r\n", SplitOptions(max_payload_bytes=1), [1, 2, 3])
+@example(b"a\na\r\r\n", SplitOptions(batch_strategy="MultiRecord"), [])
 @example(b"\na\n\nb\n\n", SplitOptions(batch_strategy="MultiRecord"), [])
 def test_each_record_is_in_exactly_one_payload_in_order(
     data: bytes, options: SplitOptions, cuts: list[int]
