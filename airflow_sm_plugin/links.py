@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _ENDPOINT_KEY = "sagemaker_endpoint_link"
 _DATA_CAPTURE_KEY = "sagemaker_data_capture_link"
+_BATCH_REPORT_KEY = "sagemaker_batch_report_link"
 _DOMAINS = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}
 
 
@@ -44,6 +45,16 @@ def persist_endpoint(
     location = captured_data(data_capture or {}, endpoint_name=endpoint_name)
     if location is not None:
         ti.xcom_push(key=_DATA_CAPTURE_KEY, value={"region_name": region_name, "location": str(location)})
+
+
+def persist_report(context: Context, *, region_name: str, location: str) -> None:
+    """Remember where a batch's report for people lies, or will lie, for its link.
+
+    :param location: ``s3://bucket/key`` of ``report.html``
+    """
+    ti = context.get("ti")
+    if ti is not None:
+        ti.xcom_push(key=_BATCH_REPORT_KEY, value={"region_name": region_name, "location": location})
 
 
 class _StoredLink(BaseOperatorLink):
@@ -111,3 +122,23 @@ class DataCaptureLink(_StoredLink):
         folder = S3Uri.parse(location)
         prefix = quote(folder.key, safe="/")
         return f"{console_url(region_name)}/s3/buckets/{folder.bucket}?region={region_name}&prefix={prefix}"
+
+
+class BatchReportLink(_StoredLink):
+    """A batch's report in the S3 console, whose button *Open* shows it to who may read it.
+
+    Not an address that opens the object itself: that would be presigned, so a secret.
+    """
+
+    name: ClassVar[str] = "Batch report"
+    key = _BATCH_REPORT_KEY
+
+    def _of(self, stored: Mapping[str, str]) -> str:
+        return self.address(**stored)
+
+    @staticmethod
+    def address(*, region_name: str, location: str) -> str:
+        """Return the address of an object, ``s3://bucket/key``."""
+        uri = S3Uri.parse_object(location)
+        prefix = quote(uri.key, safe="/")
+        return f"{console_url(region_name)}/s3/object/{uri.bucket}?region={region_name}&prefix={prefix}"

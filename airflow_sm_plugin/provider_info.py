@@ -15,5 +15,6 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_sm_plugin.links.EndpointConsoleLink",
             "airflow_sm_plugin.links.EndpointLogsLink",
             "airflow_sm_plugin.links.DataCaptureLink",
+            "airflow_sm_plugin.links.BatchReportLink",
         ],
     }

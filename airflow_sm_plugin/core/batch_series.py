@@ -68,10 +68,17 @@ class BatchSeries:
             for index in range(begin, held):
                 self._bins.at(index * shard.width).add(_weighted(shard.bins[begin], shard.width))
 
-    def points(self) -> list[Point]:
-        """Return what there is, in order; where nothing is, nothing went on."""
-        width = self._bins.width
-        return [_point(index * width, width, one) for index, one in sorted(self._bins.bins.items())]
+    def points(self, *, most: int | None = None) -> list[Point]:
+        """Return what there is, in order; where nothing is, nothing went on.
+
+        :param most: in wider bins where there would be more
+        """
+        shown = TimeBins()
+        shown.add(self._bins.as_json())
+        while most is not None and len(shown.bins) > most:
+            shown.widen(shown.shift + 1)
+        width = shown.width
+        return [_point(index * width, width, one) for index, one in sorted(shown.bins.items())]
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the report shows it: a table whose first column is epoch seconds."""

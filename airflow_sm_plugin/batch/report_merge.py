@@ -1,0 +1,69 @@
+"""Read what the shards report, merge it, and write the batch's report for programs and for people."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from airflow_sm_plugin.batch.plan_folder import PlanFolder, ShardFolder
+from airflow_sm_plugin.batch.report_page import page_of
+from airflow_sm_plugin.batch.shard_inputs import read_plan, read_shard_plan
+from airflow_sm_plugin.core.batch_report import ShardReport
+from airflow_sm_plugin.core.merged_report import BatchReport
+from airflow_sm_plugin.core.report_merging import ReportSum
+from airflow_sm_plugin.core.shard_plan import ShardPlan
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 16
+"""How many shards are read at the same time; no more of their reports are in memory than these and the sum."""
+
+_PAGE_TYPE = "text/html; charset=utf-8"
+
+
+async def merge_reports(s3: S3Objects, plan_location: str) -> BatchReport:
+    """Return the report of a whole batch, from what its shards have reported by now; nothing is written.
+
+    :param plan_location: of the plan's folder
+    :raises InputNotFound: there is no plan, or parts of it were deleted
+    :raises InferenceError: a report is of another plan, or the counts do not add up
+    :raises ServiceError: S3 refused, or did not answer at any attempt
+    """
+    folder = PlanFolder(plan_location.rstrip("/"))
+    plan = await read_plan(s3, folder.location)
+    together = ReportSum(plan)
+    for first in range(0, plan.shards, _AT_ONCE):
+        numbers = range(first, min(first + _AT_ONCE, plan.shards))
+        for shard in await asyncio.gather(*(_read(s3, folder.shard(number)) for number in numbers)):
+            if isinstance(shard, ShardReport):
+                together.add(shard)
+            else:
+                together.miss(shard)
+    return together.report().lying_at(report=folder.report, page=folder.report_page)
+
+
+async def _read(s3: S3Objects, folder: ShardFolder) -> ShardReport | ShardPlan:
+    """Return a shard's report, else what it should have done."""
+    from airflow_sm_plugin.batch.shard_state import latest_report
+
+    return await latest_report(s3, folder) or await read_shard_plan(s3, folder)
+
+
+async def write_report(s3: S3Objects, report: BatchReport, plan_location: str) -> None:
+    """Write ``report.json`` and ``report.html`` into the plan's folder, and copies of both to the outputs.
+
+    Those in the plan's folder stay; another batch with the same outputs replaces the copies.
+
+    :raises ServiceError: S3 refused, or did not answer at any attempt
+    """
+    folder, outputs = PlanFolder(plan_location.rstrip("/")), report.plan.outputs.rstrip("/")
+    body, page = report.as_json(), page_of(report)
+    for location in (folder.report, f"{outputs}/report.json"):
+        await s3.write(location, body)
+    for location in (folder.report_page, f"{outputs}/report.html"):
+        await s3.write(location, page, content_type=_PAGE_TYPE)
+    log.info("the report lies in %s, a copy in %s/report.html", folder.report_page, outputs)

@@ -1,0 +1,91 @@
+"""Numbers, durations and names as people read them at a glance."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+THIN = "\u202f"
+"""A narrow space at which no line breaks."""
+
+_UNITS = (
+    (1, 60, 3_600, ("min", "s")),
+    (60, 3_600, 86_400, ("h", "min")),
+    (3_600, 86_400, float("inf"), ("d", "h")),
+)
+"""The lesser unit and the greater in seconds, what they are used below, their names."""
+
+_CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A, 0x0D)}
+
+
+def count(number: int) -> str:
+    """Return a whole number with its thousands apart: 12 345."""
+    return f"{number:,}".replace(",", THIN)
+
+
+def amount(number: float) -> str:
+    """Return a number with about three digits: 0.12, 4.5, 67, 12 345."""
+    if number < 1:
+        return f"{number:.2f}".rstrip("0").rstrip(".")
+    if number < 9.95:  # noqa: PLR2004 - what one decimal rounds up to two digits
+        return f"{number:.1f}".removesuffix(".0")
+    return count(round(number))
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the two units that matter: 340 ms, 4.2 s, 3 min 42 s, 2 h 3 min, 1 d 4 h."""
+    if seconds <= 0:
+        return "0 s"
+    if seconds < 0.9995:  # noqa: PLR2004 - what rounds up to a second
+        return f"{amount(seconds * 1_000)} ms"
+    if seconds < 59.5:  # noqa: PLR2004 - what rounds up to a minute
+        return f"{amount(seconds)} s"
+    lesser, greater, _, names = next(unit for unit in _UNITS if round(seconds / unit[0]) * unit[0] < unit[2])
+    above, rest = divmod(round(seconds / lesser), greater // lesser)
+    return f"{count(above)} {names[0]} {rest} {names[1]}" if rest else f"{count(above)} {names[0]}"
+
+
+def share(part: float, whole: float) -> str:
+    """Return what part of a whole something is, in percent; little is not called nothing, nor nearly all all."""
+    if not whole or not part:
+        return "0 %"
+    percent = 100 * part / whole
+    if percent < 0.01:  # noqa: PLR2004 - percent, where two decimals would show nothing
+        return "< 0.01 %"
+    if 99.99 < percent < 100:  # noqa: PLR2004 - percent, as above
+        return "> 99.99 %"
+    return f"{percent:.2f}".rstrip("0").rstrip(".") + " %"
+
+
+def plural(number: int, noun: str) -> str:
+    """Return a number of things: 1 model, 2 models."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def day(at: float) -> str:
+    """Return the day of a time in epoch seconds, in UTC: 26 Nov 2026."""
+    found = datetime.fromtimestamp(at, UTC)
+    return f"{found.day} {found:%b %Y}"
+
+
+def clock(at: float, *, seconds: bool = True) -> str:
+    """Return the time of day of a time in epoch seconds, in UTC: 03:04:05."""
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S" if seconds else "%H:%M")
+
+
+def period(began: float, ended: float) -> str:
+    """Return when something began and ended, with each day named once: 26 Nov 2026, 03:04:05 to 03:06:00 UTC."""
+    until = clock(ended) if day(began) == day(ended) else f"{day(ended)}, {clock(ended)}"
+    return f"{day(began)}, {clock(began)} to {until} UTC"
+
+
+def shortened(name: str, most: int) -> str:
+    """Return a name with its middle left out where it is longer than ``most`` characters."""
+    if len(name) <= most:
+        return name
+    begin = (most - 1) // 2
+    return f"{name[:begin]}…{name[len(name) - (most - 1 - begin) :]}"
+
+
+def legible(text: str) -> str:
+    """Return a text without the control characters that no page may hold; a sign stands for each."""
+    return text.translate(_CONTROLS)
