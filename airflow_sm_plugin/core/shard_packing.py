@@ -7,6 +7,7 @@ go, the largest first, to the shard that has least.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -78,16 +79,17 @@ def _largest_model_first(pieces: list[Piece]) -> list[Piece]:
     return sorted(pieces, key=lambda piece: (-sizes[piece.target_model], piece.target_model, piece.first))
 
 
-def _pieces(model: ModelSize, share: float, weights_of: Callable[[str], Iterable[int]]) -> Iterator[Piece]:
-    if model.inputs == 1 or model.bytes <= share * (1 + _TOLERANCE):
-        yield Piece(model.target_model, 0, model.inputs, model.bytes)
-        return
-    first = count = size = 0
-    left = model.bytes
-    for weight in weights_of(model.target_model):
-        # Whichever is nearer to the share: with this input or without it.
-        if count and size + weight / 2 > share and left > share * (1 + _TOLERANCE):
-            yield Piece(model.target_model, first, count, size)
-            first, count, left, size = first + count, 0, left - size, 0
-        count, size = count + 1, size + weight
-    yield Piece(model.target_model, first, count, size)
+def _pieces(
+    model: ModelSize, share: float, weights_of: Callable[[str], Iterable[int]]
+) -> Iterator[Piece]:
+    """Cut a model where its inputs come nearest to whole numbers of shares."""
+    pieces = max(1, math.ceil(model.bytes / share - _TOLERANCE))
+    first = count = start = end = 0
+    cut = 1
+    for weight in weights_of(model.target_model) if pieces > 1 else ():
+        if count and cut < pieces and end + weight / 2 > cut * share:
+            yield Piece(model.target_model, first, count, end - start)
+            first, count, start = first + count, 0, end
+            cut = max(cut + 1, math.ceil(end / share + 0.5))
+        count, end = count + 1, end + weight
+    yield Piece(model.target_model, first, model.inputs - first, model.bytes - start)

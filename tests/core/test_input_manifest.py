@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.input_manifest import ASYNC_LIMITS, BatchInput, InputLimits, input_of
+from airflow_sm_plugin.core.input_manifest import (
+    ASYNC_LIMITS,
+    MULTI_MODEL_LIMITS,
+    BatchInput,
+    InputLimits,
+    input_of,
+)
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidRequest, InvalidS3Uri
 
 VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=30)
@@ -20,7 +26,17 @@ INPUTS = st.builds(
     etag=st.none() | TEXT,
     content_type=st.none() | VISIBLE,
     custom_attributes=st.none() | VISIBLE,
+    target_model=st.none() | TEXT,
+    output=st.none() | TEXT,
 )
+LISTED = st.builds(
+    BatchInput,
+    source=VISIBLE.filter(lambda key: not key.endswith("/")).map("s3://bucket/".__add__),
+    content_type=st.none() | VISIBLE,
+    custom_attributes=st.none() | VISIBLE,
+    target_model=st.none() | VISIBLE,
+)
+"""What a manifest may say of an input."""
 
 
 @given(INPUTS)
@@ -31,20 +47,33 @@ def test_an_input_survives_its_line(one: BatchInput) -> None:
     assert len(line.splitlines()) == 1
 
 
-@given(INPUTS)
+@given(LISTED)
 def test_what_a_manifest_says_is_what_is_read(one: BatchInput) -> None:
     said = {
         "source-ref": one.source,
         "content-type": one.content_type,
         "custom-attributes": one.custom_attributes,
+        "target-model": one.target_model,
     }
     line = json.dumps({name: value for name, value in said.items() if value is not None})
-    read = input_of(f"  {line}\n", number=7)
-    assert read == BatchInput(
-        source=one.source, content_type=one.content_type, custom_attributes=one.custom_attributes
-    )
-    assert read is not None
+    read = input_of(f"  {line}\n", number=7, target_models=True)
+    assert read == one
     assert ASYNC_LIMITS.check(read) is read
+
+
+def test_a_target_model_is_refused_where_there_is_no_such_thing() -> None:
+    line = '{"source-ref": "s3://b/k", "target-model": "m.tar.gz"}'
+    with pytest.raises(
+        InvalidRequest, match=r"line 4 of the manifest has the key 'target-model'.*leave it out"
+    ):
+        input_of(line, number=4)
+
+
+@pytest.mark.parametrize("name", ["output", "size", "etag"])
+def test_what_only_a_plan_says_is_not_for_a_manifest(name: str) -> None:
+    line = json.dumps({"source-ref": "s3://b/k", name: "x"})
+    with pytest.raises(InvalidRequest, match=rf"key '{name}', which mean.*custom-attributes, target-model"):
+        input_of(line, number=1, target_models=True)
 
 
 def test_no_repr_shows_custom_attributes() -> None:
@@ -122,6 +151,11 @@ def test_an_input_over_the_limit_is_refused_with_object_size_limit_and_remedy() 
         match=f"the input s3://b/k has {most + 1} bytes, SageMaker takes up to {most}: split it",
     ):
         ASYNC_LIMITS.check(BatchInput(source="s3://b/k", size=most + 1))
+
+
+def test_what_is_read_piece_by_piece_may_have_any_size_and_name() -> None:
+    one = BatchInput(source="s3://b/" + "ü" * 2_000, size=2**50)
+    assert MULTI_MODEL_LIMITS.check(one) is one
 
 
 def test_a_location_may_have_1024_characters() -> None:

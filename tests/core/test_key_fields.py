@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.key_fields import KEY_FIELDS, fields_of, render
+from airflow_sm_plugin.core.key_fields import KEY_FIELDS, check_template, fields_of, render
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 PLAIN = string.ascii_letters + string.digits + "-_. "
@@ -147,3 +147,14 @@ def test_no_message_shows_the_template(template: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         render(template, {"key": "a"}, what="custom_attributes")
     assert "secret-token" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "is_one"), [("{shop}-{{x}}", True), ("", True), ("{", False), ("{a.b!r}", False)]
+)
+def test_a_template_is_checked_without_a_key(template: str, is_one: bool) -> None:
+    if is_one:
+        check_template(template, what="output_name")
+        return
+    with pytest.raises(InvalidRequest, match="output_name"):
+        check_template(template, what="output_name")
