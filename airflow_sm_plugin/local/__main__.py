@@ -6,7 +6,9 @@ Prints ``ready http://127.0.0.1:<port>`` once it serves, logs requests on stderr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -15,13 +17,27 @@ from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from airflow_sm_plugin.local.settings import Settings
 
 
+class _LineLog(logging.Handler):
+    """Writes each record on stderr in one go.
+
+    Without a lock, for which sixty threads would queue up at every request.
+    """
+
+    def createLock(self) -> None:
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), f"{self.format(record)}\n".encode(errors="backslashreplace"))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Serve until a signal comes."""
     parser = argparse.ArgumentParser(prog="python -m airflow_sm_plugin.local", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port, 0 for a free one (default: %(default)s)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=SECONDS", help="a setting, e.g. automl_seconds=5"
+        "--set", action="append", default=[], metavar="NAME=NUMBER", help="a setting, e.g. automl_seconds=5"
     )
     parser.add_argument("--quiet", action="store_true", help="log no requests")
     options = parser.parse_args(arguments)
@@ -33,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     level = logging.WARNING if options.quiet else logging.INFO
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s")
+    logging.basicConfig(handlers=[_LineLog()], level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("airflow_sm_plugin.local").setLevel(level)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

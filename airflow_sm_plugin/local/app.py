@@ -153,18 +153,17 @@ def _parsed(environ: WSGIEnvironment, path: str, region: str) -> Request | Servi
 def _named(
     environ: WSGIEnvironment, path: str, signature: Signature, request: Request | ServiceError | None
 ) -> CallName:
-    headers, method = headers_of(environ), environ["REQUEST_METHOD"]
+    method = environ["REQUEST_METHOD"]
     if signature.service == CONTROL_PLANE:
         read = None if isinstance(request, ServiceError) else request
-        return name_sagemaker(
-            read, signature, method=method, path=path, target=headers.get("x-amz-target", "")
-        )
+        target = environ.get("HTTP_X_AMZ_TARGET", "")
+        return name_sagemaker(read, signature, method=method, path=path, target=target)
     return name_other(
         signature,
         method=method,
         path=path,
         query=environ.get("QUERY_STRING", ""),
-        headers=headers,
+        headers=headers_of(environ),
         body=lambda: body_of(environ),
     )
 

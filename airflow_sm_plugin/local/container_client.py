@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from airflow_sm_plugin.local.containers import Payload
@@ -33,10 +33,14 @@ class RawAnswer:
 
 
 class ContainerClient:
-    """A container's address with its idle connections; safe to use from many threads."""
+    """A container's address with its idle connections; safe to use from many threads.
 
-    def __init__(self, port: int) -> None:
+    :param is_alive: says whether the container still runs: its port may be another's by now
+    """
+
+    def __init__(self, port: int, is_alive: Callable[[], bool]) -> None:
         self.port = port
+        self._is_alive = is_alive
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
         self._closed = False
@@ -107,9 +111,10 @@ class ContainerClient:
     def _connection(self, timeout: float) -> http.client.HTTPConnection:
         with self._lock:
             connection = self._idle.pop() if self._idle else None
-        if connection is None:
+        if connection is None or connection.sock is None:
+            if not self._is_alive():
+                raise Unreachable
             return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         connection.timeout = timeout
-        if connection.sock is not None:
-            connection.sock.settimeout(timeout)
+        connection.sock.settimeout(timeout)
         return connection

@@ -32,7 +32,7 @@ class ContainerProcess:
 
     def __init__(self, region: Region, spec: ContainerSpec, logs: LogTarget) -> None:
         self.spec = spec
-        self.client = ContainerClient(0)
+        self.client = ContainerClient(0, self._runs)
         self._region = region
         self._logs = logs
         self._lock = threading.Lock()
@@ -49,8 +49,7 @@ class ContainerProcess:
     @property
     def is_alive(self) -> bool:
         """Whether the process runs."""
-        with self._lock:
-            return self._process is not None and self._process.poll() is None
+        return self._runs()
 
     @property
     def pid(self) -> int | None:
@@ -73,7 +72,7 @@ class ContainerProcess:
         deadline = time.monotonic() + self._region.settings.container_start_timeout_seconds
         port = self._launch(model_dir, deadline)
         self.client.close()
-        self.client = ContainerClient(port)
+        self.client = ContainerClient(port, self._runs)
         try:
             status = self.client.ping(timeout=max(deadline - time.monotonic(), 0.1))
         except Unreachable as error:
@@ -91,6 +90,10 @@ class ContainerProcess:
     def remove_folder(self) -> None:
         """Remove its folder with all that is in it."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _runs(self) -> bool:
+        process = self._process
+        return process is not None and process.poll() is None
 
     def _end_process(self) -> None:
         with self._lock:
