@@ -80,6 +80,11 @@ class BatchSeries:
         width = shown.width
         return [_point(index * width, width, one) for index, one in sorted(shown.bins.items())]
 
+    @property
+    def active_seconds(self) -> int:
+        """In how many seconds something went on, pauses left out; as fine as the bins are."""
+        return len(self._bins.bins) * self._bins.width
+
     def as_json(self) -> dict[str, Any]:
         """Return it as the report shows it: a table whose first column is epoch seconds."""
         return {

@@ -47,13 +47,13 @@ def duration(seconds: float) -> str:
 def share(part: float, whole: float) -> str:
     """Return what part of a whole something is, in percent; little is not called nothing, nor nearly all all."""
     if not whole or not part:
-        return "0 %"
+        return f"0{THIN}%"
     percent = 100 * part / whole
     if percent < 0.01:  # noqa: PLR2004 - percent, where two decimals would show nothing
-        return "< 0.01 %"
+        return f"< 0.01{THIN}%"
     if 99.99 < percent < 100:  # noqa: PLR2004 - percent, as above
-        return "> 99.99 %"
-    return f"{percent:.2f}".rstrip("0").rstrip(".") + " %"
+        return f"> 99.99{THIN}%"
+    return f"{percent:.2f}".rstrip("0").rstrip(".") + f"{THIN}%"
 
 
 def plural(number: int, noun: str) -> str:

@@ -10,6 +10,9 @@ from airflow_sm_plugin.core.human_text import amount, count, duration, plural, s
 from airflow_sm_plugin.core.latencies import Latencies
 from airflow_sm_plugin.core.merged_report import BatchReport
 
+_HARDLY_PAUSED = 0.9
+"""Which share of the duration has to be active so that no more needs to be said about it."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -67,6 +70,7 @@ def cards_of(report: BatchReport) -> list[Card]:
     for one in report.models:
         latencies.add(one.statistics.latencies.as_json())
     seconds = seconds_between(report.started_at, report.finished_at)
+    active = min(seconds, report.series.active_seconds)
     loads = sum(one.statistics.loads for one in report.models)
     retries = sum(one.retries for one in report.models)
     loading = sum(one.cold_start_seconds for one in report.models)
@@ -100,7 +104,10 @@ def cards_of(report: BatchReport) -> list[Card]:
         Card(
             "Duration",
             duration(seconds),
-            _notes((f"{amount(report.succeeded / seconds)} records/s in the mean" if seconds else "", False)),
+            _notes(
+                (f"of these {duration(active)} active" if active < seconds * _HARDLY_PAUSED else "", False),
+                (f"{amount(report.succeeded / active)} records/s on average" if active else "", False),
+            ),
         ),
         Card(
             "Invocations", count(latencies.count), _notes((f"{plural(retries, 'attempt')} repeated", False))
@@ -125,7 +132,7 @@ def cards_of(report: BatchReport) -> list[Card]:
                 count(loads),
                 _notes(
                     (f"{duration(loading)} together", False),
-                    (f"{duration(loading / loads)} in the mean", False),
+                    (f"{duration(loading / loads)} on average", False),
                 ),
             )
         )

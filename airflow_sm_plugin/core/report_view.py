@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +16,8 @@ from airflow_sm_plugin.core.report_figures import Card, Verdict, cards_of, verdi
 MOST_ROWS = 3_000
 """Rows of the table of models; ``report.json`` has them all."""
 
-_MOST_FAILED_MODELS = 50
-_MOST_FAILURES = 50
+_MOST_FAILED_MODELS = 20
+_MOST_FAILURES = 20
 _SLOWEST = 10
 _LONGEST_NAME = 100
 _NOTHING = "-"
@@ -73,7 +74,7 @@ def view_of(report: BatchReport) -> View:
         retried_classes=_classes(report.retries_by_class),
         failed_models=[_failed_model(one) for one in failed[:_MOST_FAILED_MODELS]],
         more_failed_models=max(0, len(failed) - _MOST_FAILED_MODELS),
-        failures=[_failure(row) for row in report.failures[:_MOST_FAILURES]],
+        failures=[_failure(row) for row in _varied(report.failures)[:_MOST_FAILURES]],
         more_failures=len(report.failures) > _MOST_FAILURES,
         slowest=_slowest(report.models),
         coldest=_coldest(report.models),
@@ -101,6 +102,16 @@ def _failed_model(one: ModelReport) -> dict[str, str]:
         "unread": count(one.counts.inputs_unread),
         "classes": ", ".join(f"{name} {count(number)}" for name, number in classes) or _NOTHING,
     }
+
+
+def _varied(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return rows with the first of each error class first, then the second of each, so that no class hides another."""
+    seen: Counter[str] = Counter()
+    places: list[tuple[int, int]] = []
+    for place, row in enumerate(rows):
+        seen[str(row.get("error"))] += 1
+        places.append((seen[str(row.get("error"))], place))
+    return [rows[place] for _, place in sorted(places)]
 
 
 def _failure(row: Mapping[str, Any]) -> dict[str, str]:
