@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batch.plan_folder import PlanFolder, ShardFolder
@@ -16,8 +15,7 @@ from airflow_sm_plugin.core.shard_plan import ShardPlan
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
-
-log = logging.getLogger(__name__)
+    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
 _AT_ONCE = 16
 """How many shards are read at the same time; no more of their reports are in memory than these and the sum."""
@@ -53,17 +51,19 @@ async def _read(s3: S3Objects, folder: ShardFolder) -> ShardReport | ShardPlan:
     return await latest_report(s3, folder) or await read_shard_plan(s3, folder)
 
 
-async def write_report(s3: S3Objects, report: BatchReport, plan_location: str) -> None:
+async def write_report(
+    s3: S3Objects, report: BatchReport, plan_location: str, *, options: ObjectOptions | None = None
+) -> None:
     """Write ``report.json`` and ``report.html`` into the plan's folder, and copies of both to the outputs.
 
     Those in the plan's folder stay; another batch with the same outputs replaces the copies.
 
+    :param options: how they are kept
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     folder, outputs = PlanFolder(plan_location.rstrip("/")), report.plan.outputs.rstrip("/")
     body, page = report.as_json(), page_of(report)
     for location in (folder.report, f"{outputs}/report.json"):
-        await s3.write(location, body)
+        await s3.write(location, body, options=options)
     for location in (folder.report_page, f"{outputs}/report.html"):
-        await s3.write(location, page, content_type=_PAGE_TYPE)
-    log.info("the report lies in %s, a copy in %s/report.html", folder.report_page, outputs)
+        await s3.write(location, page, content_type=_PAGE_TYPE, options=options)

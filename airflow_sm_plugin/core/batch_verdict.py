@@ -1,36 +1,97 @@
-"""Whether a batch's failures fail its task."""
+"""Whether a batch's failures fail its task, and what is said then."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_sm_plugin.core.batch_report import ModelCounts
+from airflow_sm_plugin.core.merged_report import BatchReport
+from airflow_sm_plugin.core.number_sets import from_numbers, to_ranges
 from airflow_sm_plugin.exceptions import InvalidRequest
+
+_SHOWN_RANGES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
     """Which failures a task puts up with.
 
-    :param on_error: ``"fail"``, or ``"tolerate"``: failures are reported and never fail the task
-    :param failure_ratio: with ``"fail"``: which share of the records may have failed, 0 to 1. An input that could not
-        be read is no record and fails the task whatever the share
+    :param on_error: ``"fail"`` or ``"tolerate"``. An input that could not be read has no records to count, so only
+        ``"tolerate"`` puts up with it
+    :param failure_ratio: which share of the records may have failed, 0 to 1; None is none with ``"fail"`` and all with
+        ``"tolerate"``
     """
 
     on_error: str = "fail"
-    failure_ratio: float = 0.0
+    failure_ratio: float | None = None
 
     def checked(self) -> Tolerance:
         """Return it when it is well formed.
 
         :raises InvalidRequest: the ratio is not between 0 and 1
         """
-        if not 0 <= self.failure_ratio <= 1:
+        if self.failure_ratio is not None and not 0 <= self.failure_ratio <= 1:
             raise InvalidRequest(f"tolerated_failure_ratio must be from 0 to 1, not {self.failure_ratio}")
         return self
 
     def is_exceeded(self, counts: ModelCounts) -> bool:
         """Say whether these are too many failures."""
-        if self.on_error != "fail" or not counts.failed:
-            return False
-        return counts.inputs_unread > 0 or counts.records_failed > self.failure_ratio * counts.records
+        tolerates = self.on_error == "tolerate"
+        ratio = self.failure_ratio if self.failure_ratio is not None else float(tolerates)
+        if counts.inputs_unread and not tolerates:
+            return True
+        return counts.records_failed > ratio * counts.records
+
+
+def failure_text(report: BatchReport, *, rows: int) -> str:
+    """Return what the error of a failed batch says: counts, the first failures, where all lie, what clearing does.
+
+    Failures show input, model, class and status, and nothing of what a container wrote.
+
+    :param rows: how many failures it names at most
+    """
+    lines = [
+        f"batch of {report.plan.inputs} inputs through endpoint {report.plan.endpoint_name}: {_counts(report)}."
+    ]
+    lines += [_failure(row) for row in report.failures[:rows]]
+    if len(report.failures) > rows > 0:
+        lines.append("and more")
+    outputs = report.plan.outputs.rstrip("/")
+    lines.append(
+        f"Outputs, and the failures of each input as .errors.jsonl, are below {outputs}/; the report is "
+        f"{report.report_page_location}. Clearing the batch task tries again what failed or is not done, and nothing "
+        f"else; clearing this task alone only reads the shards' reports again"
+    )
+    return "\n".join(lines)
+
+
+def _counts(report: BatchReport) -> str:
+    total, missing = report.total, report.missing_shards
+    failed = sum(1 for one in report.models if one.failed)
+    said = [
+        f"{total.records_failed} of {total.records} records failed, in {failed} of {len(report.models)} models"
+    ]
+    if total.inputs_unread:
+        said.append(f"{total.inputs_unread} inputs could not be read")
+    if missing:
+        said.append(
+            f"{len(missing)} of {report.plan.shards} shards, with {report.unreported} inputs, have no report, since "
+            f"their tasks did not finish: {_numbers(missing)}"
+        )
+    return "; ".join(said)
+
+
+def _numbers(numbers: Iterable[int]) -> str:
+    """Return numbers in words: 1, 4-7, and so on."""
+    ranges = to_ranges(from_numbers(numbers))
+    shown = [
+        str(first) if end - first == 1 else f"{first}-{end - 1}" for first, end in ranges[:_SHOWN_RANGES]
+    ]
+    return ", ".join([*shown, "…"] if len(ranges) > _SHOWN_RANGES else shown)
+
+
+def _failure(row: Mapping[str, Any]) -> str:
+    status = "" if row.get("status") is None else f" ({row['status']})"
+    return f"{row.get('source')}: model {row.get('target_model')}: {row.get('error')}{status}"

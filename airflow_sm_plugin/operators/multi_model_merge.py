@@ -1,0 +1,148 @@
+"""Merge what a batch's shards reported into one report, and be the task that fails when the batch did."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_plugin._compat import Context
+from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
+from airflow_sm_plugin.core.batch_verdict import Tolerance, failure_text
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.template_values import choice, is_given, number, whole_number
+from airflow_sm_plugin.exceptions import BatchFailed, InvalidRequest
+from airflow_sm_plugin.links import BatchReportLink, EndpointConsoleLink, persist_endpoint, persist_report
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.core.merged_report import BatchReport
+
+_S3_CONNECTIONS = 32
+
+
+class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
+    """Merge the reports of a batch's shards, write ``report.json`` and ``report.html``, and fail if the batch did.
+
+    It runs whatever became of the batch tasks (``trigger_rule="all_done"`` unless another is given), so that there is a
+    report also when some failed, or when nothing was planned. Nothing is invoked, and outputs are left as they are; it
+    may run as often as one likes. The reports lie in the plan's folder, where no other batch replaces them, with copies
+    ``report.json`` and ``report.html`` below the batch's outputs. A report whose counts do not add up is not written.
+
+    The log's last line is the summary as one JSON object behind ``batch report: ``.
+
+    Returns on XCom: ``{"endpoint_name", "inputs", "inputs_failed", "inputs_carried", "records", "succeeded", "failed",
+    "models", "models_failed", "invocations", "retries", "seconds", "shards", "shards_missing", "plan_digest",
+    "started_at", "finished_at", "outputs", "report_location", "report_page_location"}``.
+
+    :param plan_location: of the plan's folder, as the plan task's XCom ``plan`` says (templated)
+    :param on_error: ``"fail"`` (default) fails the task when a record failed or an input could not be read;
+        ``"tolerate"`` when more than ``tolerated_failure_ratio`` of the records did (templated)
+    :param tolerated_failure_ratio: failed records of all, 0 to 1; default 0, with ``on_error="tolerate"`` 1 (templated)
+    :param failure_rows: how many failures the error names, by input, model, class and status; default 5 (templated)
+    :param output_kms_key_id: KMS key of the reports (templated)
+    :param output_acl: canned ACL of the reports, e.g. ``bucket-owner-full-control`` (templated)
+    :raises InvalidRequest: an argument breaks a limit, or the plan task left no plan; not retried
+    :raises InputNotFound: the plan is not there any more; not retried
+    :raises BatchFailed: more failed than is tolerated, or a shard has no report; both reports are written; not retried
+    :raises InferenceError: the counts do not add up; not retried
+    :raises ServiceUnavailable: S3 did not answer; retried
+    """
+
+    template_fields: Sequence[str] = (
+        *SageMakerInferenceOperator.template_fields,
+        "plan_location",
+        "on_error",
+        "tolerated_failure_ratio",
+        "failure_rows",
+        "output_kms_key_id",
+        "output_acl",
+    )
+    operator_extra_links = (BatchReportLink(), EndpointConsoleLink())
+
+    def __init__(
+        self,
+        *,
+        plan_location: str,
+        on_error: str = "fail",
+        tolerated_failure_ratio: float | str | None = None,
+        failure_rows: int | str = 5,
+        output_kms_key_id: str | None = None,
+        output_acl: str | None = None,
+        **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
+    ) -> None:
+        kwargs.setdefault("trigger_rule", "all_done")
+        super().__init__(**kwargs)
+        self.plan_location = plan_location
+        self.on_error = on_error
+        self.tolerated_failure_ratio = tolerated_failure_ratio
+        self.failure_rows = failure_rows
+        self.output_kms_key_id = output_kms_key_id
+        self.output_acl = output_acl
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Merge and write, then judge."""
+        with failing_well():
+            location, tolerance = self._plan(), self._tolerance()
+            rows = whole_number(self.failure_rows, "failure_rows")
+            report = asyncio.run(self._merge(location))
+            self._remember(context, report)
+            self._tell(report)
+            if report.missing_shards or tolerance.is_exceeded(report.total):
+                raise BatchFailed(failure_text(report, rows=rows))
+            return report.summary()
+
+    async def _merge(self, location: str) -> BatchReport:
+        from airflow_sm_plugin.batch.report_merge import merge_reports, write_report
+        from airflow_sm_plugin.hooks.s3_objects import S3Objects
+        from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+
+        options = ObjectOptions(kms_key_id=_text(self.output_kms_key_id), acl=_text(self.output_acl))
+        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
+            report = await merge_reports(s3, location)
+            await write_report(s3, report, location, options=options)
+            return report
+
+    def _remember(self, context: Context, report: BatchReport) -> None:
+        region_name = self.control_plane().conn_region_name
+        persist_endpoint(context, region_name=region_name, endpoint_name=report.plan.endpoint_name)
+        if report.report_page_location:
+            persist_report(context, region_name=region_name, location=report.report_page_location)
+
+    def _tell(self, report: BatchReport) -> None:
+        summary = report.summary()
+        self.log.info(
+            "endpoint %s: %d inputs, %d records, %d failed, %d of %d shards without a report; report %s, copy below %s",
+            report.plan.endpoint_name,
+            report.plan.inputs,
+            report.total.records,
+            report.total.records_failed,
+            len(report.missing_shards),
+            report.plan.shards,
+            report.report_page_location,
+            report.plan.outputs,
+        )
+        self.log.info("batch report: %s", json.dumps(summary))
+
+    # Arguments
+
+    def _plan(self) -> str:
+        """Return where the plan's folder lies."""
+        if not is_given(self.plan_location):
+            raise InvalidRequest(
+                "the plan task left no plan, so there is nothing to report on: it failed (its log says why), or was "
+                "asked for an estimate only (plan_only=True)"
+            )
+        S3Uri.parse(self.plan_location, name="plan_location")
+        return str(self.plan_location)
+
+    def _tolerance(self) -> Tolerance:
+        given, name = self.tolerated_failure_ratio, "tolerated_failure_ratio"
+        return Tolerance(
+            on_error=choice(self.on_error, "on_error", ("fail", "tolerate")),
+            failure_ratio=number(given, name) if is_given(given) else None,
+        ).checked()
+
+
+def _text(value: object) -> str | None:
+    return str(value) if is_given(value) else None
