@@ -61,6 +61,15 @@ def task_instance_owner(context: Context) -> str | None:
     return owner_of(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=map_index)
 
 
+def run_of(context: Context) -> str | None:
+    """Return what stays the same over the retries of one run of a task, and differs when it is cleared.
+
+    Airflow raises ``max_tries`` when a task is cleared, and not for a retry. None outside of Airflow.
+    """
+    max_tries = getattr(context.get("ti"), "max_tries", None)
+    return None if max_tries is None else str(max_tries)
+
+
 class Sensitive:
     """A rendered value that shows as ``***`` wherever Airflow stores or prints it."""
 

@@ -177,6 +177,8 @@ class ModelEngine:
             self._statistics.worked(feed.lane.model, began=feed.began, ended=time.time())
         self._admit()
         self._pump()
+        if not self._feeds:
+            self._recorder.hurry()  # nothing more comes that could be written down with it
         self._end_if_done()
 
     def _end_if_done(self) -> None:
@@ -306,6 +308,8 @@ class ModelEngine:
             self._spawn(self._write(one))
         else:
             self._recorder.complete(one)
+            if not self._feeds:
+                self._recorder.hurry()
 
     def _recorded(self, one: OpenInput) -> None:
         if not self._is_stopped:

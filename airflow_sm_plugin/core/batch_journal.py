@@ -145,7 +145,7 @@ class Part:
             "statistics": self.statistics,
         }
         return json.dumps(
-            {name: value for name, value in given.items() if value not in (None, (), {}, False)},
+            {name: value for name, value in given.items() if value or (value == 0 and value is not False)},
             separators=(",", ":"),
         ).encode()
 

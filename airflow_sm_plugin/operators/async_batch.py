@@ -15,6 +15,7 @@ from airflow_sm_plugin.base import (
     broken_wait,
     failing_well,
     reveal,
+    run_of,
     task_instance_owner,
 )
 from airflow_sm_plugin.core.async_inference import AsyncRequest
@@ -311,7 +312,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             ).checked(),
             ledger_prefix=self.ledger_prefix,
             owner=task_instance_owner(context) or digest("outside of Airflow"),
-            run=_run_of(ti),
+            run=run_of(context),
             attempts=whole_number(self.attempts, "attempts", at_least=1),
             max_rate=number(self.max_rate, "max_rate"),
             at_once=whole_number(self.concurrency, "concurrency", at_least=1),
@@ -325,12 +326,6 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 else None
             ),
         )
-
-
-def _run_of(ti: object) -> str | None:
-    """Return what only clearing changes: Airflow raises ``max_tries`` then, and not for a retry."""
-    max_tries = getattr(ti, "max_tries", None)
-    return None if max_tries is None else str(max_tries)
 
 
 def _text(value: object) -> str | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from airflow_sm_plugin._compat import Context
+from airflow_sm_plugin._compat import BaseOperatorLink, Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
 from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, ServiceError
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink
@@ -14,7 +14,7 @@ from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink
 class InvocationOperator(SageMakerInferenceOperator):
     """What both kinds of invocation share."""
 
-    operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink())
+    operator_extra_links: Collection[BaseOperatorLink] = (EndpointConsoleLink(), EndpointLogsLink())
 
     @contextmanager
     def explaining(self, endpoint_name: str) -> Iterator[None]:

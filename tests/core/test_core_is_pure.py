@@ -39,6 +39,7 @@ ALLOWED = {
     "string",
     "typing",
     "urllib.parse",
+    "zlib",
 }
 TOUCHING = {"open", "print", "input", "exec", "eval", "__import__", "now", "utcnow", "today"}
 

@@ -1,0 +1,146 @@
+"""Read a batch operator's arguments, once their templates are rendered, with every limit that can be checked then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from airflow_sm_plugin._compat import Context
+from airflow_sm_plugin.base import reveal
+from airflow_sm_plugin.core.attribute_template import check_template
+from airflow_sm_plugin.core.invocation import InvokeRequest
+from airflow_sm_plugin.core.template_values import boolean, choice, is_given, number, seconds, whole_number
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.batch.engine_settings import EngineSettings
+    from airflow_sm_plugin.core.assembly import OutputOptions
+    from airflow_sm_plugin.core.payloads import SplitOptions
+    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+
+_MEGABYTE = 1_048_576
+
+
+class EngineArguments(Protocol):
+    """The arguments that say how a batch invokes, as the operator stores them."""
+
+    endpoint_name: str
+    content_type: str | None
+    accept: str | None
+    split_type: str
+    batch_strategy: str
+    max_payload_in_mb: float | str
+    max_records: int | str | None
+    skip_header: bool | str
+    compression_type: str
+    assemble_with: str
+    join_source: str
+    custom_attributes: str | None
+    keep_response_attributes: bool | str
+    target_variant: str | None
+    max_concurrent_transforms: int | str
+    max_warm_models: int | str | None
+    attempts: int | str
+    max_payload_seconds: float | str
+    model_load_seconds: float | str
+    isolate_bad_records: bool | str
+    error_text_limit: int | str
+    output_kms_key_id: str | None
+    output_acl: str | None
+
+
+def engine_settings(given: EngineArguments, context: Context) -> EngineSettings:
+    """Return how a batch invokes its models.
+
+    :raises InvalidRequest: naming the argument, its value, the limit and the remedy
+    """
+    from airflow_sm_plugin.batch.engine_settings import EngineSettings
+
+    ti = context.get("ti")
+    split = _split(given)
+    content_type, accept = text(given.content_type), text(given.accept)
+    custom_attributes = text(reveal(given.custom_attributes))
+    if custom_attributes is not None:
+        check_template(custom_attributes)
+    InvokeRequest(
+        endpoint_name=given.endpoint_name,
+        body=b"",
+        content_type=content_type,
+        accept=accept,
+        target_variant=text(given.target_variant),
+    ).checked()
+    return EngineSettings(
+        endpoint_name=given.endpoint_name,
+        content_type=content_type,
+        accept=accept,
+        target_variant=text(given.target_variant),
+        split=split,
+        output=_output(given, split, content_type, accept),
+        gunzip=choice(given.compression_type, "compression_type", ("None", "Gzip")) == "Gzip",
+        custom_attributes=custom_attributes,
+        fields={
+            "run": str(getattr(ti, "run_id", "")),
+            "dag_id": str(getattr(ti, "dag_id", "")),
+            "task_id": str(getattr(ti, "task_id", "")),
+        },
+        keep_attributes=boolean(given.keep_response_attributes, "keep_response_attributes"),
+        max_concurrent_transforms=whole_number(
+            given.max_concurrent_transforms, "max_concurrent_transforms", at_least=1
+        ),
+        max_warm_models=(
+            whole_number(given.max_warm_models, "max_warm_models", at_least=1)
+            if is_given(given.max_warm_models)
+            else None
+        ),
+        attempts=whole_number(given.attempts, "attempts", at_least=1),
+        payload_seconds=seconds(given.max_payload_seconds, "max_payload_seconds", positive=True),
+        model_load_seconds=seconds(given.model_load_seconds, "model_load_seconds", positive=True),
+        isolate_bad_records=boolean(given.isolate_bad_records, "isolate_bad_records"),
+        error_text_limit=whole_number(given.error_text_limit, "error_text_limit"),
+    )
+
+
+def object_options(given: EngineArguments) -> ObjectOptions:
+    """Return how outputs are kept."""
+    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+
+    return ObjectOptions(kms_key_id=text(given.output_kms_key_id), acl=text(given.output_acl))
+
+
+def text(value: object) -> str | None:
+    """Return a templated text; None for one that is not given."""
+    return str(value) if is_given(value) else None
+
+
+def _split(given: EngineArguments) -> SplitOptions:
+    from airflow_sm_plugin.core.payloads import MOST_PAYLOAD_BYTES, SplitOptions
+
+    size = number(given.max_payload_in_mb, "max_payload_in_mb") * _MEGABYTE
+    if not 1 <= size <= MOST_PAYLOAD_BYTES:
+        raise InvalidRequest(
+            f"max_payload_in_mb is {given.max_payload_in_mb}, InvokeEndpoint takes payloads of more than 0 and up to "
+            f"{MOST_PAYLOAD_BYTES // _MEGABYTE} MB"
+        )
+    return SplitOptions(
+        split_type=given.split_type,
+        batch_strategy=given.batch_strategy,
+        max_payload_bytes=int(size),
+        skip_header=boolean(given.skip_header, "skip_header"),
+        max_records=(
+            whole_number(given.max_records, "max_records", at_least=1)
+            if is_given(given.max_records)
+            else None
+        ),
+    ).checked()
+
+
+def _output(
+    given: EngineArguments, split: SplitOptions, content_type: str | None, accept: str | None
+) -> OutputOptions:
+    from airflow_sm_plugin.core.assembly import OutputOptions
+
+    return OutputOptions(
+        assemble_with=given.assemble_with,
+        join_source=given.join_source,
+        content_type=content_type,
+        accept=accept,
+    ).checked(split.split_type)

@@ -1,0 +1,133 @@
+"""A multi-model endpoint on the embedded SageMaker, and batches through it in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_sm_plugin.batch.engine_settings import EngineSettings
+from airflow_sm_plugin.batch.input_listing import InputSource
+from airflow_sm_plugin.batch.multi_model_plan import PlanSettings, make_plan
+from airflow_sm_plugin.batch.shard_run import FinishedShard, ShardSettings, run_shard
+from airflow_sm_plugin.core.payloads import SplitOptions
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from tests.support import IMAGE, ROLE, Account, archive, unique
+
+CONNECTION = AwsConnection(aws_conn_id=None)
+
+NAMED = """
+import json
+
+def model_fn(model_dir):
+    return open(model_dir + "/name.txt").read()
+
+def transform_fn(model, data, content_type, accept, context):
+    rows = [line for line in data.split("\\n") if line]
+    sent = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
+    if sent:
+        context.set_response_header(0, "X-Amzn-SageMaker-Custom-Attributes", "seen:" + sent)
+    if any("bad" in row for row in rows):
+        error = ValueError("a bad record in " + str(len(rows)))
+        error.status_code = 400
+        raise error
+    return "\\n".join(model + "/" + row for row in rows) + "\\n"
+"""
+"""Answers each record behind the model's name; refuses payloads in which a record says ``bad``."""
+
+
+@dataclass
+class MultiModel:
+    """A multi-model endpoint and a folder of inputs."""
+
+    account: Account
+    name: str
+    root: str
+    prefix: str
+    names: list[str] = field(default_factory=list)
+
+    @classmethod
+    def deployed(cls, account: Account, models: Iterable[str], code: str = NAMED) -> MultiModel:
+        """Deploy an endpoint with artefacts ``<model>.tar.gz``."""
+        root = unique("mm")
+        mine = cls(account, unique("mm"), f"s3://{account.bucket}/{root}", f"{root}/models/")
+        for model in models:
+            mine.add_model(model, code)
+        account.sagemaker.create_model(
+            ModelName=mine.name,
+            ExecutionRoleArn=ROLE,
+            PrimaryContainer={
+                "Image": IMAGE,
+                "Mode": "MultiModel",
+                "ModelDataUrl": f"s3://{account.bucket}/{mine.prefix}",
+            },
+        )
+        account.create_config(mine.name, name=mine.name)
+        account.sagemaker.create_endpoint(EndpointName=mine.name, EndpointConfigName=mine.name)
+        account.wait_for_endpoint(mine.name)
+        return mine
+
+    def add_model(self, model: str, code: str = NAMED) -> None:
+        """Upload an artefact."""
+        body = archive({"code/inference.py": code, "name.txt": model})
+        self.account.s3.put_object(Bucket=self.account.bucket, Key=f"{self.prefix}{model}.tar.gz", Body=body)
+
+    def put(self, model: str, name: str, body: bytes | str) -> None:
+        """Upload an input of a model."""
+        key = f"{self.root.removeprefix(f's3://{self.account.bucket}/')}/in/model={model}/{name}"
+        content = body.encode() if isinstance(body, str) else body
+        self.account.s3.put_object(Bucket=self.account.bucket, Key=key, Body=content)
+
+    def output(self, model: str, name: str, suffix: str = ".out") -> bytes | None:
+        """Return an output; None when there is none."""
+        key = f"{self.root.removeprefix(f's3://{self.account.bucket}/')}/out/model={model}/{name}{suffix}"
+        try:
+            body: bytes = self.account.s3.get_object(Bucket=self.account.bucket, Key=key)["Body"].read()
+        except self.account.s3.exceptions.NoSuchKey:
+            return None
+        return body
+
+    def errors(self, model: str, name: str) -> list[dict[str, Any]]:
+        """Return the rows of an input's errors."""
+        return [json.loads(line) for line in (self.output(model, name, ".errors.jsonl") or b"").splitlines()]
+
+    def plan(self, *, shards: int = 1, run: str = "1", **settings: Any) -> str:  # noqa: ANN401 - PlanSettings' own
+        """Plan the inputs, and return where the plan lies."""
+        plan = PlanSettings(
+            endpoint_name=self.name,
+            source=InputSource(location=f"{self.root}/in/"),
+            outputs=f"{self.root}/out",
+            owner="owner",
+            target_model="{model}.tar.gz",
+            max_shards=shards,
+            run=run,
+            **settings,
+        )
+        return asyncio.run(self._planned(plan))
+
+    async def _planned(self, plan: PlanSettings) -> str:
+        async with S3Objects.open(CONNECTION) as s3:
+            _, folder = await make_plan(s3, plan, await endpoint_models(CONNECTION, self.name))
+        return folder.location
+
+    def settings(self, location: str, *, shard: int = 0, run: str = "1", restart: bool = False, **engine: Any) -> ShardSettings:  # noqa: ANN401 - EngineSettings' own
+        """Return settings for a shard."""
+        given: Mapping[str, Any] = {"content_type": "text/csv", "accept": "text/csv", **engine}
+        return ShardSettings(
+            plan_location=location,
+            shard=shard,
+            engine=EngineSettings(endpoint_name=self.name, **given),
+            run=run,
+            restart=restart,
+        )
+
+    def run(self, location: str, **settings: Any) -> FinishedShard:  # noqa: ANN401 - as settings()
+        """Do a shard in this process."""
+        return asyncio.run(run_shard(CONNECTION, self.settings(location, **settings)))
+
+
+MULTI = SplitOptions(batch_strategy="MultiRecord")
