@@ -1,8 +1,9 @@
-"""Waitress's connection handling, mended in one place."""
+"""Waitress's handling of connections and threads, mended in one place."""
 
 from __future__ import annotations
 
 from waitress.channel import ClientDisconnected, HTTPChannel
+from waitress.task import ThreadedTaskDispatcher
 
 
 class Dropped(ClientDisconnected):  # type: ignore[misc] # waitress has no annotations
@@ -25,3 +26,27 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no annotations
         complete = self.request.body_rcv is None
         super().send_continue()
         self.request.completed = complete
+
+
+class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress has no annotations
+    """Threads that are started when there is something for them to do.
+
+    Calls wait here (for a model to be loaded, for a container to answer), and what they wait for may need threads as
+    well: the server reads S3 through itself.
+
+    :param most: how many threads there are at most
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def add_task(self, task: object) -> None:
+        """Have a request answered, by a new thread if every other is busy."""
+        with self.lock:
+            threads = len(self.threads)
+            is_short = len(self.queue) >= threads - self.active_count
+            grows = is_short and threads < self._most and not self.stop_count
+        if grows:
+            self.set_thread_count(threads + 1)
+        super().add_task(task)

@@ -17,8 +17,9 @@ from airflow_sm_plugin.local.container_client import RawAnswer, TooSlow, Unreach
 from airflow_sm_plugin.local.container_process import ContainerProcess
 from airflow_sm_plugin.local.containers import ContainerFailed, ContainerSpec, LogTarget, Payload, Reply
 from airflow_sm_plugin.local.errors import ModelFailure
-from airflow_sm_plugin.local.model_host import ModelHost, TargetModel
+from airflow_sm_plugin.local.model_host import ModelHost
 from airflow_sm_plugin.local.state import Region
+from airflow_sm_plugin.local.target_models import TargetModel
 
 _TIMED_OUT = 0
 """OriginalStatusCode of a container that did not answer in time."""

@@ -22,7 +22,7 @@ from airflow_sm_plugin.local.app import EmbeddedApplication
 from airflow_sm_plugin.local.aws import AwsClients
 from airflow_sm_plugin.local.calls import CallLog
 from airflow_sm_plugin.local.faults import FaultPlan
-from airflow_sm_plugin.local.http_channel import Channel
+from airflow_sm_plugin.local.http_channel import Channel, Dispatcher
 from airflow_sm_plugin.local.outcomes import Outcomes
 from airflow_sm_plugin.local.settings import Settings
 from airflow_sm_plugin.local.state import Account
@@ -30,8 +30,8 @@ from airflow_sm_plugin.local.state import Account
 if TYPE_CHECKING:
     from waitress.server import BaseWSGIServer
 
-_THREADS = 64
-"""Requests answered at the same time; an InvokeEndpoint holds one for as long as its containers take."""
+_THREADS = 512
+"""Requests answered at the same time; an InvokeEndpoint holds one for as long as its model loads and answers."""
 
 _STOP_SECONDS = 5
 """How long stop() waits for requests that are being answered."""
@@ -93,7 +93,7 @@ class EmbeddedSageMaker:
             application,
             host=socket.gethostbyname(self._host),  # one address: "localhost" can be two
             port=self._port,
-            threads=_THREADS,
+            _dispatcher=Dispatcher(_THREADS),
             asyncore_use_poll=True,
             channel_timeout=600,
             max_request_body_size=5 * 1024**3,

@@ -28,6 +28,8 @@ from airflow_sm_plugin.local.serving.isolation import IsolatedCode
 
 TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 _JSON = {"Content-Type": "application/json"}
+_IMPORTING = threading.Lock()
+"""Models load side by side, but packages that import each other do not like to be imported by many threads at once."""
 
 
 class HostedModel:
@@ -44,7 +46,8 @@ class HostedModel:
             def load_code(program: Program) -> ModuleType:
                 self._code = IsolatedCode(program.folders)
                 loading.enter_context(self._code.running())
-                return self._code.module(program.module)
+                with _IMPORTING:
+                    return self._code.module(program.module)
 
             try:
                 self._loaded = LoadedModel(Path(url), environment, load_code=load_code)
