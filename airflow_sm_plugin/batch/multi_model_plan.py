@@ -57,10 +57,10 @@ async def make_plan(
         await spool_inputs(s3, settings, spool)
         stored = await _still_true(s3, settings, endpoint, spool, latest)
         if stored is None:
-            draft = await Draft.of(s3, settings, endpoint, spool, plans)
-            stored = await _written(
-                s3, settings, draft, plans, 0 if latest is None else latest.plan.number + 1
-            )
+            earlier = None if latest is None or settings.restart else plans
+            draft = await Draft.of(s3, settings, endpoint, spool, earlier)
+            number = 0 if latest is None else latest.plan.number + 1
+            stored = await _written(s3, settings, draft, plans, number)
     _tell(stored)
     return stored.plan, stored.folder
 

@@ -59,15 +59,17 @@ class Draft:
         settings: PlanSettings,
         endpoint: EndpointModels | None,
         spool: PlanSpool,
-        plans: PlanStore,
+        earlier: PlanStore | None,
     ) -> Draft:
         """Make it of the inputs in the spool.
+
+        :param earlier: plans of which is left out what they have done; None where all is done anew
 
         :raises TargetModelNotFound: an artefact is missing, and that is to fail
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
-        if not settings.restart:
-            await note_what_is_done(s3, plans, spool)
+        if earlier is not None:
+            await note_what_is_done(s3, earlier, spool)
         carried, which = spool.drop_done()
         models = spool.models()
         missing = await missing_of(s3, settings, endpoint, [model.target_model for model in models])

@@ -92,7 +92,7 @@ def test_a_key_longer_than_s3_takes_is_refused_beforehand() -> None:
     room = 1_024 - len("out/") - len(".attributes.jsonl")
     assert named(output_name="n" * room)[1] == "n" * room
     for too_long in ("n" * (room + 1), "ü" * (room // 2 + 1)):
-        with pytest.raises(InvalidRequest, match="too long: .*1024 bytes"):
+        with pytest.raises(InvalidRequest, match=r"too long: .*1024 bytes"):
             named(output_name=too_long)
     assert named(output_name="n" * (room + 4), outputs="s3://b")
 

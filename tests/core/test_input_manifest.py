@@ -145,6 +145,7 @@ def test_no_message_shows_custom_attributes(line: str) -> None:
 
 def test_an_input_over_the_limit_is_refused_with_object_size_limit_and_remedy() -> None:
     most = ASYNC_LIMITS.most_bytes
+    assert most is not None
     assert ASYNC_LIMITS.check(BatchInput(source="s3://b/k", size=most)).size == most
     with pytest.raises(
         InvalidRequest,

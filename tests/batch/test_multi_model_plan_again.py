@@ -1,0 +1,209 @@
+"""Planned again: a retry gets its plan, a cleared task what is left to do, and an orphan never mixes its plan in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from airflow_sm_plugin.batch.input_listing import InputSource
+from airflow_sm_plugin.batch.multi_model_plan import PlanSettings
+from airflow_sm_plugin.batch.plan_store import PlanStore
+from airflow_sm_plugin.batch.shard_inputs import read_plan, read_shard_plan
+from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from tests.batch.multi_model_plans import finish, in_s3, planned, settings_of
+from tests.support import Account, unique
+
+Put = Callable[..., None]
+
+
+@pytest.fixture
+def top(account: Account) -> str:
+    """A prefix of this test alone, with no slash behind."""
+    return f"s3://{account.bucket}/{unique('plan')}"
+
+
+@pytest.fixture
+def put(account: Account, top: str) -> Put:
+    """Write inputs of stores, ``put(1, 2, body="x")``."""
+
+    def write(*stores: int, body: str = "x") -> None:
+        for store in stores:
+            account.upload(body, f"{top}/in/store={store}/a".removeprefix(f"s3://{account.bucket}/"))
+
+    return write
+
+
+def stores(sources: list[str]) -> list[str]:
+    return [source.rpartition("store=")[2].partition("/")[0] for source in sources]
+
+
+def cleared(settings: PlanSettings, run: str = "another run", **changes: bool) -> PlanSettings:
+    return replace(settings, run=run, **changes)  # type: ignore[arg-type] # fields that are true or false
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_retry_of_the_same_run_gets_its_plan_whatever_has_changed(
+    put: Put, top: str, restart: bool
+) -> None:
+    put(1, 2)
+    settings = settings_of(top, restart=restart)
+    first = planned(settings)
+    put(3)
+    assert planned(settings) == first
+
+
+def test_a_cleared_task_gets_the_same_plan_while_nothing_has_changed(put: Put, top: str) -> None:
+    put(1, 2)
+    settings = settings_of(top)
+    first = planned(settings)
+    finish(first)
+    assert planned(cleared(settings)) == first
+    assert planned(replace(settings, run=None)) == first
+
+
+def test_a_cleared_task_leaves_out_what_was_done_and_is_the_same_still(put: Put, top: str) -> None:
+    put(1, 2, 3, 4)
+    settings = settings_of(top)
+    first = planned(settings)
+    finish(first, failed=lambda one: "store=2/" in one.source)
+    put(3, body="changed")
+    put(5)
+    second = planned(cleared(settings))
+    assert stores(second.sources) == ["2", "3", "5"]
+    assert (second.plan.number, second.plan.carried, second.plan.inputs) == (1, 2, 3)
+    assert second.plan.digest != first.plan.digest
+    assert second.folder != first.folder
+
+
+def test_what_was_not_done_is_planned_again(put: Put, top: str) -> None:
+    put(1, 2)
+    settings = settings_of(top)
+    planned(settings)
+    put(3)
+    second = planned(cleared(settings))
+    assert (stores(second.sources), second.plan.carried) == (["1", "2", "3"], 0)
+
+
+def test_what_two_plans_ago_has_done_is_not_forgotten(put: Put, top: str) -> None:
+    put(1)
+    settings = settings_of(top)
+    for number, run in enumerate("abc", start=1):
+        put(number)
+        found = planned(cleared(settings, run))
+        assert (stores(found.sources), found.plan.carried) == ([str(number)], number - 1)
+        finish(found)
+
+
+def test_what_an_input_was_before_it_changed_is_not_taken_for_what_it_is(put: Put, top: str) -> None:
+    """Its output is that of the version that was done last."""
+    settings = settings_of(top)
+    for run, body in enumerate(("first", "second", "first")):
+        put(1, body=body)
+        found = planned(cleared(settings, str(run)))
+        assert stores(found.sources) == ["1"]
+        finish(found)
+
+
+def test_a_later_failure_outweighs_an_earlier_success(put: Put, top: str) -> None:
+    put(1, 2)
+    settings = settings_of(top)
+    finish(planned(settings))
+    again = planned(cleared(settings, restart=True))
+    finish(again, failed=lambda one: "store=1/" in one.source)
+    put(3)
+    assert stores(planned(cleared(settings, "third")).sources) == ["1", "3"]
+
+
+def test_restart_plans_everything_anew(put: Put, top: str) -> None:
+    put(1, 2)
+    settings = settings_of(top)
+    first = planned(settings)
+    finish(first)
+    again = planned(cleared(settings, restart=True))
+    assert (stores(again.sources), again.plan.number, again.plan.carried) == (["1", "2"], 1, 0)
+    assert again.plan.digest == first.plan.digest
+
+
+def test_nothing_left_to_do_is_a_plan_without_shards(account: Account, put: Put, top: str) -> None:
+    put(1, 2)
+    settings = settings_of(top)
+    finish(planned(settings))
+    account.s3.delete_object(
+        Bucket=account.bucket, Key=f"{top}/in/store=2/a".removeprefix(f"s3://{account.bucket}/")
+    )
+    found = planned(cleared(settings))
+    assert (found.plan.inputs, found.plan.shards, found.plan.carried) == (0, 0, 1)
+
+
+def test_an_input_that_nobody_has_looked_at_is_never_taken_for_done(account: Account, top: str) -> None:
+    """No ETag tells whether it is the same still."""
+    line = f'{{"source-ref": "{top}/a", "target-model": "m"}}\n'
+    location = account.upload(line)
+    settings = settings_of(
+        top, source=InputSource(location=location, inputs_type="ManifestFile", check_inputs=False)
+    )
+    finish(planned(settings))
+    account.upload(line + line.replace("/a", "/b"), location.removeprefix(f"s3://{account.bucket}/"))
+    assert planned(cleared(settings)).plan.inputs == 2
+
+
+def test_a_model_that_was_missing_and_is_brought_makes_another_plan(
+    account: Account, put: Put, top: str
+) -> None:
+    put(1, 2)
+    endpoint = EndpointModels(endpoint_name="ratings", prefixes=(f"{top}/models/",))
+    models = f"{top}/models/".removeprefix(f"s3://{account.bucket}/")
+    account.upload("x", f"{models}1.tar.gz")
+    settings = settings_of(top)
+    first = planned(settings, endpoint)
+    finish(first, failed=lambda one: "store=2/" in one.source)
+    assert planned(cleared(settings), endpoint) == first
+    account.upload("x", f"{models}2.tar.gz")
+    second = planned(cleared(settings), endpoint)
+    assert (stores(second.sources), second.plan.missing_models) == (["2"], ())
+
+
+def test_two_planners_of_the_same_inputs_make_the_same_plan(put: Put, top: str) -> None:
+    """A killed planner's orphan ends after the retry: what it writes is what there is."""
+    put(1, 2)
+    settings = settings_of(top)
+    first = planned(settings)
+
+    async def again(s3: S3Objects) -> None:
+        shard = await read_shard_plan(s3, first.folder.shard(0))
+        await s3.write(first.folder.shard(0).plan, shard.as_json())
+        plans = PlanStore(s3, settings.folder)
+        stored = await plans.publish(replace(first.plan, created_at="later"), first.folder)
+        assert stored.plan == first.plan
+
+    in_s3(again)
+    assert planned(settings) == first
+
+
+def test_of_two_planners_of_other_inputs_the_first_to_publish_wins_and_nothing_mixes(
+    put: Put, top: str
+) -> None:
+    put(1, 2)
+    settings = settings_of(top)
+    first = planned(settings)
+
+    async def orphan(s3: S3Objects) -> None:
+        plans = PlanStore(s3, settings.folder)
+        folder = plans.folder(0, "other")
+        stored = await plans.publish(replace(first.plan, digest="other"), folder)
+        assert (stored.plan, stored.folder) == (first.plan, first.folder)
+        assert (await read_plan(s3, folder.location)).digest == "other"
+
+    in_s3(orphan)
+    assert planned(settings) == first
+
+
+def test_other_arguments_and_other_owners_have_plans_of_their_own(put: Put, top: str) -> None:
+    put(1)
+    settings = settings_of(top)
+    first = planned(settings)
+    for other in (replace(settings, owner="other"), replace(settings, target_model="x")):
+        assert planned(other).folder.location != first.folder.location
