@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.configuration import conf
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator, Context, PokeReturnValue
+    from airflow.sdk import (
+        BaseOperator,
+        BaseOperatorLink,
+        BaseSensorOperator,
+        Context,
+        PokeReturnValue,
+        TaskGroup,
+        XComArg,
+    )
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
     from airflow.sdk.execution_time.xcom import XCom
 else:
@@ -17,13 +25,23 @@ else:
     except ImportError:  # before Airflow 3.1
         from airflow.exceptions import AirflowFailException, AirflowSkipException
     try:
-        from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator, Context, PokeReturnValue
+        from airflow.sdk import (
+            BaseOperator,
+            BaseOperatorLink,
+            BaseSensorOperator,
+            Context,
+            PokeReturnValue,
+            TaskGroup,
+            XComArg,
+        )
         from airflow.sdk.execution_time.xcom import XCom
     except ImportError:  # Airflow 2.11
         from airflow.models import BaseOperator, XCom
         from airflow.models.baseoperatorlink import BaseOperatorLink
+        from airflow.models.xcom_arg import XComArg
         from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
         from airflow.utils.context import Context
+        from airflow.utils.task_group import TaskGroup
 
 __all__ = [
     "AirflowFailException",
@@ -33,7 +51,9 @@ __all__ = [
     "BaseSensorOperator",
     "Context",
     "PokeReturnValue",
+    "TaskGroup",
     "XCom",
+    "XComArg",
     "default_deferrable",
     "first_reschedule_date",
     "max_map_length",

@@ -47,7 +47,10 @@ class BatchOutcome:
         """
         counts = self.counts
         said = [
-            f"{counts.records_failed} of {counts.records} records and {counts.inputs_failed} of {counts.inputs} inputs failed."
+            (
+                f"{counts.records_failed} of {counts.records} records failed, {counts.inputs_failed} of {counts.inputs} "
+                "inputs are not whole."
+            )
         ]
         said += [
             f"{row['source']} ({row['target_model']}), from record {row['first_record']}: {row['error']}"

@@ -84,10 +84,9 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :param model_load_seconds: how long a cold model is waited for; default 420 (templated)
     :param isolate_bad_records: halve a MultiRecord payload that the model refuses, until only the bad records fail;
         default False (templated)
-    :param on_error: ``"fail"`` (default) fails the task when more records failed than tolerated, once all are done;
-        ``"tolerate"`` only reports them (templated)
-    :param tolerated_failure_ratio: with ``"fail"``: failed records of all, 0 to 1; default 0. An input that cannot be
-        read fails the task whatever the ratio (templated)
+    :param on_error: ``"fail"`` (default) fails the task when a record failed or an input could not be read, once all
+        are done; ``"tolerate"`` when more than ``tolerated_failure_ratio`` of the records did (templated)
+    :param tolerated_failure_ratio: failed records of all, 0 to 1; default 0, with ``on_error="tolerate"`` 1 (templated)
     :param on_rerun: what clearing the finished task means: ``"resume"`` (default) or ``"restart"`` (templated)
     :param error_text_limit: characters of a container's error text that a row shows; default 1000, 0 none (templated)
     :param container_log_lines: how many of the containers' last log lines the task's log shows when records failed;
@@ -184,7 +183,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         model_load_seconds: float | str = 420,
         isolate_bad_records: bool | str = False,
         on_error: str = "fail",
-        tolerated_failure_ratio: float | str = 0.0,
+        tolerated_failure_ratio: float | str | None = None,
         on_rerun: str = "resume",
         error_text_limit: int | str = 1_000,
         container_log_lines: int | str = 20,
@@ -274,7 +273,11 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     def _tolerance(self) -> Tolerance:
         return Tolerance(
             on_error=choice(self.on_error, "on_error", ("fail", "tolerate")),
-            failure_ratio=number(self.tolerated_failure_ratio, "tolerated_failure_ratio"),
+            failure_ratio=(
+                number(self.tolerated_failure_ratio, "tolerated_failure_ratio")
+                if is_given(self.tolerated_failure_ratio)
+                else None
+            ),
         ).checked()
 
 
