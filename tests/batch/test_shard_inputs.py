@@ -1,0 +1,108 @@
+"""A shard's inputs come one by one, in any order and many at once, and each chunk is read once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_sm_plugin.batch import shard_inputs
+from airflow_sm_plugin.batch.plan_folder import ShardFolder
+from airflow_sm_plugin.batch.shard_inputs import ShardInputs, read_plan, read_shard_plan
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.shard_plan import CHUNK
+from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from tests.batch.multi_model_plans import in_s3
+from tests.benchmarks.stub_aws import StubClient, running
+from tests.support import Account, unique
+
+COUNT = 3 * CHUNK + 7
+ENTRIES = [
+    BatchInput(source=f"s3://b/{number}", size=number, etag="e", target_model="m", output=str(number))
+    for number in range(COUNT)
+]
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[StubClient]:
+    with running() as stub:
+        yield stub
+
+
+@pytest.fixture
+def folder(quick: StubClient, account: Account, monkeypatch: pytest.MonkeyPatch) -> ShardFolder:
+    """Have a shard of three chunks and a bit."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", quick.url)
+    folder = ShardFolder(f"s3://bench/{unique('shard')}")
+    for chunk in range(4):
+        lines = [f"{one.as_line()}\n" for one in ENTRIES[chunk * CHUNK : (chunk + 1) * CHUNK]]
+        quick.put(folder.inputs(chunk), "".join(lines).encode())
+    quick.take_calls()
+    return folder
+
+
+def test_any_order_gives_the_same_inputs_at_one_read_a_chunk(quick: StubClient, folder: ShardFolder) -> None:
+    numbers = list(range(COUNT))
+    random.Random(7).shuffle(numbers)  # noqa: S311 - an order
+
+    async def read(s3: S3Objects) -> list[BatchInput]:
+        inputs = ShardInputs(s3, folder)
+        return [await inputs.input(number) for number in numbers]
+
+    assert in_s3(read) == [ENTRIES[number] for number in numbers]
+    assert quick.take_calls() == {"get": 4}
+
+
+def test_who_asks_for_what_is_being_read_waits_for_it(quick: StubClient, folder: ShardFolder) -> None:
+    async def read(s3: S3Objects) -> list[BatchInput]:
+        inputs = ShardInputs(s3, folder)
+        return await asyncio.gather(*map(inputs.input, range(COUNT)))
+
+    assert in_s3(read) == ENTRIES
+    assert quick.take_calls() == {"get": 4}
+
+
+def test_who_is_cancelled_takes_nobody_with_him(folder: ShardFolder) -> None:
+    async def read(s3: S3Objects) -> BatchInput:
+        inputs = ShardInputs(s3, folder)
+        first = asyncio.create_task(inputs.input(0))
+        second = asyncio.create_task(inputs.input(1))
+        await asyncio.sleep(0)
+        first.cancel()
+        return await second
+
+    assert in_s3(read) == ENTRIES[1]
+
+
+def test_only_some_chunks_are_kept(
+    quick: StubClient, folder: ShardFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_inputs, "_CHUNKS_KEPT", 2)
+
+    async def read(s3: S3Objects) -> None:
+        inputs = ShardInputs(s3, folder)
+        for chunk in (0, 1, 0, 2, 0, 1):
+            assert await inputs.input(chunk * CHUNK) == ENTRIES[chunk * CHUNK]
+
+    in_s3(read)
+    assert quick.take_calls() == {"get": 4}
+
+
+@pytest.mark.parametrize("number", [COUNT, -1])
+def test_an_entry_that_there_is_not_is_told(folder: ShardFolder, number: int) -> None:
+    with pytest.raises((InvalidRequest, InputNotFound)):
+        in_s3(lambda s3: ShardInputs(s3, folder).input(number))
+
+
+def test_a_plan_or_shard_that_is_not_there_is_told_with_the_remedy(
+    quick: StubClient, folder: ShardFolder
+) -> None:
+    with pytest.raises(
+        InputNotFound, match=rf"no plan at {folder.location}/plan\.json.*run the plan task again"
+    ):
+        in_s3(lambda s3: read_plan(s3, folder.location))
+    with pytest.raises(InputNotFound, match=r"shard\.json"):
+        in_s3(lambda s3: read_shard_plan(s3, folder))
