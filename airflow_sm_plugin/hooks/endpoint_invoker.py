@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, cast
+
+from botocore.exceptions import ParamValidationError
 
 from airflow_sm_plugin.core.invocation import READ_TIMEOUT
 from airflow_sm_plugin.core.names import check_name
@@ -15,14 +18,16 @@ from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.error_answers import ErrorAnswers
 from airflow_sm_plugin.hooks.errors import translated
-from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
-from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
+from airflow_sm_plugin.hooks.runtime_http import Send, runtime_http
+from airflow_sm_plugin.hooks.service_access import ServiceAccess, UnrepeatedHook
+from airflow_sm_plugin.hooks.signed_http import HttpRequest
 
 log = logging.getLogger(__name__)
 
 _OPERATION = "InvokeEndpoint"
 _ERROR = 300
 _CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+_TOLD_ATTRIBUTES = _CUSTOM_ATTRIBUTES.lower()
 _HEADERS = {
     "ContentType": "Content-Type",
     "Accept": "Accept",
@@ -32,6 +37,9 @@ _HEADERS = {
     "InferenceId": "X-Amzn-SageMaker-Inference-Id",
 }
 """botocore's parameters that are headers on the wire."""
+
+
+_NO_HEADER = re.compile("[\\x00-\\x08\\x0a-\\x1f\\x7f\\ud800-\\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,7 @@ class EndpointInvoker:
         :param body: up to 6,291,456 bytes
         :param target_model: path below the endpoint's model prefix
         :raises ClientError: of botocore's own classes: SageMaker answered an error
-        :raises BotoCoreError: it did not answer, or could not be asked;
+        :raises BotoCoreError: it did not answer, or could not be asked, or a value can be in no header;
             :func:`~airflow_sm_plugin.hooks.invoke_failures.failure_of` reads both
         """
         given = {
@@ -101,9 +109,11 @@ class EndpointInvoker:
             "TargetVariant": target_variant,
             "InferenceId": inference_id,
         }
-        return await self._calls.invoke(
-            body, {name: value for name, value in given.items() if value is not None}
-        )
+        parameters = {name: value for name, value in given.items() if value is not None}
+        for name, value in parameters.items():
+            if not value or not value.isprintable():
+                _check(name, value)
+        return await self._calls.invoke(body, parameters)
 
 
 class BotocoreModelCalls:
@@ -126,22 +136,27 @@ class BotocoreModelCalls:
 class HttpModelCalls:
     """InvokeEndpoint over the fast transport."""
 
-    def __init__(self, access: ServiceAccess, http: SignedHttp, address: Address, endpoint_name: str) -> None:
-        self._http = http
-        self._address = address
+    def __init__(self, access: ServiceAccess, send: Send, endpoint_name: str) -> None:
+        self._send = send
         self._path = f"/endpoints/{endpoint_name}/invocations"
         self._errors = ErrorAnswers(access.client, "rest-json")
 
     async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
         """Send it, once."""
         headers = {_HEADERS[name]: value for name, value in parameters.items()}
-        answer = await self._http.send(
-            self._address, HttpRequest("POST", self._path, headers=headers, body=body)
-        )
+        answer = await self._send(HttpRequest("POST", self._path, headers=headers, body=body))
         if answer.status >= _ERROR:
             raise self._errors.error(answer, _OPERATION)
         found = answer.headers
-        return ModelAnswer(answer.body, found.get("Content-Type"), found.get(_CUSTOM_ATTRIBUTES))
+        return ModelAnswer(answer.body, found.get("content-type"), found.get(_TOLD_ATTRIBUTES))
+
+
+def _check(name: str, value: str) -> None:
+    """Refuse what no header can hold; the value itself may be secret."""
+    if not value:
+        raise ParamValidationError(report=f"{name} is empty")
+    if found := _NO_HEADER.search(value):
+        raise ParamValidationError(report=f"{name} holds U+{ord(found[0]):04X}, which no header can hold")
 
 
 @asynccontextmanager
@@ -168,5 +183,5 @@ async def _model_calls(
             calls.close()
         return
     address = access.address(request, path=f"/endpoints/{endpoint_name}/invocations")
-    async with SignedHttp(access, wire) as http:
-        yield HttpModelCalls(access, http, address, endpoint_name)
+    async with runtime_http(access, wire, address) as send:
+        yield HttpModelCalls(access, send, endpoint_name)

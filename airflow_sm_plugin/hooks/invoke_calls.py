@@ -17,14 +17,17 @@ from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.error_answers import ErrorAnswers
 from airflow_sm_plugin.hooks.errors import translated
-from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
-from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
+from airflow_sm_plugin.hooks.runtime_http import Send, runtime_http
+from airflow_sm_plugin.hooks.service_access import ServiceAccess, UnrepeatedHook
+from airflow_sm_plugin.hooks.signed_http import HttpRequest
 
 log = logging.getLogger(__name__)
 
 _OPERATION = "InvokeEndpointAsync"
 _ERROR = 300
 _PREFIX = "X-Amzn-SageMaker-"
+_OUTPUT_LOCATION = f"{_PREFIX}OutputLocation".lower()
+_FAILURE_LOCATION = f"{_PREFIX}FailureLocation".lower()
 _HEADERS = {
     "InputLocation": "InputLocation",
     "ContentType": "Content-Type",
@@ -88,9 +91,8 @@ class BotocoreInvocations:
 class HttpInvocations:
     """InvokeEndpointAsync over the fast transport."""
 
-    def __init__(self, access: ServiceAccess, http: SignedHttp, address: Address) -> None:
-        self._http = http
-        self._address = address
+    def __init__(self, access: ServiceAccess, send: Send) -> None:
+        self._send = send
         self._errors = ErrorAnswers(access.client, "rest-json")
 
     async def invoke(self, parameters: Mapping[str, Any]) -> Accepted:
@@ -98,12 +100,12 @@ class HttpInvocations:
         headers = {_PREFIX + _HEADERS[name]: str(parameters[name]) for name in _HEADERS if name in parameters}
         path = f"/endpoints/{parameters['EndpointName']}/async-invocations"
         body: bytes = parameters.get("Body", b"")
-        answer = await self._http.send(self._address, HttpRequest("POST", path, headers=headers, body=body))
+        answer = await self._send(HttpRequest("POST", path, headers=headers, body=body))
         if answer.status >= _ERROR:
             raise self._errors.error(answer, _OPERATION)
         return _accepted(
-            answer.headers.get(_PREFIX + "OutputLocation"),
-            answer.headers.get(_PREFIX + "FailureLocation"),
+            answer.headers.get(_OUTPUT_LOCATION),
+            answer.headers.get(_FAILURE_LOCATION),
             answer.json_object().get("InferenceId"),
         )
 
@@ -144,5 +146,5 @@ async def invoke_calls(
             calls.close()
         return
     address = access.address(request, path="/endpoints/x/async-invocations")
-    async with SignedHttp(access, wire) as http:
-        yield HttpInvocations(access, http, address)
+    async with runtime_http(access, wire, address) as send:
+        yield HttpInvocations(access, send)

@@ -78,7 +78,7 @@ class HttpS3:
         answer = await self._requests.send("HeadObject", uri.bucket, request)
         if answer is None:
             return await self._botocore.head(uri)
-        size, etag = answer.headers.get("Content-Length", "0"), answer.headers.get("ETag", "")
+        size, etag = answer.headers.get("content-length", "0"), answer.headers.get("etag", "")
         return ListedObject(uri.key, int(size), etag.strip('"'))
 
     async def get(self, uri: S3Uri, bytes_range: str | None) -> bytes:
@@ -101,7 +101,7 @@ class HttpS3:
         request = self._get_request(uri, rest)
         async with self._requests.opened("GetObject", uri.bucket, request) as answer:
             if answer is not None:
-                yield OpenObject(answer.headers.get("ETag", ""), answer.chunks)
+                yield OpenObject(answer.headers.get("etag", ""), answer.chunks)
                 return
         async with self._botocore.opened(uri, start, etag) as found:
             yield found

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from botocore.exceptions import (
 from yarl import URL
 
 from airflow_sm_plugin.hooks.service_access import Address, FreshSigners, ServiceAccess, Wire
-from airflow_sm_plugin.hooks.sigv4 import ToSign
+from airflow_sm_plugin.hooks.sigv4 import Clock, ToSign
 
 _NOT_BY_ITSELF = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CHUNK = 65_536
@@ -39,7 +38,10 @@ _LARGE = 1_048_576
 
 @dataclass(frozen=True, repr=False)
 class HttpAnswer:
-    """A whole answer. It has no repr: the body may be secret."""
+    """A whole answer. It has no repr: the body may be secret.
+
+    :param headers: to be asked for by names in lower case
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -94,6 +96,7 @@ class SignedHttp:
     def __init__(self, access: ServiceAccess, wire: Wire, *, is_s3: bool = False) -> None:
         self._wire = wire
         self._signers = FreshSigners(access, is_s3=is_s3)
+        self._clock = Clock()
         self._session: aiohttp.ClientSession | None = None
         self._by_itself = {"User-Agent": wire.user_agent, "Accept-Encoding": "identity"}
         proxy = {"proxy": wire.proxy, "proxy_headers": wire.proxy_headers} if wire.proxy else {}
@@ -144,11 +147,11 @@ class SignedHttp:
         if self._session is None:
             raise RuntimeError("SignedHttp is used outside of its block")
         signer = await self._signers.for_address(address)
-        query = _query(request.query)
+        query = encoded_query(request.query)
         body = request.body if request.sign_body else None
         path = f"{address.path}{request.path}" or "/"
         unsigned = ToSign(request.method, address.host, path, query, request.headers, body)
-        headers = signer.signed(unsigned, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+        headers = signer.signed(unsigned, self._clock.timestamp())
         headers |= self._by_itself
         url = f"{address.root}{path}?{query}" if query else f"{address.root}{path}"
         with _as_botocore(address.url, self._wire.proxy):
@@ -172,7 +175,8 @@ def _data(body: bytes) -> bytes | io.BytesIO | None:
     return (io.BytesIO(body) if len(body) > _LARGE else body) or None
 
 
-def _query(query: Sequence[tuple[str, str | None]]) -> str:
+def encoded_query(query: Sequence[tuple[str, str | None]]) -> str:
+    """Return a query as botocore spells it."""
     return "&".join(
         _quoted(name) if value is None else f"{_quoted(name)}={_quoted(value)}" for name, value in query
     )

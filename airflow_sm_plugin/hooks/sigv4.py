@@ -6,7 +6,9 @@ A property test holds it equal to ``botocore.auth.SigV4Auth`` and ``S3SigV4Auth`
 
 from __future__ import annotations
 
+import functools
 import hmac
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -43,6 +45,21 @@ class ToSign:
     body: bytes | None
 
 
+class Clock:
+    """The time as signatures want it, written anew once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._text = ""
+
+    def timestamp(self) -> str:
+        """Return the time: UTC, as ``20260131T235959Z``."""
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._text = second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+        return self._text
+
+
 class Signer:
     """Sign requests for one region of one service.
 
@@ -57,6 +74,7 @@ class Signer:
         self._day = ""
         self._key = b""
         self._scope = ""
+        self._credential = ""
 
     def signed(self, request: ToSign, timestamp: str) -> dict[str, str]:
         """Return the request's headers with the signature among them.
@@ -65,35 +83,22 @@ class Signer:
         """
         if timestamp[:8] != self._day:
             self._begin_day(timestamp[:8])
-        headers = dict(request.headers)
-        headers["X-Amz-Date"] = timestamp
+        headers = {**request.headers, "X-Amz-Date": timestamp}
         if self._keys.token:
             headers["X-Amz-Security-Token"] = self._keys.token
         content = UNSIGNED_PAYLOAD if request.body is None else _hash(request.body)
         if self._is_s3 or request.body is None:
             headers["X-Amz-Content-SHA256"] = content
-        lines = [(name.lower(), " ".join(value.split())) for name, value in headers.items()]
-        lines.append(("host", request.host))
-        lines.sort()
-        names = ";".join([name for name, _ in lines])
-        canonical = "\n".join(
-            (
-                request.method,
-                request.path if self._is_s3 else quote(request.path, safe="/~"),
-                _canonical_query(request.query),
-                *[f"{name}:{value}" for name, value in lines],
-                "",
-                names,
-                content,
-            )
-        )
+        order, names = _layout(tuple(headers))
+        values = [request.host, *headers.values()]
+        lines = "\n".join([f"{name}:{' '.join(values[place].split())}" for name, place in order])
+        path = request.path if self._is_s3 else _quoted(request.path)
+        query = _canonical_query(request.query) if request.query else ""
+        canonical = f"{request.method}\n{path}\n{query}\n{lines}\n\n{names}\n{content}"
         hashed = sha256(canonical.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{timestamp}\n{self._scope}\n{hashed}"
         signature = hmac.digest(self._key, text.encode(), "sha256").hex()
-        headers["Authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={self._keys.access_key}/{self._scope}, SignedHeaders={names}, "
-            f"Signature={signature}"
-        )
+        headers["Authorization"] = f"{self._credential}{names}, Signature={signature}"
         return headers
 
     def _begin_day(self, day: str) -> None:
@@ -102,15 +107,31 @@ class Signer:
             key = hmac.digest(key, part.encode(), "sha256")
         self._day, self._key = day, key
         self._scope = f"{day}/{self._region}/{self._service}/aws4_request"
+        self._credential = (
+            f"AWS4-HMAC-SHA256 Credential={self._keys.access_key}/{self._scope}, SignedHeaders="
+        )
 
 
 def _hash(body: bytes) -> str:
     return sha256(body).hexdigest() if body else _EMPTY
 
 
+@functools.lru_cache(maxsize=256)
+def _layout(names: tuple[str, ...]) -> tuple[list[tuple[str, int]], str]:
+    """Return in which order headers are signed: each name and its place behind the host's, and all names at once.
+
+    Requests come in few shapes, and their values differ: what only depends on the names is kept.
+    """
+    order = sorted((name.lower(), place) for place, name in enumerate(("host", *names)))
+    return order, ";".join([name for name, _ in order])
+
+
+@functools.lru_cache(maxsize=256)
+def _quoted(path: str) -> str:
+    return quote(path, safe="/~")
+
+
 def _canonical_query(query: str) -> str:
     """Sort by name, then by value; a name without a value is signed with an empty one."""
-    if not query:
-        return ""
     pairs = sorted(pair.partition("=")[::2] for pair in query.split("&"))
     return "&".join([f"{name}={value}" for name, value in pairs])

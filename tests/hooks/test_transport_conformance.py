@@ -15,9 +15,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker
 from airflow_sm_plugin.hooks.invoke_calls import invoke_calls
+from airflow_sm_plugin.hooks.invoke_failures import failure_of
 from airflow_sm_plugin.hooks.queue_calls import queue_calls
+from airflow_sm_plugin.hooks.s3_repeats import status_of
 from airflow_sm_plugin.hooks.s3_transport import s3_calls
+from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions, UploadedPart
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import botocore_knows, closed_port
 
@@ -29,6 +33,11 @@ PLAIN = S3Uri("bucket", "a b/ü+.csv")
 """Without what urllib3 tidies up on the way to an HTTP proxy."""
 
 LISTING = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+UPLOADING = {
+    "GET": b"<ListMultipartUploadsResult/>",
+    "POST": b"<R><UploadId>u</UploadId><ETag>e</ETag></R>",
+    "PUT": b"<CopyPartResult><ETag>e</ETag></CopyPartResult>",
+}
 ACCEPTED = Said(202, b'{"InferenceId": "i"}', {"X-Amzn-SageMaker-OutputLocation": "s3://b/o.out"})
 FIRST_ONLY = {
     "user-agent",
@@ -52,6 +61,18 @@ INVOCATION = {
 INLINE = {"EndpointName": "an-endpoint", "Body": b"\x00\xff1,2", "ContentType": "text/csv"}
 NAMED = {**INVOCATION, "Filename": "1.out", "S3OutputPathExtension": "a/(b)'s!/0"}
 
+MODEL_CALL: Mapping[str, Any] = {
+    "body": b"\x00\xff1,2",
+    "target_model": "shop=1/model v2.tar.gz",
+    "content_type": "text/csv; charset=utf-8",
+    "accept": "application/json;  q=1",
+    "custom_attributes": 'Trace ID:  c000b4f9, x="y"',
+    "target_variant": "blue",
+    "inference_id": "an id",
+}
+KEPT = ObjectOptions(kms_key_id="arn:aws:kms:us-east-1:1:key/k", acl="bucket-owner-full-control")
+PARTS = [UploadedPart(1, '"e<1>"', "AAAAAA=="), UploadedPart(2, '"e2"', None)]
+
 Call = Callable[[AwsConnection], Any]
 
 
@@ -66,6 +87,22 @@ def s3(method: str, *arguments: object, **options: object) -> Call:
 async def read_on(connection: AwsConnection) -> object:
     async with s3_calls(connection, max_connections=None) as calls, calls.opened(OBJECT, 7, '"e"') as found:
         return [chunk async for chunk in found.chunks]
+
+
+def upload(method: str, *arguments: object) -> Call:
+    async def call(connection: AwsConnection) -> object:
+        async with s3_calls(connection, max_connections=None) as calls:
+            return await getattr(calls.uploads, method)(*arguments)
+
+    return call
+
+
+def model(**request: Any) -> Call:  # noqa: ANN401 - invoke's own parameters
+    async def call(connection: AwsConnection) -> object:
+        async with EndpointInvoker.open(connection, "an-endpoint", max_connections=4) as invoker:
+            return await invoker.invoke(**request)
+
+    return call
 
 
 def invoking(parameters: Mapping[str, Any]) -> Call:
@@ -97,7 +134,19 @@ CALLS: dict[str, Call] = {
     "delete": s3("delete", OBJECT),
     "put plain": s3("put", PLAIN, b"body", "text/csv", only_if_new=True),
     "get plain": s3("get", PLAIN, None),
+    "put for others": s3("put", OBJECT, b"body", "text/csv", only_if_new=False, options=KEPT),
+    "begin upload": upload("begin", OBJECT, "text/csv", KEPT),
+    "add part": upload("add", OBJECT, "u/+= id", 7, b"body"),
+    "copy part": upload("copy", OBJECT, "u/+= id", 7, PLAIN, "bytes=5-9"),
+    "complete upload": upload("complete", OBJECT, "u/+= id", PARTS),
+    "abort upload": upload("abort", OBJECT, "u/+= id"),
+    "list uploads": upload("under_way", "bucket", "a b/+%~ü", None),
+    "list more uploads": upload("under_way", "bucket", "a b/+%~ü", ("a b/z=", "u/+= id")),
     "invoke": invoking(INVOCATION),
+    "invoke model": model(**MODEL_CALL),
+    "invoke plainly": model(body=b"{}", target_model=None),
+    "invoke with nothing": model(body=b"", target_model="m.tar.gz"),
+    "invoke abroad": model(body=b"x", target_model="größe/模型.tar.gz"),
     "receive": queue("ReceiveMessage", {"MaxNumberOfMessages": 10, "WaitTimeSeconds": 20}),
     "delete messages": queue("DeleteMessageBatch", {"Entries": [{"Id": "0", "ReceiptHandle": "ü/+="}]}),
 }
@@ -112,6 +161,8 @@ def fine(asked: Asked) -> Said:
         return ACCEPTED if "async" in asked.target else Said(200, b"{}")
     if "list-type" in asked.target:
         return Said(200, LISTING)
+    if "upload" in asked.target and "x-amz-checksum-crc32" not in asked.headers:
+        return Said(200, UPLOADING.get(asked.method, b""))
     return Said(204) if asked.method == "DELETE" else Said(200, b"", {"ETag": '"e"'})
 
 
@@ -145,7 +196,9 @@ def signature_by_botocore(asked: Asked) -> str:
     """Compute the signature anew from what was signed."""
     shown, _, rest = asked.headers["authorization"].partition(", SignedHeaders=")
     _, _, region, service, _ = shown.split("/")
-    headers = {name: asked.headers[name] for name in rest.partition(",")[0].split(";")}
+    headers = {
+        name: asked.headers[name].encode("latin-1").decode() for name in rest.partition(",")[0].split(";")
+    }
     url = f"http://{asked.headers['host']}{asked.target.removeprefix('http://' + asked.headers['host'])}"
     request: Any = AWSRequest(asked.method, url, headers, asked.body)
     request.context["timestamp"] = asked.headers["x-amz-date"]
@@ -196,7 +249,57 @@ def test_what_the_botocore_configuration_says_holds(
 
 
 S3_ERROR = b"<Error><Code>%s</Code><Message>said &amp; done</Message><Region>us-east-1</Region></Error>"
+
+
+def runtime_error(status: int, code: str, **members: object) -> Said:
+    return Said(status, json.dumps(members).encode(), {"x-amzn-ErrorType": code, "x-amzn-RequestId": "r"})
+
+
+NO_ENDPOINT = '{"ErrorCode":"NO_SUCH_ENDPOINT","Message":"Endpoint e of account 1 not found."}'
+NOT_MULTI_MODEL = (
+    '{"ErrorCode":"TARGET_MODEL_HEADER_NOT_SUPPORTED",'
+    '"Message":"Endpoint e is not a multi-model endpoint and does not support target model header."}'
+)
+MODEL_ERROR = {
+    "Message": 'Received server error (500) from primary with message "KeyError: x"',
+    "OriginalStatusCode": 500,
+    "OriginalMessage": "KeyError: ü",
+    "LogStreamArn": "arn:aws:logs:us-east-1:1:log-group:/aws/sagemaker/Endpoints/e",
+}
+MODEL_ERRORS: dict[str, Said] = {
+    "model not ready": runtime_error(429, "ModelNotReadyException", Message="loading"),
+    "throttled with 400": runtime_error(400, "ThrottlingException", message="Rate exceeded"),
+    "throttled with 429": runtime_error(429, "ThrottlingException:http://x/", message="Rate exceeded"),
+    "service unavailable": runtime_error(503, "ServiceUnavailable", Message="try again"),
+    "internal failure": runtime_error(500, "InternalFailure", Message="oops"),
+    "no words": Said(503),
+    "bad gateway": Said(502, b"<html><body>bad gateway</body></html>", {"Content-Type": "text/html"}),
+    "gateway timeout": Said(504),
+    "insufficient storage": Said(507, b"<HTML>no memory</HTML>"),
+    "insufficient storage, in words": Said(507, b"no memory"),
+    "model error": runtime_error(424, "ModelError", **MODEL_ERROR),
+    "container timed out": runtime_error(424, "ModelError", Message="m", OriginalStatusCode=0),
+    "model error of a few words": runtime_error(424, "ModelError"),
+    "internal dependency": runtime_error(530, "InternalDependencyException", Message="dependency"),
+    "no endpoint": runtime_error(400, "ValidationError", Message=NO_ENDPOINT),
+    "not multi-model": runtime_error(400, "ValidationError", Message=NOT_MULTI_MODEL),
+    "code in the body": Said(400, json.dumps({"code": "ValidationError", "message": "m"}).encode()),
+    "code as a type": Said(429, json.dumps({"__type": "x#ModelNotReadyException"}).encode()),
+    "no permission": runtime_error(403, "AccessDeniedException", Message="not authorized"),
+    "expired": runtime_error(403, "ExpiredTokenException", message="expired"),
+    "a proxy's words": Said(403, b"<html>no</html>"),
+    "too large": Said(413, b"Request Entity Too Large"),
+    "elsewhere": Said(307, b"", {"Location": "http://127.0.0.1:9/"}),
+    "something new": runtime_error(418, "TeapotException", Message="short and stout"),
+}
 ERRORS: dict[str, tuple[str, Said]] = {
+    **{f"model: {name}": ("invoke model", said) for name, said in MODEL_ERRORS.items()},
+    "upload is gone": ("add part", Said(404, S3_ERROR % b"NoSuchUpload")),
+    "copy fails late": ("copy part", Said(200, S3_ERROR % b"InternalError")),
+    "complete fails late": (
+        "complete upload",
+        Said(200, b"<?xml version='1.0'?>\n" + S3_ERROR % b"SlowDown"),
+    ),
     "no such key": ("get", Said(404, S3_ERROR % b"NoSuchKey", {"x-amz-request-id": "r"})),
     "no such bucket": ("list all", Said(404, S3_ERROR % b"NoSuchBucket")),
     "missing at head": ("head", Said(404)),
@@ -243,11 +346,16 @@ def test_an_error_answer_raises_what_botocore_raises(name: str, monkeypatch: pyt
     assert type(ours).__name__ == type(theirs).__name__
     assert type(ours).__mro__[1].__name__ == type(theirs).__mro__[1].__name__
     assert ours.operation_name == theirs.operation_name
-    assert ours.response["Error"] == theirs.response["Error"]
-    assert ours.response["ResponseMetadata"]["HTTPStatusCode"] == said.status
+    assert without_metadata(ours) == without_metadata(theirs)
+    assert failure_of(ours) == failure_of(theirs)
+    assert status_of(ours) == status_of(theirs)
 
 
-@pytest.mark.parametrize("call", ["head", "put", "invoke", "receive"])
+def without_metadata(error: ClientError) -> Mapping[str, Any]:
+    return {name: value for name, value in error.response.items() if name != "ResponseMetadata"}
+
+
+@pytest.mark.parametrize("call", ["head", "put", "invoke", "invoke model", "receive"])
 @pytest.mark.parametrize("trouble", ["nobody listens", "closed without an answer"])
 def test_a_broken_connection_raises_what_botocore_raises(
     call: str, trouble: str, monkeypatch: pytest.MonkeyPatch
@@ -256,3 +364,5 @@ def test_a_broken_connection_raises_what_botocore_raises(
     ours, theirs = raised_by_both(monkeypatch, CALLS[call], said)
     assert type(ours) is type(theirs)
     assert isinstance(ours, BotoCoreError)
+    assert isinstance(theirs, BotoCoreError)
+    assert failure_of(ours).kind == failure_of(theirs).kind
