@@ -48,8 +48,8 @@ class BatchOutcome:
         counts = self.counts
         said = [
             (
-                f"{counts.records_failed} of {counts.records} records failed, {counts.inputs_failed} of {counts.inputs} "
-                "inputs are not whole."
+                f"{counts.records_failed} of {counts.records} records failed, {counts.inputs_failed} of "
+                f"{counts.inputs} inputs are not whole."
             )
         ]
         said += [
