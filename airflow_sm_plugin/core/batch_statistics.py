@@ -114,9 +114,11 @@ class Statistics:
         repeats[kind] = repeats.get(kind, 0) + 1
 
     def failed(self, model: str, kind: str, *, records: int) -> None:
-        """Count records that ended in an error of a class."""
-        failures = self.of(model).failures
-        failures[kind] = failures.get(kind, 0) + records
+        """Count records that ended in an error of a class.
+
+        :param records: fewer than 0 of a failure that was counted before and is tried again now
+        """
+        add_each(self.of(model).failures, {kind: records})
 
     def loaded(self, model: str, *, began: float, ended: float) -> None:
         """Count a cold start."""
@@ -167,9 +169,11 @@ class Statistics:
 
 
 def add_each(counts: dict[str, int], added: Mapping[str, int]) -> None:
-    """Add counts by name."""
+    """Add counts by name; what adds up to nothing is left out."""
     for name, count in added.items():
-        counts[name] = counts.get(name, 0) + count
+        together = counts.pop(name, 0) + count
+        if together:
+            counts[name] = together
 
 
 def _interval(began: float, ended: float) -> Interval:
