@@ -136,8 +136,8 @@ class PlanEstimate:
     def _time(self) -> str:
         if self.sampled == 0 and self.models:
             return "unknown"
-        each = [f"{duration(self.payloads / rate)} at {rate:,} payloads a second" for rate in _RATES]
-        return f"about {' or '.join(each)} in all, and the loading of models"
+        slow, fast = (f"{duration(self.payloads / rate)} at {rate:,}" for rate in _RATES)
+        return f"about {slow} payloads a second over all shards, {fast}; the loading of models comes on top"
 
     def _table(self) -> list[str]:
         largest = sorted(self.models, key=lambda model: (-model.bytes, -model.inputs, model.target_model))

@@ -79,7 +79,7 @@ def test_the_table_has_the_largest_models_and_says_how_many_more() -> None:
     assert "  models    25, of which 1 have no artefact" in lines
     assert "  payloads  about 15,000 (SingleRecord, estimated from the beginning of 5 inputs)" in lines
     assert "  shards    2, of 1.0 KiB to 2.0 KiB" in lines
-    assert "2 min 30 s at 100 payloads a second" in text
+    assert "about 2 min 30 s at 100 payloads a second over all shards, 15 s at 1,000; " in text
     assert lines[-1] == "  and 5 more"
     rows = [line for line in lines if line.startswith("  model-")]
     assert [row.split()[0] for row in rows[:2]] == ["model-024.tar.gz", "model-023.tar.gz"]
