@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
-from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.invocation import (
@@ -23,7 +22,6 @@ from airflow_sm_plugin.core.invocation import (
     Attempt,
     InvokeReply,
     InvokeRequest,
-    attempt_after,
     pause_after,
 )
 from airflow_sm_plugin.core.service_errors import Meaning
@@ -36,6 +34,7 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.hooks.endpoint_errors import explained
 from airflow_sm_plugin.hooks.errors import meaning, translate, translated
+from airflow_sm_plugin.hooks.invoke_failures import failure_of
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
@@ -96,7 +95,7 @@ class SageMakerRuntimeHook(AwsBaseHook):
             try:
                 return _reply(self.client.invoke_endpoint(**parameters), call)
             except (ClientError, BotoCoreError) as error:
-                wanted = _wanted(error)
+                wanted = failure_of(error).attempt
                 failed += wanted is not Attempt.MODEL_LOADS
                 late = wanted is Attempt.MODEL_LOADS and time.monotonic() - began >= model_load_seconds
                 if wanted is Attempt.FINAL or failed >= attempts or late:
@@ -139,9 +138,12 @@ class SageMakerRuntimeHook(AwsBaseHook):
 
     def _pause(self, endpoint_name: str, error: ClientError | BotoCoreError, attempt: int) -> None:
         seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
-        what = _details(error).get("Code") if isinstance(error, ClientError) else type(error).__name__
         self.log.warning(
-            "endpoint %s answered %s at attempt %d; again in %.1f s", endpoint_name, what, attempt, seconds
+            "endpoint %s answered %s at attempt %d; again in %.1f s",
+            endpoint_name,
+            failure_of(error).code,
+            attempt,
+            seconds,
         )
         time.sleep(seconds)
 
@@ -174,32 +176,9 @@ def _reply(answer: Mapping[str, Any], attempts: int) -> InvokeReply:
     )
 
 
-def _details(error: ClientError) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", error.response.get("Error", {}))
-
-
 def _harmless(error: ClientError | BotoCoreError) -> BaseException | None:
     """Return the error unless its text shows what is secret: a container's words in full, or a parameter's value."""
-    if isinstance(error, ClientError):
-        return None if _details(error).get("Code") == "ModelError" else error
-    return None if isinstance(error, ParamValidationError) else error
-
-
-def _wanted(error: ClientError | BotoCoreError) -> Attempt:
-    if not isinstance(error, ClientError):
-        return Attempt.AGAIN if isinstance(error, BotoConnectionError | HTTPClientError) else Attempt.FINAL
-    details = _details(error)
-    return attempt_after(
-        str(details.get("Code", "")),
-        str(details.get("Message", "")),
-        int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)),
-        original_status=_original_status(error),
-    )
-
-
-def _original_status(error: ClientError) -> int | None:
-    status = cast("Mapping[str, Any]", error.response).get("OriginalStatusCode")
-    return None if status is None else int(status)
+    return None if failure_of(error).code in ("ModelError", ParamValidationError.__name__) else error
 
 
 def _failure(
@@ -207,17 +186,15 @@ def _failure(
 ) -> SageMakerInferenceError:
     if not isinstance(error, ClientError):
         return translate(error, f"sagemaker:InvokeEndpoint {request.endpoint_name}")
-    code, model = _details(error).get("Code"), request.target_model or "its model"
-    if code == "ModelNotReadyException":
+    failure, model = failure_of(error), request.target_model or "its model"
+    if failure.code == "ModelNotReadyException":
         return ModelLoadTimeout(
             f"endpoint {request.endpoint_name} did not load {model} in time; a retry may find it loaded"
         )
-    if code != "ModelError":
+    if failure.code != "ModelError":
         return explained(error, "InvokeEndpoint", request.endpoint_name)
-    status = _original_status(error)
-    kind = ModelUnavailable if _wanted(error) is Attempt.AGAIN else ModelError
-    text = str(cast("Mapping[str, Any]", error.response).get("OriginalMessage") or "") if limit else ""
+    kind = ModelUnavailable if failure.attempt is Attempt.AGAIN else ModelError
+    text = (failure.original_message or "") if limit else ""
     said = f": {text[:limit]}" if text else ""
-    return kind(
-        f"a container of endpoint {request.endpoint_name} answered {status or 'nothing in time'}{said}"
-    )
+    status = failure.original_status or "nothing in time"
+    return kind(f"a container of endpoint {request.endpoint_name} answered {status}{said}")
