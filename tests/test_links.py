@@ -6,11 +6,13 @@ import pytest
 
 from airflow_sm_plugin._compat import BaseOperator, XCom
 from airflow_sm_plugin.links import (
+    BatchReportLink,
     DataCaptureLink,
     EndpointConsoleLink,
     EndpointLogsLink,
     console_url,
     persist_endpoint,
+    persist_report,
 )
 from tests.support import TaskInstanceDouble, context_for
 
@@ -63,12 +65,12 @@ def linked(monkeypatch: pytest.MonkeyPatch, ti: TaskInstanceDouble) -> list[str]
         return ti.xcom.get(key)
 
     monkeypatch.setattr(XCom, "get_value", stored)
-    links = (EndpointConsoleLink(), EndpointLogsLink(), DataCaptureLink())
+    links = (EndpointConsoleLink(), EndpointLogsLink(), DataCaptureLink(), BatchReportLink())
     return [link.get_link(BaseOperator(task_id="a_task"), ti_key="a key") for link in links]
 
 
 def test_before_the_task_knows_its_endpoint_there_is_no_link(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert linked(monkeypatch, TaskInstanceDouble()) == ["", "", ""]
+    assert linked(monkeypatch, TaskInstanceDouble()) == ["", "", "", ""]
 
 
 @pytest.mark.parametrize(
@@ -88,13 +90,24 @@ def test_captured_data_is_linked_where_any_is_captured(
 ) -> None:
     ti = TaskInstanceDouble()
     persist_endpoint(context_for(ti), region_name="eu-west-1", endpoint_name="churn", data_capture=capture)
-    console, logs, captured = linked(monkeypatch, ti)
+    console, logs, captured, _ = linked(monkeypatch, ti)
     assert "churn" in console
     assert "churn" in logs
     home = "https://eu-west-1.console.aws.amazon.com/s3/buckets/bucket?region=eu-west-1&prefix="
     assert captured == (f"{home}{prefix}" if prefix else "")
 
 
+def test_a_batchs_report_is_linked_once_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    ti = TaskInstanceDouble()
+    assert linked(monkeypatch, ti)[-1] == ""
+    persist_report(context_for(ti), region_name="eu-west-1", location="s3://bucket/a folder/é+/report.html")
+    assert linked(monkeypatch, ti)[-1] == (
+        "https://eu-west-1.console.aws.amazon.com/s3/object/bucket"
+        "?region=eu-west-1&prefix=a%20folder/%C3%A9%2B/report.html"
+    )
+
+
 def test_names_are_apart_and_told_to_airflow() -> None:
     """A link is found by its name; two of one name would hide each other."""
-    assert len({EndpointConsoleLink().name, EndpointLogsLink().name, DataCaptureLink().name}) == 3
+    links = (EndpointConsoleLink, EndpointLogsLink, DataCaptureLink, BatchReportLink)
+    assert len({link.name for link in links}) == len(links)

@@ -1,0 +1,161 @@
+"""The merge operator: a report whatever became of the shards, and the task that fails when the batch did."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.batch.plan_folder import PlanFolder
+from airflow_sm_plugin.core.batch_report import ModelCounts
+from airflow_sm_plugin.operators.multi_model_merge import SageMakerMergeBatchReportOperator
+from tests.batch.shard_reports import lay_out
+from tests.core.reports import BAD, GOOD, busy, collected, failure_row, shard_of
+from tests.support import Account, TaskInstanceDouble, context_for, run_task
+
+FAILED = shard_of(0, {"a.tar.gz": BAD}, failures=[failure_row(), failure_row(error="RecordTooLarge")])
+UNREAD = shard_of(0, {"a.tar.gz": ModelCounts(inputs=1, inputs_failed=1, inputs_unread=1)})
+
+
+def merge(folder: PlanFolder, ti: TaskInstanceDouble | None = None, **arguments: Any) -> Any:  # noqa: ANN401 - the operator's
+    def make() -> SageMakerMergeBatchReportOperator:
+        return SageMakerMergeBatchReportOperator(
+            task_id="merge", plan_location=folder.location, aws_conn_id=None, **arguments
+        )
+
+    return run_task(make, context_for(ti))
+
+
+def test_the_summary_is_small_and_says_where_the_reports_lie(account: Account) -> None:
+    folder, plan = lay_out(account, [shard_of(0, statistics=collected(busy("a.tar.gz"))), shard_of(1)])
+    ti = TaskInstanceDouble()
+    told = merge(folder, ti)
+    assert told == {
+        "endpoint_name": "stores",
+        "inputs": 4,
+        "inputs_failed": 0,
+        "inputs_carried": 0,
+        "records": 20,
+        "succeeded": 20,
+        "failed": 0,
+        "models": 1,
+        "models_failed": 0,
+        "invocations": 20,
+        "retries": 0,
+        "seconds": 60.0,
+        "shards": 2,
+        "shards_missing": 0,
+        "plan_digest": "d1",
+        "started_at": "2026-11-18T11:06:40+00:00",
+        "finished_at": "2026-11-18T11:07:40+00:00",
+        "outputs": plan.outputs,
+        "report_location": folder.report,
+        "report_page_location": folder.report_page,
+    }
+    assert ti.xcom["sagemaker_batch_report_link"]["location"] == folder.report_page
+    assert ti.xcom["sagemaker_endpoint_link"]["endpoint_name"] == "stores"
+
+
+def test_the_logs_last_line_is_the_summary(
+    account: Account, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = lay_out(account, [FAILED])
+    caplog.set_level(logging.INFO)
+    with pytest.raises(AirflowFailException):
+        merge(folder)
+    said = "".join([caplog.text, *capfd.readouterr()])
+    (line,) = (line for line in said.splitlines() if "batch report: " in line)
+    summary, _ = json.JSONDecoder().raw_decode(line.partition("batch report: ")[2])
+    assert (summary["failed"], summary["report_location"]) == (3, folder.report)
+    assert said.index("3 failed, 0 of 1 shards without a report") < said.index("batch report: ")
+    assert "convert" not in said
+
+
+def test_failures_fail_the_task_once_the_report_is_written(account: Account) -> None:
+    folder, _ = lay_out(account, [FAILED])
+    ti = TaskInstanceDouble()
+    with pytest.raises(AirflowFailException) as error:
+        merge(folder, ti, failure_rows="1")
+    text = str(error.value)
+    for part in ("BatchFailed", "3 of 10 records failed", "model a.tar.gz: ModelError (400)", "and more"):
+        assert part in text
+    assert folder.report_page in text
+    assert "RecordTooLarge" not in text
+    assert json.loads(account.read(folder.report))["failed"] == 3
+    assert ti.xcom["sagemaker_batch_report_link"]["location"] == folder.report_page
+
+
+def test_a_shard_without_a_report_fails_the_task_whatever_is_tolerated(account: Account) -> None:
+    folder, _ = lay_out(account, [shard_of(0), None])
+    with pytest.raises(AirflowFailException, match=r"1 of 2 shards, with 1 inputs, have no report.*: 1"):
+        merge(folder, on_error="tolerate")
+    assert json.loads(account.read(folder.report))["shards_missing"] == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"tolerated_failure_ratio": "0.3"},
+        {"on_error": "tolerate"},
+        {"on_error": "tolerate", "tolerated_failure_ratio": 0.5},
+        {"on_error": "tolerate", "tolerated_failure_ratio": "None"},
+    ],
+)
+def test_failures_can_be_tolerated(account: Account, arguments: dict[str, Any]) -> None:
+    folder, _ = lay_out(account, [FAILED])
+    assert merge(folder, **arguments)["failed"] == 3
+
+
+def test_inputs_that_could_not_be_read_are_tolerated_only_when_asked(account: Account) -> None:
+    folder, _ = lay_out(account, [UNREAD])
+    with pytest.raises(AirflowFailException, match="1 inputs could not be read"):
+        merge(folder, tolerated_failure_ratio=1)
+    assert merge(folder, on_error="tolerate")["inputs_failed"] == 1
+
+
+def test_nothing_planned_is_a_success_with_an_empty_report(account: Account) -> None:
+    folder, _ = lay_out(account, [])
+    assert merge(folder)["records"] == 0
+    assert b"Nothing to do" in account.read(folder.report_page)
+
+
+def test_it_may_run_again(account: Account) -> None:
+    folder, _ = lay_out(account, [shard_of(0, {"a.tar.gz": GOOD})])
+    assert merge(folder) == merge(folder)
+
+
+@pytest.mark.parametrize("missing", [None, "", "None"])
+def test_without_a_plan_it_points_to_the_plan_task(missing: str | None) -> None:
+    def make() -> SageMakerMergeBatchReportOperator:
+        return SageMakerMergeBatchReportOperator(
+            task_id="merge", plan_location=missing or "", aws_conn_id=None
+        )
+
+    with pytest.raises(AirflowFailException, match=r"the plan task left no plan.*its log"):
+        run_task(make)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"on_error": "ignore"}, "on_error"),
+        ({"tolerated_failure_ratio": 2}, "tolerated_failure_ratio"),
+        ({"tolerated_failure_ratio": "some"}, "tolerated_failure_ratio"),
+        ({"failure_rows": -1}, "failure_rows"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_read(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(AirflowFailException, match=said):
+        merge(PlanFolder("s3://bucket/plan-000"), **wrong)
+
+
+def test_it_runs_whatever_became_of_the_batch_unless_told_otherwise() -> None:
+    def rule(**arguments: Any) -> str:  # noqa: ANN401 - the operator's own
+        operator = SageMakerMergeBatchReportOperator(task_id="merge", plan_location="s3://b/p", **arguments)
+        return str(getattr(operator.trigger_rule, "value", operator.trigger_rule))
+
+    assert rule() == "all_done"
+    assert rule(trigger_rule="none_failed") == "none_failed"
