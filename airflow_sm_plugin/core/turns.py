@@ -17,6 +17,10 @@ from typing import Generic, TypeVar
 
 from airflow_sm_plugin.core.warm_limit import WarmLimit
 
+_STALLED_PROBES = 20
+"""Probes in vain that mean that models evict each other before they ever answer. SageMaker itself holds a probe for a
+minute while the model loads, so that its deadline comes first there."""
+
 Job = TypeVar("Job")
 
 
@@ -50,6 +54,7 @@ class Lane(Generic[Job]):
         "is_turning",
         "model",
         "probe_at",
+        "probes",
         "probing",
         "ready",
         "stage",
@@ -64,6 +69,7 @@ class Lane(Generic[Job]):
         self.has_loaded = False
         self.probing = False
         self.probe_at = 0.0
+        self.probes = 0
         self.is_turning = False
 
 
@@ -188,7 +194,7 @@ class Turns(Generic[Job]):
         self.in_flight -= 1
         if lane.stage is not Stage.COLD:
             return None
-        asked_at, lane.asked_at = lane.asked_at, None
+        asked_at, lane.asked_at, lane.probes = lane.asked_at, None, 0
         lane.stage, lane.probing, lane.probe_at = Stage.WARM, False, 0.0
         if not lane.has_loaded:
             lane.has_loaded = True
@@ -212,9 +218,11 @@ class Turns(Generic[Job]):
         if lane.stage is Stage.PARKED:
             return False
         was_warm = lane.stage is Stage.WARM
-        if was_warm:
-            self._press(lane)
         lane.probe_at = probe_at
+        lane.probes += 1
+        if was_warm or lane.probes >= _STALLED_PROBES:
+            lane.probes = 0
+            self._press(lane)
         return was_warm
 
     def pressed(self, lane: Lane[Job], *, probe_at: float) -> None:
