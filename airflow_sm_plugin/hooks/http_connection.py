@@ -117,6 +117,7 @@ class HttpConnection(asyncio.Protocol):
             return
         if reader.complete:
             done.set_result(reader)
+            self.resume_writing()  # perhaps before the request is through: the rest is not wanted
         else:
             self.deadline = self._loop.time() + self._read_timeout
 

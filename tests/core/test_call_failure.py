@@ -1,0 +1,30 @@
+"""What a failed invocation asks for, and what it shows of itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_sm_plugin.core.call_failure import CallFailure, FailureKind
+from airflow_sm_plugin.core.invocation import Attempt
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [("unreachable", Attempt.AGAIN), ("unanswered", Attempt.AGAIN), ("local", Attempt.FINAL)],
+)
+def test_without_an_answer_only_what_could_be_sent_is_worth_another_attempt(
+    kind: FailureKind, wanted: Attempt
+) -> None:
+    assert CallFailure("SomeError", "text", kind=kind).attempt is wanted
+
+
+def test_an_answer_is_judged_by_its_words() -> None:
+    assert CallFailure("ModelNotReadyException", "", 429).attempt is Attempt.MODEL_LOADS
+    assert CallFailure("ModelError", "", 424, original_status=507).attempt is Attempt.AGAIN
+    assert CallFailure("ModelError", "", 424, original_status=500).attempt is Attempt.FINAL
+    assert CallFailure("ValidationError", "no", 400).attempt is Attempt.FINAL
+
+
+def test_the_texts_are_not_shown() -> None:
+    failure = CallFailure("ModelError", "text-secret", 424, 500, "original-secret")
+    assert "secret" not in f"{failure!r} {failure}"
