@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_sm_plugin._compat import Context
+from airflow_sm_plugin._compat import AirflowSkipException, Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
 from airflow_sm_plugin.core.batch_verdict import Tolerance, failure_text
 from airflow_sm_plugin.core.s3_uri import S3Uri
@@ -35,7 +35,8 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
     "models", "models_failed", "invocations", "retries", "seconds", "shards", "shards_missing", "plan_digest",
     "started_at", "finished_at", "outputs", "report_location", "report_page_location"}``.
 
-    :param plan_location: of the plan's folder, as the plan task's XCom ``plan`` says (templated)
+    :param plan_location: of the plan's folder, as the plan task's XCom ``plan`` says; where that is empty, after an
+        estimate, this task is skipped (templated)
     :param on_error: ``"fail"`` (default) fails the task when a record failed or an input could not be read;
         ``"tolerate"`` when more than ``tolerated_failure_ratio`` of the records did (templated)
     :param tolerated_failure_ratio: failed records of all, 0 to 1; default 0, with ``on_error="tolerate"`` 1 (templated)
@@ -128,10 +129,13 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
 
     def _plan(self) -> str:
         """Return where the plan's folder lies."""
+        if self.plan_location == "":
+            raise AirflowSkipException(
+                "the plan task was asked for an estimate only: there is nothing to report on"
+            )
         if not is_given(self.plan_location):
             raise InvalidRequest(
-                "the plan task left no plan, so there is nothing to report on: it failed (its log says why), or was "
-                "asked for an estimate only (plan_only=True)"
+                "the plan task left no plan, so there is nothing to report on: it failed, and its log says why"
             )
         S3Uri.parse(self.plan_location, name="plan_location")
         return str(self.plan_location)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, max_map_length
-from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well, task_instance_owner
+from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
 from airflow_sm_plugin.core.invocation import MAX_PAYLOAD_BYTES
-from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.plan_estimate import Splitting
-from airflow_sm_plugin.core.template_values import boolean, choice, is_given, number, whole_number
+from airflow_sm_plugin.core.template_values import boolean, choice, number, whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
+from airflow_sm_plugin.operators.plan_arguments import plan_settings
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.batch.plan_settings import PlanSettings
@@ -38,7 +38,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
 
     Returns on XCom: a list with ``{"plan_location", "shard", "inputs", "models", "bytes"}`` for each shard, to
     ``expand`` the batch task over; empty when there is nothing to do. XCom ``plan`` is ``{"plan_location", "inputs",
-    "models", "shards", "bytes", "carried", "missing_models"}``, all counts but the location.
+    "models", "shards", "bytes", "carried", "missing_models"}``, all counts but the location, which alone is there, and
+    empty, with ``plan_only``.
 
     :param endpoint_name: of a real-time multi-model endpoint (templated)
     :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, or ``s3://bucket/key`` of a manifest (templated)
@@ -145,15 +146,16 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Plan, or find the plan that there is already."""
         with failing_well():
-            settings, splitting = self._settings(context), self._splitting()
+            settings = plan_settings(self, context, max_shards=self._most_shards())
+            splitting = self._splitting()
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             if boolean(self.plan_only, "plan_only"):
                 self._show(asyncio.run(self._estimate(settings, splitting)))
+                _push(context, {"plan_location": ""})
                 return []
             summary, references = asyncio.run(self._plan(settings))
-        if (ti := context.get("ti")) is not None:
-            ti.xcom_push(key=PLAN_KEY, value=summary)
+        _push(context, summary)
         return references
 
     async def _plan(self, settings: PlanSettings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -181,31 +183,6 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
 
     # Arguments
 
-    def _settings(self, context: Context) -> PlanSettings:
-        """Return what to plan, with every limit checked that can be before inputs are listed."""
-        from airflow_sm_plugin.batch.input_listing import InputSource
-        from airflow_sm_plugin.batch.plan_settings import PlanSettings
-
-        return PlanSettings(
-            endpoint_name=self.endpoint_name,
-            source=InputSource(
-                location=self.inputs,
-                inputs_type=self.inputs_type,
-                check_inputs=boolean(self.check_inputs, "check_inputs"),
-            ),
-            outputs=self.outputs,
-            owner=task_instance_owner(context) or digest("outside of Airflow"),
-            target_model=_text(self.target_model),
-            output_name=self.output_name,
-            max_shards=self._most_shards(),
-            run=_run_of(context.get("ti")),
-            restart=choice(self.on_rerun, "on_rerun", ("resume", "restart")) == "restart",
-            check_models=boolean(self.check_models, "check_models"),
-            fail_on_missing=choice(self.on_missing_model, "on_missing_model", ("record", "fail")) == "fail",
-            empty_ok=boolean(self.empty_ok, "empty_ok"),
-            state_prefix=_text(self.state_prefix),
-        ).checked()
-
     def _most_shards(self) -> int:
         asked, allowed = whole_number(self.max_shards, "max_shards", at_least=1), max_map_length()
         if asked > allowed:
@@ -226,11 +203,6 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         )
 
 
-def _run_of(ti: object) -> str | None:
-    """Return what only clearing changes: Airflow raises ``max_tries`` then, and not for a retry."""
-    max_tries = getattr(ti, "max_tries", None)
-    return None if max_tries is None else str(max_tries)
-
-
-def _text(value: object) -> str | None:
-    return str(value) if is_given(value) else None
+def _push(context: Context, plan: Mapping[str, Any]) -> None:
+    if (ti := context.get("ti")) is not None:
+        ti.xcom_push(key=PLAN_KEY, value=plan)

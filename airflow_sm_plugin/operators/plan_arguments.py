@@ -18,8 +18,6 @@ class PlanArguments(Protocol):
     """The arguments that say what a batch's inputs are, as the operator stores them."""
 
     endpoint_name: str
-    inputs: str | None
-    outputs: str | None
     target_model: str | None
     inputs_type: str
     output_name: str
@@ -29,6 +27,14 @@ class PlanArguments(Protocol):
     empty_ok: bool | str
     check_inputs: bool | str
     state_prefix: str | None
+
+    @property
+    def inputs(self) -> str | None:
+        """Where the inputs are."""
+
+    @property
+    def outputs(self) -> str | None:
+        """Where the results go."""
 
 
 def plan_settings(given: PlanArguments, context: Context, *, max_shards: int = 1) -> PlanSettings:

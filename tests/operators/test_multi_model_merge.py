@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
 from airflow_sm_plugin.batch.plan_folder import PlanFolder
 from airflow_sm_plugin.core.batch_report import ModelCounts
 from airflow_sm_plugin.operators.multi_model_merge import SageMakerMergeBatchReportOperator
@@ -127,14 +127,19 @@ def test_it_may_run_again(account: Account) -> None:
     assert merge(folder) == merge(folder)
 
 
-@pytest.mark.parametrize("missing", [None, "", "None"])
-def test_without_a_plan_it_points_to_the_plan_task(missing: str | None) -> None:
+def test_without_a_plan_it_points_to_the_plan_task() -> None:
     def make() -> SageMakerMergeBatchReportOperator:
-        return SageMakerMergeBatchReportOperator(
-            task_id="merge", plan_location=missing or "", aws_conn_id=None
-        )
+        return SageMakerMergeBatchReportOperator(task_id="merge", plan_location="None", aws_conn_id=None)
 
     with pytest.raises(AirflowFailException, match=r"the plan task left no plan.*its log"):
+        run_task(make)
+
+
+def test_after_an_estimate_it_is_skipped() -> None:
+    def make() -> SageMakerMergeBatchReportOperator:
+        return SageMakerMergeBatchReportOperator(task_id="merge", plan_location="", aws_conn_id=None)
+
+    with pytest.raises(AirflowSkipException, match="estimate only"):
         run_task(make)
 
 

@@ -159,7 +159,7 @@ def test_a_dry_run_shows_a_table_and_writes_nothing(
     before, ti = below(account, top), TaskInstanceDouble()
     assert run_task(lambda: plan_of(plan_only=True), context_for(ti)) == []
     assert below(account, top) == before
-    assert "plan" not in ti.xcom
+    assert ti.xcom["plan"] == {"plan_location": ""}
     text = logged()
     assert re.search(r"  inputs    3\b", text)
     assert "  models    3, of which 1 have no artefact" in text
