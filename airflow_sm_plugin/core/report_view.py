@@ -105,13 +105,42 @@ def _failed_model(one: ModelReport) -> dict[str, str]:
 
 
 def _varied(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return rows with the first of each error class first, then the second of each, so that no class hides another."""
-    seen: Counter[str] = Counter()
+    """Return rows with the first of each error class and model first, then the second of each, and so on.
+
+    So no input with many failures hides another; rows of records that follow each other are one.
+    """
+    joined = _joined(rows)
+    seen: Counter[tuple[str, str]] = Counter()
     places: list[tuple[int, int]] = []
-    for place, row in enumerate(rows):
-        seen[str(row.get("error"))] += 1
-        places.append((seen[str(row.get("error"))], place))
-    return [rows[place] for _, place in sorted(places)]
+    for place, row in enumerate(joined):
+        kind = (str(row.get("error")), str(row.get("target_model")))
+        seen[kind] += 1
+        places.append((seen[kind], place))
+    return [joined[place] for _, place in sorted(places)]
+
+
+def _joined(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    joined: list[Mapping[str, Any]] = []
+    for row in rows:
+        before = joined[-1] if joined else None
+        if before is not None and _follows(before, row):
+            joined[-1] = {**before, "record_count": before["record_count"] + row["record_count"]}
+        else:
+            joined.append(row)
+    return joined
+
+
+def _follows(before: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Say whether a row tells of the next records what the row before told of its own."""
+    same = ("source", "target_model", "error", "status", "message", "attempts")
+    first, number = before.get("first_record"), before.get("record_count")
+    return (
+        first is not None
+        and number is not None
+        and row.get("record_count") is not None
+        and row.get("first_record") == first + number
+        and all(before.get(key) == row.get(key) for key in same)
+    )
 
 
 def _failure(row: Mapping[str, Any]) -> dict[str, str]:

@@ -86,14 +86,25 @@ def test_the_slowest_and_the_coldest_are_named_with_numbers() -> None:
     assert view.coldest == [("quick", "52 s", "2 cold starts"), ("slow", "2 s", "1 cold start")]
 
 
-def test_no_error_class_hides_another() -> None:
-    rows = [*[failure_row(first_record=number) for number in range(20)], failure_row(error="RecordTooLarge")]
-    shards = [
-        shard_of(0, {"a": BAD}, failures=rows[:20]),
-        shard_of(1, {"a": BAD}, failures=rows[20:]),
+def test_no_error_class_and_no_model_hides_another() -> None:
+    many = [failure_row(first_record=number * 10) for number in range(18)]
+    others = [failure_row(error="RecordTooLarge"), failure_row("b.tar.gz")]
+    shards = [shard_of(0, {"a.tar.gz": BAD}, failures=many), shard_of(1, {"a.tar.gz": BAD}, failures=others)]
+    shown = [(row["error"], row["model"], row["records"]) for row in view_of(batch_of(shards)).failures]
+    assert shown[:4] == [
+        ("ModelError", "a.tar.gz", "0 to 2"),
+        ("RecordTooLarge", "a.tar.gz", "4 to 6"),
+        ("ModelError", "b.tar.gz", "4 to 6"),
+        ("ModelError", "a.tar.gz", "10 to 12"),
     ]
-    shown = view_of(batch_of(shards)).failures
-    assert [row["error"] for row in shown[:3]] == ["ModelError", "RecordTooLarge", "ModelError"]
+
+
+def test_failures_of_records_that_follow_each_other_are_one() -> None:
+    rows = [failure_row(first_record=number, record_count=1) for number in range(10)]
+    rows.append(failure_row(first_record=10, record_count=1, message="another"))
+    rows.append(failure_row(first_record=11, record_count=None, message="another"))
+    shown = view_of(batch_of([shard_of(0, {"a.tar.gz": BAD}, failures=rows)])).failures
+    assert [row["records"] for row in shown] == ["0 to 9", "10", "11 and all after it"]
 
 
 @pytest.mark.parametrize(
