@@ -1,0 +1,242 @@
+"""The ways to push records through a multi-model endpoint, each in a process of its own: what the benchmarks start.
+
+``python -m tests.benchmarks.batch_ways <way> <job>``; one JSON object on stdout. Every way does the same: it reads the
+inputs as streams, splits them into lines, invokes with a bounded number on the way, and writes each input's answers in
+the input's order. botocore's ways get what is known to help them: one client, no parameter validation, a fixed
+User-Agent, a bounded window of futures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+
+from airflow_sm_plugin.hooks import sigv4
+from tests.benchmarks.multi_model_job import CONTENT_TYPE, Job
+from tests.benchmarks.stub_endpoint import BUCKET, ENDPOINT
+
+REGION = "us-east-1"
+
+
+@dataclass
+class _Output:
+    """An input's answers, in order."""
+
+    key: str
+    bodies: list[bytes] = field(default_factory=list)
+
+    def body(self) -> bytes:
+        return b"\n".join(self.bodies) + b"\n"
+
+
+# boto3 in threads
+
+
+def _config(job: Job) -> Config:
+    return Config(
+        region_name=REGION,
+        max_pool_connections=max(10, job.in_flight),
+        parameter_validation=False,
+        user_agent="fixed",
+        request_checksum_calculation="when_required",
+        retries={"mode": "standard", "total_max_attempts": 5},
+    )
+
+
+def _records(s3: Any, job: Job) -> Iterator[tuple[_Output, str, bytes, bool]]:  # noqa: ANN401 - boto3's client
+    """Yield each record with its input's output and model, and whether it is its input's last."""
+    for key in job.keys():
+        output, model, last = _Output(job.output_key(key)), job.target_model(key), None
+        for line in s3.get_object(Bucket=BUCKET, Key=key)["Body"].iter_lines(65_536):
+            if last is not None:
+                yield output, model, last, False
+            last = line
+        if last is not None:
+            yield output, model, last, True
+
+
+def boto3_threads(job: Job) -> None:
+    """Invoke in as many threads as may be on the way; the window is twice that."""
+    config = _config(job)
+    s3, runtime = boto3.client("s3", config=config), boto3.client("sagemaker-runtime", config=config)
+
+    def invoke(model: str, body: bytes) -> bytes:
+        answer = runtime.invoke_endpoint(
+            EndpointName=ENDPOINT, Body=body, ContentType=CONTENT_TYPE, Accept=CONTENT_TYPE, TargetModel=model
+        )
+        return answer["Body"].read()
+
+    window: deque[tuple[_Output, Future[bytes], bool]] = deque()
+
+    def take() -> None:
+        output, answer, is_last = window.popleft()
+        output.bodies.append(answer.result())
+        if is_last:
+            s3.put_object(Bucket=BUCKET, Key=output.key, Body=output.body())
+
+    with ThreadPoolExecutor(job.in_flight) as pool:
+        for output, model, body, is_last in _records(s3, job):
+            window.append((output, pool.submit(invoke, model, body), is_last))
+            if len(window) >= 2 * job.in_flight:
+                take()
+        while window:
+            take()
+
+
+# aiobotocore
+
+
+async def _async_records(s3: Any, job: Job) -> AsyncIterator[tuple[_Output, str, bytes, bool]]:  # noqa: ANN401 - as above
+    for key in job.keys():
+        output, model, last = _Output(job.output_key(key)), job.target_model(key), None
+        answer = await s3.get_object(Bucket=BUCKET, Key=key)
+        async for line in answer["Body"].iter_lines(65_536):
+            if last is not None:
+                yield output, model, last, False
+            last = line
+        if last is not None:
+            yield output, model, last, True
+
+
+async def _aiobotocore(job: Job) -> None:
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import get_session
+
+    config = AioConfig().merge(_config(job))
+    session = get_session()
+    async with (
+        session.create_client("s3", config=config) as s3,
+        session.create_client("sagemaker-runtime", config=config) as runtime,
+    ):
+
+        async def invoke(model: str, body: bytes) -> bytes:
+            answer = await runtime.invoke_endpoint(
+                EndpointName=ENDPOINT,
+                Body=body,
+                ContentType=CONTENT_TYPE,
+                Accept=CONTENT_TYPE,
+                TargetModel=model,
+            )
+            async with answer["Body"] as stream:
+                return bytes(await stream.read())
+
+        async def put(output: _Output) -> None:
+            await s3.put_object(Bucket=BUCKET, Key=output.key, Body=output.body())
+
+        await _in_window(_async_records(s3, job), invoke, put, job.in_flight)
+
+
+async def _in_window(
+    found: AsyncIterator[tuple[_Output, str, bytes, bool]],
+    invoke: Callable[[str, bytes], Awaitable[bytes]],
+    put: Callable[[_Output], Awaitable[None]],
+    in_flight: int,
+) -> None:
+    """Invoke with workers that share one queue, and keep the order: what the window's first waits for waits."""
+    queue: asyncio.Queue[tuple[str, bytes, asyncio.Future[bytes]]] = asyncio.Queue()
+    window: deque[tuple[_Output, asyncio.Future[bytes], bool]] = deque()
+
+    async def work() -> None:
+        while True:
+            model, body, future = await queue.get()
+            try:
+                future.set_result(await invoke(model, body))
+            except Exception as error:  # noqa: BLE001 - it is told where the answer is awaited
+                future.set_exception(error)
+
+    async def take() -> None:
+        output, answer, is_last = window.popleft()
+        output.bodies.append(await answer)
+        if is_last:
+            await put(output)
+
+    loop = asyncio.get_running_loop()
+    workers = [asyncio.create_task(work()) for _ in range(in_flight)]
+    async for output, model, body, is_last in found:
+        future: asyncio.Future[bytes] = loop.create_future()
+        window.append((output, future, is_last))
+        queue.put_nowait((model, body, future))
+        if len(window) >= 2 * in_flight:
+            await take()
+    while window:
+        await take()
+    for worker in workers:
+        worker.cancel()
+
+
+def aiobotocore(job: Job) -> None:
+    """Invoke through aiobotocore over its aiohttp session."""
+    asyncio.run(_aiobotocore(job))
+
+
+# Ours
+
+
+def ours(job: Job) -> None:
+    """Do it with the engine."""
+    asyncio.run(job.batch(_plan(job)))
+
+
+def ours_botocore_signer(job: Job) -> None:
+    """Do it with the engine, with botocore's own signer in place of the cached one."""
+    sigv4.Signer.signed = _signed  # type: ignore[method-assign]  # this process does nothing else
+    ours(job)
+
+
+def _signed(self: sigv4.Signer, request: sigv4.ToSign, timestamp: str) -> dict[str, str]:
+    keys = self._keys
+    url = f"https://{request.host}{request.path}{f'?{request.query}' if request.query else ''}"
+    asked = AWSRequest(request.method, url, headers=dict(request.headers), data=request.body or b"")
+    credentials = Credentials(keys.access_key, keys.secret_key, keys.token)
+    if self._is_s3 or request.body is None:
+        from botocore.auth import S3SigV4Auth
+
+        asked.context["client_config"] = Config()
+        asked.context["payload_signing_enabled"] = request.body is not None
+        S3SigV4Auth(credentials, self._service, self._region).add_auth(asked)
+    else:
+        SigV4Auth(credentials, self._service, self._region).add_auth(asked)
+    return dict(asked.headers)
+
+
+_planned: dict[str, str] = {}
+
+
+def _plan(job: Job) -> str:
+    return _planned[job.name]
+
+
+WAYS: dict[str, Callable[[Job], None]] = {
+    "boto3": boto3_threads,
+    "aiobotocore": aiobotocore,
+    "ours": ours,
+    "ours, botocore's signer": ours_botocore_signer,
+}
+
+
+def main(way: str, text: str) -> None:
+    """Do it, and print what it took; planning is no part of it."""
+    job = Job.from_json(text)
+    if way.startswith("ours"):
+        _planned[job.name] = asyncio.run(job.plan())
+    cpu, wall = time.process_time(), time.perf_counter()
+    WAYS[way](job)
+    told = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+    sys.stdout.write(f"{json.dumps(told)}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,190 @@
+"""A multi-model endpoint and its S3 in a process of its own, quick enough that what is measured is the client.
+
+Over TLS and over plain HTTP, on one event loop: InvokeEndpoint, the descriptions of the endpoint, the calls of S3 that
+a batch makes. ``/_stub/…`` sets it, fills it and tells what was asked. Nothing is stored on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
+from tests.benchmarks.certificates import make_certificates
+from tests.benchmarks.stub_http import Answer, Reply, Request, listen
+from tests.benchmarks.stub_models import EndpointSettings, StubModels
+from tests.benchmarks.stub_objects import StubObjects
+
+ENDPOINT = "bench"
+BUCKET = "bench"
+_JSON = "Content-Type: application/x-amz-json-1.1\r\n"
+_DESCRIBED: dict[str, dict[str, Any]] = {
+    "SageMaker.DescribeEndpoint": {
+        "EndpointName": ENDPOINT,
+        "EndpointArn": f"arn:aws:sagemaker:us-east-1:123456789012:endpoint/{ENDPOINT}",
+        "EndpointConfigName": ENDPOINT,
+        "EndpointStatus": "InService",
+        "CreationTime": 0,
+        "LastModifiedTime": 0,
+    },
+    "SageMaker.DescribeEndpointConfig": {
+        "EndpointConfigName": ENDPOINT,
+        "EndpointConfigArn": f"arn:aws:sagemaker:us-east-1:123456789012:endpoint-config/{ENDPOINT}",
+        "ProductionVariants": [{"VariantName": "all", "ModelName": ENDPOINT}],
+        "CreationTime": 0,
+    },
+    "SageMaker.DescribeModel": {
+        "ModelName": ENDPOINT,
+        "ModelArn": f"arn:aws:sagemaker:us-east-1:123456789012:model/{ENDPOINT}",
+        "PrimaryContainer": {"Mode": "MultiModel", "ModelDataUrl": f"s3://{BUCKET}/models/"},
+        "CreationTime": 0,
+    },
+}
+
+
+class StubEndpoint:
+    """All of it."""
+
+    def __init__(self) -> None:
+        self.models = StubModels()
+        self.objects = StubObjects()
+
+    def answer(self, request: Request, reply: Reply) -> None:
+        """Answer any request."""
+        if request.path.startswith("/endpoints/"):
+            self.models.invoke(request, reply)
+        elif request.path.startswith("/_stub/"):
+            told = getattr(self, f"_{request.path[7:]}")(json.loads(request.body or b"{}"))
+            reply(Answer(200, json.dumps(told).encode(), _JSON))
+        elif request.path == "/":
+            told = _DESCRIBED[request.header(b"x-amz-target:")]
+            reply(Answer(200, json.dumps(told).encode(), _JSON))
+        else:
+            self.objects.answer(request, reply)
+
+    def _behave(self, asked: dict[str, Any]) -> dict[str, Any]:
+        self.models.begin(EndpointSettings(**asked))
+        return {}
+
+    def _fill(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Have inputs, each with ``records`` of ``record_bytes``; their numbers run on through all of them."""
+        count = asked["records"]
+        for place, key in enumerate(asked["keys"]):
+            self.objects.generate(
+                BUCKET, key, first=place * count, count=count, record_bytes=asked["record_bytes"]
+            )
+        return {}
+
+    def _forget(self, _: dict[str, Any]) -> dict[str, Any]:
+        self.objects.forget(BUCKET)
+        return {}
+
+    def _counted(self, _: dict[str, Any]) -> dict[str, Any]:
+        counts = {**self.objects.calls, **self.models.calls, "bytes read": self.objects.bytes_read}
+        return {"counts": counts, "cpu": time.process_time(), "at": time.time()}
+
+    def _clear(self, _: dict[str, Any]) -> dict[str, Any]:
+        self.objects.calls.clear()
+        self.models.calls.clear()
+        self.objects.bytes_read = 0
+        return {}
+
+
+@dataclass(frozen=True)
+class StubServer:
+    """A running stub.
+
+    :param url: over TLS
+    :param plain_url: over plain HTTP
+    :param authority: path of the certificate of who vouches for it
+    """
+
+    url: str
+    plain_url: str
+    authority: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes any AWS client ask this server, over TLS."""
+        return {**AWS_SETTINGS, "AWS_ENDPOINT_URL": self.url, "AWS_CA_BUNDLE": self.authority}
+
+    def behave(self, settings: EndpointSettings) -> None:
+        """Have the endpoint behave so, with nothing loaded."""
+        self._call("behave", asdict(settings))
+
+    def fill(self, keys: Sequence[str], *, records: int, record_bytes: int) -> None:
+        """Add inputs that are generated while they are read; a record begins with its number among all of them."""
+        self._call("fill", {"keys": list(keys), "records": records, "record_bytes": record_bytes})
+
+    def forget(self) -> None:
+        """Delete all objects."""
+        self._call("forget", {})
+
+    def clear(self) -> None:
+        """Count from nothing."""
+        self._call("clear", {})
+
+    def counts(self) -> Counter[str]:
+        """Return the calls since :meth:`clear`, by kind."""
+        return Counter(self._call("counted", {})["counts"])
+
+    def cpu(self) -> float:
+        """Return the CPU seconds of the server's process."""
+        return float(self._call("counted", {})["cpu"])
+
+    def read(self, key: str) -> bytes:
+        """Return an object."""
+        with urllib.request.urlopen(f"{self.plain_url}/{BUCKET}/{key}", timeout=120) as answer:
+            return cast("bytes", answer.read())
+
+    def _call(self, what: str, asked: object) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"{self.plain_url}/_stub/{what}", data=json.dumps(asked).encode(), method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return cast("dict[str, Any]", json.load(answer))
+
+
+@contextmanager
+def serving() -> Iterator[StubServer]:
+    """Serve for the block, on free ports of loopback."""
+    with tempfile.TemporaryDirectory() as folder:
+        authority, server = make_certificates(Path(folder))
+        command = [sys.executable, "-m", "tests.benchmarks.stub_endpoint", str(server)]
+        root = Path(__file__).parents[2]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+            assert process.stdout is not None
+            try:
+                tls, plain = json.loads(process.stdout.readline())
+                yield StubServer(f"https://127.0.0.1:{tls}", f"http://127.0.0.1:{plain}", str(authority))
+            finally:
+                process.terminate()
+                process.wait(timeout=10)
+
+
+async def _serve(certificate: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    stub = StubEndpoint()
+    ports = listen(stub.answer, context), listen(stub.answer, None)
+    print(json.dumps(ports), flush=True)  # noqa: T201 - what its starter reads
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(_serve(sys.argv[1]))
+    except KeyboardInterrupt:
+        sys.exit(130)
