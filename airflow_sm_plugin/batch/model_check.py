@@ -32,20 +32,20 @@ async def missing_models(s3: S3Objects, endpoint: EndpointModels, models: Sequen
     :raises ServiceError: S3 refused otherwise, or did not answer at any attempt
     """
     missing: set[str] = set()
-    for prefix in endpoint.prefixes:
-        locations = {f"{prefix}{model.lstrip('/')}": model for model in models}
-        absent = _looked_for if len(locations) <= MOST_LOOKS else _listed
+    names = {model.lstrip("/"): model for model in models}
+    for prefix in endpoint.prefixes if names else ():
+        absent = _looked_for if len(names) <= MOST_LOOKS else _listed
         try:
-            missing |= {locations[location] for location in await absent(s3, prefix, locations)}
+            missing |= {names[name] for name in await absent(s3, prefix, names)}
         except AccessDenied as error:
             log.info("the models below %s are not looked for: %s", prefix, error)
     return tuple(sorted(missing))
 
 
-async def _looked_for(s3: S3Objects, prefix: str, locations: Iterable[str]) -> set[str]:
-    """Return which of the locations hold nothing, by a HeadObject each."""
-    asked = list(locations)
-    found = await side_by_side(s3.stat, asked, at_once=LOOKS_AT_ONCE)
+async def _looked_for(s3: S3Objects, prefix: str, names: Iterable[str]) -> set[str]:
+    """Return which of the names below the prefix are no objects, by a HeadObject each."""
+    asked = list(names)
+    found = await side_by_side(s3.stat, (f"{prefix}{name}" for name in asked), at_once=LOOKS_AT_ONCE)
     if forbidden := found.count(Sight.FORBIDDEN):
         log.info(
             "%d models below %s cannot be looked at: S3 answered 403, as it does without s3:GetObject, and for what is "
@@ -53,16 +53,16 @@ async def _looked_for(s3: S3Objects, prefix: str, locations: Iterable[str]) -> s
             forbidden,
             prefix,
         )
-    return {location for location, seen in zip(asked, found, strict=True) if seen is Sight.ABSENT}
+    return {name for name, seen in zip(asked, found, strict=True) if seen is Sight.ABSENT}
 
 
-async def _listed(s3: S3Objects, prefix: str, locations: Iterable[str]) -> set[str]:
-    """Return which of the locations hold nothing, by a listing from the first to the last of them."""
-    uri, absent = S3Uri.parse(prefix), set(locations)
-    last = S3Uri.parse(max(absent)).key
+async def _listed(s3: S3Objects, prefix: str, names: Iterable[str]) -> set[str]:
+    """Return which of the names below the prefix are no objects, by a listing up to the last of them."""
+    uri, absent = S3Uri.parse(prefix), set(names)
+    last = f"{uri.key}{max(absent)}"
     after: str | None = ""
     while after is not None and after < last:
         page = await listed_page(s3, uri, after)
-        absent.difference_update(f"s3://{uri.bucket}/{listed.key}" for listed in page.objects)
+        absent.difference_update(listed.key.removeprefix(uri.key) for listed in page.objects)
         after = page.next_start_after
     return absent

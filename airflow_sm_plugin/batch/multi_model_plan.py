@@ -49,7 +49,8 @@ async def make_plan(
     """
     settings = settings.checked()
     plans = PlanStore(s3, settings.folder)
-    latest = await plans.latest()
+    locations = await plans.locations()
+    latest = await plans.stored(locations[-1]) if locations else None
     if latest is not None and settings.run is not None and latest.plan.run == settings.run:
         log.info("this run's plan is made already; it lies in %s", latest.folder.location)
         return latest.plan, latest.folder
@@ -57,10 +58,9 @@ async def make_plan(
         await spool_inputs(s3, settings, spool)
         stored = await _still_true(s3, settings, endpoint, spool, latest)
         if stored is None:
-            earlier = None if latest is None or settings.restart else plans
+            earlier = () if settings.restart else locations
             draft = await Draft.of(s3, settings, endpoint, spool, earlier)
-            number = 0 if latest is None else latest.plan.number + 1
-            stored = await _written(s3, settings, draft, plans, number)
+            stored = await _written(s3, settings, draft, plans, len(locations))
     _tell(stored)
     return stored.plan, stored.folder
 
@@ -88,6 +88,8 @@ async def _still_true(
     if latest is None or settings.restart or latest.plan.digest != spool.digest:
         return None
     missing = latest.plan.missing_models
+    if missing and settings.fail_on_missing:
+        return None
     return latest if missing == await missing_of(s3, settings, endpoint, missing) else None
 
 

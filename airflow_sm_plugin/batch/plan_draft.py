@@ -13,7 +13,6 @@ from airflow_sm_plugin.batch.model_check import missing_models
 from airflow_sm_plugin.batch.plan_carry import note_what_is_done
 from airflow_sm_plugin.batch.plan_settings import PlanSettings
 from airflow_sm_plugin.batch.plan_spool import PlanSpool
-from airflow_sm_plugin.batch.plan_store import PlanStore
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.shard_packing import ModelSize, Piece, pack
 from airflow_sm_plugin.exceptions import InvalidRequest, TargetModelNotFound
@@ -59,17 +58,16 @@ class Draft:
         settings: PlanSettings,
         endpoint: EndpointModels | None,
         spool: PlanSpool,
-        earlier: PlanStore | None,
+        earlier: Sequence[str],
     ) -> Draft:
         """Make it of the inputs in the spool.
 
-        :param earlier: plans of which is left out what they have done; None where all is done anew
+        :param earlier: locations of the plans whose work need not be done again, the earliest first
 
         :raises TargetModelNotFound: an artefact is missing, and that is to fail
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
-        if earlier is not None:
-            await note_what_is_done(s3, earlier, spool)
+        await note_what_is_done(s3, earlier, spool)
         carried, which = spool.drop_done()
         models = spool.models()
         missing = await missing_of(s3, settings, endpoint, [model.target_model for model in models])

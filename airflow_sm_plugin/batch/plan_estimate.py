@@ -40,7 +40,7 @@ async def estimate_plan(
     settings = settings.checked()
     with PlanSpool.opened() as spool:
         await spool_inputs(s3, settings, spool)
-        earlier = None if settings.restart else PlanStore(s3, settings.folder)
+        earlier = [] if settings.restart else await PlanStore(s3, settings.folder).locations()
         draft = await Draft.of(s3, settings, endpoint, spool, earlier)
         samples = await _sampled(s3, spool) if splitting.needs_sample else []
         return PlanEstimate(

@@ -123,6 +123,10 @@ class PlanSpool:
         """
         self._insert("INSERT OR REPLACE INTO done (place, mark) VALUES (?, ?)", map(_done, entries))
 
+    def forget_done(self) -> None:
+        """Forget what was noted until now."""
+        self._database.execute("DELETE FROM done")
+
     def drop_done(self) -> tuple[int, str]:
         """Drop the entries that were noted as done and are the same still; return how many, and a digest of which."""
         chosen = "SELECT entries.id FROM entries JOIN done USING (place) WHERE entries.mark = done.mark"

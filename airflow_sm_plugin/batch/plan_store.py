@@ -8,14 +8,13 @@ nobody else has.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batch.plan_folder import MultiModelFolder, PlanFolder
 from airflow_sm_plugin.batch.shard_inputs import read_plan
 from airflow_sm_plugin.core.shard_plan import MultiModelPlan
-from airflow_sm_plugin.exceptions import PreconditionFailed
+from airflow_sm_plugin.exceptions import InputNotFound, PreconditionFailed
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
@@ -38,19 +37,19 @@ class PlanStore:
         self._s3 = s3
         self._folder = folder
 
-    async def all(self) -> AsyncIterator[StoredPlan]:
-        """Yield the plans, the first one first."""
-        number = 0
-        while (found := await self._s3.read_if_any(self._pointer(number))) is not None:
-            yield await self._at(found)
-            number += 1
+    async def locations(self) -> list[str]:
+        """Return where the plans lie, by their numbers."""
+        found: list[str] = []
+        while (pointer := await self._s3.read_if_any(self._pointer(len(found)))) is not None:
+            found.append(_location_in(pointer))
+        return found
 
-    async def latest(self) -> StoredPlan | None:
-        """Return the last plan; None before the first."""
-        found, number = None, 0
-        while (pointer := await self._s3.read_if_any(self._pointer(number))) is not None:
-            found, number = pointer, number + 1
-        return None if found is None else await self._at(found)
+    async def stored(self, location: str) -> StoredPlan | None:
+        """Return a plan; None when somebody, a lifecycle rule say, has deleted it."""
+        try:
+            return await self._at(location)
+        except InputNotFound:
+            return None
 
     def folder(self, number: int, content: str) -> PlanFolder:
         """Return where a plan of that number and content lies.
@@ -69,12 +68,15 @@ class PlanStore:
         try:
             await self._s3.write(self._pointer(plan.number), pointer, only_if_new=True)
         except PreconditionFailed:
-            return await self._at(await self._s3.read(self._pointer(plan.number)))
+            return await self._at(_location_in(await self._s3.read(self._pointer(plan.number))))
         return StoredPlan(plan, folder)
 
-    async def _at(self, pointer: bytes) -> StoredPlan:
-        location = json.loads(pointer)[_LOCATION]
+    async def _at(self, location: str) -> StoredPlan:
         return StoredPlan(await read_plan(self._s3, location), PlanFolder(location))
 
     def _pointer(self, number: int) -> str:
         return f"{self._folder.plan(number).location}.json"
+
+
+def _location_in(pointer: bytes) -> str:
+    return str(json.loads(pointer)[_LOCATION])

@@ -79,9 +79,7 @@ def _largest_model_first(pieces: list[Piece]) -> list[Piece]:
     return sorted(pieces, key=lambda piece: (-sizes[piece.target_model], piece.target_model, piece.first))
 
 
-def _pieces(
-    model: ModelSize, share: float, weights_of: Callable[[str], Iterable[int]]
-) -> Iterator[Piece]:
+def _pieces(model: ModelSize, share: float, weights_of: Callable[[str], Iterable[int]]) -> Iterator[Piece]:
     """Cut a model where its inputs come nearest to whole numbers of shares."""
     pieces = max(1, math.ceil(model.bytes / share - _TOLERANCE))
     first = count = start = end = 0

@@ -11,6 +11,7 @@ from airflow_sm_plugin.batch.input_listing import InputSource
 from airflow_sm_plugin.batch.multi_model_plan import PlanSettings
 from airflow_sm_plugin.batch.plan_store import PlanStore
 from airflow_sm_plugin.batch.shard_inputs import read_plan, read_shard_plan
+from airflow_sm_plugin.exceptions import TargetModelNotFound
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.batch.multi_model_plans import finish, in_s3, planned, settings_of
@@ -164,6 +165,48 @@ def test_a_model_that_was_missing_and_is_brought_makes_another_plan(
     account.upload("x", f"{models}2.tar.gz")
     second = planned(cleared(settings), endpoint)
     assert (stores(second.sources), second.plan.missing_models) == (["2"], ())
+
+
+def test_a_missing_model_may_be_made_to_fail_later(put: Put, top: str) -> None:
+    put(1)
+    endpoint = EndpointModels(endpoint_name="ratings", prefixes=(f"{top}/models/",))
+    settings = settings_of(top)
+    assert planned(settings, endpoint).plan.missing_models
+    with pytest.raises(TargetModelNotFound):
+        planned(replace(cleared(settings), fail_on_missing=True), endpoint)
+
+
+@pytest.mark.parametrize("lost", ["plan.json", "shards/00000/shard.json", "shards/00000/inputs/00000.jsonl"])
+def test_nothing_up_to_a_plan_that_is_not_whole_is_taken_for_done(
+    account: Account, put: Put, top: str, caplog: pytest.LogCaptureFixture, lost: str
+) -> None:
+    """Somebody deleted part of the state: what outputs that plan replaced is not to be known."""
+    settings = settings_of(top)
+    put(1)
+    finish(planned(settings))
+    put(2)
+    second = planned(cleared(settings, "second"))
+    finish(second)
+    put(3)
+    finish(planned(cleared(settings, "third")))
+    bucket = f"s3://{account.bucket}/"
+    account.s3.delete_object(
+        Bucket=account.bucket, Key=f"{second.folder.location}/{lost}".removeprefix(bucket)
+    )
+    put(4)
+    fourth = planned(cleared(settings, "fourth"))
+    assert (stores(fourth.sources), fourth.plan.carried, fourth.plan.number) == (["1", "2", "4"], 1, 3)
+    assert f"done up to {second.folder.location} is done again" in caplog.text
+
+
+def test_a_last_plan_that_was_deleted_makes_the_next(account: Account, put: Put, top: str) -> None:
+    put(1)
+    settings = settings_of(top)
+    first = planned(settings)
+    key = first.folder.plan.removeprefix(f"s3://{account.bucket}/")
+    account.s3.delete_object(Bucket=account.bucket, Key=key)
+    again = planned(settings)
+    assert (again.plan.number, stores(again.sources)) == (1, ["1"])
 
 
 def test_two_planners_of_the_same_inputs_make_the_same_plan(put: Put, top: str) -> None:

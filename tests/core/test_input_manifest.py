@@ -125,6 +125,14 @@ def test_a_source_must_be_one_object_in_s3(source: str) -> None:
         input_of(json.dumps({"source-ref": source}), number=3)
 
 
+def test_half_a_character_is_no_source() -> None:
+    """JSON can say it, UTF-8 cannot."""
+    with pytest.raises(InvalidS3Uri, match=r"line 2 .*surrogate") as refused:
+        input_of('{"source-ref": "s3://b/\\ud83d"}', number=2)
+    assert str(refused.value).isascii()
+    assert input_of('{"source-ref": "s3://b/\\ud83d\\ude00"}', number=2) == BatchInput(source="s3://b/😀")
+
+
 @pytest.mark.parametrize(
     "line",
     [
