@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -129,7 +129,7 @@ class BotocoreModelCalls:
 
     def _invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
         answer = self._calls.client.invoke_endpoint(EndpointName=self._endpoint, Body=body, **parameters)
-        with answer["Body"] as stream:
+        with closing(answer["Body"]) as stream:  # as its own context it is another, that checks nothing
             return ModelAnswer(stream.read(), answer.get("ContentType"), answer.get("CustomAttributes"))
 
 

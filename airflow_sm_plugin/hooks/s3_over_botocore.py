@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any, cast
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
@@ -49,7 +49,7 @@ class BotocoreS3:
         """Return an object or a part of it."""
         part = {} if bytes_range is None else {"Range": bytes_range}
         answer = await self._calls.call("get_object", Bucket=uri.bucket, Key=uri.key, **part)
-        with answer["Body"] as stream:
+        with closing(answer["Body"]) as stream:  # as its own context it is another, that checks nothing
             return cast("bytes", await self._calls.run(stream.read))
 
     @asynccontextmanager
@@ -59,7 +59,7 @@ class BotocoreS3:
         if etag:
             rest["IfMatch"] = etag
         answer = await self._calls.call("get_object", Bucket=uri.bucket, Key=uri.key, **rest)
-        with answer["Body"] as stream:
+        with closing(answer["Body"]) as stream:  # as its own context it is another, that checks nothing
             yield OpenObject(str(answer["ETag"]), self._chunks(stream))
 
     async def _chunks(self, stream: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - botocore's stream has no public type
