@@ -49,7 +49,7 @@ class Clock:
     """The time as signatures want it, written anew once a second."""
 
     def __init__(self) -> None:
-        self._second = 0
+        self._second = -1
         self._text = ""
 
     def timestamp(self) -> str:

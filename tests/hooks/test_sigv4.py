@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +14,8 @@ from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.hooks.sigv4 import UNSIGNED_PAYLOAD, Keys, Signer, ToSign
+from airflow_sm_plugin.hooks.signed_http import encoded_query
+from airflow_sm_plugin.hooks.sigv4 import UNSIGNED_PAYLOAD, Clock, Keys, Signer, ToSign
 
 TIMESTAMP = "20260131T235959Z"
 REGION = "eu-central-1"
@@ -24,8 +26,8 @@ names = st.from_regex(r"X-[A-Z][a-z]{1,8}(-[A-Z][a-z]{1,8})?", fullmatch=True)
 texts = st.text(max_size=12)
 segments = st.text(st.characters(codec="utf-8", exclude_characters="/."), min_size=1, max_size=12)
 paths = st.lists(segments, max_size=4).map(lambda parts: "/" + "/".join(quote(p, safe="~") for p in parts))
-queries = st.lists(st.tuples(st.text(min_size=1, max_size=12), texts), max_size=4).map(
-    lambda pairs: "&".join(f"{quote(name, safe='-._~')}={quote(value, safe='-._~')}" for name, value in pairs)
+queries = st.lists(st.tuples(st.text(min_size=1, max_size=12), st.none() | texts), max_size=4).map(
+    encoded_query
 )
 hosts = ["runtime.sagemaker.eu-central-1.amazonaws.com", "bucket.s3.test", "127.0.0.1:5000"]
 requests = st.builds(
@@ -79,6 +81,13 @@ def test_a_new_day_has_a_new_key() -> None:
     assert first == again
     assert later == anew
     assert "/20260201/eu-central-1/sqs/" in later["Authorization"]
+
+
+def test_the_clock_tells_utc_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    for now, told in ((0.9, "19700101T000000Z"), (1.0, "19700101T000001Z"), (1.5, "19700101T000001Z")):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        assert clock.timestamp() == told
 
 
 def test_keys_show_no_secret() -> None:
