@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
-from airflow_sm_plugin.links import DataCaptureLink, EndpointConsoleLink, EndpointLogsLink
+from airflow_sm_plugin.links import BatchReportLink, DataCaptureLink, EndpointConsoleLink, EndpointLogsLink
 
 
 class SageMakerInferencePlugin(AirflowPlugin):
     """Make Airflow know the extra links of our operators."""
 
     name = "airflow_sm_plugin"
-    operator_extra_links = [EndpointConsoleLink(), EndpointLogsLink(), DataCaptureLink()]  # noqa: RUF012 - as Airflow's base spells it
+    operator_extra_links = [  # noqa: RUF012 - as Airflow's base spells it
+        EndpointConsoleLink(),
+        EndpointLogsLink(),
+        DataCaptureLink(),
+        BatchReportLink(),
+    ]

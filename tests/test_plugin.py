@@ -13,6 +13,7 @@ from airflow.providers_manager import ProvidersManager
 from airflow_sm_plugin import links
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
+from airflow_sm_plugin.operators.multi_model import SageMakerMultiModelBatchOperator
 from airflow_sm_plugin.plugin import SageMakerInferencePlugin
 from airflow_sm_plugin.provider_info import get_provider_info
 
@@ -32,10 +33,19 @@ def test_provider_and_plugin_name_every_link_of_our_operators() -> None:
     """Airflow 2 shows only links that were registered."""
     used = {
         type(link)
-        for operator in (SageMakerDeployEndpointOperator, SageMakerInvokeEndpointAsyncOperator)
+        for operator in (
+            SageMakerDeployEndpointOperator,
+            SageMakerInvokeEndpointAsyncOperator,
+            SageMakerMultiModelBatchOperator,
+        )
         for link in operator.operator_extra_links
     }
-    assert used == {links.EndpointConsoleLink, links.EndpointLogsLink, links.DataCaptureLink}
+    assert used == {
+        links.BatchReportLink,
+        links.DataCaptureLink,
+        links.EndpointConsoleLink,
+        links.EndpointLogsLink,
+    }
     assert {type(link) for link in SageMakerInferencePlugin.operator_extra_links} == used
     assert set(get_provider_info()["extra-links"]) == {f"{link.__module__}.{link.__name__}" for link in used}
 

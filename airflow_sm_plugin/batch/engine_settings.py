@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from airflow_sm_plugin.core.assembly import OutputOptions
 from airflow_sm_plugin.core.invocation import MODEL_LOAD_SECONDS
@@ -61,3 +61,12 @@ class EngineSettings:
     isolate_bad_records: bool = False
     error_text_limit: int = 1_000
     checkpoint_seconds: float = 1.0
+
+    def output_for(self, content_type: str | None) -> OutputOptions:
+        """Return what becomes of answers to an input of its own content type; None is the batch's.
+
+        :raises InvalidRequest: its records and answers cannot be joined
+        """
+        if content_type is None or self.output.join_source == "None":
+            return self.output
+        return replace(self.output, content_type=content_type).checked(self.split.split_type)

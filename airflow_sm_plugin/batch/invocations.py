@@ -176,7 +176,7 @@ class Invocations:
         self.bound.answered(now, slow_down=False)
         self._loaded(lane, job, now)
         try:
-            body = output_of(payload, answer.body, settings.output)
+            body = output_of(payload, answer.body, job.input.output)
         except SageMakerInferenceError as error:
             self._refused(job, type(error), status=None, message=str(error))
             return
@@ -211,6 +211,7 @@ class Invocations:
         asked_at = self.turns.answered(lane)
         if asked_at is not None:
             job.input.feed.probes = 0
+            job.input.feed.worked_from = self._epoch + now
             self._statistics.loaded(lane.model, began=self._epoch + asked_at, ended=self._epoch + now)
             self.pump()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batch.claim import RACES, Claim, fenced_off, names_below
 from airflow_sm_plugin.batch.plan_folder import GenerationFolder
-from airflow_sm_plugin.core.batch_journal import Journal, Part, Reopened
+from airflow_sm_plugin.core.batch_journal import Failure, Journal, Part
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import PreconditionFailed, ResourceConflict
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _READ_AT_ONCE = 16
 
-Chosen = Callable[[Journal], Sequence[Reopened]]
+Chosen = Callable[[Journal], Sequence[Failure]]
 
 
 async def read_journal(
@@ -87,7 +87,7 @@ class JournalStore:
                 at=time.time(),
                 claim=claim.number,
                 run=run,
-                reopened=tuple(choose(journal)),
+                reopened=tuple(failure.reopened for failure in choose(journal)),
             )
             try:
                 await store._write(part)

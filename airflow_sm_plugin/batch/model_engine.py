@@ -146,7 +146,7 @@ class ModelEngine:
                 return
             self._begun += 1
             lane = Lane[Job](work.target_model) if work.missing else self._calls.turns.open(work.target_model)
-            feed = ModelFeed(work, lane, numbers, began=time.time())
+            feed = ModelFeed(work, lane, numbers)
             if work.missing:
                 self._draining += 1
                 feed.dead = (_NO_ARTEFACT, "the endpoint's model prefix holds no such artefact")
@@ -173,8 +173,7 @@ class ModelEngine:
         self._calls.turns.close(feed.lane)
         if feed.work.missing:
             self._draining -= 1
-        else:
-            self._statistics.worked(feed.lane.model, began=feed.began, ended=time.time())
+        self._note_work(feed)
         self._admit()
         self._pump()
         if not self._feeds:
@@ -188,7 +187,9 @@ class ModelEngine:
     # Inputs
 
     async def _opened(self, number: int, feed: ModelFeed) -> OpenInput:
-        one = OpenInput(number, await self._inputs.input(number), feed, self._store.journal.story(number))
+        found = await self._inputs.input(number)
+        output = self._settings.output_for(found.content_type)
+        one = OpenInput(number, found, feed, self._store.journal.story(number), output)
         if self._settings.custom_attributes is not None:
             one.fields = attribute_fields(one.one.source, self._settings.fields)
             attributes_of(
@@ -350,9 +351,17 @@ class ModelEngine:
 
     # On the way
 
+    def _note_work(self, feed: ModelFeed) -> None:
+        if feed.worked_from is not None:
+            now = time.time()
+            self._statistics.worked(feed.lane.model, began=feed.worked_from, ended=now)
+            feed.worked_from = now
+
     async def _sample(self) -> None:
         while True:
             await asyncio.sleep(_SAMPLE_SECONDS)
+            for feed in self._feeds:
+                self._note_work(feed)
             turns, bound = self._calls.turns, self._calls.bound.bound
             warm, loading = turns.count(Stage.WARM), turns.count(Stage.COLD)
             self._statistics.sample(

@@ -21,13 +21,11 @@ class ModelFeed:
     """One model's way from its inputs to its lane.
 
     :param numbers: the inputs to read
-    :param began: when the model was begun with, epoch seconds
     """
 
-    def __init__(self, work: ModelWork, lane: Lane[Job], numbers: list[int], *, began: float) -> None:
+    def __init__(self, work: ModelWork, lane: Lane[Job], numbers: list[int]) -> None:
         self.work = work
         self.lane = lane
-        self.began = began
         self.dead: tuple[Judgement, str] | None = None
         """Why none of its payloads can be invoked any more, with a text."""
         self.outstanding = 0
@@ -36,6 +34,8 @@ class ModelFeed:
         """Of payloads in the lane."""
         self.is_read = False
         self.is_closed = False
+        self.worked_from: float | None = None
+        """Since when the model has answered, as far as the statistics do not know; epoch seconds."""
         self.probes = 0
         """Probes in a row that found the model not loaded."""
         self.exhausted = 0

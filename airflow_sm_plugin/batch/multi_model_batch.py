@@ -100,5 +100,5 @@ async def run_batch(
             work = dataclasses.replace(settings, plan_location=folder.location, shard=shard)
             retryable += (await run_shard(connection, work)).retryable
         report = await merge_reports(s3, folder.location)
-        await write_report(s3, report, folder.location)
+        await write_report(s3, report, folder.location, options=settings.options)
     return BatchOutcome(report.summary(), report.total, folder.report_page, retryable, report.failures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_sm_plugin.core.assembly import OutputOptions
 from airflow_sm_plugin.core.batch_journal import Failure, Story
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.payloads import Payload
@@ -29,6 +30,7 @@ class OpenInput:
     :param number: its place in the shard
     :param feed: its model's
     :param story: what was written down of it before
+    :param output: what becomes of its model's answers
     """
 
     __slots__ = (
@@ -39,16 +41,20 @@ class OpenInput:
         "is_recorded",
         "number",
         "one",
+        "output",
         "results",
         "story",
         "unsettled",
     )
 
-    def __init__(self, number: int, one: BatchInput, feed: ModelFeed, story: Story) -> None:
+    def __init__(
+        self, number: int, one: BatchInput, feed: ModelFeed, story: Story, output: OutputOptions
+    ) -> None:
         self.number = number
         self.one = one
         self.feed = feed
         self.story = story
+        self.output = output
         self.results: list[Result] = []
         self.failures: list[Failure] = []
         self.unsettled = 0

@@ -22,7 +22,7 @@ from airflow_sm_plugin.batch.output_writer import OutputWriter, error_row
 from airflow_sm_plugin.batch.plan_folder import GenerationFolder, PlanFolder, ShardFolder
 from airflow_sm_plugin.batch.shard_inputs import ShardInputs, read_plan, read_shard_plan
 from airflow_sm_plugin.batch.shard_state import latest_generation
-from airflow_sm_plugin.core.batch_journal import Failure, Journal, Reopened
+from airflow_sm_plugin.core.batch_journal import Failure, Journal
 from airflow_sm_plugin.core.batch_report import MOST_FAILURES, ModelCounts, ShardReport
 from airflow_sm_plugin.core.batch_statistics import Statistics
 from airflow_sm_plugin.core.shard_plan import ModelWork, MultiModelPlan, ShardPlan
@@ -111,7 +111,8 @@ class _ShardRun:
         self._inputs = ShardInputs(s3, self._shard_folder)
         self._folder: GenerationFolder = self._shard_folder.generation(0)
         self._firsts = [work.first for work in shard.models]
-        self._is_again = False
+        self._is_cleared = False
+        self._again: list[Failure] = []
         self._kept: list[Failure] = []
         self.about = f"endpoint {settings.engine.endpoint_name}, shard {settings.shard} of {plan.shards}"
 
@@ -155,6 +156,9 @@ class _ShardRun:
             choose=self._choose,
         )
         journal, statistics = store.journal, Statistics()
+        for failure in self._again:
+            model = self._shard.models[self._group_of(failure.entry)].target_model
+            statistics.failed(model, failure.error, records=-(failure.records or 0))
         progress = self._progress(todo := self._todo(journal))
         if todo:
             await endpoint_models(self._connection, self._settings.engine.endpoint_name)
@@ -165,20 +169,16 @@ class _ShardRun:
         log.info("%s: %d inputs, %d records, %d failed", self.about, *_in_short(report))
         return self._finished(report, journal)
 
-    def _choose(self, journal: Journal) -> Sequence[Reopened]:
+    def _choose(self, journal: Journal) -> Sequence[Failure]:
         """Say which failures are tried again: what may pass; when the task was cleared, all."""
-        self._is_again = self._differs(journal)
-        chosen = journal.to_retry(everything=self._is_again)
-        again = set(chosen)
-        self._kept = [
-            failure
-            for entry in journal.failed
-            for failure in journal.story(entry).failures
-            if Reopened(entry, failure.start) not in again
-        ][:MOST_FAILURES]
-        if chosen:
-            log.info("%s: %d failures of before are tried again", self.about, len(chosen))
-        return chosen
+        self._is_cleared = self._differs(journal)
+        self._again = journal.to_retry(everything=self._is_cleared)
+        again = set(self._again)
+        known = (failure for story in journal.stories.values() for failure in story.failures)
+        self._kept = [failure for failure in known if failure not in again][:MOST_FAILURES]
+        if self._again:
+            log.info("%s: %d failures of before are tried again", self.about, len(self._again))
+        return self._again
 
     def _group_of(self, entry: int) -> int:
         return bisect.bisect_right(self._firsts, entry) - 1
@@ -195,7 +195,7 @@ class _ShardRun:
             if numbers:
                 # Who clears the task may have brought the artefact meanwhile.
                 found.append(
-                    (dataclasses.replace(work, missing=work.missing and not self._is_again), numbers)
+                    (dataclasses.replace(work, missing=work.missing and not self._is_cleared), numbers)
                 )
         return found
 

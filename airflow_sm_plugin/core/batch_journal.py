@@ -71,6 +71,11 @@ class Failure(NamedTuple):
             and other.records is not None
         )
 
+    @property
+    def reopened(self) -> Reopened:
+        """What a part says when it is tried again."""
+        return Reopened(self.entry, self.start)
+
     def joined(self, more: Failure) -> Failure:
         """Return both as one; ``more`` follows."""
         return self._replace(end=more.end, records=(self.records or 0) + (more.records or 0))
@@ -298,15 +303,15 @@ class Journal:
                     self.stories.pop(one.entry, None)
         self.clean |= int.from_bytes(clean, "little")
 
-    def to_retry(self, *, everything: bool) -> list[Reopened]:
-        """Return the failures of ended inputs to try again: what may pass, or all.
+    def to_retry(self, *, everything: bool) -> list[Failure]:
+        """Return the failures to try again: what may pass, or all.
 
         :param everything: also what no retry can mend, for the task was cleared
         """
         return [
-            Reopened(failure.entry, failure.start)
-            for entry in self.failed
-            for failure in self.story(entry).failures
+            failure
+            for story in self.stories.values()
+            for failure in story.failures
             if everything or failure.retryable
         ]
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from airflow_sm_plugin.batch.engine_settings import EngineSettings
 from airflow_sm_plugin.batch.input_listing import InputSource
@@ -114,7 +117,15 @@ class MultiModel:
             _, folder = await make_plan(s3, plan, await endpoint_models(CONNECTION, self.name))
         return folder.location
 
-    def settings(self, location: str, *, shard: int = 0, run: str = "1", restart: bool = False, **engine: Any) -> ShardSettings:  # noqa: ANN401 - EngineSettings' own
+    def settings(
+        self,
+        location: str,
+        *,
+        shard: int = 0,
+        run: str = "1",
+        restart: bool = False,
+        **engine: Any,  # noqa: ANN401 - EngineSettings' own
+    ) -> ShardSettings:
         """Return settings for a shard."""
         given: Mapping[str, Any] = {"content_type": "text/csv", "accept": "text/csv", **engine}
         return ShardSettings(
@@ -124,6 +135,28 @@ class MultiModel:
             run=run,
             restart=restart,
         )
+
+    @contextmanager
+    def faults(self, *rules: Mapping[str, Any]) -> Iterator[None]:
+        """Have rules of the fault plan for the block; ``resource`` is this endpoint where none is given."""
+        mine = [{"resource": self.name, **rule} for rule in rules]
+        self._ask("POST", "faults", mine)
+        try:
+            yield
+        finally:
+            for resource in {str(rule["resource"]) for rule in mine}:
+                self._ask("DELETE", f"faults?resource={quote(resource)}")
+
+    def invocations(self) -> list[dict[str, Any]]:
+        """Return the invocations of this endpoint that were carried out, from the call log."""
+        found = self._ask("GET", "calls?service=*&operation=InvokeEndpoint")
+        return [call for call in found["calls"] if call["resource"] == self.name and not call["fault"]]
+
+    def _ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.account.url}/_embedded/{path}", data, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
 
     def run(self, location: str, **settings: Any) -> FinishedShard:  # noqa: ANN401 - as settings()
         """Do a shard in this process."""
