@@ -24,20 +24,26 @@ def aws(service: str) -> Any:  # noqa: ANN401 - a boto3 client
     return AwsBaseHook(client_type=service).get_conn()
 
 
-def prepare(bucket: str, role: str, topic: str) -> dict[str, str]:
-    """Have a bucket, a role, and a topic whose messages go to a queue of the same name."""
-    s3, iam, sns, sqs = aws("s3"), aws("iam"), aws("sns"), aws("sqs")
+def have_bucket_and_role(bucket: str, role: str) -> str:
+    """Have a bucket, and a role for SageMaker; return the role's ARN."""
+    s3, iam = aws("s3"), aws("iam")
     region = s3.meta.region_name
     where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
         s3.create_bucket(Bucket=bucket, **where)
     with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(TRUST))
+    return str(iam.get_role(RoleName=role)["Role"]["Arn"])
+
+
+def prepare(bucket: str, role: str, topic: str) -> dict[str, str]:
+    """Have a bucket, a role, and a topic whose messages go to a queue of the same name."""
+    role_arn, sns, sqs = have_bucket_and_role(bucket, role), aws("sns"), aws("sqs")
     arn = str(sns.create_topic(Name=topic)["TopicArn"])
     queue = sqs.create_queue(QueueName=topic)["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
     sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=attributes["QueueArn"])
-    return {"topic": arn, "role": iam.get_role(RoleName=role)["Role"]["Arn"]}
+    return {"topic": arn, "role": role_arn}
 
 
 def lay_out(data_set: str, bucket: str, prefix: str) -> dict[str, str]:
