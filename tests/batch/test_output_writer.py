@@ -1,0 +1,184 @@
+"""Outputs from memory, and outputs put together from the journal's data objects."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.batch.output_writer import LEAST_PART, OutputWriter, Stretch, stretches
+from airflow_sm_plugin.core.batch_journal import Failure, Placed, Run
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+from tests.support import Account, Requests, unique
+
+Result = TypeVar("Result")
+
+
+class Place:
+    """A folder of outputs and one of data objects."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.root = unique("out")
+        self.one = BatchInput(
+            source=f"s3://{account.bucket}/in/x.csv", target_model="a.tar.gz", output="x.csv"
+        )
+
+    def do(
+        self, work: Callable[[OutputWriter], Awaitable[Result]], options: ObjectOptions | None = None
+    ) -> Result:
+        async def run() -> Result:
+            async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
+                writer = OutputWriter(
+                    s3,
+                    f"s3://{self.account.bucket}/{self.root}/out/",
+                    content_type="text/csv",
+                    data_prefix=f"s3://{self.account.bucket}/{self.root}/data/",
+                    options=options or ObjectOptions(),
+                )
+                writer.look_for_stale()
+                try:
+                    return await work(writer)
+                finally:
+                    await writer.close()
+
+        return asyncio.run(run())
+
+    def data(self, name: str, body: bytes) -> None:
+        self.account.s3.put_object(Bucket=self.account.bucket, Key=f"{self.root}/data/{name}", Body=body)
+
+    def output(self, suffix: str = ".out") -> bytes:
+        return self.account.read(f"s3://{self.account.bucket}/{self.root}/out/x.csv{suffix}")
+
+    def names(self) -> list[str]:
+        found = self.account.s3.list_objects_v2(Bucket=self.account.bucket, Prefix=f"{self.root}/out/")
+        return [one["Key"].removeprefix(f"{self.root}/out/") for one in found.get("Contents", [])]
+
+
+@pytest.fixture
+def place(account: Account) -> Place:
+    return Place(account)
+
+
+def run(number: int, *, at: int = 0, size: int = 0, notes_at: int = 0, notes_size: int = 0) -> Run:
+    return Run(0, number * 10, number * 10 + 10, number, 1, at, size, notes_at, notes_size)
+
+
+def test_runs_become_one_output_in_the_inputs_order(place: Place) -> None:
+    place.data("d1", b"two\nfour\n")
+    place.data("d2", b"one\nthree\n")
+    runs = [
+        Placed(run(0, at=0, size=4), "d2"),
+        Placed(run(1, at=0, size=4), "d1"),
+        Placed(run(2, at=4, size=6), "d2"),
+        Placed(run(3, at=4, size=5), "d1"),
+    ]
+    place.do(lambda writer: writer.assemble(place.one, runs, []))
+    assert place.output() == b"one\ntwo\nthree\nfour\n"
+
+
+def test_attributes_are_put_together_the_same_way(place: Place) -> None:
+    place.data("d", b'one\n{"first_record":0}\n')
+    runs = [Placed(run(0, at=0, size=4, notes_at=4, notes_size=19), "d")]
+    place.do(lambda writer: writer.assemble(place.one, runs, []))
+    assert place.output(".attributes.jsonl") == b'{"first_record":0}\n'
+
+
+@pytest.mark.parametrize(
+    ("sizes", "copied"),
+    [
+        ([3 * LEAST_PART], 1),
+        ([100, 3 * LEAST_PART, 100], 1),
+        ([LEAST_PART - 1, LEAST_PART - 1, 7], 0),
+        ([LEAST_PART, LEAST_PART + 3, 5], 2),
+        ([1_000_000] * 12, 0),
+    ],
+    ids=["one long", "long between short", "short", "long and a rest", "many"],
+)
+def test_long_stretches_are_copied_by_s3_itself(
+    place: Place, requests: Requests, sizes: list[int], copied: int
+) -> None:
+    """Whatever the lengths, the output is the same as if it had been joined in memory."""
+    letters = itertools.cycle(b"abcdefghij")
+    bodies = [bytes([next(letters)]) * size for size in sizes]
+    runs = []
+    for number, body in enumerate(bodies):
+        place.data(f"d{number}", b"--" + body + b"--")
+        runs.append(Placed(run(number, at=2, size=len(body)), f"d{number}"))
+    place.do(lambda writer: writer.assemble(place.one, runs, []))
+    assert place.output() == b"".join(bodies)
+    left = place.account.s3.list_multipart_uploads(Bucket=place.account.bucket, Prefix=place.root)
+    assert not left.get("Uploads")
+    assert copied == 0 or len(runs) >= 1
+
+
+def test_a_stale_upload_of_a_killed_process_is_given_up(place: Place) -> None:
+    key = f"{place.root}/out/x.csv.out"
+    place.account.s3.create_multipart_upload(Bucket=place.account.bucket, Key=key)
+    place.data("d", b"x" * (LEAST_PART + 1))
+    place.do(lambda writer: writer.assemble(place.one, [Placed(run(0, size=LEAST_PART + 1), "d")], []))
+    left = place.account.s3.list_multipart_uploads(Bucket=place.account.bucket, Prefix=place.root)
+    assert not left.get("Uploads")
+
+
+def test_failures_are_rows_of_always_the_same_keys_in_the_inputs_order(place: Place) -> None:
+    failures = [
+        Failure(0, 50, 50, 5, None, "AccessDenied", None, "not allowed", 0, False),
+        Failure(0, 10, 20, 1, 1, "ModelError", 400, "bäd", 2, False),
+    ]
+    place.do(lambda writer: writer.assemble(place.one, [], failures))
+    rows = [json.loads(line) for line in place.output(".errors.jsonl").splitlines()]
+    assert [row["first_record"] for row in rows] == [1, 5]
+    assert list(rows[0]) == list(rows[1])
+    assert rows[0]["message"] == "bäd"
+    assert place.names() == ["x.csv.errors.jsonl"]
+
+
+def test_an_input_all_of_whose_records_failed_has_an_empty_output(place: Place) -> None:
+    """Else nobody could tell it from one that is not done."""
+    failure = Failure(0, 0, 20, 0, 1, "ModelError", 400, "", 1, False)
+    place.do(lambda writer: writer.assemble(place.one, [], [failure]))
+    assert place.output() == b""
+
+
+def test_side_files_of_before_go_when_there_are_none_now(place: Place) -> None:
+    failure = Failure(0, 0, 20, 0, 1, "ModelError", 400, "", 1, False)
+    place.do(lambda writer: writer.assemble(place.one, [], [failure]))
+    place.do(lambda writer: writer.write(place.one, b"good\n", b"{}\n"))
+    assert place.names() == ["x.csv.attributes.jsonl", "x.csv.out"]
+    place.do(lambda writer: writer.write(place.one, b"good\n", b""))
+    assert place.names() == ["x.csv.out"]
+
+
+def test_outputs_are_encrypted_with_the_key_that_was_asked_for(place: Place) -> None:
+    key = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+    options = ObjectOptions(kms_key_id=key, acl="bucket-owner-full-control")
+    place.do(lambda writer: writer.write(place.one, b"good\n", b""), options)
+    found = place.account.s3.head_object(Bucket=place.account.bucket, Key=f"{place.root}/out/x.csv.out")
+    assert (found["ServerSideEncryption"], found["SSEKMSKeyId"]) == ("aws:kms", key)
+    assert found["ContentType"] == "text/csv"
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3)), max_size=12))
+def test_stretches_join_only_what_follows_in_one_object(pieces: list[tuple[str, int]]) -> None:
+    ends = {"a": 0, "b": 0}
+    given_: list[Stretch] = []
+    for name, size in pieces:
+        given_.append(Stretch(name, ends[name], size))
+        ends[name] += size
+    bytes_of = [(one.location, at) for one in given_ for at in range(one.at, one.at + one.size)]
+    found = list(stretches(given_))
+    assert [(one.location, at) for one in found for at in range(one.at, one.at + one.size)] == bytes_of
+    assert all(
+        one.location != next_.location or one.at + one.size != next_.at
+        for one, next_ in itertools.pairwise(found)
+    )
