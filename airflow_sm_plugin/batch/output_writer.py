@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.core.batch_journal import Failure, Placed
+from airflow_sm_plugin.core.output_parts import Copied, Stretch, joined, parts_of, reads_of, stretches
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.s3_upload import MultipartUpload, abort_uploads
 from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
@@ -26,34 +26,11 @@ LEAST_PART = 5 * 1024 * 1024
 
 _MOST_PARTS = 9_000
 _LARGE_AT_ONCE = 2
-"""Outputs put together at the same time; each has one part in memory, twice while it is joined."""
+"""Outputs put together at the same time; each has one part in memory, and what was read for it."""
+
+_READS_AT_ONCE = 8
 
 _JSON_LINES = "application/jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Bytes of one data object that follow each other in an output."""
-
-    location: str
-    at: int
-    size: int
-
-
-def stretches(pieces: Iterable[Stretch]) -> Iterator[Stretch]:
-    """Join what follows each other in its object, too."""
-    last: Stretch | None = None
-    for one in pieces:
-        if not one.size:
-            continue
-        if last is not None and last.location == one.location and last.at + last.size == one.at:
-            last = Stretch(last.location, last.at, last.size + one.size)
-            continue
-        if last is not None:
-            yield last
-        last = one
-    if last is not None:
-        yield last
 
 
 class OutputWriter:
@@ -134,8 +111,7 @@ class OutputWriter:
     async def _put_together(self, location: str, found: list[Stretch], content_type: str) -> None:
         total = sum(stretch.size for stretch in found)
         if total <= LEAST_PART:
-            bodies = [await self._read(stretch) for stretch in found]
-            await self._put(location, b"".join(bodies), content_type)
+            await self._put(location, await self._joined(found), content_type)
             return
         async with self._large:
             await abort_uploads(self._s3, location)
@@ -143,40 +119,23 @@ class OutputWriter:
                 self._s3, location, content_type=content_type, options=self._options
             )
             try:
-                await self._upload(upload, found, part=max(LEAST_PART, total // _MOST_PARTS))
+                for part in parts_of(found, least=LEAST_PART, most=max(LEAST_PART, total // _MOST_PARTS)):
+                    if isinstance(part, Copied):
+                        await upload.copy(*part.stretch)
+                    else:
+                        await upload.add(await self._joined(part.stretches))
                 await upload.complete()
             except BaseException:
                 await asyncio.shield(upload.abort())
                 raise
 
-    async def _upload(self, upload: MultipartUpload, found: list[Stretch], *, part: int) -> None:
-        waiting = bytearray()
-        for stretch in found:
-            at, left = stretch.at, stretch.size
-            if (
-                waiting and len(waiting) < LEAST_PART and left >= 2 * LEAST_PART
-            ):  # fill up, so that S3 can copy the rest
-                head = LEAST_PART - len(waiting)
-                waiting += await self._s3.read_range(stretch.location, at, head)
-                at, left = at + head, left - head
-            if left >= LEAST_PART and (not waiting or len(waiting) >= LEAST_PART):
-                if waiting:
-                    await upload.add(bytes(waiting))
-                    waiting.clear()
-                await upload.copy(stretch.location, at, left)
-                continue
-            while left:
-                size = min(left, part - len(waiting))
-                waiting += await self._s3.read_range(stretch.location, at, size)
-                at, left = at + size, left - size
-                if len(waiting) >= part:
-                    await upload.add(bytes(waiting))
-                    waiting.clear()
-        if waiting:
-            await upload.add(bytes(waiting))
-
-    async def _read(self, stretch: Stretch) -> bytes:
-        return await self._s3.read_range(stretch.location, stretch.at, stretch.size)
+    async def _joined(self, wanted: list[Stretch]) -> bytes:
+        """Read what is wanted, a few reads at a time."""
+        reads, bodies = reads_of(wanted), list[bytes]()
+        for first in range(0, len(reads), _READS_AT_ONCE):
+            some = reads[first : first + _READS_AT_ONCE]
+            bodies += await asyncio.gather(*(self._s3.read_range(*read) for read in some))
+        return joined(wanted, zip(reads, bodies, strict=True))
 
     # Side files of earlier batches
 

@@ -1,0 +1,120 @@
+"""Put an output together from stretches of data objects: what S3 copies by itself, what is read, and in which reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+_WASTE = 2
+"""A read may be so many times what is needed of it."""
+
+_SLACK = 65_536
+"""And so many bytes more: a request costs as much."""
+
+
+class Stretch(NamedTuple):
+    """Bytes of one data object that follow each other in an output."""
+
+    location: str
+    at: int
+    size: int
+
+
+class Copied(NamedTuple):
+    """A part of an upload that S3 copies by itself."""
+
+    stretch: Stretch
+
+
+class Joined(NamedTuple):
+    """A part of an upload that is read and joined."""
+
+    stretches: list[Stretch]
+
+
+def stretches(pieces: Iterable[Stretch]) -> Iterator[Stretch]:
+    """Join what follows each other in its object, too."""
+    last: Stretch | None = None
+    for one in pieces:
+        if not one.size:
+            continue
+        if last is not None and last.location == one.location and last.at + last.size == one.at:
+            last = last._replace(size=last.size + one.size)
+            continue
+        if last is not None:
+            yield last
+        last = one
+    if last is not None:
+        yield last
+
+
+def parts_of(found: Iterable[Stretch], *, least: int, most: int) -> Iterator[Copied | Joined]:
+    """Yield the parts of an output, in order.
+
+    :param found: in the output's order
+    :param least: bytes of each part but the last
+    :param most: bytes of a part that is joined: what is in memory; at least ``least``
+    """
+    waiting: list[Stretch] = []
+    size = 0
+    for stretch in found:
+        rest = stretch
+        if size and rest.size >= least + (missing := max(0, least - size)):
+            if missing:  # fill up, so that S3 can copy the rest
+                waiting.append(rest._replace(size=missing))
+                rest = Stretch(rest.location, rest.at + missing, rest.size - missing)
+            yield Joined(waiting)
+            waiting, size = [], 0
+        if not size and rest.size >= least:
+            yield Copied(rest)
+            continue
+        while rest.size:
+            taken = rest._replace(size=min(rest.size, most - size))
+            waiting.append(taken)
+            size += taken.size
+            rest = Stretch(rest.location, rest.at + taken.size, rest.size - taken.size)
+            if size == most:
+                yield Joined(waiting)
+                waiting, size = [], 0
+    if waiting:
+        yield Joined(waiting)
+
+
+def reads_of(wanted: Sequence[Stretch]) -> list[Stretch]:
+    """Return what to read to have all that is wanted: few reads that hold little else.
+
+    Results that came late, or at a later attempt, lie in other objects than their neighbours; read one by one they
+    would cost a request each.
+    """
+    reads: list[Stretch] = []
+    needed = 0
+    for one in sorted(wanted):
+        last = reads[-1] if reads else None
+        if last is not None and last.location == one.location:
+            whole = max(last.at + last.size, one.at + one.size) - last.at
+            if whole <= _WASTE * (needed + one.size) + _SLACK:
+                reads[-1] = last._replace(size=whole)
+                needed += one.size
+                continue
+        reads.append(one)
+        needed = one.size
+    return reads
+
+
+def joined(wanted: Iterable[Stretch], bodies: Iterable[tuple[Stretch, bytes]]) -> bytes:
+    """Return the wanted bytes in order.
+
+    :param bodies: each of :func:`reads_of` the wanted, with what was read
+    """
+    by_location: dict[str, list[tuple[Stretch, bytes]]] = {}
+    for read, body in bodies:
+        by_location.setdefault(read.location, []).append((read, body))
+    return b"".join([_cut(one, by_location[one.location]) for one in wanted])
+
+
+def _cut(one: Stretch, bodies: list[tuple[Stretch, bytes]]) -> bytes:
+    for read, body in bodies:
+        if read.at <= one.at and one.at + one.size <= read.at + read.size:
+            begin = one.at - read.at
+            return body[begin : begin + one.size]
+    raise LookupError("nothing was read there")
