@@ -44,9 +44,10 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress has n
     def add_task(self, task: object) -> None:
         """Have a request answered, by a new thread if every other is busy."""
         with self.lock:
+            self.queue.append(task)
+            self.queue_cv.notify()
             threads = len(self.threads)
-            is_short = len(self.queue) >= threads - self.active_count
+            is_short = len(self.queue) > threads - self.active_count
             grows = is_short and threads < self._most and not self.stop_count
         if grows:
             self.set_thread_count(threads + 1)
-        super().add_task(task)

@@ -176,10 +176,13 @@ class ModelHost:
             raise _not_found(Location("", model.name)) from error
 
     def _admit(self, model: TargetModel) -> None:
-        """Make room: evict idle models, or wait for one to become idle, as long as a call would. Raises _Failed."""
+        """Make room: evict idle models, or wait for one to become idle. Raises _Failed.
+
+        That takes half as long as a call waits for its model, so that the call is told.
+        """
         settings = self._region.settings
         room = Room(settings.multi_model_capacity, settings.multi_model_memory_mb)
-        deadline = time.monotonic() + settings.multi_model_ready_wait_seconds
+        deadline = time.monotonic() + settings.multi_model_ready_wait_seconds / 2
         while (victim := self._next_victim(model, room, deadline)) is not None:
             self._unload(victim)
 

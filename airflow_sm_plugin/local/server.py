@@ -113,7 +113,9 @@ class EmbeddedSageMaker:
         while not self._stopping.is_set():
             wasyncore.loop(timeout=1, map=self._sockets, use_poll=True, count=1)
         server.task_dispatcher.shutdown(timeout=_STOP_SECONDS)
-        wasyncore.close_all(self._sockets, ignore_all=True)  # clients keep theirs open
+        for channel in [one for one in self._sockets.values() if isinstance(one, Channel)]:
+            channel.handle_close()  # clients keep theirs open; long answers are in temporary files
+        wasyncore.close_all(self._sockets, ignore_all=True)
 
     def stop(self) -> None:
         """Stop the containers, then the server."""

@@ -79,15 +79,21 @@ class HostedModels:
 
     def respond(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Answer a request below ``/models``."""
-        _, _, name, *rest = [*path.split("/"), ""] if path == "/models" else path.split("/")
-        if method == "POST" and rest == ["invoke"]:
-            return self._invoke(name, body, headers)
-        if method == "POST" and not name:
-            return self._load(body)
-        if method == "GET" and not name:
-            return self._list()
-        if method in ("GET", "DELETE") and not rest:
-            return self._describe(name) if method == "GET" else self._unload(name)
+        parts = path.strip("/").split("/")
+        name = parts[1] if len(parts) > 1 else ""
+        match method, len(parts), parts[-1]:
+            case _ if parts[0] != "models":
+                pass
+            case "POST", 3, "invoke":
+                return self._invoke(name, body, headers)
+            case "POST", 1, _:
+                return self._load(body)
+            case "GET", 1, _:
+                return self._list()
+            case "GET", 2, _:
+                return self._describe(name)
+            case "DELETE", 2, _:
+                return self._unload(name)
         return Answer(404, f"nothing at {path}".encode(), TEXT)
 
     def _invoke(self, name: str, body: bytes, headers: Mapping[str, str]) -> Answer:

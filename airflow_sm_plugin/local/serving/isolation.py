@@ -47,6 +47,10 @@ class IsolatedCode:
             if name not in sys.modules and not _is_installed(name):
                 sys.modules[name] = _Switchboard(name)
 
+    def has(self, name: str) -> bool:
+        """Say whether a module, or the package it is in, is the archive's."""
+        return name.partition(".")[0] in self._own
+
     def module(self, name: str) -> ModuleType:
         """Import and return one of its modules. Raises whatever the module raises."""
         return importlib.import_module(f"{self._package}.{name}")
@@ -78,8 +82,10 @@ class IsolatedCode:
         fromlist: Sequence[str] = (),
         level: int = 0,
     ) -> ModuleType:
-        if level == 0 and name.partition(".")[0] in self._own:
+        if level == 0 and self.has(name):
             return __import__(name, self._anchor, None, fromlist, 1)
+        if level == 0 and isinstance(sys.modules.get(name.partition(".")[0]), _Switchboard):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return __import__(name, globals, locals, fromlist, level)
 
 
@@ -92,7 +98,7 @@ class _Switchboard(ModuleType):
 
     def __getattr__(self, attribute: str) -> object:
         code = _RUNNING.get()
-        if code is None:
+        if code is None or not code.has(self.__name__):
             raise AttributeError(f"no model is running that has a module {self.__name__}")
         return getattr(code.module(self.__name__), attribute)
 
