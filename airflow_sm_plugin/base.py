@@ -7,6 +7,7 @@ operators parses in milliseconds, where the provider's ``AwsBaseOperator`` costs
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,20 @@ def run_of(context: Context) -> str | None:
     """
     max_tries = getattr(context.get("ti"), "max_tries", None)
     return None if max_tries is None else str(max_tries)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep what the process has imported out of garbage collections for the block.
+
+    A full collection goes through all of Airflow, for some tenths of a second in which an event loop stands still.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class Sensitive:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_sm_plugin._compat import TaskGroup
+from airflow_sm_plugin._compat import BaseOperator, TaskGroup
+from airflow_sm_plugin.base import SageMakerInferenceOperator
 from airflow_sm_plugin.operators.multi_model import (
     SageMakerMergeBatchReportOperator,
     SageMakerMultiModelBatchOperator,
@@ -16,24 +19,26 @@ from airflow_sm_plugin.operators.multi_model_plan import PLAN_KEY
 if TYPE_CHECKING:
     from airflow_sm_plugin._compat import XComArg
 
-_OF_PLAN = frozenset(
+_OURS = frozenset({"self", "kwargs", "shard", "plan_location", "multiple_outputs"})
+"""Arguments that the group itself gives."""
+
+_NOT_OF_A_SHARD = frozenset(
     {
+        "inputs",
+        "outputs",
         "target_model",
         "inputs_type",
         "output_name",
-        "max_shards",
         "check_models",
         "on_missing_model",
-        "on_rerun",
         "empty_ok",
         "check_inputs",
         "state_prefix",
-        "plan_only",
+        "on_error",
+        "tolerated_failure_ratio",
     }
 )
-_OF_PLAN_TOO = frozenset({"split_type", "batch_strategy", "max_payload_in_mb", "on_rerun"})
-_OF_MERGE = frozenset({"on_error", "tolerated_failure_ratio", "output_kms_key_id", "output_acl"})
-_OF_AWS = ("aws_conn_id", "region_name", "verify", "botocore_config")
+"""What the batch tasks leave to the plan and to the merge."""
 
 
 def multi_model_batch(
@@ -65,33 +70,23 @@ def multi_model_batch(
         :class:`~airflow_sm_plugin.operators.multi_model.SageMakerMergeBatchReportOperator`; each goes where it belongs
     :raises TypeError: none of the three has such an argument
     """
-    common = {
-        **(task_arguments or {}),
-        **{name: arguments.pop(name) for name in _OF_AWS if name in arguments},
-    }
-    to_plan = {name: value for name, value in arguments.items() if name in _OF_PLAN | _OF_PLAN_TOO}
-    to_merge = {name: value for name, value in arguments.items() if name in _OF_MERGE | {"failure_rows"}}
-    of_batch = (arguments.keys() - _OF_PLAN - {"failure_rows", "on_error", "tolerated_failure_ratio"}) | (
-        arguments.keys() & _OF_PLAN_TOO
-    )
-    to_batch = {name: arguments[name] for name in of_batch}
+    given = {"endpoint_name": endpoint_name, "inputs": inputs, "outputs": outputs, **arguments}
+    of_plan = _arguments_of(SageMakerPlanMultiModelBatchOperator)
+    of_batch = _arguments_of(SageMakerMultiModelBatchOperator) - _NOT_OF_A_SHARD
+    of_merge = _arguments_of(SageMakerMergeBatchReportOperator)
+    _check(given, of_plan | of_batch | of_merge)
+    common = dict(task_arguments or {})
     with TaskGroup(group_id) as group:
-        plan = SageMakerPlanMultiModelBatchOperator(
-            task_id="plan", endpoint_name=endpoint_name, inputs=inputs, outputs=outputs, **to_plan, **common
-        )
+        plan = SageMakerPlanMultiModelBatchOperator(task_id="plan", **_some(given, of_plan), **common)
         batch = SageMakerMultiModelBatchOperator.partial(
             task_id="batch",
-            endpoint_name=endpoint_name,
             on_error="tolerate",
             max_active_tis_per_dagrun=max_active_shards,
-            **to_batch,
+            **_some(given, of_batch),
             **common,
         ).expand(shard=plan.output)
         merge = SageMakerMergeBatchReportOperator(
-            task_id="merge",
-            plan_location=_plan_location(plan.task_id),
-            **to_merge,
-            **common,
+            task_id="merge", plan_location=_plan_location(plan.task_id), **_some(given, of_merge), **common
         )
         batch >> merge
     return group
@@ -107,3 +102,25 @@ def _plan_location(task_id: str) -> str:
     """Return the template of where the plan lies; empty when it was only estimated, ``None`` when there is none."""
     plan = f"ti.xcom_pull(task_ids='{task_id}', key='{PLAN_KEY}')"
     return f"{{{{ ({plan} or {{'plan_location': None}}).plan_location }}}}"
+
+
+def _arguments_of(operator: type[BaseOperator]) -> frozenset[str]:
+    """Return the names of an operator's own arguments, the AWS ones included."""
+    return (
+        frozenset(inspect.signature(operator.__init__).parameters)
+        | frozenset(inspect.signature(SageMakerInferenceOperator.__init__).parameters)
+    ) - _OURS
+
+
+def _some(given: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name in names}
+
+
+def _check(given: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Refuse what would reach one of the tasks only, or none."""
+    for name in given.keys() - known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        if name in inspect.signature(BaseOperator.__init__).parameters:
+            hint = ": Airflow's own arguments go into task_arguments, for all three tasks"
+        raise TypeError(f"multi_model_batch() has no argument {name!r}{hint}")

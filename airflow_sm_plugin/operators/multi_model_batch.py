@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
-from airflow_sm_plugin.base import SageMakerInferenceOperator, SensitiveField, failing_well, run_of
+from airflow_sm_plugin.base import (
+    SageMakerInferenceOperator,
+    SensitiveField,
+    failing_well,
+    run_of,
+    undisturbed,
+)
 from airflow_sm_plugin.core.batch_verdict import Tolerance
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.template_values import choice, is_given, mapping, number, whole_number
@@ -240,7 +246,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             )
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
-            with self.explaining(self.endpoint_name):
+            with self.explaining(self.endpoint_name), undisturbed():
                 outcome = asyncio.run(self._outcome(context))
             persist_report(context, region_name=region_name, location=outcome.page_location)
             self.log.info("batch report: %s", json.dumps(outcome.summary))
