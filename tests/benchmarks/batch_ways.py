@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
@@ -29,6 +29,7 @@ from tests.benchmarks.multi_model_job import CONTENT_TYPE, Job
 from tests.benchmarks.stub_endpoint import BUCKET, ENDPOINT
 
 REGION = "us-east-1"
+_planned: dict[str, str] = {}
 
 
 @dataclass
@@ -58,7 +59,7 @@ def _config(job: Job) -> Config:
 
 def _records(s3: Any, job: Job) -> Iterator[tuple[_Output, str, bytes, bool]]:  # noqa: ANN401 - boto3's client
     """Yield each record with its input's output and model, and whether it is its input's last."""
-    for key in job.keys():
+    for key in job.input_keys():
         output, model, last = _Output(job.output_key(key)), job.target_model(key), None
         for line in s3.get_object(Bucket=BUCKET, Key=key)["Body"].iter_lines(65_536):
             if last is not None:
@@ -100,7 +101,7 @@ def boto3_threads(job: Job) -> None:
 
 
 async def _async_records(s3: Any, job: Job) -> AsyncIterator[tuple[_Output, str, bytes, bool]]:  # noqa: ANN401 - as above
-    for key in job.keys():
+    for key in job.input_keys():
         output, model, last = _Output(job.output_key(key)), job.target_model(key), None
         answer = await s3.get_object(Bucket=BUCKET, Key=key)
         async for line in answer["Body"].iter_lines(65_536):
@@ -112,8 +113,8 @@ async def _async_records(s3: Any, job: Job) -> AsyncIterator[tuple[_Output, str,
 
 
 async def _aiobotocore(job: Job) -> None:
-    from aiobotocore.config import AioConfig
-    from aiobotocore.session import get_session
+    from aiobotocore.config import AioConfig  # type: ignore[import-untyped]  # it ships no annotations
+    from aiobotocore.session import get_session  # type: ignore[import-untyped]  # as above
 
     config = AioConfig().merge(_config(job))
     session = get_session()
@@ -187,7 +188,7 @@ def aiobotocore(job: Job) -> None:
 
 def ours(job: Job) -> None:
     """Do it with the engine."""
-    asyncio.run(job.batch(_plan(job)))
+    asyncio.run(job.batch(_planned[job.name]))
 
 
 def ours_botocore_signer(job: Job) -> None:
@@ -202,8 +203,6 @@ def _signed(self: sigv4.Signer, request: sigv4.ToSign, timestamp: str) -> dict[s
     asked = AWSRequest(request.method, url, headers=dict(request.headers), data=request.body or b"")
     credentials = Credentials(keys.access_key, keys.secret_key, keys.token)
     if self._is_s3 or request.body is None:
-        from botocore.auth import S3SigV4Auth
-
         asked.context["client_config"] = Config()
         asked.context["payload_signing_enabled"] = request.body is not None
         S3SigV4Auth(credentials, self._service, self._region).add_auth(asked)
@@ -212,15 +211,8 @@ def _signed(self: sigv4.Signer, request: sigv4.ToSign, timestamp: str) -> dict[s
     return dict(asked.headers)
 
 
-_planned: dict[str, str] = {}
-
-
-def _plan(job: Job) -> str:
-    return _planned[job.name]
-
-
 WAYS: dict[str, Callable[[Job], None]] = {
-    "boto3": boto3_threads,
+    "boto3, threads": boto3_threads,
     "aiobotocore": aiobotocore,
     "ours": ours,
     "ours, botocore's signer": ours_botocore_signer,

@@ -9,6 +9,7 @@ import pytest
 
 from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
 from tests.benchmarks.stub_aws import StubClient, running
+from tests.benchmarks.stub_endpoint import StubServer, serving
 
 # Read when Airflow is imported. The provider's sensor logs each key it asks for; what that costs is left out.
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
@@ -22,3 +23,10 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubClient]:
     with running() as client:
         monkeypatch.setenv("AWS_ENDPOINT_URL", client.url)
         yield client
+
+
+@pytest.fixture
+def endpoint() -> Iterator[StubServer]:
+    """Run a multi-model endpoint and its S3 in memory."""
+    with serving() as server:
+        yield server

@@ -46,7 +46,7 @@ class Job:
         """All records."""
         return self.models * self.inputs * self.records
 
-    def keys(self) -> list[str]:
+    def input_keys(self) -> list[str]:
         """Return the inputs' keys, model by model."""
         return [
             f"in/model=m-{model:03}/part-{number:05}.csv"
@@ -82,12 +82,12 @@ class Job:
     def fill(self, server: StubServer) -> None:
         """Have the inputs, and nothing else."""
         server.forget()
-        server.fill(self.keys(), records=self.records, record_bytes=self.record_bytes)
+        server.fill(self.input_keys(), records=self.records, record_bytes=self.record_bytes)
 
     def lost(self, server: StubServer) -> int:
         """Return how many records are not where they must be in the outputs, compared byte by byte."""
         lost = 0
-        for place, key in enumerate(self.keys()):
+        for place, key in enumerate(self.input_keys()):
             sent = records(place * self.records, self.records, self.record_bytes).splitlines()
             got = server.read(self.output_key(key)).splitlines()
             same = sum(one[:ANSWER_BYTES] == other for one, other in zip(sent, got, strict=False))

@@ -71,6 +71,8 @@ class StubEndpoint:
         elif request.path == "/":
             told = _DESCRIBED[request.header(b"x-amz-target:")]
             reply(Answer(200, json.dumps(told).encode(), _JSON))
+        elif seconds := self.models.settings.s3_latency:
+            asyncio.get_running_loop().call_later(seconds, self.objects.answer, request, reply)
         else:
             self.objects.answer(request, reply)
 
@@ -93,11 +95,12 @@ class StubEndpoint:
 
     def _counted(self, _: dict[str, Any]) -> dict[str, Any]:
         counts = {**self.objects.calls, **self.models.calls, "bytes read": self.objects.bytes_read}
-        return {"counts": counts, "cpu": time.process_time(), "at": time.time()}
+        return {"counts": counts, "cpu": time.process_time(), "seconds": self.models.seconds}
 
     def _clear(self, _: dict[str, Any]) -> dict[str, Any]:
         self.objects.calls.clear()
         self.models.calls.clear()
+        self.models.seconds = 0.0
         self.objects.bytes_read = 0
         return {}
 
@@ -143,6 +146,11 @@ class StubServer:
     def cpu(self) -> float:
         """Return the CPU seconds of the server's process."""
         return float(self._call("counted", {})["cpu"])
+
+    def mean_latency(self) -> float:
+        """Return the seconds that an answered call took in the mean since :meth:`clear`."""
+        told = self._call("counted", {})
+        return float(told["seconds"] / max(1, told["counts"].get("answered", 0)))
 
     def read(self, key: str) -> bytes:
         """Return an object."""

@@ -18,7 +18,13 @@ _SENDS = 64
 
 _WAIT = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_PHRASES = {200: "OK", 204: "No Content", 206: "Partial Content", 404: "Not Found", 412: "Precondition Failed"}
+_PHRASES = {
+    200: "OK",
+    204: "No Content",
+    206: "Partial Content",
+    404: "Not Found",
+    412: "Precondition Failed",
+}
 
 
 @dataclass(slots=True)

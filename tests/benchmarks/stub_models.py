@@ -31,7 +31,9 @@ _FAILED = (
 class EndpointSettings:
     """How the endpoint behaves.
 
-    :param latency: seconds that a loaded model takes
+    :param latency: seconds that a loaded model takes in the mean
+    :param spread: by what share of it a call may take less or more, all alike
+    :param s3_latency: seconds that each call of S3 takes
     :param answer_bytes: an answer is so much of each record's beginning
     :param throttled: share of calls that are answered with 429 ThrottlingException
     :param unavailable: share of calls that are answered with 503
@@ -41,6 +43,8 @@ class EndpointSettings:
     """
 
     latency: float = 0.0
+    spread: float = 0.0
+    s3_latency: float = 0.0
     answer_bytes: int = 16
     throttled: float = 0.0
     unavailable: float = 0.0
@@ -55,6 +59,8 @@ class StubModels:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.calls: Counter[str] = Counter()
+        self.seconds = 0.0
+        """That answered calls took: the clock of a busy machine adds to what was set."""
         self.begin(EndpointSettings())
 
     def begin(self, settings: EndpointSettings) -> None:
@@ -90,22 +96,21 @@ class StubModels:
 
     def _serve(self, request: Request, reply: Reply) -> None:
         self._on_the_way += 1
-        if self._on_the_way > self.calls["most in flight"]:
-            self.calls["most in flight"] = self._on_the_way
-        if self.settings.latency:
-            self._loop.call_later(self.settings.latency, self._answer, request, reply)
+        self.calls["most in flight"] = max(self.calls["most in flight"], self._on_the_way)
+        settings = self.settings
+        if settings.latency:
+            factor = 1 + settings.spread * (2 * self._random.random() - 1) if settings.spread else 1
+            self._loop.call_later(settings.latency * factor, self._answer, request, reply, self._loop.time())
         else:
-            self._answer(request, reply)
+            self._answer(request, reply, self._loop.time())
 
-    def _answer(self, request: Request, reply: Reply) -> None:
+    def _answer(self, request: Request, reply: Reply, began: float) -> None:
         self._on_the_way -= 1
+        self.seconds += self._loop.time() - began
         self.calls["answered"] += 1
         size, body = self.settings.answer_bytes, request.body
-        if b"\n" in body:
-            body = b"\n".join([line[:size] for line in body.split(b"\n")])
-        else:
-            body = body[:size]
-        reply(Answer(200, body, _SERVED))
+        rows = [line[:size] for line in body.split(b"\n")] if b"\n" in body else [body[:size]]
+        reply(Answer(200, b"\n".join(rows), _SERVED))
 
     def _refuse(self, reply: Reply, status: int, code: str, message: str) -> None:
         self.calls[code] += 1

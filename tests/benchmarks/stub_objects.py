@@ -1,7 +1,7 @@
 """S3 in memory for benchmarks: what a batch asks of it, and objects that are generated while they are read.
 
-Listing (ListObjectsV2, ListMultipartUploads), GET with Range and If-Match, HEAD, PUT with If-None-Match, DELETE, uploads
-in parts with UploadPartCopy. No signature and no checksum is looked at.
+Listing (ListObjectsV2, ListMultipartUploads), GET with Range and If-Match, HEAD, PUT with If-None-Match, DELETE,
+uploads in parts with UploadPartCopy. No signature and no checksum is looked at.
 """
 
 from __future__ import annotations
@@ -127,10 +127,7 @@ class StubObjects:
         more, found = len(found) > page, found[:page]
         token = f"<NextContinuationToken>{quote(found[-1])}</NextContinuationToken>" if more else ""
         entries = "".join(
-            [
-                _ENTRY.format(key=quote(key), etag=objects[key].etag, size=objects[key].size)
-                for key in found
-            ]
+            [_ENTRY.format(key=quote(key), etag=objects[key].etag, size=objects[key].size) for key in found]
         )
         text = (
             f'{_HEAD}<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{bucket}</Name>'

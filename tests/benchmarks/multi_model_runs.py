@@ -1,0 +1,104 @@
+"""Start what is measured in processes of their own, and say what it took."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_sm_plugin.local.processes import clean_environment
+from tests.benchmarks.multi_model_job import Job
+from tests.benchmarks.stub_endpoint import StubServer
+from tests.benchmarks.stub_models import EndpointSettings
+
+ROOT = Path(__file__).parents[2]
+_LONGEST = 1_100.0
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a batch took.
+
+    :param cpu: seconds of the client's process
+    :param wall: seconds
+    :param lost: records that are not where they must be
+    :param latency: seconds that the endpoint took in the mean, by its own clock
+    """
+
+    records: int
+    cpu: float
+    wall: float
+    lost: int
+    latency: float
+
+    @property
+    def cpu_milliseconds(self) -> float:
+        """CPU of the client, for one record."""
+        return self.cpu * 1_000 / self.records
+
+    @property
+    def rate(self) -> float:
+        """Records per second."""
+        return self.records / self.wall
+
+
+def setting(name: str, default: int) -> int:
+    """Return a size of the benchmarks, ``MULTI_MODEL_<name>`` in the environment."""
+    return int(os.environ.get(f"MULTI_MODEL_{name}", default))
+
+
+def environment(server: StubServer) -> dict[str, str]:
+    """Return the environment of a process that asks the stub."""
+    return clean_environment(
+        {
+            "AIRFLOW_HOME": os.environ["AIRFLOW_HOME"],
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+            **server.environment,
+        }
+    )
+
+
+def told(command: Sequence[str], server: StubServer) -> dict[str, float]:
+    """Run a module of the benchmarks and return what it printed last."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        env=environment(server),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=_LONGEST,
+        check=True,
+    )
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def batch(server: StubServer, way: str, job: Job, behaviour: EndpointSettings) -> Took:
+    """Do a batch one way; the outputs are compared with what they must be."""
+    job.fill(server)
+    server.behave(behaviour)
+    server.clear()
+    figures = told(["tests.benchmarks.batch_ways", way, job.as_json()], server)
+    latency = server.mean_latency()
+    return Took(job.total, figures["cpu"], figures["wall"], job.lost(server), latency)
+
+
+def median(several: Sequence[Took]) -> Took:
+    """Return medians, and all that was lost."""
+    return Took(
+        several[0].records,
+        statistics.median(each.cpu for each in several),
+        statistics.median(each.wall for each in several),
+        sum(each.lost for each in several),
+        statistics.median(each.latency for each in several),
+    )
+
+
+def load() -> str:
+    """Return how busy the machine is."""
+    return f"load {os.getloadavg()[0]:.1f}"
