@@ -35,16 +35,24 @@ class ContainerProcess:
         self.client = ContainerClient(0, self._runs)
         self._region = region
         self._logs = logs
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
         self._shipper: LogShipper | None = None
         self._stopped = threading.Event()
-        self._folder = Path(tempfile.mkdtemp(prefix="sagemaker-container-"))
+        self._made_folder: Path | None = None
 
     @property
     def models_folder(self) -> Path:
         """Where the archives of a multi-model container's models are unpacked, each in a folder of its own."""
         return self._folder / "model"
+
+    @property
+    def _folder(self) -> Path:
+        """A folder of its own, made when first needed: a container that never runs leaves none behind."""
+        with self._lock:
+            if self._made_folder is None:
+                self._made_folder = Path(tempfile.mkdtemp(prefix="sagemaker-container-"))
+            return self._made_folder
 
     @property
     def is_alive(self) -> bool:
@@ -89,7 +97,8 @@ class ContainerProcess:
 
     def remove_folder(self) -> None:
         """Remove its folder with all that is in it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._made_folder is not None:
+            shutil.rmtree(self._made_folder, ignore_errors=True)
 
     def _runs(self) -> bool:
         process = self._process
