@@ -513,6 +513,29 @@ def test_an_asynchronous_endpoint_cannot_name_a_model_so_its_invocations_fail() 
         )
 
 
+def test_a_transform_job_cannot_name_a_model_so_it_fails() -> None:
+    with many() as endpoint:
+        endpoint.deploy()
+        client, bucket, name = endpoint.clients.sagemaker, endpoint.clients.bucket, unique("job")
+        endpoint.clients.s3.put_object(Bucket=bucket, Key="in/one", Body=b"x")
+        models = client.list_models()["Models"]
+        client.create_transform_job(
+            TransformJobName=name,
+            ModelName=models[0]["ModelName"],
+            TransformInput={
+                "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/in/"}}
+            },
+            TransformOutput={"S3OutputPath": f"s3://{bucket}/out"},
+            TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        )
+
+        def status() -> str:
+            return client.describe_transform_job(TransformJobName=name)["TransformJobStatus"]
+
+        endpoint.eventually(lambda: status() != "InProgress")
+        assert status() == "Failed"
+
+
 def test_the_view_tells_of_one_endpoint_or_all_and_of_none_that_is_not_there(simple: Many) -> None:
     everything = cast("Any", control(simple.embedded, "GET", "models"))["instances"]
     assert [one["endpoint"] for one in everything] == [simple.name]
