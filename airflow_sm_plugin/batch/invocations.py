@@ -27,7 +27,6 @@ from airflow_sm_plugin.core.payloads import Payload, split_in_two
 from airflow_sm_plugin.core.turns import Lane, Turns
 from airflow_sm_plugin.exceptions import (
     ModelLoadTimeout,
-    ModelUnavailable,
     SageMakerInferenceError,
     ServiceUnavailable,
     Throttled,
@@ -47,6 +46,13 @@ _FIRST_PROBE_PAUSE, _LONGEST_PROBE_PAUSE = 0.1, 1.0
 
 _IN_A_ROW = 20
 """Payloads that failed at every attempt, none between that succeeded: then nobody serves."""
+
+_OUTAGE_SECONDS = 60.0
+"""For so long nothing at all may succeed without a payload being given up for it."""
+
+_PAUSING, _PAUSING_PER_PLACE = 16, 4
+"""Payloads that may wait for their next attempt before no fresh ones are sent: where the endpoint takes fewer requests
+than a single one in flight makes, they wait for it longer and longer, instead of spending their attempts."""
 
 _OF_ENDPOINT = (ServiceUnavailable, Throttled)
 
@@ -104,6 +110,10 @@ class Invocations:
         self._epoch = time.time() - time.monotonic()
         self._workers = 0
         self._exhausted = 0
+        self._answered: set[str] = set()
+        self._pausing = 0
+        self._ripe = 0
+        self._succeeded_at = self._clock()
         self._stopped = False
         self.turns: Turns[Job] = Turns(max_warm_models=settings.max_warm_models)
         self.bound = InFlightBound(settings.max_concurrent_transforms, now=self._clock())
@@ -140,9 +150,14 @@ class Invocations:
     def _next(self) -> tuple[Lane[Job], Job] | None:
         if self._unwritten_bytes() > UNWRITTEN_BYTES:
             return None
-        turn = self.turns.take(self._clock(), bound=self.bound.bound)
+        bound = self.bound.bound
+        if self._pausing > _PAUSING + _PAUSING_PER_PLACE * bound and not self._ripe:
+            return None
+        turn = self.turns.take(self._clock(), bound=bound)
         if turn is not None:
             job = turn[1]
+            if self._ripe:
+                self._ripe -= 1
             job.input.feed.taken(len(job.payload.body))
             self.bound.sent(self.turns.in_flight)
         return turn
@@ -181,7 +196,10 @@ class Invocations:
             self._refused(job, type(error), status=None, message=str(error))
             return
         feed = job.input.feed
-        feed.exhausted = self._exhausted = 0
+        feed.exhausted = 0
+        self._exhausted = 0
+        self._succeeded_at = now
+        self._answered.add(lane.model)
         self._statistics.invoked(
             lane.model, seconds=now - began, records=payload.records, at=self._epoch + now
         )
@@ -265,20 +283,31 @@ class Invocations:
     def _again(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
         """Try a payload again after a pause, unless that was its last attempt."""
         job.attempts += 1
-        settings, late = self._settings, self._clock() - job.began >= self._settings.payload_seconds
         if job.input.feed.dead is not None:
             self._bury(job)
-        elif job.attempts >= settings.attempts or late:
+        elif self._is_spent(job, judgement):
             self._give_up(job, judgement, self._text(failure))
         else:
             self._statistics.repeated(job.input.feed.lane.model, failure.code or judgement.error.__name__)
             pause = pause_after(job.attempts, jitter=random.random())  # noqa: S311 - jitter
+            self._pausing += 1
             self._loop.call_later(pause, self._back, job)
 
+    def _is_spent(self, job: Job, judgement: Judgement) -> bool:
+        """Say whether that was a payload's last attempt; while nobody gets an answer, that is not its fault."""
+        now = self._clock()
+        if now - job.began >= self._settings.payload_seconds:
+            return True
+        nobody = judgement.error in _OF_ENDPOINT and self._succeeded_at < job.began
+        outage = nobody and now - self._succeeded_at < _OUTAGE_SECONDS
+        return job.attempts >= self._settings.attempts and not outage
+
     def _back(self, job: Job) -> None:
+        self._pausing -= 1
         if job.input.feed.dead is not None:
             self._bury(job)
             return
+        self._ripe += 1
         self._put_back(job)
         self.pump()
 
@@ -300,15 +329,18 @@ class Invocations:
         )
         feed.exhausted += 1
         self._exhausted += judgement.error in _OF_ENDPOINT
-        if self._exhausted >= _IN_A_ROW:
+        if feed.exhausted >= _IN_A_ROW and (
+            judgement.error not in _OF_ENDPOINT or self._answered - {feed.lane.model}
+        ):
+            self._exhausted = 0
+            self.kill(
+                feed, judgement, f"{_IN_A_ROW} payloads in a row failed at each of their attempts: {message}"
+            )
+        elif self._exhausted >= _IN_A_ROW:
             raise judgement.error(
                 f"endpoint {self._settings.endpoint_name}: {_IN_A_ROW} payloads in a row failed at each of their "
                 f"{self._settings.attempts} attempts, none between them succeeded; the last said: {message:.200}. What "
                 f"succeeded before is kept, and a retry does the rest"
-            )
-        if feed.exhausted >= _IN_A_ROW and judgement.error is ModelUnavailable:
-            self.kill(
-                feed, judgement, f"{_IN_A_ROW} payloads in a row failed at each of their attempts: {message}"
             )
 
     def _refused(

@@ -8,6 +8,7 @@ orphan had answered but not written down is done again.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -16,10 +17,13 @@ from airflow_sm_plugin.batch.claim import RACES, Claim, fenced_off, names_below
 from airflow_sm_plugin.batch.plan_folder import GenerationFolder
 from airflow_sm_plugin.core.batch_journal import Failure, Journal, Part
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.exceptions import PreconditionFailed, ResourceConflict
+from airflow_sm_plugin.exceptions import AccessDenied, PreconditionFailed, ResourceConflict
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+
+log = logging.getLogger(__name__)
 
 _READ_AT_ONCE = 16
 
@@ -53,10 +57,18 @@ async def read_journal(
 class JournalStore:
     """A journal as its writer sees it. Made by :meth:`take_over`."""
 
-    def __init__(self, s3: S3Objects, folder: GenerationFolder, claim: Claim, journal: Journal) -> None:
+    def __init__(
+        self,
+        s3: S3Objects,
+        folder: GenerationFolder,
+        claim: Claim,
+        journal: Journal,
+        options: ObjectOptions,
+    ) -> None:
         self._s3 = s3
         self._folder = folder
         self._claim = claim
+        self._options = options
         self.journal = journal
 
     @classmethod
@@ -69,19 +81,21 @@ class JournalStore:
         group_of: Callable[[int], int],
         run: str | None,
         choose: Chosen,
+        options: ObjectOptions,
     ) -> JournalStore:
         """Read the journal, and make this process the only one that may write to it.
 
         :param group_of: as :class:`~airflow_sm_plugin.core.batch_journal.Journal`
         :param run: which run of the task this is
         :param choose: says which failures are tried again
+        :param options: how objects are kept: they hold results, as outputs do
         :raises FencedOff: a later process owns the shard
         """
         for _ in range(RACES):
             journal = await read_journal(s3, folder, group_of, keep=True)
             if journal.claim > claim.number:
                 break
-            store = cls(s3, folder, claim, journal)
+            store = cls(s3, folder, claim, journal, options)
             part = Part(
                 token=claim.token,
                 at=time.time(),
@@ -104,7 +118,12 @@ class JournalStore:
         :raises FencedOff: another process has taken over
         """
         if part.data is not None:
-            await self._s3.write(self._folder.data(part.data), body, content_type="application/octet-stream")
+            await self._s3.write(
+                self._folder.data(part.data),
+                body,
+                content_type="application/octet-stream",
+                options=self._options,
+            )
         number = self.journal.parts
         try:
             await self._write(part)
@@ -119,9 +138,16 @@ class JournalStore:
         """What no other process has."""
         return self._claim.token
 
-    def data_location(self, name: str) -> str:
-        """Return where a part's results lie."""
-        return self._folder.data(name)
+    async def sweep(self) -> None:
+        """Delete the results' bytes, which nobody needs once all outputs are whole; that nobody may is fine."""
+        names = await names_below(self._s3, self._folder.data(""))
+        bucket = S3Uri.parse(self._folder.location).bucket
+        try:
+            for first in range(0, len(names), _READ_AT_ONCE):
+                some = names[first : first + _READ_AT_ONCE]
+                await asyncio.gather(*(self._s3.delete(f"s3://{bucket}/{name}") for name in some))
+        except AccessDenied as error:
+            log.info("%s stays: %s", self._folder.data(""), error)
 
     async def check(self) -> None:
         """Make sure that nobody has taken the shard over since.
@@ -131,5 +157,10 @@ class JournalStore:
         await self._claim.check()
 
     async def _write(self, part: Part) -> None:
-        await self._s3.write(self._folder.part(self.journal.parts), part.as_json(), only_if_new=True)
+        await self._s3.write(
+            self._folder.part(self.journal.parts),
+            part.as_json(),
+            only_if_new=True,
+            options=self._options,
+        )
         self.journal.add(part)

@@ -154,6 +154,7 @@ class _ShardRun:
             group_of=self._group_of,
             run=self._settings.run,
             choose=self._choose,
+            options=self._settings.options,
         )
         journal, statistics = store.journal, Statistics()
         for failure in self._again:
@@ -165,7 +166,9 @@ class _ShardRun:
             await self._work(store, statistics, progress, todo)
         await store.check()
         report = await self._report(journal, progress)
-        await self._s3.write(self._folder.report, report.as_json())
+        await self._s3.write(self._folder.report, report.as_json(), options=self._settings.options)
+        if not journal.failed:
+            await store.sweep()
         log.info("%s: %d inputs, %d records, %d failed", self.about, *_in_short(report))
         return self._finished(report, journal)
 

@@ -193,7 +193,7 @@ def test_a_payload_that_fails_at_every_attempt_may_be_tried_again_by_a_retry_alo
     location = batch.plan()
     rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 500, "target_model": "a.tar.gz"}
     with batch.faults(rule):
-        done = batch.run(location, attempts=2)
+        done = batch.run(location, attempts=2, payload_seconds=1)
     assert done.retryable == 1
     assert [row["error"] for row in batch.errors("a", "x.csv")] == ["ServiceUnavailable"] * 2
     before = len(batch.invocations())
@@ -232,7 +232,7 @@ def test_an_outage_ends_the_task_and_keeps_what_was_done(batch: MultiModel) -> N
     location = batch.plan()
     rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 503, "after": 10}
     with batch.faults(rule), pytest.raises(ServiceUnavailable, match="20 payloads in a row"):
-        batch.run(location, attempts=1, max_concurrent_transforms=4)
+        batch.run(location, attempts=1, max_concurrent_transforms=4, payload_seconds=0.1)
     before = len(batch.invocations())
     done = batch.run(location)
     assert len(batch.invocations()) - before == 50
