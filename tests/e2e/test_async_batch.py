@@ -20,7 +20,7 @@ import pytest
 
 from airflow_sm_plugin.local.airflow_settings import COMPONENTS
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
-from airflow_sm_plugin.local.processes import marked
+from tests.e2e.workers import Worker
 from tests.support import IMAGE, ROLE, Account, unique
 
 pytestmark = pytest.mark.timeout(600)
@@ -101,34 +101,6 @@ def endpoint(account: Account, counts: Path) -> Iterator[str]:
     account.sagemaker.delete_endpoint(EndpointName=name)
 
 
-class Worker:
-    """The processes of one try: the task's and its supervisor's."""
-
-    def __init__(self, stack: AirflowStack, run_id: str) -> None:
-        instance = stack.api._call("GET", f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{TASK}")
-        assert isinstance(instance, dict)
-        (self.task,) = (
-            process
-            for process in marked("AIRFLOW_HOME", str(stack.home))
-            if f"airflow worker -- {instance['id']}" in " ".join(process.cmdline())
-        )
-        supervisor = self.task.parent()
-        assert supervisor is not None
-        self.supervisor = supervisor
-
-    def freeze_and_orphan(self) -> None:
-        """Leave the task's process behind, then stop it: a stopped one would be hung up with its group."""
-        self.supervisor.kill()
-        psutil.wait_procs([self.supervisor], timeout=10)
-        self.task.send_signal(signal.SIGSTOP)
-
-    def kill(self) -> None:
-        """SIGKILL both."""
-        self.supervisor.kill()
-        self.task.kill()
-        psutil.wait_procs([self.supervisor, self.task], timeout=10)
-
-
 def _try_number(stack: AirflowStack, run_id: str) -> int:
     (task,) = stack.api.task_instances(DAG, run_id)
     return task.try_number
@@ -152,13 +124,13 @@ def _rows(account: Account, report: dict[str, Any]) -> list[dict[str, Any]]:
 def _bad_day(stack: AirflowStack, run_id: str, counts: Path) -> None:
     """Freeze and orphan the first worker, kill the second, thaw the orphan, kill the triggerer."""
     _until(lambda: sum(_asked(counts).values()) >= 150, seconds=120)
-    orphan = Worker(stack, run_id)
+    orphan = Worker(stack, DAG, run_id, TASK)
     orphan.freeze_and_orphan()
     before = sum(_asked(counts).values())
     _until(lambda: _try_number(stack, run_id) == 2, seconds=120)
     _until(lambda: sum(_asked(counts).values()) >= before + 150, seconds=120)
     orphan.task.send_signal(signal.SIGCONT)
-    Worker(stack, run_id).kill()
+    Worker(stack, DAG, run_id, TASK).kill()
     psutil.wait_procs([orphan.task], timeout=60)
     assert not orphan.task.is_running(), "the orphan goes on"
     _until(lambda: stack.api.task_instances(DAG, run_id)[0].state == "deferred", seconds=150)

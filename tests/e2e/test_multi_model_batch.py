@@ -1,0 +1,352 @@
+"""Sixty models' records through a multi-model endpoint on a real scheduler, on a bad day, then what was missing.
+
+Models load slowly and push each other out; calls are throttled, fail, break off; one model is missing, some records are
+bad. One shard's worker is killed, its next one frozen and left behind, to be thawed while the third works; the other's
+is killed with its supervisor. Every record is in one place once; the models themselves count what they were asked.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import psutil
+import pytest
+import requests
+
+from airflow_sm_plugin.batch.plan_folder import PlanFolder
+from airflow_sm_plugin.core.shard_plan import ShardPlan
+from airflow_sm_plugin.local.airflow_api import Json, RunLook
+from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from tests.e2e.workers import Worker
+from tests.support import IMAGE, ROLE, Account, archive, unique
+
+pytestmark = pytest.mark.timeout(300)
+
+DAG, BATCH = "e2e_multi_model", "scores.batch"
+SECRET, PAYLOAD = "planted-trace", "planted-payload"
+MODELS = [f"m{number:02d}" for number in range(60)]
+MISSING = "m42"
+RECORDS = 100
+CONCURRENT = 6
+"""As the DAG says."""
+BAD = {("m05", 13), ("m20", 0), ("m20", 99), ("m31", 50), ("m31", 51)}
+MODEL = """
+import os, pathlib, time
+
+def model_fn(model_dir):
+    counts = os.open(os.environ["COUNTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    return pathlib.Path(model_dir, "name.txt").read_text(), counts
+
+def transform_fn(model, data, content_type, accept, context):
+    name, counts = model
+    payload, kind, number = data.decode().split()
+    trace = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
+    os.write(counts, f"{name} {number} {trace} {time.time()}\\n".encode())
+    if kind == "bad":
+        error = ValueError("it cannot be scored")
+        error.status_code = 400
+        raise error
+    return f"{name}/{number}", accept
+"""
+FAULTS: list[dict[str, Any]] = [
+    {"fault": "throttle", "probability": 0.05},
+    {"fault": "error", "code": "InternalFailure", "probability": 0.01},
+    {"fault": "error", "code": "ServiceUnavailable", "probability": 0.01},
+    {"fault": "drop", "probability": 0.005},
+    {"fault": "lost_answer", "probability": 0.005},
+]
+UNWRITTEN_SECONDS = 4.0
+"""A second's results are written down together; on a busy machine that takes its time."""
+
+
+class Call(NamedTuple):
+    """One that reached a model, as the model saw it."""
+
+    model: str
+    number: int
+    trace: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Day:
+    """The endpoint, where things lie, and the run."""
+
+    account: Account
+    stack: AirflowStack
+    endpoint: str
+    counts: Path
+    run_id: str
+
+    @property
+    def root(self) -> str:
+        return f"s3://{self.account.bucket}/{self.endpoint}"
+
+    def asked(self) -> list[Call]:
+        """Return the calls that reached a model, in order."""
+        lines = self.counts.read_text().splitlines() if self.counts.exists() else []
+        rows = (line.split() for line in lines)
+        return [Call(model, int(number), trace, float(at)) for model, number, trace, at in rows]
+
+    def models_of(self, shard: int) -> frozenset[str]:
+        """Return the models of a shard."""
+        plan = cast("dict[str, Any]", self.xcom("scores.plan", key="plan"))
+        body = self.account.read(PlanFolder(plan["plan_location"]).shard(shard).plan)
+        return frozenset(
+            work.target_model.removesuffix(".tar.gz") for work in ShardPlan.from_json(body).models
+        )
+
+    def xcom(self, task: str, *, key: str = "return_value", map_index: int = -1) -> Any:  # noqa: ANN401 - JSON
+        return self.stack.api.xcom(DAG, self.run_id, task, key=key, map_index=map_index)
+
+    def worker(self, shard: int) -> Worker:
+        return Worker(self.stack, DAG, self.run_id, BATCH, map_index=shard)
+
+    def try_of(self, shard: int) -> tuple[int, str | None]:
+        tasks = self.stack.api.task_instances(DAG, self.run_id)
+        return next(
+            (task.try_number, task.state)
+            for task in tasks
+            if (task.task_id, task.map_index) == (BATCH, shard)
+        )
+
+    def output(self, model: str, suffix: str = ".out") -> bytes | None:
+        try:
+            return self.account.read(f"{self.root}/out/model={model}/day.txt{suffix}")
+        except self.account.s3.exceptions.NoSuchKey:
+            return None
+
+    def errors(self, model: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.output(model, ".errors.jsonl") or b"").splitlines()]
+
+    def end(self) -> RunLook:
+        return self.stack.api.wait_for_run(DAG, self.run_id, seconds=150)
+
+    def logs(self, look: RunLook) -> str:
+        """Return the logs of all tries of all tasks."""
+        return "\n".join(
+            self.stack.api.log_text(
+                DAG, self.run_id, task.task_id, try_number=number, map_index=task.map_index
+            )
+            for task in look.tasks
+            for number in range(1, task.try_number + 1)
+        )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A day and what was seen at its end."""
+
+    day: Day
+    look: RunLook
+    asked: list[Call]
+    report: Mapping[str, Any]
+    kills: Sequence[float]
+    answers_lost: int
+
+
+def _until(condition: Callable[[], bool], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not true within {seconds:g} s")
+        time.sleep(0.1)
+
+
+def _plan_faults(account: Account, endpoint: str) -> None:
+    rules = [{"operation": "InvokeEndpoint", "resource": endpoint, **fault} for fault in FAULTS]
+    url = f"{account.url}/_embedded/faults"
+    requests.post(url, json=rules, timeout=10).raise_for_status()
+
+
+def _forget_faults(account: Account, endpoint: str) -> int:
+    """Return how many answers were lost."""
+    url = f"{account.url}/_embedded/faults"
+    rules = requests.get(url, timeout=10).json()["rules"]
+    requests.delete(url, params={"resource": endpoint}, timeout=10).raise_for_status()
+    return sum(
+        rule["struck"] for rule in rules if (rule["fault"], rule.get("resource")) == ("lost_answer", endpoint)
+    )
+
+
+def _upload_model(account: Account, endpoint: str, model: str) -> None:
+    body = archive({"code/inference.py": MODEL, "name.txt": model})
+    account.s3.put_object(Bucket=account.bucket, Key=f"{endpoint}/models/{model}.tar.gz", Body=body)
+
+
+@pytest.fixture(scope="module")
+def endpoint(
+    session_account: Account, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    """A multi-model endpoint that holds 16 models, each of which takes a while to load; its inputs."""
+    account, name = session_account, unique("many")
+    counts = tmp_path_factory.mktemp("counts") / "counts"
+    for model in MODELS:
+        if model != MISSING:
+            _upload_model(account, name, model)
+        kinds = ("bad" if (model, number) in BAD else "good" for number in range(RECORDS))
+        text = "".join(f"{PAYLOAD} {kind} {number}\n" for number, kind in enumerate(kinds))
+        account.upload(text, f"{name}/in/model={model}/day.txt")
+    account.sagemaker.create_model(
+        ModelName=name,
+        ExecutionRoleArn=ROLE,
+        PrimaryContainer={
+            "Image": IMAGE,
+            "Mode": "MultiModel",
+            "ModelDataUrl": f"s3://{account.bucket}/{name}/models/",
+            "Environment": {"COUNTS": str(counts)},
+        },
+    )
+    account.create_config(name, name=name)
+    account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    account.wait_for_endpoint(name)
+    with account.settings(
+        multi_model_capacity=16, multi_model_load_seconds=0.3, multi_model_ready_wait_seconds=0.2
+    ):
+        yield name, counts
+    account.sagemaker.delete_endpoint(EndpointName=name)
+
+
+@pytest.fixture(scope="module")
+def bad_day(airflow_stack: AirflowStack, session_account: Account, endpoint: tuple[str, Path]) -> Ended:
+    """The run on a bad day, at its end."""
+    name, counts = endpoint
+    root = f"s3://{session_account.bucket}/{name}"
+    conf: dict[str, Json] = {
+        "endpoint": name,
+        "inputs": f"{root}/in/",
+        "outputs": f"{root}/out",
+        "secret": SECRET,
+        "ratio": 0.01,
+    }
+    _plan_faults(session_account, name)
+    airflow_stack.api.wait_for_dag(DAG)
+    day = Day(session_account, airflow_stack, name, counts, airflow_stack.api.trigger(DAG, conf=conf))
+    kills = _harm(day)
+    look = day.end()
+    answers_lost = _forget_faults(session_account, name)
+    report = json.loads(session_account.read(f"{root}/out/report.json"))
+    return Ended(day, look, day.asked(), report, kills, answers_lost)
+
+
+def _harm(day: Day) -> list[float]:
+    """Kill both workers, one with its supervisor; orphan the other's next, frozen, and thaw it later. Return when."""
+    _until(lambda: bool(day.asked()), seconds=60)
+    first = day.models_of(0)
+
+    def progress() -> int:
+        return sum(call.model in first for call in day.asked())
+
+    def goes_on(number: int, more: int) -> None:
+        before = progress()
+        _until(lambda: day.try_of(0) == (number, "running") and progress() >= before + more, seconds=120)
+
+    goes_on(1, 300)
+    _until(lambda: any(call.model not in first for call in day.asked()), seconds=30)
+    day.worker(1).kill()
+    day.worker(0).kill_task()
+    kills = [time.time()]
+    goes_on(2, 300)
+    orphan = day.worker(0)
+    orphan.freeze_and_orphan()
+    kills.append(time.time())
+    goes_on(3, 100)
+    orphan.task.send_signal(signal.SIGCONT)
+    psutil.wait_procs([orphan.task], timeout=60)
+    assert not orphan.task.is_running(), "the orphan goes on"
+    return kills
+
+
+def test_the_batch_tasks_survive_and_the_merge_judges(bad_day: Ended) -> None:
+    """Tolerated is one record in a hundred; a missing model is more."""
+    states = {task.label: (task.state, task.try_number) for task in bad_day.look.tasks}
+    assert states["scores.plan"] == ("success", 1), states
+    assert states["scores.batch[0]"] == ("success", 3), states
+    assert states["scores.batch[1]"] == ("success", 2), states
+    assert states["scores.merge"] == ("failed", 1), states
+    log = bad_day.day.stack.api.log_text(DAG, bad_day.day.run_id, "scores.merge")
+    assert "BatchFailed" in log
+    assert f"{MISSING}.tar.gz" in log
+
+
+def test_every_record_is_once_in_output_or_errors_and_in_order(bad_day: Ended) -> None:
+    for model in MODELS:
+        lost = [
+            number
+            for row in bad_day.day.errors(model)
+            for number in range(row["first_record"], row["first_record"] + row["record_count"])
+        ]
+        failing = set(range(RECORDS)) if model == MISSING else {n for name, n in BAD if name == model}
+        assert lost == sorted(failing)
+        expected = [f"{model}/{number}" for number in range(RECORDS) if number not in failing]
+        assert (bad_day.day.output(model) or b"").decode().splitlines() == expected
+
+
+def test_the_report_adds_up(bad_day: Ended) -> None:
+    summary, failed = bad_day.report, RECORDS + len(BAD)
+    records = len(MODELS) * RECORDS
+    assert (summary["inputs"], summary["records"]) == (len(MODELS), records)
+    assert (summary["failed"], summary["succeeded"]) == (failed, records - failed)
+    assert (summary["shards"], summary["shards_missing"]) == (2, 0)
+    page = bad_day.day.account.read(f"{bad_day.day.root}/out/report.html").decode()
+    assert MISSING in page
+
+
+def test_only_what_was_not_written_down_is_invoked_again(bad_day: Ended) -> None:
+    """A kill costs the last second or two, a lost answer its call; the orphan sends what it had in hand."""
+    first: dict[tuple[str, int], float] = {}
+    again = set()
+    for call in bad_day.asked:
+        if first.setdefault((call.model, call.number), call.at) != call.at:
+            again.add((call.model, call.number))
+    assert set(first) == {(m, n) for m in MODELS if m != MISSING for n in range(RECORDS)}
+    unexplained = [
+        record
+        for record in again
+        if not any(kill - UNWRITTEN_SECONDS < first[record] <= kill for kill in bad_day.kills)
+    ]
+    assert len(unexplained) <= bad_day.answers_lost + CONCURRENT
+
+
+def test_each_call_carried_its_own_custom_attributes(bad_day: Ended) -> None:
+    wrong = [call for call in bad_day.asked if call.trace != f"{SECRET}/{call.model}/{call.number}"]
+    assert wrong == []
+
+
+def test_payloads_and_custom_attributes_reach_neither_logs_nor_xcom(bad_day: Ended) -> None:
+    day = bad_day.day
+    told = day.logs(bad_day.look) + json.dumps(
+        [
+            day.xcom("scores.plan"),
+            day.xcom("scores.plan", key="plan"),
+            day.xcom("scores.merge", key="sagemaker_endpoint_link"),
+        ]
+        + [day.xcom(BATCH, map_index=shard) for shard in (0, 1)]
+    )
+    assert "batch report: " in told
+    assert SECRET not in told
+    assert PAYLOAD not in told
+
+
+def test_cleared_only_what_failed_is_invoked_again(bad_day: Ended) -> None:
+    """The missing model has been brought; the bad records are bad as ever, and few enough to be tolerated."""
+    day = bad_day.day
+    kept = {model: day.output(model) for model in MODELS if model != MISSING}
+    _upload_model(day.account, day.endpoint, MISSING)
+    day.stack.api.clear(DAG, day.run_id, [BATCH], downstream=True)
+    look = day.end()
+    assert look.state == "success", day.logs(look)
+    again = Counter((call.model, call.number) for call in day.asked()[len(bad_day.asked) :])
+    assert again == Counter({*BAD, *((MISSING, number) for number in range(RECORDS))})
+    assert (day.output(MISSING) or b"").decode().splitlines() == [f"{MISSING}/{n}" for n in range(RECORDS)]
+    assert day.errors(MISSING) == []
+    assert {model: day.output(model) for model in kept} == kept
+    summary = day.xcom("scores.merge")
+    assert (summary["records"], summary["failed"]) == (len(MODELS) * RECORDS, len(BAD))
