@@ -34,13 +34,17 @@ export AIRFLOW_HOME := $(CURDIR)/.cache/airflow
 # A virtual environment that happens to be active must not be taken for ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help demo up down test test-2.11 test-sdk check format bench side-by-side lock clean install
+.PHONY: help demo demo-batch up down test test-2.11 test-sdk check format bench side-by-side lock clean install
 
 help:  ## Say what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## Autopilot job to predictions in a real Airflow, offline; ends with a table
 	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo
+
+demo-batch: $(READY)  ## Sixty models behind one endpoint, a batch through all of them; ends with a table and a report
+	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo --dag multi_model_batch \
+	  --set multi_model_capacity=24 --set multi_model_load_seconds=0.4
 
 up: $(READY)  ## The demo's Airflow and embedded SageMaker, kept running; prints their addresses
 	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo --up

@@ -72,7 +72,7 @@ def report(batch: dict[str, Any], labels: str) -> dict[str, Any]:
         **{name: batch[name] for name in ("models", "inputs", "records", "failed")},
         "accuracy": round(right / total, 4),
         "records_per_second": round(batch["records"] / batch["seconds"], 1),
-        "report": batch["report_page_location"],
+        "report": f"{batch['outputs']}/report.html",
     }
 
 

@@ -15,6 +15,7 @@ from airflow_sm_plugin.local.processes import StackError
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 _LOOK_SECONDS = 0.25
+_SCHEDULE_SECONDS = 20.0
 _PAGE = 100
 _FRAMES = 5
 _COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
@@ -108,6 +109,19 @@ class AirflowApi:
         if run_id is not None:
             body["dag_run_id"] = run_id
         return str(_fields(self._call("POST", f"/dags/{_q(dag_id)}/dagRuns", body=body))["dag_run_id"])
+
+    def begin(self, dag_id: str) -> str:
+        """Start a run and return its id. A DAG that comes paused is unpaused: then its schedule starts one."""
+        if not _fields(self._call("GET", f"/dags/{_q(dag_id)}"))["is_paused"]:
+            return self.trigger(dag_id)
+        self._call("PATCH", f"/dags/{_q(dag_id)}", body={"is_paused": False})
+        deadline = time.monotonic() + _SCHEDULE_SECONDS
+        while time.monotonic() < deadline:
+            found = _rows(self._call("GET", f"/dags/{_q(dag_id)}/dagRuns"), "dag_runs")
+            if found:
+                return str(found[0]["dag_run_id"])
+            time.sleep(_LOOK_SECONDS)
+        return self.trigger(dag_id)
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the run's state: queued, running, success or failed."""

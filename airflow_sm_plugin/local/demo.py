@@ -1,6 +1,7 @@
 """``make demo``: the main job in a real Airflow against the embedded SageMaker, offline, ending with a table.
 
-``--up`` starts the same two services and leaves them running, ``--down`` ends them.
+``make demo-batch`` runs the multi-model batch instead, and saves its report as well. ``--up`` starts the same two
+services and leaves them running, ``--down`` ends them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
-from airflow_sm_plugin.local.airflow_api import AirflowApi, Json, RequestRefusedError, RunLook
+from airflow_sm_plugin.local.airflow_api import AirflowApi, RequestRefusedError, RunLook
+from airflow_sm_plugin.local.demo_report import report_of, saved_page
 from airflow_sm_plugin.local.demo_stack import Addresses, DemoStack
 from airflow_sm_plugin.local.demo_view import Progress, report_table
 from airflow_sm_plugin.local.processes import StackError
@@ -38,13 +40,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dags", type=Path, default=Path("dags"), help="DAG folder (default: %(default)s)")
     parser.add_argument("--dag", default=_DAG_ID, help="DAG to run (default: %(default)s)")
     parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the embedded SageMaker, e.g. multi_model_load_seconds=0.5; may be repeated",
+    )
+    parser.add_argument(
         "--state", type=Path, default=Path(".demo"), help="logs and databases (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
     console = Console()
     if not console.is_terminal:
         console = Console(width=240)  # in a file the table need not be squeezed into 80 columns
-    kept = DemoStack(options.state / "up", options.dags)
+    kept = DemoStack(options.state / "up", options.dags, settings=options.set)
     if options.down:
         kept.stop()
         return 0
@@ -52,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"there is no folder {options.dags}; run this where the repository's dags/ is")
     if options.up:
         return _up(console, kept)
-    return _demo(console, DemoStack(options.state / "run", options.dags), options.dag)
+    return _demo(console, DemoStack(options.state / "run", options.dags, settings=options.set), options.dag)
 
 
 def _up(console: Console, stack: DemoStack) -> int:
@@ -75,11 +84,12 @@ def _demo(console: Console, stack: DemoStack, dag_id: str) -> int:
     try:
         with _ended_on_error(console, stack):
             console.print("Starting the embedded SageMaker and Airflow …")
-            _say_addresses(console, stack.start())
+            addresses = stack.start()
+            _say_addresses(console, addresses)
             console.print(
                 f"Healthy after {time.monotonic() - begun:.0f} s; running the DAG [bold]{dag_id}[/]."
             )
-            succeeded = _run(console, stack, dag_id)
+            succeeded = _run(console, stack, dag_id, addresses)
             _stop(stack)
     except StackError as error:
         return _failed(console, error)
@@ -93,32 +103,24 @@ def _demo(console: Console, stack: DemoStack, dag_id: str) -> int:
     return 0 if succeeded else 1
 
 
-def _run(console: Console, stack: DemoStack, dag_id: str) -> bool:
+def _run(console: Console, stack: DemoStack, dag_id: str, addresses: Addresses) -> bool:
     if stack.airflow is None:
         raise StackError("Airflow is not running")
     api = stack.airflow.api
     api.wait_for_dag(dag_id)
-    run_id = api.trigger(dag_id)
+    run_id = api.begin(dag_id)
     with Progress(console) as progress:
         look = api.wait_for_run(dag_id, run_id, seconds=_RUN_SECONDS, on_look=progress.show)
-    reports = _reports(api, dag_id, run_id, look)
+    reports = [report for task in look.tasks if (report := report_of(api, dag_id, run_id, task))]
     if reports:
         console.print(report_table(reports, width=console.width))
+    for report in reports:
+        if page := saved_page(report, folder=stack.folder, sagemaker=addresses.sagemaker):
+            console.print(f"Open [bold]{os.path.relpath(page)}[/] to see the report.", highlight=False)
     if look.state == "success":
         return True
     _show_failures(console, api, dag_id, run_id, look)
     return False
-
-
-def _reports(api: AirflowApi, dag_id: str, run_id: str, look: RunLook) -> list[dict[str, Json]]:
-    """Return what the tasks named ``<data set>.report`` returned; one that failed has nothing to say."""
-    reports = []
-    for task in look.tasks:
-        if task.task_id.endswith(".report") and task.state == "success":
-            value = api.xcom(dag_id, run_id, task.task_id)
-            if isinstance(value, dict):
-                reports.append(value)
-    return reports
 
 
 def _show_failures(console: Console, api: AirflowApi, dag_id: str, run_id: str, look: RunLook) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,12 +30,14 @@ class DemoStack:
     :param folder: emptied at the start; ``airflow/`` becomes AIRFLOW_HOME, ``sagemaker.log`` holds the
         embedded SageMaker's requests, ``running.json`` the addresses and process ids
     :param dags_folder: where the DAG files are
+    :param settings: of the embedded SageMaker, ``NAME=VALUE`` each
     """
 
-    def __init__(self, folder: Path, dags_folder: Path) -> None:
+    def __init__(self, folder: Path, dags_folder: Path, *, settings: Sequence[str] = ()) -> None:
         self.folder = folder.resolve()
         self._marker = (_MARKER, str(self.folder))
         self._dags_folder = dags_folder
+        self._settings = tuple(settings)
         self._note = self.folder / "running.json"
         self.airflow: AirflowStack | None = None
 
@@ -47,7 +50,11 @@ class DemoStack:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        sagemaker = EmbeddedProcess(self.folder / "sagemaker.log", environment=dict([self._marker]))
+        sagemaker = EmbeddedProcess(
+            self.folder / "sagemaker.log",
+            environment=dict([self._marker]),
+            arguments=[word for setting in self._settings for word in ("--set", setting)],
+        )
         sagemaker.start()
         self.airflow = AirflowStack(
             self.folder / "airflow",

@@ -26,6 +26,17 @@ COLUMNS: Mapping[str, str] = {
 }
 """Key in a data set's report, and its heading."""
 
+BATCH_COLUMNS: Mapping[str, str] = {
+    "models": "models",
+    "inputs": "inputs",
+    "records": "records",
+    "failed": "failed",
+    "accuracy": "accuracy",
+    "records_per_second": "records/s",
+    "report": "report",
+}
+"""The same of a batch's report."""
+
 _STATES: Mapping[str | None, tuple[str, str]] = {
     None: ("·", "dim"),
     "scheduled": ("·", "dim"),
@@ -98,8 +109,9 @@ def progress_table(tasks: Sequence[TaskInstance], *, seconds: float) -> Table:
 
 
 def report_table(reports: Sequence[Mapping[str, Json]], *, width: int) -> Table:
-    """Lay the data sets' reports out: one a row, or one a column where ``width`` is too small for that."""
-    cells = [[heading, *(_text(report.get(key)) for report in reports)] for key, heading in COLUMNS.items()]
+    """Lay reports of one kind out: one a row, or one a column where ``width`` is too small for that."""
+    columns = BATCH_COLUMNS if BATCH_COLUMNS.keys() <= reports[0].keys() else COLUMNS
+    cells = [[heading, *(_text(report.get(key)) for report in reports)] for key, heading in columns.items()]
     rows = list(zip(*cells, strict=True)) if width >= _WIDE else cells
     table = Table(show_lines=width >= _WIDE)
     for heading in rows[0]:
