@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _THREADS = 512
 """Requests answered at the same time; an InvokeEndpoint holds one for as long as its model loads and answers."""
 
+_CONNECTIONS = 4_096
+"""Open at the same time: waitress's 100 are few for several batch tasks, and once full it accepts none for seconds."""
+
 _STOP_SECONDS = 5
 """How long stop() waits for requests that are being answered."""
 
@@ -96,6 +99,7 @@ class EmbeddedSageMaker:
             _dispatcher=Dispatcher(_THREADS),
             asyncore_use_poll=True,
             channel_timeout=600,
+            connection_limit=_CONNECTIONS,
             max_request_body_size=5 * 1024**3,
             clear_untrusted_proxy_headers=True,
             map=self._sockets,
