@@ -11,7 +11,7 @@ import json
 import tarfile
 from typing import Any
 
-from demo_data import aws, have_bucket_and_role, rows
+from demo_data import aws, have_bucket_and_role
 
 INFERENCE = """
 import json, pathlib
@@ -59,11 +59,11 @@ def lay_out(bucket: str, role: str, prefix: str, stores: int) -> dict[str, str]:
 
 def report(batch: dict[str, Any], labels: str) -> dict[str, Any]:
     """Compare the predictions with the labels; say how the batch went."""
-    bucket, _, key = labels.removeprefix("s3://").partition("/")
-    expected = json.loads(aws("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+    s3 = aws("s3")
     right = total = 0
-    for store, digits in expected.items():
-        predicted = [int(row[0]) for row in rows(f"{batch['outputs']}/store_id={store}/day.csv.out")]
+    for store, digits in json.loads(_read(s3, labels)).items():
+        lines = _read(s3, f"{batch['outputs']}/store_id={store}/day.csv.out").splitlines()
+        predicted = [int(line.split(",")[0]) for line in lines]
         right += sum(a == b for a, b in zip(predicted, digits, strict=True))
         total += len(digits)
     if total != batch["records"]:
@@ -74,6 +74,11 @@ def report(batch: dict[str, Any], labels: str) -> dict[str, Any]:
         "records_per_second": round(batch["records"] / batch["seconds"], 1),
         "report": f"{batch['outputs']}/report.html",
     }
+
+
+def _read(s3: Any, location: str) -> str:  # noqa: ANN401 - a boto3 client
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    return str(s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode())
 
 
 def _archive(learned: Any) -> bytes:  # noqa: ANN401 - scikit-learn has no types
