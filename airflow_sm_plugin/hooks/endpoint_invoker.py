@@ -18,9 +18,8 @@ from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.error_answers import ErrorAnswers
 from airflow_sm_plugin.hooks.errors import translated
-from airflow_sm_plugin.hooks.runtime_http import Send, runtime_http
-from airflow_sm_plugin.hooks.service_access import ServiceAccess, UnrepeatedHook
-from airflow_sm_plugin.hooks.signed_http import HttpRequest
+from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
+from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
 
 log = logging.getLogger(__name__)
 
@@ -136,19 +135,20 @@ class BotocoreModelCalls:
 class HttpModelCalls:
     """InvokeEndpoint over the fast transport."""
 
-    def __init__(self, access: ServiceAccess, send: Send, endpoint_name: str) -> None:
-        self._send = send
+    def __init__(self, access: ServiceAccess, http: SignedHttp, address: Address, endpoint_name: str) -> None:
+        self._http = http
+        self._address = address
         self._path = f"/endpoints/{endpoint_name}/invocations"
         self._errors = ErrorAnswers(access.client, "rest-json")
 
     async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
         """Send it, once."""
         headers = {_HEADERS[name]: value for name, value in parameters.items()}
-        answer = await self._send(HttpRequest("POST", self._path, headers=headers, body=body))
+        request = HttpRequest("POST", self._path, headers=headers, body=body)
+        answer = await self._http.send(self._address, request)
         if answer.status >= _ERROR:
             raise self._errors.error(answer, _OPERATION)
-        found = answer.headers
-        return ModelAnswer(answer.body, found.get("content-type"), found.get(_TOLD_ATTRIBUTES))
+        return ModelAnswer(answer.body, answer.header("content-type"), answer.header(_TOLD_ATTRIBUTES))
 
 
 def _check(name: str, value: str) -> None:
@@ -183,5 +183,5 @@ async def _model_calls(
             calls.close()
         return
     address = access.address(request, path=f"/endpoints/{endpoint_name}/invocations")
-    async with runtime_http(access, wire, address) as send:
-        yield HttpModelCalls(access, send, endpoint_name)
+    async with SignedHttp(access, wire) as http:
+        yield HttpModelCalls(access, http, address, endpoint_name)

@@ -17,9 +17,8 @@ from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.error_answers import ErrorAnswers
 from airflow_sm_plugin.hooks.errors import translated
-from airflow_sm_plugin.hooks.runtime_http import Send, runtime_http
-from airflow_sm_plugin.hooks.service_access import ServiceAccess, UnrepeatedHook
-from airflow_sm_plugin.hooks.signed_http import HttpRequest
+from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
+from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +90,9 @@ class BotocoreInvocations:
 class HttpInvocations:
     """InvokeEndpointAsync over the fast transport."""
 
-    def __init__(self, access: ServiceAccess, send: Send) -> None:
-        self._send = send
+    def __init__(self, access: ServiceAccess, http: SignedHttp, address: Address) -> None:
+        self._http = http
+        self._address = address
         self._errors = ErrorAnswers(access.client, "rest-json")
 
     async def invoke(self, parameters: Mapping[str, Any]) -> Accepted:
@@ -100,12 +100,12 @@ class HttpInvocations:
         headers = {_PREFIX + _HEADERS[name]: str(parameters[name]) for name in _HEADERS if name in parameters}
         path = f"/endpoints/{parameters['EndpointName']}/async-invocations"
         body: bytes = parameters.get("Body", b"")
-        answer = await self._send(HttpRequest("POST", path, headers=headers, body=body))
+        answer = await self._http.send(self._address, HttpRequest("POST", path, headers=headers, body=body))
         if answer.status >= _ERROR:
             raise self._errors.error(answer, _OPERATION)
         return _accepted(
-            answer.headers.get(_OUTPUT_LOCATION),
-            answer.headers.get(_FAILURE_LOCATION),
+            answer.header(_OUTPUT_LOCATION),
+            answer.header(_FAILURE_LOCATION),
             answer.json_object().get("InferenceId"),
         )
 
@@ -146,5 +146,5 @@ async def invoke_calls(
             calls.close()
         return
     address = access.address(request, path="/endpoints/x/async-invocations")
-    async with runtime_http(access, wire, address) as send:
-        yield HttpInvocations(access, send)
+    async with SignedHttp(access, wire) as http:
+        yield HttpInvocations(access, http, address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
@@ -44,7 +45,7 @@ class ResultStoreHook(AwsBaseHook):
                 raise InputNotFound(
                     f"the object {location} does not exist: upload it first, or mend its name"
                 ) from error
-            with answer["Body"] as stream:
+            with closing(answer["Body"]) as stream:  # as its own context it is another, that checks nothing
                 return stream.read(limit)
 
     def write(self, location: str, body: bytes, *, content_type: str | None = None) -> None:

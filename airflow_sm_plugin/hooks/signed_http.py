@@ -7,10 +7,10 @@ kin that the request may have been carried out.
 
 from __future__ import annotations
 
-import io
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import aiohttp
 from botocore.exceptions import (
+    BotoCoreError,
     ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
@@ -26,14 +27,28 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from multidict import istr
 from yarl import URL
 
 from airflow_sm_plugin.hooks.service_access import Address, FreshSigners, ServiceAccess, Wire
-from airflow_sm_plugin.hooks.sigv4 import Clock, ToSign
+from airflow_sm_plugin.hooks.sigv4 import Clock, Signer, ToSign
 
-_NOT_BY_ITSELF = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_NOT_BY_ITSELF = (istr("Accept"), istr("Content-Type"))
+"""Headers that aiohttp would add to a request without them."""
+
+_BROKEN = (aiohttp.ClientError, OSError)
+_KINDS: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], type[BotoCoreError]]] = (
+    (aiohttp.ClientSSLError, SSLError),
+    (aiohttp.ClientConnectorError, EndpointConnectionError),
+    (aiohttp.ConnectionTimeoutError, ConnectTimeoutError),
+    (TimeoutError, ReadTimeoutError),
+    ((aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError), ConnectionClosedError),
+)
+"""botocore's exceptions for aiohttp's: the first that fits."""
+
 _CHUNK = 65_536
-_LARGE = 1_048_576
+_LARGE = 32_768
+"""Larger bodies may have to wait until the peer has taken what went before."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,6 +61,16 @@ class HttpAnswer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def header(self, name: str) -> str | None:
+        """Return a header as botocore reads it: byte by byte, where aiohttp decodes UTF-8.
+
+        :param name: in lower case
+        """
+        value = self.headers.get(name)
+        if value is None or value.isascii():
+            return value
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
 
     def json_object(self) -> dict[str, object]:
         """Read the body as a JSON object; none at all is an empty one.
@@ -90,6 +115,9 @@ class HttpRequest:
 class SignedHttp:
     """One session of HTTP connections, as many at once as ``wire`` says; further requests wait for one of them.
 
+    :meth:`send` is what a batch spends its time on: no context managers there, and nothing is made anew for each
+    request that can be kept.
+
     :param is_s3: S3 is signed a little differently
     """
 
@@ -98,9 +126,9 @@ class SignedHttp:
         self._signers = FreshSigners(access, is_s3=is_s3)
         self._clock = Clock()
         self._session: aiohttp.ClientSession | None = None
-        self._by_itself = {"User-Agent": wire.user_agent, "Accept-Encoding": "identity"}
-        proxy = {"proxy": wire.proxy, "proxy_headers": wire.proxy_headers} if wire.proxy else {}
-        self._options: dict[str, Any] = {"allow_redirects": False, **proxy}
+        self._proxy: dict[str, Any] = (
+            {"proxy": wire.proxy, "proxy_headers": wire.proxy_headers} if wire.proxy else {}
+        )
 
     async def __aenter__(self) -> Self:
         """Open the session; connections are made when they are needed."""
@@ -111,7 +139,7 @@ class SignedHttp:
                 total=None, sock_connect=wire.connect_timeout, sock_read=wire.read_timeout
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_NOT_BY_ITSELF,
+            headers={"User-Agent": wire.user_agent, "Accept-Encoding": "identity"},
             auto_decompress=False,
             trust_env=False,
         )
@@ -131,48 +159,76 @@ class SignedHttp:
 
         :raises EndpointConnectionError: and its like: nothing was sent
         :raises HTTPClientError: ReadTimeoutError, ConnectionClosedError: it was sent, or part of it; nobody knows more
-        :raises BotoCoreError: no credentials
+        :raises BotoCoreError: no credentials, or a header that cannot be sent
         """
-        async with self._answer(address, request) as response:
+        signer = await self._signers.for_address(address)
+        try:
+            response = await self._response(address, request, signer)
             return HttpAnswer(response.status, response.headers, await response.read())
+        except _BROKEN as error:
+            raise _as_botocore(error, address.url, self._wire.proxy) from error
 
     @asynccontextmanager
     async def opened(self, address: Address, request: HttpRequest) -> AsyncIterator[OpenAnswer]:
         """Send one request and hand over its answer before its body is read; errors as :meth:`send`."""
-        async with self._answer(address, request) as response:
-            yield OpenAnswer(response.status, response.headers, response.content.iter_chunked(_CHUNK))
+        signer = await self._signers.for_address(address)
+        try:
+            async with await self._response(address, request, signer) as response:
+                yield OpenAnswer(response.status, response.headers, response.content.iter_chunked(_CHUNK))
+        except _BROKEN as error:
+            raise _as_botocore(error, address.url, self._wire.proxy) from error
 
-    @asynccontextmanager
-    async def _answer(self, address: Address, request: HttpRequest) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _response(
+        self, address: Address, request: HttpRequest, signer: Signer
+    ) -> aiohttp.ClientResponse:
+        if len(request.body) <= _LARGE:
+            return await self._asked(address, request, signer, request.body or None)
+        async with asyncio.timeout(None) as silence:
+            pieces = _pieces(request.body, silence, self._wire.read_timeout)
+            return await self._asked(address, request, signer, pieces)
+
+    def _asked(
+        self,
+        address: Address,
+        request: HttpRequest,
+        signer: Signer,
+        data: bytes | AsyncIterator[memoryview] | None,
+    ) -> Awaitable[aiohttp.ClientResponse]:
         if self._session is None:
             raise RuntimeError("SignedHttp is used outside of its block")
-        signer = await self._signers.for_address(address)
-        query = encoded_query(request.query)
-        body = request.body if request.sign_body else None
         path = f"{address.path}{request.path}" or "/"
+        query = encoded_query(request.query) if request.query else ""
+        body = request.body if request.sign_body else None
         unsigned = ToSign(request.method, address.host, path, query, request.headers, body)
         headers = signer.signed(unsigned, self._clock.timestamp())
-        headers |= self._by_itself
-        url = f"{address.root}{path}?{query}" if query else f"{address.root}{path}"
-        with _as_botocore(address.url, self._wire.proxy):
-            async with self._session.request(
-                request.method,
-                URL(url, encoded=True),
-                headers=headers,
-                data=_data(request.body),
-                **self._options,
-            ) as response:
-                yield response
+        if data is not None:
+            headers["Content-Length"] = str(len(request.body))
+        return self._session.request(
+            request.method,
+            URL(f"{address.root}{path}?{query}" if query else f"{address.root}{path}", encoded=True),
+            headers=headers,
+            data=data,
+            skip_auto_headers=None if "Accept" in headers and "Content-Type" in headers else _NOT_BY_ITSELF,
+            allow_redirects=False,
+            **self._proxy,
+        )
+
+
+async def _pieces(body: bytes, silence: asyncio.Timeout, seconds: float | None) -> AsyncIterator[memoryview]:
+    """Yield a large body in pieces, so that others get their turn between.
+
+    aiohttp's read time-out begins when all is sent: until then ``silence`` ends what does not go on for ``seconds``.
+    """
+    loop, view = asyncio.get_running_loop(), memoryview(body)
+    for start in range(0, len(body), _CHUNK):
+        if seconds is not None and not silence.expired():
+            silence.reschedule(loop.time() + seconds)
+        yield view[start : start + _CHUNK]
 
 
 def encoded_path(key: str) -> str:
     """Return a key as botocore spells it in a path."""
     return "/" + quote(key, safe="/~")
-
-
-def _data(body: bytes) -> bytes | io.BytesIO | None:
-    """Return a body as aiohttp wants it: a large one in pieces, so that others get their turn between."""
-    return (io.BytesIO(body) if len(body) > _LARGE else body) or None
 
 
 def encoded_query(query: Sequence[tuple[str, str | None]]) -> str:
@@ -186,22 +242,11 @@ def _quoted(text: str) -> str:
     return quote(text, safe="-._~")
 
 
-@contextmanager
-def _as_botocore(url: str, proxy: str | None) -> Iterator[None]:
-    """Raise botocore's exceptions instead of aiohttp's."""
-    try:
-        yield
-    except aiohttp.ClientSSLError as error:
-        raise SSLError(endpoint_url=url, error=error) from error
-    except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
-        raise ProxyConnectionError(proxy_url=str(proxy), error=error) from error
-    except aiohttp.ClientConnectorError as error:
-        raise EndpointConnectionError(endpoint_url=url, error=error) from error
-    except aiohttp.ConnectionTimeoutError as error:
-        raise ConnectTimeoutError(endpoint_url=url, error=error) from error
-    except TimeoutError as error:
-        raise ReadTimeoutError(endpoint_url=url, error=error) from error
-    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
-        raise ConnectionClosedError(endpoint_url=url, error=error) from error
-    except aiohttp.ClientError as error:
-        raise HTTPClientError(error=error) from error
+def _as_botocore(error: Exception, url: str, proxy: str | None) -> BotoCoreError:
+    """Return botocore's exception for aiohttp's."""
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        return ProxyConnectionError(proxy_url=str(proxy), error=error)
+    for kinds, kind in _KINDS:
+        if isinstance(error, kinds):
+            return kind(endpoint_url=url, error=error)
+    return HTTPClientError(error=error)

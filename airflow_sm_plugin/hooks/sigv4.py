@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import functools
 import hmac
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from urllib.parse import quote
 
+from botocore.exceptions import ParamValidationError
+
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 _EMPTY = sha256(b"").hexdigest()
+_UNSENDABLE = re.compile("[\\x00\\r\\n\\ud800-\\udfff]")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Signer:
         """Return the request's headers with the signature among them.
 
         :param timestamp: UTC, as ``20260131T235959Z``
+        :raises ParamValidationError: a header holds what cannot be sent
         """
         if timestamp[:8] != self._day:
             self._begin_day(timestamp[:8])
@@ -89,9 +94,7 @@ class Signer:
         content = UNSIGNED_PAYLOAD if request.body is None else _hash(request.body)
         if self._is_s3 or request.body is None:
             headers["X-Amz-Content-SHA256"] = content
-        order, names = _layout(tuple(headers))
-        values = [request.host, *headers.values()]
-        lines = "\n".join([f"{name}:{' '.join(values[place].split())}" for name, place in order])
+        lines, names = _lines(request.host, tuple(headers.items()))
         path = request.path if self._is_s3 else _quoted(request.path)
         query = _canonical_query(request.query) if request.query else ""
         canonical = f"{request.method}\n{path}\n{query}\n{lines}\n\n{names}\n{content}"
@@ -114,6 +117,19 @@ class Signer:
 
 def _hash(body: bytes) -> str:
     return sha256(body).hexdigest() if body else _EMPTY
+
+
+@functools.lru_cache(maxsize=256)
+def _lines(host: str, headers: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    """Return headers as they are signed, and all their names: most requests of one second have the same.
+
+    :raises ParamValidationError: a value cannot be sent
+    """
+    order, names = _layout(tuple([name for name, _ in headers]))
+    values = [host, *[value for _, value in headers]]
+    if unsendable := [name for name, value in headers if _UNSENDABLE.search(value)]:
+        raise ParamValidationError(report=f"{', '.join(unsendable)}: a line break or the like, in no header")
+    return "\n".join([f"{name}:{' '.join(values[place].split())}" for name, place in order]), names
 
 
 @functools.lru_cache(maxsize=256)
