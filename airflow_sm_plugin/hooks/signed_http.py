@@ -11,9 +11,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import aiohttp
@@ -95,9 +95,8 @@ class OpenAnswer:
     chunks: AsyncIterator[bytes]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class HttpRequest:
-    """A request before it is signed. It has no repr: headers and body may be secret.
+class HttpRequest(NamedTuple):
+    """A request before it is signed. Its repr shows neither headers nor body: both may be secret.
 
     :param path: what follows the address, percent-encoded
     :param query: names and values, not encoded; None is a name without a value
@@ -107,9 +106,13 @@ class HttpRequest:
     method: str
     path: str = ""
     query: Sequence[tuple[str, str | None]] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
     sign_body: bool = True
+
+    def __repr__(self) -> str:
+        """Return what is no secret."""
+        return f"HttpRequest({self.method!r}, {self.path!r})"
 
 
 class SignedHttp:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import NamedTuple
 from urllib.parse import quote
 
 from botocore.exceptions import ParamValidationError
@@ -31,9 +32,8 @@ class Keys:
     token: str | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ToSign:
-    """A request as the signature sees it.
+class ToSign(NamedTuple):
+    """A request as the signature sees it. Its repr shows neither headers nor body: both may be secret.
 
     :param host: with the port, unless it is the scheme's own
     :param path: percent-encoded, without ``.`` and ``..`` segments
@@ -47,6 +47,10 @@ class ToSign:
     query: str
     headers: Mapping[str, str]
     body: bytes | None
+
+    def __repr__(self) -> str:
+        """Return what is no secret."""
+        return f"ToSign({self.method!r}, {self.host!r}, {self.path!r})"
 
 
 class Clock:
