@@ -71,7 +71,7 @@ def report(batch: dict[str, Any], labels: str) -> dict[str, Any]:
     return {
         **{name: batch[name] for name in ("models", "inputs", "records", "failed")},
         "accuracy": round(right / total, 4),
-        "records_per_second": round(batch["records"] / batch["seconds"], 1),
+        "records_per_second": round(batch["records"] / batch["seconds"]),
         "report": f"{batch['outputs']}/report.html",
     }
 

@@ -38,13 +38,13 @@ def json_of(*command: str | Path, environment: Mapping[str, str] | None = None) 
     return _told(finished(*command, environment=environment))
 
 
-def run_dag(folder: Path, dag_id: str, *, url: str, conf: Mapping[str, str] | None = None) -> dict[str, Any]:
+def run_dag(folder: Path, dag_id: str, *, url: str, conf: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Run a DAG with ``dag.test()`` against the embedded SageMaker at ``url``; see ``drive.py`` for what comes back."""
     return logged_run(folder, dag_id, url=url, conf=conf)[0]
 
 
 def logged_run(
-    folder: Path, dag_id: str, *, url: str, conf: Mapping[str, str] | None = None
+    folder: Path, dag_id: str, *, url: str, conf: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], str]:
     """Run a DAG as :func:`run_dag`; return its tasks' logs as well."""
     environment = {**AWS_SETTINGS, "AWS_ENDPOINT_URL": url}

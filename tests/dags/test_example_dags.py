@@ -42,7 +42,15 @@ def parsed(airflow_db: None) -> dict[str, Any]:
 def test_every_example_parses(parsed: Mapping[str, Any]) -> None:
     """One is for Airflow 3 only: asset watchers are new there."""
     on_3 = {"finished_inferences"}
-    everywhere = {"async_batch", "autopilot_to_predictions", "demo_endpoint", "image_uri", "score_file"}
+    everywhere = {
+        "async_batch",
+        "autopilot_to_predictions",
+        "demo_endpoint",
+        "image_uri",
+        "multi_model_batch",
+        "multi_model_form",
+        "score_file",
+    }
     broken = {Path(name).stem for name in parsed["errors"]}
     assert broken == (set() if ON_AIRFLOW_3 else on_3), parsed["errors"]
     assert set(parsed["dags"]) == everywhere | (on_3 if ON_AIRFLOW_3 else set())

@@ -1,0 +1,40 @@
+"""What ``make demo-batch`` does, on the stack that is running already: a DAG that comes paused, its table, its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.demo_report import report_of, saved_page
+from airflow_sm_plugin.local.demo_view import report_table
+from tests.support import Account
+
+pytestmark = pytest.mark.timeout(240)
+
+DAG = "multi_model_batch"
+
+
+def test_its_schedule_starts_it_and_it_ends_with_a_table_and_a_page(
+    airflow_stack: AirflowStack, account: Account, tmp_path: Path
+) -> None:
+    api = airflow_stack.api
+    api.wait_for_dag(DAG)
+    run_id = api.begin(DAG)
+    assert run_id.startswith("scheduled__")
+    look = api.wait_for_run(DAG, run_id, seconds=180)
+    assert look.state == "success", look
+    assert {task.state for task in look.tasks} == {"success"}
+
+    (report,) = (found for task in look.tasks if (found := report_of(api, DAG, run_id, task)))
+    console = Console(width=240, record=True, quiet=True)
+    console.print(report_table([report], width=240))
+    shown = console.export_text()
+    assert "records/s" in shown
+    assert "1797" in shown
+    page = saved_page(report, folder=tmp_path, sagemaker=account.url)
+    assert page is not None
+    assert "store-007.tar.gz" in page.read_text()
+    assert account.status("airflow-sm-stores") is None
