@@ -115,6 +115,8 @@ class Invocations:
         self._ripe = 0
         self._succeeded_at = self._clock()
         self._stopped = False
+        self.repeats = 0
+        """Attempts that failed and went again."""
         self.turns: Turns[Job] = Turns(max_warm_models=settings.max_warm_models)
         self.bound = InFlightBound(settings.max_concurrent_transforms, now=self._clock())
 
@@ -264,7 +266,7 @@ class Invocations:
         feed = job.input.feed
         pause = self._probe_pause(feed)
         self.turns.not_ready(lane, probe_at=now + pause)
-        self._statistics.repeated(lane.model, "ModelNotReadyException")
+        self._repeated(lane.model, "ModelNotReadyException")
         limit = self._settings.model_load_seconds
         if feed.dead is None and lane.asked_at is not None and now - lane.asked_at >= limit:
             late = Judgement(Verdict.NO_MODEL, ModelLoadTimeout, judgement.status)
@@ -288,10 +290,14 @@ class Invocations:
         elif self._is_spent(job, judgement):
             self._give_up(job, judgement, self._text(failure))
         else:
-            self._statistics.repeated(job.input.feed.lane.model, failure.code or judgement.error.__name__)
+            self._repeated(job.input.feed.lane.model, failure.code or judgement.error.__name__)
             pause = pause_after(job.attempts, jitter=random.random())  # noqa: S311 - jitter
             self._pausing += 1
             self._loop.call_later(pause, self._back, job)
+
+    def _repeated(self, model: str, kind: str) -> None:
+        self._statistics.repeated(model, kind)
+        self.repeats += 1
 
     def _is_spent(self, job: Job, judgement: Judgement) -> bool:
         """Say whether that was a payload's last attempt; while nobody gets an answer, that is not its fault."""
@@ -349,7 +355,7 @@ class Invocations:
         """Let a payload fail that the model refused, or look for the bad record in it."""
         one, payload = job.input, job.payload
         if self._settings.isolate_bad_records and payload.records > 1 and one.feed.dead is None:
-            self._statistics.repeated(one.feed.lane.model, f"{error.__name__} (isolated)")
+            self._repeated(one.feed.lane.model, f"{error.__name__} (isolated)")
             self._settler.halved(one)
             for half in reversed(split_in_two(payload)):
                 self._put_back(Job(one, half))

@@ -367,7 +367,13 @@ class ModelEngine:
             self._statistics.sample(
                 at=time.time(), in_flight=turns.in_flight, bound=bound, warm=warm, loading=loading
             )
-            self._progress.tell(warm=warm, loading=loading, in_flight=turns.in_flight, bound=bound)
+            self._progress.tell(
+                warm=warm,
+                loading=loading,
+                in_flight=turns.in_flight,
+                bound=bound,
+                repeats=self._calls.repeats,
+            )
             self._pump()
 
 

@@ -11,6 +11,7 @@ from airflow_sm_plugin.batch.multi_model_plan import make_plan
 from airflow_sm_plugin.batch.report_merge import merge_reports, write_report
 from airflow_sm_plugin.batch.shard_run import ShardSettings, run_shard
 from airflow_sm_plugin.core.batch_report import ModelCounts
+from airflow_sm_plugin.core.batch_verdict import Tolerance, failed_share, failure_line
 from airflow_sm_plugin.core.template_values import whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
@@ -40,22 +41,16 @@ class BatchOutcome:
     retryable: int
     failures: Sequence[Mapping[str, Any]]
 
-    def in_words(self, then: str) -> str:
+    def in_words(self, tolerance: Tolerance, then: str) -> str:
         """Return what failed, for an error's text.
 
         :param then: what the reader can do
         """
-        counts = self.counts
-        said = [
-            (
-                f"{counts.records_failed} of {counts.records} records failed, {counts.inputs_failed} of "
-                f"{counts.inputs} inputs are not whole."
-            )
-        ]
-        said += [
-            f"{row['source']} ({row['target_model']}), from record {row['first_record']}: {row['error']}"
-            for row in self.failures[:_SHOWN]
-        ]
+        unread = (
+            f"; {self.counts.inputs_unread} inputs could not be read" if self.counts.inputs_unread else ""
+        )
+        said = [f"{failed_share(self.counts, tolerance)}{unread}."]
+        said += [failure_line(row) for row in self.failures[:_SHOWN]]
         said.append(f"All are listed in the .errors.jsonl beside the outputs. {then}")
         return "\n".join(said)
 

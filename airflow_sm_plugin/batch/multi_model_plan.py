@@ -9,7 +9,7 @@ import datetime
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_sm_plugin.batch.plan_draft import Draft, missing_of, spool_inputs
+from airflow_sm_plugin.batch.plan_draft import Draft, spool_inputs
 from airflow_sm_plugin.batch.plan_folder import PlanFolder
 from airflow_sm_plugin.batch.plan_settings import PlanSettings
 from airflow_sm_plugin.batch.plan_spool import PlanSpool
@@ -56,7 +56,7 @@ async def make_plan(
         return latest.plan, latest.folder
     with PlanSpool.opened() as spool:
         await spool_inputs(s3, settings, spool)
-        stored = await _still_true(s3, settings, endpoint, spool, latest)
+        stored = _still_true(settings, spool, latest)
         if stored is None:
             earlier = () if settings.restart else locations
             draft = await Draft.of(s3, settings, endpoint, spool, earlier)
@@ -77,20 +77,14 @@ async def shard_references(s3: S3Objects, plan: MultiModelPlan, folder: PlanFold
     return await side_by_side(reference, range(plan.shards), at_once=_READ_AT_ONCE)
 
 
-async def _still_true(
-    s3: S3Objects,
-    settings: PlanSettings,
-    endpoint: EndpointModels | None,
-    spool: PlanSpool,
-    latest: StoredPlan | None,
-) -> StoredPlan | None:
-    """Return the last plan if nothing has changed since: no input, and no missing model has been brought."""
+def _still_true(settings: PlanSettings, spool: PlanSpool, latest: StoredPlan | None) -> StoredPlan | None:
+    """Return the last plan if no input has changed since.
+
+    A missing model that was brought meanwhile changes nothing: batch tasks that are cleared try again what failed.
+    """
     if latest is None or settings.restart or latest.plan.digest != spool.digest:
         return None
-    missing = latest.plan.missing_models
-    if missing and settings.fail_on_missing:
-        return None
-    return latest if missing == await missing_of(s3, settings, endpoint, missing) else None
+    return None if latest.plan.missing_models and settings.fail_on_missing else latest
 
 
 async def _written(

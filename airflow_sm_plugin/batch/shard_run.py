@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from airflow_sm_plugin.batch.batch_progress import BatchProgress
+from airflow_sm_plugin.batch.batch_progress import BatchProgress, Before
 from airflow_sm_plugin.batch.claim import Claim
 from airflow_sm_plugin.batch.engine_settings import EngineSettings
 from airflow_sm_plugin.batch.journal_store import JournalStore, read_journal
@@ -160,8 +160,10 @@ class _ShardRun:
         for failure in self._again:
             model = self._shard.models[self._group_of(failure.entry)].target_model
             statistics.failed(model, failure.error, records=-(failure.records or 0))
-        progress = self._progress(todo := self._todo(journal))
+        todo = self._todo(journal)
+        progress = self._progress(journal)
         if todo:
+            progress.begin(models=len(todo))
             await endpoint_models(self._connection, self._settings.engine.endpoint_name)
             await self._work(store, statistics, progress, todo)
         await store.check()
@@ -187,9 +189,6 @@ class _ShardRun:
         return bisect.bisect_right(self._firsts, entry) - 1
 
     def _todo(self, journal: Journal) -> Todo:
-        ended = journal.clean.bit_count() + len(journal.failed)
-        if ended:
-            log.info("%s: %d of %d inputs are done", self.about, ended, self._shard.inputs)
         found: Todo = []
         for work in self._shard.models:
             numbers = [
@@ -202,11 +201,16 @@ class _ShardRun:
                 )
         return found
 
-    def _progress(self, todo: Todo) -> BatchProgress:
-        inputs = sum(len(numbers) for _, numbers in todo)
-        share = inputs / self._shard.inputs if self._shard.inputs else 0.0
-        size = 0 if self._settings.engine.gunzip else round(self._shard.bytes * share)
-        return BatchProgress(self.about, total_inputs=inputs, total_bytes=size)
+    def _progress(self, journal: Journal) -> BatchProgress:
+        before = Before(
+            inputs=journal.clean.bit_count() + len(journal.failed),
+            records=journal.clean_records.total()
+            + sum(ended.records for ended in journal.failed.values())
+            + sum(run.records for story in journal.stories.values() for run, _ in story.runs),
+        )
+        left = 1 - before.inputs / self._shard.inputs if self._shard.inputs else 0.0
+        size = 0 if self._settings.engine.gunzip else round(self._shard.bytes * left)
+        return BatchProgress(self.about, total_inputs=self._shard.inputs, left_bytes=size, before=before)
 
     async def _work(
         self, store: JournalStore, statistics: Statistics, progress: BatchProgress, todo: Todo

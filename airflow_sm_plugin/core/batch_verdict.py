@@ -38,40 +38,42 @@ class Tolerance:
 
     def is_exceeded(self, counts: ModelCounts) -> bool:
         """Say whether these are too many failures."""
-        tolerates = self.on_error == "tolerate"
-        ratio = self.failure_ratio if self.failure_ratio is not None else float(tolerates)
-        if counts.inputs_unread and not tolerates:
+        if counts.inputs_unread and self.on_error != "tolerate":
             return True
-        return counts.records_failed > ratio * counts.records
+        return counts.records_failed > self.ratio * counts.records
+
+    @property
+    def ratio(self) -> float:
+        """Which share of the records may have failed."""
+        return float(self.on_error == "tolerate") if self.failure_ratio is None else self.failure_ratio
 
 
-def failure_text(report: BatchReport, *, rows: int) -> str:
+def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str:
     """Return what the error of a failed batch says: counts, the first failures, where all lie, what clearing does.
 
     Failures show input, model, class and status, and nothing of what a container wrote.
 
     :param rows: how many failures it names at most
     """
-    lines = [
-        f"batch of {report.plan.inputs} inputs through endpoint {report.plan.endpoint_name}: {_counts(report)}."
-    ]
-    lines += [_failure(row) for row in report.failures[:rows]]
+    about = f"batch of {report.plan.inputs} inputs through endpoint {report.plan.endpoint_name}"
+    lines = [f"{about}: {_counts(report, tolerance)}."]
+    lines += [failure_line(row) for row in report.failures[:rows]]
     if len(report.failures) > rows > 0:
         lines.append("and more")
     outputs = report.plan.outputs.rstrip("/")
     lines.append(
         f"Outputs, and the failures of each input as .errors.jsonl, are below {outputs}/; the report is "
-        f"{report.report_page_location}. Clearing the batch task tries again what failed or is not done, and nothing "
-        f"else; clearing this task alone only reads the shards' reports again"
+        f"{report.report_page_location}. To try again what failed or is not done, and nothing else, clear the batch "
+        f"tasks with what is downstream; clearing this task alone only reads the shards' reports again"
     )
     return "\n".join(lines)
 
 
-def _counts(report: BatchReport) -> str:
+def _counts(report: BatchReport, tolerance: Tolerance) -> str:
     total, missing = report.total, report.missing_shards
     failed = sum(1 for one in report.models if one.failed)
     said = [
-        f"{total.records_failed} of {total.records} records failed, in {failed} of {len(report.models)} models"
+        f"{failed_share(total, tolerance)}, in {failed} of {len(report.models)} models",
     ]
     if total.inputs_unread:
         said.append(f"{total.inputs_unread} inputs could not be read")
@@ -92,6 +94,17 @@ def _numbers(numbers: Iterable[int]) -> str:
     return ", ".join([*shown, "…"] if len(ranges) > _SHOWN_RANGES else shown)
 
 
-def _failure(row: Mapping[str, Any]) -> str:
+def failed_share(total: ModelCounts, tolerance: Tolerance) -> str:
+    """Return how many records failed, and how many may."""
+    share = 100 * total.records_failed / total.records if total.records else 0.0
+    return (
+        f"{total.records_failed} of {total.records} records failed ({share:.3g} %, tolerated "
+        f"{100 * tolerance.ratio:.3g} %)"
+    )
+
+
+def failure_line(row: Mapping[str, Any]) -> str:
+    """Return one failure for people, without what a container wrote."""
     status = "" if row.get("status") is None else f" ({row['status']})"
-    return f"{row.get('source')}: model {row.get('target_model')}: {row.get('error')}{status}"
+    where = f"{row.get('source')} from record {row.get('first_record')}"
+    return f"{where}: model {row.get('target_model')}: {row.get('error')}{status}"

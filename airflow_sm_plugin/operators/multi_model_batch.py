@@ -253,10 +253,14 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             if outcome.counts.failed:
                 self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
             if outcome.retryable and _has_tries_left(context):
-                raise BatchUnfinished(outcome.in_words("Some of that may pass: the retry does it again"))
+                raise BatchUnfinished(
+                    outcome.in_words(tolerance, "Some of that may pass: the retry does it again")
+                )
             if tolerance.is_exceeded(outcome.counts):
                 kind = BatchUnfinished if outcome.retryable else BatchFailed
-                raise kind(outcome.in_words("Clear this task to try those again; outputs are kept"))
+                raise kind(
+                    outcome.in_words(tolerance, "Clear this task to try those again; outputs are kept")
+                )
             return outcome.summary
 
     async def _outcome(self, context: Context) -> BatchOutcome:

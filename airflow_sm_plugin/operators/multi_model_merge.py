@@ -90,7 +90,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
             self._remember(context, report)
             self._tell(report)
             if report.missing_shards or tolerance.is_exceeded(report.total):
-                raise BatchFailed(failure_text(report, rows=rows))
+                raise BatchFailed(failure_text(report, tolerance, rows=rows))
             return report.summary()
 
     async def _merge(self, location: str) -> BatchReport:

@@ -70,8 +70,12 @@ def process(batch: MultiModel, plan: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def said(process: subprocess.Popen[str]) -> str:
+    """Return the next word that is no line of the log."""
     assert process.stdout is not None
-    return process.stdout.readline().strip()
+    for line in process.stdout:
+        if line.strip() in (READY, FINISHED, FENCED_OFF):
+            return line.strip()
+    return "nothing"
 
 
 def go(process: subprocess.Popen[str]) -> None:

@@ -46,13 +46,13 @@ def test_the_error_names_counts_first_failures_and_places_but_no_message() -> No
         [shard_of(0, {"a.tar.gz": BAD, "b.tar.gz": GOOD}, failures=rows)],
         [work_of(1, {"a.tar.gz": 2}), work_of(2, {"c.tar.gz": 1})],
     )
-    text = failure_text(report, rows=2)
+    text = failure_text(report, Tolerance(failure_ratio=0.01), rows=2)
     for part in (
         "7 inputs through endpoint stores",
-        "3 of 20 records failed, in 1 of 3 models",
+        "3 of 20 records failed (15 %, tolerated 1 %), in 1 of 3 models",
         "2 of 3 shards, with 3 inputs, have no report",
         "1-2",
-        "s3://bucket/in/a.tar.gz/1.jsonl: model a.tar.gz: ModelError (400)",
+        "s3://bucket/in/a.tar.gz/1.jsonl from record 4: model a.tar.gz: ModelError (400)",
         "a.tar.gz: RecordTooLarge\nand more",
         "s3://bucket/scored/",
         "s3://b/p/report.html",
@@ -63,17 +63,21 @@ def test_the_error_names_counts_first_failures_and_places_but_no_message() -> No
 
 
 def test_it_can_name_no_failure_at_all() -> None:
-    text = failure_text(batch_of([shard_of(0, {"a.tar.gz": BAD}, failures=[failure_row()])]), rows=0)
+    text = failure_text(
+        batch_of([shard_of(0, {"a.tar.gz": BAD}, failures=[failure_row()])]), Tolerance(), rows=0
+    )
     assert "1.jsonl" not in text
 
 
 def test_many_missing_shards_are_named_in_short() -> None:
     missing = [work_of(number, {"a.tar.gz": 1}) for number in range(0, 200, 2)]
     there = [shard_of(number) for number in range(1, 200, 2)]
-    text = failure_text(batch_of(there, missing), rows=0)
+    text = failure_text(batch_of(there, missing), Tolerance(), rows=0)
     assert "0, 2, 4, 6, 8, 10, 12, 14, 16, 18, …" in text
     assert len(text) < 700
 
 
 def test_unread_inputs_are_told() -> None:
-    assert "1 inputs could not be read" in failure_text(batch_of([shard_of(0, {"a": UNREAD})]), rows=0)
+    assert "1 inputs could not be read" in failure_text(
+        batch_of([shard_of(0, {"a": UNREAD})]), Tolerance(), rows=0
+    )

@@ -102,7 +102,7 @@ def test_records_that_failed_fail_the_task_once_all_else_is_done(batch: MultiMod
         run(batch)
     assert "BatchFailed" in str(error.value)
     assert "1 of 3 records failed" in str(error.value)
-    assert "x.csv (a.tar.gz), from record 0: ModelError" in str(error.value)
+    assert "x.csv from record 0: model a.tar.gz: ModelError (400)" in str(error.value)
     assert batch.output("a", "x.csv") == b"a/two\n"
     assert batch.output("b", "x.csv") == b"b/three\n"
     assert batch.account.read(f"{batch.root}/out/report.html")
