@@ -14,6 +14,7 @@ from airflow_sm_plugin.exceptions import InputNotFound
 from airflow_sm_plugin.hooks.errors import meaning, translated
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 
@@ -46,7 +47,7 @@ class ResultStoreHook(AwsBaseHook):
                     f"the object {location} does not exist: upload it first, or mend its name"
                 ) from error
             with closing(answer["Body"]) as stream:  # as its own context it is another, that checks nothing
-                return stream.read(limit)
+                return _read(stream, limit)
 
     def write(self, location: str, body: bytes, *, content_type: str | None = None) -> None:
         """Write an object.
@@ -57,3 +58,11 @@ class ResultStoreHook(AwsBaseHook):
         extra: dict[str, Any] = {"ContentType": content_type} if content_type else {}
         with translated(f"s3:PutObject {location}"):
             self.client.put_object(Bucket=uri.bucket, Key=uri.key, Body=body, **extra)
+
+
+def _read(stream: StreamingBody, limit: int) -> bytes:
+    """Read to the limit or to the end: only at its end does botocore see that an object came cut short."""
+    body = b""
+    while len(body) < limit and (piece := stream.read(limit - len(body))):
+        body += piece
+    return body

@@ -17,34 +17,16 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import aiohttp
-from botocore.exceptions import (
-    BotoCoreError,
-    ConnectionClosedError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    HTTPClientError,
-    ProxyConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
-from multidict import istr
+from aiohttp import hdrs
+from botocore.exceptions import HTTPClientError
 from yarl import URL
 
+from airflow_sm_plugin.hooks.http_failures import BROKEN, as_botocore
 from airflow_sm_plugin.hooks.service_access import Address, FreshSigners, ServiceAccess, Wire
 from airflow_sm_plugin.hooks.sigv4 import Clock, Signer, ToSign
 
-_NOT_BY_ITSELF = (istr("Accept"), istr("Content-Type"))
+_NOT_BY_ITSELF = (hdrs.ACCEPT, hdrs.CONTENT_TYPE)
 """Headers that aiohttp would add to a request without them."""
-
-_BROKEN = (aiohttp.ClientError, OSError)
-_KINDS: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], type[BotoCoreError]]] = (
-    (aiohttp.ClientSSLError, SSLError),
-    (aiohttp.ClientConnectorError, EndpointConnectionError),
-    (aiohttp.ConnectionTimeoutError, ConnectTimeoutError),
-    (TimeoutError, ReadTimeoutError),
-    ((aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError), ConnectionClosedError),
-)
-"""botocore's exceptions for aiohttp's: the first that fits."""
 
 _CHUNK = 65_536
 _LARGE = 32_768
@@ -168,8 +150,8 @@ class SignedHttp:
         try:
             response = await self._response(address, request, signer)
             return HttpAnswer(response.status, response.headers, await response.read())
-        except _BROKEN as error:
-            raise _as_botocore(error, address.url, self._wire.proxy) from error
+        except BROKEN as error:
+            raise as_botocore(error, address.url, self._wire.proxy) from error
 
     @asynccontextmanager
     async def opened(self, address: Address, request: HttpRequest) -> AsyncIterator[OpenAnswer]:
@@ -178,8 +160,8 @@ class SignedHttp:
         try:
             async with await self._response(address, request, signer) as response:
                 yield OpenAnswer(response.status, response.headers, response.content.iter_chunked(_CHUNK))
-        except _BROKEN as error:
-            raise _as_botocore(error, address.url, self._wire.proxy) from error
+        except BROKEN as error:
+            raise as_botocore(error, address.url, self._wire.proxy) from error
 
     async def _response(
         self, address: Address, request: HttpRequest, signer: Signer
@@ -243,13 +225,3 @@ def encoded_query(query: Sequence[tuple[str, str | None]]) -> str:
 
 def _quoted(text: str) -> str:
     return quote(text, safe="-._~")
-
-
-def _as_botocore(error: Exception, url: str, proxy: str | None) -> BotoCoreError:
-    """Return botocore's exception for aiohttp's."""
-    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
-        return ProxyConnectionError(proxy_url=str(proxy), error=error)
-    for kinds, kind in _KINDS:
-        if isinstance(error, kinds):
-            return kind(endpoint_url=url, error=error)
-    return HTTPClientError(error=error)

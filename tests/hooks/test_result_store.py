@@ -6,6 +6,7 @@ import pytest
 
 from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, InvalidS3Uri, ServiceUnavailable
 from airflow_sm_plugin.hooks.result_store import ResultStoreHook
+from tests.hooks.recorder import Said, recording
 from tests.support import Account, Answer, answering, closed_port, unique
 
 ONCE = {"retries": {"total_max_attempts": 1}}
@@ -23,6 +24,13 @@ def test_reading_stops_at_the_limit(account: Account) -> None:
     assert store().read(account.upload("0123456789"), limit=4) == b"0123"
     assert store().read(account.upload(b"caf\xe9"), limit=100) == b"caf\xe9"
     assert store().read(account.upload(b""), limit=100) == b""
+
+
+def test_an_object_that_comes_cut_short_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with recording(lambda _: Said(200, b"1,", cut=3)) as recorder:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", recorder.url)
+        with pytest.raises(ServiceUnavailable, match="s3:GetObject s3://bucket/key"):
+            store(config=ONCE).read("s3://bucket/key", limit=100)
 
 
 @pytest.mark.parametrize("content_type", [None, "text/csv"])

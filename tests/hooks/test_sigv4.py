@@ -11,10 +11,11 @@ from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
+from botocore.exceptions import ParamValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.hooks.signed_http import encoded_query
+from airflow_sm_plugin.hooks.signed_http import HttpRequest, encoded_query
 from airflow_sm_plugin.hooks.sigv4 import UNSIGNED_PAYLOAD, Clock, Keys, Signer, ToSign
 
 TIMESTAMP = "20260131T235959Z"
@@ -81,6 +82,20 @@ def test_a_new_day_has_a_new_key() -> None:
     assert first == again
     assert later == anew
     assert "/20260201/eu-central-1/sqs/" in later["Authorization"]
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\0b", "\ud800"])
+def test_what_no_header_can_hold_is_not_signed(value: str) -> None:
+    signer = Signer(Keys("AKID", "secret", None), region=REGION, service="sqs")
+    with pytest.raises(ParamValidationError, match="X-Evil: a line break") as caught:
+        signer.signed(ToSign("POST", "sqs.test", "/", "", {"X-Evil": f"hidden {value}"}, b""), TIMESTAMP)
+    assert "hidden" not in str(caught.value)
+
+
+def test_requests_show_no_secret() -> None:
+    headers, body = {"X-A": "hidden"}, b"hidden"
+    asked = HttpRequest("POST", "/path", headers=headers, body=body)
+    assert "hidden" not in f"{ToSign('POST', 'host', '/path', '', headers, body)} {asked}"
 
 
 def test_the_clock_tells_utc_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -426,10 +426,9 @@ class TestTheEndpoint:
             with pytest.raises(EndpointNotInService, match=f"endpoint {name} is Creating"):
                 run(name, body="1")
 
-    def test_a_model_that_only_a_multi_model_endpoint_has_is_refused_in_sagemakers_words(
-        self, endpoint: str
-    ) -> None:
-        assert "is not a multi-model endpoint" in str(refusal(endpoint, body="1", target_model="m.tar.gz"))
+    def test_a_target_model_is_for_a_multi_model_endpoint(self, endpoint: str) -> None:
+        said = str(refusal(endpoint, body="1", target_model="m.tar.gz"))
+        assert f"EndpointNotMultiModel: endpoint {endpoint} serves no target models" in said
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
-"""Connections of our own: kept while they are good, ended when they are not, whatever a server does."""
+"""Connections are kept while they are good and ended when they are not, and nothing is sent twice."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +23,8 @@ from airflow_sm_plugin.hooks import endpoint_invoker
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker, ModelAnswer
 from airflow_sm_plugin.hooks.invoke_failures import failure_of
+from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
+from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
 from tests.support import closed_port
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nContent-Length: 2\r\n\r\nok"
@@ -75,8 +78,11 @@ class Scripted:
 
 @asynccontextmanager
 async def scripted(serve: Serve) -> AsyncIterator[Scripted]:
+    """Serve for the block; little is taken that nobody reads."""
     found = Scripted(serve)
-    server = await asyncio.start_server(found, "127.0.0.1", 0)
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    server = await asyncio.start_server(found, sock=listener)
     found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield found
@@ -248,24 +254,6 @@ def test_a_connection_that_breaks_under_a_request_is_not_tried_again(monkeypatch
     assert run(monkeypatch, serve, use).connections == 2
 
 
-def test_what_nobody_asked_for_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be taken for the answer to the next request."""
-
-    async def serve(peer: Peer) -> None:
-        await peer.request()
-        await peer.say(FINE)
-        await asyncio.sleep(0.01)
-        await peer.say(FINE.replace(b"ok", b"no"))
-        await peer.request()
-
-    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
-        for _number in range(2):
-            assert (await ask(invoker)).body == b"ok"
-            await asyncio.sleep(0.05)
-
-    assert run(monkeypatch, serve, use).connections == 2
-
-
 def test_an_answer_that_comes_before_the_request_is_through_is_an_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -367,23 +355,39 @@ def test_nothing_was_sent_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_nothing_was_sent_when_no_connection_comes_about_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(*_: object, **__: object) -> None:
-        await asyncio.sleep(30)
+    """Here the server never says a word of TLS."""
 
-    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
-        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", never)
-        with pytest.raises(ConnectTimeoutError) as caught:
-            await ask(invoker)
+    async def serve(peer: Peer) -> None:
+        await peer.reader.read()
+
+    async def use(_: EndpointInvoker, server: Scripted) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", server.url.replace("http:", "https:"))
+        connection = AwsConnection(aws_conn_id=None, botocore_config={"connect_timeout": 0.1})
+        async with EndpointInvoker.open(connection, "an-endpoint", max_connections=1) as invoker:
+            with pytest.raises(ConnectTimeoutError) as caught:
+                await ask(invoker)
         assert failure_of(caught.value).kind == "unreachable"
 
-    assert run(monkeypatch, always_fine, use, connect_timeout=0.05).connections == 0
+    run(monkeypatch, serve, use)
 
 
-def test_connections_that_grew_old_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_sm_plugin.hooks.direct_http._IDLE_SECONDS", 0.0)
+def test_a_read_that_breaks_is_not_sent_again_behind_our_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aiohttp would: a GET may be repeated. Who calls decides that here."""
 
-    async def use(invoker: EndpointInvoker, _: Scripted) -> None:
-        for _number in range(3):
-            await ask(invoker)
+    async def serve(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.say(FINE)
+        await peer.reader.readuntil(b"\r\n\r\n")
 
-    assert run(monkeypatch, always_fine, use).connections == 3
+    async def opened() -> int:
+        async with scripted(serve) as server:
+            access = await ServiceAccess.connect(UnrepeatedHook(aws_conn_id=None, client_type="sqs"))
+            access.dry_run("list_queues", {}, b"{}")
+            address = Address(server.url, "us-east-1", "sqs")
+            async with SignedHttp(access, access.wire(max_connections=1)) as http:
+                assert (await http.send(address, HttpRequest("GET", "/"))).body == b"ok"
+                with pytest.raises(ConnectionClosedError):
+                    await http.send(address, HttpRequest("GET", "/"))
+            return server.connections
+
+    assert asyncio.run(opened()) == 1
