@@ -56,7 +56,7 @@ def test_the_error_names_counts_first_failures_and_places_but_no_message() -> No
         "a.tar.gz: RecordTooLarge\nand more",
         "s3://bucket/scored/",
         "s3://b/p/report.html",
-        "Clearing the batch task",
+        "clear the batch tasks",
     ):
         assert part in text
     assert "convert" not in text
