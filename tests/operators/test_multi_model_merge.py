@@ -67,7 +67,7 @@ def test_the_logs_last_line_is_the_summary(
     with pytest.raises(AirflowFailException):
         merge(folder)
     said = "".join([caplog.text, *capfd.readouterr()])
-    (line,) = (line for line in said.splitlines() if "batch report: " in line)
+    line = next(line for line in said.splitlines() if "batch report: " in line)
     summary, _ = json.JSONDecoder().raw_decode(line.partition("batch report: ")[2])
     assert (summary["failed"], summary["report_location"]) == (3, folder.report)
     assert said.index("3 failed, 0 of 1 shards without a report") < said.index("batch report: ")
