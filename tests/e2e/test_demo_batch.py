@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_its_schedule_starts_it_and_it_ends_with_a_table_and_a_page(
     assert {task.state for task in look.tasks} == {"success"}
 
     (report,) = (found for task in look.tasks if (found := report_of(api, DAG, run_id, task)))
-    console = Console(width=240, record=True, quiet=True)
+    console = Console(width=240, file=io.StringIO(), record=True)
     console.print(report_table([report], width=240))
     shown = console.export_text()
     assert "records/s" in shown
