@@ -191,9 +191,7 @@ class _ShardRun:
     def _todo(self, journal: Journal) -> Todo:
         found: Todo = []
         for work in self._shard.models:
-            numbers = [
-                each for each in range(work.first, work.first + work.count) if not journal.has_ended(each)
-            ]
+            numbers = journal.left(work.first, work.count)
             if numbers:
                 # Who clears the task may have brought the artefact meanwhile.
                 found.append(
@@ -266,9 +264,6 @@ class _ShardRun:
                 records_failed=ended.failed,
                 inputs_unread=int(ended.unreadable),
             )
-        collected = Statistics()
-        for delta in journal.statistics:
-            collected.add(delta)
         rows = [error_row(await self._inputs.input(one.entry), one) for one in self._kept]
         return ShardReport(
             shard=self._shard.number,
@@ -276,7 +271,7 @@ class _ShardRun:
             endpoint_name=self._plan.endpoint_name,
             run=self._settings.run,
             counts=counts,
-            statistics=collected.as_json(),
+            statistics=journal.statistics.as_json(),
             failures=[*rows, *progress.failures][:MOST_FAILURES],
             started_at=_iso(journal.began_at or time.time()),
             finished_at=_iso(time.time()),

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from airflow_sm_plugin.core.batch_statistics import Statistics
+
 
 class Run(NamedTuple):
     """Results of one input that follow each other, in the input and in the data object of their part.
@@ -251,7 +253,8 @@ class Journal:
         self.failed: dict[int, Ended] = {}
         """Inputs that ended with failures."""
         self.stories: dict[int, Story] = {}
-        self.statistics: list[Mapping[str, Any]] = []
+        self.statistics = Statistics()
+        """All that the parts counted."""
         self._group_of = group_of
         self._keep = keep
 
@@ -264,7 +267,7 @@ class Journal:
             self.claim, self.run, self.is_finished = part.claim, part.run, False
         self.is_finished = self.is_finished or part.finished
         if part.statistics:
-            self.statistics.append(part.statistics)
+            self.statistics.add(part.statistics)
         for one in part.reopened:
             self._reopen(one)
         for run in part.runs:
@@ -321,6 +324,11 @@ class Journal:
         for entry in self.failed:
             self.stories.pop(entry, None)
 
-    def has_ended(self, entry: int) -> bool:
-        """Say whether an input's outputs are written."""
-        return entry in self.failed or bool(self.clean >> entry & 1)
+    def left(self, first: int, count: int) -> list[int]:
+        """Return which inputs, from ``first`` on, have not ended."""
+        clean = (self.clean >> first & (1 << count) - 1).to_bytes(-(-count // 8), "little")
+        return [
+            first + place
+            for place in range(count)
+            if not clean[place >> 3] >> (place & 7) & 1 and first + place not in self.failed
+        ]

@@ -79,11 +79,11 @@ def test_a_failure_that_is_tried_again_is_a_gap_once_more() -> None:
         part(data="d", runs=(Run(0, 0, 10, 0, 2, 0, 1),), failures=(failure(0, 10, 20, 2),)),
         part(ended=(Ended(0, 3, 1),)),
     )
-    assert found.has_ended(0)
+    assert found.left(0, 2) == [1]
     assert found.to_retry(everything=False) == []
     [again] = found.to_retry(everything=True)
     found.add(part(reopened=(again.reopened,)))
-    assert not found.has_ended(0)
+    assert found.left(0, 2) == [0, 1]
     assert list(found.story(0).gaps()) == [Gap(10, None, 2)]
 
 
@@ -111,6 +111,7 @@ def test_inputs_without_a_failure_are_counted_by_their_group_and_forgotten() -> 
     )
     assert found.clean == (1 << 3) | (1 << 12)
     assert (found.clean_inputs, found.clean_records) == ({0: 1, 1: 1}, {0: 4, 1: 5})
+    assert found.left(2, 12) == [2, 4, 5, 6, 7, 8, 9, 10, 11, 13]
     assert not found.stories
 
 
@@ -119,7 +120,7 @@ def test_failed_inputs_are_forgotten_when_nobody_will_try_them_again() -> None:
     assert found.stories
     found.forget_failed()
     assert not found.stories
-    assert found.has_ended(0)
+    assert found.left(0, 1) == []
 
 
 def test_a_later_claim_reopens_what_was_finished() -> None:
