@@ -1,85 +1,29 @@
 """Invoke payloads: as many at once as the endpoint bears, each again while that may help, none longer than allowed.
 
-What goes next is decided in :mod:`airflow_sm_plugin.core.turns`, what a failure means in
-:mod:`airflow_sm_plugin.core.payload_verdict`, how many may be on their way in :mod:`airflow_sm_plugin.core.in_flight`.
-A payload that waits for its next attempt holds no place.
+What goes next is decided in :mod:`airflow_sm_plugin.core.turns`, how many may be on their way in
+:mod:`airflow_sm_plugin.core.in_flight`, what follows from failures in :mod:`airflow_sm_plugin.batch.attempts`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin.batch.attempts import Attempts, Settler
 from airflow_sm_plugin.batch.engine_settings import UNWRITTEN_BYTES, EngineSettings
-from airflow_sm_plugin.batch.open_input import Job, OpenInput, Result
+from airflow_sm_plugin.batch.open_input import Job, Result
 from airflow_sm_plugin.core.assembly import output_of
 from airflow_sm_plugin.core.attribute_template import attributes_of
-from airflow_sm_plugin.core.in_flight import InFlightBound
-from airflow_sm_plugin.core.invocation import pause_after
-from airflow_sm_plugin.core.payload_verdict import Judgement, Verdict, judge
-from airflow_sm_plugin.core.payloads import Payload, split_in_two
-from airflow_sm_plugin.core.turns import Lane, Turns
-from airflow_sm_plugin.exceptions import (
-    ModelLoadTimeout,
-    SageMakerInferenceError,
-    ServiceUnavailable,
-    Throttled,
-)
-from airflow_sm_plugin.hooks.endpoint_errors import explained
-from airflow_sm_plugin.hooks.errors import translate
-from airflow_sm_plugin.hooks.invoke_failures import failure_of
+from airflow_sm_plugin.core.payloads import Payload
+from airflow_sm_plugin.core.turns import Lane
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.batch.model_feed import ModelFeed
     from airflow_sm_plugin.core.batch_statistics import Statistics
-    from airflow_sm_plugin.core.call_failure import CallFailure
     from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker, ModelAnswer
-
-_FIRST_PROBE_PAUSE, _LONGEST_PROBE_PAUSE = 0.1, 1.0
-"""Seconds: SageMaker itself holds a call for up to a minute while the model loads."""
-
-_IN_A_ROW = 20
-"""Payloads that failed at every attempt, none between that succeeded: then nobody serves."""
-
-_OUTAGE_SECONDS = 60.0
-"""For so long nothing at all may succeed without a payload being given up for it."""
-
-_PAUSING, _PAUSING_PER_PLACE = 16, 4
-"""Payloads that may wait for their next attempt before no fresh ones are sent: where the endpoint takes fewer requests
-than a single one in flight makes, they wait for it longer and longer, instead of spending their attempts."""
-
-_OF_ENDPOINT = (ServiceUnavailable, Throttled)
-
-
-class Settler(Protocol):
-    """Who is told what became of payloads."""
-
-    def succeeded(self, job: Job, result: Result) -> None:
-        """Take a payload's result."""
-
-    def failed(
-        self,
-        one: OpenInput,
-        payload: Payload,
-        error: type[SageMakerInferenceError],
-        *,
-        status: int | None,
-        message: str,
-        attempts: int,
-    ) -> None:
-        """Take a payload that has failed for good."""
-
-    def halved(self, one: OpenInput) -> None:
-        """Take note that a payload became two."""
-
-    def died(self) -> None:
-        """Take note that none of a model's payloads can be invoked any more."""
 
 
 class Invocations:
@@ -105,20 +49,10 @@ class Invocations:
         self._settler = settler
         self._spawn = spawn
         self._unwritten_bytes = unwritten_bytes
-        self._loop = asyncio.get_running_loop()
-        self._clock = time.monotonic
-        self._epoch = time.time() - time.monotonic()
-        self._workers = 0
-        self._exhausted = 0
-        self._answered: set[str] = set()
-        self._pausing = 0
-        self._ripe = 0
-        self._succeeded_at = self._clock()
         self._stopped = False
-        self.repeats = 0
-        """Attempts that failed and went again."""
-        self.turns: Turns[Job] = Turns(max_warm_models=settings.max_warm_models)
-        self.bound = InFlightBound(settings.max_concurrent_transforms, now=self._clock())
+        self.attempts = Attempts(settings, statistics, settler, pump=self.pump)
+        self.turns, self.bound = self.attempts.turns, self.attempts.bound
+        self._clock, self._epoch = self.attempts.clock, self.attempts.epoch
 
     def add(self, lane: Lane[Job], job: Job) -> None:
         """Add a payload behind its model's others. Then :meth:`pump`."""
@@ -128,38 +62,22 @@ class Invocations:
     def pump(self) -> None:
         """Send what may go now."""
         while not self._stopped and (turn := self._next()) is not None:
-            self._workers += 1
             self._spawn(self._work(*turn))
 
     def stop(self) -> None:
         """Send nothing more."""
         self._stopped = True
-
-    def kill(self, feed: ModelFeed, judgement: Judgement, message: str) -> None:
-        """End a model: none of its payloads can be invoked any more."""
-        if feed.dead is not None:
-            return
-        feed.dead = (judgement, message)
-        waiting = list(feed.lane.ready)
-        feed.lane.ready.clear()
-        self.turns.close(feed.lane)
-        for job in waiting:
-            feed.waiting_bytes -= len(job.payload.body)
-            self._bury(job)
-        feed.moved()
-        self._settler.died()
+        self.attempts.stop()
 
     def _next(self) -> tuple[Lane[Job], Job] | None:
         if self._unwritten_bytes() > UNWRITTEN_BYTES:
             return None
-        bound = self.bound.bound
-        if self._pausing > _PAUSING + _PAUSING_PER_PLACE * bound and not self._ripe:
+        if self.attempts.holds_back:
             return None
-        turn = self.turns.take(self._clock(), bound=bound)
+        turn = self.turns.take(self._clock(), bound=self.bound.bound)
         if turn is not None:
             job = turn[1]
-            if self._ripe:
-                self._ripe -= 1
+            self.attempts.taken()
             job.input.feed.taken(len(job.payload.body))
             self.bound.sent(self.turns.in_flight)
         return turn
@@ -167,12 +85,9 @@ class Invocations:
     async def _work(self, lane: Lane[Job], job: Job) -> None:
         """Invoke one payload after the other while there are any: a task for each would cost more."""
         turn: tuple[Lane[Job], Job] | None = (lane, job)
-        try:
-            while turn is not None:
-                await self._invoke(*turn)
-                turn = self._next()
-        finally:
-            self._workers -= 1
+        while turn is not None:
+            await self._invoke(*turn)
+            turn = self._next()
 
     async def _invoke(self, lane: Lane[Job], job: Job) -> None:
         settings, payload, began = self._settings, job.payload, self._clock()
@@ -187,21 +102,17 @@ class Invocations:
                 target_variant=settings.target_variant,
             )
         except (ClientError, BotoCoreError) as error:
-            self._fell(lane, job, error)
+            self.attempts.fell(lane, job, error)
             return
         now = self._clock()
         self.bound.answered(now, slow_down=False)
-        self._loaded(lane, job, now)
+        self.attempts.loaded(lane, job, now)
         try:
             body = output_of(payload, answer.body, job.input.output)
         except SageMakerInferenceError as error:
-            self._refused(job, type(error), status=None, message=str(error))
+            self.attempts.refused(job, type(error), status=None, message=str(error))
             return
-        feed = job.input.feed
-        feed.exhausted = 0
-        self._exhausted = 0
-        self._succeeded_at = now
-        self._answered.add(lane.model)
+        self.attempts.succeeded(lane, job.input.feed, now)
         self._statistics.invoked(
             lane.model, seconds=now - began, records=payload.records, at=self._epoch + now
         )
@@ -225,166 +136,3 @@ class Invocations:
             "custom_attributes": answer.custom_attributes,
         }
         return json.dumps(row, separators=(",", ":")).encode() + b"\n"
-
-    def _loaded(self, lane: Lane[Job], job: Job, now: float) -> None:
-        """Take note of an answer that only a loaded model gives."""
-        asked_at = self.turns.answered(lane)
-        if asked_at is not None:
-            job.input.feed.probes = 0
-            job.input.feed.worked_from = self._epoch + now
-            self._statistics.loaded(lane.model, began=self._epoch + asked_at, ended=self._epoch + now)
-            self.pump()
-
-    # Failures
-
-    def _fell(self, lane: Lane[Job], job: Job, error: ClientError | BotoCoreError) -> None:
-        failure, now = failure_of(error), self._clock()
-        judgement = judge(failure)
-        self.bound.answered(now, slow_down=judgement.slow_down)
-        if judgement.verdict is Verdict.LOADING:
-            self._loading(lane, job, judgement, now)
-            return
-        if judgement.verdict is Verdict.NO_MEMORY:
-            self.turns.pressed(lane, probe_at=now + self._probe_pause(job.input.feed))
-        elif judgement.loaded:
-            self._loaded(lane, job, now)
-        else:
-            self.turns.unsettled(lane)
-        if judgement.verdict is Verdict.ENDPOINT:
-            raise self._about_endpoint(error) from error
-        if judgement.verdict is Verdict.NO_MODEL:
-            self.kill(job.input.feed, judgement, self._text(failure))
-            self._bury(job)
-        elif judgement.verdict is Verdict.FAILED:
-            job.attempts += 1
-            self._refused(job, judgement.error, status=judgement.status, message=self._text(failure))
-        else:
-            self._again(job, judgement, failure)
-
-    def _loading(self, lane: Lane[Job], job: Job, judgement: Judgement, now: float) -> None:
-        """Probe the model again a little later, until its time is over."""
-        feed = job.input.feed
-        pause = self._probe_pause(feed)
-        self.turns.not_ready(lane, probe_at=now + pause)
-        self._repeated(lane.model, "ModelNotReadyException")
-        limit = self._settings.model_load_seconds
-        if feed.dead is None and lane.asked_at is not None and now - lane.asked_at >= limit:
-            late = Judgement(Verdict.NO_MODEL, ModelLoadTimeout, judgement.status)
-            self.kill(feed, late, f"the endpoint did not load the model within {limit:g} s")
-        if feed.dead is not None:
-            self._bury(job)
-            return
-        self._put_back(job)
-        self._loop.call_later(pause + 0.001, self.pump)
-
-    def _probe_pause(self, feed: ModelFeed) -> float:
-        feed.probes += 1
-        jitter = 0.5 + random.random() / 2  # noqa: S311 - jitter
-        return pause_after(feed.probes, jitter=jitter, first=_FIRST_PROBE_PAUSE, longest=_LONGEST_PROBE_PAUSE)
-
-    def _again(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
-        """Try a payload again after a pause, unless that was its last attempt."""
-        job.attempts += 1
-        if job.input.feed.dead is not None:
-            self._bury(job)
-        elif self._is_spent(job, judgement):
-            self._give_up(job, judgement, self._text(failure))
-        else:
-            self._repeated(job.input.feed.lane.model, failure.code or judgement.error.__name__)
-            pause = pause_after(job.attempts, jitter=random.random())  # noqa: S311 - jitter
-            self._pausing += 1
-            self._loop.call_later(pause, self._back, job)
-
-    def _repeated(self, model: str, kind: str) -> None:
-        self._statistics.repeated(model, kind)
-        self.repeats += 1
-
-    def _is_spent(self, job: Job, judgement: Judgement) -> bool:
-        """Say whether that was a payload's last attempt; while nobody gets an answer, that is not its fault."""
-        now = self._clock()
-        if now - job.began >= self._settings.payload_seconds:
-            return True
-        nobody = judgement.error in _OF_ENDPOINT and self._succeeded_at < job.began
-        outage = nobody and now - self._succeeded_at < _OUTAGE_SECONDS
-        return job.attempts >= self._settings.attempts and not outage
-
-    def _back(self, job: Job) -> None:
-        self._pausing -= 1
-        if job.input.feed.dead is not None:
-            self._bury(job)
-            return
-        self._ripe += 1
-        self._put_back(job)
-        self.pump()
-
-    def _put_back(self, job: Job) -> None:
-        feed = job.input.feed
-        feed.waiting_bytes += len(job.payload.body)
-        self.turns.put_back(feed.lane, job)
-
-    def _give_up(self, job: Job, judgement: Judgement, message: str) -> None:
-        """Let a payload fail that failed at every attempt; too many of these in a row are about more than a payload."""
-        feed = job.input.feed
-        self._settler.failed(
-            job.input,
-            job.payload,
-            judgement.error,
-            status=judgement.status,
-            message=message,
-            attempts=job.attempts,
-        )
-        feed.exhausted += 1
-        self._exhausted += judgement.error in _OF_ENDPOINT
-        if feed.exhausted >= _IN_A_ROW and (
-            judgement.error not in _OF_ENDPOINT or self._answered - {feed.lane.model}
-        ):
-            self._exhausted = 0
-            self.kill(
-                feed, judgement, f"{_IN_A_ROW} payloads in a row failed at each of their attempts: {message}"
-            )
-        elif self._exhausted >= _IN_A_ROW:
-            raise judgement.error(
-                f"endpoint {self._settings.endpoint_name}: {_IN_A_ROW} payloads in a row failed at each of their "
-                f"{self._settings.attempts} attempts, none between them succeeded; the last said: {message:.200}. What "
-                f"succeeded before is kept, and a retry does the rest"
-            )
-
-    def _refused(
-        self, job: Job, error: type[SageMakerInferenceError], *, status: int | None, message: str
-    ) -> None:
-        """Let a payload fail that the model refused, or look for the bad record in it."""
-        one, payload = job.input, job.payload
-        if self._settings.isolate_bad_records and payload.records > 1 and one.feed.dead is None:
-            self._repeated(one.feed.lane.model, f"{error.__name__} (isolated)")
-            self._settler.halved(one)
-            for half in reversed(split_in_two(payload)):
-                self._put_back(Job(one, half))
-            self.pump()
-            return
-        self._settler.failed(
-            one, payload, error, status=status, message=message, attempts=max(1, job.attempts)
-        )
-
-    def _bury(self, job: Job) -> None:
-        """Let a payload of a dead model fail."""
-        if job.input.feed.dead is None:
-            raise LookupError("only a dead model's payloads are buried")
-        judgement, message = job.input.feed.dead
-        self._settler.failed(
-            job.input,
-            job.payload,
-            judgement.error,
-            status=judgement.status,
-            message=message,
-            attempts=job.attempts,
-        )
-
-    def _text(self, failure: CallFailure) -> str:
-        words = failure.message if failure.original_message is None else failure.original_message
-        return words[: self._settings.error_text_limit]
-
-    def _about_endpoint(self, error: ClientError | BotoCoreError) -> SageMakerInferenceError:
-        name = self._settings.endpoint_name
-        if isinstance(error, ClientError):
-            return explained(error, "InvokeEndpoint", name)
-        return translate(error, f"sagemaker:InvokeEndpoint {name}")

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin.batch.engine_settings import OPEN_INPUTS, WAITING_BYTES, EngineSettings
+from airflow_sm_plugin.batch.input_ends import InputEnds
 from airflow_sm_plugin.batch.invocations import Invocations
 from airflow_sm_plugin.batch.model_feed import ModelFeed
 from airflow_sm_plugin.batch.open_input import Job, OpenInput, Result
@@ -17,7 +18,7 @@ from airflow_sm_plugin.batch.output_writer import error_row
 from airflow_sm_plugin.batch.payload_source import payloads
 from airflow_sm_plugin.batch.result_recorder import ResultRecorder
 from airflow_sm_plugin.core.attribute_template import attribute_fields, attributes_of
-from airflow_sm_plugin.core.batch_journal import Ended, Failure
+from airflow_sm_plugin.core.batch_journal import Failure
 from airflow_sm_plugin.core.payload_verdict import Judgement, Verdict
 from airflow_sm_plugin.core.payloads import Payload
 from airflow_sm_plugin.core.turns import Lane, Stage
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 
 _DRAINS = 4
 """Models without an artefact whose inputs are read at the same time, to count their records."""
-
-_WRITES = 64
-"""Outputs written at the same time."""
 
 _LEAST_BUDGET = 65_536
 _UNREADABLE_IN_A_ROW = 20
@@ -73,7 +71,6 @@ class ModelEngine:
         self._settings = settings
         self._reads = reads
         self._inputs = inputs
-        self._writer = writer
         self._store = store
         self._statistics = statistics
         self._progress = progress
@@ -84,14 +81,13 @@ class ModelEngine:
         self._open = 0
         self._unreadable = 0
         self._over = asyncio.Event()
-        self._is_stopped = False
-        self._writes = asyncio.Semaphore(_WRITES)
         self._group = asyncio.TaskGroup()
-        self._recorder = ResultRecorder(
+        self._ends = InputEnds(writer, spawn=self._spawn, ended=self._ended)
+        self._recorder = self._ends.recorder = ResultRecorder(
             store,
             statistics,
             seconds=settings.checkpoint_seconds,
-            recorded=self._recorded,
+            recorded=self._ends.recorded,
             written=self._pump,
         )
         self._calls = Invocations(
@@ -122,7 +118,7 @@ class ModelEngine:
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         finally:
-            self._is_stopped = True
+            self._ends.stop()
             self._calls.stop()
             self._over.set()
             self._recorder.hurry()
@@ -291,6 +287,11 @@ class ModelEngine:
         """Take note that a model is lost: another may take its place."""
         self._admit()
 
+    def _complete(self, one: OpenInput) -> None:
+        self._ends.complete(one)
+        if not self._feeds:
+            self._recorder.hurry()
+
     def _settled(self, one: OpenInput, size: int) -> None:
         self._progress.bytes += size
         one.unsettled -= 1
@@ -301,52 +302,14 @@ class ModelEngine:
         if feed.is_read and not feed.outstanding:
             self._close_if_done(feed)
 
-    # Outputs
-
-    def _complete(self, one: OpenInput) -> None:
-        if one.is_in_memory:
-            self._recorder.withdraw(one)
-            self._spawn(self._write(one))
-        else:
-            self._recorder.complete(one)
-            if not self._feeds:
-                self._recorder.hurry()
-
-    def _recorded(self, one: OpenInput) -> None:
-        if not self._is_stopped:
-            self._spawn(self._assemble(one))
-
-    async def _write(self, one: OpenInput) -> None:
-        async with self._writes:
-            results = sorted(one.results)
-            body, notes = b"".join(each.body for each in results), b"".join(each.note for each in results)
-            await self._writer.write(one.one, body, notes)
-        self._recorder.released(len(body) + len(notes))
-        self._pump()
-        one.results = []
-        self._end(Ended(one.number, sum(each.records for each in results), 0))
-
-    async def _assemble(self, one: OpenInput) -> None:
-        story = one.story
-        async with self._writes:
-            await self._writer.assemble(one.one, story.in_order(), story.failures)
-        failed = sum(failure.records or 0 for failure in story.failures)
-        ended = Ended(
-            one.number,
-            sum(each.run.records for each in story.runs) + failed,
-            failed,
-            any(failure.records is None for failure in story.failures),
-            any(failure.retryable for failure in story.failures),
-        )
-        self._end(ended)
-
-    def _end(self, ended: Ended) -> None:
-        self._recorder.ended(ended)
+    def _ended(self) -> None:
+        """Take note that an input's outputs are written."""
         self._progress.inputs += 1
         self._open -= 1
         if self._open >= OPEN_INPUTS - 1:
             for feed in self._feeds:
                 feed.moved()
+        self._pump()
         self._end_if_done()
 
     # On the way
@@ -372,7 +335,7 @@ class ModelEngine:
                 loading=loading,
                 in_flight=turns.in_flight,
                 bound=bound,
-                repeats=self._calls.repeats,
+                repeats=self._calls.attempts.repeats,
             )
             self._pump()
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.core.batch_journal import Failure, Placed
-from airflow_sm_plugin.core.output_parts import Copied, Stretch, joined, parts_of, reads_of, stretches
+from airflow_sm_plugin.core.output_parts import Copied, Joined, Stretch, joined, parts_of, reads_of, stretches
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.s3_upload import MultipartUpload, abort_uploads
 from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
@@ -120,14 +120,17 @@ class OutputWriter:
             )
             try:
                 for part in parts_of(found, least=LEAST_PART, most=max(LEAST_PART, total // _MOST_PARTS)):
-                    if isinstance(part, Copied):
-                        await upload.copy(*part.stretch)
-                    else:
-                        await upload.add(await self._joined(part.stretches))
+                    await self._add(upload, part)
                 await upload.complete()
             except BaseException:
                 await asyncio.shield(upload.abort())
                 raise
+
+    async def _add(self, upload: MultipartUpload, part: Copied | Joined) -> None:
+        if isinstance(part, Copied):
+            await upload.copy(*part.stretch)
+        else:
+            await upload.add(await self._joined(part.stretches))
 
     async def _joined(self, wanted: list[Stretch]) -> bytes:
         """Read what is wanted, a few reads at a time."""

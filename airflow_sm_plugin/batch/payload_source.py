@@ -47,46 +47,53 @@ async def _plain(
 ) -> AsyncGenerator[tuple[Gap, bytes | None]]:
     """Yield each gap's pieces, and None at its end."""
     for gap in gaps:
-        if gap.end is None and one.size is not None and gap.start >= one.size:
-            yield gap, None
-            continue
-        left = None if gap.end is None else gap.end - gap.start
-        async with aclosing(s3.chunks(one.source, etag=one.etag, start=gap.start)) as chunks:
-            async for chunk in chunks:
-                if left is None:
-                    yield gap, chunk
-                    continue
-                yield gap, chunk[:left]
-                left -= min(left, len(chunk))
-                if not left:
-                    break
+        if gap.end is not None or one.size is None or gap.start < one.size:
+            async with aclosing(s3.chunks(one.source, etag=one.etag, start=gap.start)) as chunks:
+                async for piece in _up_to(chunks, gap):
+                    yield gap, piece
         yield gap, None
+
+
+async def _up_to(chunks: AsyncIterator[bytes], gap: Gap) -> AsyncGenerator[bytes]:
+    """Yield chunks up to a gap's end."""
+    at = gap.start
+    async for chunk in chunks:
+        yield chunk if gap.end is None else chunk[: gap.end - at]
+        at += len(chunk)
+        if gap.end is not None and at >= gap.end:
+            return
 
 
 async def _compressed(
     s3: S3Objects, one: BatchInput, gaps: Sequence[Gap]
 ) -> AsyncGenerator[tuple[Gap, bytes | None]]:
     """Yield the same of a compressed object, which can be read from its beginning only."""
-    waiting = list(gaps)
-    at = 0
+    waiting, at = list(gaps), 0
     async with (
         aclosing(s3.chunks(one.source, etag=one.etag)) as chunks,
         aclosing(_inflated(chunks)) as pieces,
     ):
         async for piece in pieces:
-            while waiting and (waiting[0].end is None or waiting[0].start < at + len(piece)):
-                gap = waiting[0]
-                begin = max(gap.start - at, 0)
-                end = len(piece) if gap.end is None else min(gap.end - at, len(piece))
-                if begin < end:
-                    yield gap, piece[begin:end]
-                if gap.end is None or gap.end > at + len(piece):
-                    break
-                yield gap, None
-                waiting.pop(0)
+            for found in _within(piece, at, waiting):
+                yield found
             at += len(piece)
     for gap in waiting:
         yield gap, None
+
+
+def _within(piece: bytes, at: int, waiting: list[Gap]) -> Iterator[tuple[Gap, bytes | None]]:
+    """Yield what of a piece lies in gaps, and None for each gap that ends in it, which waits no longer.
+
+    :param at: where the piece begins
+    """
+    behind = at + len(piece)
+    while waiting and waiting[0].start < behind:
+        gap = waiting[0]
+        yield gap, piece[max(gap.start - at, 0) : None if gap.end is None else gap.end - at]
+        if gap.end is None or gap.end > behind:
+            return
+        yield gap, None
+        waiting.pop(0)
 
 
 async def _inflated(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
