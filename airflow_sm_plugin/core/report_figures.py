@@ -66,16 +66,17 @@ def verdict_of(report: BatchReport) -> Verdict:
 
 def cards_of(report: BatchReport) -> list[Card]:
     """Return the figures that a reader wants first."""
-    total, latencies = report.total, Latencies()
+    latencies = Latencies()
     for one in report.models:
         latencies.add(one.statistics.latencies.as_json())
-    seconds = seconds_between(report.started_at, report.finished_at)
-    active = min(seconds, report.series.active_seconds)
-    loads = sum(one.statistics.loads for one in report.models)
-    retries = sum(one.retries for one in report.models)
-    loading = sum(one.cold_start_seconds for one in report.models)
+    return [*_counts(report), _duration(report), *_calls(report, latencies), *_cold_starts(report)]
+
+
+def _counts(report: BatchReport) -> list[Card]:
+    total = report.total
     failed = share(total.records_failed, total.records)
-    cards = [
+    carried = f"{count(report.plan.carried)} more were done before" if report.plan.carried else ""
+    return [
         Card(
             "Records",
             count(total.records),
@@ -90,7 +91,7 @@ def cards_of(report: BatchReport) -> list[Card]:
                 (total.inputs_failed, "with failures"),
                 (total.inputs_unread, "could not be read"),
                 (report.unreported, "not reported on"),
-                (f"{count(report.plan.carried)} more were done before" if report.plan.carried else "", False),
+                (carried, False),
             ),
         ),
         Card(
@@ -101,42 +102,43 @@ def cards_of(report: BatchReport) -> list[Card]:
                 (f"in {plural(report.plan.shards, 'shard')}", False),
             ),
         ),
-        Card(
-            "Duration",
-            duration(seconds),
-            _notes(
-                (f"of these {duration(active)} active" if active < seconds * _HARDLY_PAUSED else "", False),
-                (f"{amount(report.succeeded / active)} records/s on average" if active else "", False),
-            ),
-        ),
-        Card(
-            "Invocations", count(latencies.count), _notes((f"{plural(retries, 'attempt')} repeated", False))
-        ),
     ]
+
+
+def _duration(report: BatchReport) -> Card:
+    seconds = seconds_between(report.started_at, report.finished_at)
+    active = min(seconds, report.series.active_seconds)
+    return Card(
+        "Duration",
+        duration(seconds),
+        _notes(
+            (f"of these {duration(active)} active" if active < seconds * _HARDLY_PAUSED else "", False),
+            (f"{amount(report.succeeded / active)} records/s on average" if active else "", False),
+        ),
+    )
+
+
+def _calls(report: BatchReport, latencies: Latencies) -> list[Card]:
+    retries = sum(one.retries for one in report.models)
+    notes = _notes((f"{plural(retries, 'attempt')} repeated", False))
+    cards = [Card("Invocations", count(latencies.count), notes)]
     if latencies.count:
         quantiles = [(name, latencies.quantile(at)) for name, at in (("p95", 0.95), ("p99", 0.99))]
-        cards.append(
-            Card(
-                "Median latency",
-                _seconds(latencies.quantile(0.5)),
-                _notes(
-                    *((f"{name} {_seconds(value)}", False) for name, value in quantiles),
-                    (f"longest {_seconds(latencies.longest)}", False),
-                ),
-            )
+        notes = _notes(
+            *((f"{name} {_seconds(value)}", False) for name, value in quantiles),
+            (f"longest {_seconds(latencies.longest)}", False),
         )
-    if loads:
-        cards.append(
-            Card(
-                "Cold starts",
-                count(loads),
-                _notes(
-                    (f"{duration(loading)} together", False),
-                    (f"{duration(loading / loads)} on average", False),
-                ),
-            )
-        )
+        cards.append(Card("Median latency", _seconds(latencies.quantile(0.5)), notes))
     return cards
+
+
+def _cold_starts(report: BatchReport) -> list[Card]:
+    loads = sum(one.statistics.loads for one in report.models)
+    loading = sum(one.cold_start_seconds for one in report.models)
+    if not loads:
+        return []
+    together, each = f"{duration(loading)} together", f"{duration(loading / loads)} on average"
+    return [Card("Cold starts", count(loads), _notes((together, False), (each, False)))]
 
 
 def _notes(*given: tuple[str, bool] | tuple[int, str]) -> list[tuple[str, bool]]:
