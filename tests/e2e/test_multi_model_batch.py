@@ -335,12 +335,12 @@ def test_payloads_and_custom_attributes_reach_neither_logs_nor_xcom(bad_day: End
     assert PAYLOAD not in told
 
 
-def test_cleared_only_what_failed_is_invoked_again(bad_day: Ended) -> None:
+def test_cleared_as_a_whole_only_what_failed_is_invoked_again(bad_day: Ended) -> None:
     """The missing model has been brought; the bad records are bad as ever, and few enough to be tolerated."""
     day = bad_day.day
     kept = {model: day.output(model) for model in MODELS if model != MISSING}
     _upload_model(day.account, day.endpoint, MISSING)
-    day.stack.api.clear(DAG, day.run_id, [BATCH], downstream=True)
+    day.stack.api.clear(DAG, day.run_id, ["scores.plan"], downstream=True)
     look = day.end()
     assert look.state == "success", day.logs(look)
     again = Counter((call.model, call.number) for call in day.asked()[len(bad_day.asked) :])
