@@ -18,9 +18,10 @@ from airflow_sm_plugin.batch.engine_settings import EngineSettings
 from airflow_sm_plugin.batch.open_input import Job, OpenInput, Result
 from airflow_sm_plugin.core.in_flight import InFlightBound
 from airflow_sm_plugin.core.invocation import pause_after
+from airflow_sm_plugin.core.lanes import Lane
 from airflow_sm_plugin.core.payload_verdict import Judgement, Verdict, judge
 from airflow_sm_plugin.core.payloads import Payload, split_in_two
-from airflow_sm_plugin.core.turns import Lane, Turns
+from airflow_sm_plugin.core.turns import Turns
 from airflow_sm_plugin.exceptions import (
     ModelLoadTimeout,
     SageMakerInferenceError,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.core.batch_statistics import Statistics
     from airflow_sm_plugin.core.call_failure import CallFailure
 
-_FIRST_PROBE_PAUSE, _LONGEST_PROBE_PAUSE = 0.1, 1.0
+_FIRST_PROBE_PAUSE, _LONGEST_PROBE_PAUSE = 0.1, 0.5
 """Seconds: SageMaker itself holds a call for up to a minute while the model loads."""
 
 _IN_A_ROW = 20
@@ -124,9 +125,12 @@ class Attempts:
         if self._ripe:
             self._ripe -= 1
 
-    def loaded(self, lane: Lane[Job], job: Job, now: float) -> None:
-        """Take note of an answer that only a loaded model gives."""
-        asked_at = self.turns.answered(lane)
+    def loaded(self, lane: Lane[Job], job: Job, now: float, *, seconds: float | None = None) -> None:
+        """Take note of an answer that only a loaded model gives.
+
+        :param seconds: how long it took; None when it was an error
+        """
+        asked_at = self.turns.answered(lane, now=now, seconds=seconds)
         if asked_at is not None:
             job.input.feed.probes = 0
             job.input.feed.worked_from = self.epoch + now

@@ -17,8 +17,8 @@ from airflow_sm_plugin.batch.engine_settings import UNWRITTEN_BYTES, EngineSetti
 from airflow_sm_plugin.batch.open_input import Job, Result
 from airflow_sm_plugin.core.assembly import output_of
 from airflow_sm_plugin.core.attribute_template import attributes_of
+from airflow_sm_plugin.core.lanes import Lane
 from airflow_sm_plugin.core.payloads import Payload
-from airflow_sm_plugin.core.turns import Lane
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Invocations:
             return
         now = self._clock()
         self.bound.answered(now, slow_down=False)
-        self.attempts.loaded(lane, job, now)
+        self.attempts.loaded(lane, job, now, seconds=now - began)
         try:
             body = output_of(payload, answer.body, job.input.output)
         except SageMakerInferenceError as error:

@@ -19,9 +19,9 @@ from airflow_sm_plugin.batch.payload_source import payloads
 from airflow_sm_plugin.batch.result_recorder import ResultRecorder
 from airflow_sm_plugin.core.attribute_template import attribute_fields, attributes_of
 from airflow_sm_plugin.core.batch_journal import Failure
+from airflow_sm_plugin.core.lanes import Lane, Stage
 from airflow_sm_plugin.core.payload_verdict import Judgement, Verdict
 from airflow_sm_plugin.core.payloads import Payload
-from airflow_sm_plugin.core.turns import Lane, Stage
 from airflow_sm_plugin.exceptions import (
     RecordTooLarge,
     SageMakerInferenceError,

@@ -11,8 +11,8 @@ from airflow_sm_plugin.core.shard_plan import ModelWork
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.batch.open_input import Job, OpenInput
+    from airflow_sm_plugin.core.lanes import Lane
     from airflow_sm_plugin.core.payload_verdict import Judgement
-    from airflow_sm_plugin.core.turns import Lane
 
 _UNKNOWN_SIZE = 65_536
 

@@ -1,76 +1,24 @@
-"""Whose payload goes next: every warm model in turn, one probe for each cold one, and only so many models at once.
+"""Whose payload goes next: one probe for each cold model, then the oldest models, and only so many models at once.
 
 A model that is not known to be loaded gets one payload as a probe; the others wait for its answer, so that a cold model
 is asked once and not by a stampede, while warm ones work. A model that was evicted is probed again, or parked when more
-models are in use than the endpoint holds. No model has more than twice its fair share of what is on its way, so that a
-slow one never starves the rest.
+models are in use than the endpoint holds. The order is in :mod:`airflow_sm_plugin.core.lanes`.
 
 Mutable and single-threaded, for it is asked thousands of times a second; it reads no clock and does no I/O.
 """
 
 from __future__ import annotations
 
-import enum
-from collections import deque
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Generic
 
+from airflow_sm_plugin.core.lanes import Job, Lane, LaneOrder, Stage
+from airflow_sm_plugin.core.reload_signs import ReloadSigns
 from airflow_sm_plugin.core.warm_limit import WarmLimit
 
 _STALLED_PROBES = 20
 """Probes in vain that mean that models evict each other before they ever answer. SageMaker itself holds a probe for a
 minute while the model loads, so that its deadline comes first there."""
-
-Job = TypeVar("Job")
-
-
-class Stage(enum.Enum):
-    """What is known of a model."""
-
-    COLD = "cold"
-    """Nothing, or that it is loading: it is probed."""
-
-    WARM = "warm"
-    """It has answered."""
-
-    PARKED = "parked"
-    """It was evicted, and waits until fewer models are in use."""
-
-    CLOSED = "closed"
-    """It has no work left."""
-
-
-class Lane(Generic[Job]):
-    """One model's payloads that are ready to go, and what is known of the model.
-
-    :param model: the target model
-    :param asked_at: when the probe that is or was waited for went out first; None before it
-    """
-
-    __slots__ = (
-        "asked_at",
-        "has_loaded",
-        "in_flight",
-        "is_turning",
-        "model",
-        "probe_at",
-        "probes",
-        "probing",
-        "ready",
-        "stage",
-    )
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-        self.stage = Stage.COLD
-        self.ready: deque[Job] = deque()
-        self.in_flight = 0
-        self.asked_at: float | None = None
-        self.has_loaded = False
-        self.probing = False
-        self.probe_at = 0.0
-        self.probes = 0
-        self.is_turning = False
 
 
 class Turns(Generic[Job]):
@@ -81,9 +29,11 @@ class Turns(Generic[Job]):
 
     def __init__(self, *, max_warm_models: int | None = None) -> None:
         self._limit = WarmLimit.starting(max_warm_models)
+        self._signs = ReloadSigns()
         self._lanes: dict[str, Lane[Job]] = {}
-        self._turning: deque[Lane[Job]] = deque()
-        self._parked: deque[Lane[Job]] = deque()
+        self._parked: list[Lane[Job]] = []
+        self._order: LaneOrder[Job] = LaneOrder()
+        self._opened = 0
         self.in_flight = 0
         """Payloads on their way."""
 
@@ -110,7 +60,8 @@ class Turns(Generic[Job]):
 
     def open(self, model: str) -> Lane[Job]:
         """Begin with a model."""
-        lane = self._lanes[model] = Lane[Job](model)
+        lane = self._lanes[model] = Lane[Job](model, self._opened)
+        self._opened += 1
         return lane
 
     def close(self, lane: Lane[Job]) -> None:
@@ -121,28 +72,32 @@ class Turns(Generic[Job]):
             self._parked.remove(lane)
         elif lane.has_loaded:
             self._limit = self._limit.finished()
+        if lane.probing:
+            self._probed(lane)
         lane.stage = Stage.CLOSED
+        self._order.place(lane)
         self._unpark()
 
     def _unpark(self) -> None:
         while self._parked and self.active < self._limit.limit:
-            lane = self._parked.popleft()
+            lane = min(self._parked, key=lambda lane: lane.number)
+            self._parked.remove(lane)
             lane.stage, lane.asked_at, lane.probe_at = Stage.COLD, None, 0.0
-            self._turn(lane)
+            self._order.place(lane)
 
     # Payloads
 
     def add(self, lane: Lane[Job], job: Job) -> None:
         """Add a payload behind the model's others."""
         lane.ready.append(job)
-        if not lane.is_turning:
-            self._turn(lane)
+        if lane.rank is None:
+            self._order.place(lane)
 
     def put_back(self, lane: Lane[Job], job: Job) -> None:
         """Add a payload before the model's others: it was on its way already."""
         lane.ready.appendleft(job)
-        if not lane.is_turning:
-            self._turn(lane)
+        if lane.rank is None:
+            self._order.place(lane)
 
     def take(self, now: float, *, bound: int) -> tuple[Lane[Job], Job] | None:
         """Return the next payload to send, counted as on its way; None while none may go.
@@ -151,28 +106,20 @@ class Turns(Generic[Job]):
         """
         if self.in_flight >= bound:
             return None
-        turning = self._turning
-        share = -(-2 * bound // (self.active + 1))
-        for _ in range(len(turning)):
-            lane = turning.popleft()
-            if not lane.ready or lane.stage in (Stage.PARKED, Stage.CLOSED):
-                lane.is_turning = False
-                continue
-            if lane.stage is Stage.COLD:
-                if lane.probing or now < lane.probe_at:
-                    turning.append(lane)
-                    continue
-                lane.probing = True
-                if lane.asked_at is None:
-                    lane.asked_at = now
-            elif lane.in_flight >= share:
-                turning.append(lane)
-                continue
-            turning.append(lane)
-            lane.in_flight += 1
-            self.in_flight += 1
-            return lane, lane.ready.popleft()
-        return None
+        self._order.bound, self._order.active = bound, max(1, self.active)
+        lane = self._order.first(now)
+        if lane is None:
+            return None
+        if lane.stage is Stage.COLD:
+            lane.probing = True
+            self._order.probes += 1
+            if lane.asked_at is None:
+                lane.asked_at = now
+        lane.in_flight += 1
+        self.in_flight += 1
+        job = lane.ready.popleft()
+        self._order.place(lane)
+        return lane, job
 
     def next_probe_at(self) -> float | None:
         """Return when a model that is loading is probed next; None when no probe is put off."""
@@ -185,61 +132,87 @@ class Turns(Generic[Job]):
 
     # Answers
 
-    def answered(self, lane: Lane[Job]) -> float | None:
+    def answered(self, lane: Lane[Job], *, now: float = 0.0, seconds: float | None = None) -> float | None:
         """Take note of an answer that only a loaded model gives.
 
+        :param seconds: how long it took; None when it failed
         :return: when a cold model was asked first, at its first answer; else None
         """
+        self._landed(lane)
+        asked_at = None
+        if lane.stage is Stage.COLD:
+            asked_at, lane.asked_at, lane.probes = lane.asked_at, None, 0
+            lane.stage, lane.probe_at = Stage.WARM, 0.0
+            if asked_at is not None:
+                self._signs.loaded(now - asked_at)
+            if not lane.has_loaded:
+                lane.has_loaded = True
+                self._limit = self._limit.loaded()
+        elif seconds is not None:
+            self._signs.answered(lane.number, lane.pace, seconds=seconds, now=now)
+            if self._signs.are_many(self.active) and lane.stage is Stage.WARM:
+                self._cut(now)
+        self._order.place(lane)
+        return asked_at
+
+    def _cut(self, now: float) -> None:
+        """Keep fewer models warm: those begun last wait."""
+        self._signs.cut(now)
+        self._limit = self._limit.evicted(self.active)
+        warm = sorted(
+            (lane for lane in self._lanes.values() if lane.stage is Stage.WARM), key=lambda lane: -lane.number
+        )
+        for lane in warm[: max(0, self.active - self._limit.limit)]:
+            self._park(lane)
+
+    def _park(self, lane: Lane[Job]) -> None:
+        lane.stage = Stage.PARKED
+        self._parked.append(lane)
+        self._order.place(lane)
+
+    def _landed(self, lane: Lane[Job]) -> None:
         lane.in_flight -= 1
         self.in_flight -= 1
-        if lane.stage is not Stage.COLD:
-            return None
-        asked_at, lane.asked_at, lane.probes = lane.asked_at, None, 0
-        lane.stage, lane.probing, lane.probe_at = Stage.WARM, False, 0.0
-        if not lane.has_loaded:
-            lane.has_loaded = True
-            self._limit = self._limit.loaded()
-        return asked_at
+        if lane.probing:
+            self._probed(lane)
+
+    def _probed(self, lane: Lane[Job]) -> None:
+        lane.probing = False
+        self._order.probes -= 1
 
     def unsettled(self, lane: Lane[Job]) -> None:
         """Take note of an answer that tells nothing about the model: throttling, an outage, a lost connection."""
-        lane.in_flight -= 1
-        self.in_flight -= 1
-        lane.probing = False
+        self._landed(lane)
+        self._order.place(lane)
 
     def not_ready(self, lane: Lane[Job], *, probe_at: float) -> bool:
         """Take note that the model is not loaded; return whether it was evicted: it had answered before.
 
         :param probe_at: when it may be probed again
         """
-        lane.in_flight -= 1
-        self.in_flight -= 1
-        lane.probing = False
-        if lane.stage is Stage.PARKED:
+        self._landed(lane)
+        if lane.stage in (Stage.PARKED, Stage.CLOSED):
             return False
         was_warm = lane.stage is Stage.WARM
-        lane.probe_at = probe_at
         lane.probes += 1
         if was_warm or lane.probes >= _STALLED_PROBES:
             lane.probes = 0
             self._press(lane)
+        self._order.rest(lane, probe_at)
         return was_warm
 
     def pressed(self, lane: Lane[Job], *, probe_at: float) -> None:
         """Take note that the endpoint has no memory for the model."""
-        lane.in_flight -= 1
-        self.in_flight -= 1
-        lane.probing = False
+        self._landed(lane)
         if lane.stage in (Stage.PARKED, Stage.CLOSED):
             return
-        lane.probe_at = probe_at
         self._press(lane)
+        self._order.rest(lane, probe_at)
 
     def _press(self, lane: Lane[Job]) -> None:
         self._limit = self._limit.evicted(self.active)
         if self.active > self._limit.limit:
-            lane.stage = Stage.PARKED
-            self._parked.append(lane)
+            self._park(lane)
         else:
             lane.stage = Stage.COLD
 
@@ -248,8 +221,3 @@ class Turns(Generic[Job]):
         for lane in list(self._lanes.values()):
             if lane.stage is Stage.COLD and lane.asked_at is not None and now - lane.asked_at >= load_seconds:
                 yield lane
-
-    def _turn(self, lane: Lane[Job]) -> None:
-        if lane.ready and lane.stage in (Stage.COLD, Stage.WARM):
-            lane.is_turning = True
-            self._turning.append(lane)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.turns import Lane, Stage, Turns
+from airflow_sm_plugin.core.lanes import Lane, Stage
+from airflow_sm_plugin.core.turns import Turns
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 Jobs = Turns[int]
@@ -166,6 +167,19 @@ def test_answers_that_come_late_to_a_parked_model_do_not_wake_it() -> None:
     turns.answered(first)
     assert first.stage is Stage.PARKED
     assert first.in_flight == 0
+
+
+def test_a_model_that_was_closed_or_parked_has_no_turn() -> None:
+    turns = Jobs()
+    models = lanes(turns, *[3] * 4)
+    for lane in models:
+        warm(turns, lane)
+    turns.close(models[0])
+    turns.take(0.0, bound=100)
+    turns.not_ready(models[1], probe_at=0.0)
+    assert models[1].stage is Stage.PARKED
+    while (turn := turns.take(1.0, bound=100)) is not None:
+        assert turn[0] in (models[2], models[3])
 
 
 def test_no_memory_for_a_model_counts_as_too_many_models() -> None:

@@ -1,0 +1,111 @@
+"""Tell from how long loaded models take that the endpoint evicts them: SageMaker holds a call while it loads a model.
+
+It holds it for up to a minute, and answers ModelNotReady only then; so a model that was evicted and is loaded anew for
+a call shows as one answer that takes about as long as a load, from a model that is quick otherwise. One such answer may
+be anything; from several models, sent after the last time that fewer were kept warm, they mean that still too many are.
+"""
+
+from __future__ import annotations
+
+_MEMORY = 16
+"""Answers over which a mean is taken."""
+
+_LEAST_LOAD = 0.25
+"""Seconds: what loads quicker costs little, and cannot be told from a slow answer."""
+
+_OF_LOAD = 0.5
+_TIMES_LEAST = 8.0
+_DOUBTS = 4
+"""A model that gives so many signs, and no quick answer between them, is slow."""
+
+_LANES = 2
+
+
+_QUICK = 0.5
+"""Seconds: whoever becomes warm waits no longer for places that a quick model has taken."""
+
+_UNHURRIED = 2.0
+"""A model that takes more than so many times its best has more to do than it can."""
+
+
+class Pace:
+    """How long one model takes, and how much more than its share it can bear."""
+
+    __slots__ = ("answers", "best", "doubts", "least", "usual", "window")
+
+    def __init__(self) -> None:
+        self.answers = 0
+        self.usual: float | None = None
+        """Mean of its recent answers, seconds."""
+        self.best = float("inf")
+        """The least mean there was: that of a model that is not kept waiting."""
+        self.least = float("inf")
+        """The quickest answer."""
+        self.doubts = 0
+        self.window = 0
+        """So many may be on their way where its share is less: more while it answers as quickly as it can."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it may keep others waiting for long."""
+        return self.usual is None or self.usual >= _QUICK
+
+    def answered(self, seconds: float) -> None:
+        """Take note of an answer."""
+        count = self.answers = min(self.answers + 1, _MEMORY)
+        before = 0.0 if self.usual is None else self.usual
+        self.usual = usual = before + (seconds - before) / count
+        if count == _MEMORY and usual < self.best:
+            self.best = usual
+        self.least = min(self.least, seconds)
+        self.doubts = 0
+        if seconds < _QUICK and seconds <= _UNHURRIED * self.best:
+            self.window += 1
+        elif self.window:
+            self.window -= 1
+
+
+class ReloadSigns:
+    """Signs of reloads since fewer models were kept warm the last time."""
+
+    __slots__ = ("_cut_at", "_lanes", "_least", "_least_load")
+
+    def __init__(self) -> None:
+        self._least_load = float("inf")
+        self._least = float("inf")
+        self._lanes: set[int] = set()
+        self._cut_at = float("-inf")
+
+    def loaded(self, seconds: float) -> None:
+        """Take note of how long a model was loaded."""
+        if _LEAST_LOAD <= seconds < self._least_load:
+            self._least_load = seconds
+
+    def answered(self, number: int, pace: Pace, *, seconds: float, now: float) -> None:
+        """Take note of a loaded model's answer.
+
+        :param number: the model's
+        """
+        least = self._least if pace.usual is None else pace.least
+        if seconds < _OF_LOAD * self._least_load or seconds < _TIMES_LEAST * least:
+            pace.answered(seconds)
+            self._least = min(self._least, seconds)
+            return
+        if now - seconds >= self._cut_at:
+            self._lanes.add(number)
+        pace.doubts += 1
+        if pace.doubts >= _DOUBTS:
+            pace.least = float("inf")
+            pace.answered(seconds)
+
+    def are_many(self, active: int) -> bool:
+        """Say whether too many models are in use.
+
+        :param active: how many are loading or warm
+        """
+        return len(self._lanes) >= min(_LANES, active)
+
+    def cut(self, now: float) -> None:
+        """Begin anew: fewer models are kept warm from now on."""
+        self._lanes.clear()
+        self._cut_at = now
