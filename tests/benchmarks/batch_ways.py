@@ -1,8 +1,8 @@
 """The ways to push records through a multi-model endpoint, each in a process of its own: what the benchmarks start.
 
-``python -m tests.benchmarks.batch_ways <way> <job>``; one JSON object on stdout. Every way does the same: it reads the
-inputs as streams, splits them into lines, invokes with a bounded number on the way, and writes each input's answers in
-the input's order. botocore's ways get what is known to help them: one client, no parameter validation, a fixed
+``python -m tests.benchmarks.batch_ways <way> <job>``; two lines of JSON on stdout. Every way does the same: it reads
+the inputs as streams, splits them into lines, invokes with a bounded number on the way, and writes each input's answers
+in the input's order. botocore's ways get what is known to help them: one client, no parameter validation, a fixed
 User-Agent, a bounded window of futures.
 """
 
@@ -26,6 +26,7 @@ from botocore.credentials import Credentials
 
 from airflow_sm_plugin.hooks import sigv4
 from tests.benchmarks.multi_model_job import CONTENT_TYPE, Job
+from tests.benchmarks.schedule_ways import in_random_order, one_after_the_other
 from tests.benchmarks.stub_endpoint import BUCKET, ENDPOINT
 
 REGION = "us-east-1"
@@ -216,14 +217,18 @@ WAYS: dict[str, Callable[[Job], None]] = {
     "aiobotocore": aiobotocore,
     "ours": ours,
     "ours, botocore's signer": ours_botocore_signer,
+    "one model after the other": one_after_the_other,
+    "random order": in_random_order,
 }
 
 
 def main(way: str, text: str) -> None:
-    """Do it, and print what it took; planning is no part of it."""
+    """Do it, and print when it began and what it took; planning is no part of it."""
     job = Job.from_json(text)
     if way.startswith("ours"):
         _planned[job.name] = asyncio.run(job.plan())
+    sys.stdout.write(f"{json.dumps({'began': time.time()})}\n")
+    sys.stdout.flush()
     cpu, wall = time.process_time(), time.perf_counter()
     WAYS[way](job)
     told = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}

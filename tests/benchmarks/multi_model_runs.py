@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from airflow_sm_plugin.local.processes import clean_environment
 from tests.benchmarks.multi_model_job import Job
@@ -63,7 +64,7 @@ def environment(server: StubServer) -> dict[str, str]:
     )
 
 
-def told(command: Sequence[str], server: StubServer) -> dict[str, float]:
+def told(command: Sequence[str], server: StubServer) -> dict[str, Any]:
     """Run a module of the benchmarks and return what it printed last."""
     done = subprocess.run(
         [sys.executable, "-m", *command],
@@ -74,8 +75,7 @@ def told(command: Sequence[str], server: StubServer) -> dict[str, float]:
         timeout=_LONGEST,
         check=True,
     )
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))
 
 
 def batch(server: StubServer, way: str, job: Job, behaviour: EndpointSettings) -> Took:
