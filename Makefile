@@ -37,7 +37,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 .PHONY: help demo demo-batch up down test test-2.11 test-sdk check format bench side-by-side lock clean install
 
 help:  ## Say what there is
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## Autopilot job to predictions in a real Airflow, offline; ends with a table
 	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo

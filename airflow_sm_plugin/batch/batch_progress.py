@@ -13,6 +13,7 @@ from airflow_sm_plugin.core.batch_report import MOST_FAILURES
 log = logging.getLogger(__name__)
 
 _EVERY_SECONDS = 5.0
+_TELLING_SHARE, _TELLING_SECONDS = 0.1, 15.0
 _MINUTE, _HOUR = 60, 3_600
 
 
@@ -82,8 +83,8 @@ class BatchProgress:
         done = self.records + self.records_failed
         rate = (done - self._told_records) / (now - self._told)
         log.info(
-            "%s: %d of %d inputs, %d records (%d failed now), %.0f records/s; %d models warm, %d loading; %d of %d in "
-            "flight, %d repeated; %s",
+            "%s: %d of %d inputs, %d records (%d failed in this try), %.0f records/s; %d models warm, %d loading; %d of "
+            "%d invocations in flight, %d repeated; %s",
             self._about,
             self._before.inputs + self.inputs,
             self._total_inputs,
@@ -102,9 +103,10 @@ class BatchProgress:
     def _left(self, now: float) -> str:
         left = self._total_inputs - self._before.inputs
         share = self.bytes / self._left_bytes if self._left_bytes else self.inputs / max(1, left)
-        if share <= 0:
-            return "time left unknown"
-        return f"about {in_words((now - self._began) * max(0.0, 1 - share) / share)} left"
+        passed = now - self._began
+        if share <= 0 or (share < _TELLING_SHARE and passed < _TELLING_SECONDS):  # cold starts tell nothing of it
+            return "time left unknown yet"
+        return f"about {in_words(passed * max(0.0, 1 - share) / share)} left"
 
 
 def in_words(seconds: float) -> str:

@@ -113,15 +113,14 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
     def _tell(self, report: BatchReport) -> None:
         summary = report.summary()
         self.log.info(
-            "endpoint %s: %d inputs, %d records, %d failed, %d of %d shards without a report; report %s, copy below %s",
+            "endpoint %s: %d inputs, %d records, %d failed, %d of %d shards without a report; report %s/report.html",
             report.plan.endpoint_name,
             report.plan.inputs,
             report.total.records,
             report.total.records_failed,
             len(report.missing_shards),
             report.plan.shards,
-            report.report_page_location,
-            report.plan.outputs,
+            report.plan.outputs.rstrip("/"),
         )
         self.log.info("batch report: %s", json.dumps(summary))
 
