@@ -5,18 +5,26 @@ Two processes may believe that a batch is theirs: a killed worker's orphan goes 
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import time
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed
+from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed, ServiceError
+from airflow_sm_plugin.hooks.s3_repeats import ATTEMPTS, pause
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.s3_listing import Page
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
 RACES = 20
 """How often a number that another writer was faster with is tried again."""
+
+_LATELY = 1.0
+"""Seconds."""
 
 
 class ClaimedFolder(Protocol):
@@ -42,6 +50,9 @@ class Claim:
         self._folder = folder
         self.token = token
         self.number = number
+        self._one_at_a_time = asyncio.Lock()
+        self._good_at = -math.inf
+        """When the latest check that found nobody began; of a clock that runs on while this process is stopped."""
 
     @classmethod
     async def taken(cls, s3: S3Objects, folder: ClaimedFolder, *, token: str) -> Claim:
@@ -61,14 +72,33 @@ class Claim:
         raise FencedOff(f"{folder.location}: {RACES} other processes claimed this batch meanwhile")
 
     async def check(self) -> None:
-        """Make sure that nobody has taken the batch over since.
+        """Make sure that nobody has taken the batch over before this was called; callers at the same time share a look.
 
         :raises FencedOff: somebody has
+        :raises ServiceError: S3 refused, or did not answer at any attempt
         """
-        uri = S3Uri.parse(self._folder.claims)
-        mine = S3Uri.parse(self._folder.claim(self.number)).key
-        if (await self._s3.list_names(uri.bucket, uri.key, start_after=mine)).names:
-            raise fenced_off(self._folder.location)
+        await self._check(not_before=time.monotonic())
+
+    async def check_lately(self) -> None:
+        """Make sure of the same, or that it was so at most one second ago: cheap to call often.
+
+        :raises FencedOff: somebody has taken the batch over
+        :raises ServiceError: as :meth:`check`
+        """
+        await self._check(not_before=time.monotonic() - _LATELY)
+
+    async def _check(self, *, not_before: float) -> None:
+        if self._good_at >= not_before:
+            return
+        async with self._one_at_a_time:
+            if self._good_at >= not_before:
+                return
+            began = time.monotonic()
+            uri = S3Uri.parse(self._folder.claims)
+            mine = S3Uri.parse(self._folder.claim(self.number)).key
+            if (await listed_names(self._s3, uri.bucket, uri.key, start_after=mine)).names:
+                raise fenced_off(self._folder.location)
+            self._good_at = began
 
 
 def fenced_off(location: str) -> FencedOff:
@@ -78,12 +108,38 @@ def fenced_off(location: str) -> FencedOff:
     )
 
 
-async def names_below(s3: S3Objects, prefix: str) -> list[str]:
-    """Return all keys below a prefix, in order."""
-    uri, names, after = S3Uri.parse(prefix), list[str](), ""
+async def listed_names(s3: S3Objects, bucket: str, prefix: str, *, start_after: str = "") -> Page:
+    """Return one page of a listing that nobody waits with, so that what may pass is endured as in a read.
+
+    :raises ServiceError: S3 refused, or did not answer at any attempt
+    """
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return await s3.list_names(bucket, prefix, start_after=start_after)
+        except ServiceError as error:
+            if not error.retryable:
+                raise
+            await pause(f"s3:ListObjectsV2 s3://{bucket}/{prefix}", error, attempt)
+    return await s3.list_names(bucket, prefix, start_after=start_after)
+
+
+async def pages_below(s3: S3Objects, prefix: str) -> AsyncIterator[list[str]]:
+    """Yield all keys below a prefix, in order, page by page.
+
+    :raises ServiceError: as :func:`listed_names`
+    """
+    uri, after = S3Uri.parse(prefix), ""
     while True:
-        page = await s3.list_names(uri.bucket, uri.key, start_after=after)
-        names += page.names
+        page = await listed_names(s3, uri.bucket, uri.key, start_after=after)
+        yield page.names
         if page.next_start_after is None:
-            return names
+            return
         after = page.next_start_after
+
+
+async def names_below(s3: S3Objects, prefix: str) -> list[str]:
+    """Return all keys below a prefix, in order.
+
+    :raises ServiceError: as :func:`listed_names`
+    """
+    return [name async for page in pages_below(s3, prefix) for name in page]

@@ -55,9 +55,10 @@ class S3Calls(Protocol):
         content_type: str,
         *,
         only_if_new: bool,
+        if_match: str | None = None,
         options: ObjectOptions = PLAIN,
     ) -> None:
-        """Write an object."""
+        """Write an object, under :func:`~airflow_sm_plugin.hooks.s3_upload_calls.conditions`."""
 
     async def delete(self, uri: S3Uri) -> None:
         """Delete an object; that there was none is fine."""

@@ -11,16 +11,15 @@ from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.core.line_splitter import LineSplitter
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
-from airflow_sm_plugin.exceptions import InputChanged, PreconditionFailed
+from airflow_sm_plugin.exceptions import AccessDenied, InputChanged, PreconditionFailed
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.errors import meaning, translate, translated
 from airflow_sm_plugin.hooks.s3_calls import S3Calls
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page
 from airflow_sm_plugin.hooks.s3_reading import Reading, missing
 from airflow_sm_plugin.hooks.s3_repeats import (
-    CHANGED,
-    CONFLICT,
     NOTHING_IN_RANGE,
+    is_race_lost,
     repeated,
     sight_of,
     status_of,
@@ -186,13 +185,16 @@ class S3Objects:
         *,
         content_type: str = "application/json",
         only_if_new: bool = False,
+        if_match: str | None = None,
         options: ObjectOptions | None = None,
     ) -> None:
         """Write an object.
 
         :param only_if_new: only where there is none yet: the first of several writers wins
-        :raises PreconditionFailed: with ``only_if_new``: somebody else wrote it. Not when it was an earlier attempt of
-            this very call whose answer was lost
+        :param if_match: only in place of the object with this ETag, with or without quotes; S3 wants the permission
+            ``s3:GetObject`` for that, too
+        :raises PreconditionFailed: one of these did not hold: somebody else wrote or deleted it. Not when it was an
+            earlier attempt of this very call whose answer was lost
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         uri = S3Uri.parse_object(location)
@@ -201,18 +203,30 @@ class S3Objects:
         async def put() -> None:
             nonlocal attempts
             attempts += 1
-            await self._calls.put(uri, body, content_type, only_if_new=only_if_new, options=options or PLAIN)
+            await self._calls.put(
+                uri,
+                body,
+                content_type,
+                only_if_new=only_if_new,
+                if_match=if_match,
+                options=options or PLAIN,
+            )
 
         try:
             await repeated(f"s3:PutObject {location}", put)
         except ClientError as error:
-            if status_of(error) not in (CHANGED, CONFLICT) or not only_if_new:
+            if not is_race_lost(error) or not (only_if_new or if_match is not None):
                 raise translate(error, f"s3:PutObject {location}") from error
-            if attempts > 1 and await self.read_if_any(location) == body:
+            if attempts > 1 and await self._holds(location, body):
                 return
-            raise PreconditionFailed(
-                f"s3:PutObject {location}: somebody else has written it before"
-            ) from error
+            what = "has written it before" if only_if_new else "has written it anew, or deleted it"
+            raise PreconditionFailed(f"s3:PutObject {location}: somebody else {what}") from error
+
+    async def _holds(self, location: str, body: bytes) -> bool:
+        try:
+            return await self.read_if_any(location) == body
+        except AccessDenied:
+            return False  # nobody may tell
 
     async def delete(self, location: str) -> None:
         """Delete an object; that there was none is fine.

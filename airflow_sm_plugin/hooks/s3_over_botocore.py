@@ -11,7 +11,7 @@ from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.s3_calls import OpenObject
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page
-from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadCalls
+from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadCalls, conditions
 from airflow_sm_plugin.hooks.s3_uploads_over_botocore import BotocoreUploads
 
 _CHUNK = 65_536
@@ -73,10 +73,11 @@ class BotocoreS3:
         content_type: str,
         *,
         only_if_new: bool,
+        if_match: str | None = None,
         options: ObjectOptions = PLAIN,
     ) -> None:
         """Write an object."""
-        more = options.parameters() | ({"IfNoneMatch": "*"} if only_if_new else {})
+        more = options.parameters() | conditions(only_if_new=only_if_new, if_match=if_match)
         await self._calls.call(
             "put_object", Bucket=uri.bucket, Key=uri.key, Body=body, ContentType=content_type, **more
         )

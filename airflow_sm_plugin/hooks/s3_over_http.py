@@ -18,7 +18,7 @@ from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.s3_calls import OpenObject, S3Calls
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page, names_of, objects_of
 from airflow_sm_plugin.hooks.s3_requests import BucketRequests
-from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadCalls
+from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadCalls, as_headers, conditions
 from airflow_sm_plugin.hooks.s3_uploads_over_http import HttpUploads
 from airflow_sm_plugin.hooks.service_access import ServiceAccess
 from airflow_sm_plugin.hooks.signed_http import HttpAnswer, HttpRequest, encoded_path
@@ -117,19 +117,21 @@ class HttpS3:
         content_type: str,
         *,
         only_if_new: bool,
+        if_match: str | None = None,
         options: ObjectOptions = PLAIN,
     ) -> None:
         """Write an object."""
-        headers = {"Content-Type": content_type, **options.headers()}
-        if only_if_new:
-            headers["If-None-Match"] = "*"
+        conditional = as_headers(conditions(only_if_new=only_if_new, if_match=if_match))
+        headers = {"Content-Type": content_type, **options.headers(), **conditional}
         if self._sums:
             headers["x-amz-sdk-checksum-algorithm"] = "CRC32"
             headers[_CRC32] = base64.b64encode(_DIGESTS[_CRC32](body)).decode()
         path, signs = encoded_path(uri.key), self._signs_objects
         request = HttpRequest("PUT", path, headers=headers, body=body, sign_body=signs)
         if await self._requests.send("PutObject", uri.bucket, request) is None:
-            await self._botocore.put(uri, body, content_type, only_if_new=only_if_new, options=options)
+            await self._botocore.put(
+                uri, body, content_type, only_if_new=only_if_new, if_match=if_match, options=options
+            )
 
     async def delete(self, uri: S3Uri) -> None:
         """Delete an object."""

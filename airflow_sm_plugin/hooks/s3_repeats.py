@@ -26,6 +26,10 @@ CHANGED = 412
 CONFLICT = 409
 """Two conditional writes at the same time: S3 asks to try again."""
 
+_NO_BUCKET = "NoSuchBucket"
+_NO_UPLOAD = "NoSuchUpload"
+_RACES = frozenset({"PreconditionFailed", "ConditionalRequestConflict", _NO_UPLOAD})
+
 _SIGHTS = {Meaning.NOT_FOUND: Sight.ABSENT, Meaning.ACCESS_DENIED: Sight.FORBIDDEN}
 _PASSING = frozenset({Meaning.THROTTLED, Meaning.UNAVAILABLE})
 
@@ -35,6 +39,25 @@ _Result = TypeVar("_Result")
 def status_of(error: ClientError) -> int:
     """Return an error answer's HTTP status."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
+
+
+def code_of(error: ClientError) -> str:
+    """Return an error answer's code."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def is_upload_gone(error: ClientError) -> bool:
+    """Say whether S3 knows an upload no more: it was completed, or somebody gave it up."""
+    return code_of(error) == _NO_UPLOAD
+
+
+def is_race_lost(error: ClientError) -> bool:
+    """Say whether a conditional write failed for what somebody else wrote or deleted meanwhile.
+
+    The code counts, too: S3 may find that out after it has said 200.
+    """
+    status, code = status_of(error), code_of(error)
+    return code in _RACES or status in (CHANGED, CONFLICT) or (status == NOT_FOUND and code != _NO_BUCKET)
 
 
 def sight_of(error: ClientError | BotoCoreError, location: str) -> Sight:

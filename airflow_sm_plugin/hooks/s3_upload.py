@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.exceptions import PreconditionFailed
 from airflow_sm_plugin.hooks.errors import translate, translated
 from airflow_sm_plugin.hooks.s3_listing import ListedObject
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from airflow_sm_plugin.hooks.s3_repeats import NOT_FOUND, repeated, status_of
+from airflow_sm_plugin.hooks.s3_repeats import NOT_FOUND, is_race_lost, is_upload_gone, repeated, status_of
 from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadedPart
 
 __all__ = ["LEAST_PART_BYTES", "MOST_PARTS", "MultipartUpload", "ObjectOptions", "abort_uploads"]
@@ -20,6 +22,8 @@ LEAST_PART_BYTES = 5 * 1024 * 1024
 """S3 wants every part but the last to be as large."""
 
 MOST_PARTS = 10_000
+
+_RACE_LOST = "somebody else has written or deleted this object meanwhile, or given this upload up"
 
 _Result = TypeVar("_Result")
 
@@ -60,6 +64,7 @@ class MultipartUpload:
     async def add(self, body: bytes) -> None:
         """Upload a part of 5 MiB to 5 GiB; the last one may be smaller.
 
+        :raises PreconditionFailed: somebody else gave this upload up
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         number = len(self._parts) + 1
@@ -71,6 +76,7 @@ class MultipartUpload:
     async def copy(self, source_location: str, start: int, length: int) -> None:
         """Have S3 copy a part from another object, with the limits of :meth:`add`; no byte comes by here.
 
+        :raises PreconditionFailed: somebody else gave this upload up
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         source = S3Uri.parse_object(source_location, name="source_location")
@@ -83,9 +89,13 @@ class MultipartUpload:
         )
         self.size += length
 
-    async def complete(self) -> None:
+    async def complete(self, *, only_if_new: bool = False, if_match: str | None = None) -> None:
         """Make the object of its parts; at least one was added.
 
+        :param only_if_new: as in :meth:`~airflow_sm_plugin.hooks.s3_objects.S3Objects.write`
+        :param if_match: as there
+        :raises PreconditionFailed: one of these did not hold, or somebody else gave this upload up: begin another. Also
+            when an attempt whose answer was lost may have completed it, but what is there cannot be told to be it
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         attempts = 0
@@ -94,15 +104,22 @@ class MultipartUpload:
         async def request() -> None:
             nonlocal attempts
             attempts += 1
-            await self._s3.uploads.complete(self._uri, self._id, self._parts)
+            try:
+                await self._s3.uploads.complete(
+                    self._uri, self._id, self._parts, only_if_new=only_if_new, if_match=if_match
+                )
+            except ClientError as error:
+                if not is_race_lost(error):
+                    raise
+                raise PreconditionFailed(f"{doing}: {_RACE_LOST}") from error
 
         try:
-            await repeated(doing, request)
-        except ClientError as error:
+            with translated(doing):
+                await repeated(doing, request)
+        except PreconditionFailed:
             # S3 does not know an upload any more when an attempt whose answer was lost has completed it.
-            done_before = attempts > 1 and status_of(error) == NOT_FOUND and await self._is_there()
-            if not done_before:
-                raise translate(error, doing) from error
+            if attempts == 1 or not await self._is_there():
+                raise
 
     async def abort(self) -> None:
         """Give the upload up, and its parts; that there is none any more is fine.
@@ -112,13 +129,31 @@ class MultipartUpload:
         await _aborted(self._s3, self._location, self._id)
 
     async def _is_there(self) -> bool:
+        """Say whether the object is surely this upload's; with a KMS key ETags may not tell."""
         found = await self._s3.stat(self._location)
-        return isinstance(found, ListedObject) and found.size == self.size
+        return isinstance(found, ListedObject) and (found.size, found.etag) == (
+            self.size,
+            etag_of(self._parts),
+        )
 
     async def _asked(self, operation: str, request: Callable[[], Awaitable[_Result]]) -> _Result:
         doing = f"s3:{operation} {self._location}"
         with translated(doing):
-            return await repeated(doing, request)
+            try:
+                return await repeated(doing, request)
+            except ClientError as error:
+                if not is_upload_gone(error):
+                    raise
+                raise PreconditionFailed(f"{doing}: {_RACE_LOST}") from error
+
+
+def etag_of(parts: Sequence[UploadedPart]) -> str | None:
+    """Return the ETag, without quotes, of an object in parts whose ETags are MD5 sums; None of others."""
+    try:
+        sums = b"".join(bytes.fromhex(part.etag.strip('"')) for part in parts)
+    except ValueError:
+        return None
+    return f"{hashlib.md5(sums, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 async def abort_uploads(s3: S3Objects, location: str) -> int:

@@ -30,7 +30,7 @@ class ObjectOptions:
 
     def headers(self) -> dict[str, str]:
         """Return the same as S3's headers."""
-        return {_HEADERS[name]: value for name, value in self.parameters().items()}
+        return as_headers(self.parameters())
 
 
 PLAIN = ObjectOptions()
@@ -38,7 +38,24 @@ _HEADERS = {
     "ServerSideEncryption": "x-amz-server-side-encryption",
     "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
     "ACL": "x-amz-acl",
+    "IfNoneMatch": "If-None-Match",
+    "IfMatch": "If-Match",
 }
+
+
+def conditions(*, only_if_new: bool, if_match: str | None) -> dict[str, str]:
+    """Return botocore's parameters of PutObject and CompleteMultipartUpload that make them depend on what is there.
+
+    :param only_if_new: nothing may be there
+    :param if_match: the object with this ETag must be there, with or without quotes
+    """
+    new = {"IfNoneMatch": "*"} if only_if_new else {}
+    return new if if_match is None else {**new, "IfMatch": f'"{if_match.strip(chr(34))}"'}
+
+
+def as_headers(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return botocore's parameters of a new object as S3's headers."""
+    return {_HEADERS[name]: value for name, value in parameters.items()}
 
 
 @dataclass(frozen=True)
@@ -91,8 +108,16 @@ class UploadCalls(Protocol):
         :param bytes_range: ``bytes=first-last``
         """
 
-    async def complete(self, uri: S3Uri, upload: str, parts: Sequence[UploadedPart]) -> None:
-        """Make the object of its parts."""
+    async def complete(
+        self,
+        uri: S3Uri,
+        upload: str,
+        parts: Sequence[UploadedPart],
+        *,
+        only_if_new: bool = False,
+        if_match: str | None = None,
+    ) -> None:
+        """Make the object of its parts, under :func:`conditions`."""
 
     async def abort(self, uri: S3Uri, upload: str) -> None:
         """Give an upload up, and what it has of parts."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
-from airflow_sm_plugin.hooks.s3_upload_calls import CRC32, ObjectOptions, UploadedPart, UploadPage
+from airflow_sm_plugin.hooks.s3_upload_calls import CRC32, ObjectOptions, UploadedPart, UploadPage, conditions
 
 
 class BotocoreUploads:
@@ -57,7 +57,15 @@ class BotocoreUploads:
         )
         return UploadedPart.of(number, answer["CopyPartResult"])
 
-    async def complete(self, uri: S3Uri, upload: str, parts: Sequence[UploadedPart]) -> None:
+    async def complete(
+        self,
+        uri: S3Uri,
+        upload: str,
+        parts: Sequence[UploadedPart],
+        *,
+        only_if_new: bool = False,
+        if_match: str | None = None,
+    ) -> None:
         """Make the object of its parts."""
         named = {"Parts": [part.as_parameter() for part in parts]}
         await self._calls.call(
@@ -66,6 +74,7 @@ class BotocoreUploads:
             Key=uri.key,
             UploadId=upload,
             MultipartUpload=named,
+            **conditions(only_if_new=only_if_new, if_match=if_match),
         )
 
     async def abort(self, uri: S3Uri, upload: str) -> None:

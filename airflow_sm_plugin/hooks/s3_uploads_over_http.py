@@ -18,6 +18,8 @@ from airflow_sm_plugin.hooks.s3_upload_calls import (
     UploadCalls,
     UploadedPart,
     UploadPage,
+    as_headers,
+    conditions,
 )
 from airflow_sm_plugin.hooks.signed_http import HttpAnswer, HttpRequest, encoded_path
 
@@ -96,7 +98,15 @@ class HttpUploads:
         _said(result := told.get("CopyPartResult", {}), "ETag")
         return UploadedPart.of(number, result)
 
-    async def complete(self, uri: S3Uri, upload: str, parts: Sequence[UploadedPart]) -> None:
+    async def complete(
+        self,
+        uri: S3Uri,
+        upload: str,
+        parts: Sequence[UploadedPart],
+        *,
+        only_if_new: bool = False,
+        if_match: str | None = None,
+    ) -> None:
         """Make the object of its parts."""
         named = "".join(f"<Part>{_as_xml(part.as_parameter())}</Part>" for part in parts)
         body = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{named}</CompleteMultipartUpload>'
@@ -104,12 +114,13 @@ class HttpUploads:
             "POST",
             encoded_path(uri.key),
             [("uploadId", upload)],
+            headers=as_headers(conditions(only_if_new=only_if_new, if_match=if_match)),
             body=body.encode(),
             sign_body=self._signs,
         )
         told = await self._told("CompleteMultipartUpload", uri.bucket, request)
         if told is None:
-            await self._botocore.complete(uri, upload, parts)
+            await self._botocore.complete(uri, upload, parts, only_if_new=only_if_new, if_match=if_match)
             return
         _said(told, "ETag")
 

@@ -184,6 +184,54 @@ def test_ones_own_write_whose_answer_was_lost_is_no_conflict(
         assert isinstance(result, PreconditionFailed) is not ours
 
 
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_an_object_is_replaced_only_while_it_is_the_one_that_is_meant(
+    quote: str, account: Account, options: Mapping[str, Any]
+) -> None:
+    location = f"s3://{account.bucket}/{unique('replaced')}"
+
+    async def use(s3: S3Objects) -> None:
+        await s3.write(location, b"first")
+        found = await s3.stat(location)
+        assert isinstance(found, ListedObject)
+        etag = f"{quote}{found.etag}{quote}"
+        await s3.write(location, b"second", if_match=etag)
+        for stale in (b"third", b"second"):
+            with pytest.raises(PreconditionFailed, match="somebody else has written it anew, or deleted it"):
+                await s3.write(location, stale, if_match=etag)
+        await s3.delete(location)
+        with pytest.raises(PreconditionFailed):
+            await s3.write(location, b"third", if_match=etag)
+
+    run(options, use)
+
+
+def test_a_replacement_whose_answer_was_lost_is_no_conflict(
+    options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless what is there is another one, or nobody may tell."""
+    looks = [(Said(200, b"mine"), True), (Said(200, b"theirs"), False), (xml(404, "NoSuchKey"), False)]
+    for look, ours in [*looks, (xml(403, "AccessDenied"), False)]:
+        answer = one_after_the_other(Said(0), xml(412, "PreconditionFailed"), look)
+        result, asked = against(
+            answer, monkeypatch, options, lambda s3: s3.write("s3://b/k", b"mine", if_match="e")
+        )
+        assert [each.headers.get("if-match") for each in asked] == ['"e"', '"e"', None]
+        assert isinstance(result, PreconditionFailed) is not ours
+
+
+def test_a_bucket_that_is_missing_is_no_lost_race(
+    options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, _ = against(
+        lambda _: xml(404, "NoSuchBucket"),
+        monkeypatch,
+        options,
+        lambda s3: s3.write("s3://b/k", b"x", if_match="e"),
+    )
+    assert isinstance(result, RequestRefused)
+
+
 def test_two_conditional_writes_at_the_same_time_are_tried_again(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -15,6 +17,7 @@ from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputChanged,
     InputNotFound,
+    PreconditionFailed,
     RequestRefused,
     SageMakerInferenceError,
     ServiceUnavailable,
@@ -231,20 +234,118 @@ def test_every_step_endures_trouble_five_times_in_all(
     assert isinstance(result, ServiceUnavailable)
 
 
-@pytest.mark.parametrize(("size", "done"), [("5", True), ("6", False)])
+HEX = {**GOOD, "PUT": Said(200, b"", {"ETag": f'"{"0" * 32}"'})}
+
+
+async def one_part(s3: S3Objects, **condition: Any) -> None:  # noqa: ANN401 - as complete()
+    upload = await MultipartUpload.begin(s3, "s3://b/k")
+    await upload.add(b"12345")
+    await upload.complete(**condition)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (Said(0), xml(404, "NoSuchUpload")),
+        (xml(503, "SlowDown"), xml(412, "PreconditionFailed")),
+        (FAILS_LATE, xml(404, "NoSuchUpload")),
+    ],
+    ids=["closed", "slow down", "says 200 and fails"],
+)
+@pytest.mark.parametrize(
+    ("there", "done"),
+    [((5, b"\0" * 16), True), ((6, b"\0" * 16), False), ((5, b"\1" * 16), False)],
+    ids=["ours", "another size", "another object"],
+)
 def test_an_upload_that_was_completed_by_a_lost_attempt_is_complete(
-    size: str, done: bool, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+    answers: tuple[Said, Said],
+    there: tuple[int, bytes],
+    done: bool,
+    options: Mapping[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An object of another size is somebody else's."""
-    completions = iter([Said(0), xml(404, "NoSuchUpload")])
+    """Its ETag tells: that of an object in parts follows from those of the parts."""
+    completions = iter(answers)
+    etag = f'"{hashlib.md5(there[1], usedforsecurity=False).hexdigest()}-1"'
 
     def answer(asked: Asked) -> Said:
         if asked.method == "HEAD":
-            return Said(200, b"x" * int(size), {"ETag": '"e"'})
-        return next(completions) if by_step(asked) == "complete" else GOOD[by_step(asked)]
+            return Said(200, b"x" * there[0], {"ETag": etag})
+        return next(completions) if by_step(asked) == "complete" else HEX[by_step(asked)]
 
-    result, _ = against(answer, monkeypatch, options, write_in_parts)
-    assert isinstance(result, RequestRefused) is not done
+    result, _ = against(answer, monkeypatch, options, lambda s3: one_part(s3, only_if_new=True))
+    assert isinstance(result, PreconditionFailed) is not done
+
+
+def test_an_upload_is_completed_only_in_place_of_what_was_meant(
+    options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[dict[str, Any], tuple[str | None, str | None]]] = [
+        ({}, (None, None)),
+        ({"only_if_new": True}, ("*", None)),
+        ({"if_match": "e"}, (None, '"e"')),
+        ({"if_match": '"e"'}, (None, '"e"')),
+    ]
+    for condition, headers in given:
+        result, asked = against(
+            lambda each: GOOD[by_step(each)], monkeypatch, options, partial(one_part, **condition)
+        )
+        assert result is None
+        assert (asked[-1].headers.get("if-none-match"), asked[-1].headers.get("if-match")) == headers
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        xml(412, "PreconditionFailed"),
+        xml(409, "ConditionalRequestConflict"),
+        xml(404, "NoSuchKey"),
+        xml(404, "NoSuchUpload"),
+        Said(200, FAILS_LATE.body.replace(b"InternalError", b"PreconditionFailed")),
+    ],
+    ids=["written", "being written", "deleted", "given up", "found out late"],
+)
+def test_who_is_slower_completes_nothing_and_is_told_at_once(
+    said: Said, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 wants a new upload then, whatever it was."""
+    good = {**GOOD, "complete": said}
+    result, asked = against(
+        lambda each: good[by_step(each)], monkeypatch, options, lambda s3: one_part(s3, if_match="e")
+    )
+    assert isinstance(result, PreconditionFailed)
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("step", ["PUT", "copy", "complete"])
+def test_an_upload_that_somebody_gave_up_is_no_refusal(
+    step: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another may fare better; other things that are missing stay what they were."""
+    for code, error in (("NoSuchUpload", PreconditionFailed), ("NoSuchBucket", RequestRefused)):
+        good = {**GOOD, step: xml(404, code)}
+        result, _ = against(lambda each: good[by_step(each)], monkeypatch, options, write_in_parts)  # noqa: B023
+        assert type(result) is error
+
+
+def test_an_upload_in_parts_is_fenced_by_the_embedded_s3(
+    account: Account, options: Mapping[str, Any]
+) -> None:
+    """It knows no ``If-Match`` here, and takes it; what S3 says of that is in the tests above."""
+    location = f"s3://{account.bucket}/{unique('fenced')}"
+
+    async def use(s3: S3Objects) -> None:
+        upload = await MultipartUpload.begin(s3, location)
+        await upload.add(b"part")
+        await s3.write(location, b"faster")
+        with pytest.raises(PreconditionFailed):
+            await upload.complete(only_if_new=True)
+        found = await s3.stat(location)
+        assert isinstance(found, ListedObject)
+        await upload.complete(if_match=found.etag)
+
+    run(options, use)
+    assert account.read(location) == b"part"
 
 
 def test_a_part_of_an_object_is_read_by_its_bytes(account: Account, options: Mapping[str, Any]) -> None:
