@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.batch.engine_settings import EngineSettings
+from airflow_sm_plugin.batch.engine_settings import WAITING_BYTES, EngineSettings
 from airflow_sm_plugin.batch.open_input import Job, OpenInput, Result
 from airflow_sm_plugin.core.in_flight import InFlightBound
 from airflow_sm_plugin.core.invocation import pause_after
@@ -97,12 +97,12 @@ class Attempts:
         self._settler = settler
         self._pump = pump
         self._loop = asyncio.get_running_loop()
-        self.clock = time.monotonic
-        self.epoch = time.time() - time.monotonic()
+        self.clock = self._loop.time
+        self.epoch = time.time() - self._loop.time()
         """What makes epoch seconds of the clock's."""
         self._exhausted = 0
         self._answered: set[str] = set()
-        self._pausing = 0
+        self._pausing = self._pausing_bytes = 0
         self._ripe = 0
         self._succeeded_at = self.clock()
         self._stopped = False
@@ -118,7 +118,8 @@ class Attempts:
     @property
     def holds_back(self) -> bool:
         """Whether so many payloads wait for their next attempt that no fresh ones should go."""
-        return self._pausing > _PAUSING + _PAUSING_PER_PLACE * self.bound.bound and not self._ripe
+        many = self._pausing > _PAUSING + _PAUSING_PER_PLACE * self.bound.bound
+        return (many or self._pausing_bytes > WAITING_BYTES) and not self._ripe
 
     def taken(self) -> None:
         """Take note that a payload goes."""
@@ -137,9 +138,11 @@ class Attempts:
             self._statistics.loaded(lane.model, began=self.epoch + asked_at, ended=self.epoch + now)
             self._pump()
 
-    def succeeded(self, lane: Lane[Job], feed: ModelFeed, now: float) -> None:
+    def succeeded(self, lane: Lane[Job], job: Job, now: float) -> None:
         """Take note of a result: whatever failed before, somebody serves."""
+        feed = job.input.feed
         feed.exhausted = self._exhausted = 0
+        feed.isolated_good += job.is_half
         self._succeeded_at = now
         self._answered.add(lane.model)
 
@@ -168,6 +171,9 @@ class Attempts:
         if judgement.verdict is Verdict.LOADING:
             self._loading(lane, job, judgement, now)
             return
+        if judgement.verdict is Verdict.NO_MEMORY and self.turns.active > 1:
+            self._wait_for_memory(lane, job, judgement, now)
+            return
         if judgement.verdict is Verdict.NO_MEMORY:
             self.turns.pressed(lane, probe_at=now + self._probe_pause(job.input.feed))
         elif judgement.loaded:
@@ -187,10 +193,20 @@ class Attempts:
 
     def _loading(self, lane: Lane[Job], job: Job, judgement: Judgement, now: float) -> None:
         """Probe the model again a little later, until its time is over."""
-        feed = job.input.feed
-        pause = self._probe_pause(feed)
+        pause = self._probe_pause(job.input.feed)
         self.turns.not_ready(lane, probe_at=now + pause)
         self._repeated(lane.model, "ModelNotReadyException")
+        self._probe_after(pause, lane, job, judgement, now)
+
+    def _wait_for_memory(self, lane: Lane[Job], job: Job, judgement: Judgement, now: float) -> None:
+        """Wait until another model has made room, as for one that loads."""
+        pause = self._probe_pause(job.input.feed)
+        self.turns.pressed(lane, probe_at=now + pause)
+        self._repeated(lane.model, f"{judgement.error.__name__} ({judgement.status})")
+        self._probe_after(pause, lane, job, judgement, now)
+
+    def _probe_after(self, pause: float, lane: Lane[Job], job: Job, judgement: Judgement, now: float) -> None:
+        feed = job.input.feed
         limit = self._settings.model_load_seconds
         if feed.dead is None and lane.asked_at is not None and now - lane.asked_at >= limit:
             late = Judgement(Verdict.NO_MODEL, ModelLoadTimeout, judgement.status)
@@ -198,6 +214,7 @@ class Attempts:
         if feed.dead is not None:
             self._bury(job)
             return
+        job.began = 0.0  # what follows is not the payload's time
         self._put_back(job)
         self._loop.call_later(pause + 0.001, self._pump)
 
@@ -217,6 +234,7 @@ class Attempts:
             self._repeated(job.input.feed.lane.model, failure.code or judgement.error.__name__)
             pause = pause_after(job.attempts, jitter=random.random())  # noqa: S311 - jitter
             self._pausing += 1
+            self._pausing_bytes += len(job.payload.body)
             self._loop.call_later(pause, self._back, job)
 
     def _repeated(self, model: str, kind: str) -> None:
@@ -234,6 +252,7 @@ class Attempts:
 
     def _back(self, job: Job) -> None:
         self._pausing -= 1
+        self._pausing_bytes -= len(job.payload.body)
         if self._stopped:
             return
         if job.input.feed.dead is not None:
@@ -280,13 +299,14 @@ class Attempts:
     ) -> None:
         """Let a payload fail that the model refused, or look for the bad record in it."""
         one, payload = job.input, job.payload
-        if self._settings.isolate_bad_records and payload.records > 1 and one.feed.dead is None:
+        if self._settings.isolate_bad_records and payload.records > 1 and one.feed.may_isolate:
             self._repeated(one.feed.lane.model, f"{error.__name__} (isolated)")
             self._settler.halved(one)
             for half in reversed(split_in_two(payload)):
-                self._put_back(Job(one, half))
+                self._put_back(Job(one, half, is_half=True))
             self._pump()
             return
+        one.feed.isolated_bad += job.is_half
         self._settler.failed(
             one, payload, error, status=status, message=message, attempts=max(1, job.attempts)
         )

@@ -83,8 +83,8 @@ class BatchProgress:
         done = self.records + self.records_failed
         rate = (done - self._told_records) / (now - self._told)
         log.info(
-            "%s: %d of %d inputs, %d records (%d failed in this try), %.0f records/s; %d models warm, %d loading; %d of "
-            "%d invocations in flight, %d repeated; %s",
+            "%s: %d of %d inputs, %d records (%d failed in this try), %.0f records/s; %d models warm, %d loading; %d "
+            "of %d invocations in flight, %d repeated; %s",
             self._about,
             self._before.inputs + self.inputs,
             self._total_inputs,
@@ -104,7 +104,9 @@ class BatchProgress:
         left = self._total_inputs - self._before.inputs
         share = self.bytes / self._left_bytes if self._left_bytes else self.inputs / max(1, left)
         passed = now - self._began
-        if share <= 0 or (share < _TELLING_SHARE and passed < _TELLING_SECONDS):  # cold starts tell nothing of it
+        if share <= 0 or (
+            share < _TELLING_SHARE and passed < _TELLING_SECONDS
+        ):  # cold starts tell nothing of it
             return "time left unknown yet"
         return f"about {in_words(passed * max(0.0, 1 - share) / share)} left"
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _WRITES = 64
 """Outputs written at the same time."""
 
+_LARGE, _LARGE_WRITES = 262_144, 4
+"""Bytes from which on so many are put together at the same time: each is in memory up to a part of an upload."""
+
 
 class InputEnds:
     """Write outputs: from memory, or from the journal once the last results are there.
@@ -33,6 +36,7 @@ class InputEnds:
         self._spawn = spawn
         self._ended = ended
         self._writes = asyncio.Semaphore(_WRITES)
+        self._large = asyncio.Semaphore(_LARGE_WRITES)
         self._stopped = False
 
     def stop(self) -> None:
@@ -63,15 +67,16 @@ class InputEnds:
 
     async def _assemble(self, one: OpenInput) -> None:
         story = one.story
-        async with self._writes:
+        async with self._large if story.bytes > _LARGE else self._writes:
             await self._writer.assemble(one.one, story.in_order(), story.failures)
-        failed = sum(failure.records or 0 for failure in story.failures)
+        failures = [failure for failure, _ in story.failures]
+        failed = sum(failure.records or 0 for failure in failures)
         ended = Ended(
             one.number,
-            sum(each.run.records for each in story.runs) + failed,
+            story.records + failed,
             failed,
-            any(failure.records is None for failure in story.failures),
-            any(failure.retryable for failure in story.failures),
+            any(failure.records is None for failure in failures),
+            any(failure.retryable for failure in failures),
         )
         self._end(ended)
 

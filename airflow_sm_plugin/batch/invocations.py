@@ -19,7 +19,7 @@ from airflow_sm_plugin.core.assembly import output_of
 from airflow_sm_plugin.core.attribute_template import attributes_of
 from airflow_sm_plugin.core.lanes import Lane
 from airflow_sm_plugin.core.payloads import Payload
-from airflow_sm_plugin.exceptions import SageMakerInferenceError
+from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.core.batch_statistics import Statistics
@@ -93,12 +93,18 @@ class Invocations:
         settings, payload, began = self._settings, job.payload, self._clock()
         job.began = job.began or began
         try:
+            custom_attributes = self._attributes(job)
+        except InvalidRequest as error:
+            self.turns.unsettled(lane)
+            self.attempts.refused(job, type(error), status=None, message=str(error))
+            return
+        try:
             answer = await self._invoker.invoke(
                 payload.body,
                 target_model=lane.model,
                 content_type=job.input.one.content_type or settings.content_type,
                 accept=settings.accept,
-                custom_attributes=self._attributes(job),
+                custom_attributes=custom_attributes,
                 target_variant=settings.target_variant,
             )
         except (ClientError, BotoCoreError) as error:
@@ -112,7 +118,7 @@ class Invocations:
         except SageMakerInferenceError as error:
             self.attempts.refused(job, type(error), status=None, message=str(error))
             return
-        self.attempts.succeeded(lane, job.input.feed, now)
+        self.attempts.succeeded(lane, job, now)
         self._statistics.invoked(
             lane.model, seconds=now - began, records=payload.records, at=self._epoch + now
         )

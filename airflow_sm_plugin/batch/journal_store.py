@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin.batch.claim import RACES, Claim, fenced_off, names_below
 from airflow_sm_plugin.batch.plan_folder import GenerationFolder
 from airflow_sm_plugin.core.batch_journal import Failure, Journal, Part
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.exceptions import AccessDenied, PreconditionFailed, ResourceConflict
+from airflow_sm_plugin.exceptions import PreconditionFailed, ResourceConflict, ServiceError
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
@@ -67,7 +67,7 @@ class JournalStore:
     ) -> None:
         self._s3 = s3
         self._folder = folder
-        self._claim = claim
+        self.claim = claim
         self._options = options
         self.journal = journal
 
@@ -81,6 +81,7 @@ class JournalStore:
         group_of: Callable[[int], int],
         run: str | None,
         choose: Chosen,
+        taken_back: Callable[[Sequence[Failure]], Mapping[str, Any]],
         options: ObjectOptions,
     ) -> JournalStore:
         """Read the journal, and make this process the only one that may write to it.
@@ -88,6 +89,7 @@ class JournalStore:
         :param group_of: as :class:`~airflow_sm_plugin.core.batch_journal.Journal`
         :param run: which run of the task this is
         :param choose: says which failures are tried again
+        :param taken_back: says what the statistics counted of these
         :param options: how objects are kept: they hold results, as outputs do
         :raises FencedOff: a later process owns the shard
         """
@@ -96,12 +98,14 @@ class JournalStore:
             if journal.claim > claim.number:
                 break
             store = cls(s3, folder, claim, journal, options)
+            again = choose(journal)
             part = Part(
                 token=claim.token,
                 at=time.time(),
                 claim=claim.number,
                 run=run,
-                reopened=tuple(failure.reopened for failure in choose(journal)),
+                reopened=tuple(failure.reopened for failure in again),
+                statistics=taken_back(again),
             )
             try:
                 await store._write(part)
@@ -136,25 +140,7 @@ class JournalStore:
     @property
     def token(self) -> str:
         """What no other process has."""
-        return self._claim.token
-
-    async def sweep(self) -> None:
-        """Delete the results' bytes, which nobody needs once all outputs are whole; that nobody may is fine."""
-        names = await names_below(self._s3, self._folder.data(""))
-        bucket = S3Uri.parse(self._folder.location).bucket
-        try:
-            for first in range(0, len(names), _READ_AT_ONCE):
-                some = names[first : first + _READ_AT_ONCE]
-                await asyncio.gather(*(self._s3.delete(f"s3://{bucket}/{name}") for name in some))
-        except AccessDenied as error:
-            log.info("%s stays: %s", self._folder.data(""), error)
-
-    async def check(self) -> None:
-        """Make sure that nobody has taken the shard over since.
-
-        :raises FencedOff: somebody has
-        """
-        await self._claim.check()
+        return self.claim.token
 
     async def _write(self, part: Part) -> None:
         await self._s3.write(
@@ -164,3 +150,15 @@ class JournalStore:
             options=self._options,
         )
         self.journal.add(part)
+
+
+async def sweep(s3: S3Objects, folder: GenerationFolder) -> None:
+    """Delete the results' bytes, which nobody needs once all outputs are whole; that nobody may is fine."""
+    bucket = S3Uri.parse(folder.location).bucket
+    try:
+        names = await names_below(s3, folder.data(""))
+        for first in range(0, len(names), _READ_AT_ONCE):
+            some = names[first : first + _READ_AT_ONCE]
+            await asyncio.gather(*(s3.delete(f"s3://{bucket}/{name}") for name in some))
+    except ServiceError as error:
+        log.info("%s stays: %s", folder.data(""), error)

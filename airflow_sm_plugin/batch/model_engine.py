@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import dataclasses
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
@@ -14,20 +14,21 @@ from airflow_sm_plugin.batch.input_ends import InputEnds
 from airflow_sm_plugin.batch.invocations import Invocations
 from airflow_sm_plugin.batch.model_feed import ModelFeed
 from airflow_sm_plugin.batch.open_input import Job, OpenInput, Result
-from airflow_sm_plugin.batch.output_writer import error_row
 from airflow_sm_plugin.batch.payload_source import payloads
 from airflow_sm_plugin.batch.result_recorder import ResultRecorder
 from airflow_sm_plugin.core.attribute_template import attribute_fields, attributes_of
-from airflow_sm_plugin.core.batch_journal import Failure
+from airflow_sm_plugin.core.error_rows import FailedRecords
 from airflow_sm_plugin.core.lanes import Lane, Stage
 from airflow_sm_plugin.core.payload_verdict import Judgement, Verdict
 from airflow_sm_plugin.core.payloads import Payload
 from airflow_sm_plugin.exceptions import (
+    InvalidRequest,
     RecordTooLarge,
     SageMakerInferenceError,
     ServiceUnavailable,
     TargetModelNotFound,
 )
+from airflow_sm_plugin.hooks.s3_listing import ListedObject
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.batch.batch_progress import BatchProgress
@@ -80,6 +81,8 @@ class ModelEngine:
         self._feeds: set[ModelFeed] = set()
         self._open = 0
         self._unreadable = 0
+        self._is_prepared = False
+        self._stopped = False
         self._over = asyncio.Event()
         self._group = asyncio.TaskGroup()
         self._ends = InputEnds(writer, spawn=self._spawn, ended=self._ended)
@@ -108,8 +111,8 @@ class ModelEngine:
         recording = asyncio.create_task(self._recorder.run(is_over=self._over.is_set))
         try:
             async with self._group:
-                watching = self._spawn(_raising(recording))
-                sampling = self._spawn(self._sample())
+                watching = self._group.create_task(self._watch(recording))
+                sampling = self._group.create_task(self._guarded(self._sample()))
                 self._admit()
                 self._end_if_done()
                 await self._over.wait()
@@ -118,15 +121,30 @@ class ModelEngine:
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         finally:
-            self._ends.stop()
-            self._calls.stop()
+            self._stop()
             self._over.set()
             self._recorder.hurry()
             await recording
         await self._recorder.flush(finished=True)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        return self._group.create_task(work)
+    def _stop(self) -> None:
+        """Begin with nothing more: a group that ends takes no further task."""
+        self._stopped = True
+        self._ends.stop()
+        self._calls.stop()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._stopped:
+            work.close()
+        else:
+            self._group.create_task(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except BaseException:
+            self._stop()
+            raise
 
     def _pump(self) -> None:
         if not self._over.is_set():
@@ -184,21 +202,48 @@ class ModelEngine:
 
     async def _opened(self, number: int, feed: ModelFeed) -> OpenInput:
         found = await self._inputs.input(number)
-        output = self._settings.output_for(found.content_type)
-        one = OpenInput(number, found, feed, self._store.journal.story(number), output)
-        if self._settings.custom_attributes is not None:
-            one.fields = attribute_fields(one.one.source, self._settings.fields)
-            attributes_of(
-                self._settings.custom_attributes, one.fields, first_record=0
-            )  # refused before any is sent
+        story = self._store.journal.story(number)
+        one = OpenInput(number, found, feed, story, self._settings.output)
+        if found.etag is None:
+            await self._bind(one)
+        try:
+            self._prepare(one)
+            self._is_prepared = True
+        except InvalidRequest as error:
+            if not self._is_prepared:  # nothing was sent yet: it is the arguments' fault, not this input's
+                raise
+            one.unfit = error
         self._open += 1
         return one
+
+    async def _bind(self, one: OpenInput) -> None:
+        """Find out which object an input is that was planned unseen, so that no try reads another."""
+        etag = self._store.journal.etags.get(one.number)
+        if etag is None:
+            found = await self._reads.stat(one.one.source)
+            if not isinstance(found, ListedObject):
+                return  # reading it will tell
+            etag = found.etag
+            self._recorder.bound(one, etag)
+        one.one = dataclasses.replace(one.one, etag=etag)
+
+    def _prepare(self, one: OpenInput) -> None:
+        """Make ready what each of an input's payloads needs.
+
+        :raises InvalidRequest: its attributes cannot be sent, or its records and answers not be joined
+        """
+        one.output = self._settings.output_for(one.one.content_type)
+        if self._settings.custom_attributes is not None:
+            one.fields = attribute_fields(one.one.source, self._settings.fields)
+            attributes_of(self._settings.custom_attributes, one.fields, first_record=0)
 
     async def _read(self, one: OpenInput) -> None:
         gaps = list(one.story.gaps())
         at, record = gaps[0].start, gaps[0].first_record
         settings = self._settings
         try:
+            if one.unfit is not None:
+                raise one.unfit
             found = payloads(self._reads, one.one, settings.split, gunzip=settings.gunzip, gaps=gaps)
             async with aclosing(found) as pieces:
                 async for several in pieces:
@@ -234,9 +279,8 @@ class ModelEngine:
             self._unreadable += 1
             if self._unreadable >= _UNREADABLE_IN_A_ROW:
                 raise error
-        name, retryable = type(error).__name__, error.retryable
         message = str(error)[: max(self._settings.error_text_limit, 200)]
-        self._keep(one, Failure(one.number, at, at, record, None, name, None, message, 0, retryable))
+        self._keep(one, FailedRecords(at, at, record, None, type(error), None, message, 0))
 
     # Payloads: what Invocations tells
 
@@ -257,26 +301,24 @@ class ModelEngine:
         attempts: int,
     ) -> None:
         """Take a payload that has failed for good."""
-        failure = Failure(
-            one.number,
+        failed = FailedRecords(
             payload.start,
             payload.end,
             payload.first_record,
             payload.records,
-            error.__name__,
+            error,
             status,
             message,
             attempts,
-            error.retryable,
         )
-        self._keep(one, failure)
+        self._keep(one, failed)
         self._settled(one, payload.end - payload.start)
 
-    def _keep(self, one: OpenInput, failure: Failure) -> None:
-        records = failure.records or 0
-        self._recorder.failure(one, failure)
-        self._statistics.failed(one.feed.lane.model, failure.error, records=records)
-        self._progress.failed(error_row(one.one, failure), records)
+    def _keep(self, one: OpenInput, failed: FailedRecords) -> None:
+        records = failed.records or 0
+        self._recorder.failure(one, failed)
+        self._statistics.failed(one.feed.lane.model, failed.error.__name__, records=records)
+        self._progress.failed(failed.row(one.one), records)
 
     def halved(self, one: OpenInput) -> None:
         """Take note that a payload became two."""
@@ -314,6 +356,14 @@ class ModelEngine:
 
     # On the way
 
+    async def _watch(self, recording: asyncio.Task[None]) -> None:
+        """Raise when the recorder does."""
+        try:
+            await asyncio.shield(recording)
+        except Exception:
+            self._stop()
+            raise
+
     def _note_work(self, feed: ModelFeed) -> None:
         if feed.worked_from is not None:
             now = time.time()
@@ -338,12 +388,6 @@ class ModelEngine:
                 repeats=self._calls.attempts.repeats,
             )
             self._pump()
-
-
-async def _raising(recording: asyncio.Task[None]) -> None:
-    """Raise when the recorder does."""
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.shield(recording)
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

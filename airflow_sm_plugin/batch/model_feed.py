@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.core.payload_verdict import Judgement
 
 _UNKNOWN_SIZE = 65_536
+_ISOLATED = 32
+"""Bad records of a model that are looked for whatever the others are."""
 
 
 class ModelFeed:
@@ -38,6 +40,8 @@ class ModelFeed:
         """Since when the model has answered, as far as the statistics do not know; epoch seconds."""
         self.probes = 0
         """Probes in a row that found the model not loaded."""
+        self.isolated_bad = self.isolated_good = 0
+        """Parts of payloads that were refused, and that were not, when bad records were looked for."""
         self.exhausted = 0
         """Payloads in a row that failed at every attempt."""
         self._numbers = numbers
@@ -98,6 +102,13 @@ class ModelFeed:
         self.waiting_bytes -= size
         if not self._moved.is_set():
             self._moved.set()
+
+    @property
+    def may_isolate(self) -> bool:
+        """Whether it is worth looking for bad records: not of a model that refuses nearly all."""
+        return self.dead is None and (
+            self.isolated_bad < _ISOLATED or self.isolated_bad <= self.isolated_good
+        )
 
     def moved(self) -> None:
         """Have whoever waits look again."""

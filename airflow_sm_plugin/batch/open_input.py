@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_sm_plugin.core.assembly import OutputOptions
-from airflow_sm_plugin.core.batch_journal import Failure, Story
+from airflow_sm_plugin.core.batch_journal import Story
+from airflow_sm_plugin.core.error_rows import FailedRecords
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.payloads import Payload
+from airflow_sm_plugin.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.batch.model_feed import ModelFeed
@@ -44,6 +46,7 @@ class OpenInput:
         "output",
         "results",
         "story",
+        "unfit",
         "unsettled",
     )
 
@@ -56,12 +59,14 @@ class OpenInput:
         self.story = story
         self.output = output
         self.results: list[Result] = []
-        self.failures: list[Failure] = []
+        self.failures: list[FailedRecords] = []
         self.unsettled = 0
         """Payloads that have neither a result nor failed."""
         self.is_read = False
         self.is_recorded = not story.is_new
         """Whether something of it is in the journal, or on its way there."""
+        self.unfit: InvalidRequest | None = None
+        """Why none of its payloads can be sent."""
         self.fields: dict[str, str] | None = None
         """What a template of custom attributes may say about it."""
 
@@ -79,11 +84,13 @@ class OpenInput:
 class Job:
     """A payload on its way."""
 
-    __slots__ = ("attempts", "began", "input", "payload")
+    __slots__ = ("attempts", "began", "input", "is_half", "payload")
 
-    def __init__(self, one: OpenInput, payload: Payload) -> None:
+    def __init__(self, one: OpenInput, payload: Payload, *, is_half: bool = False) -> None:
         self.input = one
         self.payload = payload
+        self.is_half = is_half
+        """Whether it was cut from another to find bad records."""
         self.attempts = 0
         self.began = 0.0
         """When it was sent first, by the loop's clock; 0 before."""

@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batch.engine_settings import FLUSH_BYTES
 from airflow_sm_plugin.core.batch_journal import Ended, Failure, Part, Run
+from airflow_sm_plugin.core.error_rows import FailedRecords
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.batch.journal_store import JournalStore
     from airflow_sm_plugin.batch.open_input import OpenInput, Result
     from airflow_sm_plugin.core.batch_statistics import Statistics
+
+
+_ROW = 300
+"""Bytes of a row of errors without its message, about."""
 
 
 class ResultRecorder:
@@ -43,6 +48,7 @@ class ResultRecorder:
         self._fresh: dict[int, OpenInput] = {}
         self._complete: list[OpenInput] = []
         self._ended: list[Ended] = []
+        self._etags: dict[int, str] = {}
         self._wake = asyncio.Event()
         self._fresh_bytes = 0
         self.unwritten_bytes = 0
@@ -54,19 +60,22 @@ class ResultRecorder:
         """Keep a payload's result."""
         one.results.append(result)
         self._fresh[one.number] = one
-        size = len(result.body) + len(result.note)
+        self._count(len(result.body) + len(result.note))
+
+    def failure(self, one: OpenInput, failed: FailedRecords) -> None:
+        """Keep records that failed."""
+        self._fresh[one.number] = one
+        if one.failures and failed.follows(one.failures[-1]):
+            one.failures[-1] = one.failures[-1].joined(failed)
+            return
+        one.failures.append(failed)
+        self._count(len(failed.message) + _ROW)
+
+    def _count(self, size: int) -> None:
         self.unwritten_bytes += size
         self._fresh_bytes += size
         if self._fresh_bytes >= FLUSH_BYTES:
             self._wake.set()
-
-    def failure(self, one: OpenInput, failure: Failure) -> None:
-        """Keep records that failed."""
-        if one.failures and failure.follows(one.failures[-1]):
-            one.failures[-1] = one.failures[-1].joined(failure)
-        else:
-            one.failures.append(failure)
-        self._fresh[one.number] = one
 
     def withdraw(self, one: OpenInput) -> None:
         """Leave an input's results to its writer: they are not written down here."""
@@ -80,6 +89,10 @@ class ResultRecorder:
     def complete(self, one: OpenInput) -> None:
         """Write an input's last results down, then say so."""
         self._complete.append(one)
+
+    def bound(self, one: OpenInput, etag: str) -> None:
+        """Write down which object an input is that the plan knows no ETag of."""
+        self._etags[one.number] = etag
 
     def ended(self, ended: Ended) -> None:
         """Write down that an input's outputs are written."""
@@ -120,61 +133,82 @@ class ResultRecorder:
         if not self._has_any() and not finished:
             return
         fresh, complete, ended = list(self._fresh.values()), self._complete, self._ended
-        self._fresh, self._complete, self._ended, self._fresh_bytes = {}, [], [], 0
-        taken = [(one, one.results, one.failures) for one in sorted(fresh, key=lambda one: one.number)]
-        for one, _, _ in taken:
+        size, self._fresh_bytes = self._fresh_bytes, 0
+        etags, self._etags = self._etags, {}
+        self._fresh, self._complete, self._ended = {}, [], []
+        laid_out = _LaidOut()
+        for one in sorted(fresh, key=lambda one: one.number):
+            laid_out.add(one)
             one.results, one.failures, one.is_recorded = [], [], True
-        runs, chunks = _laid_out(taken)
-        size = sum(map(len, chunks))
         number = self._store.journal.parts
         part = Part(
             token=self._store.token,
             at=time.time(),
-            data=f"{number:08d}-{self._store.token}" if runs else None,
-            runs=tuple(runs),
-            failures=tuple(failure for _, _, failures in taken for failure in failures),
+            data=f"{number:08d}-{self._store.token}" if laid_out.size else None,
+            runs=tuple(laid_out.runs),
+            failures=tuple(laid_out.failures),
             ended=tuple(ended),
+            etags=etags,
             finished=finished,
             statistics=self._statistics.take(),
         )
-        await self._store.append(part, b"".join(chunks))
+        await self._store.append(part, b"".join(laid_out.chunks))
         self.unwritten_bytes -= size
         for one in complete:
             self._recorded(one)
         self._written()
 
 
-def _laid_out(
-    taken: list[tuple[OpenInput, list[Result], list[Failure]]],
-) -> tuple[list[Run], list[bytes]]:
-    """Lay results out in one object, each input's in its order, and return where they are."""
-    runs: list[Run] = []
-    chunks: list[bytes] = []
-    at = 0
-    for one, results, _ in taken:
-        results.sort()
-        for stretch in _contiguous(results):
-            bodies, notes = [each.body for each in stretch], [each.note for each in stretch if each.note]
-            size, notes_size = sum(map(len, bodies)), sum(map(len, notes))
-            first, last = stretch[0], stretch[-1]
-            records = last.first_record + last.records - first.first_record
-            runs.append(
-                Run(
-                    one.number,
-                    first.start,
-                    last.end,
-                    first.first_record,
-                    records,
-                    at,
-                    size,
-                    at + size,
-                    notes_size,
-                )
-            )
-            chunks += bodies
-            chunks += notes
-            at += size + notes_size
-    return runs, chunks
+class _LaidOut:
+    """Results and rows of errors in one object: each input's in its order, and where they are."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.failures: list[Failure] = []
+        self.chunks: list[bytes] = []
+        self.size = 0
+
+    def add(self, one: OpenInput) -> None:
+        """Add what is fresh of an input."""
+        one.results.sort()
+        for stretch in _contiguous(one.results):
+            self._add_run(one.number, stretch)
+        for failed in sorted(one.failures, key=lambda each: (each.start, each.first_record)):
+            self._add_failure(one, failed)
+
+    def _add_run(self, number: int, stretch: list[Result]) -> None:
+        first, last = stretch[0], stretch[-1]
+        records = last.first_record + last.records - first.first_record
+        at, size = self._lay([each.body for each in stretch])
+        notes_at, notes_size = self._lay([each.note for each in stretch if each.note])
+        run = Run(number, first.start, last.end, first.first_record, records, at, size, notes_at, notes_size)
+        self.runs.append(run)
+
+    def _add_failure(self, one: OpenInput, failed: FailedRecords) -> None:
+        at, size = self._lay([failed.line(one.one)])
+        kind = failed.error
+        failure = Failure(
+            one.number,
+            failed.start,
+            failed.end,
+            failed.first_record,
+            failed.records,
+            kind.__name__,
+            kind.retryable,
+            at,
+            size,
+        )
+        if self.failures and failure.follows(self.failures[-1]):
+            self.failures[-1] = self.failures[-1].joined(failure)
+        else:
+            self.failures.append(failure)
+
+    def _lay(self, chunks: list[bytes]) -> tuple[int, int]:
+        """Add bytes; return where they begin and how many they are."""
+        at = self.size
+        self.chunks += chunks
+        self.size += sum(map(len, chunks))
+        return at, self.size - at
 
 
 def _contiguous(results: list[Result]) -> Iterator[list[Result]]:

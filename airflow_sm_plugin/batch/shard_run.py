@@ -6,26 +6,29 @@ import asyncio
 import bisect
 import dataclasses
 import datetime
+import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from airflow_sm_plugin.batch.batch_progress import BatchProgress, Before
 from airflow_sm_plugin.batch.claim import Claim
 from airflow_sm_plugin.batch.engine_settings import EngineSettings
-from airflow_sm_plugin.batch.journal_store import JournalStore, read_journal
+from airflow_sm_plugin.batch.journal_store import JournalStore, read_journal, sweep
 from airflow_sm_plugin.batch.model_engine import ModelEngine
-from airflow_sm_plugin.batch.output_writer import OutputWriter, error_row
+from airflow_sm_plugin.batch.output_writer import OutputWriter
 from airflow_sm_plugin.batch.plan_folder import GenerationFolder, PlanFolder, ShardFolder
 from airflow_sm_plugin.batch.shard_inputs import ShardInputs, read_plan, read_shard_plan
 from airflow_sm_plugin.batch.shard_state import latest_generation
-from airflow_sm_plugin.core.batch_journal import Failure, Journal
+from airflow_sm_plugin.core.batch_journal import Failure, Journal, Part, PlacedFailure
 from airflow_sm_plugin.core.batch_report import MOST_FAILURES, ModelCounts, ShardReport
 from airflow_sm_plugin.core.batch_statistics import Statistics
 from airflow_sm_plugin.core.shard_plan import ModelWork, MultiModelPlan, ShardPlan
+from airflow_sm_plugin.exceptions import AccessDenied
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker
 from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
@@ -37,6 +40,8 @@ log = logging.getLogger(__name__)
 _WRITING_CONNECTIONS = 48
 _READING_CONNECTIONS = 1_024
 """One is held for each input that is being read while its model is waited for."""
+
+_LONGEST_ROW = 1_048_576
 
 Todo = list[tuple[ModelWork, list[int]]]
 
@@ -87,8 +92,11 @@ async def run_shard(connection: AwsConnection, settings: ShardSettings) -> Finis
         done = await run.done_before()
         if done is not None:
             log.info("%s: this run has done it before", run.about)
-            return done
-        return await run.go_on()
+        else:
+            done = await run.go_on()
+        if not done.report.total.failed:
+            await sweep(s3, run.folder)
+        return done
 
 
 class _ShardRun:
@@ -109,11 +117,11 @@ class _ShardRun:
         self._shard = shard
         self._shard_folder: ShardFolder = PlanFolder(settings.plan_location).shard(settings.shard)
         self._inputs = ShardInputs(s3, self._shard_folder)
-        self._folder: GenerationFolder = self._shard_folder.generation(0)
+        self.folder: GenerationFolder = self._shard_folder.generation(0)
         self._firsts = [work.first for work in shard.models]
-        self._is_cleared = False
-        self._again: list[Failure] = []
-        self._kept: list[Failure] = []
+        self._trusts_plan = True
+        """Whether models are missing that the plan did not find."""
+        self._kept: list[PlacedFailure] = []
         self.about = f"endpoint {settings.engine.endpoint_name}, shard {settings.shard} of {plan.shards}"
 
     @classmethod
@@ -127,18 +135,20 @@ class _ShardRun:
         number = await latest_generation(self._s3, self._shard_folder)
         if number is None:
             return None
-        self._folder = self._shard_folder.generation(number)
-        journal = await read_journal(self._s3, self._folder, self._group_of, keep=False)
+        self.folder = self._shard_folder.generation(number)
+        journal = await read_journal(self._s3, self.folder, self._group_of, keep=False)
         if not journal.is_finished:
             return None
         if self._differs(journal):
             if self._settings.restart:
-                self._folder = self._shard_folder.generation(number + 1)
+                self.folder = self._shard_folder.generation(number + 1)
+                self._trusts_plan = False
             return None
         if any(ended.retryable for ended in journal.failed.values()):
             return None
-        body = await self._s3.read_if_any(self._folder.report)
-        return None if body is None else self._finished(ShardReport.from_json(body), journal)
+        body = await self._s3.read_if_any(self.folder.report)
+        report = None if body is None else ShardReport.from_json(body)
+        return None if report is None or report.run != self._settings.run else self._finished(report, journal)
 
     def _differs(self, journal: Journal) -> bool:
         """Say whether another run wrote it: the task was cleared."""
@@ -146,44 +156,58 @@ class _ShardRun:
 
     async def go_on(self) -> FinishedShard:
         """Do what is left."""
-        claim = await Claim.taken(self._s3, self._folder, token=uuid.uuid4().hex[:16])
+        claim = await Claim.taken(self._s3, self.folder, token=uuid.uuid4().hex[:16])
         store = await JournalStore.take_over(
             self._s3,
-            self._folder,
+            self.folder,
             claim,
             group_of=self._group_of,
             run=self._settings.run,
             choose=self._choose,
+            taken_back=self._taken_back,
             options=self._settings.options,
         )
         journal, statistics = store.journal, Statistics()
-        for failure in self._again:
-            model = self._shard.models[self._group_of(failure.entry)].target_model
-            statistics.failed(model, failure.error, records=-(failure.records or 0))
         todo = self._todo(journal)
         progress = self._progress(journal)
+        await self._forget_report()
         if todo:
             progress.begin(models=len(todo))
             await endpoint_models(self._connection, self._settings.engine.endpoint_name)
             await self._work(store, statistics, progress, todo)
-        await store.check()
+        else:
+            await store.append(Part(token=store.token, at=time.time(), finished=True), b"")
+        await store.claim.check()
         report = await self._report(journal, progress)
-        await self._s3.write(self._folder.report, report.as_json(), options=self._settings.options)
-        if not journal.failed:
-            await store.sweep()
+        await self._s3.write(self.folder.report, report.as_json(), options=self._settings.options)
         log.info("%s: %d inputs, %d records, %d failed", self.about, *_in_short(report))
         return self._finished(report, journal)
 
     def _choose(self, journal: Journal) -> Sequence[Failure]:
         """Say which failures are tried again: what may pass; when the task was cleared, all."""
-        self._is_cleared = self._differs(journal)
-        self._again = journal.to_retry(everything=self._is_cleared)
-        again = set(self._again)
-        known = (failure for story in journal.stories.values() for failure in story.failures)
-        self._kept = [failure for failure in known if failure not in again][:MOST_FAILURES]
-        if self._again:
-            log.info("%s: %d failures of before are tried again", self.about, len(self._again))
-        return self._again
+        if journal.parts and (self._settings.run is None or journal.first_run != self._settings.run):
+            self._trusts_plan = False  # who cleared the task may have brought a missing artefact
+        again = journal.to_retry(everything=self._differs(journal))
+        chosen = set(again)
+        self._kept = [each for each in journal.failures() if each.failure not in chosen][:MOST_FAILURES]
+        if again:
+            log.info("%s: failures of before in %d places are tried again", self.about, len(again))
+        return again
+
+    def _taken_back(self, again: Sequence[Failure]) -> Mapping[str, Any]:
+        """Return what the statistics counted of failures that are tried again."""
+        counted = Statistics()
+        for failure in again:
+            model = self._shard.models[self._group_of(failure.entry)].target_model
+            counted.failed(model, failure.error, records=-(failure.records or 0))
+        return counted.as_json() if again else {}
+
+    async def _forget_report(self) -> None:
+        """Delete the report of before: until there is a new one, the shard has none."""
+        try:
+            await self._s3.delete(self.folder.report)
+        except AccessDenied as error:
+            log.info("%s stays until it is written anew: %s", self.folder.report, error)
 
     def _group_of(self, entry: int) -> int:
         return bisect.bisect_right(self._firsts, entry) - 1
@@ -193,10 +217,8 @@ class _ShardRun:
         for work in self._shard.models:
             numbers = journal.left(work.first, work.count)
             if numbers:
-                # Who clears the task may have brought the artefact meanwhile.
-                found.append(
-                    (dataclasses.replace(work, missing=work.missing and not self._is_cleared), numbers)
-                )
+                missing = work.missing and self._trusts_plan
+                found.append((dataclasses.replace(work, missing=missing), numbers))
         return found
 
     def _progress(self, journal: Journal) -> BatchProgress:
@@ -204,7 +226,7 @@ class _ShardRun:
             inputs=journal.clean.bit_count() + len(journal.failed),
             records=journal.clean_records.total()
             + sum(ended.records for ended in journal.failed.values())
-            + sum(run.records for story in journal.stories.values() for run, _ in story.runs),
+            + sum(story.records for story in journal.stories.values()),
         )
         left = 1 - before.inputs / self._shard.inputs if self._shard.inputs else 0.0
         size = 0 if self._settings.engine.gunzip else round(self._shard.bytes * left)
@@ -219,7 +241,7 @@ class _ShardRun:
             EndpointInvoker.open(
                 self._connection, engine.endpoint_name, max_connections=engine.max_concurrent_transforms
             ) as invoker,
-            self._writer() as writer,
+            self._writer(store) as writer,
         ):
             await ModelEngine(
                 engine,
@@ -234,13 +256,15 @@ class _ShardRun:
             ).run()
 
     @asynccontextmanager
-    async def _writer(self) -> AsyncIterator[OutputWriter]:
+    async def _writer(self, store: JournalStore) -> AsyncIterator[OutputWriter]:
         writer = OutputWriter(
             self._s3,
             self._plan.outputs,
             content_type=self._settings.engine.accept or "application/octet-stream",
-            data_prefix=self._folder.data(""),
+            data_prefix=self.folder.data(""),
             options=self._settings.options,
+            check=store.claim.check,
+            check_lately=store.claim.check_lately,
         )
         writer.look_for_stale()
         try:
@@ -264,7 +288,7 @@ class _ShardRun:
                 records_failed=ended.failed,
                 inputs_unread=int(ended.unreadable),
             )
-        rows = [error_row(await self._inputs.input(one.entry), one) for one in self._kept]
+        rows = [await self._row(*each) for each in self._kept]
         return ShardReport(
             shard=self._shard.number,
             plan_digest=self._plan.digest,
@@ -277,9 +301,16 @@ class _ShardRun:
             finished_at=_iso(time.time()),
         )
 
+    async def _row(self, failure: Failure, data: str) -> Mapping[str, Any]:
+        """Return the first row of a failure of before."""
+        size = min(failure.size, _LONGEST_ROW)
+        body = await self._s3.read_range(self.folder.data(data), failure.at, size)
+        row: Mapping[str, Any] = json.loads(body.partition(b"\n")[0])
+        return row
+
     def _finished(self, report: ShardReport, journal: Journal) -> FinishedShard:
         retryable = sum(ended.retryable for ended in journal.failed.values())
-        return FinishedShard(report, self._folder.report, retryable)
+        return FinishedShard(report, self.folder.report, retryable)
 
 
 def _in_short(report: ShardReport) -> tuple[int, int, int]:

@@ -6,13 +6,19 @@ resume knows exactly what to do yet: the gaps between them. Entries are inputs b
 
 from __future__ import annotations
 
+import heapq
 import json
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from airflow_sm_plugin.core.batch_statistics import Statistics
+
+_WIDTH = 9
+_RECORDS, _SIZE = 3, 5
+"""Columns of a story: those of a run but the input, and the data object."""
 
 
 class Run(NamedTuple):
@@ -41,14 +47,13 @@ class Run(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Records that ended in an error.
+    """Records of one input that ended in errors, one after the other; their rows lie in the data object of their part.
 
     :param records: None where nobody could count them: the rest of an input that cannot be read
     :param error: name of our class for it
-    :param status: HTTP status, or what the container answered; None when nobody answered
-    :param message: cut as the user said; may show what a container wrote
-    :param attempts: invocations spent on it
     :param retryable: whether a retry of the task may fare better
+    :param at: where the rows begin in the data object
+    :param size: how many bytes they are
     """
 
     entry: int
@@ -57,30 +62,28 @@ class Failure(NamedTuple):
     first_record: int
     records: int | None
     error: str
-    status: int | None
-    message: str
-    attempts: int
     retryable: bool
-
-    def follows(self, other: Failure) -> bool:
-        """Say whether this is more of the same: records that were never sent, for one reason."""
-        return (
-            self.entry == other.entry
-            and self.start == other.end
-            and self.attempts == other.attempts == 0
-            and (self.error, self.status, self.message) == (other.error, other.status, other.message)
-            and self.records is not None
-            and other.records is not None
-        )
+    at: int
+    size: int
 
     @property
     def reopened(self) -> Reopened:
         """What a part says when it is tried again."""
         return Reopened(self.entry, self.start)
 
+    def follows(self, other: Failure) -> bool:
+        """Say whether it is kept together with another: the next records, of one class, the next bytes."""
+        return (
+            (self.entry, self.start, self.at) == (other.entry, other.end, other.at + other.size)
+            and (self.error, self.retryable) == (other.error, other.retryable)
+            and self.records is not None
+            and other.records is not None
+        )
+
     def joined(self, more: Failure) -> Failure:
         """Return both as one; ``more`` follows."""
-        return self._replace(end=more.end, records=(self.records or 0) + (more.records or 0))
+        records = (self.records or 0) + (more.records or 0)
+        return self._replace(end=more.end, records=records, size=self.size + more.size)
 
 
 class Ended(NamedTuple):
@@ -120,6 +123,7 @@ class Part:
     :param claim: its claim, in the first part it writes
     :param run: which run of the task it works for, in the same part
     :param data: name of the object with the results' bytes; None when there are none
+    :param etags: by input, of those that the plan knows none of: what was read is this object and no other
     :param finished: whether all inputs have ended
     :param statistics: what was counted since the part before
     """
@@ -133,6 +137,7 @@ class Part:
     failures: tuple[Failure, ...] = ()
     ended: tuple[Ended, ...] = ()
     reopened: tuple[Reopened, ...] = ()
+    etags: Mapping[int, str] = field(default_factory=dict)
     finished: bool = False
     statistics: Mapping[str, Any] = field(default_factory=dict)
 
@@ -148,6 +153,7 @@ class Part:
             "failures": self.failures,
             "ended": self.ended,
             "reopened": self.reopened,
+            "etags": {str(entry): etag for entry, etag in self.etags.items()},
             "finished": self.finished,
             "statistics": self.statistics,
         }
@@ -170,15 +176,23 @@ class Part:
             failures=tuple(Failure(*one) for one in given.get("failures", ())),
             ended=tuple(Ended(*one) for one in given.get("ended", ())),
             reopened=tuple(Reopened(*one) for one in given.get("reopened", ())),
+            etags={int(entry): etag for entry, etag in given.get("etags", {}).items()},
             finished=given.get("finished", False),
             statistics=given.get("statistics", {}),
         )
 
 
 class Placed(NamedTuple):
-    """A run, and the data object that holds its bytes."""
+    """A run, and the name of the data object that holds its bytes."""
 
     run: Run
+    data: str
+
+
+class PlacedFailure(NamedTuple):
+    """A failure, and the name of the data object that holds its rows."""
+
+    failure: Failure
     data: str
 
 
@@ -195,37 +209,59 @@ class Gap(NamedTuple):
     first_record: int
 
 
-@dataclass(slots=True)
 class Story:
-    """What is known of one input that has not ended, or not well."""
+    """What is known of one input that has not ended, or not well.
 
-    runs: list[Placed] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    ended: Ended | None = None
+    :param entry: the input
+    :param names: of all data objects; runs tell theirs by its place here
+    """
+
+    __slots__ = ("_columns", "_names", "entry", "failures")
+
+    def __init__(self, entry: int, names: list[str]) -> None:
+        self.entry = entry
+        self._names = names
+        self._columns = array("q")  # 72 bytes a run: an input of gigabytes may have a hundred thousand
+        self.failures: list[PlacedFailure] = []
 
     @property
     def is_new(self) -> bool:
         """Whether nothing is known at all."""
-        return not (self.runs or self.failures)
+        return not (self._columns or self.failures)
+
+    def add(self, run: Run) -> None:
+        """Take up a run whose bytes lie in the latest data object."""
+        self._columns.extend((*run[1:], len(self._names) - 1))
+
+    @property
+    def records(self) -> int:
+        """Records with a result."""
+        return sum(self._columns[_RECORDS::_WIDTH])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the results."""
+        return sum(self._columns[_SIZE::_WIDTH])
+
+    def in_order(self) -> Iterator[Placed]:
+        """Yield the runs in the order of the input."""
+        columns = self._columns
+        for place in sorted(range(0, len(columns), _WIDTH), key=columns.__getitem__):
+            *run, data = columns[place : place + _WIDTH]
+            yield Placed(Run(self.entry, *run), self._names[data])
 
     def gaps(self) -> Iterator[Gap]:
         """Yield what has no result yet, in order; the last one goes to the input's end, which nobody knows before."""
-        known = sorted(
-            [(run.start, run.end, run.first_record, run.records) for run, _ in self.runs]
-            + [(one.start, one.end, one.first_record, one.records or 0) for one in self.failures]
+        runs = ((run.start, run.end, run.first_record, run.records) for run, _ in self.in_order())
+        failures = sorted(
+            (one.start, one.end, one.first_record, one.records or 0) for one, _ in self.failures
         )
         at, record = 0, 0
-        for start, end, first_record, records in known:
-            if start > at and not (
-                at == 0 and first_record == 0
-            ):  # a header line lies before the first record
+        for start, end, first_record, records in heapq.merge(runs, failures):
+            if first_record > record:  # else only blank lines lie between
                 yield Gap(at, start, record)
             at, record = end, first_record + records
         yield Gap(at, None, record)
-
-    def in_order(self) -> list[Placed]:
-        """Return the runs in the order of the input."""
-        return sorted(self.runs)
 
 
 class Journal:
@@ -241,6 +277,8 @@ class Journal:
         self.parts = 0
         self.claim = -1
         self.run: str | None = None
+        self.first_run: str | None = None
+        """Which run of the task began it."""
         self.began_at: float | None = None
         """When the first part was written, epoch seconds."""
         self.is_finished = False
@@ -253,9 +291,12 @@ class Journal:
         self.failed: dict[int, Ended] = {}
         """Inputs that ended with failures."""
         self.stories: dict[int, Story] = {}
+        self.etags: dict[int, str] = {}
+        """Of inputs that the plan knows no ETag of."""
         self.statistics = Statistics()
         """All that the parts counted."""
         self._group_of = group_of
+        self._names: list[str] = []
         self._keep = keep
 
     def add(self, part: Part) -> None:
@@ -264,27 +305,33 @@ class Journal:
         if self.began_at is None:
             self.began_at = part.at
         if part.claim is not None:
+            self.first_run = part.run if self.claim < 0 else self.first_run
             self.claim, self.run, self.is_finished = part.claim, part.run, False
+        if part.data is not None:
+            self._names.append(part.data)
         self.is_finished = self.is_finished or part.finished
         if part.statistics:
             self.statistics.add(part.statistics)
+        self.etags.update(part.etags)
         for one in part.reopened:
             self._reopen(one)
         for run in part.runs:
-            self.story(run.entry).runs.append(Placed(run, part.data or ""))
+            self.story(run.entry).add(run)
         for failure in part.failures:
-            self.story(failure.entry).failures.append(failure)
+            self.story(failure.entry).failures.append(PlacedFailure(failure, part.data or ""))
         self._end(part.ended)
 
     def story(self, entry: int) -> Story:
         """Return what is known of an input; it begins to exist."""
-        return self.stories.setdefault(entry, Story())
+        story = self.stories.get(entry)
+        if story is None:
+            story = self.stories[entry] = Story(entry, self._names)
+        return story
 
     def _reopen(self, one: Reopened) -> None:
         self.failed.pop(one.entry, None)
         story = self.story(one.entry)
-        story.ended = None
-        story.failures = [failure for failure in story.failures if failure.start != one.start]
+        story.failures = [each for each in story.failures if each.failure.start != one.start]
 
     def _end(self, ended: Iterable[Ended]) -> None:
         clean = bytearray()
@@ -300,23 +347,21 @@ class Journal:
                 clean[place] |= 1 << (one.entry & 7)
             else:
                 self.failed[one.entry] = one
-                if self._keep:
-                    self.story(one.entry).ended = one
-                else:
+                if not self._keep:
                     self.stories.pop(one.entry, None)
         self.clean |= int.from_bytes(clean, "little")
+
+    def failures(self) -> Iterator[PlacedFailure]:
+        """Yield all failures that are known."""
+        for story in self.stories.values():
+            yield from story.failures
 
     def to_retry(self, *, everything: bool) -> list[Failure]:
         """Return the failures to try again: what may pass, or all.
 
         :param everything: also what no retry can mend, for the task was cleared
         """
-        return [
-            failure
-            for story in self.stories.values()
-            for failure in story.failures
-            if everything or failure.retryable
-        ]
+        return [failure for failure, _ in self.failures() if everything or failure.retryable]
 
     def forget_failed(self) -> None:
         """Keep only the numbers of inputs that ended with failures: nobody will try them again now."""

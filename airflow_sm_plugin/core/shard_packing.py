@@ -15,6 +15,9 @@ from dataclasses import dataclass
 LEAST_BYTES = 4_096
 """What an input counts at least: opening and closing it costs about as much as that many bytes of records."""
 
+LEAST_CUT = 1_048_576
+"""Of what a model is cut off at least: each further shard loads it anew, and is one more task."""
+
 _TOLERANCE = 0.1
 """A piece may be so much larger than a fair share, before one more shard has to load its model."""
 
@@ -52,14 +55,19 @@ def weight_of(size: int | None) -> int:
 
 
 def pack(
-    models: Sequence[ModelSize], *, shards: int, weights_of: Callable[[str], Iterable[int]]
+    models: Sequence[ModelSize],
+    *,
+    shards: int,
+    weights_of: Callable[[str], Iterable[int]],
+    least_cut: int = LEAST_CUT,
 ) -> list[list[Piece]]:
     """Say what each shard has, the model that it has most of first. Every input is in exactly one, and none is empty.
 
     :param shards: how many at most, 1 or more; fewer come of fewer inputs, or of one that is most of all
     :param weights_of: the weights of one model's inputs in their order; asked only of those that are cut
+    :param least_cut: a model is cut into pieces of about so much at least
     """
-    share = sum(model.bytes for model in models) / shards
+    share = max(sum(model.bytes for model in models) / shards, least_cut)
     pieces = [piece for model in models for piece in _pieces(model, share, weights_of)]
     pieces.sort(key=lambda piece: (-piece.bytes, piece.target_model, piece.first))
     packed: list[list[Piece]] = [[] for _ in range(min(shards, len(pieces)))]

@@ -151,6 +151,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         "output_kms_key_id",
         "output_acl",
     )
+    _running: tuple[asyncio.AbstractEventLoop, asyncio.Future[BatchOutcome]] | None = None
     operator_extra_links = (*InvocationOperator.operator_extra_links, BatchReportLink())
     custom_attributes = SensitiveField()
 
@@ -247,11 +248,11 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             with self.explaining(self.endpoint_name), undisturbed():
-                outcome = asyncio.run(self._outcome(context))
+                outcome = asyncio.run(self._until_killed(context))
             persist_report(context, region_name=region_name, location=outcome.page_location)
-            self.log.info("batch report: %s", json.dumps(outcome.summary))
             if outcome.counts.failed:
                 self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
+            self.log.info("batch report: %s", json.dumps(outcome.summary))
             if outcome.retryable and _has_tries_left(context):
                 raise BatchUnfinished(
                     outcome.in_words(tolerance, "Some of that may pass: the retry does it again")
@@ -262,6 +263,24 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
                     outcome.in_words(tolerance, "Clear this task to try those again; outputs are kept")
                 )
             return outcome.summary
+
+    def on_kill(self) -> None:
+        """Send nothing more, write down what was answered, and end."""
+        if self._running is not None:
+            loop, task = self._running
+            loop.call_soon_threadsafe(task.cancel)
+
+    async def _until_killed(self, context: Context) -> BatchOutcome:
+        task = asyncio.ensure_future(self._outcome(context))
+        self._running = (asyncio.get_running_loop(), task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise BatchUnfinished(
+                "the task was killed; what was answered is written down, and a retry does the rest"
+            ) from None
+        finally:
+            self._running = None
 
     async def _outcome(self, context: Context) -> BatchOutcome:
         from airflow_sm_plugin.batch.multi_model_batch import run_batch, run_one_shard

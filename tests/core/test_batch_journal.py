@@ -18,9 +18,9 @@ from airflow_sm_plugin.core.batch_journal import (
 
 
 def failure(
-    entry: int, start: int, end: int, record: int, *, attempts: int = 1, retryable: bool = False
+    entry: int, start: int, end: int, record: int, *, retryable: bool = False, at: int = 0
 ) -> Failure:
-    return Failure(entry, start, end, record, 1, "ModelError", 400, "text", attempts, retryable)
+    return Failure(entry, start, end, record, 1, "ModelError", retryable, at, 10)
 
 
 def journal(*parts: Part, keep: bool = True) -> Journal:
@@ -44,6 +44,7 @@ WHOLE = Part(
     failures=(failure(1, 0, 5, 0),),
     ended=(Ended(2, 7, 0), Ended(1, 1, 1, False, True)),
     reopened=(Reopened(3, 0),),
+    etags={4: "abc"},
     finished=True,
     statistics={"models": {}},
 )
@@ -60,7 +61,7 @@ def test_the_first_claim_is_number_zero_and_is_kept() -> None:
 
 
 def test_an_input_of_which_nothing_is_known_is_one_gap() -> None:
-    assert list(Story().gaps()) == [Gap(0, None, 0)]
+    assert list(Story(0, []).gaps()) == [Gap(0, None, 0)]
 
 
 def test_gaps_lie_between_runs_and_failures_and_behind_them() -> None:
@@ -96,7 +97,7 @@ def test_only_what_may_pass_is_tried_again_within_a_run() -> None:
 
 
 def test_the_rest_of_an_unreadable_input_is_a_gap_once_it_is_tried_again() -> None:
-    lost = Failure(0, 10, 10, 2, None, "AccessDenied", None, "", 0, False)
+    lost = Failure(0, 10, 10, 2, None, "AccessDenied", False, 0, 10)
     found = journal(
         part(data="d", runs=(Run(0, 0, 10, 0, 2, 0, 1),), failures=(lost,)),
         part(ended=(Ended(0, 2, 0, True),)),
@@ -131,12 +132,32 @@ def test_a_later_claim_reopens_what_was_finished() -> None:
     assert found.run == "2"
 
 
-def test_records_that_were_never_sent_join_into_one_failure() -> None:
-    first, second = failure(0, 0, 5, 0, attempts=0), failure(0, 5, 9, 1, attempts=0)
+def test_failures_of_one_class_that_follow_each_other_are_kept_as_one() -> None:
+    first, second = failure(0, 0, 5, 0), failure(0, 5, 9, 1, at=10)
     assert second.follows(first)
-    assert first.joined(second) == first._replace(end=9, records=2)
-    assert not failure(0, 5, 9, 1, attempts=1).follows(first)
-    assert not failure(0, 6, 9, 1, attempts=0).follows(first)
+    assert first.joined(second) == first._replace(end=9, records=2, size=20)
+    assert not failure(0, 6, 9, 1, at=10).follows(first)
+    assert not failure(0, 5, 9, 1, at=11).follows(first)
+    assert not failure(0, 5, 9, 1, at=10, retryable=True).follows(first)
+
+
+def test_runs_are_told_in_the_inputs_order_with_the_object_that_holds_their_bytes() -> None:
+    found = journal(
+        part(data="d0", runs=(Run(0, 10, 20, 1, 1, 7, 3),)),
+        part(failures=()),
+        part(data="d1", runs=(Run(0, 0, 10, 0, 1, 0, 4, 4, 2),)),
+    )
+    story = found.story(0)
+    assert list(story.in_order()) == [
+        (Run(0, 0, 10, 0, 1, 0, 4, 4, 2), "d1"),
+        (Run(0, 10, 20, 1, 1, 7, 3), "d0"),
+    ]
+    assert (story.records, story.bytes) == (2, 7)
+
+
+def test_who_began_a_journal_stays_known() -> None:
+    found = journal(part(claim=0, run="1"), part(claim=1, run="2"), part(claim=2, run="2"))
+    assert (found.first_run, found.run) == ("1", "2")
 
 
 @given(st.data())

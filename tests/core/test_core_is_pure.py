@@ -15,6 +15,7 @@ PACKAGE = ROOT / "airflow_sm_plugin"
 MODULES = sorted((PACKAGE / "core").rglob("*.py"))
 ALLOWED = {
     "__future__",
+    "array",
     "ast",
     "base64",
     "bisect",

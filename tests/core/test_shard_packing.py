@@ -27,7 +27,7 @@ Weights = dict[str, list[int]]
 
 def packed(weights: Weights, shards: int) -> list[list[Piece]]:
     sizes = [ModelSize(name, len(each), sum(each)) for name, each in weights.items()]
-    return pack(sizes, shards=shards, weights_of=weights.__getitem__)
+    return pack(sizes, least_cut=1, shards=shards, weights_of=weights.__getitem__)
 
 
 def inputs_of(found: list[list[Piece]]) -> Iterator[tuple[str, int]]:
@@ -142,7 +142,7 @@ def test_a_model_hardly_larger_than_a_fair_share_is_not_cut_for_the_rest_of_it()
 
 
 def test_no_models_make_no_shards() -> None:
-    assert pack([], shards=8, weights_of=lambda _: ()) == []
+    assert pack([], least_cut=1, shards=8, weights_of=lambda _: ()) == []
 
 
 @pytest.mark.parametrize(("size", "weight"), [(None, 4_096), (0, 4_096), (4_095, 4_096), (4_097, 4_097)])
