@@ -7,19 +7,21 @@ long enough for a part of a multipart upload, so that neither memory nor this pr
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.core.batch_journal import Failure, Placed
-from airflow_sm_plugin.core.output_parts import Copied, Joined, Stretch, joined, parts_of, reads_of, stretches
+from airflow_sm_plugin.batch.claim import pages_below
+from airflow_sm_plugin.batch.fenced_objects import Check, FencedObjects
+from airflow_sm_plugin.core.output_parts import Copied, Joined, Stretch, joined, parts_of, reads_of
+from airflow_sm_plugin.core.packed_stretches import PackedStretches
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.hooks.s3_upload import MultipartUpload, abort_uploads
-from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.core.batch_journal import Placed, PlacedFailure
     from airflow_sm_plugin.core.input_manifest import BatchInput
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.hooks.s3_upload import MultipartUpload
+    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
 LEAST_PART = 5 * 1024 * 1024
 """Bytes: S3 takes smaller parts only at the end."""
@@ -31,24 +33,36 @@ _LARGE_AT_ONCE = 2
 _READS_AT_ONCE = 8
 
 _JSON_LINES = "application/jsonl"
+_ERRORS = ".errors.jsonl"
+_ATTRIBUTES = ".attributes.jsonl"
 
 
 class OutputWriter:
-    """Write the outputs of a shard's inputs.
+    """Write the outputs of a shard's inputs, as long as the shard is this process's.
 
     :param outputs: ``s3://bucket/prefix``
     :param content_type: of ``.out``
     :param data_prefix: where the journal's data objects lie
+    :param check: raises FencedOff where another process had taken the shard over before it was called
+    :param check_lately: the same, cheaper: what it says may be a second old; by default ``check``
     """
 
     def __init__(
-        self, s3: S3Objects, outputs: str, *, content_type: str, data_prefix: str, options: ObjectOptions
+        self,
+        s3: S3Objects,
+        outputs: str,
+        *,
+        content_type: str,
+        data_prefix: str,
+        options: ObjectOptions,
+        check: Check,
+        check_lately: Check | None = None,
     ) -> None:
         self._s3 = s3
+        self._fenced = FencedObjects(s3, options, check=check, check_lately=check_lately or check)
         self._outputs = outputs.rstrip("/")
         self._content_type = content_type
         self._data_prefix = data_prefix
-        self._options = options
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._stale: asyncio.Task[set[str]] | None = None
 
@@ -70,61 +84,64 @@ class OutputWriter:
         """Write the outputs of an input without failures from memory.
 
         :param notes: rows of the response's attributes; empty for none
+        :raises FencedOff: another process has taken the shard over: its outputs stay as they are
         """
-        await asyncio.gather(
-            self._put(self.location(one), body, self._content_type),
-            self._side(one, ".attributes.jsonl", notes),
+        was_there, _ = await asyncio.gather(
+            self._fenced.write(self.location(one), body, content_type=self._content_type),
+            self._attributes(one, notes),
         )
-        await self._remove_stale(one, keep_attributes=bool(notes))
+        await self._remove_stale(one, [_ERRORS] if notes else [_ERRORS, _ATTRIBUTES], was_there=was_there)
 
-    async def assemble(self, one: BatchInput, runs: Sequence[Placed], failures: Sequence[Failure]) -> None:
-        """Write the outputs of an input from the journal's data objects, and its failures.
+    async def assemble(
+        self, one: BatchInput, runs: Iterable[Placed], failures: Sequence[PlacedFailure]
+    ) -> None:
+        """Write the outputs of an input from the journal's data objects: results, attributes, and rows of failures.
 
-        :param runs: in the input's order
+        :param runs: in the input's order; passed through once
+        :raises FencedOff: another process has taken the shard over: its outputs stay as they are
         """
-        output = [Stretch(self._data(placed), placed.run.at, placed.run.size) for placed in runs]
-        notes = [Stretch(self._data(placed), placed.run.notes_at, placed.run.notes_size) for placed in runs]
-        unreadable = any(failure.records is None for failure in failures)
-        if runs or not unreadable:
-            await self._put_together(self.location(one), list(stretches(output)), self._content_type)
-        else:
-            await self._s3.delete(self.location(one))
-        found = list(stretches(notes))
-        if found:
-            await self._put_together(self.location(one, ".attributes.jsonl"), found, _JSON_LINES)
+        output, notes = PackedStretches(self._data_prefix), PackedStretches(self._data_prefix)
+        run = None
+        for run, data in runs:
+            output.add(data, run.at, run.size)
+            notes.add(data, run.notes_at, run.notes_size)
+        if run is not None or all(failure.records is not None for failure, _ in failures):
+            was_there = await self._put_together(self.location(one), output, self._content_type)
+        else:  # all of it could not be read
+            was_there = True
+            await self._fenced.delete(self.location(one))
+        if notes.size:
+            await self._put_together(self.location(one, _ATTRIBUTES), notes, _JSON_LINES)
         if failures:
-            await self._put(
-                self.location(one, ".errors.jsonl"), b"".join(error_rows(one, failures)), _JSON_LINES
-            )
-        await self._remove_stale(one, keep_attributes=bool(found), keep_errors=bool(failures))
+            await self._put_together(self.location(one, _ERRORS), self._rows(failures), _JSON_LINES)
+        stale = ([] if failures else [_ERRORS]) + ([] if notes.size else [_ATTRIBUTES])
+        await self._remove_stale(one, stale, was_there=was_there)
 
-    def _data(self, placed: Placed) -> str:
-        return f"{self._data_prefix}{placed.data}"
+    def _rows(self, failures: Sequence[PlacedFailure]) -> PackedStretches:
+        rows = PackedStretches(self._data_prefix)
+        # Sorted twice, for a million pairs of both keys would take a hundred megabytes.
+        by_start = sorted(failures, key=lambda each: each.failure.start)
+        for failure, data in sorted(by_start, key=lambda each: each.failure.first_record):
+            rows.add(data, failure.at, failure.size)
+        return rows
 
-    async def _side(self, one: BatchInput, suffix: str, body: bytes) -> None:
-        if body:
-            await self._put(self.location(one, suffix), body, _JSON_LINES)
+    async def _attributes(self, one: BatchInput, notes: bytes) -> None:
+        if notes:
+            await self._fenced.write(self.location(one, _ATTRIBUTES), notes, content_type=_JSON_LINES)
 
-    async def _put(self, location: str, body: bytes, content_type: str) -> None:
-        await self._s3.write(location, body, content_type=content_type, options=self._options)
+    async def _put_together(self, location: str, found: PackedStretches, content_type: str) -> bool:
+        """Write an object, and say whether one was there before."""
+        if found.size <= LEAST_PART:
+            body = await self._joined(list(found))
+            return await self._fenced.write(location, body, content_type=content_type)
 
-    async def _put_together(self, location: str, found: list[Stretch], content_type: str) -> None:
-        total = sum(stretch.size for stretch in found)
-        if total <= LEAST_PART:
-            await self._put(location, await self._joined(found), content_type)
-            return
+        async def fill(upload: MultipartUpload) -> None:
+            most = max(LEAST_PART, found.size // _MOST_PARTS)
+            for part in parts_of(found, least=LEAST_PART, most=most):
+                await self._add(upload, part)
+
         async with self._large:
-            await abort_uploads(self._s3, location)
-            upload = await MultipartUpload.begin(
-                self._s3, location, content_type=content_type, options=self._options
-            )
-            try:
-                for part in parts_of(found, least=LEAST_PART, most=max(LEAST_PART, total // _MOST_PARTS)):
-                    await self._add(upload, part)
-                await upload.complete()
-            except BaseException:
-                await asyncio.shield(upload.abort())
-                raise
+            return await self._fenced.upload(location, fill, content_type=content_type)
 
     async def _add(self, upload: MultipartUpload, part: Copied | Joined) -> None:
         if isinstance(part, Copied):
@@ -142,45 +159,22 @@ class OutputWriter:
 
     # Side files of earlier batches
 
-    async def _remove_stale(
-        self, one: BatchInput, *, keep_attributes: bool, keep_errors: bool = False
-    ) -> None:
-        stale = await self._stale if self._stale is not None else set()
-        for suffix, keep in ((".errors.jsonl", keep_errors), (".attributes.jsonl", keep_attributes)):
+    async def _remove_stale(self, one: BatchInput, suffixes: Iterable[str], *, was_there: bool) -> None:
+        """Delete side files that there are no rows for.
+
+        :param was_there: whether there was an output: who wrote it may have written these since they were listed
+        """
+        listed = await self._stale if self._stale is not None else set()
+        for suffix in suffixes:
             location = self.location(one, suffix)
-            if not keep and location in stale:
-                await self._s3.delete(location)
+            if location in listed:
+                await self._fenced.delete(location)
+            elif was_there:
+                await self._fenced.delete_if_any(location)
 
     async def _side_files(self) -> set[str]:
-        uri, found, after = S3Uri.parse(f"{self._outputs}/"), set[str](), ""
-        while True:
-            page = await self._s3.list_names(uri.bucket, uri.key, start_after=after)
-            found.update(
-                f"s3://{uri.bucket}/{name}"
-                for name in page.names
-                if name.endswith((".errors.jsonl", ".attributes.jsonl"))
-            )
-            if page.next_start_after is None:
-                return found
-            after = page.next_start_after
-
-
-def error_rows(one: BatchInput, failures: Iterable[Failure]) -> Iterator[bytes]:
-    """Yield an input's failures as lines of JSON, in the input's order; the keys are always the same."""
-    for failure in sorted(failures, key=lambda failure: (failure.first_record, failure.start)):
-        row = error_row(one, failure)
-        yield json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-
-
-def error_row(one: BatchInput, failure: Failure) -> dict[str, object]:
-    """Return what a row of errors tells."""
-    return {
-        "source": one.source,
-        "target_model": one.target_model,
-        "first_record": failure.first_record,
-        "record_count": failure.records,
-        "error": failure.error,
-        "status": failure.status,
-        "message": failure.message,
-        "attempts": failure.attempts,
-    }
+        root, found = f"{self._outputs}/", set[str]()
+        bucket = S3Uri.parse(root).bucket
+        async for names in pages_below(self._s3, root):
+            found.update(f"s3://{bucket}/{name}" for name in names if name.endswith((_ERRORS, _ATTRIBUTES)))
+        return found
