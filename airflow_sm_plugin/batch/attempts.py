@@ -175,7 +175,9 @@ class Attempts:
             self._wait_for_memory(lane, job, judgement, now)
             return
         if judgement.verdict is Verdict.NO_MEMORY:
-            self.turns.pressed(lane, probe_at=now + self._probe_pause(job.input.feed))
+            pause = self._probe_pause(job.input.feed)
+            self.turns.pressed(lane, probe_at=now + pause)
+            self._pump_after(pause)
         elif judgement.loaded:
             self.loaded(lane, job, now)
         else:
@@ -216,6 +218,9 @@ class Attempts:
             return
         job.began = 0.0  # what follows is not the payload's time
         self._put_back(job)
+        self._pump_after(pause)
+
+    def _pump_after(self, pause: float) -> None:
         self._loop.call_later(pause + 0.001, self._pump)
 
     def _probe_pause(self, feed: ModelFeed) -> float:
