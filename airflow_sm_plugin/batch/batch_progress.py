@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from airflow_sm_plugin.core.batch_report import MOST_FAILURES
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +47,6 @@ class BatchProgress:
         self.records_failed = 0
         self.bytes = 0
         """Of the inputs, as far as their records are settled."""
-        self.failures: list[Mapping[str, Any]] = []
-        """The first rows of errors."""
-
-    def failed(self, row: Mapping[str, Any], records: int) -> None:
-        """Count records that failed."""
-        self.records_failed += records
-        if len(self.failures) < MOST_FAILURES:
-            self.failures.append(row)
 
     def begin(self, *, models: int) -> None:
         """Say what there is to do, and what was done before."""

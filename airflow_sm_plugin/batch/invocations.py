@@ -108,6 +108,7 @@ class Invocations:
                 target_variant=settings.target_variant,
             )
         except (ClientError, BotoCoreError) as error:
+            self._statistics.called_in_vain(lane.model)
             self.attempts.fell(lane, job, error)
             return
         now = self._clock()
@@ -116,6 +117,7 @@ class Invocations:
         try:
             body = output_of(payload, answer.body, job.input.output)
         except SageMakerInferenceError as error:
+            self._statistics.called_in_vain(lane.model)
             self.attempts.refused(job, type(error), status=None, message=str(error))
             return
         self.attempts.succeeded(lane, job, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,11 @@ class ModelEngine:
             spawn=self._spawn,
             unwritten_bytes=lambda: self._recorder.unwritten_bytes,
         )
+
+    @property
+    def failures(self) -> list[Mapping[str, object]]:
+        """The first rows of errors."""
+        return self._recorder.rows
 
     async def run(self) -> None:
         """Work until every input has ended.
@@ -318,7 +323,7 @@ class ModelEngine:
         records = failed.records or 0
         self._recorder.failure(one, failed)
         self._statistics.failed(one.feed.lane.model, failed.error.__name__, records=records)
-        self._progress.failed(failed.row(one.one), records)
+        self._progress.records_failed += records
 
     def halved(self, one: OpenInput) -> None:
         """Take note that a payload became two."""

@@ -13,7 +13,7 @@ from airflow_sm_plugin.batch.shard_run import ShardSettings, run_shard
 from airflow_sm_plugin.core.batch_report import ModelCounts
 from airflow_sm_plugin.core.batch_verdict import Tolerance, failed_share, failure_line
 from airflow_sm_plugin.core.template_values import whole_number
-from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavailable
 from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
@@ -41,6 +41,11 @@ class BatchOutcome:
     retryable: int
     failures: Sequence[Mapping[str, Any]]
 
+    @property
+    def has_failed_containers(self) -> bool:
+        """Whether one of the first failures was a container's."""
+        return any(row["error"] in (ModelError.__name__, ModelUnavailable.__name__) for row in self.failures)
+
     def in_words(self, tolerance: Tolerance, then: str) -> str:
         """Return what failed, for an error's text.
 
@@ -51,7 +56,7 @@ class BatchOutcome:
         )
         said = [f"{failed_share(self.counts, tolerance)}{unread}."]
         said += [failure_line(row) for row in self.failures[:_SHOWN]]
-        said.append(f"All are listed in the .errors.jsonl beside the outputs. {then}")
+        said.append(f"All are listed in the .errors.jsonl beside the outputs. {then}".rstrip())
         return "\n".join(said)
 
 

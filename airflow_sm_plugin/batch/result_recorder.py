@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batch.engine_settings import FLUSH_BYTES
 from airflow_sm_plugin.core.batch_journal import Ended, Failure, Part, Run
+from airflow_sm_plugin.core.batch_report import MOST_FAILURES
 from airflow_sm_plugin.core.error_rows import FailedRecords
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class ResultRecorder:
         self._etags: dict[int, str] = {}
         self._wake = asyncio.Event()
         self._fresh_bytes = 0
+        self.rows: list[Mapping[str, object]] = []
+        """The first rows of errors."""
         self.unwritten_bytes = 0
         """Of results that are in memory only."""
 
@@ -153,6 +156,7 @@ class ResultRecorder:
             statistics=self._statistics.take(),
         )
         await self._store.append(part, b"".join(laid_out.chunks))
+        self.rows += laid_out.rows[: MOST_FAILURES - len(self.rows)]
         self.unwritten_bytes -= size
         for one in complete:
             self._recorded(one)
@@ -167,13 +171,15 @@ class _LaidOut:
         self.failures: list[Failure] = []
         self.chunks: list[bytes] = []
         self.size = 0
+        self.rows: list[Mapping[str, object]] = []
+        """The first rows of errors."""
 
     def add(self, one: OpenInput) -> None:
         """Add what is fresh of an input."""
         one.results.sort()
         for stretch in _contiguous(one.results):
             self._add_run(one.number, stretch)
-        for failed in sorted(one.failures, key=lambda each: (each.start, each.first_record)):
+        for failed in _joined(sorted(one.failures, key=lambda each: (each.start, each.first_record))):
             self._add_failure(one, failed)
 
     def _add_run(self, number: int, stretch: list[Result]) -> None:
@@ -186,6 +192,8 @@ class _LaidOut:
 
     def _add_failure(self, one: OpenInput, failed: FailedRecords) -> None:
         at, size = self._lay([failed.line(one.one)])
+        if len(self.rows) < MOST_FAILURES:
+            self.rows.append(failed.row(one.one))
         kind = failed.error
         failure = Failure(
             one.number,
@@ -209,6 +217,19 @@ class _LaidOut:
         self.chunks += chunks
         self.size += sum(map(len, chunks))
         return at, self.size - at
+
+
+def _joined(failures: Iterable[FailedRecords]) -> Iterator[FailedRecords]:
+    last: FailedRecords | None = None
+    for failed in failures:
+        if last is not None and failed.follows(last):
+            last = last.joined(failed)
+            continue
+        if last is not None:
+            yield last
+        last = failed
+    if last is not None:
+        yield last
 
 
 def _contiguous(results: list[Result]) -> Iterator[list[Result]]:

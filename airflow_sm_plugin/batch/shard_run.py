@@ -171,14 +171,15 @@ class _ShardRun:
         todo = self._todo(journal)
         progress = self._progress(journal)
         await self._forget_report()
+        failures: Sequence[Mapping[str, object]] = ()
         if todo:
             progress.begin(models=len(todo))
             await endpoint_models(self._connection, self._settings.engine.endpoint_name)
-            await self._work(store, statistics, progress, todo)
+            failures = await self._work(store, statistics, progress, todo)
         else:
             await store.append(Part(token=store.token, at=time.time(), finished=True), b"")
         await store.claim.check()
-        report = await self._report(journal, progress)
+        report = await self._report(journal, failures)
         await self._s3.write(self.folder.report, report.as_json(), options=self._settings.options)
         log.info("%s: %d inputs, %d records, %d failed", self.about, *_in_short(report))
         return self._finished(report, journal)
@@ -234,7 +235,7 @@ class _ShardRun:
 
     async def _work(
         self, store: JournalStore, statistics: Statistics, progress: BatchProgress, todo: Todo
-    ) -> None:
+    ) -> Sequence[Mapping[str, object]]:
         engine = self._settings.engine
         async with (
             S3Objects.open(self._connection, max_connections=_READING_CONNECTIONS) as reads,
@@ -243,7 +244,7 @@ class _ShardRun:
             ) as invoker,
             self._writer(store) as writer,
         ):
-            await ModelEngine(
+            working = ModelEngine(
                 engine,
                 reads=reads,
                 inputs=self._inputs,
@@ -253,7 +254,9 @@ class _ShardRun:
                 statistics=statistics,
                 progress=progress,
                 todo=todo,
-            ).run()
+            )
+            await working.run()
+            return working.failures
 
     @asynccontextmanager
     async def _writer(self, store: JournalStore) -> AsyncIterator[OutputWriter]:
@@ -272,7 +275,7 @@ class _ShardRun:
         finally:
             await asyncio.shield(writer.close())
 
-    async def _report(self, journal: Journal, progress: BatchProgress) -> ShardReport:
+    async def _report(self, journal: Journal, failures: Sequence[Mapping[str, object]]) -> ShardReport:
         counts = {
             work.target_model: ModelCounts(
                 inputs=journal.clean_inputs[group], records=journal.clean_records[group]
@@ -296,7 +299,7 @@ class _ShardRun:
             run=self._settings.run,
             counts=counts,
             statistics=journal.statistics.as_json(),
-            failures=[*rows, *progress.failures][:MOST_FAILURES],
+            failures=[*rows, *failures][:MOST_FAILURES],
             started_at=_iso(journal.began_at or time.time()),
             finished_at=_iso(time.time()),
         )

@@ -105,7 +105,7 @@ class ShardReport:
             "failed": total.records_failed,
             "models": len(self.counts),
             "models_failed": sum(1 for counts in self.counts.values() if counts.failed),
-            "invocations": sum(one.latencies.count for one in models),
+            "invocations": sum(one.invocations for one in models),
             "retries": sum(sum(one.repeats.values()) for one in models),
             "seconds": seconds_between(self.started_at, self.finished_at),
             "plan_digest": self.plan_digest,

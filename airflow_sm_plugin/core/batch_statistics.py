@@ -22,6 +22,7 @@ class ModelStatistics:
     """What is known of one target model."""
 
     __slots__ = (
+        "failed_calls",
         "failures",
         "latencies",
         "load_milliseconds",
@@ -34,6 +35,7 @@ class ModelStatistics:
 
     def __init__(self) -> None:
         self.records = 0
+        self.failed_calls = 0
         self.latencies = Latencies()
         self.repeats: dict[str, int] = {}
         self.failures: dict[str, int] = {}
@@ -45,6 +47,7 @@ class ModelStatistics:
     def add(self, other: Mapping[str, Any]) -> None:
         """Add what :meth:`as_json` gave."""
         self.records += other.get("records", 0)
+        self.failed_calls += other.get("failed_calls", 0)
         if "latencies" in other:
             self.latencies.add(other["latencies"])
         add_each(self.repeats, other.get("repeats", {}))
@@ -55,10 +58,16 @@ class ModelStatistics:
             if kind in other:
                 setattr(self, kind, joined([*getattr(self, kind), *other[kind]]))
 
+    @property
+    def invocations(self) -> int:
+        """How many were sent, whatever was answered."""
+        return self.latencies.count + self.failed_calls
+
     def as_json(self) -> dict[str, Any]:
         """Return it for :meth:`add`, without what is nothing."""
         found = {
             "records": self.records,
+            "failed_calls": self.failed_calls,
             "latencies": self.latencies.as_json() if self.latencies.counts else None,
             "repeats": self.repeats,
             "failures": self.failures,
@@ -104,6 +113,10 @@ class Statistics:
         now.records += records
         counts = now.counts
         counts[bucket] = counts.get(bucket, 0) + 1
+
+    def called_in_vain(self, model: str) -> None:
+        """Count an invocation without a result."""
+        self.of(model).failed_calls += 1
 
     def repeated(self, model: str, kind: str) -> None:
         """Count an attempt that failed and goes again.

@@ -72,15 +72,15 @@ def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str
 def _counts(report: BatchReport, tolerance: Tolerance) -> str:
     total, missing = report.total, report.missing_shards
     failed = sum(1 for one in report.models if one.failed)
-    said = [
-        f"{failed_share(total, tolerance)}, in {failed} of {len(report.models)} models",
-    ]
+    said = []
+    if total.records:
+        said.append(f"{failed_share(total, tolerance)}, in {failed} of {len(report.models)} models")
     if total.inputs_unread:
         said.append(f"{total.inputs_unread} inputs could not be read")
     if missing:
         said.append(
-            f"{len(missing)} of {report.plan.shards} shards, with {report.unreported} inputs, have no report, since "
-            f"their tasks did not finish: {_numbers(missing)}"
+            f"{len(missing)} of {report.plan.shards} shards, with {report.unreported} inputs, have no report: the "
+            f"batch tasks with map index {_numbers(missing)} did not finish, their logs say why"
         )
     return "; ".join(said)
 

@@ -75,7 +75,7 @@ class BatchReport:
     @property
     def invocations(self) -> int:
         """How many succeeded."""
-        return sum(one.statistics.latencies.count for one in self.models)
+        return sum(one.statistics.invocations for one in self.models)
 
     def lying_at(self, *, report: str, page: str) -> BatchReport:
         """Return the same with its locations."""

@@ -61,7 +61,7 @@ class ModelReport:
             "succeeded": self.counts.records - self.counts.records_failed,
             "failed": self.counts.records_failed,
             "failures": self.statistics.failures,
-            "invocations": latencies.count,
+            "invocations": self.statistics.invocations,
             "retries": self.retries,
             "retried": self.statistics.repeats,
             "cold_starts": self.statistics.loads,

@@ -33,7 +33,9 @@ class ContainerLogsHook(AwsBaseHook):
         """Return the boto3 client."""
         return cast("CloudWatchLogsClient", self.get_conn())
 
-    def show_tail(self, group: str, *, lines: int, streams: str = "", patience: float = 0) -> None:
+    def show_tail(
+        self, group: str, *, lines: int, streams: str = "", patience: float = 0, since: float | None = None
+    ) -> None:
         """Write the last lines of the group's latest streams to the log, or one line that says why not.
 
         It never raises: it explains another error.
@@ -42,12 +44,13 @@ class ContainerLogsHook(AwsBaseHook):
         :param streams: how the streams' names begin; default all. Of these, the latest of the first 500
         :param patience: seconds over which it looks five times in all as long as nothing is there, since lines reach
             CloudWatch a moment after they were written; default 0, one look
+        :param since: epoch seconds, of lines written then or later; default all
         """
         if lines <= 0:
             return
         try:
             with translated(f"logs:GetLogEvents {group}"):
-                tails = self._awaited_tails(group, lines, streams, patience)
+                tails = self._awaited_tails(group, lines, streams, patience, since)
         except SageMakerInferenceError as error:
             self.log.info(
                 "no container logs here: %s. Allow logs:DescribeLogStreams and logs:GetLogEvents, or see %s there",
@@ -60,16 +63,18 @@ class ContainerLogsHook(AwsBaseHook):
         for stream, texts in tails.items():
             self.log.info("last lines of %s %s:\n%s", group, stream, "\n".join(texts))
 
-    def _awaited_tails(self, group: str, lines: int, streams: str, patience: float) -> dict[str, list[str]]:
-        tails = self._tails(group, lines, streams)
+    def _awaited_tails(
+        self, group: str, lines: int, streams: str, patience: float, since: float | None
+    ) -> dict[str, list[str]]:
+        tails = self._tails(group, lines, streams, since)
         for _ in range(_LOOKS - 1 if patience > 0 else 0):
             if tails:
                 break
             time.sleep(patience / (_LOOKS - 1))
-            tails = self._tails(group, lines, streams)
+            tails = self._tails(group, lines, streams, since)
         return tails
 
-    def _tails(self, group: str, lines: int, streams: str) -> dict[str, list[str]]:
+    def _tails(self, group: str, lines: int, streams: str, since: float | None) -> dict[str, list[str]]:
         try:
             latest = self._streams(group, streams) if streams else self._latest_streams(group)
         except self.client.exceptions.ResourceNotFoundException:  # the group is made with the first line
@@ -78,7 +83,11 @@ class ContainerLogsHook(AwsBaseHook):
         for stream in latest:
             name = stream["logStreamName"]
             events = self.client.get_log_events(
-                logGroupName=group, logStreamName=name, limit=lines, startFromHead=False
+                logGroupName=group,
+                logStreamName=name,
+                limit=lines,
+                startFromHead=False,
+                startTime=int((since or 0) * 1_000),
             )["events"]
             if events:
                 tails[name] = [event["message"].rstrip()[:_LONGEST_LINE] for event in events]

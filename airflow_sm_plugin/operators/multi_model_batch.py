@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -241,28 +242,34 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan, unless that is done; invoke what is left; report."""
         with failing_well():
-            tolerance, lines = (
-                self._tolerance(),
-                whole_number(self.container_log_lines, "container_log_lines"),
-            )
+            tolerance, began = self._tolerance(), time.time()
+            lines = whole_number(self.container_log_lines, "container_log_lines")
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             with self.explaining(self.endpoint_name), undisturbed():
                 outcome = asyncio.run(self._until_killed(context))
             persist_report(context, region_name=region_name, location=outcome.page_location)
-            if outcome.counts.failed:
-                self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
-            self.log.info("batch report: %s", json.dumps(outcome.summary))
-            if outcome.retryable and _has_tries_left(context):
-                raise BatchUnfinished(
-                    outcome.in_words(tolerance, "Some of that may pass: the retry does it again")
-                )
-            if tolerance.is_exceeded(outcome.counts):
-                kind = BatchUnfinished if outcome.retryable else BatchFailed
-                raise kind(
-                    outcome.in_words(tolerance, "Clear this task to try those again; outputs are kept")
-                )
+            if outcome.has_failed_containers:
+                logs = endpoint_log_group(self.endpoint_name)
+                self.container_logs().show_tail(logs, lines=lines, since=began)
+            self._judge(context, outcome, tolerance)
             return outcome.summary
+
+    def _judge(self, context: Context, outcome: BatchOutcome, tolerance: Tolerance) -> None:
+        """Tell what failed, and raise where that fails the task."""
+        error: BatchFailed | None = None
+        if outcome.retryable and _has_tries_left(context):
+            error = BatchUnfinished(
+                outcome.in_words(tolerance, "Some of that may pass: the retry does it again")
+            )
+        elif tolerance.is_exceeded(outcome.counts):
+            kind = BatchUnfinished if outcome.retryable else BatchFailed
+            error = kind(outcome.in_words(tolerance, "Clear this task to try those again; outputs are kept"))
+        elif outcome.counts.failed:
+            self.log.warning("%s", outcome.in_words(tolerance, ""))
+        self.log.info("batch report: %s", json.dumps(outcome.summary))
+        if error is not None:
+            raise error
 
     def on_kill(self) -> None:
         """Send nothing more, write down what was answered, and end."""

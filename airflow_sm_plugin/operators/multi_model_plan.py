@@ -190,12 +190,15 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         return min(asked, allowed)
 
     def _splitting(self) -> Splitting:
+        from airflow_sm_plugin.core.payloads import SplitOptions
+
         most = number(self.max_payload_in_mb, "max_payload_in_mb") * _MEGABYTE
         if not 1 <= most <= MAX_PAYLOAD_BYTES:
             raise InvalidRequest(
                 f"max_payload_in_mb is {self.max_payload_in_mb}, SageMaker takes payloads of more than 0 and up to "
                 f"{MAX_PAYLOAD_BYTES // _MEGABYTE} MB"
             )
+        SplitOptions(split_type=self.split_type, batch_strategy=self.batch_strategy).checked()
         return Splitting(
             split_type=choice(self.split_type, "split_type", ("Line", "None")),
             batch_strategy=choice(self.batch_strategy, "batch_strategy", ("SingleRecord", "MultiRecord")),

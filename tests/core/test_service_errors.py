@@ -36,9 +36,9 @@ RUNTIME = [
             '{"ErrorCode":"TARGET_MODEL_HEADER_NOT_SUPPORTED","Message":"Endpoint churn is not a multi-model '
             'endpoint and does not support target model header."}'
         ),
-        Meaning.REFUSED,
+        Meaning.NOT_MULTI_MODEL,
     ),
-    ("Failed to download model data (bucket: b, key: k)", Meaning.REFUSED),
+    ("Failed to download model data (bucket: b, key: k)", Meaning.NO_MODEL_DATA),
 ]
 CODES = [
     ("ResourceNotFound", 400, Meaning.NOT_FOUND),

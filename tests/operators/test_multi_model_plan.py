@@ -206,7 +206,7 @@ def test_an_endpoint_that_does_not_serve_yet_is_worth_a_retry(account: Account, 
 
 TEMPLATED = {
     "inputs_type": "{{ 'ManifestFile' }}",
-    "split_type": "{{ 'None' }}",
+    "split_type": "{{ 'Line' }}",
     "output_name": "{{ '{stem}' }}",
     "max_shards": "{{ 1 }}",
     "check_models": "{{ false }}",
@@ -238,3 +238,8 @@ def test_every_argument_may_come_from_a_template(
     )
     (reference,) = run_task(lambda: plan_of(**TEMPLATED, **places))
     assert (reference["inputs"], reference["models"]) == (1, 1)
+
+
+def test_what_cannot_be_split_so_is_refused_before_anything_is_planned(plan_of: Make) -> None:
+    with pytest.raises(AirflowFailException, match="makes no lines"):
+        run_task(lambda: plan_of(split_type="None", batch_strategy="MultiRecord"), context_for())
