@@ -1,7 +1,7 @@
 """Memory of a batch of a million records, of one large input, and of very many small ones: ``make bench``.
 
-Each batch is a process of its own (:mod:`tests.benchmarks.one_shard`). The first is so small that its peak is what a run
-takes from its start: botocore's clients, connections with their buffers. Growth is the others' peak over that.
+Each batch is a process of its own (:mod:`tests.benchmarks.one_shard`). The first is so small that its peak is what any
+run takes from its start: botocore's clients, connections with their buffers. Growth is the others' peak over that.
 """
 
 from __future__ import annotations

@@ -80,8 +80,10 @@ class Job:
     # In the process that measures
 
     def fill(self, server: StubServer) -> None:
-        """Have the inputs, and nothing else."""
+        """Have the models' artefacts and the inputs, and nothing else."""
         server.forget()
+        artefacts = {f"models/{self.target_model(key)}" for key in self.input_keys()}
+        server.fill(sorted(artefacts), records=1, record_bytes=16)
         server.fill(self.input_keys(), records=self.records, record_bytes=self.record_bytes)
 
     def lost(self, server: StubServer) -> int:

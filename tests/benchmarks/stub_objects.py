@@ -1,7 +1,7 @@
 """S3 in memory for benchmarks: what a batch asks of it, and objects that are generated while they are read.
 
-Listing (ListObjectsV2, ListMultipartUploads), GET with Range and If-Match, HEAD, PUT with If-None-Match, DELETE,
-uploads in parts with UploadPartCopy. No signature and no checksum is looked at.
+Listing (ListObjectsV2, ListMultipartUploads), GET with Range and If-Match, HEAD, PUT with If-Match and
+If-None-Match, DELETE, uploads in parts with UploadPartCopy. No signature and no checksum is looked at.
 """
 
 from __future__ import annotations
@@ -181,9 +181,17 @@ class StubObjects:
         if "partNumber" in query:
             return self._part(request, query)
         self.calls["put"] += 1
-        if request.header(b"if-none-match:") == "*" and key in self._objects.get(bucket, {}):
+        if not self._may_replace(bucket, key, request):
             return _error(412, "PreconditionFailed")
         return Answer(200, b"", f'ETag: "{self.put(bucket, key, request.body)}"\r\n')
+
+    def _may_replace(self, bucket: str, key: str, request: Request) -> bool:
+        """Say whether the conditions of a write are met."""
+        found = self._objects.get(bucket, {}).get(key)
+        wanted = request.header(b"if-match:").strip('"')
+        if wanted and (found is None or found.etag != wanted):
+            return False
+        return found is None or request.header(b"if-none-match:") != "*"
 
     def _delete(self, bucket: str, key: str, _: Request, query: dict[str, str]) -> Answer:
         if "uploadId" in query:
@@ -204,6 +212,8 @@ class StubObjects:
             tag, told = "InitiateMultipartUploadResult", f"<UploadId>{name}</UploadId>"
         else:
             self.calls["complete upload"] += 1
+            if not self._may_replace(bucket, key, request):
+                return _error(412, "PreconditionFailed")
             _, _, parts = self._uploads.pop(query["uploadId"])
             numbers = [int(each) for each in re.findall(rb"<PartNumber>(\d+)<", request.body)]
             etag = self.put(bucket, key, b"".join([parts[number] for number in numbers]))
