@@ -155,7 +155,7 @@ class Attempts:
         feed.lane.ready.clear()
         self.turns.close(feed.lane)
         for job in waiting:
-            feed.waiting_bytes -= len(job.payload.body)
+            feed.waiting_bytes -= job.size
             self._bury(job)
         feed.moved()
         self._settler.died()
@@ -239,7 +239,7 @@ class Attempts:
             self._repeated(job.input.feed.lane.model, failure.code or judgement.error.__name__)
             pause = pause_after(job.attempts, jitter=random.random())  # noqa: S311 - jitter
             self._pausing += 1
-            self._pausing_bytes += len(job.payload.body)
+            self._pausing_bytes += job.size
             self._loop.call_later(pause, self._back, job)
 
     def _repeated(self, model: str, kind: str) -> None:
@@ -257,7 +257,7 @@ class Attempts:
 
     def _back(self, job: Job) -> None:
         self._pausing -= 1
-        self._pausing_bytes -= len(job.payload.body)
+        self._pausing_bytes -= job.size
         if self._stopped:
             return
         if job.input.feed.dead is not None:
@@ -269,7 +269,7 @@ class Attempts:
 
     def _put_back(self, job: Job) -> None:
         feed = job.input.feed
-        feed.waiting_bytes += len(job.payload.body)
+        feed.waiting_bytes += job.size
         self.turns.put_back(feed.lane, job)
 
     def _give_up(self, job: Job, judgement: Judgement, message: str) -> None:

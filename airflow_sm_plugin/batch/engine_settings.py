@@ -9,8 +9,11 @@ from airflow_sm_plugin.core.assembly import OutputOptions
 from airflow_sm_plugin.core.invocation import MODEL_LOAD_SECONDS
 from airflow_sm_plugin.core.payloads import SplitOptions
 
-WAITING_BYTES = 16 * 1024 * 1024
+WAITING_BYTES = 8 * 1024 * 1024
 """Of payloads that wait for their turn, over all models; each model may have one payload and one chunk more."""
+
+OVERHEAD = 400
+"""Bytes that a payload, or a result, takes beside its body."""
 
 UNWRITTEN_BYTES = 32 * 1024 * 1024
 """Of results that are not written down yet: nothing is sent while there are more."""
@@ -20,6 +23,10 @@ FLUSH_BYTES = 8 * 1024 * 1024
 
 READERS = 32
 """Inputs of one model that are read at the same time, where they are small."""
+
+SMALL, SMALL_READERS = 65_536, 48
+"""Bytes up to which an input is small, and how many such are read at the same time, over all models: a connection with
+TLS takes a quarter of a megabyte."""
 
 OPEN_INPUTS = 512
 """Inputs that are being read, invoked or written at the same time, but for one of each model."""

@@ -61,7 +61,7 @@ class InputEnds:
             results = sorted(one.results)
             body, notes = b"".join(each.body for each in results), b"".join(each.note for each in results)
             await self._writer.write(one.one, body, notes)
-        self.recorder.released(len(body) + len(notes))
+        self.recorder.released(results)
         one.results = []
         self._end(Ended(one.number, sum(each.records for each in results), 0))
 

@@ -56,7 +56,7 @@ class Invocations:
 
     def add(self, lane: Lane[Job], job: Job) -> None:
         """Add a payload behind its model's others. Then :meth:`pump`."""
-        job.input.feed.waiting_bytes += len(job.payload.body)
+        job.input.feed.waiting_bytes += job.size
         self.turns.add(lane, job)
 
     def pump(self) -> None:
@@ -78,7 +78,7 @@ class Invocations:
         if turn is not None:
             job = turn[1]
             self.attempts.taken()
-            job.input.feed.taken(len(job.payload.body))
+            job.input.feed.taken(job.size)
             self.bound.sent(self.turns.in_flight)
         return turn
 

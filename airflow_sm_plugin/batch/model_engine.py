@@ -6,10 +6,16 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from airflow_sm_plugin.batch.engine_settings import OPEN_INPUTS, WAITING_BYTES, EngineSettings
+from airflow_sm_plugin.batch.engine_settings import (
+    OPEN_INPUTS,
+    SMALL,
+    SMALL_READERS,
+    WAITING_BYTES,
+    EngineSettings,
+)
 from airflow_sm_plugin.batch.input_ends import InputEnds
 from airflow_sm_plugin.batch.invocations import Invocations
 from airflow_sm_plugin.batch.model_feed import ModelFeed
@@ -83,6 +89,7 @@ class ModelEngine:
         self._unreadable = 0
         self._is_prepared = False
         self._stopped = False
+        self._small = asyncio.Semaphore(SMALL_READERS)
         self._over = asyncio.Event()
         self._group = asyncio.TaskGroup()
         self._ends = InputEnds(writer, spawn=self._spawn, ended=self._ended)
@@ -249,12 +256,14 @@ class ModelEngine:
         try:
             if one.unfit is not None:
                 raise one.unfit
+            is_small = not settings.gunzip and one.one.size is not None and one.one.size <= SMALL
             found = payloads(self._reads, one.one, settings.split, gunzip=settings.gunzip, gaps=gaps)
-            async with aclosing(found) as pieces:
+            async with self._small if is_small else nullcontext(), aclosing(found) as pieces:
                 async for several in pieces:
                     at, record = several[-1].end, several[-1].first_record + several[-1].records
                     self._offer(one, several)
-                    await one.feed.until_room(self._budget)
+                    if not is_small:
+                        await one.feed.until_room(self._budget)
             self._unreadable = 0
         except SageMakerInferenceError as error:
             self._fail_rest(one, error, at=at, record=record)

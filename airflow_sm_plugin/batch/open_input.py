@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_sm_plugin.batch.engine_settings import OVERHEAD
 from airflow_sm_plugin.core.assembly import OutputOptions
 from airflow_sm_plugin.core.batch_journal import Story
 from airflow_sm_plugin.core.error_rows import FailedRecords
@@ -84,7 +85,7 @@ class OpenInput:
 class Job:
     """A payload on its way."""
 
-    __slots__ = ("attempts", "began", "input", "is_half", "payload")
+    __slots__ = ("attempts", "began", "input", "is_half", "payload", "size")
 
     def __init__(self, one: OpenInput, payload: Payload, *, is_half: bool = False) -> None:
         self.input = one
@@ -92,5 +93,7 @@ class Job:
         self.is_half = is_half
         """Whether it was cut from another to find bad records."""
         self.attempts = 0
+        self.size = len(payload.body) + OVERHEAD
+        """Bytes it takes in memory."""
         self.began = 0.0
         """When it was sent first, by the loop's clock; 0 before."""

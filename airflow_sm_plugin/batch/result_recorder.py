@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.batch.engine_settings import FLUSH_BYTES
+from airflow_sm_plugin.batch.engine_settings import FLUSH_BYTES, OVERHEAD
 from airflow_sm_plugin.core.batch_journal import Ended, Failure, Part, Run
 from airflow_sm_plugin.core.batch_report import MOST_FAILURES
 from airflow_sm_plugin.core.error_rows import FailedRecords
@@ -63,7 +63,7 @@ class ResultRecorder:
         """Keep a payload's result."""
         one.results.append(result)
         self._fresh[one.number] = one
-        self._count(len(result.body) + len(result.note))
+        self._count(_size(result))
 
     def failure(self, one: OpenInput, failed: FailedRecords) -> None:
         """Keep records that failed."""
@@ -83,11 +83,11 @@ class ResultRecorder:
     def withdraw(self, one: OpenInput) -> None:
         """Leave an input's results to its writer: they are not written down here."""
         self._fresh.pop(one.number, None)
-        self._fresh_bytes -= _size(one.results)
+        self._fresh_bytes -= sum(map(_size, one.results))
 
-    def released(self, size: int) -> None:
+    def released(self, results: Iterable[Result]) -> None:
         """Take note that withdrawn results have left memory."""
-        self.unwritten_bytes -= size
+        self.unwritten_bytes -= sum(map(_size, results))
 
     def complete(self, one: OpenInput) -> None:
         """Write an input's last results down, then say so."""
@@ -243,5 +243,5 @@ def _contiguous(results: list[Result]) -> Iterator[list[Result]]:
         yield stretch
 
 
-def _size(results: list[Result]) -> int:
-    return sum(len(result.body) + len(result.note) for result in results)
+def _size(result: Result) -> int:
+    return len(result.body) + len(result.note) + OVERHEAD

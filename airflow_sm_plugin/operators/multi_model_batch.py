@@ -36,7 +36,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     ``<outputs>/<name>.out`` in the input's order, once it is complete; records that failed stand in
     ``<name>.errors.jsonl``, a row of always the same keys for each payload: source, target_model, first_record,
     record_count, error, status, message, attempts. Memory stays flat whatever the number and size of inputs: about
-    ``max_concurrent_transforms`` payloads, 16 MiB that wait and 32 MiB of results.
+    ``max_concurrent_transforms`` payloads, 8 MiB that wait and 32 MiB of results.
 
     Three layers retry. botocore and the transport: nothing. The engine: a model that is not loaded is probed with one
     payload until its deadline; throttling, 5xx answers, lost connections and containers that time out are tried again
