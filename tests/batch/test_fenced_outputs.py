@@ -131,14 +131,18 @@ async def fenced(process: asyncio.Task[None]) -> bool:
 
 
 async def stopped_both(
-    shared: SharedS3, data: str, size: int, orphans: int, retrys: int
+    shared: SharedS3, data: str, size: int, stops: tuple[int, int], *, before: bool
 ) -> tuple[bool, bool]:
     """Stop the orphan, begin the retry and stop it, have the orphan go on to its end, and the retry to its.
 
+    :param stops: before which request of each
+    :param before: whether there are outputs of an earlier batch
     :return: whether each of them came as far as where it is stopped
     """
-    watching, at_orphan, at_retry = shared.of(Stop()), Stop(orphans), Stop(retrys)
-    root = f"{data}/{orphans}-{retrys}"
+    watching, at_orphan, at_retry = shared.of(Stop()), *map(Stop, stops)
+    root = f"{data}/{stops}"
+    for suffix in (".out", ".errors.jsonl") if before else ():
+        await watching.write(f"{root}/out/x.csv{suffix}", b"before")
     orphan = await Process.begun(shared, root, "o", at_orphan, data=data)
     orphaned = asyncio.ensure_future(orphan.assemble(size))
     orphan_stopped = await at_orphan.reached(orphaned)
@@ -155,8 +159,12 @@ async def stopped_both(
     return orphan_stopped, retry_stopped
 
 
-@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
-def test_the_retrys_outputs_stay_wherever_both_are_stopped(account: Account, size: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "before"), [(SMALL, False), (SMALL, True), (LARGE, False)], ids=["new", "again", "large"]
+)
+def test_the_retrys_outputs_stay_wherever_both_are_stopped(
+    account: Account, size: int, *, before: bool
+) -> None:
     """In pairs of places: what the orphan writes before is replaced, and what it would write after is refused."""
 
     async def everywhere() -> list[int]:
@@ -167,7 +175,7 @@ def test_the_retrys_outputs_stay_wherever_both_are_stopped(account: Account, siz
                 for retrys in range(
                     orphans % 2, 99, 2
                 ):  # every other place, as on a chessboard: half the time
-                    orphan, retry = await stopped_both(shared, root, size, orphans, retrys)
+                    orphan, retry = await stopped_both(shared, root, size, (orphans, retrys), before=before)
                     if not retry:
                         break
                 places.append(retrys)
@@ -238,6 +246,60 @@ def test_an_orphan_deletes_nothing(account: Account, suffix: str) -> None:
                 ".out": (SMALL, b"r"),
                 ".errors.jsonl": (SMALL, b"r"),
             }
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_what_is_written_after_the_look_is_looked_at_again(
+    account: Account, *, before: bool, in_parts: bool
+) -> None:
+    """The look comes first: what somebody has written by the time of the answer, the answer tells of."""
+
+    async def use() -> None:
+        async with SharedS3.open() as shared:
+            s3 = shared.of(Stop())
+            location, meanwhile = f"s3://{account.bucket}/{unique('looked')}", 0
+
+            async def somebody_writes() -> None:
+                nonlocal meanwhile
+                meanwhile += 1
+                if meanwhile <= 3:
+                    await s3.write(location, f"somebody's {meanwhile}".encode())
+
+            async def fine() -> None:
+                pass
+
+            async def fill(upload: MultipartUpload) -> None:
+                await upload.add(b"mine")
+
+            if before:
+                await s3.write(location, b"before")
+            objects = FencedObjects(s3, ObjectOptions(), check=somebody_writes, check_lately=fine)
+            if in_parts:
+                assert await objects.upload(location, fill, content_type="text/csv")
+                assert meanwhile == 4
+            else:
+                assert await objects.write(location, b"mine", content_type="text/csv") is before
+                assert meanwhile == (4 if before else 0)
+            assert await s3.read(location) == b"mine"
+
+    asyncio.run(use())
+
+
+def test_an_orphan_gives_no_upload_up(account: Account) -> None:
+    async def use() -> None:
+        async with SharedS3.open() as shared:
+            root = await with_data(shared.of(Stop()), f"s3://{account.bucket}/{unique('fenced')}", LARGE)
+            orphan = await Process.begun(shared, root, "o", Stop())
+            retry = await Process.begun(shared, root, "r", Stop())
+            upload = await MultipartUpload.begin(retry.s3, f"{root}/out/x.csv.out")
+            with pytest.raises(FencedOff):
+                await orphan.assemble(LARGE)
+            await upload.add(b"r")
+            await upload.complete()
+            assert await outputs(shared.of(Stop()), root) == {".out": (1, b"r")}
 
     asyncio.run(use())
 

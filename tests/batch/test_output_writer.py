@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import urllib.request
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -12,14 +13,20 @@ from typing import TypeVar
 import pytest
 
 from airflow_sm_plugin.batch.output_writer import LEAST_PART, OutputWriter
-from airflow_sm_plugin.core.batch_journal import Failure, Placed, Run
+from airflow_sm_plugin.core.batch_journal import Failure, Placed, PlacedFailure, Run
 from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.s3_listing import Page
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 from tests.support import Account, unique
 
 Result = TypeVar("Result")
+
+
+async def ours() -> None:
+    """Say that nobody has taken the shard over."""
 
 
 class Place:
@@ -43,6 +50,7 @@ class Place:
                     content_type="text/csv",
                     data_prefix=f"s3://{self.account.bucket}/{self.root}/data/",
                     options=options or ObjectOptions(),
+                    check=ours,
                 )
                 writer.look_for_stale()
                 try:
@@ -58,12 +66,13 @@ class Place:
     def output(self, suffix: str = ".out") -> bytes:
         return self.account.read(f"s3://{self.account.bucket}/{self.root}/out/x.csv{suffix}")
 
-    def calls(self, operation: str) -> int:
-        """Return how often a call was made for this folder's output."""
+    def calls(self, operation: str, suffix: str = ".out") -> int:
+        """Return how often a call was made for one of this folder's outputs."""
         url = f"{self.account.url}/_embedded/calls?service=s3&operation={operation}"
         with urllib.request.urlopen(url, timeout=30) as answer:
             found = json.load(answer)["calls"]
-        return sum(call["resource"] == f"{self.account.bucket}/{self.root}/out/x.csv.out" for call in found)
+        output = f"{self.account.bucket}/{self.root}/out/x.csv{suffix}"
+        return sum(call["resource"] == output for call in found)
 
     def names(self) -> list[str]:
         found = self.account.s3.list_objects_v2(Bucket=self.account.bucket, Prefix=f"{self.root}/out/")
@@ -134,31 +143,88 @@ def test_a_stale_upload_of_a_killed_process_is_given_up(place: Place) -> None:
     assert not left.get("Uploads")
 
 
-def test_failures_are_rows_of_always_the_same_keys_in_the_inputs_order(place: Place) -> None:
+def failure(number: int, *, at: int, size: int, records: int | None = 1) -> Failure:
+    return Failure(0, number * 10, number * 10 + 10, number, records, "ModelError", False, at, size)
+
+
+def test_rows_of_failures_are_put_together_in_the_inputs_order(place: Place) -> None:
+    """Wherever they lie, and whenever they came."""
+    place.data("d1", b"four\nunread\n")
+    place.data("d2", b"--one\ntwo\n")
     failures = [
-        Failure(0, 50, 50, 5, None, "AccessDenied", None, "not allowed", 0, False),
-        Failure(0, 10, 20, 1, 1, "ModelError", 400, "bäd", 2, False),
+        PlacedFailure(failure(4, at=0, size=5), "d1"),
+        PlacedFailure(failure(5, at=5, size=7, records=None), "d1"),
+        PlacedFailure(failure(1, at=2, size=4), "d2"),
+        PlacedFailure(failure(2, at=6, size=4), "d2"),
     ]
     place.do(lambda writer: writer.assemble(place.one, [], failures))
-    rows = [json.loads(line) for line in place.output(".errors.jsonl").splitlines()]
-    assert [row["first_record"] for row in rows] == [1, 5]
-    assert list(rows[0]) == list(rows[1])
-    assert rows[0]["message"] == "bäd"
+    assert place.output(".errors.jsonl") == b"one\ntwo\nfour\nunread\n"
     assert place.names() == ["x.csv.errors.jsonl"]
+
+
+def test_more_rows_of_failures_than_fit_into_memory_are_an_upload_in_parts(place: Place) -> None:
+    rows = b"r" * (LEAST_PART + 1)
+    place.data("d", rows)
+    failures = [PlacedFailure(failure(0, at=0, size=len(rows)), "d")]
+    place.do(lambda writer: writer.assemble(place.one, [], failures))
+    assert place.output(".errors.jsonl") == rows
+    assert place.calls("UploadPartCopy", ".errors.jsonl") == 1
 
 
 def test_an_input_all_of_whose_records_failed_has_an_empty_output(place: Place) -> None:
     """Else nobody could tell it from one that is not done."""
-    failure = Failure(0, 0, 20, 0, 1, "ModelError", 400, "", 1, False)
-    place.do(lambda writer: writer.assemble(place.one, [], [failure]))
+    place.data("d", b"row\n")
+    failures = [PlacedFailure(failure(0, at=0, size=4), "d")]
+    place.do(lambda writer: writer.assemble(place.one, [], failures))
     assert place.output() == b""
 
 
+def test_an_input_that_cannot_be_read_at_all_has_no_output_any_more(place: Place) -> None:
+    place.do(lambda writer: writer.write(place.one, b"good\n", b"{}\n"))
+    place.data("d", b"row\n")
+    failures = [PlacedFailure(failure(0, at=0, size=4, records=None), "d")]
+    place.do(lambda writer: writer.assemble(place.one, [], failures))
+    assert place.names() == ["x.csv.errors.jsonl"]
+
+
 def test_side_files_of_before_go_when_there_are_none_now(place: Place) -> None:
-    failure = Failure(0, 0, 20, 0, 1, "ModelError", 400, "", 1, False)
-    place.do(lambda writer: writer.assemble(place.one, [], [failure]))
+    place.data("d", b"row\n")
+    failures = [PlacedFailure(failure(0, at=0, size=4), "d")]
+    place.do(lambda writer: writer.assemble(place.one, [], failures))
     place.do(lambda writer: writer.write(place.one, b"good\n", b"{}\n"))
     assert place.names() == ["x.csv.attributes.jsonl", "x.csv.out"]
+    place.do(lambda writer: writer.write(place.one, b"good\n", b""))
+    assert place.names() == ["x.csv.out"]
+
+
+@pytest.mark.parametrize("size", [5, LEAST_PART + 5])
+def test_an_output_of_before_is_replaced(place: Place, size: int) -> None:
+    for letter in (b"a", b"b"):
+        place.data("d", letter * size)
+        place.do(lambda writer: writer.assemble(place.one, iter([Placed(run(0, size=size), "d")]), []))
+        assert place.output() == letter * size
+
+
+def test_new_outputs_cost_one_write_each(place: Place) -> None:
+    place.do(lambda writer: writer.write(place.one, b"good\n", b""))
+    assert [place.calls(operation) for operation in ("PutObject", "HeadObject")] == [1, 0]
+
+
+def test_a_listing_that_is_asked_to_slow_down_is_asked_for_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    place.account.upload(b"stale", f"{place.root}/out/x.csv.errors.jsonl")
+    real, left = S3Objects.list_names, 2
+
+    async def list_names(self: S3Objects, bucket: str, prefix: str, *, start_after: str = "") -> Page:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise ServiceUnavailable("said the test")
+        return await real(self, bucket, prefix, start_after=start_after)
+
+    monkeypatch.setattr(S3Objects, "list_names", list_names)
     place.do(lambda writer: writer.write(place.one, b"good\n", b""))
     assert place.names() == ["x.csv.out"]
 

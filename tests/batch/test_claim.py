@@ -1,0 +1,143 @@
+"""Claims: whose a batch is, asked for as often as one likes, and in spite of passing errors."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from airflow_sm_plugin.batch import claim as claims
+from airflow_sm_plugin.batch.claim import Claim, names_below
+from airflow_sm_plugin.batch.plan_folder import GenerationFolder
+from airflow_sm_plugin.exceptions import AccessDenied, FencedOff, ServiceUnavailable
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.hooks.s3_repeats import ATTEMPTS
+from tests.hooks.recorder import Asked, Said, recording
+from tests.support import Account, unique
+
+NOBODY = Said(
+    200,
+    b"<ListBucketResult><IsTruncated>false</IsTruncated><EncodingType>url</EncodingType></ListBucketResult>",
+)
+SOMEBODY = Said(
+    200,
+    b"<ListBucketResult><IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>"
+    b"<Contents><Key>f/claims/00000001.json</Key></Contents></ListBucketResult>",
+)
+SLOW_DOWN = Said(503, b"<Error><Code>SlowDown</Code><Message>said the test</Message></Error>")
+FORBIDDEN = Said(403, b"<Error><Code>AccessDenied</Code><Message>said the test</Message></Error>")
+FOLDER = GenerationFolder("s3://b/f")
+
+Use = Callable[[Claim], Awaitable[None]]
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        """Return its time."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock that claims see."""
+    clock = Clock()
+    monkeypatch.setattr(claims, "time", clock)
+    return clock
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses are full-jitter: dice that always show nothing make them nothing."""
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+
+
+def asked_of(answer: Callable[[Asked], Said], monkeypatch: pytest.MonkeyPatch, use: Use) -> int:
+    """Use a claim on an S3 whose answers a test decides; return how often it was asked."""
+
+    async def opened() -> None:
+        async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
+            await use(Claim(s3, FOLDER, token="t", number=0))
+
+    with recording(answer) as recorder:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", recorder.url)
+        asyncio.run(opened())
+        return len(recorder.asked)
+
+
+@pytest.mark.usefixtures("aws")
+class TestChecks:
+    """One claim, and an S3 whose answers a test decides."""
+
+    def test_who_asks_at_the_same_time_shares_a_look(
+        self, monkeypatch: pytest.MonkeyPatch, clock: Clock
+    ) -> None:
+        async def use(claim: Claim) -> None:
+            await asyncio.gather(*(claim.check() for _ in range(20)))
+            clock.now += 0.001
+            await claim.check()
+
+        assert asked_of(lambda _: NOBODY, monkeypatch, use) == 2
+
+    def test_a_good_answer_holds_for_a_second_where_that_will_do(
+        self, monkeypatch: pytest.MonkeyPatch, clock: Clock
+    ) -> None:
+        async def use(claim: Claim) -> None:
+            for seconds in (0.0, 0.5, 0.5, 0.01):
+                clock.now += seconds
+                await claim.check_lately()
+
+        assert asked_of(lambda _: NOBODY, monkeypatch, use) == 2
+
+    def test_a_bad_answer_is_told_to_all(self, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+        async def use(claim: Claim) -> None:
+            await claim.check()
+            clock.now += 2
+            for check in (claim.check_lately, claim.check, claim.check_lately):
+                with pytest.raises(FencedOff, match="another process has taken over"):
+                    await check()
+
+        answers = iter([NOBODY])
+        asked_of(lambda _: next(answers, SOMEBODY), monkeypatch, use)
+
+    def test_what_may_pass_is_endured_five_times_in_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def passes(claim: Claim) -> None:
+            await claim.check()
+
+        async def fails(claim: Claim) -> None:
+            with pytest.raises(ServiceUnavailable):
+                await claim.check()
+
+        answers = iter([SLOW_DOWN] * (ATTEMPTS - 1))
+        assert asked_of(lambda _: next(answers, NOBODY), monkeypatch, passes) == ATTEMPTS
+        assert asked_of(lambda _: SLOW_DOWN, monkeypatch, fails) == ATTEMPTS
+
+    def test_what_does_not_pass_is_told_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def use(claim: Claim) -> None:
+            with pytest.raises(AccessDenied):
+                await claim.check()
+
+        assert asked_of(lambda _: FORBIDDEN, monkeypatch, use) == 1
+
+
+def test_the_later_claim_owns_the_batch(account: Account) -> None:
+    async def use() -> None:
+        folder = GenerationFolder(f"s3://{account.bucket}/{unique('claims')}")
+        async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
+            first = await Claim.taken(s3, folder, token="first")
+            await first.check()
+            second = await Claim.taken(s3, folder, token="second")
+            assert len(await names_below(s3, folder.claims)) == 2
+            await first.check_lately()  # it was so a moment ago
+            with pytest.raises(FencedOff):
+                await first.check()
+            await second.check()
+
+    asyncio.run(use())

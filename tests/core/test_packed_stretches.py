@@ -1,0 +1,40 @@
+"""Stretches kept in few bytes are the same stretches."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.core.output_parts import Stretch, stretches
+from airflow_sm_plugin.core.packed_stretches import PackedStretches
+
+PIECES = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(0, 3)), max_size=30)
+
+
+@given(PIECES)
+def test_they_come_back_in_order_joined_where_one_follows_the_other(
+    pieces: list[tuple[str, int, int]],
+) -> None:
+    packed = PackedStretches("s3://b/")
+    for piece in pieces:
+        packed.add(*piece)
+    given_ = [Stretch(f"s3://b/{data}", at, size) for data, at, size in pieces]
+    assert list(packed) == list(packed) == list(stretches(given_))
+    assert packed.size == sum(size for *_, size in pieces)
+
+
+def test_a_hundred_thousand_take_a_few_megabytes() -> None:
+    """Of an input of gigabytes whose results came in as many places."""
+    tracemalloc.start()
+    try:
+        packed = PackedStretches("s3://a-bucket/" + "a-long-folder/" * 9)
+        for number in range(100_000):
+            packed.add(sys.intern(f"object-{number % 1_000}"), number * 10, 5)
+        assert tracemalloc.get_traced_memory()[0] < 5_000_000
+        first, second = (next(iter(packed)) for _ in range(2))
+        assert first.location is second.location
+    finally:
+        tracemalloc.stop()
