@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin.batch.engine_settings import (
     OPEN_INPUTS,
-    SMALL,
-    SMALL_READERS,
     WAITING_BYTES,
     EngineSettings,
 )
 from airflow_sm_plugin.batch.input_ends import InputEnds
+from airflow_sm_plugin.batch.input_reader import InputReader
 from airflow_sm_plugin.batch.invocations import Invocations
 from airflow_sm_plugin.batch.model_feed import ModelFeed
 from airflow_sm_plugin.batch.open_input import Job, OpenInput, Result
-from airflow_sm_plugin.batch.payload_source import payloads
 from airflow_sm_plugin.batch.result_recorder import ResultRecorder
-from airflow_sm_plugin.core.attribute_template import attribute_fields, attributes_of
 from airflow_sm_plugin.core.error_rows import FailedRecords
 from airflow_sm_plugin.core.lanes import Lane, Stage
 from airflow_sm_plugin.core.payload_verdict import Judgement, Verdict
 from airflow_sm_plugin.core.payloads import Payload
 from airflow_sm_plugin.exceptions import (
-    InvalidRequest,
     RecordTooLarge,
     SageMakerInferenceError,
     ServiceUnavailable,
     TargetModelNotFound,
 )
-from airflow_sm_plugin.hooks.s3_listing import ListedObject
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.batch.batch_progress import BatchProgress
@@ -76,9 +69,6 @@ class ModelEngine:
         todo: Sequence[tuple[ModelWork, list[int]]],
     ) -> None:
         self._settings = settings
-        self._reads = reads
-        self._inputs = inputs
-        self._store = store
         self._statistics = statistics
         self._progress = progress
         self._todo = todo
@@ -87,9 +77,7 @@ class ModelEngine:
         self._feeds: set[ModelFeed] = set()
         self._open = 0
         self._unreadable = 0
-        self._is_prepared = False
         self._stopped = False
-        self._small = asyncio.Semaphore(SMALL_READERS)
         self._over = asyncio.Event()
         self._group = asyncio.TaskGroup()
         self._ends = InputEnds(writer, spawn=self._spawn, ended=self._ended)
@@ -99,6 +87,9 @@ class ModelEngine:
             seconds=settings.checkpoint_seconds,
             recorded=self._ends.recorded,
             written=self._pump,
+        )
+        self._reader = InputReader(
+            settings, reads=reads, inputs=inputs, journal=store.journal, bound=self._recorder.bound
         )
         self._calls = Invocations(
             invoker,
@@ -213,60 +204,16 @@ class ModelEngine:
     # Inputs
 
     async def _opened(self, number: int, feed: ModelFeed) -> OpenInput:
-        found = await self._inputs.input(number)
-        story = self._store.journal.story(number)
-        one = OpenInput(number, found, feed, story, self._settings.output)
-        if found.etag is None:
-            await self._bind(one)
-        try:
-            self._prepare(one)
-            self._is_prepared = True
-        except InvalidRequest as error:
-            if not self._is_prepared:  # nothing was sent yet: it is the arguments' fault, not this input's
-                raise
-            one.unfit = error
+        one = await self._reader.opened(number, feed)
         self._open += 1
         return one
 
-    async def _bind(self, one: OpenInput) -> None:
-        """Find out which object an input is that was planned unseen, so that no try reads another."""
-        etag = self._store.journal.etags.get(one.number)
-        if etag is None:
-            found = await self._reads.stat(one.one.source)
-            if not isinstance(found, ListedObject):
-                return  # reading it will tell
-            etag = found.etag
-            self._recorder.bound(one, etag)
-        one.one = dataclasses.replace(one.one, etag=etag)
-
-    def _prepare(self, one: OpenInput) -> None:
-        """Make ready what each of an input's payloads needs.
-
-        :raises InvalidRequest: its attributes cannot be sent, or its records and answers not be joined
-        """
-        one.output = self._settings.output_for(one.one.content_type)
-        if self._settings.custom_attributes is not None:
-            one.fields = attribute_fields(one.one.source, self._settings.fields)
-            attributes_of(self._settings.custom_attributes, one.fields, first_record=0)
-
     async def _read(self, one: OpenInput) -> None:
-        gaps = list(one.story.gaps())
-        at, record = gaps[0].start, gaps[0].first_record
-        settings = self._settings
         try:
-            if one.unfit is not None:
-                raise one.unfit
-            is_small = not settings.gunzip and one.one.size is not None and one.one.size <= SMALL
-            found = payloads(self._reads, one.one, settings.split, gunzip=settings.gunzip, gaps=gaps)
-            async with self._small if is_small else nullcontext(), aclosing(found) as pieces:
-                async for several in pieces:
-                    at, record = several[-1].end, several[-1].first_record + several[-1].records
-                    self._offer(one, several)
-                    if not is_small:
-                        await one.feed.until_room(self._budget)
+            await self._reader.read(one, self._offer, budget=self._budget)
             self._unreadable = 0
         except SageMakerInferenceError as error:
-            self._fail_rest(one, error, at=at, record=record)
+            self._fail_rest(one, error)
         one.is_read = True
         if one.is_complete:
             self._complete(one)
@@ -287,13 +234,14 @@ class ModelEngine:
                 self._calls.add(feed.lane, Job(one, payload))
         self._pump()
 
-    def _fail_rest(self, one: OpenInput, error: SageMakerInferenceError, *, at: int, record: int) -> None:
+    def _fail_rest(self, one: OpenInput, error: SageMakerInferenceError) -> None:
         """Let what could not be read of an input fail; when nothing at all can be read, it is S3 that has failed."""
         if isinstance(error, ServiceUnavailable):
             self._unreadable += 1
             if self._unreadable >= _UNREADABLE_IN_A_ROW:
                 raise error
         message = str(error)[: max(self._settings.error_text_limit, 200)]
+        at, record = one.read_to
         self._keep(one, FailedRecords(at, at, record, None, type(error), None, message, 0))
 
     # Payloads: what Invocations tells

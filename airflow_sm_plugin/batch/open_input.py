@@ -45,6 +45,7 @@ class OpenInput:
         "number",
         "one",
         "output",
+        "read_to",
         "results",
         "story",
         "unfit",
@@ -64,6 +65,8 @@ class OpenInput:
         self.unsettled = 0
         """Payloads that have neither a result nor failed."""
         self.is_read = False
+        self.read_to = (0, 0)
+        """Byte and record that come next."""
         self.is_recorded = not story.is_new
         """Whether something of it is in the journal, or on its way there."""
         self.unfit: InvalidRequest | None = None

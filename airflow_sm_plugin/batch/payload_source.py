@@ -47,21 +47,23 @@ async def _plain(
 ) -> AsyncGenerator[tuple[Gap, bytes | None]]:
     """Yield each gap's pieces, and None at its end."""
     for gap in gaps:
-        if gap.end is not None or one.size is None or gap.start < one.size:
-            async with aclosing(s3.chunks(one.source, etag=one.etag, start=gap.start)) as chunks:
-                async for piece in _up_to(chunks, gap):
-                    yield gap, piece
+        async with aclosing(_in_gap(s3, one, gap)) as pieces:
+            async for piece in pieces:
+                yield gap, piece
         yield gap, None
 
 
-async def _up_to(chunks: AsyncIterator[bytes], gap: Gap) -> AsyncGenerator[bytes]:
-    """Yield chunks up to a gap's end."""
+async def _in_gap(s3: S3Objects, one: BatchInput, gap: Gap) -> AsyncGenerator[bytes]:
+    """Yield an object's bytes in a gap."""
+    if gap.end is None and one.size is not None and gap.start >= one.size:
+        return
     at = gap.start
-    async for chunk in chunks:
-        yield chunk if gap.end is None else chunk[: gap.end - at]
-        at += len(chunk)
-        if gap.end is not None and at >= gap.end:
-            return
+    async with aclosing(s3.chunks(one.source, etag=one.etag, start=at)) as chunks:
+        async for chunk in chunks:
+            yield chunk if gap.end is None else chunk[: gap.end - at]
+            at += len(chunk)
+            if gap.end is not None and at >= gap.end:
+                return
 
 
 async def _compressed(

@@ -32,22 +32,6 @@ class Joined(NamedTuple):
     stretches: list[Stretch]
 
 
-def stretches(pieces: Iterable[Stretch]) -> Iterator[Stretch]:
-    """Join what follows each other in its object, too."""
-    last: Stretch | None = None
-    for one in pieces:
-        if not one.size:
-            continue
-        if last is not None and last.location == one.location and last.at + last.size == one.at:
-            last = last._replace(size=last.size + one.size)
-            continue
-        if last is not None:
-            yield last
-        last = one
-    if last is not None:
-        yield last
-
-
 def parts_of(found: Iterable[Stretch], *, least: int, most: int) -> Iterator[Copied | Joined]:
     """Yield the parts of an output, in order.
 

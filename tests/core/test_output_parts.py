@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import itertools
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +10,6 @@ from airflow_sm_plugin.core.output_parts import (
     joined,
     parts_of,
     reads_of,
-    stretches,
 )
 
 PIECES = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 40)), max_size=20)
@@ -32,22 +29,11 @@ def places(found: list[Stretch]) -> list[tuple[str, int]]:
     return [(one.location, at) for one in found for at in range(one.at, one.at + one.size)]
 
 
-@given(PIECES)
-def test_stretches_join_only_what_follows_in_one_object(pieces: list[tuple[str, int]]) -> None:
-    given_ = laid_out(pieces)
-    found = list(stretches(given_))
-    assert places(found) == places(given_)
-    assert all(
-        one.location != next_.location or one.at + one.size != next_.at
-        for one, next_ in itertools.pairwise(found)
-    )
-
-
 @given(PIECES, st.integers(1, 20), st.integers(0, 20))
 def test_parts_are_the_output_and_all_but_the_last_are_large_enough(
     pieces: list[tuple[str, int]], least: int, more: int
 ) -> None:
-    given_ = list(stretches(laid_out(pieces)))
+    given_ = [one for one in laid_out(pieces) if one.size]
     parts = list(parts_of(given_, least=least, most=least + more))
     assert places([one for part in parts for one in _of(part)]) == places(given_)
     sizes = [sum(one.size for one in _of(part)) for part in parts]
