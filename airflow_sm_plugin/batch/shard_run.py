@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_sm_plugin.batch.batch_progress import BatchProgress, Before
-from airflow_sm_plugin.batch.claim import Claim
+from airflow_sm_plugin.batch.claim import Claim, fenced_off
 from airflow_sm_plugin.batch.engine_settings import EngineSettings
 from airflow_sm_plugin.batch.journal_store import JournalStore, read_journal, sweep
 from airflow_sm_plugin.batch.model_engine import ModelEngine
@@ -117,7 +117,7 @@ class _ShardRun:
         self._shard = shard
         self._shard_folder: ShardFolder = PlanFolder(settings.plan_location).shard(settings.shard)
         self._inputs = ShardInputs(s3, self._shard_folder)
-        self.folder: GenerationFolder = self._shard_folder.generation(0)
+        self._generation = 0
         self._firsts = [work.first for work in shard.models]
         self._trusts_plan = True
         """Whether models are missing that the plan did not find."""
@@ -130,18 +130,23 @@ class _ShardRun:
         shard = await read_shard_plan(s3, PlanFolder(settings.plan_location).shard(settings.shard))
         return cls(connection, s3, settings, plan, shard)
 
+    @property
+    def folder(self) -> GenerationFolder:
+        """What this process, and those before it, keep."""
+        return self._shard_folder.generation(self._generation)
+
     async def done_before(self) -> FinishedShard | None:
         """Return what this very run has finished; else choose the generation to go on with."""
         number = await latest_generation(self._s3, self._shard_folder)
         if number is None:
             return None
-        self.folder = self._shard_folder.generation(number)
+        self._generation = number
         journal = await read_journal(self._s3, self.folder, self._group_of, keep=False)
         if not journal.is_finished:
             return None
         if self._differs(journal):
             if self._settings.restart:
-                self.folder = self._shard_folder.generation(number + 1)
+                self._generation = number + 1
                 self._trusts_plan = False
             return None
         if any(ended.retryable for ended in journal.failed.values()):
@@ -178,7 +183,7 @@ class _ShardRun:
             failures = await self._work(store, statistics, progress, todo)
         else:
             await store.append(Part(token=store.token, at=time.time(), finished=True), b"")
-        await store.claim.check()
+        await self._check(store)
         report = await self._report(journal, failures)
         await self._s3.write(self.folder.report, report.as_json(), options=self._settings.options)
         log.info("%s: %d inputs, %d records, %d failed", self.about, *_in_short(report))
@@ -258,6 +263,16 @@ class _ShardRun:
             await working.run()
             return working.failures
 
+    async def _check(self, store: JournalStore) -> None:
+        """Make sure that nobody has taken the shard over, or begun it anew.
+
+        :raises FencedOff: somebody has
+        """
+        await store.claim.check()
+        newest = await latest_generation(self._s3, self._shard_folder, above=self._generation)
+        if newest is not None:
+            raise fenced_off(self.folder.location)
+
     @asynccontextmanager
     async def _writer(self, store: JournalStore) -> AsyncIterator[OutputWriter]:
         writer = OutputWriter(
@@ -266,7 +281,7 @@ class _ShardRun:
             content_type=self._settings.engine.accept or "application/octet-stream",
             data_prefix=self.folder.data(""),
             options=self._settings.options,
-            check=store.claim.check,
+            check=lambda: self._check(store),
             check_lately=store.claim.check_lately,
         )
         writer.look_for_stale()

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
 
-async def latest_generation(s3: S3Objects, shard: ShardFolder) -> int | None:
-    """Return the number of the generation that counts; None when nobody has begun with the shard."""
-    number = 0
+async def latest_generation(s3: S3Objects, shard: ShardFolder, *, above: int = -1) -> int | None:
+    """Return the number of the generation that counts; None when nobody has begun with one ``above`` that."""
+    number = above + 1
     while await s3.read_if_any(shard.generation(number).claim(0)) is not None:
         number += 1
-    return number - 1 if number else None
+    return number - 1 if number > above + 1 else None
 
 
 async def latest_folder(s3: S3Objects, shard: ShardFolder) -> GenerationFolder | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tracemalloc
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.output_parts import Stretch, stretches
+from airflow_sm_plugin.core.output_parts import Stretch
 from airflow_sm_plugin.core.packed_stretches import PackedStretches
 
 PIECES = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(0, 3)), max_size=30)
@@ -21,9 +22,18 @@ def test_they_come_back_in_order_joined_where_one_follows_the_other(
     packed = PackedStretches("s3://b/")
     for piece in pieces:
         packed.add(*piece)
-    given_ = [Stretch(f"s3://b/{data}", at, size) for data, at, size in pieces]
-    assert list(packed) == list(packed) == list(stretches(given_))
+    found = list(packed)
+    assert found == list(packed)
+    assert _bytes(found) == _bytes([Stretch(f"s3://b/{data}", at, size) for data, at, size in pieces])
+    assert all(
+        one.location != next_.location or one.at + one.size != next_.at
+        for one, next_ in itertools.pairwise(found)
+    )
     assert packed.size == sum(size for *_, size in pieces)
+
+
+def _bytes(found: list[Stretch]) -> list[tuple[str, int]]:
+    return [(one.location, at) for one in found for at in range(one.at, one.at + one.size)]
 
 
 def test_a_hundred_thousand_take_a_few_megabytes() -> None:
