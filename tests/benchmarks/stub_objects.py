@@ -157,7 +157,7 @@ class StubObjects:
         self.calls[request.method.lower()] += 1
         found = self._objects.get(bucket, {}).get(key)
         if found is None:
-            return _error(404, "NoSuchKey")
+            return Answer(404) if request.method == "HEAD" else _error(404, "NoSuchKey")
         wanted = request.header(b"if-match:")
         if wanted and wanted.strip('"') != found.etag:
             return _error(412, "PreconditionFailed")
