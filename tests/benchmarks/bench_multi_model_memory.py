@@ -16,7 +16,7 @@ from tests.benchmarks.multi_model_runs import load, setting, told
 from tests.benchmarks.stub_endpoint import StubServer
 from tests.benchmarks.stub_models import EndpointSettings
 
-PERCENT = setting("PERCENT", 30)
+PERCENT = setting("PERCENT", 20)
 """Of the sizes that the goal is about: a million records, 5 GB, 100,000 objects."""
 
 KILOBYTE = 1_024

@@ -20,11 +20,11 @@ from tests.benchmarks.multi_model_runs import ROOT, environment, load, setting
 from tests.benchmarks.stub_endpoint import StubServer
 from tests.benchmarks.stub_models import EndpointSettings
 
-RECORDS = setting("RESUME_RECORDS", 60_000)
+RECORDS = setting("RESUME_RECORDS", 30_000)
 SHAPES = {
     "20 inputs": Job(name="resume", models=20, records=RECORDS // 20),
     "one input": Job(name="resume", models=1, records=RECORDS),
-    "2,000 inputs": Job(name="resume", models=20, inputs=100, records=RECORDS // 2_000),
+    "1,000 inputs": Job(name="resume", models=20, inputs=50, records=RECORDS // 1_000),
 }
 LATENCY = 0.02
 _LOOK_SECONDS = 0.02

@@ -30,7 +30,7 @@ SIZES = (100, 1_000)
 """Records of a model: loading is the larger part, or the answers are."""
 
 WHOLE = bool(setting("WHOLE", 0))
-"""Whether the other orders go all the way; else a sixth of the models, or a tenth of the records, scaled."""
+"""Whether the other orders go all the way; else a twelfth of the models, or a twentieth of the records, scaled."""
 
 BEHAVIOUR = EndpointSettings(latency=LATENCY, capacity=HOLDS, load_seconds=LOAD_SECONDS)
 
@@ -60,7 +60,7 @@ def _orders(records: int) -> list[_Order]:
     ]
     if records > SIZES[0]:
         return ours
-    fewer_models, fewer_records = (1, 1) if WHOLE else (6, 10)
+    fewer_models, fewer_records = (1, 1) if WHOLE else (12, 20)
     return [
         *ours,
         _Order(
