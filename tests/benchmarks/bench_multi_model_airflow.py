@@ -6,6 +6,7 @@ A run counts from its trigger to its end, as its user sees it. The endpoint answ
 from __future__ import annotations
 
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -57,14 +58,14 @@ def _batch(stack: AirflowStack, endpoint: StubServer, name: str, records: int) -
 def test_one_task_per_record(
     endpoint: StubServer, airflow: AirflowStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Send 200 records as mapped tasks, the same number as a batch, and many as a batch."""
+    """Send 200 records as mapped tasks, the same number as a batch (median of three), and many as a batch."""
     endpoint.behave(EndpointSettings())
     _seconds(airflow, TASKS, records=2)
     _batch(airflow, endpoint, "warm", 2)
     endpoint.clear()
     tasks = _seconds(airflow, TASKS, records=FEW)
     assert endpoint.counts()["answered"] == FEW
-    few = _batch(airflow, endpoint, "few", FEW)
+    few = statistics.median(_batch(airflow, endpoint, f"few-{number}", FEW) for number in range(3))
     many = _batch(airflow, endpoint, "many", MANY)
     each = tasks / FEW
     rows = [
