@@ -13,18 +13,6 @@ from airflow_sm_plugin.core.batch_statistics import Statistics
 MOST_FAILURES = 20
 """How many failure rows a shard's report keeps."""
 
-FAILURE_KEYS = (
-    "source",
-    "target_model",
-    "first_record",
-    "record_count",
-    "error",
-    "status",
-    "message",
-    "attempts",
-)
-"""The keys of every failure row, as in ``.errors.jsonl``."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCounts:

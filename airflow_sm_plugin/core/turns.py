@@ -9,7 +9,6 @@ Mutable and single-threaded, for it is asked thousands of times a second; it rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Generic
 
 from airflow_sm_plugin.core.lanes import Job, Lane, LaneOrder, Stage
@@ -121,15 +120,6 @@ class Turns(Generic[Job]):
         self._order.place(lane)
         return lane, job
 
-    def next_probe_at(self) -> float | None:
-        """Return when a model that is loading is probed next; None when no probe is put off."""
-        waiting = [
-            lane.probe_at
-            for lane in self._lanes.values()
-            if lane.stage is Stage.COLD and not lane.probing and lane.ready and lane.probe_at
-        ]
-        return min(waiting, default=None)
-
     # Answers
 
     def answered(self, lane: Lane[Job], *, now: float = 0.0, seconds: float | None = None) -> float | None:
@@ -215,9 +205,3 @@ class Turns(Generic[Job]):
             self._park(lane)
         else:
             lane.stage = Stage.COLD
-
-    def overdue(self, now: float, *, load_seconds: float) -> Iterator[Lane[Job]]:
-        """Yield the models that were not loaded within their time."""
-        for lane in list(self._lanes.values()):
-            if lane.stage is Stage.COLD and lane.asked_at is not None and now - lane.asked_at >= load_seconds:
-                yield lane
