@@ -24,11 +24,11 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_repeats import ATTEMPTS
-from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
+from tests.hooks.recorder import TRANSPORTS, Asked, Said
+from tests.hooks.s3_against import against, run
 from tests.support import Account, closed_port, unique
 
 Result = TypeVar("Result")
@@ -45,29 +45,6 @@ def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses are full-jitter: dice that always show nothing make them nothing."""
     monkeypatch.setattr(random, "random", lambda: 0.0)
-
-
-def run(options: Mapping[str, Any], use: Callable[[S3Objects], Awaitable[Result]]) -> Result:
-    async def opened() -> Result:
-        async with S3Objects.open(AwsConnection(aws_conn_id=None, botocore_config=options)) as s3:
-            return await use(s3)
-
-    return asyncio.run(opened())
-
-
-def against(
-    answer: Callable[[Asked], Said],
-    monkeypatch: pytest.MonkeyPatch,
-    options: Mapping[str, Any],
-    use: Callable[[S3Objects], Awaitable[Result]],
-) -> tuple[Result | SageMakerInferenceError, list[Asked]]:
-    """Use an S3 whose answers a test decides; return the result or our error, and what was asked."""
-    with recording(answer) as recorder:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", recorder.url)
-        try:
-            return run(options, use), recorder.asked
-        except SageMakerInferenceError as error:
-            return error, recorder.asked
 
 
 def one_after_the_other(*answers: Said) -> Callable[[Asked], Said]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,14 +18,13 @@ from airflow_sm_plugin.exceptions import (
     InputNotFound,
     PreconditionFailed,
     RequestRefused,
-    SageMakerInferenceError,
     ServiceUnavailable,
 )
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import ListedObject, S3Objects
 from airflow_sm_plugin.hooks.s3_repeats import ATTEMPTS
 from airflow_sm_plugin.hooks.s3_upload import LEAST_PART_BYTES, MultipartUpload, ObjectOptions, abort_uploads
-from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
+from tests.hooks.recorder import TRANSPORTS, Asked, Said
+from tests.hooks.s3_against import against, run
 from tests.support import Account, unique
 
 Result = TypeVar("Result")
@@ -52,29 +50,6 @@ def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses are full-jitter: dice that always show nothing make them nothing."""
     monkeypatch.setattr(random, "random", lambda: 0.0)
-
-
-def run(options: Mapping[str, Any], use: Callable[[S3Objects], Awaitable[Result]]) -> Result:
-    async def opened() -> Result:
-        async with S3Objects.open(AwsConnection(aws_conn_id=None, botocore_config=options)) as s3:
-            return await use(s3)
-
-    return asyncio.run(opened())
-
-
-def against(
-    answer: Callable[[Asked], Said],
-    monkeypatch: pytest.MonkeyPatch,
-    options: Mapping[str, Any],
-    use: Callable[[S3Objects], Awaitable[Result]],
-) -> tuple[Result | SageMakerInferenceError, list[Asked]]:
-    """Use an S3 whose answers a test decides; return the result or our error, and what was asked."""
-    with recording(answer) as recorder:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", recorder.url)
-        try:
-            return run(options, use), recorder.asked
-        except SageMakerInferenceError as error:
-            return error, recorder.asked
 
 
 def xml(status: int, code: str) -> Said:
