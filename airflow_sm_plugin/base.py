@@ -10,11 +10,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin import exceptions
 from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, BaseSensorOperator, Context
 from airflow_sm_plugin.core.ownership import owner_of
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
 
@@ -69,6 +71,15 @@ def run_of(context: Context) -> str | None:
     """
     max_tries = getattr(context.get("ti"), "max_tries", None)
     return None if max_tries is None else str(max_tries)
+
+
+def try_of(context: Context) -> TaskTry:
+    """Return this try of the task instance; the first one of an unknown run outside of Airflow."""
+    started = getattr(context.get("dag_run"), "start_date", None)
+    return TaskTry(
+        run_started=started.timestamp() if isinstance(started, datetime) else None,
+        number=int(getattr(context.get("ti"), "try_number", None) or 1),
+    )
 
 
 @contextmanager

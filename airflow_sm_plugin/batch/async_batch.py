@@ -150,7 +150,9 @@ class AsyncBatch:
 
     async def _open_plan(self) -> Plan:
         """Take the batch over, and return its unfinished plan, or the next one."""
-        self._claim = await Claim.taken(self._s3, self.folder, token=self._token)
+        self._claim = await Claim.taken(
+            self._s3, self.folder, token=self._token, task_try=self._settings.task_try
+        )
         latest = await self._plans.latest()
         if latest is None:
             return await self._make_plan(0, None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_sm_plugin.batch.input_listing import InputSource
 from airflow_sm_plugin.core.async_inference import DEFAULT_INVOCATION_TIMEOUT, DEFAULT_REQUEST_TTL
 from airflow_sm_plugin.core.async_round import RequestTemplate
 from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.task_try import TaskTry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,7 @@ class BatchSettings:
     :param owner: what names the task instance over all its tries
     :param run: what stays the same over the retries of one run of the task, and differs when it is cleared; None where
         that cannot be told: a finished batch then counts as run again
+    :param task_try: this try of the task instance
     :param attempts: rounds in all: what failed or expired is sent again in the next
     :param max_rate: requests per second at most
     :param at_once: requests on their way at the same time
@@ -35,6 +37,7 @@ class BatchSettings:
     ledger_prefix: str
     owner: str
     run: str | None = None
+    task_try: TaskTry = field(default_factory=TaskTry)
     attempts: int = 2
     max_rate: float = 500.0
     at_once: int = 64

@@ -1,6 +1,7 @@
 """Who owns a batch: each process that begins takes a claim, a number, and the later one owns it.
 
-Two processes may believe that a batch is theirs: a killed worker's orphan goes on while the retry starts.
+Two processes may believe that a batch is theirs: a killed worker's orphan goes on while the retry starts. A claim names
+its try. An earlier try than that of the latest claim takes none, so that the latest claim is of the latest try.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed, ServiceError
+from airflow_sm_plugin.core.task_try import Origin, TaskTry
+from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed, ServiceError, ServiceUnavailable
 from airflow_sm_plugin.hooks.s3_repeats import ATTEMPTS, pause
 
 if TYPE_CHECKING:
@@ -55,21 +57,25 @@ class Claim:
         """When the latest check that found nobody began; of a clock that runs on while this process is stopped."""
 
     @classmethod
-    async def taken(cls, s3: S3Objects, folder: ClaimedFolder, *, token: str) -> Claim:
+    async def taken(cls, s3: S3Objects, folder: ClaimedFolder, *, token: str, task_try: TaskTry) -> Claim:
         """Take the next number.
 
         :param token: what no other process has
+        :raises FencedOff: a later try has a claim
         :raises ServiceError: S3 refused or did not answer
         """
+        body = json.dumps({"token": token, "at": time.time(), "try": task_try.as_list()}).encode()
         for _ in range(RACES):
             number = len(await names_below(s3, folder.claims))
-            body = json.dumps({"token": token, "at": time.time()}).encode()
+            before = None if number == 0 else await _claimed_by(s3, folder.claim(number - 1))
+            if before is not None and task_try.origin_of(before) is Origin.LATER_TRY:
+                raise fenced_off(folder.location)
             try:
                 await s3.write(folder.claim(number), body, only_if_new=True)
             except PreconditionFailed:
                 continue
             return cls(s3, folder, token=token, number=number)
-        raise FencedOff(f"{folder.location}: {RACES} other processes claimed this batch meanwhile")
+        raise ServiceUnavailable(f"{folder.location}: {RACES} other processes claimed this batch meanwhile")
 
     async def check(self) -> None:
         """Make sure that nobody has taken the batch over before this was called; callers at the same time share a look.
@@ -99,6 +105,19 @@ class Claim:
             if (await listed_names(self._s3, uri.bucket, uri.key, start_after=mine)).names:
                 raise fenced_off(self._folder.location)
             self._good_at = began
+
+
+async def latest_try(s3: S3Objects, folder: ClaimedFolder) -> TaskTry | None:
+    """Return the try that claimed the batch last; None when nobody has.
+
+    :raises ServiceError: S3 refused or did not answer
+    """
+    number = len(await names_below(s3, folder.claims))
+    return None if number == 0 else await _claimed_by(s3, folder.claim(number - 1))
+
+
+async def _claimed_by(s3: S3Objects, location: str) -> TaskTry:
+    return TaskTry.from_list(json.loads(await s3.read(location)).get("try"))
 
 
 def fenced_off(location: str) -> FencedOff:

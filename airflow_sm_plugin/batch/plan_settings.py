@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource
 from airflow_sm_plugin.batch.plan_folder import MultiModelFolder
@@ -10,6 +10,7 @@ from airflow_sm_plugin.core.entry_names import RELATIVE, EntryNames
 from airflow_sm_plugin.core.input_manifest import MULTI_MODEL_LIMITS
 from airflow_sm_plugin.core.names import check_name, digest
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 
@@ -25,6 +26,7 @@ class PlanSettings:
     :param max_shards: into how many shards it is packed at most
     :param run: what stays the same over the retries of one run of the task, and differs when it is cleared; None where
         that cannot be told: every call then counts as a run of its own
+    :param task_try: this try of the task instance
     :param restart: whether another run plans everything anew, or only what is new, changed or was not done
     :param check_models: whether artefacts are looked for, where the endpoint says where they lie
     :param fail_on_missing: whether a missing artefact fails the plan, or only is written down in it
@@ -40,6 +42,7 @@ class PlanSettings:
     output_name: str = RELATIVE
     max_shards: int = 8
     run: str | None = None
+    task_try: TaskTry = field(default_factory=TaskTry)
     restart: bool = False
     check_models: bool = True
     fail_on_missing: bool = False

@@ -28,6 +28,7 @@ from airflow_sm_plugin.core.batch_journal import Failure, Journal, Part, PlacedF
 from airflow_sm_plugin.core.batch_report import MOST_FAILURES, ModelCounts, ShardReport
 from airflow_sm_plugin.core.batch_statistics import Statistics
 from airflow_sm_plugin.core.shard_plan import ModelWork, MultiModelPlan, ShardPlan
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import AccessDenied
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker
@@ -53,6 +54,7 @@ class ShardSettings:
     :param plan_location: of the plan's folder
     :param run: what stays the same over the retries of one run of the task, and differs when it is cleared; None where
         that cannot be told: every call then counts as a run of its own
+    :param task_try: this try of the task instance
     :param restart: whether another run of a finished shard does everything anew, or only what failed
     :param options: how outputs are kept
     """
@@ -61,6 +63,7 @@ class ShardSettings:
     shard: int
     engine: EngineSettings
     run: str | None = None
+    task_try: TaskTry = field(default_factory=TaskTry)
     restart: bool = False
     options: ObjectOptions = field(default_factory=ObjectOptions)
 
@@ -161,7 +164,9 @@ class _ShardRun:
 
     async def go_on(self) -> FinishedShard:
         """Do what is left."""
-        claim = await Claim.taken(self._s3, self.folder, token=uuid.uuid4().hex[:16])
+        claim = await Claim.taken(
+            self._s3, self.folder, token=uuid.uuid4().hex[:16], task_try=self._settings.task_try
+        )
         store = await JournalStore.take_over(
             self._s3,
             self.folder,

@@ -17,6 +17,7 @@ from airflow_sm_plugin.base import (
     reveal,
     run_of,
     task_instance_owner,
+    try_of,
 )
 from airflow_sm_plugin.core.async_inference import AsyncRequest
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
@@ -313,6 +314,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             ledger_prefix=self.ledger_prefix,
             owner=task_instance_owner(context) or digest("outside of Airflow"),
             run=run_of(context),
+            task_try=try_of(context),
             attempts=whole_number(self.attempts, "attempts", at_least=1),
             max_rate=number(self.max_rate, "max_rate"),
             at_once=whole_number(self.concurrency, "concurrency", at_least=1),

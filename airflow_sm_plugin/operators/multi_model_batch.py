@@ -14,6 +14,7 @@ from airflow_sm_plugin.base import (
     SensitiveField,
     failing_well,
     run_of,
+    try_of,
     undisturbed,
 )
 from airflow_sm_plugin.core.batch_verdict import Tolerance
@@ -298,6 +299,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             shard=0,
             engine=engine_settings(self, context),
             run=run_of(context),
+            task_try=try_of(context),
             restart=choice(self.on_rerun, "on_rerun", ("resume", "restart")) == "restart",
             options=object_options(self),
         )

@@ -11,6 +11,7 @@ import pytest
 from airflow_sm_plugin.batch import claim as claims
 from airflow_sm_plugin.batch.claim import Claim, names_below
 from airflow_sm_plugin.batch.plan_folder import GenerationFolder
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import AccessDenied, FencedOff, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
@@ -131,9 +132,9 @@ def test_the_later_claim_owns_the_batch(account: Account) -> None:
     async def use() -> None:
         folder = GenerationFolder(f"s3://{account.bucket}/{unique('claims')}")
         async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
-            first = await Claim.taken(s3, folder, token="first")
+            first = await Claim.taken(s3, folder, token="first", task_try=TaskTry())
             await first.check()
-            second = await Claim.taken(s3, folder, token="second")
+            second = await Claim.taken(s3, folder, token="second", task_try=TaskTry())
             assert len(await names_below(s3, folder.claims)) == 2
             await first.check_lately()  # it was so a moment ago
             with pytest.raises(FencedOff):

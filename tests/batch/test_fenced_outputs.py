@@ -19,6 +19,7 @@ from airflow_sm_plugin.batch.plan_folder import GenerationFolder
 from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.core.batch_journal import Failure, Placed, PlacedFailure, Run
 from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_upload import MultipartUpload
@@ -85,7 +86,9 @@ class Process:
         data: str | None = None,
         check_lately: Check | None = None,
     ) -> Process:
-        claim = await Claim.taken(shared.of(Stop()), GenerationFolder(f"{root}/shard"), token=name)
+        claim = await Claim.taken(
+            shared.of(Stop()), GenerationFolder(f"{root}/shard"), token=name, task_try=TaskTry()
+        )
         s3 = shared.of(stop)
         mine = Claim(s3, GenerationFolder(f"{root}/shard"), token=name, number=claim.number)
         return cls(root, name, s3, mine, data=data, check_lately=check_lately)

@@ -19,6 +19,7 @@ from airflow_sm_plugin.core.async_round import RequestTemplate, RoundNames
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.number_sets import below, numbers_of
 from airflow_sm_plugin.core.pacing import Pace
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import AccessDenied, AnswerLost, FencedOff, ResourceConflict
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.batch.async_batches import CONNECTION
@@ -42,7 +43,7 @@ def in_s3(work: Callable[[S3Objects], Awaitable[Result]]) -> Result:
 
 
 async def taken_over(s3: S3Objects, folder: BatchFolder, token: str, count: int = 10) -> LedgerStore:
-    claim = await Claim.taken(s3, folder, token=token)
+    claim = await Claim.taken(s3, folder, token=token, task_try=TaskTry())
     store = LedgerStore(s3, folder.plan(0).round(1), claim, count=count)
     await store.take_over()
     return store
@@ -90,9 +91,9 @@ def test_who_was_overtaken_cannot_write_any_more(folder: BatchFolder) -> None:
 
 def test_an_orphan_notices_also_where_it_writes_no_ledger(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> None:
-        orphan = await Claim.taken(s3, folder, token="orphan")
+        orphan = await Claim.taken(s3, folder, token="orphan", task_try=TaskTry())
         await orphan.check()
-        retry = await Claim.taken(s3, folder, token="retry")
+        retry = await Claim.taken(s3, folder, token="retry", task_try=TaskTry())
         await retry.check()
         with pytest.raises(FencedOff):
             await orphan.check()
@@ -102,7 +103,9 @@ def test_an_orphan_notices_also_where_it_writes_no_ledger(folder: BatchFolder) -
 
 def test_claims_that_race_all_get_a_number_of_their_own(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> list[int]:
-        claims = await asyncio.gather(*(Claim.taken(s3, folder, token=f"t{n}") for n in range(4)))
+        claims = await asyncio.gather(
+            *(Claim.taken(s3, folder, token=f"t{n}", task_try=TaskTry()) for n in range(4))
+        )
         return [claim.number for claim in claims]
 
     assert sorted(in_s3(work)) == [0, 1, 2, 3]

@@ -15,6 +15,7 @@ from airflow_sm_plugin.batch.shard_run import _ShardRun
 from airflow_sm_plugin.batch.shard_state import latest_generation
 from airflow_sm_plugin.core.batch_journal import Journal
 from airflow_sm_plugin.core.payloads import SplitOptions
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import AccessDenied, FencedOff, ServiceError
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
@@ -176,6 +177,6 @@ async def _write_as_of_before(batch: MultiModel, location: str) -> None:
         shard = PlanFolder(location).shard(0)
         assert await latest_generation(s3, shard) == 1
         left_behind = await _ShardRun.of(CONNECTION, s3, batch.settings(location))
-        claim = await Claim.taken(s3, left_behind.folder, token="t")
+        claim = await Claim.taken(s3, left_behind.folder, token="t", task_try=TaskTry())
         store = JournalStore(s3, left_behind.folder, claim, Journal(lambda _: 0, keep=False), ObjectOptions())
         await left_behind._check(store)

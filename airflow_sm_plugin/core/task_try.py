@@ -1,0 +1,57 @@
+"""One try of a task instance, ordered among all tries of that task instance, those of deleted DAG runs included.
+
+Airflow counts tries up over the life of one DAG run, also when a task is cleared. A DAG run that is deleted and created
+again under its old run id begins with try 1: only the DAG run's start date tells it from the deleted one. Airflow sets
+that date when the run begins and when a finished run is cleared, so it grows as well; a retry leaves it as it is.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class Origin(enum.Enum):
+    """How the writer of a state stands to the try that finds it."""
+
+    SAME_RUN = "an earlier try, or this one"
+    CLEARED = "a try before the DAG run's task was cleared"
+    DELETED_RUN = "a try of a DAG run that was deleted and created again"
+    LATER_TRY = "a later try: this one was left behind"
+
+
+@dataclass(frozen=True)
+class TaskTry:
+    """One try of a task instance.
+
+    :param run_started: the DAG run's start date, epoch seconds; None where it is not known
+    :param number: Airflow's try number, from 1
+    """
+
+    run_started: float | None = None
+    number: int = 1
+
+    def origin_of(self, writer: TaskTry) -> Origin:
+        """Tell how the try that wrote a state stands to this one.
+
+        Without start dates only the try numbers tell; then a deleted run's later try looks like one of this run.
+        """
+        mine, its = self.run_started, writer.run_started
+        if mine is None or its is None or mine == its:
+            return Origin.SAME_RUN if writer.number <= self.number else Origin.LATER_TRY
+        if its > mine:
+            return Origin.LATER_TRY
+        return Origin.CLEARED if writer.number < self.number else Origin.DELETED_RUN
+
+    def as_list(self) -> list[float | None]:
+        """Return it as a JSON value."""
+        return [self.run_started, self.number]
+
+    @classmethod
+    def from_list(cls, value: Sequence[float | None] | None) -> TaskTry:
+        """Read what :meth:`as_list` returned; None, as earlier versions wrote, is a first try of an unknown run."""
+        if value is None:
+            return cls()
+        started, number = value
+        return cls(None if started is None else float(started), int(number or 1))
