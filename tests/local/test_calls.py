@@ -8,8 +8,9 @@ import urllib.error
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.local.call_names import CallName, s3_operation
+from airflow_sm_plugin.local.call_names import CallName
 from airflow_sm_plugin.local.calls import CallLog
+from airflow_sm_plugin.local.s3_calls import s3_operation
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from airflow_sm_plugin.local.state import now
 from tests.local.conftest import IMAGE, ROLE, clients_of
@@ -100,6 +101,6 @@ def test_the_log_is_bounded_and_counts_what_it_forgot() -> None:
     log = CallLog(kept=3)
     name = CallName("sagemaker", "CreateModel", "m", "us-east-1", "POST", "/")
     for _ in range(5):
-        log.add(name, began=now(), status=200, error=None, fault=None, carried_out=True)
+        log.add(name, request_id="r", began=now(), status=200, error=None, fault=None, carried_out=True)
     assert [call.sequence for call in log.calls()] == [3, 4, 5]
     assert log.as_json()["forgotten"] == 2
