@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from botocore.model import OperationNotFoundError
 
-from airflow_sm_plugin.local import control, scaling
+from airflow_sm_plugin.local import control, scaling, scaling_activities
 from airflow_sm_plugin.local.access import ServedNames, refusal
 from airflow_sm_plugin.local.answers import Answer, in_form, is_unknown_path, of_response, passed_on
 from airflow_sm_plugin.local.call_names import CallName, name_other, name_sagemaker
@@ -40,6 +40,7 @@ from airflow_sm_plugin.local.protocol import (
     Response,
     control_plane_response,
     error_response,
+    json_object,
     parse_request,
     runtime_response,
 )
@@ -172,6 +173,11 @@ class EmbeddedApplication:
         try:
             if isinstance(request, ServiceError):
                 raise request
+            if (name.service, name.operation) == ("application-autoscaling", "DescribeScalingActivities"):
+                found = scaling_activities.describe(
+                    self.account.region(name.region), json_object(http.body())
+                )
+                return of_response(control_plane_response(found), None, http.request_id)
             response = self._sagemaker(request) if request else None
             if response is not None:
                 return of_response(response, None, http.request_id)
