@@ -38,8 +38,8 @@ class ServedNames:
         """Normalise names. Raises ValueError for what is no host name (a port or a scheme beside it, a glob)."""
         given = [name.strip() for name in names]
         for name in given:
-            bare = name if ":" not in name or name.startswith("[") else f"[{name}]"
-            if not (match := _AUTHORITY.fullmatch(bare)) or match["port"]:
+            match = _AUTHORITY.fullmatch(name)
+            if not _is_address(name.strip("[]")) and (match is None or match["port"]):
                 raise ValueError(
                     f"{name!r} is not a host name: give it without scheme and port, e.g. sagemaker"
                 )
