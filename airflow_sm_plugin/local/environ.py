@@ -79,14 +79,15 @@ class HttpRequest:
         """
         raw_path = _raw_path_of(self.target)
         environ = dict(self.environ)
-        host = self.headers.get("host", "")
         if self.bucket is not None:
             raw_path = f"/{self.bucket}{raw_path}"
             environ["PATH_INFO"] = f"/{self.bucket}{environ['PATH_INFO']}"
-        if self.signature.service in ("", "s3") and (
-            self.bucket is not None or not is_of_aws(host_of(host) or "")
-        ):
-            environ["HTTP_HOST"] = f"localhost:{environ['SERVER_PORT']}"
+        if self.signature.service in ("", "s3"):
+            environ["PATH_INFO"] = environ["PATH_INFO"].replace(
+                "\n", "_"
+            )  # moto's routes know no line breaks
+            if self.bucket is not None or not is_of_aws(host_of(self.headers.get("host", "")) or ""):
+                environ["HTTP_HOST"] = f"localhost:{environ['SERVER_PORT']}"
         environ["RAW_URI"] = f"{raw_path}?{self.query}" if self.query else raw_path
         return environ
 

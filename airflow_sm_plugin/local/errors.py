@@ -31,9 +31,9 @@ class ServiceError(Exception):
         self.message = message
         self.fields = fields
 
-    def code_for(self, service: str) -> str:  # noqa: ARG002 - a subclass needs it
+    def code_for(self, service: str) -> str:
         """Return the error code as ``service`` (its signing-model name) spells it."""
-        return self.code
+        return "InternalError" if service == "s3" and self.code == ServiceError.code else self.code
 
 
 class ValidationFailure(ServiceError):
