@@ -105,6 +105,7 @@ class EmbeddedSageMaker:
         self._account = Account(AwsClients(lambda: self.own_url), self.settings)
         self._server: BaseWSGIServer | None = None
         self._stopping = threading.Event()
+        self._waking = threading.Lock()
         self._sockets: dict[int, object] = {}
         self._thread: threading.Thread | None = None
 
@@ -168,14 +169,17 @@ class EmbeddedSageMaker:
         server.task_dispatcher.shutdown(timeout=_STOP_SECONDS)
         for channel in [one for one in self._sockets.values() if isinstance(one, Channel)]:
             channel.handle_close()  # clients keep theirs open; long answers are in temporary files
-        wasyncore.close_all(self._sockets, ignore_all=True)
+        with self._waking:
+            wasyncore.close_all(self._sockets, ignore_all=True)
 
     def stop(self) -> None:
         """Stop the containers, then the server."""
         self._account.reset()
-        if self._server is not None:
-            self._server.trigger.pull_trigger(self._stopping.set)  # in the loop, which thereby wakes up
-            self._server = None
+        with self._waking:  # or the loop may end by itself and close what would wake it
+            self._stopping.set()
+            if self._server is not None:
+                self._server.pull_trigger()
+                self._server = None
         if self._thread is not None:
             self._thread.join(timeout=2 * _STOP_SECONDS)
             self._thread = None
