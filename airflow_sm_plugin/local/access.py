@@ -47,7 +47,12 @@ class ServedNames:
 
     def is_own(self, host: str) -> bool:
         """Whether ``host`` is one of loopback's names or one that was given, or a bucket's name below one."""
-        return _is_loopback(host) or host in self.names or self._bucket_below(host) is not None
+        return (
+            _is_loopback(host)
+            or host in self.names
+            or host in self._parents()
+            or self._bucket_below(host) is not None
+        )
 
     def serves(self, host: str) -> bool:
         """Whether a request for ``host`` is answered: one of the service's own names, or one of AWS."""
@@ -59,13 +64,16 @@ class ServedNames:
         return match["bucket"] if match else self._bucket_below(host)
 
     def _bucket_below(self, host: str) -> str | None:
-        if host in self.names or _is_loopback(host):
+        parents = self._parents()
+        if host in parents:
             return None
-        for parent in sorted(("localhost", *self.names), key=len, reverse=True):
-            bucket = host.removesuffix(f".{parent}")
-            if bucket not in ("", host) and not _is_address(parent):
-                return bucket
-        return None
+        parent = next((parent for parent in parents if host.endswith(f".{parent}")), None)
+        return (host.removesuffix(f".{parent}") or None) if parent else None
+
+    def _parents(self) -> list[str]:
+        """Return what a bucket's name may stand before, the longest first."""
+        names = [name for name in ("localhost", *self.names) if not _is_address(name)]
+        return sorted((f"{prefix}{name}" for name in names for prefix in ("", "s3.")), key=len, reverse=True)
 
 
 def host_of(authority: str) -> str | None:

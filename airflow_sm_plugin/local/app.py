@@ -271,13 +271,12 @@ def _log(
     name: CallName, http: HttpRequest, answer: Answer | None, strike: Strike, milliseconds: float
 ) -> None:
     told = f" (fault plan: {strike.fault})" if strike.fault else ""
+    error = f" {answer.error}" if answer is not None and answer.error else ""
     if name.service not in (CONTROL_PLANE, RUNTIME):
-        requests_log.info("%s %s (moto)%s", name.method, http.shown_path, told)
+        requests_log.info("%s %s (moto)%s%s", name.method, http.shown_path, error, told)
         return
-    label = http.headers.get("x-amz-target", http.shown_path)
+    label = http.headers.get("x-amz-target", http.shown_path) + error
     if answer is None:
         requests_log.info("%s %s%s", name.method, label, told)
         return
-    if answer.error:
-        label += f" {answer.error}"
     requests_log.info("%s %s %d %.0f ms%s", name.method, label, answer.status, milliseconds, told)

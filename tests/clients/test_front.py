@@ -96,7 +96,9 @@ def test_every_key_is_kept_as_it_is(workbench: Workbench, s3: S3Client) -> None:
     assert left == {f"in/{key}" for key in KEYS} - {"in/a/b"}
 
 
-@pytest.mark.parametrize("key", ["/leading", "//two", "plain", "folder/", "a%2Fb?c"])
+@pytest.mark.parametrize(
+    "key", ["/leading", "//two", "plain", "folder/", "a%2Fb?c", "_embedded/health", "moto-api/reset"]
+)
 def test_a_key_may_begin_and_end_with_slashes(workbench: Workbench, s3: S3Client, key: str) -> None:
     s3.put_object(Bucket=workbench.bucket, Key=key, Body=b"x")
     listed = [item["Key"] for item in s3.list_objects_v2(Bucket=workbench.bucket)["Contents"]]

@@ -78,6 +78,7 @@ OWN_HOSTS = [
     "localhost",
     "LOCALHOST:{port}",
     "localhost.",
+    "s3.localhost",
     "s3.us-east-1.amazonaws.com",
     "runtime.sagemaker.cn-north-1.amazonaws.com.cn",
 ]
@@ -341,7 +342,16 @@ def test_a_name_is_served_only_if_it_is_known(host: str, bucket: str) -> None:
     read = host_of(host)
     assert served.bucket_of(f"{bucket}.sagemaker") == bucket
     assert served.bucket_of(f"{bucket}.sagemaker.internal") == bucket
-    assert served.bucket_of("sagemaker.internal") is None
+    assert served.bucket_of(f"{bucket}.s3.localhost") == bucket
+    assert served.bucket_of(f"{bucket}.s3.eu-west-1.amazonaws.com") == bucket
+    for plain in (
+        "localhost",
+        "sagemaker.internal",
+        "s3.localhost",
+        "127.0.0.1",
+        "s3.eu-west-1.amazonaws.com",
+    ):
+        assert served.bucket_of(plain) is None
     if read is not None and served.serves(read):
         assert refusal(served, method="GET", target="/", path="/", headers={"host": host}) is None
         assert read.endswith(
