@@ -77,12 +77,10 @@ class EmbeddedApplication:
             return self._answer(http).write(start_response)
         except Dropped:
             raise
-        except Exception:
+        except Exception as error:
             log.exception("%s %s failed", http.method, http.shown_path)
-            failure = ServiceError("The embedded SageMaker failed at this request; its log says why")
-            return _error(http, _name(http, None, reads_body=False), failure).write(
-                start_response, sys.exc_info()
-            )
+            name = _name(http, None, reads_body=False)
+            return _failure(http, name, error).write(start_response, sys.exc_info())
 
     def _answer(self, http: HttpRequest) -> Answer:
         denial = refusal(
@@ -98,7 +96,7 @@ class EmbeddedApplication:
             )
             return of_response(response, None, http.request_id)
         if http.bucket is None and http.path.startswith(_MOTO_API):
-            if http.path == f"{_MOTO_API}reset" and http.method == "POST":
+            if http.path.rstrip("/") == f"{_MOTO_API}reset" and http.method == "POST":
                 self.account.reset()
             return passed_on(self._moto, http)
         if needs_signature(
@@ -186,10 +184,7 @@ class EmbeddedApplication:
             return _error(http, name, error)
         except Exception as error:
             log.exception("%s failed", name.operation)
-            reason = f"{type(error).__name__}: {error}"
-            return _error(
-                http, name, ServiceError(f"The embedded SageMaker failed at {name.operation}: {reason}")
-            )
+            return _failure(http, name, error)
 
     def _motos(self, http: HttpRequest, name: CallName) -> Answer:
         """Have moto answer. Raises UnknownOperationFailure for an operation that it has not, or takes for another."""
@@ -265,6 +260,11 @@ def _error(http: HttpRequest, name: CallName, error: ServiceError) -> Answer:
     if name.service in (CONTROL_PLANE, RUNTIME):
         return of_response(error_response(error, name.service), code, http.request_id)
     return in_form(http, name.service, status=error.status, code=code, message=error.message)
+
+
+def _failure(http: HttpRequest, name: CallName, error: Exception) -> Answer:
+    reason = f"{type(error).__name__}: {error}"
+    return _error(http, name, ServiceError(f"The embedded SageMaker failed at {name.operation}: {reason}"))
 
 
 def _log(

@@ -126,7 +126,7 @@ def _text(value: object) -> str | None:
 def _json_members(body: bytes) -> Mapping[str, object]:
     try:
         value = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

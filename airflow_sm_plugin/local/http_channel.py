@@ -10,7 +10,7 @@ from moto.core.request import (
     should_preserve_original_header_name,
 )
 from waitress.channel import ClientDisconnected, HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 
 
@@ -33,8 +33,11 @@ class Parser(HTTPRequestParser):  # type: ignore[misc] # waitress has no annotat
         self.metadata: dict[str, tuple[str, str]] = {}
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Parse the request line and the headers, then collect what waitress leaves out."""
-        super().parse_header(header_plus)
+        """Parse the request line and the headers, then collect what waitress leaves out. Raises ParsingError."""
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # of an address in brackets that is none
+            raise ParsingError(str(error)) from error
         for line in header_plus.split(b"\r\n")[1:]:
             name, _, value = line.decode("latin-1").partition(":")
             if should_preserve_original_header_name(name):

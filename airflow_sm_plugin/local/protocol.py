@@ -71,7 +71,7 @@ def json_object(body: bytes) -> Mapping[str, object]:
     """Read the parameters of a JSON 1.1 request. Raises ValidationFailure."""
     try:
         value = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of a thousand brackets
         value = None
     if not isinstance(value, dict):
         raise ValidationFailure("The request body is not a JSON object")

@@ -167,6 +167,9 @@ def test_a_proxys_word_on_the_host_counts_nothing(embedded: EmbeddedSageMaker) -
         ("GET /_embedded/health", [], 403),
         ("OPTIONS *", ["127.0.0.1"], 204),
         ("CONNECT evil.example:443", ["127.0.0.1"], 403),
+        ("GET http://127.0.0.1@evil.example/_embedded/health", ["127.0.0.1"], 403),
+        ("GET http:/_embedded/health", ["127.0.0.1"], 403),
+        ("GET http://[evil/_embedded/health", ["127.0.0.1"], 400),
     ],
 )
 def test_the_request_target_and_every_host_header_must_be_ours(
@@ -308,6 +311,32 @@ def test_what_is_not_signed_is_refused_in_the_services_form(
     (call,) = embedded.calls.calls(service="*")
     assert (call.status, call.error, call.effect) == (403, "MissingAuthenticationToken", False)
     assert call.request_id == answered["x-amzn-requestid"]
+
+
+@pytest.mark.parametrize(
+    "target", ["SageMaker.CreateModel", "SageMaker.Nonsense", "AmazonSQS.CreateQueue", "No.Such"]
+)
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b'{"ModelName": "\\ud800"}', b"null"]
+)
+def test_no_body_brings_an_answer_out_of_form(embedded: EmbeddedSageMaker, target: str, body: bytes) -> None:
+    embedded.calls.clear()
+    service = "sagemaker" if target.startswith("SageMaker") else "sqs"
+    headers = {"X-Amz-Target": target, "Authorization": SIGNED.format(service)}
+    status, answered, content = ask(embedded, "POST", "/", headers, body)
+    assert json.loads(content)["__type"]
+    (call,) = embedded.calls.calls(service="*")
+    assert (call.status, call.request_id) == (status, answered["x-amzn-requestid"])
+    assert call.error
+
+
+def test_a_reset_of_moto_resets_sagemaker_whatever_its_address(embedded: EmbeddedSageMaker) -> None:
+    for path in ("/moto-api/reset", "/moto-api/reset/", "//moto-api/reset"):
+        embedded.faults.replace([{"operation": "CreateModel", "fault": "throttle"}])
+        assert ask(embedded, "GET", path, {})[0] < 500
+        assert embedded.faults.as_json()["rules"]
+        assert ask(embedded, "POST", path, {})[0] == 200
+        assert embedded.faults.as_json()["rules"] == []
 
 
 def test_a_refusal_is_logged_in_one_line_that_says_what_to_do(
