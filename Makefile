@@ -36,7 +36,7 @@ export AIRFLOW_HOME := $(CURDIR)/.cache/airflow
 # A virtual environment that happens to be active must not be taken for ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help demo demo-batch up down test test-2.11 test-sdk check format bench side-by-side lock clean install
+.PHONY: help demo demo-batch up down test test-2.11 test-sdk test-moto check format bench side-by-side lock clean install
 
 help:  ## Say what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,11 @@ test-2.11: $(READY) $(READY_211)  ## The Airflow-facing tests under Airflow 2.11
 
 test-sdk: $(READY_SDK)  ## AWS CLI and SageMaker SDK 2.x against the embedded SageMaker, without Airflow
 	$(VENV_SDK)/bin/python -m pytest -p no:cacheprovider tests/clients $(ARGS)
+
+# What moto's own tests import beside what it needs itself.
+test-moto: $(READY)  ## Moto's S3, SQS and SNS suites against the embedded service and plain moto
+	$(INSTALL) --target .cache/moto/packages --no-deps -r requirements/moto-tests.txt
+	$(VENV)/bin/python -m tests.moto.suites $(ARGS)
 
 check: $(READY)  ## Format, lint and types
 	$(VENV)/bin/ruff format --check .

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
@@ -95,6 +96,30 @@ def test_the_embedded_sagemaker_listens_where_airflow_looks_for_it(
     assert isinstance(command, list)
     assert command[:3] == ["python", "-m", "airflow_sm_plugin.local"]
     assert address == f"http://sagemaker:{command[command.index('--port') + 1]}"
+
+
+def test_the_embedded_sagemakers_command_serves_under_that_name(
+    services: dict[str, dict[str, object]],
+) -> None:
+    command = services["sagemaker"]["command"]
+    assert isinstance(command, list)
+    assert command[-2] == "--port"
+    arguments = ["127.0.0.1" if one == "0.0.0.0" else one for one in command[1:-1]]  # noqa: S104 - not on this machine
+    with subprocess.Popen(
+        [sys.executable, *arguments, "0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as program:
+        try:
+            assert program.stdout is not None
+            url = program.stdout.readline().split()[1]
+            asked = Request(f"{url}/_embedded/health", headers={"Host": "sagemaker:4566"})
+            with urlopen(asked, timeout=30) as answer:
+                assert answer.status == 200
+        finally:
+            program.terminate()
 
 
 def test_the_image_is_the_airflow_that_is_tested() -> None:

@@ -35,6 +35,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve until a signal comes."""
     parser = argparse.ArgumentParser(prog="python -m airflow_sm_plugin.local", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    parser.add_argument(
+        "--allow-remote",
+        action="store_true",
+        help="permit a --host beyond loopback: whoever reaches the port then runs code as you, without login",
+    )
+    parser.add_argument(
+        "--serve-as",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a host name to answer beside loopback's, e.g. a container's; may be repeated",
+    )
     parser.add_argument("--port", type=int, default=0, help="port, 0 for a free one (default: %(default)s)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=NUMBER", help="a setting, e.g. automl_seconds=5"
@@ -46,6 +58,13 @@ def main(arguments: list[str] | None = None) -> int:
         settings.change(
             {name: float(value) for name, _, value in (item.partition("=") for item in options.set)}
         )
+        service = EmbeddedSageMaker(
+            host=options.host,
+            port=options.port,
+            settings=settings,
+            serve_as=options.serve_as,
+            allow_remote=options.allow_remote,
+        )
     except ValueError as error:
         parser.error(str(error))
     level = logging.WARNING if options.quiet else logging.INFO
@@ -54,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    with EmbeddedSageMaker(host=options.host, port=options.port, settings=settings) as embedded:
+    with service as embedded:
         sys.stdout.write(f"ready {embedded.url}\n")
         sys.stdout.flush()
         stopping.wait()

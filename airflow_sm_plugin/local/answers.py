@@ -1,19 +1,25 @@
-"""What goes back to a client: an answer of ours, moto's as it came, or an error of the fault plan."""
+"""What goes back to a client: an answer of ours, moto's as it came, or an error of the called service."""
 
 from __future__ import annotations
 
+import dataclasses
 import http
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape
 
-from airflow_sm_plugin.local.call_names import CallName
-from airflow_sm_plugin.local.protocol import RUNTIME, Response
+from airflow_sm_plugin.local.environ import HttpRequest
+from airflow_sm_plugin.local.error_forms import error_in_form, form_of
+from airflow_sm_plugin.local.protocol import Response
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+_REQUEST_ID = "x-amzn-RequestId"
+_NO_SUCH_PATH = (404, 405)
+_NO_SCRIPT_DRIVES_US = ("Content-Security-Policy", "sandbox allow-scripts")
+"""For objects that a browser shows: their scripts get an origin of their own, whose requests are refused."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +31,17 @@ class Answer:
 
     status: int
     error: str | None
+    request_id: str
     line: str
     headers: Sequence[tuple[str, str]] = field(repr=False)
     content: Iterable[bytes] = field(repr=False)
 
-    def write(self, start_response: StartResponse) -> Iterable[bytes]:
-        """Write it, as a WSGI application does."""
-        start_response(self.line, list(self.headers))
+    def write(self, start_response: StartResponse, after: OptExcInfo | None = None) -> Iterable[bytes]:
+        """Write it, as a WSGI application does; *after* an exception in place of what was begun."""
+        if after:
+            start_response(self.line, list(self.headers), after)
+        else:
+            start_response(self.line, list(self.headers))
         return self.content
 
     def discard(self) -> None:
@@ -41,45 +51,59 @@ class Answer:
             close()
 
 
-def of_response(response: Response, error: str | None) -> Answer:
+def of_response(response: Response, error: str | None, request_id: str) -> Answer:
     """Return an answer of ours."""
-    headers = {**response.headers, "Content-Length": str(len(response.body))}
-    return Answer(response.status, error, _line(response.status), list(headers.items()), [response.body])
+    headers = {**response.headers, _REQUEST_ID: request_id}
+    if response.status != 204:
+        headers["Content-Length"] = str(len(response.body))
+    line = _line(response.status)
+    return Answer(response.status, error, request_id, line, list(headers.items()), [response.body])
 
 
-def passed_on(application: WSGIApplication, environ: WSGIEnvironment) -> Answer:
-    """Have ``application`` carry a request out and return its answer, not yet written to anybody."""
+def passed_on(application: WSGIApplication, request: HttpRequest) -> Answer:
+    """Have moto carry a request out and return its answer, not yet written to anybody.
+
+    Without the CORS headers that moto adds to each answer, and those of a bucket's CORS configuration: no page may
+    read this service.
+    """
     told: list[tuple[str, list[tuple[str, str]]]] = []
 
     def start(line: str, headers: list[tuple[str, str]], _: object = None) -> Callable[[bytes], object]:
         told.append((line, headers))
         return lambda _: None  # the imperative half of WSGI, which moto does not use
 
-    content = application(environ, start)
-    line, headers = told[-1]
+    content = application(request.for_moto(), start)
+    line, given = told[-1]
+    headers = [(name, value) for name, value in given if not name.lower().startswith("access-control-")]
+    if "sec-fetch-dest" in request.headers and not request.path.startswith("/moto-api/"):
+        headers.append(_NO_SCRIPT_DRIVES_US)
+    request_id = _header(headers, _REQUEST_ID)
+    if request_id is None:
+        request_id = request.request_id
+        headers.append((_REQUEST_ID, request_id))
     status = int(line.split()[0])
-    code = next((value for name, value in headers if name.lower() == "x-amzn-errortype"), None)
-    return Answer(status, code, line, headers, content)
+    if status in _NO_SUCH_PATH:
+        content = [b"".join(content)]
+    return Answer(status, _header(headers, "x-amzn-ErrorType"), request_id, line, headers, content)
 
 
-def fault_answer(call: CallName, status: int, code: str, message: str) -> Answer:
+def is_unknown_path(answer: Answer) -> bool:
+    """Whether moto answered that no operation has this method and path: with a page of HTML, or with nothing."""
+    content = b"".join(answer.content) if answer.status in _NO_SUCH_PATH else b"there is"
+    return not content or content.startswith(b"<!doctype html>")
+
+
+def in_form(request: HttpRequest, service: str, *, status: int, code: str, message: str) -> Answer:
     """Return an error in the form that the called service's clients read."""
-    headers = {"x-amzn-ErrorType": code}
-    if call.service == "s3":
-        body = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
-        headers["Content-Type"] = "application/xml"
-    elif call.service in ("sns", "sts", "iam"):
-        kind = "Sender" if status < 500 else "Receiver"
-        error = f"<Type>{kind}</Type><Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
-        body = f"<ErrorResponse><Error>{error}</Error><RequestId>fault-plan</RequestId></ErrorResponse>"
-        headers["Content-Type"] = "text/xml"
-    elif call.service == RUNTIME:
-        body = json.dumps({"ErrorCode": code, "Message": message})
-        headers["Content-Type"] = "application/json"
-    else:
-        body = json.dumps({"__type": code, "message": message})
-        headers["Content-Type"] = "application/x-amz-json-1.1"
-    return of_response(Response(status, b"" if call.method == "HEAD" else body.encode(), headers), code)
+    form = form_of(service, request.headers, request.query)
+    response = error_in_form(form, status=status, code=code, message=message, request_id=request.request_id)
+    if request.method == "HEAD":
+        response = dataclasses.replace(response, body=b"")
+    return of_response(response, code, request.request_id)
+
+
+def _header(headers: Iterable[tuple[str, str]], wanted: str) -> str | None:
+    return next((value for name, value in headers if name.lower() == wanted.lower()), None)
 
 
 def _line(status: int) -> str:

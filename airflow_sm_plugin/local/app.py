@@ -1,22 +1,35 @@
 """One WSGI application in front of moto's: ours answers SageMaker and its runtime, moto the rest.
 
-Both planes are signed for ``sagemaker``, which tells them apart from every other service whatever the host
-name. The fault plan and the call log see every call of every service. Beside them ``/_embedded/`` (see
-:mod:`.control`); ``POST /moto-api/reset`` resets ours and moto's.
+A request passes, in this order: whether its sender may drive this service (:mod:`.access`), ``/_embedded/`` (see
+:mod:`.control`) and ``/moto-api/``, whether it is signed where AWS wants it (:mod:`.signatures`), the fault plan, and
+then the operation. Both planes of SageMaker are signed for ``sagemaker``, which tells them apart from every other
+service whatever the host name. Every call of every service is in the call log; ``POST /moto-api/reset`` resets ours
+and moto's.
 """
 
 from __future__ import annotations
 
+import datetime
 import logging
+import sys
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.local import control, scaling
-from airflow_sm_plugin.local.answers import Answer, fault_answer, of_response, passed_on
-from airflow_sm_plugin.local.call_names import CallName, Signature, name_other, name_sagemaker, signature_of
-from airflow_sm_plugin.local.environ import body_of, headers_of
-from airflow_sm_plugin.local.errors import ServiceError, UnknownOperationFailure
+from botocore.model import OperationNotFoundError
+
+from airflow_sm_plugin.local import control, scaling, scaling_activities
+from airflow_sm_plugin.local.access import ServedNames, refusal
+from airflow_sm_plugin.local.answers import Answer, in_form, is_unknown_path, of_response, passed_on
+from airflow_sm_plugin.local.call_names import CallName, name_other, name_sagemaker
+from airflow_sm_plugin.local.environ import HttpRequest
+from airflow_sm_plugin.local.errors import (
+    AccessDeniedFailure,
+    MissingAuthenticationFailure,
+    ServiceError,
+    UnknownOperationFailure,
+    UnknownPathFailure,
+)
 from airflow_sm_plugin.local.faults import Strike
 from airflow_sm_plugin.local.http_channel import Dropped
 from airflow_sm_plugin.local.operations import NotOurs, handler_of
@@ -27,9 +40,12 @@ from airflow_sm_plugin.local.protocol import (
     Response,
     control_plane_response,
     error_response,
+    json_object,
     parse_request,
     runtime_response,
 )
+from airflow_sm_plugin.local.s3_calls import NOT_IN_MOTO
+from airflow_sm_plugin.local.signatures import is_runtime_call, needs_signature
 from airflow_sm_plugin.local.state import Account, now
 from airflow_sm_plugin.local.validation import validate
 
@@ -39,92 +55,158 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 requests_log = logging.getLogger("airflow_sm_plugin.local.requests")
 
+_MOTO_API = "/moto-api/"
+_METHODS = "GET, HEAD, POST, PUT, DELETE, PATCH"
+
 
 class EmbeddedApplication:
-    """The WSGI application. Thread-safe; every request is logged without its query and body."""
+    """The WSGI application. Thread-safe; every request is logged without its query and body.
 
-    def __init__(self, account: Account, moto: WSGIApplication) -> None:
+    :param served: the host names it answers
+    """
+
+    def __init__(self, account: Account, moto: WSGIApplication, served: ServedNames) -> None:
         self.account = account
         self._moto = moto
+        self._served = served
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one HTTP request. Raises Dropped when the connection is to close without an answer."""
-        path = environ.get("PATH_INFO", "/")
-        query = environ.get("QUERY_STRING", "")
-        if path.startswith(control.PREFIX):
-            response = control.answer(
-                self.account, method=environ["REQUEST_METHOD"], path=path, query=query, body=body_of(environ)
-            )
-            return of_response(response, None).write(start_response)
-        if path.startswith("/moto-api/"):
-            if path == "/moto-api/reset":
-                self.account.reset()
-            return self._moto(environ, start_response)
-        signature = signature_of(environ.get("HTTP_AUTHORIZATION", ""), query)
-        return self._called(environ, path, signature).write(start_response)
+        http = HttpRequest.of(environ, self._served)
+        try:
+            return self._answer(http).write(start_response)
+        except Dropped:
+            raise
+        except Exception as error:
+            log.exception("%s %s failed", http.method, http.shown_path)
+            name = _name(http, None, reads_body=False)
+            return _failure(http, name, error).write(start_response, sys.exc_info())
 
-    def _called(self, environ: WSGIEnvironment, path: str, signature: Signature) -> Answer:
+    def _answer(self, http: HttpRequest) -> Answer:
+        denial = refusal(
+            self._served, method=http.method, target=http.target, path=http.path, headers=http.headers
+        )
+        if denial is not None:
+            return self._refuse(http, AccessDeniedFailure(denial))
+        if http.method == "OPTIONS":
+            return of_response(Response(204, b"", {"Allow": _METHODS}), None, http.request_id)
+        if http.bucket is None and http.path.startswith(control.PREFIX):
+            response = control.answer(
+                self.account, method=http.method, path=http.path, query=http.query, body=http.body()
+            )
+            return of_response(response, None, http.request_id)
+        if http.bucket is None and http.path.startswith(_MOTO_API):
+            if http.path.rstrip("/") == f"{_MOTO_API}reset" and http.method == "POST":
+                self.account.reset()
+            return passed_on(self._moto, http)
+        if needs_signature(
+            http.signature,
+            method=http.method,
+            path=http.path,
+            query=http.query,
+            headers=http.headers,
+            body=http.body,
+        ):
+            return self._refuse(http, MissingAuthenticationFailure(_NOT_SIGNED))
+        return self._call(http)
+
+    def _refuse(self, http: HttpRequest, error: ServiceError) -> Answer:
+        """Refuse a request before anything is done, and say so in the logs."""
+        requests_log.warning("%s %s refused (403): %s", http.method, http.shown_path, error.message)
+        if http.bucket is None and http.path.startswith((control.PREFIX, _MOTO_API)):
+            return of_response(control.error(403, error.message), error.code, http.request_id)
+        name = _name(http, None, reads_body=False)
+        answer = _error(http, name, error)
+        self._note(http, name, now(), answer, Strike(), carried_out=False)
+        return answer
+
+    def _call(self, http: HttpRequest) -> Answer:
         """Carry a call out, as the fault plan lets it, and note it."""
         began, started = now(), time.monotonic()
-        request: Request | ServiceError | None = None
-        if signature.service == CONTROL_PLANE:
-            request = _parsed(environ, path, signature.region)
-        name = _named(environ, path, signature, request)
+        request = _parse(http) if http.signature.service == CONTROL_PLANE else None
+        name = _name(http, request)
         strike = Strike() if name.is_own else self.account.faults.strike(name)
         fault = strike.rule.fault if strike.rule else None
         strike.hold_call()
         if fault == "drop":
             answer = None
         elif strike.rule is not None and fault in ("error", "throttle"):
-            answer = fault_answer(name, *strike.rule.answer(name))
-        elif signature.service == CONTROL_PLANE:
-            answer = self._sagemaker(environ, name, request)
+            status, code, message = strike.rule.answer(name)
+            answer = in_form(http, name.service, status=status, code=code, message=message)
         else:
-            answer = passed_on(self._moto, environ)
-            if name.service == "application-autoscaling" and answer.status < 300:
-                scaling.heard(self.account.region(name.region), name.operation, name.resource)
-        self.account.calls.add(
-            name,
-            began=began,
-            status=answer.status if answer else None,
-            error=answer.error if answer else None,
-            fault=strike.fault,
-            carried_out=fault in (None, "lost_answer"),
-        )
-        _log(name, environ, answer, strike, (time.monotonic() - started) * 1000)
+            answer = self._carry_out(http, name, request)
+        carried_out = fault in (None, "lost_answer")
+        self._note(http, name, began, answer, strike, carried_out=carried_out)
+        _log(name, http, answer, strike, (time.monotonic() - started) * 1000)
         if answer is None:
             raise Dropped
-        if strike.rule is not None and fault == "lost_answer":
+        if fault == "lost_answer":
             answer.discard()
             strike.hold_answer()
             raise Dropped
         return answer
 
-    def _sagemaker(
-        self, environ: WSGIEnvironment, name: CallName, request: Request | ServiceError | None
-    ) -> Answer:
+    def _note(
+        self,
+        http: HttpRequest,
+        name: CallName,
+        began: datetime.datetime,
+        answer: Answer | None,
+        strike: Strike,
+        *,
+        carried_out: bool,
+    ) -> None:
+        self.account.calls.add(
+            name,
+            request_id=answer.request_id if answer else http.request_id,
+            began=began,
+            status=answer.status if answer else None,
+            error=answer.error if answer else None,
+            fault=strike.fault,
+            carried_out=carried_out,
+        )
+
+    def _carry_out(self, http: HttpRequest, name: CallName, request: Request | ServiceError | None) -> Answer:
+        """Answer SageMaker's operations, have moto answer the others; whatever fails is an error of the service."""
         try:
             if isinstance(request, ServiceError):
                 raise request
-            response = self._answer(request) if request else None
-            if response is None:
-                return self._motos_sagemaker(environ)
-            return of_response(response, None)
+            if (name.service, name.operation) == ("application-autoscaling", "DescribeScalingActivities"):
+                found = scaling_activities.describe(
+                    self.account.region(name.region), json_object(http.body())
+                )
+                return of_response(control_plane_response(found), None, http.request_id)
+            response = self._sagemaker(request) if request else None
+            if response is not None:
+                return of_response(response, None, http.request_id)
+            return self._motos(http, name)
         except ServiceError as error:
-            return of_response(error_response(error, name.service), error.code_for(name.service))
-        except Exception:
+            return _error(http, name, error)
+        except Exception as error:
             log.exception("%s failed", name.operation)
-            failure = ServiceError("Internal failure of the embedded SageMaker")
-            return of_response(error_response(failure, name.service), failure.code)
+            return _failure(http, name, error)
 
-    def _motos_sagemaker(self, environ: WSGIEnvironment) -> Answer:
+    def _motos(self, http: HttpRequest, name: CallName) -> Answer:
+        """Have moto answer. Raises UnknownOperationFailure for an operation that it has not, or takes for another."""
+        unknown = (
+            f"Neither the embedded SageMaker nor moto behind it answers {name.operation} of {name.service}"
+        )
+        if name.service == "s3" and name.operation in NOT_IN_MOTO:
+            raise UnknownOperationFailure(unknown)
         try:
-            return passed_on(self._moto, environ)
-        except NotImplementedError as unknown:
-            raise UnknownOperationFailure(f"The embedded SageMaker does not answer this: {unknown}") from None
+            answer = passed_on(self._moto, http)
+        except (NotImplementedError, OperationNotFoundError) as error:
+            raise UnknownOperationFailure(unknown) from error
+        if name.service != "s3" and http.method != "HEAD" and is_unknown_path(answer):
+            raise UnknownPathFailure(unknown)
+        if name.service == "application-autoscaling" and answer.status < 300:
+            scaling.heard(self.account.region(name.region), name.operation, name.resource)
+        return answer
 
-    def _answer(self, request: Request) -> Response | None:
+    def _sagemaker(self, request: Request) -> Response | None:
         handler = handler_of(request.operation)
+        if handler is None and request.service == RUNTIME:
+            raise UnknownPathFailure(f"The embedded SageMaker does not answer {request.operation}")
         if handler is None:
             return None
         validate(request)
@@ -137,51 +219,64 @@ class EmbeddedApplication:
         return control_plane_response(result)
 
 
-def _parsed(environ: WSGIEnvironment, path: str, region: str) -> Request | ServiceError | None:
+_NOT_SIGNED = (
+    "The request is not signed, or its Authorization header names no access key, date, region and service. Any "
+    "credentials do: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to any text, or run curl with --aws-sigv4."
+)
+
+
+def _parse(http: HttpRequest) -> Request | ServiceError | None:
     try:
         return parse_request(
-            method=environ["REQUEST_METHOD"],
-            path=path,
-            headers=headers_of(environ),
-            body=body_of(environ),
-            region=region,
+            method=http.method,
+            path=http.path,
+            headers=http.headers,
+            body=http.body(),
+            region=http.signature.region,
         )
     except ServiceError as error:
         return error
 
 
-def _named(
-    environ: WSGIEnvironment, path: str, signature: Signature, request: Request | ServiceError | None
-) -> CallName:
-    method = environ["REQUEST_METHOD"]
-    if signature.service == CONTROL_PLANE:
+def _name(http: HttpRequest, request: Request | ServiceError | None, *, reads_body: bool = True) -> CallName:
+    target = http.headers.get("x-amz-target", "")
+    is_sagemaker = http.signature.service == CONTROL_PLANE or target.startswith("SageMaker.")
+    if is_sagemaker or (not http.signature.service and is_runtime_call(http.method, http.path)):
         read = None if isinstance(request, ServiceError) else request
-        target = environ.get("HTTP_X_AMZ_TARGET", "")
-        return name_sagemaker(read, signature, method=method, path=path, target=target)
+        return name_sagemaker(read, http.signature, method=http.method, path=http.path, target=target)
     return name_other(
-        signature,
-        method=method,
-        path=path,
-        query=environ.get("QUERY_STRING", ""),
-        headers=headers_of(environ),
-        body=lambda: body_of(environ),
+        http.signature,
+        method=http.method,
+        path=http.path,
+        query=http.query,
+        headers=http.headers,
+        body=http.body if reads_body else bytes,
+        bucket=http.bucket,
     )
 
 
+def _error(http: HttpRequest, name: CallName, error: ServiceError) -> Answer:
+    code = error.code_for(name.service)
+    if name.service in (CONTROL_PLANE, RUNTIME):
+        return of_response(error_response(error, name.service), code, http.request_id)
+    return in_form(http, name.service, status=error.status, code=code, message=error.message)
+
+
+def _failure(http: HttpRequest, name: CallName, error: Exception) -> Answer:
+    reason = f"{type(error).__name__}: {error}"
+    return _error(http, name, ServiceError(f"The embedded SageMaker failed at {name.operation}: {reason}"))
+
+
 def _log(
-    name: CallName, environ: WSGIEnvironment, answer: Answer | None, strike: Strike, milliseconds: float
+    name: CallName, http: HttpRequest, answer: Answer | None, strike: Strike, milliseconds: float
 ) -> None:
+    told = f" (fault plan: {strike.fault})" if strike.fault else ""
+    error = f" {answer.error}" if answer is not None and answer.error else ""
     if name.service not in (CONTROL_PLANE, RUNTIME):
-        requests_log.info("%s %s (moto)%s", name.method, name.path, _told(strike))
+        requests_log.info("%s %s (moto)%s%s", name.method, http.shown_path, error, told)
         return
-    label = environ.get("HTTP_X_AMZ_TARGET", name.path)
+    label = http.headers.get("x-amz-target", http.shown_path) + error
     if answer is None:
-        requests_log.info("%s %s%s", name.method, label, _told(strike))
+        requests_log.info("%s %s%s", name.method, label, told)
         return
-    if answer.error:
-        label += f" {answer.error}"
-    requests_log.info("%s %s %d %.0f ms%s", name.method, label, answer.status, milliseconds, _told(strike))
-
-
-def _told(strike: Strike) -> str:
-    return f" (fault plan: {strike.fault})" if strike.fault else ""
+    requests_log.info("%s %s %d %.0f ms%s", name.method, label, answer.status, milliseconds, told)

@@ -6,23 +6,20 @@ body is looked at but for an operation's and a resource's name.
 
 from __future__ import annotations
 
-import functools
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qs, parse_qsl, unquote
+from urllib.parse import parse_qs
 
-from botocore.loaders import Loader
-from botocore.model import OperationModel, ServiceModel, StructureShape
+from botocore.model import StructureShape
 
 from airflow_sm_plugin.local.aws import OWN_ACCESS_KEY
 from airflow_sm_plugin.local.protocol import CONTROL_PLANE, RUNTIME, Request, service_model
+from airflow_sm_plugin.local.s3_calls import s3_operation
+from airflow_sm_plugin.local.signatures import Signature, only_reads
 
-_CREDENTIAL = re.compile(r"(?P<key>[^/=\s]+)/\d{8}/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
 _NAMES_A_RESOURCE = ("ResourceId", "AlarmName", "TopicArn", "QueueUrl", "QueueName", "logGroupName")
 """Members of other services' requests that say what a call is about, the first found."""
-_READING = ("Describe", "List", "Get", "Head", "Search", "BatchGet", "Filter", "Query")
 
 
 @dataclass(frozen=True)
@@ -48,24 +45,7 @@ class CallName:
     @property
     def changes_something(self) -> bool:
         """Whether the operation, carried out, has an effect: all but those that only read."""
-        return not self.operation.startswith((*_READING, "GET ", "HEAD "))
-
-
-@dataclass(frozen=True)
-class Signature:
-    """Who signed a call, for what."""
-
-    access_key: str
-    region: str
-    service: str
-
-
-def signature_of(authorization: str, query: str) -> Signature:
-    """Read a signature's scope off the header, or off a presigned address; empty parts when there is none."""
-    match = _CREDENTIAL.search(authorization) or _CREDENTIAL.search(unquote(query))
-    if not match:
-        return Signature("", "us-east-1", "")
-    return Signature(match["key"], match["region"], match["service"])
+        return not (only_reads(self.operation) or self.operation.startswith(("GET ", "HEAD ", "OPTIONS ")))
 
 
 def name_sagemaker(
@@ -97,18 +77,26 @@ def name_other(
     query: str,
     headers: Mapping[str, str],
     body: Callable[[], bytes],
+    bucket: str | None = None,
 ) -> CallName:
-    """Name a call of any other service. ``body`` is read only where the protocol names the operation in it."""
+    """Name a call of any other service.
+
+    :param path: decoded
+    :param body: read only where the protocol names the operation in it
+    :param bucket: what a virtual-host style address of S3 names
+    """
     service = signature.service
     target = headers.get("x-amz-target", "")
     kind = headers.get("content-type", "")
     resource: str | None = None
     if service == "s3" or not service:
-        operation, resource = s3_operation(method, path, query, headers), _s3_resource(path)
+        address = path if bucket is None else f"/{bucket}{path}"
+        operation, resource = s3_operation(method, address, query, headers), address[1:] or None
     elif target:
         operation, resource = target.rpartition(".")[2], _resource(_json_members(body()))
-    elif "x-www-form-urlencoded" in kind:
-        form = {name: values[0] for name, values in parse_qs(body().decode(errors="replace")).items()}
+    elif "x-www-form-urlencoded" in kind or "Action=" in query:
+        fields = parse_qs(f"{query}&{body().decode(errors='replace')}")
+        form = {name: values[0] for name, values in fields.items()}
         operation, resource = form.get("Action", f"{method} {path}"), _resource(form)
     elif "/operation/" in path:  # Smithy RPC: CloudWatch speaks CBOR
         operation = path.rpartition("/")[2]
@@ -116,80 +104,6 @@ def name_other(
         operation = f"{method} {path}"
     is_own = signature.access_key == OWN_ACCESS_KEY
     return CallName(service or "s3", operation, resource, signature.region, method, path, is_own)
-
-
-def s3_operation(method: str, path: str, query: str, headers: Mapping[str, str]) -> str:
-    """Return the S3 operation of a path-style request, by what botocore's model says of each.
-
-    The one with the most conditions (sub-resource, parameters, a copy's source) that all hold.
-    """
-    bucket, _, key = path.strip("/").partition("/")
-    level = 2 if key else 1 if bucket else 0
-    there = dict(parse_qsl(query, keep_blank_values=True))
-    best = max(
-        (
-            one
-            for one in _s3_operations()
-            if one.method == method and one.level == level and one.holds(there, headers)
-        ),
-        key=lambda one: one.conditions,
-        default=None,
-    )
-    return best.name if best else f"{method} {path}"
-
-
-@dataclass(frozen=True)
-class _S3Operation:
-    name: str
-    method: str
-    level: int
-    parameters: Mapping[str, str | None]
-    required_headers: frozenset[str]
-
-    @property
-    def conditions(self) -> int:
-        return len(self.parameters) + len(self.required_headers)
-
-    def holds(self, query: Mapping[str, str], headers: Mapping[str, str]) -> bool:
-        return all(
-            name in query and value in (None, query[name]) for name, value in self.parameters.items()
-        ) and all(name in headers for name in self.required_headers)
-
-
-def _s3_resource(path: str) -> str | None:
-    """Return ``bucket/key``: WSGI hands the path on unquoted, each byte as a character."""
-    return path.encode("latin-1").decode(errors="replace").lstrip("/") or None
-
-
-@functools.cache
-def _s3_operations() -> tuple[_S3Operation, ...]:
-    model = ServiceModel(Loader().load_service_model("s3", "service-2"))
-    return tuple(_s3(model.operation_model(name)) for name in sorted(model.operation_names))
-
-
-def _s3(operation: OperationModel) -> _S3Operation:
-    path, _, literal = operation.http["requestUri"].partition("?")
-    parameters: dict[str, str | None] = {
-        name: value or None for name, value in parse_qsl(literal, keep_blank_values=True)
-    }
-    parameters.update(dict.fromkeys(_required(operation, "querystring")))
-    return _S3Operation(
-        operation.name,
-        operation.http["method"],
-        ("{Bucket}" in path) + ("{Key+}" in path),
-        parameters,
-        frozenset(name.lower() for name in _required(operation, "header")),
-    )
-
-
-def _required(operation: OperationModel, location: str) -> Iterator[str]:
-    shape = operation.input_shape
-    if shape is None:
-        return
-    for name in shape.required_members:
-        serialization = shape.members[name].serialization
-        if serialization.get("location") == location:
-            yield serialization["name"]
 
 
 def _sagemaker_resource(request: Request) -> str | None:
@@ -212,7 +126,7 @@ def _text(value: object) -> str | None:
 def _json_members(body: bytes) -> Mapping[str, object]:
     try:
         value = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

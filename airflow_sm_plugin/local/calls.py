@@ -26,6 +26,7 @@ class Call:
     :param target_model: which model of a multi-model endpoint, None where none is named
     :param status: HTTP status, None when nothing was carried out or answered; of a lost answer what it was
     :param error: error code, None when there was none (or, from moto, it is not known)
+    :param request_id: what the answer says in ``x-amzn-RequestId``
     :param fault: what the fault plan did, None when nothing
     :param effect: whether something was changed: carried out with success, and not a call that only reads
     """
@@ -39,6 +40,7 @@ class Call:
     region: str
     status: int | None
     error: str | None
+    request_id: str
     fault: str | None
     effect: bool
 
@@ -56,6 +58,7 @@ class CallLog:
         self,
         name: CallName,
         *,
+        request_id: str,
         began: datetime.datetime,
         status: int | None,
         error: str | None,
@@ -80,6 +83,7 @@ class CallLog:
                     region=name.region,
                     status=status,
                     error=error,
+                    request_id=request_id,
                     fault=fault,
                     effect=effect,
                 )

@@ -55,9 +55,14 @@ def answer(account: Account, *, method: str, path: str, query: str, body: bytes)
             raise NoSuchRoute
         return _json(200, route(account, ControlRequest(method, tuple(rest), first, body)))
     except NoSuchRoute:
-        return _json(404, {"message": f"nothing answers {method} {path}"})
-    except ValueError as error:
-        return _json(400, {"message": str(error)})
+        return error(404, f"nothing answers {method} {path}")
+    except ValueError as wrong:
+        return error(400, str(wrong))
+
+
+def error(status: int, message: str) -> Response:
+    """Write an error as this interface does."""
+    return _json(status, {"message": message})
 
 
 def _health(account: Account, request: ControlRequest) -> object:  # noqa: ARG001 - a route like the others

@@ -8,7 +8,10 @@
     ├── ResourceInUseFailure        ResourceInUse, 400 (a job name taken)
     ├── ServiceUnavailableFailure   ServiceUnavailable, 503: no instance serves
     ├── ModelNotReadyFailure        ModelNotReadyException, 429: the target model is being loaded
-    ├── UnknownOperationFailure      UnknownOperationException, 400: nobody here answers this operation
+    ├── UnknownOperationFailure     UnknownOperationException, 400: nothing here answers this operation
+    │   └── UnknownPathFailure      the same, 404, where method and path name the operation
+    ├── MissingAuthenticationFailure MissingAuthenticationToken, 403: AWS does not answer this without a signature
+    ├── AccessDeniedFailure         AccessDenied, 403: this client may not drive the embedded SageMaker
     └── ModelFailure                ModelError, 424: the container raised, answered an error, or timed out
 """
 
@@ -28,9 +31,9 @@ class ServiceError(Exception):
         self.message = message
         self.fields = fields
 
-    def code_for(self, service: str) -> str:  # noqa: ARG002 - a subclass needs it
+    def code_for(self, service: str) -> str:
         """Return the error code as ``service`` (its signing-model name) spells it."""
-        return self.code
+        return "InternalError" if service == "s3" and self.code == ServiceError.code else self.code
 
 
 class ValidationFailure(ServiceError):
@@ -73,10 +76,30 @@ class ModelNotReadyFailure(ServiceError):
 
 
 class UnknownOperationFailure(ServiceError):
-    """Neither this service nor moto's SageMaker knows the operation."""
+    """Neither this service nor moto knows the operation. Retrying does not help."""
 
     code = "UnknownOperationException"
     status = 400
+
+
+class UnknownPathFailure(UnknownOperationFailure):
+    """No operation of the service has this HTTP method and path. Retrying does not help."""
+
+    status = 404
+
+
+class MissingAuthenticationFailure(ServiceError):
+    """The request is not signed, or its Authorization header cannot be read. Retrying does not help."""
+
+    code = "MissingAuthenticationToken"
+    status = 403
+
+
+class AccessDeniedFailure(ServiceError):
+    """The request comes from a web page, or for a host name that is not served. Retrying does not help."""
+
+    code = "AccessDenied"
+    status = 403
 
 
 class ModelFailure(ServiceError):

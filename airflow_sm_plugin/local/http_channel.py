@@ -1,9 +1,17 @@
-"""Waitress's handling of connections and threads, mended in one place."""
+"""Waitress's handling of connections, messages and threads, mended in one place."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from moto.core.request import (
+    PRESERVED_HEADER_NAMES_ENVIRON_KEY,
+    environ_key_for_header,
+    should_preserve_original_header_name,
+)
 from waitress.channel import ClientDisconnected, HTTPChannel
-from waitress.task import ThreadedTaskDispatcher
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.task import ThreadedTaskDispatcher, WSGITask
 
 
 class Dropped(ClientDisconnected):  # type: ignore[misc] # waitress has no annotations
@@ -13,6 +21,55 @@ class Dropped(ClientDisconnected):  # type: ignore[misc] # waitress has no annot
     """
 
 
+class Parser(HTTPRequestParser):  # type: ignore[misc] # waitress has no annotations
+    """A request whose S3 metadata may have underscores in their names.
+
+    Waitress leaves out every header with an underscore, because WSGI cannot tell it from a dash. S3 does.
+    ``metadata`` has what was left out, by WSGI's name: the name as it was sent, and the value.
+    """
+
+    def __init__(self, adj: object) -> None:
+        super().__init__(adj)
+        self.metadata: dict[str, tuple[str, str]] = {}
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Parse the request line and the headers, then collect what waitress leaves out. Raises ParsingError."""
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # of an address in brackets that is none
+            raise ParsingError(str(error)) from error
+        for line in header_plus.split(b"\r\n")[1:]:
+            name, _, value = line.decode("latin-1").partition(":")
+            if should_preserve_original_header_name(name):
+                self.metadata[environ_key_for_header(name)] = name, value.strip(" \t")
+
+
+class Task(WSGITask):  # type: ignore[misc] # waitress has no annotations
+    """A request and its answer with header names as the client and the application wrote them.
+
+    Waitress capitalises the names of answers. HTTP does not care, but S3's metadata come back as keys of a dict:
+    ``x-amz-meta-owner-name``, not ``X-Amz-Meta-Owner-Name``.
+    """
+
+    def get_environment(self) -> dict[str, Any]:
+        """Return WSGI's environment with the metadata that moto knows how to read."""
+        environ: dict[str, Any] = super().get_environment()
+        kept = {key: pair for key, pair in self.request.metadata.items() if key not in environ}
+        if kept:
+            environ |= {key: value for key, (_, value) in kept.items()}
+            environ[PRESERVED_HEADER_NAMES_ENVIRON_KEY] = {key: name for key, (name, _) in kept.items()}
+        return environ
+
+    def build_response_header(self) -> bytes:
+        """Return status line and headers as waitress does, save for the names' letters."""
+        names = {name.lower(): name for name, _ in self.response_headers}
+        lines = super().build_response_header().decode("latin-1").split("\r\n")
+        for number, line in enumerate(lines[1:], start=1):
+            name, colon, value = line.partition(":")
+            lines[number] = names.get(name.lower(), name) + colon + value
+        return "\r\n".join(lines).encode("latin-1")
+
+
 class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no annotations
     """A connection on which ``Expect: 100-continue`` without a body is answered.
 
@@ -20,6 +77,9 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no annotations
     boto3 sends every empty object that way. The ``100 Continue`` itself must be sent: botocore up to 1.42 takes a
     final answer in its place for that of the connection's next request as well, and hangs.
     """
+
+    parser_class = Parser
+    task_class = Task
 
     def send_continue(self) -> None:
         """Invite the client to go on; a request without a body is complete all the same."""

@@ -57,7 +57,7 @@ def parse_request(
     """Read a call, or None when it is an operation that no model knows. ``headers`` have lower-case names."""
     target = headers.get("x-amz-target", "")
     if target.startswith("SageMaker."):
-        return Request(CONTROL_PLANE, target.removeprefix("SageMaker."), region, _json_object(body))
+        return Request(CONTROL_PLANE, target.removeprefix("SageMaker."), region, json_object(body))
     for operation in _rest_operations():
         params = _match_uri(operation, method, path)
         if params is not None:
@@ -67,10 +67,11 @@ def parse_request(
     return None
 
 
-def _json_object(body: bytes) -> Mapping[str, object]:
+def json_object(body: bytes) -> Mapping[str, object]:
+    """Read the parameters of a JSON 1.1 request. Raises ValidationFailure."""
     try:
         value = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of a thousand brackets
         value = None
     if not isinstance(value, dict):
         raise ValidationFailure("The request body is not a JSON object")

@@ -10,11 +10,12 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin.local import scaling_activities
 from airflow_sm_plugin.local import scaling_policies as policies
 from airflow_sm_plugin.local.async_inference import backlog
 from airflow_sm_plugin.local.endpoint_operations import scale_variant
@@ -124,6 +125,9 @@ def _grant(
     if scale_variant(region, live.name, variant.name, wish.instances):
         log.info("endpoint %s, variant %s: scaling to %d", live.name, variant.name, wish.instances)
         memory.scaled, memory.fewer_since = moment, None
+        scaling_activities.add(
+            region, str(target["ResourceId"]), DIMENSION, instances=wish.instances, policy=wish.policy
+        )
 
 
 def _metrics(region: Region, live: LiveEndpoint, variant: LiveVariant) -> dict[str, float]:
@@ -191,7 +195,7 @@ def _wishes(region: Region, resource: str, look: Look, breaches: Mapping[str, fl
         elif step and policy["PolicyARN"] in breaches:
             wish = policies.step_wish(step, look, breach=breaches[policy["PolicyARN"]])
         if wish is not None:
-            yield wish
+            yield replace(wish, policy=str(policy["PolicyName"]))
 
 
 def _variant(region: Region, resource: str) -> tuple[LiveEndpoint, LiveVariant] | None:

@@ -49,10 +49,12 @@ class Wish:
     """The instances a policy asks for.
 
     :param cooldown: seconds that must have passed: since the last scaling to get more, of asking for fewer to get fewer
+    :param policy: the policy's name; empty where a bound of the target asks
     """
 
     instances: int
     cooldown: float = 0.0
+    policy: str = ""
 
 
 def tracking_wish(config: Mapping[str, Any], look: Look) -> Wish | None:
@@ -86,7 +88,8 @@ def combined(wishes: Sequence[Wish], *, instances: int, minimum: int, maximum: i
     """Return the wish that counts, the largest, within the target's bounds."""
     largest = max(wishes, key=lambda wish: wish.instances, default=Wish(instances))
     bounded = min(max(largest.instances, minimum), maximum)
-    return Wish(bounded, largest.cooldown if bounded == largest.instances or bounded < instances else 0.0)
+    cooldown = largest.cooldown if bounded == largest.instances or bounded < instances else 0.0
+    return Wish(bounded, cooldown, largest.policy)
 
 
 def breach_of(alarm: Mapping[str, Any], metrics: Mapping[str, float]) -> float | None:

@@ -8,16 +8,20 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import socket
 import threading
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import waitress
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from waitress import wasyncore
 
 from airflow_sm_plugin.local import operations
+from airflow_sm_plugin.local.access import ServedNames
 from airflow_sm_plugin.local.app import EmbeddedApplication
 from airflow_sm_plugin.local.aws import AwsClients
 from airflow_sm_plugin.local.calls import CallLog
@@ -28,7 +32,10 @@ from airflow_sm_plugin.local.settings import Settings
 from airflow_sm_plugin.local.state import Account
 
 if TYPE_CHECKING:
+    from flask import Flask
     from waitress.server import BaseWSGIServer
+
+log = logging.getLogger(__name__)
 
 _THREADS = 512
 """Requests answered at the same time; an InvokeEndpoint holds one for as long as its model loads and answers."""
@@ -38,6 +45,23 @@ _CONNECTIONS = 4_096
 
 _STOP_SECONDS = 5
 """How long stop() waits for requests that are being answered."""
+
+
+_REMOTE = (
+    "everyone who reaches the port runs code on this machine as you, without login, because the service runs the "
+    "archives that it is given."
+)
+
+
+class _Moto(DomainDispatcherApplication):
+    """Moto's application. Raises NotImplementedError for a request of a service that it has not."""
+
+    def get_application(self, environ: dict[str, Any]) -> Flask:
+        """Return the application of the service that a request is for."""
+        try:
+            return super().get_application(environ)
+        except Exception as error:
+            raise NotImplementedError(f"moto knows no service for this request: {error}") from error
 
 
 class EmbeddedSageMaker:
@@ -50,22 +74,45 @@ class EmbeddedSageMaker:
     :param host: address to bind, loopback by default: it runs the archives it is given
     :param port: 0 picks a free one
     :param settings: delays; see :class:`~airflow_sm_plugin.local.settings.Settings`
+    :param serve_as: host names to answer beside loopback's and the bound one, such as a container's; buckets are
+        answered below them, too. Every other ``Host`` is refused
+    :param allow_remote: permit a *host* that is not loopback
+
+    Raises ValueError for a *host* beyond loopback without *allow_remote*, one that has no address, and for a name in
+    *serve_as* that is none.
     """
 
-    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        settings: Settings | None = None,
+        serve_as: Sequence[str] = (),
+        allow_remote: bool = False,
+    ) -> None:
+        self._address = _address_of(host)
+        self._is_remote = not ipaddress.ip_address(self._address).is_loopback
+        if self._is_remote and not allow_remote:
+            raise ValueError(
+                f"host {host} is not loopback: {_REMOTE} Bind 127.0.0.1, or permit it with --allow-remote "
+                "(allow_remote=True in Python)."
+            )
+        self._served = ServedNames.of([host, *serve_as])
         self._host = host
         self._port = port
         self.settings = settings or Settings()
         self._account = Account(AwsClients(lambda: self.own_url), self.settings)
         self._server: BaseWSGIServer | None = None
         self._stopping = threading.Event()
+        self._waking = threading.Lock()
         self._sockets: dict[int, object] = {}
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         """The address clients use as ``endpoint_url`` or ``AWS_ENDPOINT_URL``."""
-        return f"http://{self._host}:{self._port}"
+        return f"http://{_in_url(self._host)}:{self._port}"
 
     @property
     def faults(self) -> FaultPlan:
@@ -85,16 +132,19 @@ class EmbeddedSageMaker:
     @property
     def own_url(self) -> str:
         """The address under which it reaches itself, also when bound to every interface."""
-        host = "127.0.0.1" if self._host == "0.0.0.0" else self._host  # noqa: S104 - compared, not bound
-        return f"http://{host}:{self._port}"
+        address = ipaddress.ip_address(self._address)
+        host = ("127.0.0.1" if address.version == 4 else "::1") if address.is_unspecified else self._address
+        return f"http://{_in_url(host)}:{self._port}"
 
     def start(self) -> None:
         """Bind and serve in a thread of its own; when this returns, requests are answered."""
         operations.load()
-        application = EmbeddedApplication(self._account, DomainDispatcherApplication(create_backend_app))
+        if self._is_remote:
+            log.warning("WARNING: %s is not loopback: %s", self._host, _REMOTE)
+        application = EmbeddedApplication(self._account, _Moto(create_backend_app), self._served)
         server = waitress.create_server(
             application,
-            host=socket.gethostbyname(self._host),  # one address: "localhost" can be two
+            host=self._address,
             port=self._port,
             _dispatcher=Dispatcher(_THREADS),
             asyncore_use_poll=True,
@@ -119,15 +169,17 @@ class EmbeddedSageMaker:
         server.task_dispatcher.shutdown(timeout=_STOP_SECONDS)
         for channel in [one for one in self._sockets.values() if isinstance(one, Channel)]:
             channel.handle_close()  # clients keep theirs open; long answers are in temporary files
-        wasyncore.close_all(self._sockets, ignore_all=True)
+        with self._waking:
+            wasyncore.close_all(self._sockets, ignore_all=True)
 
     def stop(self) -> None:
         """Stop the containers, then the server."""
         self._account.reset()
-        self._stopping.set()
-        if self._server is not None:
-            self._server.pull_trigger()  # wakes the loop
-            self._server = None
+        with self._waking:  # or the loop may end by itself and close what would wake it
+            self._stopping.set()
+            if self._server is not None:
+                self._server.pull_trigger()
+                self._server = None
         if self._thread is not None:
             self._thread.join(timeout=2 * _STOP_SECONDS)
             self._thread = None
@@ -146,3 +198,17 @@ class EmbeddedSageMaker:
     ) -> None:
         """Stop serving."""
         self.stop()
+
+
+def _address_of(host: str) -> str:
+    """Return one address of a host, as "localhost" can have two. Raises ValueError."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ValueError(f"host {host!r} has no address on this machine: {error}") from None
+    addresses = [str(one[4][0]) for one in found]
+    return next((address for address in addresses if ":" not in address), addresses[0])
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -7,7 +7,6 @@ import json
 
 import pytest
 
-from airflow_sm_plugin.local.call_names import signature_of
 from airflow_sm_plugin.local.errors import ModelFailure, ResourceNotFoundFailure, ValidationFailure
 from airflow_sm_plugin.local.protocol import (
     CONTROL_PLANE,
@@ -18,6 +17,7 @@ from airflow_sm_plugin.local.protocol import (
     parse_request,
     runtime_response,
 )
+from airflow_sm_plugin.local.signatures import signature_of
 
 SIGNED = "AWS4-HMAC-SHA256 Credential=AKID/20260101/eu-west-1/{service}/aws4_request, SignedHeaders=host"
 

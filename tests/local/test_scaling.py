@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local import scaling_policies as policies
+from airflow_sm_plugin.local.outcomes import Outcome
 from airflow_sm_plugin.local.scaling_policies import Look, Wish
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from airflow_sm_plugin.local.settings import Settings
@@ -263,6 +265,52 @@ def test_a_real_time_variant_follows_its_invocations(scaled: Scaled) -> None:
         scaled.clients.runtime.invoke_endpoint(EndpointName=name, Body=b"?")
     scaled.clients.wait_for_endpoint(name)
     scaled.wait_for_instances(name, 1)
+
+
+def test_what_scaling_did_is_described(scaled: Scaled) -> None:
+    name = scaled.asynchronous()
+    which = scaled.register(name, BACKLOG, least=2, most=3)
+    scaled.wait_for_instances(name, 2)
+    described = scaled.scaling.describe_scaling_activities(
+        ServiceNamespace="sagemaker", ResourceId=which["ResourceId"]
+    )
+    (activity,) = described["ScalingActivities"]
+    assert "NextToken" not in described
+    assert activity["ResourceId"] == which["ResourceId"]
+    assert activity["ScalableDimension"] == DIMENSION
+    assert activity["Description"] == "Setting desired instance count to 2."
+    assert activity["Cause"] == "policy tracking triggered"
+    assert activity["StatusCode"] == "Successful"
+    assert activity["StartTime"] <= activity["EndTime"]
+
+    scaled.scaling.register_scalable_target(**which, MinCapacity=0, MaxCapacity=3)
+    scaled.wait_for_instances(name, 0)
+    pages = scaled.scaling.get_paginator("describe_scaling_activities").paginate(
+        ServiceNamespace="sagemaker", ResourceId=which["ResourceId"], PaginationConfig={"PageSize": 1}
+    )
+    told = [[one["Description"] for one in page["ScalingActivities"]] for page in pages]
+    assert told == [["Setting desired instance count to 0."], ["Setting desired instance count to 2."]]
+    none = scaled.scaling.describe_scaling_activities(ServiceNamespace="ecs")
+    assert none["ScalingActivities"] == []
+    with pytest.raises(ClientError, match="MaxResults must be a number from 1 to 50, not 51"):
+        scaled.scaling.describe_scaling_activities(ServiceNamespace="sagemaker", MaxResults=51)
+
+
+def test_a_scaling_whose_endpoint_is_rolled_back_has_failed(scaled: Scaled) -> None:
+    name = scaled.asynchronous()
+    scaled.embedded.outcomes.replace(name, [Outcome(end="RolledBack", on="scale", times=None)])
+    which = scaled.register(name, BACKLOG, least=2)
+
+    def statuses() -> set[str]:
+        found = scaled.scaling.describe_scaling_activities(
+            ServiceNamespace="sagemaker", ResourceId=which["ResourceId"]
+        )
+        return {one["StatusCode"] for one in found["ScalingActivities"]}
+
+    while "Failed" not in statuses():
+        continue
+    assert "Successful" not in statuses()
+    scaled.scaling.deregister_scalable_target(**which)
 
 
 def test_a_queue_without_instances_gives_a_request_up_after_its_ttl(scaled: Scaled) -> None:
