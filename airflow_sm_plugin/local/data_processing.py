@@ -169,7 +169,7 @@ def _read(body: bytes, kind: str) -> list[Json]:
             return [list[Json](row) for row in csv.reader(io.StringIO(text, newline="")) if row]
         if kind == "json":
             return [json.loads(text)]
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
     except (ValueError, csv.Error) as error:
         raise ProcessingFailed(f"A record is not valid {kind}: {type(error).__name__}") from error
 
