@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from airflow_sm_plugin.local.container_client import ContainerClient, Unreachable
-from airflow_sm_plugin.local.container_logs import LogShipper
+from airflow_sm_plugin.local.container_logs import LogShipper, announce
 from airflow_sm_plugin.local.containers import ContainerFailed, ContainerSpec, LogTarget
 from airflow_sm_plugin.local.model_data import unpack_model_data, unpack_source
 from airflow_sm_plugin.local.state import Region
@@ -67,6 +67,10 @@ class ContainerProcess:
     def pid(self) -> int | None:
         """The process id, None before it has started."""
         return self._process.pid if self._process else None
+
+    def announce(self) -> None:
+        """Begin the container's log, which is there from now on."""
+        announce(self._region, self._logs, f"Starting container {self.spec.name}")
 
     def start(self) -> None:
         """Unpack the model (of a multi-model container: none) and return once ``/ping`` is answered.

@@ -9,6 +9,7 @@ from airflow_sm_plugin.local.state import Record
 
 PRIMARY = "primary"
 MULTI_MODEL = "MultiModel"
+DIRECT = "Direct"
 
 
 class ContainerFailed(Exception):
@@ -96,6 +97,11 @@ def container_specs(model: Record) -> tuple[ContainerSpec, ...]:
 def is_multi_model(model: Record) -> bool:
     """Say whether a container of the model loads its target models by request."""
     return any(one.get("Mode") == MULTI_MODEL for one in containers_of(model))
+
+
+def is_direct(model: Record) -> bool:
+    """Say whether each invocation names the one container that answers it (InferenceExecutionConfig)."""
+    return bool((model.get("InferenceExecutionConfig") or {}).get("Mode") == DIRECT)
 
 
 def _spec(definition: Record, number: int, count: int) -> ContainerSpec:

@@ -7,9 +7,11 @@ The JSONPath operators are those the developer guide lists (Associate prediction
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -67,6 +69,33 @@ class Processing:
             )
         join = _join_rows if self.format == "csv" else _join_objects
         return [join(*pair) for pair in zip(inputs, outputs, strict=True)]
+
+
+def output_format(content_type: str, split_type: str) -> str:
+    """Return csv, json or jsonlines. Raises ProcessingFailed for another content type."""
+    kind = format_of(content_type)
+    if kind is None:
+        raise ProcessingFailed(
+            "GenerateInferenceId needs output of type text/csv, application/json or application/jsonlines, "
+            f"not {content_type}"
+        )
+    return "jsonlines" if kind == "json" and split_type == "Line" else kind
+
+
+def with_inference_ids(answer: bytes, kind: str, *, started: datetime.datetime) -> bytes:
+    """Append an inference id and the job's start time to each record. Raises ProcessingFailed."""
+    return _write(
+        [_with_inference_id(row, f"{started:%Y-%m-%dT%H:%M:%SZ}") for row in _read(answer, kind)], kind
+    )
+
+
+def _with_inference_id(row: Json, started: str) -> Json:
+    identity = str(uuid.uuid4())
+    if isinstance(row, list):
+        return [*row, identity, started]
+    if isinstance(row, dict):
+        return {**row, "SageMakerInferenceId": identity, "SageMakerInferenceTime": started}
+    raise ProcessingFailed("GenerateInferenceId needs records that are objects or lists")
 
 
 def format_of(content_type: str | None) -> str | None:
