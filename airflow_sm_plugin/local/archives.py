@@ -60,7 +60,7 @@ class Allowance:
         self._size_used += size
         if self.size and self._size_used > self.size:
             raise TooLarge(
-                f"It is larger than {self.size / _MIB:.4g} MiB, the setting model_data_limit_mb; raise the setting "
+                f"It is larger than {self.size / _MIB:g} MiB, the setting model_data_limit_mb; raise the setting "
                 "if the model is as large as that."
             )
 

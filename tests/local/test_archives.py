@@ -176,7 +176,7 @@ class TestEndpoints:
 
     def test_a_limit_that_is_passed_is_told(self) -> None:
         with EmbeddedSageMaker(
-            settings=Settings(model_data_limit_mb=0.01, model_data_limit_files=2)
+            settings=Settings(model_data_limit_mb=0.0625, model_data_limit_files=2)
         ) as embedded:
             clients = clients_of(embedded.url)
             files = {"code/inference.py": ECHO, "a": "", "b": ""}
@@ -185,18 +185,18 @@ class TestEndpoints:
                 "setting if the model is as large as that."
             )
             large = clients.upload_archive({"code/inference.py": ECHO, "weights": bytes(MIB)})
-            assert "larger than 0.01 MiB, the setting model_data_limit_mb" in _failure(
+            assert "larger than 0.0625 MiB, the setting model_data_limit_mb" in _failure(
                 clients, ModelDataUrl=large
             )
 
             code = {"SAGEMAKER_SUBMIT_DIRECTORY": large, "SAGEMAKER_PROGRAM": "inference.py"}
-            assert "larger than 0.01 MiB" in _failure(clients, Environment=code)
+            assert "larger than 0.0625 MiB" in _failure(clients, Environment=code)
 
             for key in ("loose/weights", "loose/more/a", "loose/more/b"):
                 clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=b"x")
             assert "more than 2 files" in _failure(clients, ModelDataSource=_loose(clients, "loose/"))
             clients.s3.put_object(Bucket=clients.bucket, Key="one/weights", Body=bytes(MIB))
-            assert "larger than 0.01 MiB" in _failure(clients, ModelDataSource=_loose(clients, "one/"))
+            assert "larger than 0.0625 MiB" in _failure(clients, ModelDataSource=_loose(clients, "one/"))
 
     def test_loose_files_stay_in_their_folder(self, clients: Clients) -> None:
         for key in ("up/../../x", "both/file", "both/file/below"):
