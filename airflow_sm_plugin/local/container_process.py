@@ -24,8 +24,8 @@ _PACKAGES = str(Path(__file__).parents[2])
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 """All that a container gets of the server's environment: above all no AWS credentials."""
 _LIBRARIES = "LD_LIBRARY_PATH"
-_OF_THE_INTERPRETER = frozenset({"PYTHONHOME", "PYTHONPLATLIBDIR"})
-"""What a model cannot set: it would speak of the image's Python, and the server's would not start."""
+_OF_THE_INTERPRETER = frozenset({"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONINSPECT"})
+"""What a model cannot set: it speaks of the image's Python; the server's own would not start, or not end, with it."""
 _STOP_SECONDS = 2.0
 _LOOK_SECONDS = 0.1
 

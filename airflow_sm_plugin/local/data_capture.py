@@ -139,8 +139,8 @@ class DataCapture:
                 )
 
     def _write_later(self) -> None:
-        self._region.closed.wait(self._region.settings.data_capture_seconds)
-        self.flush()
+        if not self._region.closed.wait(self._region.settings.data_capture_seconds):
+            self.flush()
 
 
 def _part(config: CaptureConfig, mode: str, body: bytes, content_type: str) -> dict[str, str]:

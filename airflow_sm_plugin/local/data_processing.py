@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+csv.field_size_limit(2**31 - 1)  # a record may be as large as a payload; Python's 131,072 characters are less
+
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Pick: TypeAlias = "int | slice | str"
 
@@ -199,16 +201,23 @@ def _read(body: bytes, kind: str) -> list[Json]:
         if kind == "json":
             return [json.loads(text)]
         return [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (ValueError, csv.Error) as error:
+    except (ValueError, csv.Error, RecursionError) as error:
         raise ProcessingFailed(f"A record is not valid {kind}: {type(error).__name__}") from error
 
 
 def _write(rows: Sequence[Json], kind: str) -> bytes:
     """Write rows; CSV and JSON Lines end with a newline, so that answers put together stay lines."""
     if kind == "json":
-        return "".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+        return b"".join(map(_json, rows))
     if kind == "jsonlines":
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        return b"".join(_json(row) + b"\n" for row in rows)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(_as_list(row) for row in rows)
     return text.getvalue().encode()
+
+
+def _json(row: Json) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold only as an escape
+        return json.dumps(row).encode()

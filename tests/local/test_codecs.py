@@ -63,6 +63,7 @@ def test_text_stays_what_it_is_and_has_the_first_type() -> None:
     assert encode("text", "text/html, */*") == ("text", "text/html")
     assert preferred("text/*, */*", "application/json") == "application/json"
     assert preferred("*/*", "application/x-own") == "application/x-own"
+    assert preferred("text/csv; charset=latin-1", "application/json") == "text/csv; charset=latin-1"
 
 
 def test_numbers_become_an_array_of_the_shape_that_numpy_gives() -> None:
@@ -228,13 +229,25 @@ def test_a_container_inherits_nothing_of_the_server(
     with secret.open() as held:
         held_fd = held.fileno()
         endpoint = clients.deploy(
-            SURROUNDINGS, environment={"PYTHONHOME": "/nowhere", "LD_LIBRARY_PATH": "/opt/lib"}
+            SURROUNDINGS,
+            environment={
+                "PYTHONHOME": "/nowhere",
+                "PYTHONINSPECT": "1",
+                "PYTHONPATH": "/opt/ml/code",
+                "LD_LIBRARY_PATH": "/opt/lib",
+                "LD_PRELOAD": "/nowhere.so",
+                "HOME": "/root",
+                "PATH": "/nowhere",
+            },
         )
     assert held_fd > 2
     answer = clients.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"x", ContentType="text/csv")
     inside = json.loads(answer["Body"].read())
     assert "planted" not in json.dumps(inside)
-    assert set(planted) & set(inside["environment"]) == {"AWS_SECRET_ACCESS_KEY", "PYTHONPATH"}
+    own = {"AWS_SECRET_ACCESS_KEY", "PYTHONPATH", "LD_PRELOAD"}
+    assert set(planted) & set(inside["environment"]) == own
+    assert inside["environment"]["PYTHONPATH"].endswith(":/opt/ml/code")
+    assert inside["environment"]["HOME"].endswith("/home")
     assert inside["environment"]["AWS_SECRET_ACCESS_KEY"] == "embedded"
     assert "PYTHONHOME" not in inside["environment"]
     assert inside["environment"]["LD_LIBRARY_PATH"].endswith("/opt/lib")

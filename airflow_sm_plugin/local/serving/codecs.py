@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+csv.field_size_limit(2**31 - 1)  # a value may be as large as a payload; Python's 131,072 characters are less
+
 CSV = "text/csv"
 JSON = "application/json"
 NPY = "application/x-npy"
@@ -38,8 +40,12 @@ def media_type(content_type: str) -> str:
 def preferred(accept: str, default: str) -> str:
     """Return the content type of an answer whose handler names none: the first that *accept* names.
 
+    One type alone stays as it is, with its parameters.
+
     :param default: what ``*/*`` stands for
     """
+    if not {",", "*"} & set(accept):
+        return accept.strip()
     return next((one for one in _accepted(accept, default) if "*" not in one), media_type(default) or JSON)
 
 
