@@ -204,6 +204,23 @@ class TestEndpoints:
         assert "outside of the model's folder" in _failure(clients, ModelDataSource=_loose(clients, "up/"))
         assert "'file/below' cannot be a file" in _failure(clients, ModelDataSource=_loose(clients, "both/"))
 
+    def test_a_single_loose_object_is_copied_alone(self, clients: Clients) -> None:
+        """An S3Object is that object, not all whose keys begin so."""
+        code = """
+import os
+def model_fn(model_dir): return sorted(os.listdir(model_dir))
+def transform_fn(model, data, content_type, accept): return " ".join(model), "text/plain"
+"""
+        for key in ("single/weights.bin", "single/weights.bin.old"):
+            clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=b"x")
+        uri = f"s3://{clients.bucket}/single/weights.bin"
+        source = {"S3DataSource": {"S3Uri": uri, "S3DataType": "S3Object", "CompressionType": "None"}}
+        environment = {"SAGEMAKER_SUBMIT_DIRECTORY": clients.upload_archive({"inference.py": code})}
+        name = _endpoint(clients, ModelDataSource=source, Environment=environment)
+        clients.wait_for_endpoint(name)
+        answer = clients.runtime.invoke_endpoint(EndpointName=name, Body=b"x")
+        assert answer["Body"].read() == b"weights.bin"
+
     def test_a_target_model_is_held_to_the_limits_too(self) -> None:
         with EmbeddedSageMaker(settings=Settings(model_data_limit_files=2)) as embedded:
             clients = clients_of(embedded.url)
