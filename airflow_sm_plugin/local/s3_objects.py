@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -76,10 +77,11 @@ def copy_to(
     """
     try:
         answer = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
-        for piece in answer["Body"].iter_chunks(_PIECE_BYTES):
-            if count is not None:
-                count(len(piece))
-            file.write(piece)
+        with closing(answer["Body"]) as body:
+            for piece in body.iter_chunks(_PIECE_BYTES):
+                if count is not None:
+                    count(len(piece))
+                file.write(piece)
     except (ClientError, BotoCoreError) as error:
         raise ObjectFailure(location, _reason(error)) from error
 
