@@ -161,7 +161,8 @@ def _start(region: Region, queue: AsyncQueue, invocation: Invocation) -> None:
     def work() -> None:
         try:
             live = endpoint_in_service(region, invocation.endpoint)
-            run(region, invocation, live.choose_variant(None).next_pipeline(), is_dropped=is_dropped)
+            variant = live.choose_variant(None)
+            run(region, invocation, live, variant, is_dropped=is_dropped)
         except (ValidationFailure, ServiceUnavailableFailure):
             queue.put(invocation)  # its instance has just gone: it waits for the next
         finally:

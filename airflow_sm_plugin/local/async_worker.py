@@ -9,8 +9,8 @@ from airflow_sm_plugin.local import notifications, s3_objects
 from airflow_sm_plugin.local.async_queue import Invocation
 from airflow_sm_plugin.local.containers import Payload, Reply
 from airflow_sm_plugin.local.data_log import DataLog
+from airflow_sm_plugin.local.endpoints import LiveEndpoint, LiveVariant
 from airflow_sm_plugin.local.errors import ModelFailure
-from airflow_sm_plugin.local.pipelines import Pipeline
 from airflow_sm_plugin.local.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.state import Region, now
 
@@ -18,12 +18,20 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    region: Region, invocation: Invocation, pipeline: Pipeline, *, is_dropped: Callable[[], bool]
+    region: Region,
+    invocation: Invocation,
+    live: LiveEndpoint,
+    variant: LiveVariant,
+    *,
+    is_dropped: Callable[[], bool],
 ) -> None:
     """Take an invocation to its output or its failure object.
 
+    Raises ServiceUnavailableFailure when no instance serves.
+
     :param is_dropped: says that the endpoint has gone meanwhile; then nothing is stored or published
     """
+    pipeline = variant.next_pipeline()
     try:
         payload = Payload(
             _input(region, invocation),
@@ -32,6 +40,8 @@ def run(
             invocation.custom_attributes,
         )
         reply = pipeline.invoke(payload, timeout=invocation.invocation_timeout)
+        if live.data_capture:
+            live.data_capture.capture(variant.name, payload, reply, inference_id=invocation.inference_id)
         if not is_dropped():
             _complete(region, invocation, reply)
     except ObjectFailure as error:

@@ -70,7 +70,7 @@ class LogShipper:
             self._there.clear()
             ended = self._ended.is_set()
             while self._lines:
-                self._put(self._batch())
+                _put(self._region, self._target, self._batch())
             if ended:
                 return
 
@@ -88,23 +88,32 @@ class LogShipper:
             batch.append(self._lines.popleft())
         return batch
 
-    def _put(self, events: list[InputLogEventTypeDef]) -> None:
-        """Store a batch. What CloudWatch refuses is lost: serving goes on without its log."""
-        logs = self._region.aws.logs(self._region.name)
-        group, stream = self._target.group, self._target.stream
-        try:
-            try:
-                logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
-            except logs.exceptions.ResourceNotFoundException:
-                self._make_stream()
-                logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
-        except (BotoCoreError, ClientError) as error:
-            log.warning("%s %s: %d log lines lost: %s", group, stream, len(events), type(error).__name__)
 
-    def _make_stream(self) -> None:
-        logs = self._region.aws.logs(self._region.name)
-        group, stream = self._target.group, self._target.stream
-        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
-            logs.create_log_group(logGroupName=group)
-        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
-            logs.create_log_stream(logGroupName=group, logStreamName=stream)
+def announce(region: Region, target: LogTarget, message: str) -> None:
+    """Store the first line of a container's log: every container of SageMaker says something when it starts.
+
+    Returns when the log group is there, so that it is before the endpoint is in service.
+    """
+    _put(region, target, [{"timestamp": int(time.time() * 1000), "message": message}])
+
+
+def _put(region: Region, target: LogTarget, events: list[InputLogEventTypeDef]) -> None:
+    """Store a batch. What CloudWatch refuses is lost: serving goes on without its log."""
+    logs = region.aws.logs(region.name)
+    group, stream = target.group, target.stream
+    try:
+        try:
+            logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+        except logs.exceptions.ResourceNotFoundException:
+            _make_stream(region, target)
+            logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+    except (BotoCoreError, ClientError) as error:
+        log.warning("%s %s: %d log lines lost: %s", group, stream, len(events), type(error).__name__)
+
+
+def _make_stream(region: Region, target: LogTarget) -> None:
+    logs = region.aws.logs(region.name)
+    with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_group(logGroupName=target.group)
+    with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_stream(logGroupName=target.group, logStreamName=target.stream)

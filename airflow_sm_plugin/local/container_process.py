@@ -15,14 +15,17 @@ import time
 from pathlib import Path
 
 from airflow_sm_plugin.local.container_client import ContainerClient, Unreachable
-from airflow_sm_plugin.local.container_logs import LogShipper
+from airflow_sm_plugin.local.container_logs import LogShipper, announce
 from airflow_sm_plugin.local.containers import ContainerFailed, ContainerSpec, LogTarget
-from airflow_sm_plugin.local.model_data import unpack_model_data
+from airflow_sm_plugin.local.model_data import unpack_model_data, unpack_source
 from airflow_sm_plugin.local.state import Region
 
 _PACKAGES = str(Path(__file__).parents[2])
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 """All that a container gets of the server's environment: above all no AWS credentials."""
+_LIBRARIES = "LD_LIBRARY_PATH"
+_OF_THE_INTERPRETER = frozenset({"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONINSPECT"})
+"""What a model cannot set: it speaks of the image's Python; the server's own would not start, or not end, with it."""
 _STOP_SECONDS = 2.0
 _LOOK_SECONDS = 0.1
 
@@ -40,6 +43,7 @@ class ContainerProcess:
         self._shipper: LogShipper | None = None
         self._stopped = threading.Event()
         self._made_folder: Path | None = None
+        self._code_dir: Path | None = None
 
     @property
     def models_folder(self) -> Path:
@@ -64,6 +68,10 @@ class ContainerProcess:
         """The process id, None before it has started."""
         return self._process.pid if self._process else None
 
+    def announce(self) -> None:
+        """Begin the container's log, which is there from now on."""
+        announce(self._region, self._logs, f"Starting container {self.spec.name}")
+
     def start(self) -> None:
         """Unpack the model (of a multi-model container: none) and return once ``/ping`` is answered.
 
@@ -76,6 +84,8 @@ class ContainerProcess:
             folder.mkdir(exist_ok=True)
         if not self.spec.multi_model and not any(model_dir.iterdir()):
             unpack_model_data(self._region, self.spec, model_dir)
+        if self._code_dir is None:
+            self._code_dir = unpack_source(self._region, self.spec, self._folder / "code")
         self._end_process()  # of a container that is started again
         deadline = time.monotonic() + self._region.settings.container_start_timeout_seconds
         port = self._launch(model_dir, deadline)
@@ -134,24 +144,35 @@ class ContainerProcess:
         return int(port)
 
     def _spawn(self, model_dir: Path, port_fd: int) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "airflow_sm_plugin.local.serving",
-                "--multi-model" if self.spec.multi_model else f"--model-dir={model_dir}",
-                f"--port-fd={port_fd}",
-                f"--scratch={self._folder}",
-            ],
-            cwd=model_dir,
-            env=self._environment(model_dir),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(port_fd,),
-            start_new_session=True,
-        )
+        """Start the process; it inherits three pipes and nothing else. Raises ContainerFailed."""
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "airflow_sm_plugin.local.serving",
+            "--multi-model" if self.spec.multi_model else f"--model-dir={model_dir}",
+            *([f"--code-dir={self._code_dir}"] if self._code_dir else []),
+            f"--port-fd={port_fd}",
+            f"--scratch={self._folder}",
+        ]
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=model_dir,
+                env=self._environment(model_dir),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(port_fd,),
+                start_new_session=True,
+            )
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # a value that no environment can hold: a null byte, a lone surrogate
+            raise ContainerFailed(
+                f"Container {self.spec.label} could not be started with its Environment: {error}"
+            ) from error
         if process.stdout is not None:
             self._shipper = LogShipper(self._region, self._logs, process.stdout)
         return process
@@ -159,11 +180,17 @@ class ContainerProcess:
     def _environment(self, model_dir: Path) -> dict[str, str]:
         """Return the model's ``Environment`` and what SageMaker and Python add to it.
 
-        AWS calls that the model's own code makes reach this server, not the user's account.
+        AWS calls that the model's own code makes reach this server, not the user's account. What finds the server's own
+        Python and packages goes before the model's, which was written for another machine's.
         """
-        python_path = [_PACKAGES, *filter(None, [self.spec.environment.get("PYTHONPATH")])]
+        passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        own = {
+            name: value for name, value in self.spec.environment.items() if name not in _OF_THE_INTERPRETER
+        }
+        python_path = [_PACKAGES, *filter(None, [own.get("PYTHONPATH")])]
+        libraries = list(filter(None, [passed_on.get(_LIBRARIES), own.get(_LIBRARIES)]))
         return {
-            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            **passed_on,
             "AWS_ENDPOINT_URL": self._region.aws.url,
             "AWS_ACCESS_KEY_ID": "embedded",
             "AWS_SECRET_ACCESS_KEY": "embedded",
@@ -171,7 +198,8 @@ class ContainerProcess:
             "AWS_DEFAULT_REGION": self._region.name,
             "AWS_EC2_METADATA_DISABLED": "true",
             "PYTHONUNBUFFERED": "1",
-            **self.spec.environment,
+            **own,
+            **({_LIBRARIES: os.pathsep.join(libraries)} if libraries else {}),
             "HOME": str(self._folder / "home"),
             "TMPDIR": str(self._folder / "tmp"),
             "SM_MODEL_DIR": str(model_dir),

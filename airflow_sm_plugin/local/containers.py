@@ -9,6 +9,7 @@ from airflow_sm_plugin.local.state import Record
 
 PRIMARY = "primary"
 MULTI_MODEL = "MultiModel"
+DIRECT = "Direct"
 
 
 class ContainerFailed(Exception):
@@ -20,9 +21,9 @@ class ContainerSpec:
     """One container of a model, as CreateModel was told.
 
     ``name`` is its ContainerHostname, ``primary`` where a model has only one, else ``container_<n>``. Model
-    data is a ``tar.gz`` unless ``unpacked``: then ``model_data_url`` is the prefix of the loose files. Of a
-    ``multi_model`` one it is the prefix below which the target models' archives lie; ``keeps_models`` says that they
-    stay loaded (ModelCacheSetting).
+    data is a ``tar.gz`` unless ``unpacked``: then ``model_data_url`` is the prefix of the loose files, or
+    (``is_object``) one of them. Of a ``multi_model`` one it is the prefix below which the target models' archives lie;
+    ``keeps_models`` says that they stay loaded (ModelCacheSetting).
     """
 
     name: str
@@ -30,6 +31,7 @@ class ContainerSpec:
     model_data_url: str | None
     environment: Mapping[str, str] = field(repr=False)
     unpacked: bool = False
+    is_object: bool = False
     number: int = 1
     multi_model: bool = False
     keeps_models: bool = True
@@ -38,6 +40,12 @@ class ContainerSpec:
     def label(self) -> str:
         """The name under which failures to get its model data speak of it."""
         return f"container_{self.number}" if self.name == PRIMARY else self.name
+
+    @property
+    def source_url(self) -> str | None:
+        """Where the code lies when it is not in the model data: SageMaker's SDK leaves it in S3 for some frameworks."""
+        directory = self.environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
+        return directory if directory.startswith("s3://") else None
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,11 @@ def is_multi_model(model: Record) -> bool:
     return any(one.get("Mode") == MULTI_MODEL for one in containers_of(model))
 
 
+def is_direct(model: Record) -> bool:
+    """Say whether each invocation names the one container that answers it (InferenceExecutionConfig)."""
+    return bool((model.get("InferenceExecutionConfig") or {}).get("Mode") == DIRECT)
+
+
 def _spec(definition: Record, number: int, count: int) -> ContainerSpec:
     source = definition.get("ModelDataSource", {}).get("S3DataSource", {})
     return ContainerSpec(
@@ -99,6 +112,7 @@ def _spec(definition: Record, number: int, count: int) -> ContainerSpec:
         model_data_url=definition.get("ModelDataUrl") or source.get("S3Uri"),
         environment=dict(definition.get("Environment") or {}),
         unpacked=source.get("CompressionType") == "None",
+        is_object=source.get("S3DataType") == "S3Object",
         number=number,
         multi_model=definition.get("Mode") == MULTI_MODEL,
         keeps_models=definition.get("MultiModelConfig", {}).get("ModelCacheSetting") != "Disabled",

@@ -7,12 +7,16 @@ The JSONPath operators are those the developer guide lists (Associate prediction
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+csv.field_size_limit(2**31 - 1)  # a record may be as large as a payload; Python's 131,072 characters are less
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Pick: TypeAlias = "int | slice | str"
@@ -67,6 +71,33 @@ class Processing:
             )
         join = _join_rows if self.format == "csv" else _join_objects
         return [join(*pair) for pair in zip(inputs, outputs, strict=True)]
+
+
+def output_format(content_type: str, split_type: str) -> str:
+    """Return csv, json or jsonlines. Raises ProcessingFailed for another content type."""
+    kind = format_of(content_type)
+    if kind is None:
+        raise ProcessingFailed(
+            "GenerateInferenceId needs output of type text/csv, application/json or application/jsonlines, "
+            f"not {content_type}"
+        )
+    return "jsonlines" if kind == "json" and split_type == "Line" else kind
+
+
+def with_inference_ids(answer: bytes, kind: str, *, started: datetime.datetime) -> bytes:
+    """Append an inference id and the job's start time to each record. Raises ProcessingFailed."""
+    return _write(
+        [_with_inference_id(row, f"{started:%Y-%m-%dT%H:%M:%SZ}") for row in _read(answer, kind)], kind
+    )
+
+
+def _with_inference_id(row: Json, started: str) -> Json:
+    identity = str(uuid.uuid4())
+    if isinstance(row, list):
+        return [*row, identity, started]
+    if isinstance(row, dict):
+        return {**row, "SageMakerInferenceId": identity, "SageMakerInferenceTime": started}
+    raise ProcessingFailed("GenerateInferenceId needs records that are objects or lists")
 
 
 def format_of(content_type: str | None) -> str | None:
@@ -169,17 +200,24 @@ def _read(body: bytes, kind: str) -> list[Json]:
             return [list[Json](row) for row in csv.reader(io.StringIO(text, newline="")) if row]
         if kind == "json":
             return [json.loads(text)]
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, csv.Error) as error:
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (ValueError, csv.Error, RecursionError) as error:
         raise ProcessingFailed(f"A record is not valid {kind}: {type(error).__name__}") from error
 
 
 def _write(rows: Sequence[Json], kind: str) -> bytes:
     """Write rows; CSV and JSON Lines end with a newline, so that answers put together stay lines."""
     if kind == "json":
-        return "".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+        return b"".join(map(_json, rows))
     if kind == "jsonlines":
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        return b"".join(_json(row) + b"\n" for row in rows)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(_as_list(row) for row in rows)
     return text.getvalue().encode()
+
+
+def _json(row: Json) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold only as an escape
+        return json.dumps(row).encode()

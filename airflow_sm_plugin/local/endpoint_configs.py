@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+from airflow_sm_plugin.local.containers import containers_of, is_direct, is_multi_model
 from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.listing import list_page, with_token
 from airflow_sm_plugin.local.models import model_called
@@ -11,6 +12,7 @@ from airflow_sm_plugin.local.operations import Params, operation
 from airflow_sm_plugin.local.state import Record, Region, now, public
 
 KIND = "endpoint-config"
+_MEMORY_SIZES = (1024, 2048, 3072, 4096, 5120, 6144)
 
 
 @operation("CreateEndpointConfig")
@@ -23,7 +25,7 @@ def create_endpoint_config(region: Region, params: Params) -> Record:
             arn = configs[name]["EndpointConfigArn"]
             raise ValidationFailure(f'Cannot create already existing endpoint configuration "{arn}".')
         _check_variants(region, record["ProductionVariants"])
-        _check_variants(region, record.get("ShadowProductionVariants", []))
+        _check_together(region, record)
         configs[name] = {
             **record,
             "Tags": None,
@@ -82,9 +84,40 @@ def _check_variants(region: Region, variants: list[Record]) -> None:
                 f"Production variant {name} names no model; inference components are not served here."
             )
         model_called(region, variant["ModelName"])
-        if not variant.get("ServerlessConfig"):
+        if variant.get("ServerlessConfig"):
+            _check_memory(variant)
+        else:
             _check_instances(variant)
         variant.setdefault("InitialVariantWeight", 1.0)
+
+
+def _check_together(region: Region, config: Record) -> None:
+    """Refuse what SageMaker does not combine (Developer Guide: serverless endpoints, multi-container endpoints)."""
+    models = [model_called(region, variant["ModelName"]) for variant in config["ProductionVariants"]]
+    if any(variant.get("ServerlessConfig") for variant in config["ProductionVariants"]):
+        for is_asked_for, what in (
+            (config.get("DataCaptureConfig"), "data capture (DataCaptureConfig)"),
+            (config.get("AsyncInferenceConfig"), "asynchronous inference (AsyncInferenceConfig)"),
+            (len(models) > 1, "several production variants"),
+            (any(len(containers_of(model)) > 1 for model in models), "models of several containers"),
+            (any(map(is_multi_model, models)), "multi-model containers"),
+        ):
+            if is_asked_for:
+                raise ValidationFailure(f"Serverless endpoints do not support {what}.")
+    if config.get("AsyncInferenceConfig") and any(map(is_direct, models)):
+        raise ValidationFailure(
+            "Asynchronous inference cannot name a container: a model with InferenceExecutionConfig Mode Direct "
+            "does not support AsyncInferenceConfig."
+        )
+
+
+def _check_memory(variant: Record) -> None:
+    size = variant["ServerlessConfig"]["MemorySizeInMB"]
+    if size not in _MEMORY_SIZES:
+        raise ValidationFailure(
+            f"MemorySizeInMB of production variant {variant['VariantName']} must be one of "
+            f"{', '.join(map(str, _MEMORY_SIZES))}, not {size}."
+        )
 
 
 def _check_instances(variant: Record) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from airflow_sm_plugin.local.containers import containers_of
+from airflow_sm_plugin.local.data_capture import is_enabled
 from airflow_sm_plugin.local.endpoints import LiveEndpoint, LiveVariant
 from airflow_sm_plugin.local.guardrails import Stage
 from airflow_sm_plugin.local.state import Record, public
@@ -99,9 +100,10 @@ def _data_capture(config: Record) -> Record | None:
     told = config.get("DataCaptureConfig")
     if not told:
         return None
+    enabled = is_enabled(told)
     return {
-        "EnableCapture": told.get("EnableCapture", False),
-        "CaptureStatus": "Started" if told.get("EnableCapture") else "Stopped",
+        "EnableCapture": enabled,
+        "CaptureStatus": "Started" if enabled else "Stopped",
         "CurrentSamplingPercentage": told["InitialSamplingPercentage"],
         "DestinationS3Uri": told["DestinationS3Uri"],
         **({"KmsKeyId": told["KmsKeyId"]} if told.get("KmsKeyId") else {}),

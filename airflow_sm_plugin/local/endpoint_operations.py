@@ -69,6 +69,9 @@ def update_endpoint(region: Region, params: Params) -> Record:
 @operation("UpdateEndpointWeightsAndCapacities")
 def update_weights_and_capacities(region: Region, params: Params) -> Record:
     """Begin to change variants' weights and instance counts; the configuration stays."""
+    names = [one["VariantName"] for one in params["DesiredWeightsAndCapacities"]]
+    if len(names) != len(set(names)):
+        raise ValidationFailure("Production variant names must be unique within DesiredWeightsAndCapacities.")
     wanted = {one["VariantName"]: one for one in params["DesiredWeightsAndCapacities"]}
     with region.table(KIND):
         record = _changeable(region, params["EndpointName"])

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from airflow_sm_plugin.local.aws import ACCOUNT_ID
-from airflow_sm_plugin.local.containers import LogTarget, container_specs, is_multi_model
+from airflow_sm_plugin.local.containers import LogTarget, container_specs, is_direct, is_multi_model
+from airflow_sm_plugin.local.data_capture import CaptureConfig, DataCapture
 from airflow_sm_plugin.local.errors import ServiceUnavailableFailure, ValidationFailure
 from airflow_sm_plugin.local.pipelines import Lease, Pipeline
 from airflow_sm_plugin.local.state import Record, Region
@@ -44,6 +45,8 @@ class LiveVariant:
         self.config = config
         self.model = model
         self.is_multi_model = is_multi_model(model)
+        self.is_direct = is_direct(model)
+        self.specs = container_specs(model)
         self.weight = float(config.get("InitialVariantWeight", 1.0))
         self.instance_count = 0
         self.wanted_count = int(config.get("InitialInstanceCount", 1))
@@ -70,9 +73,10 @@ class LiveVariant:
         with self._lock:
             return self._in_turn()[0]
 
-    def lease(self, target_model: str) -> Lease:
+    def lease(self, target_model: str, *, hostname: str | None = None) -> Lease:
         """Lease a target model on the instance that holds it, else on the one that holds the fewest.
 
+        :param hostname: of the only container to load it, None for all
         Raises ServiceUnavailableFailure when there is no instance.
         """
         self._wake_up()
@@ -80,7 +84,7 @@ class LiveVariant:
             instances = self._in_turn()
             holding = (one for one in instances if one.holds(target_model))
             chosen = next(holding, None) or min(instances, key=lambda one: one.models_held)
-            return chosen.lease(target_model)
+            return chosen.lease(target_model, hostname=hostname)
 
     def _in_turn(self) -> list[Pipeline]:
         """Return the instances, the one whose turn it is first, and count an invocation."""
@@ -129,13 +133,12 @@ class LiveVariant:
         return removed
 
     def _start(self, count: int) -> list[Pipeline]:
-        specs = container_specs(self.model)
         with ThreadPoolExecutor(max_workers=count) as pool:
             starting = [
                 pool.submit(
                     Pipeline.start,
                     self._region,
-                    specs,
+                    self.specs,
                     LogTarget(self._group, f"{self.name}/i-{uuid.uuid4().hex[:17]}"),
                     variant=self.name,
                 )
@@ -161,6 +164,8 @@ class LiveEndpoint:
             variant["VariantName"]: LiveVariant(region, name, variant, models[variant["ModelName"]])
             for variant in config["ProductionVariants"]
         }
+        capture = CaptureConfig.of(config)
+        self.data_capture = DataCapture(region, name, capture) if capture else None
 
     @property
     def is_async(self) -> bool:
@@ -181,10 +186,12 @@ class LiveEndpoint:
                 raise error
 
     def retire(self, *, timeout: float) -> None:
-        """End every instance once it is idle, at the latest after ``timeout`` seconds."""
+        """End every instance once it is idle, at the latest after ``timeout`` seconds, and write what was captured."""
         for variant in self.variants.values():
             for pipeline in variant.scale_to(0):
                 pipeline.retire(timeout=timeout)
+        if self.data_capture:
+            self.data_capture.flush()
 
     def choose_variant(self, target_variant: str | None) -> LiveVariant:
         """Return the variant asked for, or one by weight. Raises ValidationFailure for an unknown one."""

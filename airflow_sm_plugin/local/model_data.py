@@ -1,103 +1,116 @@
-"""Fetch a container's model data from S3 and lay it out as a container sees ``/opt/ml/model``."""
+"""Fetch a container's model data and source code from S3 and lay them out as a container sees ``/opt/ml``."""
 
 from __future__ import annotations
 
-import tarfile
-import zlib
 from pathlib import Path
-from urllib.parse import urlsplit
-
-from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.local import s3_objects
+from airflow_sm_plugin.local.archives import Allowance, BadArchive, TooLarge, check_path, extract
 from airflow_sm_plugin.local.containers import ContainerFailed, ContainerSpec
-from airflow_sm_plugin.local.s3_objects import Location
+from airflow_sm_plugin.local.s3_objects import Location, ObjectFailure
+from airflow_sm_plugin.local.settings import Settings
 from airflow_sm_plugin.local.state import Region
-
-_ERRORS = (Boto3Error, BotoCoreError, ClientError)
-
-
-class BadArchive(Exception):
-    """An object is no tar.gz, or it would write outside of its folder."""
 
 
 def unpack_model_data(region: Region, spec: ContainerSpec, folder: Path) -> None:
     """Fill ``folder`` with the model data, nothing when the model has none.
 
-    Raises ContainerFailed in SageMaker's words when the object is missing or is no archive. An archive cannot
-    write outside of ``folder`` (tarfile's ``data`` filter).
+    Raises ContainerFailed in SageMaker's words when the object is missing or is no archive, and with the limit when it
+    is larger than the settings permit.
     """
     if spec.model_data_url is None:
         return
     try:
+        location = Location.parse(spec.model_data_url)
         if spec.unpacked:
-            _copy_prefix(region, spec.model_data_url, folder)
+            _copy_files(region, location, folder, is_object=spec.is_object)
         else:
-            _download_and_extract(region, spec, folder)
-    except (*_ERRORS, FileNotFoundError) as error:
+            _unpack(region, location, folder)
+    except (ObjectFailure, ValueError) as error:
+        raise _not_downloaded(spec) from error
+    except BadArchive as error:
+        if spec.unpacked:
+            raise _not_downloaded(spec, f" {error}") from error
         raise ContainerFailed(
-            f'Failed to download model data for container "{spec.label}" from URL: "{spec.model_data_url}". '
-            "Please ensure that there is an object located at the URL and that the role passed to CreateModel "
-            "has permissions to download the object."
+            f'Failed to extract model data archive for container "{spec.label}" from URL '
+            f'"{spec.model_data_url}". Please ensure that the object located at the URL is a valid tar.gz archive.'
+            f"{reason(error)}"
         ) from error
+
+
+def unpack_source(region: Region, spec: ContainerSpec, folder: Path) -> Path | None:
+    """Fill ``folder`` with the code that SAGEMAKER_SUBMIT_DIRECTORY names in S3; None when it names none.
+
+    Raises ContainerFailed; the text is ours (a container of SageMaker's only fails its health check then).
+    """
+    if spec.source_url is None:
+        return None
+    try:
+        _unpack(region, Location.parse(spec.source_url), folder)
+    except (ObjectFailure, BadArchive, ValueError) as error:
+        raise ContainerFailed(
+            f'Failed to fetch the source code for container "{spec.label}" from SAGEMAKER_SUBMIT_DIRECTORY '
+            f'"{spec.source_url}": {error}. Please ensure that the object located at the URL is a valid tar.gz archive.'
+        ) from error
+    return folder
 
 
 def unpack_target_model(region: Region, location: Location, folder: Path) -> None:
     """Fill ``folder`` with one archive of a multi-model container.
 
-    Raises ObjectFailure when S3 does not give it, BadArchive when it is no tar.gz.
+    Raises ObjectFailure when S3 does not give it, BadArchive when it is no tar.gz, or larger than the settings permit.
     """
+    _unpack(region, location, folder)
+
+
+def reason(error: BadArchive) -> str:
+    """Return what is to be told beside SageMaker's text: which of our own limits is passed."""
+    return f" {error}" if isinstance(error, TooLarge) else ""
+
+
+def _not_downloaded(spec: ContainerSpec, why: str = "") -> ContainerFailed:
+    return ContainerFailed(
+        f'Failed to download model data for container "{spec.label}" from URL: "{spec.model_data_url}". '
+        "Please ensure that there is an object located at the URL and that the role passed to CreateModel "
+        f"has permissions to download the object.{why}"
+    )
+
+
+def _unpack(region: Region, location: Location, folder: Path) -> None:
     archive = folder.with_name(f"{folder.name}.tar.gz")
     archive.parent.mkdir(parents=True, exist_ok=True)
     try:
         with archive.open("wb") as file:
             s3_objects.copy_to(region, location, file)
-        _extract(archive, folder)
+        extract(archive, folder, _allowance(region.settings))
     finally:
         archive.unlink(missing_ok=True)
 
 
-def _download_and_extract(region: Region, spec: ContainerSpec, folder: Path) -> None:
-    bucket, key = _split(str(spec.model_data_url))
-    archive = folder.with_name(f"{folder.name}.tar.gz")
-    region.aws.s3(region.name).download_file(bucket, key, str(archive))
-    try:
-        _extract(archive, folder)
-    except BadArchive as error:
-        raise ContainerFailed(
-            f'Failed to extract model data archive for container "{spec.label}" from URL '
-            f'"{spec.model_data_url}". Please ensure that the object located at the URL is a valid tar.gz archive.'
-        ) from error
-    finally:
-        archive.unlink()
-
-
-def _extract(archive: Path, folder: Path) -> None:
-    try:
-        with tarfile.open(archive) as packed:
-            packed.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise BadArchive(str(error)) from error
-
-
-def _copy_prefix(region: Region, url: str, folder: Path) -> None:
-    bucket, prefix = _split(url)
-    s3 = region.aws.s3(region.name)
-    found = False
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for entry in page.get("Contents", []):
-            key = entry["Key"]
-            target = (folder / key.removeprefix(prefix).lstrip("/")).resolve()
-            if key.endswith("/") or not target.is_relative_to(folder.resolve()):
-                continue
+def _copy_files(region: Region, location: Location, folder: Path, *, is_object: bool) -> None:
+    """Copy the object, or those below a prefix. Raises ObjectFailure, also when there is none, and BadArchive."""
+    allowance = _allowance(region.settings)
+    keys = (
+        {location.key: location.key.rpartition("/")[2]}
+        if is_object
+        else {
+            key: key.removeprefix(location.key).lstrip("/")
+            for key in s3_objects.keys_below(region, location)
+            if not key.endswith("/")
+        }
+    )
+    if not keys:
+        raise ObjectFailure(location, "NoSuchKey")
+    for key, name in keys.items():
+        allowance.take_file()
+        target = check_path(folder, name)
+        try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            s3.download_file(bucket, key, str(target))
-            found = True
-    if not found:
-        raise FileNotFoundError(url)
+            with target.open("wb") as file:
+                s3_objects.copy_to(region, Location(location.bucket, key), file, count=allowance.take)
+        except OSError as error:  # a key that is both a file and a folder, or a name that is too long
+            raise BadArchive(f"{name[:100]!r} cannot be a file: {error.strerror}") from error
 
 
-def _split(url: str) -> tuple[str, str]:
-    parts = urlsplit(url, allow_fragments=False)
-    return parts.netloc, parts.path.lstrip("/")
+def _allowance(settings: Settings) -> Allowance:
+    return Allowance.of(settings.model_data_limit_mb, settings.model_data_limit_files)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from airflow_sm_plugin.local.archives import BadArchive
 from airflow_sm_plugin.local.container_client import TooSlow, Unreachable
 from airflow_sm_plugin.local.container_process import ContainerProcess
 from airflow_sm_plugin.local.containers import ContainerFailed
@@ -22,7 +23,7 @@ from airflow_sm_plugin.local.errors import (
     ServiceUnavailableFailure,
     ValidationFailure,
 )
-from airflow_sm_plugin.local.model_data import BadArchive, unpack_target_model
+from airflow_sm_plugin.local.model_data import reason, unpack_target_model
 from airflow_sm_plugin.local.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.state import Record, Region
 from airflow_sm_plugin.local.target_models import ModelTable, Room, TargetModel
@@ -163,7 +164,7 @@ class ModelHost:
         except BadArchive as error:
             text = (
                 f"Failed to extract model data archive from URL {location.uri}. Please ensure that the object "
-                "located at the URL is a valid tar.gz archive."
+                f"located at the URL is a valid tar.gz archive.{reason(error)}"
             )
             raise _Failed(lambda: self._fail(500, text)) from error
         model.size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

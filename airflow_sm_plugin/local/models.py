@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from airflow_sm_plugin.local.containers import containers_of
+from airflow_sm_plugin.local.containers import containers_of, is_direct
 from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.listing import list_page, with_token
 from airflow_sm_plugin.local.model_packages import containers_in
@@ -92,6 +92,10 @@ def _check(model: Record) -> None:
     hostnames = [one["ContainerHostname"] for one in containers_of(model) if one.get("ContainerHostname")]
     if len(hostnames) != len(set(hostnames)):
         raise ValidationFailure("Each ContainerHostname must be unique within a model.")
+    if is_direct(model) and not (len(hostnames) == len(containers_of(model)) > 1):
+        raise ValidationFailure(
+            "InferenceExecutionConfig Mode Direct needs more than one container, each with a ContainerHostname."
+        )
     for container in containers_of(model):
         if not container.get("Image") and not container.get("ModelPackageName"):
             raise ValidationFailure("Each container needs an Image or a ModelPackageName.")

@@ -89,11 +89,7 @@ class Pipeline:
         ]
         pipeline = cls(region, logs, containers)
         with ThreadPoolExecutor(max_workers=max(len(containers), 1)) as pool:
-            starting = {
-                pool.submit(container.start): container
-                for container in containers
-                if not container.spec.multi_model  # the first model to be loaded starts it
-            }
+            starting = {pool.submit(_begin, container): container for container in containers}
             wait(starting)
         failed = [(one.exception(), container) for one, container in starting.items() if one.exception()]
         if region.closed.is_set() and not failed:
@@ -129,11 +125,15 @@ class Pipeline:
         """How many target models are loaded here, or on their way."""
         return sum(len(host) for host in self._hosts.values())
 
-    def lease(self, target_model: str) -> Lease:
-        """Keep a target model, and this instance, until the lease is given back; it is loaded if need be."""
+    def lease(self, target_model: str, *, hostname: str | None = None) -> Lease:
+        """Keep a target model, and this instance, until the lease is given back; it is loaded if need be.
+
+        :param hostname: of the only container to load it, None for all
+        """
         with self._lock:
             self._in_flight += 1
-        return Lease(self, [(host, host.lease(target_model)) for host in self._hosts.values()])
+        hosts = [host for container, host in self._hosts.items() if hostname in (None, container.spec.name)]
+        return Lease(self, [(host, host.lease(target_model)) for host in hosts])
 
     def give_back(self, lease: Lease) -> None:
         """End a lease."""
@@ -142,8 +142,12 @@ class Pipeline:
         with self._lock:
             self._in_flight -= 1
 
-    def invoke(self, payload: Payload, *, timeout: float, lease: Lease | None = None) -> Reply:
-        """Send ``payload`` through the containers; each one's output is the next one's input.
+    def invoke(
+        self, payload: Payload, *, timeout: float, lease: Lease | None = None, hostname: str | None = None
+    ) -> Reply:
+        """Send ``payload`` through the containers, or to the one called ``hostname``.
+
+        Each one's output is the next one's input.
 
         The request's Accept is for the last container, the ones before choose their own (SAGEMAKER_DEFAULT_
         INVOCATIONS_ACCEPT); custom attributes go to every container, the last one's are answered. Multi-model
@@ -152,16 +156,17 @@ class Pipeline:
         seconds.
         """
         deadline = time.monotonic() + timeout
+        containers = [one for one in self._containers if hostname in (None, one.spec.name)]
         with self._lock:
             self._in_flight += 1
         try:
             answer = RawAnswer(200, payload.body, payload.content_type, None)
-            for container in self._containers:
+            for container in containers:
                 step = replace(
                     payload,
                     body=answer.body,
                     content_type=answer.content_type,
-                    accept=payload.accept if container is self._containers[-1] else None,
+                    accept=payload.accept if container is containers[-1] else None,
                 )
                 answer = self._ask(container, step, deadline, self._path(container, lease))
             return Reply(answer.body, answer.content_type, answer.custom_attributes)
@@ -254,6 +259,13 @@ class Pipeline:
                     self._restarting = False
 
         self._region.in_background(f"restart {self._logs.stream}", again)
+
+
+def _begin(container: ContainerProcess) -> None:
+    """Start a container; a multi-model one is started by the first model to be loaded."""
+    container.announce()
+    if not container.spec.multi_model:
+        container.start()
 
 
 def _failure(error: BaseException | None, container: ContainerProcess, variant: str) -> ContainerFailed:

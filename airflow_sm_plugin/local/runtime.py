@@ -23,8 +23,9 @@ def invoke_endpoint(region: Region, params: Params) -> Record:
     if live.is_async:
         raise ValidationFailure(f"Endpoint {name} does not support this inference type.")
     variant = live.choose_variant(params.get("TargetVariant"))
-    target_model = params.get("TargetModel")
-    _check_target_model(live, variant, target_model)
+    target_model, hostname = params.get("TargetModel"), params.get("TargetContainerHostname")
+    _check_hostname(live, variant, hostname)
+    _check_target_model(live, variant, target_model, hostname)
     payload = Payload(
         body=params["Body"],
         content_type=params.get("ContentType") or "application/octet-stream",
@@ -32,7 +33,9 @@ def invoke_endpoint(region: Region, params: Params) -> Record:
         custom_attributes=params.get("CustomAttributes"),
         target_model=target_model,
     )
-    reply = _reply(region, variant, payload)
+    reply = _reply(region, variant, payload, hostname)
+    if live.data_capture:
+        live.data_capture.capture(variant.name, payload, reply, inference_id=params.get("InferenceId"))
     return {
         "Body": reply.body,
         "ContentType": reply.content_type,
@@ -41,14 +44,15 @@ def invoke_endpoint(region: Region, params: Params) -> Record:
     }
 
 
-def _reply(region: Region, variant: LiveVariant, payload: Payload) -> Reply:
+def _reply(region: Region, variant: LiveVariant, payload: Payload, hostname: str | None) -> Reply:
     timeout = region.settings.invocation_timeout_seconds
     if payload.target_model is None:
         pipeline = variant.next_pipeline()
-        return _checked(pipeline, pipeline.invoke(payload, timeout=timeout))
-    with variant.lease(payload.target_model) as lease:
+        return _checked(pipeline, pipeline.invoke(payload, timeout=timeout, hostname=hostname))
+    with variant.lease(payload.target_model, hostname=hostname) as lease:
         lease.wait(seconds=region.settings.multi_model_ready_wait_seconds)
-        return _checked(lease.pipeline, lease.pipeline.invoke(payload, timeout=timeout, lease=lease))
+        reply = lease.pipeline.invoke(payload, timeout=timeout, lease=lease, hostname=hostname)
+        return _checked(lease.pipeline, reply)
 
 
 def _checked(pipeline: Pipeline, reply: Reply) -> Reply:
@@ -61,11 +65,32 @@ def _checked(pipeline: Pipeline, reply: Reply) -> Reply:
     return reply
 
 
-def _check_target_model(live: LiveEndpoint, variant: LiveVariant, target_model: str | None) -> None:
-    if target_model is not None and not variant.is_multi_model:
+def _check_hostname(live: LiveEndpoint, variant: LiveVariant, hostname: str | None) -> None:
+    """Refuse what the Developer Guide says is refused ("Invoke a multi-container endpoint with direct invocation").
+
+    The texts are ours.
+    """
+    if hostname is None and variant.is_direct:
+        raise ValidationFailure(
+            f"Endpoint {live.name} is configured for direct invocation: TargetContainerHostname must be given."
+        )
+    if hostname is not None and not variant.is_direct:
+        raise ValidationFailure(
+            f"Endpoint {live.name} is not configured for direct invocation and does not support "
+            "TargetContainerHostname."
+        )
+    if hostname is not None and hostname not in (spec.name for spec in variant.specs):
+        raise ValidationFailure(f"TargetContainerHostname {hostname} does not exist in endpoint {live.name}.")
+
+
+def _check_target_model(
+    live: LiveEndpoint, variant: LiveVariant, target_model: str | None, hostname: str | None
+) -> None:
+    is_multi_model = any(spec.multi_model for spec in variant.specs if hostname in (None, spec.name))
+    if target_model is not None and not is_multi_model:
         raise ValidationFailure(
             f"Endpoint {live.name} is not a multi-model endpoint and does not support target model header.",
             ErrorCode="TARGET_MODEL_HEADER_NOT_SUPPORTED",
         )
-    if target_model is None and variant.is_multi_model:
+    if target_model is None and is_multi_model:
         raise ValidationFailure(f"Request {uuid.uuid4()} is missing a target model header.")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -19,6 +19,7 @@ _VIRTUAL_HOST = re.compile(
 _PATH_STYLE = re.compile(
     r"https://s3[.-][^/]*?amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)/?(?P<key>.*)", re.DOTALL
 )
+_PIECE_BYTES = 256 * 1024
 _S3_URI = re.compile(r"(?:s3|https)://(?P<bucket>[^/]+)/?(?P<key>.*)", re.DOTALL)
 
 
@@ -67,11 +68,20 @@ def read(region: Region, location: Location) -> bytes:
         raise ObjectFailure(location, _reason(error)) from error
 
 
-def copy_to(region: Region, location: Location, file: IO[bytes]) -> None:
-    """Copy an object's bytes to a file, piece by piece. Raises ObjectFailure."""
+def copy_to(
+    region: Region, location: Location, file: IO[bytes], *, count: Callable[[int], None] | None = None
+) -> None:
+    """Copy an object's bytes to a file, piece by piece. Raises ObjectFailure.
+
+    :param count: is told the size of each piece before it is written, and ends the copy by raising
+    """
     try:
         answer = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
-        shutil.copyfileobj(answer["Body"], file)
+        with closing(answer["Body"]) as body:
+            for piece in body.iter_chunks(_PIECE_BYTES):
+                if count is not None:
+                    count(len(piece))
+                file.write(piece)
     except (ClientError, BotoCoreError) as error:
         raise ObjectFailure(location, _reason(error)) from error
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass
 class Settings:
-    """Delays, in seconds: how long things take at least. Real work that takes longer, takes longer. And two sizes.
+    """Delays, in seconds: how long things take at least. Real work that takes longer, takes longer. And sizes.
 
     - ``endpoint_config_delay_seconds``: for so long after its creation CreateEndpoint and UpdateEndpoint do not see
       an endpoint configuration
@@ -21,6 +21,9 @@ class Settings:
       and to load a model; a call waits for ``multi_model_ready_wait_seconds`` until it is ready
     - ``multi_model_capacity``: how many models an instance holds; ``multi_model_memory_mb``: how large they may be
       together, unpacked, in MiB; 0: as many as there are
+    - ``model_data_limit_mb`` (MiB, unpacked) and ``model_data_limit_files``: how large the model data of a container, a
+      target model or a container's source code may be; 0: as large as they are
+    - ``data_capture_seconds``: how long captured data wait until they are written
     - the two ``async_`` settings hold for a request that names no RequestTTLSeconds or InvocationTimeoutSeconds
 
     ``GET /_embedded/settings`` answers them as JSON, ``PUT /_embedded/settings`` changes the given ones.
@@ -46,6 +49,9 @@ class Settings:
     multi_model_ready_wait_seconds: float = 60.0
     multi_model_capacity: float = 0.0
     multi_model_memory_mb: float = 0.0
+    model_data_limit_mb: float = 10240.0
+    model_data_limit_files: float = 100_000.0
+    data_capture_seconds: float = 1.0
     async_request_ttl_seconds: float = 21600.0
     async_invocation_timeout_seconds: float = 900.0
 

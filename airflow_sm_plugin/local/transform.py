@@ -7,6 +7,7 @@ ResourceNotFound that its API model names.
 from __future__ import annotations
 
 from airflow_sm_plugin.local import s3_objects
+from airflow_sm_plugin.local.containers import is_direct
 from airflow_sm_plugin.local.data_processing import UnsupportedPath, format_of, parse_path
 from airflow_sm_plugin.local.errors import ResourceInUseFailure, ValidationFailure
 from airflow_sm_plugin.local.listing import list_page, with_token
@@ -53,6 +54,11 @@ def create_transform_job(region: Region, params: Params) -> Record:
     _check_payload_limits(params)
     _check_data_processing(params)
     model = model_called(region, params["ModelName"])
+    if is_direct(model):
+        raise ValidationFailure(
+            "Transform jobs cannot name a container: a model with InferenceExecutionConfig Mode Direct does not "
+            "support them."
+        )
     _check_input_exists(region, params["TransformInput"]["DataSource"]["S3DataSource"])
     record: Record = {key: params[key] for key in _COPIED if key in params}
     record |= {

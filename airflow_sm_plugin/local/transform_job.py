@@ -20,14 +20,16 @@ from airflow_sm_plugin.local.containers import (
     ContainerSpec,
     LogTarget,
     Payload,
+    Reply,
     container_specs,
 )
 from airflow_sm_plugin.local.data_log import DataLog
-from airflow_sm_plugin.local.data_processing import ProcessingFailed
+from airflow_sm_plugin.local.data_processing import ProcessingFailed, output_format, with_inference_ids
 from airflow_sm_plugin.local.errors import ModelFailure
 from airflow_sm_plugin.local.pipelines import Pipeline
 from airflow_sm_plugin.local.s3_objects import ObjectFailure
 from airflow_sm_plugin.local.state import Record, Region, now
+from airflow_sm_plugin.local.transform_capture import write_manifests
 from airflow_sm_plugin.local.transform_io import BadInput
 from airflow_sm_plugin.local.transform_plan import MOST_CONCURRENT, MOST_INSTANCES, Plan
 from airflow_sm_plugin.local.transform_sources import Source, sources_of
@@ -70,6 +72,7 @@ class TransformJob:
         self._pipelines: list[Pipeline] = []
         self._turns: Iterator[Pipeline] = iter(())
         self._lock = threading.Lock()
+        self._started = now()
         self._data_log: DataLog
 
     def stop(self) -> None:
@@ -79,9 +82,9 @@ class TransformJob:
 
     def run(self) -> None:
         """Take the job to Completed, Failed or Stopped."""
-        began = time.monotonic()
+        began, self._started = time.monotonic(), now()
         forget = self._region.at_close(self.stop)
-        self._update(TransformStartTime=now())
+        self._update(TransformStartTime=self._started)
         failure: str | None = ALGORITHM_ERROR  # an error nobody foresaw must not look like success
         try:
             with DataLog(
@@ -135,6 +138,10 @@ class TransformJob:
                 for failure in objects.map(lambda source: self._transform(source, requests), sources)
                 if failure
             ]
+        if not failures and self._plan.capture and not self._stopping.is_set():
+            write_manifests(
+                self._region, self._plan.capture, sources, self._plan.output, started=self._started
+            )
         return failures[0] if failures else None
 
     def _start_pipelines(self) -> None:
@@ -198,17 +205,21 @@ class TransformJob:
             raise _Stopped
         body = b"".join(batch)
         processing = self._plan.processing
-        answer = self._invoke(processing.request_body(body) if processing else body)
-        return processing.output(body, answer) if processing else answer
+        reply = self._invoke(processing.request_body(body) if processing else body)
+        answer = processing.output(body, reply.body) if processing else reply.body
+        if self._plan.capture and self._plan.capture.generates_ids:
+            kind = output_format(self._plan.accept or reply.content_type, self._plan.split_type)
+            return with_inference_ids(answer, kind, started=self._started)
+        return answer
 
-    def _invoke(self, body: bytes) -> bytes:
+    def _invoke(self, body: bytes) -> Reply:
         payload = Payload(body, self._plan.content_type, self._plan.accept)
         tries_left = self._plan.retries
         while True:
             with self._lock:
                 pipeline = next(self._turns)
             try:
-                return pipeline.invoke(payload, timeout=self._plan.timeout).body
+                return pipeline.invoke(payload, timeout=self._plan.timeout)
             except ModelFailure as error:
                 if not tries_left or _is_client_error(error) or self._stopping.wait(_RETRY_SECONDS):
                     raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_sm_plugin.local.data_processing import Processing, format_of
 from airflow_sm_plugin.local.s3_objects import Location
@@ -16,6 +17,27 @@ MOST_INSTANCES = 4
 """Each instance is a process or more on this machine: of a job that asks for more, so many run."""
 MOST_CONCURRENT = 16
 """Requests in flight an instance; a job that asks for more gets so many."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A job's DataCaptureConfig.
+
+    :param generates_ids: each output record gets an inference id and the job's start time
+    """
+
+    destination: Location
+    kms_key_id: str | None
+    generates_ids: bool
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Capture:
+        """Read a BatchDataCaptureConfig."""
+        return cls(
+            destination=Location.parse(config["DestinationS3Uri"]),
+            kms_key_id=config.get("KmsKeyId") or None,
+            generates_ids=bool(config.get("GenerateInferenceId")),
+        )
 
 
 @dataclass(frozen=True)
@@ -41,6 +63,7 @@ class Plan:
     processing: Processing | None
     output: Location
     kms_key_id: str | None
+    capture: Capture | None
 
     @classmethod
     def of(cls, record: Record) -> Plan:
@@ -67,6 +90,7 @@ class Plan:
             ),
             output=Location.parse(output["S3OutputPath"]),
             kms_key_id=output.get("KmsKeyId") or None,
+            capture=Capture.of(record["DataCaptureConfig"]) if record.get("DataCaptureConfig") else None,
         )
 
     @property

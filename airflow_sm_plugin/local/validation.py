@@ -1,7 +1,8 @@
 """Check a call against the limits in botocore's service model, which botocore itself mostly does not check.
 
 Lengths, ranges, patterns, enumerations and required members, answered in the service's own words. botocore
-checks minimums and types only (measured with 1.43.117).
+checks minimums and types only (measured with 1.43.117). Members that the embedded SageMaker does not do are refused
+here, too (:mod:`.request_members`).
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.protocol import Request, service_model
+from airflow_sm_plugin.local.request_members import check_members
 
 _SHOWN = 256
 
 
 def validate(request: Request) -> None:
-    """Raise ValidationFailure listing every constraint that the parameters break."""
+    """Raise ValidationFailure listing every constraint that the parameters break, or what is not done here."""
     shape = service_model(request.service).operation_model(request.operation).input_shape
     broken = list(_broken(shape, request.params, "")) if shape else []
     if broken:
         plural = "error" if len(broken) == 1 else "errors"
         raise ValidationFailure(f"{len(broken)} validation {plural} detected: {'; '.join(broken)}")
+    check_members(request.operation, request.params)
 
 
 def _broken(shape: Shape, value: object, path: str) -> Iterator[str]:

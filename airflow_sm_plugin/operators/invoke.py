@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -282,11 +283,12 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
 
     @contextmanager
     def _showing_logs(self, endpoint_name: str, lines: int) -> Iterator[None]:
-        """Show the container's last log lines when it failed."""
+        """Show the container's last log lines when it failed: those since then, not those of earlier invocations."""
+        began = time.time()
         try:
             yield
         except (ModelError, ModelUnavailable):
             self.container_logs().show_tail(
-                endpoint_log_group(endpoint_name), lines=lines, patience=FRESH_LINES_SECONDS
+                endpoint_log_group(endpoint_name), lines=lines, patience=FRESH_LINES_SECONDS, since=began
             )
             raise

@@ -72,14 +72,15 @@ def workbench(aws: str) -> Workbench:
     bucket = unique("bucket")
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket=bucket)
-    s3.put_object(Bucket=bucket, Key="model.tar.gz", Body=_archive(UPPER))
+    s3.put_object(Bucket=bucket, Key="model.tar.gz", Body=archive("code/inference.py", UPPER))
     return Workbench(bucket, f"s3://{bucket}/model.tar.gz", s3, boto3.client("sagemaker"))
 
 
-def _archive(code: str) -> bytes:
-    packed, data = io.BytesIO(), code.encode()
+def archive(name: str, content: str) -> bytes:
+    """Return a tar.gz of one file."""
+    packed, data = io.BytesIO(), content.encode()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        entry = tarfile.TarInfo("code/inference.py")
+        entry = tarfile.TarInfo(name)
         entry.size = len(data)
         tar.addfile(entry, io.BytesIO(data))
     return packed.getvalue()

@@ -4,15 +4,18 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import threading
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-from tests.clients.conftest import IMAGE, ROLE, Workbench, unique
+from tests.clients.conftest import IMAGE, ROLE, Workbench, archive, unique
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the SDK's own
@@ -78,6 +81,71 @@ def test_a_predictor(workbench: Workbench, model: Any) -> None:
 
     predictor.delete_model()
     predictor.delete_endpoint()
+
+
+INFERENCE = """
+import os
+
+def model_fn(model_dir):
+    with open(os.path.join(model_dir, "weights")) as weights:
+        return weights.read()
+
+def predict_fn(data, model):
+    return [f"{model} {value}" for value in data]
+"""
+
+
+@pytest.mark.parametrize(
+    ("framework", "version"), [("sklearn.SKLearnModel", "1.2-1"), ("xgboost.XGBoostModel", "1.7-1")]
+)
+def test_a_framework_model_whose_code_stays_in_s3(
+    workbench: Workbench, session: Any, framework: str, version: str, tmp_path: Path
+) -> None:
+    """SKLearnModel and XGBoostModel do not repack: the code lies at SAGEMAKER_SUBMIT_DIRECTORY."""
+    (tmp_path / "inference.py").write_text(INFERENCE)
+    (tmp_path / "requirements.txt").write_text("nothing\n")
+    workbench.s3.put_object(Bucket=workbench.bucket, Key="weights.tar.gz", Body=archive("weights", "weight"))
+    module, _, model = framework.partition(".")
+    made = getattr(importlib.import_module(f"sagemaker.{module}"), model)(
+        model_data=f"s3://{workbench.bucket}/weights.tar.gz",
+        role=ROLE,
+        entry_point="inference.py",
+        source_dir=str(tmp_path),
+        image_uri=IMAGE,
+        framework_version=version,
+        name=unique(module),
+        sagemaker_session=session,
+    )
+
+    predictor = _deploy(workbench, made)
+
+    environment = workbench.sagemaker.describe_model(ModelName=made.name)["PrimaryContainer"]["Environment"]
+    assert environment["SAGEMAKER_SUBMIT_DIRECTORY"].startswith(f"s3://{workbench.bucket}/")
+    predictor.serializer = sdk.serializers.JSONSerializer()
+    predictor.deserializer = sdk.deserializers.JSONDeserializer()
+    assert predictor.predict(["a", "b"]) == ["weight a", "weight b"]
+
+
+def test_data_capture_that_the_sdk_configures(workbench: Workbench, model: Any) -> None:
+    capture = sdk.model_monitor.DataCaptureConfig(
+        enable_capture=True, sampling_percentage=100, destination_s3_uri=f"s3://{workbench.bucket}/captured"
+    )
+    predictor = _deploy(workbench, model, data_capture_config=capture)
+    predictor.predict([["a", "b"]])
+    workbench.sagemaker.delete_endpoint(EndpointName=predictor.endpoint_name)
+    workbench.sagemaker.get_waiter("endpoint_deleted").wait(
+        EndpointName=predictor.endpoint_name,
+        WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400},  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+    )
+
+    (line,) = [
+        json.loads(line)
+        for key in sdk.s3.S3Downloader.list(f"s3://{workbench.bucket}/captured", model.sagemaker_session)
+        for line in sdk.s3.S3Downloader.read_file(key, model.sagemaker_session).splitlines()
+    ]
+    data = line["captureData"]
+    assert (data["endpointInput"]["data"], data["endpointInput"]["encoding"]) == ("a,b", "CSV")
+    assert (data["endpointOutput"]["data"], data["endpointOutput"]["encoding"]) == ("A,B", "CSV")
 
 
 def test_an_asynchronous_predictor(workbench: Workbench, model: Any) -> None:

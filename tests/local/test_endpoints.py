@@ -273,14 +273,8 @@ def test_what_runs_does_not_mind_that_its_configuration_and_model_are_deleted(cl
     assert clients.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"] == config
 
 
-def test_a_serverless_variant_serves_and_data_capture_is_described(clients: Clients) -> None:
+def test_a_serverless_variant_serves(clients: Clients) -> None:
     config, name = unique("config"), unique("endpoint")
-    capture = {
-        "EnableCapture": True,
-        "InitialSamplingPercentage": 50,
-        "DestinationS3Uri": "s3://bucket/captured",
-        "CaptureOptions": [{"CaptureMode": "Input"}],
-    }
     clients.sagemaker.create_endpoint_config(
         EndpointConfigName=config,
         ProductionVariants=[
@@ -290,21 +284,13 @@ def test_a_serverless_variant_serves_and_data_capture_is_described(clients: Clie
                 "ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 5},
             }
         ],
-        DataCaptureConfig=capture,  # type: ignore[arg-type] # a plain dict
     )
     created = clients.sagemaker.create_endpoint(
         EndpointName=name, EndpointConfigName=config, Tags=[{"Key": "team", "Value": "red"}]
     )
     clients.wait_for_endpoint(name)
     assert _ask(clients, name)[0] == "serverless"
-    described = clients.sagemaker.describe_endpoint(EndpointName=name)
-    (variant,) = described["ProductionVariants"]
+    (variant,) = clients.sagemaker.describe_endpoint(EndpointName=name)["ProductionVariants"]
     assert variant["CurrentServerlessConfig"]["MemorySizeInMB"] == 1024
-    assert described["DataCaptureConfig"] == {
-        "EnableCapture": True,
-        "CaptureStatus": "Started",
-        "CurrentSamplingPercentage": 50,
-        "DestinationS3Uri": "s3://bucket/captured",
-    }
     tags = clients.sagemaker.list_tags(ResourceArn=created["EndpointArn"])["Tags"]
     assert tags == [{"Key": "team", "Value": "red"}]

@@ -369,11 +369,15 @@ def transform_fn(model, data, content_type, accept):
         endpoint.clients.sagemaker.delete_endpoint(EndpointName=endpoint.name)
         endpoint.clients.wait_until_deleted(endpoint.name)
         group, logs = f"/aws/sagemaker/Endpoints/{endpoint.name}", endpoint.clients.logs
-        (stream,) = logs.describe_log_streams(logGroupName=group)["logStreams"]
+        _, stream = logs.describe_log_streams(logGroupName=group)["logStreams"]
         name = stream["logStreamName"]
         assert name.endswith("/container_2")
         events = logs.get_log_events(logGroupName=group, logStreamName=name)["events"]
-        assert [event["message"] for event in events] == ["imported", "asked"]
+        assert [event["message"] for event in events] == [
+            "Starting container container_2",
+            "imported",
+            "asked",
+        ]
 
 
 def test_models_spread_over_the_instances_and_stay_where_they_are() -> None:

@@ -138,3 +138,36 @@ def test_a_record_of_another_format_is_an_error_without_its_content() -> None:
 )
 def test_only_csv_and_json_can_be_processed(content_type: str | None, expected: str | None) -> None:
     assert format_of(content_type) == expected
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
+def test_only_a_line_feed_ends_a_json_line(separator: str) -> None:
+    text = json.dumps({"text": f"a{separator}b"}, ensure_ascii=separator < " ")
+    records = f'{text}\n{{"text": "c"}}\n'.encode()
+    joined = Processing("jsonlines", join_input=True).output(records, b"1\n2\n").decode()
+    assert [json.loads(line) for line in joined.split("\n") if line] == [
+        {"text": f"a{separator}b", "SageMakerOutput": 1},
+        {"text": "c", "SageMakerOutput": 2},
+    ]
+    filtered = Processing("jsonlines", input_filter="$.text").request_body(records).decode()
+    assert [json.loads(line) for line in filtered.split("\n") if line] == [f"a{separator}b", "c"]
+
+
+def test_half_a_surrogate_pair_stays_an_escape() -> None:
+    joined = Processing("jsonlines", join_input=True).output(
+        b'{"text": "\\ud83d"}\n{"text": "\xc3\xa9"}\n', b"1\n2\n"
+    )
+    assert joined == (
+        b'{"text": "\\ud83d", "SageMakerOutput": 1}\n{"text": "\xc3\xa9", "SageMakerOutput": 2}\n'
+    )
+
+
+def test_a_document_that_is_too_deep_is_an_error() -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    with pytest.raises(ProcessingFailed, match="not valid json"):
+        Processing("json", input_filter="$[0]").request_body(deep)
+
+
+def test_a_csv_cell_may_be_large() -> None:
+    cell = b"x" * 200_000
+    assert Processing("csv", input_filter="$[1]").request_body(b"1," + cell) == cell + b"\n"

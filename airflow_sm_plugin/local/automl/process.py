@@ -48,7 +48,7 @@ class TrainingProcess:
                 text=True,
                 env={name: os.environ[name] for name in _PASSED_ON if name in os.environ}
                 | _ONE_THREAD
-                | {"PYTHONPATH": _PACKAGES},
+                | {"PYTHONPATH": _PACKAGES, "HOME": str(self._folder)},
             )
         with process:
             try:

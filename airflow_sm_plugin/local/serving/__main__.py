@@ -28,13 +28,16 @@ def main() -> int:
     served = parser.add_mutually_exclusive_group(required=True)
     served.add_argument("--model-dir", type=Path, help="folder of the unpacked archive")
     served.add_argument("--multi-model", action="store_true", help="serve the models that POST /models names")
+    parser.add_argument("--code-dir", type=Path, help="folder of the code, when it is not in the archive")
     parser.add_argument("--port-fd", type=int, default=1, help="file descriptor the port is written to")
     parser.add_argument("--scratch", type=Path, help="folder to remove when standard input closes")
     options = parser.parse_args()
     threading.Thread(target=_end_with_stdin, args=(options.scratch,), name="stdin", daemon=True).start()
     try:
         respond = (
-            _many_models() if options.multi_model else one_model(LoadedModel(options.model_dir, os.environ))
+            _many_models(options.code_dir)
+            if options.multi_model
+            else one_model(LoadedModel(options.model_dir, os.environ, code_dir=options.code_dir))
         )
     except NoHandlers as error:
         sys.stderr.write(f"{error}\n")
@@ -49,9 +52,9 @@ def main() -> int:
     return 0
 
 
-def _many_models() -> Respond:
+def _many_models(code_dir: Path | None) -> Respond:
     sys.dont_write_bytecode = True  # every load has a folder of its own
-    return HostedModels(os.environ).respond
+    return HostedModels(os.environ, code_dir=code_dir).respond
 
 
 def _end_with_stdin(scratch: Path | None) -> None:

@@ -1,6 +1,7 @@
 """The default input_fn and output_fn: what SageMaker's inference toolkit reads and writes without any code.
 
-Source: aws/sagemaker-inference-toolkit, ``decoder`` and ``encoder``. NumPy is imported when first needed.
+Source: aws/sagemaker-inference-toolkit, ``decoder`` and ``encoder``; Accept lists as RFC 9110 reads them. NumPy is
+imported when first needed.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.local.serving.errors import UnsupportedAccept, UnsupportedContentType
@@ -16,11 +19,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+csv.field_size_limit(2**31 - 1)  # a value may be as large as a payload; Python's 131,072 characters are less
+
 CSV = "text/csv"
 JSON = "application/json"
 NPY = "application/x-npy"
 BYTES = "application/octet-stream"
 ANY = "*/*"
+_WRITTEN = (JSON, CSV, NPY)
+"""What output_fn writes, first what it prefers."""
 TEXT_TYPES = frozenset({CSV, JSON})
 """Handlers get these as ``str``, everything else as ``bytes``, as in the toolkit."""
 
@@ -28,6 +35,18 @@ TEXT_TYPES = frozenset({CSV, JSON})
 def media_type(content_type: str) -> str:
     """Return a content type without its parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
+
+
+def preferred(accept: str, default: str) -> str:
+    """Return the content type of an answer whose handler names none: the first that *accept* names.
+
+    One type alone stays as it is, with its parameters.
+
+    :param default: what ``*/*`` stands for
+    """
+    if not {",", "*"} & set(accept):
+        return accept.strip()
+    return next((one for one in _accepted(accept, default) if "*" not in one), media_type(default) or JSON)
 
 
 def decode(body: str | bytes, content_type: str) -> NDArray[np.generic] | bytes:
@@ -44,26 +63,86 @@ def decode(body: str | bytes, content_type: str) -> NDArray[np.generic] | bytes:
         return array
     text = body if isinstance(body, str) else body.decode()
     if kind == CSV:
-        return np.genfromtxt(io.StringIO(text), delimiter=",")
+        return _from_csv(text)
     return np.array(json.loads(text))
 
 
-def encode(prediction: object, accept: str) -> str | bytes:
-    """Write a prediction as ``accept`` asks; text and bytes stay what they are."""
+def encode(prediction: object, accept: str, *, default: str = JSON) -> tuple[str | bytes, str]:
+    """Write a prediction as the first type that *accept* names and can be written; return it with that type.
+
+    Text and bytes stay what they are.
+    """
     if isinstance(prediction, str | bytes):
-        return prediction
-    kind = media_type(accept)
-    if kind == JSON:
-        return json.dumps(prediction, default=_plain)
-    if kind == CSV:
-        return _as_csv(prediction)
-    if kind != NPY:
+        return prediction, preferred(accept, default)
+    writable = (kind for one in _accepted(accept, default) for kind in _WRITTEN if _matches(one, kind))
+    kind = next(writable, None)
+    if kind is None:
         raise UnsupportedAccept(accept)
+    if kind == JSON:
+        return json.dumps(prediction, default=_plain), kind
+    if kind == CSV:
+        return _as_csv(prediction), kind
     import numpy as np
 
     buffer = io.BytesIO()
     np.save(buffer, np.asarray(prediction), allow_pickle=False)
-    return buffer.getvalue()
+    return buffer.getvalue(), kind
+
+
+def _accepted(accept: str, default: str) -> list[str]:
+    """Return the media types of an Accept header, the most wanted first; those with q=0 are left out."""
+    ranges: list[tuple[float, str]] = []
+    for entry in accept.split(","):
+        kind, *parameters = (part.strip().lower() for part in entry.split(";"))
+        quality = next((one.removeprefix("q=") for one in parameters if one.startswith("q=")), "1")
+        if kind and (weight := _number(quality)) > 0:
+            ranges.append((weight, media_type(default) if kind == ANY else kind))
+    return [kind for _, kind in sorted(ranges, key=lambda one: -one[0])]
+
+
+def _number(quality: str) -> float:
+    try:
+        return float(quality)
+    except ValueError:
+        return 1.0
+
+
+def _matches(wanted: str, kind: str) -> bool:
+    return wanted == kind or (wanted.endswith("/*") and kind.startswith(wanted[:-1]))
+
+
+def _from_csv(text: str) -> NDArray[np.generic]:
+    """Return an array of numbers; when a column holds text, of objects, in which that column stays text.
+
+    One line or one column gives an array of one dimension, as NumPy's genfromtxt has it. An empty value is NaN in a
+    column of numbers. Raises ValueError when lines differ in length.
+    """
+    import numpy as np
+
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(rows[0]):
+            raise ValueError(f"record {number} has {len(row)} values, the first has {len(rows[0])}")
+    columns = [_column(values) for values in zip(*rows, strict=True)]
+    is_text = any(isinstance(value, str) for column in columns for value in column[:1])
+    table = np.empty((len(rows), len(columns)), dtype=object if is_text else float)
+    for number, column in enumerate(columns):
+        table[:, number] = column
+    return table.squeeze()
+
+
+def _column(values: Sequence[str]) -> list[float] | list[str]:
+    """Return the numbers of a column, its texts if one of them is no number."""
+    try:
+        return [_float(value) for value in values]
+    except ValueError:
+        return list(values)
+
+
+def _float(value: str) -> float:
+    if "_" in value:  # Python's own notation
+        raise ValueError(value)
+    return float(value) if value.strip() else math.nan
 
 
 def _plain(value: object) -> object:

@@ -6,7 +6,13 @@ request is a batch of one, so every ``idx`` is 0.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OF_THE_SERVER = frozenset({"content-length", "transfer-encoding", "connection"})
+"""Headers that say how the answer is sent, which a handler does not know."""
+_STATUSES = range(200, 600)
 
 
 class RequestProcessor:
@@ -28,7 +34,9 @@ class RequestProcessor:
         return dict(self._headers)
 
     def add_response_property(self, key: str, value: str) -> None:
-        """Set a response header. Raises ValueError for a value no header can carry."""
+        """Set a response header. Raises ValueError for a name or value no header can carry."""
+        if not _HEADER_NAME.fullmatch(key) or key.lower() in _OF_THE_SERVER:
+            raise ValueError(f"{key!r} is no response header that a handler can set")
         if not value.isprintable() or not value.isascii():
             raise ValueError(f"the value of response header {key!r} is not printable US-ASCII")
         for name in [name for name in self.response_headers if name.lower() == key.lower()]:
@@ -36,8 +44,10 @@ class RequestProcessor:
         self.response_headers[key] = value
 
     def report_status(self, code: int, reason_phrase: str = "") -> None:
-        """Set the response's HTTP status."""
-        self.status = code
+        """Set the response's HTTP status. Raises ValueError for a number that is none of a final answer."""
+        if code not in _STATUSES:
+            raise ValueError(f"{code!r} is no HTTP status from {_STATUSES.start} to {_STATUSES.stop - 1}")
+        self.status = int(code)
         self.phrase = reason_phrase
 
 
@@ -62,7 +72,8 @@ class RequestContext:
 
     def get_response_content_type(self, idx: int) -> str | None:
         """Return the content type set so far."""
-        return self.request_processor[idx].response_headers.get("Content-Type")
+        headers = self.request_processor[idx].response_headers.items()
+        return next((value for name, value in headers if name.lower() == "content-type"), None)
 
     def set_response_header(self, idx: int, key: str, value: str) -> None:
         """Set a response header. Raises ValueError for a value no header can carry."""

@@ -6,6 +6,7 @@ each of the three replaced by its default when absent. Every handler may take on
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import sys
@@ -20,6 +21,8 @@ from airflow_sm_plugin.local.serving.errors import NoHandlers
 
 CONTENT_TYPE = "Content-Type"
 ACCEPT = "Accept"
+TEXT = {CONTENT_TYPE: "text/plain; charset=utf-8"}
+_CODE_IN_MODEL = "/opt/ml/model/"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class _Handler:
 class LoadedModel:
     """A loaded model and the handlers that answer for it; safe to use from many threads if they are.
 
+    :param code_dir: where the code lies when it is not in the archive
     :param load_code: imports the archive's program; for a process that serves one archive only, as any module
     """
 
@@ -61,17 +65,20 @@ class LoadedModel:
         model_dir: Path,
         environment: Mapping[str, str],
         *,
+        code_dir: Path | None = None,
         load_code: Callable[[Program], ModuleType] | None = None,
     ) -> None:
         self._model_dir = str(model_dir)
         self._default_accept = environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or codecs.JSON
-        module = (load_code or _imported)(program_of(model_dir, environment))
+        module = (load_code or _imported)(program_of(model_dir, environment, code_dir))
         parts = [name for name in ("input_fn", "predict_fn", "output_fn") if hasattr(module, name)]
         if hasattr(module, "transform_fn") and parts:
             raise NoHandlers(f"transform_fn cannot be used together with {', '.join(parts)}")
         self._input = _handler(module, "input_fn", 2) or _Handler(codecs.decode)
         self._predict = _handler(module, "predict_fn", 2) or _Handler(_default_predict)
-        self._output = _handler(module, "output_fn", 2) or _Handler(codecs.encode)
+        self._output = _handler(module, "output_fn", 2) or _Handler(
+            functools.partial(_default_output, self._default_accept), wants_context=True
+        )
         self._transform = _handler(module, "transform_fn", 4)
         load = _handler(module, "model_fn", 1)
         if load is None:
@@ -89,11 +96,11 @@ class LoadedModel:
         accept = self._default_accept if accept == codecs.ANY else accept
         data = body.decode() if codecs.media_type(content_type) in codecs.TEXT_TYPES else body
         result = self._run(context, data, content_type, accept)
-        answered_type = context.get_response_content_type(0) or accept
+        answered_type = context.get_response_content_type(0) or codecs.preferred(accept, self._default_accept)
         if isinstance(result, tuple):
             result, answered_type = result[0], str(result[1])
-        written = {name: value for name, value in request.response_headers.items() if name != CONTENT_TYPE}
-        return Answer(request.status, _as_bytes(result), {CONTENT_TYPE: answered_type, **written})
+        context.set_response_content_type(0, answered_type)  # checks that a header can carry it
+        return Answer(request.status, _as_bytes(result), dict(request.response_headers))
 
     def _run(self, context: RequestContext, data: str | bytes, content_type: str, accept: str) -> object:
         if self._transform is not None:
@@ -103,9 +110,25 @@ class LoadedModel:
         return self._output(context, prediction, accept)
 
 
-def program_of(model_dir: Path, environment: Mapping[str, str]) -> Program:
-    """Return ``code/<SAGEMAKER_PROGRAM>.py`` if the archive has it, else ``code/inference.py``. Raises NoHandlers."""
-    code = model_dir / "code"
+def error_answer(error: BaseException, status: int) -> Answer:
+    """Return what a container answers for an exception: its text, whatever that holds."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an exception of the archive's own, whose text raises
+        text = ""
+    return Answer(status, (text or type(error).__name__).encode(errors="backslashreplace"), TEXT)
+
+
+def program_of(model_dir: Path, environment: Mapping[str, str], code_dir: Path | None = None) -> Program:
+    """Return ``<SAGEMAKER_PROGRAM>.py`` of the code's folder if it is there, else ``inference.py``. Raises NoHandlers.
+
+    The folder is ``code`` in the archive, or where SAGEMAKER_SUBMIT_DIRECTORY says: in S3 (it is fetched to
+    *code_dir*), or below ``/opt/ml/model/``.
+    """
+    code = code_dir or model_dir / "code"
+    directory = environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
+    if directory.startswith(_CODE_IN_MODEL) and (model_dir / directory.removeprefix(_CODE_IN_MODEL)).is_dir():
+        code = model_dir / directory.removeprefix(_CODE_IN_MODEL)
     program = (environment.get("SAGEMAKER_PROGRAM") or "inference").removesuffix(".py")
     candidates = [code / f"{program}.py", code / "inference.py"]
     script = next((path for path in candidates if path.is_file()), None)
@@ -146,6 +169,15 @@ def _default_predict(data: object, model: object) -> object:
     if predict is None:
         raise TypeError(f"the default predict_fn calls model.predict, which a {type(model).__name__} has not")
     return predict(data)
+
+
+def _default_output(
+    default_accept: str, prediction: object, accept: str, context: RequestContext
+) -> str | bytes:
+    body, content_type = codecs.encode(prediction, accept, default=default_accept)
+    if context.get_response_content_type(0) is None:
+        context.set_response_content_type(0, content_type)
+    return body
 
 
 def _as_bytes(result: object) -> bytes:

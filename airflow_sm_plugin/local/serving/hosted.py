@@ -23,10 +23,9 @@ from pathlib import Path
 from types import ModuleType
 
 from airflow_sm_plugin.local.serving.errors import status_of
-from airflow_sm_plugin.local.serving.handlers import Answer, LoadedModel, Program
+from airflow_sm_plugin.local.serving.handlers import TEXT, Answer, LoadedModel, Program, error_answer
 from airflow_sm_plugin.local.serving.isolation import IsolatedCode
 
-TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 _JSON = {"Content-Type": "application/json"}
 _IMPORTING = threading.Lock()
 """Models load side by side, but packages that import each other do not like to be imported by many threads at once."""
@@ -35,7 +34,7 @@ _IMPORTING = threading.Lock()
 class HostedModel:
     """One of several loaded models; its code is kept apart from the others'."""
 
-    def __init__(self, url: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, url: str, environment: Mapping[str, str], *, code_dir: Path | None = None) -> None:
         self.url = url
         self.users = 0
         self.is_unloaded = False
@@ -50,7 +49,7 @@ class HostedModel:
                     return self._code.module(program.module)
 
             try:
-                self._loaded = LoadedModel(Path(url), environment, load_code=load_code)
+                self._loaded = LoadedModel(Path(url), environment, code_dir=code_dir, load_code=load_code)
             except BaseException:
                 self.release()
                 raise
@@ -72,8 +71,9 @@ class HostedModel:
 class HostedModels:
     """The models of one multi-model container. Thread-safe; models load side by side."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], *, code_dir: Path | None = None) -> None:
         self._environment = environment
+        self._code_dir = code_dir
         self._lock = threading.Lock()
         self._models: dict[str, HostedModel | None] = {}
 
@@ -123,13 +123,13 @@ class HostedModels:
             self._models[name] = None
         model = None
         try:
-            model = HostedModel(url, self._environment)
+            model = HostedModel(url, self._environment, code_dir=self._code_dir)
         except MemoryError as error:
             traceback.print_exc(file=sys.stderr)
-            return Answer(507, (str(error) or "not enough memory to load the model").encode(), TEXT)
+            return error_answer(error, 507)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the archive's own code failed; that is answered
             traceback.print_exc(file=sys.stderr)
-            return Answer(status_of(error), (str(error) or type(error).__name__).encode(), TEXT)
+            return error_answer(error, status_of(error))
         finally:
             with self._lock:
                 if model is None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from airflow_sm_plugin.local.serving.errors import status_of
-from airflow_sm_plugin.local.serving.handlers import Answer, LoadedModel
+from airflow_sm_plugin.local.serving.handlers import TEXT, Answer, LoadedModel, error_answer
 
-_TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+_WITHOUT_BODY = (204, 304)
 
 Respond = Callable[[str, str, bytes, Mapping[str, str]], Answer]
 """Answers method, path, body and headers; what it raises is answered as an error of the archive's code."""
@@ -32,7 +32,7 @@ def one_model(model: LoadedModel) -> Respond:
 
     def respond(method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         if (method, path) != ("POST", "/invocations"):
-            return Answer(404, f"nothing at {path}".encode(), _TEXT)
+            return Answer(404, f"nothing at {path}".encode(), TEXT)
         return model.answer(body, headers)
 
     return respond
@@ -60,13 +60,14 @@ class _RequestHandler(BaseHTTPRequestHandler):
         self.send_response_only(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
+        body = b"" if answer.status in _WITHOUT_BODY else answer.body
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(answer.body)
+        self.wfile.write(body)
 
     def _answer(self, body: bytes) -> Answer:
         try:
             return self.server.respond(self.command, self.path, body, dict(self.headers.items()))
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is answered, as in SageMaker's toolkit
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is answered, as in the toolkit
             traceback.print_exc(file=sys.stderr)
-            return Answer(status_of(error), (str(error) or type(error).__name__).encode(), _TEXT)
+            return error_answer(error, status_of(error))
