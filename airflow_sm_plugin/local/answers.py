@@ -68,7 +68,7 @@ def fault_answer(call: CallName, status: int, code: str, message: str) -> Answer
     if call.service == "s3":
         body = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
         headers["Content-Type"] = "application/xml"
-    elif call.service in ("sns", "sts", "iam"):
+    elif call.service in ("sns", "sts", "iam", "cloudformation"):
         kind = "Sender" if status < 500 else "Receiver"
         error = f"<Type>{kind}</Type><Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
         body = f"<ErrorResponse><Error>{error}</Error><RequestId>fault-plan</RequestId></ErrorResponse>"

@@ -20,6 +20,7 @@ from airflow_sm_plugin.local.errors import ServiceError, UnknownOperationFailure
 from airflow_sm_plugin.local.faults import Strike
 from airflow_sm_plugin.local.http_channel import Dropped
 from airflow_sm_plugin.local.operations import NotOurs, handler_of
+from airflow_sm_plugin.local.other_services import other_service_answer
 from airflow_sm_plugin.local.protocol import (
     CONTROL_PLANE,
     RUNTIME,
@@ -80,7 +81,7 @@ class EmbeddedApplication:
         elif signature.service == CONTROL_PLANE:
             answer = self._sagemaker(environ, name, request)
         else:
-            answer = passed_on(self._moto, environ)
+            answer = other_service_answer(self.account, name, environ) or passed_on(self._moto, environ)
             if name.service == "application-autoscaling" and answer.status < 300:
                 scaling.heard(self.account.region(name.region), name.operation, name.resource)
         self.account.calls.add(
@@ -125,8 +126,6 @@ class EmbeddedApplication:
 
     def _answer(self, request: Request) -> Response | None:
         handler = handler_of(request.operation)
-        if handler is None:
-            return None
         validate(request)
         try:
             result = handler(self.account.region(request.region), request.params)

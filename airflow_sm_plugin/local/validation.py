@@ -14,6 +14,7 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.protocol import Request, service_model
+from airflow_sm_plugin.local.tags import check_tags
 
 _SHOWN = 256
 
@@ -25,6 +26,9 @@ def validate(request: Request) -> None:
     if broken:
         plural = "error" if len(broken) == 1 else "errors"
         raise ValidationFailure(f"{len(broken)} validation {plural} detected: {'; '.join(broken)}")
+    tags = request.params.get("Tags")
+    if isinstance(tags, list):
+        check_tags(tags)
 
 
 def _broken(shape: Shape, value: object, path: str) -> Iterator[str]:

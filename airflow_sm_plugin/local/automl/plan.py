@@ -51,7 +51,7 @@ class Started(TypedDict):
 
 
 class Trained(TypedDict):
-    """A candidate is ready; ``archives`` are paths by role: ``model``, or ``processor`` and ``algorithm``."""
+    """A candidate is ready; ``archives`` are paths by role: ``model``, or those of a tuned one's steps."""
 
     event: Literal["trained"]
     number: int

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from airflow_sm_plugin.local.automl import dataset, problems
 from airflow_sm_plugin.local.automl.archive.ensemble import Ensemble
 from airflow_sm_plugin.local.automl.explain import importances
@@ -23,6 +25,9 @@ from airflow_sm_plugin.local.automl.packing import write_archive
 from airflow_sm_plugin.local.automl.plan import ENSEMBLING, Event, Plan
 from airflow_sm_plugin.local.automl.recipes import Recipe, recipes
 from airflow_sm_plugin.local.automl.training import Fitted, Material, train, vote
+
+_FEWEST_WITH_ENSEMBLE = 3
+"""Candidates from which on the last is an ensemble: one of a single model would be that model again."""
 
 
 def main(arguments: list[str]) -> int:
@@ -64,11 +69,16 @@ def _tuning(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -
         model = train(recipe, material)
         fitted.append(model)
         processor, algorithm = output / f"dpp{int(recipe.scaled)}.tar.gz", output / f"{place}.tar.gz"
+        transformed = processor.with_suffix(".csv")
         if not processor.exists():
             write_archive(processor, entry="features", model=model.processor)
+            np.savetxt(
+                transformed, material.features(model.processor, material.fit_on), fmt="%.6g", delimiter=","
+            )
         contents = {"estimator": model.estimator, "classes": len(material.labels)}
         write_archive(algorithm, entry="algorithm", model=contents)
-        _tell_trained(place, recipe.name, model, {"processor": str(processor), "algorithm": str(algorithm)})
+        archives = {"processor": processor, "algorithm": algorithm, "transformed": transformed}
+        _tell_trained(place, recipe.name, model, {role: str(path) for role, path in archives.items()})
     best = _best(fitted, metric)
     return best + 1, [fitted[best]], [1.0]
 
@@ -77,14 +87,15 @@ def _ensembling(plan: Plan, material: Material, chosen: list[Recipe], metric: st
     """Train single models, then a weighted ensemble of them; each is a candidate with one container."""
     most = plan["max_candidates"]
     fitted: list[Fitted] = []
-    for place, recipe in enumerate(chosen[: max(1, most - 1)], start=1):
+    singles = most if most < _FEWEST_WITH_ENSEMBLE else most - 1
+    for place, recipe in enumerate(chosen[:singles], start=1):
         name = f"{recipe.name}_L1_FULL"
         _tell_started(place, name)
         fitted.append(train(recipe, material))
         archive = _pack_ensemble(plan, material, fitted[-1:], [1.0], place)
         _tell_trained(place, name, fitted[-1], {"model": str(archive)})
     best = _best(fitted, metric)
-    if most == 1 or len(fitted) == 1:
+    if most < _FEWEST_WITH_ENSEMBLE or len(fitted) == 1:
         return best + 1, [fitted[best]], [1.0]
     return _weighted(plan, material, fitted, metric)
 
