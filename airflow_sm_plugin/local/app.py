@@ -19,6 +19,7 @@ from airflow_sm_plugin.local.environ import body_of, headers_of
 from airflow_sm_plugin.local.errors import ServiceError, UnknownOperationFailure
 from airflow_sm_plugin.local.faults import Strike
 from airflow_sm_plugin.local.http_channel import Dropped
+from airflow_sm_plugin.local.moto_operations import moto_failure
 from airflow_sm_plugin.local.operations import NotOurs, handler_of
 from airflow_sm_plugin.local.other_services import other_service_answer
 from airflow_sm_plugin.local.protocol import (
@@ -109,7 +110,7 @@ class EmbeddedApplication:
                 raise request
             response = self._answer(request) if request else None
             if response is None:
-                return self._motos_sagemaker(environ)
+                return self._motos_sagemaker(environ, request)
             return of_response(response, None)
         except ServiceError as error:
             return of_response(error_response(error, name.service), error.code_for(name.service))
@@ -118,11 +119,15 @@ class EmbeddedApplication:
             failure = ServiceError("Internal failure of the embedded SageMaker")
             return of_response(error_response(failure, name.service), failure.code)
 
-    def _motos_sagemaker(self, environ: WSGIEnvironment) -> Answer:
+    def _motos_sagemaker(self, environ: WSGIEnvironment, request: Request | None) -> Answer:
         try:
             return passed_on(self._moto, environ)
         except NotImplementedError as unknown:
             raise UnknownOperationFailure(f"The embedded SageMaker does not answer this: {unknown}") from None
+        except Exception as crash:
+            if request is None:
+                raise
+            raise moto_failure(crash, request.operation, request.params) from None
 
     def _answer(self, request: Request) -> Response | None:
         handler = handler_of(request.operation)

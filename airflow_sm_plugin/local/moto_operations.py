@@ -7,9 +7,11 @@ made here, so that "none" is the truth. Every other one is refused, also one tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_sm_plugin.local.aws import ACCOUNT_ID
+from airflow_sm_plugin.local.errors import ResourceNotFoundFailure, ServiceError, ValidationFailure
 
 _EXPERIMENTS = """
     CreateExperiment DeleteExperiment DescribeExperiment ListExperiments
@@ -74,6 +76,18 @@ def refusal(operation: str) -> str:
     if what is None:
         return f"The embedded SageMaker does not answer this: {operation}"
     return f"The embedded SageMaker does not {what}: {operation} is not available"
+
+
+def moto_failure(crash: Exception, operation: str, params: Mapping[str, object]) -> ServiceError:
+    """Return the error that stands for moto's crash, which happens where the service would refuse.
+
+    A name that moto looked up in vain is a missing resource; what else it stumbles over are parameters that the
+    service model permits and moto does not expect. Neither passes by itself, so neither is a 500.
+    """
+    if isinstance(crash, KeyError) and crash.args[0] in params.values():
+        return ResourceNotFoundFailure(f"{operation} could not find {crash.args[0]}.")
+    reason = f"{type(crash).__name__}: {crash}"
+    return ValidationFailure(f"moto, which keeps these records, does not support {operation} so ({reason}).")
 
 
 def moto_sagemaker(region: str) -> Any:  # noqa: ANN401 - moto's backend; importing its type takes a second

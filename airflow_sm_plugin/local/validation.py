@@ -7,6 +7,7 @@ checks minimums and types only (measured with 1.43.117).
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Iterator, Mapping
 
@@ -17,6 +18,18 @@ from airflow_sm_plugin.local.protocol import Request, service_model
 from airflow_sm_plugin.local.tags import check_tags
 
 _SHOWN = 256
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "string": ((str,), "a string"),
+    "integer": ((int,), "an integer"),
+    "long": ((int,), "an integer"),
+    "float": ((int, float), "a number"),
+    "double": ((int, float), "a number"),
+    "timestamp": ((int, float), "a number, in seconds since 1970"),
+    "boolean": ((bool,), "a boolean"),
+    "blob": ((bytes, str), "a blob"),
+}
+"""What JSON may give for a type of the service model."""
+_ANY = ((object, bool), "anything")
 
 
 def validate(request: Request) -> None:
@@ -26,9 +39,8 @@ def validate(request: Request) -> None:
     if broken:
         plural = "error" if len(broken) == 1 else "errors"
         raise ValidationFailure(f"{len(broken)} validation {plural} detected: {'; '.join(broken)}")
-    tags = request.params.get("Tags")
-    if isinstance(tags, list):
-        check_tags(tags)
+    if shape and getattr(shape.members.get("Tags"), "name", "") == "TagList":
+        check_tags(request.params.get("Tags") or ())
 
 
 def _broken(shape: Shape, value: object, path: str) -> Iterator[str]:
@@ -74,7 +86,10 @@ def _broken_map(shape: MapShape, value: object, path: str) -> Iterator[str]:
 
 
 def _broken_scalar(shape: Shape, value: object, path: str) -> Iterator[str]:
-    if shape.type_name == "blob" and isinstance(value, bytes):
+    types, noun = _TYPES.get(shape.type_name, _ANY)
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        yield _says(value, path, f"Member must be {noun}", shape)
+    elif isinstance(value, bytes):
         yield from _broken_length(shape, len(value), "(blob)", path)
     elif isinstance(value, str):
         yield from _broken_length(shape, len(value), value, path)
@@ -84,6 +99,8 @@ def _broken_scalar(shape: Shape, value: object, path: str) -> Iterator[str]:
         allowed = shape.metadata.get("enum")
         if allowed and value not in allowed:
             yield _says(value, path, f"Member must satisfy enum value set: [{', '.join(allowed)}]", shape)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield _says(value, path, "Member must be a finite number", shape)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield from _broken_range(shape, value, path)
 
