@@ -21,7 +21,7 @@ from airflow_sm_plugin.local.faults import Strike
 from airflow_sm_plugin.local.http_channel import Dropped
 from airflow_sm_plugin.local.moto_operations import moto_failure
 from airflow_sm_plugin.local.operations import NotOurs, handler_of
-from airflow_sm_plugin.local.other_services import other_service_answer
+from airflow_sm_plugin.local.other_services import other_service_response
 from airflow_sm_plugin.local.protocol import (
     CONTROL_PLANE,
     RUNTIME,
@@ -82,7 +82,7 @@ class EmbeddedApplication:
         elif signature.service == CONTROL_PLANE:
             answer = self._sagemaker(environ, name, request)
         else:
-            answer = other_service_answer(self.account, name, environ) or passed_on(self._moto, environ)
+            answer = self._other_service(environ, name)
             if name.service == "application-autoscaling" and answer.status < 300:
                 scaling.heard(self.account.region(name.region), name.operation, name.resource)
         self.account.calls.add(
@@ -119,6 +119,13 @@ class EmbeddedApplication:
             failure = ServiceError("Internal failure of the embedded SageMaker")
             return of_response(error_response(failure, name.service), failure.code)
 
+    def _other_service(self, environ: WSGIEnvironment, name: CallName) -> Answer:
+        try:
+            response = other_service_response(self.account, name, lambda: body_of(environ))
+        except ServiceError as error:
+            return fault_answer(name, error.status, error.code, error.message)
+        return of_response(response, None) if response else passed_on(self._moto, environ)
+
     def _motos_sagemaker(self, environ: WSGIEnvironment, request: Request | None) -> Answer:
         try:
             return passed_on(self._moto, environ)
@@ -131,6 +138,8 @@ class EmbeddedApplication:
 
     def _answer(self, request: Request) -> Response | None:
         handler = handler_of(request.operation)
+        if handler is None:
+            return None
         validate(request)
         try:
             result = handler(self.account.region(request.region), request.params)

@@ -15,27 +15,27 @@ from urllib.parse import parse_qsl
 import yaml
 
 from airflow_sm_plugin.local.aws import ACCOUNT_ID
+from airflow_sm_plugin.local.errors import TemplateFailure
 
 _PREFIX = "AWS::SageMaker::"
 _STACK = "AWS::CloudFormation::Stack"
 _CARRYING_OUT = ("CreateStack", "UpdateStack", "CreateChangeSet", "CreateStackSet", "UpdateStackSet")
 """The actions whose template is, or can be, carried out; the others only look at it."""
-_DEEPEST = 10
-"""Nesting that is followed; a stack that contains itself has no end."""
 
 
-def refused(body: bytes) -> str | None:
-    """Return why a call of CloudFormation is refused, None when moto can carry it out."""
+def check(body: bytes) -> None:
+    """Refuse a call of CloudFormation that would make SageMaker resources. Raises TemplateFailure."""
+    _refuse_in_moto()
     form = dict(parse_qsl(body.decode(errors="replace")))
     if form.get("Action") not in _CARRYING_OUT:
-        return None
-    _refuse_in_moto()
+        return
     try:
         text = form.get("TemplateBody") or _fetched(form.get("TemplateURL", ""))
-        found = [f"{path} ({kind})" for path, kind in _sagemaker_resources(text, "", _DEEPEST)]
+        found = [f"{path} ({kind})" for path, kind in _sagemaker_resources(text, "", set())]
     except yaml.YAMLError as error:
-        return f"Template format error: {' '.join(str(error).split())}"
-    return _text(", ".join(found)) if found else None
+        raise TemplateFailure(f"Template format error: {' '.join(str(error).split())}") from None
+    if found:
+        raise TemplateFailure(_text(", ".join(found)))
 
 
 def _text(resources: str) -> str:
@@ -45,8 +45,8 @@ def _text(resources: str) -> str:
     )
 
 
-def _sagemaker_resources(text: str, place: str, depth: int) -> Iterator[tuple[str, str]]:
-    """Yield logical names (``Outer.Inner`` in a nested stack) and types."""
+def _sagemaker_resources(text: str, place: str, read: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield logical names (``Outer.Inner`` in a nested stack) and types; a nested template is *read* once."""
     template = _parsed(text)
     resources = template.get("Resources") if isinstance(template, Mapping) else None
     for name, resource in resources.items() if isinstance(resources, Mapping) else ():
@@ -55,9 +55,11 @@ def _sagemaker_resources(text: str, place: str, depth: int) -> Iterator[tuple[st
             continue
         if kind.startswith(_PREFIX):
             yield f"{place}{name}", kind
-        url = (resource.get("Properties") or {}).get("TemplateURL") if kind == _STACK else None
-        if isinstance(url, str) and depth:
-            yield from _sagemaker_resources(_fetched(url), f"{place}{name}.", depth - 1)
+        properties = resource.get("Properties") if kind == _STACK else None
+        url = properties.get("TemplateURL") if isinstance(properties, Mapping) else None
+        if isinstance(url, str) and url not in read:
+            read.add(url)
+            yield from _sagemaker_resources(_fetched(url), f"{place}{name}.", read)
 
 
 def _parsed(text: str) -> object:

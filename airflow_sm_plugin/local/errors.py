@@ -8,6 +8,8 @@
     ├── ResourceInUseFailure        ResourceInUse, 400 (a job name taken)
     ├── ServiceUnavailableFailure   ServiceUnavailable, 503: no instance serves
     ├── ModelNotReadyFailure        ModelNotReadyException, 429: the target model is being loaded
+    ├── InvalidParameterFailure     InvalidParameterException, 400 (Resource Groups Tagging API)
+    ├── TemplateFailure             ValidationError, 400 (CloudFormation)
     ├── UnknownOperationFailure      UnknownOperationException, 400: nobody here answers this operation
     └── ModelFailure                ModelError, 424: the container raised, answered an error, or timed out
 """
@@ -70,6 +72,20 @@ class ModelNotReadyFailure(ServiceError):
 
     code = "ModelNotReadyException"
     status = 429
+
+
+class InvalidParameterFailure(ServiceError):
+    """A parameter of the Resource Groups Tagging API is wrong."""
+
+    code = "InvalidParameterException"
+    status = 400
+
+
+class TemplateFailure(ServiceError):
+    """A template of CloudFormation cannot be carried out."""
+
+    code = "ValidationError"
+    status = 400
 
 
 class UnknownOperationFailure(ServiceError):

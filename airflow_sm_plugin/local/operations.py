@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_sm_plugin.local.errors import UnknownOperationFailure
 from airflow_sm_plugin.local.moto_operations import PASSED_ON, refusal
+from airflow_sm_plugin.local.protocol import RUNTIME, service_model
 from airflow_sm_plugin.local.state import Record, Region
 
 Params = Mapping[str, Any]
@@ -54,15 +55,17 @@ def load() -> None:
         importlib.import_module(f"airflow_sm_plugin.local.{module}")
 
 
-def handler_of(name: str) -> Handler:
-    """Return the handler of an operation; one that raises NotOurs where moto answers.
+def handler_of(name: str) -> Handler | None:
+    """Return the handler of an operation, one that raises NotOurs where moto answers; None of the runtime's others.
 
-    Raises UnknownOperationFailure for what nobody answers.
+    Raises UnknownOperationFailure for an operation of the control plane that is not answered.
     """
     if name in _HANDLERS:
         return _HANDLERS[name]
     if name in PASSED_ON:
         return _pass_on
+    if name in service_model(RUNTIME).operation_names:
+        return None
     raise UnknownOperationFailure(refusal(name))
 
 

@@ -6,12 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from airflow_sm_plugin.local.answers import Answer, fault_answer, of_response
 from airflow_sm_plugin.local.aws import ACCOUNT_ID
-from airflow_sm_plugin.local.call_names import CallName
-from airflow_sm_plugin.local.errors import ValidationFailure
+from airflow_sm_plugin.local.errors import InvalidParameterFailure, ValidationFailure
 from airflow_sm_plugin.local.operations import Params
-from airflow_sm_plugin.local.protocol import Request, control_plane_response, service_model
+from airflow_sm_plugin.local.protocol import Request, Response, control_plane_response
 from airflow_sm_plugin.local.state import Record, Region
 from airflow_sm_plugin.local.tags import change_tags
 from airflow_sm_plugin.local.validation import validate
@@ -25,17 +23,17 @@ Mapped = tuple[str, dict[str, str]]
 """A resource: its ARN and its tags."""
 
 
-def answer(region: Region, name: CallName, body: bytes) -> Answer | None:
-    """Answer a call, None when it is moto's to answer."""
-    operation = _OPERATIONS.get(name.operation)
-    if operation is None or name.operation not in service_model(_SERVICE).operation_names:
+def answer(region: Region, name: str, body: bytes) -> Response | None:
+    """Answer an operation, None when it is moto's to answer. Raises InvalidParameterFailure."""
+    operation = _OPERATIONS.get(name)
+    if operation is None:
         return None
     try:
         params = json.loads(body or b"{}")
-        validate(Request(_SERVICE, name.operation, region.name, params))
-        return of_response(control_plane_response(operation(region, params)), None)
+        validate(Request(_SERVICE, name, region.name, params))
+        return control_plane_response(operation(region, params))
     except (ValueError, ValidationFailure) as refusal:
-        return fault_answer(name, 400, "InvalidParameterException", str(refusal))
+        raise InvalidParameterFailure(str(refusal)) from None
 
 
 def _get_resources(region: Region, params: Params) -> Record:

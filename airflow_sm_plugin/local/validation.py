@@ -10,12 +10,13 @@ import functools
 import math
 import re
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.protocol import Request, service_model
-from airflow_sm_plugin.local.tags import check_tags
+from airflow_sm_plugin.local.tags import Tags, check_tags
 
 _SHOWN = 256
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
@@ -40,7 +41,7 @@ def validate(request: Request) -> None:
         plural = "error" if len(broken) == 1 else "errors"
         raise ValidationFailure(f"{len(broken)} validation {plural} detected: {'; '.join(broken)}")
     if shape and getattr(shape.members.get("Tags"), "name", "") == "TagList":
-        check_tags(request.params.get("Tags") or ())
+        check_tags(cast("Tags", request.params.get("Tags") or []))
 
 
 def _broken(shape: Shape, value: object, path: str) -> Iterator[str]:
