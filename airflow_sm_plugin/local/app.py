@@ -33,6 +33,7 @@ from airflow_sm_plugin.local.protocol import (
     runtime_response,
 )
 from airflow_sm_plugin.local.state import Account, now
+from airflow_sm_plugin.local.tags import tagged_by_moto
 from airflow_sm_plugin.local.validation import validate
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ class EmbeddedApplication:
 
     def _motos_sagemaker(self, environ: WSGIEnvironment, request: Request | None) -> Answer:
         try:
-            return passed_on(self._moto, environ)
+            answer = passed_on(self._moto, environ)
+            return tagged_by_moto(self.account.region(request.region), request, answer) if request else answer
         except NotImplementedError as unknown:
             raise UnknownOperationFailure(f"The embedded SageMaker does not answer this: {unknown}") from None
         except Exception as crash:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_sm_plugin.local import endpoints, models
 from airflow_sm_plugin.local.automl.step_jobs import TRAINING
@@ -53,9 +53,7 @@ def search(region: Region, params: Params) -> Record:
         found = [one for one in _descriptions(region, resource) if matches(one, expression, shape)]
     if params.get("CrossAccountFilterOption") == "CrossAccount":
         found = []
-    by = params.get("SortBy") or _modified(shape)
-    sort_key({}, by, shape)
-    found.sort(key=lambda one: sort_key(one, by, shape), reverse=params.get("SortOrder") != "Ascending")
+    found.sort(key=_order(params.get("SortBy"), shape), reverse=params.get("SortOrder") != "Ascending")
     page, token = page_of(found, params)
     results = [{member: {"Model": one, "Endpoints": _serving(region, one)} if member == "Model" else one}
                for one in page]  # fmt: skip
@@ -81,8 +79,11 @@ def _shape(member: str) -> StructureShape:
     return cast("StructureShape", service_model(CONTROL_PLANE).shape_for(member))
 
 
-def _modified(shape: StructureShape) -> str:
-    return "LastModifiedTime" if "LastModifiedTime" in shape.members else "CreationTime"
+def _order(by: str | None, shape: StructureShape) -> Callable[[Record], Any]:
+    if by is None:
+        return lambda one: (one.get("LastModifiedTime") or one["CreationTime"]).timestamp()
+    sort_key({}, by, shape)  # refused also where there is nothing to sort
+    return lambda one: sort_key(one, by, shape)
 
 
 def _descriptions(region: Region, resource: str) -> Iterator[Record]:

@@ -5,11 +5,17 @@ A record of ours keeps its tags under ``_tags``. The text on the prefix ``aws:``
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 from collections.abc import Iterable, Sequence
+from typing import cast
 
+from airflow_sm_plugin.local.answers import Answer
 from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.moto_operations import moto_sagemaker
 from airflow_sm_plugin.local.operations import Params, operation
+from airflow_sm_plugin.local.protocol import Request
 from airflow_sm_plugin.local.state import Record, Region
 
 Tags = list[dict[str, str]]
@@ -62,6 +68,22 @@ def change_tags(
             moto.delete_tags(arn, [tag["Key"] for tag in before])
             moto.add_tags(arn, after)
         return after
+
+
+def tagged_by_moto(region: Region, request: Request, answer: Answer) -> Answer:
+    """Return moto's answer after tagging what it has created: by itself it keeps the tags of some kinds only.
+
+    Kinds that moto cannot tag stay without.
+    """
+    tags = cast("Tags", request.params.get("Tags") or [])
+    if not tags or not request.operation.startswith("Create") or answer.status >= 300:
+        return answer
+    body = b"".join(answer.content)
+    for name, arn in json.loads(body).items():
+        if name.endswith("Arn"):
+            with contextlib.suppress(ValidationFailure):
+                change_tags(region, arn, add=tags)
+    return dataclasses.replace(answer, content=[body])
 
 
 def check_tags(tags: Iterable[dict[str, str]]) -> None:
