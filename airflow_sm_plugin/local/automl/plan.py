@@ -25,7 +25,7 @@ class Plan(TypedDict):
     problem_type: str | None
     objective: str | None
     mode: str
-    max_candidates: int
+    max_candidates: int | None
     algorithms: list[str]
     validation_fraction: float | None
     definitions_only: bool

@@ -23,7 +23,7 @@ from airflow_sm_plugin.local.automl.material import read_material
 from airflow_sm_plugin.local.automl.metrics import better
 from airflow_sm_plugin.local.automl.packing import write_archive
 from airflow_sm_plugin.local.automl.plan import ENSEMBLING, Event, Plan
-from airflow_sm_plugin.local.automl.recipes import Recipe, recipes
+from airflow_sm_plugin.local.automl.recipes import MOST_CANDIDATES, Recipe, recipes
 from airflow_sm_plugin.local.automl.training import Fitted, Material, train, vote
 
 _FEWEST_WITH_ENSEMBLE = 3
@@ -47,11 +47,16 @@ def _run(plan: Plan) -> None:
     _tell({"event": "analyzed", "problem_type": material.problem_type, "objective": metric, "report": report})
     if plan["definitions_only"]:
         return
-    chosen = recipes(material.problem_type, plan["algorithms"])
+    asked = plan["max_candidates"]
+    with_ensemble = plan["mode"] == ENSEMBLING and (asked is None or asked >= _FEWEST_WITH_ENSEMBLE)
+    singles = None if asked is None else min(asked, MOST_CANDIDATES) - with_ensemble
+    chosen = recipes(material.problem_type, plan["algorithms"], singles)
     if not chosen:
         raise dataset.JobFailed(f"No candidate can be trained with {', '.join(plan['algorithms'])}.")
-    make = _ensembling if plan["mode"] == ENSEMBLING else _tuning
-    number, members, weights = make(plan, material, chosen, metric)
+    if plan["mode"] == ENSEMBLING:
+        number, members, weights = _ensembling(plan, material, chosen, metric, with_ensemble=with_ensemble)
+    else:
+        number, members, weights = _tuning(plan, material, chosen, metric)
     found = importances(members, weights, material, metric)
     _tell({"event": "explained", "number": number, "importances": found})
 
@@ -64,7 +69,7 @@ def _tuning(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -
     """Train candidates of a feature processor and an algorithm each."""
     output = Path(plan["output"])
     fitted: list[Fitted] = []
-    for place, recipe in enumerate(chosen[: plan["max_candidates"]], start=1):
+    for place, recipe in enumerate(chosen, start=1):
         _tell_started(place, recipe.name, processor=int(recipe.scaled))
         model = train(recipe, material)
         fitted.append(model)
@@ -83,19 +88,19 @@ def _tuning(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -
     return best + 1, [fitted[best]], [1.0]
 
 
-def _ensembling(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
+def _ensembling(
+    plan: Plan, material: Material, chosen: list[Recipe], metric: str, *, with_ensemble: bool
+) -> Winner:
     """Train single models, then a weighted ensemble of them; each is a candidate with one container."""
-    most = plan["max_candidates"]
     fitted: list[Fitted] = []
-    singles = most if most < _FEWEST_WITH_ENSEMBLE else most - 1
-    for place, recipe in enumerate(chosen[:singles], start=1):
+    for place, recipe in enumerate(chosen, start=1):
         name = f"{recipe.name}_L1_FULL"
         _tell_started(place, name)
         fitted.append(train(recipe, material))
         archive = _pack_ensemble(plan, material, fitted[-1:], [1.0], place)
         _tell_trained(place, name, fitted[-1], {"model": str(archive)})
     best = _best(fitted, metric)
-    if most < _FEWEST_WITH_ENSEMBLE or len(fitted) == 1:
+    if not with_ensemble or len(fitted) == 1:
         return best + 1, [fitted[best]], [1.0]
     return _weighted(plan, material, fitted, metric)
 
