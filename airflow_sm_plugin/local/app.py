@@ -32,7 +32,9 @@ from airflow_sm_plugin.local.errors import (
 )
 from airflow_sm_plugin.local.faults import Strike
 from airflow_sm_plugin.local.http_channel import Dropped
+from airflow_sm_plugin.local.moto_operations import moto_failure
 from airflow_sm_plugin.local.operations import NotOurs, handler_of
+from airflow_sm_plugin.local.other_services import other_service_response
 from airflow_sm_plugin.local.protocol import (
     CONTROL_PLANE,
     RUNTIME,
@@ -47,6 +49,7 @@ from airflow_sm_plugin.local.protocol import (
 from airflow_sm_plugin.local.s3_calls import NOT_IN_MOTO
 from airflow_sm_plugin.local.signatures import is_runtime_call, needs_signature
 from airflow_sm_plugin.local.state import Account, now
+from airflow_sm_plugin.local.tags import tagged_by_moto
 from airflow_sm_plugin.local.validation import validate
 
 if TYPE_CHECKING:
@@ -176,17 +179,20 @@ class EmbeddedApplication:
                     self.account.region(name.region), json_object(http.body())
                 )
                 return of_response(control_plane_response(found), None, http.request_id)
-            response = self._sagemaker(request) if request else None
+            if request is None:
+                response = other_service_response(self.account, name, http.body)
+            else:
+                response = self._sagemaker(request)
             if response is not None:
                 return of_response(response, None, http.request_id)
-            return self._motos(http, name)
+            return self._motos(http, name, request)
         except ServiceError as error:
             return _error(http, name, error)
         except Exception as error:
             log.exception("%s failed", name.operation)
             return _failure(http, name, error)
 
-    def _motos(self, http: HttpRequest, name: CallName) -> Answer:
+    def _motos(self, http: HttpRequest, name: CallName, request: Request | None) -> Answer:
         """Have moto answer. Raises UnknownOperationFailure for an operation that it has not, or takes for another."""
         unknown = (
             f"Neither the embedded SageMaker nor moto behind it answers {name.operation} of {name.service}"
@@ -197,6 +203,12 @@ class EmbeddedApplication:
             answer = passed_on(self._moto, http)
         except (NotImplementedError, OperationNotFoundError) as error:
             raise UnknownOperationFailure(unknown) from error
+        except Exception as crash:
+            if request is None:
+                raise
+            raise moto_failure(crash, request.operation, request.params) from crash
+        if request is not None:
+            return tagged_by_moto(self.account.region(request.region), request, answer)
         if name.service != "s3" and http.method != "HEAD" and is_unknown_path(answer):
             raise UnknownPathFailure(unknown)
         if name.service == "application-autoscaling" and answer.status < 300:

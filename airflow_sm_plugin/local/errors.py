@@ -12,6 +12,8 @@
     │   └── UnknownPathFailure      the same, 404, where method and path name the operation
     ├── MissingAuthenticationFailure MissingAuthenticationToken, 403: AWS does not answer this without a signature
     ├── AccessDeniedFailure         AccessDenied, 403: this client may not drive the embedded SageMaker
+    ├── InvalidParameterFailure     InvalidParameterException, 400 (Resource Groups Tagging API)
+    ├── TemplateFailure             ValidationError, 400 (CloudFormation)
     └── ModelFailure                ModelError, 424: the container raised, answered an error, or timed out
 """
 
@@ -73,6 +75,20 @@ class ModelNotReadyFailure(ServiceError):
 
     code = "ModelNotReadyException"
     status = 429
+
+
+class InvalidParameterFailure(ServiceError):
+    """A parameter of the Resource Groups Tagging API is wrong."""
+
+    code = "InvalidParameterException"
+    status = 400
+
+
+class TemplateFailure(ServiceError):
+    """A template of CloudFormation cannot be carried out."""
+
+    code = "ValidationError"
+    status = 400
 
 
 class UnknownOperationFailure(ServiceError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.state import Record
@@ -22,11 +22,16 @@ def list_page(
     """
     chosen = [record for record in records if _matches(record, params, kind)]
     chosen.sort(key=_order(params, kind), reverse=params.get("SortOrder", "Descending") == "Descending")
+    page, token = page_of(chosen, params)
+    names = tuple(members)
+    return [{name: one[name] for name in names if one.get(name) is not None} for one in page], token
+
+
+def page_of(chosen: Sequence[Record], params: Mapping[str, object]) -> tuple[Sequence[Record], str | None]:
+    """Return the page that NextToken and MaxResults ask for, and the token of the next."""
     start = _start(params.get("NextToken"))
     end = start + int(str(params.get("MaxResults") or _PAGE))
-    names = tuple(members)
-    page = [{name: one[name] for name in names if one.get(name) is not None} for one in chosen[start:end]]
-    return page, str(end) if end < len(chosen) else None
+    return chosen[start:end], str(end) if end < len(chosen) else None
 
 
 def with_token(name: str, page: tuple[list[Record], str | None]) -> Record:

@@ -49,6 +49,10 @@ def create_model_package(region: Region, params: Params) -> Record:
         )
     if not own_name and not group_name:
         raise ValidationFailure("Missing ARN.")
+    if group_name and params.get("Tags"):
+        raise ValidationFailure(
+            "Tags cannot be given for a version of a model package group; it uses the group's. Tag the group."
+        )
     with region.table(PACKAGES) as packages:
         key, place = _next_version(region, group_name, params) if group_name else (str(own_name), {})
         arn = region.arn(PACKAGES, key)

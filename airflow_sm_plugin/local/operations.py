@@ -1,4 +1,4 @@
-"""The registry of what is answered here; every other SageMaker operation falls through to moto.
+"""The registry of what is answered here, or passed on to moto; every other operation is refused.
 
 A module registers its handlers with ``@operation("CreateModel")``; ``load()`` imports them all.
 """
@@ -9,6 +9,9 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from airflow_sm_plugin.local.errors import UnknownOperationFailure
+from airflow_sm_plugin.local.moto_operations import PASSED_ON, refusal
+from airflow_sm_plugin.local.protocol import RUNTIME, service_model
 from airflow_sm_plugin.local.state import Record, Region
 
 Params = Mapping[str, Any]
@@ -16,7 +19,7 @@ Handler = Callable[[Region, Params], Record]
 
 
 class NotOurs(Exception):
-    """The resource is none of ours; moto answers the call instead."""
+    """The call is moto's to answer."""
 
 
 _MODULES = (
@@ -30,6 +33,8 @@ _MODULES = (
     "async_inference",
     "transform",
     "automl.jobs",
+    "automl.step_operations",
+    "search",
 )
 _HANDLERS: dict[str, Handler] = {}
 
@@ -51,5 +56,18 @@ def load() -> None:
 
 
 def handler_of(name: str) -> Handler | None:
-    """Return the handler of an operation, None when moto answers it."""
-    return _HANDLERS.get(name)
+    """Return the handler of an operation, one that raises NotOurs where moto answers; None of the runtime's others.
+
+    Raises UnknownOperationFailure for an operation of the control plane that is not answered.
+    """
+    if name in _HANDLERS:
+        return _HANDLERS[name]
+    if name in PASSED_ON:
+        return _pass_on
+    if name in service_model(RUNTIME).operation_names:
+        return None
+    raise UnknownOperationFailure(refusal(name))
+
+
+def _pass_on(region: Region, params: Params) -> Record:  # noqa: ARG001 - a handler like the others
+    raise NotOurs

@@ -43,12 +43,19 @@ class Region:
 
     def with_arn(self, arn: str) -> Record | None:
         """Return the record whose ``<Kind>Arn`` is ``arn``, None when there is none."""
-        kind = arn.rpartition(":")[2].partition("/")[0].replace("-", "").lower() + "arn"
         with self.lock:
-            for record in (one for table in self._tables.values() for one in table.values()):
-                if any(key.lower() == kind and value == arn for key, value in record.items()):
-                    return record
-        return None
+            return self.by_arn().get(arn)
+
+    def by_arn(self) -> dict[str, Record]:
+        """Return every resource's record by its ARN, the oldest of a kind first."""
+        with self.lock:
+            return {
+                value: record
+                for kind, table in self._tables.items()
+                for record in table.values()
+                for key, value in record.items()
+                if key.lower() == f"{kind.replace('-', '')}arn"
+            }
 
     def arn(self, kind: str, name: str) -> str:
         """Return the ARN of a resource; SageMaker lower-cases the name."""

@@ -106,6 +106,8 @@ def stop_transform_job(region: Region, params: Params) -> Record:
             raise ValidationFailure(
                 f"The request was rejected because the transform job is in status {status}"
             )
+        if "_job" not in record:
+            raise ValidationFailure(step_of_automl(record["AutoMLJobArn"]))
         record |= {"TransformJobStatus": "Stopping", "LastModifiedTime": now()}
         record["_job"].stop()
     return {}
@@ -117,6 +119,11 @@ def list_transform_jobs(region: Region, params: Params) -> Record:
     with region.table(JOBS) as jobs:
         page = list_page(jobs.values(), params, kind="TransformJob", members=_SUMMARY)
     return with_token("TransformJobSummaries", page)
+
+
+def step_of_automl(job_arn: str) -> str:
+    """Return the text that refuses to stop a running step of an AutoML job alone."""
+    return f"The job is a step of {job_arn}. Use StopAutoMLJob to stop it."
 
 
 def _check_payload_limits(params: Params) -> None:

@@ -8,16 +8,31 @@ here, too (:mod:`.request_members`).
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.protocol import Request, service_model
 from airflow_sm_plugin.local.request_members import check_members
+from airflow_sm_plugin.local.tags import Tags, check_tags
 
 _SHOWN = 256
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "string": ((str,), "a string"),
+    "integer": ((int,), "an integer"),
+    "long": ((int,), "an integer"),
+    "float": ((int, float), "a number"),
+    "double": ((int, float), "a number"),
+    "timestamp": ((int, float), "a number, in seconds since 1970"),
+    "boolean": ((bool,), "a boolean"),
+    "blob": ((bytes, str), "a blob"),
+}
+"""What JSON may give for a type of the service model."""
+_ANY = ((object, bool), "anything")
 
 
 def validate(request: Request) -> None:
@@ -28,6 +43,8 @@ def validate(request: Request) -> None:
         plural = "error" if len(broken) == 1 else "errors"
         raise ValidationFailure(f"{len(broken)} validation {plural} detected: {'; '.join(broken)}")
     check_members(request.operation, request.params)
+    if shape and getattr(shape.members.get("Tags"), "name", "") == "TagList":
+        check_tags(cast("Tags", request.params.get("Tags") or []))
 
 
 def _broken(shape: Shape, value: object, path: str) -> Iterator[str]:
@@ -73,7 +90,10 @@ def _broken_map(shape: MapShape, value: object, path: str) -> Iterator[str]:
 
 
 def _broken_scalar(shape: Shape, value: object, path: str) -> Iterator[str]:
-    if shape.type_name == "blob" and isinstance(value, bytes):
+    types, noun = _TYPES.get(shape.type_name, _ANY)
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        yield _says(value, path, f"Member must be {noun}", shape)
+    elif isinstance(value, bytes):
         yield from _broken_length(shape, len(value), "(blob)", path)
     elif isinstance(value, str):
         yield from _broken_length(shape, len(value), value, path)
@@ -83,6 +103,8 @@ def _broken_scalar(shape: Shape, value: object, path: str) -> Iterator[str]:
         allowed = shape.metadata.get("enum")
         if allowed and value not in allowed:
             yield _says(value, path, f"Member must satisfy enum value set: [{', '.join(allowed)}]", shape)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield _says(value, path, "Member must be a finite number", shape)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield from _broken_range(shape, value, path)
 

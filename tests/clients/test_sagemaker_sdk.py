@@ -14,6 +14,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.clients.conftest import IMAGE, ROLE, Workbench, archive, unique
 
@@ -282,3 +283,35 @@ def test_an_autopilot_model_transforms(workbench: Workbench, session: Any, autom
     workbench.transformed(transformer.latest_transform_job.job_name)
 
     assert workbench.read("out/a.csv.out").count("\n") == 2
+
+
+def test_the_steps_of_an_autopilot_candidate(workbench: Workbench, session: Any, automl_job: str) -> None:
+    automl = sdk.automl.automl.AutoML.attach(automl_job, sagemaker_session=session)
+    found = automl.list_candidates()
+    assert len(found) == 2
+    for candidate in found:
+        steps = sdk.automl.candidate_estimator.CandidateEstimator(candidate, session).get_steps()
+        assert [step.name for step in steps] == [
+            step["CandidateStepName"]
+            for step in candidate["CandidateSteps"]
+            if not step["CandidateStepType"].endswith("ProcessingJob")
+        ]
+        assert {step.type for step in steps} <= {"TrainingJob", "TransformJob"}
+        artefact = steps[-1].description["ModelArtifacts"]["S3ModelArtifacts"]
+        assert workbench.s3.head_object(
+            Bucket=workbench.bucket, Key=artefact.removeprefix(f"s3://{workbench.bucket}/")
+        )["ContentLength"]
+
+
+def test_the_experiment_of_an_autopilot_job_can_be_deleted(workbench: Workbench, automl_job: str) -> None:
+    name = f"{automl_job}-aws-auto-ml-job"
+    assert workbench.sagemaker.list_trials(ExperimentName=name)["TrialSummaries"] == []
+    workbench.sagemaker.delete_experiment(ExperimentName=name)
+
+
+def test_an_estimator_is_refused_instead_of_pretending(workbench: Workbench, session: Any) -> None:
+    estimator = sdk.estimator.Estimator(
+        IMAGE, ROLE, 1, "ml.m5.large", sagemaker_session=session, output_path=f"s3://{workbench.bucket}/out"
+    )
+    with pytest.raises(ClientError, match="does not run training jobs"):
+        estimator.fit(wait=False)

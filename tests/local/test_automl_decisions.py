@@ -130,4 +130,9 @@ def test_names_keep_to_the_limits(job: str, mode: str, number: int, algorithm: s
     assert all(len(name) <= 64 for _, _, name in candidate.steps)
     for place in candidate.archives.values():
         assert place.startswith(f"s3://bucket/out/{job}/")
-        assert place.endswith("/model.tar.gz")
+    assert all(
+        candidate.artefact(name).endswith("/model.tar.gz")
+        for _, kind, name in candidate.steps
+        if kind == "training-job"
+    )
+    assert len(candidate.processor_model) <= 63

@@ -140,26 +140,3 @@ def test_lists_are_filtered_sorted_and_paged(clients: Clients) -> None:
     config = clients.create_config(names[0], name=f"{part}-config")
     listed = clients.sagemaker.list_endpoint_configs(NameContains=part)["EndpointConfigs"]
     assert [one["EndpointConfigName"] for one in listed] == [config]
-
-
-def test_tags_are_given_at_creation_added_replaced_and_removed(clients: Clients) -> None:
-    created = clients.sagemaker.create_model(
-        ModelName=unique("model"),
-        ExecutionRoleArn=ROLE,
-        PrimaryContainer={"Image": IMAGE},
-        Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}],
-    )
-    arn = created["ModelArn"]
-    clients.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "b", "Value": "3"}, {"Key": "c", "Value": "4"}])
-    clients.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["a", "never there"])
-    tags = clients.sagemaker.list_tags(ResourceArn=arn)["Tags"]
-    assert tags == [{"Key": "b", "Value": "3"}, {"Key": "c", "Value": "4"}]
-    config = clients.create_config(arn.rpartition("/")[2], Tags=[{"Key": "of", "Value": "config"}])
-    config_arn = clients.sagemaker.describe_endpoint_config(EndpointConfigName=config)["EndpointConfigArn"]
-    assert clients.sagemaker.list_tags(ResourceArn=config_arn)["Tags"] == [{"Key": "of", "Value": "config"}]
-
-
-def test_tags_of_what_moto_keeps_are_motos(clients: Clients) -> None:
-    arn = clients.sagemaker.create_experiment(ExperimentName=unique("experiment"))["ExperimentArn"]
-    clients.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "b", "Value": "2"}])
-    assert clients.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "b", "Value": "2"}]

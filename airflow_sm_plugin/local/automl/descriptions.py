@@ -8,6 +8,8 @@ from airflow_sm_plugin.local.automl.request import JobRequest
 from airflow_sm_plugin.local.operations import Params
 from airflow_sm_plugin.local.state import Record, public
 
+_DEFAULT_CANDIDATES = 250
+"""What the service resolves MaxCandidates to."""
 _V1_ONLY = ("TargetAttributeName", "SampleWeightAttributeName")
 
 
@@ -66,7 +68,7 @@ def _objective(record: Record) -> Record:
 def _completion(request: JobRequest) -> Record:
     limit = request.most_seconds
     return {
-        "MaxCandidates": request.max_candidates,
+        "MaxCandidates": request.max_candidates or _DEFAULT_CANDIDATES,
         **({"MaxAutoMLJobRuntimeInSeconds": int(limit)} if limit else {}),
     }
 

@@ -10,6 +10,7 @@ from airflow_sm_plugin.local.automl.request import JobRequest, from_v1, from_v2
 from airflow_sm_plugin.local.automl.run import AutoMLRun
 from airflow_sm_plugin.local.errors import ResourceInUseFailure, ResourceNotFoundFailure, ValidationFailure
 from airflow_sm_plugin.local.listing import list_page, with_token
+from airflow_sm_plugin.local.moto_operations import moto_sagemaker
 from airflow_sm_plugin.local.operations import Params, operation
 from airflow_sm_plugin.local.state import Record, Region, now
 
@@ -119,6 +120,7 @@ def _create(region: Region, params: Params, request: JobRequest, *, version: int
         if request.name in jobs:
             raise ResourceInUseFailure(f"An AutoML job called {request.name} already exists.")
         jobs[request.name] = record
+    moto_sagemaker(region.name).create_experiment(f"{request.name}-aws-auto-ml-job")
     region.at_close(run.stop)
     region.in_background(f"automl-{request.name}", run.run)
     return {"AutoMLJobArn": record["AutoMLJobArn"]}

@@ -27,11 +27,20 @@ Container = dict[str, object]
 
 @dataclass(frozen=True)
 class CandidateLayout:
-    """A candidate's name, its steps (type, ARN kind, name) and where its archives go, by role."""
+    """A candidate's name, its steps (type, ARN kind, name) and where what they make goes, by role.
+
+    :param processor_model: name of the model of its feature processor alone, empty when it has none
+    """
 
     name: str
     steps: tuple[tuple[str, str, str], ...]
     archives: Mapping[str, str]
+    processor_model: str = ""
+
+    def artefact(self, training_job: str) -> str:
+        """Return where a training step's archive lies: the last step makes the model, an earlier the processor."""
+        role = "processor" if training_job != self.steps[-1][2] else "algorithm"
+        return self.archives.get(role) or self.archives["model"]
 
 
 @dataclass(frozen=True)
@@ -52,15 +61,16 @@ class JobLayout:
     @property
     def data_exploration(self) -> str:
         """The notebook that describes the data."""
-        return f"{self._notebooks}/SageMakerAutopilotDataExplorationNotebook.ipynb"
+        return f"{self.notebooks}/SageMakerAutopilotDataExplorationNotebook.ipynb"
 
     @property
     def candidate_definition(self) -> str:
         """The notebook that describes the candidates."""
-        return f"{self._notebooks}/SageMakerAutopilotCandidateDefinitionNotebook.ipynb"
+        return f"{self.notebooks}/SageMakerAutopilotCandidateDefinitionNotebook.ipynb"
 
     @property
-    def _notebooks(self) -> str:
+    def notebooks(self) -> str:
+        """The prefix of both."""
         return f"{self.folder}/sagemaker-automl-candidates/notebooks"
 
     def explainability(self, candidate: str) -> str:
@@ -99,8 +109,22 @@ class JobLayout:
             {
                 "processor": f"{self.folder}/data-processor-models/{processing}/output/model.tar.gz",
                 "algorithm": tuning,
+                "transformed": f"{self.folder}/transformed-data/dpp{processor}/rpb/train/chunk_0.csv.out",
             },
+            f"{self.job[:20]}-dpp{processor}-model-{self.token}",
         )
+
+    @property
+    def processor_image(self) -> str:
+        """The image that processes features."""
+        return _SKLEARN.format(region=self.region)
+
+    def training_image(self, candidate: CandidateLayout, training_job: str) -> str:
+        """Return the image of one of a candidate's training steps."""
+        if self.mode == ENSEMBLING:
+            return _AUTOGLUON.format(region=self.region)
+        is_last = training_job == candidate.steps[-1][2]
+        return (_XGBOOST if is_last else _SKLEARN).format(region=self.region)
 
     def containers(self, candidate: CandidateLayout, problem_type: str) -> list[Container]:
         """Return the InferenceContainers of a candidate."""

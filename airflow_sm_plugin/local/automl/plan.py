@@ -25,7 +25,7 @@ class Plan(TypedDict):
     problem_type: str | None
     objective: str | None
     mode: str
-    max_candidates: int
+    max_candidates: int | None
     algorithms: list[str]
     validation_fraction: float | None
     definitions_only: bool
@@ -51,7 +51,7 @@ class Started(TypedDict):
 
 
 class Trained(TypedDict):
-    """A candidate is ready; ``archives`` are paths by role: ``model``, or ``processor`` and ``algorithm``."""
+    """A candidate is ready; ``archives`` are paths by role: ``model``, or those of a tuned one's steps."""
 
     event: Literal["trained"]
     number: int

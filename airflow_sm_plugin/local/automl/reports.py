@@ -14,7 +14,7 @@ def settings_of(plan: Plan) -> str:
         "target": plan["target"],
         "problem type": plan["problem_type"] or "found out from the data",
         "objective": plan["objective"] or "the problem type's default",
-        "candidates at most": plan["max_candidates"],
+        "candidates at most": plan["max_candidates"] or "one of each kind",
         "algorithms": ", ".join(plan["algorithms"]) or "all",
     }
     return "\n".join(f"- {name}: {value}" for name, value in shown.items())

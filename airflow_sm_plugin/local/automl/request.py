@@ -10,7 +10,6 @@ from airflow_sm_plugin.local.automl import problems
 from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.operations import Params
 
-_DEFAULT_CANDIDATES = 250
 _CSV = frozenset({"", "text/csv", "text/csv;header=present"})
 
 
@@ -25,7 +24,10 @@ class InputChannel:
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What both versions of the API ask for; ``mode`` is AUTO when none was named, times are in seconds."""
+    """What both versions of the API ask for; ``mode`` is AUTO when none was named, times are in seconds.
+
+    :param max_candidates: None: one of each kind of candidate
+    """
 
     name: str
     training: InputChannel
@@ -36,7 +38,7 @@ class JobRequest:
     objective: str | None
     mode: str
     algorithms: tuple[str, ...]
-    max_candidates: int
+    max_candidates: int | None
     most_seconds: float | None
     validation_fraction: float | None
     definitions_only: bool
@@ -110,7 +112,7 @@ def _read(
         objective=objective,
         mode=tabular.get("Mode") or "AUTO",
         algorithms=tuple(algorithms),
-        max_candidates=completion.get("MaxCandidates") or _DEFAULT_CANDIDATES,
+        max_candidates=completion.get("MaxCandidates"),
         most_seconds=completion.get("MaxAutoMLJobRuntimeInSeconds"),
         validation_fraction=_fraction(split, validation),
         definitions_only=bool(tabular.get("GenerateCandidateDefinitionsOnly")),

@@ -10,7 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
-from airflow_sm_plugin.local.automl import candidates
+from airflow_sm_plugin.local.automl import candidates, step_jobs
 from airflow_sm_plugin.local.automl.deployment import DeploymentFailed, deploy
 from airflow_sm_plugin.local.automl.inputs import InputFailure, fetch
 from airflow_sm_plugin.local.automl.layout import CandidateLayout, JobLayout
@@ -172,6 +172,7 @@ class AutoMLRun:
         layout = self._layout.candidate(event["number"], event["algorithm"], event["processor"])
         self._layouts[event["number"]] = layout
         with self._region.lock:
+            step_jobs.begin(self._region, self._request, self._layout, layout)
             self._record["_candidates"][layout.name] = candidates.started(self._layout, layout)
 
     def _candidate_trained(self, event: Trained) -> None:
@@ -188,6 +189,9 @@ class AutoMLRun:
             record = self._record["_candidates"][layout.name]
             record |= candidates.trained(
                 self._layout, layout, self._problem_type, self._objective, event["scores"]
+            )
+            step_jobs.complete(
+                self._region, self._request, layout, record["InferenceContainers"], event["scores"]
             )
             self._record["BestCandidate"] = candidates.best(self._record["_candidates"].values())
             self._touch()
@@ -242,6 +246,7 @@ class AutoMLRun:
 
     def _end(self, end: _Ended) -> None:
         with self._region.lock:
+            step_jobs.stop(self._region, self._record["AutoMLJobArn"])
             for candidate in self._record["_candidates"].values():
                 if candidate["CandidateStatus"] == "InProgress":
                     candidate |= {"CandidateStatus": "Stopped", "ObjectiveStatus": "Failed", "EndTime": now()}

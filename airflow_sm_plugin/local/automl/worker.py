@@ -14,6 +14,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from airflow_sm_plugin.local.automl import dataset, problems
 from airflow_sm_plugin.local.automl.archive.ensemble import Ensemble
 from airflow_sm_plugin.local.automl.explain import importances
@@ -21,8 +23,11 @@ from airflow_sm_plugin.local.automl.material import read_material
 from airflow_sm_plugin.local.automl.metrics import better
 from airflow_sm_plugin.local.automl.packing import write_archive
 from airflow_sm_plugin.local.automl.plan import ENSEMBLING, Event, Plan
-from airflow_sm_plugin.local.automl.recipes import Recipe, recipes
+from airflow_sm_plugin.local.automl.recipes import MOST_CANDIDATES, Recipe, recipes
 from airflow_sm_plugin.local.automl.training import Fitted, Material, train, vote
+
+_FEWEST_WITH_ENSEMBLE = 3
+"""Candidates from which on the last is an ensemble: one of a single model would be that model again."""
 
 
 def main(arguments: list[str]) -> int:
@@ -42,11 +47,16 @@ def _run(plan: Plan) -> None:
     _tell({"event": "analyzed", "problem_type": material.problem_type, "objective": metric, "report": report})
     if plan["definitions_only"]:
         return
-    chosen = recipes(material.problem_type, plan["algorithms"])
+    asked = plan["max_candidates"]
+    with_ensemble = plan["mode"] == ENSEMBLING and (asked is None or asked >= _FEWEST_WITH_ENSEMBLE)
+    singles = None if asked is None else min(asked, MOST_CANDIDATES) - with_ensemble
+    chosen = recipes(material.problem_type, plan["algorithms"], singles)
     if not chosen:
         raise dataset.JobFailed(f"No candidate can be trained with {', '.join(plan['algorithms'])}.")
-    make = _ensembling if plan["mode"] == ENSEMBLING else _tuning
-    number, members, weights = make(plan, material, chosen, metric)
+    if plan["mode"] == ENSEMBLING:
+        number, members, weights = _ensembling(plan, material, chosen, metric, with_ensemble=with_ensemble)
+    else:
+        number, members, weights = _tuning(plan, material, chosen, metric)
     found = importances(members, weights, material, metric)
     _tell({"event": "explained", "number": number, "importances": found})
 
@@ -59,32 +69,38 @@ def _tuning(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -
     """Train candidates of a feature processor and an algorithm each."""
     output = Path(plan["output"])
     fitted: list[Fitted] = []
-    for place, recipe in enumerate(chosen[: plan["max_candidates"]], start=1):
+    for place, recipe in enumerate(chosen, start=1):
         _tell_started(place, recipe.name, processor=int(recipe.scaled))
         model = train(recipe, material)
         fitted.append(model)
         processor, algorithm = output / f"dpp{int(recipe.scaled)}.tar.gz", output / f"{place}.tar.gz"
+        transformed = processor.with_suffix(".csv")
         if not processor.exists():
             write_archive(processor, entry="features", model=model.processor)
+            np.savetxt(
+                transformed, material.features(model.processor, material.fit_on), fmt="%.6g", delimiter=","
+            )
         contents = {"estimator": model.estimator, "classes": len(material.labels)}
         write_archive(algorithm, entry="algorithm", model=contents)
-        _tell_trained(place, recipe.name, model, {"processor": str(processor), "algorithm": str(algorithm)})
+        archives = {"processor": processor, "algorithm": algorithm, "transformed": transformed}
+        _tell_trained(place, recipe.name, model, {role: str(path) for role, path in archives.items()})
     best = _best(fitted, metric)
     return best + 1, [fitted[best]], [1.0]
 
 
-def _ensembling(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
+def _ensembling(
+    plan: Plan, material: Material, chosen: list[Recipe], metric: str, *, with_ensemble: bool
+) -> Winner:
     """Train single models, then a weighted ensemble of them; each is a candidate with one container."""
-    most = plan["max_candidates"]
     fitted: list[Fitted] = []
-    for place, recipe in enumerate(chosen[: max(1, most - 1)], start=1):
+    for place, recipe in enumerate(chosen, start=1):
         name = f"{recipe.name}_L1_FULL"
         _tell_started(place, name)
         fitted.append(train(recipe, material))
         archive = _pack_ensemble(plan, material, fitted[-1:], [1.0], place)
         _tell_trained(place, name, fitted[-1], {"model": str(archive)})
     best = _best(fitted, metric)
-    if most == 1 or len(fitted) == 1:
+    if not with_ensemble or len(fitted) == 1:
         return best + 1, [fitted[best]], [1.0]
     return _weighted(plan, material, fitted, metric)
 
