@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+from moto.core.resource_tagging import (
+    TaggedResource,
+    iter_taggable_backends,
+    make_tag_matcher,
+    match_resource_type,
+)
 
 from airflow_sm_plugin.local.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.errors import InvalidParameterFailure, ValidationFailure
@@ -16,9 +23,6 @@ from airflow_sm_plugin.local.validation import validate
 
 SIGNED_AS = "tagging"
 _SERVICE = "resourcegroupstaggingapi"
-_EVERYTHING = 10**9
-"""Resources, and tags, of a page that moto is asked for: all, since the pages are made here."""
-
 Mapped = tuple[str, dict[str, str]]
 """A resource: its ARN and its tags."""
 
@@ -40,21 +44,14 @@ def _get_resources(region: Region, params: Params) -> Record:
     arns, filters = params.get("ResourceARNList"), params.get("ResourceTypeFilters")
     if arns and (filters or params.get("TagFilters")):
         raise ValidationFailure("ResourceARNList cannot be used together with filters.")
-    ours = [
-        (arn, tags)
-        for arn, tags in _ours(region)
-        if (not arns or arn in arns)
-        and (not filters or any(_is_of_type(arn, one) for one in filters))
-        and all(_has_tag(tags, one) for one in params.get("TagFilters") or ())
+    has_tags = make_tag_matcher(params.get("TagFilters"))
+    everything = [
+        (one.arn, dict(one.tags))
+        for one in _tagged(region)
+        if match_resource_type(one.resource_type, filters)
+        and (not arns or one.arn in arns)
+        and has_tags(one.tags)
     ]
-    _, motos = _moto(region).get_resources(
-        resources_per_page=_EVERYTHING,
-        tags_per_page=_EVERYTHING,
-        tag_filters=params.get("TagFilters") or [],
-        resource_type_filters=filters or [],
-        resource_arn_list=arns or [],
-    )
-    everything = [*((one.arn, dict(one.tags)) for one in motos), *ours]
     page, token = _page(everything, params)
     return {
         "PaginationToken": token,
@@ -65,20 +62,15 @@ def _get_resources(region: Region, params: Params) -> Record:
 def _get_tag_keys(region: Region, params: Params) -> Record:
     if params.get("PaginationToken"):
         raise ValidationFailure("Invalid PaginationToken: there is one page only.")
-    motos = _all_pages(_moto(region).get_tag_keys)
-    return {
-        "PaginationToken": "",
-        "TagKeys": sorted({*motos, *(key for _, tags in _ours(region) for key in tags)}),
-    }
+    return {"PaginationToken": "", "TagKeys": sorted({key for one in _tagged(region) for key in one.tags})}
 
 
 def _get_tag_values(region: Region, params: Params) -> Record:
     if params.get("PaginationToken"):
         raise ValidationFailure("Invalid PaginationToken: there is one page only.")
     key = params["Key"]
-    motos = _all_pages(lambda token: _moto(region).get_tag_values(token, key))
-    ours = (tags[key] for _, tags in _ours(region) if key in tags)
-    return {"PaginationToken": "", "TagValues": sorted({*motos, *ours})}
+    values = {one.tags[key] for one in _tagged(region) if key in one.tags}
+    return {"PaginationToken": "", "TagValues": sorted(values)}
 
 
 def _tag_resources(region: Region, params: Params) -> Record:
@@ -127,25 +119,28 @@ def _changed(
     return {"FailedResourcesMap": failed}
 
 
-def _ours(region: Region) -> list[Mapped]:
-    """Return our resources that have tags."""
+def _tagged(region: Region) -> Iterator[TaggedResource]:
+    """Yield moto's resources, then ours, those that have tags.
+
+    SageMaker's records that moto keeps are left out: its own listing of them fails as soon as there is a model card.
+    """
+    for backend in iter_taggable_backends(ACCOUNT_ID, region.name):
+        if backend.SERVICE_NAMESPACE == "sagemaker":
+            continue
+        for resource in backend.iter_tagged_resources():
+            if resource.tags or resource.extra.get("include_untagged"):
+                yield resource
     with region.lock:
-        return [
-            (arn, {tag["Key"]: tag["Value"] for tag in record["_tags"]})
+        ours = [
+            TaggedResource(
+                arn=arn,
+                tags={tag["Key"]: tag["Value"] for tag in record["_tags"]},
+                resource_type=f"sagemaker:{arn.split(':', 5)[5].partition('/')[0]}",
+            )
             for arn, record in region.by_arn().items()
             if record.get("_tags")
         ]
-
-
-def _is_of_type(arn: str, wanted: str) -> bool:
-    """Decide whether ``sagemaker`` or ``sagemaker:endpoint`` names an ARN's type."""
-    service, _, kind = wanted.partition(":")
-    return service == "sagemaker" and kind in ("", arn.split(":", 5)[5].partition("/")[0])
-
-
-def _has_tag(tags: Mapping[str, str], wanted: Mapping[str, Any]) -> bool:
-    value, values = tags.get(str(wanted.get("Key"))), wanted.get("Values")
-    return value is not None and (not values or value in values)
+    yield from ours
 
 
 def _page(everything: Sequence[Mapped], params: Params) -> tuple[list[Mapped], str]:
@@ -167,15 +162,6 @@ def _page(everything: Sequence[Mapped], params: Params) -> tuple[list[Mapped], s
         page.append((arn, tags))
     end = int(token) + len(page)
     return page, str(end) if end < len(everything) else ""
-
-
-def _all_pages(ask: Callable[[str | None], tuple[str | None, Iterable[str]]]) -> Iterator[str]:
-    token = None
-    while True:
-        token, page = ask(token)
-        yield from page
-        if not token:
-            return
 
 
 def _as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

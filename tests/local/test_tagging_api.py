@@ -115,3 +115,15 @@ def test_tags_are_changed_from_there_too(clients: Clients, tagging: Any) -> None
     assert "Could not find model" in changed["FailedResourcesMap"][missing]["ErrorMessage"]
     tagging.untag_resources(ResourceARNList=[model], TagKeys=["a"])
     assert clients.sagemaker.list_tags(ResourceArn=model)["Tags"] == [{"Key": "b", "Value": "2"}]
+
+
+def test_records_that_moto_keeps_break_no_listing(clients: Clients, tagging: Any) -> None:
+    model, team = create_model(clients, team=(value := unique("team"))), value
+    clients.sagemaker.create_model_card(
+        ModelCardName=unique("card"),
+        Content="{}",
+        ModelCardStatus="Draft",
+        Tags=[{"Key": "team", "Value": "x"}],
+    )
+    assert arns(tagging.get_resources(TagFilters=[{"Key": "team", "Values": [team]}])) == {model}
+    assert team in tagging.get_tag_values(Key="team")["TagValues"]
