@@ -36,22 +36,24 @@ class S3Objects:
     A listing or a look that fails is one failed look: whoever waits counts those. Nothing here logs content.
     """
 
-    def __init__(self, calls: S3Calls) -> None:
+    def __init__(self, calls: S3Calls, options: ObjectOptions = PLAIN) -> None:
         self._calls = calls
+        self._options = options
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, connection: AwsConnection, *, max_connections: int | None = None
+        cls, connection: AwsConnection, *, max_connections: int | None = None, options: ObjectOptions = PLAIN
     ) -> AsyncIterator[S3Objects]:
         """Open connections for the block.
 
         :param max_connections: how many at once; None is what ``botocore_config`` says (botocore's default: 10)
+        :param options: how :meth:`write` keeps objects, unless it is told otherwise
         :raises AccessDenied: no credentials
         :raises InvalidRequest: no region
         """
         async with s3_calls(connection, max_connections=max_connections) as calls:
-            yield cls(calls)
+            yield cls(calls, options)
 
     @property
     def uploads(self) -> UploadCalls:
@@ -209,7 +211,7 @@ class S3Objects:
                 content_type,
                 only_if_new=only_if_new,
                 if_match=if_match,
-                options=options or PLAIN,
+                options=options or self._options,
             )
 
         try:
