@@ -44,6 +44,7 @@
     │   ├── BatchFailed                more records failed than tolerated, for good
     │   │   └── BatchUnfinished        (retry) the same, but some for reasons that may pass
     │   └── QueueNotFound              the completion queue does not exist
+    ├── TaskKilled                     (retry) Airflow ended the task: SIGTERM, a time-out, marked by a person
     └── ServiceError                   AWS answered an error, or did not answer
         ├── AccessDenied               403: a permission is missing
         ├── RequestRefused             the request is wrong in a way that only the service could see
@@ -109,6 +110,7 @@ __all__ = [
     "ServiceError",
     "ServiceUnavailable",
     "TargetModelNotFound",
+    "TaskKilled",
     "Throttled",
 ]
 
@@ -303,6 +305,12 @@ class BatchUnfinished(BatchFailed):
 
 class QueueNotFound(InferenceError):
     """The completion queue does not exist, or not in this region and account."""
+
+
+class TaskKilled(SageMakerInferenceError):
+    """Airflow ended the task while it worked or waited. A retry goes on from what was written down."""
+
+    retryable = True
 
 
 class ServiceError(SageMakerInferenceError):

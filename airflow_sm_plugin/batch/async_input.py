@@ -12,6 +12,7 @@ from airflow_sm_plugin.core.async_inference import MAX_INLINE_BYTES, AsyncReques
 from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.core.invocation_state import OnUnknown
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceError
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
@@ -26,6 +27,7 @@ class Sending:
     """What is to be sent, and how this try stands to those before. It has no repr: the request holds secrets.
 
     :param owner: names the task instance over all its tries
+    :param task_try: this try
     :param is_repeated: whether an earlier try may have sent it
     :param check_input: look whether the input object exists
     :param state_prefix: ``s3://bucket/prefix`` to remember below what was sent; None remembers nothing
@@ -35,7 +37,7 @@ class Sending:
 
     request: AsyncRequest
     owner: str
-    try_number: int
+    task_try: TaskTry
     is_repeated: bool
     check_input: bool = True
     state_prefix: str | None = None

@@ -63,6 +63,13 @@ class TaskTry:
             return Origin.DELETED_RUN
         return self.origin_of(writer)
 
+    def of_this_run(self, writers: Sequence[TaskTry]) -> list[bool]:
+        """Tell of each of these writers, the earliest first, whether it is of the present life of the DAG run."""
+        began, before = None, None
+        for writer in (*writers, self):
+            began, before = writer.run_began(before, began), writer
+        return [self.origin_in_run(writer, began) is not Origin.DELETED_RUN for writer in writers]
+
     def as_list(self) -> list[float | None]:
         """Return it as a JSON value."""
         return [self.run_started, self.number]

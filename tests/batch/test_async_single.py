@@ -18,6 +18,7 @@ from airflow_sm_plugin.batch.async_single import SingleInvocation
 from airflow_sm_plugin.batch.invocation_store import InvocationStore, lose
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.invocation_state import Identity, Intent, OnUnknown, arguments_digest
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
     EndpointNotFound,
@@ -45,7 +46,7 @@ def sending(account: Account, endpoint: str, **changes: Any) -> Sending:  # noqa
             inference_id=unique("i"),
         ),
         "owner": unique("o")[-12:],
-        "try_number": 1,
+        "task_try": TaskTry(),
         "is_repeated": False,
         "state_prefix": f"s3://{account.bucket}/{unique('state')}",
     }
@@ -53,7 +54,8 @@ def sending(account: Account, endpoint: str, **changes: Any) -> Sending:  # noqa
 
 
 def retried(first: Sending, **changes: Any) -> Sending:  # noqa: ANN401 - the fields' own
-    return replace(first, **{"try_number": first.try_number + 1, "is_repeated": True} | changes)
+    given: dict[str, Any] = {"task_try": TaskTry(None, first.task_try.number + 1), "is_repeated": True}
+    return replace(first, **given | changes)
 
 
 async def submit(account: Account, what: Sending) -> AsyncInvocation:
@@ -181,7 +183,7 @@ class TestKilledAnywhere:
             found = proxy.run(submit(account, retried(first)))
             assert found is not None
             assert wait_for(account, found.output_location) == b"1,2,3"
-            again = run(account, retried(first, try_number=3))
+            again = run(account, retried(first, task_try=TaskTry(None, 3)))
             assert again.output_location == found.output_location
             assert accepted(account, endpoint) - before <= 1 + was_sent
 
@@ -258,7 +260,7 @@ class TestState:
         intent = Intent(
             number=0,
             round_number=0,
-            try_number=2,
+            task_try=TaskTry(None, 2),
             at=time.time(),
             seconds_to_live=600,
             input_etag=None,
@@ -275,10 +277,10 @@ class TestState:
         second = retried(first)
         assert run(account, second) == lost
         with pytest.raises(FencedOff):
-            asyncio.run(lose(AWS, folder, 1))
+            asyncio.run(lose(AWS, folder, TaskTry()))
         assert run(account, second) == lost
-        asyncio.run(lose(AWS, folder, 2))
-        asyncio.run(lose(AWS, folder, 2))
+        asyncio.run(lose(AWS, folder, TaskTry(None, 2)))
+        asyncio.run(lose(AWS, folder, TaskTry(None, 2)))
         before = accepted(account, endpoint)
         again = run(account, retried(second))
         assert again.output_location != lost.output_location
@@ -297,7 +299,7 @@ class TestState:
     ) -> None:
         with answering(Answer(403, "AccessDenied")) as (forbidding, _):
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", forbidding)
-            asyncio.run(lose(AWS, f"s3://{account.bucket}/state/", 1))
+            asyncio.run(lose(AWS, f"s3://{account.bucket}/state/", TaskTry()))
         assert "the endpoint is gone, which could not be written below" in caplog.text
         assert "on_rerun='restart'" in caplog.text
 
