@@ -26,10 +26,10 @@ from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.single_wait import SingleWait
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.engine_arguments import object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator, inference_id_of
-from airflow_sm_plugin.operators.killable import Killable
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.batch.async_input import Sending
