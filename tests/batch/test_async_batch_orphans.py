@@ -1,4 +1,4 @@
-"""A process left behind by an earlier try, stopped before any of its requests to S3, takes nothing from the live try."""
+"""What an earlier try left behind, stopped before any of its requests to S3, takes nothing from the live try."""
 
 from __future__ import annotations
 

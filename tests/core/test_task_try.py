@@ -52,7 +52,8 @@ _LIVES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=4), min_size=
 def test_what_a_deleted_run_wrote_is_known_as_soon_as_a_later_runs_first_try_has_written(
     lives: list[list[int]],
 ) -> None:
-    started, writers = 0.0, []
+    started = 0.0
+    writers: list[tuple[int, TaskTry]] = []
     for life, tries_between in enumerate(lives):
         number = 0
         for tries in tries_between:
