@@ -56,7 +56,7 @@ async def plan_inputs(
     :param empty_ok: whether no input at all makes an empty plan
     :raises InvalidRequest: there are no inputs, one is not what it must be, or what is written lies among them
     """
-    source, places = source.checked(), {"the batch's state": into} | dict(places or {})
+    source, places = source.checked(), dict(places or {}) | {"the batch's state": into}
     if source.inputs_type != MANIFEST_FILE:
         check_inputs_apart(source.location, places)
     async with aclosing(batch_inputs(s3, source)) as inputs:

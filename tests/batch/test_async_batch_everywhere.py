@@ -24,7 +24,7 @@ from tests.support import Account
 BODIES = ["a", "once b", "c"]
 OUTPUTS = [b"A", b"ONCE B", b"C"]
 KILLS = 3
-PLACES = os.environ.get("AIRFLOW_SM_KILL_PLACES", "8")
+PLACES = os.environ.get("AIRFLOW_SM_KILL_PLACES", "4")
 SEED = int(os.environ.get("AIRFLOW_SM_KILL_SEED", "7"))
 
 
