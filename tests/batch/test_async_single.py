@@ -433,3 +433,41 @@ class TestUpload:
             InvalidRequest, match=r"128001 bytes, SageMaker takes up to 128000: .* pass upload_prefix"
         ):
             sending(account, "e", request=request)
+
+
+OLD, NEW = 1_000.0, 2_000.0
+"""When a DAG run began, and when the one began that was made again under its id."""
+
+
+class TestADagRunMadeAgainUnderItsOldId:
+    @pytest.mark.parametrize("remembers", [True, False])
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_gets_a_result_of_its_own(
+        self, account: Account, endpoint: str, remembers: bool, number: int
+    ) -> None:
+        prefix = f"s3://{account.bucket}/{unique('state')}" if remembers else None
+        old = sending(account, endpoint, task_try=TaskTry(OLD, 3), is_repeated=True, state_prefix=prefix)
+        left = run(account, old)
+        wait_for(account, left.output_location)
+        before = accepted(account, endpoint)
+        new = replace(old, task_try=TaskTry(NEW, number), is_repeated=number > 1)
+        if remembers and number > 1:
+            run(account, replace(new, task_try=TaskTry(NEW, 1), is_repeated=False))
+        found = run(account, new)
+        assert found.output_location != left.output_location
+        assert accepted(account, endpoint) == before + 1
+        assert wait_for(account, found.output_location) == b"1,2,3"
+        retry = replace(new, task_try=TaskTry(NEW, number + 1), is_repeated=True)
+        assert run(account, retry).output_location == found.output_location
+        assert accepted(account, endpoint) == before + 1
+        if remembers:
+            with pytest.raises(FencedOff):
+                run(account, old)
+
+    def test_a_state_that_was_removed_leaves_no_names_behind(self, account: Account, endpoint: str) -> None:
+        first = sending(account, endpoint)
+        names = {
+            run(account, replace(first, state_prefix=f"{first.state_prefix}/{n}")).output_location
+            for n in (1, 2)
+        }
+        assert len(names) == 2
