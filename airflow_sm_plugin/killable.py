@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from airflow_sm_plugin.exceptions import TaskKilled
@@ -31,14 +33,24 @@ class Killable:
                 return  # the loop was closed meanwhile: what comes next finds the task killed
 
     def run_until_killed(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """Run a coroutine in an event loop of its own.
+        """Run a coroutine in an event loop of its own, in a thread of its own.
+
+        Airflow's time-outs, and Airflow 2's handler of SIGTERM, raise in the main thread wherever that is: in an event
+        loop they would cut what is on its way. Here they only end the waiting, and the coroutine is cancelled.
 
         :raises TaskKilled: Airflow killed the task; the coroutine was cancelled, and has ended
         """
         if self._is_killed:
             work.close()
         self.check_not_killed()
-        return asyncio.run(self._watched(work))
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            running = thread.submit(contextvars.copy_context().run, asyncio.run, self._watched(work))
+            try:
+                return running.result()
+            except BaseException:
+                if not running.done():
+                    Killable.on_kill(self)
+                raise
 
     def pause(self, seconds: float) -> None:
         """Sleep.

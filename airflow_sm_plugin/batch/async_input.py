@@ -107,6 +107,17 @@ class RequestInput:
             self.etag = next((one.etag for one in page.objects if one.key == uri.key), None)
         return Sight.PRESENT if self.etag else await self._s3.sight(location)
 
+    def check_there(self) -> None:
+        """Refuse an input that was looked for and is not there.
+
+        :raises InputNotFound: it does not exist
+        """
+        if self._sight is Sight.ABSENT:
+            location = self._sending.request.input_location
+            raise InputNotFound(
+                f"the input object {location} does not exist: upload it first, or mend input_location"
+            )
+
     async def prepared(self, request: AsyncRequest) -> AsyncRequest:
         """Have the input in S3, or say that it is missing, just before the request is sent.
 
@@ -115,10 +126,7 @@ class RequestInput:
         """
         if request.body is not None:
             return await self.uploaded(request) if len(request.body) > MAX_INLINE_BYTES else request
-        if self._sight is Sight.ABSENT:
-            raise InputNotFound(
-                f"the input object {request.input_location} does not exist: upload it first, or mend input_location"
-            )
+        self.check_there()
         if self._sight is not Sight.PRESENT:
             log.warning(
                 "could not look at input %s (%s); sending it all the same",

@@ -188,6 +188,8 @@ class SingleInvocation:
         self._nonce = None if started is None else str(started)
         is_its_own = started is not None and self._sending.request.filename is None
         round_ = _Round(0, self._named(0), None, _NOWHERE)
+        if not self._sending.is_repeated:
+            self._input.check_there()
         if self._sending.is_repeated or not is_its_own:
             round_ = await self._free_round(0, taking_output=self._sending.is_repeated)
         if round_.expected is not None and round_.look.output is Sight.PRESENT and self._sending.is_repeated:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import pytest
 from airflow_sm_plugin._compat import BaseOperator, BaseSensorOperator
 from airflow_sm_plugin.core.async_ledger import Ledger, Part
 from airflow_sm_plugin.exceptions import TaskKilled
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from airflow_sm_plugin.operators.invoke import (
     SageMakerInvokeEndpointAsyncOperator,
@@ -215,3 +218,35 @@ def throttled(account: Account, endpoint: str, operation: str) -> Iterator[None]
 
 def tried(account: Account, endpoint: str, operation: str) -> list[Any]:
     return [call for call in calls(account, operation) if call["resource"] == endpoint]
+
+
+def test_an_exception_that_a_signal_handler_raises_lets_what_is_on_its_way_end() -> None:
+    """Airflow 2 raises after ``on_kill``, and every Airflow at ``execution_timeout``, in the main thread."""
+
+    class Terminated(BaseException):
+        """What Airflow raises."""
+
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.append("in order")
+
+    killable = Killable()
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGALRM, terminate)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(Terminated):
+            killable.run_until_killed(work())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert ended == ["in order"]
+    with pytest.raises(TaskKilled):
+        killable.pause(600)
