@@ -10,7 +10,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -49,6 +49,7 @@ class Claim:
     """One process's claim on a batch: the later one owns it.
 
     :param run_began: when the present life of the DAG run began, as far as the claims tell (:class:`TaskTry`)
+    :param also: what each check makes sure of besides
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Claim:
         token: str,
         number: int,
         run_began: float | None = None,
+        also: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._s3 = s3
         self._folder = folder
         self.token = token
         self.number = number
         self.run_began = run_began
+        self._also = also
         self._one_at_a_time = asyncio.Lock()
         self._good_at = -math.inf
         """When the latest check that found nobody began; of a clock that runs on while this process is stopped."""
@@ -78,11 +81,13 @@ class Claim:
         token: str,
         task_try: TaskTry,
         after_later_tries: bool = False,
+        also: Callable[[], Awaitable[None]] | None = None,
     ) -> Claim:
         """Take the next number.
 
         :param token: what no other process has
         :param after_later_tries: take it although a later try has a claim
+        :param also: what each check makes sure of besides
         :raises FencedOff: a later try has a claim
         :raises ServiceError: S3 refused or did not answer
         """
@@ -98,7 +103,7 @@ class Claim:
                 await s3.write(folder.claim(number + 1), body, only_if_new=True)
             except PreconditionFailed:
                 continue
-            return cls(s3, folder, token=token, number=number + 1, run_began=began)
+            return cls(s3, folder, token=token, number=number + 1, run_began=began, also=also)
         raise ServiceUnavailable(f"{folder.location}: {RACES} other processes claimed this batch meanwhile")
 
     async def check(self) -> None:
@@ -128,6 +133,8 @@ class Claim:
             mine = S3Uri.parse(self._folder.claim(self.number)).key
             if (await listed_names(self._s3, uri.bucket, uri.key, start_after=mine)).names:
                 raise fenced_off(self._folder.location)
+            if self._also is not None:
+                await self._also()
             self._good_at = began
 
 
