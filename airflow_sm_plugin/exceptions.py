@@ -38,6 +38,7 @@
     │   ├── AsyncInferenceFailed       a failure object was written
     │   ├── AsyncInferenceTimedOut     (retry) neither output nor failure object by the deadline
     │   ├── FencedOff                  a later try of the same task has taken over its ledger
+    │   ├── PlanReplaced               (retry) a later plan of the same batch counts, not the one this task works on
     │   ├── InputChanged               the input was written anew after it was planned
     │   ├── OutputMismatch             the model answered another number of rows than it was asked for
     │   ├── TargetModelNotFound        the endpoint's model prefix holds no such artefact
@@ -100,6 +101,7 @@ __all__ = [
     "ModelUnavailable",
     "ObjectiveNotMet",
     "OutputMismatch",
+    "PlanReplaced",
     "PreconditionFailed",
     "QueueNotFound",
     "RecordTooLarge",
@@ -279,6 +281,12 @@ class AsyncInferenceTimedOut(InferenceError):
 
 class FencedOff(InferenceError):
     """A later try of the same task instance has taken over its ledger: this process, left behind, stops here."""
+
+
+class PlanReplaced(InferenceError):
+    """A later plan of the same batch counts, not the one this task works on. A retry takes the reference to that one."""
+
+    retryable = True
 
 
 class InputChanged(InferenceError):

@@ -18,6 +18,7 @@ from airflow_sm_plugin.hooks.s3_calls import S3Calls
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page
 from airflow_sm_plugin.hooks.s3_reading import Reading, missing
 from airflow_sm_plugin.hooks.s3_repeats import (
+    NOT_FOUND,
     NOTHING_IN_RANGE,
     is_race_lost,
     repeated,
@@ -230,11 +231,21 @@ class S3Objects:
         except AccessDenied:
             return False  # nobody may tell
 
-    async def delete(self, location: str) -> None:
+    async def delete(self, location: str, *, if_match: str | None = None) -> None:
         """Delete an object; that there was none is fine.
 
+        :param if_match: only the object with this ETag, with or without quotes; S3 wants the permission
+            ``s3:GetObject`` for that, too
+        :raises PreconditionFailed: another object is there
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         uri = S3Uri.parse_object(location)
-        with translated(f"s3:DeleteObject {location}"):
-            await repeated(f"s3:DeleteObject {location}", lambda: self._calls.delete(uri))
+        try:
+            await repeated(f"s3:DeleteObject {location}", lambda: self._calls.delete(uri, if_match=if_match))
+        except ClientError as error:
+            if if_match is None or not is_race_lost(error):
+                raise translate(error, f"s3:DeleteObject {location}") from error
+            if status_of(error) != NOT_FOUND:
+                raise PreconditionFailed(
+                    f"s3:DeleteObject {location}: somebody else has written it anew, or deleted it"
+                ) from error

@@ -13,9 +13,8 @@ from airflow_sm_plugin.base import (
     SageMakerInferenceOperator,
     SensitiveField,
     failing_well,
-    run_of,
-    try_of,
     undisturbed,
+    writer_of,
 )
 from airflow_sm_plugin.core.batch_verdict import Tolerance
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
@@ -99,8 +98,8 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :param error_text_limit: characters of a container's error text that a row shows; default 1000, 0 none (templated)
     :param container_log_lines: how many of the containers' last log lines the task's log shows when records failed;
         default 20, 0 none (templated)
-    :param output_kms_key_id: KMS key of the outputs (templated)
-    :param output_acl: canned ACL of the outputs, e.g. ``bucket-owner-full-control`` (templated)
+    :param output_kms_key_id: KMS key of the outputs, reports and all state (templated)
+    :param output_acl: canned ACL of the same, e.g. ``bucket-owner-full-control`` (templated)
     :raises InvalidRequest: an argument or an input breaks a limit; not retried
     :raises BatchFailed: more records failed than tolerated; all else is done; not retried
     :raises BatchUnfinished: some of them for reasons that may pass; retried
@@ -298,8 +297,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             plan_location="",
             shard=0,
             engine=engine_settings(self, context),
-            run=run_of(context),
-            task_try=try_of(context),
+            writer=writer_of(context),
             restart=choice(self.on_rerun, "on_rerun", ("resume", "restart")) == "restart",
             options=object_options(self),
         )

@@ -68,6 +68,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         time; default False (templated)
     :param batch_strategy: ``"SingleRecord"`` (default) or ``"MultiRecord"``; for ``plan_only``'s estimate (templated)
     :param max_payload_in_mb: of a MultiRecord payload, up to 6, the default; for the same (templated)
+    :param output_kms_key_id: KMS key of the plan's objects (templated)
+    :param output_acl: canned ACL of the plan's objects, e.g. ``bucket-owner-full-control`` (templated)
     :raises InvalidRequest: an argument or an input breaks a limit, two outputs would have one name, or there is no
         input; not retried
     :raises InputNotFound: there is no such manifest, or objects that it lists do not exist; not retried
@@ -98,6 +100,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         "plan_only",
         "batch_strategy",
         "max_payload_in_mb",
+        "output_kms_key_id",
+        "output_acl",
     )
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink())
 
@@ -121,6 +125,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         plan_only: bool | str = False,
         batch_strategy: str = "SingleRecord",
         max_payload_in_mb: float | str = 6,
+        output_kms_key_id: str | None = None,
+        output_acl: str | None = None,
         multiple_outputs: bool = False,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
@@ -142,6 +148,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         self.plan_only = plan_only
         self.batch_strategy = batch_strategy
         self.max_payload_in_mb = max_payload_in_mb
+        self.output_kms_key_id = output_kms_key_id
+        self.output_acl = output_acl
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Plan, or find the plan that there is already."""
