@@ -284,7 +284,7 @@ class FencedOff(InferenceError):
 
 
 class PlanReplaced(InferenceError):
-    """A later plan of the same batch counts, not the one this task works on. A retry takes the reference to that one."""
+    """A later plan of the same batch counts, not the one this task works on. A retry takes that one."""
 
     retryable = True
 

@@ -40,9 +40,9 @@ async def make_plan(
 ) -> tuple[MultiModelPlan, PlanFolder]:
     """Return the plan of a batch and where it lies: one that is there already, or a new one.
 
-    A retry goes on with the plan that its run has made, until all of it is done. Another run (the task was cleared) gets
-    the last plan too while it is still true; else a new one without what was done before (``resume``), or always a new
-    one of everything (``restart``). A DAG run that was deleted and created again always plans everything.
+    A retry goes on with the plan that its run has made, until all of it is done. Another run (the task was cleared)
+    gets the last plan too while it is still true; else a new one without what was done before (``resume``), or always a
+    new one of everything (``restart``). A DAG run that was deleted and created again always plans everything.
 
     :param endpoint: as :func:`~airflow_sm_plugin.hooks.multi_model_endpoint.endpoint_models` found it; None looks for
         no artefacts

@@ -1,4 +1,4 @@
-"""Who wrote a batch's state: a try of the task instance, in one run of it. Whether that state counts follows from it."""
+"""Who wrote a batch's state: a try of the task instance, in one run of it. Whether the state counts follows from it."""
 
 from __future__ import annotations
 

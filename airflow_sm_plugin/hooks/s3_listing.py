@@ -27,7 +27,8 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """One listed object: its size in bytes, its ETag without quotes; its metadata where it was asked for by itself."""
+    """One listed object: its size in bytes, its ETag without quotes; its metadata, where it was asked
+    for by itself, with names in lower case."""
 
     key: str
     size: int

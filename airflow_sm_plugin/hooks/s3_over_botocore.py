@@ -43,7 +43,8 @@ class BotocoreS3:
         """Return the object as a listing tells of it."""
         answer = await self._calls.call("head_object", Bucket=uri.bucket, Key=uri.key)
         size, etag = answer.get("ContentLength", 0), answer.get("ETag", "")
-        return ListedObject(uri.key, size, etag.strip('"'), answer.get("Metadata") or None)
+        metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+        return ListedObject(uri.key, size, etag.strip('"'), metadata or None)
 
     async def get(self, uri: S3Uri, bytes_range: str | None) -> bytes:
         """Return an object or a part of it."""

@@ -87,9 +87,9 @@ class HttpS3:
             return await self._botocore.head(uri)
         size, etag = answer.headers.get("content-length", "0"), answer.headers.get("etag", "")
         metadata = {
-            name.removeprefix(METADATA): value
+            name.lower().removeprefix(METADATA): value
             for name, value in answer.headers.items()
-            if name.startswith(METADATA)
+            if name.lower().startswith(METADATA)
         }
         return ListedObject(uri.key, int(size), etag.strip('"'), metadata or None)
 

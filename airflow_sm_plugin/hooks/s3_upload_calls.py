@@ -87,20 +87,6 @@ class UploadedPart:
         return told if self.crc32 is None else {**told, f"Checksum{CRC32}": self.crc32}
 
 
-@dataclass(frozen=True)
-class UploadPage:
-    """A page of uploads that are under way, key and id of each; ``next_marker`` is the last one when more follow."""
-
-    uploads: list[tuple[str, str]]
-    next_marker: tuple[str, str] | None
-
-    @classmethod
-    def of(cls, told: Mapping[str, Any]) -> UploadPage:
-        """Read botocore's answer of ListMultipartUploads."""
-        uploads = [(str(each["Key"]), str(each["UploadId"])) for each in told.get("Uploads", [])]
-        return cls(uploads, uploads[-1] if uploads and told.get("IsTruncated") else None)
-
-
 class UploadCalls(Protocol):
     """One request of S3 each, repeated by nobody here."""
 
@@ -131,6 +117,3 @@ class UploadCalls(Protocol):
 
     async def abort(self, uri: S3Uri, upload: str) -> None:
         """Give an upload up, and what it has of parts."""
-
-    async def under_way(self, bucket: str, prefix: str, marker: tuple[str, str] | None) -> UploadPage:
-        """List one page of uploads."""

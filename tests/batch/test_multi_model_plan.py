@@ -12,6 +12,7 @@ import pytest
 from airflow_sm_plugin.batch.input_listing import InputSource
 from airflow_sm_plugin.batch.multi_model_plan import shard_references
 from airflow_sm_plugin.core.shard_plan import CHUNK
+from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputNotFound,
@@ -64,7 +65,12 @@ def test_every_object_below_a_prefix_is_an_entry_with_model_and_output(account: 
     ]
     plan = found.plan
     assert (plan.inputs, plan.bytes, plan.models, plan.shards, plan.carried) == (3, 57, 2, 1, 0)
-    assert (plan.number, plan.endpoint_name, plan.outputs, plan.run) == (0, "ratings", f"{top}/out", "a run")
+    assert (plan.number, plan.endpoint_name, plan.outputs, plan.writer.run) == (
+        0,
+        "ratings",
+        f"{top}/out",
+        "a run",
+    )
 
 
 def test_shards_are_balanced_and_the_largest_model_of_each_comes_first(account: Account, top: str) -> None:
@@ -223,7 +229,16 @@ def test_settings_that_cannot_be_are_refused_without_asking_s3(
 @pytest.mark.parametrize(
     ("changes", "is_another"),
     [
-        ({"max_shards": 2, "run": "x", "restart": True, "check_models": False, "empty_ok": True}, False),
+        (
+            {
+                "max_shards": 2,
+                "writer": StateWriter(run="x"),
+                "restart": True,
+                "check_models": False,
+                "empty_ok": True,
+            },
+            False,
+        ),
         ({"outputs": "s3://b/top/out/"}, False),
         ({"endpoint_name": "other"}, True),
         ({"source": InputSource(location="s3://b/other/")}, True),

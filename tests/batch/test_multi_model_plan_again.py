@@ -9,12 +9,10 @@ import pytest
 
 from airflow_sm_plugin.batch.input_listing import InputSource
 from airflow_sm_plugin.batch.multi_model_plan import PlanSettings
-from airflow_sm_plugin.batch.plan_store import PlanStore
-from airflow_sm_plugin.batch.shard_inputs import read_plan, read_shard_plan
+from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.exceptions import TargetModelNotFound
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from tests.batch.multi_model_plans import finish, in_s3, planned, settings_of
+from tests.batch.multi_model_plans import finish, planned, settings_of
 from tests.support import Account, unique
 
 Put = Callable[..., None]
@@ -42,7 +40,7 @@ def stores(sources: list[str]) -> list[str]:
 
 
 def cleared(settings: PlanSettings, run: str = "another run", **changes: bool) -> PlanSettings:
-    return replace(settings, run=run, **changes)  # type: ignore[arg-type] # fields that are true or false
+    return replace(settings, writer=StateWriter(settings.writer.task_try, run), **changes)  # type: ignore[arg-type] # fields that are true or false
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -62,7 +60,7 @@ def test_a_cleared_task_gets_the_same_plan_while_nothing_has_changed(put: Put, t
     first = planned(settings)
     finish(first)
     assert planned(cleared(settings)) == first
-    assert planned(replace(settings, run=None)) == first
+    assert planned(replace(settings, writer=StateWriter())) == first
 
 
 def test_a_cleared_task_leaves_out_what_was_done_and_is_the_same_still(put: Put, top: str) -> None:
@@ -206,41 +204,6 @@ def test_a_last_plan_that_was_deleted_makes_the_next(account: Account, put: Put,
     account.s3.delete_object(Bucket=account.bucket, Key=key)
     again = planned(settings)
     assert (again.plan.number, stores(again.sources)) == (1, ["1"])
-
-
-def test_two_planners_of_the_same_inputs_make_the_same_plan(put: Put, top: str) -> None:
-    """A killed planner's orphan ends after the retry: what it writes is what there is."""
-    put(1, 2)
-    settings = settings_of(top)
-    first = planned(settings)
-
-    async def again(s3: S3Objects) -> None:
-        shard = await read_shard_plan(s3, first.folder.shard(0))
-        await s3.write(first.folder.shard(0).plan, shard.as_json())
-        plans = PlanStore(s3, settings.folder)
-        stored = await plans.publish(replace(first.plan, created_at="later"), first.folder)
-        assert stored.plan == first.plan
-
-    in_s3(again)
-    assert planned(settings) == first
-
-
-def test_of_two_planners_of_other_inputs_the_first_to_publish_wins_and_nothing_mixes(
-    put: Put, top: str
-) -> None:
-    put(1, 2)
-    settings = settings_of(top)
-    first = planned(settings)
-
-    async def orphan(s3: S3Objects) -> None:
-        plans = PlanStore(s3, settings.folder)
-        folder = plans.folder(0, "other")
-        stored = await plans.publish(replace(first.plan, digest="other"), folder)
-        assert (stored.plan, stored.folder) == (first.plan, first.folder)
-        assert (await read_plan(s3, folder.location)).digest == "other"
-
-    in_s3(orphan)
-    assert planned(settings) == first
 
 
 def test_other_arguments_and_other_owners_have_plans_of_their_own(put: Put, top: str) -> None:

@@ -140,8 +140,6 @@ CALLS: dict[str, Call] = {
     "copy part": upload("copy", OBJECT, "u/+= id", 7, PLAIN, "bytes=5-9"),
     "complete upload": upload("complete", OBJECT, "u/+= id", PARTS),
     "abort upload": upload("abort", OBJECT, "u/+= id"),
-    "list uploads": upload("under_way", "bucket", "a b/+%~ü", None),
-    "list more uploads": upload("under_way", "bucket", "a b/+%~ü", ("a b/z=", "u/+= id")),
     "invoke": invoking(INVOCATION),
     "invoke model": model(**MODEL_CALL),
     "invoke plainly": model(body=b"{}", target_model=None),
