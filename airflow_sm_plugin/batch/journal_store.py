@@ -30,7 +30,6 @@ from airflow_sm_plugin.exceptions import (
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
-    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +83,10 @@ class JournalStore:
         folder: ShardFolder,
         claim: Claim,
         journal: Journal,
-        options: ObjectOptions,
     ) -> None:
         self._s3 = s3
         self._folder = folder
         self.claim = claim
-        self._options = options
         self.journal = journal
 
     @classmethod
@@ -102,14 +99,12 @@ class JournalStore:
         group_of: Callable[[int], int],
         writer: StateWriter,
         decide: Callable[[Journal], TakeOver],
-        options: ObjectOptions,
     ) -> JournalStore:
         """Read the journal, and make this process the only one that may write to it.
 
         :param group_of: as :class:`~airflow_sm_plugin.core.batch_journal.Journal`
         :param writer: which try this is
         :param decide: says how to go on with what it is given
-        :param options: how objects are kept: they hold results, as outputs do
         :raises FencedOff: a later process owns the shard
         :raises ServiceUnavailable: a process left behind was faster again and again; a retry is welcome
         """
@@ -117,7 +112,7 @@ class JournalStore:
             journal = await read_journal(s3, folder, group_of, keep=True)
             if journal.claim > claim.number:
                 raise fenced_off(folder.location)
-            store = cls(s3, folder, claim, journal, options)
+            store = cls(s3, folder, claim, journal)
             taking = decide(journal)
             part = Part(
                 token=claim.token,
@@ -149,7 +144,6 @@ class JournalStore:
                 self._folder.data(part.data),
                 body,
                 content_type="application/octet-stream",
-                options=self._options,
             )
         number = self.journal.parts
         try:
@@ -170,7 +164,6 @@ class JournalStore:
             self._folder.part(self.journal.parts),
             part.as_json(),
             only_if_new=True,
-            options=self._options,
         )
         self.journal.add(part)
 

@@ -93,7 +93,7 @@ async def run_batch(
         :func:`~airflow_sm_plugin.batch.shard_run.run_shard`
     """
     endpoint = await endpoint_models(connection, planned.endpoint_name)
-    async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS) as s3:
+    async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS, options=settings.options) as s3:
         plan, folder = await make_plan(s3, dataclasses.replace(planned, max_shards=1), endpoint)
         retryable = 0
         for shard in range(plan.shards):

@@ -53,7 +53,7 @@ async def make_plan(
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     settings = settings.checked().apart_from(endpoint)
-    plans = PlanStore(s3, settings.folder, settings.options)
+    plans = PlanStore(s3, settings.folder)
     for _ in range(RACES):
         latest = await plans.latest()
         stored = await _goes_on(s3, plans, settings, latest) or await _planned(
@@ -151,7 +151,6 @@ async def _written(
         draft.packed,
         folder=folder,
         missing=frozenset(draft.missing),
-        options=settings.options,
     )
     plan = MultiModelPlan(
         number=number,
@@ -169,7 +168,7 @@ async def _written(
         writer=settings.writer,
         earlier=earlier,
     )
-    await s3.write(folder.plan, plan.as_json(), only_if_new=True, options=settings.options)
+    await s3.write(folder.plan, plan.as_json(), only_if_new=True)
     return StoredPlan(plan, folder)
 
 

@@ -39,7 +39,7 @@ async def estimate_plan(
 ) -> PlanEstimate:
     """Return what :func:`~airflow_sm_plugin.batch.multi_model_plan.make_plan` would plan; errors as there."""
     settings = settings.checked().apart_from(endpoint)
-    plans = PlanStore(s3, settings.folder, settings.options)
+    plans = PlanStore(s3, settings.folder)
     with PlanSpool.opened() as spool:
         await spool_inputs(s3, settings, spool, endpoint)
         latest = await plans.latest()

@@ -14,7 +14,6 @@ from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.separate_places import check_inputs_apart
 from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
@@ -36,7 +35,6 @@ class PlanSettings:
     :param fail_on_missing: whether a missing artefact fails the plan, or only is written down in it
     :param empty_ok: whether no input at all makes an empty plan
     :param state_prefix: ``s3://bucket/prefix`` of the plan and what follows; by default ``_batch`` below the outputs
-    :param options: how the plan's objects are kept
     """
 
     endpoint_name: str
@@ -52,7 +50,6 @@ class PlanSettings:
     fail_on_missing: bool = False
     empty_ok: bool = False
     state_prefix: str | None = None
-    options: ObjectOptions = field(default_factory=ObjectOptions)
 
     def checked(self) -> PlanSettings:
         """Return the settings with a source fit for target models, when every limit holds.

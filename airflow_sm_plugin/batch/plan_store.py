@@ -22,7 +22,6 @@ from airflow_sm_plugin.exceptions import InputNotFound, PlanReplaced, Preconditi
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
-    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,11 @@ class Choice:
 
 
 class PlanStore:
-    """The plans of one task instance with certain arguments.
+    """The plans of one task instance with certain arguments."""
 
-    :param options: how objects are kept
-    """
-
-    def __init__(self, s3: S3Objects, folder: MultiModelFolder, options: ObjectOptions) -> None:
+    def __init__(self, s3: S3Objects, folder: MultiModelFolder) -> None:
         self._s3 = s3
         self._folder = folder
-        self._options = options
 
     async def latest(self) -> Choice | None:
         """Return the entry that counts; None when nothing was planned."""
@@ -83,7 +78,6 @@ class PlanStore:
                 self._folder.choice(number),
                 json.dumps(entry).encode(),
                 only_if_new=True,
-                options=self._options,
             )
         except PreconditionFailed:
             return False

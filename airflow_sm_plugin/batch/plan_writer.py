@@ -16,7 +16,6 @@ from airflow_sm_plugin.core.shard_plan import CHUNK, ModelWork, ShardPlan
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
-    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
 _WRITES_AT_ONCE = 8
 
@@ -28,13 +27,11 @@ async def write_shards(
     *,
     folder: PlanFolder,
     missing: Container[str],
-    options: ObjectOptions,
 ) -> None:
     """Write all shards; some chunks are on their way at once, none but these is in memory.
 
     :param packed: what each shard has
     :param missing: target models whose artefact is not there
-    :param options: how the objects are kept
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     async with _writing() as writes:
@@ -42,7 +39,7 @@ async def write_shards(
             shard = _Shard(number, folder.shard(number))
             for location, body in shard.objects(spool, pieces, missing):
                 await _room_among(writes)
-                write = s3.write(location, body, content_type="application/jsonl", options=options)
+                write = s3.write(location, body, content_type="application/jsonl")
                 writes.add(asyncio.create_task(write))
 
 

@@ -73,7 +73,7 @@ async def report_batch(
     folder, token = PlanFolder(plan_location.rstrip("/")), uuid.uuid4().hex[:16]
     plan = await read_plan(s3, folder.location)
     fence = PlanFence(s3, folder)
-    claim = await Claim.taken(s3, folder, token=token, task_try=task_try, options=options, also=fence.check)
+    claim = await Claim.taken(s3, folder, token=token, task_try=task_try, also=fence.check)
     report = await merge_reports(s3, folder.location)
     objects = FencedObjects(
         s3, options, mark=f"{plan.nonce}/{token}", check=claim.check, check_lately=claim.check_lately

@@ -89,7 +89,9 @@ async def run_shard(connection: AwsConnection, settings: ShardSettings) -> Finis
     :raises PlanReplaced: a later plan counts
     :raises ServiceError: the endpoint or S3 did not serve; what was done is written down
     """
-    async with S3Objects.open(connection, max_connections=_WRITING_CONNECTIONS) as s3:
+    async with S3Objects.open(
+        connection, max_connections=_WRITING_CONNECTIONS, options=settings.options
+    ) as s3:
         run = await _ShardRun.of(connection, s3, settings)
         return await run.done_before() or await run.go_on()
 
@@ -165,7 +167,6 @@ class _ShardRun:
             self.folder,
             token=uuid.uuid4().hex[:16],
             task_try=settings.writer.task_try,
-            options=settings.options,
             also=self._fence.check,
         )
         store = await JournalStore.take_over(
@@ -175,7 +176,6 @@ class _ShardRun:
             group_of=self._group_of,
             writer=settings.writer,
             decide=self._decide,
-            options=settings.options,
         )
         journal, statistics = store.journal, Statistics()
         todo = self._todo(journal)
@@ -189,7 +189,7 @@ class _ShardRun:
             await store.append(Part(token=store.token, at=time.time(), finished=True), b"")
         await claim.check()
         report = await self._report(journal, failures)
-        await self._s3.write(self.folder.report(claim.number), report.as_json(), options=settings.options)
+        await self._s3.write(self.folder.report(claim.number), report.as_json())
         log.info("%s: %d inputs, %d records, %d failed", self.about, *_in_short(report))
         return await self._finished(report, journal, claim)
 
@@ -268,8 +268,8 @@ class _ShardRun:
 
     @asynccontextmanager
     async def _writer(self, store: JournalStore) -> AsyncIterator[OutputWriter]:
-        claim, options = store.claim, self._settings.options
-        records = UploadRecords(self._s3, self.folder.uploads, options)
+        claim = store.claim
+        records = UploadRecords(self._s3, self.folder.uploads)
         await records.give_up_all(claim.check)
         writer = OutputWriter(
             self._s3,
@@ -278,7 +278,7 @@ class _ShardRun:
             data_prefix=self.folder.data(""),
             mark=f"{self._plan.nonce}/{claim.token}",
             records=records,
-            options=options,
+            options=self._settings.options,
             check=claim.check,
             check_lately=claim.check_lately,
         )

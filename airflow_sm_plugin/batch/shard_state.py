@@ -31,8 +31,11 @@ async def clean_entries(s3: S3Objects, shard: ShardFolder) -> int:
 
 async def latest_report(s3: S3Objects, shard: ShardFolder) -> ShardReport | None:
     """Return the report of the process that claimed the shard last; None when it has not written one."""
-    claims = len(await names_below(s3, shard.claims))
-    body = await s3.read_if_any(shard.report(claims - 1)) if claims else None
+    claims = await names_below(s3, shard.claims)
+    if not claims:
+        return None
+    claim = int(claims[-1].rpartition("/")[2].removesuffix(".json"))
+    body = await s3.read_if_any(shard.report(claim))
     return None if body is None else ShardReport.from_json(body)
 
 

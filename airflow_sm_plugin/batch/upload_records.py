@@ -20,7 +20,6 @@ from airflow_sm_plugin.hooks.s3_upload import MultipartUpload, abort_upload
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
-    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +28,17 @@ class UploadRecords:
     """One object for each upload.
 
     :param prefix: where they lie, with a slash at its end
-    :param options: how they are kept
     """
 
-    def __init__(self, s3: S3Objects, prefix: str, options: ObjectOptions) -> None:
+    def __init__(self, s3: S3Objects, prefix: str) -> None:
         self._s3 = s3
         self._prefix = prefix
-        self._options = options
 
     async def begun(self, upload: MultipartUpload) -> str:
         """Record an upload, and return where."""
         record = f"{self._prefix}{uuid.uuid4().hex}.json"
         body = json.dumps({"location": upload.location, "upload": upload.id}).encode()
-        await self._s3.write(record, body, options=self._options)
+        await self._s3.write(record, body)
         return record
 
     async def ended(self, record: str) -> None:

@@ -27,8 +27,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """One listed object: its size in bytes, its ETag without quotes; its metadata, where it was asked
-    for by itself, with names in lower case."""
+    """One listed object: its size in bytes, its ETag without quotes.
+
+    :param metadata: with names in lower case; only where it was asked for by itself, and has some
+    """
 
     key: str
     size: int

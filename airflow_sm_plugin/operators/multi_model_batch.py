@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -23,13 +22,14 @@ from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
 from airflow_sm_plugin.links import BatchReportLink, persist_endpoint, persist_report
 from airflow_sm_plugin.operators.engine_arguments import engine_settings, object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator
+from airflow_sm_plugin.operators.killable import Killable
 from airflow_sm_plugin.operators.plan_arguments import plan_settings
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.batch.multi_model_batch import BatchOutcome
 
 
-class SageMakerMultiModelBatchOperator(InvocationOperator):
+class SageMakerMultiModelBatchOperator(Killable, InvocationOperator):
     """Push inputs through the models of a multi-model endpoint, as Batch Transform would if it served such endpoints.
 
     Each input goes to its target model, record by record or in payloads of several. Its output is written to
@@ -152,7 +152,6 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         "output_kms_key_id",
         "output_acl",
     )
-    _running: tuple[asyncio.AbstractEventLoop, asyncio.Future[BatchOutcome]] | None = None
     operator_extra_links = (*InvocationOperator.operator_extra_links, BatchReportLink())
     custom_attributes = SensitiveField()
 
@@ -247,7 +246,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             with self.explaining(self.endpoint_name), undisturbed():
-                outcome = asyncio.run(self._until_killed(context))
+                outcome = self.run_until_killed(self._outcome(context))
             persist_report(context, region_name=region_name, location=outcome.page_location)
             if outcome.has_failed_containers:
                 logs = endpoint_log_group(self.endpoint_name)
@@ -270,24 +269,6 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         self.log.info("batch report: %s", json.dumps(outcome.summary))
         if error is not None:
             raise error
-
-    def on_kill(self) -> None:
-        """Send nothing more, write down what was answered, and end."""
-        if self._running is not None:
-            loop, task = self._running
-            loop.call_soon_threadsafe(task.cancel)
-
-    async def _until_killed(self, context: Context) -> BatchOutcome:
-        task = asyncio.ensure_future(self._outcome(context))
-        self._running = (asyncio.get_running_loop(), task)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            raise BatchUnfinished(
-                "the task was killed; what was answered is written down, and a retry does the rest"
-            ) from None
-        finally:
-            self._running = None
 
     async def _outcome(self, context: Context) -> BatchOutcome:
         from airflow_sm_plugin.batch.multi_model_batch import run_batch, run_one_shard

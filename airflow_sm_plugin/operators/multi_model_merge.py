@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from airflow_sm_plugin.core.template_values import choice, is_given, number, who
 from airflow_sm_plugin.exceptions import BatchFailed, InvalidRequest
 from airflow_sm_plugin.links import BatchReportLink, EndpointConsoleLink, persist_endpoint, persist_report
 from airflow_sm_plugin.operators.engine_arguments import object_options
+from airflow_sm_plugin.operators.killable import Killable
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.core.merged_report import BatchReport
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _S3_CONNECTIONS = 32
 
 
-class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
+class SageMakerMergeBatchReportOperator(Killable, SageMakerInferenceOperator):
     """Merge the reports of a batch's shards, write ``report.json`` and ``report.html``, and fail if the batch did.
 
     It runs whatever became of the batch tasks (``trigger_rule="all_done"`` unless another is given), so that there is a
@@ -88,7 +88,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         with failing_well():
             location, tolerance = self._plan(), self._tolerance()
             rows = whole_number(self.failure_rows, "failure_rows")
-            report = asyncio.run(self._merge(location, try_of(context)))
+            report = self.run_until_killed(self._merge(location, try_of(context)))
             self._remember(context, report)
             self._tell(report)
             if report.missing_shards or tolerance.is_exceeded(report.total):
@@ -99,8 +99,9 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         from airflow_sm_plugin.batch.report_merge import report_batch
         from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
-            return await report_batch(s3, location, task_try=task_try, options=object_options(self))
+        options = object_options(self)
+        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS, options=options) as s3:
+            return await report_batch(s3, location, task_try=task_try, options=options)
 
     def _remember(self, context: Context, report: BatchReport) -> None:
         region_name = self.control_plane().conn_region_name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ from airflow_sm_plugin.core.plan_estimate import Splitting
 from airflow_sm_plugin.core.template_values import boolean, choice, number, whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
+from airflow_sm_plugin.operators.engine_arguments import object_options
+from airflow_sm_plugin.operators.killable import Killable
 from airflow_sm_plugin.operators.plan_arguments import plan_settings
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _S3_CONNECTIONS = 32
 _MEGABYTE = 1_048_576
 
 
-class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
+class SageMakerPlanMultiModelBatchOperator(Killable, SageMakerInferenceOperator):
     """List inputs, give each its target model, and pack them into balanced shards for mapped batch tasks.
 
     Nothing is invoked. The plan lies in S3, so XCom carries small references only; a hundred thousand inputs take a few
@@ -159,10 +160,10 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             if boolean(self.plan_only, "plan_only"):
-                self._show(asyncio.run(self._estimate(settings, splitting)))
+                self._show(self.run_until_killed(self._estimate(settings, splitting)))
                 _push(context, {"plan_location": ""})
                 return []
-            summary, references = asyncio.run(self._plan(settings))
+            summary, references = self.run_until_killed(self._plan(settings))
         _push(context, summary)
         return references
 
@@ -172,7 +173,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
         endpoint = await endpoint_models(self.aws, settings.endpoint_name)
-        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
+        options = object_options(self)
+        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS, options=options) as s3:
             plan, folder = await make_plan(s3, settings, endpoint)
             return plan.summary(folder.location), await shard_references(s3, plan, folder)
 

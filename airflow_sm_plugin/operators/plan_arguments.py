@@ -9,7 +9,6 @@ from airflow_sm_plugin.base import task_instance_owner, writer_of
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.operators.engine_arguments import object_options
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.batch.plan_settings import PlanSettings
@@ -28,8 +27,6 @@ class PlanArguments(Protocol):
     empty_ok: bool | str
     check_inputs: bool | str
     state_prefix: str | None
-    output_kms_key_id: str | None
-    output_acl: str | None
 
     @property
     def inputs(self) -> str | None:
@@ -66,7 +63,6 @@ def plan_settings(given: PlanArguments, context: Context, *, max_shards: int = 1
         fail_on_missing=choice(given.on_missing_model, "on_missing_model", ("record", "fail")) == "fail",
         empty_ok=boolean(given.empty_ok, "empty_ok"),
         state_prefix=_text(given.state_prefix),
-        options=object_options(given),
     ).checked()
 
 

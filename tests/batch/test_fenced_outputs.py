@@ -72,7 +72,7 @@ class Process:
             content_type="text/csv",
             data_prefix=f"{data or root}/data/",
             mark=f"plan/{name}",
-            records=UploadRecords(s3, f"{root}/uploads/", ObjectOptions()),
+            records=UploadRecords(s3, f"{root}/uploads/"),
             options=ObjectOptions(),
             check=claim.check,
             check_lately=check_lately or claim.check_lately,
@@ -283,7 +283,7 @@ def test_what_is_written_after_the_look_is_looked_at_again(
             objects = FencedObjects(
                 s3, ObjectOptions(), mark="plan/me", check=somebody_writes, check_lately=fine
             )
-            records = UploadRecords(s3, f"{location}/uploads/", ObjectOptions())
+            records = UploadRecords(s3, f"{location}/uploads/")
             if in_parts:
                 assert await objects.upload(location, fill, content_type="text/csv", records=records)
                 assert meanwhile == 4
@@ -331,7 +331,7 @@ def test_an_upload_that_somebody_gave_up_is_begun_anew_thrice_in_all(account: Ac
                 await upload.add(b"part")
 
             objects = FencedObjects(s3, ObjectOptions(), mark="plan/me", check=fine, check_lately=fine)
-            records = UploadRecords(s3, f"{location}/uploads/", ObjectOptions())
+            records = UploadRecords(s3, f"{location}/uploads/")
             try:
                 assert not await objects.upload(location, fill, content_type="text/csv", records=records)
                 assert await s3.read(location) == b"part"

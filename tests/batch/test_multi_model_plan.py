@@ -227,7 +227,7 @@ def test_what_the_endpoint_writes_and_its_models_are_no_inputs(
     inputs: str, plan: Callable[..., Awaitable[object]]
 ) -> None:
     settings = settings_of("s3://other", source=InputSource(location=f"s3://top/{inputs}"))
-    with pytest.raises(InvalidRequest, match="of the endpoint s3://top|endpoint's data capture s3://top"):
+    with pytest.raises(InvalidRequest, match=r"of the endpoint s3://top|endpoint's data capture s3://top"):
         in_s3(lambda s3: plan(s3, settings, ENDPOINT))
 
 
@@ -359,7 +359,9 @@ def test_a_shard_that_cannot_be_written_ends_the_plan_with_the_reason(
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         with pytest.raises(AccessDenied, match=r"s3:PutObject .*/shards/0000\d/inputs/00000\.jsonl"):
             planned(settings_of(top))
-    assert not any("plan.json" in request or "/plans/" in request for request in asked if request.startswith("PUT"))
+    assert not any(
+        "plan.json" in request or "/plans/" in request for request in asked if request.startswith("PUT")
+    )
 
 
 @pytest.fixture(scope="module")

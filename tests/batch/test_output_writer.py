@@ -54,7 +54,7 @@ class Place:
                     content_type="text/csv",
                     data_prefix=f"s3://{self.account.bucket}/{self.root}/data/",
                     mark="plan/process",
-                    records=UploadRecords(s3, f"s3://{self.account.bucket}/{self.root}/uploads/", kept),
+                    records=UploadRecords(s3, f"s3://{self.account.bucket}/{self.root}/uploads/"),
                     options=kept,
                     check=ours,
                 )
@@ -165,7 +165,7 @@ def test_a_stale_upload_of_a_killed_process_is_given_up_and_no_other(
     async def killed_and_next() -> str:
         async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
             uploads = [await MultipartUpload.begin(s3, location) for _ in range(3)]
-            records = UploadRecords(s3, f"s3://{place.account.bucket}/{place.root}/uploads/", ObjectOptions())
+            records = UploadRecords(s3, f"s3://{place.account.bucket}/{place.root}/uploads/")
             kept = [await records.begun(upload) for upload in uploads[1:]]
             await uploads[2].abort()  # and it was killed before that was written down
             await records.give_up_all(ours)
