@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_calls import S3Calls
+from airflow_sm_plugin.hooks.s3_calls import OpenObject, S3Calls
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_transport import s3_calls
 from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions, UploadCalls, UploadedPart
@@ -34,7 +34,7 @@ class Stop:
         elif self._left is not None:
             self._left -= 1
 
-    async def reached(self, process: asyncio.Task[None]) -> bool:
+    async def reached(self, process: asyncio.Task[Any]) -> bool:
         """Wait until the process stops, or ends without having come so far."""
         reaching = asyncio.ensure_future(self._reached.wait())
         await asyncio.wait({reaching, process}, return_when=asyncio.FIRST_COMPLETED)
@@ -49,6 +49,12 @@ class StoppedCalls:
         self._calls = calls
         self._stop = stop
         self.uploads: UploadCalls = _Uploads(calls, stop, live)
+
+    @asynccontextmanager
+    async def opened(self, uri: S3Uri, start: int, etag: str) -> AsyncIterator[OpenObject]:
+        await self._stop.request()
+        async with self._calls.opened(uri, start, etag) as found:
+            yield found
 
     async def delete(self, uri: S3Uri, *, if_match: str | None = None) -> None:
         """Obey ``If-Match``, which moto does not."""
