@@ -17,7 +17,7 @@ _VISIBLE = re.compile(r"[!-~][ -~]{0,1023}")
 _LONGEST_KEY = 1_024
 _LONGEST_SUFFIX = ".attributes.jsonl"
 _RESERVED = "_batch/"
-_STATE = re.compile(r"(?:^|/)_batch/[0-9a-f]+/[0-9a-f]+/plan")
+_STATE = re.compile(r"(?:^|/)_batch/[^/]+/[^/]+/plan(?:s/\d{8}\.json$|-\d{3,}-[0-9a-f]+/)")
 """What lies with a batch's outputs, unless it was told to lie elsewhere."""
 
 

@@ -164,6 +164,14 @@ class MultiModel:
         found = self._ask("GET", "calls?service=*&operation=InvokeEndpoint")
         return [call for call in found["calls"] if call["resource"] == self.name and not call["fault"]]
 
+    def calls(self) -> int:
+        """Return how many calls of any service have ended."""
+        return len(self._ask("GET", "calls?service=*")["calls"])
+
+    def struck(self) -> int:
+        """Return how often the rules of the fault plan struck."""
+        return sum(rule["struck"] for rule in self._ask("GET", "faults")["rules"])
+
     def _ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.account.url}/_embedded/{path}", data, method=method)
