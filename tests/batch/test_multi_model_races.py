@@ -37,7 +37,7 @@ SEED = int(os.environ.get("AIRFLOW_SM_RACE_SEED", "3"))
 LONGEST = 400
 """More requests than a process sends."""
 
-STEP = 4
+STEP = 9
 """Of how many places one is tried, from a random first one on."""
 
 _STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
