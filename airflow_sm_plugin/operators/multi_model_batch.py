@@ -44,7 +44,8 @@ class SageMakerMultiModelBatchOperator(Killable, InvocationOperator):
     left failures that may pass, goes on from its journal in S3; nothing that was written down (about once a second) is
     invoked again.
 
-    **Clearing** a finished task tries again what failed, ``on_rerun="restart"`` does everything anew.
+    **Clearing** a finished task tries again what failed, ``on_rerun="restart"`` does everything anew. A DAG run that was
+    deleted and created again under its run id gets nothing of the deleted one.
 
     Returns on XCom: the report's summary; of a whole batch ``{"endpoint_name", "inputs", "inputs_failed",
     "inputs_carried", "records", "succeeded", "failed", "models", "models_failed", "invocations", "retries",
@@ -107,7 +108,9 @@ class SageMakerMultiModelBatchOperator(Killable, InvocationOperator):
     :raises EndpointNotMultiModel: it serves no target models; not retried
     :raises EndpointNotRealTime: it is asynchronous; not retried
     :raises EndpointNotInService: it does not serve now; retried
-    :raises FencedOff: a later try has taken over; not retried
+    :raises FencedOff: a later try has taken over, and this one was left behind; not retried
+    :raises PlanReplaced: a later plan counts than that of the given shard; retried
+    :raises TaskKilled: Airflow ended the task; what was answered is written down; retried
     :raises ServiceUnavailable: the endpoint or S3 gave no useful answer for long; retried
     """
 

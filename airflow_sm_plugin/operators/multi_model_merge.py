@@ -49,6 +49,9 @@ class SageMakerMergeBatchReportOperator(Killable, SageMakerInferenceOperator):
     :raises InputNotFound: the plan is not there any more; not retried
     :raises BatchFailed: more failed than is tolerated, or a shard has no report; both reports are written; not retried
     :raises InferenceError: the counts do not add up; not retried
+    :raises FencedOff: a later try reports, and this one was left behind; not retried
+    :raises PlanReplaced: a later plan counts; retried
+    :raises TaskKilled: Airflow ended the task; retried
     :raises ServiceUnavailable: S3 did not answer; retried
     """
 

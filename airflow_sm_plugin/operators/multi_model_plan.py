@@ -35,7 +35,8 @@ class SageMakerPlanMultiModelBatchOperator(Killable, SageMakerInferenceOperator)
 
     **A retry** returns the plan that the killed try made, if it had finished it. **Clearing** the task returns the same
     plan while no input has changed; else it makes the next one, without the inputs that were done before and are the
-    same still (source, ETag, target model, output name).
+    same still (source, ETag, target model, output name). A DAG run that was deleted and created again under its run id
+    plans everything.
 
     Returns on XCom: a list with ``{"plan_location", "shard", "inputs", "models", "bytes"}`` for each shard, to
     ``expand`` the batch task over; empty when there is nothing to do. XCom ``plan`` is ``{"plan_location", "inputs",
@@ -79,6 +80,8 @@ class SageMakerPlanMultiModelBatchOperator(Killable, SageMakerInferenceOperator)
     :raises EndpointNotRealTime: it is asynchronous; not retried
     :raises EndpointNotInService: it does not serve now; retried
     :raises TargetModelNotFound: artefacts are missing, with ``on_missing_model="fail"``; not retried
+    :raises FencedOff: a later try has planned, and this one was left behind; not retried
+    :raises TaskKilled: Airflow ended the task; retried
     :raises ServiceUnavailable: S3 or SageMaker did not answer; retried
     """
 
