@@ -19,10 +19,10 @@ from airflow_sm_plugin.core.batch_verdict import Tolerance
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.template_values import choice, is_given, mapping, number, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import BatchReportLink, persist_endpoint, persist_report
 from airflow_sm_plugin.operators.engine_arguments import engine_settings, object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator
-from airflow_sm_plugin.operators.killable import Killable
 from airflow_sm_plugin.operators.plan_arguments import plan_settings
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class SageMakerMultiModelBatchOperator(Killable, InvocationOperator):
     left failures that may pass, goes on from its journal in S3; nothing that was written down (about once a second) is
     invoked again.
 
-    **Clearing** a finished task tries again what failed, ``on_rerun="restart"`` does everything anew. A DAG run that was
-    deleted and created again under its run id gets nothing of the deleted one.
+    **Clearing** a finished task tries again what failed, ``on_rerun="restart"`` does everything anew. A DAG run that
+    was deleted and created again under its run id gets nothing of the deleted one.
 
     Returns on XCom: the report's summary; of a whole batch ``{"endpoint_name", "inputs", "inputs_failed",
     "inputs_carried", "records", "succeeded", "failed", "models", "models_failed", "invocations", "retries",

@@ -12,9 +12,9 @@ from airflow_sm_plugin.core.batch_verdict import Tolerance, failure_text
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import choice, is_given, number, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, InvalidRequest
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import BatchReportLink, EndpointConsoleLink, persist_endpoint, persist_report
 from airflow_sm_plugin.operators.engine_arguments import object_options
-from airflow_sm_plugin.operators.killable import Killable
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.core.merged_report import BatchReport

@@ -11,9 +11,9 @@ from airflow_sm_plugin.core.invocation import MAX_PAYLOAD_BYTES
 from airflow_sm_plugin.core.plan_estimate import Splitting
 from airflow_sm_plugin.core.template_values import boolean, choice, number, whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.operators.engine_arguments import object_options
-from airflow_sm_plugin.operators.killable import Killable
 from airflow_sm_plugin.operators.plan_arguments import plan_settings
 
 if TYPE_CHECKING:

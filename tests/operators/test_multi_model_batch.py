@@ -15,7 +15,7 @@ import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException, Context
 from airflow_sm_plugin.exceptions import BatchUnfinished, EndpointNotInService, PlanReplaced, TaskKilled
-from airflow_sm_plugin.operators.killable import Killable
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.operators.multi_model import (
     SageMakerMergeBatchReportOperator,
     SageMakerMultiModelBatchOperator,
