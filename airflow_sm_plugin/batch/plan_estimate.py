@@ -44,7 +44,7 @@ async def estimate_plan(
         await spool_inputs(s3, settings, spool, endpoint)
         latest = await plans.latest()
         before = None if latest is None else await plans.stored(latest.plan_location)
-        earlier = earlier_plans(settings, latest, before)
+        earlier = () if settings.restart else earlier_plans(settings, latest, before)
         draft = await Draft.of(s3, settings, endpoint, spool, earlier)
         samples = await _sampled(s3, spool) if splitting.needs_sample else []
         return PlanEstimate(
