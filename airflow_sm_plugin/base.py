@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin import exceptions
 from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, BaseSensorOperator, Context
 from airflow_sm_plugin.core.ownership import owner_of
+from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
@@ -80,6 +81,11 @@ def try_of(context: Context) -> TaskTry:
         run_started=started.timestamp() if isinstance(started, datetime) else None,
         number=int(getattr(context.get("ti"), "try_number", None) or 1),
     )
+
+
+def writer_of(context: Context) -> StateWriter:
+    """Return this try of the task instance as the writer of a batch's state."""
+    return StateWriter(try_of(context), run_of(context))
 
 
 @contextmanager

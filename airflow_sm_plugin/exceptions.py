@@ -38,12 +38,14 @@
     │   ├── AsyncInferenceFailed       a failure object was written
     │   ├── AsyncInferenceTimedOut     (retry) neither output nor failure object by the deadline
     │   ├── FencedOff                  a later try of the same task has taken over its ledger
+    │   ├── PlanReplaced               (retry) a later plan of the same batch counts, not the one this task works on
     │   ├── InputChanged               the input was written anew after it was planned
     │   ├── OutputMismatch             the model answered another number of rows than it was asked for
     │   ├── TargetModelNotFound        the endpoint's model prefix holds no such artefact
     │   ├── BatchFailed                more records failed than tolerated, for good
     │   │   └── BatchUnfinished        (retry) the same, but some for reasons that may pass
     │   └── QueueNotFound              the completion queue does not exist
+    ├── TaskKilled                     (retry) Airflow ended the task: SIGTERM, a time-out, marked by a person
     └── ServiceError                   AWS answered an error, or did not answer
         ├── AccessDenied               403: a permission is missing
         ├── RequestRefused             the request is wrong in a way that only the service could see
@@ -99,6 +101,7 @@ __all__ = [
     "ModelUnavailable",
     "ObjectiveNotMet",
     "OutputMismatch",
+    "PlanReplaced",
     "PreconditionFailed",
     "QueueNotFound",
     "RecordTooLarge",
@@ -109,6 +112,7 @@ __all__ = [
     "ServiceError",
     "ServiceUnavailable",
     "TargetModelNotFound",
+    "TaskKilled",
     "Throttled",
 ]
 
@@ -279,6 +283,12 @@ class FencedOff(InferenceError):
     """A later try of the same task instance has taken over its ledger: this process, left behind, stops here."""
 
 
+class PlanReplaced(InferenceError):
+    """A later plan of the same batch counts, not the one this task works on. A retry takes that one."""
+
+    retryable = True
+
+
 class InputChanged(InferenceError):
     """The input was written anew after it was planned: its ETag is another. A new plan takes it as it is now."""
 
@@ -303,6 +313,12 @@ class BatchUnfinished(BatchFailed):
 
 class QueueNotFound(InferenceError):
     """The completion queue does not exist, or not in this region and account."""
+
+
+class TaskKilled(SageMakerInferenceError):
+    """Airflow ended the task while it worked or waited. A retry goes on from what was written down."""
+
+    retryable = True
 
 
 class ServiceError(SageMakerInferenceError):

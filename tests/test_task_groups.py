@@ -98,6 +98,8 @@ def test_each_argument_reaches_the_tasks_that_have_it(argument: str) -> None:
         "batch_strategy",
         "max_payload_in_mb",
         "on_rerun",
+        "output_kms_key_id",
+        "output_acl",
     }:
         expected -= {"batch"}
     if argument in {"on_error", "tolerated_failure_ratio"}:

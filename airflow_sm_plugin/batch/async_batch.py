@@ -19,15 +19,18 @@ from airflow_sm_plugin.batch.async_plan import Plan, Plans
 from airflow_sm_plugin.batch.async_rows import EndedRound, RowWriter, first_failures
 from airflow_sm_plugin.batch.batch_folder import BatchFolder
 from airflow_sm_plugin.batch.batch_settings import BatchSettings
-from airflow_sm_plugin.batch.claim import Claim
+from airflow_sm_plugin.batch.claim import RACES, Claim
 from airflow_sm_plugin.batch.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.batch.input_looks import LOOKS_AT_ONCE
+from airflow_sm_plugin.batch.input_plan import inputs_digest
 from airflow_sm_plugin.batch.round_progress import RoundProgress, Shards
 from airflow_sm_plugin.core.async_names import LocationPattern
 from airflow_sm_plugin.core.async_report import Report, Row
-from airflow_sm_plugin.core.async_round import Outcome, RoundNames
+from airflow_sm_plugin.core.async_round import RoundNames
+from airflow_sm_plugin.core.next_plan import NextPlan, next_plan
 from airflow_sm_plugin.core.pacing import Pace
-from airflow_sm_plugin.exceptions import EndpointNotFound
+from airflow_sm_plugin.core.round_outcome import RoundOutcome
+from airflow_sm_plugin.exceptions import EndpointNotFound, FencedOff, ServiceUnavailable
 from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
@@ -70,8 +73,17 @@ class Finished:
 class AsyncBatch:
     """One process's work on a batch, over open connections to S3."""
 
-    def __init__(self, connection: AwsConnection, s3: S3Objects, settings: BatchSettings, token: str) -> None:
+    def __init__(
+        self,
+        connection: AwsConnection,
+        s3: S3Objects,
+        settings: BatchSettings,
+        *,
+        token: str,
+        plan_at_hand: bool,
+    ) -> None:
         self._connection = connection
+        self._plan_at_hand = plan_at_hand
         self._s3 = s3
         self._settings = settings
         self._token = token
@@ -79,7 +91,7 @@ class AsyncBatch:
         self.folder = BatchFolder.below(
             settings.ledger_prefix, owner=settings.owner, arguments=settings.arguments
         )
-        self._plans = Plans(s3, self.folder, owner=settings.owner, arguments=settings.arguments)
+        self._plans = Plans(s3, self.folder, settings)
         self._claim: Claim | None = None
         self._plan: Plan | None = None
         self._ended: list[EndedRound] = []
@@ -91,14 +103,23 @@ class AsyncBatch:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, connection: AwsConnection, settings: BatchSettings, *, token: str = ""
+        cls,
+        connection: AwsConnection,
+        settings: BatchSettings,
+        *,
+        token: str = "",
+        plan_at_hand: bool = False,
     ) -> AsyncIterator[AsyncBatch]:
         """Open connections for the block.
 
         :param token: what no other process has; made up by default
+        :param plan_at_hand: go on with the last plan, which this try has begun or taken over already; otherwise it is
+            asked first whether that plan is of this DAG run and these inputs
         """
-        async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS) as s3:
-            yield cls(connection, s3, settings, token or uuid.uuid4().hex[:16])
+        options = settings.options
+        async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS, options=options) as s3:
+            token = token or uuid.uuid4().hex[:16]
+            yield cls(connection, s3, settings, token=token, plan_at_hand=plan_at_hand)
 
     async def finish(self, *, poll_interval: float) -> Finished:
         """Do all of it in this process.
@@ -118,9 +139,9 @@ class AsyncBatch:
         :raises SageMakerInferenceError: as :meth:`Submission.run`
         """
         plan = self._plan = self._plan or await self._open_plan()
-        done = await self._s3.read_if_any(self._plans.folder(plan).report)
+        done = await self._report_on(plan)
         if done is not None:
-            return await self._finished(plan, Report.from_json(done))
+            return await self._finished(plan, done)
         numbers = plan.to_send
         while numbers and len(self._ended) < self._settings.attempts:
             current = self._current = self._current or await self._open_round(plan, numbers)
@@ -130,8 +151,6 @@ class AsyncBatch:
                 if isinstance(step, Waiting):
                     return step
                 outcome = step
-            else:
-                await current.read()
             self._ended.append(EndedRound(len(self._ended) + 1, current, outcome, await current.pattern()))
             self._current = None
             numbers = current.plan_numbers(outcome.again)
@@ -139,36 +158,84 @@ class AsyncBatch:
 
     async def publish_wait(self) -> str:
         """Write down what is waited for, and return where, for a trigger to read."""
-        if self._current is None:
+        if self._current is None or self._claim is None:
             raise LookupError("nothing is waited for")
         watch = (await self._current.watch()).watch
         body = json.dumps(watch.as_mapping(), separators=(",", ":")).encode()
-        await self._s3.write(self._current.folder.wait, body)
-        return self._current.folder.wait
+        location = self._current.folder.wait(self._claim.number)
+        await self._s3.write(location, body)
+        return location
 
     # The plan
 
     async def _open_plan(self) -> Plan:
-        """Take the batch over, and return its unfinished plan, or the next one."""
-        self._claim = await Claim.taken(
-            self._s3, self.folder, token=self._token, task_try=self._settings.task_try
+        """Take the batch over, and return the plan to work on: the last one, or the next."""
+        self._claim = claim = await self._claimed()
+        for _ in range(RACES):
+            plan = await self._chosen_plan(claim)
+            if plan is not None:
+                return plan
+        raise ServiceUnavailable(
+            f"{self.folder.location}: others planned faster {RACES} times in a row; a retry goes on"
         )
-        latest = await self._plans.latest()
-        if latest is None:
-            return await self._make_plan(0, None)
-        folder = self._plans.folder(latest)
-        report = await self._s3.read_if_any(folder.report)
-        if report is None or self._is_this_run(Report.from_json(report)):
+
+    async def _claimed(self) -> Claim:
+        """Take the batch over.
+
+        Where no start date tells a DAG run made anew from an orphan of the old one, a lower try number may be either.
+        What finds the batch finished counts as made anew: an orphan then reports it, or does what a cleared task would.
+
+        :raises FencedOff: a later try has taken it over
+        """
+        task_try = self._settings.task_try
+        try:
+            return await Claim.taken(self._s3, self.folder, token=self._token, task_try=task_try)
+        except FencedOff:
+            latest, _ = await self._plans.latest()
+            is_over = latest is not None and await self._report_on(latest) is not None
+            if self._plan_at_hand or task_try.run_started is not None or not is_over:
+                raise
+        return await Claim.taken(
+            self._s3, self.folder, token=self._token, task_try=task_try, after_later_tries=True
+        )
+
+    async def _chosen_plan(self, claim: Claim) -> Plan | None:
+        """Return the plan to work on; None when another process wrote one meanwhile."""
+        latest, number = await self._plans.latest()
+        if latest is not None and self._plan_at_hand:
             return latest
-        log.info("%s is finished and runs again", folder.location)
-        return await self._make_plan(latest.number + 1, None if self._settings.restart else latest)
+        step = NextPlan.NEW if latest is None else await self._next_plan(latest, claim)
+        if step is NextPlan.GO_ON:
+            return latest
+        if latest is not None:
+            log.info("%s: %s", self._plans.folder(latest).location, step.value)
+        ledgers = {"ledger_prefix": self._settings.ledger_prefix}
+        return await self._plans.make(
+            claim=claim,
+            number=number,
+            resume=latest if step is NextPlan.RESUME else None,
+            places=ledgers | await self._endpoint.places(),
+        )
 
-    async def _make_plan(self, number: int, resume: Plan | None) -> Plan:
-        return await self._plans.make(self._settings.source, token=self._token, number=number, resume=resume)
+    async def _next_plan(self, latest: Plan, claim: Claim) -> NextPlan:
+        """Decide about the last plan; it is compared with the inputs of now where that decides."""
+        settings, report = self._settings, await self._report_on(latest)
+        writer = latest.begun_by if report is None else report.written_by
+        step = next_plan(
+            settings.task_try.origin_in_run(writer, claim.run_began),
+            finished=report is not None,
+            same_run=report is not None and settings.run is not None and report.run == settings.run,
+            restart=settings.restart,
+        )
+        if step is not NextPlan.COMPARE:
+            return step
+        if await inputs_digest(self._s3, settings.source) == latest.digest:
+            return NextPlan.GO_ON
+        return NextPlan.NEW if settings.restart else NextPlan.RESUME
 
-    def _is_this_run(self, report: Report) -> bool:
-        """Say whether this very run of the task finished the plan: then a retry only reports it."""
-        return self._settings.run is not None and report.run == self._settings.run
+    async def _report_on(self, plan: Plan) -> Report | None:
+        body = await self._s3.read_if_any(self._plans.folder(plan).report)
+        return None if body is None else Report.from_json(body)
 
     # A round
 
@@ -193,8 +260,10 @@ class AsyncBatch:
         known = [ended.pattern for ended in self._ended if ended.pattern is not None]
         return known[-1] if known else await self._endpoint.guess()
 
-    async def _advance_round(self, current: RoundProgress) -> Outcome | Waiting:
+    async def _advance_round(self, current: RoundProgress) -> RoundOutcome | Waiting:
         await current.begin(resend=self._settings.resend)
+        if (ended := await current.outcome()) is not None:
+            return ended  # by its owner before, while this process took the ledger over
         limit = self._settings.max_in_flight
         enough = 0 if limit is None else limit // 2
         while True:
@@ -209,7 +278,7 @@ class AsyncBatch:
             check_in = time.time() + self._settings.check_in_seconds
             return Waiting(enough if current.to_send else 0, min(last, check_in), last, counts.pending)
 
-    async def _judge(self, current: RoundProgress, lost: int) -> Outcome:
+    async def _judge(self, current: RoundProgress, lost: int) -> RoundOutcome:
         """Say how the round ended.
 
         :param lost: how many results will never come since the endpoint is gone
@@ -269,7 +338,9 @@ class AsyncBatch:
             carried_from=earlier,
             failure_text_limit=self._settings.failure_text_limit,
         )
-        report = await writer.write(self._settings.template.endpoint_name, run=self._settings.run)
+        report = await writer.write(
+            self._settings.template.endpoint_name, run=self._settings.run, task_try=self._settings.task_try
+        )
         log.info("%s: %s", folder.report, report.counts)
         return await self._finished(plan, report)
 

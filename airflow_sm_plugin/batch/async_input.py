@@ -12,6 +12,7 @@ from airflow_sm_plugin.core.async_inference import MAX_INLINE_BYTES, AsyncReques
 from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.core.invocation_state import OnUnknown
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceError
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
@@ -26,6 +27,7 @@ class Sending:
     """What is to be sent, and how this try stands to those before. It has no repr: the request holds secrets.
 
     :param owner: names the task instance over all its tries
+    :param task_try: this try
     :param is_repeated: whether an earlier try may have sent it
     :param check_input: look whether the input object exists
     :param state_prefix: ``s3://bucket/prefix`` to remember below what was sent; None remembers nothing
@@ -35,7 +37,7 @@ class Sending:
 
     request: AsyncRequest
     owner: str
-    try_number: int
+    task_try: TaskTry
     is_repeated: bool
     check_input: bool = True
     state_prefix: str | None = None
@@ -105,6 +107,17 @@ class RequestInput:
             self.etag = next((one.etag for one in page.objects if one.key == uri.key), None)
         return Sight.PRESENT if self.etag else await self._s3.sight(location)
 
+    def check_there(self) -> None:
+        """Refuse an input that was looked for and is not there.
+
+        :raises InputNotFound: it does not exist
+        """
+        if self._sight is Sight.ABSENT:
+            location = self._sending.request.input_location
+            raise InputNotFound(
+                f"the input object {location} does not exist: upload it first, or mend input_location"
+            )
+
     async def prepared(self, request: AsyncRequest) -> AsyncRequest:
         """Have the input in S3, or say that it is missing, just before the request is sent.
 
@@ -113,10 +126,7 @@ class RequestInput:
         """
         if request.body is not None:
             return await self.uploaded(request) if len(request.body) > MAX_INLINE_BYTES else request
-        if self._sight is Sight.ABSENT:
-            raise InputNotFound(
-                f"the input object {request.input_location} does not exist: upload it first, or mend input_location"
-            )
+        self.check_there()
         if self._sight is not Sight.PRESENT:
             log.warning(
                 "could not look at input %s (%s); sending it all the same",

@@ -6,16 +6,20 @@ import datetime
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import asdict, dataclass
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batch.batch_folder import BatchFolder, PlanFolder
-from airflow_sm_plugin.batch.input_listing import InputSource
+from airflow_sm_plugin.batch.batch_settings import BatchSettings
+from airflow_sm_plugin.batch.claim import Claim, listed_names
 from airflow_sm_plugin.batch.input_plan import plan_inputs, read_shard
 from airflow_sm_plugin.core.async_names import SHARD, batch_root
 from airflow_sm_plugin.core.async_report import Row, Status
 from airflow_sm_plugin.core.number_sets import below, from_ranges
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import PreconditionFailed
 
 if TYPE_CHECKING:
@@ -32,10 +36,11 @@ class Plan:
     """The inputs of a batch, numbered from 0.
 
     :param number: 0 for the first; a finished batch that runs again gets the next
-    :param root: what begins every name of its invocations
+    :param root: what begins every name of its invocations, and of no other plan's
     :param inputs: the folder of its shards
     :param created_at: ISO 8601
     :param carried: what succeeded under the plan before and is the same object still
+    :param begun_by: the try that made it
     """
 
     number: int
@@ -46,10 +51,11 @@ class Plan:
     inputs: str
     created_at: str
     carried: tuple[Run, ...] = ()
+    begun_by: TaskTry = field(default_factory=TaskTry)
 
     def as_json(self) -> bytes:
         """Return the content of ``plan.json``, as :meth:`from_json` reads it."""
-        return json.dumps(asdict(self), indent=1).encode()
+        return json.dumps(asdict(self) | {"begun_by": self.begun_by.as_list()}, indent=1).encode()
 
     @classmethod
     def from_json(cls, body: bytes) -> Plan:
@@ -57,7 +63,8 @@ class Plan:
         value = json.loads(body)
         first, earlier, length = 0, 1, 2
         carried = tuple((run[first], run[earlier], run[length]) for run in value.pop("carried"))
-        return cls(**value, carried=carried)
+        begun_by = TaskTry.from_list(value.pop("begun_by", None))
+        return cls(**value, carried=carried, begun_by=begun_by)
 
     @property
     def to_send(self) -> int:
@@ -74,48 +81,66 @@ class Plan:
 class Plans:
     """All plans of a batch in S3."""
 
-    def __init__(self, s3: S3Objects, folder: BatchFolder, *, owner: str, arguments: str) -> None:
+    def __init__(self, s3: S3Objects, folder: BatchFolder, settings: BatchSettings) -> None:
         self._s3 = s3
         self._folder = folder
-        self._owner = owner
-        self._arguments = arguments
+        self._settings = settings
 
-    async def latest(self) -> Plan | None:
-        """Return the last plan; None before the first."""
+    async def latest(self) -> tuple[Plan | None, int]:
+        """Return the last plan, None where there is none, and the number of the next.
+
+        What is left of a plan whose ``plan.json`` was removed belongs to no other plan: its number is passed over.
+        """
         found: Plan | None = None
         number = 0
-        while (body := await self._s3.read_if_any(self._folder.plan(number).plan)) is not None:
-            found, number = Plan.from_json(body), number + 1
-        return found
+        while True:
+            # In this order: a plan is written before anything else of it but its inputs.
+            remains = await self._has_remains(self._folder.plan(number))
+            body = await self._s3.read_if_any(self._folder.plan(number).plan)
+            if body is None and not remains:
+                return found, number
+            found, number = None if body is None else Plan.from_json(body), number + 1
+
+    async def _has_remains(self, folder: PlanFolder) -> bool:
+        uri = S3Uri.parse(f"{folder.location}/")
+        behind = S3Uri.parse(folder.behind_inputs).key
+        return bool((await listed_names(self._s3, uri.bucket, uri.key, start_after=behind)).names)
 
     def folder(self, plan: Plan) -> PlanFolder:
         """Return what the plan keeps."""
         return self._folder.plan(plan.number)
 
-    async def make(self, source: InputSource, *, token: str, number: int, resume: Plan | None) -> Plan:
-        """List the inputs and fix them as a plan; if another process was faster, its plan holds.
+    async def make(
+        self, *, claim: Claim, number: int, resume: Plan | None, places: Mapping[str, str]
+    ) -> Plan | None:
+        """List the inputs and fix them as a plan; None when another process wrote one of this number.
 
-        :param token: keeps this planner's shards apart from another's
+        :param claim: of this process: its token keeps its shards apart from another planner's
         :param resume: the finished plan whose successes are carried over
+        :param places: where the batch and its endpoint write, as :func:`check_inputs_apart` takes it
         :raises InvalidRequest: there are no inputs, or one is not what it must be
+        :raises FencedOff: another process has taken the batch over
         """
-        folder = self._folder.plan(number)
-        into = folder.inputs(token)
-        summary = await plan_inputs(self._s3, source, into=into)
+        folder, settings = self._folder.plan(number), self._settings
+        into = folder.inputs(claim.token)
+        summary = await plan_inputs(self._s3, settings.source, into=into, places=places)
+        root = batch_root(settings.owner, settings.arguments, number, nonce=uuid.uuid4().hex)
         plan = Plan(
             number=number,
             count=summary.count,
             shards=summary.shards,
             digest=summary.digest,
-            root=batch_root(self._owner, self._arguments, number),
+            root=root,
             inputs=into,
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             carried=tuple(await self._carried(into, summary.shards, resume)) if resume else (),
+            begun_by=settings.task_try,
         )
+        await claim.check()
         try:
             await self._s3.write(folder.plan, plan.as_json(), only_if_new=True)
         except PreconditionFailed:
-            return Plan.from_json(await self._s3.read(folder.plan))
+            return None
         carried = plan.count - plan.to_send.bit_count()
         log.info(
             "%d inputs, %d of them done before; the plan lies in %s", plan.count, carried, folder.location

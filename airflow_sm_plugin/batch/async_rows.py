@@ -17,8 +17,9 @@ from airflow_sm_plugin.batch.round_progress import RoundProgress
 from airflow_sm_plugin.core.async_inference import AsyncInvocation
 from airflow_sm_plugin.core.async_names import SHARD, LocationPattern, shard_of
 from airflow_sm_plugin.core.async_report import Counts, Report, Row, Status
-from airflow_sm_plugin.core.async_round import Outcome
 from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.round_outcome import RoundOutcome
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import PreconditionFailed
 from airflow_sm_plugin.hooks.async_results import ResultWatcher
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 _TEXTS_AT_ONCE = 16
 _CARRIED_SHARDS = 8
 _EXPIRED = "there was neither an output nor a failure object by the deadline"
+_IN_DOUBT = "it may never have been sent, since a kill or a lost answer left that in doubt"
 _UNTELLABLE = "its output and its failure object have one place, so that nobody can tell which came"
 
 
@@ -42,7 +44,7 @@ class EndedRound:
 
     number: int
     progress: RoundProgress
-    outcome: Outcome
+    outcome: RoundOutcome
     pattern: LocationPattern | None
 
     def status(self, number: int) -> Status:
@@ -90,10 +92,11 @@ class RowWriter:
                 self._last_round[number] = ended.number
                 self._number_there[number] = there
 
-    async def write(self, endpoint_name: str, *, run: str | None) -> Report:
+    async def write(self, endpoint_name: str, *, run: str | None, task_try: TaskTry) -> Report:
         """Write all rows, and the report when they add up.
 
         :param run: which run of the task this is
+        :param task_try: this try
         :raises InferenceError: they do not
         """
         counts = Counts()
@@ -109,6 +112,7 @@ class RowWriter:
             rows_location=self._folder.rows,
             failures_location=self._folder.failures if counts.unsuccessful else None,
             run=run,
+            written_by=task_try,
         ).checked(self._plan.count)
         try:
             await self._s3.write(self._folder.report, report.as_json().encode(), only_if_new=True)
@@ -155,15 +159,18 @@ class RowWriter:
             failure_location=invocation.failure_location,
             inference_id=invocation.inference_id,
             attempts=ended.number,
-            error=await self._error(status, ended, invocation),
+            error=await self._error(status, ended, there, invocation),
             custom_attributes=one.custom_attributes,
         )
 
-    async def _error(self, status: Status, ended: EndedRound, invocation: AsyncInvocation) -> str | None:
+    async def _error(
+        self, status: Status, ended: EndedRound, there: int, invocation: AsyncInvocation
+    ) -> str | None:
         if status is Status.EXPIRED:
             if invocation.output_location == invocation.failure_location:
                 return _UNTELLABLE
-            return ended.outcome.reason or _EXPIRED
+            why = ended.outcome.reason or _EXPIRED
+            return f"{_IN_DOUBT}; {why}" if ended.progress.ledger.never_answered >> there & 1 else why
         if status is Status.SUCCEEDED or not self._limit:
             return None
         async with self._slots:

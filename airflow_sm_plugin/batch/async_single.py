@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,7 +33,6 @@ from airflow_sm_plugin.core.invocation_state import (
 )
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
-    FencedOff,
     InvalidRequest,
     SageMakerInferenceError,
     ServiceUnavailable,
@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 """Calls in all while SageMaker does not accept."""
+
+_LAST_ANSWER_SECONDS = 2.0
+"""How long a killed task waits for an answer that is on its way."""
 
 _MOST_RACES = 5
 _MOST_ROUNDS = 100
@@ -84,6 +87,8 @@ class SingleInvocation:
         self._asked = False
         self._identity = Identity(sending.owner, arguments_digest(sending.request))
         self._input = RequestInput(sending, s3)
+        self._nonce: str | None = None
+        self._is_killed = asyncio.Event()
 
     async def submit(self) -> AsyncInvocation:
         """Send, or find that it was sent before; return the invocation.
@@ -111,8 +116,8 @@ class SingleInvocation:
         store = InvocationStore(self._s3, folder)
         for _ in range(_MOST_RACES):
             state = await store.read()
-            state.check_not_fenced(self._sending.try_number)
-            known = state.latest()
+            state.check_not_fenced(self._sending.task_try)
+            known = state.latest(self._sending.task_try)
             look = await self._look_at(known.invocation if known else None)
             step = next_step(
                 known,
@@ -120,44 +125,72 @@ class SingleInvocation:
                 now=time.time(),
                 on_unknown=self._sending.on_unknown,
                 input_etag=self._input.etag,
+                next_round=state.next_round,
             )
             if isinstance(step, Attach):
                 return self._attached(step)
             if known:
                 log.info("%s: %s", folder, step.why)
+            is_again = known is not None and known.intent.round_number == step.round_number
+            self._nonce = known.intent.nonce if known and is_again else uuid.uuid4().hex
             round_ = await self._free_round(step.round_number)
             request = await self._input.prepared(round_.request)
             intent = Intent(
                 number=state.next_number,
                 round_number=round_.number,
-                try_number=self._sending.try_number,
+                task_try=self._sending.task_try,
                 at=time.time(),
                 seconds_to_live=seconds_to_live(request.request_ttl, request.invocation_timeout),
                 input_etag=self._input.etag,
                 invocation=round_.expected,
+                nonce=self._nonce,
             )
             if await store.intend(intent):
                 return await self._send_intended(store, intent, request)
-        raise FencedOff(f"other processes keep writing to {folder}: this one sends nothing")
+        raise ServiceUnavailable(
+            f"other processes wrote faster to {folder}, {_MOST_RACES} times: nothing is sent; a retry looks again"
+        )
 
     async def _send_intended(
         self, store: InvocationStore, intent: Intent, request: AsyncRequest
     ) -> AsyncInvocation:
+        sending = asyncio.ensure_future(self._send(request))
         try:
-            invocation = await self._send(request)
+            invocation = await asyncio.shield(sending)
         except AnswerLost as error:
             return self._expected_after(error, intent.invocation)
         except SageMakerInferenceError:
             await store.withdraw(intent)
             raise
+        except asyncio.CancelledError:
+            await self._end_killed(sending, store, intent)
+            raise
         await store.record(intent, invocation)
         return invocation
 
+    async def _end_killed(
+        self, sending: asyncio.Future[AsyncInvocation], store: InvocationStore, intent: Intent
+    ) -> None:
+        """Send no more, and write down what is known: only what is on its way without an answer stays in doubt."""
+        self._is_killed.set()
+        await asyncio.wait({sending}, timeout=_LAST_ANSWER_SECONDS)
+        if not sending.done():
+            sending.cancel()
+            await asyncio.wait({sending})
+        elif (error := sending.exception()) is None:
+            await store.record(intent, sending.result())
+        elif not isinstance(error, AnswerLost):
+            await store.withdraw(intent)
+
     async def _submit_unremembered(self) -> AsyncInvocation:
         """Without state only a name can tell: a later try looks whether the result is there, and else sends again."""
-        named_by_user = self._sending.request.filename is not None
+        started = self._sending.task_try.run_started
+        self._nonce = None if started is None else str(started)
+        is_its_own = started is not None and self._sending.request.filename is None
         round_ = _Round(0, self._named(0), None, _NOWHERE)
-        if self._sending.is_repeated or named_by_user:
+        if not self._sending.is_repeated:
+            self._input.check_there()
+        if self._sending.is_repeated or not is_its_own:
             round_ = await self._free_round(0, taking_output=self._sending.is_repeated)
         if round_.expected is not None and round_.look.output is Sight.PRESENT and self._sending.is_repeated:
             return self._attached(Attach(round_.expected, "its output is there"))
@@ -207,7 +240,9 @@ class SingleInvocation:
         request = self._sending.request
         if request.filename is not None or not self._invoker.names_outputs:
             return request
-        return replace(request, filename=self._identity.filename(round_number, input_etag=self._input.etag))
+        etag = self._input.etag
+        name = self._identity.filename(round_number, input_etag=etag, nonce=self._nonce)
+        return replace(request, filename=name)
 
     def _attached(self, step: Attach) -> AsyncInvocation:
         log.info(
@@ -243,8 +278,16 @@ class SingleInvocation:
                     raise lost or error from error.__cause__
                 seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
                 log.warning("%s; attempt %d, again in %.1f s", error, attempt, seconds)
-            await asyncio.sleep(seconds)
+                if await self._is_killed_within(seconds):
+                    raise lost or error from error.__cause__
         raise InvalidRequest("no attempt is allowed")
+
+    async def _is_killed_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._is_killed.wait()
+        except TimeoutError:
+            return False
 
     async def _invoke(self, request: AsyncRequest) -> AsyncInvocation:
         try:
@@ -256,6 +299,8 @@ class SingleInvocation:
         return await self._invoker.invoke(await self._input.uploaded(request))
 
     def _may_repeat(self, error: SageMakerInferenceError) -> bool:
+        if self._is_killed.is_set():
+            return False
         if isinstance(error, AnswerLost):
             return self._sending.on_unknown is OnUnknown.RESEND
         return isinstance(error, Throttled | ServiceUnavailable)

@@ -29,6 +29,7 @@ from airflow_sm_plugin.exceptions import (
     RequestRefused,
     SageMakerInferenceError,
     ServiceUnavailable,
+    TaskKilled,
     Throttled,
 )
 
@@ -40,6 +41,9 @@ _RESENDS = 3
 _MOST_PUT_OFF = 500
 _MOMENT = 0.02
 _CLOSING_SECONDS = 15.0
+_LAST_ANSWERS_SECONDS = 2.0
+"""How long a run that is cancelled waits for what is on its way: InvokeEndpointAsync answers within a tenth of that,
+and Airflow's grace after SIGTERM is longer."""
 
 Invoke = Callable[[AsyncRequest], Awaitable[AsyncInvocation]]
 RequestOf = Callable[[int], Awaitable[AsyncRequest]]
@@ -120,7 +124,11 @@ class Submission:
         keeper.add_done_callback(self._keeper_ended)
         workers = [asyncio.create_task(self._work()) for _ in range(self._at_once)]
         try:
-            await asyncio.gather(*workers)
+            await asyncio.wait(workers)
+        except asyncio.CancelledError:
+            self.stop(TaskKilled(f"{self._about}: the task was killed while it sent"))
+            await asyncio.wait(workers, timeout=_LAST_ANSWERS_SECONDS)
+            raise
         finally:
             reporter.cancel()
             for worker in workers:
@@ -183,7 +191,8 @@ class Submission:
                 self.pace = self.pace.sent(now)
                 if self._again and self._again[0].due <= now:
                     return heapq.heappop(self._again)
-                return await self._first_time(self._fresh[0])
+                if (first := await self._first_time(self._fresh[0])) is not None:
+                    return first
         return None
 
     @property
@@ -201,8 +210,10 @@ class Submission:
             due = now
         return max(0.0, due - now, self.pace.next_send_at(now) - now)
 
-    async def _first_time(self, number: int) -> _Sending:
+    async def _first_time(self, number: int) -> _Sending | None:
         request = await self._request_of(number)
+        if self._error is not None:
+            return None
         self._fresh.popleft()
         self._record.low_water(len(self._fresh), self.pace.rate)
         return _Sending(0.0, next(self._order), number, request)

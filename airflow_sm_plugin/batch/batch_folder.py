@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_PLANNED = "planned-"
+
 
 @dataclass(frozen=True)
 class RoundFolder:
@@ -19,15 +21,12 @@ class RoundFolder:
         """Which of the plan's inputs the round sends."""
         return f"{self.location}/numbers.json"
 
-    @property
-    def wait(self) -> str:
-        """What a trigger waits for."""
-        return f"{self.location}/wait.json"
+    def wait(self, claim: int) -> str:
+        """Return where it lies what a trigger waits for; each owner of the batch has one, so that none replaces it.
 
-    @property
-    def outcome(self) -> str:
-        """How each input of the round ended."""
-        return f"{self.location}/outcome.json"
+        :param claim: number of the owner's claim
+        """
+        return f"{self.location}/wait-{claim:08d}.json"
 
     @property
     def ledger(self) -> str:
@@ -70,7 +69,12 @@ class PlanFolder:
 
     def inputs(self, token: str) -> str:
         """Return where one planner writes its shards, so that two do not mix."""
-        return f"{self.location}/planned-{token}"
+        return f"{self.location}/{_PLANNED}{token}"
+
+    @property
+    def behind_inputs(self) -> str:
+        """What every name of report, rounds and rows is behind of, in S3's order, and no planner's shards are."""
+        return f"{self.location}/{_PLANNED}~"
 
     def rows_of(self, shard: int) -> str:
         """Return where the rows of one shard's inputs lie."""

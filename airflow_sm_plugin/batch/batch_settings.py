@@ -9,6 +9,7 @@ from airflow_sm_plugin.core.async_inference import DEFAULT_INVOCATION_TIMEOUT, D
 from airflow_sm_plugin.core.async_round import RequestTemplate
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class BatchSettings:
     :param failure_text_limit: bytes of a failure object that a row shows; 0 shows none
     :param wait_seconds: how long a result may take after its submission; None: RequestTTL + InvocationTimeout
     :param check_in_seconds: so often a long wait asks whether the endpoint is still there
+    :param options: how state, rows and report are kept
     :param patience_seconds: how long nothing at all may be accepted before a submission gives up; a retry goes on
     """
 
@@ -48,6 +50,7 @@ class BatchSettings:
     wait_seconds: float | None = None
     check_in_seconds: float = 1_800.0
     patience_seconds: float = 600.0
+    options: ObjectOptions = PLAIN
 
     @property
     def arguments(self) -> str:

@@ -10,7 +10,8 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
@@ -45,36 +46,64 @@ class ClaimedFolder(Protocol):
 
 
 class Claim:
-    """One process's claim on a batch: the later one owns it."""
+    """One process's claim on a batch: the later one owns it.
 
-    def __init__(self, s3: S3Objects, folder: ClaimedFolder, *, token: str, number: int) -> None:
+    :param run_began: when the present life of the DAG run began, as far as the claims tell (:class:`TaskTry`)
+    :param also: what each check makes sure of besides
+    """
+
+    def __init__(
+        self,
+        s3: S3Objects,
+        folder: ClaimedFolder,
+        *,
+        token: str,
+        number: int,
+        run_began: float | None = None,
+        also: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._s3 = s3
         self._folder = folder
         self.token = token
         self.number = number
+        self.run_began = run_began
+        self._also = also
         self._one_at_a_time = asyncio.Lock()
         self._good_at = -math.inf
         """When the latest check that found nobody began; of a clock that runs on while this process is stopped."""
 
     @classmethod
-    async def taken(cls, s3: S3Objects, folder: ClaimedFolder, *, token: str, task_try: TaskTry) -> Claim:
+    async def taken(
+        cls,
+        s3: S3Objects,
+        folder: ClaimedFolder,
+        *,
+        token: str,
+        task_try: TaskTry,
+        after_later_tries: bool = False,
+        also: Callable[[], Awaitable[None]] | None = None,
+    ) -> Claim:
         """Take the next number.
 
         :param token: what no other process has
+        :param after_later_tries: take it although a later try has a claim
+        :param also: what each check makes sure of besides
         :raises FencedOff: a later try has a claim
         :raises ServiceError: S3 refused or did not answer
         """
-        body = json.dumps({"token": token, "at": time.time(), "try": task_try.as_list()}).encode()
         for _ in range(RACES):
-            number = len(await names_below(s3, folder.claims))
-            before = None if number == 0 else await _claimed_by(s3, folder.claim(number - 1))
-            if before is not None and task_try.origin_of(before) is Origin.LATER_TRY:
+            number, before = await _latest(s3, folder)
+            writer = None if before is None else before.task_try
+            is_later = writer is not None and task_try.origin_of(writer) is Origin.LATER_TRY
+            if is_later and not after_later_tries:
                 raise fenced_off(folder.location)
+            began = task_try.run_began(writer, None if before is None else before.run_began)
+            body = _Claimed(task_try, began).as_json(token)
             try:
-                await s3.write(folder.claim(number), body, only_if_new=True)
+                await s3.write(folder.claim(number + 1), body, only_if_new=True)
             except PreconditionFailed:
                 continue
-            return cls(s3, folder, token=token, number=number)
+            return cls(s3, folder, token=token, number=number + 1, run_began=began, also=also)
         raise ServiceUnavailable(f"{folder.location}: {RACES} other processes claimed this batch meanwhile")
 
     async def check(self) -> None:
@@ -104,6 +133,8 @@ class Claim:
             mine = S3Uri.parse(self._folder.claim(self.number)).key
             if (await listed_names(self._s3, uri.bucket, uri.key, start_after=mine)).names:
                 raise fenced_off(self._folder.location)
+            if self._also is not None:
+                await self._also()
             self._good_at = began
 
 
@@ -112,12 +143,37 @@ async def latest_try(s3: S3Objects, folder: ClaimedFolder) -> TaskTry | None:
 
     :raises ServiceError: S3 refused or did not answer
     """
-    number = len(await names_below(s3, folder.claims))
-    return None if number == 0 else await _claimed_by(s3, folder.claim(number - 1))
+    _, claimed = await _latest(s3, folder)
+    return None if claimed is None else claimed.task_try
 
 
-async def _claimed_by(s3: S3Objects, location: str) -> TaskTry:
-    return TaskTry.from_list(json.loads(await s3.read(location)).get("try"))
+@dataclass(frozen=True)
+class _Claimed:
+    """What a claim says."""
+
+    task_try: TaskTry
+    run_began: float | None
+
+    def as_json(self, token: str) -> bytes:
+        value = {"token": token, "at": time.time(), "try": self.task_try.as_list()}
+        return json.dumps(value | {"run_began": self.run_began}).encode()
+
+    @classmethod
+    def from_json(cls, body: bytes) -> _Claimed:
+        value = json.loads(body)
+        return cls(TaskTry.from_list(value.get("try")), value.get("run_began"))
+
+
+async def _latest(s3: S3Objects, folder: ClaimedFolder) -> tuple[int, _Claimed | None]:
+    """Return the number of the latest claim, -1 before the first, and what it says.
+
+    The numbers count, not the objects: a lifecycle rule may have removed the first.
+    """
+    names = await names_below(s3, folder.claims)
+    if not names:
+        return -1, None
+    number = int(names[-1].rpartition("/")[2].partition(".")[0])
+    return number, _Claimed.from_json(await s3.read(folder.claim(number)))
 
 
 def fenced_off(location: str) -> FencedOff:

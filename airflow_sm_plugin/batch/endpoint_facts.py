@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_sm_plugin.core.async_names import LocationPattern
+from airflow_sm_plugin.core.separate_places import places_written_by
 from airflow_sm_plugin.exceptions import AccessDenied, EndpointNotAsynchronous, EndpointNotFound, ServiceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
@@ -31,6 +32,21 @@ class EndpointFacts:
             return False
         return description is None or description["EndpointStatus"] == "Deleting"
 
+    async def places(self) -> dict[str, str]:
+        """Return where it writes, as :func:`check_inputs_apart` takes it; nothing where nobody may ask.
+
+        :raises EndpointNotFound: there is none of that name
+        :raises ServiceError: SageMaker did not answer
+        """
+        try:
+            description = await self._describe()
+        except AccessDenied as error:
+            log.warning("cannot tell whether inputs are apart from what the endpoint writes: %s", error)
+            return {}
+        if description is None:
+            raise EndpointNotFound(f"there is no endpoint {self._name} in this account and region")
+        return places_written_by(description)
+
     async def guess(self) -> LocationPattern:
         """Return where results would lie, by the endpoint's configuration and the documentation's natural reading.
 
@@ -43,7 +59,8 @@ class EndpointFacts:
         except AccessDenied as error:
             raise AccessDenied(
                 f"a killed try left requests in doubt before anything was accepted, and where their results would lie "
-                f"is told by the endpoint only: {error}. With on_unknown='resend' the next batch does not need it"
+                f"is told by the endpoint only: {error}. Pass on_unknown='resend', which sends them again, perhaps a "
+                f"second time"
             ) from error
         if description is None:
             raise EndpointNotFound(f"there is no endpoint {self._name} in this account and region")

@@ -62,13 +62,6 @@ class InputSource:
             S3Uri.parse(self.location, name="inputs")
         return self
 
-    def lists(self, location: str) -> bool:
-        """Say whether an object at this location would be taken for an input."""
-        if self.inputs_type != S3_PREFIX:
-            return False
-        inputs, other = S3Uri.parse(self.location), S3Uri.parse(location)
-        return inputs.bucket == other.bucket and other.key.startswith(inputs.key)
-
 
 async def batch_inputs(s3: S3Objects, source: InputSource) -> AsyncGenerator[BatchInput, None]:
     """Yield the inputs in order, a page or a line in memory at a time. Close it (``contextlib.aclosing``).

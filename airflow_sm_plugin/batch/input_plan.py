@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource, batch_inputs
 from airflow_sm_plugin.core.async_names import SHARD
 from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.separate_places import check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
@@ -39,27 +40,56 @@ def shard_location(into: str, number: int) -> str:
 
 
 async def plan_inputs(
-    s3: S3Objects, source: InputSource, *, into: str, empty_ok: bool = False
+    s3: S3Objects,
+    source: InputSource,
+    *,
+    into: str,
+    places: Mapping[str, str] | None = None,
+    empty_ok: bool = False,
 ) -> PlanSummary:
     """List the inputs, check each, and write them as shards below ``into``; nothing but S3 is asked.
 
     What a failure leaves below ``into`` is no plan: use another folder for the next attempt.
 
     :param into: ``s3://bucket/prefix`` of this plan alone
+    :param places: where else is written what must not be taken for inputs, as :func:`check_inputs_apart` takes it
     :param empty_ok: whether no input at all makes an empty plan
-    :raises InvalidRequest: there are no inputs, one is not what it must be, or ``into`` lies among them
+    :raises InvalidRequest: there are no inputs, one is not what it must be, or what is written lies among them
     """
-    source = source.checked()
-    if source.lists(shard_location(into, 0)):
-        raise InvalidRequest(
-            f"{into} lies among the inputs, {source.location}: what is written there would be taken for inputs the "
-            f"next time; keep them apart"
-        )
+    source, places = source.checked(), dict(places or {}) | {"the batch's state": into}
+    if source.inputs_type != MANIFEST_FILE:
+        check_inputs_apart(source.location, places)
     async with aclosing(batch_inputs(s3, source)) as inputs:
-        planned = await write_plan(s3, inputs, into=into)
+        planned = await write_plan(s3, _apart(inputs, source, places), into=into)
     if not planned.count and not empty_ok:
         raise InvalidRequest(_why_empty(source))
     return planned
+
+
+async def _apart(
+    inputs: AsyncIterable[BatchInput], source: InputSource, places: Mapping[str, str]
+) -> AsyncIterator[BatchInput]:
+    """Yield the inputs, and refuse one of a manifest that lies where something is written."""
+    async for one in inputs:
+        if source.inputs_type == MANIFEST_FILE:
+            check_inputs_apart(one.source, places, is_object=True)
+        yield one
+
+
+async def inputs_digest(s3: S3Objects, source: InputSource) -> str:
+    """List the inputs as :func:`plan_inputs` does, write nothing, and return the digest that their plan would have.
+
+    :raises InvalidRequest: one is not what it must be
+    """
+    digest = hashlib.sha256()
+    async with aclosing(batch_inputs(s3, source)) as inputs:
+        async for one in inputs:
+            digest.update(_line(one))
+    return digest.hexdigest()[:_DIGEST_LENGTH]
+
+
+def _line(one: BatchInput) -> bytes:
+    return f"{one.as_line()}\n".encode()
 
 
 def _why_empty(source: InputSource) -> str:
@@ -88,13 +118,13 @@ class _Shards:
     def __init__(self, s3: S3Objects, into: str) -> None:
         self._s3 = s3
         self._into = into
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
         self._writing: asyncio.Task[None] | None = None
         self._digest = hashlib.sha256()
         self._count = self._shards = self._bytes = 0
 
     async def add(self, one: BatchInput) -> None:
-        self._lines.append(f"{one.as_line()}\n")
+        self._lines.append(_line(one))
         self._count += 1
         self._bytes += one.size or 0
         if len(self._lines) == SHARD:
@@ -114,7 +144,7 @@ class _Shards:
 
     async def _write(self) -> None:
         """Begin to write what has come together, once the shard before is written."""
-        body = "".join(self._lines).encode()
+        body = b"".join(self._lines)
         self._lines = []
         self._digest.update(body)
         if self._writing:

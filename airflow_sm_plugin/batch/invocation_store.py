@@ -8,9 +8,11 @@ import logging
 from airflow_sm_plugin.core.async_inference import AsyncInvocation
 from airflow_sm_plugin.core.invocation_state import Intent, InvocationState
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import PreconditionFailed, ServiceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions
 
 log = logging.getLogger(__name__)
 
@@ -79,18 +81,18 @@ class InvocationStore:
                 error,
             )
 
-    async def lose(self, try_number: int) -> None:
+    async def lose(self, task_try: TaskTry) -> None:
         """Write that the latest round gives no result any more, so that the next run sends a new one.
 
         :raises FencedOff: a later try has taken over, and knows better
         """
         try:
             state = await self.read()
-            state.check_not_fenced(try_number)
-            known = state.latest()
+            state.check_not_fenced(task_try)
+            known = state.latest(task_try)
             if known is None or known.lost:
                 return
-            body = json.dumps({"why": "the endpoint was deleted", "try": try_number}).encode()
+            body = json.dumps({"why": "the endpoint was deleted", "try": task_try.as_list()}).encode()
             await self._s3.write(self._folder + known.intent.lost_name, body)
         except ServiceError as error:
             log.warning(
@@ -101,7 +103,12 @@ class InvocationStore:
             )
 
 
-async def lose(connection: AwsConnection, folder: str, try_number: int) -> None:
-    """Do as :meth:`InvocationStore.lose` over a connection of its own."""
-    async with S3Objects.open(connection) as s3:
-        await InvocationStore(s3, folder).lose(try_number)
+async def lose(
+    connection: AwsConnection, folder: str, task_try: TaskTry, *, options: ObjectOptions = PLAIN
+) -> None:
+    """Do as :meth:`InvocationStore.lose` over a connection of its own.
+
+    :param options: how objects are kept
+    """
+    async with S3Objects.open(connection, options=options) as s3:
+        await InvocationStore(s3, folder).lose(task_try)

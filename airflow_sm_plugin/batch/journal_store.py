@@ -11,27 +11,47 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin.batch.claim import RACES, Claim, fenced_off, names_below
-from airflow_sm_plugin.batch.plan_folder import GenerationFolder
+from airflow_sm_plugin.batch.plan_folder import ShardFolder
 from airflow_sm_plugin.core.batch_journal import Failure, Journal, Part
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.exceptions import PreconditionFailed, ResourceConflict, ServiceError
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.exceptions import (
+    FencedOff,
+    PlanReplaced,
+    PreconditionFailed,
+    ResourceConflict,
+    ServiceError,
+    ServiceUnavailable,
+)
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
-    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
 log = logging.getLogger(__name__)
 
 _READ_AT_ONCE = 16
 
-Chosen = Callable[[Journal], Sequence[Failure]]
+
+@dataclass(frozen=True, kw_only=True)
+class TakeOver:
+    """How a process goes on with a journal.
+
+    :param is_restart: nothing in it counts any more
+    :param again: failures that are tried again
+    :param taken_back: what the statistics counted of these
+    """
+
+    is_restart: bool = False
+    again: Sequence[Failure] = ()
+    taken_back: Mapping[str, Any] = field(default_factory=dict)
 
 
 async def read_journal(
-    s3: S3Objects, folder: GenerationFolder, group_of: Callable[[int], int], *, keep: bool
+    s3: S3Objects, folder: ShardFolder, group_of: Callable[[int], int], *, keep: bool
 ) -> Journal:
     """Read a whole journal, a few parts in memory at a time.
 
@@ -43,7 +63,7 @@ async def read_journal(
     if names != expected:
         raise ResourceConflict(
             f"the journal below {folder.journal} is not whole: parts of it were deleted, so nobody knows what was "
-            f"done. Restore them, or clear the task with on_rerun='restart' after removing {folder.location}"
+            f"done. Restore them, or remove {folder.journal} and clear the task: then the whole shard is done again"
         )
     journal = Journal(group_of, keep=keep)
     for first in range(0, len(names), _READ_AT_ONCE):
@@ -60,52 +80,48 @@ class JournalStore:
     def __init__(
         self,
         s3: S3Objects,
-        folder: GenerationFolder,
+        folder: ShardFolder,
         claim: Claim,
         journal: Journal,
-        options: ObjectOptions,
     ) -> None:
         self._s3 = s3
         self._folder = folder
         self.claim = claim
-        self._options = options
         self.journal = journal
 
     @classmethod
     async def take_over(
         cls,
         s3: S3Objects,
-        folder: GenerationFolder,
+        folder: ShardFolder,
         claim: Claim,
         *,
         group_of: Callable[[int], int],
-        run: str | None,
-        choose: Chosen,
-        taken_back: Callable[[Sequence[Failure]], Mapping[str, Any]],
-        options: ObjectOptions,
+        writer: StateWriter,
+        decide: Callable[[Journal], TakeOver],
     ) -> JournalStore:
         """Read the journal, and make this process the only one that may write to it.
 
         :param group_of: as :class:`~airflow_sm_plugin.core.batch_journal.Journal`
-        :param run: which run of the task this is
-        :param choose: says which failures are tried again
-        :param taken_back: says what the statistics counted of these
-        :param options: how objects are kept: they hold results, as outputs do
+        :param writer: which try this is
+        :param decide: says how to go on with what it is given
         :raises FencedOff: a later process owns the shard
+        :raises ServiceUnavailable: a process left behind was faster again and again; a retry is welcome
         """
         for _ in range(RACES):
             journal = await read_journal(s3, folder, group_of, keep=True)
             if journal.claim > claim.number:
-                break
-            store = cls(s3, folder, claim, journal, options)
-            again = choose(journal)
+                raise fenced_off(folder.location)
+            store = cls(s3, folder, claim, journal)
+            taking = decide(journal)
             part = Part(
                 token=claim.token,
                 at=time.time(),
                 claim=claim.number,
-                run=run,
-                reopened=tuple(failure.reopened for failure in again),
-                statistics=taken_back(again),
+                writer=writer,
+                is_restart=taking.is_restart,
+                reopened=tuple(failure.reopened for failure in taking.again),
+                statistics=taking.taken_back,
             )
             try:
                 await store._write(part)
@@ -113,7 +129,9 @@ class JournalStore:
                 continue  # its writer does not know of us yet
             journal.forget_failed()
             return store
-        raise fenced_off(folder.location)
+        raise ServiceUnavailable(
+            f"{folder.journal}: other processes wrote {RACES} parts before this one could"
+        )
 
     async def append(self, part: Part, body: bytes) -> None:
         """Write the next part, after the bytes of its results where there are any.
@@ -126,7 +144,6 @@ class JournalStore:
                 self._folder.data(part.data),
                 body,
                 content_type="application/octet-stream",
-                options=self._options,
             )
         number = self.journal.parts
         try:
@@ -147,18 +164,24 @@ class JournalStore:
             self._folder.part(self.journal.parts),
             part.as_json(),
             only_if_new=True,
-            options=self._options,
         )
         self.journal.add(part)
 
 
-async def sweep(s3: S3Objects, folder: GenerationFolder) -> None:
-    """Delete the results' bytes, which nobody needs once all outputs are whole; that nobody may is fine."""
+async def sweep(s3: S3Objects, folder: ShardFolder, claim: Claim) -> None:
+    """Delete the results' bytes, which nobody needs once all outputs are whole; that nobody may is fine.
+
+    A later process may be writing bytes of its own: they are listed before it is made sure that there was none.
+
+    :param claim: of the process that made the outputs whole
+    """
     bucket = S3Uri.parse(folder.location).bucket
     try:
         names = await names_below(s3, folder.data(""))
+        if names:
+            await claim.check()
         for first in range(0, len(names), _READ_AT_ONCE):
             some = names[first : first + _READ_AT_ONCE]
             await asyncio.gather(*(s3.delete(f"s3://{bucket}/{name}") for name in some))
-    except ServiceError as error:
+    except (ServiceError, FencedOff, PlanReplaced) as error:
         log.info("%s stays: %s", folder.data(""), error)

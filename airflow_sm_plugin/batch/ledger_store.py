@@ -17,7 +17,7 @@ from airflow_sm_plugin.batch.batch_folder import RoundFolder
 from airflow_sm_plugin.batch.claim import RACES, Claim, fenced_off, names_below
 from airflow_sm_plugin.core.async_ledger import Ledger, Part
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.exceptions import PreconditionFailed, ResourceConflict
+from airflow_sm_plugin.exceptions import PreconditionFailed, ResourceConflict, ServiceUnavailable
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READ_AT_ONCE = 16
+_REMEDY = (
+    "Restore them, or remove this batch's folder and clear the task, which sends everything again under names of its "
+    "own, so that no earlier output is taken for a new one"
+)
 
 
 class LedgerStore:
@@ -35,6 +39,7 @@ class LedgerStore:
         self._folder = folder
         self._claim = claim
         self._ours = False
+        self._is_read = False
         self.ledger = Ledger(count)
 
     @property
@@ -52,7 +57,7 @@ class LedgerStore:
         if names != expected:
             raise ResourceConflict(
                 f"the ledger below {self._folder.ledger} is not whole: parts of it were deleted, so nobody knows what "
-                f"was sent. Clear the task with on_rerun='restart' after removing this batch's folder, or restore them"
+                f"was sent. {_REMEDY}"
             )
         slots = asyncio.Semaphore(_READ_AT_ONCE)
 
@@ -63,33 +68,43 @@ class LedgerStore:
         ledger = Ledger(self.ledger.count)
         for found in await asyncio.gather(*map(part, range(len(names)))):
             ledger = ledger.after(found)
-        self.ledger = ledger
+        self.ledger, self._is_read = ledger, True
         return ledger
+
+    async def read_once(self) -> Ledger:
+        """Return the ledger as it is known here, read if it was not."""
+        return self.ledger if self._is_read else await self.read()
 
     async def take_over(self) -> Ledger:
         """Make this process the only one that may write; read what is there, and fence off whoever wrote it.
 
         :raises FencedOff: a later process owns the batch
+        :raises ResourceConflict: the claims were deleted
+        :raises ServiceUnavailable: others wrote faster at each attempt
         """
+        if self._ours:
+            return self.ledger
+        await self.read_once()
         for _ in range(RACES):
-            if self._ours:
-                return self.ledger
-            ledger = await self.read()
-            if ledger.claim > self._claim.number:
-                break
+            if self.ledger.claim > self._claim.number:
+                await self._claim.check()
+                raise ResourceConflict(
+                    f"the ledger below {self._folder.ledger} was written under claim {self.ledger.claim}, which lies "
+                    f"no longer beside it: claims were deleted, so nobody knows who owns the batch. {_REMEDY}"
+                )
             try:
                 await self._write(Part(token=self.token, at=time.time(), claim=self._claim.number))
                 self._ours = True
+                return self.ledger
             except PreconditionFailed:
-                continue  # its writer does not know of us yet
-        if not self._ours:
-            raise fenced_off(self._folder.location)
-        return self.ledger
+                await self.read()  # its writer does not know of us yet
+        raise _beaten(self._folder)
 
     async def append(self, part: Part) -> None:
         """Write the next part.
 
         :raises FencedOff: another process has taken over
+        :raises ServiceUnavailable: what was written under our own name is there at each attempt
         """
         for _ in range(RACES):
             try:
@@ -100,8 +115,14 @@ class LedgerStore:
                     raise fenced_off(self._folder.location) from error
                 # Our own, of a write that seemed to have failed.
                 self.ledger = self.ledger.after(written)
-        raise fenced_off(self._folder.location)
+                if written == part:
+                    return None
+        raise _beaten(self._folder)
 
     async def _write(self, part: Part) -> None:
         await self._s3.write(self._folder.part(self.ledger.parts), part.as_json(), only_if_new=True)
         self.ledger = self.ledger.after(part)
+
+
+def _beaten(folder: RoundFolder) -> ServiceUnavailable:
+    return ServiceUnavailable(f"{folder.ledger}: others wrote faster {RACES} times in a row; a retry goes on")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin.batch.multi_model_plan import make_plan
-from airflow_sm_plugin.batch.report_merge import merge_reports, write_report
+from airflow_sm_plugin.batch.report_merge import report_batch
 from airflow_sm_plugin.batch.shard_run import ShardSettings, run_shard
 from airflow_sm_plugin.core.batch_report import ModelCounts
 from airflow_sm_plugin.core.batch_verdict import Tolerance, failed_share, failure_line
@@ -93,12 +93,13 @@ async def run_batch(
         :func:`~airflow_sm_plugin.batch.shard_run.run_shard`
     """
     endpoint = await endpoint_models(connection, planned.endpoint_name)
-    async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS) as s3:
+    async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS, options=settings.options) as s3:
         plan, folder = await make_plan(s3, dataclasses.replace(planned, max_shards=1), endpoint)
         retryable = 0
         for shard in range(plan.shards):
             work = dataclasses.replace(settings, plan_location=folder.location, shard=shard)
             retryable += (await run_shard(connection, work)).retryable
-        report = await merge_reports(s3, folder.location)
-        await write_report(s3, report, folder.location, options=settings.options)
+        report = await report_batch(
+            s3, folder.location, task_try=settings.writer.task_try, options=settings.options
+        )
     return BatchOutcome(report.summary(), report.total, folder.report_page, retryable, report.failures)

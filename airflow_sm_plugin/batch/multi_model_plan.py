@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import datetime
 import logging
+import uuid
 from typing import TYPE_CHECKING, Any
 
+from airflow_sm_plugin.batch.claim import RACES, fenced_off
 from airflow_sm_plugin.batch.plan_draft import Draft, spool_inputs
 from airflow_sm_plugin.batch.plan_folder import PlanFolder
 from airflow_sm_plugin.batch.plan_settings import PlanSettings
 from airflow_sm_plugin.batch.plan_spool import PlanSpool
-from airflow_sm_plugin.batch.plan_store import PlanStore, StoredPlan
+from airflow_sm_plugin.batch.plan_store import Choice, PlanStore, StoredPlan
 from airflow_sm_plugin.batch.plan_writer import write_shards
 from airflow_sm_plugin.batch.shard_inputs import read_shard_plan
+from airflow_sm_plugin.batch.shard_state import is_done
 from airflow_sm_plugin.batch.side_by_side import side_by_side
-from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.shard_plan import MultiModelPlan, shard_reference
+from airflow_sm_plugin.core.task_try import Origin
+from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 
 if TYPE_CHECKING:
@@ -36,33 +40,32 @@ async def make_plan(
 ) -> tuple[MultiModelPlan, PlanFolder]:
     """Return the plan of a batch and where it lies: one that is there already, or a new one.
 
-    A retry gets the plan that its run has made. Another run (the task was cleared) gets the last plan too while it is
-    still true; else a new one without what was done before (``resume``), or always a new one of everything
-    (``restart``).
+    A retry goes on with the plan that its run has made, until all of it is done. Another run (the task was cleared)
+    gets the last plan too while it is still true; else a new one without what was done before (``resume``), or always a
+    new one of everything (``restart``). A DAG run that was deleted and created again always plans everything.
 
     :param endpoint: as :func:`~airflow_sm_plugin.hooks.multi_model_endpoint.endpoint_models` found it; None looks for
         no artefacts
     :raises InvalidRequest: an argument or an input breaks a limit, or there is no input
     :raises InputNotFound: there is no such manifest, or objects that it lists do not exist
     :raises TargetModelNotFound: an artefact is missing, with ``fail_on_missing``
+    :raises FencedOff: a later try has planned
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
-    settings = settings.checked()
+    settings = settings.checked().apart_from(endpoint)
     plans = PlanStore(s3, settings.folder)
-    locations = await plans.locations()
-    latest = await plans.stored(locations[-1]) if locations else None
-    if latest is not None and settings.run is not None and latest.plan.run == settings.run:
-        log.info("this run's plan is made already; it lies in %s", latest.folder.location)
-        return latest.plan, latest.folder
-    with PlanSpool.opened() as spool:
-        await spool_inputs(s3, settings, spool)
-        stored = _still_true(settings, spool, latest)
-        if stored is None:
-            earlier = () if settings.restart else locations
-            draft = await Draft.of(s3, settings, endpoint, spool, earlier)
-            stored = await _written(s3, settings, draft, plans, len(locations))
-    _tell(stored)
-    return stored.plan, stored.folder
+    for _ in range(RACES):
+        latest = await plans.latest()
+        stored = await _goes_on(s3, plans, settings, latest) or await _planned(
+            s3, plans, settings, endpoint, latest
+        )
+        if await plans.choose(stored.folder, settings.writer, after=latest):
+            _tell(stored)
+            return stored.plan, stored.folder
+        log.info("another process planned this batch meanwhile; its plan is looked at")
+    raise ServiceUnavailable(
+        f"{settings.folder.location}: {RACES} other processes planned this batch meanwhile; a retry plans again"
+    )
 
 
 async def shard_references(s3: S3Objects, plan: MultiModelPlan, folder: PlanFolder) -> list[dict[str, Any]]:
@@ -77,24 +80,81 @@ async def shard_references(s3: S3Objects, plan: MultiModelPlan, folder: PlanFold
     return await side_by_side(reference, range(plan.shards), at_once=_READ_AT_ONCE)
 
 
-def _still_true(settings: PlanSettings, spool: PlanSpool, latest: StoredPlan | None) -> StoredPlan | None:
-    """Return the last plan if no input has changed since.
+async def _goes_on(
+    s3: S3Objects, plans: PlanStore, settings: PlanSettings, latest: Choice | None
+) -> StoredPlan | None:
+    """Return this very run's plan, whatever has changed since, while not all of it is done.
+
+    :raises FencedOff: a later try chose the plan that counts
+    """
+    if latest is None:
+        return None
+    if settings.writer.origin_of(latest.writer) is Origin.LATER_TRY:
+        raise fenced_off(settings.folder.location)
+    if not settings.writer.surely_goes_on_from(latest.writer):
+        return None
+    stored = await plans.stored(latest.plan_location)
+    return stored if stored is not None and not await is_done(s3, stored) else None
+
+
+async def _planned(
+    s3: S3Objects,
+    plans: PlanStore,
+    settings: PlanSettings,
+    endpoint: EndpointModels | None,
+    latest: Choice | None,
+) -> StoredPlan:
+    """List the inputs, and return the last plan if that is still true, else a new one."""
+    before = None if latest is None else await plans.stored(latest.plan_location)
+    earlier = earlier_plans(settings, latest, before)
+    with PlanSpool.opened() as spool:
+        await spool_inputs(s3, settings, spool, endpoint)
+        if before is not None and earlier and _is_still_true(settings, spool, before):
+            return before
+        draft = await Draft.of(s3, settings, endpoint, spool, earlier)
+        number = 0 if latest is None else PlanFolder(latest.plan_location).number + 1
+        return await _written(s3, settings, draft, number, earlier)
+
+
+def earlier_plans(
+    settings: PlanSettings, latest: Choice | None, before: StoredPlan | None
+) -> tuple[str, ...]:
+    """Return where the plans lie whose results need not be made again, the earliest first.
+
+    None where the last plan is a deleted DAG run's, or is deleted itself: nobody knows then which came before it.
+    """
+    if latest is None or before is None:
+        return ()
+    origin = settings.writer.origin_of(latest.writer)
+    if origin is Origin.DELETED_RUN or (origin is Origin.CLEARED and settings.restart):
+        return ()
+    return (*before.plan.earlier, latest.plan_location)
+
+
+def _is_still_true(settings: PlanSettings, spool: PlanSpool, stored: StoredPlan) -> bool:
+    """Say whether no input has changed since.
 
     A missing model that was brought meanwhile changes nothing: batch tasks that are cleared try again what failed.
     """
-    if latest is None or settings.restart or latest.plan.digest != spool.digest:
-        return None
-    return None if latest.plan.missing_models and settings.fail_on_missing else latest
+    is_refused = bool(stored.plan.missing_models) and settings.fail_on_missing
+    return stored.plan.digest == spool.digest and not is_refused
 
 
 async def _written(
-    s3: S3Objects, settings: PlanSettings, draft: Draft, plans: PlanStore, number: int
+    s3: S3Objects, settings: PlanSettings, draft: Draft, number: int, earlier: tuple[str, ...]
 ) -> StoredPlan:
-    content = digest([draft.digest, draft.which_carried, settings.max_shards, draft.missing])
-    folder = plans.folder(number, content)
-    await write_shards(s3, draft.spool, draft.packed, folder=folder, missing=frozenset(draft.missing))
+    nonce = uuid.uuid4().hex[:16]
+    folder = settings.folder.plan(number, nonce)
+    await write_shards(
+        s3,
+        draft.spool,
+        draft.packed,
+        folder=folder,
+        missing=frozenset(draft.missing),
+    )
     plan = MultiModelPlan(
         number=number,
+        nonce=nonce,
         endpoint_name=settings.endpoint_name,
         outputs=settings.outputs.rstrip("/"),
         digest=draft.digest,
@@ -105,9 +165,11 @@ async def _written(
         missing_models=draft.missing,
         carried=draft.carried,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        run=settings.run,
+        writer=settings.writer,
+        earlier=earlier,
     )
-    return await plans.publish(plan, folder)
+    await s3.write(folder.plan, plan.as_json(), only_if_new=True)
+    return StoredPlan(plan, folder)
 
 
 def _tell(stored: StoredPlan) -> None:

@@ -17,6 +17,7 @@ from airflow_sm_plugin.core.packed_stretches import PackedStretches
 from airflow_sm_plugin.core.s3_uri import S3Uri
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.batch.upload_records import UploadRecords
     from airflow_sm_plugin.core.batch_journal import Placed, PlacedFailure
     from airflow_sm_plugin.core.input_manifest import BatchInput
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
@@ -43,6 +44,8 @@ class OutputWriter:
     :param outputs: ``s3://bucket/prefix``
     :param content_type: of ``.out``
     :param data_prefix: where the journal's data objects lie
+    :param mark: which batch and process writes them; no other process's
+    :param records: of uploads in parts
     :param check: raises FencedOff where another process had taken the shard over before it was called
     :param check_lately: the same, cheaper: what it says may be a second old; by default ``check``
     """
@@ -54,12 +57,15 @@ class OutputWriter:
         *,
         content_type: str,
         data_prefix: str,
+        mark: str,
+        records: UploadRecords,
         options: ObjectOptions,
         check: Check,
         check_lately: Check | None = None,
     ) -> None:
         self._s3 = s3
-        self._fenced = FencedObjects(s3, options, check=check, check_lately=check_lately or check)
+        self._fenced = FencedObjects(s3, options, mark=mark, check=check, check_lately=check_lately or check)
+        self._records = records
         self._outputs = outputs.rstrip("/")
         self._content_type = content_type
         self._data_prefix = data_prefix
@@ -111,9 +117,9 @@ class OutputWriter:
             was_there = True
             await self._fenced.delete(self.location(one))
         if notes.size:
-            await self._put_together(self.location(one, _ATTRIBUTES), notes, _JSON_LINES)
+            await self._put_beside(self.location(one, _ATTRIBUTES), notes)
         if failures:
-            await self._put_together(self.location(one, _ERRORS), self._rows(failures), _JSON_LINES)
+            await self._put_beside(self.location(one, _ERRORS), self._rows(failures))
         stale = ([] if failures else [_ERRORS]) + ([] if notes.size else [_ATTRIBUTES])
         await self._remove_stale(one, stale, was_there=was_there)
 
@@ -127,7 +133,14 @@ class OutputWriter:
 
     async def _attributes(self, one: BatchInput, notes: bytes) -> None:
         if notes:
-            await self._fenced.write(self.location(one, _ATTRIBUTES), notes, content_type=_JSON_LINES)
+            location = self.location(one, _ATTRIBUTES)
+            if not await self._fenced.write(location, notes, content_type=_JSON_LINES):
+                await self._fenced.confirm(location)
+
+    async def _put_beside(self, location: str, rows: PackedStretches) -> None:
+        """Write a side file. The shard's next owner may have none in its place: then ours must not stay."""
+        if not await self._put_together(location, rows, _JSON_LINES):
+            await self._fenced.confirm(location)
 
     async def _put_together(self, location: str, found: PackedStretches, content_type: str) -> bool:
         """Write an object, and say whether one was there before."""
@@ -141,7 +154,7 @@ class OutputWriter:
                 await self._add(upload, part)
 
         async with self._large:
-            return await self._fenced.upload(location, fill, content_type=content_type)
+            return await self._fenced.upload(location, fill, content_type=content_type, records=self._records)
 
     async def _add(self, upload: MultipartUpload, part: Copied | Joined) -> None:
         if isinstance(part, Copied):
@@ -167,10 +180,8 @@ class OutputWriter:
         listed = await self._stale if self._stale is not None else set()
         for suffix in suffixes:
             location = self.location(one, suffix)
-            if location in listed:
+            if was_there or location in listed:
                 await self._fenced.delete(location)
-            elif was_there:
-                await self._fenced.delete_if_any(location)
 
     async def _side_files(self) -> set[str]:
         root, found = f"{self._outputs}/", set[str]()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_sm_plugin.batch.plan_folder import PlanFolder, ShardFolder
 from airflow_sm_plugin.batch.plan_spool import PlanSpool
 from airflow_sm_plugin.batch.shard_inputs import read_plan, read_shard_plan
+from airflow_sm_plugin.batch.shard_state import clean_entries
 from airflow_sm_plugin.core.number_sets import window
 from airflow_sm_plugin.core.shard_plan import CHUNK
 from airflow_sm_plugin.exceptions import InputNotFound
@@ -44,8 +45,6 @@ async def _note_plan(s3: S3Objects, folder: PlanFolder, spool: PlanSpool) -> Non
 
 
 async def _note_shard(s3: S3Objects, folder: ShardFolder, spool: PlanSpool) -> None:
-    from airflow_sm_plugin.batch.shard_state import clean_entries
-
     clean = await clean_entries(s3, folder)
     shard = await read_shard_plan(s3, folder)
     for chunk in range(shard.chunks):

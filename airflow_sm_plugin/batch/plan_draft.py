@@ -14,6 +14,7 @@ from airflow_sm_plugin.batch.plan_carry import note_what_is_done
 from airflow_sm_plugin.batch.plan_settings import PlanSettings
 from airflow_sm_plugin.batch.plan_spool import PlanSpool
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.separate_places import check_inputs_apart
 from airflow_sm_plugin.core.shard_packing import ModelSize, Piece, pack
 from airflow_sm_plugin.exceptions import InvalidRequest, TargetModelNotFound
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
@@ -33,7 +34,6 @@ class Draft:
     :param spool: its entries
     :param digest: of all inputs, those carried over included
     :param carried: inputs that earlier plans have done
-    :param which_carried: digest of which these are
     :param inputs: to be done
     :param bytes: of these, as far as their size is known
     :param models: what there is of each model
@@ -44,7 +44,6 @@ class Draft:
     spool: PlanSpool
     digest: str
     carried: int
-    which_carried: str
     inputs: int
     bytes: int
     models: Sequence[ModelSize]
@@ -68,7 +67,7 @@ class Draft:
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         await note_what_is_done(s3, earlier, spool)
-        carried, which = spool.drop_done()
+        carried = spool.drop_done()
         models = spool.models()
         missing = await missing_of(s3, settings, endpoint, [model.target_model for model in models])
         if missing:
@@ -78,7 +77,6 @@ class Draft:
             spool=spool,
             digest=spool.digest,
             carried=carried,
-            which_carried=which,
             inputs=inputs,
             bytes=size,
             models=models,
@@ -113,7 +111,9 @@ def _tell_missing(missing: Sequence[str], endpoint: EndpointModels | None, *, fa
     )
 
 
-async def spool_inputs(s3: S3Objects, settings: PlanSettings, spool: PlanSpool) -> None:
+async def spool_inputs(
+    s3: S3Objects, settings: PlanSettings, spool: PlanSpool, endpoint: EndpointModels | None
+) -> None:
     """List the inputs, name each, and put them into the spool.
 
     :param settings: checked
@@ -121,7 +121,7 @@ async def spool_inputs(s3: S3Objects, settings: PlanSettings, spool: PlanSpool) 
     :raises InputNotFound: there is no such manifest, or objects that it lists do not exist
     """
     if settings.source.inputs_type == MANIFEST_FILE:
-        await _spool_manifest(s3, settings, spool)
+        await _spool_manifest(s3, settings, spool, endpoint)
     else:
         names = settings.names()
         async with aclosing(batch_inputs(s3, settings.source)) as inputs:
@@ -132,12 +132,14 @@ async def spool_inputs(s3: S3Objects, settings: PlanSettings, spool: PlanSpool) 
         raise InvalidRequest(_why_empty(settings.source))
 
 
-async def _spool_manifest(s3: S3Objects, settings: PlanSettings, spool: PlanSpool) -> None:
+async def _spool_manifest(
+    s3: S3Objects, settings: PlanSettings, spool: PlanSpool, endpoint: EndpointModels | None
+) -> None:
     """Name a manifest's inputs when all are known: the names depend on whether they lie in one bucket."""
-    buckets = set[str]()
+    buckets, places = set[str](), settings.written_places(endpoint)
     async with aclosing(batch_inputs(s3, settings.source)) as inputs:
         async for one in inputs:
-            settings.check_source(one.source)
+            check_inputs_apart(one.source, places, is_object=True)
             buckets.add(S3Uri.parse(one.source).bucket)
             spool.put_aside(one)
     names = settings.names(many_buckets=len(buckets) > 1)

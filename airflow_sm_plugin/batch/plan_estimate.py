@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin.batch.multi_model_plan import earlier_plans
 from airflow_sm_plugin.batch.plan_draft import Draft, spool_inputs
 from airflow_sm_plugin.batch.plan_settings import PlanSettings
 from airflow_sm_plugin.batch.plan_spool import PlanSpool
@@ -37,10 +38,13 @@ async def estimate_plan(
     s3: S3Objects, settings: PlanSettings, endpoint: EndpointModels | None, splitting: Splitting
 ) -> PlanEstimate:
     """Return what :func:`~airflow_sm_plugin.batch.multi_model_plan.make_plan` would plan; errors as there."""
-    settings = settings.checked()
+    settings = settings.checked().apart_from(endpoint)
+    plans = PlanStore(s3, settings.folder)
     with PlanSpool.opened() as spool:
-        await spool_inputs(s3, settings, spool)
-        earlier = [] if settings.restart else await PlanStore(s3, settings.folder).locations()
+        await spool_inputs(s3, settings, spool, endpoint)
+        latest = await plans.latest()
+        before = None if latest is None else await plans.stored(latest.plan_location)
+        earlier = () if settings.restart else earlier_plans(settings, latest, before)
         draft = await Draft.of(s3, settings, endpoint, spool, earlier)
         samples = await _sampled(s3, spool) if splitting.needs_sample else []
         return PlanEstimate(

@@ -1,4 +1,4 @@
-"""Where a multi-model batch keeps its state in S3: ``<outputs>/_batch/<owner>/<arguments>/plan-000/…``.
+"""Where a multi-model batch keeps its state in S3: ``<outputs>/_batch/<owner>/<arguments>/plan-000-<nonce>/…``.
 
 Names that begin with an underscore are passed over by what reads the outputs as a table (Athena, Spark, Hive).
 """
@@ -11,13 +11,22 @@ STATE = "_batch"
 
 
 @dataclass(frozen=True)
-class GenerationFolder:
-    """What the processes that work on a shard keep, until the shard is begun anew (``on_rerun="restart"``).
+class ShardFolder:
+    """What one shard keeps.
 
     :param location: ``s3://…`` without a slash at its end
     """
 
     location: str
+
+    @property
+    def plan(self) -> str:
+        """Which models the shard has, and which of its inputs are theirs."""
+        return f"{self.location}/shard.json"
+
+    def inputs(self, chunk: int) -> str:
+        """Return where one chunk of the shard's inputs lies, as JSON Lines."""
+        return f"{self.location}/inputs/{chunk:05d}.jsonl"
 
     @property
     def claims(self) -> str:
@@ -42,32 +51,13 @@ class GenerationFolder:
         return f"{self.location}/data/{name}"
 
     @property
-    def report(self) -> str:
-        """The shard's report; with it the shard is finished."""
-        return f"{self.location}/report.json"
+    def uploads(self) -> str:
+        """The prefix of the records of multipart uploads that have not ended."""
+        return f"{self.location}/uploads/"
 
-
-@dataclass(frozen=True)
-class ShardFolder:
-    """What one shard keeps.
-
-    :param location: ``s3://…`` without a slash at its end
-    """
-
-    location: str
-
-    @property
-    def plan(self) -> str:
-        """Which models the shard has, and which of its inputs are theirs."""
-        return f"{self.location}/shard.json"
-
-    def inputs(self, chunk: int) -> str:
-        """Return where one chunk of the shard's inputs lies, as JSON Lines."""
-        return f"{self.location}/inputs/{chunk:05d}.jsonl"
-
-    def generation(self, number: int) -> GenerationFolder:
-        """Return what one generation keeps; they count from 0."""
-        return GenerationFolder(f"{self.location}/generation-{number:03d}")
+    def report(self, claim: int) -> str:
+        """Return where the report of the process with that claim lies; only that of the latest claim counts."""
+        return f"{self.location}/reports/{claim:08d}.json"
 
 
 @dataclass(frozen=True)
@@ -85,6 +75,15 @@ class PlanFolder:
         return f"{self.location}/plan.json"
 
     @property
+    def claims(self) -> str:
+        """The prefix of the claims: one object for each process that merged the shards' reports."""
+        return f"{self.location}/claims/"
+
+    def claim(self, number: int) -> str:
+        """Return where one claim lies."""
+        return f"{self.claims}{number:08d}.json"
+
+    @property
     def report(self) -> str:
         """The merged report."""
         return f"{self.location}/report.json"
@@ -97,6 +96,16 @@ class PlanFolder:
     def shard(self, number: int) -> ShardFolder:
         """Return what one shard keeps; shards count from 0."""
         return ShardFolder(f"{self.location}/shards/{number:05d}")
+
+    @property
+    def number(self) -> int:
+        """The plan's number, from 0."""
+        return int(self.location.rpartition("/plan-")[2].partition("-")[0])
+
+    @property
+    def batch(self) -> MultiModelFolder:
+        """All plans of the batch."""
+        return MultiModelFolder(self.location.rpartition("/")[0])
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,15 @@ class MultiModelFolder:
         root = f"{outputs.rstrip('/')}/{STATE}" if state_prefix is None else state_prefix.rstrip("/")
         return cls(f"{root}/{owner}/{arguments}")
 
-    def plan(self, number: int) -> PlanFolder:
+    @property
+    def choices(self) -> str:
+        """The prefix of the log of plans: its last entry names the plan that counts."""
+        return f"{self.location}/plans/"
+
+    def choice(self, number: int) -> str:
+        """Return where one entry of that log lies."""
+        return f"{self.choices}{number:08d}.json"
+
+    def plan(self, number: int, nonce: str) -> PlanFolder:
         """Return what one plan keeps; plans count from 0."""
-        return PlanFolder(f"{self.location}/plan-{number:03d}")
+        return PlanFolder(f"{self.location}/plan-{number:03d}-{nonce}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource
 from airflow_sm_plugin.batch.plan_folder import MultiModelFolder
@@ -10,8 +11,12 @@ from airflow_sm_plugin.core.entry_names import RELATIVE, EntryNames
 from airflow_sm_plugin.core.input_manifest import MULTI_MODEL_LIMITS
 from airflow_sm_plugin.core.names import check_name, digest
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.core.separate_places import check_inputs_apart
+from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.exceptions import InvalidRequest
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +29,7 @@ class PlanSettings:
     :param target_model: template for inputs of which no manifest says the model
     :param output_name: template of the results' names below the outputs
     :param max_shards: into how many shards it is packed at most
-    :param run: what stays the same over the retries of one run of the task, and differs when it is cleared; None where
-        that cannot be told: every call then counts as a run of its own
-    :param task_try: this try of the task instance
+    :param writer: this try of the task instance
     :param restart: whether another run plans everything anew, or only what is new, changed or was not done
     :param check_models: whether artefacts are looked for, where the endpoint says where they lie
     :param fail_on_missing: whether a missing artefact fails the plan, or only is written down in it
@@ -41,8 +44,7 @@ class PlanSettings:
     target_model: str | None = None
     output_name: str = RELATIVE
     max_shards: int = 8
-    run: str | None = None
-    task_try: TaskTry = field(default_factory=TaskTry)
+    writer: StateWriter = field(default_factory=StateWriter)
     restart: bool = False
     check_models: bool = True
     fail_on_missing: bool = False
@@ -66,10 +68,24 @@ class PlanSettings:
                 "target_model is needed to say which model an input goes to, e.g. '{stem}.tar.gz': only a manifest can "
                 "say that by itself"
             )
-        for name, location in self._written().items():
-            _keep_apart(source, name, location)
         self.names().checked()
-        return replace(self, source=source)
+        return replace(self, source=source).apart_from(None)
+
+    def apart_from(self, endpoint: EndpointModels | None) -> PlanSettings:
+        """Return the settings themselves when the inputs lie apart from all that is written, and from the models.
+
+        A manifest's inputs are known only when it is read.
+
+        :raises InvalidRequest: they do not
+        """
+        if self.source.inputs_type != MANIFEST_FILE:
+            check_inputs_apart(self.source.location, self.written_places(endpoint))
+        return self
+
+    def written_places(self, endpoint: EndpointModels | None) -> dict[str, str]:
+        """Return where no input may lie: what the batch and its endpoint write, and the endpoint's models."""
+        state = {} if self.state_prefix is None else {"the state_prefix": self.state_prefix}
+        return {"the outputs": self.outputs, **state, **({} if endpoint is None else endpoint.places)}
 
     def names(self, *, many_buckets: bool = False) -> EntryNames:
         """Return how inputs are named."""
@@ -102,36 +118,3 @@ class PlanSettings:
         return MultiModelFolder.below(
             self.outputs, owner=self.owner, arguments=self.arguments, state_prefix=self.state_prefix
         )
-
-    def check_source(self, source: str) -> None:
-        """Make sure that an input does not lie where the batch writes.
-
-        :raises InvalidRequest: it does
-        """
-        for name, location in self._written().items():
-            if source.startswith(_folder(location)):
-                raise InvalidRequest(
-                    f"the input {source} lies below the {name}, {location}: what is written there might replace it; "
-                    f"keep them apart"
-                )
-
-    def _written(self) -> dict[str, str]:
-        state = {} if self.state_prefix is None else {"state_prefix": self.state_prefix}
-        return {"outputs": self.outputs, **state}
-
-
-def _keep_apart(source: InputSource, name: str, location: str) -> None:
-    if source.lists(f"{_folder(location)}x"):
-        raise InvalidRequest(
-            f"the {name} {location} lie among the inputs, {source.location}: what is written there would be taken for "
-            f"inputs the next time; keep them apart"
-        )
-    if source.inputs_type != MANIFEST_FILE and source.location.startswith(_folder(location)):
-        raise InvalidRequest(
-            f"the inputs {source.location} lie below the {name}, {location}: results might replace them; keep them "
-            f"apart"
-        )
-
-
-def _folder(location: str) -> str:
-    return f"{location.rstrip('/')}/"

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin.batch.claim import Claim
+from airflow_sm_plugin.batch.fenced_objects import FencedObjects
 from airflow_sm_plugin.batch.plan_folder import PlanFolder, ShardFolder
+from airflow_sm_plugin.batch.plan_store import PlanFence
 from airflow_sm_plugin.batch.report_page import page_of
 from airflow_sm_plugin.batch.shard_inputs import read_plan, read_shard_plan
+from airflow_sm_plugin.batch.shard_state import latest_report
 from airflow_sm_plugin.core.batch_report import ShardReport
 from airflow_sm_plugin.core.merged_report import BatchReport
 from airflow_sm_plugin.core.report_merging import ReportSum
 from airflow_sm_plugin.core.shard_plan import ShardPlan
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.core.task_try import TaskTry
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
     from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
@@ -46,24 +52,35 @@ async def merge_reports(s3: S3Objects, plan_location: str) -> BatchReport:
 
 async def _read(s3: S3Objects, folder: ShardFolder) -> ShardReport | ShardPlan:
     """Return a shard's report, else what it should have done."""
-    from airflow_sm_plugin.batch.shard_state import latest_report
-
     return await latest_report(s3, folder) or await read_shard_plan(s3, folder)
 
 
-async def write_report(
-    s3: S3Objects, report: BatchReport, plan_location: str, *, options: ObjectOptions | None = None
-) -> None:
-    """Write ``report.json`` and ``report.html`` into the plan's folder, and copies of both to the outputs.
+async def report_batch(
+    s3: S3Objects, plan_location: str, *, task_try: TaskTry, options: ObjectOptions
+) -> BatchReport:
+    """Merge the shards' reports; write ``report.json`` and ``report.html`` into the plan's folder and the outputs.
 
-    Those in the plan's folder stay; another batch with the same outputs replaces the copies.
+    Those in the plan's folder stay; another batch with the same outputs replaces the others. A process left behind
+    replaces nothing that a later try has written.
 
+    :param task_try: this try of the task instance
     :param options: how they are kept
+    :raises FencedOff: a later try reports
+    :raises PlanReplaced: a later plan counts
+    :raises InferenceError: as :func:`merge_reports`
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
-    folder, outputs = PlanFolder(plan_location.rstrip("/")), report.plan.outputs.rstrip("/")
-    body, page = report.as_json(), page_of(report)
+    folder, token = PlanFolder(plan_location.rstrip("/")), uuid.uuid4().hex[:16]
+    plan = await read_plan(s3, folder.location)
+    fence = PlanFence(s3, folder)
+    claim = await Claim.taken(s3, folder, token=token, task_try=task_try, also=fence.check)
+    report = await merge_reports(s3, folder.location)
+    objects = FencedObjects(
+        s3, options, mark=f"{plan.nonce}/{token}", check=claim.check, check_lately=claim.check_lately
+    )
+    body, page, outputs = report.as_json(), page_of(report), plan.outputs.rstrip("/")
     for location in (folder.report, f"{outputs}/report.json"):
-        await s3.write(location, body, options=options)
+        await objects.write(location, body)
     for location in (folder.report_page, f"{outputs}/report.html"):
-        await s3.write(location, page, content_type=_PAGE_TYPE, options=options)
+        await objects.write(location, page, content_type=_PAGE_TYPE)
+    return report

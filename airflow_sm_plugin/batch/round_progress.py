@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin.batch.async_plan import Plan
 from airflow_sm_plugin.batch.async_submission import Submission
@@ -17,14 +17,20 @@ from airflow_sm_plugin.batch.input_plan import read_shard
 from airflow_sm_plugin.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.batch.submission_record import SubmissionRecord
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
-from airflow_sm_plugin.core.async_ledger import Ledger, Part, doubts_in_words
+from airflow_sm_plugin.core.async_ledger import Ledger, Odd, Part, doubts_in_words
 from airflow_sm_plugin.core.async_names import SHARD, LocationPattern, check_apart, shard_of
-from airflow_sm_plugin.core.async_round import Outcome, RequestTemplate, RoundNames, RoundWatch, untellable
+from airflow_sm_plugin.core.async_round import RequestTemplate, RoundNames, RoundWatch, untellable
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.number_sets import first_of, from_numbers, from_ranges, numbers_of, to_ranges
 from airflow_sm_plugin.core.pacing import Pace
+from airflow_sm_plugin.core.round_outcome import RoundOutcome
 from airflow_sm_plugin.core.watch_state import Counts, WatchState
-from airflow_sm_plugin.exceptions import InvalidRequest, PreconditionFailed, ServiceUnavailable
+from airflow_sm_plugin.exceptions import (
+    AccessDenied,
+    InvalidRequest,
+    PreconditionFailed,
+    ServiceUnavailable,
+)
 from airflow_sm_plugin.hooks.async_results import ResultWatcher
 
 if TYPE_CHECKING:
@@ -129,14 +135,9 @@ class RoundProgress:
         """The ledger as it is now."""
         return self._store.ledger
 
-    async def outcome(self) -> Outcome | None:
+    async def outcome(self) -> RoundOutcome | None:
         """Return how the round ended; None when it has not."""
-        body = await self._s3.read_if_any(self.folder.outcome)
-        return None if body is None else Outcome.from_json(body)
-
-    async def read(self) -> None:
-        """Read the ledger of a round that is over."""
-        await self._store.read()
+        return (await self._store.read_once()).outcome
 
     async def begin(self, *, resend: bool) -> None:
         """Take the ledger over, and settle what its last writer left in doubt.
@@ -156,46 +157,58 @@ class RoundProgress:
         sent_at = (ledger.last_at or time.time()) + min(SIGN_OF_LIFE_SECONDS, self._seconds)
         if not resend:
             log.warning("%s: %s; they count as sent", about, doubts_in_words(ledger))
-            await self._append(assumed=doubts, submitted_at=sent_at)
+            await self._assume(doubts, submitted_at=sent_at)
             return
-        found = await self._there(doubts) if predictable else 0
+        found = await self._there(doubts) if predictable else {}
         log.warning(
             "%s: %s; %d have a result already, the others are sent again",
             about,
             doubts_in_words(ledger),
-            found.bit_count(),
+            len(found),
         )
         if found:
-            await self._append(accepted=found, submitted_at=sent_at)
+            await self._append(accepted=from_numbers(found), odd=found, submitted_at=sent_at)
 
-    async def _there(self, doubts: int) -> int:
-        """Return which of the doubtful have an output or a failure object."""
-        watch = RoundWatch.of(
-            self.ledger, self.names, pattern=await self.pattern(), seconds=self._seconds, only=doubts
-        )
+    async def _there(self, doubts: int) -> dict[int, Odd]:
+        """Return which of the doubtful have an output or a failure object, and where.
+
+        The places are written down with them: a guess that held for these need not hold for others.
+        """
+        try:
+            pattern = await self._learned_or_guessed()
+        except AccessDenied as error:
+            log.warning("%s: no result of what is in doubt can be looked for: %s", self.names.root, error)
+            return {}
+        watch = RoundWatch.of(self.ledger, self.names, pattern=pattern, seconds=self._seconds, only=doubts)
         state = await ResultWatcher(self._s3).look(
             watch.watch, WatchState.begin(watch.watch), now=time.time(), thorough=True
         )
-        return watch.all_numbers([shelf.outputs | shelf.failures for shelf in state.shelves])
+        found = watch.all_numbers([shelf.outputs | shelf.failures for shelf in state.shelves])
+        invocations = {
+            number: self.names.invocation(number, self.ledger, pattern) for number in numbers_of(found)
+        }
+        return {number: (one.output_location, one.failure_location) for number, one in invocations.items()}
 
-    async def _append(self, *, accepted: int = 0, assumed: int = 0, submitted_at: float) -> None:
-        part = Part(
-            token=self._store.token,
-            at=time.time(),
-            accepted=accepted,
-            assumed=assumed,
-            submitted_at=submitted_at,
-        )
-        await self._store.append(part)
+    async def _assume(self, doubts: int, *, submitted_at: float) -> None:
+        """Count doubts as sent, once it can be told where their results would be.
+
+        :raises AccessDenied: nobody may tell: they stay in doubt, so that a later try may send them again
+        """
+        await self._learned_or_guessed()
+        await self._append(assumed=doubts, submitted_at=submitted_at)
+
+    async def _append(self, **what: Any) -> None:  # noqa: ANN401 - fields of a part
+        await self._store.append(Part(token=self._store.token, at=time.time(), **what))
 
     async def pattern(self) -> LocationPattern | None:
-        """Return where results lie: as learned, or guessed when something is in doubt that no answer tells of."""
-        ledger = self.ledger
-        if ledger.pattern is not None:
-            return ledger.pattern
-        if ledger.doubtful or ledger.assumed:
+        """Return where results lie: as learned, or guessed while something was sent that no answer tells of."""
+        return await self._learned_or_guessed() if self.ledger.untold else self.ledger.pattern
+
+    async def _learned_or_guessed(self) -> LocationPattern:
+        if self.ledger.pattern is None:
             self._guessed = self._guessed or await self._guess()
-        return self._guessed
+            return self._guessed
+        return self.ledger.pattern
 
     async def submit(
         self,
@@ -247,7 +260,7 @@ class RoundProgress:
         lost = self.ledger.doubtful & ~(ledger.doubtful & ~doubts)
         if lost:
             log.warning("%s: %d got no answer and count as sent", self.names.root, lost.bit_count())
-            await self._append(assumed=lost, submitted_at=time.time())
+            await self._assume(lost, submitted_at=time.time())
         self._watch = None
         return submission.pace
 
@@ -289,25 +302,25 @@ class RoundProgress:
             )
         return state.counts(watch)
 
-    async def judged(self, *, reason: str | None = None) -> Outcome:
-        """Write down how each number ended, by the last look; when another process did so first, its word holds.
+    async def judged(self, *, reason: str | None = None) -> RoundOutcome:
+        """Write down how each number ended, by the last look, and where results lie.
 
         What has one place for output and failure object ends as expired, so that another round sends it again.
 
         :param reason: why what is pending is not waited for any longer
+        :raises FencedOff: another process has taken over
         """
         watch, state = await self.watch(), self._state
         if state is None:
             raise LookupError("a round is judged by a look")
         sent = self.ledger.sent
-        told = sent & ~untellable(self.ledger, await self.pattern())
+        pattern = await self.pattern()
+        told = sent & ~untellable(self.ledger, pattern)
         succeeded = watch.all_numbers([shelf.outputs for shelf in state.shelves]) & told
         failed = watch.all_numbers([shelf.failures for shelf in state.shelves]) & told & ~succeeded
-        outcome = Outcome(succeeded, failed, sent & ~succeeded & ~failed, reason)
-        try:
-            await self._s3.write(self.folder.outcome, outcome.as_json(), only_if_new=True)
-        except PreconditionFailed:
-            outcome = Outcome.from_json(await self._s3.read(self.folder.outcome))
+        outcome = RoundOutcome(succeeded, failed, sent & ~succeeded & ~failed, reason)
+        # With the pattern, since the endpoint may be gone when the rows are written.
+        await self._append(outcome=outcome, pattern=None if self.ledger.pattern else pattern)
         return outcome
 
     def plan_numbers(self, numbers: int) -> int:

@@ -18,18 +18,19 @@ from typing import Any
 from airflow_sm_plugin.batch.batch_progress import BatchProgress, Before
 from airflow_sm_plugin.batch.claim import Claim, fenced_off
 from airflow_sm_plugin.batch.engine_settings import EngineSettings
-from airflow_sm_plugin.batch.journal_store import JournalStore, read_journal, sweep
+from airflow_sm_plugin.batch.journal_store import JournalStore, TakeOver, read_journal, sweep
 from airflow_sm_plugin.batch.model_engine import ModelEngine
 from airflow_sm_plugin.batch.output_writer import OutputWriter
-from airflow_sm_plugin.batch.plan_folder import GenerationFolder, PlanFolder, ShardFolder
+from airflow_sm_plugin.batch.plan_folder import PlanFolder
+from airflow_sm_plugin.batch.plan_store import PlanFence
 from airflow_sm_plugin.batch.shard_inputs import ShardInputs, read_plan, read_shard_plan
-from airflow_sm_plugin.batch.shard_state import latest_generation
+from airflow_sm_plugin.batch.upload_records import UploadRecords
 from airflow_sm_plugin.core.batch_journal import Failure, Journal, Part, PlacedFailure
 from airflow_sm_plugin.core.batch_report import MOST_FAILURES, ModelCounts, ShardReport
 from airflow_sm_plugin.core.batch_statistics import Statistics
 from airflow_sm_plugin.core.shard_plan import ModelWork, MultiModelPlan, ShardPlan
-from airflow_sm_plugin.core.task_try import TaskTry
-from airflow_sm_plugin.exceptions import AccessDenied
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.core.task_try import Origin
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker
 from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
@@ -52,18 +53,15 @@ class ShardSettings:
     """What is to be done with a shard.
 
     :param plan_location: of the plan's folder
-    :param run: what stays the same over the retries of one run of the task, and differs when it is cleared; None where
-        that cannot be told: every call then counts as a run of its own
-    :param task_try: this try of the task instance
+    :param writer: this try of the task instance
     :param restart: whether another run of a finished shard does everything anew, or only what failed
-    :param options: how outputs are kept
+    :param options: how outputs and all state are kept
     """
 
     plan_location: str
     shard: int
     engine: EngineSettings
-    run: str | None = None
-    task_try: TaskTry = field(default_factory=TaskTry)
+    writer: StateWriter = field(default_factory=StateWriter)
     restart: bool = False
     options: ObjectOptions = field(default_factory=ObjectOptions)
 
@@ -88,18 +86,14 @@ async def run_shard(connection: AwsConnection, settings: ShardSettings) -> Finis
     :raises EndpointNotFound: and EndpointNotMultiModel, EndpointNotRealTime, EndpointNotInService, AccessDenied:
         nothing can be invoked
     :raises FencedOff: another process has taken the shard over
+    :raises PlanReplaced: a later plan counts
     :raises ServiceError: the endpoint or S3 did not serve; what was done is written down
     """
-    async with S3Objects.open(connection, max_connections=_WRITING_CONNECTIONS) as s3:
+    async with S3Objects.open(
+        connection, max_connections=_WRITING_CONNECTIONS, options=settings.options
+    ) as s3:
         run = await _ShardRun.of(connection, s3, settings)
-        done = await run.done_before()
-        if done is not None:
-            log.info("%s: this run has done it before", run.about)
-        else:
-            done = await run.go_on()
-        if not done.report.total.failed:
-            await sweep(s3, run.folder)
-        return done
+        return await run.done_before() or await run.go_on()
 
 
 class _ShardRun:
@@ -118,9 +112,10 @@ class _ShardRun:
         self._settings = settings
         self._plan = plan
         self._shard = shard
-        self._shard_folder: ShardFolder = PlanFolder(settings.plan_location).shard(settings.shard)
-        self._inputs = ShardInputs(s3, self._shard_folder)
-        self._generation = 0
+        self._fence = PlanFence(s3, PlanFolder(settings.plan_location))
+        self.folder = PlanFolder(settings.plan_location).shard(settings.shard)
+        """What this process, and those before it, keep."""
+        self._inputs = ShardInputs(s3, self.folder)
         self._firsts = [work.first for work in shard.models]
         self._trusts_plan = True
         """Whether models are missing that the plan did not find."""
@@ -133,92 +128,95 @@ class _ShardRun:
         shard = await read_shard_plan(s3, PlanFolder(settings.plan_location).shard(settings.shard))
         return cls(connection, s3, settings, plan, shard)
 
-    @property
-    def folder(self) -> GenerationFolder:
-        """What this process, and those before it, keep."""
-        return self._shard_folder.generation(self._generation)
-
     async def done_before(self) -> FinishedShard | None:
-        """Return what this very run has finished; else choose the generation to go on with."""
-        number = await latest_generation(self._s3, self._shard_folder)
-        if number is None:
-            return None
-        self._generation = number
+        """Return what this very run has finished; None when there is something to do.
+
+        :raises FencedOff: a later try has worked on the shard
+        :raises PlanReplaced: a later plan counts
+        """
+        await self._fence.check()
         journal = await read_journal(self._s3, self.folder, self._group_of, keep=False)
-        if not journal.is_finished:
-            return None
-        if self._differs(journal):
-            if self._settings.restart:
-                self._generation = number + 1
-                self._trusts_plan = False
+        if self._origin_of(journal.writer) is not Origin.SAME_RUN or not journal.is_finished:
             return None
         if any(ended.retryable for ended in journal.failed.values()):
             return None
-        body = await self._s3.read_if_any(self.folder.report)
-        report = None if body is None else ShardReport.from_json(body)
-        return None if report is None or report.run != self._settings.run else self._finished(report, journal)
+        body = await self._s3.read_if_any(self.folder.report(journal.claim))
+        if body is None:
+            return None
+        log.info("%s: this run has done it before", self.about)
+        return await self._finished(ShardReport.from_json(body), journal, self._claim(journal.claim))
 
-    def _differs(self, journal: Journal) -> bool:
-        """Say whether another run wrote it: the task was cleared."""
-        return journal.parts > 0 and (self._settings.run is None or journal.run != self._settings.run)
+    def _claim(self, number: int) -> Claim:
+        return Claim(self._s3, self.folder, token="", number=number, also=self._fence.check)
+
+    def _origin_of(self, writer: StateWriter | None) -> Origin | None:
+        """Tell how the try that wrote the journal stands to this one; None when there is no journal.
+
+        :raises FencedOff: it is a later one
+        """
+        origin = None if writer is None else self._settings.writer.origin_of(writer)
+        if origin is Origin.LATER_TRY:
+            raise fenced_off(self.folder.location)
+        return origin
 
     async def go_on(self) -> FinishedShard:
         """Do what is left."""
+        settings = self._settings
         claim = await Claim.taken(
-            self._s3, self.folder, token=uuid.uuid4().hex[:16], task_try=self._settings.task_try
+            self._s3,
+            self.folder,
+            token=uuid.uuid4().hex[:16],
+            task_try=settings.writer.task_try,
+            also=self._fence.check,
         )
         store = await JournalStore.take_over(
             self._s3,
             self.folder,
             claim,
             group_of=self._group_of,
-            run=self._settings.run,
-            choose=self._choose,
-            taken_back=self._taken_back,
-            options=self._settings.options,
+            writer=settings.writer,
+            decide=self._decide,
         )
         journal, statistics = store.journal, Statistics()
         todo = self._todo(journal)
         progress = self._progress(journal)
-        await self._forget_report()
         failures: Sequence[Mapping[str, object]] = ()
         if todo:
             progress.begin(models=len(todo))
-            await endpoint_models(self._connection, self._settings.engine.endpoint_name)
+            await endpoint_models(self._connection, settings.engine.endpoint_name)
             failures = await self._work(store, statistics, progress, todo)
         else:
             await store.append(Part(token=store.token, at=time.time(), finished=True), b"")
-        await self._check(store)
+        await claim.check()
         report = await self._report(journal, failures)
-        await self._s3.write(self.folder.report, report.as_json(), options=self._settings.options)
+        await self._s3.write(self.folder.report(claim.number), report.as_json())
         log.info("%s: %d inputs, %d records, %d failed", self.about, *_in_short(report))
-        return self._finished(report, journal)
+        return await self._finished(report, journal, claim)
 
-    def _choose(self, journal: Journal) -> Sequence[Failure]:
-        """Say which failures are tried again: what may pass; when the task was cleared, all."""
-        if journal.parts and (self._settings.run is None or journal.first_run != self._settings.run):
+    def _decide(self, journal: Journal) -> TakeOver:
+        """Decide what of the journal counts, and which failures are tried again: what may pass; when cleared, all."""
+        origin = self._origin_of(journal.writer)
+        if self._origin_of(journal.first_writer) not in (None, Origin.SAME_RUN):
             self._trusts_plan = False  # who cleared the task may have brought a missing artefact
-        again = journal.to_retry(everything=self._differs(journal))
+        if origin is Origin.DELETED_RUN or (
+            origin is Origin.CLEARED and self._settings.restart and journal.is_finished
+        ):
+            self._kept = []
+            return TakeOver(is_restart=True)
+        again = journal.to_retry(everything=origin is Origin.CLEARED)
         chosen = set(again)
         self._kept = [each for each in journal.failures() if each.failure not in chosen][:MOST_FAILURES]
         if again:
             log.info("%s: failures of before in %d places are tried again", self.about, len(again))
-        return again
+        return TakeOver(again=again, taken_back=self._counted(again))
 
-    def _taken_back(self, again: Sequence[Failure]) -> Mapping[str, Any]:
-        """Return what the statistics counted of failures that are tried again."""
+    def _counted(self, again: Sequence[Failure]) -> Mapping[str, Any]:
+        """Return what takes failures that are tried again out of the statistics."""
         counted = Statistics()
         for failure in again:
             model = self._shard.models[self._group_of(failure.entry)].target_model
             counted.failed(model, failure.error, records=-(failure.records or 0))
         return counted.as_json() if again else {}
-
-    async def _forget_report(self) -> None:
-        """Delete the report of before: until there is a new one, the shard has none."""
-        try:
-            await self._s3.delete(self.folder.report)
-        except AccessDenied as error:
-            log.info("%s stays until it is written anew: %s", self.folder.report, error)
 
     def _group_of(self, entry: int) -> int:
         return bisect.bisect_right(self._firsts, entry) - 1
@@ -268,26 +266,21 @@ class _ShardRun:
             await working.run()
             return working.failures
 
-    async def _check(self, store: JournalStore) -> None:
-        """Make sure that nobody has taken the shard over, or begun it anew.
-
-        :raises FencedOff: somebody has
-        """
-        await store.claim.check()
-        newest = await latest_generation(self._s3, self._shard_folder, above=self._generation)
-        if newest is not None:
-            raise fenced_off(self.folder.location)
-
     @asynccontextmanager
     async def _writer(self, store: JournalStore) -> AsyncIterator[OutputWriter]:
+        claim = store.claim
+        records = UploadRecords(self._s3, self.folder.uploads)
+        await records.give_up_all(claim.check)
         writer = OutputWriter(
             self._s3,
             self._plan.outputs,
             content_type=self._settings.engine.accept or "application/octet-stream",
             data_prefix=self.folder.data(""),
+            mark=f"{self._plan.nonce}/{claim.token}",
+            records=records,
             options=self._settings.options,
-            check=lambda: self._check(store),
-            check_lately=store.claim.check_lately,
+            check=claim.check,
+            check_lately=claim.check_lately,
         )
         writer.look_for_stale()
         try:
@@ -315,8 +308,8 @@ class _ShardRun:
         return ShardReport(
             shard=self._shard.number,
             plan_digest=self._plan.digest,
+            plan_nonce=self._plan.nonce,
             endpoint_name=self._plan.endpoint_name,
-            run=self._settings.run,
             counts=counts,
             statistics=journal.statistics.as_json(),
             failures=[*rows, *failures][:MOST_FAILURES],
@@ -331,9 +324,11 @@ class _ShardRun:
         row: Mapping[str, Any] = json.loads(body.partition(b"\n")[0])
         return row
 
-    def _finished(self, report: ShardReport, journal: Journal) -> FinishedShard:
+    async def _finished(self, report: ShardReport, journal: Journal, claim: Claim) -> FinishedShard:
+        if not report.total.failed:
+            await sweep(self._s3, self.folder, claim)
         retryable = sum(ended.retryable for ended in journal.failed.values())
-        return FinishedShard(report, self.folder.report, retryable)
+        return FinishedShard(report, self.folder.report(claim.number), retryable)
 
 
 def _in_short(report: ShardReport) -> tuple[int, int, int]:

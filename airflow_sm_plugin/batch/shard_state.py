@@ -1,41 +1,43 @@
-"""How far a shard is: its generations, what has ended in the latest one, its report."""
+"""How far shards are: what has ended, the report that counts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin.batch.claim import names_below
 from airflow_sm_plugin.batch.journal_store import read_journal
-from airflow_sm_plugin.batch.plan_folder import GenerationFolder, ShardFolder
+from airflow_sm_plugin.batch.plan_folder import ShardFolder
 from airflow_sm_plugin.core.batch_report import ShardReport
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.batch.plan_store import StoredPlan
+    from airflow_sm_plugin.core.batch_journal import Journal
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
 
-async def latest_generation(s3: S3Objects, shard: ShardFolder, *, above: int = -1) -> int | None:
-    """Return the number of the generation that counts; None when nobody has begun with one ``above`` that."""
-    number = above + 1
-    while await s3.read_if_any(shard.generation(number).claim(0)) is not None:
-        number += 1
-    return number - 1 if number > above + 1 else None
-
-
-async def latest_folder(s3: S3Objects, shard: ShardFolder) -> GenerationFolder | None:
-    """Return the folder of the generation that counts; None when nobody has begun with the shard."""
-    number = await latest_generation(s3, shard)
-    return None if number is None else shard.generation(number)
+async def is_done(s3: S3Objects, stored: StoredPlan) -> bool:
+    """Say whether all inputs of a plan have ended, with nothing that a retry would do again."""
+    for number in range(stored.plan.shards):
+        journal = await _journal(s3, stored.folder.shard(number))
+        if not journal.is_finished or any(ended.retryable for ended in journal.failed.values()):
+            return False
+    return True
 
 
 async def clean_entries(s3: S3Objects, shard: ShardFolder) -> int:
     """Return the set of the shard's inputs that are done without any failure."""
-    folder = await latest_folder(s3, shard)
-    if folder is None:
-        return 0
-    return (await read_journal(s3, folder, lambda _: 0, keep=False)).clean
+    return (await _journal(s3, shard)).clean
 
 
 async def latest_report(s3: S3Objects, shard: ShardFolder) -> ShardReport | None:
-    """Return the shard's report; None when it has none yet."""
-    folder = await latest_folder(s3, shard)
-    body = await s3.read_if_any(folder.report) if folder else None
+    """Return the report of the process that claimed the shard last; None when it has not written one."""
+    claims = await names_below(s3, shard.claims)
+    if not claims:
+        return None
+    claim = int(claims[-1].rpartition("/")[2].removesuffix(".json"))
+    body = await s3.read_if_any(shard.report(claim))
     return None if body is None else ShardReport.from_json(body)
+
+
+async def _journal(s3: S3Objects, shard: ShardFolder) -> Journal:
+    return await read_journal(s3, shard, lambda _: 0, keep=False)

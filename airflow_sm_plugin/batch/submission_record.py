@@ -141,7 +141,7 @@ class SubmissionRecord:
         self._work.set()
         self._todo = 0
         await asyncio.wait([keeper])
-        error = keeper.exception()
+        error = None if keeper.cancelled() else keeper.exception()
         if isinstance(error, FencedOff):
             raise error
         withdrawn = from_numbers(number for number in never_sent if number not in self._doubts)

@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_sm_plugin.core.async_names import SHARD, LocationPattern, shard_of
 from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, numbers_of, to_ranges
+from airflow_sm_plugin.core.round_outcome import RoundOutcome
 
 Odd = tuple[str, str | None]
 """Output and failure location of an invocation whose places do not follow the round's pattern."""
@@ -38,6 +39,7 @@ class Part:
     :param odd: accepted ones that lie elsewhere
     :param unnamed: whether what is sent from now on goes without file name and extension, so that only answers tell
         where results lie
+    :param outcome: how the round ended: written like all else by its owner alone, so no process left behind ends it
     """
 
     token: str
@@ -52,6 +54,7 @@ class Part:
     pattern: LocationPattern | None = None
     odd: Mapping[int, Odd] = field(default_factory=dict)
     unnamed: bool = False
+    outcome: RoundOutcome | None = None
 
     def as_json(self) -> bytes:
         """Return it as JSON, without what is empty."""
@@ -72,6 +75,8 @@ class Part:
                 value[name] = {str(number): list(entry) for number, entry in table.items()}
         if self.unnamed:
             value["unnamed"] = True
+        if self.outcome is not None:
+            value["outcome"] = self.outcome.as_mapping()
         return json.dumps(value, separators=(",", ":")).encode()
 
     @classmethod
@@ -86,6 +91,8 @@ class Part:
             given[name] = {int(number): tuple(entry) for number, entry in value.get(name, {}).items()}
         if "pattern" in value:
             given["pattern"] = LocationPattern.from_list(value["pattern"])
+        if "outcome" in value:
+            given["outcome"] = RoundOutcome.from_mapping(value["outcome"])
         return cls(
             token=value["token"],
             at=float(value["at"]),
@@ -126,6 +133,7 @@ class Ledger:
     odd: Mapping[int, Odd] = field(default_factory=dict)
     submitted: Mapping[int, float] = field(default_factory=dict)
     unnamed: bool = False
+    outcome: RoundOutcome | None = None
 
     def after(self, part: Part) -> Ledger:
         """Return the ledger with one more part. What was accepted stays so, whatever later parts say."""
@@ -145,6 +153,7 @@ class Ledger:
             odd={**self.odd, **part.odd} if part.odd else self.odd,
             submitted=_later(self.submitted, part.accepted | part.assumed, at),
             unnamed=self.unnamed or part.unnamed,
+            outcome=self.outcome or part.outcome,
         )
 
     @property
@@ -156,6 +165,16 @@ class Ledger:
     def doubtful(self) -> int:
         """What may have been sent and nobody knows: a killed process intended it, or its answer was lost."""
         return self.intended & ~self.settled
+
+    @property
+    def never_answered(self) -> int:
+        """What counts as sent, and may never have been."""
+        return self.assumed & ~self.accepted
+
+    @property
+    def untold(self) -> int:
+        """What was sent and no answer tells of where its result lies."""
+        return self.sent & ~from_numbers(self.odd) if self.pattern is None else 0
 
     @property
     def settled(self) -> int:

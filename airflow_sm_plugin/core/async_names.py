@@ -27,14 +27,16 @@ _LAST_NUMBER = 9_999_999
 _EXTENSION, _NAME, _STEM = "{extension}", "{filename}", "{stem}"
 
 
-def batch_root(owner: str, arguments: str, plan: int) -> str:
-    """Return what begins every name of one plan of a batch; the same for all tries of its task instance.
+def batch_root(owner: str, arguments: str, plan: int, *, nonce: str) -> str:
+    """Return what begins every name of one plan of a batch; the plan keeps it for all tries of its task instance.
 
     :param owner: what names the task instance over all its tries
     :param arguments: digest of the batch's arguments
     :param plan: number of the plan, from 0; a finished batch that runs again gets the next
+    :param nonce: what no other plan has: a plan that is made again after its state was removed, or the same task in
+        another Airflow, must not find its results under the same names
     """
-    return f"airflow-{digest([owner, arguments])}-p{plan}"
+    return f"airflow-{digest([owner, arguments, nonce])}-p{plan}"
 
 
 def shard_of(number: int) -> int:

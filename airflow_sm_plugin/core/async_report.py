@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InferenceError
 
 
@@ -126,7 +127,8 @@ class Report:
     :param report_location: of this report itself
     :param rows_location: prefix of the rows of all inputs, as JSON Lines
     :param failures_location: prefix of the rows of those without an output; None when there is none such
-    :param run: which run of the task wrote it: a retry of that run returns it as it is
+    :param run: which run of the task wrote it: a retry of that run returns it as it is, while the inputs are the same
+    :param written_by: the try that wrote it
     """
 
     endpoint_name: str
@@ -138,6 +140,7 @@ class Report:
     rows_location: str
     failures_location: str | None = None
     run: str | None = None
+    written_by: TaskTry = field(default_factory=TaskTry)
 
     def checked(self, total: int) -> Report:
         """Return the report itself when it counts every planned input once.
@@ -168,8 +171,9 @@ class Report:
         }
 
     def as_json(self) -> str:
-        """Return the content of ``report.json``, as :meth:`from_json` reads it: the summary, and the run."""
-        return json.dumps(self.summary() | {"run": self.run}, indent=2) + "\n"
+        """Return the content of ``report.json``, as :meth:`from_json` reads it: the summary, and whose it is."""
+        whose = {"run": self.run, "written_by": self.written_by.as_list()}
+        return json.dumps(self.summary() | whose, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Report:
@@ -177,4 +181,5 @@ class Report:
         given: dict[str, Any] = json.loads(text)
         given.pop("inputs")
         counts = Counts(**{one.name: given.pop(one.name) for one in fields(Counts)})
-        return cls(counts=counts, **given)
+        written_by = TaskTry.from_list(given.pop("written_by", None))
+        return cls(counts=counts, written_by=written_by, **given)

@@ -1,11 +1,10 @@
-"""One round of a batch: the requests of its numbers, what their wait looks at, and how each of them ended."""
+"""One round of a batch: the requests of its numbers, and what their wait looks at."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.async_ledger import Ledger
@@ -21,7 +20,7 @@ from airflow_sm_plugin.core.async_names import (
 )
 from airflow_sm_plugin.core.async_watch import NumberedNames, Shelf, Watch, group
 from airflow_sm_plugin.core.input_manifest import BatchInput
-from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, numbers_of, to_ranges, window
+from airflow_sm_plugin.core.number_sets import below, from_numbers, numbers_of, window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,36 +195,3 @@ def _odd(
     for number, place in zip(some, places, strict=True):
         by_shelf[place.shelf][place.position] = number
     return watch, tuple(by_shelf)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How the numbers of a round ended, as sets; what is in none of them was refused.
-
-    :param reason: why the expired ones are not waited for any longer, where it is not the clock
-    """
-
-    succeeded: int = 0
-    failed: int = 0
-    expired: int = 0
-    reason: str | None = None
-
-    @property
-    def again(self) -> int:
-        """What another round may bring to a good end."""
-        return self.failed | self.expired
-
-    def as_json(self) -> bytes:
-        """Return it as JSON."""
-        value: dict[str, Any] = {name: to_ranges(getattr(self, name)) for name in _ENDS}
-        return json.dumps(value | {"reason": self.reason}, separators=(",", ":")).encode()
-
-    @classmethod
-    def from_json(cls, body: bytes) -> Outcome:
-        """Read what :meth:`as_json` wrote."""
-        value = json.loads(body)
-        succeeded, failed, expired = (from_ranges(value[name]) for name in _ENDS)
-        return cls(succeeded, failed, expired, value["reason"])
-
-
-_ENDS = ("succeeded", "failed", "expired")

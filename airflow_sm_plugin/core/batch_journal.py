@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from airflow_sm_plugin.core.batch_statistics import Statistics
+from airflow_sm_plugin.core.state_writer import StateWriter
 
 _WIDTH = 9
 _RECORDS, _SIZE = 3, 5
@@ -121,7 +122,8 @@ class Part:
     :param token: which process wrote it
     :param at: epoch seconds
     :param claim: its claim, in the first part it writes
-    :param run: which run of the task it works for, in the same part
+    :param writer: which try of the task it works for, in the same part
+    :param is_restart: whether nothing before it counts any more, in the same part
     :param data: name of the object with the results' bytes; None when there are none
     :param etags: by input, of those that the plan knows none of: what was read is this object and no other
     :param finished: whether all inputs have ended
@@ -131,7 +133,8 @@ class Part:
     token: str
     at: float
     claim: int | None = None
-    run: str | None = None
+    writer: StateWriter | None = None
+    is_restart: bool = False
     data: str | None = None
     runs: tuple[Run, ...] = ()
     failures: tuple[Failure, ...] = ()
@@ -147,7 +150,8 @@ class Part:
             "token": self.token,
             "at": self.at,
             "claim": self.claim,
-            "run": self.run,
+            "writer": self.writer and self.writer.as_json(),
+            "restart": self.is_restart,
             "data": self.data,
             "runs": self.runs,
             "failures": self.failures,
@@ -170,7 +174,8 @@ class Part:
             token=given["token"],
             at=given["at"],
             claim=given.get("claim"),
-            run=given.get("run"),
+            writer=StateWriter.from_json(given["writer"]) if "writer" in given else None,
+            is_restart=given.get("restart", False),
             data=given.get("data"),
             runs=tuple(Run(*one) for one in given.get("runs", ())),
             failures=tuple(Failure(*one) for one in given.get("failures", ())),
@@ -276,11 +281,18 @@ class Journal:
     def __init__(self, group_of: Callable[[int], int], *, keep: bool) -> None:
         self.parts = 0
         self.claim = -1
-        self.run: str | None = None
-        self.first_run: str | None = None
-        """Which run of the task began it."""
+        self.writer: StateWriter | None = None
+        """Which try of the task works on it, or was the last to."""
+        self.first_writer: StateWriter | None = None
+        """Which try began it."""
+        self._group_of = group_of
+        self._keep = keep
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know of nothing, or forget it all."""
         self.began_at: float | None = None
-        """When the first part was written, epoch seconds."""
+        """When the first part that counts was written, epoch seconds."""
         self.is_finished = False
         self.clean = 0
         """Set of the inputs that ended without a failure."""
@@ -295,18 +307,18 @@ class Journal:
         """Of inputs that the plan knows no ETag of."""
         self.statistics = Statistics()
         """All that the parts counted."""
-        self._group_of = group_of
         self._names: list[str] = []
-        self._keep = keep
 
     def add(self, part: Part) -> None:
         """Take a part up."""
         self.parts += 1
+        if part.is_restart:
+            self._begin()
         if self.began_at is None:
             self.began_at = part.at
         if part.claim is not None:
-            self.first_run = part.run if self.claim < 0 else self.first_run
-            self.claim, self.run, self.is_finished = part.claim, part.run, False
+            self.claim, self.writer, self.is_finished = part.claim, part.writer or StateWriter(), False
+            self.first_writer = self.first_writer or self.writer
         if part.data is not None:
             self._names.append(part.data)
         self.is_finished = self.is_finished or part.finished

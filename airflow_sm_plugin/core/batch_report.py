@@ -55,7 +55,7 @@ class ShardReport:
     """The whole shard; it is written once all of its inputs are settled.
 
     :param plan_digest: of the inputs, as the plan has it
-    :param run: which run of the task wrote it
+    :param plan_nonce: of the plan itself
     :param counts: by target model
     :param statistics: what :meth:`Statistics.take` gave, summed over all processes that worked on the shard
     :param failures: the first rows of ``.errors.jsonl``; they hold the beginning of containers' texts
@@ -64,11 +64,11 @@ class ShardReport:
 
     shard: int
     plan_digest: str
+    plan_nonce: str
     endpoint_name: str
     counts: Mapping[str, ModelCounts]
     started_at: str
     finished_at: str
-    run: str | None = None
     statistics: Mapping[str, Any] = field(default_factory=dict, repr=False)
     failures: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
 
@@ -107,8 +107,8 @@ class ShardReport:
             {
                 "shard": self.shard,
                 "plan_digest": self.plan_digest,
+                "plan_nonce": self.plan_nonce,
                 "endpoint_name": self.endpoint_name,
-                "run": self.run,
                 "started_at": self.started_at,
                 "finished_at": self.finished_at,
                 "counts": {name: asdict(counts) for name, counts in self.counts.items()},

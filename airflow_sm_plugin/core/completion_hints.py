@@ -58,6 +58,6 @@ def is_stale(notification: InferenceNotification, *, before: float) -> bool:
     """
     try:
         at = datetime.datetime.fromisoformat(notification.event_time or "")
-    except ValueError:
+        return at.replace(tzinfo=at.tzinfo or datetime.UTC).timestamp() < before
+    except (ValueError, OverflowError):
         return False
-    return at.replace(tzinfo=at.tzinfo or datetime.UTC).timestamp() < before

@@ -17,6 +17,8 @@ _VISIBLE = re.compile(r"[!-~][ -~]{0,1023}")
 _LONGEST_KEY = 1_024
 _LONGEST_SUFFIX = ".attributes.jsonl"
 _RESERVED = "_batch/"
+_STATE = re.compile(r"(?:^|/)_batch/[^/]+/[^/]+/plan(?:s/\d{8}\.json$|-\d{3,}-[0-9a-f]+/)")
+"""What lies with a batch's outputs, unless it was told to lie elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,11 @@ class EntryNames:
         :raises InvalidRequest: it has no model, or one of the names cannot be; it says of which input
         """
         uri = S3Uri.parse(one.source)
+        if _RESERVED in uri.key and _STATE.search(uri.key):
+            raise InvalidRequest(
+                f"the input {one.source} is the state of another batch, whose outputs lie there as well: nothing was "
+                f"planned. Take a prefix without them, or list those that are meant as inputs in a manifest"
+            )
         fields = fields_of(uri.key, prefix=self.prefix)
         if self.many_buckets:
             fields["relative"] = f"{uri.bucket}/{fields['relative']}"

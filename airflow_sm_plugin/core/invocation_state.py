@@ -27,6 +27,7 @@ from airflow_sm_plugin.core.async_inference import (
     Sight,
 )
 from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.task_try import Origin, TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
 
 SLACK_SECONDS = 60.0
@@ -64,9 +65,13 @@ class Identity:
         """Return the folder of its state, with a ``/`` at the end."""
         return f"{state_prefix.rstrip('/')}/{self.owner}/{self.arguments}/"
 
-    def filename(self, round_number: int, *, input_etag: str | None) -> str:
-        """Return the ``Filename`` of a round: 29 of 32 characters. Another content of the input has another name."""
-        return f"{self.owner}-{digest([self.arguments, input_etag, round_number])}.out"
+    def filename(self, round_number: int, *, input_etag: str | None, nonce: str | None = None) -> str:
+        """Return the ``Filename`` of a round: 29 of 32 characters. Another content of the input has another name.
+
+        :param nonce: keeps what is sent apart from what was sent under a state that was removed, by a deleted DAG run,
+            or by the same task in another Airflow
+        """
+        return f"{self.owner}-{digest([self.arguments, input_etag, round_number, nonce])}.out"
 
 
 def arguments_digest(request: AsyncRequest) -> str:
@@ -113,18 +118,21 @@ class Intent:
     """What a try was about to send.
 
     :param number: position among the task instance's intents for these arguments
+    :param task_try: the try that wrote it
     :param at: epoch seconds
     :param seconds_to_live: RequestTTL + InvocationTimeout
+    :param nonce: of its round's file name; None where that has none
     :param invocation: where the result will be, None where nobody can say
     """
 
     number: int
     round_number: int
-    try_number: int
+    task_try: TaskTry
     at: float
     seconds_to_live: float
     input_etag: str | None
     invocation: AsyncInvocation | None
+    nonce: str | None = None
 
     @property
     def name(self) -> str:
@@ -145,30 +153,34 @@ class Intent:
         """Return it as JSON."""
         value = {
             "round": self.round_number,
-            "try": self.try_number,
+            "try": self.task_try.as_list(),
             "at": self.at,
             "seconds_to_live": self.seconds_to_live,
             "input_etag": self.input_etag,
             "invocation": self.invocation and self.invocation.as_mapping(),
+            "nonce": self.nonce,
         }
         return json.dumps(value).encode()
 
     @classmethod
     def from_bytes(cls, number: int, body: bytes) -> Intent:
-        """Read what :meth:`as_bytes` wrote.
+        """Read what :meth:`as_bytes` wrote, also of an earlier version, which knew the try's number alone.
 
         :raises ValueError: something else
         """
         value = _mapping(body)
-        found = value["invocation"]
+        found, written_by = value["invocation"], value["try"]
         return cls(
             number=number,
             round_number=int(value["round"]),
-            try_number=int(value["try"]),
+            task_try=TaskTry.from_list(
+                written_by if isinstance(written_by, list) else [None, int(written_by)]
+            ),
             at=float(value["at"]),
             seconds_to_live=float(value["seconds_to_live"]),
             input_etag=value["input_etag"],
             invocation=None if found is None else AsyncInvocation.from_mapping(found),
+            nonce=value.get("nonce"),
         )
 
 
@@ -232,12 +244,26 @@ class InvocationState:
         """The number of the next intent."""
         return max((intent.number for intent in self.intents), default=-1) + 1
 
-    def latest(self) -> Known | None:
-        """Return what is known of the latest round, None before the first."""
-        if not self.intents:
+    @property
+    def next_round(self) -> int:
+        """The number of the first round that nobody has begun."""
+        return max((intent.round_number for intent in self.intents), default=-1) + 1
+
+    def latest(self, task_try: TaskTry) -> Known | None:
+        """Return what is known of the latest round of this DAG run, None before the first.
+
+        What a DAG run sent that was deleted and made again under its old id is none of this run's.
+
+        :param task_try: the try that asks
+        """
+        writers = [intent.task_try for intent in self.intents]
+        ours = [
+            one for one, is_ours in zip(self.intents, task_try.of_this_run(writers), strict=True) if is_ours
+        ]
+        if not ours:
             return None
-        latest = max(self.intents, key=lambda intent: (intent.round_number, intent.number))
-        its_own = [intent for intent in self.intents if intent.round_number == latest.round_number]
+        latest = max(ours, key=lambda intent: (intent.round_number, intent.number))
+        its_own = [intent for intent in ours if intent.round_number == latest.round_number]
         lost = any(intent.number in self.lost for intent in its_own)
         for intent in its_own:
             answer = (self.accepted or {}).get(intent.number)
@@ -246,17 +272,17 @@ class InvocationState:
         expected = latest.invocation and replace(latest.invocation, submitted_at=latest.at)
         return Known(latest, expected, accepted=False, lost=lost)
 
-    def check_not_fenced(self, try_number: int) -> None:
+    def check_not_fenced(self, task_try: TaskTry) -> None:
         """Stop a process that was left behind when its task instance was tried again.
 
         :raises FencedOff: a later try has written an intent
         """
-        latest = max((intent.try_number for intent in self.intents), default=0)
-        if latest > try_number:
-            raise FencedOff(
-                f"try {latest} of this task instance has taken over; this is what was left of try {try_number}, "
-                f"and sends nothing"
-            )
+        for intent in self.intents:
+            if task_try.origin_of(intent.task_try) is Origin.LATER_TRY:
+                raise FencedOff(
+                    f"try {intent.task_try.number} of this task instance has taken over; this is what was left of try "
+                    f"{task_try.number}, and sends nothing"
+                )
 
 
 @dataclass(frozen=True)
@@ -276,20 +302,27 @@ class Attach:
 
 
 def next_step(
-    known: Known | None, look: Look, *, now: float, on_unknown: OnUnknown, input_etag: str | None
+    known: Known | None,
+    look: Look,
+    *,
+    now: float,
+    on_unknown: OnUnknown,
+    input_etag: str | None,
+    next_round: int = 0,
 ) -> Send | Attach:
     """Say what a try does: nothing is sent while an earlier sending may still give a result.
 
     :param look: at the known invocation's objects
     :param now: epoch seconds
     :param input_etag: of the input as it is now, None where it is not known
+    :param next_round: number of a round that nobody has begun
     :raises InvalidRequest: it is in doubt, is to be waited for, and nobody can say where its output would be
     """
     if known is None:
-        return Send(0, "nothing was sent before")
+        return Send(next_round, "nothing was sent before")
     why = _why_anew(known, look, now=now, input_etag=input_etag)
     if why:
-        return Send(known.intent.round_number + 1, why)
+        return Send(max(next_round, known.intent.round_number + 1), why)
     if known.invocation is not None and look.output is Sight.PRESENT:
         return Attach(known.invocation, "its output is there")
     if known.invocation is not None and known.accepted:

@@ -62,21 +62,21 @@ def parse(message: str) -> InferenceNotification | None:
         raise InvalidRequest(
             "this message is no SageMaker inference notification: its eventSource or eventName differs"
         )
-    status = event.get("invocationStatus")
+    status = _text(event, "invocationStatus")
     if status not in ("Completed", "Failed"):
-        raise InvalidRequest(f"this inference notification has an unknown invocationStatus: {status!r}")
+        raise InvalidRequest(f"this inference notification has an unknown invocationStatus: {status!r:.80}")
     request = _mapping(event.get("requestParameters"))
     response = _mapping(event.get("responseParameters"))
     return InferenceNotification(
         succeeded=status == "Completed",
-        endpoint_name=str(request.get("endpointName", "")),
-        input_location=request.get("inputLocation"),
-        output_location=response.get("outputLocation"),
-        inference_id=event.get("inferenceId"),
-        custom_attributes=request.get("customAttributes"),
-        failure_reason=event.get("failureReason"),
-        received_time=event.get("receivedTime"),
-        event_time=event.get("eventTime"),
+        endpoint_name=_text(request, "endpointName") or "",
+        input_location=_text(request, "inputLocation"),
+        output_location=_text(response, "outputLocation"),
+        inference_id=_text(event, "inferenceId"),
+        custom_attributes=_text(request, "customAttributes"),
+        failure_reason=_text(event, "failureReason"),
+        received_time=_text(event, "receivedTime"),
+        event_time=_text(event, "eventTime"),
     )
 
 
@@ -95,6 +95,15 @@ def _json_object(text: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise InvalidRequest("this message is no SageMaker inference notification: it is not a JSON object")
     return value
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise InvalidRequest(
+        f"this message is no SageMaker inference notification: its {name} is a {type(value).__name__}, not a text"
+    )
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

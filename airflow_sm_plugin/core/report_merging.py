@@ -42,10 +42,10 @@ class ReportSum:
 
         :raises InferenceError: it is of another plan, or there was one of that shard already
         """
-        if shard.plan_digest != self._plan.digest or shard.endpoint_name != self._plan.endpoint_name:
+        if (shard.plan_nonce, shard.endpoint_name) != (self._plan.nonce, self._plan.endpoint_name):
             raise InferenceError(
-                f"the report of shard {shard.shard} is of plan {shard.plan_digest} for endpoint {shard.endpoint_name}, "
-                f"not of plan {self._plan.digest} for endpoint {self._plan.endpoint_name}"
+                f"the report of shard {shard.shard} is of plan {shard.plan_nonce} for endpoint {shard.endpoint_name}, "
+                f"not of plan {self._plan.nonce} for endpoint {self._plan.endpoint_name}"
             )
         self._see(shard.shard)
         self._total += shard.total

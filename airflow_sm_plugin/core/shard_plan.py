@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from airflow_sm_plugin.core.state_writer import StateWriter
 
 _Json = bytes  # the name means a count in the classes below
 
@@ -69,6 +71,7 @@ class MultiModelPlan:
     """A plan in short.
 
     :param number: 0 for the first; inputs that have changed make the next
+    :param nonce: what no other plan has, however equal: of what its folder, outputs and reports are told by
     :param outputs: ``s3://bucket/prefix`` of the results
     :param digest: of every input with its ETag, target model and output name, in order, those carried over included
     :param inputs: to be done, over all shards
@@ -77,10 +80,13 @@ class MultiModelPlan:
     :param missing_models: those of them whose artefact was looked for and was not there, in order
     :param carried: inputs that an earlier plan has done and that are the same still
     :param created_at: ISO 8601
-    :param run: what stays the same over the retries of one run of the task; None where that cannot be told
+    :param writer: which try of the task made it
+    :param earlier: locations of the plans whose results count beside its own, the earliest first: none of those before
+        a restart, or of a deleted DAG run's
     """
 
     number: int
+    nonce: str
     endpoint_name: str
     outputs: str
     digest: str
@@ -91,17 +97,20 @@ class MultiModelPlan:
     missing_models: tuple[str, ...] = ()
     carried: int = 0
     created_at: str
-    run: str | None = None
+    writer: StateWriter = field(default_factory=StateWriter)
+    earlier: tuple[str, ...] = ()
 
     def as_json(self) -> _Json:
         """Return the content of ``plan.json``, as :meth:`from_json` reads it."""
-        return json.dumps(asdict(self), indent=1).encode()
+        return json.dumps({**asdict(self), "writer": self.writer.as_json()}, indent=1).encode()
 
     @classmethod
     def from_json(cls, body: _Json) -> MultiModelPlan:
         """Read what :meth:`as_json` wrote."""
         value = json.loads(body)
-        return cls(**{**value, "missing_models": tuple(value["missing_models"])})
+        writer = StateWriter.from_json(value.pop("writer"))
+        missing, earlier = (tuple(value.pop(name)) for name in ("missing_models", "earlier"))
+        return cls(**value, writer=writer, missing_models=missing, earlier=earlier)
 
     def summary(self, location: str) -> dict[str, Any]:
         """Return what XCom tells of the plan: small, whatever the number of models.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_sm_plugin.core.async_inference import AsyncInvocation
+from airflow_sm_plugin.core.task_try import TaskTry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,13 +16,13 @@ class SingleWait:
 
     :param deadline: epoch seconds after which no result is expected any more
     :param state: ``s3://bucket/prefix/`` below which lies what was sent; None where nothing is remembered
-    :param try_number: of the try that waits
+    :param task_try: the try that waits
     """
 
     invocation: AsyncInvocation
     deadline: float
     state: str | None
-    try_number: int
+    task_try: TaskTry
 
     def as_mapping(self) -> dict[str, Any]:
         """Return it with JSON values."""
@@ -29,15 +30,16 @@ class SingleWait:
             "invocation": self.invocation.as_mapping(),
             "deadline": self.deadline,
             "state": self.state,
-            "try_number": self.try_number,
+            "try": self.task_try.as_list(),
         }
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> SingleWait:
-        """Read what :meth:`as_mapping` wrote."""
+        """Read what :meth:`as_mapping` wrote, also of an earlier version, which knew the try's number alone."""
+        written_by = value.get("try", [None, value.get("try_number")])
         return cls(
             invocation=AsyncInvocation.from_mapping(value["invocation"]),
             deadline=float(value["deadline"]),
             state=value["state"],
-            try_number=int(value["try_number"]),
+            task_try=TaskTry.from_list(written_by),
         )

@@ -44,6 +44,32 @@ class TaskTry:
             return Origin.LATER_TRY
         return Origin.CLEARED if writer.number < self.number else Origin.DELETED_RUN
 
+    def run_began(self, writer: TaskTry | None, before: float | None) -> float | None:
+        """Return when the present life of the DAG run began, as far as the writers of its states tell.
+
+        A later start date alone does not tell a deleted run: clearing moves it, too. It does once a try number was seen
+        that is not higher, and from then on for all that was written before, whatever the number.
+
+        :param writer: of the latest state; None when there is none
+        :param before: what that writer had found; None for nothing
+        """
+        if writer is None:
+            return None
+        return self.run_started if self.origin_of(writer) is Origin.DELETED_RUN else before
+
+    def origin_in_run(self, writer: TaskTry, began: float | None) -> Origin:
+        """Do as :meth:`origin_of`, knowing when the present life of the DAG run began, as :meth:`run_began` has it."""
+        if began is not None and writer.run_started is not None and writer.run_started < began:
+            return Origin.DELETED_RUN
+        return self.origin_of(writer)
+
+    def of_this_run(self, writers: Sequence[TaskTry]) -> list[bool]:
+        """Tell of each of these writers, the earliest first, whether it is of the present life of the DAG run."""
+        began, before = None, None
+        for writer in (*writers, self):
+            began, before = writer.run_began(before, began), writer
+        return [self.origin_in_run(writer, began) is not Origin.DELETED_RUN for writer in writers]
+
     def as_list(self) -> list[float | None]:
         """Return it as a JSON value."""
         return [self.run_started, self.number]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from airflow_sm_plugin.core.separate_places import places_written_by
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     EndpointNotFound,
@@ -32,10 +33,18 @@ class EndpointModels:
     :param endpoint_name: its name
     :param prefixes: ``s3://bucket/prefix/`` of its artefacts, one for each container with its own; empty where nobody
         may tell
+    :param written: what it writes, and where, as far as that may be known
     """
 
     endpoint_name: str
     prefixes: tuple[str, ...] = ()
+    written: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where no input may lie: what the endpoint writes, and its models."""
+        models = {f"model prefix {number} of the endpoint": at for number, at in enumerate(self.prefixes, 1)}
+        return {**self.written, **models}
 
     def artefacts(self, target_model: str) -> tuple[str, ...]:
         """Return where a target model's artefacts lie: SageMaker joins both with exactly one slash."""
@@ -66,19 +75,20 @@ def _describe(connection: AwsConnection, endpoint_name: str) -> EndpointModels |
             f"there is no endpoint {endpoint_name} in {hook.conn_region_name}: deploy it first, or mend its name"
         )
     _check(endpoint_name, endpoint)
+    models = EndpointModels(endpoint_name=endpoint_name, written=places_written_by(endpoint))
     try:
         containers = list(_containers(hook, str(endpoint["EndpointConfigName"])))
     except (AccessDenied, ModelNotFound) as error:
         # What serves goes on serving when its model is deleted, so this is no verdict.
         log.info("the models of endpoint %s cannot be looked at: %s", endpoint_name, error)
-        return EndpointModels(endpoint_name=endpoint_name)
+        return models
     prefixes = [_prefix(container) for container in containers if container.get("Mode") == "MultiModel"]
     if not prefixes:
         raise EndpointNotMultiModel(
             f"endpoint {endpoint_name} serves no target models: none of its containers has Mode MultiModel "
             f"(SageMakerCreateModelOperator(mode='MultiModel') makes such a model)"
         )
-    return EndpointModels(endpoint_name=endpoint_name, prefixes=tuple(dict.fromkeys(filter(None, prefixes))))
+    return replace(models, prefixes=tuple(dict.fromkeys(filter(None, prefixes))))
 
 
 def _check(endpoint_name: str, endpoint: Mapping[str, Any]) -> None:

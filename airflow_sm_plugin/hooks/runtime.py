@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
@@ -68,6 +68,7 @@ class SageMakerRuntimeHook(AwsBaseHook):
         attempts: int = ATTEMPTS,
         model_load_seconds: float = MODEL_LOAD_SECONDS,
         error_text_limit: int = ERROR_TEXT_LIMIT,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> InvokeReply:
         """Send one real-time invocation and return what came back.
 
@@ -78,6 +79,7 @@ class SageMakerRuntimeHook(AwsBaseHook):
         :param attempts: calls in all, those that found a model still loading not counted
         :param model_load_seconds: how long a cold model is waited for, from the first call on
         :param error_text_limit: how much of a container's error text a message shows; 0 shows none
+        :param sleep: pauses for so many seconds between calls; what it raises ends the repeating
         :raises InvalidRequest: a limit is broken, or the installed botocore does not know a parameter
         :raises ModelError: the container raised or answered an error
         :raises ModelUnavailable: it timed out or was overloaded at every attempt
@@ -100,7 +102,9 @@ class SageMakerRuntimeHook(AwsBaseHook):
                 late = wanted is Attempt.MODEL_LOADS and time.monotonic() - began >= model_load_seconds
                 if wanted is Attempt.FINAL or failed >= attempts or late:
                     raise _failure(error, request, error_text_limit) from _harmless(error)
-                self._pause(request.endpoint_name, error, call)
+                answered = error
+            # Out of the handler: what the pause raises must not drag a container's words along.
+            self._pause(request.endpoint_name, answered, call, sleep)
 
     def invoke_endpoint_async(self, request: AsyncRequest, *, attempts: int = ATTEMPTS) -> AsyncInvocation:
         """Send one asynchronous invocation and return where its result will be.
@@ -122,7 +126,7 @@ class SageMakerRuntimeHook(AwsBaseHook):
             except ClientError as error:
                 if meaning(error) not in _NOT_ACCEPTED or attempt == attempts:
                     raise explained(error, "InvokeEndpointAsync", request.endpoint_name) from error
-                self._pause(request.endpoint_name, error, attempt)
+                self._pause(request.endpoint_name, error, attempt, time.sleep)
             except BotoCoreError as error:
                 doing = f"sagemaker:InvokeEndpointAsync {request.endpoint_name}"
                 raise translate(error, doing) from _harmless(error)
@@ -136,7 +140,13 @@ class SageMakerRuntimeHook(AwsBaseHook):
                 )
         raise InvalidRequest(f"attempts must be 1 or more, not {attempts}")
 
-    def _pause(self, endpoint_name: str, error: ClientError | BotoCoreError, attempt: int) -> None:
+    def _pause(
+        self,
+        endpoint_name: str,
+        error: ClientError | BotoCoreError,
+        attempt: int,
+        sleep: Callable[[float], None],
+    ) -> None:
         seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
         self.log.warning(
             "endpoint %s answered %s at attempt %d; again in %.1f s",
@@ -145,7 +155,7 @@ class SageMakerRuntimeHook(AwsBaseHook):
             attempt,
             seconds,
         )
-        time.sleep(seconds)
+        sleep(seconds)
 
     def _check_known(self, operation: str, parameters: dict[str, Any]) -> None:
         """Refuse parameters that the installed botocore is too old for, instead of failing on its own words."""

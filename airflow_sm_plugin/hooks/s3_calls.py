@@ -60,5 +60,8 @@ class S3Calls(Protocol):
     ) -> None:
         """Write an object, under :func:`~airflow_sm_plugin.hooks.s3_upload_calls.conditions`."""
 
-    async def delete(self, uri: S3Uri) -> None:
-        """Delete an object; that there was none is fine."""
+    async def delete(self, uri: S3Uri, *, if_match: str | None = None) -> None:
+        """Delete an object; that there was none is fine.
+
+        :param if_match: only the object with this ETag, with or without quotes
+        """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.parsers.expat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
 
@@ -27,11 +27,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """One listed object: its size in bytes, its ETag without quotes."""
+    """One listed object: its size in bytes, its ETag without quotes.
+
+    :param metadata: with names in lower case; only where it was asked for by itself, and has some
+    """
 
     key: str
     size: int
     etag: str
+    metadata: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

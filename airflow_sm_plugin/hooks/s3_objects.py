@@ -18,6 +18,7 @@ from airflow_sm_plugin.hooks.s3_calls import S3Calls
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page
 from airflow_sm_plugin.hooks.s3_reading import Reading, missing
 from airflow_sm_plugin.hooks.s3_repeats import (
+    NOT_FOUND,
     NOTHING_IN_RANGE,
     is_race_lost,
     repeated,
@@ -36,22 +37,24 @@ class S3Objects:
     A listing or a look that fails is one failed look: whoever waits counts those. Nothing here logs content.
     """
 
-    def __init__(self, calls: S3Calls) -> None:
+    def __init__(self, calls: S3Calls, options: ObjectOptions = PLAIN) -> None:
         self._calls = calls
+        self._options = options
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, connection: AwsConnection, *, max_connections: int | None = None
+        cls, connection: AwsConnection, *, max_connections: int | None = None, options: ObjectOptions = PLAIN
     ) -> AsyncIterator[S3Objects]:
         """Open connections for the block.
 
         :param max_connections: how many at once; None is what ``botocore_config`` says (botocore's default: 10)
+        :param options: how :meth:`write` keeps objects, unless it is told otherwise
         :raises AccessDenied: no credentials
         :raises InvalidRequest: no region
         """
         async with s3_calls(connection, max_connections=max_connections) as calls:
-            yield cls(calls)
+            yield cls(calls, options)
 
     @property
     def uploads(self) -> UploadCalls:
@@ -209,7 +212,7 @@ class S3Objects:
                 content_type,
                 only_if_new=only_if_new,
                 if_match=if_match,
-                options=options or PLAIN,
+                options=options or self._options,
             )
 
         try:
@@ -228,11 +231,21 @@ class S3Objects:
         except AccessDenied:
             return False  # nobody may tell
 
-    async def delete(self, location: str) -> None:
+    async def delete(self, location: str, *, if_match: str | None = None) -> None:
         """Delete an object; that there was none is fine.
 
+        :param if_match: only the object with this ETag, with or without quotes; S3 wants the permission
+            ``s3:GetObject`` for that, too
+        :raises PreconditionFailed: another object is there
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         uri = S3Uri.parse_object(location)
-        with translated(f"s3:DeleteObject {location}"):
-            await repeated(f"s3:DeleteObject {location}", lambda: self._calls.delete(uri))
+        try:
+            await repeated(f"s3:DeleteObject {location}", lambda: self._calls.delete(uri, if_match=if_match))
+        except ClientError as error:
+            if if_match is None or not is_race_lost(error):
+                raise translate(error, f"s3:DeleteObject {location}") from error
+            if status_of(error) != NOT_FOUND:
+                raise PreconditionFailed(
+                    f"s3:DeleteObject {location}: somebody else has written it anew, or deleted it"
+                ) from error

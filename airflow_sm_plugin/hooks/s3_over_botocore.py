@@ -43,7 +43,8 @@ class BotocoreS3:
         """Return the object as a listing tells of it."""
         answer = await self._calls.call("head_object", Bucket=uri.bucket, Key=uri.key)
         size, etag = answer.get("ContentLength", 0), answer.get("ETag", "")
-        return ListedObject(uri.key, size, etag.strip('"'))
+        metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+        return ListedObject(uri.key, size, etag.strip('"'), metadata or None)
 
     async def get(self, uri: S3Uri, bytes_range: str | None) -> bytes:
         """Return an object or a part of it."""
@@ -82,6 +83,7 @@ class BotocoreS3:
             "put_object", Bucket=uri.bucket, Key=uri.key, Body=body, ContentType=content_type, **more
         )
 
-    async def delete(self, uri: S3Uri) -> None:
+    async def delete(self, uri: S3Uri, *, if_match: str | None = None) -> None:
         """Delete an object."""
-        await self._calls.call("delete_object", Bucket=uri.bucket, Key=uri.key)
+        condition = conditions(only_if_new=False, if_match=if_match)
+        await self._calls.call("delete_object", Bucket=uri.bucket, Key=uri.key, **condition)

@@ -18,7 +18,14 @@ from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.s3_calls import OpenObject, S3Calls
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page, names_of, objects_of
 from airflow_sm_plugin.hooks.s3_requests import BucketRequests
-from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadCalls, as_headers, conditions
+from airflow_sm_plugin.hooks.s3_upload_calls import (
+    METADATA,
+    PLAIN,
+    ObjectOptions,
+    UploadCalls,
+    as_headers,
+    conditions,
+)
 from airflow_sm_plugin.hooks.s3_uploads_over_http import HttpUploads
 from airflow_sm_plugin.hooks.service_access import ServiceAccess
 from airflow_sm_plugin.hooks.signed_http import HttpAnswer, HttpRequest, encoded_path
@@ -79,7 +86,12 @@ class HttpS3:
         if answer is None:
             return await self._botocore.head(uri)
         size, etag = answer.headers.get("content-length", "0"), answer.headers.get("etag", "")
-        return ListedObject(uri.key, int(size), etag.strip('"'))
+        metadata = {
+            name.lower().removeprefix(METADATA): value
+            for name, value in answer.headers.items()
+            if name.lower().startswith(METADATA)
+        }
+        return ListedObject(uri.key, int(size), etag.strip('"'), metadata or None)
 
     async def get(self, uri: S3Uri, bytes_range: str | None) -> bytes:
         """Return an object or a part of it."""
@@ -133,11 +145,12 @@ class HttpS3:
                 uri, body, content_type, only_if_new=only_if_new, if_match=if_match, options=options
             )
 
-    async def delete(self, uri: S3Uri) -> None:
+    async def delete(self, uri: S3Uri, *, if_match: str | None = None) -> None:
         """Delete an object."""
-        request = HttpRequest("DELETE", encoded_path(uri.key), sign_body=self._signs)
+        headers = as_headers(conditions(only_if_new=False, if_match=if_match))
+        request = HttpRequest("DELETE", encoded_path(uri.key), headers=headers, sign_body=self._signs)
         if await self._requests.send("DeleteObject", uri.bucket, request) is None:
-            await self._botocore.delete(uri)
+            await self._botocore.delete(uri, if_match=if_match)
 
 
 def _check_sum(answer: HttpAnswer) -> None:

@@ -16,7 +16,7 @@ from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_repeats import NOT_FOUND, is_race_lost, is_upload_gone, repeated, status_of
 from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadedPart
 
-__all__ = ["LEAST_PART_BYTES", "MOST_PARTS", "MultipartUpload", "ObjectOptions", "abort_uploads"]
+__all__ = ["LEAST_PART_BYTES", "MOST_PARTS", "MultipartUpload", "ObjectOptions", "abort_upload"]
 
 LEAST_PART_BYTES = 5 * 1024 * 1024
 """S3 wants every part but the last to be as large."""
@@ -31,14 +31,16 @@ _Result = TypeVar("_Result")
 class MultipartUpload:
     """One upload. Requests are repeated up to five times in all; parts count in the order they are added in.
 
+    :attr location: of the object
+    :attr id: S3's, of the upload
     :attr size: bytes added and copied so far
     """
 
     def __init__(self, s3: S3Objects, location: str, upload: str) -> None:
         self._s3 = s3
-        self._location = location
+        self.location = location
         self._uri = S3Uri.parse_object(location)
-        self._id = upload
+        self.id = upload
         self._parts: list[UploadedPart] = []
         self.size = 0
 
@@ -69,7 +71,7 @@ class MultipartUpload:
         """
         number = len(self._parts) + 1
         self._parts.append(
-            await self._asked("UploadPart", lambda: self._s3.uploads.add(self._uri, self._id, number, body))
+            await self._asked("UploadPart", lambda: self._s3.uploads.add(self._uri, self.id, number, body))
         )
         self.size += len(body)
 
@@ -84,7 +86,7 @@ class MultipartUpload:
         self._parts.append(
             await self._asked(
                 "UploadPartCopy",
-                lambda: self._s3.uploads.copy(self._uri, self._id, number, source, part),
+                lambda: self._s3.uploads.copy(self._uri, self.id, number, source, part),
             )
         )
         self.size += length
@@ -99,14 +101,14 @@ class MultipartUpload:
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         attempts = 0
-        doing = f"s3:CompleteMultipartUpload {self._location}"
+        doing = f"s3:CompleteMultipartUpload {self.location}"
 
         async def request() -> None:
             nonlocal attempts
             attempts += 1
             try:
                 await self._s3.uploads.complete(
-                    self._uri, self._id, self._parts, only_if_new=only_if_new, if_match=if_match
+                    self._uri, self.id, self._parts, only_if_new=only_if_new, if_match=if_match
                 )
             except ClientError as error:
                 if not is_race_lost(error):
@@ -126,18 +128,18 @@ class MultipartUpload:
 
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
-        await _aborted(self._s3, self._location, self._id)
+        await abort_upload(self._s3, self.location, self.id)
 
     async def _is_there(self) -> bool:
         """Say whether the object is surely this upload's; with a KMS key ETags may not tell."""
-        found = await self._s3.stat(self._location)
+        found = await self._s3.stat(self.location)
         return isinstance(found, ListedObject) and (found.size, found.etag) == (
             self.size,
             etag_of(self._parts),
         )
 
     async def _asked(self, operation: str, request: Callable[[], Awaitable[_Result]]) -> _Result:
-        doing = f"s3:{operation} {self._location}"
+        doing = f"s3:{operation} {self.location}"
         with translated(doing):
             try:
                 return await repeated(doing, request)
@@ -156,28 +158,11 @@ def etag_of(parts: Sequence[UploadedPart]) -> str | None:
     return f"{hashlib.md5(sums, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
-async def abort_uploads(s3: S3Objects, location: str) -> int:
-    """Give up every upload of exactly this object that is under way; return how many there were.
+async def abort_upload(s3: S3Objects, location: str, upload: str) -> None:
+    """Give an upload up, and its parts; that there is none any more is fine.
 
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
-    uri = S3Uri.parse_object(location)
-    doing = f"s3:ListMultipartUploads {location}"
-    marker: tuple[str, str] | None = None
-    aborted = 0
-    while True:
-        with translated(doing):
-            page = await repeated(doing, lambda: s3.uploads.under_way(uri.bucket, uri.key, marker))  # noqa: B023
-        for key, upload in page.uploads:
-            if key == uri.key:
-                await _aborted(s3, location, upload)
-                aborted += 1
-        marker = page.next_marker
-        if marker is None or marker[0] > uri.key:
-            return aborted
-
-
-async def _aborted(s3: S3Objects, location: str, upload: str) -> None:
     uri = S3Uri.parse_object(location)
     doing = f"s3:AbortMultipartUpload {location}"
     try:

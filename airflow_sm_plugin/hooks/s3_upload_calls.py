@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
+
+METADATA = "x-amz-meta-"
+"""What the headers of an object's own metadata begin with."""
 
 CRC32 = "CRC32"
 """The checksum of uploads where botocore's configuration wants one, as in boto3's own uploads."""
@@ -18,19 +21,26 @@ class ObjectOptions:
 
     :param kms_key_id: encrypt it with this KMS key (id, ARN or alias); None is as the bucket says
     :param acl: canned ACL, e.g. ``bucket-owner-full-control``
+    :param metadata: of the object, names in lower case
     """
 
     kms_key_id: str | None = None
     acl: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
-    def parameters(self) -> dict[str, str]:
+    def parameters(self) -> dict[str, Any]:
         """Return botocore's parameters of PutObject and CreateMultipartUpload."""
-        key = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_id} if self.kms_key_id else {}
-        return {**key, "ACL": self.acl} if self.acl else {**key}
+        metadata = {"Metadata": dict(self.metadata)} if self.metadata else {}
+        return {**self._kept(), **metadata}
 
     def headers(self) -> dict[str, str]:
         """Return the same as S3's headers."""
-        return as_headers(self.parameters())
+        metadata = {f"{METADATA}{name}": value for name, value in self.metadata.items()}
+        return {**as_headers(self._kept()), **metadata}
+
+    def _kept(self) -> dict[str, str]:
+        key = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_id} if self.kms_key_id else {}
+        return {**key, "ACL": self.acl} if self.acl else {**key}
 
 
 PLAIN = ObjectOptions()
@@ -77,20 +87,6 @@ class UploadedPart:
         return told if self.crc32 is None else {**told, f"Checksum{CRC32}": self.crc32}
 
 
-@dataclass(frozen=True)
-class UploadPage:
-    """A page of uploads that are under way, key and id of each; ``next_marker`` is the last one when more follow."""
-
-    uploads: list[tuple[str, str]]
-    next_marker: tuple[str, str] | None
-
-    @classmethod
-    def of(cls, told: Mapping[str, Any]) -> UploadPage:
-        """Read botocore's answer of ListMultipartUploads."""
-        uploads = [(str(each["Key"]), str(each["UploadId"])) for each in told.get("Uploads", [])]
-        return cls(uploads, uploads[-1] if uploads and told.get("IsTruncated") else None)
-
-
 class UploadCalls(Protocol):
     """One request of S3 each, repeated by nobody here."""
 
@@ -121,6 +117,3 @@ class UploadCalls(Protocol):
 
     async def abort(self, uri: S3Uri, upload: str) -> None:
         """Give an upload up, and what it has of parts."""
-
-    async def under_way(self, bucket: str, prefix: str, marker: tuple[str, str] | None) -> UploadPage:
-        """List one page of uploads."""

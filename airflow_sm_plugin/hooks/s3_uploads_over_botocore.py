@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
-from airflow_sm_plugin.hooks.s3_upload_calls import CRC32, ObjectOptions, UploadedPart, UploadPage, conditions
+from airflow_sm_plugin.hooks.s3_upload_calls import CRC32, ObjectOptions, UploadedPart, conditions
 
 
 class BotocoreUploads:
@@ -80,9 +80,3 @@ class BotocoreUploads:
     async def abort(self, uri: S3Uri, upload: str) -> None:
         """Give an upload up, and what it has of parts."""
         await self._calls.call("abort_multipart_upload", Bucket=uri.bucket, Key=uri.key, UploadId=upload)
-
-    async def under_way(self, bucket: str, prefix: str, marker: tuple[str, str] | None) -> UploadPage:
-        """List one page of uploads."""
-        behind = {"KeyMarker": marker[0], "UploadIdMarker": marker[1]} if marker else {}
-        answer = await self._calls.call("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **behind)
-        return UploadPage.of(answer)

@@ -17,7 +17,6 @@ from airflow_sm_plugin.hooks.s3_upload_calls import (
     ObjectOptions,
     UploadCalls,
     UploadedPart,
-    UploadPage,
     as_headers,
     conditions,
 )
@@ -130,17 +129,6 @@ class HttpUploads:
         request = HttpRequest("DELETE", encoded_path(uri.key), query, sign_body=self._signs)
         if await self._requests.send("AbortMultipartUpload", uri.bucket, request) is None:
             await self._botocore.abort(uri, upload)
-
-    async def under_way(self, bucket: str, prefix: str, marker: tuple[str, str] | None) -> UploadPage:
-        """List one page of uploads."""
-        query: list[tuple[str, str | None]] = [("uploads", None), ("prefix", prefix)]
-        if marker:
-            query += [("key-marker", marker[0]), ("upload-id-marker", marker[1])]
-        request = HttpRequest("GET", query=query, sign_body=self._signs)
-        told = await self._told("ListMultipartUploads", bucket, request)
-        if told is None:
-            return await self._botocore.under_way(bucket, prefix, marker)
-        return UploadPage.of(told)
 
     async def _told(self, operation: str, bucket: str, request: HttpRequest) -> Mapping[str, Any] | None:
         """Return an answer as botocore reads it; S3 may find out that it fails after it has said 200."""

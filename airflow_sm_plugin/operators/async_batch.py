@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -26,7 +25,9 @@ from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, number, seconds, whole_number
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import persist_endpoint
+from airflow_sm_plugin.operators.engine_arguments import object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 
 
-class SageMakerAsyncBatchOperator(InvocationOperator):
+class SageMakerAsyncBatchOperator(Killable, InvocationOperator):
     """Send every object under a prefix (or of a manifest) to an asynchronous endpoint, wait for all, report on each.
 
     Inputs are listed and checked before any is sent. They are sent at a rate that adapts: throttling slows it, nothing
@@ -45,6 +46,10 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     **A retry** goes on where the killed try stood: below ``ledger_prefix`` lies what was accepted, keyed by DAG, run,
     task, map index and arguments, and none of that is sent again. What a kill left in doubt, at most about two hundred
     inputs that were about to be sent, is treated as ``on_unknown`` says. A killed worker's orphan is fenced off.
+    SIGTERM (marked, cleared, a worker's shutdown) stops the sending at once; what was accepted is written down.
+
+    **Whose results.** A finished batch counts for a later try of the same DAG run while its inputs are the same, by
+    ETag. A DAG run that was deleted and made again under its old id begins from nothing.
 
     Returns on XCom: ``{"endpoint_name", "inputs", "succeeded", "failed", "expired", "refused", "attempts",
     "plan_digest", "started_at", "finished_at", "report_location", "rows_location", "failures_location" or None}``.
@@ -58,8 +63,9 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     :param check_inputs: look at each object that a manifest lists before anything is sent: whether it exists, how large
         it is, and which content it has, which ``on_rerun="resume"`` goes by; a HeadObject each; default True. What S3
         answers 403 of is sent unseen. A prefix's listing tells all that by itself (templated)
-    :param ledger_prefix: ``s3://bucket/prefix`` for state, rows and report, not below ``inputs``; the role needs
-        s3:ListBucket, s3:GetObject and s3:PutObject there (templated)
+    :param ledger_prefix: ``s3://bucket/prefix`` for state, rows and report; the role needs s3:ListBucket, s3:GetObject
+        and s3:PutObject there. ``inputs`` must not contain it, nor lie in it; the same goes for what the endpoint
+        writes: S3OutputPath, S3FailurePath, data capture (templated)
     :param content_type: MIME type of the inputs, e.g. ``text/csv`` (templated)
     :param accept: MIME type wanted for the outputs (templated)
     :param custom_attributes: for each input, with fields in single braces: ``{key}``, ``{relative}``, ``{name}``,
@@ -69,7 +75,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     :param request_ttl: seconds a request may wait in the queue, 60 to 21600; default SageMaker's, 6 hours (templated)
     :param invocation_timeout: seconds the model may take, 1 to 3600; default SageMaker's, 15 minutes (templated)
     :param attempts: how often an input is sent at most while it fails or expires; default 2, since a passing fault of
-        one instance, or a doubt that a kill left, should not fail the whole batch; more rarely helps (templated)
+        one instance, or a doubt that a kill left, should not fail the whole batch; more rarely helps. A doubt that is
+        waited for counts as sent: the row of one that expires at the last attempt says so (templated)
     :param max_rate: requests per second at most; default 500. It begins at up to 100 (templated)
     :param max_in_flight: accepted inputs without a result at most; default None, no limit. When half of them are done,
         more are sent (templated)
@@ -80,6 +87,9 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         or had no output, ``"restart"`` sends everything. An unfinished batch is always gone on with (templated)
     :param on_failure: ``"fail"`` (default) fails the task when an input has no output; ``"collect"`` only reports it
         (templated)
+    :param output_kms_key_id: KMS key (id, ARN or alias) for state, rows and report; default as the bucket says. Outputs
+        are SageMaker's: the endpoint's configuration has their key (templated)
+    :param output_acl: canned ACL for the same, e.g. ``bucket-owner-full-control`` (templated)
     :param failure_text_limit: how many bytes of a failure object a row shows; default 1000, 0 shows none (templated)
     :param container_log_lines: how many of the container's last log lines the task's log shows when inputs failed;
         default 20, 0 shows none (templated)
@@ -97,6 +107,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     :raises EndpointNotAsynchronous: it serves real-time requests only; not retried
     :raises EndpointNotInService: it does not serve now; retried
     :raises FencedOff: a later try has taken over; not retried
+    :raises TaskKilled: Airflow killed it; retried, where the task may be
     :raises QueueNotFound: the completion queue does not exist; not retried
     :raises Throttled: nothing was accepted for ten minutes; retried
     :raises ServiceUnavailable: the same of an outage, or S3 did not answer; retried
@@ -121,6 +132,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         "on_unknown",
         "on_rerun",
         "on_failure",
+        "output_kms_key_id",
+        "output_acl",
         "failure_text_limit",
         "container_log_lines",
         "completion_queue",
@@ -149,6 +162,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         on_unknown: str = "wait",
         on_rerun: str = "resume",
         on_failure: str = "fail",
+        output_kms_key_id: str | None = None,
+        output_acl: str | None = None,
         failure_text_limit: int | str = 1_000,
         container_log_lines: int | str = 20,
         completion_queue: str | None = None,
@@ -175,6 +190,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         self.on_unknown = on_unknown
         self.on_rerun = on_rerun
         self.on_failure = on_failure
+        self.output_kms_key_id = output_kms_key_id
+        self.output_acl = output_acl
         self.failure_text_limit = failure_text_limit
         self.container_log_lines = container_log_lines
         self.completion_queue = completion_queue
@@ -191,36 +208,41 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             if queue := _text(self.completion_queue):
                 from airflow_sm_plugin.hooks.completion_queue import check_queue
 
-                asyncio.run(check_queue(self.aws, queue))
-            return self._go_on(settings)
+                self.run_until_killed(check_queue(self.aws, queue))
+            return self._go_on(settings, plan_at_hand=False)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Look at what the trigger saw, and go on."""
         with failing_well():
             self._check_event(event)
-            return self._go_on(self._settings(context))
+            return self._go_on(self._settings(context), plan_at_hand=True)
 
-    def _go_on(self, settings: BatchSettings) -> dict[str, Any]:
+    def _go_on(self, settings: BatchSettings, *, plan_at_hand: bool) -> dict[str, Any]:
         from airflow_sm_plugin.batch.async_batch import Finished
 
         while True:
             with self.explaining(self.endpoint_name):
-                step, wait_location = asyncio.run(self._advance(settings))
+                advance = self._advance(settings, plan_at_hand=plan_at_hand)
+                step, wait_location = self.run_until_killed(advance)
             if isinstance(step, Finished):
                 return self._conclude(step)
+            plan_at_hand = True
             trigger = self._trigger(step, wait_location)
             if self.deferrable:
                 from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
+                self.check_not_killed()
                 timeout = timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS)
                 self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
-            self._check_event(trigger.run_here())
+            self._check_event(self.run_until_killed(trigger.event_here()))
 
-    async def _advance(self, settings: BatchSettings) -> tuple[Waiting | Finished, str]:
+    async def _advance(
+        self, settings: BatchSettings, *, plan_at_hand: bool
+    ) -> tuple[Waiting | Finished, str]:
         """Do what can be done now; where something has to be waited for, say where that is written."""
         from airflow_sm_plugin.batch.async_batch import AsyncBatch, Finished
 
-        async with AsyncBatch.open(self.aws, settings) as batch:
+        async with AsyncBatch.open(self.aws, settings, plan_at_hand=plan_at_hand) as batch:
             step = await batch.advance()
             if isinstance(step, Finished):
                 return step, ""
@@ -322,6 +344,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             resend=choice(self.on_unknown, "on_unknown", ("wait", "resend")) == "resend",
             restart=choice(self.on_rerun, "on_rerun", ("resume", "restart")) == "restart",
             failure_text_limit=whole_number(self.failure_text_limit, "failure_text_limit"),
+            options=object_options(self),
             wait_seconds=(
                 seconds(self.max_wait_seconds, "max_wait_seconds", positive=True)
                 if is_given(self.max_wait_seconds)

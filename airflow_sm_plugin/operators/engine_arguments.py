@@ -99,8 +99,15 @@ def engine_settings(given: EngineArguments, context: Context) -> EngineSettings:
     )
 
 
-def object_options(given: EngineArguments) -> ObjectOptions:
-    """Return how outputs are kept."""
+class ObjectArguments(Protocol):
+    """The arguments that say how objects are kept."""
+
+    output_kms_key_id: str | None
+    output_acl: str | None
+
+
+def object_options(given: ObjectArguments) -> ObjectOptions:
+    """Return how what the operator writes to S3 is kept."""
     from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
     return ObjectOptions(kms_key_id=text(given.output_kms_key_id), acl=text(given.output_acl))

@@ -29,6 +29,7 @@ from airflow_sm_plugin.exceptions import (
     ModelError,
     ModelUnavailable,
 )
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.invocation import InvocationOperator, inference_id_of
 from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
@@ -49,7 +50,7 @@ class _Settings:
     error_text_limit: int
 
 
-class SageMakerInvokeEndpointOperator(InvocationOperator):
+class SageMakerInvokeEndpointOperator(Killable, InvocationOperator):
     """Send one real-time invocation, with every header of InvokeEndpoint; keep the answer in S3 or, asked for, on XCom.
 
     Throttling, 5xx answers, time-outs and containers that time out are tried again up to ``attempts`` times in all;
@@ -188,11 +189,13 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
                 self.explaining(request.endpoint_name),
                 self._showing_logs(request.endpoint_name, settings.container_log_lines),
             ):
+                self.check_not_killed()
                 reply = hook.invoke_endpoint(
                     request,
                     attempts=settings.attempts,
                     model_load_seconds=settings.model_load_seconds,
                     error_text_limit=settings.error_text_limit,
+                    sleep=self.pause,
                 )
             self.log.info(
                 "endpoint %s, variant %s, answered %d bytes at attempt %d",

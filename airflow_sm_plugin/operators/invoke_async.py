@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -16,6 +15,7 @@ from airflow_sm_plugin.base import (
     failing_well,
     reveal,
     task_instance_owner,
+    try_of,
 )
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest, Outcome, Sight
 from airflow_sm_plugin.core.async_watch import group
@@ -26,7 +26,9 @@ from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.single_wait import SingleWait
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import persist_endpoint
+from airflow_sm_plugin.operators.engine_arguments import object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator, inference_id_of
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ _CHECK_IN_SECONDS = 1_800.0
 """So often a long wait asks whether the endpoint is still there: nobody tells that it was deleted, with its queue."""
 
 
-class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
+class SageMakerInvokeEndpointAsyncOperator(Killable, InvocationOperator):
     """Send one asynchronous invocation and say where its result will be; wait for it, if asked to.
 
     Limits are checked before the call, and the input object is looked at: SageMaker would accept one that does not
@@ -49,7 +51,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     the answer after it; a retry then returns what was accepted, and sends again only what failed, what is past
     RequestTTL + InvocationTimeout without a result, or an input whose content has changed. What a kill left in doubt
     is treated as ``on_unknown`` says. Without ``state_prefix`` a retry looks for the output, which has the same name
-    at every try, and otherwise sends again: the input may then be run twice.
+    at every try until its DAG run is cleared, and otherwise sends again: the input may then be run twice. A DAG run
+    that was deleted and made again under its old id takes nothing of what the old one sent.
 
     Returns on XCom: ``{"output_location", "failure_location" or None, "inference_id", "input_location" or None,
     "submitted_at": epoch seconds, "endpoint_name"}``, and with ``wait_for_completion`` ``"output"``: text or None.
@@ -73,6 +76,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :param state_prefix: ``s3://bucket/prefix`` to remember below what was sent; the role needs s3:ListBucket,
         s3:GetObject, s3:PutObject and s3:DeleteObject there. Default None, which remembers nothing (templated)
     :param upload_prefix: ``s3://bucket/prefix`` to upload a body to that is too large to go inline (templated)
+    :param output_kms_key_id: KMS key (id, ARN or alias) for what is written below ``state_prefix`` and
+        ``upload_prefix``; default as the bucket says. The output's is in the endpoint's configuration (templated)
+    :param output_acl: canned ACL for the same, e.g. ``bucket-owner-full-control`` (templated)
     :param on_unknown: with an invocation that may or may not have been accepted: ``"wait"`` (default) expects its
         result where it must be, ``"resend"`` sends it again under the same name (templated)
     :param on_rerun: what clearing the task means: ``"resume"`` (default) treats it as a retry, ``"restart"`` forgets
@@ -99,6 +105,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :raises AsyncInferenceFailed: a failure object was found; not retried, clearing the task sends the input again
     :raises AsyncInferenceTimedOut: neither object came in time; retried
     :raises FencedOff: a later try has taken over; not retried
+    :raises TaskKilled: Airflow killed it; retried, where the task may be
     :raises QueueNotFound: the completion queue does not exist, which is asked before anything is sent; not retried
     :raises AnswerLost: it may have been accepted, and nobody can say where its output would be; retried
     """
@@ -119,6 +126,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         "check_input",
         "state_prefix",
         "upload_prefix",
+        "output_kms_key_id",
+        "output_acl",
         "on_unknown",
         "on_rerun",
         "wait_for_completion",
@@ -150,6 +159,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         check_input: bool | str = True,
         state_prefix: str | None = None,
         upload_prefix: str | None = None,
+        output_kms_key_id: str | None = None,
+        output_acl: str | None = None,
         on_unknown: str = "wait",
         on_rerun: str = "resume",
         wait_for_completion: bool | str = False,
@@ -178,6 +189,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         self.check_input = check_input
         self.state_prefix = state_prefix
         self.upload_prefix = upload_prefix
+        self.output_kms_key_id = output_kms_key_id
+        self.output_acl = output_acl
         self.on_unknown = on_unknown
         self.on_rerun = on_rerun
         self.wait_for_completion = wait_for_completion
@@ -198,7 +211,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             with self.explaining(self.endpoint_name):
-                invocation = asyncio.run(self._submit(sending))
+                invocation = self.run_until_killed(self._submit(sending))
             self.log.info(
                 "endpoint %s: inference %s, output at %s",
                 self.endpoint_name,
@@ -240,15 +253,15 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
         choice(self.on_rerun, "on_rerun", _ON_RERUN)
         owner, ti = task_instance_owner(context) or digest("outside of Airflow"), context.get("ti")
-        try_number, retries = int(getattr(ti, "try_number", 1)), int(self.retries or 0)
+        task_try, retries = try_of(context), int(self.retries or 0)
         first_try = 1
         if self.on_rerun == "restart":
             first_try = max(1, int(getattr(ti, "max_tries", retries)) - retries + 1)
         return Sending(
             request=self._request(context),
             owner=owner if first_try == 1 else digest([owner, first_try]),
-            try_number=try_number,
-            is_repeated=try_number > first_try,
+            task_try=task_try,
+            is_repeated=task_try.number > first_try,
             check_input=boolean(self.check_input, "check_input"),
             state_prefix=_text(self.state_prefix),
             upload_prefix=_text(self.upload_prefix),
@@ -280,7 +293,10 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
         if sending.is_waited_for and (queue := _text(self.completion_queue)):
             await check_queue(self.aws, queue)
-        async with S3Objects.open(self.aws) as s3, AsyncInvoker.open(self.aws) as invoker:
+        async with (
+            S3Objects.open(self.aws, options=object_options(self)) as s3,
+            AsyncInvoker.open(self.aws) as invoker,
+        ):
             single = SingleInvocation(sending, s3=s3, invoker=invoker, output_config=self._output_config)
             return await single.submit()
 
@@ -301,7 +317,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             invocation=invocation,
             deadline=(invocation.submitted_at or time.time()) + self._wait_seconds(),
             state=None if prefix is None else identity.folder(prefix),
-            try_number=sending.try_number,
+            task_try=sending.task_try,
         )
 
     def _wait(self, wait: SingleWait) -> dict[str, Any]:
@@ -310,10 +326,11 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             if self.deferrable:
                 from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
+                self.check_not_killed()
                 left = max(0.0, trigger.deadline - time.time())
                 timeout = timedelta(seconds=left + GRACE_SECONDS)
                 self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
-            if told := self._conclude(wait, trigger.run_here()):
+            if told := self._conclude(wait, self.run_until_killed(trigger.event_here())):
                 return told
 
     def _trigger(self, wait: SingleWait) -> AsyncInferenceTrigger:
@@ -349,7 +366,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             doing = f"waiting for inference {invocation.inference_id} of endpoint {self.endpoint_name}"
             raise broken_wait(doing, event)
         limit, text_limit = self._output_limit(), whole_number(self.failure_text_limit, "failure_text_limit")
-        result = asyncio.run(
+        result = self.run_until_killed(
             result_of(self.aws, invocation, output_limit=limit, failure_text_limit=text_limit)
         )
         if result.outcome is Outcome.SUCCEEDED:
@@ -367,7 +384,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             and (told or event["why"] == "deadline")
         ):
             return None
-        trouble = asyncio.run(why_missing(self.aws, invocation))
+        trouble = self.run_until_killed(why_missing(self.aws, invocation))
         waited, lives = self._wait_seconds(), self._seconds_to_live()
         raise result.missing(self.endpoint_name, waited=waited, lives=lives, trouble=trouble)
 
@@ -384,7 +401,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         if is_there:
             return
         if wait.state is not None:
-            asyncio.run(lose(self.aws, wait.state, wait.try_number))
+            self.run_until_killed(lose(self.aws, wait.state, wait.task_try, options=object_options(self)))
         raise EndpointNotFound(
             f"endpoint {self.endpoint_name} was deleted while inference {wait.invocation.inference_id} was waited for: "
             f"its queue went with it, and no result will come. Deploy it, then clear the task to send the input again"

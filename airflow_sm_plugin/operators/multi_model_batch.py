@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -13,14 +12,14 @@ from airflow_sm_plugin.base import (
     SageMakerInferenceOperator,
     SensitiveField,
     failing_well,
-    run_of,
-    try_of,
     undisturbed,
+    writer_of,
 )
 from airflow_sm_plugin.core.batch_verdict import Tolerance
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.template_values import choice, is_given, mapping, number, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import BatchReportLink, persist_endpoint, persist_report
 from airflow_sm_plugin.operators.engine_arguments import engine_settings, object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.batch.multi_model_batch import BatchOutcome
 
 
-class SageMakerMultiModelBatchOperator(InvocationOperator):
+class SageMakerMultiModelBatchOperator(Killable, InvocationOperator):
     """Push inputs through the models of a multi-model endpoint, as Batch Transform would if it served such endpoints.
 
     Each input goes to its target model, record by record or in payloads of several. Its output is written to
@@ -45,7 +44,8 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     left failures that may pass, goes on from its journal in S3; nothing that was written down (about once a second) is
     invoked again.
 
-    **Clearing** a finished task tries again what failed, ``on_rerun="restart"`` does everything anew.
+    **Clearing** a finished task tries again what failed, ``on_rerun="restart"`` does everything anew. A DAG run that
+    was deleted and created again under its run id gets nothing of the deleted one.
 
     Returns on XCom: the report's summary; of a whole batch ``{"endpoint_name", "inputs", "inputs_failed",
     "inputs_carried", "records", "succeeded", "failed", "models", "models_failed", "invocations", "retries",
@@ -99,8 +99,8 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :param error_text_limit: characters of a container's error text that a row shows; default 1000, 0 none (templated)
     :param container_log_lines: how many of the containers' last log lines the task's log shows when records failed;
         default 20, 0 none (templated)
-    :param output_kms_key_id: KMS key of the outputs (templated)
-    :param output_acl: canned ACL of the outputs, e.g. ``bucket-owner-full-control`` (templated)
+    :param output_kms_key_id: KMS key of the outputs, reports and all state (templated)
+    :param output_acl: canned ACL of the same, e.g. ``bucket-owner-full-control`` (templated)
     :raises InvalidRequest: an argument or an input breaks a limit; not retried
     :raises BatchFailed: more records failed than tolerated; all else is done; not retried
     :raises BatchUnfinished: some of them for reasons that may pass; retried
@@ -108,7 +108,9 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :raises EndpointNotMultiModel: it serves no target models; not retried
     :raises EndpointNotRealTime: it is asynchronous; not retried
     :raises EndpointNotInService: it does not serve now; retried
-    :raises FencedOff: a later try has taken over; not retried
+    :raises FencedOff: a later try has taken over, and this one was left behind; not retried
+    :raises PlanReplaced: a later plan counts than that of the given shard; retried
+    :raises TaskKilled: Airflow ended the task; what was answered is written down; retried
     :raises ServiceUnavailable: the endpoint or S3 gave no useful answer for long; retried
     """
 
@@ -153,7 +155,6 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         "output_kms_key_id",
         "output_acl",
     )
-    _running: tuple[asyncio.AbstractEventLoop, asyncio.Future[BatchOutcome]] | None = None
     operator_extra_links = (*InvocationOperator.operator_extra_links, BatchReportLink())
     custom_attributes = SensitiveField()
 
@@ -248,7 +249,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             with self.explaining(self.endpoint_name), undisturbed():
-                outcome = asyncio.run(self._until_killed(context))
+                outcome = self.run_until_killed(self._outcome(context))
             persist_report(context, region_name=region_name, location=outcome.page_location)
             if outcome.has_failed_containers:
                 logs = endpoint_log_group(self.endpoint_name)
@@ -272,24 +273,6 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         if error is not None:
             raise error
 
-    def on_kill(self) -> None:
-        """Send nothing more, write down what was answered, and end."""
-        if self._running is not None:
-            loop, task = self._running
-            loop.call_soon_threadsafe(task.cancel)
-
-    async def _until_killed(self, context: Context) -> BatchOutcome:
-        task = asyncio.ensure_future(self._outcome(context))
-        self._running = (asyncio.get_running_loop(), task)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            raise BatchUnfinished(
-                "the task was killed; what was answered is written down, and a retry does the rest"
-            ) from None
-        finally:
-            self._running = None
-
     async def _outcome(self, context: Context) -> BatchOutcome:
         from airflow_sm_plugin.batch.multi_model_batch import run_batch, run_one_shard
         from airflow_sm_plugin.batch.shard_run import ShardSettings
@@ -298,8 +281,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             plan_location="",
             shard=0,
             engine=engine_settings(self, context),
-            run=run_of(context),
-            task_try=try_of(context),
+            writer=writer_of(context),
             restart=choice(self.on_rerun, "on_rerun", ("resume", "restart")) == "restart",
             options=object_options(self),
         )

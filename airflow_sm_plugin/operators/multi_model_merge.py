@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import AirflowSkipException, Context
-from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
+from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well, try_of
 from airflow_sm_plugin.core.batch_verdict import Tolerance, failure_text
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import choice, is_given, number, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, InvalidRequest
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import BatchReportLink, EndpointConsoleLink, persist_endpoint, persist_report
+from airflow_sm_plugin.operators.engine_arguments import object_options
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.core.merged_report import BatchReport
+    from airflow_sm_plugin.core.task_try import TaskTry
 
 _S3_CONNECTIONS = 32
 
 
-class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
+class SageMakerMergeBatchReportOperator(Killable, SageMakerInferenceOperator):
     """Merge the reports of a batch's shards, write ``report.json`` and ``report.html``, and fail if the batch did.
 
     It runs whatever became of the batch tasks (``trigger_rule="all_done"`` unless another is given), so that there is a
@@ -47,6 +49,9 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
     :raises InputNotFound: the plan is not there any more; not retried
     :raises BatchFailed: more failed than is tolerated, or a shard has no report; both reports are written; not retried
     :raises InferenceError: the counts do not add up; not retried
+    :raises FencedOff: a later try reports, and this one was left behind; not retried
+    :raises PlanReplaced: a later plan counts; retried
+    :raises TaskKilled: Airflow ended the task; retried
     :raises ServiceUnavailable: S3 did not answer; retried
     """
 
@@ -86,23 +91,20 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         with failing_well():
             location, tolerance = self._plan(), self._tolerance()
             rows = whole_number(self.failure_rows, "failure_rows")
-            report = asyncio.run(self._merge(location))
+            report = self.run_until_killed(self._merge(location, try_of(context)))
             self._remember(context, report)
             self._tell(report)
             if report.missing_shards or tolerance.is_exceeded(report.total):
                 raise BatchFailed(failure_text(report, tolerance, rows=rows))
             return report.summary()
 
-    async def _merge(self, location: str) -> BatchReport:
-        from airflow_sm_plugin.batch.report_merge import merge_reports, write_report
+    async def _merge(self, location: str, task_try: TaskTry) -> BatchReport:
+        from airflow_sm_plugin.batch.report_merge import report_batch
         from airflow_sm_plugin.hooks.s3_objects import S3Objects
-        from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
-        options = ObjectOptions(kms_key_id=_text(self.output_kms_key_id), acl=_text(self.output_acl))
-        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
-            report = await merge_reports(s3, location)
-            await write_report(s3, report, location, options=options)
-            return report
+        options = object_options(self)
+        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS, options=options) as s3:
+            return await report_batch(s3, location, task_try=task_try, options=options)
 
     def _remember(self, context: Context, report: BatchReport) -> None:
         region_name = self.control_plane().conn_region_name
@@ -145,7 +147,3 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
             on_error=choice(self.on_error, "on_error", ("fail", "tolerate")),
             failure_ratio=number(given, name) if is_given(given) else None,
         ).checked()
-
-
-def _text(value: object) -> str | None:
-    return str(value) if is_given(value) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,9 @@ from airflow_sm_plugin.core.invocation import MAX_PAYLOAD_BYTES
 from airflow_sm_plugin.core.plan_estimate import Splitting
 from airflow_sm_plugin.core.template_values import boolean, choice, number, whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
+from airflow_sm_plugin.operators.engine_arguments import object_options
 from airflow_sm_plugin.operators.plan_arguments import plan_settings
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _S3_CONNECTIONS = 32
 _MEGABYTE = 1_048_576
 
 
-class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
+class SageMakerPlanMultiModelBatchOperator(Killable, SageMakerInferenceOperator):
     """List inputs, give each its target model, and pack them into balanced shards for mapped batch tasks.
 
     Nothing is invoked. The plan lies in S3, so XCom carries small references only; a hundred thousand inputs take a few
@@ -34,7 +35,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
 
     **A retry** returns the plan that the killed try made, if it had finished it. **Clearing** the task returns the same
     plan while no input has changed; else it makes the next one, without the inputs that were done before and are the
-    same still (source, ETag, target model, output name).
+    same still (source, ETag, target model, output name). A DAG run that was deleted and created again under its run id
+    plans everything.
 
     Returns on XCom: a list with ``{"plan_location", "shard", "inputs", "models", "bytes"}`` for each shard, to
     ``expand`` the batch task over; empty when there is nothing to do. XCom ``plan`` is ``{"plan_location", "inputs",
@@ -68,6 +70,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         time; default False (templated)
     :param batch_strategy: ``"SingleRecord"`` (default) or ``"MultiRecord"``; for ``plan_only``'s estimate (templated)
     :param max_payload_in_mb: of a MultiRecord payload, up to 6, the default; for the same (templated)
+    :param output_kms_key_id: KMS key of the plan's objects (templated)
+    :param output_acl: canned ACL of the plan's objects, e.g. ``bucket-owner-full-control`` (templated)
     :raises InvalidRequest: an argument or an input breaks a limit, two outputs would have one name, or there is no
         input; not retried
     :raises InputNotFound: there is no such manifest, or objects that it lists do not exist; not retried
@@ -76,6 +80,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
     :raises EndpointNotRealTime: it is asynchronous; not retried
     :raises EndpointNotInService: it does not serve now; retried
     :raises TargetModelNotFound: artefacts are missing, with ``on_missing_model="fail"``; not retried
+    :raises FencedOff: a later try has planned, and this one was left behind; not retried
+    :raises TaskKilled: Airflow ended the task; retried
     :raises ServiceUnavailable: S3 or SageMaker did not answer; retried
     """
 
@@ -98,6 +104,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         "plan_only",
         "batch_strategy",
         "max_payload_in_mb",
+        "output_kms_key_id",
+        "output_acl",
     )
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink())
 
@@ -121,6 +129,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         plan_only: bool | str = False,
         batch_strategy: str = "SingleRecord",
         max_payload_in_mb: float | str = 6,
+        output_kms_key_id: str | None = None,
+        output_acl: str | None = None,
         multiple_outputs: bool = False,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
@@ -142,6 +152,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         self.plan_only = plan_only
         self.batch_strategy = batch_strategy
         self.max_payload_in_mb = max_payload_in_mb
+        self.output_kms_key_id = output_kms_key_id
+        self.output_acl = output_acl
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Plan, or find the plan that there is already."""
@@ -151,10 +163,10 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             if boolean(self.plan_only, "plan_only"):
-                self._show(asyncio.run(self._estimate(settings, splitting)))
+                self._show(self.run_until_killed(self._estimate(settings, splitting)))
                 _push(context, {"plan_location": ""})
                 return []
-            summary, references = asyncio.run(self._plan(settings))
+            summary, references = self.run_until_killed(self._plan(settings))
         _push(context, summary)
         return references
 
@@ -164,7 +176,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
         endpoint = await endpoint_models(self.aws, settings.endpoint_name)
-        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
+        options = object_options(self)
+        async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS, options=options) as s3:
             plan, folder = await make_plan(s3, settings, endpoint)
             return plan.summary(folder.location), await shard_references(s3, plan, folder)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_sm_plugin._compat import Context
-from airflow_sm_plugin.base import run_of, task_instance_owner, try_of
+from airflow_sm_plugin.base import task_instance_owner, writer_of
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -57,8 +57,7 @@ def plan_settings(given: PlanArguments, context: Context, *, max_shards: int = 1
         target_model=_text(given.target_model),
         output_name=given.output_name,
         max_shards=max_shards,
-        run=run_of(context),
-        task_try=try_of(context),
+        writer=writer_of(context),
         restart=choice(given.on_rerun, "on_rerun", ("resume", "restart")) == "restart",
         check_models=boolean(given.check_models, "check_models"),
         fail_on_missing=choice(given.on_missing_model, "on_missing_model", ("record", "fail")) == "fail",

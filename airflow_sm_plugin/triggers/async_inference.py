@@ -94,14 +94,10 @@ class AsyncInferenceTrigger(OneEventTrigger):
         """Return the event of a wait that broke."""
         return super().error_event(error) | {"note": self.note}
 
-    def run_here(self) -> Mapping[str, Any]:
+    async def event_here(self) -> Mapping[str, Any]:
         """Wait in this process and return the event: it differs from a deferred wait in nothing but the place."""
-
-        async def last() -> Mapping[str, Any]:
-            payloads: list[Mapping[str, Any]] = [event.payload async for event in self.run()]
-            return payloads[-1]
-
-        return asyncio.run(last())
+        payloads: list[Mapping[str, Any]] = [event.payload async for event in self.run()]
+        return payloads[-1]
 
     async def wait(self) -> dict[str, Any]:
         """Look until the wait is over."""

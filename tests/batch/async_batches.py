@@ -19,6 +19,9 @@ from airflow_sm_plugin.core.async_round import RequestTemplate
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from tests.support import POLL, Account, unique
 
+ECHO_POLL = 0.05
+"""Seconds between looks where every inference takes a moment."""
+
 CONNECTION = AwsConnection(aws_conn_id=None, region_name="us-east-1")
 
 OBEDIENT = """

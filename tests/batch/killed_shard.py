@@ -10,6 +10,8 @@ import sys
 from airflow_sm_plugin.batch.engine_settings import EngineSettings
 from airflow_sm_plugin.batch.shard_run import ShardSettings, run_shard
 from airflow_sm_plugin.core.payloads import SplitOptions
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import FencedOff
 from airflow_sm_plugin.hooks.connection import AwsConnection
 
@@ -41,7 +43,7 @@ def main() -> None:
             max_concurrent_transforms=given.at_once,
             checkpoint_seconds=0.2,
         ),
-        run="1",
+        writer=StateWriter(TaskTry(100.0, 1), "1"),
     )
     sys.stdout.write(f"{READY}\n")
     sys.stdout.flush()

@@ -1,7 +1,7 @@
 """A proxy in front of a service at which a process "dies": just before a request is passed on, or just after.
 
-It tells the test, which cancels what runs: nobody gets an answer any more, and nothing is tidied up. That is what
-SIGKILL leaves behind, at a place that the test chooses.
+It tells the test, which cancels what runs until it has ended: nothing that it still asks for is passed on, so nothing
+is tidied up. That is what SIGKILL leaves behind, at a place that the test chooses.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ class KillingProxy:
                 await asyncio.wait({working}, timeout=_LOOK_SECONDS)
             if not self._killed.is_set():
                 return working.result()
-            working.cancel()
-            await asyncio.wait({working})
+            while not working.done():
+                working.cancel()
+                await asyncio.wait({working}, timeout=_LOOK_SECONDS)
             return None
 
         try:
@@ -62,6 +63,8 @@ class KillingProxy:
         self, request: BaseHTTPRequestHandler, body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes] | None:
         """Return the service's answer; None, once nobody waits for it any more, when the process is dead."""
+        if self._killed.is_set() and not self._buried.is_set():
+            return None
         number = len(self.asked)
         self.asked.append(f"{request.command} {request.path.partition('?')[0]}")
         dies, after = (

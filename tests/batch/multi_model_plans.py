@@ -14,6 +14,8 @@ from airflow_sm_plugin.batch.shard_inputs import ShardInputs, read_plan, read_sh
 from airflow_sm_plugin.core.batch_journal import Ended, Part
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.shard_plan import ModelWork, MultiModelPlan, ShardPlan
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
@@ -66,7 +68,7 @@ def settings_of(top: str, **changes: Any) -> PlanSettings:  # noqa: ANN401 - fie
         outputs=f"{top}/out",
         owner=unique("owner"),
         target_model="{store}.tar.gz",
-        run="a run",
+        writer=StateWriter(TaskTry(100.0, 1), "a run"),
     )
     return replace(made, **changes)
 
@@ -95,9 +97,11 @@ def finish(done: Planned, *, failed: Callable[[BatchInput], bool] = lambda _: Fa
 
     async def work(s3: S3Objects) -> None:
         for shard, entries in zip(done.shards, done.entries, strict=True):
-            folder = done.folder.shard(shard.number).generation(0)
+            folder = done.folder.shard(shard.number)
             ended = tuple(Ended(number, 3, int(failed(one))) for number, one in enumerate(entries))
             await s3.write(folder.claim(0), b"{}")
-            await s3.write(folder.part(0), Part(token="t", at=0.0, claim=0, ended=ended).as_json())
+            await s3.write(
+                folder.part(0), Part(token="t", at=0.0, claim=0, ended=ended, finished=True).as_json()
+            )
 
     in_s3(work)

@@ -16,12 +16,16 @@ from airflow_sm_plugin.batch.input_listing import InputSource
 from airflow_sm_plugin.batch.multi_model_plan import PlanSettings, make_plan
 from airflow_sm_plugin.batch.shard_run import FinishedShard, ShardSettings, run_shard
 from airflow_sm_plugin.core.payloads import SplitOptions
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.support import IMAGE, ROLE, Account, archive, unique
 
 CONNECTION = AwsConnection(aws_conn_id=None)
+
+FIRST = TaskTry(100.0, 1)
 
 NAMED = """
 import json
@@ -98,7 +102,14 @@ class MultiModel:
         """Return the rows of an input's errors."""
         return [json.loads(line) for line in (self.output(model, name, ".errors.jsonl") or b"").splitlines()]
 
-    def plan(self, *, shards: int = 1, run: str = "1", **settings: Any) -> str:  # noqa: ANN401 - PlanSettings' own
+    def plan(
+        self,
+        *,
+        shards: int = 1,
+        run: str = "1",
+        task_try: TaskTry = FIRST,
+        **settings: Any,  # noqa: ANN401 - PlanSettings' own
+    ) -> str:
         """Plan the inputs, and return where the plan lies."""
         plan = PlanSettings(
             endpoint_name=self.name,
@@ -107,7 +118,7 @@ class MultiModel:
             owner="owner",
             target_model="{model}.tar.gz",
             max_shards=shards,
-            run=run,
+            writer=StateWriter(task_try, run),
             **settings,
         )
         return asyncio.run(self._planned(plan))
@@ -123,6 +134,7 @@ class MultiModel:
         *,
         shard: int = 0,
         run: str = "1",
+        task_try: TaskTry = FIRST,
         restart: bool = False,
         **engine: Any,  # noqa: ANN401 - EngineSettings' own
     ) -> ShardSettings:
@@ -132,7 +144,7 @@ class MultiModel:
             plan_location=location,
             shard=shard,
             engine=EngineSettings(endpoint_name=self.name, **given),
-            run=run,
+            writer=StateWriter(task_try, run),
             restart=restart,
         )
 
@@ -151,6 +163,14 @@ class MultiModel:
         """Return the invocations of this endpoint that were carried out, from the call log."""
         found = self._ask("GET", "calls?service=*&operation=InvokeEndpoint")
         return [call for call in found["calls"] if call["resource"] == self.name and not call["fault"]]
+
+    def calls(self) -> int:
+        """Return how many calls of any service have ended."""
+        return len(self._ask("GET", "calls?service=*")["calls"])
+
+    def struck(self) -> int:
+        """Return how often the rules of the fault plan struck."""
+        return sum(rule["struck"] for rule in self._ask("GET", "faults")["rules"])
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
         data = None if body is None else json.dumps(body).encode()

@@ -18,7 +18,7 @@ def put(account: Account, location: str, body: bytes) -> None:
 def lay_out(account: Account, shards: Sequence[ShardReport | None]) -> tuple[PlanFolder, MultiModelPlan]:
     """Write a plan, and a report of each shard; None is a shard that was begun and not finished."""
     root = f"s3://{account.bucket}/{unique('merge')}"
-    folder = PlanFolder(f"{root}/out/_batch/owner/arguments/plan-000")
+    folder = PlanFolder(f"{root}/out/_batch/owner/arguments/plan-000-n1")
     planned = [_planned(number, shard) for number, shard in enumerate(shards)]
     plan = plan_of(
         inputs=sum(one.inputs for one in planned),
@@ -30,9 +30,9 @@ def lay_out(account: Account, shards: Sequence[ShardReport | None]) -> tuple[Pla
     for shard, report in zip(planned, shards, strict=True):
         place = folder.shard(shard.number)
         put(account, place.plan, shard.as_json())
-        put(account, place.generation(0).claim(0), b"{}")
+        put(account, place.claim(0), b"{}")
         if report is not None:
-            put(account, place.generation(0).report, report.as_json())
+            put(account, place.report(0), report.as_json())
     return folder, plan
 
 

@@ -11,10 +11,10 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_calls import S3Calls
+from airflow_sm_plugin.hooks.s3_calls import OpenObject, S3Calls
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_transport import s3_calls
-from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions, UploadCalls, UploadedPart, UploadPage
+from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions, UploadCalls, UploadedPart
 
 
 class Stop:
@@ -34,7 +34,7 @@ class Stop:
         elif self._left is not None:
             self._left -= 1
 
-    async def reached(self, process: asyncio.Task[None]) -> bool:
+    async def reached(self, process: asyncio.Task[Any]) -> bool:
         """Wait until the process stops, or ends without having come so far."""
         reaching = asyncio.ensure_future(self._reached.wait())
         await asyncio.wait({reaching, process}, return_when=asyncio.FIRST_COMPLETED)
@@ -49,6 +49,19 @@ class StoppedCalls:
         self._calls = calls
         self._stop = stop
         self.uploads: UploadCalls = _Uploads(calls, stop, live)
+
+    @asynccontextmanager
+    async def opened(self, uri: S3Uri, start: int, etag: str) -> AsyncIterator[OpenObject]:
+        await self._stop.request()
+        async with self._calls.opened(uri, start, etag) as found:
+            yield found
+
+    async def delete(self, uri: S3Uri, *, if_match: str | None = None) -> None:
+        """Obey ``If-Match``, which moto does not."""
+        await self._stop.request()
+        if if_match is not None and (await self._calls.head(uri)).etag != if_match:
+            raise _error(412, "PreconditionFailed")
+        await self._calls.delete(uri)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         async def call(*arguments: object, **options: object) -> object:
@@ -105,10 +118,6 @@ class _Uploads:
         self._live.discard(upload)
         await self._calls.uploads.abort(uri, upload)
 
-    async def under_way(self, bucket: str, prefix: str, marker: tuple[str, str] | None) -> UploadPage:
-        await self._stop.request()
-        return await self._calls.uploads.under_way(bucket, prefix, marker)
-
     async def _known(self, upload: str) -> None:
         await self._stop.request()
         if upload not in self._live:
@@ -128,6 +137,11 @@ class SharedS3:
         """Open connections for the block."""
         async with s3_calls(AwsConnection(aws_conn_id=None), max_connections=None) as calls:
             yield cls(calls)
+
+    @property
+    def live(self) -> frozenset[str]:
+        """The uploads that are under way."""
+        return frozenset(self._live)
 
     def of(self, stop: Stop) -> S3Objects:
         """Return S3 as a process sees it that may be stopped."""

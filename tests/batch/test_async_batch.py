@@ -276,3 +276,21 @@ def test_an_endpoint_deleted_at_the_last_attempt_is_the_reason_in_the_rows(
     assert isinstance(done, Finished)
     assert done.report.counts.expired == 1
     assert "deleted" in (done.failures[0].error or "")
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_the_row_of_a_doubt_that_expires_says_that_it_may_never_have_been_sent(
+    account: Account, own_endpoint: str, attempts: int
+) -> None:
+    """Where attempts remain it is sent again; where none does, nothing claims that it was sent."""
+    inputs = upload_inputs(account, ["a"])
+    settings = settings_for(account, own_endpoint, inputs, attempts=attempts, wait_seconds=1)
+    dropped = {"fault": "drop", "operation": "InvokeEndpointAsync", "resource": own_endpoint, "times": 1}
+    with faults(account, dropped):
+        done = run_batch(settings)
+    if attempts == 2:
+        assert done.report.counts.succeeded == 1
+        return
+    assert [row.status for row in done.failures] == ["expired"]
+    assert "it may never have been sent" in (done.failures[0].error or "")
+    assert invocations_of(account, own_endpoint) == 0

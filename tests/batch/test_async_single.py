@@ -18,6 +18,7 @@ from airflow_sm_plugin.batch.async_single import SingleInvocation
 from airflow_sm_plugin.batch.invocation_store import InvocationStore, lose
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.invocation_state import Identity, Intent, OnUnknown, arguments_digest
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
     EndpointNotFound,
@@ -45,7 +46,7 @@ def sending(account: Account, endpoint: str, **changes: Any) -> Sending:  # noqa
             inference_id=unique("i"),
         ),
         "owner": unique("o")[-12:],
-        "try_number": 1,
+        "task_try": TaskTry(),
         "is_repeated": False,
         "state_prefix": f"s3://{account.bucket}/{unique('state')}",
     }
@@ -53,7 +54,8 @@ def sending(account: Account, endpoint: str, **changes: Any) -> Sending:  # noqa
 
 
 def retried(first: Sending, **changes: Any) -> Sending:  # noqa: ANN401 - the fields' own
-    return replace(first, **{"try_number": first.try_number + 1, "is_repeated": True} | changes)
+    given: dict[str, Any] = {"task_try": TaskTry(None, first.task_try.number + 1), "is_repeated": True}
+    return replace(first, **given | changes)
 
 
 async def submit(account: Account, what: Sending) -> AsyncInvocation:
@@ -181,7 +183,7 @@ class TestKilledAnywhere:
             found = proxy.run(submit(account, retried(first)))
             assert found is not None
             assert wait_for(account, found.output_location) == b"1,2,3"
-            again = run(account, retried(first, try_number=3))
+            again = run(account, retried(first, task_try=TaskTry(None, 3)))
             assert again.output_location == found.output_location
             assert accepted(account, endpoint) - before <= 1 + was_sent
 
@@ -258,7 +260,7 @@ class TestState:
         intent = Intent(
             number=0,
             round_number=0,
-            try_number=2,
+            task_try=TaskTry(None, 2),
             at=time.time(),
             seconds_to_live=600,
             input_etag=None,
@@ -275,10 +277,10 @@ class TestState:
         second = retried(first)
         assert run(account, second) == lost
         with pytest.raises(FencedOff):
-            asyncio.run(lose(AWS, folder, 1))
+            asyncio.run(lose(AWS, folder, TaskTry()))
         assert run(account, second) == lost
-        asyncio.run(lose(AWS, folder, 2))
-        asyncio.run(lose(AWS, folder, 2))
+        asyncio.run(lose(AWS, folder, TaskTry(None, 2)))
+        asyncio.run(lose(AWS, folder, TaskTry(None, 2)))
         before = accepted(account, endpoint)
         again = run(account, retried(second))
         assert again.output_location != lost.output_location
@@ -297,7 +299,7 @@ class TestState:
     ) -> None:
         with answering(Answer(403, "AccessDenied")) as (forbidding, _):
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", forbidding)
-            asyncio.run(lose(AWS, f"s3://{account.bucket}/state/", 1))
+            asyncio.run(lose(AWS, f"s3://{account.bucket}/state/", TaskTry()))
         assert "the endpoint is gone, which could not be written below" in caplog.text
         assert "on_rerun='restart'" in caplog.text
 
@@ -431,3 +433,41 @@ class TestUpload:
             InvalidRequest, match=r"128001 bytes, SageMaker takes up to 128000: .* pass upload_prefix"
         ):
             sending(account, "e", request=request)
+
+
+OLD, NEW = 1_000.0, 2_000.0
+"""When a DAG run began, and when the one began that was made again under its id."""
+
+
+class TestADagRunMadeAgainUnderItsOldId:
+    @pytest.mark.parametrize("remembers", [True, False])
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_gets_a_result_of_its_own(
+        self, account: Account, endpoint: str, remembers: bool, number: int
+    ) -> None:
+        prefix = f"s3://{account.bucket}/{unique('state')}" if remembers else None
+        old = sending(account, endpoint, task_try=TaskTry(OLD, 3), is_repeated=True, state_prefix=prefix)
+        left = run(account, old)
+        wait_for(account, left.output_location)
+        before = accepted(account, endpoint)
+        new = replace(old, task_try=TaskTry(NEW, number), is_repeated=number > 1)
+        if remembers and number > 1:
+            run(account, replace(new, task_try=TaskTry(NEW, 1), is_repeated=False))
+        found = run(account, new)
+        assert found.output_location != left.output_location
+        assert accepted(account, endpoint) == before + 1
+        assert wait_for(account, found.output_location) == b"1,2,3"
+        retry = replace(new, task_try=TaskTry(NEW, number + 1), is_repeated=True)
+        assert run(account, retry).output_location == found.output_location
+        assert accepted(account, endpoint) == before + 1
+        if remembers:
+            with pytest.raises(FencedOff):
+                run(account, old)
+
+    def test_a_state_that_was_removed_leaves_no_names_behind(self, account: Account, endpoint: str) -> None:
+        first = sending(account, endpoint)
+        names = {
+            run(account, replace(first, state_prefix=f"{first.state_prefix}/{n}")).output_location
+            for n in (1, 2)
+        }
+        assert len(names) == 2

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_sm_plugin.batch import claim as claims
 from airflow_sm_plugin.batch.claim import Claim, names_below
-from airflow_sm_plugin.batch.plan_folder import GenerationFolder
+from airflow_sm_plugin.batch.plan_folder import ShardFolder
 from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import AccessDenied, FencedOff, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
@@ -30,7 +30,7 @@ SOMEBODY = Said(
 )
 SLOW_DOWN = Said(503, b"<Error><Code>SlowDown</Code><Message>said the test</Message></Error>")
 FORBIDDEN = Said(403, b"<Error><Code>AccessDenied</Code><Message>said the test</Message></Error>")
-FOLDER = GenerationFolder("s3://b/f")
+FOLDER = ShardFolder("s3://b/f")
 
 Use = Callable[[Claim], Awaitable[None]]
 
@@ -130,7 +130,7 @@ class TestChecks:
 
 def test_the_later_claim_owns_the_batch(account: Account) -> None:
     async def use() -> None:
-        folder = GenerationFolder(f"s3://{account.bucket}/{unique('claims')}")
+        folder = ShardFolder(f"s3://{account.bucket}/{unique('claims')}")
         async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
             first = await Claim.taken(s3, folder, token="first", task_try=TaskTry())
             await first.check()

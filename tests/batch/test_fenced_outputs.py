@@ -13,9 +13,10 @@ import pytest
 
 from airflow_sm_plugin.batch import output_writer
 from airflow_sm_plugin.batch.claim import Claim
-from airflow_sm_plugin.batch.fenced_objects import Check, FencedObjects
+from airflow_sm_plugin.batch.fenced_objects import MARK, Check, FencedObjects
 from airflow_sm_plugin.batch.output_writer import OutputWriter
-from airflow_sm_plugin.batch.plan_folder import GenerationFolder
+from airflow_sm_plugin.batch.plan_folder import ShardFolder
+from airflow_sm_plugin.batch.upload_records import UploadRecords
 from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.core.batch_journal import Failure, Placed, PlacedFailure, Run
 from airflow_sm_plugin.core.input_manifest import BatchInput
@@ -70,6 +71,8 @@ class Process:
             f"{root}/out",
             content_type="text/csv",
             data_prefix=f"{data or root}/data/",
+            mark=f"plan/{name}",
+            records=UploadRecords(s3, f"{root}/uploads/"),
             options=ObjectOptions(),
             check=claim.check,
             check_lately=check_lately or claim.check_lately,
@@ -87,10 +90,10 @@ class Process:
         check_lately: Check | None = None,
     ) -> Process:
         claim = await Claim.taken(
-            shared.of(Stop()), GenerationFolder(f"{root}/shard"), token=name, task_try=TaskTry()
+            shared.of(Stop()), ShardFolder(f"{root}/shard"), token=name, task_try=TaskTry()
         )
         s3 = shared.of(stop)
-        mine = Claim(s3, GenerationFolder(f"{root}/shard"), token=name, number=claim.number)
+        mine = Claim(s3, ShardFolder(f"{root}/shard"), token=name, number=claim.number)
         return cls(root, name, s3, mine, data=data, check_lately=check_lately)
 
     async def assemble(self, size: int, *, failures: int = SMALL, notes: int = 0) -> None:
@@ -157,8 +160,7 @@ async def stopped_both(
     at_retry.gone_on.set()
     await retried
     assert await outputs(watching, root) == {".out": (size, b"r"), ".errors.jsonl": (SMALL, b"r")}
-    bucket, _, key = root.removeprefix("s3://").partition("/")
-    assert not (await watching.uploads.under_way(bucket, f"{key}/out/", None)).uploads
+    assert not shared.live
     return orphan_stopped, retry_stopped
 
 
@@ -232,7 +234,8 @@ def test_an_orphan_deletes_nothing(account: Account, suffix: str) -> None:
         async with SharedS3.open() as shared:
             root = await with_data(shared.of(Stop()), f"s3://{account.bucket}/{unique('fenced')}")
             orphan = await Process.begun(shared, root, "o", Stop())
-            await orphan.s3.write(f"{root}/out/x.csv.errors.jsonl", b"of before")
+            mark = ObjectOptions(metadata={MARK: "an earlier plan/process"})
+            await orphan.s3.write(f"{root}/out/x.csv.errors.jsonl", b"of before", options=mark)
             orphan.writer.look_for_stale()
             try:
                 retry = await Process.begun(shared, root, "r", Stop())
@@ -277,9 +280,12 @@ def test_what_is_written_after_the_look_is_looked_at_again(
 
             if before:
                 await s3.write(location, b"before")
-            objects = FencedObjects(s3, ObjectOptions(), check=somebody_writes, check_lately=fine)
+            objects = FencedObjects(
+                s3, ObjectOptions(), mark="plan/me", check=somebody_writes, check_lately=fine
+            )
+            records = UploadRecords(s3, f"{location}/uploads/")
             if in_parts:
-                assert await objects.upload(location, fill, content_type="text/csv")
+                assert await objects.upload(location, fill, content_type="text/csv", records=records)
                 assert meanwhile == 4
             else:
                 assert await objects.write(location, b"mine", content_type="text/csv") is before
@@ -324,9 +330,10 @@ def test_an_upload_that_somebody_gave_up_is_begun_anew_thrice_in_all(account: Ac
                     await upload.abort()
                 await upload.add(b"part")
 
-            objects = FencedObjects(s3, ObjectOptions(), check=fine, check_lately=fine)
+            objects = FencedObjects(s3, ObjectOptions(), mark="plan/me", check=fine, check_lately=fine)
+            records = UploadRecords(s3, f"{location}/uploads/")
             try:
-                assert not await objects.upload(location, fill, content_type="text/csv")
+                assert not await objects.upload(location, fill, content_type="text/csv", records=records)
                 assert await s3.read(location) == b"part"
             finally:
                 assert begun == min(times + 1, 3)

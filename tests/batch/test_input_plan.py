@@ -235,7 +235,7 @@ def test_attributes_that_cannot_be_sent_are_known_beforehand(
 @pytest.mark.parametrize(("inputs", "into"), [("", "/plan"), ("/", ""), ("/pl", "/plan"), ("/inputs/", "")])
 def test_a_plan_among_its_own_inputs_is_refused(account: Account, top: str, inputs: str, into: str) -> None:
     upload(account, f"{top}{inputs}/a.csv")
-    with pytest.raises(InvalidRequest, match="lies among the inputs"):
+    with pytest.raises(InvalidRequest, match="are not apart"):
         planned(InputSource(location=f"{top}{inputs}"), f"{top}{into}")
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
 from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.batch.multi_model_plan import shard_references
+from airflow_sm_plugin.batch.multi_model_plan import make_plan, shard_references
+from airflow_sm_plugin.batch.plan_estimate import estimate_plan
+from airflow_sm_plugin.batch.plan_settings import PlanSettings
+from airflow_sm_plugin.core.plan_estimate import Splitting
 from airflow_sm_plugin.core.shard_plan import CHUNK
+from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputNotFound,
@@ -20,6 +24,7 @@ from airflow_sm_plugin.exceptions import (
     TargetModelNotFound,
 )
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.batch.multi_model_plans import in_s3, planned, settings_of
 from tests.benchmarks.stub_aws import StubClient, running
 from tests.support import Account, Answer, answering, unique
@@ -29,6 +34,11 @@ from tests.support import Account, Answer, answering, unique
 def top(account: Account) -> str:
     """A prefix of this test alone, with no slash behind."""
     return f"s3://{account.bucket}/{unique('plan')}"
+
+
+async def estimated(s3: S3Objects, settings: PlanSettings, endpoint: EndpointModels) -> object:
+    splitting = Splitting(split_type="Line", batch_strategy="SingleRecord", max_payload_bytes=1_000)
+    return await estimate_plan(s3, settings, endpoint, splitting)
 
 
 def upload(account: Account, location: str, body: str | bytes = "x") -> str:
@@ -64,7 +74,12 @@ def test_every_object_below_a_prefix_is_an_entry_with_model_and_output(account: 
     ]
     plan = found.plan
     assert (plan.inputs, plan.bytes, plan.models, plan.shards, plan.carried) == (3, 57, 2, 1, 0)
-    assert (plan.number, plan.endpoint_name, plan.outputs, plan.run) == (0, "ratings", f"{top}/out", "a run")
+    assert (plan.number, plan.endpoint_name, plan.outputs, plan.writer.run) == (
+        0,
+        "ratings",
+        f"{top}/out",
+        "a run",
+    )
 
 
 def test_shards_are_balanced_and_the_largest_model_of_each_comes_first(account: Account, top: str) -> None:
@@ -147,7 +162,7 @@ class TestManifest:
 
     def test_inputs_below_the_outputs_are_refused(self, account: Account, top: str) -> None:
         source = manifest(account, top, {"source-ref": f"{top}/out/a.out", "target-model": "m"})
-        with pytest.raises(InvalidRequest, match=f"input {top}/out/a.out lies below the outputs"):
+        with pytest.raises(InvalidRequest, match=f"input {top}/out/a.out and the outputs .* are not apart"):
             planned(settings_of(top, source=source))
 
 
@@ -180,23 +195,62 @@ def test_no_inputs_are_bad_input_unless_that_is_fine(account: Account, top: str)
 
 
 @pytest.mark.parametrize(
-    ("inputs", "changes", "message"),
+    ("inputs", "changes", "place"),
     [
-        ("/data/", {"outputs": "/data/out"}, "the outputs .* lie among the inputs"),
-        ("/data", {"outputs": "/database"}, "the outputs .* lie among the inputs"),
-        ("/out/in/", {"outputs": "/out"}, "the inputs .* lie below the outputs"),
-        ("/out/", {"outputs": "/out/"}, "lie among the inputs"),
-        ("/in/", {"state_prefix": "/in/state"}, "the state_prefix .* lie among the inputs"),
-        ("/state/in/", {"state_prefix": "/state"}, "the inputs .* lie below the state_prefix"),
+        ("/data/", {"outputs": "/data/out"}, "the outputs"),
+        ("/data", {"outputs": "/database"}, "the outputs"),
+        ("/out/in/", {"outputs": "/out"}, "the outputs"),
+        ("/out/", {"outputs": "/out/"}, "the outputs"),
+        ("/in/", {"state_prefix": "/in/state"}, "the state_prefix"),
+        ("/state/in/", {"state_prefix": "/state"}, "the state_prefix"),
     ],
 )
 def test_what_is_read_and_what_is_written_lie_apart(
-    top: str, inputs: str, changes: dict[str, str], message: str
+    top: str, inputs: str, changes: dict[str, str], place: str
 ) -> None:
     settings = settings_of(top, source=InputSource(location=f"{top}{inputs}"))
     places = {name: f"{top}{place}" for name, place in changes.items()}
-    with pytest.raises(InvalidRequest, match=message):
+    with pytest.raises(InvalidRequest, match=f"inputs {top}{inputs} and {place} .* are not apart"):
         replace(settings, **places).checked()  # type: ignore[arg-type] # both are locations
+
+
+ENDPOINT = EndpointModels(
+    endpoint_name="ratings",
+    prefixes=("s3://top/models/a/", "s3://top/models/b/"),
+    written={"the endpoint's data capture": "s3://top/captured"},
+)
+
+
+@pytest.mark.parametrize("inputs", ["captured/ratings/", "cap", "models/", "models/b/x/", ""])
+@pytest.mark.parametrize("plan", [make_plan, estimated])
+def test_what_the_endpoint_writes_and_its_models_are_no_inputs(
+    inputs: str, plan: Callable[..., Awaitable[object]]
+) -> None:
+    settings = settings_of("s3://other", source=InputSource(location=f"s3://top/{inputs}"))
+    with pytest.raises(InvalidRequest, match=r"of the endpoint s3://top|endpoint's data capture s3://top"):
+        in_s3(lambda s3: plan(s3, settings, ENDPOINT))
+
+
+@pytest.mark.parametrize("key", ["captured/x.jsonl", "models/b/m.tar.gz"])
+def test_what_the_endpoint_writes_and_its_models_are_no_inputs_of_a_manifest_either(
+    account: Account, top: str, key: str
+) -> None:
+    line = {"source-ref": f"s3://top/{key}", "target-model": "m"}
+    source = manifest(account, top, {**line, "source-ref": "s3://top/fine"}, line)
+    with pytest.raises(InvalidRequest, match=f"the input s3://top/{key} and .* are not apart"):
+        planned(settings_of(top, source=source), ENDPOINT)
+
+
+def test_another_batchs_outputs_are_no_inputs_by_chance(account: Account, top: str) -> None:
+    """A prefix that holds them holds their state, too."""
+    upload(account, f"{top}/in/store=1/a")
+    first = settings_of(top)
+    planned(first)
+    for inputs in ("out/", "o", "out/_batch/"):
+        source = InputSource(location=f"{top}/{inputs}")
+        again = settings_of(top, source=source, outputs=f"{top}/scored", target_model="m.tar.gz")
+        with pytest.raises(InvalidRequest, match="is the state of another batch, whose outputs lie there"):
+            planned(again)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +277,16 @@ def test_settings_that_cannot_be_are_refused_without_asking_s3(
 @pytest.mark.parametrize(
     ("changes", "is_another"),
     [
-        ({"max_shards": 2, "run": "x", "restart": True, "check_models": False, "empty_ok": True}, False),
+        (
+            {
+                "max_shards": 2,
+                "writer": StateWriter(run="x"),
+                "restart": True,
+                "check_models": False,
+                "empty_ok": True,
+            },
+            False,
+        ),
         ({"outputs": "s3://b/top/out/"}, False),
         ({"endpoint_name": "other"}, True),
         ({"source": InputSource(location="s3://b/other/")}, True),
@@ -291,12 +354,14 @@ def test_a_shard_that_cannot_be_written_ends_the_plan_with_the_reason(
     for store in range(20):
         upload(account, f"{top}/in/store={store}/a")
     denied = Answer(403, "AccessDenied")
-    # The pointer to an earlier plan, the listing, then the writes.
+    # The log of plans, the listing, then the writes.
     with answering(None, None, denied, otherwise=account.url) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         with pytest.raises(AccessDenied, match=r"s3:PutObject .*/shards/0000\d/inputs/00000\.jsonl"):
             planned(settings_of(top))
-    assert not any("plan-000.json" in request for request in asked if request.startswith("PUT"))
+    assert not any(
+        "plan.json" in request or "/plans/" in request for request in asked if request.startswith("PUT")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -318,6 +383,6 @@ def test_many_inputs_are_planned_at_one_request_for_each_page_and_chunk(
     calls = quick.take_calls()
     assert sorted(shard.inputs for shard in found.shards) == [1_286, 1_714]
     chunks = sum(-(-shard.inputs // CHUNK) for shard in found.shards)
-    assert calls["list"] == 3
+    assert calls["list"] == 3 + 1  # of the inputs, and of the log of plans
     assert calls["put"] == chunks + 2 + 2
     assert found.sources == sorted(f"{top}/in/store={number % 7}/{number:06d}" for number in range(count))

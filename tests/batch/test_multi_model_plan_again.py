@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.batch.multi_model_plan import PlanSettings
-from airflow_sm_plugin.batch.plan_store import PlanStore
-from airflow_sm_plugin.batch.shard_inputs import read_plan, read_shard_plan
-from airflow_sm_plugin.exceptions import TargetModelNotFound
+from airflow_sm_plugin.batch.multi_model_plan import PlanSettings, make_plan
+from airflow_sm_plugin.batch.plan_store import PlanFence
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.exceptions import FencedOff, TargetModelNotFound
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from tests.batch.multi_model_plans import finish, in_s3, planned, settings_of
+from tests.batch.multi_model_plans import finish, planned, settings_of
+from tests.batch.stopped_s3 import SharedS3, Stop
 from tests.support import Account, unique
 
 Put = Callable[..., None]
@@ -42,7 +45,7 @@ def stores(sources: list[str]) -> list[str]:
 
 
 def cleared(settings: PlanSettings, run: str = "another run", **changes: bool) -> PlanSettings:
-    return replace(settings, run=run, **changes)  # type: ignore[arg-type] # fields that are true or false
+    return replace(settings, writer=StateWriter(settings.writer.task_try, run), **changes)  # type: ignore[arg-type] # fields that are true or false
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -62,7 +65,7 @@ def test_a_cleared_task_gets_the_same_plan_while_nothing_has_changed(put: Put, t
     first = planned(settings)
     finish(first)
     assert planned(cleared(settings)) == first
-    assert planned(replace(settings, run=None)) == first
+    assert planned(replace(settings, writer=StateWriter())) == first
 
 
 def test_a_cleared_task_leaves_out_what_was_done_and_is_the_same_still(put: Put, top: str) -> None:
@@ -208,44 +211,105 @@ def test_a_last_plan_that_was_deleted_makes_the_next(account: Account, put: Put,
     assert (again.plan.number, stores(again.sources)) == (1, ["1"])
 
 
-def test_two_planners_of_the_same_inputs_make_the_same_plan(put: Put, top: str) -> None:
-    """A killed planner's orphan ends after the retry: what it writes is what there is."""
-    put(1, 2)
-    settings = settings_of(top)
-    first = planned(settings)
-
-    async def again(s3: S3Objects) -> None:
-        shard = await read_shard_plan(s3, first.folder.shard(0))
-        await s3.write(first.folder.shard(0).plan, shard.as_json())
-        plans = PlanStore(s3, settings.folder)
-        stored = await plans.publish(replace(first.plan, created_at="later"), first.folder)
-        assert stored.plan == first.plan
-
-    in_s3(again)
-    assert planned(settings) == first
-
-
-def test_of_two_planners_of_other_inputs_the_first_to_publish_wins_and_nothing_mixes(
-    put: Put, top: str
-) -> None:
-    put(1, 2)
-    settings = settings_of(top)
-    first = planned(settings)
-
-    async def orphan(s3: S3Objects) -> None:
-        plans = PlanStore(s3, settings.folder)
-        folder = plans.folder(0, "other")
-        stored = await plans.publish(replace(first.plan, digest="other"), folder)
-        assert (stored.plan, stored.folder) == (first.plan, first.folder)
-        assert (await read_plan(s3, folder.location)).digest == "other"
-
-    in_s3(orphan)
-    assert planned(settings) == first
-
-
 def test_other_arguments_and_other_owners_have_plans_of_their_own(put: Put, top: str) -> None:
     put(1)
     settings = settings_of(top)
     first = planned(settings)
     for other in (replace(settings, owner="other"), replace(settings, target_model="x")):
         assert planned(other).folder.location != first.folder.location
+
+
+def by(settings: PlanSettings, started: float, number: int, run: str = "a run") -> PlanSettings:
+    return replace(settings, writer=StateWriter(TaskTry(started, number), run))
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_deleted_dag_runs_plan_is_never_gone_on_with(
+    put: Put, top: str, *, is_finished: bool, restart: bool
+) -> None:
+    """Though not one input has changed; and nothing of it is taken over later, either."""
+    put(1, 2)
+    settings = settings_of(top, restart=restart)
+    first = planned(by(settings, 100, 3))
+    if is_finished:
+        finish(first)
+    created_again = planned(by(settings, 200, 1))
+    assert created_again.sources == first.sources
+    assert (created_again.plan.number, created_again.plan.carried) == (1, 0)
+    assert planned(by(settings, 200, 2)) == created_again
+    put(2, body="changed")
+    cleared_then = planned(by(replace(settings, restart=False), 300, 3, "cleared"))
+    assert (stores(cleared_then.sources), cleared_then.plan.carried) == (["1", "2"], 0)
+
+
+def test_a_retry_goes_by_the_inputs_once_all_is_done(put: Put, top: str) -> None:
+    put(1, 2)
+    settings = settings_of(top)
+    first = planned(by(settings, 100, 1))
+    finish(first)
+    assert planned(by(settings, 100, 2)) == first
+    put(2, body="changed")
+    again = planned(by(settings, 100, 3))
+    assert (stores(again.sources), again.plan.carried) == (["2"], 1)
+
+
+def test_without_start_dates_a_first_try_goes_by_the_inputs(put: Put, top: str) -> None:
+    put(1)
+    settings = replace(settings_of(top), writer=StateWriter(TaskTry(None, 1), "a run"))
+    first = planned(settings)
+    assert planned(settings) == first
+    put(1, body="changed")
+    assert planned(settings).plan.digest != first.plan.digest
+
+
+def test_an_earlier_try_plans_nothing(account: Account, put: Put, top: str) -> None:
+    put(1)
+    settings = settings_of(top)
+    later = planned(by(settings, 200, 1))
+    for started, number in ((100, 1), (100, 7)):
+        with pytest.raises(FencedOff):
+            planned(by(settings, started, number))
+    put(2)
+    with pytest.raises(FencedOff):
+        planned(by(settings, 100, 2, "cleared"))
+    assert planned(by(settings, 200, 2)) == later
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_the_later_trys_plan_counts_wherever_an_earlier_planner_is_stopped(
+    account: Account, put: Put, top: str, *, goes_on: bool
+) -> None:
+    """The earlier one has listed other inputs; the later one makes its own plan, or goes on with the one before."""
+    put(1)
+    settings = settings_of(top)
+
+    async def raced(number: int) -> bool:
+        mine = replace(settings, owner=f"{settings.owner}-{number}")
+        async with SharedS3.open() as shared:
+            s3, stop = shared.of(Stop()), Stop(number)
+            before, _ = await make_plan(s3, by(mine, 100, 1), None)
+            await asyncio.to_thread(put, 2)
+            orphan = asyncio.ensure_future(make_plan(shared.of(stop), by(mine, 200, 2, "cleared"), None))
+            was_stopped = await stop.reached(orphan)
+            key = f"{top}/in/store=2/a".removeprefix(f"s3://{account.bucket}/")
+            await asyncio.to_thread(account.s3.delete_object, Bucket=account.bucket, Key=key)
+            if not goes_on:
+                await asyncio.to_thread(put, 3)
+            plan, folder = await make_plan(s3, by(mine, 200, 3, "cleared twice"), None)
+            stop.gone_on.set()
+            with suppress(FencedOff):
+                await orphan
+            await PlanFence(s3, folder).check()
+            retry, _ = await make_plan(s3, by(mine, 200, 4, "cleared twice"), None)
+            assert retry == plan
+            assert plan.inputs == (1 if goes_on else 2)
+            assert (plan.digest == before.digest) is goes_on
+        key = f"{top}/in/store=3/a".removeprefix(f"s3://{account.bucket}/")
+        account.s3.delete_object(Bucket=account.bucket, Key=key)
+        return was_stopped
+
+    for number in range(99):
+        if not asyncio.run(raced(number)):
+            break
+    assert number > 5

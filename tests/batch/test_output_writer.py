@@ -12,13 +12,16 @@ from typing import TypeVar
 
 import pytest
 
+from airflow_sm_plugin.batch.fenced_objects import MARK
 from airflow_sm_plugin.batch.output_writer import LEAST_PART, OutputWriter
+from airflow_sm_plugin.batch.upload_records import UploadRecords
 from airflow_sm_plugin.core.batch_journal import Failure, Placed, PlacedFailure, Run
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_listing import Page
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.hooks.s3_upload import MultipartUpload
 from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 from tests.support import Account, unique
 
@@ -44,12 +47,15 @@ class Place:
     ) -> Result:
         async def run() -> Result:
             async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
+                kept = options or ObjectOptions()
                 writer = OutputWriter(
                     s3,
                     f"s3://{self.account.bucket}/{self.root}/out/",
                     content_type="text/csv",
                     data_prefix=f"s3://{self.account.bucket}/{self.root}/data/",
-                    options=options or ObjectOptions(),
+                    mark="plan/process",
+                    records=UploadRecords(s3, f"s3://{self.account.bucket}/{self.root}/uploads/"),
+                    options=kept,
                     check=ours,
                 )
                 writer.look_for_stale()
@@ -73,6 +79,10 @@ class Place:
             found = json.load(answer)["calls"]
         output = f"{self.account.bucket}/{self.root}/out/x.csv{suffix}"
         return sum(call["resource"] == output for call in found)
+
+    def give_up(self, upload: str) -> None:
+        key = f"{self.root}/out/x.csv.out"
+        self.account.s3.abort_multipart_upload(Bucket=self.account.bucket, Key=key, UploadId=upload)
 
     def names(self) -> list[str]:
         found = self.account.s3.list_objects_v2(Bucket=self.account.bucket, Prefix=f"{self.root}/out/")
@@ -134,13 +144,61 @@ def test_long_stretches_are_copied_by_s3_itself(place: Place, sizes: list[int], 
     assert place.calls("UploadPartCopy") == copied
 
 
-def test_a_stale_upload_of_a_killed_process_is_given_up(place: Place) -> None:
+def test_somebody_elses_upload_of_the_same_key_is_left_alone(
+    place: Place, request: pytest.FixtureRequest
+) -> None:
     key = f"{place.root}/out/x.csv.out"
-    place.account.s3.create_multipart_upload(Bucket=place.account.bucket, Key=key)
+    theirs = place.account.s3.create_multipart_upload(Bucket=place.account.bucket, Key=key)["UploadId"]
+    request.addfinalizer(lambda: place.give_up(theirs))
     place.data("d", b"x" * (LEAST_PART + 1))
     place.do(lambda writer: writer.assemble(place.one, [Placed(run(0, size=LEAST_PART + 1), "d")], []))
     left = place.account.s3.list_multipart_uploads(Bucket=place.account.bucket, Prefix=place.root)
-    assert not left.get("Uploads")
+    assert [each["UploadId"] for each in left["Uploads"]] == [theirs]
+    assert place.output() == b"x" * (LEAST_PART + 1)
+
+
+def test_a_stale_upload_of_a_killed_process_is_given_up_and_no_other(
+    place: Place, request: pytest.FixtureRequest
+) -> None:
+    location = f"s3://{place.account.bucket}/{place.root}/out/x.csv.out"
+
+    async def killed_and_next() -> str:
+        async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
+            uploads = [await MultipartUpload.begin(s3, location) for _ in range(3)]
+            records = UploadRecords(s3, f"s3://{place.account.bucket}/{place.root}/uploads/")
+            kept = [await records.begun(upload) for upload in uploads[1:]]
+            await uploads[2].abort()  # and it was killed before that was written down
+            await records.give_up_all(ours)
+            assert [await s3.read_if_any(record) for record in kept] == [None, None]
+            return uploads[0].id
+
+    theirs = asyncio.run(killed_and_next())
+    request.addfinalizer(lambda: place.give_up(theirs))
+    left = place.account.s3.list_multipart_uploads(Bucket=place.account.bucket, Prefix=place.root)
+    assert [each["UploadId"] for each in left["Uploads"]] == [theirs]
+
+
+@pytest.mark.parametrize("suffix", [".out", ".errors.jsonl", ".attributes.jsonl"])
+def test_what_no_batch_has_written_is_never_deleted_and_that_is_told(
+    place: Place, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.account.upload(b"somebody's", f"{place.root}/out/x.csv{suffix}")
+    if suffix == ".out":
+        place.data("d", b"row\n")
+        failures = [PlacedFailure(failure(0, at=0, size=4, records=None), "d")]
+        place.do(lambda writer: writer.assemble(place.one, [], failures))
+    else:
+        place.do(lambda writer: writer.write(place.one, b"good\n", b""))
+    assert place.output(suffix) == b"somebody's"
+    assert f"x.csv{suffix} is out of date, but stays" in caplog.text
+
+
+@pytest.mark.parametrize("size", [5, LEAST_PART + 5])
+def test_outputs_say_which_batch_and_process_wrote_them(place: Place, size: int) -> None:
+    place.data("d", b"x" * size)
+    place.do(lambda writer: writer.assemble(place.one, iter([Placed(run(0, size=size), "d")]), []))
+    found = place.account.s3.head_object(Bucket=place.account.bucket, Key=f"{place.root}/out/x.csv.out")
+    assert {name.lower(): value for name, value in found["Metadata"].items()} == {MARK: "plan/process"}
 
 
 def failure(number: int, *, at: int, size: int, records: int | None = 1) -> Failure:
@@ -214,7 +272,12 @@ def test_a_listing_that_is_asked_to_slow_down_is_asked_for_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(random, "random", lambda: 0.0)
-    place.account.upload(b"stale", f"{place.root}/out/x.csv.errors.jsonl")
+    place.account.s3.put_object(
+        Bucket=place.account.bucket,
+        Key=f"{place.root}/out/x.csv.errors.jsonl",
+        Body=b"stale",
+        Metadata={MARK: "another/process"},
+    )
     real, left = S3Objects.list_names, 2
 
     async def list_names(self: S3Objects, bucket: str, prefix: str, *, start_after: str = "") -> Page:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.batch.claim import Claim
-from airflow_sm_plugin.batch.journal_store import JournalStore
-from airflow_sm_plugin.batch.plan_folder import PlanFolder
-from airflow_sm_plugin.batch.shard_run import _ShardRun
-from airflow_sm_plugin.batch.shard_state import latest_generation
-from airflow_sm_plugin.core.batch_journal import Journal
 from airflow_sm_plugin.core.payloads import SplitOptions
 from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import AccessDenied, FencedOff, ServiceError
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
-from tests.batch.multi_models import CONNECTION, MultiModel
+from tests.batch.multi_models import MultiModel
 from tests.support import Account, unique
 
 REFUSED = {"operation": "InvokeEndpoint", "fault": "error", "code": "AccessDeniedException", "status": 403}
@@ -92,7 +83,7 @@ def test_a_report_of_before_is_not_taken_for_this_runs(batch: MultiModel) -> Non
     rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 500}
     with batch.faults(rule):
         assert batch.run(location, attempts=1, payload_seconds=0.1).report.total.failed
-    lost = {"operation": "s3:PutObject", "fault": "error", "status": 403, "resource": "*/report.json"}
+    lost = {"operation": "s3:PutObject", "fault": "error", "status": 403, "resource": "*/reports/*"}
     with batch.faults(lost), pytest.raises(ServiceError):
         batch.run(location, run="2")
     assert not batch.run(location, run="2").report.total.failed
@@ -163,20 +154,26 @@ def test_a_clean_shard_leaves_no_results_in_its_journal(batch: MultiModel) -> No
 
 
 def test_who_was_left_behind_before_a_restart_is_fenced_off(batch: MultiModel) -> None:
-    """It would find nobody else's claim beside its own: the others' lie in another generation."""
     batch.put("a", "x.csv", "one\n")
     location = batch.plan()
     batch.run(location)
-    batch.run(location, run="2", restart=True)
-    with pytest.raises(FencedOff):
-        asyncio.run(_write_as_of_before(batch, location))
+    batch.run(location, run="2", task_try=TaskTry(200.0, 2), restart=True)
+    before = len(batch.invocations())
+    for restart in (False, True):
+        with pytest.raises(FencedOff):
+            batch.run(location, restart=restart)
+    assert len(batch.invocations()) == before
 
 
-async def _write_as_of_before(batch: MultiModel, location: str) -> None:
-    async with S3Objects.open(CONNECTION) as s3:
-        shard = PlanFolder(location).shard(0)
-        assert await latest_generation(s3, shard) == 1
-        left_behind = await _ShardRun.of(CONNECTION, s3, batch.settings(location))
-        claim = await Claim.taken(s3, left_behind.folder, token="t", task_try=TaskTry())
-        store = JournalStore(s3, left_behind.folder, claim, Journal(lambda _: 0, keep=False), ObjectOptions())
-        await left_behind._check(store)
+def test_a_later_dag_run_of_the_same_name_does_everything_itself(batch: MultiModel) -> None:
+    """Here it was deleted and created again, and the batch task got the deleted one's plan."""
+    batch.put("a", "x.csv", "one\nbad\n")
+    location = batch.plan()
+    batch.run(location)
+    before = len(batch.invocations())
+    anew = batch.run(location, task_try=TaskTry(200.0, 1))
+    assert len(batch.invocations()) == before + 2
+    assert (anew.report.total.records, anew.report.total.records_failed) == (2, 1)
+    assert anew.report.statistics["models"]["a.tar.gz"]["failures"] == {"ModelError": 1}
+    assert batch.run(location, task_try=TaskTry(200.0, 2)).location == anew.location
+    assert len(batch.invocations()) == before + 2

@@ -10,6 +10,7 @@ from airflow_sm_plugin.batch.input_listing import InputSource
 from airflow_sm_plugin.batch.multi_model_plan import PlanSettings, make_plan
 from airflow_sm_plugin.batch.shard_run import FinishedShard, ShardSettings, run_shard
 from airflow_sm_plugin.core.payloads import SplitOptions
+from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.benchmarks.stub_endpoint import BUCKET, ENDPOINT, StubServer
@@ -107,7 +108,7 @@ class Job:
             owner="owner",
             target_model="{model}.tar.gz",
             max_shards=1,
-            run=self.run,
+            writer=StateWriter(run=self.run),
             check_models=False,
         )
         async with S3Objects.open(CONNECTION) as s3:
@@ -124,5 +125,5 @@ class Job:
             max_concurrent_transforms=self.in_flight,
             max_warm_models=self.max_warm_models,
         )
-        settings = ShardSettings(plan_location=plan, shard=0, engine=engine, run=self.run)
+        settings = ShardSettings(plan_location=plan, shard=0, engine=engine, writer=StateWriter(run=self.run))
         return await run_shard(CONNECTION, settings)

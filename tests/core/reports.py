@@ -21,6 +21,7 @@ BAD = ModelCounts(inputs=2, inputs_failed=1, records=10, records_failed=3)
 def plan_of(*, inputs: int = 2, shards: int = 1, **fields: Any) -> MultiModelPlan:  # noqa: ANN401 - the plan's own
     given: dict[str, Any] = {
         "number": 0,
+        "nonce": "n1",
         "endpoint_name": "stores",
         "outputs": "s3://bucket/scored",
         "digest": "d1",
@@ -38,6 +39,7 @@ def shard_of(shard: int = 0, counts: Mapping[str, ModelCounts] | None = None, **
     given: dict[str, Any] = {
         "shard": shard,
         "plan_digest": "d1",
+        "plan_nonce": "n1",
         "endpoint_name": "stores",
         "counts": {"a.tar.gz": GOOD} if counts is None else counts,
         "started_at": "2026-11-18T11:06:40+00:00",

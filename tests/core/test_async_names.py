@@ -17,7 +17,7 @@ from airflow_sm_plugin.core.async_names import (
     shards_of,
 )
 
-ROOT = batch_root("0123456789ab", "ba9876543210", 0)
+ROOT = batch_root("0123456789ab", "ba9876543210", 0, nonce="n")
 PREFIX = st.text(st.sampled_from("abzAZ09-_./{}%$ é"), max_size=30).map(lambda text: f"s3://bucket/{text}x")
 
 
@@ -34,7 +34,7 @@ def test_every_name_is_within_sagemakers_limits(number: int, round_number: int) 
 
 @given(st.integers(0, 9_999_999), st.integers(1, 99), st.integers(0, 999))
 def test_an_inference_id_says_which_input_it_is_about(number: int, round_number: int, plan: int) -> None:
-    root = batch_root("owner", "arguments", plan)
+    root = batch_root("owner", "arguments", plan, nonce="n")
     assert number_of(inference_id(root, round_number, number)) == (root, round_number, number)
 
 
@@ -43,10 +43,11 @@ def test_other_inference_ids_are_told_apart(other: str) -> None:
     assert number_of(other) is None
 
 
-def test_names_differ_between_task_instances_arguments_plans_and_rounds() -> None:
-    roots = {batch_root(o, a, p) for o in ("a", "b") for a in ("a", "b") for p in (0, 1)}
-    assert len(roots) == 8
-    assert len({extension(root, r, s) for root in roots for r in (1, 2) for s in (0, 1)}) == 32
+def test_names_differ_between_task_instances_arguments_plans_nonces_and_rounds() -> None:
+    both = ("a", "b")
+    roots = {batch_root(o, a, p, nonce=n) for o in both for a in both for p in (0, 1) for n in both}
+    assert len(roots) == 16
+    assert len({extension(root, r, s) for root in roots for r in (1, 2) for s in (0, 1)}) == 64
 
 
 def test_file_names_are_listed_in_number_order() -> None:

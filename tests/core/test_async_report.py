@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.async_report import Counts, Report, Row, Status
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InferenceError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -100,9 +101,14 @@ def test_the_summary_is_flat_small_and_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "report", [REPORT, replace(REPORT, counts=Counts(), failures_location=None, run="first")]
+    "report",
+    [
+        REPORT,
+        replace(REPORT, counts=Counts(), failures_location=None, run="first", written_by=TaskTry(5.0, 2)),
+    ],
 )
 def test_a_report_survives_its_file(report: Report) -> None:
     assert Report.from_json(report.as_json()) == report
-    assert json.loads(report.as_json()) == report.summary() | {"run": report.run}
+    whose = {"run": report.run, "written_by": report.written_by.as_list()}
+    assert json.loads(report.as_json()) == report.summary() | whose
     assert "run" not in report.summary()

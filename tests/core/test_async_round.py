@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 
 import pytest
@@ -8,10 +9,11 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.async_ledger import Ledger, Part
 from airflow_sm_plugin.core.async_names import LocationPattern
-from airflow_sm_plugin.core.async_round import Outcome, RequestTemplate, RoundNames, RoundWatch
+from airflow_sm_plugin.core.async_round import RequestTemplate, RoundNames, RoundWatch
 from airflow_sm_plugin.core.async_watch import Watch
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.number_sets import below, from_numbers, numbers_of
+from airflow_sm_plugin.core.round_outcome import RoundOutcome
 
 COUNT = 2_300
 NAMES = RoundNames("airflow-0123456789ab-p0", 2)
@@ -88,6 +90,6 @@ def test_a_request_has_the_inputs_own_type_and_the_batchs_otherwise() -> None:
 
 @given(NUMBERS, NUMBERS, NUMBERS, st.none() | st.text(max_size=9))
 def test_an_outcome_is_read_back(ok: set[int], failed: set[int], expired: set[int], why: str | None) -> None:
-    outcome = Outcome(from_numbers(ok), from_numbers(failed), from_numbers(expired), why)
-    assert Outcome.from_json(outcome.as_json()) == outcome
+    outcome = RoundOutcome(from_numbers(ok), from_numbers(failed), from_numbers(expired), why)
+    assert RoundOutcome.from_mapping(json.loads(json.dumps(outcome.as_mapping()))) == outcome
     assert outcome.again == from_numbers(failed | expired)

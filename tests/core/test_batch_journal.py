@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 from hypothesis import given
@@ -15,12 +16,17 @@ from airflow_sm_plugin.core.batch_journal import (
     Run,
     Story,
 )
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.core.task_try import TaskTry
 
 
 def failure(
     entry: int, start: int, end: int, record: int, *, retryable: bool = False, at: int = 0
 ) -> Failure:
     return Failure(entry, start, end, record, 1, "ModelError", retryable, at, 10)
+
+
+FIRST, SECOND = StateWriter(TaskTry(1.0, 1), "1"), StateWriter(TaskTry(1.0, 2), "2")
 
 
 def journal(*parts: Part, keep: bool = True) -> Journal:
@@ -38,7 +44,8 @@ WHOLE = Part(
     token="t",
     at=12.5,
     claim=0,
-    run="0",
+    writer=StateWriter(TaskTry(1.5, 2), "0"),
+    is_restart=True,
     data="00000001-t",
     runs=(Run(0, 0, 10, 0, 2, 0, 5, 5, 7),),
     failures=(failure(1, 0, 5, 0),),
@@ -56,8 +63,8 @@ def test_a_part_is_read_as_it_was_written_zeros_included() -> None:
 
 
 def test_the_first_claim_is_number_zero_and_is_kept() -> None:
-    found = journal(Part.from_json(part(claim=0, run="0").as_json()))
-    assert (found.claim, found.run) == (0, "0")
+    found = journal(Part.from_json(part(claim=0, writer=FIRST).as_json()))
+    assert (found.claim, found.writer) == (0, FIRST)
 
 
 def test_an_input_of_which_nothing_is_known_is_one_gap() -> None:
@@ -125,11 +132,11 @@ def test_failed_inputs_are_forgotten_when_nobody_will_try_them_again() -> None:
 
 
 def test_a_later_claim_reopens_what_was_finished() -> None:
-    found = journal(part(claim=0, run="1"), part(finished=True))
+    found = journal(part(claim=0, writer=FIRST), part(finished=True))
     assert bool(found.is_finished)
-    found.add(part(claim=1, run="2"))
+    found.add(part(claim=1, writer=SECOND))
     assert not found.is_finished
-    assert found.run == "2"
+    assert found.writer == SECOND
 
 
 def test_failures_of_one_class_that_follow_each_other_are_kept_as_one() -> None:
@@ -156,8 +163,25 @@ def test_runs_are_told_in_the_inputs_order_with_the_object_that_holds_their_byte
 
 
 def test_who_began_a_journal_stays_known() -> None:
-    found = journal(part(claim=0, run="1"), part(claim=1, run="2"), part(claim=2, run="2"))
-    assert (found.first_run, found.run) == ("1", "2")
+    found = journal(part(claim=0, writer=FIRST), part(claim=1, writer=SECOND, is_restart=True))
+    assert (found.first_writer, found.writer) == (FIRST, SECOND)
+
+
+def test_nothing_before_a_restart_counts() -> None:
+    before = dataclasses.replace(WHOLE, is_restart=False)
+    found = journal(
+        before, part(claim=1, writer=SECOND, is_restart=True, data="d1", runs=(Run(3, 0, 9, 0, 1, 0, 4),))
+    )
+    alone = journal(
+        part(claim=1, writer=SECOND, is_restart=True, data="d1", runs=(Run(3, 0, 9, 0, 1, 0, 4),))
+    )
+    assert (found.clean, found.failed, found.etags, found.is_finished) == (0, {}, {}, False)
+    assert (found.clean_inputs, found.clean_records) == (alone.clean_inputs, alone.clean_records)
+    assert list(found.story(3).in_order()) == list(alone.story(3).in_order())
+    assert list(found.stories) == [3]
+    assert found.began_at == 1.0
+    assert found.statistics.as_json() == alone.statistics.as_json()
+    assert found.parts == 2
 
 
 @given(st.data())

@@ -12,11 +12,11 @@ from tests.core.reports import BAD, GOOD, busy, collected, failure_row, shard_of
 
 def test_a_report_is_read_as_it_was_written() -> None:
     report = shard_of(
-        counts={"a.tar.gz": BAD}, statistics=collected(busy("a.tar.gz")), failures=(failure_row(),), run="1"
+        counts={"a.tar.gz": BAD}, statistics=collected(busy("a.tar.gz")), failures=(failure_row(),)
     )
     again = ShardReport.from_json(report.as_json())
     assert again.as_json() == report.as_json()
-    assert (again.total, again.run, again.failures) == (BAD, "1", (failure_row(),))
+    assert (again.total, again.plan_nonce, again.failures) == (BAD, "n1", (failure_row(),))
 
 
 def test_it_keeps_the_first_failures_only() -> None:

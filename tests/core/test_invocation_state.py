@@ -25,6 +25,7 @@ from airflow_sm_plugin.core.invocation_state import (
     predicted,
     seconds_to_live,
 )
+from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
 
 NOTHING = Look(Sight.ABSENT, Sight.ABSENT)
@@ -40,12 +41,13 @@ REQUEST = AsyncRequest(
 EXPECTED = AsyncInvocation("s3://out/f.out", "s3://fail/f.out", "i", "s3://in/k")
 ANSWERED = replace(EXPECTED, output_location="s3://elsewhere/f.out", submitted_at=101.0)
 FOLDER = "s3://state/"
+FIRST = TaskTry()
 
 
 def intent(number: int = 0, **changes: Any) -> Intent:  # noqa: ANN401 - the fields' own
     defaults: dict[str, Any] = {
         "round_number": 0,
-        "try_number": 1,
+        "task_try": TaskTry(),
         "at": 100.0,
         "seconds_to_live": 1_000.0,
         "input_etag": "a",
@@ -75,26 +77,26 @@ def step(
 
 class TestWhatIsKnown:
     def test_nothing_before_the_first_intent(self) -> None:
-        assert state().latest() is None
+        assert state().latest(FIRST) is None
         assert state().next_number == 0
 
     def test_an_intent_without_an_answer_is_in_doubt_and_was_sent_when_it_was_written(self) -> None:
-        known = state(intent()).latest()
+        known = state(intent()).latest(FIRST)
         assert known == Known(intent(), replace(EXPECTED, submitted_at=100.0), accepted=False)
 
     def test_the_answer_tells_the_true_place(self) -> None:
-        known = state(intent(), accepted={0: ANSWERED}).latest()
+        known = state(intent(), accepted={0: ANSWERED}).latest(FIRST)
         assert known == Known(intent(), ANSWERED, accepted=True)
 
     def test_an_answer_to_an_earlier_intent_of_the_same_round_counts(self) -> None:
         """A process left behind recorded its answer after its successor had sent the same round again."""
-        known = state(intent(0), intent(1, try_number=2), accepted={0: ANSWERED}).latest()
+        known = state(intent(0), intent(1, task_try=TaskTry(None, 2)), accepted={0: ANSWERED}).latest(FIRST)
         assert known is not None
         assert known.accepted
         assert known.invocation == ANSWERED
 
     def test_an_answer_to_an_earlier_round_does_not(self) -> None:
-        known = state(intent(0), intent(1, round_number=1), accepted={0: ANSWERED}).latest()
+        known = state(intent(0), intent(1, round_number=1), accepted={0: ANSWERED}).latest(FIRST)
         assert known is not None
         assert not known.accepted
 
@@ -104,7 +106,9 @@ class TestWhatIsKnown:
 
     def test_other_objects_are_left_alone(self) -> None:
         assert (
-            InvocationState.read({"readme.txt": b"", "sub/00000-intent.json": b""}, folder=FOLDER).latest()
+            InvocationState.read({"readme.txt": b"", "sub/00000-intent.json": b""}, folder=FOLDER).latest(
+                FIRST
+            )
             is None
         )
 
@@ -122,7 +126,7 @@ class TestLost:
     def known(*, lost: int, intents: tuple[Intent, ...] = (intent(0),)) -> Known:
         objects = {one.name: one.as_bytes() for one in intents} | {intent(lost).lost_name: b"{}"}
         objects[intent(0).accepted_name] = json.dumps(ANSWERED.as_mapping()).encode()
-        found = InvocationState.read(objects, folder=FOLDER).latest()
+        found = InvocationState.read(objects, folder=FOLDER).latest(FIRST)
         assert found is not None
         return found
 
@@ -150,11 +154,56 @@ class TestFence:
         with pytest.raises(
             FencedOff, match="try 3 of this task instance has taken over; this is what was left of try 2"
         ):
-            state(intent(try_number=3)).check_not_fenced(2)
+            state(intent(task_try=TaskTry(None, 3))).check_not_fenced(TaskTry(None, 2))
 
     @pytest.mark.parametrize("tries", [[], [1], [1, 2]])
     def test_the_last_try_goes_on(self, tries: list[int]) -> None:
-        state(*(intent(number, try_number=one) for number, one in enumerate(tries))).check_not_fenced(2)
+        state(
+            *(intent(number, task_try=TaskTry(None, one)) for number, one in enumerate(tries))
+        ).check_not_fenced(TaskTry(None, 2))
+
+
+class TestADagRunMadeAgainUnderItsOldId:
+    OLD = (TaskTry(100.0, 1), TaskTry(100.0, 2))
+
+    def old(self) -> InvocationState:
+        first, second = (
+            intent(number, round_number=number, task_try=one) for number, one in enumerate(self.OLD)
+        )
+        return state(first, second, accepted={1: ANSWERED})
+
+    @pytest.mark.parametrize("mine", [TaskTry(200.0, 1), TaskTry(200.0, 2)])
+    def test_takes_nothing_of_the_deleted_one_and_is_not_fenced_off(self, mine: TaskTry) -> None:
+        found = self.old()
+        found.check_not_fenced(mine)
+        known = found.latest(mine)
+        assert known is None
+        sent = next_step(
+            known, OUTPUT, now=1, on_unknown=OnUnknown.WAIT, input_etag="a", next_round=found.next_round
+        )
+        assert sent == Send(2, "nothing was sent before")
+
+    def test_a_later_try_takes_what_its_own_run_sent(self) -> None:
+        mine = intent(2, round_number=2, task_try=TaskTry(200.0, 1))
+        known = state(*self.old().intents, mine).latest(TaskTry(200.0, 3))
+        assert known is not None
+        assert known.intent == mine
+
+    def test_fences_off_what_is_left_of_the_deleted_one(self) -> None:
+        found = state(*self.old().intents, intent(2, round_number=2, task_try=TaskTry(200.0, 1)))
+        with pytest.raises(FencedOff, match="what was left of try 5"):
+            found.check_not_fenced(TaskTry(100.0, 5))
+
+    def test_a_cleared_run_is_no_other_run(self) -> None:
+        known = self.old().latest(TaskTry(200.0, 3))
+        assert known is not None
+        assert known.invocation == ANSWERED
+
+
+def test_an_intent_of_an_earlier_version_is_read() -> None:
+    written = json.loads(intent(task_try=TaskTry(None, 4)).as_bytes())
+    old = {name: value for name, value in written.items() if name != "nonce"} | {"try": 4}
+    assert Intent.from_bytes(0, json.dumps(old).encode()) == intent(task_try=TaskTry(None, 4))
 
 
 class TestNextStep:
@@ -246,12 +295,12 @@ def test_however_tries_end_one_that_is_waited_for_is_accepted_at_most_once(tries
     accepted = 0
     for number, fate in enumerate(tries, start=1):
         found = InvocationState.read(objects, folder=FOLDER)
-        found.check_not_fenced(number)
-        taken = step(found.latest())
+        found.check_not_fenced(TaskTry(None, number))
+        taken = step(found.latest(FIRST))
         if isinstance(taken, Attach):
             assert "killed before" in tries[: number - 1] or accepted == 1
             continue
-        mine = intent(found.next_number, try_number=number)
+        mine = intent(found.next_number, task_try=TaskTry(None, number))
         assert mine.name not in objects
         objects[mine.name] = mine.as_bytes()
         accepted += fate in ("killed after", "answered")

@@ -9,10 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_sm_plugin.core.async_watch import ListedNames, NumberedNames, Shelf, Watch
+from airflow_sm_plugin.core.completion_hints import CompletionHints, is_stale
 from airflow_sm_plugin.core.notifications import InferenceNotification, check_queue_url, parse
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 TRACE = "trace-7b1e"
+WATCH = Watch(
+    (
+        Shelf("s3://b/o/", "s3://b/f/", NumberedNames(0, 2, "{:07}.out", None, "root-r2-{:07}"), (1.0,)),
+        Shelf("s3://b/o/", None, ListedNames(("x.out",), ids=("i",)), (1.0,)),
+    ),
+    own_ids="root-",
+)
 SUCCESS: Mapping[str, object] = {
     "awsRegion": "eu-west-1",
     "eventTime": "2026-01-25T22:46:00.608Z",
@@ -191,3 +200,79 @@ def test_a_queues_url_passes(url: str) -> None:
 def test_what_is_no_url_is_no_queue(text: str) -> None:
     with pytest.raises(InvalidRequest, match=f"must be a queue's URL, .* not '{text}'"):
         check_queue_url(text)
+
+
+_TEXTS = st.text(st.characters(), max_size=8) | st.text(st.characters(categories=["Cs"]), max_size=3)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | _TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+_FIELDS = sorted({*SUCCESS, "failureReason", "Type", "Message"})
+
+
+@given(
+    kept=st.sampled_from([SUCCESS, FAILURE, TEST, {}]),
+    odd=st.dictionaries(st.sampled_from(_FIELDS) | _TEXTS, _VALUES, max_size=4),
+    request_parameters=st.dictionaries(st.sampled_from(["endpointName", "inputLocation"]), _VALUES),
+    response_parameters=st.dictionaries(st.just("outputLocation"), _VALUES),
+)
+def test_whatever_a_message_holds_it_is_a_result_or_somebody_elses(
+    kept: Mapping[str, object],
+    odd: Mapping[str, object],
+    request_parameters: Mapping[str, object],
+    response_parameters: Mapping[str, object],
+) -> None:
+    event = {
+        **kept,
+        "requestParameters": request_parameters,
+        "responseParameters": response_parameters,
+        **odd,
+    }
+    for body in (json.dumps(event), enveloped(json.dumps(event))):
+        try:
+            told = parse(body)
+        except InvalidRequest:
+            continue
+        if told is not None:
+            texts = (told.endpoint_name, told.output_location, told.inference_id, told.event_time)
+            assert all(text is None or isinstance(text, str) for text in texts)
+            is_stale(told, before=0.0)
+            CompletionHints(WATCH).take(told)
+
+
+@given(_TEXTS)
+def test_any_text_is_told_apart(body: str) -> None:
+    with pytest.raises(InvalidRequest):
+        parse(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[" * 100_000,
+        '{"eventSource":"aws:sagemaker","eventName":"InferenceResult","invocationStatus":'
+        + "[" * 900
+        + "]" * 900
+        + "}",
+        json.dumps({**SUCCESS, "inferenceId": 7}),
+        json.dumps({**SUCCESS, "eventTime": 1_700_000_000}),
+        json.dumps({**SUCCESS, "responseParameters": {"outputLocation": ["x"]}}),
+        json.dumps({**SUCCESS, "requestParameters": {"endpointName": {}}}),
+        '{"eventSource":' + "9" * 5_000 + "}",
+    ],
+    ids=["deep", "deep field", "id", "time", "location", "endpoint", "huge number"],
+)
+def test_odd_messages_are_somebody_elses(body: str) -> None:
+    for message in (body, enveloped(body)):
+        with pytest.raises(InvalidRequest):
+            parse(message)
+
+
+@pytest.mark.parametrize(
+    "at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "now", "", "\ud83d", "2026-W01-1"]
+)
+def test_no_time_breaks_a_wait(at: str) -> None:
+    told = parse(json.dumps({**SUCCESS, "eventTime": at}))
+    assert told is not None
+    assert is_stale(told, before=0.0) in (True, False)

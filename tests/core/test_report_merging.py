@@ -161,7 +161,7 @@ def test_series_and_timeline_are_in_epoch_seconds() -> None:
         ([shard_of(0)], plan_of(inputs=3), "of 3 planned inputs 2 are reported on and 0 are not"),
         ([shard_of(0), shard_of(0)], plan_of(inputs=4, shards=2), "shard 0 .* is reported twice"),
         ([shard_of(1)], plan_of(inputs=2), "shard 1 .* none of its 1"),
-        ([shard_of(0, plan_digest="d2")], plan_of(), "is of plan d2"),
+        ([shard_of(0, plan_nonce="n2")], plan_of(), "is of plan n2"),
         ([shard_of(0, endpoint_name="others")], plan_of(), "for endpoint others"),
         (
             [shard_of(0, {"a.tar.gz": ModelCounts(inputs=2, records=1, records_failed=2)})],

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.shard_plan import CHUNK, ModelWork, MultiModelPlan, ShardPlan, shard_reference
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.core.task_try import TaskTry
 
 NUMBERS = st.integers(0, 2**50)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -30,7 +32,13 @@ PLANS = st.builds(
     missing_models=st.lists(NAMES, max_size=5).map(tuple),
     carried=NUMBERS,
     created_at=NAMES,
-    run=st.none() | NAMES,
+    nonce=NAMES,
+    writer=st.builds(
+        StateWriter,
+        st.builds(TaskTry, st.none() | st.floats(0, 2e9), st.integers(1, 9)),
+        st.none() | NAMES,
+    ),
+    earlier=st.lists(NAMES, max_size=3).map(tuple),
 )
 
 

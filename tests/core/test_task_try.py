@@ -42,3 +42,34 @@ def test_of_two_tries_exactly_one_is_the_later(one: TaskTry, other: TaskTry) -> 
 @given(st.builds(TaskTry, st.none() | st.floats(0, 2e9), st.integers(1, 50)))
 def test_it_survives_its_json(task_try: TaskTry) -> None:
     assert TaskTry.from_list(task_try.as_list()) == task_try
+
+
+_LIVES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=4), min_size=1, max_size=4)
+"""DAG runs of one id, each deleted before the next; in each, how often the task was tried between two clearings."""
+
+
+@given(_LIVES)
+def test_what_a_deleted_run_wrote_is_known_as_soon_as_a_later_runs_first_try_has_written(
+    lives: list[list[int]],
+) -> None:
+    started = 0.0
+    writers: list[tuple[int, TaskTry]] = []
+    for life, tries_between in enumerate(lives):
+        number = 0
+        for tries in tries_between:
+            started += 1
+            for _ in range(tries):
+                number += 1
+                mine = TaskTry(started, number)
+                of_this_run = mine.of_this_run([writer for _, writer in writers])
+                assert of_this_run == [its == life for its, _ in writers]
+                writers.append((life, mine))
+
+
+def test_a_claim_alone_tells_the_next_one_when_the_run_began() -> None:
+    old, first, second = TaskTry(100.0, 1), TaskTry(200.0, 1), TaskTry(200.0, 2)
+    began = first.run_began(old, None)
+    assert began == 200.0
+    assert second.run_began(first, began) == 200.0
+    assert second.origin_of(old) is Origin.CLEARED  # by itself
+    assert second.origin_in_run(old, began) is Origin.DELETED_RUN

@@ -22,7 +22,7 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.hooks.s3_objects import ListedObject, S3Objects
 from airflow_sm_plugin.hooks.s3_repeats import ATTEMPTS
-from airflow_sm_plugin.hooks.s3_upload import LEAST_PART_BYTES, MultipartUpload, ObjectOptions, abort_uploads
+from airflow_sm_plugin.hooks.s3_upload import LEAST_PART_BYTES, MultipartUpload, ObjectOptions
 from tests.hooks.recorder import TRANSPORTS, Asked, Said
 from tests.hooks.s3_against import against, run
 from tests.support import Account, unique
@@ -100,39 +100,6 @@ def test_an_upload_that_was_given_up_leaves_nothing(account: Account, options: M
 
     run(options, use)
     assert "Uploads" not in account.s3.list_multipart_uploads(Bucket=account.bucket)
-
-
-def test_stale_uploads_of_an_object_are_given_up_and_no_others(
-    account: Account, options: Mapping[str, Any]
-) -> None:
-    location = f"s3://{account.bucket}/{unique('stale')}"
-
-    async def use(s3: S3Objects) -> list[int]:
-        for name in (location, location, f"{location}.errors.jsonl"):
-            await MultipartUpload.begin(s3, name)
-        return [await abort_uploads(s3, name) for name in (location, location, f"{location}.errors.jsonl")]
-
-    assert run(options, use) == [2, 0, 1]
-
-
-def listing(*uploads: tuple[str, str], more: bool) -> Said:
-    rows = "".join(f"<Upload><Key>{key}</Key><UploadId>{each}</UploadId></Upload>" for key, each in uploads)
-    body = f"<ListMultipartUploadsResult><IsTruncated>{str(more).lower()}</IsTruncated>{rows}"
-    return Said(200, f"{body}</ListMultipartUploadsResult>".encode())
-
-
-def test_stale_uploads_are_looked_for_page_by_page(
-    options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pages = iter([listing(("k", "1"), more=True), listing(("k", "2"), ("k2", "3"), more=True)])
-
-    def answer(asked: Asked) -> Said:
-        return next(pages) if asked.method == "GET" else Said(204)
-
-    aborted, asked = against(answer, monkeypatch, options, lambda s3: abort_uploads(s3, "s3://b/k"))
-    assert aborted == 2
-    assert [each.method for each in asked] == ["GET", "DELETE", "GET", "DELETE"]
-    assert asked[2].target == "/b?uploads&prefix=k&key-marker=k&upload-id-marker=1"
 
 
 async def write_in_parts(s3: S3Objects) -> None:

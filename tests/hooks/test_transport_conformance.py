@@ -70,6 +70,7 @@ MODEL_CALL: Mapping[str, Any] = {
     "target_variant": "blue",
     "inference_id": "an id",
 }
+MARKED = ObjectOptions(metadata={"a-name": "a value/1"})
 KEPT = ObjectOptions(kms_key_id="arn:aws:kms:us-east-1:1:key/k", acl="bucket-owner-full-control")
 PARTS = [UploadedPart(1, '"e<1>"', "AAAAAA=="), UploadedPart(2, '"e2"', None)]
 
@@ -132,6 +133,9 @@ CALLS: dict[str, Call] = {
     "put if new": s3("put", OBJECT, b"body", "text/csv", only_if_new=True),
     "put nothing": s3("put", OBJECT, b"", "application/json", only_if_new=False),
     "delete": s3("delete", OBJECT),
+    "delete this one": s3("delete", OBJECT, if_match="e"),
+    "put with metadata": s3("put", OBJECT, b"body", "text/csv", only_if_new=True, options=MARKED),
+    "begin upload with metadata": upload("begin", OBJECT, "text/csv", MARKED),
     "put plain": s3("put", PLAIN, b"body", "text/csv", only_if_new=True),
     "get plain": s3("get", PLAIN, None),
     "put for others": s3("put", OBJECT, b"body", "text/csv", only_if_new=False, options=KEPT),
@@ -140,8 +144,6 @@ CALLS: dict[str, Call] = {
     "copy part": upload("copy", OBJECT, "u/+= id", 7, PLAIN, "bytes=5-9"),
     "complete upload": upload("complete", OBJECT, "u/+= id", PARTS),
     "abort upload": upload("abort", OBJECT, "u/+= id"),
-    "list uploads": upload("under_way", "bucket", "a b/+%~ü", None),
-    "list more uploads": upload("under_way", "bucket", "a b/+%~ü", ("a b/z=", "u/+= id")),
     "invoke": invoking(INVOCATION),
     "invoke model": model(**MODEL_CALL),
     "invoke plainly": model(body=b"{}", target_model=None),

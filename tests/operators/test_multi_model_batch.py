@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Any
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from airflow_sm_plugin._compat import AirflowFailException
-from airflow_sm_plugin.exceptions import BatchUnfinished, EndpointNotInService
+from airflow_sm_plugin._compat import AirflowFailException, Context
+from airflow_sm_plugin.exceptions import BatchUnfinished, EndpointNotInService, PlanReplaced, TaskKilled
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.operators.multi_model import (
+    SageMakerMergeBatchReportOperator,
     SageMakerMultiModelBatchOperator,
     SageMakerPlanMultiModelBatchOperator,
 )
@@ -188,7 +195,7 @@ def test_attributes_and_payloads_stay_out_of_log_and_xcom(
     ("arguments", "said"),
     [
         ({"inputs": ""}, "inputs is needed"),
-        ({"outputs": "{root}/in/out"}, "keep them apart"),
+        ({"outputs": "{root}/in/out"}, "are not apart"),
         ({"target_model": "{shop}.tar.gz"}, r"\{shop\}"),
         ({"target_model": "{model"}, "target_model is no template"),
         ({"max_payload_in_mb": 7}, "max_payload_in_mb is 7, InvokeEndpoint takes"),
@@ -231,3 +238,241 @@ def test_an_endpoint_that_is_not_there_yet_is_worth_a_retry(account: Account, ba
         batch.name = account.start_endpoint()
         with pytest.raises(EndpointNotInService, match="it serves only InService"):
             run(batch)
+
+
+def in_dag_run(ti: TaskInstance, started: datetime | None) -> Context:
+    """Return a context as of a DAG run that began then."""
+    return cast("Context", {**context_for(ti), "dag_run": SimpleNamespace(start_date=started)})
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_a_dag_run_created_again_gets_nothing_of_the_deleted_one(batch: MultiModel, *, dated: bool) -> None:
+    """Its run id is the same, and its try number, and how often it may be tried."""
+    ti = TaskInstance(task_id=unique("t"), max_tries=2)
+    batch.put("a", "x.csv", "one\nbad\n")
+    batch.put("b", "y.csv", "two\n")
+    arguments = {"on_error": "tolerate"}
+    first = run_task(lambda: operator(batch, **arguments), in_dag_run(ti, NOON if dated else None))
+    for model, name in (("a", "x.csv"), ("b", "y.csv")):
+        batch.put(model, name, "new\n")
+    before = len(batch.invocations())
+    again = in_dag_run(dataclasses.replace(ti, xcom={}), NOON + timedelta(hours=1) if dated else None)
+    second = run_task(lambda: operator(batch, **arguments), again)
+    assert len(batch.invocations()) == before + 2
+    assert (second["inputs"], second["inputs_carried"], second["failed"]) == (2, 0, 0)
+    assert second["report_location"] != first["report_location"]
+    assert (batch.output("a", "x.csv"), batch.output("b", "y.csv")) == (b"a/new\n", b"b/new\n")
+    assert batch.output("a", "x.csv", ".errors.jsonl") is None
+
+
+@pytest.mark.parametrize("on_rerun", ["resume", "restart"])
+def test_a_dag_run_created_again_sends_what_is_unchanged_as_well(batch: MultiModel, on_rerun: str) -> None:
+    ti = TaskInstance(task_id=unique("t"), max_tries=2)
+    batch.put("a", "x.csv", "one\n")
+    first = run_task(lambda: operator(batch, on_rerun=on_rerun), in_dag_run(ti, NOON))
+    for number, invoked in ((1, 1), (2, 0)):
+        before = len(batch.invocations())
+        again = in_dag_run(dataclasses.replace(ti, try_number=number), NOON + timedelta(hours=1))
+        second = run_task(lambda: operator(batch, on_rerun=on_rerun), again)
+        assert len(batch.invocations()) == before + invoked
+        assert second["report_location"] != first["report_location"]
+    late = in_dag_run(ti, NOON)
+    with pytest.raises(AirflowFailException, match="FencedOff"):
+        run_task(lambda: operator(batch, on_rerun=on_rerun), late)
+
+
+def test_shards_and_report_of_a_dag_run_created_again_are_its_own(batch: MultiModel) -> None:
+    """Through plan, batch and merge; a batch task that still has the deleted one's plan does it no harm."""
+    batch.put("a", "x.csv", "one\n")
+
+    def planned(started: datetime) -> dict[str, Any]:
+        (shard,) = run_task(
+            lambda: SageMakerPlanMultiModelBatchOperator(
+                task_id="plan",
+                endpoint_name=batch.name,
+                inputs=f"{batch.root}/in/",
+                outputs=f"{batch.root}/out/",
+                target_model="{model}.tar.gz",
+                aws_conn_id=None,
+            ),
+            in_dag_run(TaskInstance(task_id="plan"), started),
+        )
+        return cast("dict[str, Any]", shard)
+
+    def done(shard: dict[str, Any], started: datetime) -> dict[str, Any]:
+        task = TaskInstance(task_id="batch", map_index=0)
+        nothing = {"inputs": "", "outputs": "", "target_model": ""}
+        found = run_task(lambda: operator(batch, shard=shard, **nothing), in_dag_run(task, started))
+        return cast("dict[str, Any]", found)
+
+    def merged(shard: dict[str, Any], started: datetime) -> dict[str, Any]:
+        found = run_task(
+            lambda: SageMakerMergeBatchReportOperator(
+                task_id="merge", plan_location=shard["plan_location"], aws_conn_id=None
+            ),
+            in_dag_run(TaskInstance(task_id="merge"), started),
+        )
+        return cast("dict[str, Any]", found)
+
+    first, later = planned(NOON), NOON + timedelta(hours=1)
+    done(first, NOON)
+    merged(first, NOON)
+    batch.put("a", "x.csv", "new\n")
+    second = planned(later)
+    assert second["plan_location"] != first["plan_location"]
+    for work in (done, merged):
+        with pytest.raises(PlanReplaced, match="a later plan of this batch"):
+            work(first, NOON)
+    with pytest.raises(AirflowFailException, match="have no report"):
+        merged(second, later)
+    assert done(second, later)["records"] == 1
+    assert merged(second, later)["records"] == 1
+    assert batch.output("a", "x.csv") == b"a/new\n"
+
+
+KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+
+def test_every_object_is_encrypted_with_the_key_of_the_outputs(account: Account, batch: MultiModel) -> None:
+    """A bucket's policy may refuse others; its versions show also those that are gone by now."""
+    bucket = unique("versions")
+    account.s3.create_bucket(Bucket=bucket)
+    account.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    long = "".join(f"{number}{'x' * 600_000}\n" for number in range(10))
+    batch.put("a", "long.csv", long)
+    batch.put("a", "x.csv", "one\nbad\n")
+    arguments = {
+        "outputs": f"s3://{bucket}/out",
+        "output_kms_key_id": KEY,
+        "custom_attributes": "trace",
+        "keep_response_attributes": True,
+        "on_error": "tolerate",
+    }
+    rule = {"operation": "InvokeEndpoint", "fault": "error", "status": 403, "code": "AccessDeniedException"}
+    ti = TaskInstance(task_id=unique("t"), max_tries=1)
+    with batch.faults({**rule, "after": 6}), pytest.raises(AirflowFailException):
+        run(batch, ti, **arguments, max_concurrent_transforms=1)
+    run(batch, dataclasses.replace(ti, try_number=2), **arguments)
+    shards = run_task(
+        lambda: SageMakerPlanMultiModelBatchOperator(
+            task_id="plan",
+            endpoint_name=batch.name,
+            inputs=f"{batch.root}/in/",
+            outputs=f"s3://{bucket}/out",
+            target_model="{model}.tar.gz",
+            output_kms_key_id=KEY,
+            aws_conn_id=None,
+        ),
+        context_for(TaskInstance(task_id="plan")),
+    )
+    with pytest.raises(AirflowFailException, match="have no report"):
+        run_task(
+            lambda: SageMakerMergeBatchReportOperator(
+                task_id="merge",
+                plan_location=shards[0]["plan_location"],
+                output_kms_key_id=KEY,
+                aws_conn_id=None,
+            ),
+            context_for(TaskInstance(task_id="merge")),
+        )
+    written = [
+        (version["Key"], version["VersionId"])
+        for page in account.s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
+        for version in page.get("Versions", [])
+    ]
+    plain = [
+        key
+        for key, version in written
+        if account.s3.head_object(Bucket=bucket, Key=key, VersionId=version).get("SSEKMSKeyId") != KEY
+    ]
+    assert plain == []
+    kinds = ("/plans/", "plan.json", "/inputs/", "shard.json", "/claims/", "/journal/", "/data/", "/reports/")
+    beside = ("/uploads/", "report.json", "report.html", ".out", ".errors.jsonl", ".attributes.jsonl")
+    for kind in (*kinds, *beside):
+        assert any(kind in key for key, _ in written), f"nothing of {kind} was written"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def killed(task: Killable, context: Context, when: Callable[[], bool]) -> None:
+    """Have a task run, kill it at some time, and wait until it has ended."""
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(task.execute, context)  # type: ignore[attr-defined] # an operator
+        until(when)
+        task.on_kill()
+        with pytest.raises(TaskKilled):
+            running.result(timeout=60)
+
+
+def test_a_killed_batch_sends_nothing_more_and_has_written_down_what_was_answered(batch: MultiModel) -> None:
+    batch.put("a", "x.csv", "".join(f"r{number}\n" for number in range(300)))
+    ti = TaskInstance(task_id=unique("t"), max_tries=1)
+    slow = {"operation": "InvokeEndpoint", "fault": "latency", "seconds": 0.02}
+    with batch.faults(slow):
+        killed(operator(batch, max_concurrent_transforms=2), context_for(ti), lambda: batch.struck() > 20)
+        sent = batch.struck()
+    assert sent < 300
+    before = len(batch.invocations())
+    found = run_task(lambda: operator(batch), context_for(dataclasses.replace(ti, try_number=2)))
+    assert (found["records"], found["failed"]) == (300, 0)
+    assert batch.output("a", "x.csv") == "".join(f"a/r{number}\n" for number in range(300)).encode()
+    assert len(batch.invocations()) - before <= 300 - (sent - 2)  # all but the two that were on their way
+
+
+def tasks_of(batch: MultiModel) -> dict[str, Killable]:
+    """Return a task of each kind."""
+    shards = run_task(
+        lambda: SageMakerPlanMultiModelBatchOperator(
+            task_id="plan",
+            endpoint_name=batch.name,
+            inputs=f"{batch.root}/in/",
+            outputs=f"{batch.root}/out/",
+            target_model="{model}.tar.gz",
+            aws_conn_id=None,
+        ),
+        context_for(TaskInstance(task_id="plan")),
+    )
+    plan = SageMakerPlanMultiModelBatchOperator(
+        task_id="plan",
+        endpoint_name=batch.name,
+        inputs=f"{batch.root}/in/",
+        outputs=f"{batch.root}/other/",
+        target_model="{model}.tar.gz",
+        aws_conn_id=None,
+    )
+    merge = SageMakerMergeBatchReportOperator(
+        task_id="merge", plan_location=shards[0]["plan_location"], aws_conn_id=None
+    )
+    return {"plan": plan, "merge": merge, "batch": operator(batch)}
+
+
+@pytest.mark.parametrize("after", [0, 4])
+@pytest.mark.parametrize("kind", ["plan", "merge", "batch"])
+def test_a_killed_task_waits_for_no_answer(batch: MultiModel, kind: str, after: int) -> None:
+    batch.put("a", "x.csv", "one\n")
+    task = tasks_of(batch)[kind]
+    place = f"{batch.account.bucket}*"
+    held = {"operation": "s3:*", "fault": "latency", "seconds": 300, "resource": place, "after": after}
+    with batch.faults(held):
+        killed(task, context_for(TaskInstance(task_id=unique("t"))), lambda: batch.struck() > 0)
+    assert batch.output("a", "x.csv") is None
+
+
+@pytest.mark.parametrize("kind", ["plan", "merge", "batch"])
+def test_a_task_killed_before_it_began_sends_nothing(batch: MultiModel, kind: str) -> None:
+    batch.put("a", "x.csv", "one\n")
+    task = tasks_of(batch)[kind]
+    task.on_kill()
+    began = batch.calls()
+    with pytest.raises(TaskKilled):
+        task.execute(context_for(TaskInstance(task_id=unique("t"))))  # type: ignore[attr-defined] # an operator
+    assert batch.calls() == began

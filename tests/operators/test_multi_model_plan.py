@@ -219,6 +219,8 @@ TEMPLATED = {
     "batch_strategy": "{{ 'MultiRecord' }}",
     "max_payload_in_mb": "{{ 0.5 }}",
     "target_model": "{{ none }}",
+    "output_kms_key_id": "{{ none }}",
+    "output_acl": "{{ none }}",
 }
 """Airflow makes text of all of them: of None the word, which means that nothing is given."""
 

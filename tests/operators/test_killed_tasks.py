@@ -1,0 +1,252 @@
+"""A task that Airflow kills (``on_kill``) stops at once, and knows what it did."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin._compat import BaseOperator, BaseSensorOperator
+from airflow_sm_plugin.core.async_ledger import Ledger, Part
+from airflow_sm_plugin.exceptions import TaskKilled
+from airflow_sm_plugin.killable import Killable
+from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
+from airflow_sm_plugin.operators.invoke import (
+    SageMakerInvokeEndpointAsyncOperator,
+    SageMakerInvokeEndpointOperator,
+)
+from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor
+from tests.batch.async_batches import OBEDIENT, calls, faults, invocations_of, rows_at, upload_inputs
+from tests.support import ECHO, Account, context_for, run_task, unique
+
+COUNT = 60
+PROMPT_SECONDS = 20
+"""Far less than any of these waits would last, and enough for a busy machine."""
+
+
+@pytest.fixture
+def endpoint(account: Account) -> str:
+    return account.deploy(OBEDIENT, asynchronous=True)
+
+
+class Running:
+    """A task that executes in a thread of its own."""
+
+    def __init__(self, task: BaseOperator | BaseSensorOperator) -> None:
+        self.task = task
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        context = context_for()
+        self.task.render_template_fields(context)
+        try:
+            self.task.execute(context)
+        except BaseException as error:  # noqa: BLE001 - whatever ends a task
+            self.error = error
+
+    def kill(self) -> BaseException | None:
+        """Kill it as Airflow does; return what it raised."""
+        self.task.on_kill()
+        self._thread.join(PROMPT_SECONDS)
+        assert not self._thread.is_alive(), "it goes on"
+        return self.error
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def batch_of(account: Account, endpoint: str, inputs: str, **changes: Any) -> SageMakerAsyncBatchOperator:  # noqa: ANN401 - the operator's own
+    given: dict[str, Any] = {
+        "ledger_prefix": f"s3://{account.bucket}/ledgers/{inputs.rstrip('/').rpartition('/')[2]}",
+        "content_type": "text/plain",
+        "deferrable": False,
+        "poll_interval": 300,
+        "max_wait_seconds": 600,
+        "container_log_lines": 0,
+    }
+    return SageMakerAsyncBatchOperator(
+        task_id="batch", aws_conn_id=None, endpoint_name=endpoint, inputs=inputs, **given | changes
+    )
+
+
+def ledger(account: Account, prefix: str) -> Ledger:
+    """Return the first round's ledger."""
+    bucket, _, key = prefix.removeprefix("s3://").partition("/")
+    found = account.s3.list_objects_v2(Bucket=bucket, Prefix=key)["Contents"]
+    read = Ledger(COUNT)
+    for name in sorted(one["Key"] for one in found if "/round-1/ledger/" in one["Key"]):
+        read = read.after(Part.from_json(account.read(f"s3://{bucket}/{name}")))
+    return read
+
+
+def test_a_batch_that_is_killed_while_it_sends_stops_and_leaves_no_doubts(
+    account: Account, endpoint: str
+) -> None:
+    inputs = upload_inputs(account, [f"n{number}" for number in range(COUNT)])
+    task = batch_of(account, endpoint, inputs, max_rate=10)
+    running = Running(task)
+    wait_until(lambda: invocations_of(account, endpoint) >= 5)
+    assert isinstance(running.kill(), TaskKilled)
+    sent = invocations_of(account, endpoint)
+    assert sent < COUNT
+    left = ledger(account, task.ledger_prefix)
+    assert left.accepted.bit_count() == sent
+    assert not left.doubtful
+    told = run_task(lambda: batch_of(account, endpoint, inputs, poll_interval=0.1))
+    assert (told["succeeded"], told["attempts"]) == (COUNT, COUNT)
+    assert invocations_of(account, endpoint) == COUNT
+    assert len(rows_at(account, told["rows_location"])) == COUNT
+
+
+def test_a_batch_that_is_killed_while_it_waits_ends(account: Account, endpoint: str) -> None:
+    inputs = upload_inputs(account, ["sleep 120"])
+    running = Running(batch_of(account, endpoint, inputs))
+    wait_until(lambda: invocations_of(account, endpoint) == 1)
+    assert isinstance(running.kill(), TaskKilled)
+
+
+def test_a_batch_that_is_killed_while_it_plans_sends_nothing(account: Account, endpoint: str) -> None:
+    inputs = upload_inputs(account, ["a"])
+    slow = {"fault": "latency", "operation": "DescribeEndpoint", "resource": endpoint, "seconds": 2}
+    with faults(account, slow):
+        task = batch_of(account, endpoint, inputs)
+        running = Running(task)
+        wait_until(lambda: task._running is not None)
+        assert isinstance(running.kill(), TaskKilled)
+    assert invocations_of(account, endpoint) == 0
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_batch_that_is_killed_before_it_begins_sends_nothing(
+    account: Account, endpoint: str, deferrable: bool
+) -> None:
+    task = batch_of(account, endpoint, upload_inputs(account, ["a"]), deferrable=deferrable)
+    task.on_kill()
+    with pytest.raises(TaskKilled):
+        task.execute(context_for())
+    assert invocations_of(account, endpoint) == 0
+
+
+def invocation_of(
+    account: Account,
+    endpoint: str,
+    body: str,
+    **changes: Any,  # noqa: ANN401 - the operator's own
+) -> SageMakerInvokeEndpointAsyncOperator:
+    given: dict[str, Any] = {
+        "input_location": account.upload(body),
+        "content_type": "text/plain",
+        "state_prefix": f"s3://{account.bucket}/{unique('state')}",
+        "deferrable": False,
+        "poll_interval": 300,
+    }
+    return SageMakerInvokeEndpointAsyncOperator(
+        task_id="invoke", aws_conn_id=None, endpoint_name=endpoint, **given | changes
+    )
+
+
+def test_an_invocation_that_is_killed_while_it_waits_ends_and_is_taken_up(
+    account: Account, endpoint: str
+) -> None:
+    task = invocation_of(account, endpoint, "sleep 1", wait_for_completion=True)
+    running = Running(task)
+    wait_until(lambda: invocations_of(account, endpoint) == 1)
+    assert isinstance(running.kill(), TaskKilled)
+    given = {"input_location": task.input_location, "state_prefix": task.state_prefix}
+    told = run_task(
+        lambda: invocation_of(account, endpoint, "", wait_for_completion=True, poll_interval=0.1, **given)
+    )
+    assert account.read(told["output_location"]) == b"SLEEP 1"
+    assert invocations_of(account, endpoint) == 1
+
+
+def test_an_invocation_that_is_killed_before_it_was_accepted_leaves_no_doubt(
+    account: Account, endpoint: str
+) -> None:
+    task = invocation_of(account, endpoint, "a")
+    with throttled(account, endpoint, "InvokeEndpointAsync"):
+        running = Running(task)
+        wait_until(lambda: bool(tried(account, endpoint, "InvokeEndpointAsync")))
+        assert isinstance(running.kill(), TaskKilled)
+    prefix = str(task.state_prefix).partition(f"{account.bucket}/")[2]
+    assert "Contents" not in account.s3.list_objects_v2(Bucket=account.bucket, Prefix=prefix)
+
+
+def test_a_real_time_invocation_that_is_killed_is_not_repeated(account: Account) -> None:
+    endpoint = account.deploy(ECHO)
+    task = SageMakerInvokeEndpointOperator(
+        task_id="invoke", aws_conn_id=None, endpoint_name=endpoint, body="a", attempts=1_000
+    )
+    with throttled(account, endpoint, "InvokeEndpoint"):
+        running = Running(task)
+        wait_until(lambda: len(tried(account, endpoint, "InvokeEndpoint")) > 1)
+        assert isinstance(running.kill(), TaskKilled)
+        before = len(tried(account, endpoint, "InvokeEndpoint"))
+    assert len(tried(account, endpoint, "InvokeEndpoint")) == before
+
+
+def test_a_sensor_that_is_killed_while_it_waits_ends(account: Account) -> None:
+    sensor = SageMakerAsyncInferenceSensor(
+        task_id="wait",
+        aws_conn_id=None,
+        output_location=f"s3://{account.bucket}/never.out",
+        poke_interval=300,
+        deferrable=False,
+    )
+    running = Running(sensor)
+    wait_until(lambda: sensor._running is not None)
+    assert isinstance(running.kill(), TaskKilled)
+
+
+@contextmanager
+def throttled(account: Account, endpoint: str, operation: str) -> Iterator[None]:
+    with faults(account, {"fault": "throttle", "operation": operation, "resource": endpoint}):
+        yield
+
+
+def tried(account: Account, endpoint: str, operation: str) -> list[Any]:
+    return [call for call in calls(account, operation) if call["resource"] == endpoint]
+
+
+def test_an_exception_that_a_signal_handler_raises_lets_what_is_on_its_way_end() -> None:
+    """Airflow 2 raises after ``on_kill``, and every Airflow at ``execution_timeout``, in the main thread."""
+
+    class Terminated(BaseException):
+        """What Airflow raises."""
+
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.append("in order")
+
+    killable = Killable()
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGALRM, terminate)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(Terminated):
+            killable.run_until_killed(work())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert ended == ["in order"]
+    with pytest.raises(TaskKilled):
+        killable.pause(600)
