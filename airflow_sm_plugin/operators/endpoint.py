@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -195,14 +196,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or update, then wait."""
         with failing_well():
-            deployment = self._deployment(context)
-            persist_endpoint(
-                context,
-                region_name=deployment.region_name,
-                endpoint_name=deployment.spec.endpoint_name,
-                data_capture=deployment.spec.data_capture,
-            )
-            return self._go_on(context, deployment)
+            return self._go_on(context, self._deployment(context))
 
     def execute_when_changeable(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on when what was in progress before has ended, or its time has."""
@@ -249,21 +243,34 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             )
         deployment.check(verdict)
         deployment.cleanup.no_more()
-        if verdict.state is EndpointState.SERVING and (action == "updated" or _is_retry(context)):
+        if verdict.state is EndpointState.SERVING and (action == "updated" or _try_number(context) > 1):
             deployment.earlier.tidy()
         return deployment.result(verdict) | {"action": action}
 
     def _deployment(self, context: Context, note: Mapping[str, Any] | None = None) -> Deployment:
+        """Make the deployment, or make it again after a deferral, from what the process before left."""
         from airflow_sm_plugin.hooks.deployment import Deployment
 
         options = options_of(self)
         owner = task_instance_owner(context) if options.cleanup_on_failure else None
+        hook, spec = self.control_plane(), spec_of(self, owner)
+        left = None if note is None else DeploymentNote.from_mapping(note)
+        if left is None:
+            # First of all: a task that fails needs its links most.
+            persist_endpoint(
+                context,
+                region_name=hook.conn_region_name,
+                endpoint_name=spec.endpoint_name,
+                data_capture=spec.data_capture,
+            )
+        models = hook.models_created_at(spec.model_names) if left is None else left.models_created_at
         self._working_on = Deployment(
-            self.control_plane(),
-            spec_of(self, owner),
+            hook,
+            replace(spec, models_created_at=models),
             options,
             owner=owner,
-            note=None if note is None else DeploymentNote.from_mapping(note),
+            try_number=_try_number(context),
+            note=left,
         )
         return self._working_on
 
@@ -292,6 +299,6 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         )
 
 
-def _is_retry(context: Context) -> bool:
+def _try_number(context: Context) -> int:
     ti = context.get("ti")
-    return ti is not None and ti.try_number > 1
+    return 1 if ti is None else int(ti.try_number)
