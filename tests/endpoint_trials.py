@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import boto3
 
 from airflow_sm_plugin.core.autoscaling import SERVICE_NAMESPACE, WAKE_POLICY, ScaledVariant
-from airflow_sm_plugin.core.ownership import OWNER_TAG
+from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, OWNER_TAG
 from tests.support import REGION, Account, unique
 
 __all__ = [
@@ -162,6 +162,7 @@ def _config(account: Account, name: str, model: str, instance_type: str) -> str:
                 "InitialInstanceCount": 1,
             }
         ],
+        Tags=[{"Key": ENDPOINT_TAG, "Value": name.rpartition("-")[0]}],
     )
     return name
 

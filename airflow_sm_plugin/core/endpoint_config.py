@@ -73,7 +73,8 @@ class EndpointConfigSpec:
     """What an endpoint is to serve. The configuration's name is derived from it, so that a retry finds what it made.
 
     ``data_capture`` is spelled as SageMaker's DataCaptureConfig, ``volume_kms_key_id`` encrypts the instances' storage.
-    ``tags`` are no content: they may change without a new configuration. ``models_created_at`` are the models'
+    ``tags`` are no content: they may change without a new configuration; ``endpoint_tags`` are further ones of the
+    endpoint alone. ``models_created_at`` are the models'
     CreationTimes in epoch seconds, where they are known: a model that was deleted and created again under its name is
     another one, and makes another configuration.
     """
@@ -84,6 +85,7 @@ class EndpointConfigSpec:
     data_capture: Mapping[str, Any] | None = None
     volume_kms_key_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    endpoint_tags: Mapping[str, str] = field(default_factory=dict)
     models_created_at: Mapping[str, float] = field(default_factory=dict)
 
     def checked(self) -> EndpointConfigSpec:
@@ -147,7 +149,8 @@ class EndpointConfigSpec:
         return {"EndpointName": self.endpoint_name, "EndpointConfigName": self.config_name, **self._tags()}
 
     def _tags(self) -> dict[str, Any]:
-        return {"Tags": as_tags(self.tags)} if self.tags else {}
+        tags = {**self.tags, **self.endpoint_tags}
+        return {"Tags": as_tags(tags)} if tags else {}
 
 
 def as_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:

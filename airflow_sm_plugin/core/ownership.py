@@ -17,7 +17,7 @@ OWNER_TAG = f"{_PREFIX}created-by"
 ENDPOINT_TAG = f"{_PREFIX}endpoint"
 """On every configuration that we make: the endpoint it was derived for. A name alone does not tell."""
 DEPLOYED_TAG = f"{_PREFIX}deployed-by"
-"""On an endpoint that another task, or a later try, found and deploys to: its creator no longer deletes it."""
+"""On an endpoint: the try that deploys it, so that no other task, and no earlier try left behind, deletes it."""
 
 
 def owner_of(*, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
@@ -28,6 +28,11 @@ def owner_of(*, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
 def with_owner(tags: Mapping[str, str], owner: str | None) -> dict[str, str]:
     """Return the user's tags and the owner's."""
     return {**tags, OWNER_TAG: owner} if owner else dict(tags)
+
+
+def mark_of(owner: str | None, try_number: int) -> str:
+    """Return the value of :data:`DEPLOYED_TAG` that names one try of a task instance."""
+    return f"{owner or 'unnamed'}/{try_number}"
 
 
 def is_owned(tags: Mapping[str, str] | None, owner: str | None) -> bool:
@@ -72,7 +77,7 @@ class EndpointClaim:
     @property
     def mark(self) -> str:
         """The value of :data:`DEPLOYED_TAG` that names this try."""
-        return f"{self.owner or 'unnamed'}/{self.try_number}"
+        return mark_of(self.owner, self.try_number)
 
     def objection(self, description: Mapping[str, Any], tags: Mapping[str, str] | None) -> str | None:
         """Say why the task must not delete the endpoint, None where it may.
@@ -87,9 +92,13 @@ class EndpointClaim:
             return self.described_objection(description)
         if tags.get(OWNER_TAG) != self.owner:
             return f"its tags do not name this task ({OWNER_TAG})"
-        if tags.get(DEPLOYED_TAG, self.mark) != self.mark and description.get("EndpointStatus") != "Failed":
+        if self._counts_for_another(tags) and description.get("EndpointStatus") != "Failed":
             return f"another task, or a later try of this one, deploys it as well ({DEPLOYED_TAG})"
         return None
+
+    def _counts_for_another(self, tags: Mapping[str, str]) -> bool:
+        owner, _, try_number = tags.get(DEPLOYED_TAG, self.mark).rpartition("/")
+        return owner != self.owner or not try_number.isdigit() or int(try_number) > self.try_number
 
     def described_objection(self, description: Mapping[str, Any]) -> str | None:
         """Say why the task must not delete the endpoint, as far as the description alone tells."""
@@ -103,11 +112,11 @@ class EndpointClaim:
     def needs_mark(self, tags: Mapping[str, str] | None) -> bool:
         """Say whether a try that found the endpoint, and deploys to it, has to mark it with :data:`DEPLOYED_TAG`.
 
-        Not where nobody would delete it: without a creator's tag, or with the mark of somebody else already.
+        Not where nobody would delete it: without a creator's tag, or with the mark of somebody else already. That must
+        stay: who put it there counts on the endpoint.
         """
-        if tags is None or OWNER_TAG not in tags:
+        creator = None if tags is None else tags.get(OWNER_TAG)
+        if tags is None or creator is None:
             return False
-        mark = tags.get(DEPLOYED_TAG)
-        if mark is None:
-            return tags[OWNER_TAG] != self.owner or self.try_number > 1
-        return mark != self.mark and mark.rpartition("/")[0] == (self.owner or "unnamed")
+        mark = tags.get(DEPLOYED_TAG, mark_of(creator, 1))
+        return mark != self.mark and mark.rpartition("/")[0] in (creator, self.owner)

@@ -253,7 +253,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
         options = options_of(self)
         owner = task_instance_owner(context) if options.cleanup_on_failure else None
-        hook, spec = self.control_plane(), spec_of(self, owner)
+        try_number = _try_number(context)
+        hook, spec = self.control_plane(), spec_of(self, owner, try_number)
         left = None if note is None else DeploymentNote.from_mapping(note)
         if left is None:
             # First of all: a task that fails needs its links most.
@@ -269,7 +270,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             replace(spec, models_created_at=models),
             options,
             owner=owner,
-            try_number=_try_number(context),
+            try_number=try_number,
             note=left,
         )
         return self._working_on
