@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
+import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping
@@ -33,6 +35,7 @@ __all__ = [
     "effects",
     "end_of",
     "key_of",
+    "may_execute",
 ]
 
 Verb = Literal["create", "update", "delete"]
@@ -149,6 +152,14 @@ def key_of(found: Mapping[tuple[str, str], int]) -> Counter[str]:
     for (operation, _), times in found.items():
         counted[operation] += times
     return counted
+
+
+def may_execute() -> None:
+    """Airflow 2.11 keeps who executes an operator in a thread-local that it prepares for the main thread only."""
+    safeguard = getattr(sys.modules.get("airflow.models.baseoperator"), "ExecutorSafeguard", None)
+    sentinel = getattr(safeguard, "_sentinel", None)
+    if isinstance(sentinel, threading.local):
+        setattr(sentinel, "callers", {})  # noqa: B010 - an attribute that types do not know
 
 
 def _config(account: Account, name: str, model: str, instance_type: str) -> str:

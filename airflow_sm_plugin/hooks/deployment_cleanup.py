@@ -121,16 +121,21 @@ class DeploymentCleanup:
         )
 
     def _clean_config(self, max_wait: float) -> None:
-        """Delete the configuration if it is the task's own and no endpoint needs it; an update is given time to end."""
+        """Delete the configuration if it is the task's own and no endpoint needs it; an update is given time to end.
+
+        The look at the endpoint comes last, since another deployment may just have come to use it.
+        """
         name, config = self._spec.endpoint_name, self._spec.config_name
         if not self._work.owns_config():
             return
         self._wait_until_at_rest(min(max_wait, self._options.max_wait))
+        used_elsewhere = bool(EndpointUsage(self._hook).of_configs([config]))
+        ours = self._work.owns_config()  # by now: it may have been deleted and created again
         if uses_config(self._hook.describe_endpoint(name), config):
             log.warning("configuration %s stays: endpoint %s uses it", config, name)
-        elif EndpointUsage(self._hook).of_configs([config]):
+        elif used_elsewhere:
             log.warning("configuration %s stays: another endpoint uses it", config)
-        elif self._work.owns_config() and self._hook.delete_endpoint_config(config):
+        elif ours and self._hook.delete_endpoint_config(config):
             log.info("cleaned up the configuration %s that this task created", config)
 
     def _wait_until_at_rest(self, max_wait: float) -> None:
