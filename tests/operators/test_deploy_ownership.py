@@ -228,7 +228,7 @@ class TestTakenOver:
         assert len(account.configs(name)) == 1
 
     def test_an_unchanged_endpoint_is_marked_once_not_at_every_run(
-        self, account: Account, name: str, model: str, requests: Requests
+        self, name: str, model: str, requests: Requests
     ) -> None:
         run_task(partial(deploy, name, model))
         for number in range(3):

@@ -40,6 +40,8 @@ from tests.support import Account, TaskInstanceDouble, context_for, run_task
 AT_ONCE = 6
 """Trials side by side: each waits most of the time."""
 LOOK = "sagemaker:DescribeEndpoint"
+OTHERS = (LOOK, "sagemaker:DescribeEndpointConfig")
+"""What is asked of others' endpoints as well, of which there are now more, now fewer: whether they use something."""
 POLL_SECONDS = 0.3
 """Longer than anything takes there, so that each run looks as often as the other."""
 
@@ -127,12 +129,12 @@ def _undisturbed(account: Account, verb: Verb) -> Course:
     points = []
     for call in told:
         operation = f"{call['service']}:{call['operation']}"
-        if operation == LOOK and trial.name not in (call["resource"] or ""):
-            continue  # whether others' endpoints use a configuration, of which there are now more, now fewer
+        if operation in OTHERS and trial.name not in (call["resource"] or ""):
+            continue
         named = trial.name in (call["resource"] or "")
         points.append(Point(operation, seen[operation], named))
         seen[operation] += 1
-    return Course(points, end_of(account, trial), effects(account, trial), [])
+    return _course(account, trial, points, [])
 
 
 def _struck(account: Account, verb: Verb, point: Point, fault: str, **arguments: Any) -> Course:  # noqa: ANN401 - as above
@@ -148,7 +150,15 @@ def _struck(account: Account, verb: Verb, point: Point, fault: str, **arguments:
     (struck,) = (one["struck"] for one in plan if all(one.get(key) == rule[key] for key in rule))
     # How often it looks depends on the machine's speed as well; everything else is called each time.
     assert struck == 1 or (point.operation == LOOK and point.before), f"{rule} did not strike"
-    return Course([], end_of(account, trial), effects(account, trial), errors)
+    return _course(account, trial, [], errors)
+
+
+def _course(account: Account, trial: Trial, points: list[Point], errors: list[str]) -> Course:
+    """Note how it went, and remove the endpoint, so that others' operators need not look at it."""
+    course = Course(points, end_of(account, trial), effects(account, trial), errors)
+    if account.status(trial.name) is not None:
+        account.sagemaker.delete_endpoint(EndpointName=trial.name)
+    return course
 
 
 def _forget(account: Account, rule: Mapping[str, object]) -> None:
