@@ -80,8 +80,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param retain_variant_properties: an update keeps instance counts and weights as they are, for endpoints that
         scale themselves; default False
     :param keep_configs: how many earlier configurations made for this endpoint stay when a new one serves; None keeps
-        all; default 1. Their tag tells (``airflow-sm-plugin:endpoint``); those without it stay, with a warning, and so do
-        those that another endpoint uses (asks for ``sagemaker:ListEndpoints``)
+        all; default 1. Their tag tells (``airflow-sm-plugin:endpoint``); those without it stay, with a warning, and so
+        do those that another endpoint uses (asks for ``sagemaker:ListEndpoints``)
     :param delete_old_models: delete the models of removed configurations, those that our operators made and that no
         configuration kept for this endpoint, or used by another, names; default False
     :param on_failed: what to do about an endpoint found Failed: ``fail``, the default, or ``recreate``

@@ -181,12 +181,13 @@ def _all_struck(
     def strike(point: Point) -> Course:
         return _struck(account, verb, point, fault, **arguments)
 
-    named = [point for point in peace.points if point.named]
+    # What is asked of others' endpoints as well strikes others' trials, too: those come one after the other.
+    named = [point for point in peace.points if point.named and point.operation not in OTHERS]
     with ThreadPoolExecutor(AT_ONCE, initializer=may_execute) as pool:
         for point, course in zip(named, pool.map(strike, named), strict=True):
             yield f"{fault} at {point}", course, peace
     for point in peace.points:
-        if not point.named:
+        if point not in named:
             yield f"{fault} at {point}", strike(point), peace
 
 
