@@ -5,6 +5,7 @@ Like ``tests/support.py`` it runs under Airflow 2.11 as well.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -21,7 +22,7 @@ import boto3
 
 from airflow_sm_plugin.core.autoscaling import SERVICE_NAMESPACE, WAKE_POLICY, ScaledVariant
 from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, OWNER_TAG
-from tests.support import REGION, Account, unique
+from tests.support import Account, unique
 
 __all__ = [
     "MADE_ONCE",
@@ -34,6 +35,7 @@ __all__ = [
     "control",
     "effects",
     "end_of",
+    "in_region",
     "key_of",
     "may_execute",
 ]
@@ -102,8 +104,9 @@ def begun(account: Account, verb: Verb) -> Trial:
         arguments: dict[str, Any] = {"delete_models": True}
     else:
         arguments = {"model_name": models[-1], "instance_type": _NEW, "delete_old_models": True}
+    place = {"region_name": account.sagemaker.meta.region_name}
     newest = int(cast("int", call_log(account, operation="-")["sequence"]))
-    return Trial(verb, name, {"endpoint_name": name, **arguments}, newest)
+    return Trial(verb, name, {"endpoint_name": name, **place, **arguments}, newest)
 
 
 def end_of(account: Account, trial: Trial) -> End:
@@ -154,6 +157,13 @@ def key_of(found: Mapping[tuple[str, str], int]) -> Counter[str]:
     return counted
 
 
+@functools.cache
+def in_region(account: Account, region: str) -> Account:
+    """Return the account in another region: operators look through all endpoints of theirs, so tests keep apart."""
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=region)
+    return dataclasses.replace(account, sagemaker=session.client("sagemaker", endpoint_url=account.url))
+
+
 def may_execute() -> None:
     """Airflow 2.11 keeps who executes an operator in a thread-local that it prepares for the main thread only."""
     safeguard = getattr(sys.modules.get("airflow.models.baseoperator"), "ExecutorSafeguard", None)
@@ -185,8 +195,8 @@ def _instance_type(account: Account, config: str) -> str:
 
 
 @functools.cache
-def _clients(url: str) -> tuple[Any, Any]:
-    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+def _clients(url: str, region: str) -> tuple[Any, Any]:
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=region)
     return (
         session.client("application-autoscaling", endpoint_url=url),
         session.client("cloudwatch", endpoint_url=url),
@@ -195,7 +205,7 @@ def _clients(url: str) -> tuple[Any, Any]:
 
 def _scale(account: Account, name: str) -> None:
     """Leave a scalable target with a policy and an alarm of ours."""
-    autoscaling, cloudwatch = _clients(account.url)
+    autoscaling, cloudwatch = _clients(account.url, account.sagemaker.meta.region_name)
     variant = ScaledVariant(name, "AllTraffic")
     target = {
         "ServiceNamespace": SERVICE_NAMESPACE,
@@ -227,7 +237,7 @@ def _scale(account: Account, name: str) -> None:
 
 
 def _scaling(account: Account, name: str) -> list[str]:
-    autoscaling, cloudwatch = _clients(account.url)
+    autoscaling, cloudwatch = _clients(account.url, account.sagemaker.meta.region_name)
     variant = ScaledVariant(name, "AllTraffic")
     targets = autoscaling.describe_scalable_targets(
         ServiceNamespace=SERVICE_NAMESPACE, ResourceIds=[variant.resource_id]

@@ -7,7 +7,6 @@ The one exception: a deletion that is held itself. SageMaker has no conditional 
 from __future__ import annotations
 
 import contextlib
-import functools
 import queue
 import threading
 import time
@@ -17,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -26,7 +24,7 @@ from airflow_sm_plugin.operators.endpoint import (
     SageMakerDeleteEndpointOperator,
     SageMakerDeployEndpointOperator,
 )
-from tests.endpoint_trials import call_log, control, may_execute
+from tests.endpoint_trials import call_log, control, in_region, may_execute
 from tests.support import IMAGE, POLL, ROLE, Account, TaskInstanceDouble, context_for, run_task, unique
 
 if TYPE_CHECKING:
@@ -39,12 +37,6 @@ REGIONS = ("us-east-1", "us-east-2", "us-west-2", "eu-west-1")
 LONGEST = 60.0
 
 
-@functools.cache
-def client_in(region: str, url: str) -> SageMakerClient:
-    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=region)
-    return session.client("sagemaker", endpoint_url=url)
-
-
 @dataclass(frozen=True)
 class Place:
     """An endpoint's name in a region, and two models to serve behind it."""
@@ -55,7 +47,7 @@ class Place:
 
     @property
     def client(self) -> SageMakerClient:
-        return client_in(self.region, self.account.url)
+        return in_region(self.account, self.region).sagemaker
 
     def model(self, number: int) -> str:
         """Create a model that our operators may delete; its endpoints start no process."""

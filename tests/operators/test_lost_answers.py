@@ -6,6 +6,7 @@ botocore repeats the call; where it is told not to, Airflow repeats the task.
 
 from __future__ import annotations
 
+import queue
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,13 +33,14 @@ from tests.endpoint_trials import (
     control,
     effects,
     end_of,
+    in_region,
     key_of,
     may_execute,
 )
 from tests.support import Account, TaskInstanceDouble, context_for, run_task
 
-AT_ONCE = 6
-"""Trials side by side: each waits most of the time."""
+REGIONS = ("us-east-1", "us-east-2", "us-west-1", "us-west-2", "eu-west-1", "eu-central-1")
+"""Trials side by side, each in a region to itself: a trial waits most of the time."""
 LOOK = "sagemaker:DescribeEndpoint"
 OTHERS = (LOOK, "sagemaker:DescribeEndpointConfig")
 """What is asked of others' endpoints as well, of which there are now more, now fewer: whether they use something."""
@@ -178,16 +180,23 @@ def _all_struck(
     peace = _undisturbed(account, verb)
     assert not [what for what, times in peace.effects.items() if times > 1]
 
-    def strike(point: Point) -> Course:
-        return _struck(account, verb, point, fault, **arguments)
+    free = queue.SimpleQueue[str]()
+    for region in REGIONS:
+        free.put(region)
 
-    # What is asked of others' endpoints as well strikes others' trials, too: those come one after the other.
-    named = [point for point in peace.points if point.named and point.operation not in OTHERS]
-    with ThreadPoolExecutor(AT_ONCE, initializer=may_execute) as pool:
+    def strike(point: Point) -> Course:
+        region = free.get()
+        try:
+            return _struck(in_region(account, region), verb, point, fault, **arguments)
+        finally:
+            free.put(region)
+
+    named = [point for point in peace.points if point.named]
+    with ThreadPoolExecutor(len(REGIONS), initializer=may_execute) as pool:
         for point, course in zip(named, pool.map(strike, named), strict=True):
             yield f"{fault} at {point}", course, peace
     for point in peace.points:
-        if point not in named:
+        if not point.named:
             yield f"{fault} at {point}", strike(point), peace
 
 
