@@ -29,6 +29,8 @@
     │   ├── EndpointFailed             (retry) creation or update ended Failed
     │   ├── EndpointUnchangeable       it was found Failed, OutOfService or UpdateRollbackFailed: somebody has to act
     │   ├── EndpointRolledBack         an update ended InService with the old configuration
+    │   ├── EndpointTakenOver          another deployment has put a configuration of its own there meanwhile
+    │   ├── EndpointConfigNotFound     (retry) the configuration was deleted, again and again, before it could be used
     │   └── EndpointDeadlineExceeded   (retry) not in service within the given seconds
     ├── InferenceError
     │   ├── InputNotFound              the input object is not in S3
@@ -74,6 +76,7 @@ __all__ = [
     "BatchFailed",
     "BatchUnfinished",
     "CandidateNotFound",
+    "EndpointConfigNotFound",
     "EndpointDeadlineExceeded",
     "EndpointError",
     "EndpointFailed",
@@ -83,6 +86,7 @@ __all__ = [
     "EndpointNotMultiModel",
     "EndpointNotRealTime",
     "EndpointRolledBack",
+    "EndpointTakenOver",
     "EndpointUnchangeable",
     "FencedOff",
     "InferenceError",
@@ -237,6 +241,22 @@ class EndpointUnchangeable(EndpointError):
 
 class EndpointRolledBack(EndpointError):
     """The update failed and SageMaker went back: the endpoint serves the old configuration."""
+
+
+class EndpointTakenOver(EndpointError):
+    """Another deployment has moved the endpoint to a configuration of its own while this task waited.
+
+    Not retried: a retry would replace what the other has deployed.
+    """
+
+
+class EndpointConfigNotFound(EndpointError):
+    """SageMaker does not find the endpoint configuration, though it was created, and created again where it was gone.
+
+    Something deletes it. A retry can help.
+    """
+
+    retryable = True
 
 
 class EndpointDeadlineExceeded(EndpointError):

@@ -5,9 +5,12 @@ Like ``tests/support.py`` it runs under Airflow 2.11 as well.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
+import sys
+import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping
@@ -18,8 +21,8 @@ from urllib.parse import urlencode
 import boto3
 
 from airflow_sm_plugin.core.autoscaling import SERVICE_NAMESPACE, WAKE_POLICY, ScaledVariant
-from airflow_sm_plugin.core.ownership import OWNER_TAG
-from tests.support import REGION, Account, unique
+from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, OWNER_TAG
+from tests.support import Account, unique
 
 __all__ = [
     "MADE_ONCE",
@@ -32,7 +35,9 @@ __all__ = [
     "control",
     "effects",
     "end_of",
+    "in_region",
     "key_of",
+    "may_execute",
 ]
 
 Verb = Literal["create", "update", "delete"]
@@ -99,8 +104,9 @@ def begun(account: Account, verb: Verb) -> Trial:
         arguments: dict[str, Any] = {"delete_models": True}
     else:
         arguments = {"model_name": models[-1], "instance_type": _NEW, "delete_old_models": True}
+    place = {"region_name": account.sagemaker.meta.region_name}
     newest = int(cast("int", call_log(account, operation="-")["sequence"]))
-    return Trial(verb, name, {"endpoint_name": name, **arguments}, newest)
+    return Trial(verb, name, {"endpoint_name": name, **place, **arguments}, newest)
 
 
 def end_of(account: Account, trial: Trial) -> End:
@@ -151,6 +157,21 @@ def key_of(found: Mapping[tuple[str, str], int]) -> Counter[str]:
     return counted
 
 
+@functools.cache
+def in_region(account: Account, region: str) -> Account:
+    """Return the account in another region: operators look through all endpoints of theirs, so tests keep apart."""
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=region)
+    return dataclasses.replace(account, sagemaker=session.client("sagemaker", endpoint_url=account.url))
+
+
+def may_execute() -> None:
+    """Airflow 2.11 keeps who executes an operator in a thread-local that it prepares for the main thread only."""
+    safeguard = getattr(sys.modules.get("airflow.models.baseoperator"), "ExecutorSafeguard", None)
+    sentinel = getattr(safeguard, "_sentinel", None)
+    if isinstance(sentinel, threading.local):
+        setattr(sentinel, "callers", {})  # noqa: B010 - an attribute that types do not know
+
+
 def _config(account: Account, name: str, model: str, instance_type: str) -> str:
     account.sagemaker.create_endpoint_config(
         EndpointConfigName=name,
@@ -162,6 +183,7 @@ def _config(account: Account, name: str, model: str, instance_type: str) -> str:
                 "InitialInstanceCount": 1,
             }
         ],
+        Tags=[{"Key": ENDPOINT_TAG, "Value": name.rpartition("-")[0]}],
     )
     return name
 
@@ -173,8 +195,8 @@ def _instance_type(account: Account, config: str) -> str:
 
 
 @functools.cache
-def _clients(url: str) -> tuple[Any, Any]:
-    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+def _clients(url: str, region: str) -> tuple[Any, Any]:
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=region)
     return (
         session.client("application-autoscaling", endpoint_url=url),
         session.client("cloudwatch", endpoint_url=url),
@@ -183,7 +205,7 @@ def _clients(url: str) -> tuple[Any, Any]:
 
 def _scale(account: Account, name: str) -> None:
     """Leave a scalable target with a policy and an alarm of ours."""
-    autoscaling, cloudwatch = _clients(account.url)
+    autoscaling, cloudwatch = _clients(account.url, account.sagemaker.meta.region_name)
     variant = ScaledVariant(name, "AllTraffic")
     target = {
         "ServiceNamespace": SERVICE_NAMESPACE,
@@ -215,7 +237,7 @@ def _scale(account: Account, name: str) -> None:
 
 
 def _scaling(account: Account, name: str) -> list[str]:
-    autoscaling, cloudwatch = _clients(account.url)
+    autoscaling, cloudwatch = _clients(account.url, account.sagemaker.meta.region_name)
     variant = ScaledVariant(name, "AllTraffic")
     targets = autoscaling.describe_scalable_targets(
         ServiceNamespace=SERVICE_NAMESPACE, ResourceIds=[variant.resource_id]

@@ -78,6 +78,14 @@ def alarm_name_prefix(endpoint_name: str) -> str:
     return f"{_ALARM_PREFIX}endpoint/{endpoint_name}/variant/"
 
 
+def wakes_endpoint(alarm_actions: Sequence[str], endpoint_name: str) -> bool:
+    """Say whether an alarm sets off our wake policy of a variant of the endpoint: its name alone proves nothing."""
+    resource = f":resource/{SERVICE_NAMESPACE}/endpoint/{endpoint_name}/variant/"
+    return any(
+        resource in action and action.endswith(f":policyName/{WAKE_POLICY}") for action in alarm_actions
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScalingArguments:
     """What a DAG author asks for, as it comes from templates: numbers may be text, an empty text is not set."""

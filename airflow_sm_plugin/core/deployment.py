@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -42,7 +42,11 @@ class DeploymentNote:
     """What a deferred task must remember: the next process that works on it knows nothing else.
 
     :param action: created, updated or unchanged; None before anything was decided
-    :param created: what this try created
+    :param created: what this try created, for the log: whose something is, SageMaker tells
+    :param created_at: the CreationTime, in epoch seconds, of the endpoint that this task created
+    :param replaced_config: the configuration that the endpoint had before this try's update; empty for a creation,
+        None where that is not known
+    :param models_created_at: the models' CreationTimes, which the configuration's name holds
     :param touched: whether it has acted on the endpoint, so that a failure is to be cleaned up
     :param failed_updates: how often UpdateEndpoint went wrong
     :param may_be_updating: whether one of them may have been accepted all the same
@@ -55,14 +59,21 @@ class DeploymentNote:
     failed_updates: int = 0
     may_be_updating: bool = False
     deadline: float | None = None
+    created_at: float | None = None
+    replaced_config: str | None = None
+    models_created_at: Mapping[str, float] = field(default_factory=dict)
 
     def as_mapping(self) -> dict[str, Any]:
         """Return it with JSON values; :meth:`from_mapping` reads it back."""
-        return {**vars(self), "created": list(self.created)}
+        return {
+            **vars(self),
+            "created": list(self.created),
+            "models_created_at": dict(self.models_created_at),
+        }
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> DeploymentNote:
-        """Read what :meth:`as_mapping` wrote; an earlier version wrote ``action`` and ``created`` only."""
+        """Read what :meth:`as_mapping` wrote; an earlier version wrote fewer fields."""
         action = value.get("action")
         return cls(
             action=action,
@@ -71,4 +82,7 @@ class DeploymentNote:
             failed_updates=int(value.get("failed_updates", 0)),
             may_be_updating=bool(value.get("may_be_updating", False)),
             deadline=value.get("deadline"),
+            created_at=value.get("created_at"),
+            replaced_config=value.get("replaced_config"),
+            models_created_at=dict(value.get("models_created_at") or {}),
         )

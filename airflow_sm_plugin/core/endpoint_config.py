@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_sm_plugin.core.names import check_name, content_name, shares_content_stem
-from airflow_sm_plugin.core.ownership import ENDPOINT_TAG
+from airflow_sm_plugin.core.names import check_name, content_name
+from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, OWNER_TAG
 from airflow_sm_plugin.core.production_variant import Variant
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.tags import check_tags
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 __all__ = ["AsyncSection", "EndpointConfigSpec", "Variant", "as_tags"]
@@ -72,7 +73,10 @@ class EndpointConfigSpec:
     """What an endpoint is to serve. The configuration's name is derived from it, so that a retry finds what it made.
 
     ``data_capture`` is spelled as SageMaker's DataCaptureConfig, ``volume_kms_key_id`` encrypts the instances' storage.
-    ``tags`` are no content: they may change without a new configuration.
+    ``tags`` are no content: they may change without a new configuration; ``endpoint_tags`` are further ones of the
+    endpoint alone. ``models_created_at`` are the models'
+    CreationTimes in epoch seconds, where they are known: a model that was deleted and created again under its name is
+    another one, and makes another configuration.
     """
 
     endpoint_name: str
@@ -81,6 +85,8 @@ class EndpointConfigSpec:
     data_capture: Mapping[str, Any] | None = None
     volume_kms_key_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    endpoint_tags: Mapping[str, str] = field(default_factory=dict)
+    models_created_at: Mapping[str, float] = field(default_factory=dict)
 
     def checked(self) -> EndpointConfigSpec:
         """Return the spec itself when every limit holds.
@@ -88,6 +94,8 @@ class EndpointConfigSpec:
         :raises InvalidRequest: naming the value, the limit and the remedy
         """
         check_name(self.endpoint_name, "endpoint name")
+        users = {key: value for key, value in self.tags.items() if key not in (OWNER_TAG, ENDPOINT_TAG)}
+        check_tags(users, "endpoint", ours=len(self._config_tags()) - len(users))
         if not 1 <= len(self.variants) <= MAX_VARIANTS:
             raise InvalidRequest(
                 f"an endpoint has 1 to {MAX_VARIANTS} production variants, not {len(self.variants)}"
@@ -106,7 +114,9 @@ class EndpointConfigSpec:
     @property
     def config_name(self) -> str:
         """The configuration's name: ``<endpoint name>-<digest of what it serves>``."""
-        return content_name(self.endpoint_name, self._content())
+        identities = dict(self.models_created_at)
+        content = [self._content(), identities] if identities else self._content()
+        return content_name(self.endpoint_name, content)
 
     @property
     def model_names(self) -> list[str]:
@@ -125,21 +135,22 @@ class EndpointConfigSpec:
 
     def config_parameters(self) -> dict[str, Any]:
         """Return the parameters of ``create_endpoint_config``."""
-        tags = dict(self.tags)
-        if shares_content_stem(self.endpoint_name):
-            tags[ENDPOINT_TAG] = self.endpoint_name
         return {
             "EndpointConfigName": self.config_name,
             **self._content(),
-            **({"Tags": as_tags(tags)} if tags else {}),
+            "Tags": as_tags(self._config_tags()),
         }
+
+    def _config_tags(self) -> dict[str, str]:
+        return {**self.tags, ENDPOINT_TAG: self.endpoint_name}
 
     def endpoint_parameters(self) -> dict[str, Any]:
         """Return the parameters of ``create_endpoint``."""
         return {"EndpointName": self.endpoint_name, "EndpointConfigName": self.config_name, **self._tags()}
 
     def _tags(self) -> dict[str, Any]:
-        return {"Tags": as_tags(self.tags)} if self.tags else {}
+        tags = {**self.tags, **self.endpoint_tags}
+        return {"Tags": as_tags(tags)} if tags else {}
 
 
 def as_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ from airflow_sm_plugin.exceptions import (
     EndpointError,
     EndpointFailed,
     EndpointRolledBack,
+    EndpointTakenOver,
     EndpointUnchangeable,
 )
 
@@ -89,9 +90,36 @@ def judge(description: Mapping[str, Any], *, wanted_config: str) -> EndpointVerd
     return EndpointVerdict(state, status, config, reason, str(description.get("EndpointArn", "")))
 
 
-def failure(verdict: EndpointVerdict, *, endpoint_name: str, wanted_config: str) -> EndpointError | None:
-    """Return the error that a verdict amounts to, None while it serves or waits."""
+def uses_config(description: Mapping[str, Any] | None, config_name: str) -> bool:
+    """Say whether an endpoint needs a configuration: it has it now, or is being moved to it."""
+    if description is None or description.get("EndpointStatus") == "Deleting":
+        return False
+    return config_name in configs_of(description)
+
+
+def configs_of(description: Mapping[str, Any]) -> set[str]:
+    """Return the configurations that an endpoint has now or is being moved to."""
+    pending = description.get("PendingDeploymentSummary") or {}
+    names = {description.get("EndpointConfigName"), pending.get("EndpointConfigName")}
+    return {str(name) for name in names if name}
+
+
+def failure(
+    verdict: EndpointVerdict, *, endpoint_name: str, wanted_config: str, replaced_config: str | None = None
+) -> EndpointError | None:
+    """Return the error that a verdict amounts to, None while it serves or waits.
+
+    :param replaced_config: what SageMaker can have rolled back to: the configuration before the update, empty where
+        there was none; None where that is not known. Whatever else serves, another deployment put there
+    """
     reason = _sentence(verdict.reason)
+    if verdict.state is EndpointState.ROLLED_BACK and replaced_config not in (None, verdict.config_name):
+        return EndpointTakenOver(
+            f"another deployment has moved endpoint {endpoint_name} to configuration {verdict.config_name}, while this "
+            f"task waited for {wanted_config}. It serves, and is left as it is. Run this task again only if "
+            f"{wanted_config} is to replace it; have one task at a time deploy an endpoint (max_active_runs=1, or a "
+            f"pool of one slot)"
+        )
     if verdict.state is EndpointState.ROLLED_BACK:
         return EndpointRolledBack(
             f"endpoint {endpoint_name} did not take configuration {wanted_config}: SageMaker rolled back and it "

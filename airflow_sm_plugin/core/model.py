@@ -9,15 +9,13 @@ from typing import Any
 
 from airflow_sm_plugin.core.model_content import content_of, described_content, differences, without_empty
 from airflow_sm_plugin.core.names import check_name, content_name, digest
+from airflow_sm_plugin.core.tags import check_tags
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 MAX_CONTAINERS = 15
 MAX_ENVIRONMENT_ENTRIES = 100
 MAX_ENVIRONMENT_TEXT = 1_024
 MAX_ENVIRONMENT_BYTES = 32 * 1_024
-MAX_TAGS = 50
-MAX_TAG_KEY = 128
-MAX_TAG_VALUE = 256
 CONTENT_TAG = "airflow-sm-plugin:content"
 """On every model we create: digests of its content and of each artefact's ETag, which DescribeModel does not tell."""
 _UNREAD = "-"
@@ -65,7 +63,7 @@ class ModelSpec:
                 )
             _check_environment(container.get("Environment") or {}, number)
         _check_environment_bytes(self.containers)
-        _check_tags(self.tags)
+        check_tags(self.tags, "model", ours=1)
         return self
 
     @property
@@ -131,21 +129,6 @@ class ModelSpec:
         return content_of(
             self.containers, self.execution_role_arn, self.vpc_config, isolated=self.enable_network_isolation
         )
-
-
-def _check_tags(tags: Mapping[str, object]) -> None:
-    if len(tags) >= MAX_TAGS:
-        raise InvalidRequest(
-            f"the model has {len(tags)} tags, SageMaker takes {MAX_TAGS}, and one of them is ours: use fewer"
-        )
-    for key, value in tags.items():
-        if not isinstance(value, str):
-            raise InvalidRequest(f"tag {key!r} is {type(value).__name__}, not text: put it in quotes")
-        if not 1 <= len(key) <= MAX_TAG_KEY or len(value) > MAX_TAG_VALUE:
-            raise InvalidRequest(
-                f"tag {key[:64]!r} is too long or has no key: SageMaker takes keys of up to {MAX_TAG_KEY} and values "
-                f"of up to {MAX_TAG_VALUE} characters"
-            )
 
 
 def _check_environment(environment: Mapping[str, str], number: int) -> None:

@@ -61,14 +61,9 @@ def content_stem(stem: str) -> str:
     return fit[:_STEM_ROOM].rstrip("-")
 
 
-def shares_content_stem(stem: str) -> bool:
-    """Say whether a longer stem may be cut to the same: then a name alone does not tell whose it is.
-
-    From 49 characters on, not 50, since a cut that ends in a hyphen loses it.
-    """
-    return len(stem) >= _STEM_ROOM - 1
-
-
 def is_content_name(name: str, stem: str) -> bool:
-    """Say whether a name is one that :func:`content_name` makes from this stem, or from one that shares its cut."""
+    """Say whether a name is one that :func:`content_name` makes from this stem, or from one that shares its cut.
+
+    Others give such names as well (``churn-202611281200``), so that it proves nothing.
+    """
     return re.fullmatch(rf"{re.escape(content_stem(stem))}-{_DIGEST}", name) is not None

@@ -1,15 +1,23 @@
-"""Who made a SageMaker resource: told by tags, so that a retry knows what a killed try has made."""
+"""Who made a SageMaker resource: told by tags, so that a retry knows what a killed try has made.
+
+A name proves nothing, and neither does what a process remembers: what it created may have been deleted and created
+again by somebody else since. So a deletion is decided from the tags and the description as they are then.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from airflow_sm_plugin.core.names import digest
 
 _PREFIX = "airflow-sm-plugin:"
 OWNER_TAG = f"{_PREFIX}created-by"
 ENDPOINT_TAG = f"{_PREFIX}endpoint"
-"""On a configuration whose name does not tell for which endpoint it was derived."""
+"""On every configuration that we make: the endpoint it was derived for. A name alone does not tell."""
+DEPLOYED_TAG = f"{_PREFIX}deployed-by"
+"""On an endpoint: the try that deploys it, so that no other task, and no earlier try left behind, deletes it."""
 
 
 def owner_of(*, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
@@ -22,6 +30,11 @@ def with_owner(tags: Mapping[str, str], owner: str | None) -> dict[str, str]:
     return {**tags, OWNER_TAG: owner} if owner else dict(tags)
 
 
+def mark_of(owner: str | None, try_number: int) -> str:
+    """Return the value of :data:`DEPLOYED_TAG` that names one try of a task instance."""
+    return f"{owner or 'unnamed'}/{try_number}"
+
+
 def is_owned(tags: Mapping[str, str] | None, owner: str | None) -> bool:
     """Say whether a resource's tags name this owner; None are tags that may not be read."""
     return owner is not None and tags is not None and tags.get(OWNER_TAG) == owner
@@ -30,3 +43,80 @@ def is_owned(tags: Mapping[str, str] | None, owner: str | None) -> bool:
 def is_made_here(tags: Mapping[str, str] | None) -> bool:
     """Say whether one of our operators made a resource, whichever task it ran in."""
     return tags is not None and any(key.startswith(_PREFIX) for key in tags)
+
+
+def created_at(description: Mapping[str, Any]) -> float | None:
+    """Return a described resource's CreationTime in epoch seconds, None where it tells none.
+
+    It tells an endpoint from one that was created later under the same name, and so with the same ARN.
+    """
+    moment = description.get("CreationTime")
+    return None if moment is None else float(moment.timestamp())
+
+
+def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Say whether two descriptions under one name are of the same resource, not of one created again."""
+    return created_at(one) == created_at(other)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointClaim:
+    """What one try of a task instance says of the endpoint it deploys to: whose it is, and what it was given.
+
+    :param owner: the task instance; None where it tags nothing
+    :param try_number: of the task instance
+    :param config_name: the configuration that it deploys
+    :param created_at: the CreationTime of the endpoint that it created, where it knows that
+    """
+
+    owner: str | None
+    try_number: int
+    config_name: str
+    created_at: float | None = None
+
+    @property
+    def mark(self) -> str:
+        """The value of :data:`DEPLOYED_TAG` that names this try."""
+        return mark_of(self.owner, self.try_number)
+
+    def objection(self, description: Mapping[str, Any], tags: Mapping[str, str] | None) -> str | None:
+        """Say why the task must not delete the endpoint, None where it may.
+
+        A Failed endpoint serves nobody, so it may be deleted by its creator whoever else deploys to it.
+        """
+        if self.owner is None:
+            return "this task tags nothing, so that nothing tells what it created"
+        if tags is None:
+            return "its tags cannot be read (sagemaker:ListTags), so that nothing tells whose it is"
+        if self.described_objection(description):
+            return self.described_objection(description)
+        if tags.get(OWNER_TAG) != self.owner:
+            return f"its tags do not name this task ({OWNER_TAG})"
+        if self._counts_for_another(tags) and description.get("EndpointStatus") != "Failed":
+            return f"another task, or a later try of this one, deploys it as well ({DEPLOYED_TAG})"
+        return None
+
+    def _counts_for_another(self, tags: Mapping[str, str]) -> bool:
+        owner, _, try_number = tags.get(DEPLOYED_TAG, self.mark).rpartition("/")
+        return owner != self.owner or not try_number.isdigit() or int(try_number) > self.try_number
+
+    def described_objection(self, description: Mapping[str, Any]) -> str | None:
+        """Say why the task must not delete the endpoint, as far as the description alone tells."""
+        if self.created_at not in (None, created_at(description)):
+            return "it was deleted and created again by somebody else"
+        config = description.get("EndpointConfigName")
+        if config != self.config_name:
+            return f"it has configuration {config}, which this task did not deploy"
+        return None
+
+    def needs_mark(self, tags: Mapping[str, str] | None) -> bool:
+        """Say whether a try that found the endpoint, and deploys to it, has to mark it with :data:`DEPLOYED_TAG`.
+
+        Not where nobody would delete it: without a creator's tag, or with the mark of somebody else already. That must
+        stay: who put it there counts on the endpoint.
+        """
+        creator = None if tags is None else tags.get(OWNER_TAG)
+        if tags is None or creator is None:
+            return False
+        mark = tags.get(DEPLOYED_TAG, mark_of(creator, 1))
+        return mark != self.mark and mark.rpartition("/")[0] in (creator, self.owner)

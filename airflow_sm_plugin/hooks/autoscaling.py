@@ -24,6 +24,7 @@ from airflow_sm_plugin.core.autoscaling import (
     alarm_name_prefix,
     means_missing,
     stale_policies,
+    wakes_endpoint,
 )
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied
@@ -127,7 +128,7 @@ class ScalingAlarmHook(AwsBaseHook):
         return name
 
     def names(self, endpoint_name: str, variant_names: Sequence[str] | None = None) -> list[str]:
-        """Return the names of the alarms that we made for an endpoint.
+        """Return the names of the alarms that we made for an endpoint: they set off our wake policy of a variant of it.
 
         :param variant_names: only for these; None is all
         """
@@ -136,7 +137,12 @@ class ScalingAlarmHook(AwsBaseHook):
             pages = self.client.get_paginator("describe_alarms").paginate(
                 AlarmNamePrefix=prefix, AlarmTypes=["MetricAlarm"]
             )
-            found = [alarm["AlarmName"] for page in pages for alarm in page["MetricAlarms"]]
+            found = [
+                alarm["AlarmName"]
+                for page in pages
+                for alarm in page["MetricAlarms"]
+                if wakes_endpoint(alarm.get("AlarmActions", ()), endpoint_name)
+            ]
         if variant_names is None:
             return found
         wanted = {ScaledVariant(endpoint_name, name).alarm_name for name in variant_names}

@@ -1,4 +1,4 @@
-"""SageMaker's control plane: endpoint configurations and endpoints, and all that its own modules add to the hook.
+"""SageMaker's control plane: endpoints, and all that its own modules add to the hook.
 
 Every method may be repeated: what exists already with the same content is reused, what is missing already counts as
 deleted. Nothing is ever *listed* to test for existence: list calls are throttled hard.
@@ -6,6 +6,7 @@ deleted. Nothing is ever *listed* to test for existence: list calls are throttle
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,106 +18,29 @@ from airflow_sm_plugin.core import endpoint_status
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
 from airflow_sm_plugin.core.failed_looks import FailedLooks
-from airflow_sm_plugin.core.names import content_stem, is_content_name, shares_content_stem
-from airflow_sm_plugin.core.ownership import ENDPOINT_TAG
+from airflow_sm_plugin.core.ownership import is_same
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
-    AccessDenied,
+    EndpointConfigNotFound,
     EndpointNotFound,
     ModelNotFound,
     RequestRefused,
     SageMakerInferenceError,
 )
 from airflow_sm_plugin.hooks.automl import AutoMLCalls
+from airflow_sm_plugin.hooks.endpoint_configs import EndpointConfigCalls
 from airflow_sm_plugin.hooks.errors import meaning, translated
 from airflow_sm_plugin.hooks.model_packages import ModelPackageCalls
 from airflow_sm_plugin.hooks.models import ModelCalls
 
 _CONSISTENCY_SECONDS = 30.0
 _CONSISTENCY_PAUSE = 2.0
+_MISSING_KIND = re.compile(r"Could not find (model|endpoint configuration|endpoint)\b", re.IGNORECASE)
 _SENT_ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
 
-class SageMakerControlPlaneHook(ModelCalls, ModelPackageCalls, AutoMLCalls):
+class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCalls, AutoMLCalls):
     """Talk to SageMaker's control plane. Takes the arguments of the provider's ``AwsBaseHook``."""
-
-    # Endpoint configurations
-
-    def ensure_endpoint_config(self, spec: EndpointConfigSpec) -> bool:
-        """Create the endpoint configuration unless it is there; its name is its content. Say whether it was created.
-
-        :raises ModelNotFound: a variant names a model that does not exist
-        """
-        with translated(f"sagemaker:CreateEndpointConfig {spec.config_name}"):
-            try:
-                self.client.create_endpoint_config(**spec.config_parameters())
-            except ClientError as error:
-                said = meaning(error)
-                if said is Meaning.ALREADY_EXISTS:
-                    return False
-                if said is not Meaning.NOT_FOUND:
-                    raise
-                names = ", ".join(variant.model_name for variant in spec.variants)
-                raise ModelNotFound(
-                    f"endpoint {spec.endpoint_name} cannot be configured: there is no SageMaker model {names} in "
-                    f"{self.conn_region_name}; create it first"
-                ) from error
-        self.log.info("endpoint configuration %s created", spec.config_name)
-        return True
-
-    def describe_endpoint_config(self, name: str) -> Mapping[str, Any] | None:
-        """Describe an endpoint configuration, None when there is none."""
-        doing = f"sagemaker:DescribeEndpointConfig {name}"
-        return self._found(doing, lambda: self.client.describe_endpoint_config(EndpointConfigName=name))
-
-    def delete_endpoint_config(self, name: str) -> bool:
-        """Delete an endpoint configuration; say whether there was one."""
-        return self._gone(
-            f"sagemaker:DeleteEndpointConfig {name}",
-            lambda: self.client.delete_endpoint_config(EndpointConfigName=name),
-        )
-
-    def derived_endpoint_configs(self, endpoint_name: str) -> list[str]:
-        """List the configurations whose names were derived for an endpoint, newest first; none where not permitted.
-
-        For an endpoint that is gone, since nothing else tells any more what it served, and to remove earlier ones. Of
-        an endpoint of 49 characters or more only those whose tag names it, since others may share its cut name.
-        """
-        try:
-            with translated(f"sagemaker:ListEndpointConfigs {endpoint_name}"):
-                pages = self.client.get_paginator("list_endpoint_configs").paginate(
-                    NameContains=content_stem(endpoint_name), SortBy="CreationTime", SortOrder="Descending"
-                )
-                found = {
-                    config["EndpointConfigName"]: config["EndpointConfigArn"]
-                    for page in pages
-                    for config in page["EndpointConfigs"]
-                    if is_content_name(config["EndpointConfigName"], endpoint_name)
-                }
-        except AccessDenied as denied:
-            self.log.warning(
-                "cannot look for configurations that endpoint %s left: %s", endpoint_name, denied
-            )
-            return []
-        if not shares_content_stem(endpoint_name):
-            return list(found)
-        return self._tagged_for(endpoint_name, found)
-
-    def _tagged_for(self, endpoint_name: str, configs: Mapping[str, str]) -> list[str]:
-        """Return those configurations, given by name with their ARNs, whose tag names the endpoint."""
-        named = {name: (self.tags_of(arn) or {}).get(ENDPOINT_TAG) for name, arn in configs.items()}
-        untold = [name for name, endpoint in named.items() if endpoint is None]
-        if untold:
-            self.log.warning(
-                "left alone, since no tag tells whether they are of endpoint %s, which shares its first %d characters "
-                "with others' names: %s. Look, and delete what is not needed",
-                endpoint_name,
-                len(content_stem(endpoint_name)),
-                ", ".join(untold),
-            )
-        return [name for name, endpoint in named.items() if endpoint == endpoint_name]
-
-    # Endpoints
 
     def describe_endpoint(self, name: str) -> Mapping[str, Any] | None:
         """Describe an endpoint, None when there is none."""
@@ -125,10 +49,15 @@ class SageMakerControlPlaneHook(ModelCalls, ModelPackageCalls, AutoMLCalls):
         )
 
     def create_endpoint(self, spec: EndpointConfigSpec) -> bool:
-        """Create the endpoint; say whether this call did. A configuration made just now may not be visible yet."""
+        """Create the endpoint; say whether this call did. A configuration made just now may not be visible yet.
+
+        :raises EndpointConfigNotFound: it does not come to be seen
+        :raises ModelNotFound: the configuration names a model that does not exist
+        """
         return self._when_consistent(
             f"sagemaker:CreateEndpoint {spec.endpoint_name}",
             lambda: self.client.create_endpoint(**spec.endpoint_parameters()),
+            spec,
         )
 
     def update_endpoint(
@@ -138,12 +67,14 @@ class SageMakerControlPlaneHook(ModelCalls, ModelPackageCalls, AutoMLCalls):
         deployment_config: Mapping[str, Any] | None = None,
         retain_variant_properties: bool = False,
     ) -> bool:
-        """Start to move the endpoint to the configuration; False when something else is in progress there.
+        """Start to move the endpoint to the configuration; False when it is gone, or something is in progress there.
 
         Sent once, whatever botocore is told: a repeated UpdateEndpoint deploys a second time where only the answer of
         the first was lost. Nothing else here may not be repeated.
 
         :raises ServiceUnavailable: look before it is asked for again: it may have been accepted
+        :raises EndpointConfigNotFound: as :meth:`create_endpoint`
+        :raises ModelNotFound: as :meth:`create_endpoint`
         """
         client: Any = self.get_client_type(config=self.config.merge(_SENT_ONCE))
         request: dict[str, Any] = {
@@ -155,13 +86,16 @@ class SageMakerControlPlaneHook(ModelCalls, ModelPackageCalls, AutoMLCalls):
         if retain_variant_properties:
             request["RetainAllVariantProperties"] = True
         return self._when_consistent(
-            f"sagemaker:UpdateEndpoint {spec.endpoint_name}", lambda: client.update_endpoint(**request)
+            f"sagemaker:UpdateEndpoint {spec.endpoint_name}", lambda: client.update_endpoint(**request), spec
         )
 
-    def _when_consistent(self, doing: str, call: Callable[[], object]) -> bool:
-        """Repeat a call for a little while as long as SageMaker does not see the new configuration yet.
+    def _when_consistent(self, doing: str, call: Callable[[], object], spec: EndpointConfigSpec) -> bool:
+        """Repeat a call for a little while as long as SageMaker does not see the new configuration.
 
-        :return: False when the endpoint exists already, or is in progress
+        It may not see it yet, or somebody has deleted it meanwhile: then it is created again.
+
+        :return: False when the endpoint exists already, is gone, or is in progress
+        :raises EndpointConfigNotFound: it is not seen in the end
         :raises ModelNotFound: the configuration is there, its model is not
         """
         give_up = time.monotonic() + _CONSISTENCY_SECONDS
@@ -173,45 +107,71 @@ class SageMakerControlPlaneHook(ModelCalls, ModelPackageCalls, AutoMLCalls):
                 said = meaning(error.__cause__) if isinstance(error.__cause__, ClientError) else None
                 if said in (Meaning.ALREADY_EXISTS, Meaning.IN_PROGRESS):
                     return False
-                if said is Meaning.NOT_FOUND and "could not find model" in str(error).lower():
+                if said is not Meaning.NOT_FOUND:
+                    raise
+                kind = _MISSING_KIND.search(str(error))
+                if kind is not None and kind[1].lower() == "endpoint":
+                    return False
+                if kind is not None and kind[1].lower() == "model":
                     raise ModelNotFound(
                         f"{error}. Its endpoint configuration exists: create the model"
                     ) from error
-                if said is not Meaning.NOT_FOUND or time.monotonic() >= give_up:
-                    raise
+                if time.monotonic() >= give_up:
+                    raise EndpointConfigNotFound(
+                        f"{error}. It was created, and created again where it was gone, for "
+                        f"{_CONSISTENCY_SECONDS:.0f} s: see what deletes it; a retry begins anew"
+                    ) from error
                 time.sleep(_CONSISTENCY_PAUSE)
+                self.ensure_endpoint_config(spec)
             else:
                 return True
 
-    def delete_endpoint(self, name: str, *, max_wait: float, poll_interval: float) -> bool:
+    def delete_endpoint(
+        self,
+        name: str,
+        *,
+        max_wait: float,
+        poll_interval: float,
+        found: Mapping[str, Any] | None = None,
+        check: Callable[[], object] | None = None,
+    ) -> bool:
         """Delete an endpoint and return when it is gone; wait out what is in progress first, as SageMaker demands.
 
+        One that is created under its name meanwhile is another endpoint, and stays.
+
         :param max_wait: seconds for all of it
+        :param found: the endpoint's description, where the caller has one; default whichever is there first
+        :param check: called immediately before each DeleteEndpoint; what it raises ends the deletion
         :return: whether there was one
         :raises EndpointDeadlineExceeded: it was still there
         """
         give_up = time.monotonic() + max_wait
-        existed = asked = paused = False
+        target, asked, paused = found, False, False
+
+        def gone(seen: Mapping[str, Any] | None) -> bool:
+            return seen is None or (target is not None and not is_same(seen, target))
 
         def at_rest(seen: Mapping[str, Any] | None) -> bool:
-            nonlocal existed
-            existed = existed or seen is not None
-            return seen is None or not endpoint_status.in_progress(str(seen["EndpointStatus"]))
+            nonlocal target
+            target = target or seen
+            return seen is None or gone(seen) or not endpoint_status.in_progress(str(seen["EndpointStatus"]))
 
         while True:
             description = self.look_until(
                 name, at_rest, give_up=give_up, poll_interval=poll_interval, paused=paused
             )
-            if description is None:
+            if description is None or gone(description):
                 break
             if not at_rest(description) or (asked and time.monotonic() >= give_up):
                 verdict = endpoint_status.judge(description, wanted_config="")
                 raise endpoint_status.deadline_exceeded(verdict, endpoint_name=name, seconds=max_wait)
+            if check is not None:
+                check()
             self.request_deletion(name)
             paused, asked = asked, True  # asked twice, it is not seen being deleted yet: no haste
-        if existed:
+        if target is not None:
             self.log.info("endpoint %s deleted", name)
-        return existed
+        return target is not None
 
     def request_deletion(self, name: str) -> bool:
         """Ask for an endpoint's deletion; False when something in progress forbids it now."""

@@ -11,6 +11,7 @@ from airflow_sm_plugin.core import endpoint_status
 from airflow_sm_plugin.core.deployment import DeploymentNote, DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict, Step
+from airflow_sm_plugin.core.ownership import EndpointClaim, is_same
 from airflow_sm_plugin.core.scaled_counts import differing_counts, scaled_counts
 from airflow_sm_plugin.exceptions import (
     EndpointNotFound,
@@ -21,7 +22,7 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.deployment_cleanup import DeploymentCleanup
 from airflow_sm_plugin.hooks.earlier_configs import EarlierConfigs
-from airflow_sm_plugin.hooks.own_work import CONFIG, ENDPOINT, OwnWork
+from airflow_sm_plugin.hooks.own_work import OwnWork
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ _CREATED_BY_ANOTHER = {"EndpointStatus": "Creating"}
 class Deployment:
     """One task instance's work on one endpoint, over all its tries and deferrals.
 
-    :param owner: names the task instance in a tag of what it creates
+    :param owner: names the task instance in a tag of what it creates; None tags, and so cleans up, nothing
+    :param try_number: the task instance's
     :param note: what an earlier process of the same try left, see :meth:`note`
     """
 
@@ -43,13 +45,17 @@ class Deployment:
         options: DeploymentOptions,
         *,
         owner: str | None = None,
+        try_number: int = 1,
         note: DeploymentNote | None = None,
     ) -> None:
         note = note or DeploymentNote()
         self._hook = hook
         self.spec = spec
         self.options = options
-        self._work = OwnWork(hook, spec, owner=owner, created=note.created, touched=note.touched)
+        claim = EndpointClaim(
+            owner=owner, try_number=try_number, config_name=spec.config_name, created_at=note.created_at
+        )
+        self._work = OwnWork(hook, spec, claim, created=note.created, touched=note.touched)
         self.cleanup = DeploymentCleanup(hook, spec, options, self._work)
         self.earlier = EarlierConfigs(hook, spec, options)
         self.deadline = time.time() + options.max_wait if note.deadline is None else note.deadline
@@ -58,6 +64,7 @@ class Deployment:
         self.pending = False
         self._failed_updates = note.failed_updates
         self._may_be_updating = note.may_be_updating
+        self._replaced_config = note.replaced_config
 
     @property
     def region_name(self) -> str:
@@ -68,11 +75,14 @@ class Deployment:
         """Return what the process must remember that goes on after a deferral."""
         return DeploymentNote(
             action=action,
-            created=tuple(self._work.created),
+            created=self._work.created,
             touched=self._work.touched,
             failed_updates=self._failed_updates,
             may_be_updating=self._may_be_updating,
             deadline=self.deadline,
+            created_at=self._work.claim.created_at,
+            replaced_config=self._replaced_config,
+            models_created_at=self.spec.models_created_at,
         )
 
     def act(self, *, block: bool = True) -> str | None:
@@ -113,11 +123,13 @@ class Deployment:
         step = endpoint_status.next_step(description, wanted_config=self.spec.config_name)
         self.pending = step is not Step.NOTHING
         if step is Step.NOTHING:
-            return "updated" if self._may_be_updating else "unchanged"
+            self._work.mark(description or {})
+            if self._may_be_updating:
+                return "updated"
+            self._replaced_config = ""
+            return "unchanged"
         if step is Step.AWAIT:
-            owned = self._work.has_endpoint(description or {})
-            self._work.touched = self._work.touched or owned
-            return "created" if owned else "unchanged"
+            return self._await(description or {})
         if step is Step.CREATE:
             return self._create()
         if step is Step.UPDATE:
@@ -126,11 +138,20 @@ class Deployment:
             self._make_room(description or {})
         return None
 
+    def _await(self, description: Mapping[str, Any]) -> str:
+        """Go on with an endpoint that is being created with the wanted configuration, by this task or another."""
+        owned = self._work.owns(description)
+        self._work.touched = self._work.touched or owned
+        self._replaced_config = ""
+        self._work.mark(description)
+        return "created" if owned else "unchanged"
+
     def _create(self) -> str | None:
         self._ensure_config()
         if not self._hook.create_endpoint(self.spec):
             return None
-        self._work.add(ENDPOINT)
+        self._work.endpoint_created()
+        self._replaced_config = ""
         return "created"
 
     def _update(self, description: Mapping[str, Any]) -> str | None:
@@ -139,6 +160,8 @@ class Deployment:
         :raises ServiceError: it went wrong too often
         """
         self._ensure_config()
+        self._work.mark(description)
+        self._replaced_config = str(description.get("EndpointConfigName", ""))
         if not self._failed_updates:
             self._warn_of_scaled_counts(description)
         try:
@@ -160,8 +183,7 @@ class Deployment:
 
     def _ensure_config(self) -> None:
         self._work.touched = True
-        if self._hook.ensure_endpoint_config(self.spec):
-            self._work.add(CONFIG)
+        self._hook.ensure_endpoint_config(self.spec)
 
     def _warn_of_scaled_counts(self, description: Mapping[str, Any]) -> None:
         """Say which variants the update takes back from the count they were scaled to; it goes on all the same."""
@@ -186,16 +208,19 @@ class Deployment:
     def _make_room(self, description: Mapping[str, Any]) -> None:
         """Have a Failed endpoint deleted where that was asked for, or where an earlier try of this task made it.
 
+        Not if it is another one by now, or has changed: then one has to look again.
+
         :raises EndpointUnchangeable: neither is so
         """
         name = self.spec.endpoint_name
         verdict = endpoint_status.judge(description, wanted_config=self.spec.config_name)
-        if verdict.status != "Failed" or not (
-            self.options.recreate_failed or self._work.owns_endpoint(description)
-        ):
+        if verdict.status != "Failed" or not (self.options.recreate_failed or self._work.owns(description)):
             raise endpoint_status.cannot_be_changed(
                 verdict, endpoint_name=name, wanted_config=self.spec.config_name
             )
+        now = self._hook.describe_endpoint(name)
+        if now is None or not is_same(now, description) or now["EndpointStatus"] != "Failed":
+            return
         log.info("endpoint %s is Failed: deleting it to create it anew. Reason: %s", name, verdict.reason)
         self._hook.request_deletion(name)
 
@@ -233,7 +258,12 @@ class Deployment:
         :raises EndpointError: what the verdict amounts to
         """
         name = self.spec.endpoint_name
-        error = endpoint_status.failure(verdict, endpoint_name=name, wanted_config=self.spec.config_name)
+        error = endpoint_status.failure(
+            verdict,
+            endpoint_name=name,
+            wanted_config=self.spec.config_name,
+            replaced_config=self._replaced_config,
+        )
         if error is not None:
             raise error
         if verdict.state is EndpointState.WAIT and self.options.wait_for_completion:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from airflow_sm_plugin.core.deployment import DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
-from airflow_sm_plugin.core.endpoint_status import EndpointState
-from airflow_sm_plugin.exceptions import EndpointNotFound, SageMakerInferenceError
+from airflow_sm_plugin.core.endpoint_status import in_progress, uses_config
+from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-from airflow_sm_plugin.hooks.own_work import ENDPOINT, OwnWork
+from airflow_sm_plugin.hooks.endpoint_usage import EndpointUsage
+from airflow_sm_plugin.hooks.own_work import ENDPOINT, NotOurs, OwnWork
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,9 @@ class DeploymentCleanup:
     def on_failure(self) -> Iterator[None]:
         """Delete what this task instance created when the block fails.
 
-        Airflow at its execution time-out does not wait for long: then seconds remain.
+        Airflow at its execution time-out does not wait for long: then seconds remain. An error that says nothing of
+        the endpoint (a call that was refused, throttled or not answered, a bug) spares one that is being created or
+        serves: a retry goes on with it.
         """
         try:
             yield
@@ -46,7 +50,11 @@ class DeploymentCleanup:
             if self.due:
                 ours = isinstance(error, SageMakerInferenceError)
                 longest = self._options.cleanup_wait
-                self._clean_up(longest if ours else min(longest, _HURRIED_SECONDS))
+                verdict = ours and not isinstance(error, ServiceError)
+                self._clean_up(
+                    longest if ours else min(longest, _HURRIED_SECONDS),
+                    failed_only=not verdict and isinstance(error, Exception),
+                )
             raise
 
     def at_once(self) -> None:
@@ -64,23 +72,45 @@ class DeploymentCleanup:
         """Whether a failure, or a kill, would be cleaned up after."""
         return self._options.cleanup_on_failure and self._work.touched and not self._done
 
-    def _clean_up(self, max_wait: float) -> None:
+    def _clean_up(self, max_wait: float, *, failed_only: bool = False) -> None:
         """Best effort; say what remains."""
-        name = self._spec.endpoint_name
-        stays = ENDPOINT in self._work.created
         try:
-            description = self._hook.describe_endpoint(name)
-            stays = description is not None and self._work.has_endpoint(description)
-            deleted = stays and self._delete_endpoint(max_wait)
-            stays = stays and not deleted
-            if stays:
-                self._warn_of_endpoint("SageMaker deletes none that is being created or changed")
-            self._clean_config(max_wait, endpoint_deleted=deleted)
+            if self._clean_endpoint(max_wait, failed_only=failed_only):
+                self._clean_config(max_wait)
         except SageMakerInferenceError as error:
-            if stays:
-                self._warn_of_endpoint(error)
+            name = self._spec.endpoint_name
+            log.warning("could not clean up all that this task made for endpoint %s: %s", name, error)
+
+    def _clean_endpoint(self, max_wait: float, *, failed_only: bool) -> bool:
+        """Delete the endpoint if it is the task's own, or ask for that without a wait; say whether to go on."""
+        name = self._spec.endpoint_name
+        try:
+            description = self._work.check_endpoint()
+            if description is None:
+                return True
+            if failed_only and description["EndpointStatus"] != "Failed":
+                raise NotOurs("nothing is known against it, so that a retry goes on with it")
+            if max_wait:
+                self._hook.delete_endpoint(
+                    name,
+                    max_wait=max_wait,
+                    poll_interval=self._options.poll_interval,
+                    found=description,
+                    check=self._work.check_endpoint,
+                )
+            elif not self._hook.request_deletion(name):
+                raise NotOurs("SageMaker deletes none that is being created or changed")
+        except NotOurs as why:
+            if ENDPOINT in self._work.created:
+                self._warn_of_endpoint(why)
             else:
-                log.warning("could not clean up all that this task made for endpoint %s: %s", name, error)
+                log.info("endpoint %s is not cleaned up: %s", name, why)
+        except SageMakerInferenceError as error:
+            self._warn_of_endpoint(error)
+            return False
+        else:
+            log.info("cleaned up the endpoint %s that this task created", name)
+        return True
 
     def _warn_of_endpoint(self, why: object) -> None:
         log.warning(
@@ -90,34 +120,28 @@ class DeploymentCleanup:
             why,
         )
 
-    def _delete_endpoint(self, max_wait: float) -> bool:
-        """Delete it, or ask for that without a wait; False when something in progress forbids it now."""
-        name = self._spec.endpoint_name
-        if max_wait:
-            self._hook.delete_endpoint(name, max_wait=max_wait, poll_interval=self._options.poll_interval)
-        elif not self._hook.request_deletion(name):
-            return False
-        log.info("cleaned up the endpoint %s that this task created", name)
-        return True
+    def _clean_config(self, max_wait: float) -> None:
+        """Delete the configuration if it is the task's own and no endpoint needs it; an update is given time to end.
 
-    def _clean_config(self, max_wait: float, *, endpoint_deleted: bool) -> None:
+        The look at the endpoint comes last, since another deployment may just have come to use it.
+        """
         name, config = self._spec.endpoint_name, self._spec.config_name
-        if not self._work.has_config():
+        if not self._work.owns_config():
             return
-        if not endpoint_deleted and self._config_in_use(min(max_wait, self._options.max_wait)):
+        self._wait_until_at_rest(min(max_wait, self._options.max_wait))
+        used_elsewhere = bool(EndpointUsage(self._hook).of_configs([config]))
+        ours = self._work.owns_config()  # by now: it may have been deleted and created again
+        if uses_config(self._hook.describe_endpoint(name), config):
             log.warning("configuration %s stays: endpoint %s uses it", config, name)
-        elif self._hook.delete_endpoint_config(config):
+        elif used_elsewhere:
+            log.warning("configuration %s stays: another endpoint uses it", config)
+        elif ours and self._hook.delete_endpoint_config(config):
             log.info("cleaned up the configuration %s that this task created", config)
 
-    def _config_in_use(self, max_wait: float) -> bool:
-        """Say whether the endpoint serves the configuration, or may come to; an update is given time to end."""
-        try:
-            verdict = self._hook.wait_for_endpoint(
-                self._spec.endpoint_name,
-                wanted_config=self._spec.config_name,
-                max_wait=max_wait,
-                poll_interval=self._options.poll_interval,
-            )
-        except EndpointNotFound:
-            return False
-        return verdict.state is not EndpointState.ROLLED_BACK
+    def _wait_until_at_rest(self, max_wait: float) -> None:
+        self._hook.look_until(
+            self._spec.endpoint_name,
+            lambda seen: seen is None or not in_progress(str(seen["EndpointStatus"])),
+            give_up=time.monotonic() + max_wait,
+            poll_interval=self._options.poll_interval,
+        )

@@ -7,9 +7,9 @@ import time
 
 from airflow_sm_plugin.core.deployment import DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
-from airflow_sm_plugin.core.ownership import is_made_here
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.hooks.endpoint_usage import EndpointUsage
 
 log = logging.getLogger(__name__)
 
@@ -51,26 +51,40 @@ class EarlierConfigs:
 
     def _remove(self, keep: int) -> None:
         """Remove models first, since only a configuration tells a retry which."""
-        there = self._hook.derived_endpoint_configs(self._spec.endpoint_name)
-        earlier = [name for name in there if name != self._spec.config_name]
-        needed = set(self._spec.model_names)
-        if self._options.delete_old_models and earlier[keep:]:
-            needed.update(*map(self._models_of, earlier[:keep]))
-        for name in earlier[keep:]:
+        usage = EndpointUsage(self._hook)
+        earlier = [
+            name
+            for name in self._hook.derived_endpoint_configs(self._spec.endpoint_name)
+            if name != self._spec.config_name
+        ]
+        unused = earlier[keep:]
+        used = usage.of_configs(unused)
+        needed = usage.models_in(earlier[:keep]) if self._options.delete_old_models and unused else set()
+        for name in unused:
+            if name in used:
+                log.warning("the earlier configuration %s stays: an endpoint uses it", name)
+                continue
             if self._options.delete_old_models:
-                self._remove_models(self._models_of(name) - needed)
+                self._remove_models(usage, usage.models_in([name]) - needed - set(self._spec.model_names))
+            if not self._serves_ours():
+                return
             self._hook.delete_endpoint_config(name)
             log.info("removed the earlier configuration %s", name)
 
-    def _models_of(self, config_name: str) -> set[str]:
-        config = self._hook.describe_endpoint_config(config_name) or {}
-        return {variant["ModelName"] for variant in config.get("ProductionVariants", ())}
+    def _serves_ours(self) -> bool:
+        """Say whether the endpoint still serves the new configuration: else another deployment is at work there."""
+        description = self._hook.describe_endpoint(self._spec.endpoint_name) or {}
+        serves = description.get("EndpointStatus"), description.get("EndpointConfigName")
+        if serves == ("InService", self._spec.config_name):
+            return True
+        log.info("earlier configurations of endpoint %s stay: it is being changed", self._spec.endpoint_name)
+        return False
 
-    def _remove_models(self, names: set[str]) -> None:
-        for name in filter(self._made_here, sorted(names)):
-            self._hook.delete_model(name)
-            log.info("removed the earlier model %s", name)
-
-    def _made_here(self, model_name: str) -> bool:
-        arn = self._hook.model_arn(model_name)
-        return arn is not None and is_made_here(self._hook.tags_of(arn))
+    def _remove_models(self, usage: EndpointUsage, names: set[str]) -> None:
+        used = usage.of_models(names)
+        for name in sorted(names):
+            if name in used:
+                log.warning("the earlier model %s stays: an endpoint uses it", name)
+            elif self._hook.made_model(name) and self._serves_ours():
+                self._hook.delete_model(name)
+                log.info("removed the earlier model %s", name)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.model import ModelSpec
+from airflow_sm_plugin.core.ownership import created_at, is_made_here
 from airflow_sm_plugin.core.service_errors import Meaning
-from airflow_sm_plugin.exceptions import ModelNotFound, ResourceConflict
+from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound, ResourceConflict, ServiceUnavailable
 from airflow_sm_plugin.hooks.errors import meaning, translated
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
+
+_ATTEMPTS = 3
 
 
 class ModelCalls(SageMakerCalls):
@@ -22,16 +25,21 @@ class ModelCalls(SageMakerCalls):
 
         :return: name, ARN, and whether this call created it
         :raises ResourceConflict: the name is taken by a model with other content
+        :raises ServiceUnavailable: somebody deletes it again and again
         """
-        request = spec.parameters()
-        name = request["ModelName"]
-        with translated(f"sagemaker:CreateModel {name}"):
-            try:
-                return name, str(self.client.create_model(**request)["ModelArn"]), True
-            except ClientError as error:
-                if meaning(error) is not Meaning.ALREADY_EXISTS:
-                    raise
-        there = self.describe_model(name)
+        name = spec.resolved_name()
+        for _ in range(_ATTEMPTS):
+            arn = self._created(spec)
+            if arn is not None:
+                return name, arn, True
+            there = self.find_model(name)
+            if there is not None:
+                break
+        else:
+            raise ServiceUnavailable(
+                f"model {name} was there at each of {_ATTEMPTS} attempts to create it, and gone right after: see what "
+                f"deletes it; a retry begins anew"
+            )
         differences = self._differences(spec, there)
         if differences:
             raise ResourceConflict(
@@ -40,6 +48,17 @@ class ModelCalls(SageMakerCalls):
             )
         self.log.info("model %s exists already with the same content: reused", name)
         return name, str(there["ModelArn"]), False
+
+    def _created(self, spec: ModelSpec) -> str | None:
+        """Create the model and return its ARN; None where the name is taken."""
+        request = spec.parameters()
+        with translated(f"sagemaker:CreateModel {request['ModelName']}"):
+            try:
+                return str(self.client.create_model(**request)["ModelArn"])
+            except ClientError as error:
+                if meaning(error) is not Meaning.ALREADY_EXISTS:
+                    raise
+        return None
 
     def _differences(self, spec: ModelSpec, there: Mapping[str, Any]) -> list[str]:
         found = spec.differences(there)
@@ -52,21 +71,34 @@ class ModelCalls(SageMakerCalls):
 
         :raises ModelNotFound: there is none of that name
         """
-        found = self._model(name)
+        found = self.find_model(name)
         if found is None:
             raise ModelNotFound(f"there is no SageMaker model {name} in {self.conn_region_name}")
         return found
 
-    def model_arn(self, name: str) -> str | None:
-        """Return a model's ARN, None when there is none of that name."""
-        found = self._model(name)
-        return None if found is None else str(found["ModelArn"])
+    def models_created_at(self, names: Iterable[str]) -> dict[str, float]:
+        """Return the CreationTimes of those models that are there, none where they may not be described."""
+        try:
+            found = {name: self.find_model(name) for name in names}
+        except AccessDenied as denied:
+            self.log.info(
+                "a model created again under its name cannot be told from the earlier one: %s", denied
+            )
+            return {}
+        times = {name: created_at(model) for name, model in found.items() if model is not None}
+        return {name: moment for name, moment in times.items() if moment is not None}
+
+    def made_model(self, name: str) -> bool:
+        """Say whether a model is there that one of our operators made, as its tags tell now."""
+        found = self.find_model(name)
+        return found is not None and is_made_here(self.tags_of(found["ModelArn"]))
 
     def delete_model(self, name: str) -> bool:
         """Delete a model; say whether there was one."""
         return self._gone(f"sagemaker:DeleteModel {name}", lambda: self.client.delete_model(ModelName=name))
 
-    def _model(self, name: str) -> Mapping[str, Any] | None:
+    def find_model(self, name: str) -> Mapping[str, Any] | None:
+        """Describe a model, None when there is none."""
         return self._found(
             f"sagemaker:DescribeModel {name}", lambda: self.client.describe_model(ModelName=name)
         )

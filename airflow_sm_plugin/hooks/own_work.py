@@ -1,65 +1,116 @@
-"""What one task instance has made of an endpoint and its configuration, over all its tries."""
+"""Whether an endpoint and its configuration are what one task instance made, as SageMaker tells it now."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
-from airflow_sm_plugin.core.ownership import is_owned
+from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, EndpointClaim, created_at, is_owned
+from airflow_sm_plugin.exceptions import EndpointError, SageMakerInferenceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
-CONFIG = "endpoint configuration"
+log = logging.getLogger(__name__)
+
 ENDPOINT = "endpoint"
 _NEVER_SERVED = ("Creating", "Failed")
+
+
+class NotOurs(EndpointError):
+    """The endpoint is not, or no longer, what this task created. The text says why, and is for the log."""
 
 
 class OwnWork:
     """Tell what this task instance made from what it found.
 
-    What it creates bears ``owner`` in a tag, so that a later try knows what a killed one, or a call whose answer was
-    lost, has made. ``created`` is what this try knows by itself; ``touched`` says that it has acted on the endpoint.
+    What it creates bears the owner in a tag, so that a later try knows what a killed one, or a call whose answer was
+    lost, has made. What a try remembers is never enough for a deletion.
+
+    :param created: what this try created, for the log
+    :param touched: whether it has acted on the endpoint
     """
 
     def __init__(
         self,
         hook: SageMakerControlPlaneHook,
         spec: EndpointConfigSpec,
+        claim: EndpointClaim,
         *,
-        owner: str | None = None,
-        created: Sequence[str] = (),
+        created: tuple[str, ...] = (),
         touched: bool = False,
     ) -> None:
         self._hook = hook
         self._spec = spec
-        self._owner = owner
-        self.created = list(created)
+        self.claim = claim
+        self.created = created
         self.touched = touched
 
-    def add(self, what: str) -> None:
-        """Remember that this try created it."""
-        if what not in self.created:
-            self.created.append(what)
+    def endpoint_created(self) -> None:
+        """Take note that this try created the endpoint, and of its CreationTime, so far as that can be read now."""
+        self.created = (ENDPOINT,)
+        try:
+            description = self._hook.describe_endpoint(self._spec.endpoint_name)
+        except SageMakerInferenceError as error:
+            log.debug("the CreationTime of endpoint %s is not known: %s", self._spec.endpoint_name, error)
+            return
+        if description is not None:
+            self._remember(description)
 
-    def has_endpoint(self, description: Mapping[str, Any]) -> bool:
-        """Say whether it made the endpoint: this try, or an earlier one and it never served."""
-        return ENDPOINT in self.created or self.owns_endpoint(description)
-
-    def owns_endpoint(self, description: Mapping[str, Any]) -> bool:
+    def owns(self, description: Mapping[str, Any]) -> bool:
         """Say whether any try of it made an endpoint that never served."""
         if description.get("EndpointStatus") not in _NEVER_SERVED:
             return False
-        if description.get("EndpointConfigName") != self._spec.config_name:
-            return False
-        return is_owned(self._hook.tags_of(description["EndpointArn"]), self._owner)
+        objection = self.claim.objection(description, self._hook.tags_of(description["EndpointArn"]))
+        if objection is None:
+            self._remember(description)
+        return objection is None
 
-    def has_config(self) -> bool:
-        """Say whether any try of it made the configuration."""
-        if CONFIG in self.created:
-            return True
-        if self._owner is None:
-            return False
-        description = self._hook.describe_endpoint_config(self._spec.config_name)
-        return description is not None and is_owned(
-            self._hook.tags_of(description["EndpointConfigArn"]), self._owner
+    def check_endpoint(self) -> Mapping[str, Any] | None:
+        """Return the endpoint when the task may delete it, None when it is gone.
+
+        To be called immediately before each DeleteEndpoint. Tags come last: another deployment of ours sets them at
+        once, while what only the description tells (an update, an endpoint created again) takes minutes in which
+        SageMaker refuses to delete.
+
+        :raises NotOurs: it is not, or no longer, the task's own
+        """
+        description = self._hook.describe_endpoint(self._spec.endpoint_name)
+        if description is None:
+            return None
+        objection = self.claim.described_objection(description) or self.claim.objection(
+            description, self._hook.tags_of(description["EndpointArn"])
         )
+        if objection is not None:
+            raise NotOurs(objection)
+        return description
+
+    def owns_config(self) -> bool:
+        """Say whether any try of it made the configuration that is there now."""
+        description = self._hook.describe_endpoint_config(self._spec.config_name)
+        if description is None:
+            return False
+        return is_owned(self._hook.tags_of(description["EndpointConfigArn"]), self.claim.owner)
+
+    def mark(self, description: Mapping[str, Any]) -> None:
+        """Mark an endpoint that the task found, and deploys to, so that who created it no longer deletes it.
+
+        Best effort, and only where somebody would.
+        """
+        name, arn = self._spec.endpoint_name, description.get("EndpointArn")
+        if arn is None:
+            return
+        try:
+            if self.claim.needs_mark(self._hook.tags_of(arn)):
+                self._hook.add_tags(arn, {DEPLOYED_TAG: self.claim.mark})
+        except SageMakerInferenceError as error:
+            log.warning(
+                "endpoint %s could not be marked as deployed by this task: should the task that created it fail, it "
+                "may delete it: %s",
+                name,
+                error,
+            )
+
+    def _remember(self, description: Mapping[str, Any]) -> None:
+        self.claim = replace(self.claim, created_at=created_at(description))

@@ -45,6 +45,13 @@ class SageMakerCalls(AwsBaseHook):
             self.log.info("cannot tell how it was made: %s", error)
             return None
 
+    def add_tags(self, arn: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a resource; one of a key already there is replaced."""
+        with translated(f"sagemaker:AddTags {arn}"):
+            self.client.add_tags(
+                ResourceArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
+            )
+
     def _found(self, doing: str, call: Callable[[], object]) -> Mapping[str, Any] | None:
         with translated(doing):
             try:

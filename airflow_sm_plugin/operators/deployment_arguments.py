@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_sm_plugin.core import deployment_guardrails
 from airflow_sm_plugin.core.deployment import DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
-from airflow_sm_plugin.core.ownership import with_owner
+from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, mark_of, with_owner
 from airflow_sm_plugin.core.production_variant import whole_number
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, mapping, mappings, seconds
 from airflow_sm_plugin.core.template_values import whole_number as whole_number_from
@@ -41,10 +41,13 @@ def options_of(operator: SageMakerDeployEndpointOperator) -> DeploymentOptions:
     )
 
 
-def spec_of(operator: SageMakerDeployEndpointOperator, owner: str | None = None) -> EndpointConfigSpec:
+def spec_of(
+    operator: SageMakerDeployEndpointOperator, owner: str | None = None, try_number: int = 1
+) -> EndpointConfigSpec:
     """Return what the endpoint is to serve.
 
     :param owner: names the task instance in a tag of what it creates
+    :param try_number: the task instance's, in another tag of an endpoint that it creates
     :raises InvalidRequest: an argument breaks a limit
     """
     return EndpointConfigSpec(
@@ -54,6 +57,7 @@ def spec_of(operator: SageMakerDeployEndpointOperator, owner: str | None = None)
         data_capture=mapping(operator.data_capture_config, "data_capture_config"),
         volume_kms_key_id=operator.volume_kms_key_id or None,
         tags=with_owner(mapping(operator.tags, "tags") or {}, owner),
+        endpoint_tags={DEPLOYED_TAG: mark_of(owner, try_number)} if owner else {},
     ).checked()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,13 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     created: after its own errors the task waits for that, up to ``cleanup_wait_seconds``; after its execution time-out
     20 seconds at most; when it is killed it asks once, at once, so that an endpoint still being created stays and
     costs money until a retry has gone on with it or ``SageMakerDeleteEndpointOperator`` has run. What serves is never
-    cleaned up once the task has seen it, nor is an endpoint found already there.
+    cleaned up once the task has seen it, nor is an endpoint found already there, nor one that somebody else has created
+    again, updated or deployed as well since: tags, configuration and creation time tell, immediately before each
+    deletion (``docs/endpoints.md``). An error that says nothing of the endpoint, such as throttling, leaves one that is
+    being created or serves to the retry.
+
+    A model that was deleted and created again under its name is another model, and makes another configuration; without
+    ``sagemaker:DescribeModel`` that is not seen.
 
     Returns on XCom: ``{"endpoint_name", "endpoint_arn", "endpoint_config_name", "status", "action": "created" |
     "updated" | "unchanged"}``.
@@ -72,23 +79,23 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         alarms; a creation ignores it
     :param retain_variant_properties: an update keeps instance counts and weights as they are, for endpoints that
         scale themselves; default False
-    :param keep_configs: how many earlier configurations derived for this endpoint stay when a new one serves; None
-        keeps all; default 1. Where the endpoint's name has 49 characters or more only those are found again that bear
-        it in a tag (``airflow-sm-plugin:endpoint``); others are left, with a warning
+    :param keep_configs: how many earlier configurations made for this endpoint stay when a new one serves; None keeps
+        all; default 1. Their tag tells (``airflow-sm-plugin:endpoint``); those without it stay, with a warning, and so
+        do those that another endpoint uses (asks for ``sagemaker:ListEndpoints``)
     :param delete_old_models: delete the models of removed configurations, those that our operators made and that no
-        configuration kept for this endpoint names; default False. A model that another endpoint's configuration names
-        is not seen: leave this off where endpoints share models
+        configuration kept for this endpoint, or used by another, names; default False
     :param on_failed: what to do about an endpoint found Failed: ``fail``, the default, or ``recreate``
     :param container_log_lines: how many of the containers' last log lines the task's log shows when the endpoint
         fails or its update is rolled back; default 20, 0 shows none
-    :param tags: tags of endpoint and configuration
+    :param tags: tags of endpoint and configuration, up to 48; some of ours are added (asks for ``sagemaker:AddTags``)
     :param wait_for_completion: default True
     :param max_wait_seconds: for what is in progress before, and again for the endpoint to serve; default 3600. Deferred
         or not, and whatever is restarted meanwhile, it counts from the wait's beginning
     :param poll_interval: seconds between looks; default 30
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
     :param cleanup_on_failure: delete what this task created when it fails, times out or is killed, and tag what it
-        creates so that the next try knows it (asks for ``sagemaker:AddTags`` and ``sagemaker:ListTags``); default True
+        creates so that the next try knows it (asks for ``sagemaker:ListTags``, without which nothing is deleted);
+        default True
     :param cleanup_wait_seconds: how long cleaning up may take, since SageMaker deletes no endpoint that is still being
         created; default 1800
     :raises InvalidRequest: an argument breaks a limit; not retried
@@ -96,6 +103,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :raises EndpointFailed: it ended Failed, with SageMaker's reason; retried
     :raises EndpointUnchangeable: it was there and Failed; not retried
     :raises EndpointRolledBack: the update failed; not retried
+    :raises EndpointTakenOver: another deployment has put its configuration there meanwhile; not retried
+    :raises EndpointConfigNotFound: the configuration was deleted, again and again, before it was used; retried
     :raises EndpointDeadlineExceeded: not in service in time; retried
     """
 
@@ -195,14 +204,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or update, then wait."""
         with failing_well():
-            deployment = self._deployment(context)
-            persist_endpoint(
-                context,
-                region_name=deployment.region_name,
-                endpoint_name=deployment.spec.endpoint_name,
-                data_capture=deployment.spec.data_capture,
-            )
-            return self._go_on(context, deployment)
+            return self._go_on(context, self._deployment(context))
 
     def execute_when_changeable(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on when what was in progress before has ended, or its time has."""
@@ -249,21 +251,35 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             )
         deployment.check(verdict)
         deployment.cleanup.no_more()
-        if verdict.state is EndpointState.SERVING and (action == "updated" or _is_retry(context)):
+        if verdict.state is EndpointState.SERVING and (action == "updated" or _try_number(context) > 1):
             deployment.earlier.tidy()
         return deployment.result(verdict) | {"action": action}
 
     def _deployment(self, context: Context, note: Mapping[str, Any] | None = None) -> Deployment:
+        """Make the deployment, or make it again after a deferral, from what the process before left."""
         from airflow_sm_plugin.hooks.deployment import Deployment
 
         options = options_of(self)
         owner = task_instance_owner(context) if options.cleanup_on_failure else None
+        try_number = _try_number(context)
+        hook, spec = self.control_plane(), spec_of(self, owner, try_number)
+        left = None if note is None else DeploymentNote.from_mapping(note)
+        if left is None:
+            # First of all: a task that fails needs its links most.
+            persist_endpoint(
+                context,
+                region_name=hook.conn_region_name,
+                endpoint_name=spec.endpoint_name,
+                data_capture=spec.data_capture,
+            )
+        models = hook.models_created_at(spec.model_names) if left is None else left.models_created_at
         self._working_on = Deployment(
-            self.control_plane(),
-            spec_of(self, owner),
+            hook,
+            replace(spec, models_created_at=models),
             options,
             owner=owner,
-            note=None if note is None else DeploymentNote.from_mapping(note),
+            try_number=try_number,
+            note=left,
         )
         return self._working_on
 
@@ -292,6 +308,6 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         )
 
 
-def _is_retry(context: Context) -> bool:
+def _try_number(context: Context) -> int:
     ti = context.get("ti")
-    return ti is not None and ti.try_number > 1
+    return 1 if ti is None else int(ti.try_number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
@@ -11,16 +11,19 @@ from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.template_values import boolean, seconds
 from airflow_sm_plugin.exceptions import InvalidRequest
 
-if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-
 
 class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
     """Delete an endpoint with its scaling, models where asked, its configurations; missing is fine. Fit for a teardown.
 
-    What is in progress is waited out first, as SageMaker demands, and the task ends when the endpoint is gone. Its
-    configurations are the one that it serves and those that ``SageMakerDeployEndpointOperator`` derived for it, which
-    are looked for also when the endpoint is gone: a killed try may have left them.
+    What is in progress is waited out first, as SageMaker demands, and the task ends when the endpoint is gone. The
+    endpoint is deleted as asked, whoever made it: the one that has the name when the try begins, so that one which
+    somebody creates under it meanwhile stays, and all that is left of the earlier one as well.
+
+    Its configurations are the one that it serves and those that ``SageMakerDeployEndpointOperator`` made for it, which
+    their tag ``airflow-sm-plugin:endpoint`` tells; they are looked for also when the endpoint is gone, since a killed
+    try may have left them. What another endpoint uses stays, with a warning, and so does a model that none of our
+    operators made (their tags begin with ``airflow-sm-plugin:``), unless ``model_names`` names it. Where
+    ``sagemaker:ListEndpoints`` or ``sagemaker:ListTags`` is not permitted, nothing tells, and it stays.
 
     Returns on XCom: ``{"endpoint_name", "deleted": ["endpoint …", "endpoint configuration …", "model …"], "missing":
     [...]}``.
@@ -29,11 +32,11 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
 
     :param endpoint_name: the endpoint's name
     :param delete_config: delete its configurations, earlier ones included; default True
-    :param delete_models: delete the models that its configurations name; default False
+    :param delete_models: delete the models that its configurations name and our operators made; default False
     :param remove_scaling: remove Application Auto Scaling's policies, our alarms and the scalable target first; default
         True. Say False where Application Auto Scaling cannot be reached
-    :param model_names: further models to delete, also when there is no endpoint; empty entries are passed over, so
-        that a template may render to nothing
+    :param model_names: further models to delete, whoever made them, also when there is no endpoint; empty entries are
+        passed over, so that a template may render to nothing
     :param max_wait_seconds: default 1800
     :param poll_interval: seconds between looks; default 10
     :raises EndpointDeadlineExceeded: still there in the end; retried
@@ -73,6 +76,8 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete in order: scaling, endpoint, models, configuration."""
+        from airflow_sm_plugin.hooks.endpoint_deletion import EndpointDeletion
+
         with failing_well():
             if isinstance(self.model_names, str):
                 raise InvalidRequest(
@@ -84,22 +89,19 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
             with_scaling = boolean(self.remove_scaling, "remove_scaling")
             max_wait = seconds(self.max_wait_seconds, "max_wait_seconds")
             poll_interval = seconds(self.poll_interval, "poll_interval", positive=True)
-            hook = self.control_plane()
-            description = hook.describe_endpoint(name)
-            served = [description["EndpointConfigName"]] if description else []
-            # A retry, when the endpoint is gone, finds no others: what is deleted must not depend on the try.
-            configs = list(dict.fromkeys([*served, *hook.derived_endpoint_configs(name)]))
-            models = self._models_of(hook, configs) if with_models else []
+            deletion = EndpointDeletion(self.control_plane(), name)
             scaling = self._remove_scaling(name) if with_scaling else []
             done = {f"scaling {what}": True for what in scaling}
-            done[f"endpoint {name}"] = hook.delete_endpoint(
-                name, max_wait=max_wait, poll_interval=poll_interval
+            done[f"endpoint {name}"] = deletion.delete_endpoint(
+                max_wait=max_wait, poll_interval=poll_interval
             )
             # Only the configuration tells which models: a retry must find it as long as one of them is left.
-            for model in dict.fromkeys([*models, *filter(None, self.model_names)]):
-                done[f"model {model}"] = hook.delete_model(model)
-            for config in configs if with_config else ():
-                done[f"endpoint configuration {config}"] = hook.delete_endpoint_config(config)
+            named = [model for model in dict.fromkeys(self.model_names) if model]
+            models = deletion.delete_models(named, of_configs=with_models)
+            done |= {f"model {model}": there for model, there in models.items()}
+            if with_config:
+                configs = deletion.delete_configs()
+                done |= {f"endpoint configuration {config}": there for config, there in configs.items()}
             deleted = [what for what, existed in done.items() if existed]
             missing = [what for what, existed in done.items() if not existed]
             self.log.info("deleted: %s; missing: %s", ", ".join(deleted) or "-", ", ".join(missing) or "-")
@@ -109,7 +111,3 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
         from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 
         return EndpointScaling(self.aws).remove_scaling(endpoint_name)
-
-    def _models_of(self, hook: SageMakerControlPlaneHook, configs: Sequence[str]) -> list[str]:
-        found = filter(None, map(hook.describe_endpoint_config, configs))
-        return [variant["ModelName"] for config in found for variant in config.get("ProductionVariants", ())]

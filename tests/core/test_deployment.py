@@ -17,6 +17,9 @@ NOTES = st.builds(
     failed_updates=st.integers(0, 3),
     may_be_updating=st.booleans(),
     deadline=st.none() | st.floats(0, 4e9),
+    created_at=st.none() | st.floats(0, 4e9),
+    replaced_config=st.none() | st.sampled_from(["", "churn-1"]),
+    models_created_at=st.dictionaries(st.text(max_size=5), st.floats(0, 4e9), max_size=3),
 )
 
 
@@ -29,4 +32,5 @@ def test_a_note_of_an_earlier_version_is_understood() -> None:
     """A task may be deferred while the package is updated."""
     created = DeploymentNote.from_mapping({"action": "created", "created": ["endpoint"]})
     assert (created.action, created.created, created.touched) == ("created", ("endpoint",), True)
+    assert (created.created_at, created.replaced_config, created.models_created_at) == (None, None, {})
     assert not DeploymentNote.from_mapping({"action": "unchanged", "created": []}).touched

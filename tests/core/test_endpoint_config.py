@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, OWNER_TAG
 from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest, InvalidS3Uri
 
 VARIANT = Variant(model_name="churn-1", instance_type="ml.m5.xlarge")
@@ -29,6 +31,7 @@ def test_a_plain_request_names_model_instances_and_weight() -> None:
                 "InitialVariantWeight": 1.0,
             }
         ],
+        "Tags": [{"Key": "airflow-sm-plugin:endpoint", "Value": "churn"}],
     }
 
 
@@ -185,10 +188,43 @@ def test_the_configuration_name_is_valid_and_used_in_both_requests(name: str, in
     wanted = EndpointConfigSpec(endpoint_name=name, variants=[variant], tags={"team": "risk"}).checked()
     assert check_name(wanted.config_name, "configuration name").startswith(name[:10])
     tags = [{"Key": "team", "Value": "risk"}]
+    config_tags = [*tags, {"Key": "airflow-sm-plugin:endpoint", "Value": name}]
     assert wanted.config_parameters()["EndpointConfigName"] == wanted.config_name
-    assert wanted.config_parameters()["Tags"] == tags
+    assert wanted.config_parameters()["Tags"] == config_tags
     assert wanted.endpoint_parameters() == {
         "EndpointName": name,
         "EndpointConfigName": wanted.config_name,
         "Tags": tags,
     }
+
+
+@pytest.mark.parametrize(
+    ("tags", "says"),
+    [
+        (
+            {f"t{n}": "v" for n in range(49)},
+            "the endpoint has 49 tags, SageMaker takes 50, and 2 of them are ours",
+        ),
+        ({"k" * 129: "v"}, "is too long"),
+        ({"k": "v" * 257}, "is too long"),
+        ({"": "v"}, "has no key"),
+        ({"aws:k": "v"}, "begins with 'aws:'"),
+        ({"k": 7}, "is int, not text"),
+    ],
+)
+def test_tags_over_a_limit_are_refused(tags: dict[str, str], says: str) -> None:
+    spec = dataclasses.replace(PLAIN, tags={**tags, OWNER_TAG: "me"}, endpoint_tags={DEPLOYED_TAG: "me/1"})
+    with pytest.raises(InvalidRequest, match=re.escape(says)):
+        spec.checked()
+
+
+def test_as_many_tags_as_sagemaker_takes_are_sent() -> None:
+    tags = {OWNER_TAG: "me", **{f"t{n}": "v" for n in range(48)}}
+    spec = dataclasses.replace(PLAIN, tags=tags, endpoint_tags={DEPLOYED_TAG: "me/1"}).checked()
+    assert len(spec.config_parameters()["Tags"]) == len(spec.endpoint_parameters()["Tags"]) == 50
+
+
+def test_a_model_created_again_under_its_name_makes_another_configuration() -> None:
+    at = [dataclasses.replace(PLAIN, models_created_at={"churn-1": moment}) for moment in (1.5, 2.5)]
+    assert len({spec.config_name for spec in (PLAIN, *at)}) == 3
+    assert at[0].config_name == dataclasses.replace(at[0]).config_name

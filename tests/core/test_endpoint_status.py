@@ -15,17 +15,20 @@ from airflow_sm_plugin.core.endpoint_status import (
     EndpointVerdict,
     Step,
     cannot_be_changed,
+    configs_of,
     deadline_exceeded,
     failure,
     in_progress,
     judge,
     next_step,
+    uses_config,
 )
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
     EndpointError,
     EndpointFailed,
     EndpointRolledBack,
+    EndpointTakenOver,
     EndpointUnchangeable,
 )
 
@@ -230,3 +233,37 @@ def test_a_deadline_that_is_cleaned_up_after_promises_no_cost() -> None:
     text = str(deadline_exceeded(verdict, endpoint_name="churn", seconds=1, cleaned_up=True))
     assert "costs money" not in text
     assert "the task's log says how that ended" in text
+
+
+class TestTakenOver:
+    """InService with neither the wanted configuration nor the one before: another deployment put it there."""
+
+    @pytest.mark.parametrize(
+        ("replaced", "error"),
+        [
+            (None, EndpointRolledBack),
+            ("other", EndpointRolledBack),
+            ("before", EndpointTakenOver),
+            ("", EndpointTakenOver),
+        ],
+        ids=["not known", "the one before", "neither", "it was created"],
+    )
+    def test_a_rollback_is_told_from_another_deployment(
+        self, replaced: str | None, error: type[EndpointError]
+    ) -> None:
+        verdict = judge({"EndpointStatus": "InService", "EndpointConfigName": "other"}, wanted_config=WANTED)
+        told = failure(verdict, endpoint_name="churn", wanted_config=WANTED, replaced_config=replaced)
+        assert type(told) is error
+        assert not error.retryable
+
+    def test_what_an_endpoint_uses_is_what_it_has_and_what_it_is_being_moved_to(self) -> None:
+        moving = {
+            "EndpointStatus": "Updating",
+            "EndpointConfigName": "old",
+            "PendingDeploymentSummary": {"EndpointConfigName": "new"},
+        }
+        assert configs_of(moving) == {"old", "new"}
+        assert uses_config(moving, "new")
+        assert not uses_config(moving, "another")
+        assert not uses_config({**moving, "EndpointStatus": "Deleting"}, "old")
+        assert not uses_config(None, "old")

@@ -18,10 +18,10 @@ from airflow_sm_plugin.core.model import (
     MAX_ENVIRONMENT_BYTES,
     MAX_ENVIRONMENT_ENTRIES,
     MAX_ENVIRONMENT_TEXT,
-    MAX_TAGS,
     ModelSpec,
 )
 from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.core.tags import MAX_TAGS
 from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest
 
 ROLE = "arn:aws:iam::123456789012:role/sagemaker"
@@ -299,6 +299,7 @@ def test_the_repr_shows_no_environment() -> None:
         ({"k" * 129: "v"}, "tag 'kkk"),
         ({"": "v"}, "tag '' is too long or has no key"),
         ({"k": "v" * 257}, "tag 'k' is too long"),
+        ({"AWS:k": "v"}, "tag 'AWS:k' begins with 'aws:', which AWS reserves"),
     ],
 )
 def test_tags_over_a_limit_are_refused(tags: dict[str, str], says: str) -> None:

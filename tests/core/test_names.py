@@ -15,7 +15,6 @@ from airflow_sm_plugin.core.names import (
     content_name,
     digest,
     is_content_name,
-    shares_content_stem,
 )
 from airflow_sm_plugin.exceptions import InvalidName
 
@@ -146,12 +145,9 @@ def test_of_stems_that_are_cut_to_the_same_a_name_alone_does_not_tell(one: str, 
     """The shorter one is not cut, and yet the longer one's names look like its own."""
     assert is_content_name(content_name(one, {}), other)
     assert is_content_name(content_name(other, {}), one)
-    assert shares_content_stem(one)
-    assert shares_content_stem(other)
 
 
 def test_an_ordinary_stem_is_told_by_its_names() -> None:
-    assert not shares_content_stem("e" * 48)
     assert not is_content_name(content_name("e" * 60, {}), "e" * 48)
 
 

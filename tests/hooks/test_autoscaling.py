@@ -203,6 +203,16 @@ def test_an_endpoint_that_is_gone_leaves_nothing_whatever_its_variants_were(scal
     assert scaling().remove_scaling(other) == []
 
 
+def test_an_alarm_that_is_only_named_like_ours_stays(scaled: str) -> None:
+    alarms, foreign = scaling()._alarms, f"airflow-sm/endpoint/{scaled}/variant/AllTraffic/Latency"
+    planned = plan(scaled).alarm("arn:aws:sns:us-east-1:123456789012:on-call")
+    alarms.put(planned | {"AlarmName": foreign})
+    removed = scaling().remove_scaling(scaled)
+    assert f"alarm {ScaledVariant(scaled, 'AllTraffic').alarm_name}" in removed
+    assert left(scaled) == [foreign]
+    alarms.delete(foreign)
+
+
 def test_only_the_variants_named_are_removed(scaled: str) -> None:
     scaling().apply(plan(scaled, "AllTraffic2"))
     assert scaling().remove_scaling(scaled, []) == []

@@ -14,6 +14,7 @@ from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     AutoMLJobNotFound,
+    EndpointConfigNotFound,
     EndpointNotFound,
     InvalidRequest,
     ModelNotFound,
@@ -113,23 +114,57 @@ class TestConsistency:
     def test_a_configuration_that_is_not_visible_yet_is_tried_again(
         self, account: Account, made: EndpointConfigSpec, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with answering(NOT_VISIBLE, NOT_VISIBLE, otherwise=account.url) as (slow, asked):
+        with answering(NOT_VISIBLE, None, NOT_VISIBLE, None, otherwise=account.url) as (slow, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL", slow)
             assert hook().create_endpoint(made)
-        assert asked == ["SageMaker.CreateEndpoint"] * 3
+        # Before each repetition it is made sure that the configuration is there.
+        assert asked == ["SageMaker.CreateEndpoint", "SageMaker.CreateEndpointConfig"] * 2 + [
+            "SageMaker.CreateEndpoint"
+        ]
         account.wait_for_endpoint(made.endpoint_name)
 
     def test_one_that_never_becomes_visible_is_given_up(
-        self, made: EndpointConfigSpec, monkeypatch: pytest.MonkeyPatch
+        self, account: Account, made: EndpointConfigSpec, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(control_plane, "_CONSISTENCY_SECONDS", 0.2)
-        with answering(NOT_VISIBLE) as (slow, asked):
+        with answering(*(NOT_VISIBLE, None) * 1000, otherwise=account.url) as (slow, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL", slow)
             its = hook()
             its.get_conn()  # before the clock runs
-            with pytest.raises(RequestRefused, match="Could not find endpoint configuration"):
+            with pytest.raises(
+                EndpointConfigNotFound, match="Could not find endpoint configuration"
+            ) as caught:
                 its.create_endpoint(made)
-        assert len(asked) > 2
+        assert caught.value.retryable
+        assert asked.count("SageMaker.CreateEndpoint") > 1
+        assert account.status(made.endpoint_name) is None
+
+    @pytest.mark.parametrize("verb", ["create", "update"])
+    def test_a_configuration_deleted_meanwhile_is_created_again(
+        self, account: Account, model: str, verb: str
+    ) -> None:
+        spec, its = spec_of(model), hook()
+        if verb == "update":
+            account.sagemaker.create_endpoint(
+                EndpointName=spec.endpoint_name, EndpointConfigName=account.create_config(model)
+            )
+            account.wait_for_endpoint(spec.endpoint_name)
+        its.ensure_endpoint_config(spec)
+        account.sagemaker.delete_endpoint_config(EndpointConfigName=spec.config_name)
+        assert its.create_endpoint(spec) if verb == "create" else its.update_endpoint(spec)
+        account.wait_for_endpoint(spec.endpoint_name)
+        assert account.configs(spec.config_name) == [spec.config_name]
+
+    def test_a_model_deleted_meanwhile_is_told_at_once(self, account: Account) -> None:
+        spec = spec_of(account.create_model(multi_model=True))
+        hook().ensure_endpoint_config(spec)
+        account.sagemaker.delete_model(ModelName=spec.model_names[0])
+        with pytest.raises(ModelNotFound, match="Could not find model"):
+            hook().create_endpoint(spec)
+
+    def test_an_endpoint_deleted_meanwhile_is_no_error_of_the_update(self, made: EndpointConfigSpec) -> None:
+        """One has to look again, and creates it."""
+        assert hook().update_endpoint(made) is False
 
     def test_an_endpoint_in_progress_is_no_error_of_the_update(
         self, account: Account, made: EndpointConfigSpec

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.core.ownership import OWNER_TAG
 from airflow_sm_plugin.exceptions import EndpointDeadlineExceeded
 from airflow_sm_plugin.operators.endpoint import (
     SageMakerDeleteEndpointOperator,
@@ -24,7 +25,11 @@ def delete(name: str, **arguments: Any) -> SageMakerDeleteEndpointOperator:  # n
 
 @pytest.fixture
 def model(account: Account) -> str:
-    return account.create_model(multi_model=True)
+    """A model that one of our operators made, as its tags tell."""
+    name = account.create_model(multi_model=True)
+    arn = account.sagemaker.describe_model(ModelName=name)["ModelArn"]
+    account.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": OWNER_TAG, "Value": "an-earlier-run"}])
+    return name
 
 
 @pytest.fixture

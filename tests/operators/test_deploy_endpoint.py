@@ -23,6 +23,7 @@ from airflow_sm_plugin.exceptions import (
     EndpointRolledBack,
     EndpointUnchangeable,
     ModelNotFound,
+    Throttled,
 )
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from tests.endpoint_trials import control
@@ -391,16 +392,34 @@ class TestFailure:
         assert account.status(name) is None
         assert account.configs(name) == []
 
-    def test_a_trigger_that_cannot_look_does_not_leave_the_endpoint_behind(
-        self, account: Account, name: str, light_model: str
+    @pytest.mark.parametrize("error", ["Throttled", "AccessDenied", "ServiceUnavailable", "SomeBug"])
+    def test_a_trigger_that_cannot_look_leaves_the_endpoint_to_the_retry_which_goes_on_with_it(
+        self, account: Account, name: str, light_model: str, error: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        operator = deploy(name, light_model, deferrable=True)
-        note = deferred(operator).trigger.serialize()[1]["note"]
-        event = {"status": "error", "error": "Throttled", "message": "Rate exceeded", "note": note}
+        """A failed look says nothing of the endpoint, which is being created well."""
+        make = partial(deploy, name, light_model, deferrable=True)
+        note = deferred(make()).trigger.serialize()[1]["note"]
+        event = {"status": "error", "error": error, "message": "Rate exceeded", "note": note}
         with pytest.raises(Exception, match=f"waiting for endpoint {name}: Rate exceeded"):
-            deploy(name, light_model, deferrable=True).execute_complete(context_for(), event)
-        assert account.status(name) is None
-        assert account.configs(name) == []
+            make().execute_complete(context_for(), event)
+        assert f"the endpoint {name} that this task created: it stays and costs money" in caplog.text
+
+        result = run_task(make, context_for(second_try()))
+        described = account.sagemaker.describe_endpoint(EndpointName=name)
+        assert described["CreationTime"].timestamp() == note["created_at"]
+        assert account.configs(name) == [result["endpoint_config_name"]]
+
+    def test_a_trigger_that_cannot_look_is_no_reason_to_keep_a_failed_endpoint(
+        self, account: Account, name: str, artless_model: str
+    ) -> None:
+        make = partial(deploy, name, artless_model, deferrable=True)
+        note = deferred(make()).trigger.serialize()[1]["note"]
+        while account.status(name) == "Creating":
+            time.sleep(POLL)
+        event = {"status": "error", "error": "Throttled", "message": "Rate exceeded", "note": note}
+        with pytest.raises(Throttled):
+            make().execute_complete(context_for(), event)
+        assert (account.status(name), account.configs(name)) == (None, [])
 
 
 def killed_first_try(account: Account, name: str, model: str, made: str) -> str:
@@ -586,7 +605,7 @@ class TestBadInput:
         model = account.create_model()
         killed_first_try(account, name, model, "configuration")
         account.sagemaker.delete_model(ModelName=model)
-        with pytest.raises(AirflowFailException, match="Could not find model") as caught:
+        with pytest.raises(AirflowFailException, match="there is no SageMaker model") as caught:
             run_task(partial(deploy, name, model))
         assert isinstance(caught.value.__cause__, ModelNotFound)
         assert account.status(name) is None

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
-from airflow_sm_plugin.core.ownership import OWNER_TAG
+from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, OWNER_TAG
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
     EndpointFailed,
@@ -120,8 +120,8 @@ class TestDeferredWaitOut:
         requests.forget()
         first = deferred(make())
         assert isinstance(first.trigger, EndpointChangeableTrigger)
-        # One look and nothing else: it neither waited nor made anything.
-        assert dict(requests.count()) == {"DescribeEndpoint": 1}
+        # One look at each and nothing else: it neither waited nor made anything.
+        assert dict(requests.count()) == {"DescribeModel": 1, "DescribeEndpoint": 1}
         busy()
 
         second = resumed(make, first, event_of(rebuilt(first.trigger)))
@@ -272,9 +272,10 @@ class TestDeadlines:
             "EndpointConfigName": "c",
             "EndpointStatus": "Failed",
         }
-        again = (Said(200, "", json.dumps(failed)), Said(200, "", "{}"))
+        failure = Said(200, "", json.dumps(failed))
+        again = (failure, failure, Said(200, "", "{}"))  # found Failed, still Failed, DeleteEndpoint
         began = time.monotonic()
-        with answering(*again * 1000) as (address, asked):
+        with answering(Said(200, "", "{}"), *again * 1000) as (address, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL", address)
             with pytest.raises(EndpointDeadlineExceeded, match="endpoint e was still Failed after 1 s"):
                 run_task(
@@ -385,6 +386,9 @@ class TestTidying:
         configs = [
             account.create_config(model, name=f"{name}-{number:012x}") for number, model in enumerate(models)
         ]
+        for config in configs:
+            arn = account.sagemaker.describe_endpoint_config(EndpointConfigName=config)["EndpointConfigArn"]
+            account.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": ENDPOINT_TAG, "Value": name}])
         account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=configs[-1])
         account.wait_for_endpoint(name)
         return configs

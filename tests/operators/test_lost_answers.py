@@ -6,8 +6,7 @@ botocore repeats the call; where it is told not to, Airflow repeats the task.
 
 from __future__ import annotations
 
-import sys
-import threading
+import queue
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,13 +33,17 @@ from tests.endpoint_trials import (
     control,
     effects,
     end_of,
+    in_region,
     key_of,
+    may_execute,
 )
 from tests.support import Account, TaskInstanceDouble, context_for, run_task
 
-AT_ONCE = 6
-"""Trials side by side: each waits most of the time."""
+REGIONS = ("us-east-1", "us-east-2", "us-west-1", "us-west-2", "eu-west-1", "eu-central-1")
+"""Trials side by side, each in a region to itself: a trial waits most of the time."""
 LOOK = "sagemaker:DescribeEndpoint"
+OTHERS = (LOOK, "sagemaker:DescribeEndpointConfig")
+"""What is asked of others' endpoints as well, of which there are now more, now fewer: whether they use something."""
 POLL_SECONDS = 0.3
 """Longer than anything takes there, so that each run looks as often as the other."""
 
@@ -128,10 +131,12 @@ def _undisturbed(account: Account, verb: Verb) -> Course:
     points = []
     for call in told:
         operation = f"{call['service']}:{call['operation']}"
+        if operation in OTHERS and trial.name not in (call["resource"] or ""):
+            continue
         named = trial.name in (call["resource"] or "")
         points.append(Point(operation, seen[operation], named))
         seen[operation] += 1
-    return Course(points, end_of(account, trial), effects(account, trial), [])
+    return _course(account, trial, points, [])
 
 
 def _struck(account: Account, verb: Verb, point: Point, fault: str, **arguments: Any) -> Course:  # noqa: ANN401 - as above
@@ -147,7 +152,15 @@ def _struck(account: Account, verb: Verb, point: Point, fault: str, **arguments:
     (struck,) = (one["struck"] for one in plan if all(one.get(key) == rule[key] for key in rule))
     # How often it looks depends on the machine's speed as well; everything else is called each time.
     assert struck == 1 or (point.operation == LOOK and point.before), f"{rule} did not strike"
-    return Course([], end_of(account, trial), effects(account, trial), errors)
+    return _course(account, trial, [], errors)
+
+
+def _course(account: Account, trial: Trial, points: list[Point], errors: list[str]) -> Course:
+    """Note how it went, and remove the endpoint, so that others' operators need not look at it."""
+    course = Course(points, end_of(account, trial), effects(account, trial), errors)
+    if account.status(trial.name) is not None:
+        account.sagemaker.delete_endpoint(EndpointName=trial.name)
+    return course
 
 
 def _forget(account: Account, rule: Mapping[str, object]) -> None:
@@ -155,14 +168,6 @@ def _forget(account: Account, rule: Mapping[str, object]) -> None:
     resource = rule.get("resource")
     query = f"?{urlencode({'resource': resource})}" if resource else ""
     control(account, "DELETE", f"faults{query}")
-
-
-def _may_execute() -> None:
-    """Airflow 2.11 keeps who executes an operator in a thread-local that it prepares for the main thread only."""
-    safeguard = getattr(sys.modules.get("airflow.models.baseoperator"), "ExecutorSafeguard", None)
-    sentinel = getattr(safeguard, "_sentinel", None)
-    if isinstance(sentinel, threading.local):
-        setattr(sentinel, "callers", {})  # noqa: B010 - an attribute that types do not know
 
 
 def _all_struck(
@@ -175,11 +180,19 @@ def _all_struck(
     peace = _undisturbed(account, verb)
     assert not [what for what, times in peace.effects.items() if times > 1]
 
+    free = queue.SimpleQueue[str]()
+    for region in REGIONS:
+        free.put(region)
+
     def strike(point: Point) -> Course:
-        return _struck(account, verb, point, fault, **arguments)
+        region = free.get()
+        try:
+            return _struck(in_region(account, region), verb, point, fault, **arguments)
+        finally:
+            free.put(region)
 
     named = [point for point in peace.points if point.named]
-    with ThreadPoolExecutor(AT_ONCE, initializer=_may_execute) as pool:
+    with ThreadPoolExecutor(len(REGIONS), initializer=may_execute) as pool:
         for point, course in zip(named, pool.map(strike, named), strict=True):
             yield f"{fault} at {point}", course, peace
     for point in peace.points:

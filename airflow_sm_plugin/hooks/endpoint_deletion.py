@@ -1,0 +1,94 @@
+"""Delete an endpoint with what we made for it: what others made, or what others use, stays."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from airflow_sm_plugin.exceptions import AccessDenied
+from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.hooks.endpoint_usage import EndpointUsage
+
+log = logging.getLogger(__name__)
+
+
+class EndpointDeletion:
+    """The deletion of the endpoint that has the name now; one created under it later is another, and stays."""
+
+    def __init__(self, hook: SageMakerControlPlaneHook, endpoint_name: str) -> None:
+        self._hook = hook
+        self._usage = EndpointUsage(hook)
+        self._name = endpoint_name
+        self._found = hook.describe_endpoint(endpoint_name)
+        served = [str(self._found["EndpointConfigName"])] if self._found else []
+        # A retry, when the endpoint is gone, finds no others: what is deleted must not depend on the try.
+        self._configs = list(dict.fromkeys([*served, *hook.derived_endpoint_configs(endpoint_name)]))
+
+    def delete_endpoint(self, *, max_wait: float, poll_interval: float) -> bool:
+        """Delete it, and return when it is gone; say whether there was one.
+
+        :raises EndpointDeadlineExceeded: it was still there
+        """
+        if self._found is None:
+            return False
+        return self._hook.delete_endpoint(
+            self._name, max_wait=max_wait, poll_interval=poll_interval, found=self._found
+        )
+
+    def delete_models(self, named: Sequence[str], *, of_configs: bool) -> dict[str, bool]:
+        """Delete the models given by name, and those of the configurations that our operators made.
+
+        :return: the models by name, and whether each was there
+        """
+        done = {}
+        if of_configs:
+            models = sorted(self._usage.models_in(self._configs) - set(named))
+            made = [name for name in models if self._hook.made_model(name)]
+            foreign = [name for name in models if name not in made and self._hook.find_model(name)]
+            if foreign:
+                log.warning(
+                    "left alone, since none of our operators made them: models %s; say model_names to delete them",
+                    ", ".join(foreign),
+                )
+            done = self._delete_unused("model", made, self._usage.of_models, self._hook.delete_model)
+        return done | {name: self._hook.delete_model(name) for name in named}
+
+    def delete_configs(self) -> dict[str, bool]:
+        """Delete the configuration that the endpoint had, and those that we made for it.
+
+        :return: the configurations by name, and whether each was there
+        """
+        return self._delete_unused(
+            "endpoint configuration",
+            self._configs,
+            self._usage.of_configs,
+            self._hook.delete_endpoint_config,
+        )
+
+    def _delete_unused(
+        self,
+        kind: str,
+        names: Sequence[str],
+        used_of: Callable[[Iterable[str]], set[str]],
+        delete: Callable[[str], bool],
+    ) -> dict[str, bool]:
+        """Delete what no endpoint uses; the last look at this one comes immediately before each deletion."""
+        try:
+            used = used_of(names)
+        except AccessDenied as denied:
+            log.warning(
+                "left alone, since nothing tells whether an endpoint uses them: %ss %s: %s",
+                kind,
+                ", ".join(names),
+                denied,
+            )
+            return {}
+        done = {}
+        for name in names:
+            if name in used:
+                log.warning("%s %s stays: an endpoint uses it", kind, name)
+            elif self._hook.describe_endpoint(self._name) is not None:
+                log.warning("%s %s stays: endpoint %s was created again", kind, name, self._name)
+            else:
+                done[name] = delete(name)
+        return done
