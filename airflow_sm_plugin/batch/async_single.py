@@ -32,6 +32,7 @@ from airflow_sm_plugin.core.invocation_state import (
 )
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
+    CredentialsExpired,
     FencedOff,
     InvalidRequest,
     SageMakerInferenceError,
@@ -258,7 +259,7 @@ class SingleInvocation:
     def _may_repeat(self, error: SageMakerInferenceError) -> bool:
         if isinstance(error, AnswerLost):
             return self._sending.on_unknown is OnUnknown.RESEND
-        return isinstance(error, Throttled | ServiceUnavailable)
+        return isinstance(error, CredentialsExpired | Throttled | ServiceUnavailable)
 
     async def _look_at(self, invocation: AsyncInvocation | None) -> Look:
         if invocation is None:

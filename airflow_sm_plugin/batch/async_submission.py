@@ -24,6 +24,7 @@ from airflow_sm_plugin.core.number_sets import numbers_of
 from airflow_sm_plugin.core.pacing import Pace, Reply
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
+    CredentialsExpired,
     FencedOff,
     InvalidRequest,
     RequestRefused,
@@ -227,7 +228,7 @@ class Submission:
             self._put_off(one, error)
         except AnswerLost as error:
             self._doubt(one, error)
-        except ServiceUnavailable as error:
+        except (CredentialsExpired, ServiceUnavailable) as error:
             self._put_off(one, error)
         except (RequestRefused, InvalidRequest) as error:
             self._refuse(one, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 
+from airflow_sm_plugin.batch.claim import listed_names
 from airflow_sm_plugin.core.async_inference import AsyncInvocation
 from airflow_sm_plugin.core.invocation_state import Intent, InvocationState
 from airflow_sm_plugin.core.s3_uri import S3Uri
@@ -35,7 +36,7 @@ class InvocationStore:
         names: list[str] = []
         start: str | None = ""
         while start is not None:
-            page = await self._s3.list_names(uri.bucket, uri.key, start_after=start)
+            page = await listed_names(self._s3, uri.bucket, uri.key, start_after=start)
             names += [key.removeprefix(uri.key) for key in page.names]
             start = page.next_start_after
         found = {name: await self._s3.read_if_any(self._folder + name) for name in names}

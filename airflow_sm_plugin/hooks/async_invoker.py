@@ -12,7 +12,7 @@ from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.exceptions import AnswerLost, SageMakerInferenceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.endpoint_errors import explained
-from airflow_sm_plugin.hooks.errors import translate
+from airflow_sm_plugin.hooks.errors import cause_of, translate
 from airflow_sm_plugin.hooks.invoke_calls import InvokeCalls, invoke_calls
 
 
@@ -58,7 +58,7 @@ class AsyncInvoker:
         try:
             accepted = await self._calls.invoke(parameters)
         except (ClientError, BotoCoreError) as error:
-            raise _failure(error, request.endpoint_name) from error
+            raise _failure(error, request.endpoint_name) from cause_of(error)
         return AsyncInvocation(
             output_location=accepted.output_location,
             failure_location=accepted.failure_location,

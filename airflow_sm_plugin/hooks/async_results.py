@@ -19,8 +19,6 @@ from airflow_sm_plugin.exceptions import (
     InferenceError,
     RequestRefused,
     ServiceError,
-    ServiceUnavailable,
-    Throttled,
 )
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
@@ -95,7 +93,7 @@ class ResultWatcher:
 
     def _why_not(self, request: ListRequest, error: ServiceError) -> Sight:
         """Say what a listing that failed tells; raise when no look can succeed."""
-        if isinstance(error, Throttled | ServiceUnavailable):
+        if error.retryable:
             log.info("a failed look: %s", error)
             return Sight.UNKNOWN
         if isinstance(error, RequestRefused) and request.which is Which.OUTPUTS:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.autoscaling import (
@@ -27,8 +26,9 @@ from airflow_sm_plugin.core.autoscaling import (
 )
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied
+from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.errors import meaning, translated
+from airflow_sm_plugin.hooks.errors import meaning, translated, words_of
 
 if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
@@ -40,7 +40,7 @@ _CONSISTENCY_SECONDS = 30.0
 _CONSISTENCY_PAUSE = 1.0
 
 
-class ScalableVariantHook(AwsBaseHook):
+class ScalableVariantHook(AwsHook):
     """Talk to Application Auto Scaling about variants. Takes the arguments of the provider's ``AwsBaseHook``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
@@ -107,7 +107,7 @@ class ScalableVariantHook(AwsBaseHook):
         )
 
 
-class ScalingAlarmHook(AwsBaseHook):
+class ScalingAlarmHook(AwsHook):
     """Talk to CloudWatch about the alarms that wake variants. Takes the arguments of the provider's ``AwsBaseHook``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
@@ -295,5 +295,4 @@ def _removed(doing: str, call: Callable[[], object]) -> bool:
 
 
 def _is_missing(error: ClientError) -> bool:
-    message = str(error.response.get("Error", {}).get("Message", ""))
-    return meaning(error) is Meaning.NOT_FOUND or means_missing(message)
+    return meaning(error) is Meaning.NOT_FOUND or means_missing(words_of(error)[1])

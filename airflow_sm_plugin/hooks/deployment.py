@@ -13,6 +13,7 @@ from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict, Step
 from airflow_sm_plugin.core.scaled_counts import differing_counts, scaled_counts
 from airflow_sm_plugin.exceptions import (
+    CredentialsExpired,
     EndpointNotFound,
     SageMakerInferenceError,
     ServiceUnavailable,
@@ -147,7 +148,7 @@ class Deployment:
                 deployment_config=self.options.deployment_config,
                 retain_variant_properties=self.options.retain_variant_properties,
             )
-        except (ServiceUnavailable, Throttled) as error:
+        except (CredentialsExpired, ServiceUnavailable, Throttled) as error:
             self._failed_updates += 1
             if self._failed_updates >= _ATTEMPTS:
                 raise

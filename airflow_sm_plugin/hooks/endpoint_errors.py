@@ -13,7 +13,7 @@ from airflow_sm_plugin.exceptions import (
     SageMakerInferenceError,
     TargetModelNotFound,
 )
-from airflow_sm_plugin.hooks.errors import meaning, translate
+from airflow_sm_plugin.hooks.errors import meaning, translate, words_of
 
 
 def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMakerInferenceError:
@@ -37,14 +37,11 @@ def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMak
         )
     if said is Meaning.NO_MODEL_DATA:
         return TargetModelNotFound(
-            f"endpoint {endpoint_name} found no artefact of the target model below its model prefix: {_words(error)}"
+            f"endpoint {endpoint_name} found no artefact of the target model below its model prefix: "
+            f"{words_of(error)[1]}"
         )
     if said is Meaning.WRONG_KIND:
         return EndpointNotAsynchronous(
             f"endpoint {endpoint_name} is not asynchronous: deploy it with async_output_path, or invoke it in real time"
         )
     return translate(error, f"sagemaker:{operation} {endpoint_name}")
-
-
-def _words(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Message", ""))
