@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.async_input import RequestInput, Sending
 from airflow_sm_plugin.batch.invocation_store import InvocationStore
 from airflow_sm_plugin.core.async_inference import (
@@ -42,7 +42,7 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 ATTEMPTS = 5
 """Calls in all while SageMaker does not accept."""

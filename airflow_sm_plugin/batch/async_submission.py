@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import logging
 import math
 import random
 import time
@@ -17,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.submission_record import BLOCK, SubmissionRecord
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.invocation import pause_after
@@ -33,7 +33,7 @@ from airflow_sm_plugin.exceptions import (
     Throttled,
 )
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 PROGRESS_SECONDS = 10.0
 _LONGEST_PAUSE = 20.0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.input_looks import looked_at
 from airflow_sm_plugin.core.input_manifest import ASYNC_LIMITS, BatchInput, InputLimits, input_of
 from airflow_sm_plugin.core.key_fields import fields_of, render
@@ -16,7 +16,7 @@ from airflow_sm_plugin.core.template_values import choice
 from airflow_sm_plugin.hooks.s3_objects import ListedObject, ObjectPage, S3Objects
 from airflow_sm_plugin.hooks.s3_repeats import repeated
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 S3_PREFIX = "S3Prefix"
 MANIFEST_FILE = "ManifestFile"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.claim import listed_names
 from airflow_sm_plugin.core.async_inference import AsyncInvocation
 from airflow_sm_plugin.core.invocation_state import Intent, InvocationState
@@ -13,7 +13,7 @@ from airflow_sm_plugin.exceptions import PreconditionFailed, ServiceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 
 class InvocationStore:

@@ -8,11 +8,11 @@ orphan had answered but not written down is done again.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.claim import RACES, Claim, fenced_off, names_below
 from airflow_sm_plugin.batch.plan_folder import GenerationFolder
 from airflow_sm_plugin.core.batch_journal import Failure, Journal, Part
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
     from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _READ_AT_ONCE = 16
 

@@ -53,6 +53,11 @@ def presentable(text: str) -> str:
     return in_one_line(masked(text))
 
 
+def is_text(text: str) -> bool:
+    """Say whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
+    return text.isascii() or not _SURROGATE.search(text)
+
+
 def storable(value: object) -> object:
     """Replace NUL and lone surrogates, which no database stores, by U+FFFD in the texts of a JSON value."""
     if isinstance(value, str):

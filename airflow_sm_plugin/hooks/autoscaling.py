@@ -5,7 +5,6 @@ Every method may be repeated: what is put again is the same, what is missing alr
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.autoscaling import (
     OUR_POLICIES,
     SCALABLE_DIMENSION,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
     from mypy_boto3_cloudwatch import CloudWatchClient
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _CONSISTENCY_SECONDS = 30.0
 _CONSISTENCY_PAUSE = 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import boto3
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.hooks.answers import ERROR, AnswerParsers, AwaitedParsers
 from airflow_sm_plugin.hooks.errors import meaning_of_parsed
@@ -18,7 +18,7 @@ from airflow_sm_plugin.hooks.errors import meaning_of_parsed
 if TYPE_CHECKING:
     from botocore.credentials import Credentials, ReadOnlyCredentials
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _FRESH_SECONDS = 5.0
 """Requests that were sent with the same expired credentials fetch fresh ones once, not each for itself."""
@@ -36,6 +36,12 @@ class AwsHook(AwsBaseHook):
 
     credentials: RenewableCredentials | None = None
     """Those of the session made last."""
+
+    @property
+    def log(self) -> Any:  # noqa: ANN401 - Airflow's logger has another type in each of its versions
+        """Airflow's logger of this hook, its arguments shown in one line each."""
+        kind = type(self)
+        return get_log(f"airflow.task.hooks.{kind.__module__}.{kind.__qualname__}")
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - the provider's
         """Return the provider's session, its clients guarded."""

@@ -60,7 +60,10 @@ class ContainerLogsHook(AwsHook):
         if not tails:
             self.log.info("the containers wrote nothing to %s so far", f"{group} {streams}".rstrip())
         for stream, texts in tails.items():
-            self.log.info("last lines of %s %s:\n%s", group, stream, "\n".join(texts))
+            message = "\n".join(
+                ["last lines of %s %s:", *["%s"] * len(texts)]
+            )  # each line is an argument of its own
+            self.log.info(message, group, stream, *texts)
 
     def _awaited_tails(
         self, group: str, lines: int, streams: str, patience: float, since: float | None

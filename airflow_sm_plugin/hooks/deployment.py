@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core import endpoint_status
 from airflow_sm_plugin.core.deployment import DeploymentNote, DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
@@ -24,7 +24,7 @@ from airflow_sm_plugin.hooks.deployment_cleanup import DeploymentCleanup
 from airflow_sm_plugin.hooks.earlier_configs import EarlierConfigs
 from airflow_sm_plugin.hooks.own_work import CONFIG, ENDPOINT, OwnWork
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _ATTEMPTS = 3
 _CREATED_BY_ANOTHER = {"EndpointStatus": "Creating"}

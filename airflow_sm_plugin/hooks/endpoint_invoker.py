@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
@@ -12,6 +11,7 @@ from typing import Protocol, cast
 
 from botocore.exceptions import ParamValidationError
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.invocation import READ_TIMEOUT
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
@@ -21,7 +21,7 @@ from airflow_sm_plugin.hooks.errors import translated
 from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _OPERATION = "InvokeEndpoint"
 _CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"

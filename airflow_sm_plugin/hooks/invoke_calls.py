@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.answers import UnreadableAnswer
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
@@ -19,7 +19,7 @@ from airflow_sm_plugin.hooks.errors import translated
 from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _OPERATION = "InvokeEndpointAsync"
 _PREFIX = "X-Amzn-SageMaker-"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.error_answers import ServiceRequests
@@ -16,7 +16,7 @@ from airflow_sm_plugin.hooks.errors import translated
 from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 LONGEST_POLL = 20
 """Seconds: SQS's limit."""

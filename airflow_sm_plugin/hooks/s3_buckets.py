@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.errors import status_of, words_of
 from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _EMPTY_LISTING = b"<ListBucketResult/>"
 _SOMEWHERE_ELSE = frozenset({301, 302, 307, 308})

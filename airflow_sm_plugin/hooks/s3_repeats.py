@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -11,13 +10,14 @@ from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import ServiceError
 from airflow_sm_plugin.hooks.errors import cause_of, meaning, status_of, translate, words_of
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 ATTEMPTS = 5
 """Requests in all for one read or write, at least: each may take as long as its time-out."""

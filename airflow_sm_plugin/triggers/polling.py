@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
@@ -12,13 +11,15 @@ from typing import Any, ClassVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.failed_looks import FailedLooks
+from airflow_sm_plugin.core.safe_text import presentable, storable
 from airflow_sm_plugin.exceptions import CredentialsExpired, SageMakerInferenceError, ServiceError
 from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.errors import cause_of, translate
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _SHORTEST_PAUSE = 0.05
 GRACE_SECONDS = 120
@@ -59,7 +60,9 @@ class PollingTrigger(BaseTrigger):
     def error_event(self, error: Exception) -> dict[str, Any]:
         """Return the event of a wait that broke; the task makes an error of the same class of it."""
         name = type(error).__name__
-        message = str(error) if isinstance(error, SageMakerInferenceError) else f"{name}: {error}"
+        message = (
+            str(error) if isinstance(error, SageMakerInferenceError) else f"{name}: {presentable(str(error))}"
+        )
         return {"status": "error", "error": name, "message": message}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -68,14 +71,19 @@ class PollingTrigger(BaseTrigger):
         shared = {"deadline": self.deadline, "poll_interval": self.poll_interval, "aws": self.aws}
         return path, self.arguments() | shared
 
+    def __repr__(self) -> str:
+        """Return what may be shown: ``aws`` may hold a proxy's password."""
+        shown = {name: value for name, value in self.arguments().items() if name != "aws"}
+        return f"<{type(self).__qualname__} {shown}>"
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and emit exactly one event."""
         try:
             payload = await self._wait()
         except Exception as error:  # noqa: BLE001 - whatever it is, the task must learn of it instead of hanging
-            log.warning("%s failed: %s", type(self).__name__, error)
             payload = self.error_event(error)
-        yield TriggerEvent(payload)
+            log.warning("%s failed: %s", type(self).__name__, payload["message"])
+        yield TriggerEvent(storable(payload))
 
     async def _wait(self) -> dict[str, Any]:
         connection = AwsConnection(**self.aws)
