@@ -46,7 +46,7 @@
     │   └── QueueNotFound              the completion queue does not exist
     └── ServiceError                   AWS answered an error, or did not answer
         ├── AccessDenied               403: a permission is missing
-        ├── CredentialsExpired         (retry) AWS called the credentials expired, or they could not be fetched now
+        ├── CredentialsExpired         (retry) AWS called them expired, or the clock skewed
         ├── RequestRefused             the request is wrong in a way that only the service could see
         ├── PreconditionFailed         a conditional write found the object changed by somebody else
         ├── Throttled                  (retry)
@@ -325,7 +325,7 @@ class AccessDenied(ServiceError):
 
 
 class CredentialsExpired(ServiceError):
-    """AWS called the credentials expired, or the clock skewed, or they could not be fetched just now.
+    """AWS called the credentials or the signature expired, or the clock skewed.
 
     Fresh credentials were fetched at once where that is possible, and the request was sent again. A later retry helps.
     """

@@ -56,8 +56,8 @@ class AsyncResult:
             text = None
         if text is None:
             log.warning(
-                "the output is no UTF-8 text, holds NUL, or is larger than return_output_limit (%d bytes), so it is not "
-                "on XCom: read %s",
+                "the output is no UTF-8 text, holds NUL, or is larger than return_output_limit (%d bytes), so it is "
+                "not on XCom: read %s",
                 limit,
                 self.invocation.output_location,
             )

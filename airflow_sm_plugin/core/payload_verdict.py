@@ -69,7 +69,7 @@ class Judgement:
 def judge(failure: CallFailure) -> Judgement:
     """Say what a failed invocation means."""
     if failure.code == "CredentialRetrievalError":  # whoever gives credentials did not answer just now
-        return Judgement(Verdict.AGAIN, CredentialsExpired, None)
+        return Judgement(Verdict.AGAIN, ServiceUnavailable, None)
     if failure.kind == "local":
         return Judgement(Verdict.ENDPOINT, AccessDenied, None)
     if failure.kind != "answered":

@@ -75,17 +75,17 @@ _BY_CODE = {
 _FORBIDDEN, _TOO_LARGE, _TOO_MANY_REQUESTS = 403, 413, 429
 _BY_STATUS = {
     _FORBIDDEN: Meaning.ACCESS_DENIED,
-    408: Meaning.UNAVAILABLE,
     _TOO_MANY_REQUESTS: Meaning.THROTTLED,
 }
+_OF_PAGES = {_TOO_LARGE: Meaning.REFUSED, _TOO_MANY_REQUESTS: Meaning.THROTTLED}
 _SERVER_ERROR = 500
 _LARGEST_STATUS = 999
 
 UNREADABLE = "UnreadableAnswer"
-"""Our code for an error answer in which no code of AWS can be read: only its HTTP status tells."""
+"""Our code for an answer of 3xx or 4xx in which no code of AWS can be read: only its HTTP status tells."""
 
 FOREIGN_PAGE = "ForeignPage"
-"""Our code for an HTML page in an answer's place: a proxy's or a gateway's, so that AWS has said nothing at all."""
+"""Our code for an HTML page of 3xx or 4xx in an answer's place: a proxy's, so that AWS has said nothing at all."""
 
 
 def meaning_of(code: str, message: str, status: int) -> Meaning:
@@ -96,7 +96,7 @@ def meaning_of(code: str, message: str, status: int) -> Meaning:
     :param status: HTTP status
     """
     if code == FOREIGN_PAGE:
-        return Meaning.REFUSED if status == _TOO_LARGE else Meaning.UNAVAILABLE
+        return _OF_PAGES.get(status, Meaning.UNAVAILABLE)
     for pattern, meaning in _BY_TEXT:
         if pattern.search(message):
             return meaning

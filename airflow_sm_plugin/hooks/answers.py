@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from http.client import responses
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from botocore.exceptions import HTTPClientError
@@ -26,6 +27,7 @@ ERROR = 300
 _PAGE_BEGINS = (b"<!doctype html", b"<html")
 _REQUEST_IDS = ("x-amzn-requestid", "x-amz-request-id", "x-amzn-request-id")
 _LONGEST_MESSAGE = 2_000
+_SERVER_ERROR = 500
 _TYPES: Mapping[str, type] = {"string": str, "integer": int, "long": int, "boolean": bool}
 
 
@@ -156,17 +158,7 @@ def _error(parsed: dict[str, Any], response: Mapping[str, Any]) -> dict[str, Any
     details: dict[str, Any] = found if isinstance(found, dict) else {}
     code, message = text_of(details.get("Code")), text_of(details.get("Message"))
     if code in ("", str(status)):
-        if _is_head(response) and _is_from_aws(response["headers"]):  # it has no body that could say more
-            code = str(status)
-        elif _is_page(response["headers"], response["body"]):
-            code, message = FOREIGN_PAGE, f"status {status} with an HTML page, which is none of AWS's"
-        elif _is_head(response):
-            code = str(status)
-        else:
-            code, message = (
-                UNREADABLE,
-                message[:_LONGEST_MESSAGE] or f"status {status} without an error of AWS",
-            )
+        code, message = _without_code(message, response)
     metadata = parsed.get("ResponseMetadata")
     return {
         **parsed,
@@ -177,6 +169,24 @@ def _error(parsed: dict[str, Any], response: Mapping[str, Any]) -> dict[str, Any
             "HTTPHeaders": {str(name).lower(): value for name, value in response["headers"].items()},
         },
     }
+
+
+def _without_code(message: str, response: Mapping[str, Any]) -> tuple[str, str]:
+    """Return code and message of an error answer that has no code of AWS.
+
+    The bare status is a code only where nobody can say more: ``404`` means that something is missing, and a proxy's
+    page of that status does not tell so.
+    """
+    status, is_page = response["status_code"], _is_page(response["headers"], response["body"])
+    if status >= _SERVER_ERROR:
+        return str(status), responses.get(status, "") if is_page or not message else message[
+            :_LONGEST_MESSAGE
+        ]
+    if _is_head(response) and (_is_from_aws(response["headers"]) or not is_page):
+        return str(status), message
+    if is_page:
+        return FOREIGN_PAGE, f"status {status} with an HTML page, which is none of AWS's"
+    return UNREADABLE, message[:_LONGEST_MESSAGE] or f"status {status} without an error of AWS"
 
 
 def _is_head(response: Mapping[str, Any]) -> bool:

@@ -51,7 +51,7 @@ _OF_BOTOCORE: Sequence[
 ] = (
     (
         CredentialRetrievalError,
-        CredentialsExpired,
+        ServiceUnavailable,
         "AWS credentials could not be fetched: {}; a later retry may fare better",
     ),
     (

@@ -14,6 +14,7 @@ from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     AutoMLJobNotFound,
+    CredentialsExpired,
     EndpointNotFound,
     InvalidRequest,
     ModelNotFound,
@@ -236,7 +237,7 @@ class TestTrouble:
         ("answer", "error", "retryable"),
         [
             (Answer(400, "AccessDeniedException"), AccessDenied, False),
-            (Answer(403, "ExpiredTokenException"), AccessDenied, False),
+            (Answer(403, "ExpiredTokenException"), CredentialsExpired, True),
             (Answer(400, "UnrecognizedClientException"), AccessDenied, False),
             (Answer(400, "ThrottlingException"), Throttled, True),
             (Answer(400, "ResourceLimitExceeded"), Throttled, True),
