@@ -68,18 +68,17 @@ class AnswerParser:
         :raises UnreadableAnswer: it is no error answer, and not what its shape says
         """
         failed = response["status_code"] >= ERROR
+        parsed: dict[str, Any] = {}
         try:
             if not failed:
                 self._check(response, shape)
-            parsed: dict[str, Any] = self._parser.parse(response, cast("Shape", shape))
+            parsed = self._parser.parse(response, cast("Shape", shape))
             if not failed:
                 _check_types(parsed, shape)
-        except UnreadableAnswer:
-            raise
         except Exception as error:  # whatever a parser stumbles over: they do not expect such answers
             if not failed:
-                raise _unreadable(response, f"cannot be read ({type(error).__name__})") from error
-            parsed = {}
+                _close(response["body"])
+                raise _unreadable(response, error) from error
         if not failed:
             return cast("dict[str, Any]", _guarded(parsed))
         if shape is not None and shape.metadata.get("exception"):
@@ -93,7 +92,7 @@ class AnswerParser:
         if not (self._is_json and isinstance(body, bytes) and body.strip()):
             return
         if shape is not None and not shape.serialization.get("payload") and not _is_object(body):
-            raise _unreadable(response, "is no JSON object")
+            raise UnreadableAnswer(error=f"the answer of status {response['status_code']} is no JSON object")
 
 
 def check_no_page(status: int, headers: Mapping[str, str], body: object) -> None:
@@ -156,7 +155,10 @@ def _error(parsed: dict[str, Any], response: Mapping[str, Any]) -> dict[str, Any
     status: int = response["status_code"]
     found = parsed.get("Error")
     details: dict[str, Any] = found if isinstance(found, dict) else {}
-    code, message = text_of(details.get("Code")), text_of(details.get("Message"))
+    found_code, message = details.get("Code"), text_of(details.get("Message"))
+    code = found_code if isinstance(found_code, str) else ""
+    if code in ("", str(status)):  # not every protocol of botocore looks there
+        code = str(response["headers"].get("x-amzn-errortype", "")).partition(":")[0] or code
     if code in ("", str(status)):
         code, message = _without_code(message, response)
     metadata = parsed.get("ResponseMetadata")
@@ -193,8 +195,18 @@ def _is_head(response: Mapping[str, Any]) -> bool:
     return str((response.get("context") or {}).get("operation_name", "")).startswith("Head")
 
 
-def _unreadable(response: Mapping[str, Any], why: str) -> UnreadableAnswer:
-    return UnreadableAnswer(error=f"the answer of status {response['status_code']} {why}")
+def _unreadable(response: Mapping[str, Any], error: Exception) -> UnreadableAnswer:
+    if isinstance(error, UnreadableAnswer):
+        return error
+    return UnreadableAnswer(
+        error=f"the answer of status {response['status_code']} cannot be read ({type(error).__name__})"
+    )
+
+
+def _close(body: object) -> None:
+    """Let go of the connection of a body that nobody will read."""
+    if hasattr(body, "close"):
+        body.close()
 
 
 class AnswerParsers(ResponseParserFactory):

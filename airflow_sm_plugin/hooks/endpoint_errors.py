@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
+    AnswerLost,
     EndpointNotAsynchronous,
     EndpointNotFound,
     EndpointNotMultiModel,
@@ -45,3 +47,11 @@ def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMak
             f"endpoint {endpoint_name} is not asynchronous: deploy it with async_output_path, or invoke it in real time"
         )
     return translate(error, f"sagemaker:{operation} {endpoint_name}")
+
+
+def unanswered(error: BotoCoreError, endpoint_name: str) -> SageMakerInferenceError:
+    """Return our error for an InvokeEndpointAsync without an error answer: it may have been accepted all the same."""
+    doing = f"sagemaker:InvokeEndpointAsync {endpoint_name}"
+    if isinstance(error, HTTPClientError) and not isinstance(error, BotoConnectionError):
+        return AnswerLost(f"{doing}: sent, but no answer came: {error}. It may have been accepted")
+    return translate(error, doing)

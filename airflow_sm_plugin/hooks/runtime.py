@@ -25,15 +25,15 @@ from airflow_sm_plugin.core.invocation import (
 )
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
-    AnswerLost,
     InvalidRequest,
     ModelError,
     ModelLoadTimeout,
     ModelUnavailable,
     SageMakerInferenceError,
 )
+from airflow_sm_plugin.hooks.answers import UnreadableAnswer
 from airflow_sm_plugin.hooks.aws_hook import AwsHook
-from airflow_sm_plugin.hooks.endpoint_errors import explained
+from airflow_sm_plugin.hooks.endpoint_errors import explained, unanswered
 from airflow_sm_plugin.hooks.errors import cause_of, meaning, stumbles_as_botocore, translate, translated
 from airflow_sm_plugin.hooks.invoke_failures import failure_of
 
@@ -127,14 +127,11 @@ class SageMakerRuntimeHook(AwsHook):
                     raise explained(error, "InvokeEndpointAsync", request.endpoint_name) from cause_of(error)
                 self._pause(request.endpoint_name, error, attempt)
             except BotoCoreError as error:
-                doing = f"sagemaker:InvokeEndpointAsync {request.endpoint_name}"
-                raise translate(error, doing) from _harmless(error)
+                raise unanswered(error, request.endpoint_name) from _harmless(error)
             else:
                 if not answer.get("OutputLocation"):
-                    raise AnswerLost(
-                        f"sagemaker:InvokeEndpointAsync {request.endpoint_name}: the answer does not say where the "
-                        f"result will be. It may have been accepted"
-                    )
+                    lost = UnreadableAnswer(error="the answer does not say where the result will be")
+                    raise unanswered(lost, request.endpoint_name)
                 return AsyncInvocation(
                     output_location=answer["OutputLocation"],
                     failure_location=answer.get("FailureLocation") or None,

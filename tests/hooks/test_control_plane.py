@@ -258,7 +258,7 @@ class TestTrouble:
             caught.value
         )
         assert getattr(caught.value, "retryable", None) is retryable
-        assert len(asked) == 1
+        assert len(asked) == (2 if error is CredentialsExpired else 1)  # once more, with fresh credentials
 
     def test_the_botocore_configuration_given_is_the_one_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with answering(Answer(503, "ServiceUnavailable")) as (bad, asked):
