@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin import exceptions
 from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, BaseSensorOperator, Context
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.ownership import owner_of
 from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.core.task_try import TaskTry
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.result_store import ResultStoreHook
     from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 
-AWS_FIELDS: tuple[str, ...] = ("aws_conn_id", "region_name", "verify", "botocore_config")
+AWS_FIELDS: tuple[str, ...] = ("aws_conn_id", "region_name", "verify")
+"""As the Amazon provider's: Airflow stores and shows template fields, and a proxy's URL in ``botocore_config`` may hold
+a password."""
 _MASK = "***"
 
 
@@ -151,6 +154,12 @@ class AwsArguments:
     botocore_config: Mapping[str, Any] | None
 
     @property
+    def log(self) -> Any:  # noqa: ANN401 - Airflow's logger has another type in each of its versions
+        """Airflow's logger of this operator, its arguments shown in one line each."""
+        kind = type(self)
+        return get_log(f"airflow.task.operators.{kind.__module__}.{kind.__qualname__}")
+
+    @property
     def aws(self) -> AwsConnection:
         """The arguments as one value, after templates are rendered."""
         return AwsConnection(
@@ -194,7 +203,8 @@ class SageMakerInferenceOperator(AwsArguments, BaseOperator):
         role). Default ``aws_default``.
     :param region_name: AWS region; default that of the connection or the environment
     :param verify: whether, or against which CA bundle, TLS is verified
-    :param botocore_config: keyword arguments of :class:`botocore.config.Config`
+    :param botocore_config: keyword arguments of :class:`botocore.config.Config`; not templated, so that Airflow does
+        not store it with the task. It goes, encrypted by Airflow, into a trigger's arguments
     """
 
     template_fields: Sequence[str] = AWS_FIELDS

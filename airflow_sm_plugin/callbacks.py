@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,11 +9,12 @@ from typing import Any
 from urllib.parse import unquote
 
 from airflow_sm_plugin._compat import Context
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.container_logs import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _LINK_KEY = "sagemaker_transform_job_details"
 """Where the provider's operator notes the name under which it created the job, when it does not block."""

@@ -50,6 +50,7 @@
     ├── TaskKilled                     (retry) Airflow ended the task: SIGTERM, a time-out, marked by a person
     └── ServiceError                   AWS answered an error, or did not answer
         ├── AccessDenied               403: a permission is missing
+        ├── CredentialsExpired         (retry) AWS called them expired, or the clock skewed
         ├── RequestRefused             the request is wrong in a way that only the service could see
         ├── PreconditionFailed         a conditional write found the object changed by somebody else
         ├── Throttled                  (retry)
@@ -64,6 +65,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from airflow_sm_plugin.core.safe_text import presentable
+
 __all__ = [
     "AccessDenied",
     "AnswerLost",
@@ -76,6 +79,7 @@ __all__ = [
     "BatchFailed",
     "BatchUnfinished",
     "CandidateNotFound",
+    "CredentialsExpired",
     "EndpointConfigNotFound",
     "EndpointDeadlineExceeded",
     "EndpointError",
@@ -122,9 +126,16 @@ __all__ = [
 
 
 class SageMakerInferenceError(Exception):
-    """The root of every error this package raises on purpose."""
+    """The root of every error this package raises on purpose.
+
+    Its message is fit to be shown wherever it goes: in one line, and without credentials that came with a text of
+    somebody else (a proxy's URL, a presigned URL).
+    """
 
     retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(presentable(message))
 
 
 class InvalidRequest(SageMakerInferenceError, ValueError):
@@ -347,6 +358,15 @@ class ServiceError(SageMakerInferenceError):
 
 class AccessDenied(ServiceError):
     """AWS answered 403, or there are no valid credentials. The message names the action that needs a permission."""
+
+
+class CredentialsExpired(ServiceError):
+    """AWS called the credentials or the signature expired, or the clock skewed.
+
+    Fresh credentials were fetched at once where that is possible, and the request was sent again. A later retry helps.
+    """
+
+    retryable = True
 
 
 class RequestRefused(ServiceError):

@@ -88,3 +88,10 @@ def airflow_db() -> None:
     """Have Airflow's database: ``dag.test()`` needs one."""
     airflow = Path(sys.executable).with_name("airflow")
     subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True, timeout=300)
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have requests of S3 give up by the number of their attempts: an outage of a minute takes a minute."""
+    if "airflow" in sys.modules:
+        monkeypatch.setattr("airflow_sm_plugin.hooks.s3_repeats.OUTAGE_SECONDS", 0.0)

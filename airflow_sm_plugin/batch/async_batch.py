@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.async_plan import Plan, Plans
 from airflow_sm_plugin.batch.async_rows import EndedRound, RowWriter, first_failures
 from airflow_sm_plugin.batch.batch_folder import BatchFolder
@@ -35,7 +35,7 @@ from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _INITIAL_RATE = 100.0
 _S3_CONNECTIONS = LOOKS_AT_ONCE

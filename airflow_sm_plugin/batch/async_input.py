@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.async_inference import MAX_INLINE_BYTES, AsyncRequest, Sight
 from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.core.invocation_state import OnUnknown
@@ -16,7 +16,7 @@ from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceError
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 LOOKS = 5
 """At an input, while S3 does not tell of it."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import logging
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.batch_folder import BatchFolder, PlanFolder
 from airflow_sm_plugin.batch.batch_settings import BatchSettings
 from airflow_sm_plugin.batch.claim import Claim, listed_names
@@ -19,13 +19,14 @@ from airflow_sm_plugin.core.async_names import SHARD, batch_root
 from airflow_sm_plugin.core.async_report import Row, Status
 from airflow_sm_plugin.core.number_sets import below, from_ranges
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.safe_text import as_utf8
 from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import PreconditionFailed
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 Run = tuple[int, int, int]
 """First number here, first number in the earlier plan, how many."""
@@ -181,7 +182,7 @@ def _rows_in(body: bytes) -> Iterator[Row]:
 
 
 def _fingerprint(source: str, etag: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{source}\n{etag}".encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(as_utf8(f"{source}\n{etag}"), digest_size=8).digest(), "big")
 
 
 def _extend(runs: list[Run], number: int, earlier: int) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from dataclasses import dataclass, replace
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, Look, Outcome, Sight, outcome
 from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.exceptions import (
@@ -18,7 +18,7 @@ from airflow_sm_plugin.hooks.async_results import ResultWatcher
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 LOOKS = 5
 """At most, while S3 gives no answer."""
@@ -48,13 +48,16 @@ class AsyncResult:
         if self.output is None:
             return None
         try:
-            text = self.output.decode() if len(self.output) <= limit else None
+            fits = (
+                len(self.output) <= limit and b"\x00" not in self.output
+            )  # which no database stores in a text
+            text = self.output.decode() if fits else None
         except UnicodeDecodeError:
             text = None
         if text is None:
             log.warning(
-                "the output is no UTF-8 text or larger than return_output_limit (%d bytes), so it is not on XCom: "
-                "read %s",
+                "the output is no UTF-8 text, holds NUL, or is larger than return_output_limit (%d bytes), so it is "
+                "not on XCom: read %s",
                 limit,
                 self.invocation.output_location,
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import logging
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.async_plan import Plan, read_rows
 from airflow_sm_plugin.batch.batch_folder import PlanFolder
 from airflow_sm_plugin.batch.input_plan import read_shard
@@ -26,7 +26,7 @@ from airflow_sm_plugin.hooks.async_results import ResultWatcher
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _TEXTS_AT_ONCE = 16
 _CARRIED_SHARDS = 8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 import uuid
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.async_input import RequestInput, Sending
 from airflow_sm_plugin.batch.invocation_store import InvocationStore
 from airflow_sm_plugin.core.async_inference import (
@@ -33,6 +33,7 @@ from airflow_sm_plugin.core.invocation_state import (
 )
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
+    CredentialsExpired,
     InvalidRequest,
     SageMakerInferenceError,
     ServiceUnavailable,
@@ -41,7 +42,7 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 ATTEMPTS = 5
 """Calls in all while SageMaker does not accept."""
@@ -303,7 +304,7 @@ class SingleInvocation:
             return False
         if isinstance(error, AnswerLost):
             return self._sending.on_unknown is OnUnknown.RESEND
-        return isinstance(error, Throttled | ServiceUnavailable)
+        return isinstance(error, CredentialsExpired | Throttled | ServiceUnavailable)
 
     async def _look_at(self, invocation: AsyncInvocation | None) -> Look:
         if invocation is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import logging
 import math
 import random
 import time
@@ -17,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.submission_record import BLOCK, SubmissionRecord
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.invocation import pause_after
@@ -24,6 +24,7 @@ from airflow_sm_plugin.core.number_sets import numbers_of
 from airflow_sm_plugin.core.pacing import Pace, Reply
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
+    CredentialsExpired,
     FencedOff,
     InvalidRequest,
     RequestRefused,
@@ -33,7 +34,7 @@ from airflow_sm_plugin.exceptions import (
     Throttled,
 )
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 PROGRESS_SECONDS = 10.0
 _LONGEST_PAUSE = 20.0
@@ -238,7 +239,7 @@ class Submission:
             self._put_off(one, error)
         except AnswerLost as error:
             self._doubt(one, error)
-        except ServiceUnavailable as error:
+        except (CredentialsExpired, ServiceUnavailable) as error:
             self._put_off(one, error)
         except (RequestRefused, InvalidRequest) as error:
             self._refuse(one, error)

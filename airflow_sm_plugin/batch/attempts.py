@@ -23,13 +23,14 @@ from airflow_sm_plugin.core.payload_verdict import Judgement, Verdict, judge
 from airflow_sm_plugin.core.payloads import Payload, split_in_two
 from airflow_sm_plugin.core.turns import Turns
 from airflow_sm_plugin.exceptions import (
+    CredentialsExpired,
     ModelLoadTimeout,
     SageMakerInferenceError,
     ServiceUnavailable,
     Throttled,
 )
 from airflow_sm_plugin.hooks.endpoint_errors import explained
-from airflow_sm_plugin.hooks.errors import translate
+from airflow_sm_plugin.hooks.errors import cause_of, translate
 from airflow_sm_plugin.hooks.invoke_failures import failure_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ _PAUSING, _PAUSING_PER_PLACE = 16, 4
 """Payloads that may wait for their next attempt before no fresh ones are sent: where the endpoint takes fewer requests
 than a single one in flight makes, they wait for it longer and longer, instead of spending their attempts."""
 
-_OF_ENDPOINT = (ServiceUnavailable, Throttled)
+_OF_ENDPOINT = (CredentialsExpired, ServiceUnavailable, Throttled)
 
 
 class Settler(Protocol):
@@ -183,7 +184,7 @@ class Attempts:
         else:
             self.turns.unsettled(lane)
         if judgement.verdict is Verdict.ENDPOINT:
-            raise self._about_endpoint(error) from error
+            raise self._about_endpoint(error) from cause_of(error)
         if judgement.verdict is Verdict.NO_MODEL:
             self.kill(job.input.feed, judgement, self._text(failure))
             self._bury(job)

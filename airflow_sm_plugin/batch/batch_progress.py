@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 
-log = logging.getLogger(__name__)
+from airflow_sm_plugin._log import get_log
+
+log = get_log(__name__)
 
 _EVERY_SECONDS = 5.0
 _TELLING_SHARE, _TELLING_SECONDS = 0.1, 15.0

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.task_try import Origin, TaskTry
-from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed, ServiceError, ServiceUnavailable
-from airflow_sm_plugin.hooks.s3_repeats import ATTEMPTS, pause
+from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed, ServiceUnavailable
+from airflow_sm_plugin.hooks.s3_repeats import repeated
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_listing import Page
@@ -188,14 +188,10 @@ async def listed_names(s3: S3Objects, bucket: str, prefix: str, *, start_after: 
 
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
-    for attempt in range(1, ATTEMPTS):
-        try:
-            return await s3.list_names(bucket, prefix, start_after=start_after)
-        except ServiceError as error:
-            if not error.retryable:
-                raise
-            await pause(f"s3:ListObjectsV2 s3://{bucket}/{prefix}", error, attempt)
-    return await s3.list_names(bucket, prefix, start_after=start_after)
+    return await repeated(
+        f"s3:ListObjectsV2 s3://{bucket}/{prefix}",
+        lambda: s3.list_names(bucket, prefix, start_after=start_after),
+    )
 
 
 async def pages_below(s3: S3Objects, prefix: str) -> AsyncIterator[list[str]]:

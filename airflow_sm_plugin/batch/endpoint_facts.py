@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.async_names import LocationPattern
 from airflow_sm_plugin.core.separate_places import places_written_by
 from airflow_sm_plugin.exceptions import AccessDenied, EndpointNotAsynchronous, EndpointNotFound, ServiceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 
 class EndpointFacts:

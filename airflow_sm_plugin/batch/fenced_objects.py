@@ -10,11 +10,11 @@ Each object carries a mark, which batch and process wrote it. Only what has such
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.exceptions import FencedOff, PlanReplaced, PreconditionFailed, ServiceError
 from airflow_sm_plugin.hooks.s3_listing import ListedObject
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
     from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 Check = Callable[[], Awaitable[None]]
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.input_looks import looked_at
 from airflow_sm_plugin.core.input_manifest import ASYNC_LIMITS, BatchInput, InputLimits, input_of
 from airflow_sm_plugin.core.key_fields import fields_of, render
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import choice
-from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.s3_objects import ListedObject, ObjectPage, S3Objects
-from airflow_sm_plugin.hooks.s3_repeats import ATTEMPTS, pause
+from airflow_sm_plugin.hooks.s3_repeats import repeated
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 S3_PREFIX = "S3Prefix"
 MANIFEST_FILE = "ManifestFile"
@@ -142,12 +141,6 @@ async def listed_page(s3: S3Objects, uri: S3Uri, start_after: str) -> ObjectPage
 
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
-    attempt = 1
-    while True:
-        try:
-            return await s3.list_objects(uri.bucket, uri.key, start_after=start_after)
-        except SageMakerInferenceError as error:
-            if not error.retryable or attempt == ATTEMPTS:
-                raise
-            await pause(f"s3:ListObjectsV2 {uri}", error, attempt)
-        attempt += 1
+    return await repeated(
+        f"s3:ListObjectsV2 {uri}", lambda: s3.list_objects(uri.bucket, uri.key, start_after=start_after)
+    )

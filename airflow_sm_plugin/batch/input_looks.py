@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.exceptions import InputNotFound
@@ -18,7 +18,7 @@ from airflow_sm_plugin.hooks.s3_listing import ListedObject
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 LOOKS_AT_ONCE = 32
 """HeadObject requests on their way at the same time, if S3's connections are as many: so many inputs are in memory."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 
+from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.batch.claim import listed_names
 from airflow_sm_plugin.core.async_inference import AsyncInvocation
 from airflow_sm_plugin.core.invocation_state import Intent, InvocationState
 from airflow_sm_plugin.core.s3_uri import S3Uri
@@ -14,7 +15,7 @@ from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 
 class InvocationStore:
@@ -37,7 +38,7 @@ class InvocationStore:
         names: list[str] = []
         start: str | None = ""
         while start is not None:
-            page = await self._s3.list_names(uri.bucket, uri.key, start_after=start)
+            page = await listed_names(self._s3, uri.bucket, uri.key, start_after=start)
             names += [key.removeprefix(uri.key) for key in page.names]
             start = page.next_start_after
         found = {name: await self._s3.read_if_any(self._folder + name) for name in names}

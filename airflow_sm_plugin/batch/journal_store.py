@@ -8,12 +8,12 @@ orphan had answered but not written down is done again.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.claim import RACES, Claim, fenced_off, names_below
 from airflow_sm_plugin.batch.plan_folder import ShardFolder
 from airflow_sm_plugin.core.batch_journal import Failure, Journal, Part
@@ -31,7 +31,7 @@ from airflow_sm_plugin.exceptions import (
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _READ_AT_ONCE = 16
 

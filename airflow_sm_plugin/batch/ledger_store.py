@@ -9,10 +9,10 @@ the owner has read as doubts.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.batch_folder import RoundFolder
 from airflow_sm_plugin.batch.claim import RACES, Claim, fenced_off, names_below
 from airflow_sm_plugin.core.async_ledger import Ledger, Part
@@ -22,7 +22,7 @@ from airflow_sm_plugin.exceptions import PreconditionFailed, ResourceConflict, S
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _READ_AT_ONCE = 16
 _REMEDY = (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.input_listing import listed_page
 from airflow_sm_plugin.batch.side_by_side import side_by_side
 from airflow_sm_plugin.core.async_inference import Sight
@@ -16,7 +16,7 @@ from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 MOST_LOOKS = 1_000
 """Models that are looked at one by one; of more the prefix is listed, which tells of a thousand objects at once."""

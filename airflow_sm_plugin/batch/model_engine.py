@@ -23,6 +23,7 @@ from airflow_sm_plugin.core.lanes import Lane, Stage
 from airflow_sm_plugin.core.payload_verdict import Judgement, Verdict
 from airflow_sm_plugin.core.payloads import Payload
 from airflow_sm_plugin.exceptions import (
+    CredentialsExpired,
     RecordTooLarge,
     SageMakerInferenceError,
     ServiceUnavailable,
@@ -236,7 +237,7 @@ class ModelEngine:
 
     def _fail_rest(self, one: OpenInput, error: SageMakerInferenceError) -> None:
         """Let what could not be read of an input fail; when nothing at all can be read, it is S3 that has failed."""
-        if isinstance(error, ServiceUnavailable):
+        if isinstance(error, CredentialsExpired | ServiceUnavailable):
             self._unreadable += 1
             if self._unreadable >= _UNREADABLE_IN_A_ROW:
                 raise error

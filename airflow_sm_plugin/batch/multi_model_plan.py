@@ -6,10 +6,10 @@ Nothing is invoked. The plan lies in S3, so that a retry, and every worker, work
 from __future__ import annotations
 
 import datetime
-import logging
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.claim import RACES, fenced_off
 from airflow_sm_plugin.batch.plan_draft import Draft, spool_inputs
 from airflow_sm_plugin.batch.plan_folder import PlanFolder
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PlanSettings", "make_plan", "shard_references"]
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _READ_AT_ONCE = 16
 

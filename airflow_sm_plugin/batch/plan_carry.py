@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.plan_folder import PlanFolder, ShardFolder
 from airflow_sm_plugin.batch.plan_spool import PlanSpool
 from airflow_sm_plugin.batch.shard_inputs import read_plan, read_shard_plan
@@ -17,7 +17,7 @@ from airflow_sm_plugin.exceptions import InputNotFound
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 
 async def note_what_is_done(s3: S3Objects, locations: Iterable[str], spool: PlanSpool) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource, batch_inputs
 from airflow_sm_plugin.batch.model_check import missing_models
 from airflow_sm_plugin.batch.plan_carry import note_what_is_done
@@ -22,7 +22,7 @@ from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _SHOWN = 10
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import operator
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.multi_model_plan import earlier_plans
 from airflow_sm_plugin.batch.plan_draft import Draft, spool_inputs
 from airflow_sm_plugin.batch.plan_settings import PlanSettings
@@ -26,7 +26,7 @@ from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _SAMPLES = 20
 _SAMPLE_BYTES = 262_144

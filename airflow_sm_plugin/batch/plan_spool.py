@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow_sm_plugin.core.entry_names import same_name
 from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.safe_text import as_utf8
 from airflow_sm_plugin.core.shard_packing import LEAST_BYTES, ModelSize, Piece, weight_of
 
 _AT_ONCE = 1_000
@@ -182,7 +183,7 @@ class PlanSpool:
 
 
 def _hash(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return hashlib.blake2b(as_utf8(text), digest_size=16).digest()
 
 
 def _done(entry: tuple[str, bool]) -> tuple[bytes, bytes | None]:

@@ -11,6 +11,7 @@ from airflow_sm_plugin.core.human_text import legible
 from airflow_sm_plugin.core.merged_report import BatchReport
 from airflow_sm_plugin.core.report_charts import charts_of
 from airflow_sm_plugin.core.report_view import view_of
+from airflow_sm_plugin.core.safe_text import as_utf8
 
 _TEMPLATE = "report.html.jinja"
 
@@ -18,7 +19,7 @@ _TEMPLATE = "report.html.jinja"
 def page_of(report: BatchReport) -> bytes:
     """Return the content of ``report.html``. What the report quotes, names and containers' texts, is escaped."""
     page = _template().render(view=view_of(report), charts=charts_of(report))
-    return page.encode(errors="replace")  # a lone surrogate in a name is no text
+    return as_utf8(page)
 
 
 @functools.cache

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.async_plan import Plan
 from airflow_sm_plugin.batch.async_submission import Submission
 from airflow_sm_plugin.batch.batch_folder import RoundFolder
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 SIGN_OF_LIFE_SECONDS = 60.0
 """A process that sends writes to the ledger every few seconds: what it left in doubt was sent before this was over."""

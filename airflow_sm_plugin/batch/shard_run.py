@@ -7,7 +7,6 @@ import bisect
 import dataclasses
 import datetime
 import json
-import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.batch_progress import BatchProgress, Before
 from airflow_sm_plugin.batch.claim import Claim, fenced_off
 from airflow_sm_plugin.batch.engine_settings import EngineSettings
@@ -37,7 +37,7 @@ from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _WRITING_CONNECTIONS = 48
 _READING_CONNECTIONS = 1_024

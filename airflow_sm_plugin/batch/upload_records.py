@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.claim import names_below
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import ServiceError
@@ -21,7 +21,7 @@ from airflow_sm_plugin.hooks.s3_upload import MultipartUpload, abort_upload
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 
 class UploadRecords:

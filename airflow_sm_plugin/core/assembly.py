@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from airflow_sm_plugin.core.payloads import SPLIT_TYPES, Payload, records_of
+from airflow_sm_plugin.core.safe_text import json_line
 from airflow_sm_plugin.exceptions import InvalidRequest, OutputMismatch
 
 ASSEMBLE_WITH = ("None", "Line")
@@ -165,7 +166,7 @@ def _joined_json(record: bytes, answer: bytes, number: int) -> bytes:
     if not isinstance(given, dict):
         return f'{{"{_INPUT}":{text},"{_OUTPUT}":{output}}}'.encode()
     if _OUTPUT in given:
-        return json.dumps(given | {_OUTPUT: found}, ensure_ascii=False, separators=(",", ":")).encode()
+        return json_line(given | {_OUTPUT: found})
     comma = "," if given else ""
     return f'{text[:-1].rstrip()}{comma}"{_OUTPUT}":{output}}}'.encode()
 

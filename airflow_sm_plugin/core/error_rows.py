@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.safe_text import json_line
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 
@@ -62,4 +62,4 @@ class FailedRecords(NamedTuple):
 
     def line(self, one: BatchInput) -> bytes:
         """Return the row as a line of JSON."""
-        return json.dumps(self.row(one), separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        return json_line(self.row(one)) + b"\n"

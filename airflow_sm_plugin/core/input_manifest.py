@@ -196,10 +196,6 @@ def _checked(given: Mapping[str, str], where: str) -> BatchInput:
         S3Uri.parse_object(given[_SOURCE], name=_SOURCE)
     except InvalidS3Uri as error:
         raise InvalidS3Uri(f"{where}: {error}") from None
-    if any("\ud800" <= character <= "\udfff" for character in given[_SOURCE]):
-        raise InvalidS3Uri(
-            f"{where}: {_SOURCE} {given[_SOURCE]!a:.200} is no text: half of a surrogate pair is missing"
-        )
     content_type, attributes = given.get(_CONTENT_TYPE), given.get(_CUSTOM_ATTRIBUTES)
     if content_type is not None and not _HEADER.fullmatch(content_type):
         raise InvalidRequest(

@@ -131,6 +131,7 @@ class Attempt(enum.Enum):
     FINAL = "no other attempt"
 
 
+_PASSING = frozenset({Meaning.CREDENTIALS_EXPIRED, Meaning.THROTTLED, Meaning.UNAVAILABLE})
 _PASSING_MODEL_STATUS = frozenset({0, 429, 502, 503, 504, 507})
 """OriginalStatusCode of a ModelError that may pass: 0 is a container's time-out, 507 a lack of memory."""
 
@@ -146,7 +147,7 @@ def attempt_after(code: str, message: str, status: int, *, original_status: int 
         return Attempt.MODEL_LOADS
     if code == "ModelError":
         return Attempt.AGAIN if original_status in _PASSING_MODEL_STATUS else Attempt.FINAL
-    passing = meaning_of(code, message, status) in (Meaning.THROTTLED, Meaning.UNAVAILABLE)
+    passing = meaning_of(code, message, status) in _PASSING
     return Attempt.AGAIN if passing and code != "InternalDependencyException" else Attempt.FINAL
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_sm_plugin.core.model_content import content_of, described_content, differences, without_empty
 from airflow_sm_plugin.core.names import check_name, content_name, digest
+from airflow_sm_plugin.core.safe_text import as_utf8
 from airflow_sm_plugin.core.tags import check_tags
 from airflow_sm_plugin.exceptions import InvalidRequest
 
@@ -142,7 +143,7 @@ def _check_environment(environment: Mapping[str, str], number: int) -> None:
                 raise InvalidRequest(
                     f"container {number}: environment {key!r} is {type(text).__name__}, not text: put it in quotes"
                 )
-            if len(text.encode()) > MAX_ENVIRONMENT_TEXT:
+            if len(as_utf8(text)) > MAX_ENVIRONMENT_TEXT:
                 raise InvalidRequest(
                     f"container {number}: environment {key[:64]!r} is longer than the {MAX_ENVIRONMENT_TEXT} bytes "
                     f"that SageMaker takes for a key or a value"
@@ -157,7 +158,7 @@ def _check_environment(environment: Mapping[str, str], number: int) -> None:
 def _check_environment_bytes(containers: Sequence[Mapping[str, Any]]) -> None:
     """Check the one limit that SageMaker sets for all containers together (API reference, ContainerDefinition)."""
     environments: list[Mapping[str, str]] = [container.get("Environment") or {} for container in containers]
-    size = sum(len(key.encode()) + len(text.encode()) for env in environments for key, text in env.items())
+    size = sum(len(as_utf8(key)) + len(as_utf8(text)) for env in environments for key, text in env.items())
     if size > MAX_ENVIRONMENT_BYTES:
         raise InvalidRequest(
             f"the environments of all containers have {size} bytes, SageMaker takes {MAX_ENVIRONMENT_BYTES} together: "

@@ -10,6 +10,7 @@ from airflow_sm_plugin.core.invocation import Attempt, attempt_after
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
+    CredentialsExpired,
     EndpointNotFound,
     EndpointNotMultiModel,
     EndpointNotRealTime,
@@ -33,6 +34,8 @@ _ENDPOINT = {
     Meaning.NOT_MULTI_MODEL: EndpointNotMultiModel,
     Meaning.ACCESS_DENIED: AccessDenied,
 }
+_PASSING = {Meaning.CREDENTIALS_EXPIRED: CredentialsExpired, Meaning.THROTTLED: Throttled}
+"""Fresh credentials were tried at once; whoever renews them may be late."""
 
 
 class Verdict(enum.Enum):
@@ -99,8 +102,8 @@ def _of_service(failure: CallFailure) -> Judgement:
         return Judgement(Verdict.ENDPOINT, _ENDPOINT[said], status)
     if status == _NO_MEMORY:
         return Judgement(Verdict.NO_MEMORY, ServiceUnavailable, status, slow_down=True)
-    if said is Meaning.THROTTLED:
-        return Judgement(Verdict.AGAIN, Throttled, status, slow_down=True)
+    if said in _PASSING:
+        return Judgement(Verdict.AGAIN, _PASSING[said], status, slow_down=said is Meaning.THROTTLED)
     if said is Meaning.UNAVAILABLE:
         passing = attempt_after(failure.code, failure.message, status) is Attempt.AGAIN
         verdict = Verdict.AGAIN if passing else Verdict.FAILED

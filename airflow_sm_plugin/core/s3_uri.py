@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_sm_plugin.core.safe_text import is_text
 from airflow_sm_plugin.exceptions import InvalidS3Uri
 
 _SCHEME = "s3://"
@@ -26,6 +27,8 @@ class S3Uri:
         if not str(value).startswith(_SCHEME):
             raise InvalidS3Uri(f"{name} must look like s3://bucket/key, not {value!r}")
         bucket, _, key = value.removeprefix(_SCHEME).partition("/")
+        if not is_text(value):
+            raise InvalidS3Uri(f"{name} {value!r:.200} is no text: half of a surrogate pair is missing")
         if not bucket:
             raise InvalidS3Uri(f"{name} has no bucket: {value!r}")
         return cls(bucket, key)

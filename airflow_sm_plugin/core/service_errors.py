@@ -7,6 +7,7 @@ that matches them.
 from __future__ import annotations
 
 import enum
+import json
 import re
 
 
@@ -17,6 +18,7 @@ class Meaning(enum.Enum):
     NOT_FOUND = "not found"
     IN_PROGRESS = "in progress"
     ACCESS_DENIED = "access denied"
+    CREDENTIALS_EXPIRED = "credentials expired"
     THROTTLED = "throttled"
     UNAVAILABLE = "unavailable"
     WRONG_KIND = "wrong kind of endpoint"
@@ -34,6 +36,9 @@ _BY_TEXT = (
     (re.compile(r"does not support this inference type", re.IGNORECASE), Meaning.WRONG_KIND),
     (re.compile(r"TARGET_MODEL_HEADER_NOT_SUPPORTED|is not a multi-model endpoint"), Meaning.NOT_MULTI_MODEL),
     (re.compile(r"Failed to download model data"), Meaning.NO_MODEL_DATA),
+    # InvalidSignatureException of most services, SignatureDoesNotMatch of SQS and IAM: the code does not tell.
+    (re.compile(r"Signature (?:expired|not yet current)"), Meaning.CREDENTIALS_EXPIRED),
+    (re.compile(r"security token included in the request is expired"), Meaning.CREDENTIALS_EXPIRED),
 )
 _BY_CODE = {
     "ResourceNotFound": Meaning.NOT_FOUND,
@@ -45,8 +50,13 @@ _BY_CODE = {
     "403": Meaning.ACCESS_DENIED,
     "AccessDenied": Meaning.ACCESS_DENIED,
     "AccessDeniedException": Meaning.ACCESS_DENIED,
-    "ExpiredToken": Meaning.ACCESS_DENIED,
-    "ExpiredTokenException": Meaning.ACCESS_DENIED,
+    # What fresh credentials, or a request signed now, would pass; the invalid ones below stay invalid.
+    "ExpiredToken": Meaning.CREDENTIALS_EXPIRED,
+    "ExpiredTokenException": Meaning.CREDENTIALS_EXPIRED,
+    "RequestExpired": Meaning.CREDENTIALS_EXPIRED,
+    "RequestInTheFuture": Meaning.CREDENTIALS_EXPIRED,
+    "RequestTimeTooSkewed": Meaning.CREDENTIALS_EXPIRED,
+    "TokenRefreshRequired": Meaning.CREDENTIALS_EXPIRED,
     "InvalidAccessKeyId": Meaning.ACCESS_DENIED,
     "InvalidClientTokenId": Meaning.ACCESS_DENIED,
     "InvalidToken": Meaning.ACCESS_DENIED,
@@ -62,10 +72,20 @@ _BY_CODE = {
     "InternalFailure": Meaning.UNAVAILABLE,
     "RequestTimeout": Meaning.UNAVAILABLE,
 }
-_FORBIDDEN = 403
-_TOO_MANY_REQUESTS = 429
-_BY_STATUS = {_FORBIDDEN: Meaning.ACCESS_DENIED, _TOO_MANY_REQUESTS: Meaning.THROTTLED}
+_FORBIDDEN, _TOO_LARGE, _TOO_MANY_REQUESTS = 403, 413, 429
+_BY_STATUS = {
+    _FORBIDDEN: Meaning.ACCESS_DENIED,
+    _TOO_MANY_REQUESTS: Meaning.THROTTLED,
+}
+_OF_PAGES = {_TOO_LARGE: Meaning.REFUSED, _TOO_MANY_REQUESTS: Meaning.THROTTLED}
 _SERVER_ERROR = 500
+_LARGEST_STATUS = 999
+
+UNREADABLE = "UnreadableAnswer"
+"""Our code for an answer of 3xx or 4xx in which no code of AWS can be read: only its HTTP status tells."""
+
+FOREIGN_PAGE = "ForeignPage"
+"""Our code for an HTML page of 3xx or 4xx in an answer's place: a proxy's, so that AWS has said nothing at all."""
 
 
 def meaning_of(code: str, message: str, status: int) -> Meaning:
@@ -75,6 +95,8 @@ def meaning_of(code: str, message: str, status: int) -> Meaning:
     :param message: ``Error.Message`` of the answer
     :param status: HTTP status
     """
+    if code == FOREIGN_PAGE:
+        return _OF_PAGES.get(status, Meaning.UNAVAILABLE)
     for pattern, meaning in _BY_TEXT:
         if pattern.search(message):
             return meaning
@@ -83,3 +105,24 @@ def meaning_of(code: str, message: str, status: int) -> Meaning:
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     return Meaning.UNAVAILABLE if status >= _SERVER_ERROR else Meaning.REFUSED
+
+
+def text_of(value: object) -> str:
+    """Return a text that an answer should hold, whatever it holds in its place; empty for nothing."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return ""
+
+
+def status_in(value: object) -> int | None:
+    """Return an HTTP status, or what a container said in its place; None when it is no such number."""
+    try:
+        status = int(value)  # type: ignore[call-overload]  # whatever it is, that is the question
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return status if 0 <= status <= _LARGEST_STATUS and not isinstance(value, bool) else None

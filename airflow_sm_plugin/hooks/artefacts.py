@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.model import ModelSpec
@@ -14,13 +13,14 @@ from airflow_sm_plugin.core.model_containers import artefact_of
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
+from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.errors import meaning, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-class ArtefactHook(AwsBaseHook):
+class ArtefactHook(AwsHook):
     """Look at artefacts. Takes the arguments of the provider's ``AwsBaseHook``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook

@@ -6,13 +6,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
-from airflow_sm_plugin.exceptions import AnswerLost, SageMakerInferenceError
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.endpoint_errors import explained
-from airflow_sm_plugin.hooks.errors import translate
+from airflow_sm_plugin.hooks.endpoint_errors import explained, unanswered
+from airflow_sm_plugin.hooks.errors import cause_of
 from airflow_sm_plugin.hooks.invoke_calls import InvokeCalls, invoke_calls
 
 
@@ -58,7 +58,7 @@ class AsyncInvoker:
         try:
             accepted = await self._calls.invoke(parameters)
         except (ClientError, BotoCoreError) as error:
-            raise _failure(error, request.endpoint_name) from error
+            raise _failure(error, request.endpoint_name) from cause_of(error)
         return AsyncInvocation(
             output_location=accepted.output_location,
             failure_location=accepted.failure_location,
@@ -71,7 +71,4 @@ class AsyncInvoker:
 def _failure(error: ClientError | BotoCoreError, endpoint_name: str) -> SageMakerInferenceError:
     if isinstance(error, ClientError):
         return explained(error, "InvokeEndpointAsync", endpoint_name)
-    doing = f"sagemaker:InvokeEndpointAsync {endpoint_name}"
-    if isinstance(error, HTTPClientError):
-        return AnswerLost(f"{doing}: sent, but no answer came: {error}. It may have been accepted")
-    return translate(error, doing)
+    return unanswered(error, endpoint_name)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import TypeVar
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.core.async_watch import Watch
 from airflow_sm_plugin.core.s3_uri import S3Uri
@@ -19,13 +19,11 @@ from airflow_sm_plugin.exceptions import (
     InferenceError,
     RequestRefused,
     ServiceError,
-    ServiceUnavailable,
-    Throttled,
 )
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _T = TypeVar("_T")
 
@@ -95,7 +93,7 @@ class ResultWatcher:
 
     def _why_not(self, request: ListRequest, error: ServiceError) -> Sight:
         """Say what a listing that failed tells; raise when no look can succeed."""
-        if isinstance(error, Throttled | ServiceUnavailable):
+        if error.retryable:
             log.info("a failed look: %s", error)
             return Sight.UNKNOWN
         if isinstance(error, RequestRefused) and request.which is Which.OUTPUTS:

@@ -5,15 +5,14 @@ Every method may be repeated: what is put again is the same, what is missing alr
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.autoscaling import (
     OUR_POLICIES,
     SCALABLE_DIMENSION,
@@ -28,20 +27,21 @@ from airflow_sm_plugin.core.autoscaling import (
 )
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied
+from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.errors import meaning, translated
+from airflow_sm_plugin.hooks.errors import meaning, translated, words_of
 
 if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
     from mypy_boto3_cloudwatch import CloudWatchClient
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _CONSISTENCY_SECONDS = 30.0
 _CONSISTENCY_PAUSE = 1.0
 
 
-class ScalableVariantHook(AwsBaseHook):
+class ScalableVariantHook(AwsHook):
     """Talk to Application Auto Scaling about variants. Takes the arguments of the provider's ``AwsBaseHook``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
@@ -108,7 +108,7 @@ class ScalableVariantHook(AwsBaseHook):
         )
 
 
-class ScalingAlarmHook(AwsBaseHook):
+class ScalingAlarmHook(AwsHook):
     """Talk to CloudWatch about the alarms that wake variants. Takes the arguments of the provider's ``AwsBaseHook``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
@@ -301,5 +301,4 @@ def _removed(doing: str, call: Callable[[], object]) -> bool:
 
 
 def _is_missing(error: ClientError) -> bool:
-    message = str(error.response.get("Error", {}).get("Message", ""))
-    return meaning(error) is Meaning.NOT_FOUND or means_missing(message)
+    return meaning(error) is Meaning.NOT_FOUND or means_missing(words_of(error)[1])

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 from botocore.client import BaseClient
 
+from airflow_sm_plugin.hooks.errors import stumbles_as_botocore
+
 
 class BotocoreCalls:
     """A boto3 client's calls, each in a thread; as many at once as its connection pool holds."""
@@ -26,7 +28,8 @@ class BotocoreCalls:
 
     async def run(self, blocking: Callable[[], object]) -> object:
         """Run something blocking in one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, blocking)
+        with stumbles_as_botocore():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, blocking)
 
     def close(self) -> None:
         """Let the threads end; what they are doing is not waited for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.notifications import InferenceNotification, check_queue_url, parse
 from airflow_sm_plugin.exceptions import (
     InvalidRequest,
@@ -19,10 +19,10 @@ from airflow_sm_plugin.exceptions import (
     Throttled,
 )
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.errors import translate
+from airflow_sm_plugin.hooks.errors import cause_of, translate, words_of
 from airflow_sm_plugin.hooks.queue_calls import LONGEST_POLL, QueueCalls, queue_calls
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _AT_ONCE = 10
 _NO_QUEUE = frozenset(
@@ -112,10 +112,10 @@ class CompletionQueue:
         try:
             return await self._calls.call(operation, parameters)
         except (ClientError, BotoCoreError) as error:
-            raise self._failure(error, operation) from error
+            raise self._failure(error, operation) from cause_of(error)
 
     def _failure(self, error: ClientError | BotoCoreError, operation: str) -> SageMakerInferenceError:
-        code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
+        code = words_of(error)[0] if isinstance(error, ClientError) else None
         if code in _SLOWER:
             return Throttled(f"sqs:{operation} {self._url}: AWS answered {code}; a later retry helps")
         if code in _NO_QUEUE:

@@ -14,13 +14,14 @@ class AwsConnection:
     :param aws_conn_id: Airflow connection; None uses boto's default credential chain (MWAA's execution role)
     :param region_name: AWS region; None takes it from the connection or the environment
     :param verify: whether, or against which CA bundle, TLS is verified
-    :param botocore_config: keyword arguments of :class:`botocore.config.Config`
+    :param botocore_config: keyword arguments of :class:`botocore.config.Config`; not in the repr, since a proxy's URL
+        may hold a password
     """
 
     aws_conn_id: str | None = "aws_default"
     region_name: str | None = None
     verify: bool | str | None = None
-    botocore_config: Mapping[str, Any] | None = field(default=None)
+    botocore_config: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def hook_arguments(self) -> dict[str, Any]:
         """Return keyword arguments for any hook built on the provider's ``AwsBaseHook``."""

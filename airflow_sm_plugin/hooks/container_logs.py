@@ -6,9 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
+from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.errors import translated
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ _MOST_STREAMS_LOOKED_THROUGH = 500
 _LOOKS = 5
 
 
-class ContainerLogsHook(AwsBaseHook):
+class ContainerLogsHook(AwsHook):
     """Read container logs. Takes the arguments of the provider's ``AwsBaseHook``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
@@ -61,7 +60,10 @@ class ContainerLogsHook(AwsBaseHook):
         if not tails:
             self.log.info("the containers wrote nothing to %s so far", f"{group} {streams}".rstrip())
         for stream, texts in tails.items():
-            self.log.info("last lines of %s %s:\n%s", group, stream, "\n".join(texts))
+            message = "\n".join(
+                ["last lines of %s %s:", *["%s"] * len(texts)]
+            )  # each line is an argument of its own
+            self.log.info(message, group, stream, *texts)
 
     def _awaited_tails(
         self, group: str, lines: int, streams: str, patience: float, since: float | None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core import endpoint_status
 from airflow_sm_plugin.core.deployment import DeploymentNote, DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
@@ -14,6 +14,7 @@ from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdic
 from airflow_sm_plugin.core.ownership import EndpointClaim, is_same
 from airflow_sm_plugin.core.scaled_counts import differing_counts, scaled_counts
 from airflow_sm_plugin.exceptions import (
+    CredentialsExpired,
     EndpointNotFound,
     SageMakerInferenceError,
     ServiceUnavailable,
@@ -24,7 +25,7 @@ from airflow_sm_plugin.hooks.deployment_cleanup import DeploymentCleanup
 from airflow_sm_plugin.hooks.earlier_configs import EarlierConfigs
 from airflow_sm_plugin.hooks.own_work import OwnWork
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _ATTEMPTS = 3
 _CREATED_BY_ANOTHER = {"EndpointStatus": "Creating"}
@@ -170,7 +171,7 @@ class Deployment:
                 deployment_config=self.options.deployment_config,
                 retain_variant_properties=self.options.retain_variant_properties,
             )
-        except (ServiceUnavailable, Throttled) as error:
+        except (CredentialsExpired, ServiceUnavailable, Throttled) as error:
             self._failed_updates += 1
             if self._failed_updates >= _ATTEMPTS:
                 raise

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.deployment import DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import in_progress, uses_config
@@ -15,7 +15,7 @@ from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.endpoint_usage import EndpointUsage
 from airflow_sm_plugin.hooks.own_work import ENDPOINT, NotOurs, OwnWork
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _HURRIED_SECONDS = 20.0
 

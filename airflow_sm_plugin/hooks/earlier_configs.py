@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.deployment import DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.endpoint_usage import EndpointUsage
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _ATTEMPTS = 3
 _LONGEST_PAUSE = 2.0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.exceptions import AccessDenied
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.endpoint_usage import EndpointUsage
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 
 class EndpointDeletion:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
+    AnswerLost,
     EndpointNotAsynchronous,
     EndpointNotFound,
     EndpointNotMultiModel,
@@ -13,7 +15,7 @@ from airflow_sm_plugin.exceptions import (
     SageMakerInferenceError,
     TargetModelNotFound,
 )
-from airflow_sm_plugin.hooks.errors import meaning, translate
+from airflow_sm_plugin.hooks.errors import meaning, translate, words_of
 
 
 def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMakerInferenceError:
@@ -37,7 +39,8 @@ def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMak
         )
     if said is Meaning.NO_MODEL_DATA:
         return TargetModelNotFound(
-            f"endpoint {endpoint_name} found no artefact of the target model below its model prefix: {_words(error)}"
+            f"endpoint {endpoint_name} found no artefact of the target model below its model prefix: "
+            f"{words_of(error)[1]}"
         )
     if said is Meaning.WRONG_KIND:
         return EndpointNotAsynchronous(
@@ -46,5 +49,9 @@ def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMak
     return translate(error, f"sagemaker:{operation} {endpoint_name}")
 
 
-def _words(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Message", ""))
+def unanswered(error: BotoCoreError, endpoint_name: str) -> SageMakerInferenceError:
+    """Return our error for an InvokeEndpointAsync without an error answer: it may have been accepted all the same."""
+    doing = f"sagemaker:InvokeEndpointAsync {endpoint_name}"
+    if isinstance(error, HTTPClientError) and not isinstance(error, BotoConnectionError):
+        return AnswerLost(f"{doing}: sent, but no answer came: {error}. It may have been accepted")
+    return translate(error, doing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
@@ -12,19 +11,19 @@ from typing import Protocol, cast
 
 from botocore.exceptions import ParamValidationError
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.invocation import READ_TIMEOUT
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.error_answers import ErrorAnswers
+from airflow_sm_plugin.hooks.error_answers import ServiceRequests
 from airflow_sm_plugin.hooks.errors import translated
 from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _OPERATION = "InvokeEndpoint"
-_ERROR = 300
 _CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 _TOLD_ATTRIBUTES = _CUSTOM_ATTRIBUTES.lower()
 _HEADERS = {
@@ -136,18 +135,15 @@ class HttpModelCalls:
     """InvokeEndpoint over the fast transport."""
 
     def __init__(self, access: ServiceAccess, http: SignedHttp, address: Address, endpoint_name: str) -> None:
-        self._http = http
         self._address = address
         self._path = f"/endpoints/{endpoint_name}/invocations"
-        self._errors = ErrorAnswers(access.client, "rest-json")
+        self._service = ServiceRequests(access.client, http, "rest-json")
 
     async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
         """Send it, once."""
         headers = {_HEADERS[name]: value for name, value in parameters.items()}
         request = HttpRequest("POST", self._path, headers=headers, body=body)
-        answer = await self._http.send(self._address, request)
-        if answer.status >= _ERROR:
-            raise self._errors.error(answer, _OPERATION)
+        answer = await self._service.send(self._address, request, _OPERATION)
         return ModelAnswer(answer.body, answer.header("content-type"), answer.header(_TOLD_ATTRIBUTES))
 
 

@@ -1,54 +1,92 @@
-"""Answers as botocore reads them, by its own parser; of error answers exceptions of its own classes."""
+"""Requests of one service over the fast transport, their answers as botocore's own client would give them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 from botocore.awsrequest import HeadersDict
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
-from botocore.parsers import ResponseParser, create_parser
 
-from airflow_sm_plugin.hooks.signed_http import HttpAnswer
+from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.hooks.answers import ERROR, AnswerParser, check_no_page
+from airflow_sm_plugin.hooks.errors import meaning
+from airflow_sm_plugin.hooks.service_access import Address
+from airflow_sm_plugin.hooks.signed_http import HttpAnswer, HttpRequest, OpenAnswer, SignedHttp
 
-if TYPE_CHECKING:
-    from botocore.model import Shape
 
+class ServiceRequests:
+    """Send requests; raise exceptions of botocore's own classes for error answers, whatever is in them.
 
-class ErrorAnswers:
-    """Read answers, make a client's exceptions.
+    Where AWS says that the credentials have expired, fresh ones are fetched and the request is sent once more.
 
     :param protocol: botocore's name of the protocol that requests are made in: ``rest-xml``, ``rest-json``, ``json``
     """
 
-    def __init__(self, client: BaseClient, protocol: str) -> None:
+    def __init__(self, client: BaseClient, http: SignedHttp, protocol: str) -> None:
         self._client = client
-        self._parser: ResponseParser = create_parser(protocol)
+        self._http = http
+        self._parser = AnswerParser(protocol)
+
+    async def send(self, address: Address, request: HttpRequest, operation: str) -> HttpAnswer:
+        """Send one request and return its answer.
+
+        :param operation: e.g. ``GetObject``
+        :raises ClientError: of a class of the client's: an error answer
+        :raises UnreadableAnswer: an HTML page that is not AWS's
+        :raises BotoCoreError: as :meth:`SignedHttp.send`
+        """
+        answer = await self._http.send(address, request)
+        if answer.status >= ERROR and self._has_expired(answer, operation):
+            await self._http.renew_credentials()
+            answer = await self._http.send(address, request)
+        if answer.status >= ERROR:
+            raise self.error(answer, operation)
+        check_no_page(answer.status, answer.headers, answer.body)
+        return answer
+
+    @asynccontextmanager
+    async def opened(
+        self, address: Address, request: HttpRequest, operation: str
+    ) -> AsyncIterator[OpenAnswer]:
+        """Send one request and hand over its answer before the body is read; errors as :meth:`send`."""
+        async with self._http.opened(address, request) as answer:
+            if answer.status < ERROR:
+                check_no_page(answer.status, answer.headers, None)
+                yield answer
+                return
+            failed = await _whole(answer)
+        if not self._has_expired(failed, operation):
+            raise self.error(failed, operation)
+        await self._http.renew_credentials()
+        async with self._http.opened(address, request) as answer:
+            if answer.status >= ERROR:
+                raise self.error(await _whole(answer), operation)
+            yield answer
 
     def parsed(self, answer: HttpAnswer, operation: str) -> dict[str, Any]:
         """Return an answer as botocore's client returns it.
 
-        :param operation: e.g. ``GetObject``
+        :raises UnreadableAnswer: it is not what the operation answers
         """
         model = self._client.meta.service_model.operation_model(operation)
-        return cast(
-            "dict[str, Any]",
-            self._parser.parse(_response(answer, operation), cast("Shape", model.output_shape)),
-        )
+        return self._parser.parse(_response(answer, operation), model.output_shape)
 
     def error(self, answer: HttpAnswer, operation: str) -> ClientError:
-        """Return the exception of an error answer.
-
-        :param operation: e.g. ``GetObject``
-        """
+        """Return the exception of an error answer."""
         parsed = self.parsed(answer, operation)
-        said = parsed.get("Error", {})
-        shape = self._client.meta.service_model.shape_for_error_code(said.get("Code"))
+        said = parsed["Error"]
+        shape = self._client.meta.service_model.shape_for_error_code(said["Code"])
         if shape is not None:  # the error's own members, as OriginalStatusCode of a ModelError
             parsed.update(self._parser.parse(_response(answer, operation), shape))
-        code = said.get("QueryErrorCode") or said.get("Code")
+        code = said.get("QueryErrorCode") or said["Code"]
         kind = cast("type[ClientError]", self._client.exceptions.from_code(code))
         return kind(cast("Any", parsed), operation)
+
+    def _has_expired(self, answer: HttpAnswer, operation: str) -> bool:
+        return meaning(self.error(answer, operation)) is Meaning.CREDENTIALS_EXPIRED
 
 
 def _response(answer: HttpAnswer, operation: str) -> dict[str, Any]:
@@ -58,3 +96,7 @@ def _response(answer: HttpAnswer, operation: str) -> dict[str, Any]:
         "body": answer.body,
         "context": {"operation_name": operation},
     }
+
+
+async def _whole(answer: OpenAnswer) -> HttpAnswer:
+    return HttpAnswer(answer.status, answer.headers, b"".join([chunk async for chunk in answer.chunks]))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
+from xml.etree.ElementTree import ParseError
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -18,29 +21,109 @@ from botocore.exceptions import (
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
+from botocore.parsers import ResponseParserError
 
-from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
+from airflow_sm_plugin.core.safe_text import masked
+from airflow_sm_plugin.core.service_errors import Meaning, meaning_of, status_in, text_of
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
+    CredentialsExpired,
     InvalidRequest,
     RequestRefused,
     SageMakerInferenceError,
     ServiceUnavailable,
     Throttled,
 )
+from airflow_sm_plugin.hooks.answers import UnreadableAnswer
 
 _BY_MEANING: dict[Meaning, type[SageMakerInferenceError]] = {
     Meaning.ACCESS_DENIED: AccessDenied,
+    Meaning.CREDENTIALS_EXPIRED: CredentialsExpired,
     Meaning.THROTTLED: Throttled,
     Meaning.UNAVAILABLE: ServiceUnavailable,
 }
+_REMEDIES: dict[type[SageMakerInferenceError], str] = {
+    AccessDenied: ": allow this action to the task's role, or mend its credentials",
+    CredentialsExpired: ": renew the credentials, or set the clock; a retry of the task reads them anew",
+}
+_OF_BOTOCORE: Sequence[
+    tuple[type[BotoCoreError] | tuple[type[BotoCoreError], ...], type[SageMakerInferenceError], str]
+] = (
+    (
+        CredentialRetrievalError,
+        ServiceUnavailable,
+        "AWS credentials could not be fetched: {}; a later retry may fare better",
+    ),
+    (
+        (NoCredentialsError, PartialCredentialsError),
+        AccessDenied,
+        "no AWS credentials: {}; set them in the Airflow connection or give a role",
+    ),
+    (NoRegionError, InvalidRequest, "no AWS region: pass region_name, or set it in the Airflow connection"),
+    (
+        UnreadableAnswer,
+        ServiceUnavailable,
+        "{}. Check the endpoint URL, proxy and network; a later retry may fare better",
+    ),
+    (
+        (BotoConnectionError, HTTPClientError),
+        ServiceUnavailable,
+        "the service did not answer: {}. Check endpoint URL, region, proxy and network; a later retry may fare better",
+    ),
+    (BotoCoreError, ServiceUnavailable, "{}"),
+)
+"""The first that fits."""
+
+_REFUSED = 400
+
+_STUMBLES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    ParseError,
+    RecursionError,
+    ResponseParserError,
+    TypeError,
+    ValueError,
+)
+"""What code raises that does not expect the answer it gets."""
+
+_BELOW = ("boto3.", "botocore.", "aiobotocore.", "airflow.providers.amazon.")
+_READERS = ("botocore.parsers", "botocore.credentials", "botocore.tokens", "botocore.utils")
+"""Where botocore reads what services of credentials answer."""
 
 
 def meaning(error: ClientError) -> Meaning:
     """Say what an error answer of AWS means."""
-    details = error.response.get("Error", {})
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-    return meaning_of(str(details.get("Code", "")), str(details.get("Message", "")), int(status))
+    return meaning_of_parsed(cast("Mapping[str, Any]", error.response))
+
+
+def meaning_of_parsed(response: Mapping[str, Any]) -> Meaning:
+    """Say what an error answer means, as botocore's parsers return it."""
+    return meaning_of(*_said(response), _status(response))
+
+
+def status_of(error: ClientError) -> int:
+    """Return an error answer's HTTP status."""
+    return _status(cast("Mapping[str, Any]", error.response))
+
+
+def words_of(error: ClientError) -> tuple[str, str]:
+    """Return an error answer's code and message, each empty when it has none."""
+    return _said(cast("Mapping[str, Any]", error.response))
+
+
+def _said(response: Mapping[str, Any]) -> tuple[str, str]:
+    details = response.get("Error")
+    if not isinstance(details, Mapping):
+        return "", ""
+    return text_of(details.get("Code")), text_of(details.get("Message"))
+
+
+def _status(response: Mapping[str, Any]) -> int:
+    metadata = response.get("ResponseMetadata")
+    found = status_in(metadata.get("HTTPStatusCode")) if isinstance(metadata, Mapping) else None
+    return _REFUSED if found is None else found
 
 
 def translate(error: ClientError | BotoCoreError, doing: str) -> SageMakerInferenceError:
@@ -49,30 +132,55 @@ def translate(error: ClientError | BotoCoreError, doing: str) -> SageMakerInfere
     :param doing: the call and its object, e.g. ``"sagemaker:CreateModel churn"``; it opens the message
     """
     if isinstance(error, ClientError):
-        details = error.response.get("Error", {})
+        code, message = words_of(error)
         kind = _BY_MEANING.get(meaning(error), RequestRefused)
-        remedy = (
-            ": allow this action to the task's role, or mend its credentials" if kind is AccessDenied else ""
-        )
-        return kind(f"{doing}: AWS answered {details.get('Code')}: {details.get('Message')}{remedy}")
-    if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
-        return AccessDenied(
-            f"{doing}: no AWS credentials: {error}; set them in the Airflow connection or give a role"
-        )
-    if isinstance(error, NoRegionError):
-        return InvalidRequest(
-            f"{doing}: no AWS region: pass region_name, or set it in the Airflow connection"
-        )
+        said = f"{code}: {message}" if message else code
+        return kind(f"{doing}: AWS answered {said}{_REMEDIES.get(kind, '')}")
     if isinstance(error, ParamValidationError):
         return InvalidRequest(
             f"{doing}: the request is not well formed; botocore names the fields: {_fields(error)}"
         )
-    if isinstance(error, BotoConnectionError | HTTPClientError):
-        return ServiceUnavailable(
-            f"{doing}: the service did not answer: {error}. Check the endpoint URL, region, proxy and network; a later "
-            f"retry may fare better"
-        )
-    return ServiceUnavailable(f"{doing}: {error}")
+    kind, text = next((kind, text) for kinds, kind, text in _OF_BOTOCORE if isinstance(error, kinds))
+    return kind(f"{doing}: {text.format(error)}")
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Return an error to raise ours ``from``; None where its text, or that of what led to it, shows a secret.
+
+    Airflow logs the whole chain. A proxy's URL may hold a password, a parameter that is refused may be a payload.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        text = str(seen)
+        if isinstance(seen, ParamValidationError) or masked(text) != text:
+            return None
+        seen = seen.__cause__ or seen.__context__
+    return error
+
+
+@contextmanager
+def stumbles_as_botocore() -> Iterator[None]:
+    """Raise botocore's errors for what botocore or the Amazon provider raise over an answer that they do not expect.
+
+    Our clients' own answers never do that (:mod:`airflow_sm_plugin.hooks.answers`); those of STS, which the provider
+    asks for a role's credentials, and of other sources of credentials, may.
+    """
+    try:
+        yield
+    except (SageMakerInferenceError, ClientError, BotoCoreError):
+        raise
+    except _STUMBLES as error:
+        modules = [
+            str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)
+        ]
+        if modules[-1].startswith(_BELOW[-1]) or any(module.startswith(_READERS) for module in modules):
+            raise CredentialRetrievalError(
+                provider="AWS", error_msg=f"an answer cannot be read ({type(error).__name__})"
+            ) from error
+        if isinstance(error, ValueError) and any(module.startswith(_BELOW) for module in modules):
+            # Of the request: half of a surrogate pair, an address that is none.
+            raise ParamValidationError(report=f"{type(error).__name__}: {error}") from None
+        raise
 
 
 def _fields(error: ParamValidationError) -> str:
@@ -84,8 +192,7 @@ def _fields(error: ParamValidationError) -> str:
 def translated(doing: str) -> Iterator[None]:
     """Raise our errors instead of botocore's for one call."""
     try:
-        yield
-    except ParamValidationError as error:
-        raise translate(error, doing) from None  # its own text shows the values
+        with stumbles_as_botocore():
+            yield
     except (ClientError, BotoCoreError) as error:
-        raise translate(error, doing) from error
+        raise translate(error, doing) from cause_of(error)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from botocore.exceptions import HTTPClientError
-
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.hooks.answers import UnreadableAnswer
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.error_answers import ErrorAnswers
+from airflow_sm_plugin.hooks.error_answers import ServiceRequests
 from airflow_sm_plugin.hooks.errors import translated
 from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _OPERATION = "InvokeEndpointAsync"
-_ERROR = 300
 _PREFIX = "X-Amzn-SageMaker-"
 _OUTPUT_LOCATION = f"{_PREFIX}OutputLocation".lower()
 _FAILURE_LOCATION = f"{_PREFIX}FailureLocation".lower()
@@ -91,18 +89,16 @@ class HttpInvocations:
     """InvokeEndpointAsync over the fast transport."""
 
     def __init__(self, access: ServiceAccess, http: SignedHttp, address: Address) -> None:
-        self._http = http
+        self._service = ServiceRequests(access.client, http, "rest-json")
         self._address = address
-        self._errors = ErrorAnswers(access.client, "rest-json")
 
     async def invoke(self, parameters: Mapping[str, Any]) -> Accepted:
         """Send it, once."""
         headers = {_PREFIX + _HEADERS[name]: str(parameters[name]) for name in _HEADERS if name in parameters}
         path = f"/endpoints/{parameters['EndpointName']}/async-invocations"
         body: bytes = parameters.get("Body", b"")
-        answer = await self._http.send(self._address, HttpRequest("POST", path, headers=headers, body=body))
-        if answer.status >= _ERROR:
-            raise self._errors.error(answer, _OPERATION)
+        request = HttpRequest("POST", path, headers=headers, body=body)
+        answer = await self._service.send(self._address, request, _OPERATION)
         return _accepted(
             answer.header(_OUTPUT_LOCATION),
             answer.header(_FAILURE_LOCATION),
@@ -117,7 +113,7 @@ class HttpInvocations:
 def _accepted(output: object, failure: object, inference_id: object) -> Accepted:
     """Read an answer that said yes; one that does not say where the result will be is as good as lost."""
     if not output:
-        raise HTTPClientError(error="the answer does not say where the result will be")
+        raise UnreadableAnswer(error="the answer does not say where the result will be")
     return Accepted(
         str(output), str(failure) if failure else None, str(inference_id) if inference_id else None
     )

@@ -9,7 +9,8 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, Inc
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from airflow_sm_plugin.core.call_failure import CallFailure, FailureKind
-from airflow_sm_plugin.hooks.s3_repeats import status_of
+from airflow_sm_plugin.core.service_errors import status_in, text_of
+from airflow_sm_plugin.hooks.errors import status_of, words_of
 
 
 def failure_of(error: ClientError | BotoCoreError) -> CallFailure:
@@ -17,14 +18,14 @@ def failure_of(error: ClientError | BotoCoreError) -> CallFailure:
     if not isinstance(error, ClientError):
         return CallFailure(type(error).__name__, str(error), kind=_kind(error))
     response = cast("Mapping[str, Any]", error.response)
-    details = response.get("Error", {})
-    original, words = response.get("OriginalStatusCode"), response.get("OriginalMessage")
+    code, message = words_of(error)
+    original = response.get("OriginalMessage")
     return CallFailure(
-        code=str(details.get("Code", "")),
-        message=str(details.get("Message", "")),
+        code=code,
+        message=message,
         status=status_of(error),
-        original_status=None if original is None else int(original),
-        original_message=None if words is None else str(words),
+        original_status=status_in(response.get("OriginalStatusCode")),
+        original_message=None if original is None else text_of(original),
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.separate_places import places_written_by
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -20,7 +20,7 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _SERVING = ("InService", "Updating", "SystemUpdating", "RollingBack")
 """While SageMaker changes an endpoint, it goes on serving what it served."""

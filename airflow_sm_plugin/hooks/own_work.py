@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, EndpointClaim, created_at, is_owned
 from airflow_sm_plugin.exceptions import EndpointError, SageMakerInferenceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 ENDPOINT = "endpoint"
 _NEVER_SERVED = ("Creating", "Failed")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.error_answers import ErrorAnswers
+from airflow_sm_plugin.hooks.error_answers import ServiceRequests
 from airflow_sm_plugin.hooks.errors import translated
 from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 LONGEST_POLL = 20
 """Seconds: SQS's limit."""
@@ -24,7 +24,6 @@ LONGEST_POLL = 20
 _ANSWER_SECONDS = 15.0
 """What an answer may take beside the poll."""
 
-_ERROR = 300
 _METHODS = {"ReceiveMessage": "receive_message", "DeleteMessageBatch": "delete_message_batch"}
 _HEADERS = {"Content-Type": "application/x-amz-json-1.0", "x-amzn-query-mode": "true"}
 
@@ -51,18 +50,16 @@ class HttpQueue:
     """SQS over the fast transport, in its JSON protocol."""
 
     def __init__(self, access: ServiceAccess, http: SignedHttp, address: Address) -> None:
-        self._http = http
+        self._service = ServiceRequests(access.client, http, "json")
         self._address = address
-        self._errors = ErrorAnswers(access.client, "json")
 
     async def call(self, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         """Send it, once."""
         headers = {"X-Amz-Target": f"AmazonSQS.{operation}", **_HEADERS}
         body = json.dumps(parameters).encode()
-        answer = await self._http.send(self._address, HttpRequest("POST", headers=headers, body=body))
-        if answer.status >= _ERROR:
-            raise self._errors.error(answer, operation)
-        return answer.json_object()
+        request = HttpRequest("POST", headers=headers, body=body)
+        answer = await self._service.send(self._address, request, operation)
+        return self._service.parsed(answer, operation)
 
 
 @asynccontextmanager

@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.invocation import (
@@ -32,8 +31,10 @@ from airflow_sm_plugin.exceptions import (
     ModelUnavailable,
     SageMakerInferenceError,
 )
-from airflow_sm_plugin.hooks.endpoint_errors import explained
-from airflow_sm_plugin.hooks.errors import meaning, translate, translated
+from airflow_sm_plugin.hooks.answers import UnreadableAnswer
+from airflow_sm_plugin.hooks.aws_hook import AwsHook
+from airflow_sm_plugin.hooks.endpoint_errors import explained, unanswered
+from airflow_sm_plugin.hooks.errors import cause_of, meaning, stumbles_as_botocore, translate, translated
 from airflow_sm_plugin.hooks.invoke_failures import failure_of
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 ERROR_TEXT_LIMIT = 1_000
-_NOT_ACCEPTED = frozenset({Meaning.THROTTLED, Meaning.UNAVAILABLE})
+_NOT_ACCEPTED = frozenset({Meaning.CREDENTIALS_EXPIRED, Meaning.THROTTLED, Meaning.UNAVAILABLE})
 
 
-class SageMakerRuntimeHook(AwsBaseHook):
+class SageMakerRuntimeHook(AwsHook):
     """Invoke SageMaker endpoints. Takes the arguments of the provider's ``AwsBaseHook``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
@@ -95,7 +96,8 @@ class SageMakerRuntimeHook(AwsBaseHook):
         while True:
             call += 1
             try:
-                return _reply(self.client.invoke_endpoint(**parameters), call)
+                with stumbles_as_botocore():
+                    return _reply(self.client.invoke_endpoint(**parameters), call)
             except (ClientError, BotoCoreError) as error:
                 wanted = failure_of(error).attempt
                 failed += wanted is not Attempt.MODEL_LOADS
@@ -122,15 +124,18 @@ class SageMakerRuntimeHook(AwsBaseHook):
         self._check_known("InvokeEndpointAsync", parameters)
         for attempt in range(1, attempts + 1):
             try:
-                answer = self.client.invoke_endpoint_async(**parameters)
+                with stumbles_as_botocore():
+                    answer = self.client.invoke_endpoint_async(**parameters)
             except ClientError as error:
                 if meaning(error) not in _NOT_ACCEPTED or attempt == attempts:
-                    raise explained(error, "InvokeEndpointAsync", request.endpoint_name) from error
+                    raise explained(error, "InvokeEndpointAsync", request.endpoint_name) from cause_of(error)
                 self._pause(request.endpoint_name, error, attempt, time.sleep)
             except BotoCoreError as error:
-                doing = f"sagemaker:InvokeEndpointAsync {request.endpoint_name}"
-                raise translate(error, doing) from _harmless(error)
+                raise unanswered(error, request.endpoint_name) from _harmless(error)
             else:
+                if not answer.get("OutputLocation"):
+                    lost = UnreadableAnswer(error="the answer does not say where the result will be")
+                    raise unanswered(lost, request.endpoint_name)
                 return AsyncInvocation(
                     output_location=answer["OutputLocation"],
                     failure_location=answer.get("FailureLocation") or None,
@@ -188,7 +193,7 @@ def _reply(answer: Mapping[str, Any], attempts: int) -> InvokeReply:
 
 def _harmless(error: ClientError | BotoCoreError) -> BaseException | None:
     """Return the error unless its text shows what is secret: a container's words in full, or a parameter's value."""
-    return None if failure_of(error).code in ("ModelError", ParamValidationError.__name__) else error
+    return None if failure_of(error).code == "ModelError" else cause_of(error)
 
 
 def _failure(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
-from airflow_sm_plugin.hooks.s3_repeats import status_of
+from airflow_sm_plugin.hooks.errors import status_of, words_of
 from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _EMPTY_LISTING = b"<ListBucketResult/>"
 _SOMEWHERE_ELSE = frozenset({301, 302, 307, 308})
@@ -72,8 +72,8 @@ class BucketAddresses:
 
 def _elsewhere(error: ClientError) -> bool:
     """Say whether an answer sends elsewhere; one that does not say where would send botocore in circles."""
-    status, details = status_of(error), error.response.get("Error", {})
+    status = status_of(error)
     if status in _SOMEWHERE_ELSE:
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        return "x-amz-bucket-region" in headers or "Region" in details
-    return status == _BAD_REQUEST and details.get("Code", "") in _WRONG_REGION
+        return "x-amz-bucket-region" in headers or "Region" in error.response.get("Error", {})
+    return status == _BAD_REQUEST and words_of(error)[0] in _WRONG_REGION

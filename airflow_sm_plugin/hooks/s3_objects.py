@@ -13,7 +13,7 @@ from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, InputChanged, PreconditionFailed
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.errors import meaning, translate, translated
+from airflow_sm_plugin.hooks.errors import cause_of, meaning, status_of, translate, translated
 from airflow_sm_plugin.hooks.s3_calls import S3Calls
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page
 from airflow_sm_plugin.hooks.s3_reading import Reading, missing
@@ -23,7 +23,6 @@ from airflow_sm_plugin.hooks.s3_repeats import (
     is_race_lost,
     repeated,
     sight_of,
-    status_of,
 )
 from airflow_sm_plugin.hooks.s3_transport import s3_calls
 from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadCalls
@@ -32,7 +31,7 @@ __all__ = ["ListedObject", "ObjectPage", "Page", "S3Objects"]
 
 
 class S3Objects:
-    """Objects in S3. Reads and writes are repeated up to five times in all; listings and looks are not.
+    """Objects in S3. Reads and writes are repeated over an outage of a minute; listings and looks are not.
 
     A listing or a look that fails is one failed look: whoever waits counts those. Nothing here logs content.
     """
@@ -102,7 +101,7 @@ class S3Objects:
                 return Sight.ABSENT
             if meaning(error) is Meaning.ACCESS_DENIED:
                 return Sight.FORBIDDEN
-            raise translate(error, f"s3:HeadObject {location}") from error
+            raise translate(error, f"s3:HeadObject {location}") from cause_of(error)
 
     async def read(self, location: str, *, first_bytes: int | None = None) -> bytes:
         """Return an object, or its beginning.
@@ -144,12 +143,12 @@ class S3Objects:
                 return b""
             if meaning(error) is Meaning.NOT_FOUND:
                 return None
-            raise translate(error, f"s3:GetObject {location}") from error
+            raise translate(error, f"s3:GetObject {location}") from cause_of(error)
 
     async def chunks(self, location: str, *, etag: str | None, start: int = 0) -> AsyncGenerator[bytes]:
         """Yield an object's bytes in pieces of up to 64 KiB; it is never in memory as a whole.
 
-        A connection that breaks is opened again where it broke, up to five times in a row without progress.
+        A connection that breaks is opened again where it broke, over an outage of a minute.
 
         :param etag: of the object that is meant, with or without quotes; None takes what is there
         :param start: byte to begin at; at or behind the object's end nothing is left
@@ -166,7 +165,7 @@ class S3Objects:
     async def read_lines(self, location: str) -> AsyncGenerator[str]:
         """Yield an object's lines, without their ends; the object is never in memory as a whole.
 
-        A connection that breaks is opened again where it broke, up to five times in a row without progress.
+        A connection that breaks is opened again where it broke, over an outage of a minute.
 
         :raises InputNotFound: it does not exist
         :raises InvalidRequest: a line is no UTF-8 or longer than 1 MiB
@@ -219,7 +218,7 @@ class S3Objects:
             await repeated(f"s3:PutObject {location}", put)
         except ClientError as error:
             if not is_race_lost(error) or not (only_if_new or if_match is not None):
-                raise translate(error, f"s3:PutObject {location}") from error
+                raise translate(error, f"s3:PutObject {location}") from cause_of(error)
             if attempts > 1 and await self._holds(location, body):
                 return
             what = "has written it before" if only_if_new else "has written it anew, or deleted it"

@@ -37,7 +37,7 @@ class BotocoreS3:
             ListedObject(each["Key"], each["Size"], each["ETag"].strip('"'))
             for each in answer.get("Contents", [])
         ]
-        return ObjectPage(objects, objects[-1].key if objects and answer.get("IsTruncated") else None)
+        return ObjectPage(objects, objects[-1].key if answer["IsTruncated"] and objects else None)
 
     async def head(self, uri: S3Uri) -> ListedObject:
         """Return the object as a listing tells of it."""

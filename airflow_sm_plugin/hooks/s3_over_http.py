@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from botocore.exceptions import ChecksumError
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.hooks.answers import UnreadableAnswer
 from airflow_sm_plugin.hooks.s3_calls import OpenObject, S3Calls
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page, names_of, objects_of
 from airflow_sm_plugin.hooks.s3_requests import BucketRequests
@@ -86,6 +87,8 @@ class HttpS3:
         if answer is None:
             return await self._botocore.head(uri)
         size, etag = answer.headers.get("content-length", "0"), answer.headers.get("etag", "")
+        if not (size.isascii() and size.isdigit()):
+            raise UnreadableAnswer(error="S3's answer tells no size")
         metadata = {
             name.lower().removeprefix(METADATA): value
             for name, value in answer.headers.items()

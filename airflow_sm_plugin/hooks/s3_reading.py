@@ -11,15 +11,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import InputNotFound, SageMakerInferenceError
-from airflow_sm_plugin.hooks.errors import meaning, translate
+from airflow_sm_plugin.hooks.errors import cause_of, meaning, status_of, translate
 from airflow_sm_plugin.hooks.s3_calls import S3Calls
 from airflow_sm_plugin.hooks.s3_repeats import (
-    ATTEMPTS,
     CHANGED,
     NOTHING_IN_RANGE,
+    Patience,
     may_pass,
     pause,
-    status_of,
 )
 
 
@@ -41,11 +40,11 @@ class Reading:
     changed: type[SageMakerInferenceError]
     etag: str = ""
     done: int = 0
-    _failed: int = field(default=0, init=False)
+    _patience: Patience = field(default_factory=Patience, init=False)
     _over: bool = field(default=False, init=False)
 
     async def chunks(self, calls: S3Calls) -> AsyncGenerator[bytes]:
-        """Yield the object's bytes from ``done`` on; connections break up to five times in a row without progress."""
+        """Yield the object's bytes from ``done`` on; connections may break as :func:`repeated` endures it."""
         uri = S3Uri.parse_object(self.location)
         while not self._over:
             async with aclosing(self._rest(calls, uri)) as chunks:
@@ -58,7 +57,8 @@ class Reading:
                 self.etag = found.etag
                 async for chunk in found.chunks:
                     self.done += len(chunk)
-                    self._failed = 0
+                    if self._patience.failed:
+                        self._patience = Patience()
                     yield chunk
             self._over = True
         except (ClientError, BotoCoreError) as error:
@@ -69,10 +69,9 @@ class Reading:
         if self.done and isinstance(error, ClientError) and status_of(error) == NOTHING_IN_RANGE:
             self._over = True  # it ends here
             return
-        self._failed += 1
-        if self._failed == ATTEMPTS or not may_pass(error):
-            raise self._unreadable(error) from error
-        await pause(f"s3:GetObject {self.location}", error, self._failed)
+        if not may_pass(error) or self._patience.is_spent():
+            raise self._unreadable(error) from cause_of(error)
+        await pause(f"s3:GetObject {self.location}", error, self._patience.failed)
 
     def _unreadable(self, error: ClientError | BotoCoreError) -> SageMakerInferenceError:
         if isinstance(error, ClientError) and meaning(error) is Meaning.NOT_FOUND:

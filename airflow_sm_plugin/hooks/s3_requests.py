@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from airflow_sm_plugin.hooks.error_answers import ErrorAnswers
+from botocore.exceptions import ClientError
+
+from airflow_sm_plugin.hooks.error_answers import ServiceRequests
 from airflow_sm_plugin.hooks.s3_buckets import BucketAddresses
 from airflow_sm_plugin.hooks.service_access import ServiceAccess
 from airflow_sm_plugin.hooks.signed_http import HttpAnswer, HttpRequest, OpenAnswer, SignedHttp
-
-_ERROR = 300
 
 
 class BucketRequests:
     """Send requests; raise botocore's errors for error answers. A bucket that botocore must serve answers None."""
 
     def __init__(self, access: ServiceAccess, http: SignedHttp, buckets: BucketAddresses) -> None:
-        self._http = http
         self._buckets = buckets
-        self.answers = ErrorAnswers(access.client, "rest-xml")
+        self.service = ServiceRequests(access.client, http, "rest-xml")
 
     async def send(self, operation: str, bucket: str, request: HttpRequest) -> HttpAnswer | None:
         """Send a request and return its answer."""
         while (address := await self._buckets.address(bucket)) is not None:
-            answer = await self._http.send(address, request)
-            if answer.status < _ERROR:
-                return answer
-            error = self.answers.error(answer, operation)
-            if not await self._buckets.moved(bucket, address, error):
-                raise error
+            try:
+                return await self.service.send(address, request, operation)
+            except ClientError as error:
+                if not await self._buckets.moved(bucket, address, error):
+                    raise
         return None
 
     @asynccontextmanager
@@ -37,20 +35,15 @@ class BucketRequests:
         self, operation: str, bucket: str, request: HttpRequest
     ) -> AsyncIterator[OpenAnswer | None]:
         """Send a request and hand over its answer before the body is read."""
-        address = await self._buckets.address(bucket)
-        if address is None:
-            yield None
-            return
-        async with self._http.opened(address, request) as answer:
-            if answer.status < _ERROR:
-                yield answer
-                return
-            error = self.answers.error(await _whole(answer), operation)
-        if not await self._buckets.moved(bucket, address, error):
-            raise error
-        async with self.opened(operation, bucket, request) as found:
-            yield found
-
-
-async def _whole(answer: OpenAnswer) -> HttpAnswer:
-    return HttpAnswer(answer.status, answer.headers, b"".join([chunk async for chunk in answer.chunks]))
+        async with AsyncExitStack() as stack:
+            while (address := await self._buckets.address(bucket)) is not None:
+                try:
+                    opened = self.service.opened(address, request, operation)
+                    answer: OpenAnswer | None = await stack.enter_async_context(opened)
+                    break
+                except ClientError as error:
+                    if not await self._buckets.moved(bucket, address, error):
+                        raise
+            else:
+                answer = None
+            yield answer

@@ -10,10 +10,10 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import PreconditionFailed
-from airflow_sm_plugin.hooks.errors import translate, translated
+from airflow_sm_plugin.hooks.errors import cause_of, status_of, translate, translated
 from airflow_sm_plugin.hooks.s3_listing import ListedObject
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from airflow_sm_plugin.hooks.s3_repeats import NOT_FOUND, is_race_lost, is_upload_gone, repeated, status_of
+from airflow_sm_plugin.hooks.s3_repeats import NOT_FOUND, is_race_lost, is_upload_gone, repeated
 from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions, UploadedPart
 
 __all__ = ["LEAST_PART_BYTES", "MOST_PARTS", "MultipartUpload", "ObjectOptions", "abort_upload"]
@@ -29,7 +29,7 @@ _Result = TypeVar("_Result")
 
 
 class MultipartUpload:
-    """One upload. Requests are repeated up to five times in all; parts count in the order they are added in.
+    """One upload. Requests are repeated over an outage of a minute; parts count in the order they are added in.
 
     :attr location: of the object
     :attr id: S3's, of the upload
@@ -169,4 +169,4 @@ async def abort_upload(s3: S3Objects, location: str, upload: str) -> None:
         await repeated(doing, lambda: s3.uploads.abort(uri, upload))
     except ClientError as error:
         if status_of(error) != NOT_FOUND:
-            raise translate(error, doing) from error
+            raise translate(error, doing) from cause_of(error)

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
-from botocore.exceptions import HTTPClientError
-
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.hooks.answers import UnreadableAnswer
 from airflow_sm_plugin.hooks.s3_requests import BucketRequests
 from airflow_sm_plugin.hooks.s3_upload_calls import (
     CRC32,
@@ -137,14 +136,14 @@ class HttpUploads:
             return None
         if b"<Error>" in answer.body[:200]:
             failed = HttpAnswer(_FAILED, answer.headers, answer.body)
-            raise self._requests.answers.error(failed, operation)
-        return self._requests.answers.parsed(answer, operation)
+            raise self._requests.service.error(failed, operation)
+        return self._requests.service.parsed(answer, operation)
 
 
 def _said(told: Mapping[str, Any], name: str) -> object:
     """Return what an answer must say; one that does not is as good as lost."""
     if not told.get(name):
-        raise HTTPClientError(error=f"S3's answer has no {name}")
+        raise UnreadableAnswer(error=f"S3's answer has no {name}")
     return told[name]
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
+from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.errors import meaning, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
 
-class SageMakerCalls(AwsBaseHook):
+class SageMakerCalls(AwsHook):
     """The base of our hooks for the control plane. Takes the arguments of the provider's ``AwsBaseHook``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook

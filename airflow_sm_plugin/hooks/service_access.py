@@ -28,7 +28,9 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.dry_run import DryRuns, UnsentRequest
+from airflow_sm_plugin.hooks.errors import stumbles_as_botocore
 from airflow_sm_plugin.hooks.sigv4 import Keys, Signer
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ _SESSION_OF_A_BUCKET = "x-amz-s3session-token"
 _FRESH_SECONDS = 30.0
 
 
-class UnrepeatedHook(AwsBaseHook):
+class UnrepeatedHook(AwsHook):
     """The provider's hook with a client that repeats nothing by itself: who calls decides about that.
 
     :param least_read_timeout: seconds; a shorter read time-out is raised to it
@@ -155,14 +157,15 @@ class Wire:
 class ServiceAccess:
     """A service as one hook's client reaches it. Making one blocks, unless by :meth:`connect`."""
 
-    def __init__(self, hook: AwsBaseHook) -> None:
+    def __init__(self, hook: AwsHook) -> None:
+        self._hook = hook
         self.client: BaseClient = cast("BaseClient", hook.get_conn())
         self.options: Mapping[str, Any] = vars(self.client.meta.config)
         self._dry_runs = DryRuns(self.client)
         self._verify = _verify(hook)
 
     @classmethod
-    async def connect(cls, hook: AwsBaseHook) -> ServiceAccess:
+    async def connect(cls, hook: AwsHook) -> ServiceAccess:
         """Make one from within an event loop."""
         # As the provider does it: in a triggerer, Airflow's connections come through the event loop.
         await sync_to_async(lambda: hook.conn_config)()
@@ -170,7 +173,8 @@ class ServiceAccess:
 
     def dry_run(self, operation: str, parameters: Mapping[str, object], answer: bytes) -> UnsentRequest:
         """Return what a call would send. Blocks."""
-        return self._dry_runs.request(operation, parameters, answer=answer)
+        with stumbles_as_botocore():
+            return self._dry_runs.request(operation, parameters, answer=answer)
 
     def unmapped(self, request: UnsentRequest) -> str | None:
         """Say why requests like this one must go through botocore; None when they need not."""
@@ -228,11 +232,17 @@ class ServiceAccess:
         signer = self._dry_runs.signer
         if signer is None:
             raise RuntimeError("no dry run was made before")
-        auth = cast("SigV4Auth", signer.get_auth_instance(address.service, address.region, "v4"))
+        with stumbles_as_botocore():
+            auth = cast("SigV4Auth", signer.get_auth_instance(address.service, address.region, "v4"))
         found = cast("Credentials | ReadOnlyCredentials | None", auth.credentials)
         if found is None or not found.access_key or not found.secret_key:
             raise NoCredentialsError
         return Keys(found.access_key, found.secret_key, found.token)
+
+    def renew_credentials(self) -> None:
+        """Fetch fresh credentials, whatever botocore takes the present ones for. Blocks."""
+        if self._hook.credentials is not None:
+            self._hook.credentials.renew()
 
     def _tls(self) -> ssl.SSLContext | bool:
         if self._verify is False:
@@ -274,6 +284,11 @@ class FreshSigners:
         signer = Signer(keys, region=address.region, service=address.service, is_s3=self._is_s3)
         self._made[address] = (signer, time.monotonic() + _FRESH_SECONDS)
         return signer
+
+    async def renew(self) -> None:
+        """Fetch fresh credentials, and sign with them from now on."""
+        await asyncio.to_thread(self._access.renew_credentials)
+        self._made.clear()
 
 
 def _verify(hook: AwsBaseHook) -> bool | str:

@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 import aiohttp
 from aiohttp import hdrs
-from botocore.exceptions import HTTPClientError
 from yarl import URL
 
+from airflow_sm_plugin.hooks.answers import UnreadableAnswer
 from airflow_sm_plugin.hooks.http_failures import BROKEN, as_botocore
 from airflow_sm_plugin.hooks.service_access import Address, FreshSigners, ServiceAccess, Wire
 from airflow_sm_plugin.hooks.sigv4 import Clock, Signer, ToSign
@@ -57,14 +57,14 @@ class HttpAnswer:
     def json_object(self) -> dict[str, object]:
         """Read the body as a JSON object; none at all is an empty one.
 
-        :raises HTTPClientError: it is something else, as a proxy's page is
+        :raises UnreadableAnswer: it is something else, as a proxy's page is
         """
         try:
             value = json.loads(self.body or b"{}")
-        except ValueError as error:
-            raise HTTPClientError(error=f"the answer of status {self.status} is no JSON") from error
+        except (ValueError, RecursionError) as error:
+            raise UnreadableAnswer(error=f"the answer of status {self.status} is no JSON") from error
         if not isinstance(value, dict):
-            raise HTTPClientError(error=f"the answer of status {self.status} is no JSON object")
+            raise UnreadableAnswer(error=f"the answer of status {self.status} is no JSON object")
         return value
 
 
@@ -152,6 +152,10 @@ class SignedHttp:
             return HttpAnswer(response.status, response.headers, await response.read())
         except BROKEN as error:
             raise as_botocore(error, address.url, self._wire.proxy) from error
+
+    async def renew_credentials(self) -> None:
+        """Fetch fresh credentials for what is signed from now on."""
+        await self._signers.renew()
 
     @asynccontextmanager
     async def opened(self, address: Address, request: HttpRequest) -> AsyncIterator[OpenAnswer]:

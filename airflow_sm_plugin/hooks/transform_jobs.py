@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-
+from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.errors import translated
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import DescribeTransformJobResponseTypeDef
 
 
-class TransformJobsHook(AwsBaseHook):
+class TransformJobsHook(AwsHook):
     """Look at transform jobs. Takes the arguments of the provider's ``AwsBaseHook``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
-from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, ServiceError
+from airflow_sm_plugin.core.safe_text import is_text
+from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, InvalidRequest, ServiceError
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink
 
 
@@ -36,6 +37,20 @@ class InvocationOperator(SageMakerInferenceOperator):
         except ServiceError:
             return None
         return None if description is None else str(description["EndpointStatus"])
+
+
+def encoded_body(body: str | bytes) -> bytes:
+    """Return a body as bytes.
+
+    :raises InvalidRequest: it cannot be written as UTF-8
+    """
+    if isinstance(body, bytes):
+        return body
+    if not is_text(body):
+        raise InvalidRequest(
+            "body is no text, half of a surrogate pair is missing: write it as JSON, which escapes it, or pass bytes"
+        )
+    return body.encode()
 
 
 def inference_id_of(context: Context) -> str | None:

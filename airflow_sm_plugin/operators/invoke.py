@@ -31,7 +31,7 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import persist_endpoint
-from airflow_sm_plugin.operators.invocation import InvocationOperator, inference_id_of
+from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
 from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
 
 __all__ = ["SageMakerInvokeEndpointAsyncOperator", "SageMakerInvokeEndpointOperator"]
@@ -253,7 +253,7 @@ class SageMakerInvokeEndpointOperator(Killable, InvocationOperator):
             raise InvalidRequest(
                 f"body must be text or bytes, not {type(body).__name__}: write it as JSON or CSV in the task before"
             )
-        return body.encode() if isinstance(body, str) else body
+        return encoded_body(body)
 
     def _keep(self, endpoint_name: str, reply: InvokeReply, settings: _Settings) -> dict[str, Any]:
         output = self._for_xcom(reply.body, settings.return_output_limit) if settings.return_output else None
@@ -274,12 +274,12 @@ class SageMakerInvokeEndpointOperator(Killable, InvocationOperator):
     def _for_xcom(self, body: bytes, limit: int) -> str | None:
         """Return the answer as text; None when it cannot go on XCom and ``output_location`` takes it."""
         try:
-            text = body.decode() if len(body) <= limit else None
+            text = body.decode() if len(body) <= limit and b"\x00" not in body else None
         except UnicodeDecodeError:
             text = None
         if text is None and not self.output_location:
             raise InvalidRequest(
-                f"the answer, {len(body)} bytes, is no UTF-8 text or larger than return_output_limit "
+                f"the answer, {len(body)} bytes, is no UTF-8 text, holds NUL, or is larger than return_output_limit "
                 f"({limit}): pass output_location, which takes what cannot go on XCom"
             )
         return text

@@ -29,7 +29,7 @@ from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
 from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.engine_arguments import object_options
-from airflow_sm_plugin.operators.invocation import InvocationOperator, inference_id_of
+from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.batch.async_input import Sending
@@ -233,7 +233,7 @@ class SageMakerInvokeEndpointAsyncOperator(Killable, InvocationOperator):
         return AsyncRequest(
             endpoint_name=self.endpoint_name,
             input_location=_text(self.input_location),
-            body=body.encode() if isinstance(body, str) else body,
+            body=encoded_body(body) if isinstance(body, str) else body,
             content_type=_text(self.content_type),
             accept=_text(self.accept),
             custom_attributes=reveal(self.custom_attributes),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.async_watch import Watch
 from airflow_sm_plugin.core.completion_hints import CompletionHints, is_stale
 from airflow_sm_plugin.core.watch_state import LAST_LOOKS_SECONDS, Verdict, WatchState
@@ -23,7 +23,7 @@ from airflow_sm_plugin.triggers.one_event import OneEventTrigger
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.completion_queue import CompletionQueue, QueueMessage
 
-log = logging.getLogger(__name__)
+log = get_log(__name__)
 
 _SHORTEST_PAUSE = 0.05
 _FIRST_PAUSE = 5.0

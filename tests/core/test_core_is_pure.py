@@ -81,8 +81,13 @@ def test_core_calls_nothing_that_reads_a_clock_or_a_file(path: Path) -> None:
     assert not called_by(path) & TOUCHING
 
 
-def test_exceptions_import_nothing_of_ours_or_of_others() -> None:
-    assert imported_by(PACKAGE / "exceptions.py") <= {"__future__", "typing"}
+def test_exceptions_import_nothing_but_what_makes_their_texts_fit_to_be_shown() -> None:
+    assert imported_by(PACKAGE / "exceptions.py") <= {
+        "__future__",
+        "airflow_sm_plugin.core.safe_text",
+        "typing",
+    }
+    assert imported_by(PACKAGE / "core" / "safe_text.py") <= {"__future__", "json", "re"}
 
 
 def test_a_fresh_interpreter_loads_core_without_airflow_or_aws() -> None:

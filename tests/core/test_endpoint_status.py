@@ -23,6 +23,7 @@ from airflow_sm_plugin.core.endpoint_status import (
     next_step,
     uses_config,
 )
+from airflow_sm_plugin.core.safe_text import presentable
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
     EndpointError,
@@ -141,7 +142,7 @@ def test_a_verdict_is_final_or_waits_and_an_error_comes_with_every_bad_one(
     error: EndpointError | None = failure(verdict, endpoint_name="churn", wanted_config=WANTED)
     assert (error is None) == (verdict.state in (SERVING, WAIT))
     if error is not None and reason:
-        assert reason in str(error)
+        assert presentable(reason) in str(error)
 
 
 @given(st.sampled_from(EndpointState), st.text(), st.text(), st.text(), st.text())

@@ -164,7 +164,7 @@ def test_neither_request_nor_reply_shows_anything_of_itself() -> None:
         ("InternalDependencyException", 530, Attempt.FINAL),
         ("ValidationError", 400, Attempt.FINAL),
         ("AccessDeniedException", 403, Attempt.FINAL),
-        ("ExpiredTokenException", 403, Attempt.FINAL),
+        ("ExpiredTokenException", 403, Attempt.AGAIN),
         ("SomethingNew", 418, Attempt.FINAL),
     ],
 )

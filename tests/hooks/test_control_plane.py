@@ -14,6 +14,7 @@ from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     AutoMLJobNotFound,
+    CredentialsExpired,
     EndpointConfigNotFound,
     EndpointNotFound,
     InvalidRequest,
@@ -271,7 +272,7 @@ class TestTrouble:
         ("answer", "error", "retryable"),
         [
             (Answer(400, "AccessDeniedException"), AccessDenied, False),
-            (Answer(403, "ExpiredTokenException"), AccessDenied, False),
+            (Answer(403, "ExpiredTokenException"), CredentialsExpired, True),
             (Answer(400, "UnrecognizedClientException"), AccessDenied, False),
             (Answer(400, "ThrottlingException"), Throttled, True),
             (Answer(400, "ResourceLimitExceeded"), Throttled, True),
@@ -292,7 +293,7 @@ class TestTrouble:
             caught.value
         )
         assert getattr(caught.value, "retryable", None) is retryable
-        assert len(asked) == 1
+        assert len(asked) == (2 if error is CredentialsExpired else 1)  # once more, with fresh credentials
 
     def test_the_botocore_configuration_given_is_the_one_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with answering(Answer(503, "ServiceUnavailable")) as (bad, asked):

@@ -235,9 +235,7 @@ def test_every_argument_may_come_from_a_template(
         "outputs": f"{{{{ '{top}/out' }}}}",
     }
     task = plan_of(**TEMPLATED, **places)
-    assert {*TEMPLATED, *places} | {"aws_conn_id", "region_name", "verify", "botocore_config"} == set(
-        task.template_fields
-    )
+    assert {*TEMPLATED, *places} | {"aws_conn_id", "region_name", "verify"} == set(task.template_fields)
     (reference,) = run_task(lambda: plan_of(**TEMPLATED, **places))
     assert (reference["inputs"], reference["models"]) == (1, 1)
 

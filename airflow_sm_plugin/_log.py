@@ -1,0 +1,37 @@
+"""Loggers of ours: no text from outside, as an S3 key or an endpoint's words, can pass for a line of the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_plugin.core.safe_text import presentable
+
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter
+
+
+class OneLineLog(_Adapter):
+    """A logger that shows each argument in one line, and without credentials. The message itself is ours."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 - logging's own
+        """Log at a level; the caller's place in the code is told, not this one."""
+        if self.isEnabledFor(level):
+            kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+            self.logger.log(level, msg, *map(_shown, args), **kwargs)
+
+
+def get_log(name: str) -> OneLineLog:
+    """Return the logger of a module, by ``__name__``."""
+    return OneLineLog(logging.getLogger(name), {})
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, int | float) or value is None:
+        return value
+    if isinstance(value, Mapping) and not value:
+        return value
+    return presentable(str(value))
