@@ -52,7 +52,8 @@ def test_every_import_it_names_works() -> None:
 def test_the_policy_allows_what_the_hooks_call_and_no_more() -> None:
     """The actions are those of the hooks' client calls, and what SageMaker and S3 ask for beside them."""
     (policy,) = blocks("json")
-    allowed = set(json.loads(policy)["Statement"][0]["Action"])
+    statements = json.loads(policy)["Statement"]
+    allowed = {action for one in statements for action in _listed(one["Action"])}
     source = "".join(path.read_text() for path in (ROOT / "airflow_sm_plugin" / "hooks").glob("*.py"))
     called = set(re.findall(r"client\.(\w+)\(", source)) - {"get_paginator"}
     called |= set(re.findall(r"get_paginator\(\"(\w+)\"\)", source))
@@ -60,14 +61,20 @@ def test_the_policy_allows_what_the_hooks_call_and_no_more() -> None:
         xform_name(action.partition(":")[2]): action for action in allowed if action.startswith("sagemaker:")
     }
     unused = {action for call, action in sagemaker.items() if call not in called}
-    # SageMaker asks for the first when something is created with tags, Application Auto Scaling for the second.
-    assert unused == {"sagemaker:AddTags", "sagemaker:UpdateEndpointWeightsAndCapacities"}
+    assert unused == {"sagemaker:UpdateEndpointWeightsAndCapacities"}, "Application Auto Scaling asks for it"
     others = {xform_name(action.partition(":")[2]) for action in allowed} - set(sagemaker)
     s3_calls = {"head_object", "get_object", "put_object"}
     assert called - s3_calls - set(sagemaker) - others == set()
     assert {"s3:GetObject", "s3:PutObject", "s3:ListBucket", "iam:PassRole", "iam:GetRole"} < allowed
+    (passing,) = (one for one in statements if "iam:PassRole" in _listed(one["Action"]))
+    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    assert passing["Resource"] != "*"
     # What goes over our own transport.
     assert {"sqs:ReceiveMessage", "sqs:DeleteMessage", "s3:DeleteObject"} < allowed
+
+
+def _listed(action: str | list[str]) -> list[str]:
+    return [action] if isinstance(action, str) else action
 
 
 def test_the_embedded_sagemaker_starts_with_the_command_it_shows(tmp_path: Path) -> None:
