@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin import exceptions
 from airflow_sm_plugin.core.async_inference import AsyncRequest, Sight
+from airflow_sm_plugin.core.call_failure import CallFailure
 from airflow_sm_plugin.core.invocation import Attempt, InvokeRequest
 from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.payload_verdict import Verdict, judge
@@ -112,11 +113,16 @@ UNREADABLE: Mapping[str, Said] = {
 }
 """Successful answers that say nothing. Where an operation answers nothing anyway, some of them are fine."""
 
-Call = Callable[[AwsConnection], object]
+Call = Callable[[AwsConnection], Callable[[], object]]
+"""Makes ready what is made once (a boto3 client takes a tenth of a second), and returns the call."""
 
 
 def hook(kind: Callable[..., Any], use: Callable[[Any], object]) -> Call:
-    return lambda connection: use(kind(**connection.hook_arguments()))
+    def ready(connection: AwsConnection) -> Callable[[], object]:
+        made = kind(**connection.hook_arguments())
+        return lambda: use(made)
+
+    return ready
 
 
 def s3(use: Callable[[S3Objects], Awaitable[object]]) -> Call:
@@ -124,7 +130,7 @@ def s3(use: Callable[[S3Objects], Awaitable[object]]) -> Call:
         async with S3Objects.open(connection) as opened:
             return await use(opened)
 
-    return lambda connection: asyncio.run(call(connection))
+    return lambda connection: lambda: asyncio.run(call(connection))
 
 
 def send_async(connection: AwsConnection) -> object:
@@ -171,8 +177,8 @@ CALLS: Mapping[str, Call] = {
     "s3 stat": s3(lambda opened: opened.stat("s3://b/k")),
     "s3 names": s3(lambda opened: opened.list_names("b", "p")),
     "s3 objects": s3(lambda opened: opened.list_objects("b", "p")),
-    "InvokeEndpointAsync": send_async,
-    "ReceiveMessage": receive,
+    "InvokeEndpointAsync": partial(partial, send_async),
+    "ReceiveMessage": partial(partial, receive),
     "InvokeEndpoint blocking": hook(
         SageMakerRuntimeHook,
         lambda h: h.invoke_endpoint(InvokeRequest(endpoint_name="e", body=b"x"), attempts=1),
@@ -185,7 +191,7 @@ CALLS: Mapping[str, Call] = {
     ),
     "GetObject blocking": hook(ResultStoreHook, lambda h: h.read("s3://b/k", limit=10)),
     "DescribeEndpoint": hook(SageMakerControlPlaneHook, lambda h: h.describe_endpoint("e")["EndpointStatus"]),
-    "DescribeEndpoint deferred": wait_deferred,
+    "DescribeEndpoint deferred": partial(partial, wait_deferred),
     "CreateModel": hook(SageMakerControlPlaneHook, lambda h: h.create_model(SPEC)),
     "ListTags": hook(SageMakerControlPlaneHook, lambda h: h.tags_of("arn:aws:sagemaker:us-east-1:1:model/m")),
     "DescribeAutoMLJobV2": hook(
@@ -224,27 +230,33 @@ def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     return {**ONCE, **TRANSPORTS[request.param]}
 
 
-def outcome(
-    monkeypatch: pytest.MonkeyPatch, options: Mapping[str, Any], said: Said, call: Call
-) -> tuple[object, list[Asked]]:
+def outcomes(
+    monkeypatch: pytest.MonkeyPatch, options: Mapping[str, Any], answers: Mapping[str, Said], call: Call
+) -> Iterator[tuple[str, object]]:
+    """Yield what becomes of the call for each answer: its result or our error."""
     monkeypatch.setattr("random.random", lambda: 0.0)  # the pauses between repeats
-    with recording(lambda _: said) as recorder:
+    with recording(lambda _: Said()) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL", recorder.url)
-        result: object
-        try:
-            result = call(AwsConnection(aws_conn_id=None, region_name="us-east-1", botocore_config=options))
-        except SageMakerInferenceError as error:
-            result = error
-    assert str(result).isprintable() or not isinstance(result, SageMakerInferenceError)
-    return result, recorder.asked
+        ready = call(AwsConnection(aws_conn_id=None, region_name="us-east-1", botocore_config=options))
+        for name, said in answers.items():
+            recorder.answer = partial(_same, said)
+            yield name, outcome(ready)
+
+
+def outcome(ready: Callable[[], object]) -> object:
+    try:
+        return ready()
+    except SageMakerInferenceError as error:
+        if not str(error).isprintable():
+            raise
+        return error
 
 
 @pytest.mark.parametrize(("call", "options"), CASES)
 def test_an_error_that_may_pass_is_ours_and_retryable_whatever_its_body_is(
     call: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, said in PASSING.items():
-        result, _ = outcome(monkeypatch, options, said, CALLS[call])
+    for name, result in outcomes(monkeypatch, options, PASSING, CALLS[call]):
         assert isinstance(result, SageMakerInferenceError), (name, result)
         assert result.retryable, (name, result)
         assert "None" not in str(result), name
@@ -254,9 +266,8 @@ def test_an_error_that_may_pass_is_ours_and_retryable_whatever_its_body_is(
 def test_any_other_error_is_ours_and_no_proof_that_something_is_missing(
     call: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, said in ODD.items():
-        result, _ = outcome(monkeypatch, options, said, CALLS[call])
-        if call == "s3 stat" and said.status == 404 and "page" not in name:
+    for name, result in outcomes(monkeypatch, options, ODD, CALLS[call]):
+        if call == "s3 stat" and ODD[name].status == 404:
             continue  # a HEAD has no body: there the status is all that S3 says
         assert isinstance(result, SageMakerInferenceError) or call in TELLS_BY_STATUS, (name, result)
         assert "NotFound" not in type(result).__name__, name
@@ -266,8 +277,7 @@ def test_any_other_error_is_ours_and_no_proof_that_something_is_missing(
 def test_a_successful_answer_that_says_nothing_is_an_error_of_ours_and_retryable(
     call: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, said in UNREADABLE.items():
-        result, _ = outcome(monkeypatch, options, said, CALLS[call])
+    for name, result in outcomes(monkeypatch, options, UNREADABLE, CALLS[call]):
         if call in TAKES_ANYTHING and "page" not in name:
             continue
         assert isinstance(result, ServiceUnavailable), (name, result)
@@ -279,54 +289,52 @@ def test_an_html_page_of_a_model_is_its_answer(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """AWS's request id tells it from a proxy's."""
-    said = Said(200, PAGE, {"Content-Type": "text/html", "x-amzn-RequestId": "r"})
-    result, _ = outcome(monkeypatch, options, said, CALLS["InvokeEndpoint blocking"])
+    said = {"": Said(200, PAGE, {"Content-Type": "text/html", "x-amzn-RequestId": "r", "ETag": '"e"'})}
+    ((_, result),) = outcomes(monkeypatch, options, said, CALLS["InvokeEndpoint blocking"])
     assert getattr(result, "body", None) == PAGE
-    said = Said(200, PAGE, {"Content-Type": "text/html", "x-amz-request-id": "r", "ETag": '"e"'})
-    assert outcome(monkeypatch, options, said, CALLS["s3 read"])[0] == PAGE
+    ((_, result),) = outcomes(monkeypatch, options, said, CALLS["s3 read"])
+    assert result == PAGE
 
 
 def test_a_look_at_an_object_takes_no_page_for_it(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for status in (200, 302, 404, 403, 511):
-        said = Said(status, b"", {"Content-Type": "text/html"})
-        result, _ = outcome(monkeypatch, options, said, s3(lambda opened: opened.sight("s3://b/k")))
+    pages = {
+        str(status): Said(status, b"", {"Content-Type": "text/html"}) for status in (200, 302, 404, 403, 511)
+    }
+    for status, result in outcomes(monkeypatch, options, pages, s3(lambda opened: opened.sight("s3://b/k"))):
         assert result is Sight.UNKNOWN, status
 
 
 def test_the_container_logs_hook_explains_and_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    for said in (*PASSING.values(), *ODD.values(), *UNREADABLE.values()):
-        call = hook(ContainerLogsHook, lambda h: h.show_tail("group", lines=3))
-        assert outcome(monkeypatch, ONCE, said, call)[0] is None
+    call = hook(ContainerLogsHook, lambda h: h.show_tail("group", lines=3))
+    for name, result in outcomes(monkeypatch, ONCE, {**PASSING, **ODD, **UNREADABLE}, call):
+        assert result is None, name
 
 
-@pytest.mark.parametrize("name", [*PASSING, *ODD])
 def test_every_error_of_a_models_invocation_has_a_verdict(
-    name: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+    options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a batch it is about the payload, or it goes again: nothing here says that the endpoint cannot be used."""
-    said = {**PASSING, **ODD}[name]
 
-    def call(connection: AwsConnection) -> object:
-        async def invoke() -> object:
-            async with EndpointInvoker.open(connection, "e", max_connections=2) as invoker:
+    async def invoke(connection: AwsConnection) -> object:
+        async with EndpointInvoker.open(connection, "e", max_connections=2) as invoker:
+            try:
                 return await invoker.invoke(b"x", target_model="m.tar.gz")
+            except (ClientError, BotoCoreError) as error:
+                return failure_of(error)
 
-        return asyncio.run(invoke())
-
-    with recording(lambda _: said) as recorder:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", recorder.url)
-        with pytest.raises((ClientError, BotoCoreError)) as caught:
-            call(AwsConnection(aws_conn_id=None, region_name="us-east-1", botocore_config=options))
-    failure = failure_of(cast("ClientError", caught.value))
-    assert isinstance(failure.message, str)
-    assert failure.original_status is None or 0 <= failure.original_status <= 999
-    wanted = judge(failure)
-    assert wanted.verdict in (Verdict.AGAIN, Verdict.FAILED)
-    if name in PASSING:
-        assert (wanted.verdict, failure.attempt) == (Verdict.AGAIN, Attempt.AGAIN)
-        assert wanted.error in (ServiceUnavailable, Throttled)
+    call = partial(partial, lambda connection: asyncio.run(invoke(connection)))
+    for name, failure in outcomes(monkeypatch, options, {**PASSING, **ODD}, call):
+        assert isinstance(failure, CallFailure), name
+        assert isinstance(failure.message, str), name
+        assert failure.original_status is None or 0 <= failure.original_status <= 999, name
+        wanted = judge(failure)
+        if name in PASSING:
+            assert (wanted.verdict, failure.attempt) == (Verdict.AGAIN, Attempt.AGAIN), name
+            assert wanted.error in (ServiceUnavailable, Throttled), name
+        else:
+            assert wanted.verdict is Verdict.FAILED, name
 
 
 def test_a_role_whose_credentials_are_answered_with_garbage_is_worth_a_retry(
