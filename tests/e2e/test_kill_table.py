@@ -5,21 +5,23 @@ The end is the same as undisturbed: nothing missing, nothing left over, nothing 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import pytest
 
 from airflow_sm_plugin.local.airflow_api import Json
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
-from tests.endpoint_trials import End, Verb, begun, effects, end_of, key_of
+from tests.endpoint_trials import End, Verb, begun, effects, end_of, in_region, key_of
 from tests.support import Account
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
-LONGEST_RUN = 150.0
+LONGEST_RUN = 300.0
 TASK = "killed"
 
 
@@ -52,7 +54,10 @@ class Table:
 
     def outcomes(self, kill_after: Sequence[int]) -> list[Outcome]:
         """Run one trial for each number of calls; 0 is not killed."""
-        trials = [begun(self._account, self._verb) for _ in kill_after]
+        # Each in a region of its own, as far as there are enough: operators look at all endpoints of theirs.
+        regions = itertools.cycle(boto3.Session().get_available_regions("sagemaker"))
+        accounts = [in_region(self._account, region) for _, region in zip(kill_after, regions, strict=False)]
+        trials = [begun(account, self._verb) for account in accounts]
         files = [self._folder / f"{trial.name}.calls" for trial in trials]
         conf: list[Json] = [
             {"arguments": dict(trial.arguments), "kill_after": number, "calls": str(file)}
@@ -67,16 +72,26 @@ class Table:
             for index in range(len(trials))
         ]
         assert look.state == "success", logs
-        return [
+        outcomes = [
             Outcome(
-                end=end_of(self._account, trial),
-                effects=effects(self._account, trial),
+                end=end_of(accounts[index], trial),
+                effects=_without_marks(effects(self._account, trial)),
                 tries=tries[index],
                 calls=files[index].read_text().splitlines(),
                 log=logs[index],
             )
             for index, trial in enumerate(trials)
         ]
+        for there, trial in zip(accounts, trials, strict=True):
+            if there.status(trial.name) is not None:  # the next trial there would look at it as well
+                there.sagemaker.delete_endpoint(EndpointName=trial.name)
+                there.wait_for_endpoint(trial.name, "endpoint_deleted")
+        return outcomes
+
+
+def _without_marks(found: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    """Leave out that a later try marks the endpoint of an earlier one as deployed by itself."""
+    return Counter({what: times for what, times in found.items() if what[0] != "AddTags"})
 
 
 def _check(table: Table, expected: set[str], after: Sequence[str] = ()) -> None:
