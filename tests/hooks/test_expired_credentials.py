@@ -144,7 +144,9 @@ def failure(
     with recording(answer) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL", recorder.url)
         try:
-            CALLS[call](AwsConnection(aws_conn_id=None, region_name="us-east-1", botocore_config=options))()
+            connection = AwsConnection(aws_conn_id=None, region_name="us-east-1", botocore_config=options)
+            with CALLS[call](connection) as ready:
+                ready()
         except SageMakerInferenceError as error:
             found: SageMakerInferenceError | None = error
         else:

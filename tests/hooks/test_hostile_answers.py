@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -113,40 +114,45 @@ UNREADABLE: Mapping[str, Said] = {
 }
 """Successful answers that say nothing. Where an operation answers nothing anyway, some of them are fine."""
 
-Call = Callable[[AwsConnection], Callable[[], object]]
-"""Makes ready what is made once (a boto3 client takes a tenth of a second), and returns the call."""
+Call = Callable[[AwsConnection], AbstractContextManager[Callable[[], object]]]
+"""Makes ready for the block what is made once (a client takes some tenths of a second), and lends the call."""
 
 
 def hook(kind: Callable[..., Any], use: Callable[[Any], object]) -> Call:
-    def ready(connection: AwsConnection) -> Callable[[], object]:
+    @contextmanager
+    def ready(connection: AwsConnection) -> Iterator[Callable[[], object]]:
         made = kind(**connection.hook_arguments())
-        return lambda: use(made)
+        yield lambda: use(made)
 
     return ready
 
 
-def s3(use: Callable[[S3Objects], Awaitable[object]]) -> Call:
-    async def call(connection: AwsConnection) -> object:
-        async with S3Objects.open(connection) as opened:
-            return await use(opened)
+def opened(
+    opening: Callable[[AwsConnection], AbstractAsyncContextManager[Any]],
+    use: Callable[[Any], Awaitable[object]],
+) -> Call:
+    @contextmanager
+    def ready(connection: AwsConnection) -> Iterator[Callable[[], object]]:
+        async def used(client: Any) -> object:  # noqa: ANN401 - of any kind
+            return await use(client)
 
-    return lambda connection: lambda: asyncio.run(call(connection))
+        with asyncio.Runner() as runner:
+            stack = AsyncExitStack()
+            client = runner.run(stack.enter_async_context(opening(connection)))
+            try:
+                yield lambda: runner.run(used(client))
+            finally:
+                runner.run(stack.aclose())
+
+    return ready
 
 
-def send_async(connection: AwsConnection) -> object:
-    async def call() -> object:
-        async with AsyncInvoker.open(connection) as invoker:
-            return await invoker.invoke(AsyncRequest(endpoint_name="e", input_location="s3://b/k"))
-
-    return asyncio.run(call())
+s3 = partial(opened, S3Objects.open)
 
 
-def receive(connection: AwsConnection) -> object:
-    async def call() -> object:
-        async with CompletionQueue.open(connection, QUEUE) as queue:
-            return await queue.receive(wait_seconds=0)
-
-    return asyncio.run(call())
+@contextmanager
+def ready_to_wait_deferred(connection: AwsConnection) -> Iterator[Callable[[], object]]:
+    yield partial(wait_deferred, connection)
 
 
 def wait_deferred(connection: AwsConnection) -> object:
@@ -177,8 +183,13 @@ CALLS: Mapping[str, Call] = {
     "s3 stat": s3(lambda opened: opened.stat("s3://b/k")),
     "s3 names": s3(lambda opened: opened.list_names("b", "p")),
     "s3 objects": s3(lambda opened: opened.list_objects("b", "p")),
-    "InvokeEndpointAsync": partial(partial, send_async),
-    "ReceiveMessage": partial(partial, receive),
+    "InvokeEndpointAsync": opened(
+        AsyncInvoker.open, lambda i: i.invoke(AsyncRequest(endpoint_name="e", input_location="s3://b/k"))
+    ),
+    "ReceiveMessage": opened(
+        lambda connection: CompletionQueue.open(connection, QUEUE),
+        lambda queue: queue.receive(wait_seconds=0),
+    ),
     "InvokeEndpoint blocking": hook(
         SageMakerRuntimeHook,
         lambda h: h.invoke_endpoint(InvokeRequest(endpoint_name="e", body=b"x"), attempts=1),
@@ -191,7 +202,7 @@ CALLS: Mapping[str, Call] = {
     ),
     "GetObject blocking": hook(ResultStoreHook, lambda h: h.read("s3://b/k", limit=10)),
     "DescribeEndpoint": hook(SageMakerControlPlaneHook, lambda h: h.describe_endpoint("e")["EndpointStatus"]),
-    "DescribeEndpoint deferred": partial(partial, wait_deferred),
+    "DescribeEndpoint deferred": ready_to_wait_deferred,
     "CreateModel": hook(SageMakerControlPlaneHook, lambda h: h.create_model(SPEC)),
     "ListTags": hook(SageMakerControlPlaneHook, lambda h: h.tags_of("arn:aws:sagemaker:us-east-1:1:model/m")),
     "DescribeAutoMLJobV2": hook(
@@ -237,10 +248,11 @@ def outcomes(
     monkeypatch.setattr("random.random", lambda: 0.0)  # the pauses between repeats
     with recording(lambda _: Said()) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL", recorder.url)
-        ready = call(AwsConnection(aws_conn_id=None, region_name="us-east-1", botocore_config=options))
-        for name, said in answers.items():
-            recorder.answer = partial(_same, said)
-            yield name, outcome(ready)
+        connection = AwsConnection(aws_conn_id=None, region_name="us-east-1", botocore_config=options)
+        with call(connection) as ready:
+            for name, said in answers.items():
+                recorder.answer = partial(_same, said)
+                yield name, outcome(ready)
 
 
 def outcome(ready: Callable[[], object]) -> object:
@@ -317,14 +329,13 @@ def test_every_error_of_a_models_invocation_has_a_verdict(
 ) -> None:
     """In a batch it is about the payload, or it goes again: nothing here says that the endpoint cannot be used."""
 
-    async def invoke(connection: AwsConnection) -> object:
-        async with EndpointInvoker.open(connection, "e", max_connections=2) as invoker:
-            try:
-                return await invoker.invoke(b"x", target_model="m.tar.gz")
-            except (ClientError, BotoCoreError) as error:
-                return failure_of(error)
+    async def invoke(invoker: EndpointInvoker) -> object:
+        try:
+            return await invoker.invoke(b"x", target_model="m.tar.gz")
+        except (ClientError, BotoCoreError) as error:
+            return failure_of(error)
 
-    call = partial(partial, lambda connection: asyncio.run(invoke(connection)))
+    call = opened(lambda connection: EndpointInvoker.open(connection, "e", max_connections=2), invoke)
     for name, failure in outcomes(monkeypatch, options, {**PASSING, **ODD}, call):
         assert isinstance(failure, CallFailure), name
         assert isinstance(failure.message, str), name
