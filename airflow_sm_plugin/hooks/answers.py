@@ -78,7 +78,11 @@ class AnswerParser:
         except Exception as error:  # whatever a parser stumbles over: they do not expect such answers
             if not failed:
                 _close(response["body"])
-                raise _unreadable(response, error) from error
+                if isinstance(error, UnreadableAnswer):
+                    raise
+                raise UnreadableAnswer(
+                    error=f"the answer of status {response['status_code']} cannot be read ({type(error).__name__})"
+                ) from error
         if not failed:
             return cast("dict[str, Any]", _guarded(parsed))
         if shape is not None and shape.metadata.get("exception"):
@@ -193,14 +197,6 @@ def _without_code(message: str, response: Mapping[str, Any]) -> tuple[str, str]:
 
 def _is_head(response: Mapping[str, Any]) -> bool:
     return str((response.get("context") or {}).get("operation_name", "")).startswith("Head")
-
-
-def _unreadable(response: Mapping[str, Any], error: Exception) -> UnreadableAnswer:
-    if isinstance(error, UnreadableAnswer):
-        return error
-    return UnreadableAnswer(
-        error=f"the answer of status {response['status_code']} cannot be read ({type(error).__name__})"
-    )
 
 
 def _close(body: object) -> None:

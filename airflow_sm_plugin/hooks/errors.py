@@ -149,13 +149,14 @@ def cause_of(error: BaseException) -> BaseException | None:
 
     Airflow logs the whole chain. A proxy's URL may hold a password, a parameter that is refused may be a payload.
     """
-    seen: BaseException | None = error
-    while seen is not None:
-        text = str(seen)
-        if isinstance(seen, ParamValidationError) or masked(text) != text:
-            return None
-        seen = seen.__cause__ or seen.__context__
-    return error
+    chain: list[BaseException] = []
+    led_to: BaseException | None = error
+    while led_to is not None and led_to not in chain:  # an error may be raised from itself
+        chain.append(led_to)
+        led_to = led_to.__cause__ or led_to.__context__
+    texts = [str(each) for each in chain]
+    secret = isinstance(error, ParamValidationError) or any(masked(text) != text for text in texts)
+    return None if secret else error
 
 
 @contextmanager

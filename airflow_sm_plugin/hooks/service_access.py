@@ -323,7 +323,12 @@ def _without_secret(proxy: str) -> str:
 
 
 def _proxy_headers(proxy: str) -> Mapping[str, str]:
-    parts = urlsplit(proxy)
+    try:
+        parts = urlsplit(proxy)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"the proxy's URL in botocore_config or the environment is none: {error}; percent-encode user and password"
+        ) from None
     if not (parts.username and parts.password):
         return {}
     secret = f"{unquote(parts.username)}:{unquote(parts.password)}".encode()

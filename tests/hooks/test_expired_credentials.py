@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.exceptions import AccessDenied, CredentialsExpired, SageMakerInferenceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
 from tests.hooks.recorder import Asked, Said, recording
 from tests.hooks.test_hostile_answers import CALLS, CASES
 
@@ -42,7 +46,7 @@ def refusal(asked: Asked, code: str) -> Said:
         body = f"<Error><Code>{code}</Code><Message>m</Message></Error>"
         if "/iam/" in asked.headers["authorization"]:
             body = f"<ErrorResponse>{body}</ErrorResponse>"
-        return Said(403, body.encode(), XML)
+        return Said(403 if code == "AccessDenied" else 400, body.encode(), XML)
     body = json.dumps({"__type": code, "message": "m"})
     return Said(403, body.encode(), {**JSON, "x-amzn-ErrorType": code})
 
@@ -55,6 +59,8 @@ def test_a_call_is_sent_once_more_with_fresh_credentials(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What comes then tells that it was: the new key is denied for a reason of its own."""
+    if "deferred" in call:
+        pytest.skip("a trigger looks again with another client: see below")
     monkeypatch.setattr("random.random", lambda: 0.0)
 
     def answer(asked: Asked) -> Said:
@@ -73,8 +79,6 @@ def test_credentials_that_stay_expired_are_an_error_worth_a_retry(
     call: str, options: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("random.random", lambda: 0.0)
-    if call == "s3 stat":
-        pytest.skip("a HEAD has no body that could say so")
     for code in EXPIRED:
         error = failure(call, options, lambda asked, code=code: refusal(asked, code), monkeypatch)  # type: ignore[misc]
         assert isinstance(error, CredentialsExpired), code
@@ -96,6 +100,34 @@ def test_a_look_of_a_wait_that_meets_expired_credentials_is_a_failed_look_and_no
         hook = SageMakerControlPlaneHook(aws_conn_id=None, region_name="us-east-1")
         verdict = hook.wait_for_endpoint("e", wanted_config="c", max_wait=60, poll_interval=0.01)
     assert verdict.status == "InService"
+
+
+def test_a_trigger_looks_again_with_fresh_credentials(
+    rotated: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(asked: Asked) -> Said:
+        if "OLDKEY" in asked.headers["authorization"]:
+            rotated("NEWKEY")
+            return refusal(asked, "ExpiredTokenException")
+        return Said(200, b'{"EndpointStatus": "InService", "EndpointConfigName": "c"}', JSON)
+
+    with recording(answer) as recorder:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", recorder.url)
+        trigger = EndpointServingTrigger(
+            endpoint_name="e",
+            wanted_config="c",
+            note={},
+            deadline=time.time() + 600,
+            poll_interval=0.01,
+            aws=AwsConnection(aws_conn_id=None, region_name="us-east-1").as_mapping(),
+        )
+
+        async def events() -> list[Any]:
+            return [event.payload async for event in trigger.run()]
+
+        (event,) = asyncio.run(events())
+        assert len(recorder.asked) == 2
+    assert (event["status"], event["verdict"]["status"]) == ("over", "InService")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +185,7 @@ def failure(
             found = None
         keys = [asked.headers["authorization"].partition("Credential=")[2][:6] for asked in recorder.asked]
     if "NEWKEY" in keys:
-        assert keys[:2] == ["OLDKEY", "NEWKEY"]
+        assert (keys[0], keys[-1]) == ("OLDKEY", "NEWKEY")
     else:
         assert "OLDKEY" not in keys
     return found
