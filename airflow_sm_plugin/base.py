@@ -79,10 +79,12 @@ def run_of(context: Context) -> str | None:
 
 def try_of(context: Context) -> TaskTry:
     """Return this try of the task instance; the first one of an unknown run outside of Airflow."""
-    started = getattr(context.get("dag_run"), "start_date", None)
+    dag_run = context.get("dag_run")
+    started, cleared = getattr(dag_run, "start_date", None), getattr(dag_run, "clear_number", None)
     return TaskTry(
         run_started=started.timestamp() if isinstance(started, datetime) else None,
         number=int(getattr(context.get("ti"), "try_number", None) or 1),
+        times_cleared=cleared if isinstance(cleared, int) else None,
     )
 
 

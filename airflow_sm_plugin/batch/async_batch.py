@@ -221,10 +221,11 @@ class AsyncBatch:
         """Decide about the last plan; it is compared with the inputs of now where that decides."""
         settings, report = self._settings, await self._report_on(latest)
         writer = latest.begun_by if report is None else report.written_by
+        run = latest.run if report is None else report.run
         step = next_plan(
             settings.task_try.origin_in_run(writer, claim.run_began),
             finished=report is not None,
-            same_run=report is not None and settings.run is not None and report.run == settings.run,
+            same_run=settings.run is not None and run == settings.run,
             restart=settings.restart,
         )
         if step is not NextPlan.COMPARE:

@@ -42,6 +42,7 @@ class Plan:
     :param created_at: ISO 8601
     :param carried: what succeeded under the plan before and is the same object still
     :param begun_by: the try that made it
+    :param run: which run of the task that was
     """
 
     number: int
@@ -53,6 +54,7 @@ class Plan:
     created_at: str
     carried: tuple[Run, ...] = ()
     begun_by: TaskTry = field(default_factory=TaskTry)
+    run: str | None = None
 
     def as_json(self) -> bytes:
         """Return the content of ``plan.json``, as :meth:`from_json` reads it."""
@@ -136,6 +138,7 @@ class Plans:
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             carried=tuple(await self._carried(into, summary.shards, resume)) if resume else (),
             begun_by=settings.task_try,
+            run=settings.run,
         )
         await claim.check()
         try:

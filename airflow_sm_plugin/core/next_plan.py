@@ -26,13 +26,14 @@ def next_plan(origin: Origin, *, finished: bool, same_run: bool, restart: bool) 
     :param origin: of the try that wrote last, by the plan, as the try that finds it sees it; a later try, which only a
         try without a start date can see here, counts as of this run
     :param finished: whether the plan has a report
-    :param same_run: whether it was finished by this run of the task: it was not cleared since
+    :param same_run: whether the task was not cleared since, by its ``max_tries``. Another start date then is of another
+        DAG run
     :param restart: ``on_rerun="restart"``
     """
-    if origin is Origin.DELETED_RUN:
+    if origin is Origin.DELETED_RUN or (origin is Origin.CLEARED and same_run):
         return NextPlan.NEW
     if not finished:
         return NextPlan.GO_ON
-    if same_run and origin is not Origin.CLEARED:
+    if same_run:
         return NextPlan.COMPARE
     return NextPlan.NEW if restart else NextPlan.RESUME

@@ -16,6 +16,8 @@ _PREFIX = "airflow-sm-plugin:"
 OWNER_TAG = f"{_PREFIX}created-by"
 ENDPOINT_TAG = f"{_PREFIX}endpoint"
 """On every configuration that we make: the endpoint it was derived for. A name alone does not tell."""
+NEVER_SERVED = ("Creating", "Failed")
+"""Statuses of an endpoint that may never have served; Failed may also follow a failed update's failed rollback."""
 DEPLOYED_TAG = f"{_PREFIX}deployed-by"
 """On an endpoint: the try that deploys it, so that no other task, and no earlier try left behind, deletes it."""
 
@@ -92,6 +94,8 @@ class EndpointClaim:
             return self.described_objection(description)
         if tags.get(OWNER_TAG) != self.owner:
             return f"its tags do not name this task ({OWNER_TAG})"
+        if self.created_at is None and description.get("EndpointStatus") not in NEVER_SERVED:
+            return "it may have served before this try worked on it"
         if self._counts_for_another(tags) and description.get("EndpointStatus") != "Failed":
             return f"another task, or a later try of this one, deploys it as well ({DEPLOYED_TAG})"
         return None

@@ -2,7 +2,8 @@
 
 Airflow counts tries up over the life of one DAG run, also when a task is cleared. A DAG run that is deleted and created
 again under its old run id begins with try 1: only the DAG run's start date tells it from the deleted one. Airflow sets
-that date when the run begins and when a finished run is cleared, so it grows as well; a retry leaves it as it is.
+that date when the run begins and when a finished run is cleared, so it grows as well; a retry leaves it as it is. How
+often a run was cleared (its ``clear_number``) tells the two apart.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ class TaskTry:
 
     :param run_started: the DAG run's start date, epoch seconds; None where it is not known
     :param number: Airflow's try number, from 1
+    :param times_cleared: the DAG run's ``clear_number``; None where it is not known
     """
 
     run_started: float | None = None
     number: int = 1
+    times_cleared: int | None = None
 
     def origin_of(self, writer: TaskTry) -> Origin:
         """Tell how the try that wrote a state stands to this one.
@@ -42,6 +45,10 @@ class TaskTry:
             return Origin.SAME_RUN if writer.number <= self.number else Origin.LATER_TRY
         if its > mine:
             return Origin.LATER_TRY
+        if self.times_cleared is not None and self.times_cleared <= (writer.times_cleared or 0):
+            return (
+                Origin.DELETED_RUN
+            )  # nobody cleared it since, so that only another run has another start date
         return Origin.CLEARED if writer.number < self.number else Origin.DELETED_RUN
 
     def run_began(self, writer: TaskTry | None, before: float | None) -> float | None:
@@ -72,12 +79,17 @@ class TaskTry:
 
     def as_list(self) -> list[float | None]:
         """Return it as a JSON value."""
-        return [self.run_started, self.number]
+        return [self.run_started, self.number, self.times_cleared]
 
     @classmethod
     def from_list(cls, value: Sequence[float | None] | None) -> TaskTry:
         """Read what :meth:`as_list` returned; None, as earlier versions wrote, is a first try of an unknown run."""
         if value is None:
             return cls()
-        started, number = value
-        return cls(None if started is None else float(started), int(number or 1))
+        started, number, *further = value
+        cleared = further[0] if further else None
+        return cls(
+            None if started is None else float(started),
+            int(number or 1),
+            None if cleared is None else int(cleared),
+        )

@@ -46,6 +46,12 @@ class EndpointConfigCalls(SageMakerCalls):
         doing = f"sagemaker:DescribeEndpointConfig {name}"
         return self._found(doing, lambda: self.client.describe_endpoint_config(EndpointConfigName=name))
 
+    def is_config_of(self, name: str, endpoint_name: str) -> bool:
+        """Say whether a configuration is there that we made for an endpoint, as its tags tell now."""
+        found = self.describe_endpoint_config(name)
+        tags = None if found is None else self.tags_of(found["EndpointConfigArn"])
+        return (tags or {}).get(ENDPOINT_TAG) == endpoint_name
+
     def delete_endpoint_config(self, name: str) -> bool:
         """Delete an endpoint configuration; say whether there was one."""
         return self._gone(

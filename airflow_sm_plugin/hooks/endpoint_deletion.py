@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.core.ownership import is_same
 from airflow_sm_plugin.exceptions import AccessDenied
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.endpoint_usage import EndpointUsage
@@ -21,6 +22,7 @@ class EndpointDeletion:
         self._name = endpoint_name
         self._found = hook.describe_endpoint(endpoint_name)
         served = [str(self._found["EndpointConfigName"])] if self._found else []
+        self._served = {name: hook.describe_endpoint_config(name) for name in served}
         # A retry, when the endpoint is gone, finds no others: what is deleted must not depend on the try.
         self._configs = list(dict.fromkeys([*served, *hook.derived_endpoint_configs(endpoint_name)]))
 
@@ -50,7 +52,7 @@ class EndpointDeletion:
                     "left alone, since none of our operators made them: models %s; say model_names to delete them",
                     ", ".join(foreign),
                 )
-            done = self._delete_unused("model", made, self._usage.of_models, self._hook.delete_model)
+            done = self._delete_unused("model", made, self._usage.of_models, self._delete_made_model)
         return done | {name: self._hook.delete_model(name) for name in named}
 
     def delete_configs(self) -> dict[str, bool]:
@@ -62,8 +64,23 @@ class EndpointDeletion:
             "endpoint configuration",
             self._configs,
             self._usage.of_configs,
-            self._hook.delete_endpoint_config,
+            self._delete_config,
         )
+
+    def _delete_made_model(self, name: str) -> bool:
+        """Delete a model that one of our operators made, not one that somebody has created under its name since."""
+        return self._hook.made_model(name) and self._hook.delete_model(name)
+
+    def _delete_config(self, name: str) -> bool:
+        """Delete a configuration that is the one that was found, not one that somebody has created since."""
+        served = self._served.get(name)
+        if served is not None:
+            described = self._hook.describe_endpoint_config(name)
+            if described is not None and is_same(described, served):
+                return self._hook.delete_endpoint_config(name)
+        if self._hook.is_config_of(name, self._name):
+            return self._hook.delete_endpoint_config(name)
+        return False
 
     def _delete_unused(
         self,

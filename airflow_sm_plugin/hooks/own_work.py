@@ -8,14 +8,13 @@ from typing import Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
-from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, EndpointClaim, created_at, is_owned
+from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, NEVER_SERVED, EndpointClaim, created_at, is_owned
 from airflow_sm_plugin.exceptions import EndpointError, SageMakerInferenceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
 log = get_log(__name__)
 
 ENDPOINT = "endpoint"
-_NEVER_SERVED = ("Creating", "Failed")
 
 
 class NotOurs(EndpointError):
@@ -60,7 +59,7 @@ class OwnWork:
 
     def owns(self, description: Mapping[str, Any]) -> bool:
         """Say whether any try of it made an endpoint that never served."""
-        if description.get("EndpointStatus") not in _NEVER_SERVED:
+        if description.get("EndpointStatus") not in NEVER_SERVED:
             return False
         objection = self.claim.objection(description, self._hook.tags_of(description["EndpointArn"]))
         if objection is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import http
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _REQUEST_ID = "x-amzn-RequestId"
 _NO_SUCH_PATH = (404, 405)
+_MARKUP = re.compile("html|svg|xml", re.IGNORECASE)
+"""Types that a browser runs scripts of, also one that does not say what it wants them for."""
 _NO_SCRIPT_DRIVES_US = ("Content-Security-Policy", "sandbox allow-scripts")
 """For objects that a browser shows: their scripts get an origin of their own, whose requests are refused."""
 
@@ -75,7 +78,8 @@ def passed_on(application: WSGIApplication, request: HttpRequest) -> Answer:
     content = application(request.for_moto(), start)
     line, given = told[-1]
     headers = [(name, value) for name, value in given if not name.lower().startswith("access-control-")]
-    if "sec-fetch-dest" in request.headers and not request.path.startswith("/moto-api/"):
+    shown = "sec-fetch-dest" in request.headers or _MARKUP.search(_header(headers, "Content-Type") or "")
+    if shown and not request.path.startswith("/moto-api/"):
         headers.append(_NO_SCRIPT_DRIVES_US)
     request_id = _header(headers, _REQUEST_ID)
     if request_id is None:

@@ -197,6 +197,10 @@ class EmbeddedApplication:
         unknown = (
             f"Neither the embedded SageMaker nor moto behind it answers {name.operation} of {name.service}"
         )
+        target = http.headers.get("x-amz-target", "").lower()
+        is_sagemakers = http.signature.service.lower() == CONTROL_PLANE or target.startswith("sagemaker.")
+        if request is None and is_sagemakers:
+            raise UnknownOperationFailure(unknown)  # however it is spelt: moto would take it for its own
         if name.service == "s3" and name.operation in NOT_IN_MOTO:
             raise UnknownOperationFailure(unknown)
         try:

@@ -12,6 +12,8 @@ from airflow_sm_plugin.local.containers import Payload
 
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
+TOKEN = "X-Embedded-Token"
+"""Proves that a request comes from the server: a web page, or another user, may find the container's port as well."""
 
 
 class Unreachable(Exception):
@@ -36,10 +38,12 @@ class ContainerClient:
     """A container's address with its idle connections; safe to use from many threads.
 
     :param is_alive: says whether the container still runs: its port may be another's by now
+    :param token: what the container was told to answer to alone
     """
 
-    def __init__(self, port: int, is_alive: Callable[[], bool]) -> None:
+    def __init__(self, port: int, is_alive: Callable[[], bool], token: str = "") -> None:
         self.port = port
+        self._token = token
         self._is_alive = is_alive
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
@@ -84,7 +88,7 @@ class ContainerClient:
     ) -> RawAnswer:
         connection = self._connection(timeout)
         try:
-            connection.request(method, path, body, dict(headers))
+            connection.request(method, path, body, {**headers, TOKEN: self._token})
             response = connection.getresponse()
             answer = RawAnswer(
                 status=response.status,

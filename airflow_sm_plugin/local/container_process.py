@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -36,6 +37,7 @@ class ContainerProcess:
     def __init__(self, region: Region, spec: ContainerSpec, logs: LogTarget) -> None:
         self.spec = spec
         self.client = ContainerClient(0, self._runs)
+        self._token = secrets.token_urlsafe(32)
         self._region = region
         self._logs = logs
         self._lock = threading.RLock()
@@ -90,7 +92,7 @@ class ContainerProcess:
         deadline = time.monotonic() + self._region.settings.container_start_timeout_seconds
         port = self._launch(model_dir, deadline)
         self.client.close()
-        self.client = ContainerClient(port, self._runs)
+        self.client = ContainerClient(port, self._runs, self._token)
         try:
             status = self.client.ping(timeout=max(deadline - time.monotonic(), 0.1))
         except Unreachable as error:
@@ -173,6 +175,9 @@ class ContainerProcess:
             raise ContainerFailed(
                 f"Container {self.spec.label} could not be started with its Environment: {error}"
             ) from error
+        if process.stdin is not None:
+            process.stdin.write(f"{self._token}\n".encode())
+            process.stdin.flush()
         if process.stdout is not None:
             self._shipper = LogShipper(self._region, self._logs, process.stdout)
         return process

@@ -33,7 +33,7 @@ class ControlRequest:
         """Return the body's JSON. Raises ValueError."""
         try:
             parsed: object = json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"the body is not JSON: {error}") from None
         return parsed
 

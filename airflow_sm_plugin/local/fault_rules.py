@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
@@ -158,7 +159,12 @@ def _is_text(value: object) -> bool:
 
 
 def _is_number(value: object, *, least: float, most: float = float("inf")) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and least <= value <= most
+    )
 
 
 def _is_whole(value: object, *, least: int, most: float = float("inf")) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 
@@ -61,7 +62,7 @@ class Settings:
         for name, value in values.items():
             if name not in known:
                 raise ValueError(f"unknown setting {name!r}; known are {', '.join(sorted(known))}")
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 unit = "a number of seconds" if name.endswith("_seconds") else "a number"
                 raise ValueError(f"setting {name!r} must be {unit} >= 0, not {value!r}")
         for name, value in values.items():

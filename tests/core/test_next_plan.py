@@ -22,7 +22,8 @@ def test_of_a_deleted_run_nothing_counts() -> None:
 def test_what_is_unfinished_is_gone_on_with(origin: Origin) -> None:
     for same_run, restart in itertools.product(_BOTH, _BOTH):
         step = next_plan(origin, finished=False, same_run=same_run, restart=restart)
-        assert step is NextPlan.GO_ON
+        is_deleted_runs = origin is Origin.CLEARED and same_run
+        assert step is (NextPlan.NEW if is_deleted_runs else NextPlan.GO_ON)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,8 @@ def test_what_is_unfinished_is_gone_on_with(origin: Origin) -> None:
         (Origin.LATER_TRY, True, False, NextPlan.COMPARE),
         (Origin.SAME_RUN, False, False, NextPlan.RESUME),
         (Origin.SAME_RUN, False, True, NextPlan.NEW),
-        (Origin.CLEARED, True, False, NextPlan.RESUME),
+        (Origin.CLEARED, True, False, NextPlan.NEW),
+        (Origin.CLEARED, False, False, NextPlan.RESUME),
         (Origin.CLEARED, False, True, NextPlan.NEW),
     ],
 )

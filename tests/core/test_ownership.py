@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.ownership import (
     DEPLOYED_TAG,
+    NEVER_SERVED,
     OWNER_TAG,
     EndpointClaim,
     is_made_here,
@@ -103,14 +104,20 @@ MINE = {"EndpointConfigName": "churn-1", "EndpointStatus": "InService", "Creatio
 MY_TAGS = {OWNER_TAG: "me", DEPLOYED_TAG: "me/2"}
 
 
-@pytest.mark.parametrize("claim", [ME, UNKNOWN])
 @pytest.mark.parametrize(
     "tags_found",
     [MY_TAGS, {OWNER_TAG: "me"}, {**MY_TAGS, DEPLOYED_TAG: "me/1"}],
     ids=["this try", "an earlier version", "an earlier try"],
 )
-def test_a_task_may_delete_what_it_created(claim: EndpointClaim, tags_found: dict[str, str]) -> None:
-    assert claim.objection(MINE, tags_found) is None
+def test_a_task_may_delete_what_it_created(tags_found: dict[str, str]) -> None:
+    assert ME.objection(MINE, tags_found) is None
+
+
+@pytest.mark.parametrize("status", ["Creating", "Failed", "InService", "Updating", "OutOfService"])
+def test_what_may_have_served_before_this_try_stays(status: str) -> None:
+    """As after an update: an earlier run of the same task created the endpoint, and its tag is still there."""
+    objection = UNKNOWN.objection({**MINE, "EndpointStatus": status}, MY_TAGS)
+    assert (objection is None) == (status in NEVER_SERVED)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +184,7 @@ def test_once_another_has_marked_it_nobody_but_he_deletes_a_serving_endpoint(
     assume(creator != other)
     found = {OWNER_TAG: creator, DEPLOYED_TAG: mark_of(creator, creators_try)}
     claims = [
-        EndpointClaim(owner=owner, try_number=number, config_name="churn-1")
+        dataclasses.replace(ME, owner=owner, try_number=number)
         for owner, number in ((creator, creators_try), (other, others_try))
     ]
     assert claims[0].objection(MINE, found) is None

@@ -30,6 +30,22 @@ def test_the_start_of_the_run_counts_before_the_try_number(
     assert TaskTry(*mine).origin_of(TaskTry(*its)) is origin
 
 
+@pytest.mark.parametrize(
+    ("mine", "its", "origin"),
+    [
+        ((200.0, 3, 0), (100.0, 2, 0), Origin.DELETED_RUN),
+        ((200.0, 3, 0), (100.0, 2, 4), Origin.DELETED_RUN),
+        ((200.0, 3, 1), (100.0, 2, 0), Origin.CLEARED),
+        ((200.0, 2, 1), (100.0, 2, 0), Origin.DELETED_RUN),
+        ((100.0, 2, 1), (100.0, 1, 0), Origin.SAME_RUN),
+    ],
+)
+def test_a_run_that_nobody_cleared_since_has_another_start_only_if_it_is_another(
+    mine: tuple[float, int, int], its: tuple[float, int, int], origin: Origin
+) -> None:
+    assert TaskTry(*mine).origin_of(TaskTry(*its)) is origin
+
+
 _TRIES = st.builds(TaskTry, st.floats(0, 2e9), st.integers(1, 50))
 
 

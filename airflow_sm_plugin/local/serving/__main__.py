@@ -1,8 +1,8 @@
 """Serve one unpacked model archive: ``python -m airflow_sm_plugin.local.serving --model-dir D``, or many.
 
 The port goes to ``--port-fd`` (one line) once the model is loaded (with ``--multi-model``: at once) and ``/ping`` is
-answered. Ends, with its
-whole process group if it leads one, when standard input closes.
+answered. The first line of standard input is a token: who does not send it with a request is refused. Ends, with its whole
+process group if it leads one, when standard input closes.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--port-fd", type=int, default=1, help="file descriptor the port is written to")
     parser.add_argument("--scratch", type=Path, help="folder to remove when standard input closes")
     options = parser.parse_args()
+    token = _first_line()
     threading.Thread(target=_end_with_stdin, args=(options.scratch,), name="stdin", daemon=True).start()
     try:
         respond = (
@@ -45,7 +46,7 @@ def main() -> int:
     except Exception:  # noqa: BLE001 - the archive's own code failed; its traceback belongs into the container's log
         traceback.print_exc(file=sys.stderr)
         return 1
-    server = ContainerServer(respond)
+    server = ContainerServer(respond, token)
     with os.fdopen(options.port_fd, "w", closefd=options.port_fd > 2) as report:
         report.write(f"{server.server_port}\n")
     server.serve_forever()
@@ -55,6 +56,14 @@ def main() -> int:
 def _many_models(code_dir: Path | None) -> Respond:
     sys.dont_write_bytecode = True  # every load has a folder of its own
     return HostedModels(os.environ, code_dir=code_dir).respond
+
+
+def _first_line() -> bytes:
+    """Read a line of standard input, and nothing behind it."""
+    line = b""
+    while (one := os.read(0, 1)) not in (b"", b"\n"):
+        line += one
+    return line
 
 
 def _end_with_stdin(scratch: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -11,20 +12,22 @@ from airflow_sm_plugin.local.serving.errors import status_of
 from airflow_sm_plugin.local.serving.handlers import TEXT, Answer, LoadedModel, error_answer
 
 _WITHOUT_BODY = (204, 304)
+_TOKEN = "X-Embedded-Token"
 
 Respond = Callable[[str, str, bytes, Mapping[str, str]], Answer]
 """Answers method, path, body and headers; what it raises is answered as an error of the archive's code."""
 
 
 class ContainerServer(ThreadingHTTPServer):
-    """Serves on a port of its own choice (``server_port``)."""
+    """Serves on a port of its own choice (``server_port``) who knows the token, nobody else."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, respond: Respond) -> None:
+    def __init__(self, respond: Respond, token: bytes) -> None:
         super().__init__(("127.0.0.1", 0), _RequestHandler)
         self.respond = respond
+        self.token = token
 
 
 def one_model(model: LoadedModel) -> Respond:
@@ -46,7 +49,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer the health check; the port is known only when what is to be loaded is, so it always passes."""
-        self._write(Answer(200, b"", {}) if self.path == "/ping" else self._answer(b""))
+        self._write(Answer(200, b"", {}) if self._is_ping() else self._answer(b""))
 
     def do_POST(self) -> None:
         """Answer an invocation, or load a model."""
@@ -55,6 +58,12 @@ class _RequestHandler(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         """Unload a model."""
         self._write(self._answer(b""))
+
+    def _is_ping(self) -> bool:
+        return self.path == "/ping" and self._is_permitted()
+
+    def _is_permitted(self) -> bool:
+        return hmac.compare_digest(self.headers.get(_TOKEN, "").encode(), self.server.token)
 
     def _write(self, answer: Answer) -> None:
         self.send_response_only(answer.status)
@@ -66,6 +75,9 @@ class _RequestHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _answer(self, body: bytes) -> Answer:
+        if not self._is_permitted():
+            return Answer(403, b"this container answers the embedded SageMaker only", TEXT)
+        del self.headers[_TOKEN]
         try:
             return self.server.respond(self.command, self.path, body, dict(self.headers.items()))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is answered, as in the toolkit
