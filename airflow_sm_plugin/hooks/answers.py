@@ -86,7 +86,9 @@ class AnswerParser:
         if not failed:
             return cast("dict[str, Any]", _guarded(parsed))
         if shape is not None and shape.metadata.get("exception"):
-            parsed.pop("Error", None)  # of a 5xx without a body botocore tells the bare status, which is known
+            parsed.pop(
+                "Error", None
+            )  # of a 5xx without a body botocore tells the bare status, which is known
             return parsed  # the error's own members, as OriginalStatusCode of a ModelError
         return _error(parsed, response)
 

@@ -101,6 +101,11 @@ def meaning(error: ClientError) -> Meaning:
     return meaning_of_parsed(cast("Mapping[str, Any]", error.response), error.operation_name)
 
 
+def has_expired_in_words(error: ClientError) -> bool:
+    """Say whether an error answer calls the credentials expired; a HEAD's cannot, it may also mean another region."""
+    return words_of(error)[0] != _BAD_HEAD and meaning(error) is Meaning.CREDENTIALS_EXPIRED
+
+
 def meaning_of_parsed(response: Mapping[str, Any], operation: str) -> Meaning:
     """Say what an error answer means, as botocore's parsers return it.
 
