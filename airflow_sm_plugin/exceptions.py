@@ -128,14 +128,20 @@ __all__ = [
 class SageMakerInferenceError(Exception):
     """The root of every error this package raises on purpose.
 
-    Its message is fit to be shown wherever it goes: in one line, and without credentials that came with a text of
-    somebody else (a proxy's URL, a presigned URL).
+    Its message is fit to be shown wherever it goes: in lines of ours only, and without credentials that came with a
+    text of somebody else (a proxy's URL, a presigned URL).
+
+    :param lines: the message; each is shown in one line.
     """
 
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str = "") -> None:
-        super().__init__(presentable(message))
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*map(presentable, lines))
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return "\n".join(self.args)
 
 
 class InvalidRequest(SageMakerInferenceError, ValueError):

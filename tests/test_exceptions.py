@@ -70,5 +70,12 @@ def test_an_error_survives_the_way_between_processes_with_its_text(
         assert str(copied) == "endpoint churn is Failed"
 
 
+def test_an_error_may_have_lines_of_its_own_and_takes_none_from_outside() -> None:
+    error = exceptions.BatchFailed("2 of 3 failed.", "s3://b/a\nINFO done: ModelError")
+    for same in (error, copy.copy(error), type(error)(*error.args)):
+        assert str(same) == "2 of 3 failed.\ns3://b/a\\nINFO done: ModelError"
+    assert str(exceptions.BatchFailed()) == ""
+
+
 def test_a_wrong_argument_is_a_value_error_as_python_expects() -> None:
     assert issubclass(exceptions.InvalidRequest, ValueError)

@@ -48,16 +48,15 @@ class AsyncResult:
         if self.output is None:
             return None
         try:
-            fits = (
-                len(self.output) <= limit and b"\x00" not in self.output
-            )  # which no database stores in a text
+            # NUL: no database stores it in a text.
+            fits = len(self.output) <= limit and b"\x00" not in self.output
             text = self.output.decode() if fits else None
         except UnicodeDecodeError:
             text = None
         if text is None:
             log.warning(
-                "the output is no UTF-8 text, holds NUL, or is larger than return_output_limit (%d bytes), so it is "
-                "not on XCom: read %s",
+                "the output is no UTF-8 text or larger than return_output_limit (%d bytes), or holds NUL, so it is not "
+                "on XCom: read %s",
                 limit,
                 self.invocation.output_location,
             )

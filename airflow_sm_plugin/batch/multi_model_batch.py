@@ -12,6 +12,7 @@ from airflow_sm_plugin.batch.report_merge import report_batch
 from airflow_sm_plugin.batch.shard_run import ShardSettings, run_shard
 from airflow_sm_plugin.core.batch_report import ModelCounts
 from airflow_sm_plugin.core.batch_verdict import Tolerance, failed_share, failure_line
+from airflow_sm_plugin.core.safe_text import presentable
 from airflow_sm_plugin.core.template_values import whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavailable
 from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
@@ -57,7 +58,7 @@ class BatchOutcome:
         said = [f"{failed_share(self.counts, tolerance)}{unread}."]
         said += [failure_line(row) for row in self.failures[:_SHOWN]]
         said.append(f"All are listed in the .errors.jsonl beside the outputs. {then}".rstrip())
-        return "\n".join(said)
+        return "\n".join(map(presentable, said))
 
 
 async def run_one_shard(

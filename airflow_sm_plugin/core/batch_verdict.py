@@ -9,6 +9,7 @@ from typing import Any
 from airflow_sm_plugin.core.batch_report import ModelCounts
 from airflow_sm_plugin.core.merged_report import BatchReport
 from airflow_sm_plugin.core.number_sets import from_numbers, to_ranges
+from airflow_sm_plugin.core.safe_text import presentable
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 _SHOWN_RANGES = 10
@@ -53,7 +54,7 @@ def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str
 
     Failures show input, model, class and status, and nothing of what a container wrote.
 
-    :param rows: how many failures it names at most
+    :param rows: how many failures it names at most, each in a line
     """
     about = f"batch of {report.plan.inputs} inputs through endpoint {report.plan.endpoint_name}"
     lines = [f"{about}: {_counts(report, tolerance)}."]
@@ -66,7 +67,7 @@ def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str
         f"{report.report_page_location}. To try again what failed or is not done, and nothing else, clear the batch "
         f"tasks with what is downstream; clearing this task alone only reads the shards' reports again"
     )
-    return "\n".join(lines)
+    return "\n".join(map(presentable, lines))
 
 
 def _counts(report: BatchReport, tolerance: Tolerance) -> str:

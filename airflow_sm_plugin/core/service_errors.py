@@ -50,7 +50,6 @@ _BY_CODE = {
     "403": Meaning.ACCESS_DENIED,
     "AccessDenied": Meaning.ACCESS_DENIED,
     "AccessDeniedException": Meaning.ACCESS_DENIED,
-    "400": Meaning.CREDENTIALS_EXPIRED,  # a HEAD's, which has no words; S3 answers expired tokens so
     # What fresh credentials, or a request signed now, would pass; the invalid ones below stay invalid.
     "ExpiredToken": Meaning.CREDENTIALS_EXPIRED,
     "ExpiredTokenException": Meaning.CREDENTIALS_EXPIRED,

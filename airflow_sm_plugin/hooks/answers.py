@@ -195,7 +195,7 @@ def _without_code(message: str, response: Mapping[str, Any]) -> tuple[str, str]:
         return str(status), message
     if is_page:
         return FOREIGN_PAGE, f"status {status} with an HTML page, which is none of AWS's"
-    return UNREADABLE, message[:_LONGEST_MESSAGE] or f"status {status} without an error of AWS"
+    return UNREADABLE, f"status {status} without an error of AWS; {message[:_LONGEST_MESSAGE]}".rstrip("; ")
 
 
 def _is_head(response: Mapping[str, Any]) -> bool:

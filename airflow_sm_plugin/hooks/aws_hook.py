@@ -17,6 +17,7 @@ from airflow_sm_plugin.hooks.errors import meaning_of_parsed
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials, ReadOnlyCredentials
+    from botocore.model import OperationModel
 
 log = get_log(__name__)
 
@@ -97,13 +98,17 @@ class RenewableCredentials:
         self,
         response: tuple[Any, Mapping[str, Any]] | None,
         request_dict: dict[str, Any],
+        operation: OperationModel,
         **_: object,
     ) -> float | None:
         """Have botocore send a request once more when its credentials had expired: a handler of ``needs-retry``."""
         if response is None or response[0].status_code < ERROR:
             return None
         context = request_dict.setdefault("context", {})
-        if _SENT_AGAIN in context or meaning_of_parsed(response[1]) is not Meaning.CREDENTIALS_EXPIRED:
+        if (
+            _SENT_AGAIN in context
+            or meaning_of_parsed(response[1], operation.name) is not Meaning.CREDENTIALS_EXPIRED
+        ):
             return None
         context[_SENT_AGAIN] = True
         self.renew()

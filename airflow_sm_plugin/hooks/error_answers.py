@@ -10,9 +10,8 @@ from botocore.awsrequest import HeadersDict
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.hooks.answers import ERROR, AnswerParser, check_no_page
-from airflow_sm_plugin.hooks.errors import meaning
+from airflow_sm_plugin.hooks.errors import has_expired_in_words
 from airflow_sm_plugin.hooks.service_access import Address
 from airflow_sm_plugin.hooks.signed_http import HttpAnswer, HttpRequest, OpenAnswer, SignedHttp
 
@@ -40,7 +39,7 @@ class ServiceRequests:
         """
         answer = await self._http.send(address, request)
         if answer.status >= ERROR and self._has_expired(answer, operation):
-            await self._http.renew_credentials()
+            await self.renew_credentials()
             answer = await self._http.send(address, request)
         if answer.status >= ERROR:
             raise self.error(answer, operation)
@@ -60,11 +59,15 @@ class ServiceRequests:
             failed = await _whole(answer)
         if not self._has_expired(failed, operation):
             raise self.error(failed, operation)
-        await self._http.renew_credentials()
+        await self.renew_credentials()
         async with self._http.opened(address, request) as answer:
             if answer.status >= ERROR:
                 raise self.error(await _whole(answer), operation)
             yield answer
+
+    async def renew_credentials(self) -> None:
+        """Fetch fresh credentials for what is sent from now on."""
+        await self._http.renew_credentials()
 
     def parsed(self, answer: HttpAnswer, operation: str) -> dict[str, Any]:
         """Return an answer as botocore's client returns it.
@@ -86,7 +89,7 @@ class ServiceRequests:
         return kind(cast("Any", parsed), operation)
 
     def _has_expired(self, answer: HttpAnswer, operation: str) -> bool:
-        return meaning(self.error(answer, operation)) is Meaning.CREDENTIALS_EXPIRED
+        return has_expired_in_words(self.error(answer, operation))
 
 
 def _response(answer: HttpAnswer, operation: str) -> dict[str, Any]:

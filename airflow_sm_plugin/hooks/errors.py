@@ -76,6 +76,9 @@ _OF_BOTOCORE: Sequence[
 
 _REFUSED = 400
 
+_BAD_HEAD = "400"
+"""S3's answer to a HEAD with an expired token, which has no words; that of another region is asked after before."""
+
 _STUMBLES = (
     ArithmeticError,
     AttributeError,
@@ -95,11 +98,21 @@ _READERS = ("botocore.parsers", "botocore.credentials", "botocore.tokens", "boto
 
 def meaning(error: ClientError) -> Meaning:
     """Say what an error answer of AWS means."""
-    return meaning_of_parsed(cast("Mapping[str, Any]", error.response))
+    return meaning_of_parsed(cast("Mapping[str, Any]", error.response), error.operation_name)
 
 
-def meaning_of_parsed(response: Mapping[str, Any]) -> Meaning:
-    """Say what an error answer means, as botocore's parsers return it."""
+def has_expired_in_words(error: ClientError) -> bool:
+    """Say whether an error answer calls the credentials expired; a HEAD's cannot, it may also mean another region."""
+    return words_of(error)[0] != _BAD_HEAD and meaning(error) is Meaning.CREDENTIALS_EXPIRED
+
+
+def meaning_of_parsed(response: Mapping[str, Any], operation: str) -> Meaning:
+    """Say what an error answer means, as botocore's parsers return it.
+
+    :param operation: e.g. ``GetObject``
+    """
+    if operation.startswith("Head") and _said(response)[0] == _BAD_HEAD:
+        return Meaning.CREDENTIALS_EXPIRED
     return meaning_of(*_said(response), _status(response))
 
 

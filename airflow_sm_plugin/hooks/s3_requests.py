@@ -7,7 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.hooks.error_answers import ServiceRequests
+from airflow_sm_plugin.hooks.errors import has_expired_in_words, meaning
 from airflow_sm_plugin.hooks.s3_buckets import BucketAddresses
 from airflow_sm_plugin.hooks.service_access import ServiceAccess
 from airflow_sm_plugin.hooks.signed_http import HttpAnswer, HttpRequest, OpenAnswer, SignedHttp
@@ -22,12 +24,21 @@ class BucketRequests:
 
     async def send(self, operation: str, bucket: str, request: HttpRequest) -> HttpAnswer | None:
         """Send a request and return its answer."""
+        renewed = False
         while (address := await self._buckets.address(bucket)) is not None:
             try:
                 return await self.service.send(address, request, operation)
             except ClientError as error:
-                if not await self._buckets.moved(bucket, address, error):
+                if await self._buckets.moved(bucket, address, error):
+                    continue
+                if (
+                    renewed
+                    or has_expired_in_words(error)
+                    or meaning(error) is not Meaning.CREDENTIALS_EXPIRED
+                ):
                     raise
+                await self.service.renew_credentials()  # a HEAD's 400, and the bucket is where it was
+                renewed = True
         return None
 
     @asynccontextmanager

@@ -292,7 +292,7 @@ class SageMakerAsyncBatchOperator(Killable, InvocationOperator):
         said.append(
             f"All are listed below {report.failures_location}. Clear this task to send those again; outputs are kept"
         )
-        raise AsyncInferenceFailed("\n".join(said))
+        raise AsyncInferenceFailed(*said)
 
     # Arguments
 

@@ -279,8 +279,8 @@ class SageMakerInvokeEndpointOperator(Killable, InvocationOperator):
             text = None
         if text is None and not self.output_location:
             raise InvalidRequest(
-                f"the answer, {len(body)} bytes, is no UTF-8 text, holds NUL, or is larger than return_output_limit "
-                f"({limit}): pass output_location, which takes what cannot go on XCom"
+                f"the answer, {len(body)} bytes, is no UTF-8 text or larger than return_output_limit "
+                f"({limit}), or holds NUL: pass output_location, which takes what cannot go on XCom"
             )
         return text
 

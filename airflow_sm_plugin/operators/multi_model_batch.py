@@ -261,14 +261,15 @@ class SageMakerMultiModelBatchOperator(Killable, InvocationOperator):
         """Tell what failed, and raise where that fails the task."""
         error: BatchFailed | None = None
         if outcome.retryable and _has_tries_left(context):
-            error = BatchUnfinished(
-                outcome.in_words(tolerance, "Some of that may pass: the retry does it again")
-            )
+            text = outcome.in_words(tolerance, "Some of that may pass: the retry does it again")
+            error = BatchUnfinished(*text.split("\n"))
         elif tolerance.is_exceeded(outcome.counts):
             kind = BatchUnfinished if outcome.retryable else BatchFailed
-            error = kind(outcome.in_words(tolerance, "Clear this task to try those again; outputs are kept"))
+            text = outcome.in_words(tolerance, "Clear this task to try those again; outputs are kept")
+            error = kind(*text.split("\n"))
         elif outcome.counts.failed:
-            self.log.warning("%s", outcome.in_words(tolerance, ""))
+            for line in outcome.in_words(tolerance, "").split("\n"):
+                self.log.warning("%s", line)
         self.log.info("batch report: %s", json.dumps(outcome.summary))
         if error is not None:
             raise error

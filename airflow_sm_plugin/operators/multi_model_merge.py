@@ -95,7 +95,7 @@ class SageMakerMergeBatchReportOperator(Killable, SageMakerInferenceOperator):
             self._remember(context, report)
             self._tell(report)
             if report.missing_shards or tolerance.is_exceeded(report.total):
-                raise BatchFailed(failure_text(report, tolerance, rows=rows))
+                raise BatchFailed(*failure_text(report, tolerance, rows=rows).split("\n"))
             return report.summary()
 
     async def _merge(self, location: str, task_try: TaskTry) -> BatchReport:

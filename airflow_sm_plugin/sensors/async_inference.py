@@ -302,7 +302,7 @@ class SageMakerAsyncInferenceSensor(Killable, SageMakerInferenceSensor):
         if self.on_failure == "collect" and not end.pending:
             return self._collected(wait.awaited, end)
         if end.failed:
-            raise AsyncInferenceFailed(self._failures(wait.awaited.invocations, end))
+            raise AsyncInferenceFailed(*self._failures(wait.awaited.invocations, end))
         if end.timed_out:
             raise AsyncInferenceTimedOut(self._time_out(wait, state, end))
         if end.pending:
@@ -334,7 +334,7 @@ class SageMakerAsyncInferenceSensor(Killable, SageMakerInferenceSensor):
         self.log.info("%d succeeded, %d failed, %d timed out", good, len(some), len(end.timed_out))
         return awaited.collected(failed=end.failed, timed_out=end.timed_out, texts=texts)
 
-    def _failures(self, invocations: Sequence[AsyncInvocation], end: _End) -> str:
+    def _failures(self, invocations: Sequence[AsyncInvocation], end: _End) -> list[str]:
         lines = [f"{len(end.failed)} of {len(invocations)} asynchronous inferences failed."]
         shown = end.failed[:_SHOWN_FAILURES]
         texts = self._texts([invocations[number] for number in shown])
@@ -344,7 +344,7 @@ class SageMakerAsyncInferenceSensor(Killable, SageMakerInferenceSensor):
             lines.append(f"{what}: {text} (failure object {invocation.failure_location})")
         if len(end.failed) > _SHOWN_FAILURES:
             lines.append(f"and {len(end.failed) - _SHOWN_FAILURES} more")
-        return "\n".join(lines)
+        return lines
 
     def _texts(self, invocations: Sequence[AsyncInvocation]) -> list[str]:
         locations = [invocation.failure_location for invocation in invocations]

@@ -136,7 +136,7 @@ class TestWaiting:
         result = run(endpoint, body=body, return_output=True, return_output_limit=limit)
         assert result["output"] is None
         told = said()
-        assert f"return_output_limit ({limit} bytes)" in told
+        assert f"no UTF-8 text or larger than return_output_limit ({limit} bytes)" in told
         assert f"read {result['output_location']}" in told
 
     def test_an_output_of_the_limit_goes_there(self, endpoint: str, run: Callable[..., Any]) -> None:
