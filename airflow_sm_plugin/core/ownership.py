@@ -94,8 +94,6 @@ class EndpointClaim:
             return self.described_objection(description)
         if tags.get(OWNER_TAG) != self.owner:
             return f"its tags do not name this task ({OWNER_TAG})"
-        if self.created_at is None and description.get("EndpointStatus") not in NEVER_SERVED:
-            return "it may have served before this try worked on it"
         if self._counts_for_another(tags) and description.get("EndpointStatus") != "Failed":
             return f"another task, or a later try of this one, deploys it as well ({DEPLOYED_TAG})"
         return None
@@ -108,6 +106,8 @@ class EndpointClaim:
         """Say why the task must not delete the endpoint, as far as the description alone tells."""
         if self.created_at not in (None, created_at(description)):
             return "it was deleted and created again by somebody else"
+        if self.created_at is None and description.get("EndpointStatus") not in NEVER_SERVED:
+            return "it may have served before this try worked on it"
         config = description.get("EndpointConfigName")
         if config != self.config_name:
             return f"it has configuration {config}, which this task did not deploy"

@@ -12,7 +12,7 @@ from airflow_sm_plugin.local.containers import Payload
 
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
-TOKEN = "X-Embedded-Token"
+FROM_SERVER = "X-Embedded-Token"
 """Proves that a request comes from the server: a web page, or another user, may find the container's port as well."""
 
 
@@ -88,7 +88,7 @@ class ContainerClient:
     ) -> RawAnswer:
         connection = self._connection(timeout)
         try:
-            connection.request(method, path, body, {**headers, TOKEN: self._token})
+            connection.request(method, path, body, {**headers, FROM_SERVER: self._token})
             response = connection.getresponse()
             answer = RawAnswer(
                 status=response.status,

@@ -131,7 +131,6 @@ def test_what_may_have_served_before_this_try_stays(status: str) -> None:
         (ME, {}, {**MY_TAGS, DEPLOYED_TAG: "you/1"}, "another task, or a later try"),
         (ME, {}, {**MY_TAGS, DEPLOYED_TAG: "me/3"}, "another task, or a later try"),
         (ME, {}, {**MY_TAGS, DEPLOYED_TAG: "odd"}, "another task, or a later try"),
-        (UNKNOWN, {}, {**MY_TAGS, OWNER_TAG: "you"}, "do not name this task"),
         (dataclasses.replace(ME, owner=None), {}, MY_TAGS, "tags nothing"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
@@ -316,3 +318,24 @@ def test_loose_model_files_are_served_too(clients: Clients) -> None:
     clients.sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=clients.create_config(model))
     clients.wait_for_endpoint(endpoint)
     assert json.loads(_invoke(clients, endpoint, b"x"))["model"] == ["7", True]
+
+
+@pytest.mark.parametrize(
+    "request_line", ["GET /ping", "POST /invocations", "POST /models", "DELETE /models/x"]
+)
+def test_a_container_answers_nobody_but_the_server(clients: Clients, request_line: str) -> None:
+    """A web page in the browser, or another user of the machine, may find its port, too."""
+    code = "import os\ndef model_fn(d): return 1\ndef transform_fn(m, d, c, a): return str(os.getpid()), 'text/plain'\n"
+    pid = int(_invoke(clients, clients.deploy(code), b"x"))
+    (port,) = (
+        one.laddr.port
+        for one in psutil.Process(pid).net_connections("inet")
+        if one.status == psutil.CONN_LISTEN
+    )
+    method, path = request_line.split()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    for headers in ({}, {"X-Embedded-Token": "guessed"}):
+        connection.request(method, path, b"{}" if method == "POST" else None, headers)
+        answer = connection.getresponse()
+        assert (answer.status, b"embedded SageMaker only" in answer.read()) == (403, True)
+    connection.close()

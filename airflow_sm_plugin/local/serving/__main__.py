@@ -1,8 +1,8 @@
 """Serve one unpacked model archive: ``python -m airflow_sm_plugin.local.serving --model-dir D``, or many.
 
 The port goes to ``--port-fd`` (one line) once the model is loaded (with ``--multi-model``: at once) and ``/ping`` is
-answered. The first line of standard input is a token: who does not send it with a request is refused. Ends, with its whole
-process group if it leads one, when standard input closes.
+answered. The first line of standard input is a token: who does not send it with a request is refused. Ends, with its
+whole process group if it leads one, when standard input closes.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from airflow_sm_plugin.local.serving.errors import status_of
 from airflow_sm_plugin.local.serving.handlers import TEXT, Answer, LoadedModel, error_answer
 
 _WITHOUT_BODY = (204, 304)
-_TOKEN = "X-Embedded-Token"
+_FROM_SERVER = "X-Embedded-Token"
 
 Respond = Callable[[str, str, bytes, Mapping[str, str]], Answer]
 """Answers method, path, body and headers; what it raises is answered as an error of the archive's code."""
@@ -63,7 +63,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         return self.path == "/ping" and self._is_permitted()
 
     def _is_permitted(self) -> bool:
-        return hmac.compare_digest(self.headers.get(_TOKEN, "").encode(), self.server.token)
+        return hmac.compare_digest(self.headers.get(_FROM_SERVER, "").encode(), self.server.token)
 
     def _write(self, answer: Answer) -> None:
         self.send_response_only(answer.status)
@@ -77,7 +77,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> Answer:
         if not self._is_permitted():
             return Answer(403, b"this container answers the embedded SageMaker only", TEXT)
-        del self.headers[_TOKEN]
+        del self.headers[_FROM_SERVER]
         try:
             return self.server.respond(self.command, self.path, body, dict(self.headers.items()))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is answered, as in the toolkit
