@@ -114,7 +114,7 @@ def _members(
     packed: tarfile.TarFile, folder: Path, allowance: Allowance, check: Callable[[], None]
 ) -> Iterator[tarfile.TarInfo]:
     """Yield the members that are within bounds, each before it is unpacked."""
-    parents = _Parents(folder, allowance)
+    parents = Parents(folder, allowance)
     for member in packed:
         check()
         allowance.take_file()
@@ -129,10 +129,10 @@ def _members(
         yield member
 
 
-class _Parents:
-    """The folders that members are unpacked into, resolved once each.
+class Parents:
+    """The folders that files are unpacked or copied into, resolved once each.
 
-    Those that no member of the archive makes are made by tarfile: they count towards the allowance, too.
+    Those that are made only because a file lies in them count towards the allowance, too.
     """
 
     def __init__(self, folder: Path, allowance: Allowance) -> None:
@@ -140,8 +140,8 @@ class _Parents:
         self._allowance = allowance
         self._resolved: dict[str, Path] = {}
 
-    def check(self, name: str) -> None:
-        """Check a member's path and count its missing parents. Raises BadArchive, TooLarge."""
+    def check(self, name: str) -> Path:
+        """Return where a file goes, and count its missing parents. Raises BadArchive, TooLarge."""
         if ".." in name.split("/"):  # it has tarfile make folders that the resolved path does not show
             raise BadArchive(f"{name[:100]!r} is outside of the model's folder, or holds '..'")
         parent, _, leaf = name.rpartition("/")
@@ -150,7 +150,9 @@ class _Parents:
             self._count_missing(resolved)
             self._resolved[parent] = resolved
         target = Path(self._resolved[parent], leaf)
-        _check_target(self._root, os.path.realpath(target) if target.is_symlink() else str(target), name)
+        return _check_target(
+            self._root, os.path.realpath(target) if target.is_symlink() else str(target), name
+        )
 
     def forget(self) -> None:
         """Resolve all anew: a symbolic link can change where a path leads."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from airflow_sm_plugin.local import s3_objects
-from airflow_sm_plugin.local.archives import Allowance, BadArchive, TooLarge, check_path, extract
+from airflow_sm_plugin.local.archives import Allowance, BadArchive, Parents, TooLarge, extract
 from airflow_sm_plugin.local.containers import ContainerFailed, ContainerSpec
 from airflow_sm_plugin.local.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.settings import Settings
@@ -97,6 +97,7 @@ def _copy_files(
 ) -> None:
     """Copy the object, or those below a prefix. Raises ObjectFailure, also when there is none, and BadArchive."""
     allowance = _allowance(region.settings)
+    parents = Parents(folder, allowance)
     keys = (
         {location.key: location.key.rpartition("/")[2]}
         if is_object
@@ -116,7 +117,7 @@ def _copy_files(
     for key, name in keys.items():
         check()
         allowance.take_file()
-        target = check_path(folder, name)
+        target = parents.check(name)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as file:

@@ -305,12 +305,12 @@ class TestEndpoints:
 
     def test_a_limit_that_is_passed_is_told(self) -> None:
         with EmbeddedSageMaker(
-            settings=Settings(model_data_limit_mb=0.0625, model_data_limit_files=2)
+            settings=Settings(model_data_limit_mb=0.0625, model_data_limit_files=3)
         ) as embedded:
             clients = clients_of(embedded.url)
             files = {"code/inference.py": ECHO, "a": "", "b": ""}
             assert _failure(clients, ModelDataUrl=clients.upload_archive(files)).endswith(
-                "is a valid tar.gz archive. It holds more than 2 files, the setting model_data_limit_files; raise the "
+                "is a valid tar.gz archive. It holds more than 3 files, the setting model_data_limit_files; raise the "
                 "setting if the model is as large as that."
             )
             large = clients.upload_archive({"code/inference.py": ECHO, "weights": bytes(MIB)})
@@ -323,7 +323,7 @@ class TestEndpoints:
 
             for key in ("loose/weights", "loose/more/a", "loose/more/b"):
                 clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=b"x")
-            assert "more than 2 files" in _failure(clients, ModelDataSource=_loose(clients, "loose/"))
+            assert "more than 3 files" in _failure(clients, ModelDataSource=_loose(clients, "loose/"))
             clients.s3.put_object(Bucket=clients.bucket, Key="one/weights", Body=bytes(MIB))
             assert "larger than 0.0625 MiB" in _failure(clients, ModelDataSource=_loose(clients, "one/"))
 
