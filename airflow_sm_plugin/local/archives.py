@@ -7,9 +7,10 @@ import io
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 _MIB = 1024 * 1024
 _MOST_LEVELS = 100
@@ -18,6 +19,11 @@ _LONGEST_PATH = 1000
 characters) and Python's recursion (1,000) bear, so that what is unpacked can be checked and removed again."""
 _LONGEST_HEADER = _MIB
 """Bytes of a header (names, PAX records): tarfile reads one into memory as a whole."""
+_DAMAGED = (
+    *(tarfile.TarError, zlib.error, EOFError, OSError),
+    *(ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError),
+)
+"""What gzip and tarfile raise for a bad archive, the second line for odd headers."""
 
 
 class BadArchive(Exception):
@@ -65,32 +71,38 @@ class Allowance:
             )
 
 
-def extract(archive: Path, folder: Path, allowance: Allowance) -> None:
+def extract(archive: Path, folder: Path, allowance: Allowance, check: Callable[[], None]) -> None:
     """Unpack a tar.gz. Raises BadArchive, TooLarge when it holds more than the allowance.
 
     Bytes are counted as they are decompressed, whatever the headers claim. Links and paths stay in the folder, devices
-    are refused, and no mode has set-user-id (tarfile's ``data`` filter).
+    and sparse files are refused, and no mode has set-user-id (tarfile's ``data`` filter).
+
+    :param check: called for each member and each read; what it raises ends the unpacking
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with (
-            gzip.open(archive) as unzipped,
-            tarfile.open(fileobj=_Bounded(unzipped, allowance), mode="r:") as packed,
-        ):
-            for member in _members(packed, folder, allowance):
-                packed.extract(member, folder, filter="data")
-    # ValueError, OverflowError: what odd headers bring tarfile to
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
-        raise BadArchive(str(error)) from error
+        with gzip.open(archive) as unzipped:
+            stream = _Bounded(unzipped, allowance, check)
+            with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header) as packed:
+                for member in _members(packed, folder, allowance, check):
+                    packed.extract(member, folder, filter="data")
+            while rest := stream.read(_LONGEST_HEADER):  # gzip verifies its checksum at its end only
+                if rest.strip(b"\0"):
+                    raise BadArchive("Data follow the archive's end")
+    except _DAMAGED as error:
+        raise BadArchive(str(error) or type(error).__name__) from error
 
 
 def check_path(folder: Path, relative: str) -> Path:
     """Return where a file goes. Raises BadArchive if that is outside of the folder, or too deep in it."""
     root = os.path.realpath(folder)
-    target = os.path.realpath(Path(root, relative))
-    inside = os.path.relpath(target, root)
+    return _check_target(root, os.path.realpath(Path(root, relative)), relative)
+
+
+def _check_target(root: str, target: str, relative: str) -> Path:
     if not (target == root or target.startswith(root + os.sep)):
         raise BadArchive(f"{relative[:100]!r} is outside of the model's folder")
+    inside = target[len(root) + 1 :]
     if len(inside) > _LONGEST_PATH or len(relative) > _LONGEST_PATH or inside.count(os.sep) >= _MOST_LEVELS:
         raise BadArchive(
             f"The path {relative[:100]!r}… is longer than {_LONGEST_PATH} characters or {_MOST_LEVELS} levels"
@@ -98,24 +110,91 @@ def check_path(folder: Path, relative: str) -> Path:
     return Path(target)
 
 
-def _members(packed: tarfile.TarFile, folder: Path, allowance: Allowance) -> Iterator[tarfile.TarInfo]:
+def _members(
+    packed: tarfile.TarFile, folder: Path, allowance: Allowance, check: Callable[[], None]
+) -> Iterator[tarfile.TarInfo]:
     """Yield the members that are within bounds, each before it is unpacked."""
+    parents = Parents(folder, allowance)
     for member in packed:
+        check()
         allowance.take_file()
-        check_path(folder, member.name.lstrip("/"))
-        if member.issparse():  # its holes are no bytes of the stream
-            allowance.take(member.size)
+        parents.check(member.name.strip("/"))
+        if member.issparse() or any(key.startswith("GNU.sparse.") for key in member.pax_headers):
+            raise BadArchive(f"{member.name[:100]!r} is a sparse file")
         if member.islnk() and not check_path(folder, member.linkname).exists():
             # tarfile would look for it in the whole archive, which means to decompress it again
             raise BadArchive(f"{member.name[:100]!r} is a hard link to a file that does not come before it")
+        if member.issym():
+            parents.forget()
         yield member
+
+
+class Parents:
+    """The folders that files are unpacked or copied into, resolved once each.
+
+    Those that are made only because a file lies in them count towards the allowance, too.
+    """
+
+    def __init__(self, folder: Path, allowance: Allowance) -> None:
+        self._root = os.path.realpath(folder)
+        self._allowance = allowance
+        self._resolved: dict[str, Path] = {}
+
+    def check(self, name: str) -> Path:
+        """Return where a file goes, and count its missing parents. Raises BadArchive, TooLarge."""
+        if ".." in name.split("/"):  # it has tarfile make folders that the resolved path does not show
+            raise BadArchive(f"{name[:100]!r} is outside of the model's folder, or holds '..'")
+        parent, _, leaf = name.rpartition("/")
+        if parent not in self._resolved:
+            resolved = check_path(Path(self._root), parent)
+            self._count_missing(resolved)
+            self._resolved[parent] = resolved
+        target = Path(self._resolved[parent], leaf)
+        return _check_target(
+            self._root, os.path.realpath(target) if target.is_symlink() else str(target), name
+        )
+
+    def forget(self) -> None:
+        """Resolve all anew: a symbolic link can change where a path leads."""
+        self._resolved.clear()
+
+    def _count_missing(self, parent: Path) -> None:
+        while not os.path.lexists(parent):
+            self._allowance.take_file()
+            parent = parent.parent
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is refused when it is damaged, where tarfile would take it for the archive's end.
+
+    Sparse files are refused before their maps are read, which have no limit.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        if 0 < len(buf) < tarfile.BLOCKSIZE:
+            raise BadArchive("The archive ends inside of a header")
+        if buf[156:157] == tarfile.GNUTYPE_SPARSE:
+            raise BadArchive("It holds a sparse file")
+        if buf and any(buf):
+            try:
+                return super().frombuf(buf, encoding, errors)
+            except tarfile.HeaderError as error:
+                raise BadArchive(f"A header is damaged: {error}") from error
+        return super().frombuf(buf, encoding, errors)
+
+    def _refuse_sparse(self, *_: object) -> None:
+        raise BadArchive("It holds a sparse file")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
 
 class _Bounded(io.RawIOBase):
     """A gzip stream that ends with TooLarge once more was read from it than the allowance has."""
 
-    def __init__(self, stream: gzip.GzipFile, allowance: Allowance) -> None:
+    def __init__(self, stream: gzip.GzipFile, allowance: Allowance, check: Callable[[], None]) -> None:
         super().__init__()
+        self._check = check
         self._stream = stream
         self._allowance = allowance
         self._furthest = 0
@@ -123,19 +202,18 @@ class _Bounded(io.RawIOBase):
     def read(self, size: int = -1, /) -> bytes:
         if not 0 <= size <= _LONGEST_HEADER:
             raise TooLarge(f"A header of {size} bytes is longer than {_LONGEST_HEADER}")
+        self._check()
         data = self._stream.read(size)
         self._count()
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move in small steps: gzip decompresses what lies between."""
-        if whence != io.SEEK_SET:
-            raise io.UnsupportedOperation
-        while (position := self._stream.tell()) < offset and self._stream.read(
-            min(offset - position, _LONGEST_HEADER)
-        ):
-            self._count()
-        return self._stream.seek(offset) if self._stream.tell() > offset else self._stream.tell()
+        """Move forwards in small steps: gzip decompresses what lies between."""
+        if whence != io.SEEK_SET or offset < self._stream.tell():  # backwards it decompresses all again
+            raise io.UnsupportedOperation("A header leads back to what was read already")
+        while (left := offset - self._stream.tell()) and self.read(min(left, _LONGEST_HEADER)):
+            pass
+        return self._stream.tell()
 
     def tell(self) -> int:
         return self._stream.tell()

@@ -85,9 +85,9 @@ class ContainerProcess:
         for folder in (model_dir, self._folder / "home", self._folder / "tmp"):
             folder.mkdir(exist_ok=True)
         if not self.spec.multi_model and not any(model_dir.iterdir()):
-            unpack_model_data(self._region, self.spec, model_dir)
+            unpack_model_data(self._region, self.spec, model_dir, self._check_wanted)
         if self._code_dir is None:
-            self._code_dir = unpack_source(self._region, self.spec, self._folder / "code")
+            self._code_dir = unpack_source(self._region, self.spec, self._folder / "code", self._check_wanted)
         self._end_process()  # of a container that is started again
         deadline = time.monotonic() + self._region.settings.container_start_timeout_seconds
         port = self._launch(model_dir, deadline)
@@ -98,6 +98,11 @@ class ContainerProcess:
         except Unreachable as error:
             raise ContainerFailed from error
         if status != 200:
+            raise ContainerFailed
+
+    def _check_wanted(self) -> None:
+        """Raise ContainerFailed once the container or the server is stopped."""
+        if self._stopped.is_set() or self._region.closed.is_set():
             raise ContainerFailed
 
     def stop(self) -> None:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from airflow_sm_plugin.local import s3_objects
-from airflow_sm_plugin.local.archives import Allowance, BadArchive, TooLarge, check_path, extract
+from airflow_sm_plugin.local.archives import Allowance, BadArchive, Parents, TooLarge, extract
 from airflow_sm_plugin.local.containers import ContainerFailed, ContainerSpec
 from airflow_sm_plugin.local.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.settings import Settings
 from airflow_sm_plugin.local.state import Region
 
 
-def unpack_model_data(region: Region, spec: ContainerSpec, folder: Path) -> None:
+def unpack_model_data(region: Region, spec: ContainerSpec, folder: Path, check: Callable[[], None]) -> None:
     """Fill ``folder`` with the model data, nothing when the model has none.
 
     Raises ContainerFailed in SageMaker's words when the object is missing or is no archive, and with the limit when it
     is larger than the settings permit.
+
+    :param check: called over and over meanwhile; what it raises ends the work
     """
     if spec.model_data_url is None:
         return
     try:
         location = Location.parse(spec.model_data_url)
         if spec.unpacked:
-            _copy_files(region, location, folder, is_object=spec.is_object)
+            _copy_files(region, location, folder, check, is_object=spec.is_object)
         else:
-            _unpack(region, location, folder)
+            _unpack(region, location, folder, check)
     except (ObjectFailure, ValueError) as error:
         raise _not_downloaded(spec) from error
     except BadArchive as error:
@@ -38,7 +41,9 @@ def unpack_model_data(region: Region, spec: ContainerSpec, folder: Path) -> None
         ) from error
 
 
-def unpack_source(region: Region, spec: ContainerSpec, folder: Path) -> Path | None:
+def unpack_source(
+    region: Region, spec: ContainerSpec, folder: Path, check: Callable[[], None]
+) -> Path | None:
     """Fill ``folder`` with the code that SAGEMAKER_SUBMIT_DIRECTORY names in S3; None when it names none.
 
     Raises ContainerFailed; the text is ours (a container of SageMaker's only fails its health check then).
@@ -46,7 +51,7 @@ def unpack_source(region: Region, spec: ContainerSpec, folder: Path) -> Path | N
     if spec.source_url is None:
         return None
     try:
-        _unpack(region, Location.parse(spec.source_url), folder)
+        _unpack(region, Location.parse(spec.source_url), folder, check)
     except (ObjectFailure, BadArchive, ValueError) as error:
         raise ContainerFailed(
             f'Failed to fetch the source code for container "{spec.label}" from SAGEMAKER_SUBMIT_DIRECTORY '
@@ -55,12 +60,12 @@ def unpack_source(region: Region, spec: ContainerSpec, folder: Path) -> Path | N
     return folder
 
 
-def unpack_target_model(region: Region, location: Location, folder: Path) -> None:
+def unpack_target_model(region: Region, location: Location, folder: Path, check: Callable[[], None]) -> None:
     """Fill ``folder`` with one archive of a multi-model container.
 
     Raises ObjectFailure when S3 does not give it, BadArchive when it is no tar.gz, or larger than the settings permit.
     """
-    _unpack(region, location, folder)
+    _unpack(region, location, folder, check)
 
 
 def reason(error: BadArchive) -> str:
@@ -76,20 +81,23 @@ def _not_downloaded(spec: ContainerSpec, why: str = "") -> ContainerFailed:
     )
 
 
-def _unpack(region: Region, location: Location, folder: Path) -> None:
+def _unpack(region: Region, location: Location, folder: Path, check: Callable[[], None]) -> None:
     archive = folder.with_name(f"{folder.name}.tar.gz")
     archive.parent.mkdir(parents=True, exist_ok=True)
     try:
         with archive.open("wb") as file:
-            s3_objects.copy_to(region, location, file)
-        extract(archive, folder, _allowance(region.settings))
+            s3_objects.copy_to(region, location, file, count=lambda _: check())
+        extract(archive, folder, _allowance(region.settings), check)
     finally:
         archive.unlink(missing_ok=True)
 
 
-def _copy_files(region: Region, location: Location, folder: Path, *, is_object: bool) -> None:
+def _copy_files(
+    region: Region, location: Location, folder: Path, check: Callable[[], None], *, is_object: bool
+) -> None:
     """Copy the object, or those below a prefix. Raises ObjectFailure, also when there is none, and BadArchive."""
     allowance = _allowance(region.settings)
+    parents = Parents(folder, allowance)
     keys = (
         {location.key: location.key.rpartition("/")[2]}
         if is_object
@@ -101,13 +109,19 @@ def _copy_files(region: Region, location: Location, folder: Path, *, is_object: 
     )
     if not keys:
         raise ObjectFailure(location, "NoSuchKey")
+
+    def count(size: int) -> None:
+        check()
+        allowance.take(size)
+
     for key, name in keys.items():
+        check()
         allowance.take_file()
-        target = check_path(folder, name)
+        target = parents.check(name)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as file:
-                s3_objects.copy_to(region, Location(location.bucket, key), file, count=allowance.take)
+                s3_objects.copy_to(region, Location(location.bucket, key), file, count=count)
         except OSError as error:  # a key that is both a file and a folder, or a name that is too long
             raise BadArchive(f"{name[:100]!r} cannot be a file: {error.strerror}") from error
 

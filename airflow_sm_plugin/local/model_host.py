@@ -158,7 +158,7 @@ class ModelHost:
         location, folder = self._location(model), self._folder(model)
         try:
             with self._at_least(self._region.settings.multi_model_download_seconds):
-                unpack_target_model(self._region, location, folder)
+                unpack_target_model(self._region, location, folder, self._check_open)
         except ObjectFailure as error:
             raise _not_found(location) from error
         except BadArchive as error:

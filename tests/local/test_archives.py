@@ -40,11 +40,18 @@ def packed(*members: Member, format: int = tarfile.PAX_FORMAT) -> bytes:  # noqa
     return plain.getvalue()
 
 
-def unpack(archive: bytes, folder: Path, *, megabytes: float = 1, files: float = 20) -> list[str]:
+def unpack(
+    archive: bytes,
+    folder: Path,
+    *,
+    megabytes: float = 1,
+    files: float = 20,
+    check: Callable[[], None] = lambda: None,
+) -> list[str]:
     """Unpack into ``folder`` and return the files in it."""
     path = folder.with_name(f"{folder.name}.tar.gz")
     path.write_bytes(archive)
-    extract(path, folder, Allowance.of(megabytes, files))
+    extract(path, folder, Allowance.of(megabytes, files), check)
     return sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if not one.is_dir())
 
 
@@ -102,18 +109,6 @@ def test_set_user_id_and_writable_for_all_do_not_survive(tmp_path: Path) -> None
     assert stat.S_IMODE((tmp_path / "model" / "tool").stat().st_mode) == 0o755
 
 
-def _hole() -> bytes:
-    """Return an archive of a sparse file: 512 bytes that claim to be a tebibyte."""
-    headers = {
-        "GNU.sparse.major": "1",
-        "GNU.sparse.minor": "0",
-        "GNU.sparse.name": "hole",
-        "GNU.sparse.realsize": str(2**40),
-    }
-    piece = b"1\n0\n512\n".ljust(512, b"\0") + b"x" * 512
-    return packed(entry("hole", piece, pax_headers=headers))
-
-
 @pytest.mark.parametrize(
     "archive",
     [
@@ -130,7 +125,10 @@ def _hole() -> bytes:
             lambda: packed(entry("x", b"x", pax_headers={"comment": "y" * 2 * MIB})), id="a PAX header"
         ),
         pytest.param(lambda: packed(entry("n" * 2 * MIB), format=tarfile.GNU_FORMAT), id="a name"),
-        pytest.param(_hole, id="a sparse file"),
+        pytest.param(
+            lambda: packed(*(entry("/".join(f"{n}{level}" for level in range(10))) for n in range(3))),
+            id="folders that are no members",
+        ),
     ],
 )
 def test_more_than_the_allowance_is_not_unpacked(tmp_path: Path, archive: Callable[[], bytes]) -> None:
@@ -159,6 +157,137 @@ def test_a_cut_archive_is_refused(tmp_path: Path, cut: int) -> None:
         unpack(archive[:cut], tmp_path / "model")
 
 
+_SPARSE_MAP = b"1\n0\n512\n".ljust(512, b"\0") + b"x" * 512
+_ENDLESS_MAP = b"9" * 4000 + b"\n" + b"0\n" * 5000
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        entry("hole", bytes(512), type=tarfile.GNUTYPE_SPARSE),
+        entry("hole", b"x", pax_headers={"GNU.sparse.size": "9", "GNU.sparse.numblocks": "1"}),
+        entry("hole", b"x", pax_headers={"GNU.sparse.size": "9", "GNU.sparse.map": "0,1"}),
+        entry("hole", b"x", pax_headers={"GNU.sparse.realsize": str(2**40)}),
+        *(
+            entry("hole", content, pax_headers={"GNU.sparse.major": "1", "GNU.sparse.minor": "0"})
+            for content in (_SPARSE_MAP, _ENDLESS_MAP)
+        ),
+    ],
+    ids=["old GNU", "PAX 0.0", "PAX 0.1", "a size only", "PAX 1.0", "PAX 1.0, endless map"],
+)
+@pytest.mark.parametrize("before", [[], [entry("a", b"x")]], ids=["first", "later"])
+def test_sparse_files_are_refused_before_their_map_is_read(
+    tmp_path: Path, before: list[Member], member: Member
+) -> None:
+    with pytest.raises(BadArchive, match="sparse"):
+        unpack(gzip.compress(packed(*before, member)), tmp_path / "model")
+
+
+class _Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [entry("zeros", bytes(MIB))],
+        [entry(f"f{n}") for n in range(30)],
+    ],
+    ids=["one large file", "many files"],
+)
+def test_unpacking_ends_when_its_check_raises(tmp_path: Path, members: list[Member]) -> None:
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 20:
+            raise _Stopped
+
+    with pytest.raises(_Stopped):
+        unpack(gzip.compress(packed(*members)), tmp_path / "model", megabytes=0, files=0, check=check)
+    assert calls == 20
+
+
+def test_a_folder_of_many_files_is_counted_once(tmp_path: Path) -> None:
+    archive = packed(*(entry(f"a/b/c/f{n}", b"x") for n in range(17)))
+    assert len(unpack(gzip.compress(archive), tmp_path / "model", files=20)) == 17
+
+
+def test_a_link_that_is_replaced_does_not_lead_by_its_old_target(tmp_path: Path) -> None:
+    members = [
+        entry("a", type=tarfile.DIRTYPE, mode=0o755),
+        entry("s", type=tarfile.SYMTYPE, linkname="a"),
+        entry("s/x", b"x"),
+        entry("s", type=tarfile.SYMTYPE, linkname="b"),
+        *(entry(f"b/{'/'.join('d' * 60)}/{n}", b"x") for n in range(2)),
+        entry("s", type=tarfile.SYMTYPE, linkname="b/" + "/".join("d" * 60)),
+        entry("s/" + "/".join("e" * 60), b"x"),
+    ]
+    with pytest.raises(BadArchive, match="100 levels"):
+        unpack(gzip.compress(packed(*members)), tmp_path / "model", files=0)
+
+
+def _damaged(at: int, data: bytes) -> bytes:
+    """Return an archive of three files of one block, with bytes replaced."""
+    plain = bytearray(packed(*(entry(name, b"x") for name in "abc")))
+    plain[at : at + len(data)] = data
+    return bytes(plain)
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        pytest.param(lambda: _damaged(2 * 512, b"?"), id="checksum"),
+        pytest.param(lambda: _damaged(2 * 512 + 148, b"zzzzzzzz"), id="no checksum"),
+        pytest.param(lambda: _damaged(2 * 512, bytes(512)), id="header of zeros"),
+        pytest.param(
+            lambda: packed(entry("a", b"x"), entry("b", b"x"))[: 2 * 512 + 100], id="cut in a header"
+        ),
+        pytest.param(lambda: packed(entry("a", b"x"), entry("b", b"x"))[: 3 * 512 + 100], id="cut in a file"),
+        pytest.param(
+            lambda: packed(entry("a", b"x"), entry("b", b"x", pax_headers={"size": "-2048"})), id="backwards"
+        ),
+        pytest.param(
+            lambda: packed(entry("a", b"x"), entry("b", b"x", pax_headers={"mtime": "9" * 400})), id="a time"
+        ),
+    ],
+)
+def test_an_archive_with_a_damaged_header_is_refused(tmp_path: Path, plain: Callable[[], bytes]) -> None:
+    with pytest.raises(BadArchive):
+        unpack(gzip.compress(plain()), tmp_path / "model", files=0)
+
+
+def test_an_archive_without_its_closing_blocks_is_unpacked(tmp_path: Path) -> None:
+    plain = packed(entry("a", b"x"), entry("b", b"x"))[: 4 * 512]
+    assert unpack(gzip.compress(plain), tmp_path / "model") == ["a", "b"]
+
+
+def test_a_wrong_checksum_of_the_gzip_is_refused(tmp_path: Path) -> None:
+    archive = bytearray(gzip.compress(packed(entry("a", b"x"))))
+    archive[-8] ^= 1
+    with pytest.raises(BadArchive, match="CRC"):
+        unpack(bytes(archive), tmp_path / "model")
+
+
+def test_names_of_names_are_refused(tmp_path: Path) -> None:
+    """Each header of a long name has tarfile read the next one within its call."""
+    name, _ = entry("././@LongLink", b"x", type=tarfile.GNUTYPE_LONGNAME)
+    name.size = 1
+    chain = (name.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * 2000
+    with pytest.raises(BadArchive, match="recursion"):
+        unpack(gzip.compress(packed(entry("a", b"x"))[:1024] + chain), tmp_path / "model", megabytes=9)
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyError, TypeError, OverflowError])
+def test_what_tarfile_raises_for_odd_headers_is_a_bad_archive(tmp_path: Path, error: type[Exception]) -> None:
+    def check() -> None:
+        raise error
+
+    with pytest.raises(BadArchive, match=error.__name__):
+        unpack(gzip.compress(packed(entry("a", b"x"))), tmp_path / "model", check=check)
+
+
 class TestEndpoints:
     """What CreateEndpoint makes of model data, source code and target models."""
 
@@ -176,12 +305,12 @@ class TestEndpoints:
 
     def test_a_limit_that_is_passed_is_told(self) -> None:
         with EmbeddedSageMaker(
-            settings=Settings(model_data_limit_mb=0.0625, model_data_limit_files=2)
+            settings=Settings(model_data_limit_mb=0.0625, model_data_limit_files=3)
         ) as embedded:
             clients = clients_of(embedded.url)
             files = {"code/inference.py": ECHO, "a": "", "b": ""}
             assert _failure(clients, ModelDataUrl=clients.upload_archive(files)).endswith(
-                "is a valid tar.gz archive. It holds more than 2 files, the setting model_data_limit_files; raise the "
+                "is a valid tar.gz archive. It holds more than 3 files, the setting model_data_limit_files; raise the "
                 "setting if the model is as large as that."
             )
             large = clients.upload_archive({"code/inference.py": ECHO, "weights": bytes(MIB)})
@@ -194,7 +323,7 @@ class TestEndpoints:
 
             for key in ("loose/weights", "loose/more/a", "loose/more/b"):
                 clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=b"x")
-            assert "more than 2 files" in _failure(clients, ModelDataSource=_loose(clients, "loose/"))
+            assert "more than 3 files" in _failure(clients, ModelDataSource=_loose(clients, "loose/"))
             clients.s3.put_object(Bucket=clients.bucket, Key="one/weights", Body=bytes(MIB))
             assert "larger than 0.0625 MiB" in _failure(clients, ModelDataSource=_loose(clients, "one/"))
 
