@@ -113,7 +113,7 @@ def test_the_verdict_comes_first_and_light_and_dark_are_both_there() -> None:
 
 def test_a_lone_surrogate_is_no_reason_to_have_no_page() -> None:
     """JSON can carry one."""
-    assert b"odd-?.tar.gz" in page_of(batch_of([shard_of(0, {"odd-\ud800.tar.gz": GOOD})]))
+    assert rb"odd-\ud800.tar.gz" in page_of(batch_of([shard_of(0, {"odd-\ud800.tar.gz": GOOD})]))
 
 
 def test_three_thousand_models_make_no_large_page() -> None:
