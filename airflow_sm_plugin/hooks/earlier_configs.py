@@ -66,11 +66,11 @@ class EarlierConfigs:
                 continue
             if self._options.delete_old_models:
                 self._remove_models(usage, usage.models_in([name]) - needed - set(self._spec.model_names))
-            if not self._serves_ours():
-                return
             if not self._hook.is_config_of(name, self._spec.endpoint_name):
                 log.warning("the earlier configuration %s stays: it was created again by somebody else", name)
                 continue
+            if not self._serves_ours():
+                return
             self._hook.delete_endpoint_config(name)
             log.info("removed the earlier configuration %s", name)
 

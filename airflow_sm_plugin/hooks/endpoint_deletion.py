@@ -52,7 +52,9 @@ class EndpointDeletion:
                     "left alone, since none of our operators made them: models %s; say model_names to delete them",
                     ", ".join(foreign),
                 )
-            done = self._delete_unused("model", made, self._usage.of_models, self._delete_made_model)
+            done = self._delete_unused(
+                "model", made, self._usage.of_models, self._hook.made_model, self._hook.delete_model
+            )
         return done | {name: self._hook.delete_model(name) for name in named}
 
     def delete_configs(self) -> dict[str, bool]:
@@ -64,29 +66,25 @@ class EndpointDeletion:
             "endpoint configuration",
             self._configs,
             self._usage.of_configs,
-            self._delete_config,
+            self._is_found_config,
+            self._hook.delete_endpoint_config,
         )
 
-    def _delete_made_model(self, name: str) -> bool:
-        """Delete a model that one of our operators made, not one that somebody has created under its name since."""
-        return self._hook.made_model(name) and self._hook.delete_model(name)
-
-    def _delete_config(self, name: str) -> bool:
-        """Delete a configuration that is the one that was found, not one that somebody has created since."""
+    def _is_found_config(self, name: str) -> bool:
+        """Say whether a configuration is the one that was found, not one that somebody has created since."""
         served = self._served.get(name)
         if served is not None:
             described = self._hook.describe_endpoint_config(name)
             if described is not None and is_same(described, served):
-                return self._hook.delete_endpoint_config(name)
-        if self._hook.is_config_of(name, self._name):
-            return self._hook.delete_endpoint_config(name)
-        return False
+                return True
+        return self._hook.is_config_of(name, self._name)
 
     def _delete_unused(
         self,
         kind: str,
         names: Sequence[str],
         used_of: Callable[[Iterable[str]], set[str]],
+        may_go: Callable[[str], bool],
         delete: Callable[[str], bool],
     ) -> dict[str, bool]:
         """Delete what no endpoint uses; the last look at this one comes immediately before each deletion."""
@@ -104,6 +102,8 @@ class EndpointDeletion:
         for name in names:
             if name in used:
                 log.warning("%s %s stays: an endpoint uses it", kind, name)
+            elif not may_go(name):
+                done[name] = False
             elif self._hook.describe_endpoint(self._name) is not None:
                 log.warning("%s %s stays: endpoint %s was created again", kind, name, self._name)
             else:

@@ -83,6 +83,8 @@ class OwnWork:
         )
         if objection is not None:
             raise NotOurs(objection)
+        if description["EndpointStatus"] in NEVER_SERVED:
+            self._remember(description)  # from now on it is this one, whatever its status becomes
         return description
 
     def owns_config(self) -> bool:

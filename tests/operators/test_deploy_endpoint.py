@@ -105,6 +105,16 @@ class Killed(BaseException):
     """Like Airflow's own for a SIGTERM and for an execution time-out: no Exception."""
 
 
+@contextmanager
+def fault(account: Account, rule: dict[str, Any]) -> Iterator[None]:
+    """Have the embedded SageMaker follow a rule of its fault plan in the block."""
+    control(account, "POST", "faults", [rule])
+    try:
+        yield
+    finally:
+        control(account, "DELETE", "faults")
+
+
 def killed_once_created(account: Account, name: str) -> AbstractContextManager[None]:
     """Raise :class:`Killed` in the block, from a signal, when the endpoint is being created; see that it comes out."""
 
@@ -389,6 +399,19 @@ class TestFailure:
             "DeleteEndpoint",
             "DeleteEndpointConfig",
         ]
+        assert account.status(name) is None
+        assert account.configs(name) == []
+
+    def test_a_task_that_is_killed_before_it_hears_that_the_endpoint_is_created_cleans_up(
+        self, account: Account, name: str, light_model: str
+    ) -> None:
+        unheard = {"operation": "sagemaker:CreateEndpoint", "fault": "lost_answer", "seconds": 60, "times": 1}
+        with (
+            account.settings(endpoint_creating_seconds=2),
+            fault(account, unheard),
+            killed_once_created(account, name),
+        ):
+            deploy(name, light_model).execute(context_for())
         assert account.status(name) is None
         assert account.configs(name) == []
 

@@ -283,7 +283,7 @@ class TestTemplates:
         with pytest.raises(AirflowFailException) as caught:
             run_task(partial(invoke, endpoint, body="status 500", **limits), context)
         assert "told-by-the-container" not in str(caught.value)
-        with pytest.raises(AirflowFailException, match=r"return_output_limit \(2\): pass output_location"):
+        with pytest.raises(AirflowFailException, match=r"return_output_limit \(2\)"):
             run_task(
                 partial(
                     invoke,
@@ -313,7 +313,7 @@ class TestWhatIsTooMuchForXCom:
         assert len(account.read(above["output_location"])) == length
         error = refusal(endpoint, body="1", return_output=True, return_output_limit=length - 1)
         assert f"{length} bytes" in str(error)
-        assert f"return_output_limit ({length - 1}): pass output_location" in str(error)
+        assert f"return_output_limit ({length - 1})" in str(error)
 
     def test_what_is_no_text_goes_to_s3_only(self, account: Account, endpoint: str) -> None:
         output = f"s3://{account.bucket}/answers/binary"
