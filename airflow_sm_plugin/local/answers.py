@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _REQUEST_ID = "x-amzn-RequestId"
 _NO_SUCH_PATH = (404, 405)
+_FIRST_ERROR = 400
 _MARKUP = re.compile("html|svg|xml", re.IGNORECASE)
 """Types that a browser runs scripts of, also one that does not say what it wants them for."""
 _NO_SCRIPT_DRIVES_US = ("Content-Security-Policy", "sandbox allow-scripts")
@@ -67,7 +68,7 @@ def passed_on(application: WSGIApplication, request: HttpRequest) -> Answer:
     """Have moto carry a request out and return its answer, not yet written to anybody.
 
     Without the CORS headers that moto adds to each answer, and those of a bucket's CORS configuration: no page may
-    read this service.
+    read this service. Raises UnicodeEncodeError for a header that HTTP cannot hold.
     """
     told: list[tuple[str, list[tuple[str, str]]]] = []
 
@@ -86,14 +87,21 @@ def passed_on(application: WSGIApplication, request: HttpRequest) -> Answer:
         request_id = request.request_id
         headers.append((_REQUEST_ID, request_id))
     status = int(line.split()[0])
-    if status in _NO_SUCH_PATH:
+    for name, value in headers:
+        name.encode("ascii"), value.encode("latin-1")  # waitress fails where nothing can be answered any more
+    if status >= _FIRST_ERROR:
         content = [b"".join(content)]
     return Answer(status, _header(headers, "x-amzn-ErrorType"), request_id, line, headers, content)
 
 
 def is_unknown_path(answer: Answer) -> bool:
-    """Whether moto answered that no operation has this method and path: with a page of HTML, or with nothing."""
-    content = b"".join(answer.content) if answer.status in _NO_SUCH_PATH else b"there is"
+    """Whether moto answered that no operation has this method and path."""
+    return answer.status in _NO_SUCH_PATH and is_without_message(answer)
+
+
+def is_without_message(answer: Answer) -> bool:
+    """Whether moto answered an error with a page of HTML, or with nothing."""
+    content = b"".join(answer.content) if answer.status >= _FIRST_ERROR else b"there is"
     return not content or content.startswith(b"<!doctype html>")
 
 

@@ -18,9 +18,16 @@ from typing import TYPE_CHECKING
 
 from botocore.model import OperationNotFoundError
 
-from airflow_sm_plugin.local import control, scaling, scaling_activities
+from airflow_sm_plugin.local import control, s3_checks, scaling, scaling_activities
 from airflow_sm_plugin.local.access import ServedNames, refusal
-from airflow_sm_plugin.local.answers import Answer, in_form, is_unknown_path, of_response, passed_on
+from airflow_sm_plugin.local.answers import (
+    Answer,
+    in_form,
+    is_unknown_path,
+    is_without_message,
+    of_response,
+    passed_on,
+)
 from airflow_sm_plugin.local.call_names import CallName, name_other, name_sagemaker
 from airflow_sm_plugin.local.environ import HttpRequest
 from airflow_sm_plugin.local.errors import (
@@ -204,6 +211,8 @@ class EmbeddedApplication:
         if name.service == "s3" and name.operation in NOT_IN_MOTO:
             raise UnknownOperationFailure(unknown)
         try:
+            if name.service == "s3" and not http.is_s3_control:
+                return self._s3(http, name.operation)
             answer = passed_on(self._moto, http)
         except (NotImplementedError, OperationNotFoundError) as error:
             raise UnknownOperationFailure(unknown) from error
@@ -213,10 +222,26 @@ class EmbeddedApplication:
             raise moto_failure(crash, request.operation, request.params) from crash
         if request is not None:
             return tagged_by_moto(self.account.region(request.region), request, answer)
-        if name.service != "s3" and http.method != "HEAD" and is_unknown_path(answer):
+        if http.method != "HEAD" and is_unknown_path(answer):
             raise UnknownPathFailure(unknown)
         if name.service == "application-autoscaling" and answer.status < 300:
             scaling.heard(self.account.region(name.region), name.operation, name.resource)
+        return answer
+
+    def _s3(self, http: HttpRequest, operation: str) -> Answer:
+        """Have moto answer a call of S3. Raises S3Failure for a request that is wrong."""
+        s3_checks.check(operation, query=http.query, headers=http.headers, body=http.body)
+        try:
+            answer = passed_on(self._moto, http)
+        except NotImplementedError:
+            raise
+        except Exception as crash:
+            failure = s3_checks.failure_of_crash(crash, operation, query=http.query, headers=http.headers)
+            if failure is None:
+                raise
+            raise failure from crash
+        if http.method != "HEAD" and is_without_message(answer):
+            raise s3_checks.failure_of_status(answer.status, operation)
         return answer
 
     def _sagemaker(self, request: Request) -> Response | None:

@@ -45,8 +45,12 @@ class HttpRequest:
         path = _decoded(_raw_path_of(environ["REQUEST_URI"]))
         bucket: str | None = None
         is_s3 = signature.service in ("", "s3") and "x-amz-target" not in headers
-        if is_s3 and not path.startswith(_S3_CONTROL):
-            bucket = served.bucket_of(host_of(headers.get("host", "")) or "")
+        host = host_of(headers.get("host", "")) or ""
+        is_control = path.startswith(_S3_CONTROL) and (
+            "x-amz-account-id" in headers or ".s3-control." in host
+        )
+        if is_s3 and not is_control:
+            bucket = served.bucket_of(host)
         return cls(
             environ,
             environ["REQUEST_METHOD"],
@@ -58,6 +62,11 @@ class HttpRequest:
             bucket,
             str(uuid.uuid4()),
         )
+
+    @property
+    def is_s3_control(self) -> bool:
+        """Whether the request is one of S3 Control: moto takes each path-style one for it that begins so."""
+        return self.bucket is None and self.path.startswith(_S3_CONTROL)
 
     @property
     def shown_path(self) -> str:
@@ -93,7 +102,10 @@ class HttpRequest:
 
 
 _S3_CONTROL = "/v20180820/"
-"""The path of S3 Control, which is signed as S3 and whose host names begin with an account, not a bucket."""
+"""The path of S3 Control, which is signed as S3, and whose host names begin with an account, not a bucket.
+
+A key can begin so as well. S3 Control's requests say their account in a header, or go to ``<account>.s3-control.…``.
+"""
 
 
 def _headers_of(environ: WSGIEnvironment) -> dict[str, str]:

@@ -14,19 +14,18 @@
     ├── AccessDeniedFailure         AccessDenied, 403: this client may not drive the embedded SageMaker
     ├── InvalidParameterFailure     InvalidParameterException, 400 (Resource Groups Tagging API)
     ├── TemplateFailure             ValidationError, 400 (CloudFormation)
+    ├── S3Failure                   what S3 calls it: MalformedXML, NoSuchUpload, InvalidArgument, …
     └── ModelFailure                ModelError, 424: the container raised, answered an error, or timed out
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class ServiceError(Exception):
     """An answer of the service that is an error; ``fields`` are further top-level keys of its body."""
 
-    code: ClassVar[str] = "InternalFailure"
-    status: ClassVar[int] = 500
+    code: str = "InternalFailure"
+    status: int = 500
 
     def __init__(self, message: str, **fields: object) -> None:
         super().__init__(message)
@@ -89,6 +88,15 @@ class TemplateFailure(ServiceError):
 
     code = "ValidationError"
     status = 400
+
+
+class S3Failure(ServiceError):
+    """A request of S3 is wrong. Retrying does not help."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
 
 
 class UnknownOperationFailure(ServiceError):
