@@ -105,16 +105,18 @@ def _changed(
     motos: Callable[[list[str]], Mapping[str, Any]],
 ) -> Record:
     """Change the tags of SageMaker's resources here, of the others in moto; say which could not be changed."""
-    own = [arn for arn in arns if arn.startswith("arn:aws:sagemaker:")]
-    failed = dict(motos([arn for arn in arns if arn not in own]))
-    for arn in own:
+    failed: dict[str, Any] = {}
+    for arn in arns:
         try:
-            change(arn)
-        except ValidationFailure as refusal:
+            if arn.startswith("arn:aws:sagemaker:"):
+                change(arn)
+            else:
+                failed |= motos([arn])
+        except Exception as refusal:  # noqa: BLE001 - moto's services raise what they like for one that is missing
             failed[arn] = {
                 "StatusCode": 400,
                 "ErrorCode": "InvalidParameterException",
-                "ErrorMessage": refusal.message,
+                "ErrorMessage": str(refusal) or type(refusal).__name__,
             }
     return {"FailedResourcesMap": failed}
 

@@ -127,3 +127,23 @@ def test_records_that_moto_keeps_break_no_listing(clients: Clients, tagging: Any
     )
     assert arns(tagging.get_resources(TagFilters=[{"Key": "team", "Values": [team]}])) == {model}
     assert team in tagging.get_tag_values(Key="team")["TagValues"]
+
+
+def test_one_missing_resource_does_not_keep_the_others_from_being_tagged(
+    clients: Clients, tagging: Any
+) -> None:
+    model, there = create_model(clients), f"arn:aws:s3:::{clients.bucket}"
+    missing = f"arn:aws:s3:::{unique('missing')}"
+    tags = {"team": unique("team")}
+    mine = [{"Key": "team", "Values": [tags["team"]]}]
+    given = [missing, there, f"{model}-missing", model]
+    failed = tagging.tag_resources(ResourceARNList=given, Tags=tags)["FailedResourcesMap"]
+    assert {arn: one["ErrorCode"] for arn, one in failed.items()} == dict.fromkeys(
+        (missing, f"{model}-missing"), "InvalidParameterException"
+    )
+    assert all(one["ErrorMessage"] for one in failed.values())
+    assert arns(tagging.get_resources(TagFilters=mine)) == {there, model}
+
+    failed = tagging.untag_resources(ResourceARNList=given, TagKeys=["team"])["FailedResourcesMap"]
+    assert f"{model}-missing" in failed
+    assert arns(tagging.get_resources(TagFilters=mine)) == set()
