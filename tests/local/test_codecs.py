@@ -40,6 +40,12 @@ def _read(text: str) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
         ("application/*", "application/json"),
         ("*/*", "application/json"),
         ("application/json;q=0, text/csv", "text/csv"),
+        ("application/json;q=0, */*", "text/csv"),
+        ("*/*, application/json; q=0.000", "text/csv"),
+        ("application/*, application/json;q=0", "application/x-npy"),
+        ("application/*;q=0, */*", "text/csv"),
+        ("*/*;q=0, text/csv", "text/csv"),
+        ("text/*;q=0, text/csv;q=0.1, image/png", "text/csv"),
         ("text/csv;q=high", "text/csv"),
         (", ,text/csv,", "text/csv"),
     ],
@@ -48,7 +54,21 @@ def test_the_most_wanted_type_that_can_be_written_is_answered(accept: str, conte
     assert encode([1], accept)[1] == content_type
 
 
-@pytest.mark.parametrize("accept", ["image/png", "image/*, text/html", "text/csv;q=0", "text/plain", ""])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        *(
+            "image/png",
+            "image/*, text/html",
+            "text/csv;q=0",
+            "text/plain",
+            "",
+            "*/*;q=0",
+            "text/csv;q=0, text/*",
+        ),
+        "application/*;q=0, text/*;q=0, */*",
+    ],
+)
 def test_an_accept_of_which_nothing_can_be_written_is_refused(accept: str) -> None:
     with pytest.raises(UnsupportedAccept):
         encode([1], accept)
@@ -63,6 +83,9 @@ def test_text_stays_what_it_is_and_has_the_first_type() -> None:
     assert encode("text", "text/html, */*") == ("text", "text/html")
     assert preferred("text/*, */*", "application/json") == "application/json"
     assert preferred("*/*", "application/x-own") == "application/x-own"
+    assert preferred("text/csv;q=0", "application/json") == "application/json"
+    assert preferred("text/csv;q=0, text/html;q=0.5", "text/csv") == "text/html"
+    assert preferred("application/json;q=0", "application/json") == "application/octet-stream"
     assert preferred("text/csv; charset=latin-1", "application/json") == "text/csv; charset=latin-1"
 
 

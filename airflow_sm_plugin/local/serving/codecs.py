@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.local.serving.errors import UnsupportedAccept, UnsupportedContentType
@@ -40,13 +40,18 @@ def media_type(content_type: str) -> str:
 def preferred(accept: str, default: str) -> str:
     """Return the content type of an answer whose handler names none: the first that *accept* names.
 
-    One type alone stays as it is, with its parameters.
+    One type alone stays as it is, with its parameters. When none is named, or those that are have ``q=0``, it is the
+    default, and octet-stream when that has ``q=0`` as well.
 
     :param default: what ``*/*`` stands for
     """
-    if not {",", "*"} & set(accept):
+    weights = _weights(accept)
+    if not {",", "*"} & set(accept) and any(weights.values()):
         return accept.strip()
-    return next((one for one in _accepted(accept, default) if "*" not in one), media_type(default) or JSON)
+    fallback = media_type(default) or JSON
+    if _quality(fallback, weights) == 0:
+        fallback = BYTES
+    return next((kind for kind in _accepted(weights, default) if "*" not in kind), fallback)
 
 
 def decode(body: str | bytes, content_type: str) -> NDArray[np.generic] | bytes:
@@ -74,7 +79,13 @@ def encode(prediction: object, accept: str, *, default: str = JSON) -> tuple[str
     """
     if isinstance(prediction, str | bytes):
         return prediction, preferred(accept, default)
-    writable = (kind for one in _accepted(accept, default) for kind in _WRITTEN if _matches(one, kind))
+    weights = _weights(accept)
+    writable = (
+        kind
+        for wanted in _accepted(weights, default)
+        for kind in _WRITTEN
+        if _matches(wanted, kind) and _quality(kind, weights) != 0
+    )
     kind = next(writable, None)
     if kind is None:
         raise UnsupportedAccept(accept)
@@ -89,15 +100,32 @@ def encode(prediction: object, accept: str, *, default: str = JSON) -> tuple[str
     return buffer.getvalue(), kind
 
 
-def _accepted(accept: str, default: str) -> list[str]:
-    """Return the media types of an Accept header, the most wanted first; those with q=0 are left out."""
-    ranges: list[tuple[float, str]] = []
+def _weights(accept: str) -> dict[str, float]:
+    """Return the quality of each media type and range of an Accept header."""
+    weights: dict[str, float] = {}
     for entry in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in entry.split(";"))
         quality = next((one.removeprefix("q=") for one in parameters if one.startswith("q=")), "1")
-        if kind and (weight := _number(quality)) > 0:
-            ranges.append((weight, media_type(default) if kind == ANY else kind))
-    return [kind for _, kind in sorted(ranges, key=lambda one: -one[0])]
+        if kind:
+            weights[kind] = max(_number(quality), weights.get(kind, 0))
+    return weights
+
+
+def _quality(kind: str, weights: Mapping[str, float]) -> float | None:
+    """Return the quality of a media type: that of the most specific range that has it, None when none has."""
+    ranges = (kind, f"{kind.partition('/')[0]}/*", ANY)
+    return next((weights[one] for one in ranges if one in weights), None)
+
+
+def _accepted(weights: Mapping[str, float], default: str) -> list[str]:
+    """Return the media types and ranges, the most wanted first; those with q=0 are left out.
+
+    ``*/*`` is the default, unless that has q=0.
+    """
+    own = media_type(default)
+    anything = ANY if _quality(own, weights) == 0 else own
+    wanted = sorted((kind for kind in weights if weights[kind] > 0), key=lambda kind: -weights[kind])
+    return [anything if kind == ANY else kind for kind in wanted]
 
 
 def _number(quality: str) -> float:
@@ -108,7 +136,7 @@ def _number(quality: str) -> float:
 
 
 def _matches(wanted: str, kind: str) -> bool:
-    return wanted == kind or (wanted.endswith("/*") and kind.startswith(wanted[:-1]))
+    return wanted in (kind, ANY) or (wanted.endswith("/*") and kind.startswith(wanted[:-1]))
 
 
 def _from_csv(text: str) -> NDArray[np.generic]:
