@@ -85,6 +85,7 @@ def _check_variants(region: Region, variants: list[Record]) -> None:
             )
         model_called(region, variant["ModelName"])
         if variant.get("ServerlessConfig"):
+            _check_no_instances(variant)
             _check_memory(variant)
         else:
             _check_instances(variant)
@@ -118,6 +119,16 @@ def _check_memory(variant: Record) -> None:
             f"MemorySizeInMB of production variant {variant['VariantName']} must be one of "
             f"{', '.join(map(str, _MEMORY_SIZES))}, not {size}."
         )
+
+
+def _check_no_instances(variant: Record) -> None:
+    """Refuse members of instances beside ServerlessConfig, as SageMaker does; its text is not recorded."""
+    for member in ("InstanceType", "InitialInstanceCount", "InstancePools"):
+        if variant.get(member):
+            raise ValidationFailure(
+                f"Production variant {variant['VariantName']} is serverless: it cannot have both ServerlessConfig "
+                f"and {member}."
+            )
 
 
 def _check_instances(variant: Record) -> None:

@@ -45,8 +45,24 @@ _TIMES: Final = Ignored("the settings say how long things take")
 _HUB: Final = Refused("models of a SageMaker hub")
 _PINNED: Final = Refused("model data of a given version")
 
+_KEPT: Final = Ignored("it is described, and nothing here reads it")
+_MORE_DATA: Final = Refused("additional model data")
+
 _TAGS: Members = {"Key": DONE, "Value": DONE}
 _VPC: Members = {"SecurityGroupIds": _NETWORK, "Subnets": _NETWORK}
+
+_MODEL_DATA: Members = {
+    "S3DataSource": {
+        "S3Uri": DONE,
+        "S3DataType": DONE,
+        "CompressionType": DONE,
+        "ModelAccessConfig": {"AcceptEula": Ignored("no licence is asked for")},
+        "HubAccessConfig": _HUB,
+        "ManifestS3Uri": Refused("model data listed in a manifest"),
+        "ETag": _PINNED,
+        "ManifestEtag": _PINNED,
+    }
+}
 
 _CONTAINER: Members = {
     "ContainerHostname": DONE,
@@ -54,19 +70,8 @@ _CONTAINER: Members = {
     "ImageConfig": _IMAGE,
     "Mode": DONE,
     "ModelDataUrl": DONE,
-    "ModelDataSource": {
-        "S3DataSource": {
-            "S3Uri": DONE,
-            "S3DataType": DONE,
-            "CompressionType": DONE,
-            "ModelAccessConfig": {"AcceptEula": Ignored("no licence is asked for")},
-            "HubAccessConfig": _HUB,
-            "ManifestS3Uri": Refused("model data listed in a manifest"),
-            "ETag": _PINNED,
-            "ManifestEtag": _PINNED,
-        }
-    },
-    "AdditionalModelDataSources": Refused("additional model data"),
+    "ModelDataSource": _MODEL_DATA,
+    "AdditionalModelDataSources": _MORE_DATA,
     "Environment": DONE,
     "ModelPackageName": DONE,
     "InferenceSpecificationName": Refused("additional inference specifications of a model package"),
@@ -124,6 +129,41 @@ _DEPLOYMENT: Members = {
     "AutoRollbackConfiguration": {"Alarms": {"AlarmName": DONE}},
 }
 
+_PACKAGE_CONTAINER: Members = {
+    "ContainerHostname": DONE,
+    "Image": _IMAGE,
+    "ImageDigest": _IMAGE,
+    "ModelDataUrl": DONE,
+    "ModelDataSource": _MODEL_DATA,
+    "ProductId": _KEPT,
+    "Environment": DONE,
+    "ModelInput": _KEPT,
+    "Framework": _KEPT,
+    "FrameworkVersion": _KEPT,
+    "NearestModelName": _KEPT,
+    "AdditionalModelDataSources": _MORE_DATA,
+    "AdditionalS3DataSource": _MORE_DATA,
+    "ModelDataETag": _PINNED,
+    "IsCheckpoint": _KEPT,
+    "BaseModel": _KEPT,
+}
+
+_NOT_TABULAR: Final = Refused("Autopilot jobs on text, images and time series")
+_TABULAR: Members = {
+    "CandidateGenerationConfig": {"AlgorithmsConfig": {"AutoMLAlgorithms": DONE}},
+    "CompletionCriteria": {
+        "MaxCandidates": DONE,
+        "MaxRuntimePerTrainingJobInSeconds": _TIMES,
+        "MaxAutoMLJobRuntimeInSeconds": DONE,
+    },
+    "FeatureSpecificationS3Uri": Refused("feature specifications"),
+    "Mode": DONE,
+    "GenerateCandidateDefinitionsOnly": DONE,
+    "ProblemType": DONE,
+    "TargetAttributeName": DONE,
+    "SampleWeightAttributeName": DONE,
+}
+
 OPERATIONS: Final[Mapping[str, Members]] = {
     "CreateModel": {
         "ModelName": DONE,
@@ -134,6 +174,69 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "Tags": _TAGS,
         "VpcConfig": _VPC,
         "EnableNetworkIsolation": _NETWORK,
+    },
+    "CreateModelPackage": {
+        "ModelPackageName": DONE,
+        "ModelPackageGroupName": DONE,
+        "ModelPackageDescription": DONE,
+        "ModelPackageRegistrationType": DONE,
+        "InferenceSpecification": {
+            "Containers": _PACKAGE_CONTAINER,
+            "SupportedTransformInstanceTypes": _HARDWARE,
+            "SupportedRealtimeInferenceInstanceTypes": _HARDWARE,
+            "SupportedContentTypes": _KEPT,
+            "SupportedResponseMIMETypes": _KEPT,
+        },
+        "ValidationSpecification": Refused("validation jobs of a model package"),
+        "SourceAlgorithmSpecification": Refused("model packages made of an algorithm"),
+        "CertifyForMarketplace": Refused("certification for AWS Marketplace"),
+        "Tags": _TAGS,
+        "ModelApprovalStatus": DONE,
+        "MetadataProperties": _KEPT,
+        "ModelMetrics": _KEPT,
+        "ClientToken": Ignored("each call is one of its own"),
+        "Domain": _KEPT,
+        "Task": _KEPT,
+        "SamplePayloadUrl": _KEPT,
+        "CustomerMetadataProperties": DONE,
+        "DriftCheckBaselines": _KEPT,
+        "AdditionalInferenceSpecifications": Refused(
+            "additional inference specifications of a model package"
+        ),
+        "SkipModelValidation": Ignored("no model is validated"),
+        "SourceUri": DONE,
+        "SecurityConfig": {"KmsKeyId": _ENCRYPTION},
+        "ModelCard": _KEPT,
+        "ModelLifeCycle": {"Stage": DONE, "StageStatus": DONE, "StageDescription": DONE},
+        "ManagedStorageType": _KEPT,
+    },
+    "CreateAutoMLJobV2": {
+        "AutoMLJobName": DONE,
+        "AutoMLJobInputDataConfig": {
+            "ChannelType": DONE,
+            "ContentType": DONE,
+            "CompressionType": DONE,
+            "DataSource": {"S3DataSource": {"S3DataType": DONE, "S3Uri": DONE}},
+        },
+        "OutputDataConfig": {"KmsKeyId": _ENCRYPTION, "S3OutputPath": DONE},
+        "AutoMLProblemTypeConfig": {
+            "ImageClassificationJobConfig": _NOT_TABULAR,
+            "TextClassificationJobConfig": _NOT_TABULAR,
+            "TimeSeriesForecastingJobConfig": _NOT_TABULAR,
+            "TabularJobConfig": _TABULAR,
+            "TextGenerationJobConfig": _NOT_TABULAR,
+        },
+        "RoleArn": _ROLE,
+        "Tags": _TAGS,
+        "SecurityConfig": {
+            "VolumeKmsKeyId": _ENCRYPTION,
+            "EnableInterContainerTrafficEncryption": _NETWORK,
+            "VpcConfig": _VPC,
+        },
+        "AutoMLJobObjective": {"MetricName": DONE},
+        "ModelDeployConfig": {"AutoGenerateEndpointName": DONE, "EndpointName": DONE},
+        "DataSplitConfig": {"ValidationFraction": DONE},
+        "AutoMLComputeConfig": Refused("other compute than this machine's"),
     },
     "CreateEndpointConfig": {
         "EndpointConfigName": DONE,
@@ -267,7 +370,7 @@ def _problems(members: Members, value: object, path: str) -> Iterator[str]:
             here, member = f"{path}.{name}" if path else name, members.get(name)
             if member is None:
                 yield f"it does not know the member {here}"
-            elif isinstance(member, Refused):
+            elif isinstance(member, Refused) and inner is not False:
                 yield f"it does not do {member.what} (member {here})"
             elif isinstance(member, Mapping):
                 yield from _problems(member, inner, here)

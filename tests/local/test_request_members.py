@@ -93,6 +93,14 @@ def _config(clients: Clients, **members: object) -> None:
     clients.create_config(clients.create_model(), **members)  # type: ignore[arg-type] # whatever the test wants
 
 
+PROFILE = {
+    "ProfileName": "p",
+    "TransformJobDefinition": {
+        "TransformInput": {"DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://b/in"}}},
+        "TransformOutput": {"S3OutputPath": "s3://b/out"},
+        "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    },
+}
 VARIANT = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
 
 
@@ -115,6 +123,52 @@ def test_an_endpoint_configuration_that_cannot_be_done_is_refused(
     with pytest.raises(ClientError, match="ValidationException") as refused:
         _config(clients, **members)
     assert text in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({"CertifyForMarketplace": True}, "certification for AWS Marketplace (member CertifyForMarketplace)"),
+        (
+            {"ValidationSpecification": {"ValidationRole": ROLE, "ValidationProfiles": [PROFILE]}},
+            "validation jobs of a model package (member ValidationSpecification)",
+        ),
+        (
+            {"AdditionalInferenceSpecifications": [{"Name": "more", "Containers": [{"Image": IMAGE}]}]},
+            "additional inference specifications of a model package (member AdditionalInferenceSpecifications)",
+        ),
+    ],
+)
+def test_a_model_package_that_cannot_be_done_is_refused(
+    clients: Clients, members: dict[str, object], text: str
+) -> None:
+    name = unique("package")
+    with pytest.raises(ClientError, match="ValidationException") as refused:
+        clients.sagemaker.create_model_package(ModelPackageName=name, **members)  # type: ignore[arg-type] # plain dicts
+    assert f"cannot do this CreateModelPackage: it does not do {text}" in str(refused.value)
+    assert clients.sagemaker.create_model_package(ModelPackageName=name, CertifyForMarketplace=False)
+
+
+def test_an_autopilot_job_on_other_compute_is_refused(clients: Clients) -> None:
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{clients.bucket}/in"}}
+    with pytest.raises(
+        ClientError, match=r"ValidationException.*this machine's \(member AutoMLComputeConfig\)"
+    ):
+        clients.sagemaker.create_auto_ml_job_v2(
+            AutoMLJobName=unique("job")[:32],
+            AutoMLJobInputDataConfig=[{"DataSource": source}],  # type: ignore[typeddict-item] # a plain dict
+            OutputDataConfig={"S3OutputPath": f"s3://{clients.bucket}/out"},
+            AutoMLProblemTypeConfig={"TabularJobConfig": {"TargetAttributeName": "y"}},
+            RoleArn=ROLE,
+            AutoMLComputeConfig={"EmrServerlessComputeConfig": {"ExecutionRoleARN": ROLE}},
+        )
+
+
+@pytest.mark.parametrize("member", [{"InstanceType": "ml.m5.large"}, {"InitialInstanceCount": 1}])
+def test_a_serverless_variant_has_no_instances(clients: Clients, member: dict[str, object]) -> None:
+    (name,) = member
+    with pytest.raises(ClientError, match=f"ValidationException.*both ServerlessConfig and {name}"):
+        _serverless(clients, size=1024, variant=member)
 
 
 @pytest.mark.parametrize(
@@ -183,16 +237,18 @@ def _serverless(
     *,
     size: int,
     model: str = "",
+    variant: Mapping[str, object] | None = None,
 ) -> str:
     name = unique("config")
-    variant = {
+    serverless = {
         "VariantName": "v",
         "ModelName": model or clients.create_model(),
         "ServerlessConfig": {"MemorySizeInMB": size, "MaxConcurrency": 1},
+        **(variant or {}),
     }
     clients.sagemaker.create_endpoint_config(
         EndpointConfigName=name,
-        ProductionVariants=[variant],  # type: ignore[list-item] # a plain dict
+        ProductionVariants=[serverless],  # type: ignore[list-item] # a plain dict
         **(together or {}),  # type: ignore[arg-type] # whatever the test wants
     )
     return name
