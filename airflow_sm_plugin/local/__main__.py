@@ -16,6 +16,8 @@ import threading
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from airflow_sm_plugin.local.settings import Settings
 
+_LAST_PORT = 65_535
+
 
 class _LineLog(logging.Handler):
     """Writes each record on stderr in one go.
@@ -29,6 +31,22 @@ class _LineLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):
             os.write(sys.stderr.fileno(), f"{self.format(record)}\n".encode(errors="backslashreplace"))
+
+
+def _port(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 5 and int(value) <= _LAST_PORT):
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is not a port: give a number from 0 to {_LAST_PORT}, 0 for a free one"
+        )
+    return int(value)
+
+
+def _setting(item: str) -> tuple[str, float]:
+    name, _, value = item.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise ValueError(f"--set {item!r} is not NAME=NUMBER: write, e.g., --set automl_seconds=5") from None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME",
         help="a host name to answer beside loopback's, e.g. a container's; may be repeated",
     )
-    parser.add_argument("--port", type=int, default=0, help="port, 0 for a free one (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=0, help="port, 0 for a free one (default: %(default)s)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=NUMBER", help="a setting, e.g. automl_seconds=5"
     )
@@ -55,9 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = Settings()
     try:
-        settings.change(
-            {name: float(value) for name, _, value in (item.partition("=") for item in options.set)}
-        )
+        settings.change(dict(map(_setting, options.set)))
         service = EmbeddedSageMaker(
             host=options.host,
             port=options.port,
@@ -73,7 +89,14 @@ def main(arguments: list[str] | None = None) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    with service as embedded:
+    with contextlib.ExitStack() as stack:
+        try:
+            embedded = stack.enter_context(service)
+        except OSError as error:
+            parser.error(
+                f"port {options.port} of {options.host} cannot be bound ({error.strerror}): stop what listens there, "
+                "or give another --port, 0 for a free one"
+            )
         sys.stdout.write(f"ready {embedded.url}\n")
         sys.stdout.flush()
         stopping.wait()

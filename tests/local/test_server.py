@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -113,12 +114,37 @@ def test_requests_are_logged_without_their_content() -> None:
     assert "Signature" not in errors
 
 
-@pytest.mark.parametrize("argument", ["nothing=1", "automl_seconds=-1", "automl_seconds=soon"])
-def test_a_bad_setting_on_the_command_line_is_told(argument: str) -> None:
-    command = [sys.executable, "-m", "airflow_sm_plugin.local", "--set", argument]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--set", "nothing=1"], "unknown setting 'nothing'; known are "),
+        (
+            ["--set", "automl_seconds=-1"],
+            "setting 'automl_seconds' must be a number of seconds >= 0, not -1.0",
+        ),
+        (
+            ["--set", "automl_seconds=soon"],
+            "--set 'automl_seconds=soon' is not NAME=NUMBER: write, e.g., --set ",
+        ),
+        (["--set", "x"], "--set 'x' is not NAME=NUMBER: write, e.g., --set automl_seconds=5"),
+        (["--port", "99999"], "'99999' is not a port: give a number from 0 to 65535, 0 for a free one"),
+        (["--port", "-1"], "'-1' is not a port: give a number from 0 to 65535"),
+        (["--port", "http"], "'http' is not a port"),
+        (
+            ["--port", "{used}"],
+            "port {used} of 127.0.0.1 cannot be bound (Address already in use): stop what ",
+        ),
+    ],
+)
+def test_a_bad_argument_is_named_with_what_is_permitted(arguments: list[str], says: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        used = str(listening.getsockname()[1])
+        given = [argument.replace("{used}", used) for argument in arguments]
+        command = [sys.executable, "-m", "airflow_sm_plugin.local", *given]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
+    assert says.replace("{used}", used) in ended.stderr.splitlines()[-1]
 
 
 def test_a_reset_stops_every_container_and_forgets_everything() -> None:
