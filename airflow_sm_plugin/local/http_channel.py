@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from moto.core.request import (
@@ -11,7 +12,7 @@ from moto.core.request import (
 )
 from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.task import ThreadedTaskDispatcher, WSGITask
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 
 class Dropped(ClientDisconnected):  # type: ignore[misc] # waitress has no annotations
@@ -70,6 +71,15 @@ class Task(WSGITask):  # type: ignore[misc] # waitress has no annotations
         return "\r\n".join(lines).encode("latin-1")
 
 
+class Refusal(ErrorTask):  # type: ignore[misc] # waitress has no annotations
+    """An answer to a message that is no HTTP or too large, which no application sees. It has a request id."""
+
+    def execute(self) -> None:
+        """Write the answer."""
+        self.response_headers.append(("x-amzn-RequestId", str(uuid.uuid4())))
+        super().execute()
+
+
 class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no annotations
     """A connection on which ``Expect: 100-continue`` without a body is answered.
 
@@ -80,6 +90,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no annotations
 
     parser_class = Parser
     task_class = Task
+    error_task_class = Refusal
 
     def send_continue(self) -> None:
         """Invite the client to go on; a request without a body is complete all the same."""

@@ -38,3 +38,26 @@ def test_who_expects_it_is_told_to_continue_before_the_answer(
             headers = dict(line.decode().strip().split(": ", 1) for line in iter(answers.readline, b"\r\n"))
             assert answers.read(int(headers["Content-Length"]))
         answers.close()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nno header\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nLong: " + b"x" * 300_000 + b"\r\n\r\n", 431),
+    ],
+)
+def test_a_message_that_no_application_sees_is_refused_with_a_request_id(
+    sagemaker_server: EmbeddedSageMaker, message: bytes, status: int
+) -> None:
+    host, _, port = sagemaker_server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(message)
+        with connection.makefile("rb") as answer:
+            assert answer.readline().split()[1] == str(status).encode()
+            headers = dict(
+                line.decode().lower().strip().split(": ", 1) for line in iter(answer.readline, b"\r\n")
+            )
+    assert headers["x-amzn-requestid"]
