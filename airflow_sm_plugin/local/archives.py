@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,6 +20,12 @@ _LONGEST_PATH = 1000
 characters) and Python's recursion (1,000) bear, so that what is unpacked can be checked and removed again."""
 _LONGEST_HEADER = _MIB
 """Bytes of a header (names, PAX records): tarfile reads one into memory as a whole."""
+_LONGEST_PAX = 16 * 1024
+_MOST_GLOBALS = 100
+"""Bytes of a PAX header, and records of global ones, which tarfile copies for each member."""
+_PAX_RECORD = re.compile(rb"(\d{1,5}) [^=\n]+=")
+_MANY_DIGITS = re.compile(rb"\d{200}")
+"""tarfile before Python 3.11.10 takes quadratic time for long numbers in a PAX header (CVE-2024-6232)."""
 _DAMAGED = (
     *(tarfile.TarError, zlib.error, EOFError, OSError),
     *(ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError),
@@ -183,10 +190,36 @@ class _Header(tarfile.TarInfo):
                 raise BadArchive(f"A header is damaged: {error}") from error
         return super().frombuf(buf, encoding, errors)
 
+    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Check a PAX header in one pass before tarfile parses it."""
+        if self.size > _LONGEST_PAX:
+            raise TooLarge(f"A PAX header of {self.size} bytes is longer than {_LONGEST_PAX}")
+        if len(archive.pax_headers) > _MOST_GLOBALS:
+            raise TooLarge(f"Its global PAX headers have more than {_MOST_GLOBALS} records")
+        stream: _Bounded = archive.fileobj  # type: ignore[assignment] # the one that extract() opened
+        content = stream.read(-(-self.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
+        _check_pax(content[: self.size])
+        stream.unread(content)
+        header: tarfile.TarInfo = super()._proc_pax(archive)  # type: ignore[misc] # not in the stubs
+        return header
+
     def _refuse_sparse(self, *_: object) -> None:
         raise BadArchive("It holds a sparse file")
 
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
+
+
+def _check_pax(content: bytes) -> None:
+    """Raise BadArchive unless a PAX header is a sequence of records, each of the length that it says."""
+    start = 0
+    while start < len(content):
+        match = _PAX_RECORD.match(content, start)
+        end = start + int(match[1]) if match else 0
+        if match is None or end <= match.end() or content[end - 1 : end] != b"\n":
+            raise BadArchive("A PAX header is damaged")
+        start = end
+    if _MANY_DIGITS.search(content):
+        raise BadArchive("A PAX header has a number of more than 200 digits")
 
 
 class _Bounded(io.RawIOBase):
@@ -198,8 +231,16 @@ class _Bounded(io.RawIOBase):
         self._stream = stream
         self._allowance = allowance
         self._furthest = 0
+        self._unread = b""
+
+    def unread(self, data: bytes) -> None:
+        """Have the next read return *data* again."""
+        self._unread = data
 
     def read(self, size: int = -1, /) -> bytes:
+        if self._unread:
+            data, self._unread = self._unread, b""
+            return data
         if not 0 <= size <= _LONGEST_HEADER:
             raise TooLarge(f"A header of {size} bytes is longer than {_LONGEST_HEADER}")
         self._check()

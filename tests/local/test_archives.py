@@ -279,6 +279,48 @@ def test_names_of_names_are_refused(tmp_path: Path) -> None:
         unpack(gzip.compress(packed(entry("a", b"x"))[:1024] + chain), tmp_path / "model", megabytes=9)
 
 
+def pax(records: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """Return a PAX header that holds just these bytes."""
+    info, _ = entry("././@PaxHeader", records, type=kind)
+    return info.tobuf(tarfile.USTAR_FORMAT) + records.ljust(-(-len(records) // 512) * 512, b"\0")
+
+
+def record(key: str, value: bytes) -> bytes:
+    body = f" {key}=".encode() + value + b"\n"
+    return next(str(size).encode() + body for size in range(99_999) if len(f"{size}") + len(body) == size)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        (pax(record("comment", b"x" * 20_000)), "A PAX header of 20015 bytes is longer than 16384"),
+        (pax(record("comment", b"1" * 16_000)) * 100, "number of more than 200 digits"),
+        (pax(b"1" * 16_000) * 100, "A PAX header is damaged"),
+        (pax(b"1 " + b"a" * 16_000 + b"=") * 100, "A PAX header is damaged"),
+        (pax(b"9 path=a\n"[:-1] + b" "), "A PAX header is damaged"),
+        (
+            pax(b"".join(record(f"k{number}", b"") for number in range(101)), tarfile.XGLTYPE)
+            + pax(record("comment", b"x")),
+            "global PAX headers have more than 100 records",
+        ),
+    ],
+    ids=["large", "digits", "one length", "one key", "no line", "global"],
+)
+def test_a_pax_header_is_read_in_one_pass_or_refused(tmp_path: Path, headers: bytes, says: str) -> None:
+    with pytest.raises(BadArchive, match=says):
+        unpack(gzip.compress(headers + packed(entry("a", b"x"))), tmp_path / "model", megabytes=9)
+
+
+def test_pax_headers_of_common_programs_are_read(tmp_path: Path) -> None:
+    name = f"{'ä' * 120}.txt"
+    attributes = entry(
+        name, b"x", mtime=1.5, pax_headers={"SCHILY.xattr.user.a": "b\n=c", "comment": "x" * 5_000}
+    )
+    commit = pax(record("comment", b"0123456789abcdef0123456789abcdef01234567"), tarfile.XGLTYPE)
+    assert unpack(gzip.compress(commit + packed(attributes)), tmp_path / "model") == [name]
+
+
 @pytest.mark.parametrize("error", [MemoryError, KeyError, TypeError, OverflowError])
 def test_what_tarfile_raises_for_odd_headers_is_a_bad_archive(tmp_path: Path, error: type[Exception]) -> None:
     def check() -> None:
