@@ -330,15 +330,6 @@ def test_no_body_brings_an_answer_out_of_form(embedded: EmbeddedSageMaker, targe
     assert call.error
 
 
-def test_a_reset_of_moto_resets_sagemaker_whatever_its_address(embedded: EmbeddedSageMaker) -> None:
-    for path in ("/moto-api/reset", "/moto-api/reset/", "//moto-api/reset"):
-        embedded.faults.replace([{"operation": "CreateModel", "fault": "throttle"}])
-        assert ask(embedded, "GET", path, {})[0] < 500
-        assert embedded.faults.as_json()["rules"]
-        assert ask(embedded, "POST", path, {})[0] == 200
-        assert embedded.faults.as_json()["rules"] == []
-
-
 def test_a_refusal_is_logged_in_one_line_that_says_what_to_do(
     embedded: EmbeddedSageMaker, caplog: pytest.LogCaptureFixture
 ) -> None:

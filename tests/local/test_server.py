@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,24 @@ def test_a_reset_stops_every_container_and_forgets_everything() -> None:
         assert clients.s3.list_buckets()["Buckets"] == []
         again = clients_of(url)
         assert _who(again)[0] != pids
+
+
+def _rules(url: str, method: str = "GET", rules: object = None) -> list[object]:
+    body = None if rules is None else json.dumps(rules).encode()
+    asked = urllib.request.Request(f"{url}/_embedded/faults", data=body, method=method)
+    with urllib.request.urlopen(asked) as answer:
+        return list(json.load(answer)["rules"])
+
+
+def test_a_reset_of_moto_resets_sagemaker_whatever_its_address() -> None:
+    with _program("--quiet") as (_, url):  # as above
+        for path in ("/moto-api/reset", "/moto-api/reset/", "//moto-api/reset"):
+            _rules(url, "PUT", [{"operation": "CreateModel", "fault": "throttle"}])
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(url + path).close()
+            assert _rules(url)
+            urllib.request.urlopen(urllib.request.Request(url + path, method="POST")).close()
+            assert _rules(url) == []
 
 
 def test_a_reset_does_not_wait_for_containers_that_start() -> None:
