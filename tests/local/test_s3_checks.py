@@ -156,7 +156,10 @@ def test_xml_in_which_moto_misses_something_is_malformed(
             for query in ("encoding-type=xml", "list-type=3", "list-type=2&continuation-token=b")
         ),
         *(("GET", f"/k?uploadId=u&{query}=abc") for query in ("max-parts", "part-number-marker")),
-        *(("PUT", f"/k?uploadId=u&partNumber={value}") for value in ("abc", "", "0", "10001")),
+        *(
+            ("PUT", f"/k?uploadId=u&partNumber={value}")
+            for value in ("abc", "", "1.5", "99999999999999999999")
+        ),
         ("GET", "/k?partNumber=abc"),
     ],
 )
