@@ -85,16 +85,21 @@ async def _goes_on(
 ) -> StoredPlan | None:
     """Return this very run's plan, whatever has changed since, while not all of it is done.
 
+    Where no start date tells a DAG run made anew from an orphan of the old one, a lower try number may be either. What
+    finds the plan done counts as made anew.
+
     :raises FencedOff: a later try chose the plan that counts
     """
     if latest is None:
         return None
-    if settings.writer.origin_of(latest.writer) is Origin.LATER_TRY:
-        raise fenced_off(settings.folder.location)
-    if not settings.writer.surely_goes_on_from(latest.writer):
+    is_later = settings.writer.origin_of(latest.writer) is Origin.LATER_TRY
+    if not (is_later or settings.writer.surely_goes_on_from(latest.writer)):
         return None
     stored = await plans.stored(latest.plan_location)
-    return stored if stored is not None and not await is_done(s3, stored) else None
+    is_over = stored is None or await is_done(s3, stored)
+    if is_later and (settings.writer.is_dated or not is_over):
+        raise fenced_off(settings.folder.location)
+    return None if is_over else stored
 
 
 async def _planned(
@@ -121,12 +126,13 @@ def earlier_plans(
 ) -> tuple[str, ...]:
     """Return where the plans lie whose results need not be made again, the earliest first.
 
-    None where the last plan is a deleted DAG run's, or is deleted itself: nobody knows then which came before it.
+    None where the last plan is a deleted DAG run's, or may be (a later try's, where no start date tells), or is deleted
+    itself: nobody knows then which came before it.
     """
     if latest is None or before is None:
         return ()
     origin = settings.writer.origin_of(latest.writer)
-    if origin is Origin.DELETED_RUN or (origin is Origin.CLEARED and settings.restart):
+    if origin in (Origin.DELETED_RUN, Origin.LATER_TRY) or (origin is Origin.CLEARED and settings.restart):
         return ()
     return (*before.plan.earlier, latest.plan_location)
 

@@ -113,14 +113,14 @@ class EndpointClaim:
             return f"it has configuration {config}, which this task did not deploy"
         return None
 
-    def needs_mark(self, tags: Mapping[str, str] | None) -> bool:
+    def needs_mark(self, tags: Mapping[str, str]) -> bool:
         """Say whether a try that found the endpoint, and deploys to it, has to mark it with :data:`DEPLOYED_TAG`.
 
         Not where nobody would delete it: without a creator's tag, or with the mark of somebody else already. That must
         stay: who put it there counts on the endpoint.
         """
-        creator = None if tags is None else tags.get(OWNER_TAG)
-        if tags is None or creator is None:
+        creator = tags.get(OWNER_TAG)
+        if creator is None:
             return False
         mark = tags.get(DEPLOYED_TAG, mark_of(creator, 1))
         return mark != self.mark and mark.rpartition("/")[0] in (creator, self.owner)

@@ -21,6 +21,11 @@ class StateWriter:
     task_try: TaskTry = field(default_factory=TaskTry)
     run: str | None = None
 
+    @property
+    def is_dated(self) -> bool:
+        """Whether its DAG run's start date is known, as it always is in Airflow."""
+        return self.task_try.run_started is not None
+
     def origin_of(self, writer: StateWriter) -> Origin:
         """Tell how the try that wrote a state stands to this one."""
         origin = self.task_try.origin_of(writer.task_try)

@@ -99,19 +99,25 @@ class OwnWork:
 
         Best effort, and only where somebody would.
         """
-        name, arn = self._spec.endpoint_name, description.get("EndpointArn")
+        arn = description.get("EndpointArn")
         if arn is None:
             return
         try:
-            if self.claim.needs_mark(self._hook.tags_of(arn)):
+            tags = self._hook.tags_of(arn)
+            if tags is None:
+                self._warn_of_no_mark("its tags cannot be read (sagemaker:ListTags)")
+            elif self.claim.needs_mark(tags):
                 self._hook.add_tags(arn, {DEPLOYED_TAG: self.claim.mark})
         except SageMakerInferenceError as error:
-            log.warning(
-                "endpoint %s could not be marked as deployed by this task: should the task that created it fail, it "
-                "may delete it: %s",
-                name,
-                error,
-            )
+            self._warn_of_no_mark(error)
+
+    def _warn_of_no_mark(self, why: object) -> None:
+        log.warning(
+            "endpoint %s could not be marked as deployed by this task: should the task that created it fail, it may "
+            "delete it: %s",
+            self._spec.endpoint_name,
+            why,
+        )
 
     def _remember(self, description: Mapping[str, Any]) -> None:
         self.claim = replace(self.claim, created_at=created_at(description))

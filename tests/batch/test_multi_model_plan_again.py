@@ -243,6 +243,24 @@ def test_a_deleted_dag_runs_plan_is_never_gone_on_with(
     assert (stores(cleared_then.sources), cleared_then.plan.carried) == (["1", "2"], 0)
 
 
+def undated(settings: PlanSettings, number: int) -> PlanSettings:
+    return replace(settings, writer=StateWriter(TaskTry(None, number), "a run"))
+
+
+def test_without_start_dates_a_later_trys_plan_counts_until_it_is_done(put: Put, top: str) -> None:
+    """A lower try number may be an orphan's, or a DAG run's that was created again."""
+    put(1, 2)
+    settings = settings_of(top)
+    first = planned(undated(settings, 3))
+    with pytest.raises(FencedOff):
+        planned(undated(settings, 1))
+    finish(first)
+    created_again = planned(undated(settings, 1))
+    assert created_again.folder != first.folder
+    assert (created_again.sources, created_again.plan.carried) == (first.sources, 0)
+    assert planned(undated(settings, 2)) == created_again
+
+
 def test_a_retry_goes_by_the_inputs_once_all_is_done(put: Put, top: str) -> None:
     put(1, 2)
     settings = settings_of(top)

@@ -20,7 +20,8 @@ import psutil
 import pytest
 import requests
 
-from airflow_sm_plugin.batch.plan_folder import PlanFolder
+from airflow_sm_plugin.batch.plan_folder import PlanFolder, ShardFolder
+from airflow_sm_plugin.core.batch_journal import Failure, Part, Run
 from airflow_sm_plugin.core.shard_plan import ShardPlan
 from airflow_sm_plugin.local.airflow_api import Json, RunLook
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
@@ -34,11 +35,9 @@ SECRET, PAYLOAD = "planted-trace", "planted-payload"
 MODELS = [f"m{number:02d}" for number in range(60)]
 MISSING = "m42"
 RECORDS = 100
-CONCURRENT = 6
-"""As the DAG says."""
 BAD = {("m05", 13), ("m20", 0), ("m20", 99), ("m31", 50), ("m31", 51)}
 MODEL = """
-import os, pathlib, time
+import os, pathlib
 
 def model_fn(model_dir):
     counts = os.open(os.environ["COUNTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -48,7 +47,7 @@ def transform_fn(model, data, content_type, accept, context):
     name, counts = model
     payload, kind, number = data.decode().split()
     trace = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
-    os.write(counts, f"{name} {number} {trace} {time.time()}\\n".encode())
+    os.write(counts, f"{name} {number} {trace}\\n".encode())
     if kind == "bad":
         error = ValueError("it cannot be scored")
         error.status_code = 400
@@ -62,17 +61,24 @@ FAULTS: list[dict[str, Any]] = [
     {"fault": "drop", "probability": 0.005},
     {"fault": "lost_answer", "probability": 0.005},
 ]
-UNWRITTEN_SECONDS = 4.0
-"""A second's results are written down together; on a busy machine that takes its time."""
+
+
+class Record(NamedTuple):
+    """One record of a model's only input."""
+
+    model: str
+    number: int
 
 
 class Call(NamedTuple):
     """One that reached a model, as the model saw it."""
 
-    model: str
-    number: int
+    record: Record
     trace: str
-    at: float
+
+    @property
+    def model(self) -> str:
+        return self.record.model
 
 
 @dataclass(frozen=True)
@@ -93,15 +99,28 @@ class Day:
         """Return the calls that reached a model, in order."""
         lines = self.counts.read_text().splitlines() if self.counts.exists() else []
         rows = (line.split() for line in lines)
-        return [Call(model, int(number), trace, float(at)) for model, number, trace, at in rows]
+        return [Call(Record(model, int(number)), trace) for model, number, trace in rows]
 
-    def models_of(self, shard: int) -> frozenset[str]:
-        """Return the models of a shard."""
+    def shard(self, number: int) -> tuple[ShardFolder, list[str]]:
+        """Return where a shard lies, and its models: of each it has one input."""
         plan = cast("dict[str, Any]", self.xcom("scores.plan", key="plan"))
-        body = self.account.read(PlanFolder(plan["plan_location"]).shard(shard).plan)
-        return frozenset(
-            work.target_model.removesuffix(".tar.gz") for work in ShardPlan.from_json(body).models
-        )
+        folder = PlanFolder(plan["plan_location"]).shard(number)
+        models = ShardPlan.from_json(self.account.read(folder.plan)).models
+        return folder, [work.target_model.removesuffix(".tar.gz") for work in models]
+
+    def written(self, number: int) -> set[Record]:
+        """Return the records of a shard whose end is written down for good."""
+        folder, models = self.shard(number)
+        bucket, _, prefix = folder.journal.removeprefix("s3://").partition("/")
+        found = self.account.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+        parts = [Part.from_json(self.account.read(f"s3://{bucket}/{one['Key']}")) for one in found]
+        told: list[Run | Failure] = [run for part in parts for run in part.runs]
+        told += [failure for part in parts for failure in part.failures if not failure.retryable]
+        return {
+            Record(models[one.entry], one.first_record + number)
+            for one in told
+            for number in range(one.records or 0)
+        }
 
     def xcom(self, task: str, *, key: str = "return_value", map_index: int = -1) -> Any:  # noqa: ANN401 - JSON
         return self.stack.api.xcom(DAG, self.run_id, task, key=key, map_index=map_index)
@@ -140,6 +159,13 @@ class Day:
         )
 
 
+class Kept(NamedTuple):
+    """What was written down before a worker was killed, and how many calls there had been by then."""
+
+    calls: int
+    written: set[Record]
+
+
 @dataclass(frozen=True)
 class Ended:
     """A day and what was seen at its end."""
@@ -148,8 +174,7 @@ class Ended:
     look: RunLook
     asked: list[Call]
     report: Mapping[str, Any]
-    kills: Sequence[float]
-    answers_lost: int
+    kept: Sequence[Kept]
 
 
 def _until(condition: Callable[[], bool], *, seconds: float) -> None:
@@ -166,14 +191,9 @@ def _plan_faults(account: Account, endpoint: str) -> None:
     requests.post(url, json=rules, timeout=10).raise_for_status()
 
 
-def _forget_faults(account: Account, endpoint: str) -> int:
-    """Return how many answers were lost."""
+def _forget_faults(account: Account, endpoint: str) -> None:
     url = f"{account.url}/_embedded/faults"
-    rules = requests.get(url, timeout=10).json()["rules"]
     requests.delete(url, params={"resource": endpoint}, timeout=10).raise_for_status()
-    return sum(
-        rule["struck"] for rule in rules if (rule["fault"], rule.get("resource")) == ("lost_answer", endpoint)
-    )
 
 
 def _upload_model(account: Account, endpoint: str, model: str) -> None:
@@ -229,39 +249,43 @@ def bad_day(airflow_stack: AirflowStack, session_account: Account, endpoint: tup
     _plan_faults(session_account, name)
     airflow_stack.api.wait_for_dag(DAG)
     day = Day(session_account, airflow_stack, name, counts, airflow_stack.api.trigger(DAG, conf=conf))
-    kills = _harm(day)
+    kept = _harm(day)
     look = day.end()
-    answers_lost = _forget_faults(session_account, name)
+    _forget_faults(session_account, name)
     report = json.loads(session_account.read(f"{root}/out/report.json"))
-    return Ended(day, look, day.asked(), report, kills, answers_lost)
+    return Ended(day, look, day.asked(), report, kept)
 
 
-def _harm(day: Day) -> list[float]:
-    """Kill both workers, one with its supervisor; orphan the other's next, frozen, and thaw it later. Return when."""
+def _harm(day: Day) -> list[Kept]:
+    """Kill both workers, one with its supervisor; orphan the other's next, frozen, and thaw it later."""
     _until(lambda: bool(day.asked()), seconds=60)
-    first = day.models_of(0)
+    models = set(day.shard(0)[1])
 
     def progress() -> int:
-        return sum(call.model in first for call in day.asked())
+        return sum(call.model in models for call in day.asked())
 
     def goes_on(number: int, more: int) -> None:
         before = progress()
         _until(lambda: day.try_of(0) == (number, "running") and progress() >= before + more, seconds=120)
 
+    def kept(shard: int) -> Kept:
+        _until(lambda: bool(day.written(shard)), seconds=60)
+        written = day.written(shard)
+        return Kept(len(day.asked()), written)
+
     goes_on(1, 300)
-    _until(lambda: any(call.model not in first for call in day.asked()), seconds=30)
+    before = [kept(1), kept(0)]
     day.worker(1).kill()
     day.worker(0).kill_task()
-    kills = [time.time()]
     goes_on(2, 300)
+    before.append(kept(0))
     orphan = day.worker(0)
     orphan.freeze_and_orphan()
-    kills.append(time.time())
     goes_on(3, 100)
     orphan.task.send_signal(signal.SIGCONT)
     psutil.wait_procs([orphan.task], timeout=60)
     assert not orphan.task.is_running(), "the orphan goes on"
-    return kills
+    return before
 
 
 def test_the_batch_tasks_survive_and_the_merge_judges(bad_day: Ended) -> None:
@@ -299,24 +323,15 @@ def test_the_report_adds_up(bad_day: Ended) -> None:
     assert MISSING in page
 
 
-def test_only_what_was_not_written_down_is_invoked_again(bad_day: Ended) -> None:
-    """A kill costs the last second or two, a lost answer its call; the orphan sends what it had in hand."""
-    first: dict[tuple[str, int], float] = {}
-    again = set()
-    for call in bad_day.asked:
-        if first.setdefault((call.model, call.number), call.at) != call.at:
-            again.add((call.model, call.number))
-    assert set(first) == {(m, n) for m in MODELS if m != MISSING for n in range(RECORDS)}
-    unexplained = [
-        record
-        for record in again
-        if not any(kill - UNWRITTEN_SECONDS < first[record] <= kill for kill in bad_day.kills)
-    ]
-    assert len(unexplained) <= bad_day.answers_lost + CONCURRENT
+def test_what_was_written_down_before_a_kill_is_not_invoked_again(bad_day: Ended) -> None:
+    asked = [call.record for call in bad_day.asked]
+    assert set(asked) == {Record(m, n) for m in MODELS if m != MISSING for n in range(RECORDS)}
+    for calls, written in bad_day.kept:
+        assert not written.intersection(asked[calls:])
 
 
 def test_each_call_carried_its_own_custom_attributes(bad_day: Ended) -> None:
-    wrong = [call for call in bad_day.asked if call.trace != f"{SECRET}/{call.model}/{call.number}"]
+    wrong = [call for call in bad_day.asked if call.trace != f"{SECRET}/{call.model}/{call.record.number}"]
     assert wrong == []
 
 
@@ -343,7 +358,7 @@ def test_cleared_as_a_whole_only_what_failed_is_invoked_again(bad_day: Ended) ->
     day.stack.api.clear(DAG, day.run_id, ["scores.plan"], downstream=True)
     look = day.end()
     assert look.state == "success", day.logs(look)
-    again = Counter((call.model, call.number) for call in day.asked()[len(bad_day.asked) :])
+    again = Counter(call.record for call in day.asked()[len(bad_day.asked) :])
     assert again == Counter({*BAD, *((MISSING, number) for number in range(RECORDS))})
     assert (day.output(MISSING) or b"").decode().splitlines() == [f"{MISSING}/{n}" for n in range(RECORDS)]
     assert day.errors(MISSING) == []

@@ -238,6 +238,17 @@ class TestTakenOver:
 
 
 class TestTagsThatCannotBeRead:
+    def test_an_endpoint_that_cannot_be_marked_is_said(
+        self, account: Account, name: str, model: str, requests: Requests, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        run_task(partial(deploy, name, model))
+        rule = {"operation": "ListTags", "fault": "error", "code": "AccessDeniedException"}
+        control(account, "POST", "faults", [rule])
+        run = context_for(TaskInstanceDouble(run_id="another"))
+        assert run_task(partial(deploy, name, model), run)["action"] == "unchanged"
+        assert f"endpoint {name} could not be marked as deployed by this task" in caplog.text
+        assert "AddTags" not in requests.count()
+
     @pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException"])
     def test_nothing_is_deleted_and_what_stays_is_said(
         self,

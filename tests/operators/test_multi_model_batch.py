@@ -248,10 +248,13 @@ def in_dag_run(ti: TaskInstance, started: datetime | None) -> Context:
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("dated", [True, False])
-def test_a_dag_run_created_again_gets_nothing_of_the_deleted_one(batch: MultiModel, *, dated: bool) -> None:
-    """Its run id is the same, and its try number, and how often it may be tried."""
-    ti = TaskInstance(task_id=unique("t"), max_tries=2)
+def test_a_dag_run_created_again_gets_nothing_of_the_deleted_one(
+    batch: MultiModel, *, dated: bool, number: int
+) -> None:
+    """Its run id is the same, how often it may be tried, and its try number, unless the deleted one was retried."""
+    ti = TaskInstance(task_id=unique("t"), max_tries=2, try_number=number)
     batch.put("a", "x.csv", "one\nbad\n")
     batch.put("b", "y.csv", "two\n")
     arguments = {"on_error": "tolerate"}
@@ -259,7 +262,8 @@ def test_a_dag_run_created_again_gets_nothing_of_the_deleted_one(batch: MultiMod
     for model, name in (("a", "x.csv"), ("b", "y.csv")):
         batch.put(model, name, "new\n")
     before = len(batch.invocations())
-    again = in_dag_run(dataclasses.replace(ti, xcom={}), NOON + timedelta(hours=1) if dated else None)
+    made_again = dataclasses.replace(ti, try_number=1, xcom={})
+    again = in_dag_run(made_again, NOON + timedelta(hours=1) if dated else None)
     second = run_task(lambda: operator(batch, **arguments), again)
     assert len(batch.invocations()) == before + 2
     assert (second["inputs"], second["inputs_carried"], second["failed"]) == (2, 0, 0)
