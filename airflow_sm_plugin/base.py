@@ -21,6 +21,7 @@ from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.killable import Killable
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
@@ -147,7 +148,7 @@ def reveal(value: object) -> Any:  # noqa: ANN401 - the type is the field's
     return value.value if isinstance(value, Sensitive) else value
 
 
-class AwsArguments:
+class AwsArguments(Killable):
     """The four AWS arguments as attributes, and the hooks made from them."""
 
     aws_conn_id: str | None
@@ -172,10 +173,12 @@ class AwsArguments:
         )
 
     def control_plane(self) -> SageMakerControlPlaneHook:
-        """Make a hook for SageMaker's control plane."""
+        """Make a hook for SageMaker's control plane, which calls nothing any more once the task is killed."""
         from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
-        return SageMakerControlPlaneHook(**self.aws.hook_arguments())
+        hook = SageMakerControlPlaneHook(**self.aws.hook_arguments())
+        hook.before_call = self.check_not_killed
+        return hook
 
     def runtime(self) -> SageMakerRuntimeHook:
         """Make a hook for SageMaker's runtime."""

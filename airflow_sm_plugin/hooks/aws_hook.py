@@ -37,6 +37,8 @@ class AwsHook(AwsBaseHook):
 
     credentials: RenewableCredentials | None = None
     """Those of the session made last."""
+    before_call: Callable[[], None] | None = None
+    """Called before each call of boto3's clients; what it raises ends the call."""
 
     @property
     def log(self) -> Any:  # noqa: ANN401 - Airflow's logger has another type in each of its versions
@@ -52,6 +54,7 @@ class AwsHook(AwsBaseHook):
             return session
         core = cast("Any", session)._session  # noqa: SLF001 - as the provider does, boto3 has no public way
         core.register_component("response_parser_factory", AnswerParsers())
+        core.register("before-call", self._may_call)
         found = core.get_credentials()
         if found is not None and not isinstance(found, RenewableCredentials):
 
@@ -62,6 +65,10 @@ class AwsHook(AwsBaseHook):
             self.credentials = core._credentials = RenewableCredentials(found, fetch)  # noqa: SLF001 - as above
             core.register("needs-retry", self.credentials.send_again)
         return session
+
+    def _may_call(self, **_: object) -> None:
+        if self.before_call is not None:
+            self.before_call()
 
 
 class RenewableCredentials:

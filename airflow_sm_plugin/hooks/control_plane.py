@@ -26,6 +26,7 @@ from airflow_sm_plugin.exceptions import (
     ModelNotFound,
     RequestRefused,
     SageMakerInferenceError,
+    TaskKilled,
 )
 from airflow_sm_plugin.hooks.automl import AutoMLCalls
 from airflow_sm_plugin.hooks.endpoint_configs import EndpointConfigCalls
@@ -236,6 +237,8 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
             paused = True
             try:
                 description = self.describe_endpoint(name)
+            except TaskKilled:
+                raise
             except SageMakerInferenceError as error:
                 failed = failed.one_more()
                 if failed.end_the_wait(error) or (not seen and time.monotonic() >= give_up):

@@ -121,11 +121,10 @@ def _foreign_host(served: ServedNames, target: str, authority: str) -> str | Non
 
 
 def _foreign_page(served: ServedNames, method: str, path: str, headers: Mapping[str, str]) -> str | None:
-    origin = headers.get("origin")
-    if origin is not None and not _is_same_origin(served, origin, headers["host"]):
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+    if origin is not None:
         return f"Origin {_shown(origin)}{_NO_PAGES}"
-    site = headers.get("sec-fetch-site", "none")
-    if site in ("none", "same-origin") or _is_navigation(method, path, headers):
+    if site == "none" or _is_navigation(served, method, path, headers):
         return None
     return f"Sec-Fetch-Site {_shown(site)}{_NO_PAGES}"
 
@@ -136,20 +135,14 @@ _NO_PAGES = (
 )
 
 
-def _is_same_origin(served: ServedNames, origin: str, authority: str) -> bool:
-    """Whether a page of this service itself asks. A name of AWS is none of ours: pages of others lie there."""
-    scheme, _, own = origin.lower().partition("://")
-    host = host_of(authority)
-    return (
-        scheme in ("http", "https") and own == authority.lower() and host is not None and served.is_own(host)
-    )
-
-
-def _is_navigation(method: str, path: str, headers: Mapping[str, str]) -> bool:
+def _is_navigation(served: ServedNames, method: str, path: str, headers: Mapping[str, str]) -> bool:
     """Whether a person follows a link to a page below ``/_embedded/``, which a GET only reads."""
+    host = host_of(headers["host"])
     return (
         method == "GET"
         and path.startswith("/_embedded/")
+        and host is not None
+        and served.bucket_of(host) is None
         and headers.get("sec-fetch-mode") == "navigate"
         and headers.get("sec-fetch-dest") == "document"
     )

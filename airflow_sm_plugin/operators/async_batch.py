@@ -25,7 +25,6 @@ from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, number, seconds, whole_number
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed
-from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.engine_arguments import object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 
 
-class SageMakerAsyncBatchOperator(Killable, InvocationOperator):
+class SageMakerAsyncBatchOperator(InvocationOperator):
     """Send every object under a prefix (or of a manifest) to an asynchronous endpoint, wait for all, report on each.
 
     Inputs are listed and checked before any is sent. They are sent at a rate that adapts: throttling slows it, nothing

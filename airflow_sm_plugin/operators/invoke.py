@@ -29,7 +29,6 @@ from airflow_sm_plugin.exceptions import (
     ModelError,
     ModelUnavailable,
 )
-from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
 from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
@@ -50,7 +49,7 @@ class _Settings:
     error_text_limit: int
 
 
-class SageMakerInvokeEndpointOperator(Killable, InvocationOperator):
+class SageMakerInvokeEndpointOperator(InvocationOperator):
     """Send one real-time invocation, with every header of InvokeEndpoint; keep the answer in S3 or, asked for, on XCom.
 
     Throttling, 5xx answers, time-outs and containers that time out are tried again up to ``attempts`` times in all;

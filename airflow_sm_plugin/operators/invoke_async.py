@@ -26,7 +26,6 @@ from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.single_wait import SingleWait
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
-from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.engine_arguments import object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
@@ -40,7 +39,7 @@ _CHECK_IN_SECONDS = 1_800.0
 """So often a long wait asks whether the endpoint is still there: nobody tells that it was deleted, with its queue."""
 
 
-class SageMakerInvokeEndpointAsyncOperator(Killable, InvocationOperator):
+class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     """Send one asynchronous invocation and say where its result will be; wait for it, if asked to.
 
     Limits are checked before the call, and the input object is looked at: SageMaker would accept one that does not

@@ -19,7 +19,6 @@ from airflow_sm_plugin.core.batch_verdict import Tolerance
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.template_values import choice, is_given, mapping, number, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
-from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import BatchReportLink, persist_endpoint, persist_report
 from airflow_sm_plugin.operators.engine_arguments import engine_settings, object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.batch.multi_model_batch import BatchOutcome
 
 
-class SageMakerMultiModelBatchOperator(Killable, InvocationOperator):
+class SageMakerMultiModelBatchOperator(InvocationOperator):
     """Push inputs through the models of a multi-model endpoint, as Batch Transform would if it served such endpoints.
 
     Each input goes to its target model, record by record or in payloads of several. Its output is written to

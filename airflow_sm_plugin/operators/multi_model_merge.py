@@ -12,7 +12,6 @@ from airflow_sm_plugin.core.batch_verdict import Tolerance, failure_text
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import choice, is_given, number, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, InvalidRequest
-from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import BatchReportLink, EndpointConsoleLink, persist_endpoint, persist_report
 from airflow_sm_plugin.operators.engine_arguments import object_options
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 _S3_CONNECTIONS = 32
 
 
-class SageMakerMergeBatchReportOperator(Killable, SageMakerInferenceOperator):
+class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
     """Merge the reports of a batch's shards, write ``report.json`` and ``report.html``, and fail if the batch did.
 
     It runs whatever became of the batch tasks (``trigger_rule="all_done"`` unless another is given), so that there is a

@@ -11,7 +11,6 @@ from airflow_sm_plugin.core.invocation import MAX_PAYLOAD_BYTES
 from airflow_sm_plugin.core.plan_estimate import Splitting
 from airflow_sm_plugin.core.template_values import boolean, choice, number, whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.operators.engine_arguments import object_options
 from airflow_sm_plugin.operators.plan_arguments import plan_settings
@@ -26,7 +25,7 @@ _S3_CONNECTIONS = 32
 _MEGABYTE = 1_048_576
 
 
-class SageMakerPlanMultiModelBatchOperator(Killable, SageMakerInferenceOperator):
+class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
     """List inputs, give each its target model, and pack them into balanced shards for mapped batch tasks.
 
     Nothing is invoked. The plan lies in S3, so XCom carries small references only; a hundred thousand inputs take a few

@@ -46,7 +46,6 @@ from airflow_sm_plugin.exceptions import (
     ServiceError,
     ServiceUnavailable,
 )
-from airflow_sm_plugin.killable import Killable
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.async_results import BlockingWatcher
@@ -77,7 +76,7 @@ class _End:
     pending: tuple[int, ...]
 
 
-class SageMakerAsyncInferenceSensor(Killable, SageMakerInferenceSensor):
+class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     """Wait for the output *or* the failure object of one or many asynchronous invocations, whichever comes first.
 
     403 (S3's answer for a missing key without ``s3:ListBucket``) and 503 are no verdicts: the sensor looks again. A

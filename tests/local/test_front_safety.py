@@ -188,13 +188,26 @@ def test_a_link_to_what_only_reads_is_followed_and_no_other(embedded: EmbeddedSa
     assert ask(embedded, "GET", "/_embedded/settings", {**link, "Origin": "null"})[0] == 403
 
 
-def test_a_page_of_the_service_itself_is_answered(embedded: EmbeddedSageMaker) -> None:
-    own_page = {
-        "Host": "localhost:{port}",
-        "Origin": "http://localhost:{port}",
-        "Sec-Fetch-Site": "same-origin",
-    }
-    assert ask(embedded, "GET", "/_embedded/calls", own_page)[0] == 200
+def test_a_link_to_an_object_is_not_followed(embedded: EmbeddedSageMaker) -> None:
+    """Though its key begins like a page of ours."""
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    for host in ("bucket.localhost", "bucket.s3.amazonaws.com"):
+        assert ask(embedded, "GET", "/_embedded/x.html", {**link, "Host": host})[0] == 403
+
+
+@pytest.mark.parametrize("host", ["localhost:{port}", "bucket.localhost:{port}", "127.0.0.1:{port}"])
+@pytest.mark.parametrize("path", ["/_embedded/calls", "/moto-api/reset", "/"])
+def test_not_even_a_page_below_an_address_of_the_service_drives_it(
+    embedded: EmbeddedSageMaker, host: str, path: str
+) -> None:
+    """It can only be somebody's object."""
+    own_page = {"Host": host, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
+    for method in ("GET", "POST"):
+        assert ask(embedded, method, path, own_page)[0] == 403
+        assert ask(embedded, method, path, {**own_page, "Origin": f"http://{host}"})[0] == 403
+
+
+def test_an_address_that_a_person_typed_is_answered(embedded: EmbeddedSageMaker) -> None:
     typed = {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     assert ask(embedded, "GET", "/_embedded/calls", typed)[0] == 200
 

@@ -23,6 +23,7 @@ from airflow_sm_plugin.operators.invoke import (
 )
 from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor
 from tests.batch.async_batches import OBEDIENT, calls, faults, invocations_of, rows_at, upload_inputs
+from tests.endpoint_trials import Verb, begun, control, effects, may_execute, operator_of
 from tests.support import ECHO, Account, context_for, run_task, unique
 
 COUNT = 60
@@ -45,6 +46,7 @@ class Running:
         self._thread.start()
 
     def _run(self) -> None:
+        may_execute()
         context = context_for()
         self.task.render_template_fields(context)
         try:
@@ -208,6 +210,23 @@ def test_a_sensor_that_is_killed_while_it_waits_ends(account: Account) -> None:
     running = Running(sensor)
     wait_until(lambda: sensor._running is not None)
     assert isinstance(running.kill(), TaskKilled)
+
+
+@pytest.mark.parametrize(
+    ("verb", "status"), [("update", "SystemUpdating"), ("update", "Deleting"), ("delete", "SystemUpdating")]
+)
+def test_a_deployment_or_deletion_that_is_killed_while_it_waits_changes_nothing_more(
+    account: Account, verb: Verb, status: str
+) -> None:
+    trial = begun(account, verb)
+    control(account, "PUT", f"endpoints/{trial.name}/status", {"status": status})
+    arguments = {"remove_scaling": False} if verb == "delete" else {}
+    running = Running(operator_of(trial, poll_interval=0.05, **arguments))
+    described = len(calls(account, "DescribeEndpoint"))
+    wait_until(lambda: len(calls(account, "DescribeEndpoint")) > described + 3)
+    assert isinstance(running.kill(), TaskKilled)
+    assert not effects(account, trial)
+    control(account, "PUT", f"endpoints/{trial.name}/status", {"status": "InService"})
 
 
 @contextmanager
