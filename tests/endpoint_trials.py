@@ -22,10 +22,15 @@ import boto3
 
 from airflow_sm_plugin.core.autoscaling import SERVICE_NAMESPACE, WAKE_POLICY, ScaledVariant
 from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, OWNER_TAG
+from airflow_sm_plugin.operators.endpoint import (
+    SageMakerDeleteEndpointOperator,
+    SageMakerDeployEndpointOperator,
+)
 from tests.support import Account, unique
 
 __all__ = [
     "MADE_ONCE",
+    "REGIONS",
     "VERBS",
     "End",
     "Trial",
@@ -38,12 +43,16 @@ __all__ = [
     "in_region",
     "key_of",
     "may_execute",
+    "operator_of",
 ]
 
 Verb = Literal["create", "update", "delete"]
 VERBS: tuple[Verb, ...] = ("create", "update", "delete")
 MADE_ONCE = frozenset({"CreateEndpoint", "UpdateEndpoint", "CreateEndpointConfig", "DeleteEndpoint"})
 """Calls that cost money, or that a second time would hit something else."""
+
+REGIONS = ("us-east-1", "us-east-2", "us-west-1", "us-west-2", "eu-west-1", "eu-central-1")
+"""For trials side by side, each in a region to itself: a trial waits most of the time."""
 
 _OLDEST, _OLDER, _NEW = "ml.m5.large", "ml.m5.xlarge", "ml.c5.large"
 _DERIVED = re.compile(r"-[0-9a-f]{12}$")
@@ -107,6 +116,23 @@ def begun(account: Account, verb: Verb) -> Trial:
     place = {"region_name": account.sagemaker.meta.region_name}
     newest = int(cast("int", call_log(account, operation="-")["sequence"]))
     return Trial(verb, name, {"endpoint_name": name, **place, **arguments}, newest)
+
+
+def operator_of(
+    trial: Trial,
+    **arguments: Any,  # noqa: ANN401 - the operator's own
+) -> SageMakerDeployEndpointOperator | SageMakerDeleteEndpointOperator:
+    """Return the trial's operator, made anew; ``arguments`` are its own."""
+    usual: dict[str, Any] = {
+        "task_id": trial.verb,
+        "max_wait_seconds": 30,
+        "aws_conn_id": None,
+        **trial.arguments,
+        **arguments,
+    }
+    if trial.verb == "delete":
+        return SageMakerDeleteEndpointOperator(**usual)
+    return SageMakerDeployEndpointOperator(**{"deferrable": False, **usual})
 
 
 def end_of(account: Account, trial: Trial) -> End:

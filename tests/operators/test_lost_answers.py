@@ -18,12 +18,9 @@ from urllib.parse import urlencode
 import pytest
 
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
-from airflow_sm_plugin.operators.endpoint import (
-    SageMakerDeleteEndpointOperator,
-    SageMakerDeployEndpointOperator,
-)
 from tests.endpoint_trials import (
     MADE_ONCE,
+    REGIONS,
     VERBS,
     End,
     Trial,
@@ -36,11 +33,10 @@ from tests.endpoint_trials import (
     in_region,
     key_of,
     may_execute,
+    operator_of,
 )
 from tests.support import Account, TaskInstanceDouble, context_for, run_task
 
-REGIONS = ("us-east-1", "us-east-2", "us-west-1", "us-west-2", "eu-west-1", "eu-central-1")
-"""Trials side by side, each in a region to itself: a trial waits most of the time."""
 LOOK = "sagemaker:DescribeEndpoint"
 OTHERS = (LOOK, "sagemaker:DescribeEndpointConfig")
 """What is asked of others' endpoints as well, of which there are now more, now fewer: whether they use something."""
@@ -50,8 +46,6 @@ POLL_SECONDS = 0.3
 FAULTS = pytest.mark.parametrize("fault", ["lost_answer", "drop", "throttle"])
 EVERY_VERB = pytest.mark.parametrize("verb", VERBS)
 SENT_ONCE = {"retries": {"mode": "standard", "total_max_attempts": 1}}
-
-Operator = SageMakerDeployEndpointOperator | SageMakerDeleteEndpointOperator
 
 
 @dataclass(frozen=True)
@@ -94,27 +88,13 @@ def _faults(account: Account, method: str, rules: object = None) -> dict[str, An
     return control(account, method, "faults", rules)
 
 
-def _operator(trial: Trial, **arguments: Any) -> Operator:  # noqa: ANN401 - the operator's own
-    usual: dict[str, Any] = {
-        "task_id": trial.verb,
-        "poll_interval": POLL_SECONDS,
-        "max_wait_seconds": 30,
-        "aws_conn_id": None,
-        **trial.arguments,
-        **arguments,
-    }
-    if trial.verb == "delete":
-        return SageMakerDeleteEndpointOperator(**usual)
-    return SageMakerDeployEndpointOperator(deferrable=False, **usual)
-
-
 def _errors_of(trial: Trial, *, tries: int, **arguments: Any) -> list[str]:  # noqa: ANN401 - as above
     """Run the task as Airflow does, with so many tries; an error that no retry mends comes out."""
     errors: list[str] = []
     for number in range(1, tries + 1):
         ti = TaskInstanceDouble(run_id=trial.name, task_id=trial.verb, try_number=number)
         try:
-            run_task(partial(_operator, trial, **arguments), context_for(ti))
+            run_task(partial(operator_of, trial, poll_interval=POLL_SECONDS, **arguments), context_for(ti))
         except SageMakerInferenceError as error:
             errors.append(f"{type(error).__name__}: {error}")
         else:
@@ -125,7 +105,10 @@ def _errors_of(trial: Trial, *, tries: int, **arguments: Any) -> list[str]:  # n
 def _undisturbed(account: Account, verb: Verb) -> Course:
     """Run it in peace, and note its calls."""
     trial = begun(account, verb)
-    run_task(partial(_operator, trial), context_for(TaskInstanceDouble(run_id=trial.name, task_id=verb)))
+    run_task(
+        partial(operator_of, trial, poll_interval=POLL_SECONDS),
+        context_for(TaskInstanceDouble(run_id=trial.name, task_id=verb)),
+    )
     told = cast("list[dict[str, Any]]", call_log(account, since=trial.since, service="*")["calls"])
     seen: Counter[str] = Counter()
     points = []

@@ -1,0 +1,171 @@
+"""A try of create, update and delete is over after every AWS call in turn, as when its process is killed.
+
+The next try comes to the same end as undisturbed: nothing missing, nothing left over, nothing made or paid for twice.
+``tests/e2e/test_kill_table.py`` kills real processes, once for each verb.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import Counter
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
+from tests.endpoint_trials import (
+    REGIONS,
+    End,
+    Trial,
+    Verb,
+    begun,
+    effects,
+    end_of,
+    in_region,
+    key_of,
+    may_execute,
+    operator_of,
+)
+from tests.support import Account, TaskInstanceDouble, context_for, run_task
+
+
+class Dead(BaseException):
+    """The try's process was killed: nothing that it does from now on reaches AWS."""
+
+
+class Life(threading.local):
+    """How many calls the try in this thread may make yet, None for any number; and those it has made."""
+
+    left: int | None = None
+    calls: list[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended: its end, its effects, the calls of the first try, and whether that was killed."""
+
+    end: End
+    effects: Counter[tuple[str, str]]
+    calls: list[str]
+    killed: bool
+
+
+@pytest.fixture(autouse=True)
+def _quick(account: Account) -> Iterator[None]:
+    with account.settings(
+        endpoint_creating_seconds=0.1, endpoint_updating_seconds=0.1, endpoint_deleting_seconds=0.1
+    ):
+        yield
+
+
+@pytest.fixture
+def life(monkeypatch: pytest.MonkeyPatch) -> Life:
+    """Have every boto3 client that a hook makes note its calls, each once it is answered, and die after the last."""
+    life = Life()
+    make = AwsGenericHook.get_client_type
+
+    def note(model: Any, **_: object) -> None:  # noqa: ANN401 - botocore's operation model
+        life.calls.append(model.name)
+        if life.left is not None:
+            life.left -= 1
+            die_if_dead()
+
+    def die_if_dead(**_: object) -> None:
+        if life.left is not None and life.left <= 0:
+            raise Dead
+
+    def make_noting(hook: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the provider's
+        client: Any = make(hook, *args, **kwargs)
+        if not hasattr(client, "meta"):
+            return client  # a trigger's, which runs in the triggerer
+        client.meta.events.register("before-call", die_if_dead)
+        client.meta.events.register("after-call", note)
+        return client
+
+    monkeypatch.setattr(AwsGenericHook, "get_client_type", make_noting)
+    return life
+
+
+def outcome(account: Account, verb: Verb, life: Life, *, kill_after: int | None, deferrable: bool) -> Outcome:
+    """Run one trial in the account's region."""
+    trial = begun(account, verb)
+    life.left, life.calls = kill_after, []
+    killed = False
+    try:
+        _run(trial, 1, deferrable=deferrable)
+    except Dead:
+        killed = True
+    calls, life.left = list(life.calls), None
+    if killed:
+        _run(trial, 2, deferrable=deferrable)
+    found = Outcome(end_of(account, trial), _without_marks(effects(account, trial)), calls, killed)
+    if account.status(trial.name) is not None:  # the next trial there would look at it as well
+        account.sagemaker.delete_endpoint(EndpointName=trial.name)
+        account.wait_for_endpoint(trial.name, "endpoint_deleted")
+    return found
+
+
+def _run(trial: Trial, try_number: int, *, deferrable: bool) -> None:
+    arguments = {} if trial.verb == "delete" else {"deferrable": deferrable}
+    ti = TaskInstanceDouble(run_id=trial.name, task_id=trial.verb, try_number=try_number)
+    run_task(partial(operator_of, trial, poll_interval=0.3, **arguments), context_for(ti))
+
+
+def _without_marks(found: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    """Leave out that a later try marks the endpoint of an earlier one as deployed by itself."""
+    return Counter({what: times for what, times in found.items() if what[0] != "AddTags"})
+
+
+CREATED = {"CreateEndpointConfig", "CreateEndpoint", "DescribeEndpoint"}
+UPDATED = {"CreateEndpointConfig", "UpdateEndpoint", "DeleteEndpointConfig", "DeleteModel"}
+DELETED = {
+    "DeleteEndpoint",
+    "DeleteEndpointConfig",
+    "DeleteModel",
+    "DeleteScalingPolicy",
+    "DeregisterScalableTarget",
+    "DeleteAlarms",
+}
+
+
+@pytest.mark.parametrize(
+    ("verb", "expected", "deferrable"),
+    [
+        ("create", CREATED, False),
+        ("create", CREATED, True),
+        ("update", UPDATED, False),
+        ("update", UPDATED, True),
+        ("delete", DELETED, False),
+    ],
+)
+def test_a_try_killed_after_any_call_comes_to_the_same_end(
+    account: Account, life: Life, verb: Verb, expected: Collection[str], *, deferrable: bool
+) -> None:
+    free = queue.SimpleQueue[str]()
+    for region in REGIONS:
+        free.put(region)
+
+    def trial(kill_after: int | None) -> Outcome:
+        region = free.get()
+        try:
+            there = in_region(account, region)
+            return outcome(there, verb, life, kill_after=kill_after, deferrable=deferrable)
+        finally:
+            free.put(region)
+
+    peace = trial(None)
+    points = range(1, len(peace.calls) + 1)
+    with ThreadPoolExecutor(len(REGIONS), initializer=may_execute) as pool:
+        outcomes = list(pool.map(trial, points))
+    # How often it looks depends on the machine's speed as well, so that the last may have had fewer calls to make.
+    assert set(expected) <= {found.calls[-1] for found in outcomes if found.killed}
+    for found in outcomes:
+        told = f"killed after call {len(found.calls)}: {found.calls}"
+        assert found.end == peace.end, told
+        assert key_of(found.effects) == key_of(peace.effects), told
+        assert max(found.effects.values()) == 1, told
