@@ -106,7 +106,7 @@ def _without_marks(found: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
     ],
 )
 def test_a_task_that_is_killed_comes_to_the_same_end(
-    airflow_stack: AirflowStack, account: Account, tmp_path: Path, dag_id: str, verb: Verb, last: str
+    airflow_stack: AirflowStack, account: Account, tmp_path: Path, *, dag_id: str, verb: Verb, last: str
 ) -> None:
     table = Table(airflow_stack, account, dag_id, verb, tmp_path)
     (peace,) = table.outcomes([0])
