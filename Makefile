@@ -56,8 +56,8 @@ down:  ## Stop what `make up` started
 	@if [ -x $(VENV)/bin/python ]; then exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo --down; fi
 
 test: $(READY)  ## The whole suite under Airflow 3.3, a real scheduler included
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --ignore=tests/e2e --ignore=tests/benchmarks $(ARGS)
-	$(VENV)/bin/python -m pytest tests/e2e $(ARGS)
+	$(VENV)/bin/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder --ignore=tests/benchmarks \
+	  --durations=50 --junitxml=.cache/junit.xml $(ARGS)
 
 test-2.11: $(READY) $(READY_211)  ## The Airflow-facing tests under Airflow 2.11
 	AIRFLOW_SM_LOCAL_PYTHON=$(VENV)/bin/python AIRFLOW_HOME=$(CURDIR)/.cache/airflow-2.11 \

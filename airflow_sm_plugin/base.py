@@ -96,11 +96,10 @@ def writer_of(context: Context) -> StateWriter:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Keep what the process has imported out of garbage collections for the block.
+    """Keep what the process has made so far, imports above all, out of garbage collections for the block.
 
     A full collection goes through all of Airflow, for some tenths of a second in which an event loop stands still.
     """
-    gc.collect()
     gc.freeze()
     try:
         yield

@@ -29,8 +29,34 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(Path(__file__).parents[1] / "dags")
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
+GROUPS = {
+    "e2e/test_async_batch.py": "airflow for batches",
+    "e2e/test_multi_model_batch.py": "airflow for batches",
+    "e2e/test_demo.py": "demo",
+    "e2e/test_demo_batch.py": "demo",
+    "e2e": "airflow",
+}
+"""Folders and files whose tests one worker runs one after the other, since they share what is dear to start."""
+APART = (
+    "operators/test_lost_answers.py",
+    "operators/test_killed_deployments.py",
+    "operators/test_deploy_races.py",
+)
+"""Files whose tests any worker takes, each by itself: long ones that share nothing. Other files stay whole."""
+
 LOCAL_PYTHON = os.environ.get("AIRFLOW_SM_LOCAL_PYTHON", sys.executable)
 """An interpreter with the extra ``local``: under Airflow 2.11 another one than that of the tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests one worker runs together, for ``--dist loadgroup``, beginning with those that wait most."""
+    here = Path(__file__).parent
+    for item in items:
+        file = item.path.relative_to(here).as_posix()
+        group = GROUPS.get(file) or GROUPS.get(file.partition("/")[0])
+        if group or file not in APART:
+            item.add_marker(pytest.mark.xdist_group(group or file))
+    items.sort(key=lambda item: not item.path.is_relative_to(here / "e2e"))
 
 
 @pytest.fixture(scope="session", autouse=True)

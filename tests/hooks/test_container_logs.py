@@ -112,11 +112,9 @@ def test_lines_that_come_a_moment_later_are_waited_for_and_no_longer(
     stream = "AllTraffic/i-1"
     late = threading.Timer(0.5, write, (logs, group, stream, ["a late line"]))
     late.start()
-    began = time.monotonic()
-    show(group, patience=6)  # looks every 1.5 seconds
+    show(group, patience=3_600)  # far longer than a test may last
     late.join()
     assert f"last lines of {group} {stream}:\na late line" in said()
-    assert 1.5 <= time.monotonic() - began < 4.5  # not until its patience ends
 
 
 def test_nothing_is_told_after_five_looks(monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
