@@ -29,14 +29,6 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(Path(__file__).parents[1] / "dags")
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
-GROUPS = {
-    "e2e/test_async_batch.py": "airflow for batches",
-    "e2e/test_multi_model_batch.py": "airflow for batches",
-    "e2e/test_demo.py": "demo",
-    "e2e/test_demo_batch.py": "demo",
-    "e2e": "airflow",
-}
-"""Folders and files whose tests one worker runs one after the other, since they share what is dear to start."""
 APART = (
     "operators/test_lost_answers.py",
     "operators/test_killed_deployments.py",
@@ -53,9 +45,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         file = item.path.relative_to(here).as_posix()
-        group = GROUPS.get(file) or GROUPS.get(file.partition("/")[0])
-        if group or file not in APART:
-            item.add_marker(pytest.mark.xdist_group(group or file))
+        if file.startswith("e2e/"):
+            item.add_marker(pytest.mark.xdist_group("airflow"))  # one at a time: it keeps a core busy
+        elif file not in APART:
+            item.add_marker(pytest.mark.xdist_group(file))
     items.sort(key=lambda item: not item.path.is_relative_to(here / "e2e"))
 
 

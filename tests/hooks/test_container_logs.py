@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -107,14 +106,18 @@ def test_a_group_without_a_line_is_told(logs: CloudWatchLogsClient, group: str, 
 
 
 def test_lines_that_come_a_moment_later_are_waited_for_and_no_longer(
-    logs: CloudWatchLogsClient, group: str, said: Said
+    logs: CloudWatchLogsClient, group: str, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stream = "AllTraffic/i-1"
-    late = threading.Timer(0.5, write, (logs, group, stream, ["a late line"]))
-    late.start()
-    show(group, patience=3_600)  # far longer than a test may last
-    late.join()
-    assert f"last lines of {group} {stream}:\na late line" in said()
+    pauses = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        write(logs, group, "AllTraffic/i-1", ["a late line"])
+
+    monkeypatch.setattr(time, "sleep", pause)
+    show(group, patience=6)
+    assert f"last lines of {group} AllTraffic/i-1:\na late line" in said()
+    assert len(pauses) == 1
 
 
 def test_nothing_is_told_after_five_looks(monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
