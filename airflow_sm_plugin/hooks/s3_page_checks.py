@@ -1,8 +1,8 @@
 """Believe a page of a listing only when it can be one of what was asked for.
 
 Who lists goes on behind the last key of a page. A store that does not know ``start-after`` would answer the same page
-for ever, and who asks for claims later than a process's own would get that one. S3's directory buckets document that they
-neither take ``start-after`` nor list in order.
+for ever, and who asks for claims later than a process's own would get that one. S3's directory buckets document that
+they neither take ``start-after`` nor list in order.
 """
 
 from __future__ import annotations
