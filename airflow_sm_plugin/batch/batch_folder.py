@@ -1,8 +1,10 @@
-"""Where the state of an asynchronous batch lies in S3: ``<ledger_prefix>/<owner>/<arguments>/…``."""
+"""Where the state of an asynchronous batch lies in S3: ``<ledger_prefix>/_batch/<owner>/<arguments>/…``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from airflow_sm_plugin.core.batch_objects import REPORT, state_folder
 
 _PLANNED = "planned-"
 
@@ -55,7 +57,7 @@ class PlanFolder:
     @property
     def report(self) -> str:
         """The report; with it the plan is finished."""
-        return f"{self.location}/report.json"
+        return f"{self.location}/{REPORT}"
 
     @property
     def rows(self) -> str:
@@ -105,7 +107,7 @@ class BatchFolder:
         :param owner: what names the task instance over all its tries
         :param arguments: digest of the batch's arguments
         """
-        return cls(f"{ledger_prefix.rstrip('/')}/{owner}/{arguments}")
+        return cls(state_folder(ledger_prefix, owner=owner, arguments=arguments))
 
     @property
     def claims(self) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.async_inference import Sight
+from airflow_sm_plugin.core.batch_objects import MARK
 from airflow_sm_plugin.exceptions import FencedOff, PlanReplaced, PreconditionFailed, ServiceError
 from airflow_sm_plugin.hooks.s3_listing import ListedObject
 from airflow_sm_plugin.hooks.s3_upload import MultipartUpload
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 Check = Callable[[], Awaitable[None]]
-
-MARK = "airflow-sm-plugin-batch"
-"""Name of the mark among an object's metadata."""
 
 _WRITES = 5
 _UPLOADS = 3

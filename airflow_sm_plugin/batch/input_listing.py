@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.input_looks import looked_at
+from airflow_sm_plugin.batch.input_origins import with_checked_origins
 from airflow_sm_plugin.core.input_manifest import ASYNC_LIMITS, BatchInput, InputLimits, input_of
 from airflow_sm_plugin.core.key_fields import fields_of, render
 from airflow_sm_plugin.core.s3_uri import S3Uri
@@ -65,7 +66,8 @@ class InputSource:
 async def batch_inputs(s3: S3Objects, source: InputSource) -> AsyncGenerator[BatchInput, None]:
     """Yield the inputs in order, a page or a line in memory at a time. Close it (``contextlib.aclosing``).
 
-    :raises InvalidRequest: an input breaks a limit, or a manifest's line (whose number it says) is none
+    :raises InvalidRequest: an input breaks a limit or is what a batch wrote about itself, or a manifest's line (whose
+        number it says) is none
     :raises InputNotFound: there is no such manifest, or (at the end) objects that it lists do not exist
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
@@ -73,8 +75,12 @@ async def batch_inputs(s3: S3Objects, source: InputSource) -> AsyncGenerator[Bat
     is_manifest = source.inputs_type == MANIFEST_FILE
     prefix = "" if is_manifest else S3Uri.parse(source.location).key
     number = 0
-    async with aclosing((_in_manifest if is_manifest else _below_prefix)(s3, source)) as found:
-        async for one in found:
+    manifest = source.location if is_manifest else None
+    async with (
+        aclosing((_in_manifest if is_manifest else _below_prefix)(s3, source)) as found,
+        aclosing(with_checked_origins(s3, found, manifest=manifest)) as inputs,
+    ):
+        async for one in inputs:
             yield source.limits.check(_with_attributes(one, source, prefix, number))
             number += 1
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batch.claim import pages_below
 from airflow_sm_plugin.batch.fenced_objects import Check, FencedObjects
+from airflow_sm_plugin.core.batch_objects import ATTRIBUTES, ERRORS
 from airflow_sm_plugin.core.output_parts import Copied, Joined, Stretch, joined, parts_of, reads_of
 from airflow_sm_plugin.core.packed_stretches import PackedStretches
 from airflow_sm_plugin.core.s3_uri import S3Uri
@@ -34,8 +35,6 @@ _LARGE_AT_ONCE = 2
 _READS_AT_ONCE = 8
 
 _JSON_LINES = "application/jsonl"
-_ERRORS = ".errors.jsonl"
-_ATTRIBUTES = ".attributes.jsonl"
 
 
 class OutputWriter:
@@ -96,7 +95,7 @@ class OutputWriter:
             self._fenced.write(self.location(one), body, content_type=self._content_type),
             self._attributes(one, notes),
         )
-        await self._remove_stale(one, [_ERRORS] if notes else [_ERRORS, _ATTRIBUTES], was_there=was_there)
+        await self._remove_stale(one, [ERRORS] if notes else [ERRORS, ATTRIBUTES], was_there=was_there)
 
     async def assemble(
         self, one: BatchInput, runs: Iterable[Placed], failures: Sequence[PlacedFailure]
@@ -117,10 +116,10 @@ class OutputWriter:
             was_there = True
             await self._fenced.delete(self.location(one))
         if notes.size:
-            await self._put_beside(self.location(one, _ATTRIBUTES), notes)
+            await self._put_beside(self.location(one, ATTRIBUTES), notes)
         if failures:
-            await self._put_beside(self.location(one, _ERRORS), self._rows(failures))
-        stale = ([] if failures else [_ERRORS]) + ([] if notes.size else [_ATTRIBUTES])
+            await self._put_beside(self.location(one, ERRORS), self._rows(failures))
+        stale = ([] if failures else [ERRORS]) + ([] if notes.size else [ATTRIBUTES])
         await self._remove_stale(one, stale, was_there=was_there)
 
     def _rows(self, failures: Sequence[PlacedFailure]) -> PackedStretches:
@@ -133,7 +132,7 @@ class OutputWriter:
 
     async def _attributes(self, one: BatchInput, notes: bytes) -> None:
         if notes:
-            location = self.location(one, _ATTRIBUTES)
+            location = self.location(one, ATTRIBUTES)
             if not await self._fenced.write(location, notes, content_type=_JSON_LINES):
                 await self._fenced.confirm(location)
 
@@ -187,5 +186,5 @@ class OutputWriter:
         root, found = f"{self._outputs}/", set[str]()
         bucket = S3Uri.parse(root).bucket
         async for names in pages_below(self._s3, root):
-            found.update(f"s3://{bucket}/{name}" for name in names if name.endswith((_ERRORS, _ATTRIBUTES)))
+            found.update(f"s3://{bucket}/{name}" for name in names if name.endswith((ERRORS, ATTRIBUTES)))
         return found

@@ -1,13 +1,10 @@
-"""Where a multi-model batch keeps its state in S3: ``<outputs>/_batch/<owner>/<arguments>/plan-000-<nonce>/…``.
-
-Names that begin with an underscore are passed over by what reads the outputs as a table (Athena, Spark, Hive).
-"""
+"""Where a multi-model batch keeps its state in S3: ``<outputs>/_batch/<owner>/<arguments>/plan-000-<nonce>/…``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-STATE = "_batch"
+from airflow_sm_plugin.core.batch_objects import REPORT, REPORT_PAGE, state_folder
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,12 @@ class PlanFolder:
     @property
     def report(self) -> str:
         """The merged report."""
-        return f"{self.location}/report.json"
+        return f"{self.location}/{REPORT}"
 
     @property
     def report_page(self) -> str:
         """The merged report for people."""
-        return f"{self.location}/report.html"
+        return f"{self.location}/{REPORT_PAGE}"
 
     def shard(self, number: int) -> ShardFolder:
         """Return what one shard keeps; shards count from 0."""
@@ -125,10 +122,10 @@ class MultiModelFolder:
 
         :param owner: what names the task instance that plans, over all its tries
         :param arguments: digest of the arguments that make it another batch
-        :param state_prefix: by default ``_batch`` below the outputs
+        :param state_prefix: by default the outputs
         """
-        root = f"{outputs.rstrip('/')}/{STATE}" if state_prefix is None else state_prefix.rstrip("/")
-        return cls(f"{root}/{owner}/{arguments}")
+        prefix = outputs if state_prefix is None else state_prefix
+        return cls(state_folder(prefix, owner=owner, arguments=arguments))
 
     @property
     def choices(self) -> str:

@@ -34,7 +34,8 @@ class PlanSettings:
     :param check_models: whether artefacts are looked for, where the endpoint says where they lie
     :param fail_on_missing: whether a missing artefact fails the plan, or only is written down in it
     :param empty_ok: whether no input at all makes an empty plan
-    :param state_prefix: ``s3://bucket/prefix`` of the plan and what follows; by default ``_batch`` below the outputs
+    :param state_prefix: ``s3://bucket/prefix`` of the plan and what follows, which lie in ``_batch`` below it; by
+        default the outputs
     """
 
     endpoint_name: str

@@ -13,6 +13,7 @@ from airflow_sm_plugin.batch.plan_store import PlanFence
 from airflow_sm_plugin.batch.report_page import page_of
 from airflow_sm_plugin.batch.shard_inputs import read_plan, read_shard_plan
 from airflow_sm_plugin.batch.shard_state import latest_report
+from airflow_sm_plugin.core.batch_objects import REPORT, REPORT_PAGE
 from airflow_sm_plugin.core.batch_report import ShardReport
 from airflow_sm_plugin.core.merged_report import BatchReport
 from airflow_sm_plugin.core.report_merging import ReportSum
@@ -79,8 +80,8 @@ async def report_batch(
         s3, options, mark=f"{plan.nonce}/{token}", check=claim.check, check_lately=claim.check_lately
     )
     body, page, outputs = report.as_json(), page_of(report), plan.outputs.rstrip("/")
-    for location in (folder.report, f"{outputs}/report.json"):
+    for location in (folder.report, f"{outputs}/{REPORT}"):
         await objects.write(location, body)
-    for location in (folder.report_page, f"{outputs}/report.html"):
+    for location in (folder.report_page, f"{outputs}/{REPORT_PAGE}"):
         await objects.write(location, page, content_type=_PAGE_TYPE)
     return report

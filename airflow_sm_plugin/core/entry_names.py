@@ -6,6 +6,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
+from airflow_sm_plugin.core.batch_objects import ATTRIBUTES, STATE
 from airflow_sm_plugin.core.input_manifest import TARGET_MODEL, BatchInput
 from airflow_sm_plugin.core.key_fields import check_template, fields_of, render
 from airflow_sm_plugin.core.s3_uri import S3Uri
@@ -15,10 +16,7 @@ RELATIVE = "{relative}"
 
 _VISIBLE = re.compile(r"[!-~][ -~]{0,1023}")
 _LONGEST_KEY = 1_024
-_LONGEST_SUFFIX = ".attributes.jsonl"
-_RESERVED = "_batch/"
-_STATE = re.compile(r"(?:^|/)_batch/[^/]+/[^/]+/plan(?:s/\d{8}\.json$|-\d{3,}-[0-9a-f]+/)")
-"""What lies with a batch's outputs, unless it was told to lie elsewhere."""
+_RESERVED = f"{STATE}/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +53,6 @@ class EntryNames:
         :raises InvalidRequest: it has no model, or one of the names cannot be; it says of which input
         """
         uri = S3Uri.parse(one.source)
-        if _RESERVED in uri.key and _STATE.search(uri.key):
-            raise InvalidRequest(
-                f"the input {one.source} is the state of another batch, whose outputs lie there as well: nothing was "
-                f"planned. Take a prefix without them, or list those that are meant as inputs in a manifest"
-            )
         fields = fields_of(uri.key, prefix=self.prefix)
         if self.many_buckets:
             fields["relative"] = f"{uri.bucket}/{fields['relative']}"
@@ -91,7 +84,7 @@ class EntryNames:
                 f"begin or end with a slash, and not begin with {_RESERVED}, where the batch keeps its state; change "
                 f"output_name"
             )
-        location = S3Uri.parse(f"{self.outputs.rstrip('/')}/{name}{_LONGEST_SUFFIX}")
+        location = S3Uri.parse(f"{self.outputs.rstrip('/')}/{name}{ATTRIBUTES}")
         if len(location.key.encode()) > _LONGEST_KEY:
             raise InvalidRequest(
                 f"the output name {name:.120}… of the input {one.source} is too long: with what is added to it the key "

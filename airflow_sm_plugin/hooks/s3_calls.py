@@ -30,11 +30,14 @@ class S3Calls(Protocol):
     def uploads(self) -> UploadCalls:
         """The calls of uploads in parts."""
 
-    async def names(self, bucket: str, prefix: str, start_after: str) -> Page:
-        """List one page, key names only."""
+    async def names(self, bucket: str, prefix: str, start_after: str, token: str = "") -> Page:
+        """List one page, key names only.
 
-    async def objects(self, bucket: str, prefix: str, start_after: str) -> ObjectPage:
-        """List one page."""
+        :param token: of the page before; empty for the first behind ``start_after``
+        """
+
+    async def objects(self, bucket: str, prefix: str, start_after: str, token: str = "") -> ObjectPage:
+        """List one page, as :meth:`names`."""
 
     async def head(self, uri: S3Uri) -> ListedObject:
         """Return the object as a listing tells of it; an error answer says that it is not there."""

@@ -12,17 +12,28 @@ from airflow_sm_plugin.exceptions import ServiceUnavailable
 
 _KEY = re.compile("<Key>([^<&]+)</Key>")
 _END = "</ListBucketResult>"
+_TOKEN = "NextContinuationToken"  # noqa: S105 - of a listing, no secret
+_OF_ANY_PAGE = ("IsTruncated", "EncodingType", _TOKEN, "Name")
 
 
 @dataclass(frozen=True)
 class Page:
     """One page of key names, in S3's order (UTF-8 bytes).
 
-    ``next_start_after`` is the last key when more follow, else None.
+    :param is_truncated: whether more follow
+    :param token: NextContinuationToken; empty for none
+    :param bucket: whose listing the answer says it is; empty where it does not say
     """
 
     names: list[str]
-    next_start_after: str | None
+    is_truncated: bool
+    token: str = ""
+    bucket: str = ""
+
+    @property
+    def next_start_after(self) -> str | None:
+        """The last key when more follow, else None."""
+        return self.names[-1] if self.is_truncated and self.names else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +51,22 @@ class ListedObject:
 
 @dataclass(frozen=True)
 class ObjectPage:
-    """One page of objects, in S3's order; ``next_start_after`` as in :class:`Page`."""
+    """One page of objects, in S3's order; the rest is as in :class:`Page`."""
 
     objects: list[ListedObject]
-    next_start_after: str | None
+    is_truncated: bool
+    token: str = ""
+    bucket: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The keys."""
+        return [listed.key for listed in self.objects]
+
+    @property
+    def next_start_after(self) -> str | None:
+        """The last key when more follow, else None."""
+        return self.objects[-1].key if self.is_truncated and self.objects else None
 
 
 def names_of(body: bytes) -> Page:
@@ -54,8 +77,7 @@ def names_of(body: bytes) -> Page:
     if (page := _plain_page(body)) is not None:
         return page
     found = _texts_of(body, "Key")
-    names = _decoded(found)
-    return Page(names, names[-1] if names and found["IsTruncated"] == ["true"] else None)
+    return Page(_decoded(found), *_frame(found))
 
 
 def objects_of(body: bytes) -> ObjectPage:
@@ -71,8 +93,12 @@ def objects_of(body: bytes) -> ObjectPage:
         ]
     except ValueError as error:
         raise _unreadable(error) from error
-    more = bool(objects) and found["IsTruncated"] == ["true"]
-    return ObjectPage(objects, objects[-1].key if more else None)
+    return ObjectPage(objects, *_frame(found))
+
+
+def _frame(found: dict[str, list[str]]) -> tuple[bool, str, str]:
+    """Return what an answer says of itself: whether it is truncated, its token, and its bucket."""
+    return found["IsTruncated"] == ["true"], "".join(found[_TOKEN]), "".join(found["Name"])
 
 
 def _plain_page(body: bytes) -> Page | None:
@@ -94,8 +120,18 @@ def _plain_page(body: bytes) -> Page | None:
     keys = _KEY.findall(text)
     if _only(text, "KeyCount") != str(len(keys)):
         return None
-    names = _unquoted(keys)
-    return Page(names, names[-1] if names and more == "true" else None)
+    token, bucket = _at_most_one(text, _TOKEN), _at_most_one(text, "Name")
+    if token is None or bucket is None:
+        return None
+    return Page(_unquoted(keys), more == "true", token, bucket)
+
+
+def _at_most_one(text: str, name: str) -> str | None:
+    """Return the text of an element, empty where there is none; None where only the parser can tell."""
+    if f"<{name}" not in text:
+        return ""
+    found = _only(text, name)
+    return None if found is None or "&" in found else found
 
 
 def _only(text: str, name: str) -> str | None:
@@ -118,7 +154,7 @@ def _unquoted(keys: list[str]) -> list[str]:
 
 def _texts_of(body: bytes, *wanted: str) -> dict[str, list[str]]:
     """Return the texts of the wanted elements, which a listing has in its objects only."""
-    found: dict[str, list[str]] = {name: [] for name in (*wanted, "IsTruncated", "EncodingType")}
+    found: dict[str, list[str]] = {name: [] for name in (*wanted, *_OF_ANY_PAGE)}
     parser = xml.parsers.expat.ParserCreate()
     parser.buffer_text = True
     texts: list[str] = []

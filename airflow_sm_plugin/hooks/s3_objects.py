@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -16,6 +17,7 @@ from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.errors import cause_of, meaning, status_of, translate, translated
 from airflow_sm_plugin.hooks.s3_calls import S3Calls
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page
+from airflow_sm_plugin.hooks.s3_page_checks import Wanted, whole_page
 from airflow_sm_plugin.hooks.s3_reading import Reading, missing
 from airflow_sm_plugin.hooks.s3_repeats import (
     NOT_FOUND,
@@ -61,17 +63,19 @@ class S3Objects:
         return self._calls.uploads
 
     async def list_names(self, bucket: str, prefix: str, *, start_after: str = "") -> Page:
-        """Return one page of key names (up to 1,000) behind ``start_after``, in S3's order.
+        """Return one page of key names (up to 1,000) behind ``start_after``, in S3's order; empty only at the end.
 
-        :raises ServiceError: S3 refused, throttled, or did not answer
+        :raises ServiceError: S3 refused, throttled, did not answer, or what it answered is not what was asked for
         """
-        with translated(f"s3:ListObjectsV2 s3://{bucket}/{prefix}"):
-            return await self._calls.names(bucket, prefix, start_after)
+        wanted = Wanted(bucket, prefix, start_after)
+        with translated(f"s3:ListObjectsV2 {wanted}"):
+            return await whole_page(partial(self._calls.names, bucket, prefix, start_after), wanted)
 
     async def list_objects(self, bucket: str, prefix: str, *, start_after: str = "") -> ObjectPage:
         """Return one page of objects with sizes and ETags, as :meth:`list_names`."""
-        with translated(f"s3:ListObjectsV2 s3://{bucket}/{prefix}"):
-            return await self._calls.objects(bucket, prefix, start_after)
+        wanted = Wanted(bucket, prefix, start_after)
+        with translated(f"s3:ListObjectsV2 {wanted}"):
+            return await whole_page(partial(self._calls.objects, bucket, prefix, start_after), wanted)
 
     async def sight(self, location: str) -> Sight:
         """Say whether an object is there; an error of the service is no verdict.

@@ -24,20 +24,22 @@ class BotocoreS3:
         self._calls = calls
         self.uploads: UploadCalls = BotocoreUploads(calls)
 
-    async def names(self, bucket: str, prefix: str, start_after: str) -> Page:
+    async def names(self, bucket: str, prefix: str, start_after: str, token: str = "") -> Page:
         """List one page, key names only."""
-        page = await self.objects(bucket, prefix, start_after)
-        return Page([listed.key for listed in page.objects], page.next_start_after)
+        page = await self.objects(bucket, prefix, start_after, token)
+        return Page(page.names, page.is_truncated, page.token, page.bucket)
 
-    async def objects(self, bucket: str, prefix: str, start_after: str) -> ObjectPage:
+    async def objects(self, bucket: str, prefix: str, start_after: str, token: str = "") -> ObjectPage:
         """List one page."""
         behind = {"StartAfter": start_after} if start_after else {}
+        behind |= {"ContinuationToken": token} if token else {}
         answer = await self._calls.call("list_objects_v2", Bucket=bucket, Prefix=prefix, **behind)
         objects = [
             ListedObject(each["Key"], each["Size"], each["ETag"].strip('"'))
             for each in answer.get("Contents", [])
         ]
-        return ObjectPage(objects, objects[-1].key if answer["IsTruncated"] and objects else None)
+        token, name = answer.get("NextContinuationToken", ""), answer.get("Name", "")
+        return ObjectPage(objects, answer["IsTruncated"], token, name)
 
     async def head(self, uri: S3Uri) -> ListedObject:
         """Return the object as a listing tells of it."""

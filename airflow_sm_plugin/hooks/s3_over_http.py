@@ -61,20 +61,21 @@ class HttpS3:
             signs_parts=self._signs_objects,
         )
 
-    async def names(self, bucket: str, prefix: str, start_after: str) -> Page:
+    async def names(self, bucket: str, prefix: str, start_after: str, token: str = "") -> Page:
         """List one page, key names only."""
-        if (body := await self._listed(bucket, prefix, start_after)) is None:
-            return await self._botocore.names(bucket, prefix, start_after)
+        if (body := await self._listed(bucket, prefix, start_after, token)) is None:
+            return await self._botocore.names(bucket, prefix, start_after, token)
         return names_of(body)
 
-    async def objects(self, bucket: str, prefix: str, start_after: str) -> ObjectPage:
+    async def objects(self, bucket: str, prefix: str, start_after: str, token: str = "") -> ObjectPage:
         """List one page."""
-        if (body := await self._listed(bucket, prefix, start_after)) is None:
-            return await self._botocore.objects(bucket, prefix, start_after)
+        if (body := await self._listed(bucket, prefix, start_after, token)) is None:
+            return await self._botocore.objects(bucket, prefix, start_after, token)
         return objects_of(body)
 
-    async def _listed(self, bucket: str, prefix: str, start_after: str) -> bytes | None:
+    async def _listed(self, bucket: str, prefix: str, start_after: str, token: str) -> bytes | None:
         behind = [("start-after", start_after)] if start_after else []
+        behind += [("continuation-token", token)] if token else []
         query = [("list-type", "2"), ("prefix", prefix), *behind, ("encoding-type", "url")]
         request = HttpRequest("GET", query=query, sign_body=self._signs)
         answer = await self._requests.send("ListObjectsV2", bucket, request)

@@ -62,9 +62,9 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     :param check_inputs: look at each object that a manifest lists before anything is sent: whether it exists, how large
         it is, and which content it has, which ``on_rerun="resume"`` goes by; a HeadObject each; default True. What S3
         answers 403 of is sent unseen. A prefix's listing tells all that by itself (templated)
-    :param ledger_prefix: ``s3://bucket/prefix`` for state, rows and report; the role needs s3:ListBucket, s3:GetObject
-        and s3:PutObject there. ``inputs`` must not contain it, nor lie in it; the same goes for what the endpoint
-        writes: S3OutputPath, S3FailurePath, data capture (templated)
+    :param ledger_prefix: ``s3://bucket/prefix`` for state, rows and report, in ``_batch`` below it; the role needs
+        s3:ListBucket, s3:GetObject and s3:PutObject there. ``inputs`` must not contain it, nor lie in it; the same goes
+        for what the endpoint writes: S3OutputPath, S3FailurePath, data capture (templated)
     :param content_type: MIME type of the inputs, e.g. ``text/csv`` (templated)
     :param accept: MIME type wanted for the outputs (templated)
     :param custom_attributes: for each input, with fields in single braces: ``{key}``, ``{relative}``, ``{name}``,

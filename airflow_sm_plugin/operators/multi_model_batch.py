@@ -63,8 +63,8 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :param on_missing_model: ``"record"`` (default): its records fail in the report; ``"fail"`` (templated)
     :param empty_ok: whether no input at all is fine; default False (templated)
     :param check_inputs: look at each object that a manifest lists; default True (templated)
-    :param state_prefix: ``s3://bucket/prefix`` for plan, journal and report; default ``_batch`` below ``outputs``
-        (templated)
+    :param state_prefix: ``s3://bucket/prefix`` for plan, journal and report, which lie in ``_batch`` below it; default
+        ``outputs`` (templated)
     :param content_type: MIME type of the inputs, e.g. ``text/csv`` (templated)
     :param accept: MIME type wanted for the outputs (templated)
     :param split_type: ``"Line"`` (default), or ``"None"``: an object is one record (templated)

@@ -63,8 +63,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
     :param empty_ok: whether no input at all is fine; default False (templated)
     :param check_inputs: look at each object that a manifest lists: whether it exists, how large it is, and which
         content it has, which ``on_rerun="resume"`` goes by; a HeadObject each; default True (templated)
-    :param state_prefix: ``s3://bucket/prefix`` for plans, journals and reports; default ``_batch`` below ``outputs``.
-        The role needs s3:ListBucket, s3:GetObject and s3:PutObject there (templated)
+    :param state_prefix: ``s3://bucket/prefix`` for plans, journals and reports, which lie in ``_batch`` below it;
+        default ``outputs``. The role needs s3:ListBucket, s3:GetObject and s3:PutObject there (templated)
     :param plan_only: write nothing and return no shards, but log inputs, models, bytes, and an estimate of payloads and
         time; default False (templated)
     :param batch_strategy: ``"SingleRecord"`` (default) or ``"MultiRecord"``; for ``plan_only``'s estimate (templated)

@@ -32,6 +32,7 @@ from airflow_sm_plugin.core.async_inference import (
 )
 from airflow_sm_plugin.core.async_watch import Place, Watch, group
 from airflow_sm_plugin.core.awaited_invocations import AwaitedInvocations
+from airflow_sm_plugin.core.batch_objects import state_folder
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
@@ -279,8 +280,10 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
                 watch.count,
             )
             return None
-        owner = task_instance_owner(context) or digest([shelf.outputs for shelf in watch.shelves])
-        location = f"{str(self.ledger_prefix).rstrip('/')}/{owner}/wait.json"
+        outputs = digest([shelf.outputs for shelf in watch.shelves])
+        owner = task_instance_owner(context) or outputs
+        folder = state_folder(str(self.ledger_prefix), owner=owner, arguments=outputs)
+        location = f"{folder}/wait.json"
         self._s3().write(location, body)
         return location
 

@@ -78,7 +78,7 @@ class Batch:
     def ledgers(self) -> dict[int, Ledger]:
         """Return the ledger of each round that has begun."""
         found: dict[int, Ledger] = {}
-        prefix = f"ledgers/{self.owner}/"
+        prefix = f"ledgers/_batch/{self.owner}/"
         pages = self.account.s3.get_paginator("list_objects_v2").paginate(
             Bucket=self.account.bucket, Prefix=prefix
         )
@@ -109,8 +109,10 @@ class Batch:
 
     def check_rows(self) -> None:
         """Hold the report to one row for each input, each with its own output."""
-        prefix = f"s3://{self.account.bucket}/ledgers/{self.owner}/"
-        found = self.account.s3.list_objects_v2(Bucket=self.account.bucket, Prefix=f"ledgers/{self.owner}/")
+        prefix = f"s3://{self.account.bucket}/ledgers/_batch/{self.owner}/"
+        found = self.account.s3.list_objects_v2(
+            Bucket=self.account.bucket, Prefix=f"ledgers/_batch/{self.owner}/"
+        )
         keys = [one["Key"] for one in found["Contents"] if "/plan-000/rows/" in one["Key"]]
         rows = rows_at(self.account, f"s3://{self.account.bucket}/{keys[0].rpartition('/')[0]}/")
         assert len(keys) == 1, prefix

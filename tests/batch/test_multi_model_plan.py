@@ -249,7 +249,9 @@ def test_another_batchs_outputs_are_no_inputs_by_chance(account: Account, top: s
     for inputs in ("out/", "o", "out/_batch/"):
         source = InputSource(location=f"{top}/{inputs}")
         again = settings_of(top, source=source, outputs=f"{top}/scored", target_model="m.tar.gz")
-        with pytest.raises(InvalidRequest, match="is the state of another batch, whose outputs lie there"):
+        with pytest.raises(
+            InvalidRequest, match="is part of the state of a batch, no data for a model: nothing was sent"
+        ):
             planned(again)
 
 

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 import pytest
 
-from airflow_sm_plugin.batch.fenced_objects import MARK
 from airflow_sm_plugin.batch.output_writer import LEAST_PART, OutputWriter
 from airflow_sm_plugin.batch.upload_records import UploadRecords
 from airflow_sm_plugin.core.batch_journal import Failure, Placed, PlacedFailure, Run
+from airflow_sm_plugin.core.batch_objects import MARK
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection

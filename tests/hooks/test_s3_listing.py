@@ -39,9 +39,11 @@ def page(keys: list[str], *, encoded: bool = True, truncated: bool = False) -> b
 @given(st.lists(any_key, max_size=5), st.booleans())
 def test_every_key_comes_back_whatever_its_characters(keys: list[str], truncated: bool) -> None:
     last = keys[-1] if keys and truncated else None
-    assert names_of(page(keys, truncated=truncated)) == Page(keys, last)
+    assert names_of(page(keys, truncated=truncated)) == Page(keys, truncated, bucket="bucket")
+    assert names_of(page(keys, truncated=truncated)).next_start_after == last
     listed = [ListedObject(key, number, f"{number:032x}-2") for number, key in enumerate(keys)]
-    assert objects_of(page(keys, truncated=truncated)) == ObjectPage(listed, last)
+    assert objects_of(page(keys, truncated=truncated)) == ObjectPage(listed, truncated, bucket="bucket")
+    assert objects_of(page(keys, truncated=truncated)).next_start_after == last
 
 
 @given(st.lists(xml_key, max_size=5))

@@ -33,7 +33,15 @@ def page(keys: list[str], *, truncated: bool = False, encoded: bool = True, pref
 def test_every_key_comes_back_as_the_parser_gives_it(keys: list[str], truncated: bool, prefix: str) -> None:
     plain = page(keys, truncated=truncated, prefix=prefix)
     parsed = plain.replace(b"<Name>", b"<!-- sent to the parser --><Name>")
-    assert names_of(plain) == names_of(parsed) == Page(keys, keys[-1] if keys and truncated else None)
+    assert names_of(plain) == names_of(parsed) == Page(keys, truncated, bucket="b")
+
+
+@pytest.mark.parametrize("token", ["1ueGcxLPRx1Tr/XYExHnhbYLgveDs2J/wm36Hy4vbOwM=", "a&amp;b"])
+def test_the_token_comes_back_as_the_parser_gives_it(token: str) -> None:
+    element = f"<NextContinuationToken>{token}</NextContinuationToken>".encode()
+    plain = page(["a"], truncated=True).replace(b"<IsTruncated>", element + b"<IsTruncated>")
+    parsed = plain.replace(b"<Name>", b"<!-- sent to the parser --><Name>")
+    assert names_of(plain) == names_of(parsed) == Page(["a"], True, token.replace("&amp;", "&"), "b")
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def queue(operation: str, parameters: Mapping[str, Any]) -> Call:
 
 CALLS: dict[str, Call] = {
     "list all": s3("names", "bucket", "", ""),
+    "list on": s3("names", "bucket", "a b/", "a b/c", "1ueGcx+LPRx1Tr/XYExHnhbYLg="),
     "list behind": s3("objects", "bucket", "a b/+%~ü", "a b/z="),
     "head": s3("head", OBJECT),
     "get": s3("get", OBJECT, None),

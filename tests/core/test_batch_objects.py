@@ -1,0 +1,83 @@
+"""A key tells the state of a batch from an input, wherever it lies, and takes no honest file for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_sm_plugin.batch.batch_folder import BatchFolder
+from airflow_sm_plugin.batch.plan_folder import MultiModelFolder
+from airflow_sm_plugin.core.batch_objects import result_if_marked, state_in
+from airflow_sm_plugin.core.invocation_state import Identity
+from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.s3_uri import S3Uri
+
+OWNER, ARGUMENTS = digest("a task instance"), digest("arguments")
+PREFIXES = ("s3://b", "s3://b/", "s3://b/a/b/", "s3://b/_batch")
+
+
+def state_below(prefix: str) -> list[str]:
+    """Return where each kind of state lies below a prefix."""
+    batch = BatchFolder.below(prefix, owner=OWNER, arguments=ARGUMENTS)
+    round_ = batch.plan(0).round(1)
+    models = MultiModelFolder.below("s3://o", owner=OWNER, arguments=ARGUMENTS, state_prefix=prefix)
+    default = MultiModelFolder.below(prefix, owner=OWNER, arguments=ARGUMENTS)
+    plan = models.plan(0, "1234")
+    shard = plan.shard(0)
+    invocation = Identity(OWNER, ARGUMENTS).folder(prefix)
+    return [
+        batch.claim(0),
+        batch.plan(0).plan,
+        batch.plan(0).report,
+        batch.plan(0).rows_of(0),
+        batch.plan(0).failures_of(0),
+        f"{batch.plan(0).inputs('t')}/inputs/00000.jsonl",
+        *(round_.numbers, round_.wait(0), round_.part(0)),
+        *(models.choice(0), default.choice(0), default.plan(0, "1234").report),
+        *(plan.plan, plan.claim(0), plan.report, plan.report_page),
+        *(shard.plan, shard.inputs(0), shard.claim(0), shard.part(0), shard.data("x"), shard.report(0)),
+        *(f"{invocation}00000-{what}.json" for what in ("intent", "accepted", "lost")),
+    ]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_all_state_is_known_by_its_key(prefix: str) -> None:
+    for location in state_below(prefix):
+        assert state_in(S3Uri.parse(location).key) is not None, location
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "in/a.csv",
+        "_batch/2026-01-01/a.csv",
+        "in/_batch/a/b/c.csv",
+        "in/my_batch/0123456789ab/0123456789ab/a.csv",
+        "in/0123456789ab/0123456789ab/a.csv",
+        "in/plan-000/plan.json",
+        "in/claims/00000001.json",
+        "in/00000-intent.json",
+        "in/x/00000-accepted.json",
+        "report.json",
+    ],
+)
+def test_a_users_own_file_is_no_state(key: str) -> None:
+    assert state_in(key) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ("out/report.json", "the report of a batch"),
+        ("report.html", "the report of a batch"),
+        ("out/a.csv.errors.jsonl", "a batch's list of failures"),
+        ("out/a.csv.attributes.jsonl", "a batch's list of response attributes"),
+        ("out/a.csv.out", None),
+        ("out/my-report.json", None),
+        ("report.json/a.csv", None),
+        ("out/errors.jsonl", None),
+    ],
+)
+def test_only_objects_of_certain_names_are_asked_whether_a_batch_wrote_them(
+    key: str, what: str | None
+) -> None:
+    assert result_if_marked(key) == what
