@@ -35,7 +35,7 @@ Run = tuple[int, int, int]
 class Plan:
     """The inputs of a batch, numbered from 0.
 
-    :param number: 0 for the first; a finished batch that runs again gets the next
+    :param number: 0 for the first; a batch whose task was cleared gets the next
     :param root: what begins every name of its invocations, and of no other plan's
     :param inputs: the folder of its shards
     :param created_at: ISO 8601

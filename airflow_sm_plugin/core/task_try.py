@@ -2,8 +2,8 @@
 
 Airflow counts tries up over the life of one DAG run, also when a task is cleared. A DAG run that is deleted and created
 again under its old run id begins with try 1: only the DAG run's start date tells it from the deleted one. Airflow sets
-that date when the run begins and when a finished run is cleared, so it grows as well; a retry leaves it as it is. How
-often a run was cleared (its ``clear_number``) tells the two apart.
+that date when the run begins and when a finished run is cleared, each time by the clock of the scheduler at hand; a
+retry leaves it as it is. How often a run was cleared (its ``clear_number``) tells the two apart.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from typing import Any
 
 import pytest
 
@@ -146,7 +147,7 @@ def test_two_inputs_that_are_one_object_wait_for_a_result_each(account: Account)
 def test_doubts_are_settled_as_they_are_in_a_retry(task: Task, resend: bool, status: Status) -> None:
     """The second input was intended and never sent."""
     task.write("a", "b")
-    changes: dict[str, object] = {"resend": resend, "attempts": 1, "wait_seconds": 3}
+    changes: dict[str, Any] = {"resend": resend, "attempts": 1, "wait_seconds": 3}
     left_waiting(task, max_in_flight=1, **changes)
 
     async def intend() -> None:
