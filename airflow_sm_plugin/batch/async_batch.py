@@ -10,9 +10,10 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.async_plan import Plan, Plans
@@ -23,6 +24,7 @@ from airflow_sm_plugin.batch.claim import RACES, Claim
 from airflow_sm_plugin.batch.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.batch.input_looks import LOOKS_AT_ONCE
 from airflow_sm_plugin.batch.input_plan import inputs_digest
+from airflow_sm_plugin.batch.plan_reuse import PlanReuse, SentRound
 from airflow_sm_plugin.batch.round_progress import RoundProgress, Shards
 from airflow_sm_plugin.core.async_names import LocationPattern
 from airflow_sm_plugin.core.async_report import Report, Row
@@ -144,10 +146,12 @@ class AsyncBatch:
             return await self._finished(plan, done)
         numbers = plan.to_send
         while numbers and len(self._ended) < self._settings.attempts:
-            current = self._current = self._current or await self._open_round(plan, numbers)
+            current = self._current = self._current or await self._open_round(
+                plan, numbers, [ended.pattern for ended in self._ended]
+            )
             outcome = await current.outcome()
             if outcome is None:
-                step = await self._advance_round(current)
+                step = await self._advance_round(plan, current)
                 if isinstance(step, Waiting):
                     return step
                 outcome = step
@@ -213,7 +217,7 @@ class AsyncBatch:
         return await self._plans.make(
             claim=claim,
             number=number,
-            resume=latest if step is NextPlan.RESUME else None,
+            reuse=await self._reuse(latest) if latest is not None and step is NextPlan.RESUME else None,
             places=ledgers | await self._endpoint.places(),
         )
 
@@ -234,16 +238,41 @@ class AsyncBatch:
             return NextPlan.GO_ON
         return NextPlan.NEW if settings.restart else NextPlan.RESUME
 
+    async def _reuse(self, plan: Plan) -> PlanReuse:
+        """Return what a plan spares the next one; what is unfinished sends nothing any more from then on.
+
+        :raises FencedOff: another process has taken the batch over
+        :raises ResourceConflict: parts of a ledger were deleted
+        """
+        if await self._report_on(plan) is not None:
+            return await PlanReuse.of_finished(self._s3, self._plans.folder(plan), plan)
+        rounds: list[SentRound] = []
+        numbers = plan.to_send
+        while numbers:
+            current = await self._open_round(plan, numbers, [one.pattern for one in rounds])
+            outcome = await current.outcome()
+            if outcome is None:
+                await self._begin(plan, current)
+            rounds.append(SentRound(current, await current.kept(), await current.pattern()))
+            numbers = 0 if outcome is None else current.plan_numbers(outcome.again)
+        return await PlanReuse.of_unfinished(self._s3, plan, rounds)
+
     async def _report_on(self, plan: Plan) -> Report | None:
         body = await self._s3.read_if_any(self._plans.folder(plan).report)
         return None if body is None else Report.from_json(body)
 
     # A round
 
-    async def _open_round(self, plan: Plan, numbers: int) -> RoundProgress:
+    async def _open_round(
+        self, plan: Plan, numbers: int, patterns: Sequence[LocationPattern | None]
+    ) -> RoundProgress:
+        """Open the next round.
+
+        :param patterns: where the results of each round before lie
+        """
         if self._claim is None:
             raise LookupError("a round needs a claim")
-        number = len(self._ended) + 1
+        number = len(patterns) + 1
         if number > 1:
             await self._claim.check()
         return await RoundProgress.opened(
@@ -252,17 +281,22 @@ class AsyncBatch:
             plan_numbers=numbers,
             names=RoundNames(plan.root, number),
             claim=self._claim,
-            guess=self._guess,
+            guess=partial(self._guess, patterns),
             seconds=self._settings.result_seconds,
         )
 
-    async def _guess(self) -> LocationPattern:
+    async def _guess(self, patterns: Sequence[LocationPattern | None]) -> LocationPattern:
         """Return where results would lie that no answer told of: as in the round before, or as the endpoint says."""
-        known = [ended.pattern for ended in self._ended if ended.pattern is not None]
+        known = [pattern for pattern in patterns if pattern is not None]
         return known[-1] if known else await self._endpoint.guess()
 
-    async def _advance_round(self, current: RoundProgress) -> RoundOutcome | Waiting:
+    async def _begin(self, plan: Plan, current: RoundProgress) -> None:
         await current.begin(resend=self._settings.resend)
+        if current.names.round_number == 1:
+            await current.take_over_results(plan)
+
+    async def _advance_round(self, plan: Plan, current: RoundProgress) -> RoundOutcome | Waiting:
+        await self._begin(plan, current)
         if (ended := await current.outcome()) is not None:
             return ended  # by its owner before, while this process took the ledger over
         limit = self._settings.max_in_flight
@@ -330,7 +364,7 @@ class AsyncBatch:
             raise LookupError("a report needs a claim")
         await self._claim.check()
         folder = self._plans.folder(plan)
-        earlier = self.folder.plan(plan.number - 1) if plan.carried else None
+        earlier = None if plan.carried_from is None else self.folder.plan(plan.carried_from)
         writer = RowWriter(
             self._s3,
             plan,

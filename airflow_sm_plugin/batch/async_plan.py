@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,16 +13,16 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.batch_folder import BatchFolder, PlanFolder
 from airflow_sm_plugin.batch.batch_settings import BatchSettings
 from airflow_sm_plugin.batch.claim import Claim, listed_names
-from airflow_sm_plugin.batch.input_plan import plan_inputs, read_shard
-from airflow_sm_plugin.core.async_names import SHARD, batch_root
-from airflow_sm_plugin.core.async_report import Row, Status
-from airflow_sm_plugin.core.number_sets import below, from_ranges
+from airflow_sm_plugin.batch.input_plan import plan_inputs
+from airflow_sm_plugin.core.async_names import batch_root
+from airflow_sm_plugin.core.async_report import Row
+from airflow_sm_plugin.core.number_sets import below, from_ranges, to_ranges
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.core.safe_text import as_utf8
 from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import PreconditionFailed
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.batch.plan_reuse import PlanReuse
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
 log = get_log(__name__)
@@ -36,11 +35,14 @@ Run = tuple[int, int, int]
 class Plan:
     """The inputs of a batch, numbered from 0.
 
-    :param number: 0 for the first; a finished batch that runs again gets the next
+    :param number: 0 for the first; a batch whose task was cleared gets the next
     :param root: what begins every name of its invocations, and of no other plan's
     :param inputs: the folder of its shards
     :param created_at: ISO 8601
-    :param carried: what succeeded under the plan before and is the same object still
+    :param carried: what succeeded under an earlier plan and is the same object still
+    :param carried_from: the number of that plan, which is finished
+    :param taken_over: ranges of numbers that an earlier, unfinished plan sent and that are the same object still: the
+        first round waits for them
     :param begun_by: the try that made it
     :param run: which run of the task that was
     """
@@ -53,6 +55,8 @@ class Plan:
     inputs: str
     created_at: str
     carried: tuple[Run, ...] = ()
+    carried_from: int | None = None
+    taken_over: tuple[tuple[int, int], ...] = ()
     begun_by: TaskTry = field(default_factory=TaskTry)
     run: str | None = None
 
@@ -67,7 +71,10 @@ class Plan:
         first, earlier, length = 0, 1, 2
         carried = tuple((run[first], run[earlier], run[length]) for run in value.pop("carried"))
         begun_by = TaskTry.from_list(value.pop("begun_by", None))
-        return cls(**value, carried=carried, begun_by=begun_by)
+        if carried and "carried_from" not in value:  # an earlier version's: always the plan before
+            value["carried_from"] = value["number"] - 1
+        taken_over = tuple((first_number, end) for first_number, end in value.pop("taken_over", ()))
+        return cls(**value, carried=carried, taken_over=taken_over, begun_by=begun_by)
 
     @property
     def to_send(self) -> int:
@@ -114,12 +121,12 @@ class Plans:
         return self._folder.plan(plan.number)
 
     async def make(
-        self, *, claim: Claim, number: int, resume: Plan | None, places: Mapping[str, str]
+        self, *, claim: Claim, number: int, reuse: PlanReuse | None, places: Mapping[str, str]
     ) -> Plan | None:
         """List the inputs and fix them as a plan; None when another process wrote one of this number.
 
         :param claim: of this process: its token keeps its shards apart from another planner's
-        :param resume: the finished plan whose successes are carried over
+        :param reuse: what an earlier plan spares this one
         :param places: where the batch and its endpoint write, as :func:`check_inputs_apart` takes it
         :raises InvalidRequest: there are no inputs, or one is not what it must be
         :raises FencedOff: another process has taken the batch over
@@ -127,6 +134,7 @@ class Plans:
         folder, settings = self._folder.plan(number), self._settings
         into = folder.inputs(claim.token)
         summary = await plan_inputs(self._s3, settings.source, into=into, places=places)
+        carried, taken_over = await reuse.applied(self._s3, into, summary.shards) if reuse else ([], 0)
         root = batch_root(settings.owner, settings.arguments, number, nonce=uuid.uuid4().hex)
         plan = Plan(
             number=number,
@@ -136,7 +144,9 @@ class Plans:
             root=root,
             inputs=into,
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            carried=tuple(await self._carried(into, summary.shards, resume)) if resume else (),
+            carried=tuple(carried),
+            carried_from=reuse.carried_from if reuse else None,
+            taken_over=tuple((first, end) for first, end in to_ranges(taken_over)),
             begun_by=settings.task_try,
             run=settings.run,
         )
@@ -145,33 +155,14 @@ class Plans:
             await self._s3.write(folder.plan, plan.as_json(), only_if_new=True)
         except PreconditionFailed:
             return None
-        carried = plan.count - plan.to_send.bit_count()
         log.info(
-            "%d inputs, %d of them done before; the plan lies in %s", plan.count, carried, folder.location
+            "%d inputs, %d of them done before, %d sent before and waited for; the plan lies in %s",
+            plan.count,
+            plan.count - plan.to_send.bit_count(),
+            taken_over.bit_count(),
+            folder.location,
         )
         return plan
-
-    async def _carried(self, into: str, shards: int, earlier: Plan) -> list[Run]:
-        """Return what has the same source and ETag as an input that succeeded, as runs of numbers.
-
-        What is known of an input is 8 bytes, so a hundred thousand take a few megabytes.
-        """
-        known: dict[int, int] = {}
-        async for number, row in self._rows(earlier):
-            if row.status is Status.SUCCEEDED and row.etag:
-                known[_fingerprint(row.source, row.etag)] = number
-        runs: list[Run] = []
-        for shard in range(shards):
-            for place, one in enumerate(await read_shard(self._s3, into, shard)):
-                before = known.get(_fingerprint(one.source, one.etag)) if one.etag else None
-                if before is not None:
-                    _extend(runs, shard * SHARD + place, before)
-        return runs
-
-    async def _rows(self, plan: Plan) -> AsyncIterator[tuple[int, Row]]:
-        for shard in range(plan.shards):
-            for place, row in enumerate(await read_rows(self._s3, self.folder(plan), shard)):
-                yield shard * SHARD + place, row
 
 
 async def read_rows(s3: S3Objects, folder: PlanFolder, shard: int) -> list[Row]:
@@ -182,17 +173,3 @@ async def read_rows(s3: S3Objects, folder: PlanFolder, shard: int) -> list[Row]:
 
 def _rows_in(body: bytes) -> Iterator[Row]:
     return (Row.from_line(line) for line in body.decode().splitlines())
-
-
-def _fingerprint(source: str, etag: str) -> int:
-    return int.from_bytes(hashlib.blake2b(as_utf8(f"{source}\n{etag}"), digest_size=8).digest(), "big")
-
-
-def _extend(runs: list[Run], number: int, earlier: int) -> None:
-    """Add one number, to the last run where it follows."""
-    if runs:
-        first, before, length = runs[-1]
-        if first + length == number and before + length == earlier:
-            runs[-1] = (first, before, length + 1)
-            return
-    runs.append((number, earlier, 1))

@@ -117,9 +117,9 @@ class SingleInvocation:
         store = InvocationStore(self._s3, folder)
         for _ in range(_MOST_RACES):
             state = await store.read()
-            state.check_not_fenced(self._sending.task_try)
             known = state.latest(self._sending.task_try)
             look = await self._look_at(known.invocation if known else None)
+            state.check_not_fenced(self._sending.task_try, look, now=time.time())
             step = next_step(
                 known,
                 look,

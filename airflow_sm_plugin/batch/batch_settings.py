@@ -19,14 +19,14 @@ class BatchSettings:
     :param ledger_prefix: ``s3://bucket/prefix`` for its state and report
     :param owner: what names the task instance over all its tries
     :param run: what stays the same over the retries of one run of the task, and differs when it is cleared; None where
-        that cannot be told: a finished batch then counts as run again
+        that cannot be told: every call then counts as a cleared task's
     :param task_try: this try of the task instance
     :param attempts: rounds in all: what failed or expired is sent again in the next
     :param max_rate: requests per second at most
     :param at_once: requests on their way at the same time
     :param max_in_flight: accepted requests without a result at most; None for no limit
     :param resend: send again what a kill or a lost answer left in doubt, instead of waiting for it
-    :param restart: whether a finished batch that runs again sends everything, or only what is new, changed or failed
+    :param restart: whether a cleared task sends everything, or only what is new, changed or failed
     :param failure_text_limit: bytes of a failure object that a row shows; 0 shows none
     :param wait_seconds: how long a result may take after its submission; None: RequestTTL + InvocationTimeout
     :param check_in_seconds: so often a long wait asks whether the endpoint is still there

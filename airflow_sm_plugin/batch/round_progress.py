@@ -15,6 +15,7 @@ from airflow_sm_plugin.batch.batch_folder import RoundFolder
 from airflow_sm_plugin.batch.claim import Claim
 from airflow_sm_plugin.batch.input_plan import read_shard
 from airflow_sm_plugin.batch.ledger_store import LedgerStore
+from airflow_sm_plugin.batch.plan_reuse import read_sent_before
 from airflow_sm_plugin.batch.submission_record import SubmissionRecord
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.async_ledger import Ledger, Odd, Part, doubts_in_words
@@ -152,6 +153,36 @@ class RoundProgress:
         predictable = not ledger.unnamed
         await self._settle_doubts(ledger, resend=resend or not predictable, predictable=predictable)
 
+    async def take_over_results(self, plan: Plan) -> None:
+        """Count as sent what an earlier plan sent of the plan's inputs, unless that was written down before.
+
+        :raises FencedOff: another process has taken over
+        """
+        there = {number: place for place, number in enumerate(self.numbers)}
+        missing = from_numbers(there[number] for number in numbers_of(from_ranges(plan.taken_over)))
+        missing &= ~self.ledger.sent
+        if not missing:
+            return
+        sent = await read_sent_before(self._s3, plan)
+        assumed = from_numbers(there[one.number] for one in sent if one.is_assumed)
+        places = {there[one.number]: one.invocation for one in sent}
+        await self._append(
+            accepted=missing & ~assumed,
+            assumed=missing & assumed,
+            odd={
+                number: Odd(one.output_location, one.failure_location, one.inference_id)
+                for number, one in places.items()
+            },
+            submitted_at=max(one.submitted_at for one in sent),
+        )
+
+    async def kept(self) -> int:
+        """Return the set of numbers whose output is there or may still come: what need not be sent again."""
+        outcome = await self.outcome()
+        if outcome is not None:
+            return outcome.succeeded
+        return self.ledger.sent & ~untellable(self.ledger, await self.pattern())
+
     async def _settle_doubts(self, ledger: Ledger, *, resend: bool, predictable: bool) -> None:
         about, doubts = self.names.root, ledger.doubtful
         sent_at = (ledger.last_at or time.time()) + min(SIGN_OF_LIFE_SECONDS, self._seconds)
@@ -187,7 +218,7 @@ class RoundProgress:
         invocations = {
             number: self.names.invocation(number, self.ledger, pattern) for number in numbers_of(found)
         }
-        return {number: (one.output_location, one.failure_location) for number, one in invocations.items()}
+        return {number: Odd(one.output_location, one.failure_location) for number, one in invocations.items()}
 
     async def _assume(self, doubts: int, *, submitted_at: float) -> None:
         """Count doubts as sent, once it can be told where their results would be.

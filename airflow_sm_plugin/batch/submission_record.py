@@ -94,7 +94,7 @@ class SubmissionRecord:
                 self._pattern = LocationPattern.learned(extension, name, output=output, failure=failure)
             if self._pattern and self._pattern.matches(extension, name, output=output, failure=failure):
                 return
-        self._odd[number] = (output, failure)
+        self._odd[number] = Odd(output, failure)
 
     def in_doubt(self, number: int) -> None:
         """Take note that nobody knows whether a number was accepted: it stays intended."""

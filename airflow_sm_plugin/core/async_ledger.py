@@ -10,14 +10,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_sm_plugin.core.async_names import SHARD, LocationPattern, shard_of
 from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, numbers_of, to_ranges
 from airflow_sm_plugin.core.round_outcome import RoundOutcome
 
-Odd = tuple[str, str | None]
-"""Output and failure location of an invocation whose places do not follow the round's pattern."""
+
+class Odd(NamedTuple):
+    """Where the result of an invocation lies whose places do not follow the round's pattern.
+
+    :param inference_id: of an invocation that an earlier plan sent; None where it has the round's name for it
+    """
+
+    output: str
+    failure: str | None
+    inference_id: str | None = None
+
+
 Refusal = tuple[str, str]
 """Class and message of the error that refused an input."""
 
@@ -87,8 +97,9 @@ class Part:
         """
         value = json.loads(body)
         given: dict[str, Any] = {name: from_ranges(value.get(name, ())) for name in _SETS}
-        for name in _TABLES:
-            given[name] = {int(number): tuple(entry) for number, entry in value.get(name, {}).items()}
+        refused, odd = (value.get(name, {}) for name in _TABLES)
+        given["refused"] = {int(number): tuple(entry) for number, entry in refused.items()}
+        given["odd"] = {int(number): Odd(*entry) for number, entry in odd.items()}
         if "pattern" in value:
             given["pattern"] = LocationPattern.from_list(value["pattern"])
         if "outcome" in value:

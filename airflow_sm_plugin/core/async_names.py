@@ -32,7 +32,7 @@ def batch_root(owner: str, arguments: str, plan: int, *, nonce: str) -> str:
 
     :param owner: what names the task instance over all its tries
     :param arguments: digest of the batch's arguments
-    :param plan: number of the plan, from 0; a finished batch that runs again gets the next
+    :param plan: number of the plan, from 0; a batch whose task was cleared gets the next
     :param nonce: what no other plan has: a plan that is made again after its state was removed, or the same task in
         another Airflow, must not find its results under the same names
     """

@@ -84,14 +84,13 @@ class RoundNames:
     def invocation(self, number: int, ledger: Ledger, pattern: LocationPattern | None) -> AsyncInvocation:
         """Return where the result of a sent number is, or will be."""
         names = self.of(number)
-        if number in ledger.odd:
-            output, failure = ledger.odd[number]
-        elif pattern is not None:
+        if odd := ledger.odd.get(number):
+            return AsyncInvocation(odd.output, odd.failure, odd.inference_id or names.inference_id)
+        if pattern is not None:
             output = pattern.output(names.extension, names.filename)
             failure = pattern.failure(names.extension, names.filename)
-        else:
-            raise LookupError(f"nobody knows where the result of number {number} lies")
-        return AsyncInvocation(output, failure, names.inference_id)
+            return AsyncInvocation(output, failure, names.inference_id)
+        raise LookupError(f"nobody knows where the result of number {number} lies")
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ class RoundWatch:
 
 def untellable(ledger: Ledger, pattern: LocationPattern | None) -> int:
     """Return what has one place for output and failure object: nobody can tell which of them lies there."""
-    odd = from_numbers(number for number, (output, failure) in ledger.odd.items() if output == failure)
+    odd = from_numbers(number for number, one in ledger.odd.items() if one.output == one.failure)
     if pattern is None or pattern.is_apart:
         return odd
     return odd | (below(ledger.count) & ~from_numbers(ledger.odd))

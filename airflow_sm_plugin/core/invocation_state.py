@@ -272,17 +272,34 @@ class InvocationState:
         expected = latest.invocation and replace(latest.invocation, submitted_at=latest.at)
         return Known(latest, expected, accepted=False, lost=lost)
 
-    def check_not_fenced(self, task_try: TaskTry) -> None:
+    def check_not_fenced(self, task_try: TaskTry, look: Look | None = None, *, now: float = 0.0) -> None:
         """Stop a process that was left behind when its task instance was tried again.
 
-        :raises FencedOff: a later try has written an intent
+        Where no start date tells a DAG run made anew from an orphan of the old one, a lower try number may be either.
+        What finds the latest round over counts as made anew: an orphan then takes its result, or does what a cleared
+        task would.
+
+        :param look: at the latest round's objects; None for a process that is surely no DAG run made anew
+        :param now: epoch seconds
+        :raises FencedOff: a later try has written the latest intent
         """
-        for intent in self.intents:
-            if task_try.origin_of(intent.task_try) is Origin.LATER_TRY:
-                raise FencedOff(
-                    f"try {intent.task_try.number} of this task instance has taken over; this is what was left of try "
-                    f"{task_try.number}, and sends nothing"
-                )
+        if not self.intents:
+            return
+        writer = max(self.intents, key=lambda intent: intent.number).task_try
+        if task_try.origin_of(writer) is not Origin.LATER_TRY:
+            return
+        if task_try.run_started is None and look is not None and self._is_over(task_try, look, now):
+            return
+        raise FencedOff(
+            f"try {writer.number} of this task instance has taken over; this is what was left of try "
+            f"{task_try.number}, and sends nothing"
+        )
+
+    def _is_over(self, task_try: TaskTry, look: Look, now: float) -> bool:
+        known = self.latest(task_try)
+        if known is None:
+            return False
+        return look.output is Sight.PRESENT or _why_anew(known, look, now=now, input_etag=None) is not None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ class NextPlan(enum.Enum):
 
     GO_ON = "go on with the plan"
     COMPARE = "report the finished plan if it has the inputs of now, otherwise resume"
-    RESUME = "make a new plan without what succeeded and is the same object still"
+    RESUME = "make a new plan without what succeeded or may still succeed and is the same object still"
     NEW = "make a new plan of everything"
 
 
@@ -20,8 +20,9 @@ def next_plan(origin: Origin, *, finished: bool, same_run: bool, restart: bool) 
     """Decide what a task does that finds a plan.
 
     A deleted DAG run's plan is never gone on with, and nothing of it is taken over: its results are of another run.
-    A finished plan of this run (the task was killed between its report and its end) counts while its inputs are the
-    same. A cleared task does as ``on_rerun`` says; what is unfinished it goes on with.
+    A retry goes on with its run's plan; a finished one (the task was killed between its report and its end) counts
+    while its inputs are the same. A cleared task does as ``on_rerun`` says, also with an unfinished plan: its inputs
+    may have been written anew since they were sent.
 
     :param origin: of the try that wrote last, by the plan, as the try that finds it sees it; a later try, which only a
         try without a start date can see here, counts as of this run
@@ -32,8 +33,6 @@ def next_plan(origin: Origin, *, finished: bool, same_run: bool, restart: bool) 
     """
     if origin is Origin.DELETED_RUN or (origin is Origin.CLEARED and same_run):
         return NextPlan.NEW
-    if not finished:
-        return NextPlan.GO_ON
     if same_run:
-        return NextPlan.COMPARE
+        return NextPlan.COMPARE if finished else NextPlan.GO_ON
     return NextPlan.NEW if restart else NextPlan.RESUME

@@ -2,8 +2,8 @@
 
 Airflow counts tries up over the life of one DAG run, also when a task is cleared. A DAG run that is deleted and created
 again under its old run id begins with try 1: only the DAG run's start date tells it from the deleted one. Airflow sets
-that date when the run begins and when a finished run is cleared, so it grows as well; a retry leaves it as it is. How
-often a run was cleared (its ``clear_number``) tells the two apart.
+that date when the run begins and when a finished run is cleared, each time by the clock of the scheduler at hand; a
+retry leaves it as it is. How often a run was cleared (its ``clear_number``) tells the two apart.
 """
 
 from __future__ import annotations
@@ -38,18 +38,34 @@ class TaskTry:
     def origin_of(self, writer: TaskTry) -> Origin:
         """Tell how the try that wrote a state stands to this one.
 
-        Without start dates only the try numbers tell; then a deleted run's later try looks like one of this run.
+        Equal start dates are of one DAG run: the try numbers tell. So they do where a date is not known, though then a
+        deleted run's later try looks like one of this run. Different dates are of one DAG run only if it was cleared
+        between them; the dates come from the clocks of schedulers, which may disagree by minutes:
+
+        ================  =======================  ================================================
+        this try number   this ``clear_number``    the writer is of
+        ================  =======================  ================================================
+        higher            higher                   ``CLEARED``, whatever the dates
+        higher            equal                    ``DELETED_RUN``, whatever the dates
+        higher            lower                    by date: ``DELETED_RUN``, or ``LATER_TRY``
+        higher            unknown                  by date: ``CLEARED``, or ``LATER_TRY``
+        equal or lower    any                      by date: ``DELETED_RUN``, or ``LATER_TRY``
+        ================  =======================  ================================================
+
+        So a try with a higher number whose run was cleared as often, or more often, is never the earlier one. What is
+        left of a deleted run may look like that, too: it is then not stopped here, but by the claim of the later run's
+        next try. A later run's try with a lower number is told from what is left of the earlier one by its date alone.
         """
         mine, its = self.run_started, writer.run_started
         if mine is None or its is None or mine == its:
             return Origin.SAME_RUN if writer.number <= self.number else Origin.LATER_TRY
+        is_higher, cleared = self.number > writer.number, self.times_cleared
+        cleared_before = writer.times_cleared or 0
+        if is_higher and cleared is not None and cleared >= cleared_before:
+            return Origin.CLEARED if cleared > cleared_before else Origin.DELETED_RUN
         if its > mine:
             return Origin.LATER_TRY
-        if self.times_cleared is not None and self.times_cleared <= (writer.times_cleared or 0):
-            return (
-                Origin.DELETED_RUN
-            )  # nobody cleared it since, so that only another run has another start date
-        return Origin.CLEARED if writer.number < self.number else Origin.DELETED_RUN
+        return Origin.CLEARED if is_higher and cleared is None else Origin.DELETED_RUN
 
     def run_began(self, writer: TaskTry | None, before: float | None) -> float | None:
         """Return when the present life of the DAG run began, as far as the writers of its states tell.
@@ -62,12 +78,16 @@ class TaskTry:
         """
         if writer is None:
             return None
-        return self.run_started if self.origin_of(writer) is Origin.DELETED_RUN else before
+        if self.origin_of(writer) is Origin.DELETED_RUN:
+            return self.run_started
+        if before is None or self.run_started is None:
+            return before
+        return min(before, self.run_started)  # a run that was cleared by a scheduler whose clock is slow
 
     def origin_in_run(self, writer: TaskTry, began: float | None) -> Origin:
         """Do as :meth:`origin_of`, knowing when the present life of the DAG run began, as :meth:`run_began` has it."""
         if began is not None and writer.run_started is not None and writer.run_started < began:
-            return Origin.DELETED_RUN
+            return self.origin_of(writer) if writer.run_started == self.run_started else Origin.DELETED_RUN
         return self.origin_of(writer)
 
     def of_this_run(self, writers: Sequence[TaskTry]) -> list[bool]:

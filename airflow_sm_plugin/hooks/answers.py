@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from botocore.exceptions import HTTPClientError
 from botocore.parsers import ResponseParser, ResponseParserFactory, create_parser
 
+from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.service_errors import FOREIGN_PAGE, UNREADABLE, text_of
-from airflow_sm_plugin.exceptions import ServiceUnavailable
+from airflow_sm_plugin.exceptions import InvalidS3Uri, ServiceUnavailable
 
 if TYPE_CHECKING:
     from botocore.model import Shape
@@ -35,6 +36,24 @@ class UnreadableAnswer(HTTPClientError):
     """AWS said yes, or something else in its place did: what came cannot be read. The request may be carried out."""
 
     fmt = "{error}"
+
+
+def result_locations(output: object, failure: object) -> tuple[str, str | None]:
+    """Read where an answer that said yes puts output and failure object.
+
+    :raises UnreadableAnswer: it does not say where the result will be, or names no object in S3: as good as lost
+    """
+    if not output:
+        raise UnreadableAnswer(error="the answer does not say where the result will be")
+    locations = str(output), str(failure) if failure else None
+    for location in filter(None, locations):
+        try:
+            S3Uri.parse_object(location)
+        except InvalidS3Uri as error:
+            raise UnreadableAnswer(
+                error=f"the answer puts the result at {location!r:.200}, which is no object in S3"
+            ) from error
+    return locations
 
 
 class Answer(dict[str, Any]):

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from airflow_sm_plugin.exceptions import AccessDenied, AutoMLJobNotFound, CandidateNotFound, RequestRefused
 from airflow_sm_plugin.hooks.errors import translated
+from airflow_sm_plugin.hooks.pages import pages_of
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 
 
@@ -70,7 +71,7 @@ class AutoMLCalls(SageMakerCalls):
 
     def _candidates(self, job_name: str, **arguments: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401 - the paginator's
         with translated(f"sagemaker:ListCandidatesForAutoMLJob {job_name}"):
-            pages = self.client.get_paginator("list_candidates_for_auto_ml_job").paginate(
-                AutoMLJobName=job_name, **arguments
+            pages = pages_of(
+                self.client, "list_candidates_for_auto_ml_job", AutoMLJobName=job_name, **arguments
             )
             return [cast("Mapping[str, Any]", one) for page in pages for one in page["Candidates"]]

@@ -30,6 +30,7 @@ from airflow_sm_plugin.exceptions import AccessDenied
 from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.errors import meaning, translated, words_of
+from airflow_sm_plugin.hooks.pages import pages_of
 
 if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
@@ -82,7 +83,7 @@ class ScalableVariantHook(AwsHook):
                 ScaledVariant(endpoint_name, name).resource_id for name in variant_names
             ]
         with translated(f"application-autoscaling:DescribeScalableTargets endpoint/{endpoint_name}"):
-            pages = self.client.get_paginator("describe_scalable_targets").paginate(**request)
+            pages = pages_of(self.client, "describe_scalable_targets", **request)
             ids = [found["ResourceId"] for page in pages for found in page["ScalableTargets"]]
         variants = filter(None, map(ScaledVariant.from_resource_id, ids))
         return [variant for variant in variants if variant.endpoint_name == endpoint_name]
@@ -90,7 +91,7 @@ class ScalableVariantHook(AwsHook):
     def policy_names(self, variant: ScaledVariant) -> list[str]:
         """Return the sorted names of the variant's policies, also of those that are not ours."""
         with translated(f"application-autoscaling:DescribeScalingPolicies {variant.resource_id}"):
-            pages = self.client.get_paginator("describe_scaling_policies").paginate(**variant.target())
+            pages = pages_of(self.client, "describe_scaling_policies", **variant.target())
             return sorted({policy["PolicyName"] for page in pages for policy in page["ScalingPolicies"]})
 
     def delete_policy(self, variant: ScaledVariant, name: str) -> bool:
@@ -134,8 +135,8 @@ class ScalingAlarmHook(AwsHook):
         """
         prefix = alarm_name_prefix(endpoint_name)
         with translated(f"cloudwatch:DescribeAlarms {prefix}*"):
-            pages = self.client.get_paginator("describe_alarms").paginate(
-                AlarmNamePrefix=prefix, AlarmTypes=["MetricAlarm"]
+            pages = pages_of(
+                self.client, "describe_alarms", AlarmNamePrefix=prefix, AlarmTypes=["MetricAlarm"]
             )
             found = [
                 alarm["AlarmName"]

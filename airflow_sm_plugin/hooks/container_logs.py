@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.errors import translated
+from airflow_sm_plugin.hooks.pages import pages_of
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -102,7 +103,9 @@ class ContainerLogsHook(AwsHook):
 
     def _streams(self, group: str, prefix: str) -> Sequence[LogStreamTypeDef]:
         """Return the latest streams whose names begin so: CloudWatch orders these by name only."""
-        pages = self.client.get_paginator("describe_log_streams").paginate(
+        pages = pages_of(
+            self.client,
+            "describe_log_streams",
             logGroupName=group,
             logStreamNamePrefix=prefix,
             PaginationConfig={"MaxItems": _MOST_STREAMS_LOOKED_THROUGH},

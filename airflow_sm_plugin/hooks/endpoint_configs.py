@@ -13,6 +13,7 @@ from airflow_sm_plugin.core.ownership import ENDPOINT_TAG
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound
 from airflow_sm_plugin.hooks.errors import meaning, translated
+from airflow_sm_plugin.hooks.pages import pages_of
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 
 
@@ -67,8 +68,12 @@ class EndpointConfigCalls(SageMakerCalls):
         """
         try:
             with translated(f"sagemaker:ListEndpointConfigs {endpoint_name}"):
-                pages = self.client.get_paginator("list_endpoint_configs").paginate(
-                    NameContains=content_stem(endpoint_name), SortBy="CreationTime", SortOrder="Descending"
+                pages = pages_of(
+                    self.client,
+                    "list_endpoint_configs",
+                    NameContains=content_stem(endpoint_name),
+                    SortBy="CreationTime",
+                    SortOrder="Descending",
                 )
                 found = {
                     config["EndpointConfigName"]: config["EndpointConfigArn"]

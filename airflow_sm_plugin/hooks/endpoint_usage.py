@@ -9,6 +9,7 @@ from typing import Any
 from airflow_sm_plugin.core.endpoint_status import configs_of
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.errors import translated
+from airflow_sm_plugin.hooks.pages import pages_of
 
 _CLOCKS = datetime.timedelta(minutes=5)
 """By how much the times that SageMaker gives to different resources may disagree."""
@@ -62,8 +63,11 @@ class EndpointUsage:
         """Describe the endpoints that may use one of these configurations or models."""
         oldest = min(description["CreationTime"] for description in needed) - _CLOCKS
         with translated("sagemaker:ListEndpoints"):
-            pages = self._hook.client.get_paginator("list_endpoints").paginate(
-                LastModifiedTimeAfter=oldest, PaginationConfig={"PageSize": 100}
+            pages = pages_of(
+                self._hook.client,
+                "list_endpoints",
+                LastModifiedTimeAfter=oldest,
+                PaginationConfig={"PageSize": 100},
             )
             names = [endpoint["EndpointName"] for page in pages for endpoint in page["Endpoints"]]
         for name in names:

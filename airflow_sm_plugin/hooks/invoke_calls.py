@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.hooks.answers import UnreadableAnswer
+from airflow_sm_plugin.hooks.answers import result_locations
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.error_answers import ServiceRequests
@@ -111,12 +111,7 @@ class HttpInvocations:
 
 
 def _accepted(output: object, failure: object, inference_id: object) -> Accepted:
-    """Read an answer that said yes; one that does not say where the result will be is as good as lost."""
-    if not output:
-        raise UnreadableAnswer(error="the answer does not say where the result will be")
-    return Accepted(
-        str(output), str(failure) if failure else None, str(inference_id) if inference_id else None
-    )
+    return Accepted(*result_locations(output, failure), str(inference_id) if inference_id else None)
 
 
 @asynccontextmanager

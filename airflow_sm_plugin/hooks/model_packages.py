@@ -8,6 +8,7 @@ from typing import Any, cast
 from airflow_sm_plugin.core.model_packages import APPROVED, newest
 from airflow_sm_plugin.exceptions import AccessDenied, ModelPackageNotFound, RequestRefused
 from airflow_sm_plugin.hooks.errors import translated
+from airflow_sm_plugin.hooks.pages import pages_of
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 
 
@@ -55,8 +56,13 @@ class ModelPackageCalls(SageMakerCalls):
 
     def _versions(self, group: str, *, require_approved: bool) -> Iterator[Mapping[str, Any]]:
         approval: dict[str, Any] = {"ModelApprovalStatus": APPROVED} if require_approved else {}
-        pages = self.client.get_paginator("list_model_packages").paginate(
-            ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending", **approval
+        pages = pages_of(
+            self.client,
+            "list_model_packages",
+            ModelPackageGroupName=group,
+            SortBy="CreationTime",
+            SortOrder="Descending",
+            **approval,
         )
         for page in pages:
             yield from cast("list[Mapping[str, Any]]", page["ModelPackageSummaryList"])

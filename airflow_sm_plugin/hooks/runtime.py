@@ -31,7 +31,7 @@ from airflow_sm_plugin.exceptions import (
     ModelUnavailable,
     SageMakerInferenceError,
 )
-from airflow_sm_plugin.hooks.answers import UnreadableAnswer
+from airflow_sm_plugin.hooks.answers import UnreadableAnswer, result_locations
 from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.endpoint_errors import explained, unanswered
 from airflow_sm_plugin.hooks.errors import cause_of, meaning, stumbles_as_botocore, translate, translated
@@ -133,12 +133,15 @@ class SageMakerRuntimeHook(AwsHook):
             except BotoCoreError as error:
                 raise unanswered(error, request.endpoint_name) from _harmless(error)
             else:
-                if not answer.get("OutputLocation"):
-                    lost = UnreadableAnswer(error="the answer does not say where the result will be")
-                    raise unanswered(lost, request.endpoint_name)
+                try:
+                    output, failure = result_locations(
+                        answer.get("OutputLocation"), answer.get("FailureLocation")
+                    )
+                except UnreadableAnswer as lost:
+                    raise unanswered(lost, request.endpoint_name) from None
                 return AsyncInvocation(
-                    output_location=answer["OutputLocation"],
-                    failure_location=answer.get("FailureLocation") or None,
+                    output_location=output,
+                    failure_location=failure,
                     inference_id=answer.get("InferenceId"),
                     input_location=request.input_location,
                     submitted_at=time.time(),

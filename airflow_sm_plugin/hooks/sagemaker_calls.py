@@ -11,6 +11,7 @@ from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
 from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.errors import meaning, translated
+from airflow_sm_plugin.hooks.pages import pages_of
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
@@ -39,7 +40,7 @@ class SageMakerCalls(AwsHook):
         """Return a resource's tags; None where ``sagemaker:ListTags`` is not permitted or the resource is gone."""
         try:
             with translated(f"sagemaker:ListTags {arn}"):
-                pages = self.client.get_paginator("list_tags").paginate(ResourceArn=arn)
+                pages = pages_of(self.client, "list_tags", ResourceArn=arn)
                 return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
         except (AccessDenied, RequestRefused) as error:
             self.log.info("cannot tell how it was made: %s", error)

@@ -48,7 +48,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     SIGTERM (marked, cleared, a worker's shutdown) stops the sending at once; what was accepted is written down.
 
     **Whose results.** A finished batch counts for a later try of the same DAG run while its inputs are the same, by
-    ETag. A DAG run that was deleted and made again under its old id begins from nothing.
+    ETag. Once the task was cleared, ETags tell which results and which requests on their way still count, whether the
+    batch was finished or not. A DAG run that was deleted and made again under its old id begins from nothing.
 
     Returns on XCom: ``{"endpoint_name", "inputs", "succeeded", "failed", "expired", "refused", "attempts",
     "plan_digest", "started_at", "finished_at", "report_location", "rows_location", "failures_location" or None}``.
@@ -82,8 +83,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     :param concurrency: requests on their way at the same time; default 64 (templated)
     :param on_unknown: what may or may not have been accepted: ``"wait"`` (default) expects its result where it must
         be, ``"resend"`` looks there and otherwise sends it again under the same name (templated)
-    :param on_rerun: what clearing the finished task means: ``"resume"`` (default) sends what is new, changed (by ETag)
-        or had no output, ``"restart"`` sends everything. An unfinished batch is always gone on with (templated)
+    :param on_rerun: what clearing the task means: ``"resume"`` (default) sends what is new, changed (by ETag) or had no
+        output, and waits for what an unfinished batch has sent already; ``"restart"`` sends everything (templated)
     :param on_failure: ``"fail"`` (default) fails the task when an input has no output; ``"collect"`` only reports it
         (templated)
     :param output_kms_key_id: KMS key (id, ARN or alias) for state, rows and report; default as the bucket says. Outputs

@@ -243,8 +243,8 @@ class TestState:
         account.sagemaker.delete_endpoint(EndpointName=name)
 
     def test_a_process_left_behind_sends_nothing(self, account: Account, endpoint: str) -> None:
-        first = sending(account, endpoint)
-        run(account, retried(first))
+        first = sending(account, endpoint, task_try=TaskTry(OLD, 1))
+        run(account, retried(first, task_try=TaskTry(OLD, 2)))
         before = accepted(account, endpoint)
         with pytest.raises(FencedOff, match="try 2 of this task instance has taken over"):
             run(account, first)
@@ -463,6 +463,24 @@ class TestADagRunMadeAgainUnderItsOldId:
         if remembers:
             with pytest.raises(FencedOff):
                 run(account, old)
+
+    def test_without_start_dates_a_finished_one_of_a_later_try_fences_nobody_off(
+        self, account: Account, endpoint: str
+    ) -> None:
+        """It may be a deleted run's, and nothing tells."""
+        old = sending(account, endpoint, task_try=TaskTry(None, 3), is_repeated=True)
+        left = run(account, old)
+        wait_for(account, left.output_location)
+        new = replace(old, task_try=TaskTry(), is_repeated=False)
+        before = accepted(account, endpoint)
+        assert run(account, new).output_location == left.output_location
+        assert accepted(account, endpoint) == before
+        bucket, _, key = str(old.request.input_location).removeprefix("s3://").partition("/")
+        account.s3.put_object(Bucket=bucket, Key=key, Body="4,5,6")
+        assert wait_for(account, run(account, new).output_location) == b"4,5,6"
+        retry = replace(new, task_try=TaskTry(None, 2), is_repeated=True)
+        assert wait_for(account, run(account, retry).output_location) == b"4,5,6"
+        assert accepted(account, endpoint) == before + 1
 
     def test_a_state_that_was_removed_leaves_no_names_behind(self, account: Account, endpoint: str) -> None:
         first = sending(account, endpoint)

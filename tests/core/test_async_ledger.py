@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from airflow_sm_plugin.core.async_ledger import Ledger, Part, doubts_in_words
+from airflow_sm_plugin.core.async_ledger import Ledger, Odd, Part, doubts_in_words
 from airflow_sm_plugin.core.async_names import LocationPattern
 from airflow_sm_plugin.core.number_sets import below, first_of, from_numbers, numbers_of
 
@@ -29,7 +29,9 @@ PARTS = st.builds(
     withdrawn=MASKS,
     refused=TABLES,
     pattern=st.none() | st.just(PATTERN),
-    odd=TABLES,
+    odd=st.dictionaries(
+        st.integers(0, COUNT - 1), st.builds(Odd, st.text(), st.none() | st.text(), st.none() | st.text())
+    ),
     unnamed=st.booleans(),
 )
 

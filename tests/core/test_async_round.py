@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.async_ledger import Ledger, Part
+from airflow_sm_plugin.core.async_ledger import Ledger, Odd, Part
 from airflow_sm_plugin.core.async_names import LocationPattern
 from airflow_sm_plugin.core.async_round import RequestTemplate, RoundNames, RoundWatch
 from airflow_sm_plugin.core.async_watch import Watch
@@ -22,7 +22,7 @@ NUMBERS = st.sets(st.integers(0, COUNT - 1), max_size=60)
 
 
 def ledger_of(accepted: int, *, odd: Collection[int] = (), at: float = 100.0) -> Ledger:
-    places = {number: (f"s3://b/odd/{number:05d}.out", None) for number in odd}
+    places = {number: Odd(f"s3://b/odd/{number:05d}.out", None) for number in odd}
     part = Part(token="t", at=at, accepted=accepted, submitted_at=at, pattern=PATTERN, odd=places)
     return Ledger(COUNT).after(part)
 

@@ -162,6 +162,32 @@ class TestFence:
             *(intent(number, task_try=TaskTry(None, one)) for number, one in enumerate(tries))
         ).check_not_fenced(TaskTry(None, 2))
 
+    @pytest.mark.parametrize(
+        ("look", "now", "is_over"),
+        [
+            (OUTPUT, 200, True),
+            (FAILURE, 200, True),
+            (NOTHING, 200, False),
+            (NOTHING, 9_999, True),
+            (Look(Sight.UNKNOWN, Sight.ABSENT), 9_999, False),
+        ],
+    )
+    @pytest.mark.parametrize("started", [None, 100.0])
+    def test_without_a_start_date_what_is_over_may_be_a_deleted_runs(
+        self, look: Look, now: float, is_over: bool, started: float | None
+    ) -> None:
+        found = state(intent(task_try=TaskTry(started, 3)), accepted={0: ANSWERED})
+        mine = TaskTry(started, 1)
+        if is_over and started is None:
+            found.check_not_fenced(mine, look, now=now)
+            return
+        with pytest.raises(FencedOff):
+            found.check_not_fenced(mine, look, now=now)
+
+    def test_the_latest_intent_alone_tells(self) -> None:
+        made_again = intent(1, round_number=1, task_try=TaskTry(None, 1))
+        state(intent(task_try=TaskTry(None, 3)), made_again).check_not_fenced(TaskTry(None, 2))
+
 
 class TestADagRunMadeAgainUnderItsOldId:
     OLD = (TaskTry(100.0, 1), TaskTry(100.0, 2))

@@ -18,12 +18,21 @@ def test_of_a_deleted_run_nothing_counts() -> None:
         assert step is NextPlan.NEW
 
 
+@pytest.mark.parametrize("origin", [Origin.SAME_RUN, Origin.LATER_TRY])
+def test_a_retry_goes_on_with_what_is_unfinished(origin: Origin) -> None:
+    for restart in _BOTH:
+        assert next_plan(origin, finished=False, same_run=True, restart=restart) is NextPlan.GO_ON
+
+
+@pytest.mark.parametrize("finished", _BOTH)
 @pytest.mark.parametrize("origin", [Origin.SAME_RUN, Origin.CLEARED, Origin.LATER_TRY])
-def test_what_is_unfinished_is_gone_on_with(origin: Origin) -> None:
-    for same_run, restart in itertools.product(_BOTH, _BOTH):
-        step = next_plan(origin, finished=False, same_run=same_run, restart=restart)
-        is_deleted_runs = origin is Origin.CLEARED and same_run
-        assert step is (NextPlan.NEW if is_deleted_runs else NextPlan.GO_ON)
+def test_a_cleared_task_does_as_it_is_told_whether_the_plan_is_finished_or_not(
+    origin: Origin, finished: bool
+) -> None:
+    """Unfinished or not, its inputs may have been written anew."""
+    resumed = next_plan(origin, finished=finished, same_run=False, restart=False)
+    restarted = next_plan(origin, finished=finished, same_run=False, restart=True)
+    assert (resumed, restarted) == (NextPlan.RESUME, NextPlan.NEW)
 
 
 @pytest.mark.parametrize(
@@ -32,11 +41,7 @@ def test_what_is_unfinished_is_gone_on_with(origin: Origin) -> None:
         (Origin.SAME_RUN, True, False, NextPlan.COMPARE),
         (Origin.SAME_RUN, True, True, NextPlan.COMPARE),
         (Origin.LATER_TRY, True, False, NextPlan.COMPARE),
-        (Origin.SAME_RUN, False, False, NextPlan.RESUME),
-        (Origin.SAME_RUN, False, True, NextPlan.NEW),
         (Origin.CLEARED, True, False, NextPlan.NEW),
-        (Origin.CLEARED, False, False, NextPlan.RESUME),
-        (Origin.CLEARED, False, True, NextPlan.NEW),
     ],
 )
 def test_a_finished_plan_counts_for_its_run_and_its_inputs(

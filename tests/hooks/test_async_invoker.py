@@ -24,6 +24,7 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
 from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, Requests, botocore_knows, closed_port
 
@@ -165,6 +166,21 @@ def test_a_yes_that_cannot_be_read_may_have_been_one(body: bytes, monkeypatch: p
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", recorder.url)
         with pytest.raises(AnswerLost, match="It may have been accepted"):
             invoke({}, REQUEST)
+
+
+@pytest.mark.parametrize("odd", ["http://x/y", "s3://b", "s3://b/folder/", "s3:///k", "x"])
+@pytest.mark.parametrize("which", ["Output", "Failure"])
+def test_a_yes_that_names_no_object_in_s3_may_have_been_one(
+    options: Mapping[str, Any], which: str, odd: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {"Output": "s3://b/k", which: odd}
+    headers = {f"X-Amzn-SageMaker-{name}Location": place for name, place in places.items()}
+    with recording(lambda _: Said(202, b"{}", headers)) as recorder:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", recorder.url)
+        with pytest.raises(AnswerLost, match="no object in S3"):
+            invoke(options, REQUEST)
+        with pytest.raises(AnswerLost, match="no object in S3"):
+            SageMakerRuntimeHook(aws_conn_id=None).invoke_endpoint_async(REQUEST)
 
 
 def test_what_never_left_was_not_accepted(
