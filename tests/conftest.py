@@ -40,6 +40,7 @@ LOCAL_PYTHON = os.environ.get("AIRFLOW_SM_LOCAL_PYTHON", sys.executable)
 """An interpreter with the extra ``local``: under Airflow 2.11 another one than that of the tests."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which tests one worker runs together, for ``--dist loadgroup``, beginning with those that wait most."""
     here = Path(__file__).parent
