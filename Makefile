@@ -56,7 +56,7 @@ down:  ## Stop what `make up` started
 	@if [ -x $(VENV)/bin/python ]; then exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo --down; fi
 
 test: $(READY)  ## The whole suite under Airflow 3.3, a real scheduler included
-	$(VENV)/bin/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder --ignore=tests/benchmarks \
+	$(VENV)/bin/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --ignore=tests/benchmarks \
 	  --durations=50 --junitxml=.cache/junit.xml $(ARGS)
 
 test-2.11: $(READY) $(READY_211)  ## The Airflow-facing tests under Airflow 2.11

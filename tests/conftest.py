@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import botocore.session
 import pytest
@@ -40,17 +40,29 @@ LOCAL_PYTHON = os.environ.get("AIRFLOW_SM_LOCAL_PYTHON", sys.executable)
 """An interpreter with the extra ``local``: under Airflow 2.11 another one than that of the tests."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:  # noqa: ANN401 - xdist has no types
+    """Hand out together what shares something that is dear to start."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # it has none
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # as above
+        def _split_scope(self, nodeid: str) -> str:
+            return shared_by(nodeid)
+
+    return Scheduling(config, log)
+
+
+def shared_by(nodeid: str) -> str:
+    """Return the name of the group of tests that one worker runs one after the other."""
+    file = nodeid.partition("::")[0].removeprefix("tests/")
+    if file.startswith("e2e/"):
+        return "airflow"  # a real one keeps a core busy
+    return nodeid if file in APART else file
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests one worker runs together, for ``--dist loadgroup``, beginning with those that wait most."""
-    here = Path(__file__).parent
-    for item in items:
-        file = item.path.relative_to(here).as_posix()
-        if file.startswith("e2e/"):
-            item.add_marker(pytest.mark.xdist_group("airflow"))  # one at a time: it keeps a core busy
-        elif file not in APART:
-            item.add_marker(pytest.mark.xdist_group(file))
-    items.sort(key=lambda item: not item.path.is_relative_to(here / "e2e"))
+    """Begin with the tests that wait most."""
+    items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent / "e2e"))
 
 
 @pytest.fixture(scope="session", autouse=True)
