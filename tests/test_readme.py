@@ -56,7 +56,7 @@ def test_the_policy_allows_what_the_hooks_call_and_no_more() -> None:
     allowed = {action for one in statements for action in _listed(one["Action"])}
     source = "".join(path.read_text() for path in (ROOT / "airflow_sm_plugin" / "hooks").glob("*.py"))
     called = set(re.findall(r"client\.(\w+)\(", source)) - {"get_paginator"}
-    called |= set(re.findall(r"get_paginator\(\"(\w+)\"\)", source))
+    called |= set(re.findall(r"pages_of\(\s*[\w.]+,\s*\"(\w+)\"", source))
     sagemaker = {
         xform_name(action.partition(":")[2]): action for action in allowed if action.startswith("sagemaker:")
     }
