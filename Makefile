@@ -25,7 +25,7 @@ NOT_ON_211 := $(addprefix --ignore=tests/,benchmarks clients core docs e2e local
     batch/test_async_batch_kills.py batch/test_shard_kills.py batch/test_shard_again.py batch/test_cold_models.py \
     batch/test_output_writer.py batch/test_fenced_outputs.py batch/test_orphaned_shard.py \
     batch/test_async_batch_everywhere.py batch/test_async_batch_orphans.py batch/test_multi_model_races.py \
-    operators/test_deploy_races.py operators/test_killed_tasks.py operators/test_lost_answers.py)
+    operators/test_deploy_races.py operators/test_killed_deployments.py operators/test_lost_answers.py)
 
 # The user's AWS account and Airflow stay out of it: no setting, no credential, no ~/airflow.
 # Even `import airflow` writes to AIRFLOW_HOME.

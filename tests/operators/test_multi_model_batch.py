@@ -22,6 +22,7 @@ from airflow_sm_plugin.operators.multi_model import (
     SageMakerPlanMultiModelBatchOperator,
 )
 from tests.batch.multi_models import MultiModel
+from tests.endpoint_trials import may_execute
 from tests.support import Account, TaskInstanceDouble, context_for, run_task, unique
 
 SECRET = "trace-4711"
@@ -409,7 +410,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 def killed(task: Killable, context: Context, when: Callable[[], bool]) -> None:
     """Have a task run, kill it at some time, and wait until it has ended."""
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(initializer=may_execute) as pool:
         running = pool.submit(task.execute, context)  # type: ignore[attr-defined] # an operator
         until(when)
         task.on_kill()
