@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import tarfile
+import threading
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,8 @@ import pytest
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sagemaker import SageMakerClient
+
+    from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
 
 ROLE = "arn:aws:iam::123456789012:role/sagemaker"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serving:1"
@@ -64,6 +68,15 @@ class Workbench:
 def unique(kind: str) -> str:
     """Return a name that no other test uses."""
     return f"{kind}-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sdk_looks_no_longer(embedded: EmbeddedProcess) -> Iterator[None]:
+    """Let end what SageMaker's SDK leaves behind: threads that look for the output that never came, or the failure."""
+    yield
+    for thread in threading.enumerate():
+        if "(check_" in thread.name:
+            thread.join(90)  # longer than any of them looks
 
 
 @pytest.fixture
