@@ -222,9 +222,11 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
     def on_kill(self) -> None:
         """Delete what this task created, as far as SageMaker lets it be deleted at once; then call nothing more."""
-        if self._working_on is not None:
-            self._working_on.cleanup.at_once()
-        super().on_kill()
+        try:
+            if self._working_on is not None:
+                self._working_on.cleanup.at_once()
+        finally:
+            super().on_kill()
 
     def _go_on(
         self, context: Context, deployment: Deployment, event: Mapping[str, Any] | None = None
