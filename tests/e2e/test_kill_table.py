@@ -17,7 +17,7 @@ import pytest
 
 from airflow_sm_plugin.local.airflow_api import Json
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
-from tests.endpoint_trials import End, Verb, begun, effects, end_of, in_region, key_of
+from tests.endpoint_trials import End, Verb, begun, effects, end_of, in_region, key_of, without_marks
 from tests.support import Account
 
 pytestmark = pytest.mark.timeout(600)
@@ -76,7 +76,7 @@ class Table:
         outcomes = [
             Outcome(
                 end=end_of(accounts[index], trial),
-                effects=_without_marks(effects(self._account, trial)),
+                effects=without_marks(effects(self._account, trial)),
                 tries=tries[index],
                 calls=files[index].read_text().splitlines(),
                 log=logs[index],
@@ -88,11 +88,6 @@ class Table:
                 there.sagemaker.delete_endpoint(EndpointName=trial.name)
                 there.wait_for_endpoint(trial.name, "endpoint_deleted")
         return outcomes
-
-
-def _without_marks(found: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
-    """Leave out that a later try marks the endpoint of an earlier one as deployed by itself."""
-    return Counter({what: times for what, times in found.items() if what[0] != "AddTags"})
 
 
 @pytest.mark.parametrize(

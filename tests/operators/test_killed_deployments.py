@@ -30,6 +30,7 @@ from tests.endpoint_trials import (
     key_of,
     may_execute,
     operator_of,
+    without_marks,
 )
 from tests.support import Account, TaskInstanceDouble, context_for, run_task
 
@@ -103,7 +104,7 @@ def outcome(account: Account, verb: Verb, life: Life, *, kill_after: int | None,
     calls, life.left = list(life.calls), None
     if killed:
         _run(trial, 2, deferrable=deferrable)
-    found = Outcome(end_of(account, trial), _without_marks(effects(account, trial)), calls, killed)
+    found = Outcome(end_of(account, trial), without_marks(effects(account, trial)), calls, killed)
     if account.status(trial.name) is not None:  # the next trial there would look at it as well
         account.sagemaker.delete_endpoint(EndpointName=trial.name)
         account.wait_for_endpoint(trial.name, "endpoint_deleted")
@@ -114,11 +115,6 @@ def _run(trial: Trial, try_number: int, *, deferrable: bool) -> None:
     arguments = {} if trial.verb == "delete" else {"deferrable": deferrable}
     ti = TaskInstanceDouble(run_id=trial.name, task_id=trial.verb, try_number=try_number)
     run_task(partial(operator_of, trial, poll_interval=0.3, **arguments), context_for(ti))
-
-
-def _without_marks(found: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
-    """Leave out that a later try marks the endpoint of an earlier one as deployed by itself."""
-    return Counter({what: times for what, times in found.items() if what[0] != "AddTags"})
 
 
 CREATED = {"CreateEndpointConfig", "CreateEndpoint", "DescribeEndpoint"}
