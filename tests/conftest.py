@@ -86,16 +86,22 @@ def embedded(embedded_log: Path) -> Iterator[EmbeddedProcess]:
 
 @pytest.fixture(scope="session")
 def session_account(embedded: EmbeddedProcess) -> Account:
-    """The account that wider fixtures use."""
+    """The account of fixtures that serve several modules."""
     from tests.support import account_at  # imports Airflow, which not every environment of these tests has
 
     return account_at(embedded.url)
 
 
+@pytest.fixture(scope="module")
+def module_account(session_account: Account) -> Account:
+    """The account with a bucket that no other module writes to; for wider fixtures than a test's."""
+    return session_account.with_own_bucket()
+
+
 @pytest.fixture
-def account(session_account: Account, aws: str) -> Account:
+def account(module_account: Account, aws: str) -> Account:
     """Clients of the embedded SageMaker and a bucket; our operators' clients point there too. Keep apart by names."""
-    return session_account
+    return module_account
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -120,6 +120,12 @@ class Account:
     runtime: SageMakerRuntimeClient
     s3: S3Client
     bucket: str
+
+    def with_own_bucket(self) -> Account:
+        """Return the same clients with a new bucket."""
+        account = replace(self, bucket=unique("bucket"))
+        account.s3.create_bucket(Bucket=account.bucket)
+        return account
 
     def upload(self, body: bytes | str, key: str = "") -> str:
         """Put an object, return its s3:// address."""
@@ -251,15 +257,13 @@ def account_at(url: str) -> Account:
     """Return clients of the embedded SageMaker at ``url`` and make them a bucket."""
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
     config = Config(retries={"mode": "standard", "total_max_attempts": 1}, s3={"addressing_style": "path"})
-    account = Account(
+    return Account(
         url=url,
         sagemaker=session.client("sagemaker", endpoint_url=url, config=config),
         runtime=session.client("sagemaker-runtime", endpoint_url=url, config=config),
         s3=session.client("s3", endpoint_url=url, config=config),
-        bucket=unique("bucket"),
-    )
-    account.s3.create_bucket(Bucket=account.bucket)
-    return account
+        bucket="",
+    ).with_own_bucket()
 
 
 def unique(kind: str) -> str:

@@ -162,9 +162,9 @@ def test_two_groups_fit_into_one_dag() -> None:
 
 
 @pytest.fixture(scope="module")
-def endpoint(session_account: Account) -> MultiModel:
+def endpoint(module_account: Account) -> MultiModel:
     """Three inputs of two models, of which one has no artefact; one record in nine is bad."""
-    found = MultiModel.deployed(session_account, ["a"])
+    found = MultiModel.deployed(module_account, ["a"])
     found.put("a", "1.csv", "x,1\nbad,2\nx,3\n")
     found.put("a", "2.csv", "y,1\ny,2\ny,3\ny,4\n")
     found.put("b", "1.csv", "z,1\nz,2\n")

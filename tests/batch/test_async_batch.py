@@ -32,8 +32,8 @@ from tests.support import ECHO, Account, unique
 
 
 @pytest.fixture(scope="module")
-def endpoint(session_account: Account) -> str:
-    return session_account.deploy(OBEDIENT, asynchronous=True)
+def endpoint(module_account: Account) -> str:
+    return module_account.deploy(OBEDIENT, asynchronous=True)
 
 
 @pytest.fixture

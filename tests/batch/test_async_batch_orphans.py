@@ -24,8 +24,8 @@ LIVE = TaskTry(100.0, 2)
 
 
 @pytest.fixture(scope="module")
-def endpoint(session_account: Account) -> str:
-    return session_account.deploy(ECHO, asynchronous=True)
+def endpoint(module_account: Account) -> str:
+    return module_account.deploy(ECHO, asynchronous=True)
 
 
 class Process:

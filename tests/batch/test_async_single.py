@@ -110,10 +110,10 @@ def endpoint(account: Account, shared_endpoint: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def shared_endpoint(session_account: Account) -> Iterator[str]:
-    name = session_account.deploy(asynchronous=True)
+def shared_endpoint(module_account: Account) -> Iterator[str]:
+    name = module_account.deploy(asynchronous=True)
     yield name
-    session_account.sagemaker.delete_endpoint(EndpointName=name)
+    module_account.sagemaker.delete_endpoint(EndpointName=name)
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ ERROR_KEYS = [
 
 
 @pytest.fixture(scope="module")
-def shared(session_account: Account) -> MultiModel:
+def shared(module_account: Account) -> MultiModel:
     """An endpoint with three models for the tests of this module; each has inputs of its own."""
-    return MultiModel.deployed(session_account, ["a", "b", "c"])
+    return MultiModel.deployed(module_account, ["a", "b", "c"])
 
 
 @pytest.fixture

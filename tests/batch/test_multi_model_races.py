@@ -44,8 +44,8 @@ _STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
 
 
 @pytest.fixture(scope="module")
-def shared(session_account: Account) -> MultiModel:
-    return MultiModel.deployed(session_account, ["a", "b"])
+def shared(module_account: Account) -> MultiModel:
+    return MultiModel.deployed(module_account, ["a", "b"])
 
 
 @pytest.fixture

@@ -57,9 +57,9 @@ def test_every_example_parses(parsed: Mapping[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def main_job(airflow_db: None, session_account: Account) -> dict[str, Any]:
+def main_job(airflow_db: None, module_account: Account) -> dict[str, Any]:
     """The main job, run once by ``dag.test()``: state, tasks, XComs and rendered fields as Airflow stored them."""
-    return run_dag(DAGS, "autopilot_to_predictions", url=session_account.url)
+    return run_dag(DAGS, "autopilot_to_predictions", url=module_account.url)
 
 
 @pytest.mark.timeout(300)

@@ -19,11 +19,11 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def runs(airflow_db: None, session_account: Account) -> dict[str, dict[str, Any]]:
+def runs(airflow_db: None, module_account: Account) -> dict[str, dict[str, Any]]:
     """What Airflow stored of each."""
     conf = {"multi_model_batch": {"keep": True}, "multi_model_form": {"multi_record": True}}
     return {
-        dag_id: run_dag(DAGS, dag_id, url=session_account.url, conf=asked) for dag_id, asked in conf.items()
+        dag_id: run_dag(DAGS, dag_id, url=module_account.url, conf=asked) for dag_id, asked in conf.items()
     }
 
 

@@ -19,11 +19,11 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def runs(airflow_db: None, session_account: Account) -> dict[str, dict[str, Any]]:
+def runs(airflow_db: None, module_account: Account) -> dict[str, dict[str, Any]]:
     """What Airflow stored of each."""
     asked = {"score_file": {"input": "s3://airflow-sm-demo/incoming/07.csv", "trace_id": "planted-trace"}}
     return {
-        dag_id: run_dag(DAGS, dag_id, url=session_account.url, conf=asked.get(dag_id))
+        dag_id: run_dag(DAGS, dag_id, url=module_account.url, conf=asked.get(dag_id))
         for dag_id in ("demo_endpoint", "score_file", "async_batch")
     }
 

@@ -24,17 +24,17 @@ def transform_fn(model, data, content_type, accept, context):
 
 
 @pytest.fixture(scope="module")
-def ran(airflow_db: None, session_account: Account) -> dict[str, Any]:
+def ran(airflow_db: None, module_account: Account) -> dict[str, Any]:
     """One run that hands secrets to sensitive fields in every way."""
-    endpoint = session_account.deploy(TELLS_ATTRIBUTES, asynchronous=True)
+    endpoint = module_account.deploy(TELLS_ATTRIBUTES, asynchronous=True)
     conf = {
         "endpoint": endpoint,
-        "input": session_account.upload("anything"),
-        "model_data_url": session_account.upload_model(),
+        "input": module_account.upload("anything"),
+        "model_data_url": module_account.upload_model(),
         "secret": SECRET,
-        "bucket": session_account.bucket,
+        "bucket": module_account.bucket,
     }
-    return {"endpoint": endpoint, **run_dag(FOLDER, "sensitive", url=session_account.url, conf=conf)}
+    return {"endpoint": endpoint, **run_dag(FOLDER, "sensitive", url=module_account.url, conf=conf)}
 
 
 def test_every_way_of_giving_a_value_works(ran: Mapping[str, Any], account: Account) -> None:

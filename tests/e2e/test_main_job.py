@@ -40,16 +40,16 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def runs(airflow_stack: AirflowStack, session_account: Account) -> dict[str, Run]:
+def runs(airflow_stack: AirflowStack, module_account: Account) -> dict[str, Run]:
     """Runs at the same time: the main job, one full of secrets, one whose deployment fails, one whose wait ends."""
     api = airflow_stack.api
     connection = {"connection_id": "planted", "conn_type": "aws", "login": ACCESS_KEY, "password": SECRET_KEY}
     api._call("POST", "/connections", body=connection)
     for number in range(3):
-        session_account.upload(SECRETS["body"], f"secret-inputs/{number}")
+        module_account.upload(SECRETS["body"], f"secret-inputs/{number}")
     conf = {
-        "bucket": session_account.bucket,
-        "model_data_url": session_account.upload_model(),
+        "bucket": module_account.bucket,
+        "model_data_url": module_account.upload_model(),
         **SECRETS,
     }
     started: dict[str, tuple[str, str]] = {}

@@ -202,11 +202,9 @@ def _upload_model(account: Account, endpoint: str, model: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def endpoint(
-    session_account: Account, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Path]]:
+def endpoint(module_account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A multi-model endpoint that holds 16 models, each of which takes a while to load; its inputs."""
-    account, name = session_account, unique("many")
+    account, name = module_account, unique("many")
     counts = tmp_path_factory.mktemp("counts") / "counts"
     for model in MODELS:
         if model != MISSING:
@@ -235,10 +233,10 @@ def endpoint(
 
 
 @pytest.fixture(scope="module")
-def bad_day(airflow_stack: AirflowStack, session_account: Account, endpoint: tuple[str, Path]) -> Ended:
+def bad_day(airflow_stack: AirflowStack, module_account: Account, endpoint: tuple[str, Path]) -> Ended:
     """The run on a bad day, at its end."""
     name, counts = endpoint
-    root = f"s3://{session_account.bucket}/{name}"
+    root = f"s3://{module_account.bucket}/{name}"
     conf: dict[str, Json] = {
         "endpoint": name,
         "inputs": f"{root}/in/",
@@ -246,13 +244,13 @@ def bad_day(airflow_stack: AirflowStack, session_account: Account, endpoint: tup
         "secret": SECRET,
         "ratio": 0.01,
     }
-    _plan_faults(session_account, name)
+    _plan_faults(module_account, name)
     airflow_stack.api.wait_for_dag(DAG)
-    day = Day(session_account, airflow_stack, name, counts, airflow_stack.api.trigger(DAG, conf=conf))
+    day = Day(module_account, airflow_stack, name, counts, airflow_stack.api.trigger(DAG, conf=conf))
     kept = _harm(day)
     look = day.end()
-    _forget_faults(session_account, name)
-    report = json.loads(session_account.read(f"{root}/out/report.json"))
+    _forget_faults(module_account, name)
+    report = json.loads(module_account.read(f"{root}/out/report.json"))
     return Ended(day, look, day.asked(), report, kept)
 
 

@@ -42,10 +42,10 @@ def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def endpoint(session_account: Account) -> Iterator[str]:
-    name = session_account.deploy(asynchronous=True)
+def endpoint(module_account: Account) -> Iterator[str]:
+    name = module_account.deploy(asynchronous=True)
     yield name
-    session_account.sagemaker.delete_endpoint(EndpointName=name)
+    module_account.sagemaker.delete_endpoint(EndpointName=name)
 
 
 def invoke(options: Mapping[str, Any], *requests: AsyncRequest) -> list[AsyncInvocation]:

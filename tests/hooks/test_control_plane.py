@@ -46,8 +46,8 @@ def spec_of(model: str, name: str = "") -> EndpointConfigSpec:
 
 
 @pytest.fixture(scope="module")
-def model(session_account: Account) -> str:
-    return session_account.create_model(multi_model=True)
+def model(module_account: Account) -> str:
+    return module_account.create_model(multi_model=True)
 
 
 NEVER = 600

@@ -31,11 +31,11 @@ def described(name: str) -> EndpointModels | None:
 
 
 @pytest.fixture(scope="module")
-def deployed(session_account: Account) -> Callable[[str], str]:
+def deployed(module_account: Account) -> Callable[[str], str]:
     """Deploy an endpoint of many models below a prefix."""
 
     def deploy(prefix: str) -> str:
-        account, name = session_account, unique("endpoint")
+        account, name = module_account, unique("endpoint")
         model = account.create_model(model_data_url=prefix, multi_model=True, name=f"model-{name}")
         config = account.create_config(model, name=f"config-{name}")
         account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
@@ -46,8 +46,8 @@ def deployed(session_account: Account) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="module")
-def endpoint(session_account: Account, deployed: Callable[[str], str]) -> str:
-    return deployed(f"s3://{session_account.bucket}/models/")
+def endpoint(module_account: Account, deployed: Callable[[str], str]) -> str:
+    return deployed(f"s3://{module_account.bucket}/models/")
 
 
 @pytest.mark.parametrize("slash", ["", "/"])

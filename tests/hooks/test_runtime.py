@@ -24,10 +24,10 @@ BUSY = Answer(429, "ThrottlingException")
 
 
 @pytest.fixture(scope="module")
-def endpoint(session_account: Account) -> Iterator[str]:
-    name = session_account.deploy(asynchronous=True)
+def endpoint(module_account: Account) -> Iterator[str]:
+    name = module_account.deploy(asynchronous=True)
     yield name
-    session_account.sagemaker.delete_endpoint(EndpointName=name)
+    module_account.sagemaker.delete_endpoint(EndpointName=name)
 
 
 @pytest.fixture(autouse=True)

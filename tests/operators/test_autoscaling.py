@@ -70,8 +70,8 @@ def seen(endpoint: str, variant: str = "AllTraffic") -> Seen:
 
 
 @pytest.fixture(scope="module")
-def models(session_account: Account) -> str:
-    return session_account.create_model()
+def models(module_account: Account) -> str:
+    return module_account.create_model()
 
 
 def deployed(account: Account, config: str) -> str:
@@ -82,13 +82,13 @@ def deployed(account: Account, config: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def asynchronous_one(session_account: Account, models: str) -> str:
-    return deployed(session_account, session_account.create_config(models, asynchronous=True))
+def asynchronous_one(module_account: Account, models: str) -> str:
+    return deployed(module_account, module_account.create_config(models, asynchronous=True))
 
 
 @pytest.fixture(scope="module")
-def real_time_one(session_account: Account, models: str) -> str:
-    return deployed(session_account, session_account.create_config(models))
+def real_time_one(module_account: Account, models: str) -> str:
+    return deployed(module_account, module_account.create_config(models))
 
 
 @pytest.fixture

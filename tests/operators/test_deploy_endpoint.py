@@ -75,26 +75,26 @@ def name(account: Account) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def model(session_account: Account) -> str:
-    return session_account.create_model(ECHO)
+def model(module_account: Account) -> str:
+    return module_account.create_model(ECHO)
 
 
 @pytest.fixture(scope="module")
-def light_model(session_account: Account) -> str:
+def light_model(module_account: Account) -> str:
     """A model whose endpoint takes just as long as the settings say."""
-    return session_account.create_model(multi_model=True)
+    return module_account.create_model(multi_model=True)
 
 
 @pytest.fixture(scope="module")
-def artless_model(session_account: Account) -> str:
+def artless_model(module_account: Account) -> str:
     """A model whose archive is not in S3: its endpoint ends Failed."""
-    return session_account.create_model(model_data_url=f"s3://{session_account.bucket}/no/such/model.tar.gz")
+    return module_account.create_model(model_data_url=f"s3://{module_account.bucket}/no/such/model.tar.gz")
 
 
 @pytest.fixture(scope="module")
-def broken_model(session_account: Account) -> str:
+def broken_model(module_account: Account) -> str:
     """A model whose code cannot be imported: an update to it is rolled back."""
-    return session_account.create_model(BROKEN)
+    return module_account.create_model(BROKEN)
 
 
 STRUCK_MID_REQUEST = "ignore::pytest.PytestUnraisableExceptionWarning"

@@ -93,13 +93,13 @@ def name(account: Account) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def model(session_account: Account) -> str:
-    return session_account.create_model(multi_model=True)
+def model(module_account: Account) -> str:
+    return module_account.create_model(multi_model=True)
 
 
 @pytest.fixture(scope="module")
-def other_model(session_account: Account) -> str:
-    return session_account.create_model(multi_model=True)
+def other_model(module_account: Account) -> str:
+    return module_account.create_model(multi_model=True)
 
 
 REPLACED = pytest.mark.parametrize(

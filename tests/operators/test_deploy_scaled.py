@@ -22,8 +22,8 @@ def deploy(name: str, model: str, **arguments: Any) -> SageMakerDeployEndpointOp
 
 
 @pytest.fixture(scope="module")
-def model(session_account: Account) -> str:
-    return session_account.create_model(multi_model=True)
+def model(module_account: Account) -> str:
+    return module_account.create_model(multi_model=True)
 
 
 @pytest.fixture

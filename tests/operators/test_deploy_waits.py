@@ -66,9 +66,9 @@ def resumed(make: Make, deferral: TaskDeferred, event: Mapping[str, Any]) -> Any
 
 
 @pytest.fixture(scope="module")
-def model(session_account: Account) -> str:
+def model(module_account: Account) -> str:
     """A model whose endpoint takes just as long as the settings say."""
-    return session_account.create_model(multi_model=True)
+    return module_account.create_model(multi_model=True)
 
 
 @pytest.fixture

@@ -83,15 +83,15 @@ def refusal(operator: SageMakerInvokeEndpointAsyncOperator) -> AirflowFailExcept
 
 
 @pytest.fixture(scope="module")
-def endpoint(session_account: Account) -> Iterator[str]:
-    name = session_account.deploy(HANDLER, asynchronous=True)
+def endpoint(module_account: Account) -> Iterator[str]:
+    name = module_account.deploy(HANDLER, asynchronous=True)
     yield name
-    session_account.sagemaker.delete_endpoint(EndpointName=name)
+    module_account.sagemaker.delete_endpoint(EndpointName=name)
 
 
 @pytest.fixture(scope="module")
-def input_location(session_account: Account) -> str:
-    return session_account.upload("1,2,3")
+def input_location(module_account: Account) -> str:
+    return module_account.upload("1,2,3")
 
 
 def test_an_input_in_s3_is_answered_and_the_task_says_where(

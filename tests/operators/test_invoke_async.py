@@ -66,22 +66,20 @@ def run(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="module")
-def endpoint(session_account: Account) -> Iterator[str]:
-    name = session_account.deploy(asynchronous=True)
+def endpoint(module_account: Account) -> Iterator[str]:
+    name = module_account.deploy(asynchronous=True)
     yield name
-    session_account.sagemaker.delete_endpoint(EndpointName=name)
+    module_account.sagemaker.delete_endpoint(EndpointName=name)
 
 
 @pytest.fixture(scope="module")
-def failing(session_account: Account) -> Iterator[str]:
+def failing(module_account: Account) -> Iterator[str]:
     """An endpoint whose container has failed before, and whose words have reached CloudWatch Logs."""
-    name = session_account.deploy(FAILING, asynchronous=True)
-    session_account.runtime.invoke_endpoint_async(
-        EndpointName=name, InputLocation=session_account.upload(ROW)
-    )
-    wait_for_log(session_account, name, "this handler always fails")
+    name = module_account.deploy(FAILING, asynchronous=True)
+    module_account.runtime.invoke_endpoint_async(EndpointName=name, InputLocation=module_account.upload(ROW))
+    wait_for_log(module_account, name, "this handler always fails")
     yield name
-    session_account.sagemaker.delete_endpoint(EndpointName=name)
+    module_account.sagemaker.delete_endpoint(EndpointName=name)
 
 
 def wait_for_log(account: Account, endpoint: str, words: str) -> None:

@@ -94,10 +94,10 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def endpoint(session_account: Account) -> Iterator[str]:
-    name = session_account.deploy(HANDLER)
+def endpoint(module_account: Account) -> Iterator[str]:
+    name = module_account.deploy(HANDLER)
     yield name
-    session_account.sagemaker.delete_endpoint(EndpointName=name)
+    module_account.sagemaker.delete_endpoint(EndpointName=name)
 
 
 Faults = Callable[..., None]
@@ -432,9 +432,9 @@ class TestTheEndpoint:
 
 
 @pytest.fixture(scope="module")
-def failed_before(session_account: Account, endpoint: str) -> None:
+def failed_before(module_account: Account, endpoint: str) -> None:
     """Logs reach CloudWatch a little later than the answer: here they are there."""
-    account = session_account
+    account = module_account
     with pytest.raises(account.runtime.exceptions.ModelError):
         account.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"status 500", ContentType="text/csv")
     logs = boto3.client(

@@ -45,8 +45,8 @@ def delete(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def models(session_account: Account) -> list[str]:
-    return [session_account.create_model(multi_model=True) for _ in range(3)]
+def models(module_account: Account) -> list[str]:
+    return [module_account.create_model(multi_model=True) for _ in range(3)]
 
 
 @pytest.fixture

@@ -36,8 +36,8 @@ class TaskInstance(TaskInstanceDouble):
 
 
 @pytest.fixture(scope="module")
-def shared(session_account: Account) -> MultiModel:
-    return MultiModel.deployed(session_account, ["a", "b"])
+def shared(module_account: Account) -> MultiModel:
+    return MultiModel.deployed(module_account, ["a", "b"])
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ class ClearedTaskInstance(TaskInstanceDouble):
 
 
 @pytest.fixture(scope="module")
-def endpoint(session_account: Account) -> str:
+def endpoint(module_account: Account) -> str:
     """An endpoint of many models, of which stores 0 to 2 have one."""
-    account, name = session_account, unique("endpoint")
+    account, name = module_account, unique("endpoint")
     for store in range(3):
         account.upload("x", f"{name}/models/store-{store}.tar.gz")
     model = account.create_model(model_data_url=f"s3://{account.bucket}/{name}/models", multi_model=True)

@@ -42,15 +42,15 @@ def _invoke(account: Account, endpoint: str, body: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def blocking(session_account: Account) -> str:
+def blocking(module_account: Account) -> str:
     """An endpoint whose answers come when a file appears."""
-    return session_account.deploy(BLOCKING, asynchronous=True)
+    return module_account.deploy(BLOCKING, asynchronous=True)
 
 
 @pytest.fixture(scope="module")
-def failing(session_account: Account) -> str:
+def failing(module_account: Account) -> str:
     """An endpoint that fails every request."""
-    return session_account.deploy(FAILING, asynchronous=True)
+    return module_account.deploy(FAILING, asynchronous=True)
 
 
 def test_the_output_is_awaited_and_its_location_returned(
