@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from airflow_sm_plugin.local.settings import Settings
@@ -69,6 +70,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=NUMBER", help="a setting, e.g. automl_seconds=5"
     )
+    parser.add_argument(
+        "--training-cache",
+        type=Path,
+        metavar="FOLDER",
+        help="keep there what AutoML jobs train; a job over the same data with the same settings takes it from there",
+    )
     parser.add_argument("--quiet", action="store_true", help="log no requests")
     options = parser.parse_args(arguments)
     settings = Settings()
@@ -80,6 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
             settings=settings,
             serve_as=options.serve_as,
             allow_remote=options.allow_remote,
+            training_cache=options.training_cache,
         )
     except ValueError as error:
         parser.error(str(error))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import threading
 from collections import deque
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
+from typing import Any
 
 from airflow_sm_plugin.local.call_names import CallName
 from airflow_sm_plugin.local.protocol import CONTROL_PLANE, RUNTIME
@@ -95,35 +96,34 @@ class CallLog:
             self._calls.clear()
             self._forgotten = 0
 
-    def calls(self, *, since: int = 0, service: str | None = None, operation: str = "*") -> list[Call]:
+    def calls(
+        self, *, since: int = 0, service: str | None = None, operation: str = "*", resource: str = "*"
+    ) -> list[Call]:
         """Return the calls in order.
 
         :param since: leave out this sequence number and those before it
         :param service: glob; None: SageMaker and its runtime
         :param operation: glob
+        :param resource: glob; ``*`` also finds calls about nothing that has a name
         """
         with self._lock:
-            calls = list(self._calls)
+            newest = self._sequence
+            calls = list(islice(reversed(self._calls), max(newest - since, 0)))
+        services = {CONTROL_PLANE, RUNTIME}
         return [
             call
-            for call in calls
-            if call.sequence > since
-            and fnmatchcase(call.operation, operation)
-            and (
-                call.service in (CONTROL_PLANE, RUNTIME)
-                if service is None
-                else fnmatchcase(call.service, service)
-            )
+            for call in reversed(calls)
+            if fnmatchcase(call.operation, operation)
+            and (call.service in services if service is None else fnmatchcase(call.service, service))
+            and (resource == "*" or fnmatchcase(call.resource or "", resource))
         ]
 
-    def as_json(
-        self, *, since: int = 0, service: str | None = None, operation: str = "*"
-    ) -> dict[str, object]:
+    def as_json(self, **asked: Any) -> dict[str, object]:  # noqa: ANN401 - those of calls()
         """Return the same for JSON: the calls, the newest sequence number, and how many were forgotten."""
-        found = self.calls(since=since, service=service, operation=operation)
+        found = self.calls(**asked)
         with self._lock:
             return {
-                "calls": [{**dataclasses.asdict(call), "time": call.time.isoformat()} for call in found],
+                "calls": [{**vars(call), "time": call.time.isoformat()} for call in found],
                 "sequence": self._sequence,
                 "forgotten": self._forgotten,
             }

@@ -121,6 +121,7 @@ def _calls(account: Account, request: ControlRequest) -> object:
         since=int(since),
         service=request.query.get("service") or None,
         operation=request.query.get("operation") or "*",
+        resource=request.query.get("resource") or "*",
     )
 
 

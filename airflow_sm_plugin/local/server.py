@@ -8,11 +8,13 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 import socket
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +25,7 @@ from waitress import wasyncore
 from airflow_sm_plugin.local import operations
 from airflow_sm_plugin.local.access import ServedNames
 from airflow_sm_plugin.local.app import EmbeddedApplication
+from airflow_sm_plugin.local.automl.training_cache import TrainingCache
 from airflow_sm_plugin.local.aws import AwsClients
 from airflow_sm_plugin.local.calls import CallLog
 from airflow_sm_plugin.local.faults import FaultPlan
@@ -56,6 +59,11 @@ _REMOTE = (
 class _Moto(DomainDispatcherApplication):
     """Moto's application. Raises NotImplementedError for a request of a service that it has not."""
 
+    @functools.lru_cache(maxsize=1_000)  # noqa: B019 - there is one, and it lives as long as the process
+    def get_backend_for_host(self, host: str | None) -> Any:  # noqa: ANN401 - moto's
+        """Return the service of a host; moto lists its own folder for each request, and others wait meanwhile."""
+        return super().get_backend_for_host(host)
+
     def get_application(self, environ: dict[str, Any]) -> Flask:
         """Return the application of the service that a request is for."""
         try:
@@ -77,6 +85,8 @@ class EmbeddedSageMaker:
     :param serve_as: host names to answer beside loopback's and the bound one, such as a container's; buckets are
         answered below them, too. Every other ``Host`` is refused
     :param allow_remote: permit a *host* that is not loopback
+    :param training_cache: a folder that keeps what AutoML jobs train; a job over the same data with the same settings
+        takes it from there. None: every job trains
 
     Raises ValueError for a *host* beyond loopback without *allow_remote*, one that has no address, and for a name in
     *serve_as* that is none.
@@ -90,6 +100,7 @@ class EmbeddedSageMaker:
         settings: Settings | None = None,
         serve_as: Sequence[str] = (),
         allow_remote: bool = False,
+        training_cache: Path | None = None,
     ) -> None:
         self._address = _address_of(host)
         self._is_remote = not ipaddress.ip_address(self._address).is_loopback
@@ -102,7 +113,8 @@ class EmbeddedSageMaker:
         self._host = host
         self._port = port
         self.settings = settings or Settings()
-        self._account = Account(AwsClients(lambda: self.own_url), self.settings)
+        cache = TrainingCache(training_cache) if training_cache else None
+        self._account = Account(AwsClients(lambda: self.own_url), self.settings, cache)
         self._server: BaseWSGIServer | None = None
         self._stopping = threading.Event()
         self._waking = threading.Lock()

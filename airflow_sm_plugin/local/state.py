@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from airflow_sm_plugin.local.automl.training_cache import TrainingCache
 from airflow_sm_plugin.local.aws import ACCOUNT_ID, AwsClients
 from airflow_sm_plugin.local.calls import CallLog
 from airflow_sm_plugin.local.faults import FaultPlan
@@ -24,11 +25,19 @@ Record = dict[str, Any]
 class Region:
     """One region's records and its background work. Every access to ``tables`` holds ``lock``."""
 
-    def __init__(self, name: str, aws: AwsClients, settings: Settings, outcomes: Outcomes) -> None:
+    def __init__(
+        self,
+        name: str,
+        aws: AwsClients,
+        settings: Settings,
+        outcomes: Outcomes,
+        training_cache: TrainingCache | None = None,
+    ) -> None:
         self.name = name
         self.aws = aws
         self.settings = settings
         self.outcomes = outcomes
+        self.training_cache = training_cache
         self.lock = threading.RLock()
         self.closed = threading.Event()
         self._tables: dict[str, dict[str, Record]] = {}
@@ -105,9 +114,12 @@ class Region:
 class Account:
     """The regions of the one account, made when first used, and what rules all of them."""
 
-    def __init__(self, aws: AwsClients, settings: Settings) -> None:
+    def __init__(
+        self, aws: AwsClients, settings: Settings, training_cache: TrainingCache | None = None
+    ) -> None:
         self.aws = aws
         self.settings = settings
+        self._training_cache = training_cache
         self.faults = FaultPlan()
         self.calls = CallLog()
         self.outcomes = Outcomes()
@@ -118,7 +130,9 @@ class Account:
         """Return the region called ``name``."""
         with self._lock:
             if name not in self._regions:
-                self._regions[name] = Region(name, self.aws, self.settings, self.outcomes)
+                self._regions[name] = Region(
+                    name, self.aws, self.settings, self.outcomes, self._training_cache
+                )
             return self._regions[name]
 
     def regions(self) -> list[Region]:

@@ -94,18 +94,20 @@ def rows_at(account: Account, prefix: str | None) -> list[Row]:
     return [Row.from_line(line) for body in bodies for line in body.splitlines()]
 
 
-def calls(account: Account, operation: str, *, since: int = 0) -> list[Mapping[str, Any]]:
+def calls(
+    account: Account, operation: str, *, since: int = 0, resource: str = "*"
+) -> list[Mapping[str, Any]]:
     """Return the embedded service's log of an operation's calls."""
-    query = urllib.parse.urlencode({"operation": operation, "since": since, "service": "*"})
+    query = urllib.parse.urlencode(
+        {"operation": operation, "since": since, "service": "*", "resource": resource}
+    )
     with urllib.request.urlopen(f"{account.url}/_embedded/calls?{query}", timeout=10) as answer:
         return cast("list[Mapping[str, Any]]", json.load(answer)["calls"])
 
 
 def invocations_of(account: Account, endpoint: str) -> int:
     """Return how many requests an endpoint has accepted."""
-    return sum(
-        1 for call in calls(account, "InvokeEndpointAsync") if call["resource"] == endpoint and call["effect"]
-    )
+    return sum(bool(call["effect"]) for call in calls(account, "InvokeEndpointAsync", resource=endpoint))
 
 
 @contextmanager

@@ -101,7 +101,10 @@ class AutoMLRun:
             self._process = process
             if self._interrupted.is_set():
                 process.kill()
-        with contextlib.closing(process.events(plan)) as events:
+        cache = self._region.training_cache
+        with contextlib.closing(
+            cache.events(plan, process.events) if cache else process.events(plan)
+        ) as events:
             for event in events:
                 self._hear(event, plan)
         self._check()
