@@ -79,8 +79,7 @@ class TaskInstanceDouble:
         :raises Exception: as in Airflow, where the result is not what the task, or a task mapped over it, needs
         """
         value = result if task.do_xcom_push else None
-        is_mapped_over = not self.is_mapped and next(task.iter_mapped_dependants(), None) is not None
-        if is_mapped_over:
+        if task.has_dag() and not self.is_mapped and next(task.iter_mapped_dependants(), None) is not None:
             if value is None:
                 raise XComForMappingNotPushed
             if not is_mappable_value(value):
