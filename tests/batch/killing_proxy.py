@@ -1,7 +1,8 @@
 """A proxy in front of a service at which a process "dies": just before a request is passed on, or just after.
 
 It tells the test, which cancels what runs until it has ended: nothing that it still asks for is passed on, so nothing
-is tidied up. That is what SIGKILL leaves behind, at a place that the test chooses.
+is tidied up. That is what SIGKILL leaves behind, at a place that the test chooses. Or the process stops there, as by
+SIGSTOP, until it is let go on.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import http.client
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
-_LOOK_SECONDS = 0.01
+_LOOK_SECONDS = 0.02
 
 
 class KillingProxy:
@@ -27,6 +28,9 @@ class KillingProxy:
         self._kill_at: tuple[int, bool] | None = None
         self._killed = threading.Event()
         self._buried = threading.Event()
+        self._stop_at: int | None = None
+        self._gone_on = threading.Event()
+        self.stopped = threading.Event()
         self.url = ""
         self.asked: list[str] = []
 
@@ -39,6 +43,43 @@ class KillingProxy:
         self._killed.clear()
         self._buried.clear()
         self._kill_at = None if number is None else (number, after)
+
+    def stop_at(self, number: int | None) -> None:
+        """Stop at the request of this number (from 0, counted from now on), and set ``stopped``; None never."""
+        self.kill_at(None)
+        self._stop_at = number
+        self.stopped.clear()
+        self._gone_on.clear()
+
+    def let_go_on(self) -> None:
+        """Have the process go on."""
+        self._gone_on.set()
+
+    def take(self, step: Callable[[], _Result], kill: Callable[[], object]) -> _Result | None:
+        """Do something in this thread until it ends or dies; None when it died.
+
+        :param kill: has it end soon; called again and again, so that it does not wait for answers that never come
+        """
+        ended = threading.Event()
+
+        def kill_it() -> None:
+            while not ended.wait(_LOOK_SECONDS):
+                if self._killed.is_set():
+                    kill()
+
+        killer = threading.Thread(target=kill_it)
+        killer.start()
+        try:
+            result = step()
+        except BaseException:
+            if not self._killed.is_set():
+                raise
+            return None
+        finally:
+            ended.set()
+            killer.join()
+            self._buried.set()
+        return None if self._killed.is_set() else result
 
     def run(self, work: Coroutine[object, object, _Result]) -> _Result | None:
         """Run something until it ends or dies; None when it died."""
@@ -70,6 +111,9 @@ class KillingProxy:
         dies, after = (
             (False, False) if self._kill_at is None else (self._kill_at[0] == number, self._kill_at[1])
         )
+        if self._stop_at is not None and number >= self._stop_at:
+            self.stopped.set()
+            self._gone_on.wait()
         answer = None if dies and not after else self._passed_on(request, body)
         if not dies:
             return answer
@@ -125,7 +169,7 @@ def killing_proxy(service: str) -> Iterator[KillingProxy]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.block_on_close = False  # clients keep connections open
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})
     thread.start()
     proxy.url = f"http://127.0.0.1:{server.server_port}"
     try:
