@@ -25,6 +25,7 @@ ECHO_POLL = 0.05
 CONNECTION = AwsConnection(aws_conn_id=None, region_name="us-east-1")
 
 OBEDIENT = """
+import os
 import time
 
 def model_fn(model_dir):
@@ -38,9 +39,12 @@ def transform_fn(seen, data, content_type, accept):
         raise ValueError("told to fail: " + argument)
     if order == "sleep":
         time.sleep(float(argument))
+    while order == "gate" and not os.path.exists(argument):
+        time.sleep(0.02)
     return text.upper(), "text/plain"
 """
-"""It answers in capitals; ``fail x`` fails, ``once x`` fails the first time, ``sleep 2`` takes two seconds."""
+"""It answers in capitals; ``fail x`` fails, ``once x`` fails the first time, ``sleep 2`` takes two seconds, and
+``gate /a/path`` until there is such a file."""
 
 
 def upload_inputs(account: Account, bodies: Sequence[str], prefix: str = "") -> str:

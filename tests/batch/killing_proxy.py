@@ -17,6 +17,8 @@ from typing import TypeVar
 
 _Result = TypeVar("_Result")
 _LOOK_SECONDS = 0.02
+_DYING_SECONDS = 1.0
+"""A client that waits in a thread of its own, where nothing cancels it, learns then that there is no answer."""
 
 
 class KillingProxy:
@@ -28,9 +30,12 @@ class KillingProxy:
         self._kill_at: tuple[int, bool] | None = None
         self._killed = threading.Event()
         self._buried = threading.Event()
+        self._counting = threading.Lock()
         self._stop_at: int | None = None
         self._gone_on = threading.Event()
-        self.stopped = threading.Event()
+        self._stopped = threading.Event()
+        self.ended = threading.Event()
+        """For the process that may be stopped: set it at its end."""
         self.url = ""
         self.asked: list[str] = []
 
@@ -44,12 +49,25 @@ class KillingProxy:
         self._buried.clear()
         self._kill_at = None if number is None else (number, after)
 
+    @property
+    def has_killed(self) -> bool:
+        """Whether the process has died."""
+        return self._killed.is_set()
+
     def stop_at(self, number: int | None) -> None:
-        """Stop at the request of this number (from 0, counted from now on), and set ``stopped``; None never."""
+        """Stop before the request of this number (from 0, counted from now on); None never."""
         self.kill_at(None)
         self._stop_at = number
-        self.stopped.clear()
+        self.ended.clear()
+        self._stopped.clear()
         self._gone_on.clear()
+
+    def has_stopped(self) -> bool:
+        """Wait until the process stops; return False when it has ``ended`` without having come so far."""
+        while not self._stopped.wait(_LOOK_SECONDS):
+            if self.ended.is_set():
+                return self._stopped.is_set()
+        return True
 
     def let_go_on(self) -> None:
         """Have the process go on."""
@@ -106,19 +124,20 @@ class KillingProxy:
         """Return the service's answer; None, once nobody waits for it any more, when the process is dead."""
         if self._killed.is_set() and not self._buried.is_set():
             return None
-        number = len(self.asked)
-        self.asked.append(f"{request.command} {request.path.partition('?')[0]}")
+        with self._counting:
+            number = len(self.asked)
+            self.asked.append(f"{request.command} {request.path.partition('?')[0]}")
         dies, after = (
             (False, False) if self._kill_at is None else (self._kill_at[0] == number, self._kill_at[1])
         )
         if self._stop_at is not None and number >= self._stop_at:
-            self.stopped.set()
+            self._stopped.set()
             self._gone_on.wait()
         answer = None if dies and not after else self._passed_on(request, body)
         if not dies:
             return answer
         self._killed.set()
-        self._buried.wait(timeout=30)
+        self._buried.wait(timeout=_DYING_SECONDS)
         return None
 
     def _passed_on(
