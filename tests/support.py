@@ -6,9 +6,7 @@ environment has none of them.
 
 from __future__ import annotations
 
-import asyncio
 import http.client
-import importlib
 import io
 import json
 import re
@@ -18,29 +16,23 @@ import threading
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
-from airflow.triggers.base import BaseTrigger
 from botocore.config import Config
 
-from airflow_sm_plugin._compat import BaseOperator, Context
+from tests.task_instances import TaskInstanceDouble
+from tests.task_runs import TaskDeferred, context_for, deferred, event_of, rebuilt, run_task
 
 if TYPE_CHECKING:
-    from airflow.sdk.exceptions import TaskDeferred
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sagemaker import SageMakerClient
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
-else:
-    try:
-        from airflow.sdk.exceptions import TaskDeferred
-    except ImportError:  # before Airflow 3.1
-        from airflow.exceptions import TaskDeferred
 
 __all__ = [
     "BLOCKING",
@@ -396,75 +388,3 @@ class Requests:
         with self._log.open(errors="replace") as log:
             log.seek(self._start)
             return list(self._LINE.finditer(log.read()))
-
-
-@dataclass
-class TaskInstanceDouble:
-    """What our operators use of Airflow's task instance; it remembers what they push."""
-
-    dag_id: str = "a_dag"
-    run_id: str = "manual__2026-01-01T00:00:00+00:00"
-    task_id: str = "a_task"
-    map_index: int = -1
-    try_number: int = 1
-    xcom: dict[str, Any] = field(default_factory=dict)
-
-    def xcom_push(self, key: str, value: object, **_: object) -> None:
-        """Remember a value; XComs are JSON."""
-        self.xcom[key] = json.loads(json.dumps(value))
-
-
-def context_for(ti: TaskInstanceDouble | None = None) -> Context:
-    """Return a context with a task instance in it."""
-    ti = ti or TaskInstanceDouble()
-    return cast("Context", {"ti": ti, "task_instance": ti, "run_id": ti.run_id, "params": {}})
-
-
-def deferred(operator: BaseOperator, context: Context | None = None) -> TaskDeferred:
-    """Execute an operator that must defer; return what Airflow would get."""
-    try:
-        operator.execute(context or context_for())
-    except TaskDeferred as deferral:
-        return deferral
-    raise AssertionError(f"{operator.task_id} did not defer")
-
-
-def rebuilt(trigger: BaseTrigger) -> BaseTrigger:
-    """Return the trigger as a triggerer makes it: from class path and arguments that were JSON in between."""
-    path, arguments = trigger.serialize()
-    module, _, name = path.rpartition(".")
-    cls: type[BaseTrigger] = getattr(importlib.import_module(module), name)
-    return cls(**json.loads(json.dumps(arguments)))
-
-
-def event_of(trigger: BaseTrigger, *, within: float = 30) -> dict[str, Any]:
-    """Run a trigger (as it is: see :func:`rebuilt`) to its end and return the payload of its only event."""
-
-    async def collect() -> list[Any]:
-        async with asyncio.timeout(within):
-            return [event.payload async for event in trigger.run()]
-
-    events = asyncio.run(collect())
-    if len(events) != 1:
-        raise AssertionError(f"a trigger emits one event, not {events}")
-    return cast("dict[str, Any]", json.loads(json.dumps(events[0])))
-
-
-def run_task(make: Callable[[], BaseOperator], context: Context | None = None) -> Any:  # noqa: ANN401 - whatever the task returns
-    """Run a task to its end, deferrals included, each time with an operator made anew as in a new worker process."""
-    context = context or context_for()
-    operator = make()
-    operator.render_template_fields(context)
-    try:
-        return operator.execute(context)
-    except TaskDeferred as deferral:
-        following = deferral
-    while True:
-        payload = event_of(rebuilt(following.trigger))
-        operator = make()
-        operator.render_template_fields(context)
-        resume = getattr(operator, following.method_name)
-        try:
-            return resume(context, event=payload, **(following.kwargs or {}))
-        except TaskDeferred as again:
-            following = again

@@ -6,7 +6,6 @@ retry needs lies in S3, keyed by task instance and arguments, never by try.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 import uuid
@@ -42,7 +41,6 @@ log = get_log(__name__)
 _INITIAL_RATE = 100.0
 _S3_CONNECTIONS = LOOKS_AT_ONCE
 _SHOWN_FAILURES = 5
-_SHORTEST_PAUSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -123,30 +121,21 @@ class AsyncBatch:
             token = token or uuid.uuid4().hex[:16]
             yield cls(connection, s3, settings, token=token, plan_at_hand=plan_at_hand)
 
-    async def finish(self, *, poll_interval: float) -> Finished:
-        """Do all of it in this process.
-
-        :param poll_interval: seconds between looks
-        """
-        while isinstance(step := await self.advance(), Waiting):
-            await self._wait(step, poll_interval)
-        return step
-
     async def advance(self) -> Waiting | Finished:
-        """Do what can be done now, and say what has to be waited for; or that it is finished.
+        """Do what can be done now, and say what has to be waited for; or that it is finished. Call it once.
 
         :raises InvalidRequest: an input, or the inputs, are not what they must be; nothing was sent
         :raises EndpointNotFound: it was not there, or was deleted with requests in its queue
         :raises FencedOff: another process has taken the batch over
         :raises SageMakerInferenceError: as :meth:`Submission.run`
         """
-        plan = self._plan = self._plan or await self._open_plan()
+        plan = self._plan = await self._open_plan()
         done = await self._report_on(plan)
         if done is not None:
             return await self._finished(plan, done)
         numbers = plan.to_send
         while numbers and len(self._ended) < self._settings.attempts:
-            current = self._current = self._current or await self._open_round(
+            current = self._current = await self._open_round(
                 plan, numbers, [ended.pattern for ended in self._ended]
             )
             outcome = await current.outcome()
@@ -156,7 +145,6 @@ class AsyncBatch:
                     return step
                 outcome = step
             self._ended.append(EndedRound(len(self._ended) + 1, current, outcome, await current.pattern()))
-            self._current = None
             numbers = current.plan_numbers(outcome.again)
         return await self._report(plan)
 
@@ -302,7 +290,7 @@ class AsyncBatch:
         limit = self._settings.max_in_flight
         enough = 0 if limit is None else limit // 2
         while True:
-            counts = await current.look(thorough=True)
+            counts = await current.look()
             if current.to_send and (limit is None or counts.pending <= enough):
                 await self._submit(current, None if limit is None else limit - counts.pending)
                 continue
@@ -346,16 +334,6 @@ class AsyncBatch:
                 room=room,
                 patience=settings.patience_seconds,
             )
-
-    async def _wait(self, step: Waiting, poll_interval: float) -> None:
-        """Look until there is something to do, or it is time to ask for the endpoint."""
-        if self._current is None:
-            raise LookupError("nothing is waited for")
-        while (left := step.deadline - time.time()) > 0:
-            await asyncio.sleep(min(poll_interval, max(_SHORTEST_PAUSE, left)))
-            counts = await self._current.look(thorough=False)
-            if counts.pending <= step.until_pending:
-                return
 
     # The end
 

@@ -317,15 +317,15 @@ class RoundProgress:
             self._state = None
         return self._watch
 
-    async def look(self, *, thorough: bool) -> Counts:
-        """Look once; return how many results there are of each kind.
+    async def look(self) -> Counts:
+        """Look once, at everything that has no result yet; return how many results there are of each kind.
 
         :raises ServiceUnavailable: S3 gave no useful answer for too long
         """
         watch = (await self.watch()).watch
         before = self._state or WatchState.begin(watch)
         now = time.time()
-        self._state = state = await ResultWatcher(self._s3).look(watch, before, now=now, thorough=thorough)
+        self._state = state = await ResultWatcher(self._s3).look(watch, before, now=now, thorough=True)
         if state.unreachable(watch, now=now):
             raise ServiceUnavailable(
                 f"S3 gave no useful answer at {state.failed.in_a_row} looks in a row; what was sent goes on in "

@@ -11,20 +11,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
+from airflow_sm_plugin._compat import AirflowFailException, Context
 from airflow_sm_plugin.batch.async_batch import AsyncBatch, Finished, Waiting
 from airflow_sm_plugin.batch.batch_settings import BatchSettings
 from airflow_sm_plugin.batch.input_listing import InputSource
 from airflow_sm_plugin.core.async_report import Row
 from airflow_sm_plugin.core.async_round import RequestTemplate
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from tests.support import POLL, Account, unique
-
-ECHO_POLL = 0.05
-"""Seconds between looks where every inference takes a moment."""
+from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
+from tests.support import POLL, Account, run_task, unique
 
 CONNECTION = AwsConnection(aws_conn_id=None, region_name="us-east-1")
 
 OBEDIENT = """
+import os
 import time
 
 def model_fn(model_dir):
@@ -38,9 +38,12 @@ def transform_fn(seen, data, content_type, accept):
         raise ValueError("told to fail: " + argument)
     if order == "sleep":
         time.sleep(float(argument))
+    while order == "gate" and not os.path.exists(argument):
+        time.sleep(0.02)
     return text.upper(), "text/plain"
 """
-"""It answers in capitals; ``fail x`` fails, ``once x`` fails the first time, ``sleep 2`` takes two seconds."""
+"""It answers in capitals; ``fail x`` fails, ``once x`` fails the first time, ``sleep 2`` takes two seconds, and
+``gate /a/path`` until there is such a file."""
 
 
 def upload_inputs(account: Account, bodies: Sequence[str], prefix: str = "") -> str:
@@ -64,14 +67,52 @@ def settings_for(account: Account, endpoint: str, inputs: str, **changes: Any) -
     return replace(made, **changes)
 
 
-def run_batch(settings: BatchSettings, *, poll_interval: float = POLL) -> Finished:
-    """Do all of a batch in this process."""
+class GivenBatchOperator(SageMakerAsyncBatchOperator):
+    """The operator with settings of which not all are arguments; it keeps how it finished."""
 
-    async def run() -> Finished:
-        async with AsyncBatch.open(CONNECTION, settings) as batch:
-            return await batch.finish(poll_interval=poll_interval)
+    given: BatchSettings
+    finished: Finished | None = None
 
-    return asyncio.run(run())
+    def _settings(self, context: Context) -> BatchSettings:  # noqa: ARG002 - as the operator has it
+        return self.given
+
+    def _conclude(self, finished: Finished) -> dict[str, Any]:
+        self.finished = finished
+        return super()._conclude(finished)
+
+
+def run_batch(
+    settings: BatchSettings, *, poll_interval: float = POLL, connection: AwsConnection = CONNECTION
+) -> Finished:
+    """Take a try of the operator to its end; raise what it failed of."""
+    operators: list[GivenBatchOperator] = []
+
+    def make() -> GivenBatchOperator:
+        operator = GivenBatchOperator(
+            task_id="batch",
+            endpoint_name=settings.template.endpoint_name,
+            inputs=settings.source.location,
+            ledger_prefix=settings.ledger_prefix,
+            on_failure="collect",
+            container_log_lines=0,
+            deferrable=True,
+            poll_interval=poll_interval,
+            aws_conn_id=connection.aws_conn_id,
+            region_name=connection.region_name,
+            botocore_config=connection.botocore_config,
+        )
+        operator.given = settings
+        operators.append(operator)
+        return operator
+
+    try:
+        summary = run_task(make)
+    except AirflowFailException as error:
+        raise error.__cause__ or error from None
+    finished = operators[-1].finished
+    assert finished is not None
+    assert summary == finished.report.summary()
+    return finished
 
 
 def advance_batch(settings: BatchSettings) -> Waiting | Finished:

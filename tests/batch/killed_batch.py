@@ -1,64 +1,46 @@
-"""Run one batch as a process that a test may kill: ``python -m tests.batch.killed_batch <endpoint> <inputs> …``."""
+"""A step of a batch's task in a process of its own, which a test may kill as SIGKILL kills a worker or a triggerer."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
-import logging
-import sys
-from collections.abc import Mapping
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 
-from airflow_sm_plugin.batch.async_batch import AsyncBatch
-from airflow_sm_plugin.batch.batch_settings import BatchSettings
-from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.core.async_round import RequestTemplate
-from airflow_sm_plugin.exceptions import FencedOff
-from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.batch import async_batch
+from airflow_sm_plugin.hooks import async_invoker, control_plane
+from airflow_sm_plugin.triggers import async_inference
+from tests.task_runs import Deferral, event_of
 
-READY = "ready"
-FINISHED = "finished"
-FENCED_OFF = "fenced off"
+_IMPORTED = (async_batch, async_invoker, control_plane, async_inference)
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([__name__])
+"""Each process is forked from one that has imported all of this, which takes seconds."""
 
 
-def main() -> None:
-    """Say that it is ready, wait for a line, run, say how it ended."""
-    parser = argparse.ArgumentParser()
-    for name in ("endpoint", "inputs", "ledger_prefix", "owner"):
-        parser.add_argument(name)
-    parser.add_argument("--rate", type=float, default=200)
-    parser.add_argument("--wait", type=float, default=4)
-    parser.add_argument("--resend", action="store_true")
-    parser.add_argument("--botocore-config", type=json.loads, default=None)
-    given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    settings = BatchSettings(
-        template=RequestTemplate(endpoint_name=given.endpoint, content_type="text/plain"),
-        source=InputSource(location=given.inputs),
-        ledger_prefix=given.ledger_prefix,
-        owner=given.owner,
-        run="a run",
-        attempts=6,
-        max_rate=given.rate,
-        resend=given.resend,
-        wait_seconds=given.wait,
-    )
-    sys.stdout.write(f"{READY}\n")
-    sys.stdout.flush()
-    sys.stdin.readline()
+def wait(deferral: Deferral) -> None:
+    """Do what a triggerer does with a deferral."""
+    event_of(deferral.trigger)
+
+
+@contextmanager
+def process_of(step: Callable[[], object]) -> Iterator[BaseProcess]:
+    """Take a step in a process of its own, which is SIGKILLed at the end of the block.
+
+    :param step: what can be pickled
+    """
+    process = _FORKS.Process(target=_take, args=(step, dict(os.environ)))
+    process.start()
     try:
-        asyncio.run(_finish(settings, given.botocore_config))
-    except FencedOff:
-        sys.stdout.write(f"{FENCED_OFF}\n")
-    else:
-        sys.stdout.write(f"{FINISHED}\n")
+        yield process
+    finally:
+        process.kill()
+        process.join()
+        process.close()
 
 
-async def _finish(settings: BatchSettings, botocore_config: Mapping[str, object] | None) -> None:
-    connection = AwsConnection(aws_conn_id=None, region_name="us-east-1", botocore_config=botocore_config)
-    async with AsyncBatch.open(connection, settings) as batch:
-        await batch.finish(poll_interval=0.2)
-
-
-if __name__ == "__main__":
-    main()
+def _take(step: Callable[[], object], environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    step()

@@ -1,7 +1,8 @@
 """A proxy in front of a service at which a process "dies": just before a request is passed on, or just after.
 
 It tells the test, which cancels what runs until it has ended: nothing that it still asks for is passed on, so nothing
-is tidied up. That is what SIGKILL leaves behind, at a place that the test chooses.
+is tidied up. That is what SIGKILL leaves behind, at a place that the test chooses. Or the process stops there, as by
+SIGSTOP, until it is let go on.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import http.client
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
-_LOOK_SECONDS = 0.01
+_LOOK_SECONDS = 0.02
+_DYING_SECONDS = 1.0
+"""A client that waits in a thread of its own, where nothing cancels it, learns then that there is no answer."""
 
 
 class KillingProxy:
@@ -27,6 +30,12 @@ class KillingProxy:
         self._kill_at: tuple[int, bool] | None = None
         self._killed = threading.Event()
         self._buried = threading.Event()
+        self._counting = threading.Lock()
+        self._stop_at: int | None = None
+        self._gone_on = threading.Event()
+        self._stopped = threading.Event()
+        self.ended = threading.Event()
+        """For the process that may be stopped: set it at its end."""
         self.url = ""
         self.asked: list[str] = []
 
@@ -39,6 +48,56 @@ class KillingProxy:
         self._killed.clear()
         self._buried.clear()
         self._kill_at = None if number is None else (number, after)
+
+    @property
+    def has_killed(self) -> bool:
+        """Whether the process has died."""
+        return self._killed.is_set()
+
+    def stop_at(self, number: int | None) -> None:
+        """Stop before the request of this number (from 0, counted from now on); None never."""
+        self.kill_at(None)
+        self._stop_at = number
+        self.ended.clear()
+        self._stopped.clear()
+        self._gone_on.clear()
+
+    def has_stopped(self) -> bool:
+        """Wait until the process stops; return False when it has ``ended`` without having come so far."""
+        while not self._stopped.wait(_LOOK_SECONDS):
+            if self.ended.is_set():
+                return self._stopped.is_set()
+        return True
+
+    def let_go_on(self) -> None:
+        """Have the process go on."""
+        self._gone_on.set()
+
+    def take(self, step: Callable[[], _Result], kill: Callable[[], object]) -> _Result | None:
+        """Do something in this thread until it ends or dies; None when it died.
+
+        :param kill: has it end soon; called again and again, so that it does not wait for answers that never come
+        """
+        ended = threading.Event()
+
+        def kill_it() -> None:
+            while not ended.wait(_LOOK_SECONDS):
+                if self._killed.is_set():
+                    kill()
+
+        killer = threading.Thread(target=kill_it)
+        killer.start()
+        try:
+            result = step()
+        except BaseException:
+            if not self._killed.is_set():
+                raise
+            return None
+        finally:
+            ended.set()
+            killer.join()
+            self._buried.set()
+        return None if self._killed.is_set() else result
 
     def run(self, work: Coroutine[object, object, _Result]) -> _Result | None:
         """Run something until it ends or dies; None when it died."""
@@ -65,16 +124,20 @@ class KillingProxy:
         """Return the service's answer; None, once nobody waits for it any more, when the process is dead."""
         if self._killed.is_set() and not self._buried.is_set():
             return None
-        number = len(self.asked)
-        self.asked.append(f"{request.command} {request.path.partition('?')[0]}")
+        with self._counting:
+            number = len(self.asked)
+            self.asked.append(f"{request.command} {request.path.partition('?')[0]}")
         dies, after = (
             (False, False) if self._kill_at is None else (self._kill_at[0] == number, self._kill_at[1])
         )
+        if self._stop_at is not None and number >= self._stop_at:
+            self._stopped.set()
+            self._gone_on.wait()
         answer = None if dies and not after else self._passed_on(request, body)
         if not dies:
             return answer
         self._killed.set()
-        self._buried.wait(timeout=30)
+        self._buried.wait(timeout=_DYING_SECONDS)
         return None
 
     def _passed_on(
@@ -94,6 +157,7 @@ def killing_proxy(service: str) -> Iterator[KillingProxy]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else a body waits until its head is acknowledged
 
         def _pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -125,7 +189,7 @@ def killing_proxy(service: str) -> Iterator[KillingProxy]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.block_on_close = False  # clients keep connections open
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})
     thread.start()
     proxy.url = f"http://127.0.0.1:{server.server_port}"
     try:

@@ -39,10 +39,10 @@ def left_waiting(task: Task, number: int = 1, started: float = OLD, **changes: o
     """Do what a try does that is killed as soon as it waits for anything."""
     looked = RoundProgress.look
 
-    async def look(self: RoundProgress, *, thorough: bool) -> Counts:
+    async def look(self: RoundProgress) -> Counts:
         if self.ledger.sent:
             raise Killed
-        return await looked(self, thorough=thorough)
+        return await looked(self)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RoundProgress, "look", look)

@@ -1,5 +1,6 @@
 """A batch that is killed at any of its requests, several times in a row, ends in the right report all the same.
 
+Each of its steps is killed: the task's ``execute``, its trigger, and what it does when that has fired.
 ``AIRFLOW_SM_KILL_SEED`` chooses other places, ``AIRFLOW_SM_KILL_PLACES=all`` takes each of the first run's requests.
 """
 
@@ -7,25 +8,39 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import pytest
 
-from airflow_sm_plugin.batch.async_batch import AsyncBatch, Finished
-from airflow_sm_plugin.batch.batch_settings import BatchSettings
-from airflow_sm_plugin.core.task_try import TaskTry
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from tests.batch.async_batches import CONNECTION, OBEDIENT, rows_at, settings_for, upload_inputs
+from airflow_sm_plugin._compat import BaseOperator
+from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
+from tests.batch.async_batches import OBEDIENT
+from tests.batch.batch_tasks import BatchTry, outputs_of
 from tests.batch.killing_proxy import KillingProxy, killing_proxy
-from tests.batch.test_async_batch_unnamed import THROUGH_BOTOCORE, older_botocore  # noqa: F401 - a fixture
-from tests.support import Account
+from tests.batch.test_async_batch_unnamed import older_botocore  # noqa: F401 - a fixture
+from tests.hooks.recorder import TRANSPORTS
+from tests.support import Account, unique
+from tests.task_runs import Deferral, Step, event_from, execute, resume
 
-BODIES = ["a", "once b", "c"]
-OUTPUTS = [b"A", b"ONCE B", b"C"]
 KILLS = 3
-PLACES = os.environ.get("AIRFLOW_SM_KILL_PLACES", "4")
+PLACES = os.environ.get("AIRFLOW_SM_KILL_PLACES", "1")
+"""How many requests of each step are the first that is killed."""
 SEED = int(os.environ.get("AIRFLOW_SM_KILL_SEED", "7"))
+EXECUTE, TRIGGER, RESUME = "execute", "trigger", "resume"
+ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "wait": {"on_unknown": "wait"},
+    "resend": {"on_unknown": "resend"},
+    "unnamed": {"on_unknown": "wait", "botocore_config": TRANSPORTS["botocore"]},
+}
+
+
+@pytest.fixture(scope="module")
+def endpoint(module_account: Account) -> str:
+    return module_account.deploy(OBEDIENT, asynchronous=True)
 
 
 @pytest.fixture
@@ -35,63 +50,159 @@ def proxy(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Killing
         yield opened
 
 
+class Place(NamedTuple):
+    """A request of a step, each counted from 0."""
+
+    step: int
+    request: int
+
+
 class Batches:
-    """Batches of three inputs, each of its own, through one endpoint; one input fails at its first inference."""
+    """Batches of three inputs, each of its own, through one endpoint.
+
+    One input fails at its first inference, and one has its result once somebody waits for it, so that the task defers.
+    """
 
     def __init__(
-        self, account: Account, proxy: KillingProxy, connection: AwsConnection, *, resend: bool
+        self,
+        account: Account,
+        endpoint: str,
+        proxy: KillingProxy,
+        gates: Path,
+        **arguments: Any,  # noqa: ANN401 - the operator's
     ) -> None:
         self._account = account
+        self._endpoint = endpoint
         self._proxy = proxy
-        self._connection = connection
-        self._endpoint = account.deploy(OBEDIENT, asynchronous=True)
-        self._resend = resend
+        self._gates = gates
+        self._gate = gates
+        self._arguments = {"concurrency": 2, "max_wait_seconds": 0.6, **arguments}
 
-    def new(self) -> BatchSettings:
-        inputs = upload_inputs(self._account, BODIES)
-        return settings_for(
-            self._account,
-            self._endpoint,
-            inputs,
-            attempts=8,
-            wait_seconds=0.4,
-            at_once=2,
-            resend=self._resend,
+    def new(self) -> BatchTry:
+        self._gate = self._gates / unique("gate")
+        bodies = ["a", f"once {unique('b')}", f"gate {self._gate}"]
+        return BatchTry.of_inputs(self._account, self._endpoint, bodies, **self._arguments)
+
+    def run(self, batch: BatchTry) -> list[tuple[str, int]]:
+        """Run a try to its end; return its steps, and the number of requests of each."""
+        run = Run(self._proxy, batch, self._gate)
+        summary = run.end()
+        assert summary is not None
+        outputs = outputs_of(self._account, summary)
+        assert (outputs[0], outputs[1][:5], outputs[2]) == (
+            b"A",
+            b"ONCE ",
+            f"gate {self._gate}".upper().encode(),
         )
+        return run.steps
 
-    def run(self, settings: BatchSettings, number: int, kill_at: int | None, *, after: bool = False) -> bool:
-        """Run a try; return whether it came to its end, with every output where the report says."""
+    def run_killed(
+        self, batch: BatchTry, place: Place, *, after: bool, another_triggerer: bool
+    ) -> str | None:
+        """Run a try that is killed at a request; return in which step that was, None when it ended before.
 
-        async def finish() -> Finished:
-            task_try = TaskTry(1_000.0, number)
-            async with AsyncBatch.open(self._connection, replace(settings, task_try=task_try)) as batch:
-                return await batch.finish(poll_interval=0.05)
+        :param another_triggerer: another one goes on with a wait that was killed; else the try ends there
+        """
+        run = Run(self._proxy, batch, self._gate, place, after=after, another_triggerer=another_triggerer)
+        run.end()
+        return run.killed
 
-        self._proxy.kill_at(kill_at, after=after)
-        done = self._proxy.run(finish())
-        if done is None:
-            return False
-        rows = rows_at(self._account, done.report.rows_location)
-        assert [self._account.read(row.output_location or "") for row in rows] == OUTPUTS
-        assert done.report.counts.succeeded == len(BODIES)
-        return True
+
+class Run:
+    """A try taken from step to step, as Airflow does; its gate is opened when it waits."""
+
+    def __init__(
+        self,
+        proxy: KillingProxy,
+        batch: BatchTry,
+        gate: Path,
+        place: Place | None = None,
+        *,
+        after: bool = False,
+        another_triggerer: bool = False,
+    ) -> None:
+        self._proxy = proxy
+        self._batch = batch
+        self._gate = gate
+        self._place = place
+        self._after = after
+        self._another_triggerer = another_triggerer
+        self.steps: list[tuple[str, int]] = []
+        self.killed: str | None = None
+
+    def end(self) -> dict[str, Any] | None:
+        """Take it to its end; return its summary, None when it was killed."""
+        step = self._work(EXECUTE, execute)
+        while isinstance(step, Deferral):
+            event = self._event(step)
+            if event is None and self._another_triggerer:
+                event = self._event(step)
+            if event is None:
+                return None
+            step = self._work(RESUME, partial(resume, deferral=step, event=event))
+        return None if step is None else cast("dict[str, Any]", step.result)
+
+    def _event(self, deferral: Deferral) -> dict[str, Any] | None:
+        self._gate.touch()
+        with self._step(TRIGGER):
+            return self._proxy.run(event_from(deferral.trigger))
+
+    def _work(self, kind: str, work: Callable[..., Step]) -> Step | None:
+        operators: list[SageMakerAsyncBatchOperator] = []
+
+        def make() -> BaseOperator:
+            operators.append(self._batch.operator())
+            return operators[-1]
+
+        def kill() -> None:
+            for operator in operators:
+                operator.on_kill()
+
+        with self._step(kind):
+            return self._proxy.take(partial(work, make, self._batch.context()), kill)
+
+    @contextmanager
+    def _step(self, kind: str) -> Iterator[None]:
+        is_it = self._place is not None and self._place.step == len(self.steps)
+        self._proxy.kill_at(self._place.request if self._place and is_it else None, after=self._after)
+        yield
+        self.steps.append((kind, len(self._proxy.asked)))
+        if self._proxy.has_killed:
+            self.killed = kind
+
+
+@pytest.fixture(params=ARGUMENTS)
+def batches(
+    account: Account, endpoint: str, proxy: KillingProxy, tmp_path: Path, request: pytest.FixtureRequest
+) -> Batches:
+    if request.param == "unnamed":
+        request.getfixturevalue("older_botocore")
+    return Batches(account, endpoint, proxy, tmp_path, **ARGUMENTS[request.param])
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kind", ["wait", "resend", "unnamed"])
-def test_wherever_its_tries_are_killed_a_later_one_finishes(
-    account: Account, proxy: KillingProxy, kind: str, request: pytest.FixtureRequest
-) -> None:
-    if kind == "unnamed":
-        request.getfixturevalue("older_botocore")
-    connection = THROUGH_BOTOCORE if kind == "unnamed" else CONNECTION
-    batches = Batches(account, proxy, connection, resend=kind == "resend")
-    assert batches.run(batches.new(), 1, None)
-    requests = len(proxy.asked)
+def test_wherever_its_tries_are_killed_a_later_one_finishes(batches: Batches) -> None:
+    steps = batches.run(batches.new())
+    assert [kind for kind, _ in steps[:3]] == [EXECUTE, TRIGGER, RESUME]
     chance = random.Random(SEED)  # noqa: S311 - moments of a test
-    firsts = range(requests) if PLACES == "all" else sorted(chance.sample(range(requests), int(PLACES)))
-    for first in firsts:
-        settings = batches.new()
-        for number, place in enumerate([first, *chance.choices(range(requests), k=KILLS - 1)], start=1):
-            batches.run(settings, number, place, after=chance.random() < 0.5)
-        assert batches.run(settings, KILLS + 1, None)
+    everywhere = [Place(step, number) for step, (_, count) in enumerate(steps) for number in range(count)]
+    killed: set[str | None] = set()
+    for first, first_after in first_places(steps, everywhere, chance):
+        batch, after = batches.new(), first_after
+        for number, place in enumerate([first, *chance.choices(everywhere, k=KILLS - 1)], start=1):
+            another = chance.random() < 0.5
+            killed.add(batches.run_killed(batch.again(number), place, after=after, another_triggerer=another))
+            after = chance.random() < 0.5
+        batches.run(batch.again(KILLS + 1))
+    assert {EXECUTE, TRIGGER, RESUME} <= killed
+
+
+def first_places(
+    steps: list[tuple[str, int]], everywhere: list[Place], chance: random.Random
+) -> Iterator[tuple[Place, bool]]:
+    """Yield some requests of each kind of step, and whether they are carried out; first, that an event is lost."""
+    yield Place(2, 0), False
+    for kind in (EXECUTE, TRIGGER, RESUME):
+        places = [place for place in everywhere if steps[place.step][0] == kind]
+        for place in places if PLACES == "all" else chance.sample(places, min(int(PLACES), len(places))):
+            yield place, chance.random() < 0.5

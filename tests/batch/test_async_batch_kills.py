@@ -1,4 +1,4 @@
-"""A batch whose process is SIGKILLed again and again: one row for each input, and nothing known as accepted sent twice.
+"""A batch whose processes are SIGKILLed: one row for each input, and nothing known as accepted sent twice.
 
 ``AIRFLOW_SM_KILL_SEED`` chooses other moments.
 """
@@ -8,84 +8,93 @@ from __future__ import annotations
 import os
 import random
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.core.async_ledger import Ledger, Part
 from airflow_sm_plugin.core.async_names import number_of
 from airflow_sm_plugin.core.number_sets import numbers_of
-from tests.batch.async_batches import invocations_of, rows_at, upload_inputs
-from tests.batch.killed_batch import FENCED_OFF, FINISHED, READY
-from tests.support import ECHO, Account, unique
+from airflow_sm_plugin.exceptions import FencedOff
+from tests.batch.async_batches import OBEDIENT, calls, faults, invocations_of
+from tests.batch.batch_tasks import BatchTry, outputs_of
+from tests.batch.killed_batch import process_of, wait
+from tests.support import BLOCKING, Account, unique
+from tests.task_runs import Deferral, event_of
 
-COUNT = 400
-KILLS = 3
+COUNT = 60
+KILLED_TRIES = 2
+SLOW = 9
+"""Requests a second of what is to be killed: the ledger intends so many at a time, and knows soon what was accepted."""
 SEED = int(os.environ.get("AIRFLOW_SM_KILL_SEED", "4"))
-ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def endpoint(module_account: Account) -> str:
+    return module_account.deploy(OBEDIENT, asynchronous=True)
+
+
+@pytest.fixture(scope="module")
+def gated_endpoint(module_account: Account) -> str:
+    return module_account.deploy(BLOCKING, asynchronous=True)
+
+
+def wait_until(is_so: Callable[[], object], process: BaseProcess | None = None) -> None:
+    until = time.monotonic() + 60
+    while not is_so():
+        assert process is None or process.is_alive(), "it ended before it could be killed"
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 class Batch:
-    """One batch in an account, run by processes."""
+    """A batch whose inputs all fail at their first inference, so that each step but the last sends some."""
 
-    def __init__(self, account: Account, log: Path, *, resend: bool = False) -> None:
+    def __init__(self, account: Account, endpoint: str, log: Path, **arguments: Any) -> None:  # noqa: ANN401 - the operator's
         self.account = account
-        self.endpoint = account.deploy(ECHO, asynchronous=True)
-        self.owner = unique("owner")
-        self._inputs = upload_inputs(account, [f"n{number}" for number in range(COUNT)])
+        self._endpoint = endpoint
+        self._names = [f"{unique('n')}" for _ in range(COUNT)]
+        bodies = [f"once {name}" for name in self._names]
+        self.first = BatchTry.of_inputs(account, endpoint, bodies, **arguments)
         self._log = log
-        self._options = ["--resend"] if resend else []
+        self._log_start = log.stat().st_size
+        self._before = invocations_of(account, endpoint)
 
-    @contextmanager
-    def process(self, *, rate: float = 100) -> Iterator[subprocess.Popen[str]]:
-        """Start a process that is ready to run the batch once it gets a line.
+    def accepting(self, count: int) -> AbstractContextManager[None]:
+        """Have the endpoint accept so many of the batch, and throttle all others, for the block."""
+        rule = {"fault": "throttle", "operation": "InvokeEndpointAsync", "resource": self._endpoint}
+        return faults(self.account, {**rule, "after": count})
 
-        :param rate: requests a second
+    def kill_while_it_sends(self, step: Callable[[], object], *, after: int) -> set[tuple[int, int]]:
+        """SIGKILL a step when the ledger knows some of what it sent and doubts some; return what is known then.
+
+        :param after: how many the endpoint accepts, so that the step cannot end before
         """
-        ledgers = f"s3://{self.account.bucket}/ledgers"
-        with subprocess.Popen(
-            [
-                *(sys.executable, "-m", "tests.batch.killed_batch"),
-                *(self.endpoint, self._inputs, ledgers, self.owner, f"--rate={rate}", *self._options),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            text=True,
-        ) as process:
-            try:
-                assert process.stdout is not None
-                assert process.stdout.readline().strip() == READY
-                yield process
-            finally:
-                process.kill()
-
-    def wait_for_more(self, count: int, process: subprocess.Popen[str]) -> None:
-        """Return when the endpoint has accepted so many more."""
-        wanted = invocations_of(self.account, self.endpoint) + count
-        until = time.monotonic() + 60
-        while invocations_of(self.account, self.endpoint) < wanted:
-            assert process.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < until, f"nothing more was accepted: {wanted} were waited for"
-            time.sleep(0.01)
+        known = len(self.accepted())
+        with self.accepting(after), process_of(step) as process:
+            wait_until(lambda: len(self.accepted()) > known and self.doubts(), process)
+        return self.accepted()
 
     def ledgers(self) -> dict[int, Ledger]:
         """Return the ledger of each round that has begun."""
         found: dict[int, Ledger] = {}
-        prefix = f"ledgers/_batch/{self.owner}/"
+        bucket, _, prefix = self.first.arguments["ledger_prefix"].removeprefix("s3://").partition("/")
         pages = self.account.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self.account.bucket, Prefix=prefix
+            Bucket=bucket, Prefix=f"{prefix}/_batch/"
         )
         for key in sorted(one["Key"] for page in pages for one in page.get("Contents", [])):
             match = re.search(r"/plan-000/round-(\d+)/ledger/", key)
             if match:
-                part = Part.from_json(self.account.read(f"s3://{self.account.bucket}/{key}"))
+                part = Part.from_json(self.account.read(f"s3://{bucket}/{key}"))
                 number = int(match[1])
                 found[number] = found.get(number, Ledger(COUNT)).after(part)
         return found
@@ -94,84 +103,149 @@ class Batch:
         """Return round and number of all that the ledgers know as accepted."""
         return {(number, n) for number, ledger in self.ledgers().items() for n in numbers_of(ledger.accepted)}
 
+    def doubts(self) -> int:
+        """Return how many numbers the ledgers doubt."""
+        return sum(ledger.doubtful.bit_count() for ledger in self.ledgers().values())
+
+    def owner(self) -> int:
+        """Return the claim under which the first round's ledger was written last."""
+        ledgers = self.ledgers()
+        return ledgers[1].claim if ledgers else -1
+
     def times_invoked(self) -> Counter[tuple[int, int]]:
         """Return how often the endpoint worked on each round and number, once it has worked on all it accepted."""
-        accepted = invocations_of(self.account, self.endpoint)
         done = re.compile(
-            rf"asynchronous invocation (\S+) of {re.escape(self.endpoint)} (?:completed|failed)"
+            rf"asynchronous invocation (\S+) of {re.escape(self._endpoint)} (?:completed|failed)"
         )
-        until = time.monotonic() + 60
-        while len(ids := done.findall(self._log.read_text(errors="replace"))) < accepted:
-            assert time.monotonic() < until, f"{len(ids)} of {accepted} were worked on"
-            time.sleep(0.1)
-        read = [number_of(one) for one in ids]
+
+        def ids() -> list[str]:
+            with self._log.open(errors="replace") as log:
+                log.seek(self._log_start)
+                return done.findall(log.read())
+
+        accepted = invocations_of(self.account, self._endpoint) - self._before
+        wait_until(lambda: len(ids()) >= accepted)
+        read = [number_of(one) for one in ids()]
         return Counter((one.round_number, one.number) for one in read if one is not None)
 
-    def check_rows(self) -> None:
+    def check(self, summary: dict[str, Any]) -> None:
         """Hold the report to one row for each input, each with its own output."""
-        prefix = f"s3://{self.account.bucket}/ledgers/_batch/{self.owner}/"
-        found = self.account.s3.list_objects_v2(
-            Bucket=self.account.bucket, Prefix=f"ledgers/_batch/{self.owner}/"
-        )
-        keys = [one["Key"] for one in found["Contents"] if "/plan-000/rows/" in one["Key"]]
-        rows = rows_at(self.account, f"s3://{self.account.bucket}/{keys[0].rpartition('/')[0]}/")
-        assert len(keys) == 1, prefix
-        assert [row.source for row in rows] == [f"{self._inputs}{n:05d}.txt" for n in range(COUNT)]
-        assert {str(row.status) for row in rows} == {"succeeded"}
-        for number in (0, COUNT // 2, COUNT - 1):
-            assert self.account.read(rows[number].output_location or "") == f"n{number}".encode()
-
-
-def start(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-
-
-def ended(process: subprocess.Popen[str]) -> str:
-    """Wait for the process's end and return its last word; Airflow's log goes before it."""
-    said, _ = process.communicate(timeout=120)
-    return (said.splitlines() or [""])[-1]
+        expected = [f"once {name}".upper().encode() for name in self._names]
+        assert outputs_of(self.account, summary) == expected
 
 
 @pytest.mark.parametrize("resend", [False, True], ids=["wait", "resend"])
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_killed_at_any_moment_it_goes_on_where_it_stood(
-    account: Account, embedded_log: Path, resend: bool
+    account: Account, endpoint: str, embedded_log: Path, resend: bool
 ) -> None:
-    batch = Batch(account, embedded_log, resend=resend)
+    """While it sends after ``execute``, and while it sends what failed once more after its trigger fired."""
+    batch = Batch(account, endpoint, embedded_log, on_unknown="resend" if resend else "wait")
     moments = random.Random(SEED)  # noqa: S311 - moments of a test
     known: set[tuple[int, int]] = set()
-    in_doubt = 0
-    for _ in range(KILLS):
-        with batch.process() as process:
-            start(process)
-            batch.wait_for_more(moments.randint(60, 120), process)
-        known |= batch.accepted()
-        in_doubt += sum(ledger.doubtful.bit_count() for ledger in batch.ledgers().values())
-    with batch.process() as process:
-        start(process)
-        assert ended(process) == FINISHED
-    batch.check_rows()
+    for number in range(1, KILLED_TRIES + 1):
+        step = batch.first.again(number, max_rate=SLOW).execute
+        known |= batch.kill_while_it_sends(step, after=moments.randint(6, 9))
+    deferral = batch.first.again(KILLED_TRIES + 1).execute()
+    assert isinstance(deferral, Deferral)
+    known |= batch.accepted()
+    slow = batch.first.again(KILLED_TRIES + 1, max_rate=SLOW)
+    resumed = partial(slow.resume, deferral, event_of(deferral.trigger))
+    known |= batch.kill_while_it_sends(resumed, after=moments.randint(6, 9))
+    assert {number for number, _ in known} == {1, 2}
+    batch.check(batch.first.again(KILLED_TRIES + 2).run())
     times = batch.times_invoked()
-    assert known, "no kill came after an acceptance was written down"
-    assert in_doubt, "no kill left a doubt"
     assert all(times[one] == 1 for one in known), "what the ledger knew was sent again"
     if not resend:
         assert set(times.values()) == {1}, "something was sent twice"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_of_two_processes_the_later_one_goes_on_and_the_other_stops(
-    account: Account, embedded_log: Path
+    account: Account, endpoint: str, embedded_log: Path
 ) -> None:
-    batch = Batch(account, embedded_log)
-    # At its rate the orphan needs half a minute, so it is still sending however slowly the retry comes up.
-    with batch.process(rate=5) as orphan, batch.process() as retry:
-        start(orphan)
-        batch.wait_for_more(5, orphan)
-        start(retry)
-        assert ended(orphan) == FENCED_OFF
-        assert ended(retry) == FINISHED
-    batch.check_rows()
+    batch = Batch(account, endpoint, embedded_log)
+    with ThreadPoolExecutor() as threads:
+        with batch.accepting(8):
+            orphan = threads.submit(batch.first.again(1, max_rate=SLOW).run)
+            wait_until(batch.accepted)
+            retry = threads.submit(batch.first.again(2).run)
+            wait_until(lambda: batch.owner() == 1)
+            assert not orphan.done()
+        error = orphan.exception()
+        batch.check(retry.result())
+    assert isinstance(error, AirflowFailException)
+    assert isinstance(error.__cause__, FencedOff)
     assert set(batch.times_invoked().values()) == {1}
+
+
+class Gated:
+    """A batch of three inputs, each of which has its result when its gate is opened, deferred at its first try."""
+
+    def __init__(self, account: Account, endpoint: str, folder: Path) -> None:
+        self._account = account
+        self._endpoint = endpoint
+        self._gates = [folder / f"gate-{number}" for number in range(3)]
+        bodies = [str(gate) for gate in self._gates]
+        self.first = BatchTry.of_inputs(account, endpoint, bodies, max_wait_seconds=600)
+        self._before = invocations_of(account, endpoint)
+        step = self.first.execute()
+        assert isinstance(step, Deferral)
+        self.deferral = step
+
+    def open(self) -> None:
+        for gate in self._gates:
+            gate.touch()
+
+    def kill_triggerer(self) -> None:
+        """SIGKILL a triggerer that has read what it waits for."""
+        watched = self.deferral.trigger_arguments["watch_location"].removeprefix("s3://")
+        with process_of(partial(wait, self.deferral)) as triggerer:
+            wait_until(
+                lambda: any(call["resource"] == watched for call in calls(self._account, "GetObject")),
+                triggerer,
+            )
+
+    def check(self, summary: dict[str, Any]) -> None:
+        assert outputs_of(self._account, summary) == [b"done"] * 3
+        assert invocations_of(self._account, self._endpoint) == self._before + 3
+
+
+@pytest.fixture
+def gated(account: Account, gated_endpoint: str, tmp_path: Path) -> Gated:
+    return Gated(account, gated_endpoint, tmp_path)
+
+
+def test_a_killed_triggerers_wait_goes_on_in_another(gated: Gated) -> None:
+    gated.kill_triggerer()
+    gated.open()
+    gated.check(gated.first.go_on(gated.deferral))
+
+
+def test_the_try_after_a_killed_triggerer_waits_for_what_was_sent(gated: Gated) -> None:
+    gated.kill_triggerer()
+    step = gated.first.again(2).execute()
+    assert isinstance(step, Deferral)
+    gated.open()
+    gated.check(gated.first.again(2).go_on(step))
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["the same try", "the next try"])
+def test_killed_between_its_trigger_and_its_next_step_it_goes_on(gated: Gated, number: int) -> None:
+    """The worker that was to resume it is gone before it did anything, so that only the event is lost."""
+    gated.open()
+    event = event_of(gated.deferral.trigger)
+    assert event["why"] == "complete"
+    again = gated.first.again(number)
+    gated.check(again.go_on(again.execute()))
+
+
+def test_what_a_later_try_finished_an_earlier_ones_event_does_not_touch(gated: Gated) -> None:
+    gated.open()
+    event = event_of(gated.deferral.trigger)
+    done = gated.first.again(2).run()
+    with pytest.raises(AirflowFailException) as caught:
+        gated.first.resume(gated.deferral, event)
+    assert isinstance(caught.value.__cause__, FencedOff)
+    gated.check(gated.first.again(3).run())
+    assert gated.first.again(3).run() == done

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,11 +26,14 @@ from tests.batch.async_batches import (
     faults,
     invocations_of,
     rows_at,
+    run_batch,
     settings_for,
     upload_inputs,
 )
+from tests.batch.batch_tasks import BatchTry, outputs_of
+from tests.batch.killed_batch import process_of
 from tests.hooks.recorder import TRANSPORTS
-from tests.support import POLL, Account
+from tests.support import Account
 
 THROUGH_BOTOCORE = AwsConnection(
     aws_conn_id=None, region_name="us-east-1", botocore_config=TRANSPORTS["botocore"]
@@ -62,12 +63,8 @@ def endpoint(account: Account, older_botocore: None) -> str:
     return account.deploy(OBEDIENT, asynchronous=True)
 
 
-def run_batch(settings: BatchSettings) -> Finished:
-    async def run() -> Finished:
-        async with AsyncBatch.open(THROUGH_BOTOCORE, settings) as batch:
-            return await batch.finish(poll_interval=POLL)
-
-    return asyncio.run(run())
+def run_unnamed(settings: BatchSettings) -> Finished:
+    return run_batch(settings, connection=THROUGH_BOTOCORE)
 
 
 def test_the_names_cannot_be_sent(account: Account, older_botocore: None) -> None:
@@ -85,7 +82,7 @@ def test_every_input_ends_as_one_row(account: Account, endpoint: str) -> None:
     """Enough of them that their folder is listed, instead of asking for each."""
     bodies = [f"fail {n}" if n % 10 == 3 else f"n{n}" for n in range(40)]
     settings = settings_for(account, endpoint, upload_inputs(account, bodies))
-    done = run_batch(settings)
+    done = run_unnamed(settings)
     rows = rows_at(account, done.report.rows_location)
     assert (done.report.counts.succeeded, done.report.counts.failed) == (36, 4)
     for number, row in enumerate(rows):
@@ -98,47 +95,37 @@ def test_every_input_ends_as_one_row(account: Account, endpoint: str) -> None:
     assert invocations_of(account, endpoint) == 44
 
 
-@pytest.mark.parametrize("resend", [False, True], ids=["wait", "resend"])
-def test_what_a_kill_left_in_doubt_is_sent_again(account: Account, endpoint: str, resend: bool) -> None:
+@pytest.mark.parametrize("on_unknown", ["wait", "resend"])
+def test_what_a_kill_left_in_doubt_is_sent_again(account: Account, endpoint: str, on_unknown: str) -> None:
     """Nobody could find its result, so that ``on_unknown="wait"`` cannot be had; what is known is not sent again."""
-    settings = settings_for(
-        account, endpoint, upload_inputs(account, [f"n{n}" for n in range(30)]), resend=resend
+    bodies = [f"n{n}" for n in range(30)]
+    config = THROUGH_BOTOCORE.botocore_config
+    batch = BatchTry.of_inputs(
+        account, endpoint, bodies, on_unknown=on_unknown, botocore_config=config, max_wait_seconds=600
     )
-    _kill_while_it_sends(account, settings)
-    before = invocations_of(account, endpoint)
-    done = run_batch(settings)
-    rows = rows_at(account, done.report.rows_location)
-    assert [account.read(row.output_location or "") for row in rows] == [f"N{n}".encode() for n in range(30)]
-    assert {row.attempts for row in rows} == {1}, "nothing was waited for in vain"
-    sent = invocations_of(account, endpoint)
-    assert 30 < sent <= 30 + before
-
-
-def _kill_while_it_sends(account: Account, settings: BatchSettings) -> None:
-    """SIGKILL the batch's process when the endpoint has accepted some that the ledger does not tell of yet.
-
-    Answers are written down every five seconds, and these come within the first.
-    """
-    endpoint = settings.template.endpoint_name
-    config = json.dumps(THROUGH_BOTOCORE.botocore_config)
-    command = [endpoint, settings.source.location, settings.ledger_prefix, settings.owner]
-    with subprocess.Popen(
-        [
-            *(sys.executable, "-m", "tests.batch.killed_batch", *command),
-            *("--rate=10", f"--botocore-config={config}"),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        while invocations_of(account, endpoint) < 7:
-            assert process.poll() is None, "it ended before it could be killed"
+    unanswered = {"fault": "lost_answer", "operation": "InvokeEndpointAsync", "resource": endpoint}
+    with (
+        faults(account, {**unanswered, "seconds": 20, "after": 7}),
+        process_of(batch.again(1, max_rate=10, concurrency=1).execute) as process,
+    ):
+        until = time.monotonic() + 60
+        while outputs_in(account, endpoint) < 8:
+            assert process.is_alive(), "it ended before it could be killed"
+            assert time.monotonic() < until
             time.sleep(0.05)
-        process.kill()
+    before = outputs_in(account, endpoint)
+    summary = batch.again(2).run()
+    assert outputs_of(account, summary) == [f"N{n}".encode() for n in range(30)]
+    rows = rows_at(account, summary["rows_location"])
+    assert {row.attempts for row in rows} == {1}, "nothing was waited for in vain"
+    assert 30 < outputs_in(account, endpoint) <= 30 + before
+
+
+def outputs_in(account: Account, endpoint: str) -> int:
+    """Return how many outputs an endpoint has written: each request has one of its own, since it names none."""
+    config = account.sagemaker.describe_endpoint(EndpointName=endpoint)["AsyncInferenceConfig"]
+    bucket, _, prefix = config["OutputConfig"]["S3OutputPath"].removeprefix("s3://").partition("/")
+    return account.s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/")["KeyCount"]
 
 
 @pytest.mark.parametrize("resend", [False, True], ids=["wait", "resend"])
@@ -148,7 +135,7 @@ def test_lost_answers_are_sent_again(account: Account, endpoint: str, resend: bo
     )
     rule = {"fault": "lost_answer", "operation": "InvokeEndpointAsync", "resource": endpoint, "times": 3}
     with faults(account, rule):
-        done = run_batch(settings)
+        done = run_unnamed(settings)
     assert done.report.counts.succeeded == 10
     assert invocations_of(account, endpoint) == 13
 
@@ -161,5 +148,5 @@ def test_a_second_process_waits_for_what_the_first_was_told(account: Account, en
             assert isinstance(await batch.advance(), Waiting)
 
     asyncio.run(send())
-    assert run_batch(settings).report.counts.succeeded == 3
+    assert run_unnamed(settings).report.counts.succeeded == 3
     assert len([one for one in calls(account, "InvokeEndpointAsync") if one["resource"] == endpoint]) == 3
