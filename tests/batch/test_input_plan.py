@@ -29,7 +29,7 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from tests.benchmarks.stub_aws import StubClient, running
+from tests.stubs.aws import StubClient, running
 from tests.support import Account, Answer, answering, unique
 
 RUN = {"dag_id": "scores", "run_id": "manual__2026-01-01T00:00:00+00:00", "task_id": "batch"}

@@ -12,7 +12,7 @@ from airflow_sm_plugin.batch.model_check import missing_models
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 from tests.batch.multi_model_plans import in_s3
-from tests.benchmarks.stub_aws import StubClient, running
+from tests.stubs.aws import StubClient, running
 from tests.support import Account, Answer, answering, unique
 
 NAMES = ["a/1.tar.gz", "b &+%.tar.gz", "c.tar.gz"]

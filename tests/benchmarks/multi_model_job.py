@@ -13,9 +13,9 @@ from airflow_sm_plugin.core.payloads import SplitOptions
 from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from tests.benchmarks.stub_endpoint import BUCKET, ENDPOINT, StubServer
-from tests.benchmarks.stub_models import EndpointSettings
-from tests.benchmarks.stub_objects import records
+from tests.stubs.endpoint import BUCKET, ENDPOINT, StubServer
+from tests.stubs.models import EndpointSettings
+from tests.stubs.objects import records
 
 CONNECTION = AwsConnection(aws_conn_id=None, region_name="us-east-1")
 CONTENT_TYPE = "text/csv"
