@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 
 from airflow_sm_plugin.core.async_ledger import Ledger, Part
-from airflow_sm_plugin.core.async_names import number_of
 from airflow_sm_plugin.core.number_sets import numbers_of
 from tests.batch.async_batches import invocations_of, rows_at, upload_inputs
 from tests.batch.killed_batch import FENCED_OFF, FINISHED, READY
@@ -98,14 +97,13 @@ class Batch:
         """Return how often the endpoint worked on each round and number, once it has worked on all it accepted."""
         accepted = invocations_of(self.account, self.endpoint)
         done = re.compile(
-            rf"asynchronous invocation (\S+) of {re.escape(self.endpoint)} (?:completed|failed)"
+            rf"asynchronous invocation \S+-r(\d+)-(\d{{7}}) of {re.escape(self.endpoint)} (?:completed|failed)"
         )
         until = time.monotonic() + 60
-        while len(ids := done.findall(self._log.read_text(errors="replace"))) < accepted:
-            assert time.monotonic() < until, f"{len(ids)} of {accepted} were worked on"
+        while len(read := done.findall(self._log.read_text(errors="replace"))) < accepted:
+            assert time.monotonic() < until, f"{len(read)} of {accepted} were worked on"
             time.sleep(0.1)
-        read = [number_of(one) for one in ids]
-        return Counter((one.round_number, one.number) for one in read if one is not None)
+        return Counter((int(round_number), int(number)) for round_number, number in read)
 
     def check_rows(self) -> None:
         """Hold the report to one row for each input, each with its own output."""

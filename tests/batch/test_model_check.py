@@ -52,7 +52,6 @@ def test_a_model_must_be_below_each_prefix(account: Account, prefix: str) -> Non
 
 def test_prefix_and_model_are_joined_with_one_slash(prefix: str) -> None:
     assert missing(endpoint_of(prefix), [f"/{NAMES[0]}"]) == ()
-    assert endpoint_of("s3://b/m/").artefacts("/x") == ("s3://b/m/x",)
 
 
 def test_no_prefix_no_verdict() -> None:
