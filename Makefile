@@ -21,7 +21,8 @@ READY_SDK := $(VENV_SDK)/.ready
 
 # What Airflow 2.11 has no part in: the embedded SageMaker itself, other AWS clients, Airflow 3 and its stack, pure
 # decisions, and what a kill or a lost answer leaves in AWS.
-NOT_ON_211 := $(addprefix --ignore=tests/,benchmarks clients core docs e2e local test_compose.py test_readme.py \
+NOT_ON_211 := $(addprefix --ignore=tests/,benchmarks clients core docs e2e local \
+    test_compose.py test_readme.py test_suite.py \
     batch/test_async_batch_kills.py batch/test_shard_kills.py batch/test_shard_again.py batch/test_cold_models.py \
     batch/test_output_writer.py batch/test_fenced_outputs.py batch/test_orphaned_shard.py \
     batch/test_async_batch_everywhere.py batch/test_async_batch_orphans.py batch/test_multi_model_races.py \
@@ -127,7 +128,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-heade
 NEWER := apache-airflow|boto|aiobotocore|moto|aiohttp==|s3transfer|numpy|scikit|scipy|werkzeug|[Ff]lask|rich|ruff|mypy|pytest|hypothesis|types-|hatchling|editables
 
 side-by-side: $(READY)  ## Compare with the provider's endpoint operator; writes docs/side-by-side.md
-	AIRFLOW__LOGGING__LOGGING_LEVEL=CRITICAL $(VENV)/bin/python -m tests.benchmarks.side_by_side
+	AIRFLOW__LOGGING__LOGGING_LEVEL=CRITICAL $(VENV)/bin/python -m tests.docs.side_by_side
 
 lock: $(UV)  ## Compile the pins anew: make lock CONSTRAINTS=<folder>
 	@[ -n "$(CONSTRAINTS)" ] || { echo "say make lock CONSTRAINTS=<folder with airflow-<version>.txt>" >&2; exit 2; }

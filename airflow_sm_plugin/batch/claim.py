@@ -138,15 +138,6 @@ class Claim:
             self._good_at = began
 
 
-async def latest_try(s3: S3Objects, folder: ClaimedFolder) -> TaskTry | None:
-    """Return the try that claimed the batch last; None when nobody has.
-
-    :raises ServiceError: S3 refused or did not answer
-    """
-    _, claimed = await _latest(s3, folder)
-    return None if claimed is None else claimed.task_try
-
-
 @dataclass(frozen=True)
 class _Claimed:
     """What a claim says."""

@@ -45,7 +45,6 @@ async def plan_inputs(
     *,
     into: str,
     places: Mapping[str, str] | None = None,
-    empty_ok: bool = False,
 ) -> PlanSummary:
     """List the inputs, check each, and write them as shards below ``into``; nothing but S3 is asked.
 
@@ -53,7 +52,6 @@ async def plan_inputs(
 
     :param into: ``s3://bucket/prefix`` of this plan alone
     :param places: where else is written what must not be taken for inputs, as :func:`check_inputs_apart` takes it
-    :param empty_ok: whether no input at all makes an empty plan
     :raises InvalidRequest: there are no inputs, one is not what it must be, or what is written lies among them
     """
     source, places = source.checked(), dict(places or {}) | {"the batch's state": into}
@@ -61,7 +59,7 @@ async def plan_inputs(
         check_inputs_apart(source.location, places)
     async with aclosing(batch_inputs(s3, source)) as inputs:
         planned = await write_plan(s3, _apart(inputs, source, places), into=into)
-    if not planned.count and not empty_ok:
+    if not planned.count:
         raise InvalidRequest(_why_empty(source))
     return planned
 

@@ -28,8 +28,6 @@ from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-__all__ = ["PlanSettings", "make_plan", "shard_references"]
-
 log = get_log(__name__)
 
 _READ_AT_ONCE = 16

@@ -197,11 +197,6 @@ class Ledger:
         """What was certainly never accepted and still has to be sent."""
         return below(self.count) & ~self.settled & ~self.intended
 
-    @property
-    def complete(self) -> bool:
-        """Whether every input is accepted, assumed to be, or refused."""
-        return self.settled == below(self.count)
-
     def submitted_at(self, shard: int) -> float | None:
         """Return when the last of a shard was submitted, epoch seconds; None when nothing of it was."""
         return self.submitted.get(shard)

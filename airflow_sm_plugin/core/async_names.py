@@ -8,7 +8,6 @@ SageMaker combines extension and file name is not documented by example, so the 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +21,6 @@ _NUMBER = "{:07}"
 OUTPUT_NAME = f"{_NUMBER}.out"
 """The file name of a result, for ``str.format``: in number order when listed."""
 
-_INFERENCE_ID = re.compile(r"(airflow-[0-9a-f]{12}-p\d+)-r(\d+)-(\d{7})")
 _LAST_NUMBER = 9_999_999
 _EXTENSION, _NAME, _STEM = "{extension}", "{filename}", "{stem}"
 
@@ -65,27 +63,13 @@ def filename(number: int) -> str:
 
 
 def inference_id(root: str, round_number: int, number: int) -> str:
-    """Return the ``InferenceId`` of a number: at most 64 characters; :func:`number_of` reads it."""
+    """Return the ``InferenceId`` of a number: at most 64 characters."""
     return inference_id_form(root, round_number).format(number)
 
 
 def inference_id_form(root: str, round_number: int) -> str:
     """Return what :meth:`str.format` makes an inference id of, given a number."""
     return f"{root}-r{round_number}-{{:07}}"
-
-
-class Numbered(NamedTuple):
-    """What an inference id of ours says."""
-
-    root: str
-    round_number: int
-    number: int
-
-
-def number_of(value: str) -> Numbered | None:
-    """Read an inference id; None for one that is not ours."""
-    found = _INFERENCE_ID.fullmatch(value)
-    return found and Numbered(found[1], int(found[2]), int(found[3]))
 
 
 class Forms(NamedTuple):

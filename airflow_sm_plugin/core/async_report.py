@@ -105,10 +105,6 @@ class Counts:
             attempts += row.attempts
         return cls(**{status.value: number for status, number in ended.items()}, attempts=attempts)
 
-    def after(self, row: Row) -> Counts:
-        """Return the counts with one more row."""
-        return self + Counts.of((row,))
-
     def __add__(self, other: Counts) -> Counts:
         mine, others = asdict(self), asdict(other)
         return Counts(**{name: mine[name] + others[name] for name in mine})

@@ -81,10 +81,6 @@ class Shelf:
         """Return a failure object's location."""
         return None if self.failures is None else self.failures + self.names.failure(position)
 
-    def deadline(self, position: int) -> float:
-        """Return a result's deadline, in epoch seconds."""
-        return self.deadlines[position if len(self.deadlines) > 1 else 0]
-
     def as_mapping(self) -> dict[str, Any]:
         """Return it with JSON values."""
         return {

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from airflow_sm_plugin.exceptions import InvalidRequest
 
+_INTERVAL = 0.5
+"""Seconds between two decisions."""
+
 _DEEPEST_CUT = 0.5
 _STEPS = 40
 """Intervals without slowing answers in which the bound goes from nothing to its maximum."""
@@ -23,19 +26,17 @@ class InFlightBound:
     """A bound that adapts between 1 and ``most``; it begins at ``most``.
 
     :param most: invocations on their way at the same time at most
-    :param interval: seconds between two decisions
     :raises InvalidRequest: ``most`` is below 1
     """
 
-    __slots__ = ("_accepted", "_ends", "_exact", "_interval", "_most", "_peak", "_slowed", "bound")
+    __slots__ = ("_accepted", "_ends", "_exact", "_most", "_peak", "_slowed", "bound")
 
-    def __init__(self, most: int, *, now: float, interval: float = 0.5) -> None:
+    def __init__(self, most: int, *, now: float) -> None:
         if most < 1:
             raise InvalidRequest(f"max_concurrent_transforms must be 1 or more, not {most}")
         self._most = most
         self._exact = float(most)
-        self._interval = interval
-        self._ends = now + interval
+        self._ends = now + _INTERVAL
         self._accepted = self._slowed = self._peak = 0
         self.bound = most
         """How many may be on their way now."""
@@ -62,4 +63,4 @@ class InFlightBound:
         self._exact = max(1.0, min(self._exact * (1 - _DEEPEST_CUT * share) + grown, float(self._most)))
         self.bound = round(self._exact)
         self._accepted = self._slowed = self._peak = 0
-        self._ends = now + self._interval
+        self._ends = now + _INTERVAL

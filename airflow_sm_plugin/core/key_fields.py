@@ -8,9 +8,6 @@ from collections.abc import Iterator, Mapping
 
 from airflow_sm_plugin.exceptions import InvalidRequest
 
-KEY_FIELDS = ("key", "relative", "name", "stem", "suffix", "parent")
-"""What every key has; a Hive partition of one of these names stays hidden."""
-
 _EXAMPLE = "{{ and }} stand for braces themselves"
 
 
@@ -22,6 +19,8 @@ def fields_of(key: str, *, prefix: str) -> dict[str, str]:
     - ``key``, and ``relative``: the key below the prefix's last folder, as Batch Transform names its outputs
     - ``name``, ``stem`` and ``suffix`` of the object: ``a.csv.gz`` is ``a.csv`` and ``.gz``
     - ``parent``: the name of the folder it lies in, empty at the top of a bucket
+
+    Every key has the last two kinds, and a Hive partition of one of their names stays hidden.
 
     :param prefix: what the inputs were listed by, empty for a manifest's
     """

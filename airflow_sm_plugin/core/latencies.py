@@ -13,11 +13,6 @@ SCALE = 1 / log(_GROWTH)
 MICROSECONDS = 1_000_000
 
 
-def bucket_of(microseconds: int) -> int:
-    """Return the number of the bucket that a duration of at least one microsecond falls in."""
-    return int(log(microseconds) * SCALE)
-
-
 def seconds_of(bucket: int) -> float:
     """Return the middle of a bucket, in seconds."""
     return exp((bucket + 0.5) / SCALE) / MICROSECONDS

@@ -32,11 +32,6 @@ class SingleRecords:
         self._body: bytes | None = None
         self._oversized = 0
 
-    @property
-    def records(self) -> int:
-        """The number that the next record gets."""
-        return self._number + (self._body is not None)
-
     def lines(self, block: bytes) -> list[Payload]:
         """Take whole lines, and return the payloads that are known to be complete."""
         payloads: list[Payload] = []
@@ -96,11 +91,6 @@ class MultiRecords:
         self._number = first_record
         self._ready: list[Payload] = []
         self._begin(start)
-
-    @property
-    def records(self) -> int:
-        """The number that the next record gets."""
-        return self._number + self._count
 
     def lines(self, block: bytes) -> list[Payload]:
         """Take whole lines, and return the payloads that are known to be complete."""

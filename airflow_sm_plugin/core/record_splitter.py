@@ -24,22 +24,10 @@ class Splitter:
     """
 
     def __init__(self, options: SplitOptions, *, start: int = 0, first_record: int = 0) -> None:
-        self._end = start
         self._cutter = _cutter(options, start, first_record)
-
-    @property
-    def end(self) -> int:
-        """Offset behind the last byte that was fed; after :meth:`finish` the end of the input or gap."""
-        return self._end
-
-    @property
-    def records(self) -> int:
-        """Number that the next record gets: of the input, how many records were complete so far."""
-        return self._cutter.records
 
     def feed(self, chunk: bytes) -> list[Payload]:
         """Return the payloads that are known to be complete with this chunk."""
-        self._end += len(chunk)
         return self._cutter.feed(chunk)
 
     def finish(self) -> list[Payload]:
@@ -53,10 +41,6 @@ class _Lines:
     def __init__(self, lines: WholeLines, payloads: SingleRecords | MultiRecords) -> None:
         self._lines = lines
         self._payloads = payloads
-
-    @property
-    def records(self) -> int:
-        return self._payloads.records
 
     def feed(self, chunk: bytes) -> list[Payload]:
         return self._taken(self._lines.after(chunk))
@@ -83,10 +67,6 @@ class _Whole:
         self._number = first_record
         self._size = 0
         self._pieces: list[bytes] = []
-
-    @property
-    def records(self) -> int:
-        return self._number + (self._size > 0)
 
     def feed(self, chunk: bytes) -> list[Payload]:
         self._size += len(chunk)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -104,20 +104,3 @@ class ReportSum:
             failures=[row for _, row in self._failures],
             series=self._series,
         ).checked()
-
-
-def merge(
-    plan: MultiModelPlan, shards: Iterable[ShardReport], missing_shards: Iterable[ShardPlan] = ()
-) -> BatchReport:
-    """Return the report of a whole batch, whose counts add up.
-
-    :param shards: the reports there are
-    :param missing_shards: what the shards without a report were to do
-    :raises InferenceError: a report is of another plan, or the counts do not add up
-    """
-    together = ReportSum(plan)
-    for shard in shards:
-        together.add(shard)
-    for work in missing_shards:
-        together.miss(work)
-    return together.report()

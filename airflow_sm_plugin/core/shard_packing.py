@@ -59,15 +59,13 @@ def pack(
     *,
     shards: int,
     weights_of: Callable[[str], Iterable[int]],
-    least_cut: int = LEAST_CUT,
 ) -> list[list[Piece]]:
     """Say what each shard has, the model that it has most of first. Every input is in exactly one, and none is empty.
 
     :param shards: how many at most, 1 or more; fewer come of fewer inputs, or of one that is most of all
     :param weights_of: the weights of one model's inputs in their order; asked only of those that are cut
-    :param least_cut: a model is cut into pieces of about so much at least
     """
-    share = max(sum(model.bytes for model in models) / shards, least_cut)
+    share = max(sum(model.bytes for model in models) / shards, LEAST_CUT)
     pieces = [piece for model in models for piece in _pieces(model, share, weights_of)]
     pieces.sort(key=lambda piece: (-piece.bytes, piece.target_model, piece.first))
     packed: list[list[Piece]] = [[] for _ in range(min(shards, len(pieces)))]

@@ -39,11 +39,6 @@ class Turns(Generic[Job]):
     # Models
 
     @property
-    def limit(self) -> int:
-        """How many models may be loading or warm now."""
-        return self._limit.limit
-
-    @property
     def active(self) -> int:
         """How many models are loading or warm."""
         return len(self._lanes) - len(self._parked)

@@ -111,17 +111,11 @@ class WatchState:
             pending=sum(state.pending(shelf).bit_count() for shelf, state in pairs),
         )
 
-    def outcome(self, watch: Watch, place: Place) -> Outcome:
-        """Say what became of one result: an output beats a failure object, both beat the clock."""
-        shelf, state, bit = watch.shelves[place.shelf], self.shelves[place.shelf], 1 << place.position
-        if state.outputs & bit:
-            return Outcome.SUCCEEDED
-        if state.failures & bit:
-            return Outcome.FAILED
-        return Outcome.TIMED_OUT if state.timed_out(shelf) & bit else Outcome.WAITING
-
     def outcomes(self, watch: Watch) -> Iterator[tuple[Place, Outcome]]:
-        """Yield what became of every result that is waited for, shelf by shelf."""
+        """Yield what became of every result that is waited for, shelf by shelf.
+
+        An output beats a failure object, both beat the clock.
+        """
         for number, (shelf, state) in enumerate(zip(watch.shelves, self.shelves, strict=True)):
             timed_out = state.timed_out(shelf)
             for position in positions_of(shelf.wanted):

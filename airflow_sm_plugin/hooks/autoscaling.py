@@ -219,25 +219,24 @@ class EndpointScaling:
         policies = self._policies(self._variants.registered(endpoint_name, variant_names))
         return self._remove(self._alarms.names(endpoint_name, variant_names), policies)
 
-    def remove_scaling(self, endpoint_name: str, variant_names: Sequence[str] | None = None) -> list[str]:
+    def remove_scaling(self, endpoint_name: str) -> list[str]:
         """Remove as :meth:`remove` does, for somebody who deletes an endpoint and may know nothing of scaling.
 
         A role without permissions for scaling is no hindrance where nothing of ours can be there: it may not look, so
         it registered nothing, or it looks and finds no policy of ours. Then a hint is logged. Where ours is found, a
         missing permission is an error: what we made would stay behind.
 
-        :param variant_names: default every variant that is registered, also of an endpoint that is gone
         :return: what was removed
         :raises AccessDenied: there are policies of ours, and the role may not remove them
         """
         try:
-            variants = self._variants.registered(endpoint_name, variant_names)
+            variants = self._variants.registered(endpoint_name)
         except AccessDenied as denied:
             _hint(endpoint_name, denied)
             return []
         policies = self._policies(variants)
         try:
-            return self._remove(self._alarms.names(endpoint_name, variant_names), policies)
+            return self._remove(self._alarms.names(endpoint_name), policies)
         except AccessDenied as denied:
             if OUR_POLICIES.intersection(*policies.values()):
                 raise

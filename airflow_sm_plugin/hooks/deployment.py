@@ -67,11 +67,6 @@ class Deployment:
         self._may_be_updating = note.may_be_updating
         self._replaced_config = note.replaced_config
 
-    @property
-    def region_name(self) -> str:
-        """The AWS region it works in."""
-        return self._hook.conn_region_name
-
     def note(self, action: str | None) -> DeploymentNote:
         """Return what the process must remember that goes on after a deferral."""
         return DeploymentNote(

@@ -32,7 +32,6 @@ _HEADERS = {
     "CustomAttributes": _CUSTOM_ATTRIBUTES,
     "TargetModel": "X-Amzn-SageMaker-Target-Model",
     "TargetVariant": "X-Amzn-SageMaker-Target-Variant",
-    "InferenceId": "X-Amzn-SageMaker-Inference-Id",
 }
 """botocore's parameters that are headers on the wire."""
 
@@ -89,7 +88,6 @@ class EndpointInvoker:
         accept: str | None = None,
         custom_attributes: str | None = None,
         target_variant: str | None = None,
-        inference_id: str | None = None,
     ) -> ModelAnswer:
         """Send one request, once, as it is: limits are checked by who calls.
 
@@ -105,7 +103,6 @@ class EndpointInvoker:
             "CustomAttributes": custom_attributes,
             "TargetModel": target_model,
             "TargetVariant": target_variant,
-            "InferenceId": inference_id,
         }
         parameters = {name: value for name, value in given.items() if value is not None}
         for name, value in parameters.items():

@@ -46,10 +46,6 @@ class EndpointModels:
         models = {f"model prefix {number} of the endpoint": at for number, at in enumerate(self.prefixes, 1)}
         return {**self.written, **models}
 
-    def artefacts(self, target_model: str) -> tuple[str, ...]:
-        """Return where a target model's artefacts lie: SageMaker joins both with exactly one slash."""
-        return tuple(f"{prefix}{target_model.lstrip('/')}" for prefix in self.prefixes)
-
 
 async def endpoint_models(connection: AwsConnection, endpoint_name: str) -> EndpointModels | None:
     """Describe a multi-model endpoint, off the event loop; None where nobody may ask, which the log tells.

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.batch.multi_model_plan import PlanSettings, make_plan
+from airflow_sm_plugin.batch.multi_model_plan import make_plan
 from airflow_sm_plugin.batch.plan_folder import PlanFolder
+from airflow_sm_plugin.batch.plan_settings import PlanSettings
 from airflow_sm_plugin.batch.shard_inputs import ShardInputs, read_plan, read_shard_plan
 from airflow_sm_plugin.core.batch_journal import Ended, Part
 from airflow_sm_plugin.core.input_manifest import BatchInput

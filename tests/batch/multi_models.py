@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from airflow_sm_plugin.batch.engine_settings import EngineSettings
 from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.batch.multi_model_plan import PlanSettings, make_plan
+from airflow_sm_plugin.batch.multi_model_plan import make_plan
+from airflow_sm_plugin.batch.plan_settings import PlanSettings
 from airflow_sm_plugin.batch.shard_run import FinishedShard, ShardSettings, run_shard
 from airflow_sm_plugin.core.payloads import SplitOptions
 from airflow_sm_plugin.core.state_writer import StateWriter

@@ -22,7 +22,6 @@ import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.core.async_ledger import Ledger, Part
-from airflow_sm_plugin.core.async_names import number_of
 from airflow_sm_plugin.core.number_sets import numbers_of
 from airflow_sm_plugin.exceptions import FencedOff
 from tests.batch.async_batches import OBEDIENT, calls, faults, invocations_of
@@ -115,18 +114,17 @@ class Batch:
     def times_invoked(self) -> Counter[tuple[int, int]]:
         """Return how often the endpoint worked on each round and number, once it has worked on all it accepted."""
         done = re.compile(
-            rf"asynchronous invocation (\S+) of {re.escape(self._endpoint)} (?:completed|failed)"
+            rf"asynchronous invocation \S+-r(\d+)-(\d{{7}}) of {re.escape(self._endpoint)} (?:completed|failed)"
         )
 
-        def ids() -> list[str]:
+        def read() -> list[tuple[str, str]]:
             with self._log.open(errors="replace") as log:
                 log.seek(self._log_start)
                 return done.findall(log.read())
 
         accepted = invocations_of(self.account, self._endpoint) - self._before
-        wait_until(lambda: len(ids()) >= accepted)
-        read = [number_of(one) for one in ids()]
-        return Counter((one.round_number, one.number) for one in read if one is not None)
+        wait_until(lambda: len(read()) >= accepted)
+        return Counter((int(round_number), int(number)) for round_number, number in read())
 
     def check(self, summary: dict[str, Any]) -> None:
         """Hold the report to one row for each input, each with its own output."""

@@ -20,7 +20,7 @@ from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceU
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.batch.async_batches import faults
-from tests.benchmarks.stub_aws import StubClient, running
+from tests.stubs.aws import StubClient, running
 from tests.support import Account, unique
 
 

@@ -29,7 +29,7 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from tests.benchmarks.stub_aws import StubClient, running
+from tests.stubs.aws import StubClient, running
 from tests.support import Account, Answer, answering, unique
 
 RUN = {"dag_id": "scores", "run_id": "manual__2026-01-01T00:00:00+00:00", "task_id": "batch"}
@@ -47,8 +47,8 @@ def in_s3(work: Callable[[S3Objects], Awaitable[Result]]) -> Result:
     return asyncio.run(opened())
 
 
-def planned(source: InputSource, into: str, *, empty_ok: bool = False) -> PlanSummary:
-    return in_s3(lambda s3: plan_inputs(s3, source, into=into, empty_ok=empty_ok))
+def planned(source: InputSource, into: str) -> PlanSummary:
+    return in_s3(lambda s3: plan_inputs(s3, source, into=into))
 
 
 def inputs_of(into: str, plan: PlanSummary) -> list[BatchInput]:
@@ -197,13 +197,11 @@ def test_a_manifest_that_is_no_text_or_not_there_is_refused(account: Account, to
         planned(InputSource(location=f"{top}/nowhere.jsonl", inputs_type="ManifestFile"), f"{top}/plan")
 
 
-def test_no_inputs_are_bad_input_unless_that_is_fine(account: Account, top: str) -> None:
+def test_no_inputs_are_bad_input(account: Account, top: str) -> None:
     upload(account, f"{top}/in/", "")
     source = InputSource(location=f"{top}/in/")
     with pytest.raises(InvalidRequest, match=f"there are no inputs below {top}/in/: nothing was sent"):
         planned(source, f"{top}/plan")
-    empty = planned(source, f"{top}/plan", empty_ok=True)
-    assert (empty.count, empty.shards, empty.bytes) == (0, 0, 0)
     with pytest.raises(InvalidRequest, match=r"the manifest .*manifest.jsonl lists no inputs"):
         planned(manifest(account, top, ""), f"{top}/plan")
 

@@ -12,7 +12,7 @@ from airflow_sm_plugin.batch.model_check import missing_models
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 from tests.batch.multi_model_plans import in_s3
-from tests.benchmarks.stub_aws import StubClient, running
+from tests.stubs.aws import StubClient, running
 from tests.support import Account, Answer, answering, unique
 
 NAMES = ["a/1.tar.gz", "b &+%.tar.gz", "c.tar.gz"]
@@ -52,7 +52,6 @@ def test_a_model_must_be_below_each_prefix(account: Account, prefix: str) -> Non
 
 def test_prefix_and_model_are_joined_with_one_slash(prefix: str) -> None:
     assert missing(endpoint_of(prefix), [f"/{NAMES[0]}"]) == ()
-    assert endpoint_of("s3://b/m/").artefacts("/x") == ("s3://b/m/x",)
 
 
 def test_no_prefix_no_verdict() -> None:

@@ -26,7 +26,7 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.batch.multi_model_plans import in_s3, planned, settings_of
-from tests.benchmarks.stub_aws import StubClient, running
+from tests.stubs.aws import StubClient, running
 from tests.support import Account, Answer, answering, unique
 
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.batch.multi_model_plan import PlanSettings, make_plan
+from airflow_sm_plugin.batch.multi_model_plan import make_plan
+from airflow_sm_plugin.batch.plan_settings import PlanSettings
 from airflow_sm_plugin.batch.plan_store import PlanFence
 from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.core.task_try import TaskTry

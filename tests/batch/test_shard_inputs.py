@@ -16,7 +16,7 @@ from airflow_sm_plugin.core.shard_plan import CHUNK
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.batch.multi_model_plans import in_s3
-from tests.benchmarks.stub_aws import StubClient, running
+from tests.stubs.aws import StubClient, running
 from tests.support import Account, unique
 
 COUNT = 3 * CHUNK + 7

@@ -27,7 +27,7 @@ from botocore.credentials import Credentials
 from airflow_sm_plugin.hooks import sigv4
 from tests.benchmarks.multi_model_job import CONTENT_TYPE, Job
 from tests.benchmarks.schedule_ways import in_random_order, one_after_the_other
-from tests.benchmarks.stub_endpoint import BUCKET, ENDPOINT
+from tests.stubs.endpoint import BUCKET, ENDPOINT
 
 REGION = "us-east-1"
 _planned: dict[str, str] = {}

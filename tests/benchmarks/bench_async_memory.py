@@ -24,7 +24,7 @@ from airflow_sm_plugin.core.async_watch import Watch
 from tests.benchmarks.client_cost import table
 from tests.benchmarks.one_batch import BUCKET, input_keys, output_keys, watch_over
 from tests.benchmarks.one_task import POLL_SECONDS
-from tests.benchmarks.stub_aws import StubClient
+from tests.stubs.aws import StubClient
 
 SIZES = (1_000, 100_000)
 WAITS = 7

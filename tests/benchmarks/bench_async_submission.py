@@ -20,7 +20,7 @@ from airflow_sm_plugin.batch.async_batch import AsyncBatch, Waiting
 from airflow_sm_plugin.core.async_round import RoundNames
 from tests.benchmarks.client_cost import Cost, cost_of, table
 from tests.benchmarks.one_batch import BUCKET, CONNECTION, ENDPOINT, batch_settings, input_keys
-from tests.benchmarks.stub_aws import StubClient
+from tests.stubs.aws import StubClient
 
 OURS = 20_000
 LOOP = 1_000

@@ -37,7 +37,7 @@ from tests.benchmarks.client_cost import (
     table,
 )
 from tests.benchmarks.one_batch import BUCKET, CONNECTION, failure_key, output_keys, watch_over
-from tests.benchmarks.stub_aws import StubClient
+from tests.stubs.aws import StubClient
 from tests.support import context_for
 
 SIZES = (1_000, 10_000, 100_000)

@@ -18,8 +18,8 @@ from airflow_sm_plugin.local.airflow_stack import AirflowStack
 from tests.benchmarks.client_cost import table
 from tests.benchmarks.multi_model_job import Job
 from tests.benchmarks.multi_model_runs import ROOT, load, setting
-from tests.benchmarks.stub_endpoint import StubServer
-from tests.benchmarks.stub_models import EndpointSettings
+from tests.stubs.endpoint import StubServer
+from tests.stubs.models import EndpointSettings
 
 FEW = setting("TASKS", 200)
 MANY = setting("BATCH_RECORDS", 100_000)

@@ -13,8 +13,8 @@ import pytest
 from tests.benchmarks.client_cost import table
 from tests.benchmarks.multi_model_job import Job
 from tests.benchmarks.multi_model_runs import load, setting, told
-from tests.benchmarks.stub_endpoint import StubServer
-from tests.benchmarks.stub_models import EndpointSettings
+from tests.stubs.endpoint import StubServer
+from tests.stubs.models import EndpointSettings
 
 PERCENT = setting("PERCENT", 20)
 """Of the sizes that the goal is about: a million records, 5 GB, 100,000 objects."""

@@ -17,8 +17,8 @@ import pytest
 from tests.benchmarks.client_cost import table
 from tests.benchmarks.multi_model_job import Job
 from tests.benchmarks.multi_model_runs import ROOT, environment, load, setting
-from tests.benchmarks.stub_endpoint import StubServer
-from tests.benchmarks.stub_models import EndpointSettings
+from tests.stubs.endpoint import StubServer
+from tests.stubs.models import EndpointSettings
 
 RECORDS = setting("RESUME_RECORDS", 30_000)
 SHAPES = {

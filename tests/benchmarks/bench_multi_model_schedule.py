@@ -19,8 +19,8 @@ import pytest
 from tests.benchmarks.client_cost import table
 from tests.benchmarks.multi_model_job import Job
 from tests.benchmarks.multi_model_runs import batch, load, setting
-from tests.benchmarks.stub_endpoint import StubServer
-from tests.benchmarks.stub_models import EndpointSettings
+from tests.stubs.endpoint import StubServer
+from tests.stubs.models import EndpointSettings
 
 MODELS = 60
 HOLDS = 10

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from tests.benchmarks.stub_aws import StubClient
+from tests.stubs.aws import StubClient
 
 _T = TypeVar("_T")
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
-from tests.benchmarks.stub_aws import StubClient, running
-from tests.benchmarks.stub_endpoint import StubServer, serving
+from tests.stubs.aws import StubClient, running
+from tests.stubs.endpoint import StubServer, serving
 
 # Read when Airflow is imported. The provider's sensor logs each key it asks for; what that costs is left out.
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"

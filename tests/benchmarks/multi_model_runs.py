@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from airflow_sm_plugin.local.processes import clean_environment
 from tests.benchmarks.multi_model_job import Job
-from tests.benchmarks.stub_endpoint import StubServer
-from tests.benchmarks.stub_models import EndpointSettings
+from tests.stubs.endpoint import StubServer
+from tests.stubs.models import EndpointSettings
 
 ROOT = Path(__file__).parents[2]
 _LONGEST = 1_100.0

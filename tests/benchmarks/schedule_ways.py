@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.benchmarks.multi_model_job import CONNECTION, CONTENT_TYPE, Job
-from tests.benchmarks.stub_endpoint import BUCKET, ENDPOINT
+from tests.stubs.endpoint import BUCKET, ENDPOINT
 
 _PAUSE = 0.5
 

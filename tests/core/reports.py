@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow_sm_plugin.core.batch_report import ModelCounts, ShardReport
 from airflow_sm_plugin.core.batch_statistics import Statistics
 from airflow_sm_plugin.core.merged_report import BatchReport
-from airflow_sm_plugin.core.report_merging import merge
+from airflow_sm_plugin.core.report_merging import ReportSum
 from airflow_sm_plugin.core.shard_plan import ModelWork, MultiModelPlan, ShardPlan
 
 T0 = 1_795_000_000
@@ -96,7 +96,19 @@ def failure_row(model: str = "a.tar.gz", **fields: Any) -> dict[str, Any]:  # no
     }
 
 
+def merged(
+    plan: MultiModelPlan, shards: Iterable[ShardReport], missing: Iterable[ShardPlan] = ()
+) -> BatchReport:
+    """Return the report of a batch, from those of its shards and from what the others were to do."""
+    together = ReportSum(plan)
+    for shard in shards:
+        together.add(shard)
+    for work in missing:
+        together.miss(work)
+    return together.report()
+
+
 def batch_of(shards: Sequence[ShardReport], missing: Sequence[ShardPlan] = (), **fields: Any) -> BatchReport:  # noqa: ANN401 - the plan's own
     inputs = sum(one.total.inputs for one in shards) + sum(one.inputs for one in missing)
     plan = plan_of(**{"inputs": inputs, "shards": len(shards) + len(missing), **fields})
-    return merge(plan, shards, missing).lying_at(report="s3://b/p/report.json", page="s3://b/p/report.html")
+    return merged(plan, shards, missing).lying_at(report="s3://b/p/report.json", page="s3://b/p/report.html")

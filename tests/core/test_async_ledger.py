@@ -91,7 +91,6 @@ def test_a_shards_time_is_that_of_its_latest_submission() -> None:
 def test_doubts_that_count_as_sent_are_waited_for_and_no_doubts_any_more() -> None:
     ledger = Ledger(4).after(Part(token="a", at=1.0, may_send=below(4)))
     ledger = ledger.after(Part(token="b", at=5.0, claim=1, assumed=ledger.doubtful, submitted_at=3.0))
-    assert ledger.complete
     assert ledger.sent == below(4)
     assert ledger.submitted_at(0) == 3.0
 

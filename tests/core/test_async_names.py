@@ -12,7 +12,6 @@ from airflow_sm_plugin.core.async_names import (
     extension,
     filename,
     inference_id,
-    number_of,
     shard_of,
     shards_of,
 )
@@ -32,22 +31,12 @@ def test_every_name_is_within_sagemakers_limits(number: int, round_number: int) 
     ).checked()
 
 
-@given(st.integers(0, 9_999_999), st.integers(1, 99), st.integers(0, 999))
-def test_an_inference_id_says_which_input_it_is_about(number: int, round_number: int, plan: int) -> None:
-    root = batch_root("owner", "arguments", plan, nonce="n")
-    assert number_of(inference_id(root, round_number, number)) == (root, round_number, number)
-
-
-@pytest.mark.parametrize("other", ["", "airflow-0123456789ab", "airflow-0123456789ab-p0-r1-x", "f" * 36])
-def test_other_inference_ids_are_told_apart(other: str) -> None:
-    assert number_of(other) is None
-
-
 def test_names_differ_between_task_instances_arguments_plans_nonces_and_rounds() -> None:
     both = ("a", "b")
     roots = {batch_root(o, a, p, nonce=n) for o in both for a in both for p in (0, 1) for n in both}
     assert len(roots) == 16
     assert len({extension(root, r, s) for root in roots for r in (1, 2) for s in (0, 1)}) == 64
+    assert len({inference_id(root, r, n) for root in roots for r in (1, 11, 12) for n in (0, 1, 10)}) == 144
 
 
 def test_file_names_are_listed_in_number_order() -> None:

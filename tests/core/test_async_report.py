@@ -60,7 +60,7 @@ def test_no_repr_of_a_row_shows_attributes_or_failure_texts() -> None:
 def test_counts_are_the_same_however_rows_are_taken_together(rows: list[Row], cut: int) -> None:
     one_by_one = Counts()
     for row in rows:
-        one_by_one = one_by_one.after(row)
+        one_by_one += Counts.of([row])
     assert one_by_one == Counts.of(rows) == Counts.of(rows[:cut]) + Counts.of(rows[cut:])
     assert one_by_one.total == len(rows)
     assert one_by_one.attempts == sum(row.attempts for row in rows)

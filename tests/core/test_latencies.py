@@ -9,25 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.latencies import Latencies, bucket_of, seconds_of
+from airflow_sm_plugin.core.batch_statistics import Statistics
+from airflow_sm_plugin.core.latencies import Latencies
 
 SECONDS = st.floats(min_value=1e-4, max_value=4_000)
 
 
 def of(durations: list[float]) -> Latencies:
-    found = Latencies()
+    """Return the latencies of a model whose invocations took so long."""
+    statistics = Statistics()
     for seconds in durations:
-        microseconds = int(seconds * 1e6)
-        bucket = bucket_of(microseconds)
-        found.counts[bucket] = found.counts.get(bucket, 0) + 1
-        found.microseconds += microseconds
-        found.slowest = max(found.slowest, microseconds)
-    return found
+        statistics.invoked("m", seconds=seconds, records=1, at=0.0)
+    return statistics.of("m").latencies
 
 
 @given(SECONDS)
-def test_a_bucket_is_at_most_five_percent_off(seconds: float) -> None:
-    assert seconds_of(bucket_of(int(seconds * 1e6))) == pytest.approx(seconds, rel=0.05)
+def test_a_single_duration_is_at_most_five_percent_off(seconds: float) -> None:
+    assert of([seconds]).quantile(0.5) == pytest.approx(seconds, rel=0.05)
 
 
 @given(st.lists(SECONDS, min_size=1), st.sampled_from([0.5, 0.95, 0.99]))

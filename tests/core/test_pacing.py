@@ -45,16 +45,16 @@ class Limited:
         return Reply.ACCEPTED
 
 
-@given(RATES, RATES, RATES, RATES, STEPS)
-def test_the_rate_stays_between_floor_and_maximum_whatever_is_answered(
-    max_rate: float, initial: float, floor: float, step: float, steps: list[tuple[float, Reply | None]]
+@given(RATES, RATES, STEPS)
+def test_the_rate_stays_between_one_a_second_and_its_maximum_whatever_is_answered(
+    max_rate: float, initial: float, steps: list[tuple[float, Reply | None]]
 ) -> None:
-    pace = Pace.starting(now=0, max_rate=max_rate, initial=initial, floor=floor, step=step)
+    pace = Pace.starting(now=0, max_rate=max_rate, initial=initial)
     now = 0.0
     for passed, reply in steps:
         now += passed
         pace = pace.sent(now) if reply is None else pace.after(reply, now)
-        assert 0 < min(floor, max_rate) <= pace.rate <= max_rate
+        assert min(1, max_rate) <= pace.rate <= max_rate
 
 
 @given(
@@ -137,8 +137,9 @@ def test_a_rate_that_is_not_used_does_not_grow() -> None:
 
 
 def test_growth_is_additive_once_per_interval() -> None:
-    pace = Pace.starting(now=0, max_rate=1_000, initial=100, step=30, interval=2)
-    grown = [driven(pace, seconds, lambda _: Reply.ACCEPTED).rate for seconds in (1.9, 2.5, 4.5, 6.5)]
+    """By a fortieth of the maximum, each second."""
+    pace = Pace.starting(now=0, max_rate=1_200, initial=100)
+    grown = [driven(pace, seconds, lambda _: Reply.ACCEPTED).rate for seconds in (0.9, 1.5, 2.5, 3.5)]
     assert grown == [100, 130, 160, 190]
 
 
@@ -149,7 +150,7 @@ def test_a_slow_pace_says_when_the_next_may_go() -> None:
     assert pace.sent(10).next_send_at(25) == 25
 
 
-@pytest.mark.parametrize("name", ["max_rate", "initial", "floor", "step", "interval"])
+@pytest.mark.parametrize("name", ["max_rate", "initial"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_what_is_no_rate_is_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(InvalidRequest, match=f"{name} must be a number above 0"):

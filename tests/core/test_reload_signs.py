@@ -84,8 +84,9 @@ def test_models_that_are_loaded_anew_for_their_calls_make_room() -> None:
             pass
         for lane in models[:2]:
             turns.answered(lane, now=10.0, seconds=seconds)
-    assert turns.limit == 6
     assert [lane.stage for lane in models] == [Stage.WARM] * 6 + [Stage.PARKED] * 2
+    turns.close(models[0])
+    assert [lane.stage for lane in models[6:]] == [Stage.COLD, Stage.PARKED]
 
 
 def test_models_begun_first_are_finished_first_as_long_as_they_are_quick() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.batch_report import ModelCounts, ShardReport
-from airflow_sm_plugin.core.report_merging import MOST_FAILURES, merge
+from airflow_sm_plugin.core.report_merging import MOST_FAILURES
 from airflow_sm_plugin.exceptions import InferenceError
 from tests.core.reports import (
     BAD,
@@ -21,6 +21,7 @@ from tests.core.reports import (
     busy,
     collected,
     failure_row,
+    merged,
     plan_of,
     shard_of,
     work_of,
@@ -172,7 +173,7 @@ def test_series_and_timeline_are_in_epoch_seconds() -> None:
 )
 def test_a_report_that_does_not_add_up_is_none(shards: list[ShardReport], planned: Any, said: str) -> None:  # noqa: ANN401 - a plan
     with pytest.raises(InferenceError, match=said):
-        merge(planned, shards)
+        merged(planned, shards)
 
 
 def test_a_missing_artefact_is_told_in_its_row() -> None:

@@ -6,12 +6,13 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.shard_packing import LEAST_BYTES, ModelSize, Piece, pack, weight_of
+from airflow_sm_plugin.core.shard_packing import LEAST_BYTES, LEAST_CUT, ModelSize, Piece, pack, weight_of
 
 WEIGHTS = st.integers(LEAST_BYTES, 10**6) | st.sampled_from([LEAST_BYTES, 10**9])
 MODELS = st.dictionaries(
@@ -26,8 +27,11 @@ Weights = dict[str, list[int]]
 
 
 def packed(weights: Weights, shards: int) -> list[list[Piece]]:
-    sizes = [ModelSize(name, len(each), sum(each)) for name, each in weights.items()]
-    return pack(sizes, least_cut=1, shards=shards, weights_of=weights.__getitem__)
+    """Pack inputs so large that no model is too small to be cut; the pieces count ``weights``, as they were given."""
+    large = {name: [weight * LEAST_CUT for weight in each] for name, each in weights.items()}
+    sizes = [ModelSize(name, len(each), sum(each)) for name, each in large.items()]
+    found = pack(sizes, shards=shards, weights_of=large.__getitem__)
+    return [[replace(piece, bytes=piece.bytes // LEAST_CUT) for piece in pieces] for pieces in found]
 
 
 def inputs_of(found: list[list[Piece]]) -> Iterator[tuple[str, int]]:
@@ -141,8 +145,15 @@ def test_a_model_hardly_larger_than_a_fair_share_is_not_cut_for_the_rest_of_it()
     assert sorted(loads(packed(weights, 2))) == [95_000, 105_000]
 
 
+def test_a_model_is_not_cut_into_pieces_that_are_not_worth_a_load() -> None:
+    halves = pack([ModelSize("a", 2, 2 * LEAST_CUT)], shards=8, weights_of=lambda _: [LEAST_CUT] * 2)
+    assert loads(halves) == [LEAST_CUT] * 2
+    whole = pack([ModelSize("a", 2, LEAST_CUT)], shards=8, weights_of=lambda _: [LEAST_CUT // 2] * 2)
+    assert loads(whole) == [LEAST_CUT]
+
+
 def test_no_models_make_no_shards() -> None:
-    assert pack([], least_cut=1, shards=8, weights_of=lambda _: ()) == []
+    assert pack([], shards=8, weights_of=lambda _: ()) == []
 
 
 @pytest.mark.parametrize(("size", "weight"), [(None, 4_096), (0, 4_096), (4_095, 4_096), (4_097, 4_097)])

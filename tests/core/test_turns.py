@@ -133,8 +133,12 @@ def test_found_limit_grows_with_each_load_until_the_first_eviction() -> None:
     turns.take(0.0, bound=100)
     assert turns.not_ready(evicted, probe_at=1.0)
     assert evicted.stage is Stage.PARKED
-    assert turns.limit == 15
     assert not turns.has_room
+    for lane in opened[1:5]:
+        turns.close(lane)
+    assert (evicted.stage, turns.active) == (Stage.PARKED, 15)
+    turns.close(opened[5])
+    assert (evicted.stage, turns.active) == (Stage.COLD, 15)
 
 
 def test_a_parked_model_comes_back_when_another_ends() -> None:
@@ -191,8 +195,10 @@ def test_no_memory_for_a_model_counts_as_too_many_models() -> None:
         if turn[0] is models[3]:
             break
     turns.pressed(models[3], probe_at=1.0)
-    assert models[3].stage is Stage.PARKED
-    assert turns.limit == 3
+    assert [lane.stage for lane in models[1:]] == [Stage.WARM, Stage.WARM, Stage.PARKED]
+    turns.close(models[0])
+    assert [lane.stage for lane in models[1:]] == [Stage.WARM, Stage.WARM, Stage.COLD]
+    assert not turns.has_room
 
 
 def test_a_limit_below_one_is_refused() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.benchmarks.side_by_side import BEGIN, COLUMNS, END, PAGE, SIDES, SITUATIONS
+from tests.docs.side_by_side import BEGIN, COLUMNS, END, PAGE, SIDES, SITUATIONS
 
 TEXT = PAGE.read_text()
 MADE = TEXT.partition(BEGIN)[2].partition(END)[0]

@@ -12,7 +12,7 @@ from airflow_sm_plugin.core.watch_state import WatchState
 from airflow_sm_plugin.exceptions import AccessDenied
 from airflow_sm_plugin.hooks.async_results import BlockingWatcher
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from tests.stub_s3 import QUICK, fixed, stub_s3, use
+from tests.stubs.s3 import QUICK, fixed, stub_s3, use
 from tests.support import REGION, Account, closed_port, unique
 
 CONNECTION = AwsConnection(aws_conn_id=None, region_name=REGION, botocore_config=QUICK)

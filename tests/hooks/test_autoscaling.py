@@ -215,8 +215,8 @@ def test_an_alarm_that_is_only_named_like_ours_stays(scaled: str) -> None:
 
 def test_only_the_variants_named_are_removed(scaled: str) -> None:
     scaling().apply(plan(scaled, "AllTraffic2"))
-    assert scaling().remove_scaling(scaled, []) == []
-    scaling().remove_scaling(scaled, ["AllTraffic2"])
+    assert scaling().remove(scaled, []) == []
+    scaling().remove(scaled, ["AllTraffic2"])
     assert sorted(left(scaled)) == sorted(
         [
             f"endpoint/{scaled}/variant/AllTraffic",
@@ -234,7 +234,7 @@ def test_a_removal_that_was_killed_is_completed(scaled: str, stage: str) -> None
     killed._alarms.delete(variant.alarm_name)
     for name in {"alarm": [], "policy": [WAKE_POLICY], "all policies": [BACKLOG_POLICY, WAKE_POLICY]}[stage]:
         killed._variants.delete_policy(variant, name)
-    removed = scaling().remove_scaling(scaled, ["AllTraffic"])
+    removed = scaling().remove_scaling(scaled)
     assert removed[-1] == f"scalable target {variant.resource_id}"
     assert left(scaled) == []
 
@@ -259,7 +259,7 @@ def test_a_role_that_may_not_look_registered_nothing_and_gets_a_hint(
 ) -> None:
     with denying(LOOK, otherwise=aws) as (url, asked), monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
-        assert scaling().remove_scaling(scaled, ["AllTraffic"]) == []
+        assert scaling().remove_scaling(scaled) == []
         with pytest.raises(AccessDenied, match="application-autoscaling:DescribeScalableTargets"):
             scaling().remove(scaled, ["AllTraffic"])
     assert asked == [LOOK, LOOK]
@@ -276,7 +276,7 @@ def test_a_missing_permission_is_an_error_where_something_of_ours_is(
     with denying(operation, otherwise=aws) as (url, _), monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(AccessDenied, match=rf":{operation} .*allow this action to the task's role"):
-            scaling().remove_scaling(scaled, ["AllTraffic"])
+            scaling().remove_scaling(scaled)
 
 
 @pytest.mark.parametrize("operation", ["DescribeAlarms", "DeregisterScalableTarget"])
@@ -288,7 +288,7 @@ def test_a_missing_permission_is_no_error_where_nothing_is_ours(
     scaling()._variants.register(plan(name))
     with denying(operation, otherwise=aws) as (url, asked), monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
-        assert scaling().remove_scaling(name, ["AllTraffic"]) == []
+        assert scaling().remove_scaling(name) == []
     assert operation in asked
     assert f":{operation} " in caplog.text
     scaling().remove(name)
@@ -297,5 +297,5 @@ def test_a_missing_permission_is_no_error_where_nothing_is_ours(
 def test_an_endpoint_that_never_scaled_costs_two_looks(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with denying(otherwise=aws) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        assert scaling().remove_scaling(unique("plain"), ["AllTraffic"]) == []
+        assert scaling().remove_scaling(unique("plain")) == []
     assert asked == [LOOK, "DescribeAlarms"]

@@ -30,7 +30,7 @@ from airflow_sm_plugin.hooks.invoke_failures import failure_of
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, closed_port
 
-SECRET: Mapping[str, str] = {"custom_attributes": "attribute-secret", "inference_id": "id-secret"}
+SECRET: Mapping[str, str] = {"custom_attributes": "attribute-secret"}
 ANSWER = Said(
     200, b"answer-secret", {"Content-Type": "text/csv", "X-Amzn-SageMaker-Custom-Attributes": "a  b"}
 )

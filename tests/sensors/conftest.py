@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor
-from tests.stub_s3 import QUICK, StubS3, fixed, stub_s3, use
+from tests.stubs.s3 import QUICK, StubS3, fixed, stub_s3, use
 from tests.support import run_task
 
 OUTPUT, FAILURE = "s3://results/one.out", "s3://failures/one-error.out"

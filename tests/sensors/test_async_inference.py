@@ -15,7 +15,7 @@ from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed, AsyncInferenceTimedOut
 from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor
 from tests.sensors.conftest import INVOCATION, OUTPUT, sensor
-from tests.stub_s3 import StubS3, fixed
+from tests.stubs.s3 import StubS3, fixed
 from tests.support import (
     BLOCKING,
     FAILING,

@@ -13,7 +13,7 @@ from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
 from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
 from airflow_sm_plugin.exceptions import AsyncInferenceTimedOut, InvalidRequest, ServiceUnavailable
 from tests.sensors.conftest import INVOCATION, OUTPUT, sensor
-from tests.stub_s3 import DROP, StubS3, fixed, statuses, use
+from tests.stubs.s3 import DROP, StubS3, fixed, statuses, use
 from tests.support import closed_port, context_for
 
 

@@ -14,7 +14,7 @@ from airflow_sm_plugin.core.async_inference import AsyncInvocation
 from airflow_sm_plugin.core.async_watch import NumberedNames, Shelf, Watch, group
 from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
-from tests.stub_s3 import QUICK, fixed, stub_s3, use
+from tests.stubs.s3 import QUICK, fixed, stub_s3, use
 from tests.support import REGION, Account, closed_port, event_of, rebuilt, unique
 
 if TYPE_CHECKING:

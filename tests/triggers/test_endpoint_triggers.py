@@ -14,7 +14,7 @@ from airflow_sm_plugin.triggers.endpoint import (
     EndpointTrigger,
 )
 from tests.endpoint_trials import control
-from tests.stub_s3 import QUICK
+from tests.stubs.s3 import QUICK
 from tests.support import BROKEN, Account, event_of, rebuilt
 
 NOTE = {"action": "created", "created": ["endpoint"]}

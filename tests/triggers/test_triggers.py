@@ -18,7 +18,7 @@ from airflow_sm_plugin.exceptions import AccessDenied, ServiceUnavailable
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
 from airflow_sm_plugin.triggers.endpoint import EndpointChangeableTrigger, EndpointServingTrigger
-from tests.stub_s3 import QUICK, fixed, statuses, stub_s3, use
+from tests.stubs.s3 import QUICK, fixed, statuses, stub_s3, use
 from tests.support import Account, closed_port, event_of, rebuilt, unique
 
 AWS: dict[str, Any] = {

@@ -14,7 +14,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.benchmarks.stub_http import Answer, Reply, Request
+from tests.stubs.http_server import Answer, Reply, Request
 
 _TARGET = b"x-amzn-sagemaker-target-model:"
 _SERVED = (

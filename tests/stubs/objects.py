@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, unquote
 
-from tests.benchmarks.stub_http import Answer, Reply, Request
+from tests.stubs.http_server import Answer, Reply, Request
 
 _PAGE = 1_000
 _XML = "Content-Type: application/xml\r\n"

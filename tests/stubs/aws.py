@@ -233,7 +233,7 @@ class StubClient:
 @contextmanager
 def running() -> Iterator[StubClient]:
     """Serve for the block, on a free port of loopback."""
-    command = [sys.executable, "-m", "tests.benchmarks.stub_aws"]
+    command = [sys.executable, "-m", "tests.stubs.aws"]
     root = Path(__file__).parents[2]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=root, env=dict(os.environ)

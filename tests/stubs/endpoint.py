@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
-from tests.benchmarks.certificates import make_certificates
-from tests.benchmarks.stub_http import Answer, Reply, Request, listen
-from tests.benchmarks.stub_models import EndpointSettings, StubModels
-from tests.benchmarks.stub_objects import StubObjects
+from tests.stubs.certificates import make_certificates
+from tests.stubs.http_server import Answer, Reply, Request, listen
+from tests.stubs.models import EndpointSettings, StubModels
+from tests.stubs.objects import StubObjects
 
 ENDPOINT = "bench"
 BUCKET = "bench"
@@ -170,7 +170,7 @@ def serving() -> Iterator[StubServer]:
     """Serve for the block, on free ports of loopback."""
     with tempfile.TemporaryDirectory() as folder:
         authority, server = make_certificates(Path(folder))
-        command = [sys.executable, "-m", "tests.benchmarks.stub_endpoint", str(server)]
+        command = [sys.executable, "-m", "tests.stubs.endpoint", str(server)]
         root = Path(__file__).parents[2]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
             assert process.stdout is not None
