@@ -19,15 +19,6 @@ READY := $(VENV)/.ready
 READY_211 := $(VENV_211)/.ready
 READY_SDK := $(VENV_SDK)/.ready
 
-# What Airflow 2.11 has no part in: the embedded SageMaker itself, other AWS clients, Airflow 3 and its stack, pure
-# decisions, and what a kill or a lost answer leaves in AWS.
-NOT_ON_211 := $(addprefix --ignore=tests/,benchmarks clients core docs e2e local \
-    test_compose.py test_readme.py test_suite.py \
-    batch/test_async_batch_kills.py batch/test_shard_kills.py batch/test_shard_again.py batch/test_cold_models.py \
-    batch/test_output_writer.py batch/test_fenced_outputs.py batch/test_orphaned_shard.py \
-    batch/test_async_batch_everywhere.py batch/test_async_batch_orphans.py batch/test_multi_model_races.py \
-    operators/test_deploy_races.py operators/test_killed_deployments.py operators/test_lost_answers.py)
-
 # The user's AWS account and Airflow stay out of it: no setting, no credential, no ~/airflow.
 # Even `import airflow` writes to AIRFLOW_HOME.
 $(foreach name,$(filter AWS_% AIRFLOW_% _AIRFLOW_%,$(.VARIABLES)),$(eval unexport $(name)))
@@ -38,7 +29,7 @@ export AIRFLOW_HOME := $(CURDIR)/.cache/airflow
 # A virtual environment that happens to be active must not be taken for ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help demo demo-batch up down test test-2.11 test-sdk test-moto check format bench side-by-side lock clean install
+.PHONY: help demo demo-batch up down test test-all test-2.11 test-sdk test-moto check format bench side-by-side lock clean install
 
 help:  ## Say what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,16 +47,26 @@ up: $(READY)  ## The demo's Airflow and embedded SageMaker, kept running; prints
 down:  ## Stop what `make up` started
 	@if [ -x $(VENV)/bin/python ]; then exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo --down; fi
 
-test: $(READY)  ## The whole suite under Airflow 3.3, a real scheduler included
-	$(VENV)/bin/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --ignore=tests/benchmarks \
-	  --durations=50 --junitxml=.cache/junit.xml $(ARGS)
+# How long each test took stays in .cache/junit*.xml.
+test: $(READY)  ## The tests, without the long tables of kills and most of what needs a running Airflow
+	$(TEST) --junitxml=.cache/junit.xml -m "not slow" $(ARGS)
 
-test-2.11: $(READY) $(READY_211)  ## The Airflow-facing tests under Airflow 2.11
+test-all: $(READY)  ## All tests under Airflow 3.3
+	$(TEST) --junitxml=.cache/junit-all.xml $(ARGS)
+
+TEST = $(VENV)/bin/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --ignore=tests/benchmarks \
+    --durations=0 --durations-min=5
+
+# Only these can be imported there: the others need the extra `local`, which Airflow 2.11's environment has not.
+ON_211 = $(shell grep -rlE 'mark\.airflow\b' tests --include='test_*.py' | sort)
+
+test-2.11: $(READY) $(READY_211)  ## What is marked `airflow` under Airflow 2.11
 	AIRFLOW_SM_LOCAL_PYTHON=$(VENV)/bin/python AIRFLOW_HOME=$(CURDIR)/.cache/airflow-2.11 \
-	  $(VENV_211)/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider $(NOT_ON_211) $(ARGS)
+	  $(VENV_211)/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider -m "airflow and not slow" \
+	  --durations=0 --durations-min=5 --junitxml=.cache/junit-2.11.xml $(ON_211) $(ARGS)
 
 test-sdk: $(READY_SDK)  ## AWS CLI and SageMaker SDK 2.x against the embedded SageMaker, without Airflow
-	$(VENV_SDK)/bin/python -m pytest -p no:cacheprovider tests/clients $(ARGS)
+	$(VENV_SDK)/bin/python -m pytest -p no:cacheprovider --junitxml=.cache/junit-sdk.xml tests/clients $(ARGS)
 
 # What moto's own tests import beside what it needs itself.
 test-moto: $(READY)  ## Moto's S3, SQS and SNS suites against the embedded service and plain moto

@@ -27,6 +27,8 @@ from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
 from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor
 from tests.support import context_for
 
+pytestmark = pytest.mark.airflow
+
 SECRET = "planted-secret-77aa"
 BOTOCORE = {"connect_timeout": 3}
 

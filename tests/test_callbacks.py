@@ -30,6 +30,8 @@ from tests.support import (
     unique,
 )
 
+pytestmark = pytest.mark.airflow
+
 Said = Callable[[], str]
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferrable"])
 GROUP = "/aws/sagemaker/TransformJobs"

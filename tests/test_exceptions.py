@@ -12,6 +12,8 @@ import pytest
 from airflow_sm_plugin import exceptions
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
+pytestmark = pytest.mark.airflow
+
 CLASSES = [
     found
     for _, found in inspect.getmembers(exceptions, inspect.isclass)

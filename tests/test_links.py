@@ -16,6 +16,8 @@ from airflow_sm_plugin.links import (
 )
 from tests.support import TaskInstanceDouble, context_for
 
+pytestmark = pytest.mark.airflow
+
 
 @pytest.mark.parametrize(
     ("region", "url"),

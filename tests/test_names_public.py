@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.airflow
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "airflow_sm_plugin"
 PROMISED = (

@@ -16,6 +16,8 @@ import pytest
 
 import airflow_sm_plugin
 
+pytestmark = pytest.mark.airflow
+
 ROOT = Path(__file__).parent.parent
 NAME = "airflow-sm-plugin"
 ENTRY_POINTS = {

@@ -9,8 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import airflow_sm_plugin.operators
 import airflow_sm_plugin.sensors
+
+pytestmark = pytest.mark.airflow
 
 # What every DAG file pays for anyway comes first; what is reported is what we add to it.
 _IMPORT = """

@@ -17,6 +17,8 @@ from airflow_sm_plugin.operators.multi_model import SageMakerMultiModelBatchOper
 from airflow_sm_plugin.plugin import SageMakerInferencePlugin
 from airflow_sm_plugin.provider_info import get_provider_info
 
+pytestmark = pytest.mark.airflow
+
 
 def test_the_description_keeps_to_airflows_schema() -> None:
     schema = importlib.resources.files("airflow").joinpath("provider_info.schema.json").read_text()

@@ -27,6 +27,8 @@ from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
 
+pytestmark = pytest.mark.airflow
+
 PASSWORD = "hunter2-proxy"
 ODD_PASSWORDS = [
     PASSWORD,

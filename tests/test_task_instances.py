@@ -30,6 +30,8 @@ else:
         from airflow.models.dag import DAG
         from airflow.models.taskinstance import _execute_task as execute_and_push
 
+pytestmark = pytest.mark.airflow
+
 
 class Returning(BaseOperator):
     """Returns what it is given."""
