@@ -84,7 +84,7 @@ def unresolved(names: tuple[str, ...]) -> tuple[str, ...]:
             env=os.environ | {"AIRFLOW_HOME": home},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=600,
             check=True,
         )
     return tuple(json.loads(done.stdout.splitlines()[-1]))

@@ -65,7 +65,7 @@ def _fresh(code: str, home: Path) -> subprocess.CompletedProcess[str]:
         env={**environment, "AIRFLOW_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=600,
         check=False,
     )
 

@@ -67,7 +67,7 @@ def _newly_imported(tmp_path: Path, *modules: str) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=600,
     )
     assert finished.returncode == 0, finished.stderr
     return [str(name) for name in json.loads(finished.stdout.splitlines()[-1])]

@@ -149,7 +149,7 @@ class Stage:
         """Call the embedded service's own routes."""
         body = None if value is None else json.dumps(value).encode()
         request = urllib.request.Request(f"{self.account.url}/_embedded/{route}", data=body, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return json.load(answer)
 
     def next_deployment(self, **outcome: object) -> None:
@@ -311,7 +311,7 @@ def _killed(stage: Stage, task: Task, operation: str) -> None:
         target=run_once, args=(task, stage.side), kwargs={"number": 1}
     )
     process.start()
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + 300
     while not stage.control("GET", "faults")["rules"][0]["matched"]:
         if time.monotonic() > give_up:
             raise TimeoutError(f"the task never came to {operation}")
