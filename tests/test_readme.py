@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import boto3
-import pytest
 from botocore import xform_name
 
 from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
