@@ -11,9 +11,10 @@ from multiprocessing.process import BaseProcess
 from airflow_sm_plugin.batch import async_batch
 from airflow_sm_plugin.hooks import async_invoker, control_plane
 from airflow_sm_plugin.triggers import async_inference
+from tests.batch import killed_shard
 from tests.task_runs import Deferral, event_of
 
-_IMPORTED = (async_batch, async_invoker, control_plane, async_inference)
+_IMPORTED = (async_batch, async_invoker, control_plane, async_inference, killed_shard)
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([__name__])
 """Each process is forked from one that has imported all of this, which takes seconds."""

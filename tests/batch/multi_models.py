@@ -162,8 +162,8 @@ class MultiModel:
 
     def invocations(self) -> list[dict[str, Any]]:
         """Return the invocations of this endpoint that were carried out, from the call log."""
-        found = self._ask("GET", "calls?service=*&operation=InvokeEndpoint")
-        return [call for call in found["calls"] if call["resource"] == self.name and not call["fault"]]
+        found = self._ask("GET", f"calls?service=*&operation=InvokeEndpoint&resource={quote(self.name)}")
+        return [call for call in found["calls"] if not call["fault"]]
 
     def calls(self) -> int:
         """Return how many calls of any service have ended."""

@@ -26,6 +26,8 @@ from tests.hooks.recorder import TRANSPORTS
 from tests.support import Account, unique
 from tests.task_runs import Deferral, Step, event_from, execute, resume
 
+pytestmark = pytest.mark.slow
+
 KILLS = 3
 PLACES = os.environ.get("AIRFLOW_SM_KILL_PLACES", "1")
 """How many requests of each step are the first that is killed."""
@@ -180,7 +182,6 @@ def batches(
     return Batches(account, endpoint, proxy, tmp_path, **ARGUMENTS[request.param])
 
 
-@pytest.mark.timeout(600)
 def test_wherever_its_tries_are_killed_a_later_one_finishes(batches: Batches) -> None:
     steps = batches.run(batches.new())
     assert [kind for kind, _ in steps[:3]] == [EXECUTE, TRIGGER, RESUME]

@@ -30,8 +30,10 @@ from tests.batch.killed_batch import process_of, wait
 from tests.support import BLOCKING, Account, unique
 from tests.task_runs import Deferral, event_of
 
-COUNT = 60
-KILLED_TRIES = 2
+pytestmark = pytest.mark.slow
+
+COUNT = 36
+KILLED_TRIES = 1
 SLOW = 9
 """Requests a second of what is to be killed: the ledger intends so many at a time, and knows soon what was accepted."""
 SEED = int(os.environ.get("AIRFLOW_SM_KILL_SEED", "4"))
@@ -48,11 +50,10 @@ def gated_endpoint(module_account: Account) -> str:
 
 
 def wait_until(is_so: Callable[[], object], process: BaseProcess | None = None) -> None:
-    until = time.monotonic() + 60
+    """Wait for something; pytest's own limit ends a wait in vain."""
     while not is_so():
         assert process is None or process.is_alive(), "it ended before it could be killed"
-        assert time.monotonic() < until
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 class Batch:
@@ -133,7 +134,6 @@ class Batch:
 
 
 @pytest.mark.parametrize("resend", [False, True], ids=["wait", "resend"])
-@pytest.mark.timeout(300)
 def test_killed_at_any_moment_it_goes_on_where_it_stood(
     account: Account, endpoint: str, embedded_log: Path, resend: bool
 ) -> None:
@@ -158,7 +158,6 @@ def test_killed_at_any_moment_it_goes_on_where_it_stood(
         assert set(times.values()) == {1}, "something was sent twice"
 
 
-@pytest.mark.timeout(300)
 def test_of_two_processes_the_later_one_goes_on_and_the_other_stops(
     account: Account, endpoint: str, embedded_log: Path
 ) -> None:
@@ -167,9 +166,9 @@ def test_of_two_processes_the_later_one_goes_on_and_the_other_stops(
         with batch.accepting(8):
             orphan = threads.submit(batch.first.again(1, max_rate=SLOW).run)
             wait_until(batch.accepted)
+            assert not orphan.done(), "it ended before another began"
             retry = threads.submit(batch.first.again(2).run)
             wait_until(lambda: batch.owner() == 1)
-            assert not orphan.done()
         error = orphan.exception()
         batch.check(retry.result())
     assert isinstance(error, AirflowFailException)
@@ -200,7 +199,7 @@ class Gated:
         watched = self.deferral.trigger_arguments["watch_location"].removeprefix("s3://")
         with process_of(partial(wait, self.deferral)) as triggerer:
             wait_until(
-                lambda: any(call["resource"] == watched for call in calls(self._account, "GetObject")),
+                lambda: calls(self._account, "GetObject", resource=watched),
                 triggerer,
             )
 

@@ -25,6 +25,8 @@ from tests.batch.killing_proxy import KillingProxy, killing_proxy
 from tests.support import Account
 from tests.task_runs import Deferral, event_of
 
+pytestmark = pytest.mark.slow
+
 SEED = int(os.environ.get("AIRFLOW_SM_KILL_SEED", "3"))
 EARLIER = {"try": (1, STARTED), "deleted run": (4, STARTED - 50)}
 """Number and start; the live try is the second of its run, for the deleted run's orphan of the run made again."""
@@ -143,7 +145,6 @@ def is_fenced_off(error: BaseException) -> bool:
     return isinstance(error, AirflowFailException) and isinstance(error.__cause__, FencedOff)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("earlier", EARLIER)
 def test_an_orphan_stopped_anywhere_takes_nothing_from_the_live_try(
     account: Account, endpoint: str, proxies: dict[str, KillingProxy], earlier: str, tmp_path: Path

@@ -33,6 +33,8 @@ from tests.batch.multi_models import CONNECTION, MultiModel
 from tests.batch.stopped_s3 import Stop, StoppedCalls
 from tests.support import Account, unique
 
+pytestmark = pytest.mark.slow
+
 SEED = int(os.environ.get("AIRFLOW_SM_RACE_SEED", "3"))
 LONGEST = 400
 """More requests than a process sends."""

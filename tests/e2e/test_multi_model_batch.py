@@ -1,4 +1,4 @@
-"""Sixty models' records through a multi-model endpoint on a real scheduler, on a bad day, then what was missing.
+"""Thirty models' records through a multi-model endpoint on a real scheduler, on a bad day, then what was missing.
 
 Models load slowly and push each other out; calls are throttled, fail, break off; one model is missing, some records are
 bad. One shard's worker is killed, its next one frozen and left behind, to be thawed while the third works; the other's
@@ -28,16 +28,14 @@ from airflow_sm_plugin.local.airflow_stack import AirflowStack
 from tests.e2e.workers import Worker
 from tests.support import IMAGE, ROLE, Account, archive, unique
 
-pytestmark = pytest.mark.timeout(300)
-
 DAG, BATCH = "e2e_multi_model", "scores.batch"
 SECRET, PAYLOAD = "planted-trace", "planted-payload"
-MODELS = [f"m{number:02d}" for number in range(60)]
-MISSING = "m42"
-RECORDS = 100
-BAD = {("m05", 13), ("m20", 0), ("m20", 99), ("m31", 50), ("m31", 51)}
+MODELS = [f"m{number:02d}" for number in range(30)]
+MISSING = "m22"
+RECORDS = 40
+BAD = {("m05", 13), ("m20", 0), ("m20", 39), ("m11", 25), ("m11", 26)}
 MODEL = """
-import os, pathlib
+import os, pathlib, time
 
 def model_fn(model_dir):
     counts = os.open(os.environ["COUNTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -48,6 +46,7 @@ def transform_fn(model, data, content_type, accept, context):
     payload, kind, number = data.decode().split()
     trace = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
     os.write(counts, f"{name} {number} {trace}\\n".encode())
+    time.sleep(0.05)
     if kind == "bad":
         error = ValueError("it cannot be scored")
         error.status_code = 400
@@ -146,7 +145,7 @@ class Day:
         return [json.loads(line) for line in (self.output(model, ".errors.jsonl") or b"").splitlines()]
 
     def end(self) -> RunLook:
-        return self.stack.api.wait_for_run(DAG, self.run_id, seconds=150)
+        return self.stack.api.wait_for_run(DAG, self.run_id, seconds=800)
 
     def logs(self, look: RunLook) -> str:
         """Return the logs of all tries of all tasks."""
@@ -177,23 +176,21 @@ class Ended:
     kept: Sequence[Kept]
 
 
-def _until(condition: Callable[[], bool], *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+def _until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition; pytest's own limit ends a wait in vain."""
     while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not true within {seconds:g} s")
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def _plan_faults(account: Account, endpoint: str) -> None:
     rules = [{"operation": "InvokeEndpoint", "resource": endpoint, **fault} for fault in FAULTS]
     url = f"{account.url}/_embedded/faults"
-    requests.post(url, json=rules, timeout=10).raise_for_status()
+    requests.post(url, json=rules, timeout=60).raise_for_status()
 
 
 def _forget_faults(account: Account, endpoint: str) -> None:
     url = f"{account.url}/_embedded/faults"
-    requests.delete(url, params={"resource": endpoint}, timeout=10).raise_for_status()
+    requests.delete(url, params={"resource": endpoint}, timeout=60).raise_for_status()
 
 
 def _upload_model(account: Account, endpoint: str, model: str) -> None:
@@ -201,17 +198,7 @@ def _upload_model(account: Account, endpoint: str, model: str) -> None:
     account.s3.put_object(Bucket=account.bucket, Key=f"{endpoint}/models/{model}.tar.gz", Body=body)
 
 
-@pytest.fixture(scope="module")
-def endpoint(module_account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A multi-model endpoint that holds 16 models, each of which takes a while to load; its inputs."""
-    account, name = module_account, unique("many")
-    counts = tmp_path_factory.mktemp("counts") / "counts"
-    for model in MODELS:
-        if model != MISSING:
-            _upload_model(account, name, model)
-        kinds = ("bad" if (model, number) in BAD else "good" for number in range(RECORDS))
-        text = "".join(f"{PAYLOAD} {kind} {number}\n" for number, kind in enumerate(kinds))
-        account.upload(text, f"{name}/in/model={model}/day.txt")
+def _create_endpoint(account: Account, name: str, counts: Path) -> None:
     account.sagemaker.create_model(
         ModelName=name,
         ExecutionRoleArn=ROLE,
@@ -225,8 +212,22 @@ def endpoint(module_account: Account, tmp_path_factory: pytest.TempPathFactory) 
     account.create_config(name, name=name)
     account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
     account.wait_for_endpoint(name)
+
+
+@pytest.fixture(scope="module")
+def endpoint(module_account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A multi-model endpoint that holds 8 models, each of which takes a while to load; its inputs."""
+    account, name = module_account, unique("many")
+    counts = tmp_path_factory.mktemp("counts") / "counts"
+    for model in MODELS:
+        if model != MISSING:
+            _upload_model(account, name, model)
+        kinds = ("bad" if (model, number) in BAD else "good" for number in range(RECORDS))
+        text = "".join(f"{PAYLOAD} {kind} {number}\n" for number, kind in enumerate(kinds))
+        account.upload(text, f"{name}/in/model={model}/day.txt")
+    _create_endpoint(account, name, counts)
     with account.settings(
-        multi_model_capacity=16, multi_model_load_seconds=0.3, multi_model_ready_wait_seconds=0.2
+        multi_model_capacity=8, multi_model_load_seconds=0.3, multi_model_ready_wait_seconds=0.2
     ):
         yield name, counts
     account.sagemaker.delete_endpoint(EndpointName=name)
@@ -256,7 +257,7 @@ def bad_day(airflow_stack: AirflowStack, module_account: Account, endpoint: tupl
 
 def _harm(day: Day) -> list[Kept]:
     """Kill both workers, one with its supervisor; orphan the other's next, frozen, and thaw it later."""
-    _until(lambda: bool(day.asked()), seconds=60)
+    _until(lambda: bool(day.asked()))
     models = set(day.shard(0)[1])
 
     def progress() -> int:
@@ -264,28 +265,70 @@ def _harm(day: Day) -> list[Kept]:
 
     def goes_on(number: int, more: int) -> None:
         before = progress()
-        _until(lambda: day.try_of(0) == (number, "running") and progress() >= before + more, seconds=120)
+        _until(lambda: day.try_of(0) == (number, "running") and progress() >= before + more)
 
     def kept(shard: int) -> Kept:
-        _until(lambda: bool(day.written(shard)), seconds=60)
+        _until(lambda: bool(day.written(shard)))
         written = day.written(shard)
         return Kept(len(day.asked()), written)
 
-    goes_on(1, 300)
+    goes_on(1, 50)
     before = [kept(1), kept(0)]
     day.worker(1).kill()
     day.worker(0).kill_task()
-    goes_on(2, 300)
+    goes_on(2, 50)
     before.append(kept(0))
     orphan = day.worker(0)
     orphan.freeze_and_orphan()
-    goes_on(3, 100)
+    goes_on(3, 30)
     orphan.task.send_signal(signal.SIGCONT)
-    psutil.wait_procs([orphan.task], timeout=60)
+    psutil.wait_procs([orphan.task], timeout=300)
     assert not orphan.task.is_running(), "the orphan goes on"
     return before
 
 
+def test_a_small_batch_is_planned_spread_and_merged(
+    airflow_stack: AirflowStack, account: Account, tmp_path: Path
+) -> None:
+    """Undisturbed: two models, a shard each, and every record once in its model's output."""
+    name, counts = unique("few"), tmp_path / "counts"
+    for model in ("m0", "m1"):
+        _upload_model(account, name, model)
+        text = "".join(f"{PAYLOAD} good {number}\n" for number in range(3))
+        account.upload(text, f"{name}/in/model={model}/day.txt")
+    _create_endpoint(account, name, counts)
+    root = f"s3://{account.bucket}/{name}"
+    conf: dict[str, Json] = {
+        "endpoint": name,
+        "inputs": f"{root}/in/",
+        "outputs": f"{root}/out",
+        "secret": SECRET,
+        "ratio": 0,
+    }
+    airflow_stack.api.wait_for_dag(DAG)
+    day = Day(account, airflow_stack, name, counts, airflow_stack.api.trigger(DAG, conf=conf))
+    look = day.end()
+    states = {task.label: (task.state, task.try_number) for task in look.tasks}
+    assert {label: state for label, state in states.items() if label.startswith("scores.")} == {
+        "scores.plan": ("success", 1),
+        "scores.batch[0]": ("success", 1),
+        "scores.batch[1]": ("success", 1),
+        "scores.merge": ("success", 1),
+    }, day.logs(look)
+    for model in ("m0", "m1"):
+        assert (day.output(model) or b"").decode().splitlines() == [f"{model}/{n}" for n in range(3)]
+    assert Counter(day.asked()) == Counter(
+        Call(Record(model, n), f"{SECRET}/{model}/{n}") for model in ("m0", "m1") for n in range(3)
+    )
+    summary = day.xcom("scores.merge")
+    assert (summary["records"], summary["succeeded"], summary["shards"]) == (6, 6, 2)
+    told = day.logs(look) + json.dumps(summary)
+    assert SECRET not in told
+    assert PAYLOAD not in told
+    account.sagemaker.delete_endpoint(EndpointName=name)
+
+
+@pytest.mark.slow
 def test_the_batch_tasks_survive_and_the_merge_judges(bad_day: Ended) -> None:
     """Tolerated is one record in a hundred; a missing model is more."""
     states = {task.label: (task.state, task.try_number) for task in bad_day.look.tasks}
@@ -298,6 +341,7 @@ def test_the_batch_tasks_survive_and_the_merge_judges(bad_day: Ended) -> None:
     assert f"{MISSING}.tar.gz" in log
 
 
+@pytest.mark.slow
 def test_every_record_is_once_in_output_or_errors_and_in_order(bad_day: Ended) -> None:
     for model in MODELS:
         lost = [
@@ -311,6 +355,7 @@ def test_every_record_is_once_in_output_or_errors_and_in_order(bad_day: Ended) -
         assert (bad_day.day.output(model) or b"").decode().splitlines() == expected
 
 
+@pytest.mark.slow
 def test_the_report_adds_up(bad_day: Ended) -> None:
     summary, failed = bad_day.report, RECORDS + len(BAD)
     records = len(MODELS) * RECORDS
@@ -321,6 +366,7 @@ def test_the_report_adds_up(bad_day: Ended) -> None:
     assert MISSING in page
 
 
+@pytest.mark.slow
 def test_what_was_written_down_before_a_kill_is_not_invoked_again(bad_day: Ended) -> None:
     asked = [call.record for call in bad_day.asked]
     assert set(asked) == {Record(m, n) for m in MODELS if m != MISSING for n in range(RECORDS)}
@@ -328,11 +374,13 @@ def test_what_was_written_down_before_a_kill_is_not_invoked_again(bad_day: Ended
         assert not written.intersection(asked[calls:])
 
 
+@pytest.mark.slow
 def test_each_call_carried_its_own_custom_attributes(bad_day: Ended) -> None:
     wrong = [call for call in bad_day.asked if call.trace != f"{SECRET}/{call.model}/{call.record.number}"]
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_payloads_and_custom_attributes_reach_neither_logs_nor_xcom(bad_day: Ended) -> None:
     day = bad_day.day
     told = day.logs(bad_day.look) + json.dumps(
@@ -348,6 +396,7 @@ def test_payloads_and_custom_attributes_reach_neither_logs_nor_xcom(bad_day: End
     assert PAYLOAD not in told
 
 
+@pytest.mark.slow
 def test_cleared_as_a_whole_only_what_failed_is_invoked_again(bad_day: Ended) -> None:
     """The missing model has been brought; the bad records are bad as ever, and few enough to be tolerated."""
     day = bad_day.day

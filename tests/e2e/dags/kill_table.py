@@ -1,7 +1,8 @@
-"""Create, update and delete an endpoint in a task whose process is killed right after its n-th AWS call.
+"""Create, update and delete an endpoint in a task whose process is killed right after a certain AWS call.
 
 The run's conf: ``trials``, a list; the task is mapped over it. Each has the ``arguments`` of our operator,
-``kill_after`` (0 kills nothing) and ``calls``, a file that grows by a line for every call of the first try.
+``kill_after``, the call (empty: kills nothing), and ``calls``, a file that grows by a line for every call of the
+first try.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from airflow_sm_plugin.operators.endpoint import (
 
 @contextmanager
 def killing(trial: Mapping[str, Any], context: Context) -> Iterator[None]:
-    """Have every boto3 client that a hook makes in the block note its calls, and end the process after the n-th.
+    """Have every boto3 client that a hook makes in the block note its calls, and end the process after a certain one.
 
     Only in the first try, before and after a deferral alike. The call has been answered when the process dies.
     """
     from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
-    calls, kill_after = Path(trial["calls"]), int(trial["kill_after"])
+    calls, kill_after = Path(trial["calls"]), str(trial["kill_after"])
 
     def note(model: Any, **_: object) -> None:  # noqa: ANN401 - botocore's operation model
         with calls.open("a") as file:
             file.write(f"{model.service_model.service_name}:{model.name}\n")
-        if len(calls.read_text().splitlines()) == kill_after:
+        if model.name == kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
     hooks: Any = AwsGenericHook
