@@ -101,7 +101,9 @@ def life(monkeypatch: pytest.MonkeyPatch, shared_clients: None) -> Life:
     return life
 
 
-def outcome(account: Account, verb: Verb, life: Life, *, kill_after: Call | None, deferrable: bool) -> Outcome:
+def outcome(
+    account: Account, verb: Verb, life: Life, *, kill_after: Call | None, deferrable: bool
+) -> Outcome:
     """Run one trial in the account's region."""
     trial = begun(account, verb)
     life.last, life.calls = kill_after, []
@@ -123,7 +125,9 @@ def outcome(account: Account, verb: Verb, life: Life, *, kill_after: Call | None
 def _run(trial: Trial, try_number: int, *, deferrable: bool) -> None:
     arguments = {} if trial.verb == "delete" else {"deferrable": deferrable}
     ti = TaskInstanceDouble(run_id=trial.name, task_id=trial.verb, try_number=try_number)
-    run_task(partial(operator_of, trial, poll_interval=0.3, max_wait_seconds=600, **arguments), context_for(ti))
+    run_task(
+        partial(operator_of, trial, poll_interval=0.3, max_wait_seconds=600, **arguments), context_for(ti)
+    )
 
 
 CREATED = {"CreateEndpointConfig", "CreateEndpoint", "DescribeEndpoint"}
