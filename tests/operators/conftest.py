@@ -42,7 +42,8 @@ def _in_the_account(account: Account) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _client_classes_made_once() -> Iterator[None]:
     """Have botocore make a service's model and client class once: it makes 400 methods for each client otherwise."""
-    load, make = ClientCreator._load_service_model, ClientCreator._create_client_class
+    creator: Any = ClientCreator
+    load, make = creator._load_service_model, creator._create_client_class
     models: dict[object, Any] = {}
     classes: dict[object, Any] = {}
 
@@ -59,8 +60,8 @@ def _client_classes_made_once() -> Iterator[None]:
         return classes[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ClientCreator, "_load_service_model", loaded)
-        patch.setattr(ClientCreator, "_create_client_class", made)
+        patch.setattr(creator, "_load_service_model", loaded)
+        patch.setattr(creator, "_create_client_class", made)
         yield
 
 

@@ -30,6 +30,8 @@ from tests.support import IMAGE, POLL, ROLE, Account, TaskInstanceDouble, contex
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
+pytestmark = pytest.mark.slow
+
 HELD = 3600
 """Seconds that no call is held for: its rule is forgotten first."""
 REGIONS = ("us-east-1", "us-east-2", "us-west-2", "eu-west-1")

@@ -34,6 +34,8 @@ from tests.endpoint_trials import (
 )
 from tests.support import Account, TaskInstanceDouble, context_for, run_task
 
+pytestmark = pytest.mark.slow
+
 
 class Dead(BaseException):
     """The try's process was killed: nothing that it does from now on reaches AWS."""

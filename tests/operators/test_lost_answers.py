@@ -38,6 +38,8 @@ from tests.endpoint_trials import (
 )
 from tests.support import Account, TaskInstanceDouble, context_for, run_task
 
+pytestmark = pytest.mark.slow
+
 LOOK = "sagemaker:DescribeEndpoint"
 OTHERS = (LOOK, "sagemaker:DescribeEndpointConfig")
 """What is asked of others' endpoints as well, of which there are now more, now fewer: whether they use something."""
