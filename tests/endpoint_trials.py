@@ -154,7 +154,7 @@ def end_of(account: Account, trial: Trial) -> End:
 
 def call_log(account: Account, **query: object) -> dict[str, object]:
     """Return what ``GET /_embedded/calls`` answers."""
-    with urllib.request.urlopen(f"{account.url}/_embedded/calls?{urlencode(query)}", timeout=300) as answer:
+    with urllib.request.urlopen(f"{account.url}/_embedded/calls?{urlencode(query)}", timeout=600) as answer:
         return cast("dict[str, object]", json.load(answer))
 
 
@@ -162,7 +162,7 @@ def control(account: Account, method: str, path: str, value: object = None) -> d
     """Call the embedded service's own ``/_embedded/<path>``: endpoints' outcomes and statuses, the fault plan."""
     body = None if value is None else json.dumps(value).encode()
     request = urllib.request.Request(f"{account.url}/_embedded/{path}", data=body, method=method)
-    with urllib.request.urlopen(request, timeout=300) as answer:
+    with urllib.request.urlopen(request, timeout=600) as answer:
         return cast("dict[str, Any]", json.loads(answer.read() or b"{}"))
 
 

@@ -241,7 +241,7 @@ class Account:
         request = urllib.request.Request(
             f"{self.url}/_embedded/settings", data=json.dumps(values).encode(), method="PUT"
         )
-        with urllib.request.urlopen(request, timeout=300) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             return cast("dict[str, float]", json.load(answer))
 
 
@@ -328,7 +328,7 @@ def answering(*answers: Answer | None, otherwise: str = "") -> Iterator[tuple[st
 
         def _passed_on(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
             host, _, port = otherwise.removeprefix("http://").partition(":")
-            connection = http.client.HTTPConnection(host, int(port), timeout=300)
+            connection = http.client.HTTPConnection(host, int(port), timeout=600)
             with closing(connection):
                 connection.request(self.command, self.path, body, dict(self.headers))
                 got = connection.getresponse()

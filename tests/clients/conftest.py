@@ -76,7 +76,7 @@ def _sdk_looks_no_longer(embedded: EmbeddedProcess) -> Iterator[None]:
     yield
     for thread in threading.enumerate():
         if "(check_" in thread.name:
-            thread.join(90)  # longer than any of them looks
+            thread.join(600)  # longer than any of them looks
 
 
 @pytest.fixture

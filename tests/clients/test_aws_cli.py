@@ -12,8 +12,6 @@ import pytest
 
 from tests.clients.conftest import IMAGE, ROLE, Workbench, unique
 
-pytestmark = pytest.mark.timeout(120)
-
 AWS = Path(sys.executable).with_name("aws")
 
 if not AWS.exists():
@@ -23,7 +21,7 @@ if not AWS.exists():
 def _aws(*arguments: str) -> Any:  # noqa: ANN401 - JSON
     """Run ``aws``; return what it prints. Raises CalledProcessError."""
     done = subprocess.run(
-        [AWS, *arguments, "--output", "json"], check=True, capture_output=True, text=True, timeout=60
+        [AWS, *arguments, "--output", "json"], check=True, capture_output=True, text=True, timeout=600
     )
     return json.loads(done.stdout) if done.stdout.strip() else None
 

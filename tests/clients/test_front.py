@@ -121,7 +121,7 @@ def test_multipart_uploads_and_presigned_addresses_keep_keys(
     assert s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload=parts)["Key"] == key
     signed = urlsplit(s3.generate_presigned_url("get_object", Params=where))
     assert signed.netloc
-    connection = http.client.HTTPConnection(urlsplit(aws).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(aws).netloc, timeout=600)
     connection.request("GET", f"{signed.path}?{signed.query}", headers={"Host": signed.netloc})
     assert connection.getresponse().read() == b"part"
     connection.close()
@@ -285,7 +285,7 @@ def test_what_moto_stumbles_over_is_an_internal_failure_with_a_reason(
     aws: str, service: str, path: str, headers: dict[str, str], body: bytes
 ) -> None:
     scope = f"Credential=any/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
-    connection = http.client.HTTPConnection(urlsplit(aws).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(aws).netloc, timeout=600)
     connection.request("POST", path, body, {**headers, "Authorization": f"AWS4-HMAC-SHA256 {scope}"})
     answer = connection.getresponse()
     code = answer.headers["x-amzn-ErrorType"]

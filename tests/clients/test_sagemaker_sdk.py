@@ -22,10 +22,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the SDK's own
     sdk: Any = pytest.importorskip("sagemaker", reason="the SageMaker Python SDK is not installed here")
 
-pytestmark = [
-    pytest.mark.timeout(180),
-    pytest.mark.filterwarnings("ignore"),  # the SDK's own
-]
+pytestmark = pytest.mark.filterwarnings("ignore")  # the SDK's own
 
 QUIET = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
 """Without it the SDK reports its use to the internet."""

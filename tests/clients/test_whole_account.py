@@ -12,8 +12,6 @@ from botocore.exceptions import ClientError
 
 from tests.clients.conftest import IMAGE, ROLE, Workbench, unique
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def refusal(call: Callable[[], object], code: str) -> str:
     """Return the text of an error that no client repeats."""

@@ -28,6 +28,8 @@ from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, Requests, botocore_knows, closed_port
 
+pytestmark = pytest.mark.airflow
+
 REQUEST = AsyncRequest(
     endpoint_name="an-endpoint",
     input_location="s3://bucket/input.csv",
@@ -200,7 +202,7 @@ def test_an_answer_that_comes_too_late_is_lost(
     go_on = threading.Event()
 
     def slow(_: Asked) -> Said:
-        go_on.wait(20)
+        go_on.wait(600)
         return Said(0)
 
     with recording(slow) as recorder:

@@ -121,7 +121,7 @@ def denying(*operations: str, otherwise: str) -> Iterator[tuple[str, list[str]]]
 
         def _passed_on(self, body: bytes) -> Served:
             with closing(
-                http.client.HTTPConnection(otherwise.removeprefix("http://"), timeout=30)
+                http.client.HTTPConnection(otherwise.removeprefix("http://"), timeout=600)
             ) as service:
                 service.request("POST", self.path, body, dict(self.headers))
                 got = service.getresponse()

@@ -24,6 +24,8 @@ from airflow_sm_plugin.hooks.connection import AwsConnection
 from tests.hooks.recorder import TRANSPORTS, Said, recording
 from tests.support import unique
 
+pytestmark = pytest.mark.airflow
+
 Result = TypeVar("Result")
 QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/results"
 EVENT = {

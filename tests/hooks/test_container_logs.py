@@ -17,6 +17,8 @@ from tests.support import Account, Answer, answering, closed_port, unique
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
 
+pytestmark = pytest.mark.airflow
+
 Said = Callable[[], str]
 
 

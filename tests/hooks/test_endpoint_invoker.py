@@ -30,6 +30,8 @@ from airflow_sm_plugin.hooks.invoke_failures import failure_of
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, closed_port
 
+pytestmark = pytest.mark.airflow
+
 SECRET: Mapping[str, str] = {"custom_attributes": "attribute-secret"}
 ANSWER = Said(
     200, b"answer-secret", {"Content-Type": "text/csv", "X-Amzn-SageMaker-Custom-Attributes": "a  b"}
@@ -214,7 +216,7 @@ def test_a_read_timeout_below_what_sagemaker_takes_is_raised(
     go_on = threading.Event()
 
     def slow(_: Asked) -> Said:
-        go_on.wait(20)
+        go_on.wait(600)
         return Said(0)
 
     began = time.monotonic()
@@ -234,7 +236,7 @@ def test_as_many_are_on_their_way_at_once_as_was_asked_for(
     all_there = threading.Barrier(16)
 
     def answer(_: Asked) -> Said:
-        all_there.wait(20)
+        all_there.wait(600)
         return ANSWER
 
     with recording(answer) as recorder:

@@ -19,6 +19,8 @@ from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
 from tests.hooks.recorder import Asked, Said, recording
 from tests.hooks.test_hostile_answers import CALLS, CASES
 
+pytestmark = pytest.mark.airflow
+
 XML, JSON = {"Content-Type": "application/xml"}, {"Content-Type": "application/json"}
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed")
 

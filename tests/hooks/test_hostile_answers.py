@@ -34,6 +34,8 @@ from airflow_sm_plugin.hooks.transform_jobs import TransformJobsHook
 from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
 
+pytestmark = pytest.mark.airflow
+
 ONCE = {"retries": {"mode": "standard", "total_max_attempts": 1}, "connect_timeout": 2, "read_timeout": 5}
 QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/results"
 JSON = {"Content-Type": "application/json"}

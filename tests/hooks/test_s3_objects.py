@@ -31,6 +31,8 @@ from tests.hooks.recorder import TRANSPORTS, Asked, Said
 from tests.hooks.s3_against import against, run
 from tests.support import Account, closed_port, unique
 
+pytestmark = pytest.mark.airflow
+
 Result = TypeVar("Result")
 ODD_KEY = "odd/ a+b//ü 'x' (1)~*!.csv"
 

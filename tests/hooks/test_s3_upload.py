@@ -27,6 +27,8 @@ from tests.hooks.recorder import TRANSPORTS, Asked, Said
 from tests.hooks.s3_against import against, run
 from tests.support import Account, unique
 
+pytestmark = pytest.mark.airflow
+
 Result = TypeVar("Result")
 OPTIONS = ObjectOptions(kms_key_id="alias/a-key", acl="bucket-owner-full-control")
 BEGUN = Said(200, b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")

@@ -28,6 +28,8 @@ from airflow_sm_plugin.hooks.service_access import (
 from airflow_sm_plugin.hooks.sigv4 import Keys
 from tests.hooks.recorder import Said, recording
 
+pytestmark = pytest.mark.airflow
+
 
 @pytest.fixture(autouse=True)
 def _at_aws(monkeypatch: pytest.MonkeyPatch, aws: str) -> None:

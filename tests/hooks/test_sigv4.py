@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from airflow_sm_plugin.hooks.signed_http import HttpRequest, encoded_query
 from airflow_sm_plugin.hooks.sigv4 import UNSIGNED_PAYLOAD, Clock, Keys, Signer, ToSign
 
+pytestmark = pytest.mark.airflow
+
 TIMESTAMP = "20260131T235959Z"
 REGION = "eu-central-1"
 

@@ -17,6 +17,8 @@ from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.hooks.recorder import Said, recording
 
+pytestmark = pytest.mark.airflow
+
 ACCEPTED = Said(202, b'{"InferenceId": "i"}', {"X-Amzn-SageMaker-OutputLocation": "s3://b/k"})
 REQUEST = AsyncRequest(endpoint_name="an-endpoint", input_location="s3://bucket/input.csv")
 

@@ -25,6 +25,8 @@ from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions, UploadedPart
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import botocore_knows, closed_port
 
+pytestmark = pytest.mark.airflow
+
 FAST: Mapping[str, Any] = {"connect_timeout": 2, "read_timeout": 5}
 THROUGH_BOTOCORE: Mapping[str, Any] = {**FAST, **TRANSPORTS["botocore"]}
 

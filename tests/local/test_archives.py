@@ -290,7 +290,6 @@ def record(key: str, value: bytes) -> bytes:
     return next(str(size).encode() + body for size in range(99_999) if len(f"{size}") + len(body) == size)
 
 
-@pytest.mark.timeout(10)
 @pytest.mark.parametrize(
     ("headers", "says"),
     [

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.local.server import EmbeddedSageMaker
     from tests.local.conftest import Clients
 
-pytestmark = pytest.mark.timeout(60)
-
 TELLTALE = """
 import json, pathlib, time
 

@@ -105,14 +105,14 @@ def test_the_thread_wakes_for_new_requests_for_room_and_at_its_close() -> None:
         bench.capacity = 1
         bench.queue.look_again()
         with bench.changed:
-            assert bench.changed.wait_for(lambda: bench.started == ["a"], timeout=10)
+            assert bench.changed.wait_for(lambda: bench.started == ["a"], timeout=600)
         bench.put("b")
         bench.queue.finished()
         with bench.changed:
-            assert bench.changed.wait_for(lambda: bench.started == ["a", "b"], timeout=10)
+            assert bench.changed.wait_for(lambda: bench.started == ["a", "b"], timeout=600)
     finally:
         bench.queue.close()
-        thread.join(timeout=10)
+        thread.join(timeout=600)
     assert not thread.is_alive()
 
 

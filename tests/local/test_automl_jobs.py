@@ -25,8 +25,6 @@ from airflow_sm_plugin.local.automl.request import from_v1
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import REGION, ROLE, Clients, unique
 
-pytestmark = pytest.mark.timeout(180)
-
 Record = dict[str, Any]
 ALL_KEYS = "predicted_label,labels,probabilities,probability"
 _HELD_OUT = 5
@@ -634,5 +632,5 @@ def test_the_training_process_ends_with_its_server(tmp_path: Path) -> None:
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    process.communicate(timeout=30)
+    process.communicate(timeout=600)
     assert process.returncode == 1

@@ -12,8 +12,6 @@ from airflow.providers.amazon.aws.sensors.sagemaker import SageMakerAutoMLSensor
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import REGION, ROLE, Clients, unique
 
-pytestmark = pytest.mark.timeout(90)
-
 ROWS = "x,y\n" + "".join(f"{number},{'high' if number > 14 else 'low'}\n" for number in range(30))
 
 

@@ -12,8 +12,6 @@ from airflow_sm_plugin.local.automl.recipes import MOST_CANDIDATES, recipes
 from tests.local.conftest import ROLE, Clients, unique
 from tests.local.test_automl_jobs import _described, job_v1, put, run
 
-pytestmark = pytest.mark.timeout(180)
-
 ROWS = "x,z,y\n" + "".join(f"{n},{n * 7 % 10},{'high' if n > 14 else 'low'}\n" for n in range(30))
 Record = dict[str, Any]
 

@@ -136,7 +136,7 @@ def _lines(clients: Clients, prefix: str) -> list[dict[str, Any]]:
 
 def _until(clients: Clients, prefix: str, count: int) -> list[dict[str, Any]]:
     """Return the captured lines once there are as many."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 600
     while len(found := _lines(clients, prefix)) < count and time.monotonic() < deadline:
         time.sleep(0.02)
     return found

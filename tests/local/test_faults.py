@@ -38,7 +38,7 @@ def control(embedded: EmbeddedSageMaker, method: str, route: str, value: object 
     """Call below ``/_embedded/``."""
     body = None if value is None else json.dumps(value).encode()
     request = urllib.request.Request(f"{embedded.url}/_embedded/{route}", data=body, method=method)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=600) as answer:
         told: dict[str, object] = json.load(answer)
         return told
 
@@ -130,7 +130,7 @@ def test_a_lost_answer_can_be_held_so_that_the_caller_can_be_killed_meanwhile(
         time.sleep(0.01)
     assert outcome == []  # done, noted, and the caller still waits
     control(unlucky, "DELETE", "faults")
-    caller.join(timeout=10)
+    caller.join(timeout=600)
     assert len(outcome) == 1
 
 
@@ -152,13 +152,13 @@ def test_rules_of_one_resource_are_forgotten_alone_and_let_go_of_what_they_hold(
 
     left = control(unlucky, "DELETE", f"faults?{urlencode({'resource': f'{mine}*'})}")["rules"]
 
-    callers[mine].join(timeout=30)
+    callers[mine].join(timeout=600)
     assert not callers[mine].is_alive()
     assert callers[others].is_alive()
     assert [one.get("resource") for one in left] == [f"{others}*", None, "*"]  # type: ignore[attr-defined] # JSON
     there.sagemaker.describe_model(ModelName=mine)
     unlucky.faults.clear()
-    callers[others].join(timeout=30)
+    callers[others].join(timeout=600)
     assert not callers[others].is_alive()
 
 

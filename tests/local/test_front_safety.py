@@ -100,7 +100,7 @@ def ask(
 ) -> tuple[int, dict[str, str], bytes]:
     """Send one request with exactly these headers; return status, headers (lower case) and body."""
     port = embedded.url.rpartition(":")[2]
-    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=600)
     try:
         filled = {name: value.replace("{port}", port) for name, value in headers.items()}
         connection.request(method, path, body, filled)
@@ -113,7 +113,7 @@ def ask(
 def exchange(embedded: EmbeddedSageMaker, message: str) -> int:
     """Send a message as it stands; return the answer's status."""
     address = ("127.0.0.1", int(embedded.url.rpartition(":")[2]))
-    with socket.create_connection(address, timeout=30) as connection, connection.makefile("rb") as answer:
+    with socket.create_connection(address, timeout=600) as connection, connection.makefile("rb") as answer:
         connection.sendall(message.encode())
         return int(answer.readline().split()[1])
 
@@ -290,8 +290,8 @@ def test_an_upload_form_with_a_policy_is_s3s_own_way(embedded: EmbeddedSageMaker
     url = f"{embedded.url}/{own.bucket}"
     page = {"Origin": "https://evil.example"}
     files = {"file": b"content"}
-    assert requests.post(url, data=form["fields"], files=files, headers=page, timeout=30).status_code == 403
-    assert requests.post(url, data=form["fields"], files=files, timeout=30).ok
+    assert requests.post(url, data=form["fields"], files=files, headers=page, timeout=600).status_code == 403
+    assert requests.post(url, data=form["fields"], files=files, timeout=600).ok
     assert own.s3.get_object(Bucket=own.bucket, Key="uploaded")["Body"].read() == b"content"
 
 
@@ -428,7 +428,7 @@ def test_a_host_beyond_loopback_needs_to_be_permitted() -> None:
 
 def test_the_program_says_what_a_host_beyond_loopback_means() -> None:
     command = [sys.executable, "-m", "airflow_sm_plugin.local", "--host", "0.0.0.0"]  # noqa: S104 - refused
-    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     assert refused.returncode == 2
     assert "--allow-remote" in refused.stderr
     with subprocess.Popen(
@@ -441,5 +441,5 @@ def test_the_program_says_what_a_host_beyond_loopback_means() -> None:
         assert program.stdout is not None
         assert program.stdout.readline().startswith("ready http://0.0.0.0:")
         program.terminate()
-        _, errors = program.communicate(timeout=20)
+        _, errors = program.communicate(timeout=600)
     assert "WARNING: 0.0.0.0 is not loopback: everyone who reaches the port runs code" in errors

@@ -49,7 +49,7 @@ def test_what_moto_only_pretends_is_refused(sagemaker_server: EmbeddedSageMaker,
         "Content-Type": "application/x-amz-json-1.1",
         "X-Amz-Target": f"SageMaker.{name}",
     }
-    answer = requests.post(sagemaker_server.url, data="{}", headers=headers, timeout=60)
+    answer = requests.post(sagemaker_server.url, data="{}", headers=headers, timeout=600)
     assert answer.status_code == 400
     assert answer.json() == {
         "__type": "UnknownOperationException",

@@ -39,7 +39,7 @@ class Bucket:
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers (lower case) and body."""
-        connection = http.client.HTTPConnection(self.server.url.removeprefix("http://"), timeout=30)
+        connection = http.client.HTTPConnection(self.server.url.removeprefix("http://"), timeout=600)
         try:
             connection.request(method, path, body, {"Authorization": SIGNED, **(headers or {})})
             answer = connection.getresponse()

@@ -342,7 +342,7 @@ def test_nothing_looks_once_nothing_is_registered() -> None:
         which = scaled.register("nobody", BACKLOG, least=0)
         (follower,) = [one for one in threading.enumerate() if "follow" in one.name and one not in before]
         scaled.scaling.deregister_scalable_target(**which)
-        follower.join(timeout=20)
+        follower.join(timeout=600)
         assert not follower.is_alive()
         told = {one.operation for one in embedded.calls.calls(service="*")}
         assert "DescribeScalingPolicies" not in told  # the service's own calls stay out of the log

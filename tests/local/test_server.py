@@ -79,7 +79,7 @@ def test_a_signal_ends_the_program_cleanly_with_its_containers(number: signal.Si
         pids, folder = _who(clients_of(url))
         with _ends(pids):
             program.send_signal(number)
-            _, errors = program.communicate(timeout=20)
+            _, errors = program.communicate(timeout=600)
         assert program.returncode == 0
         assert errors == ""
         assert not folder.exists()
@@ -107,7 +107,7 @@ def test_requests_are_logged_without_their_content() -> None:
             urllib.request.urlopen(signed)
         missing.value.close()
         program.terminate()
-        _, errors = program.communicate(timeout=20)
+        _, errors = program.communicate(timeout=600)
     assert "POST SageMaker.CreateModel 200" in errors
     assert f"POST /endpoints/{name}/invocations 200" in errors
     assert f"GET /{clients.bucket}/k (moto)" in errors
@@ -142,7 +142,7 @@ def test_a_bad_argument_is_named_with_what_is_permitted(arguments: list[str], sa
         used = str(listening.getsockname()[1])
         given = [argument.replace("{used}", used) for argument in arguments]
         command = [sys.executable, "-m", "airflow_sm_plugin.local", *given]
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     assert says.replace("{used}", used) in ended.stderr.splitlines()[-1]

@@ -19,8 +19,6 @@ from airflow_sm_plugin.local.transform_job import ALGORITHM_ERROR, CLIENT_ERROR,
 if TYPE_CHECKING:
     from tests.local.conftest import Clients
 
-pytestmark = pytest.mark.timeout(60)
-
 TELLTALE = """
 import json, os, pathlib, time
 

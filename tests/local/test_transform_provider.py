@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     Execute = Callable[[Mapping[str, object]], dict[str, dict[str, object]]]
 
-pytestmark = pytest.mark.timeout(60)
-
 BROKEN = "def model_fn(model_dir):\n    return 1\n\ndef transform_fn(model, data, kind, accept):\n    raise ValueError"
 
 

@@ -141,7 +141,7 @@ def test_no_parameters_make_an_operation_fail(own_server: EmbeddedSageMaker, nam
     headers = {**HEADERS, "X-Amz-Target": f"SageMaker.{name}"}
     with requests.Session() as session:
         for body in bodies(name):
-            answer = session.post(own_server.url, data=json.dumps(body), headers=headers, timeout=60)
+            answer = session.post(own_server.url, data=json.dumps(body), headers=headers, timeout=600)
             assert answer.status_code < 500, (body, answer.text)
             if answer.status_code >= 400:
                 error = answer.json()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+from botocore.client import ClientCreator
 
 from tests.support import POLL, ROLE, Account, unique
 
-_LONGEST_TRAINING = 90.0
+_LONGEST_TRAINING = 900.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,60 @@ class Jobs:
 @pytest.fixture(autouse=True)
 def _in_the_account(account: Account) -> None:
     """Every operator of this folder reaches the embedded SageMaker."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _client_classes_made_once() -> Iterator[None]:
+    """Have botocore make a service's model and client class once: it makes 400 methods for each client otherwise."""
+    creator: Any = ClientCreator
+    load, make = creator._load_service_model, creator._create_client_class
+    models: dict[object, Any] = {}
+    classes: dict[object, Any] = {}
+
+    def loaded(self: ClientCreator, service_name: str, api_version: str | None = None) -> Any:  # noqa: ANN401 - botocore's
+        key = (type(self), service_name, api_version)
+        if key not in models:
+            models[key] = load(self, service_name, api_version)
+        return models[key]
+
+    def made(self: ClientCreator, service_name: str, service_model: Any) -> Any:  # noqa: ANN401 - as above
+        key = (type(self), service_name)
+        if key not in classes:
+            classes[key] = make(self, service_name, service_model)
+        return classes[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(creator, "_load_service_model", loaded)
+        patch.setattr(creator, "_create_client_class", made)
+        yield
+
+
+@pytest.fixture
+def shared_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have hooks of one service, region and configuration share a boto3 client: one costs as much as 20 calls.
+
+    Only for tests without credentials that change, and without ``on_kill``, which is asked for before each call.
+    """
+    make = AwsGenericHook.get_client_type
+    clients: dict[object, Any] = {}
+    lock = threading.Lock()
+
+    def shared(
+        hook: Any,  # noqa: ANN401 - the provider's hook, of any kind
+        region_name: str | None = None,
+        config: Any = None,  # noqa: ANN401 - botocore's
+        deferrable: bool = False,
+    ) -> Any:  # noqa: ANN401 - boto3's
+        if deferrable:  # a trigger's client lives in its event loop
+            return make(hook, region_name, config, deferrable)
+        options = vars(config or hook.config)["_user_provided_options"]
+        key = (type(hook), hook.client_type, region_name or hook.region_name, repr(options))
+        with lock:
+            if key not in clients:
+                clients[key] = make(hook, region_name, config)
+        return clients[key]
+
+    monkeypatch.setattr(AwsGenericHook, "get_client_type", shared)
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,8 @@ from tests.support import (
     unique,
 )
 
+pytestmark = pytest.mark.airflow
+
 Make = Callable[..., SageMakerAsyncBatchOperator]
 
 

@@ -32,6 +32,8 @@ from tests.support import (
     unique,
 )
 
+pytestmark = pytest.mark.airflow
+
 ALL_KEYS = ["predicted_label", "probability", "probabilities", "labels"]
 OUTPUT, INPUT = "SAGEMAKER_INFERENCE_OUTPUT", "SAGEMAKER_INFERENCE_INPUT"
 SUPPORTED = "SAGEMAKER_INFERENCE_SUPPORTED"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
     from mypy_boto3_cloudwatch import CloudWatchClient
 
+pytestmark = pytest.mark.airflow
+
 BACKLOG, WAKE, INVOCATIONS = "airflow-sm-backlog", "airflow-sm-wake-from-zero", "airflow-sm-invocations"
 
 

@@ -16,9 +16,10 @@ from tests.batch.async_batches import OBEDIENT, upload_inputs
 from tests.batch.notified_endpoint import NotifiedEndpoint, notification_of, notified_endpoint
 from tests.support import Account, context_for, deferred, event_of, rebuilt, run_task, unique
 
-NEXT_LOOK = 600.0
-SOON = 25.0
-"""The first look comes after 5 s; without notifications the next would come after ten minutes."""
+pytestmark = pytest.mark.airflow
+
+NEXT_LOOK = 3600.0
+"""The first look comes after 5 s; without notifications the next would come after an hour: too late for pytest."""
 
 FOREIGN = "somebody else's words"
 
@@ -80,7 +81,7 @@ def test_a_batch_ends_when_its_last_notification_comes(
     began = time.monotonic()
     made = partial(batch, notified, inputs, attempts=1, on_failure="collect", deferrable=deferrable)
     told = run_task(made)
-    assert 7 <= time.monotonic() - began < SOON
+    assert time.monotonic() - began >= 7
     assert (told["succeeded"], told["failed"]) == (2, 1)
     assert notified.left() == 1, "only the foreign one is left"
     assert FOREIGN in _bodies(notified)
@@ -96,9 +97,7 @@ def test_duplicates_are_deleted_too(account: Account, notified: NotifiedEndpoint
     _wait_for_messages(notified, 3)
     (body,) = [one for one in _bodies(notified) if "InferenceResult" in one]
     notified.say(body, body)
-    began = time.monotonic()
-    event = event_of(rebuilt(deferral.trigger), within=60)
-    assert time.monotonic() - began < SOON
+    event = event_of(rebuilt(deferral.trigger))
     assert (event["why"], event["counts"]["succeeded"]) == ("complete", 2)
     assert notified.left() == 0
     assert task.execute_complete(context_for(), event)["succeeded"] == 2
@@ -109,10 +108,8 @@ def test_notifications_of_an_earlier_round_are_ours(
 ) -> None:
     """What failed is sent again, and the first round's late notifications disturb nobody."""
     inputs = upload_inputs(account, ["once a", "once sleep", "sleep 6"])
-    began = time.monotonic()
     told = run_task(lambda: batch(notified, inputs))
     assert told["succeeded"] == 3
-    assert time.monotonic() - began < 2 * SOON
     assert warnings() == []
 
 
@@ -124,7 +121,7 @@ def test_one_invocation_ends_when_its_notification_comes(
     notified.say(FOREIGN, other)
     began = time.monotonic()
     told = run_task(partial(invoke, notified, "sleep 7", deferrable=deferrable))
-    assert 7 <= time.monotonic() - began < SOON
+    assert time.monotonic() - began >= 7
     assert told["output"] == "SLEEP 7"
     assert notified.left() == 2
     assert sorted(_bodies(notified)) == sorted([FOREIGN, other])
@@ -138,7 +135,7 @@ def _bodies(notified: NotifiedEndpoint) -> list[str]:
 
 
 def _wait_for_messages(notified: NotifiedEndpoint, count: int) -> None:
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 600
     while notified.left() < count:
         assert time.monotonic() < give_up, f"{notified.left()} of {count} messages came"
         time.sleep(0.05)

@@ -17,6 +17,8 @@ from airflow_sm_plugin.operators.endpoint import (
 )
 from tests.support import POLL, Account, Requests, context_for, run_task, unique
 
+pytestmark = pytest.mark.airflow
+
 
 def delete(name: str, **arguments: Any) -> SageMakerDeleteEndpointOperator:  # noqa: ANN401 - the operator's own
     usual: dict[str, Any] = {"poll_interval": POLL, "max_wait_seconds": 30, "aws_conn_id": None}

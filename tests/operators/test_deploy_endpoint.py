@@ -42,6 +42,8 @@ from tests.support import (
     unique,
 )
 
+pytestmark = pytest.mark.airflow
+
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferrable"])
 LINK = "sagemaker_endpoint_link"
 NEVER = 600

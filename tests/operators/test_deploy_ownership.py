@@ -31,6 +31,8 @@ from tests.support import (
     unique,
 )
 
+pytestmark = pytest.mark.airflow
+
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferrable"])
 OTHER_RUN = "manual__2026-02-02T00:00:00+00:00"
 

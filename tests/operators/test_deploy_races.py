@@ -30,11 +30,13 @@ from tests.support import IMAGE, POLL, ROLE, Account, TaskInstanceDouble, contex
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
-HELD = 600
+pytestmark = pytest.mark.slow
+
+HELD = 3600
 """Seconds that no call is held for: its rule is forgotten first."""
 REGIONS = ("us-east-1", "us-east-2", "us-west-2", "eu-west-1")
 """A trial has a region to itself, since operators look through all endpoints of theirs."""
-LONGEST = 60.0
+LONGEST = 600.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Place:
             task_id="deploy",
             endpoint_name=self.name,
             model_name=f"{self.name}-m{number}",
-            **{"deferrable": False, "max_wait_seconds": 30, **self._usual(), **arguments},
+            **{"deferrable": False, "max_wait_seconds": 600, **self._usual(), **arguments},
         )
         return self._run(make, run)
 
@@ -134,7 +136,7 @@ def as_a_later_try(place: Place) -> Any:  # noqa: ANN401 - what the task returns
         endpoint_name=place.name,
         model_name=f"{place.name}-m0",
         deferrable=False,
-        max_wait_seconds=30,
+        max_wait_seconds=600,
         **place._usual(),
     )
     return run_task(make, context_for(TaskInstanceDouble(run_id="held", try_number=2)))
@@ -265,7 +267,7 @@ def calls_of(account: Account, race: Race) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _quick(account: Account) -> Iterator[None]:
+def _quick(account: Account, shared_clients: None) -> Iterator[None]:
     with account.settings(
         endpoint_creating_seconds=0.15, endpoint_updating_seconds=0.1, endpoint_deleting_seconds=0.1
     ):

@@ -13,6 +13,8 @@ from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from tests.support import POLL, Account, Requests, context_for, run_task, unique
 
+pytestmark = pytest.mark.airflow
+
 SECRET = "hunter2-very-secret"
 GUARDED: dict[str, Any] = {
     "BlueGreenUpdatePolicy": {

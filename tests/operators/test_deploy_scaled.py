@@ -13,6 +13,8 @@ from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from tests.endpoint_trials import control
 from tests.support import POLL, Account, run_task, unique
 
+pytestmark = pytest.mark.airflow
+
 
 def deploy(name: str, model: str, **arguments: Any) -> SageMakerDeployEndpointOperator:  # noqa: ANN401 - the operator's own
     usual: dict[str, Any] = {"poll_interval": POLL, "max_wait_seconds": 30, "aws_conn_id": None}

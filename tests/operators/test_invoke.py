@@ -36,6 +36,8 @@ from tests.support import (
     unique,
 )
 
+pytestmark = pytest.mark.airflow
+
 ATTRIBUTES = "trace-id=4711-secret; team=churn"
 BODY = "payload-nobody-may-read,1,2"
 

@@ -26,9 +26,11 @@ from tests.batch.async_batches import OBEDIENT, calls, faults, invocations_of, r
 from tests.endpoint_trials import Verb, begun, control, effects, may_execute, operator_of
 from tests.support import ECHO, Account, context_for, run_task, unique
 
+pytestmark = pytest.mark.airflow
+
 COUNT = 60
-PROMPT_SECONDS = 60
-"""Far less than any of these waits would last, and enough for a busy machine."""
+LONGEST_SECONDS = 800
+"""Less than any of these waits would last (an hour), and enough for a busy machine."""
 
 
 @pytest.fixture
@@ -57,13 +59,13 @@ class Running:
     def kill(self) -> BaseException | None:
         """Kill it as Airflow does; return what it raised."""
         self.task.on_kill()
-        self._thread.join(PROMPT_SECONDS)
+        self._thread.join(LONGEST_SECONDS)
         assert not self._thread.is_alive(), "it goes on"
         return self.error
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while not is_so():
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -74,8 +76,8 @@ def batch_of(account: Account, endpoint: str, inputs: str, **changes: Any) -> Sa
         "ledger_prefix": f"s3://{account.bucket}/ledgers/{inputs.rstrip('/').rpartition('/')[2]}",
         "content_type": "text/plain",
         "deferrable": False,
-        "poll_interval": 300,
-        "max_wait_seconds": 600,
+        "poll_interval": 3600,
+        "max_wait_seconds": 7200,
         "container_log_lines": 0,
     }
     return SageMakerAsyncBatchOperator(
@@ -97,7 +99,7 @@ def test_a_batch_that_is_killed_while_it_sends_stops_and_leaves_no_doubts(
     account: Account, endpoint: str
 ) -> None:
     inputs = upload_inputs(account, [f"n{number}" for number in range(COUNT)])
-    task = batch_of(account, endpoint, inputs, max_rate=10)
+    task = batch_of(account, endpoint, inputs, max_rate=2)
     running = Running(task)
     wait_until(lambda: invocations_of(account, endpoint) >= 5)
     assert isinstance(running.kill(), TaskKilled)
@@ -113,7 +115,7 @@ def test_a_batch_that_is_killed_while_it_sends_stops_and_leaves_no_doubts(
 
 
 def test_a_batch_that_is_killed_while_it_waits_ends(account: Account, endpoint: str) -> None:
-    inputs = upload_inputs(account, ["sleep 120"])
+    inputs = upload_inputs(account, ["sleep 3000"])
     running = Running(batch_of(account, endpoint, inputs))
     wait_until(lambda: invocations_of(account, endpoint) == 1)
     assert isinstance(running.kill(), TaskKilled)
@@ -152,7 +154,7 @@ def invocation_of(
         "content_type": "text/plain",
         "state_prefix": f"s3://{account.bucket}/{unique('state')}",
         "deferrable": False,
-        "poll_interval": 300,
+        "poll_interval": 3600,
     }
     return SageMakerInvokeEndpointAsyncOperator(
         task_id="invoke", aws_conn_id=None, endpoint_name=endpoint, **given | changes
@@ -204,7 +206,7 @@ def test_a_sensor_that_is_killed_while_it_waits_ends(account: Account) -> None:
         task_id="wait",
         aws_conn_id=None,
         output_location=f"s3://{account.bucket}/never.out",
-        poke_interval=300,
+        poke_interval=3600,
         deferrable=False,
     )
     running = Running(sensor)
@@ -247,7 +249,7 @@ def test_an_exception_that_a_signal_handler_raises_lets_what_is_on_its_way_end()
 
     async def work() -> None:
         try:
-            await asyncio.sleep(600)
+            await asyncio.sleep(3600)
         finally:
             ended.append("in order")
 
@@ -266,4 +268,4 @@ def test_an_exception_that_a_signal_handler_raises_lets_what_is_on_its_way_end()
         signal.signal(signal.SIGALRM, before)
     assert ended == ["in order"]
     with pytest.raises(TaskKilled):
-        killable.pause(600)
+        killable.pause(3600)

@@ -13,6 +13,8 @@ from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.operators.endpoint_deletion import SageMakerDeleteEndpointOperator
 from tests.support import POLL, Account, run_task, unique
 
+pytestmark = pytest.mark.airflow
+
 
 def deploy(name: str, model: str, **arguments: Any) -> str:  # noqa: ANN401 - the operator's own
     """Deploy and return the configuration's name."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from airflow_sm_plugin._compat import BaseOperator
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from tests.endpoint_trials import (
     MADE_ONCE,
@@ -36,6 +37,8 @@ from tests.endpoint_trials import (
     operator_of,
 )
 from tests.support import Account, TaskInstanceDouble, context_for, run_task
+
+pytestmark = pytest.mark.slow
 
 LOOK = "sagemaker:DescribeEndpoint"
 OTHERS = (LOOK, "sagemaker:DescribeEndpointConfig")
@@ -71,7 +74,7 @@ class Course:
 
 
 @pytest.fixture(autouse=True)
-def _quick(account: Account) -> Iterator[None]:
+def _quick(account: Account, shared_clients: None) -> Iterator[None]:
     with account.settings(
         endpoint_creating_seconds=0.1, endpoint_updating_seconds=0.1, endpoint_deleting_seconds=0.1
     ):
@@ -88,13 +91,17 @@ def _faults(account: Account, method: str, rules: object = None) -> dict[str, An
     return control(account, method, "faults", rules)
 
 
+def _operator(trial: Trial, **arguments: Any) -> Callable[[], BaseOperator]:  # noqa: ANN401 - the operator's own
+    return partial(operator_of, trial, poll_interval=POLL_SECONDS, max_wait_seconds=600, **arguments)
+
+
 def _errors_of(trial: Trial, *, tries: int, **arguments: Any) -> list[str]:  # noqa: ANN401 - as above
     """Run the task as Airflow does, with so many tries; an error that no retry mends comes out."""
     errors: list[str] = []
     for number in range(1, tries + 1):
         ti = TaskInstanceDouble(run_id=trial.name, task_id=trial.verb, try_number=number)
         try:
-            run_task(partial(operator_of, trial, poll_interval=POLL_SECONDS, **arguments), context_for(ti))
+            run_task(_operator(trial, **arguments), context_for(ti))
         except SageMakerInferenceError as error:
             errors.append(f"{type(error).__name__}: {error}")
         else:
@@ -106,7 +113,7 @@ def _undisturbed(account: Account, verb: Verb) -> Course:
     """Run it in peace, and note its calls."""
     trial = begun(account, verb)
     run_task(
-        partial(operator_of, trial, poll_interval=POLL_SECONDS),
+        _operator(trial),
         context_for(TaskInstanceDouble(run_id=trial.name, task_id=verb)),
     )
     told = cast("list[dict[str, Any]]", call_log(account, since=trial.since, service="*")["calls"])

@@ -25,6 +25,8 @@ from tests.support import (
     unique,
 )
 
+pytestmark = pytest.mark.airflow
+
 SECRET = "hunter2-very-secret"
 ARCHIVE = "s3://bucket/model.tar.gz"
 
@@ -45,7 +47,7 @@ def faults(account: Account) -> Iterator[Faults]:
         request = urllib.request.Request(
             f"{account.url}/_embedded/faults", data=json.dumps({"rules": rules}).encode(), method="PUT"
         )
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=600).close()
 
     yield put
     put()
@@ -385,5 +387,5 @@ def test_when_a_call_goes_astray_there_is_one_model_all_the_same(
 
 
 def _heads(account: Account) -> int:
-    with urllib.request.urlopen(f"{account.url}/_embedded/calls?service=s3", timeout=10) as answer:
+    with urllib.request.urlopen(f"{account.url}/_embedded/calls?service=s3", timeout=600) as answer:
         return sum(call["operation"] == "HeadObject" for call in json.load(answer)["calls"])

@@ -17,6 +17,8 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
 from tests.support import IMAGE, ROLE, Account, Answer, Requests, answering, context_for, run_task, unique
 
+pytestmark = pytest.mark.airflow
+
 DENIED = Answer(400, "AccessDeniedException", "not authorized to perform: sagemaker:DescribeModelPackage")
 
 

@@ -25,6 +25,8 @@ from tests.batch.multi_models import MultiModel
 from tests.endpoint_trials import may_execute
 from tests.support import Account, TaskInstanceDouble, context_for, run_task, unique
 
+pytestmark = pytest.mark.airflow
+
 SECRET = "trace-4711"
 
 
@@ -402,7 +404,7 @@ def test_every_object_is_encrypted_with_the_key_of_the_outputs(account: Account,
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for what another thread does."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -415,7 +417,7 @@ def killed(task: Killable, context: Context, when: Callable[[], bool]) -> None:
         until(when)
         task.on_kill()
         with pytest.raises(TaskKilled):
-            running.result(timeout=60)
+            running.result(timeout=600)
 
 
 def test_a_killed_batch_sends_nothing_more_and_has_written_down_what_was_answered(batch: MultiModel) -> None:

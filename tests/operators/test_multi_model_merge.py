@@ -16,6 +16,8 @@ from tests.batch.shard_reports import lay_out
 from tests.core.reports import BAD, GOOD, busy, collected, failure_row, shard_of
 from tests.support import Account, TaskInstanceDouble, context_for, run_task
 
+pytestmark = pytest.mark.airflow
+
 FAILED = shard_of(0, {"a.tar.gz": BAD}, failures=[failure_row(), failure_row(error="RecordTooLarge")])
 UNREAD = shard_of(0, {"a.tar.gz": ModelCounts(inputs=1, inputs_failed=1, inputs_unread=1)})
 

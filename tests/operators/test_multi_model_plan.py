@@ -16,6 +16,8 @@ from airflow_sm_plugin.exceptions import EndpointNotInService
 from airflow_sm_plugin.operators.multi_model_plan import SageMakerPlanMultiModelBatchOperator
 from tests.support import Account, TaskInstanceDouble, context_for, run_task, unique
 
+pytestmark = pytest.mark.airflow
+
 Make = Callable[..., SageMakerPlanMultiModelBatchOperator]
 
 

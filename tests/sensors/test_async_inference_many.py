@@ -15,7 +15,7 @@ from airflow_sm_plugin.exceptions import AsyncInferenceTimedOut, InvalidRequest
 from tests.sensors.conftest import sensor
 from tests.support import FAILING, REGION, Account, context_for, deferred, event_of, rebuilt, unique
 
-pytestmark = pytest.mark.usefixtures("aws")
+pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("aws")]
 
 
 def _many(account: Account, count: int) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ from tests.sensors.conftest import INVOCATION, OUTPUT, sensor
 from tests.stubs.s3 import DROP, StubS3, fixed, statuses, use
 from tests.support import closed_port, context_for
 
+pytestmark = pytest.mark.airflow
+
 
 def test_403_is_no_verdict_until_the_deadline_which_then_names_it(
     s3: StubS3,

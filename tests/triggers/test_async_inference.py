@@ -20,6 +20,8 @@ from tests.support import REGION, Account, closed_port, event_of, rebuilt, uniqu
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
+pytestmark = pytest.mark.airflow
+
 AWS: dict[str, Any] = {"aws_conn_id": None, "region_name": REGION, "verify": None, "botocore_config": QUICK}
 
 

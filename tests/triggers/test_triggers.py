@@ -21,6 +21,8 @@ from airflow_sm_plugin.triggers.endpoint import EndpointChangeableTrigger, Endpo
 from tests.stubs.s3 import QUICK, fixed, statuses, stub_s3, use
 from tests.support import Account, closed_port, event_of, rebuilt, unique
 
+pytestmark = pytest.mark.airflow
+
 AWS: dict[str, Any] = {
     "aws_conn_id": None,
     "region_name": "us-east-1",
@@ -155,7 +157,7 @@ def test_a_wait_survives_a_restart_of_the_triggerer(monkeypatch: pytest.MonkeyPa
 
         s3.answer = answer
         running = asyncio.create_task(collect())
-        await asyncio.wait_for(asked.wait(), timeout=30)
+        await asyncio.wait_for(asked.wait(), timeout=600)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -185,7 +187,7 @@ def test_slow_answers_do_not_block_the_triggerers_loop(monkeypatch: pytest.Monke
         def answer_when_the_loop_has_turned(_: str) -> bytes:
             turn = threading.Event()
             loop.call_soon_threadsafe(turn.set)
-            turned.append(turn.wait(timeout=10))
+            turned.append(turn.wait(timeout=600))
             return b""
 
         s3.answer = answer_when_the_loop_has_turned
