@@ -357,7 +357,7 @@ def test_inputs_that_break_off_do_not_wait_for_a_shard_that_is_being_written(
         async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
             host, port = server.sockets[0].getsockname()
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-            async with asyncio.timeout(60), S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
+            async with asyncio.timeout(600), S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
                 before = asyncio.all_tasks()
                 with pytest.raises(InvalidRequest, match="said the test"):
                     await write_plan(s3, broken(), into="s3://bucket/plan")

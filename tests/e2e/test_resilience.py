@@ -21,8 +21,7 @@ pytestmark = pytest.mark.slow
 
 LONGEST_RUN = 600.0
 POLLS_AFTER_A_DEADLINE = 6
-"""DescribeEndpoint calls of a wait whose deadline has passed, its task's own at the end included; one that began anew has
-more than twice as many."""
+"""DescribeEndpoint calls of a wait whose deadline has passed, its task's own included; a new one makes over twelve."""
 
 
 def _until(condition: Callable[[], bool]) -> None:
