@@ -30,6 +30,8 @@ from tests.batch.async_batches import (
 )
 from tests.support import ECHO, Account, unique
 
+pytestmark = pytest.mark.airflow
+
 
 @pytest.fixture(scope="module")
 def endpoint(module_account: Account) -> str:
@@ -178,7 +180,7 @@ def test_an_endpoint_that_refuses_everything_ends_the_task(account: Account, own
     rule = {"fault": "error", "operation": "InvokeEndpointAsync", "resource": own_endpoint, "status": 400}
     with faults(account, rule), pytest.raises(RequestRefused, match="each of the first"):
         advance_batch(settings)
-    tried = [call for call in calls(account, "InvokeEndpointAsync") if call["resource"] == own_endpoint]
+    tried = calls(account, "InvokeEndpointAsync", resource=own_endpoint)
     assert len(tried) < 150 + 64
 
 

@@ -18,7 +18,7 @@ from airflow_sm_plugin.core.async_report import Row, Status
 from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.core.watch_state import Counts
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from tests.batch.async_batches import CONNECTION, rows_at, run_batch
+from tests.batch.async_batches import CONNECTION, OBEDIENT, rows_at, run_batch
 from tests.batch.test_async_batch_runs import NEW, OLD, Task
 from tests.support import Account, unique
 
@@ -26,9 +26,14 @@ CLEARED = {"run": "cleared once"}
 AGAIN = {"run": "cleared twice"}
 
 
+@pytest.fixture(scope="module")
+def endpoint(module_account: Account) -> str:
+    return module_account.deploy(OBEDIENT, asynchronous=True)
+
+
 @pytest.fixture
-def task(account: Account) -> Task:
-    return Task(account)
+def task(account: Account, endpoint: str) -> Task:
+    return Task(account, endpoint)
 
 
 class Killed(Exception):
@@ -130,8 +135,7 @@ def test_what_a_finished_batch_did_outlives_an_unfinished_one(task: Task) -> Non
     assert task.plan(2).carried_from == 0
 
 
-def test_two_inputs_that_are_one_object_wait_for_a_result_each(account: Account) -> None:
-    task = Task(account)
+def test_two_inputs_that_are_one_object_wait_for_a_result_each(account: Account, task: Task) -> None:
     source = f"s3://{account.bucket}/{task.prefix}00000.txt"
     manifest = f"{unique('manifest')}.jsonl"
     body = f"{json.dumps({'source-ref': source})}\n" * 2

@@ -27,6 +27,8 @@ from tests.batch.async_batches import (
 )
 from tests.support import Account, unique
 
+pytestmark = pytest.mark.airflow
+
 OLD, NEW = 1_000.0, 2_000.0
 """When the DAG run began, and when the one began that was made again under its id."""
 
@@ -34,9 +36,10 @@ OLD, NEW = 1_000.0, 2_000.0
 class Task:
     """A task instance whose batch is run by several tries."""
 
-    def __init__(self, account: Account, **changes: object) -> None:
+    def __init__(self, account: Account, endpoint: str, **changes: object) -> None:
         self.account = account
-        self.endpoint = account.deploy(OBEDIENT, asynchronous=True)
+        self.endpoint = endpoint
+        self._sent_before = invocations_of(account, endpoint)
         self.prefix = f"batches/{unique('inputs')}/"
         self.write("a", "b")
         inputs = f"s3://{account.bucket}/{self.prefix}"
@@ -58,7 +61,7 @@ class Task:
 
     @property
     def sent(self) -> int:
-        return invocations_of(self.account, self.endpoint)
+        return invocations_of(self.account, self.endpoint) - self._sent_before
 
     @property
     def folder(self) -> BatchFolder:
@@ -87,9 +90,14 @@ class Task:
         return Plan.from_json(self.account.read(self.folder.plan(number).plan))
 
 
+@pytest.fixture(scope="module")
+def endpoint(module_account: Account) -> str:
+    return module_account.deploy(OBEDIENT, asynchronous=True)
+
+
 @pytest.fixture
-def task(account: Account) -> Task:
-    return Task(account)
+def task(account: Account, endpoint: str) -> Task:
+    return Task(account, endpoint)
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])

@@ -95,6 +95,7 @@ def test_every_input_ends_as_one_row(account: Account, endpoint: str) -> None:
     assert invocations_of(account, endpoint) == 44
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_unknown", ["wait", "resend"])
 def test_what_a_kill_left_in_doubt_is_sent_again(account: Account, endpoint: str, on_unknown: str) -> None:
     """Nobody could find its result, so that ``on_unknown="wait"`` cannot be had; what is known is not sent again."""

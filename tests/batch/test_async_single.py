@@ -123,6 +123,7 @@ def invocations_in(asked: list[str]) -> int:
     return sum(one.endswith("/async-invocations") for one in asked)
 
 
+@pytest.mark.slow
 class TestKilledAnywhere:
     """Each request of a try in turn is its last: not carried out, or carried out without anybody to hear the answer."""
 

@@ -165,6 +165,7 @@ async def stopped_both(
     return orphan_stopped, retry_stopped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "before"), [(SMALL, False), (SMALL, True), (LARGE, False)], ids=["new", "again", "large"]
 )

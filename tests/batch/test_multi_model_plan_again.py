@@ -295,6 +295,7 @@ def test_an_earlier_try_plans_nothing(account: Account, put: Put, top: str) -> N
     assert planned(by(settings, 200, 2)) == later
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_the_later_trys_plan_counts_wherever_an_earlier_planner_is_stopped(
     account: Account, put: Put, top: str, *, goes_on: bool
