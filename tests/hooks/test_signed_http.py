@@ -285,7 +285,7 @@ def test_silence_ends_at_the_read_timeout(body: bytes, monkeypatch: pytest.Monke
         began = time.monotonic()
         with pytest.raises(ReadTimeoutError) as caught:
             await ask(invoker, body)
-        assert time.monotonic() - began >= 0.2
+        assert 0.2 <= time.monotonic() - began < 50  # by default 60
         assert failure_of(caught.value).kind == "unanswered"
         await ask(invoker)
 
@@ -297,12 +297,12 @@ def test_an_answer_that_goes_on_coming_is_waited_for(monkeypatch: pytest.MonkeyP
         await peer.request()
         for byte in FINE:
             await peer.say(bytes([byte]))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.06)
 
     async def use(invoker: EndpointInvoker, _: Scripted) -> None:
         assert (await ask(invoker)).body == b"ok"
 
-    run(monkeypatch, serve, use, read_timeout=0.3)
+    run(monkeypatch, serve, use, read_timeout=3)
 
 
 def test_a_request_that_is_given_up_takes_its_connection_along(monkeypatch: pytest.MonkeyPatch) -> None:

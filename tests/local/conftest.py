@@ -7,6 +7,7 @@ import tarfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 ROLE = "arn:aws:iam::123456789012:role/sagemaker"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serving:1"
+
+TRAINED = Path(__file__).parents[2] / ".cache" / "trained"
+"""What AutoML jobs have trained with this very code: the folder of ``tests/conftest.py``."""
 
 ECHO = """
 def model_fn(model_dir):
@@ -149,7 +153,7 @@ def clients_of(url: str, bucket: str = "") -> Clients:
 @pytest.fixture(scope="session")
 def sagemaker_server() -> Iterator[EmbeddedSageMaker]:
     """Run one embedded SageMaker for the session; tests keep apart by names."""
-    with EmbeddedSageMaker() as embedded:
+    with EmbeddedSageMaker(training_cache=TRAINED) as embedded:
         yield embedded
 
 

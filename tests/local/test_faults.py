@@ -115,7 +115,7 @@ def test_a_lost_answer_can_be_held_so_that_the_caller_can_be_killed_meanwhile(
     unlucky: EmbeddedSageMaker, there: Clients
 ) -> None:
     name = unique("held")
-    unlucky.faults.replace([{"operation": "CreateModel", "fault": "lost_answer", "seconds": 60}])
+    unlucky.faults.replace([{"operation": "CreateModel", "fault": "lost_answer", "seconds": 3600}])
     outcome: list[BaseException] = []
 
     def create() -> None:
@@ -139,7 +139,7 @@ def test_rules_of_one_resource_are_forgotten_alone_and_let_go_of_what_they_hold(
 ) -> None:
     """They are named as they stand in the rule, so that the rules of others stay."""
     mine, others = unique("mine"), unique("others")
-    held = {"operation": "CreateModel", "fault": "latency", "seconds": 60}
+    held = {"operation": "CreateModel", "fault": "latency", "seconds": 3600}
     everybodys = {"operation": "ListModels", "fault": "throttle", "after": 1000}
     of_all = {"operation": "DescribeModel", "resource": "*", "fault": "throttle", "after": 1000}
     rules = [{**held, "resource": f"{mine}*"}, {**held, "resource": f"{others}*"}, everybodys, of_all]

@@ -237,7 +237,7 @@ def test_a_model_in_use_is_not_evicted_and_without_room_the_next_is_a_507(tmp_pa
         status, code, message, original = endpoint.refusal("b.tar.gz")
         assert (status, code, original) == (424, "ModelError", 507)
         assert 'with message "Insufficient memory to load model b.tar.gz."' in message
-        settings.multi_model_ready_wait_seconds = 20
+        settings.multi_model_ready_wait_seconds = 600
         waiting = threading.Thread(target=endpoint.says, args=("b.tar.gz",))
         waiting.start()
         gate.touch()
@@ -446,7 +446,7 @@ def test_a_deletion_while_models_load_leaves_nothing_and_tells_who_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with many(Settings(multi_model_load_seconds=60)) as endpoint, ThreadPoolExecutor(1) as pool:
+    with many(Settings(multi_model_load_seconds=3600)) as endpoint, ThreadPoolExecutor(1) as pool:
         endpoint.deploy("a.tar.gz")
         waiting = pool.submit(endpoint.refusal, "a.tar.gz")
         endpoint.eventually(lambda: endpoint.instance()["pid"])

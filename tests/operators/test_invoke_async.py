@@ -287,10 +287,10 @@ class TestWaiting:
         assert ATTRIBUTES not in stored
         assert ROW not in stored
         assert deferral.timeout is not None
-        assert deferral.timeout.total_seconds() == pytest.approx(1_800 + 120, abs=600), (
+        assert deferral.timeout.total_seconds() == pytest.approx(1_800 + 120, abs=60), (
             "until the next check-in"
         )
-        assert arguments["note"]["deadline"] == pytest.approx(time.time() + 22_500, abs=600)
+        assert arguments["note"]["deadline"] == pytest.approx(time.time() + 22_500, abs=60)
         event = event_of(rebuilt(deferral.trigger))
         assert event["status"] == "over"
 

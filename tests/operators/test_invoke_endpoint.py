@@ -394,7 +394,7 @@ class TestWhatIsTriedAgain:
         began = time.monotonic()
         with pytest.raises(ModelLoadTimeout, match=f"endpoint {endpoint} did not load its model in time"):
             run(endpoint, body="1", attempts=1, model_load_seconds=2)
-        assert time.monotonic() - began >= 2
+        assert 2 <= time.monotonic() - began < 400  # by default 420
         assert len(calls()) > 6
 
     @pytest.mark.parametrize("status", [429, 502, 503, 504])

@@ -132,6 +132,8 @@ def _run(trial: Trial, try_number: int, *, deferrable: bool) -> None:
     )
 
 
+ALONE = REGIONS[1:]
+"""Not the first, where other tests have endpoints: an operator describes them as well, now more, now fewer."""
 CREATED = {"CreateEndpointConfig", "CreateEndpoint", "DescribeEndpoint"}
 UPDATED = {"CreateEndpointConfig", "UpdateEndpoint", "DeleteEndpointConfig", "DeleteModel"}
 POLL = "DescribeEndpoint"
@@ -159,7 +161,7 @@ def test_a_try_killed_after_any_call_comes_to_the_same_end(
     account: Account, life: Life, verb: Verb, expected: Collection[str], *, deferrable: bool
 ) -> None:
     free = queue.SimpleQueue[str]()
-    for region in REGIONS:
+    for region in ALONE:
         free.put(region)
 
     def trial(kill_after: Call | None) -> Outcome:
@@ -171,7 +173,7 @@ def test_a_try_killed_after_any_call_comes_to_the_same_end(
             free.put(region)
 
     peace = trial(None)
-    with ThreadPoolExecutor(len(REGIONS), initializer=may_execute) as pool:
+    with ThreadPoolExecutor(len(ALONE), initializer=may_execute) as pool:
         outcomes = list(pool.map(trial, peace.calls))
     assert set(expected) <= {call.operation for call in peace.calls}
     for point, found in zip(peace.calls, outcomes, strict=True):

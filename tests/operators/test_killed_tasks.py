@@ -221,7 +221,7 @@ def test_a_deployment_or_deletion_that_is_killed_while_it_waits_changes_nothing_
     trial = begun(account, verb)
     control(account, "PUT", f"endpoints/{trial.name}/status", {"status": "SystemUpdating"})
     arguments = {"remove_scaling": False} if verb == "delete" else {}
-    running = Running(operator_of(trial, poll_interval=0.05, **arguments))
+    running = Running(operator_of(trial, poll_interval=0.05, max_wait_seconds=3600, **arguments))
     described = len(calls(account, "DescribeEndpoint"))
     wait_until(lambda: len(calls(account, "DescribeEndpoint")) > described + 3)
     assert isinstance(running.kill(), TaskKilled)

@@ -468,7 +468,7 @@ def test_a_killed_task_waits_for_no_answer(batch: MultiModel, kind: str, after: 
     batch.put("a", "x.csv", "one\n")
     task = tasks_of(batch)[kind]
     place = f"{batch.account.bucket}*"
-    held = {"operation": "s3:*", "fault": "latency", "seconds": 300, "resource": place, "after": after}
+    held = {"operation": "s3:*", "fault": "latency", "seconds": 3600, "resource": place, "after": after}
     with batch.faults(held):
         killed(task, context_for(TaskInstance(task_id=unique("t"))), lambda: batch.struck() > 0)
     assert batch.output("a", "x.csv") is None
