@@ -33,7 +33,7 @@ class EmbeddedProcess:
         python: str = sys.executable,
         environment: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
-        start_seconds: float = 60.0,
+        start_seconds: float = 300.0,
     ) -> None:
         self.url = ""
         self._log = log.resolve()
