@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import boto3
-import pytest
 from botocore import xform_name
 
 from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
@@ -29,9 +28,7 @@ def test_every_make_target_it_names_exists() -> None:
     named = set(re.findall(r"`?make (\w[\w.-]*)`?", README))
     assert named >= {"demo", "up", "down", "test", "check"}
     for target in named:
-        subprocess.run(
-            ["/usr/bin/env", "make", "-n", target], cwd=ROOT, check=True, capture_output=True, timeout=60
-        )
+        subprocess.run(["/usr/bin/env", "make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_every_file_it_links_to_exists() -> None:
@@ -93,7 +90,6 @@ def test_the_output_it_shows_has_the_columns_of_the_demo() -> None:
         assert all(word in shown for word in heading.split())
 
 
-@pytest.mark.timeout(240)
 def test_its_dag_runs(airflow_db: None, aws: str, tmp_path: Path) -> None:
     """The DAG runs to its end, word for word, once the bucket, the job and the role that it names are there."""
     (code,) = blocks("python")
@@ -104,7 +100,6 @@ def test_its_dag_runs(airflow_db: None, aws: str, tmp_path: Path) -> None:
         env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
@@ -136,7 +131,7 @@ def _prepare_what_it_names() -> None:
         OutputDataConfig={"S3OutputPath": "s3://my-bucket/autopilot"},
         AutoMLJobConfig={"CompletionCriteria": {"MaxCandidates": 1}, "Mode": "ENSEMBLING"},
     )
-    for _ in range(600):
+    while True:
         job = sagemaker.describe_auto_ml_job_v2(AutoMLJobName="churn")
         if job["AutoMLJobStatus"] != "InProgress":
             break
