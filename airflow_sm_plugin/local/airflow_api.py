@@ -14,7 +14,9 @@ from airflow_sm_plugin.local.processes import StackError
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-_LOOK_SECONDS = 0.25
+_LOOK_SECONDS = 0.5
+"""Between two polls. Each costs the api-server, which a busy machine shares with the tasks, 0.03 to 0.3 s."""
+
 _SCHEDULE_SECONDS = 300.0
 _ATTEMPTS = 10
 _RETRY_SECONDS = 1.0

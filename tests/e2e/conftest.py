@@ -37,7 +37,13 @@ def airflow_stack(embedded: Embedded, tmp_path_factory: pytest.TempPathFactory) 
         if source.is_dir():
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(source, folder / "dags", dirs_exist_ok=True, ignore=ignored)
-    environment = {**AWS_SETTINGS, "AWS_ENDPOINT_URL": embedded.url, "PLACE": "a test"}
+    environment = {
+        **AWS_SETTINGS,
+        "AWS_ENDPOINT_URL": embedded.url,
+        "PLACE": "a test",
+        # Files that come are read within seconds all the same; those here do not change.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "36000",
+    }
     stack = AirflowStack(folder / "home", folder / "dags", environment=environment, grace=3)
     with stack:
         assert len(marked("AIRFLOW_HOME", str(stack.home))) >= 4
