@@ -28,9 +28,7 @@ def test_every_make_target_it_names_exists() -> None:
     named = set(re.findall(r"`?make (\w[\w.-]*)`?", README))
     assert named >= {"demo", "up", "down", "test", "check"}
     for target in named:
-        subprocess.run(
-            ["/usr/bin/env", "make", "-n", target], cwd=ROOT, check=True, capture_output=True, timeout=600
-        )
+        subprocess.run(["/usr/bin/env", "make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_every_file_it_links_to_exists() -> None:
@@ -102,7 +100,6 @@ def test_its_dag_runs(airflow_db: None, aws: str, tmp_path: Path) -> None:
         env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
@@ -134,7 +131,7 @@ def _prepare_what_it_names() -> None:
         OutputDataConfig={"S3OutputPath": "s3://my-bucket/autopilot"},
         AutoMLJobConfig={"CompletionCriteria": {"MaxCandidates": 1}, "Mode": "ENSEMBLING"},
     )
-    for _ in range(9_000):
+    while True:
         job = sagemaker.describe_auto_ml_job_v2(AutoMLJobName="churn")
         if job["AutoMLJobStatus"] != "InProgress":
             break

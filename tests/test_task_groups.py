@@ -28,6 +28,8 @@ else:
     except ImportError:  # Airflow 2.11
         from airflow.models.dag import DAG
 
+pytestmark = pytest.mark.airflow
+
 PLAN, BATCH, MERGE = (
     SageMakerPlanMultiModelBatchOperator,
     SageMakerMultiModelBatchOperator,
@@ -187,6 +189,7 @@ def ran(airflow_db: None, endpoint: MultiModel) -> tuple[dict[str, Any], str]:
 Ran = tuple[Mapping[str, Any], str]
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_a_report_that_adds_up_and_goes_on(ran: Ran, endpoint: MultiModel) -> None:
     told, _ = ran
     whole = {task: state for task, state in told["tasks"].items() if task.startswith(("whole", "after"))}
@@ -205,6 +208,7 @@ def test_a_run_ends_with_a_report_that_adds_up_and_goes_on(ran: Ran, endpoint: M
     assert output == "a/x,1\na/x,3\n"
 
 
+@pytest.mark.slow
 def test_failures_that_are_not_tolerated_fail_the_merge_alone(ran: Ran) -> None:
     told, log = ran
     assert told["tasks"]["strict.batch[0]"] == "success"
@@ -212,6 +216,7 @@ def test_failures_that_are_not_tolerated_fail_the_merge_alone(ran: Ran) -> None:
     assert "BatchFailed" in log
 
 
+@pytest.mark.slow
 def test_an_estimate_ends_green_and_reports_nothing(ran: Ran, endpoint: MultiModel) -> None:
     told, log = ran
     assert {task: state for task, state in told["tasks"].items() if task.startswith("estimate")} == {
@@ -224,6 +229,7 @@ def test_an_estimate_ends_green_and_reports_nothing(ran: Ran, endpoint: MultiMod
     assert _keys(endpoint, "estimate") == []
 
 
+@pytest.mark.slow
 def test_nothing_to_do_is_an_empty_report(ran: Ran) -> None:
     told, _ = ran
     assert told["tasks"]["empty.batch"] == "skipped"
@@ -232,6 +238,7 @@ def test_nothing_to_do_is_an_empty_report(ran: Ran) -> None:
     assert (summary["inputs"], summary["records"], summary["shards"]) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_failed_plan_fails_the_merge_which_says_why(ran: Ran) -> None:
     told, log = ran
     assert {task: state for task, state in told["tasks"].items() if task.startswith("broken")} == {
@@ -243,6 +250,7 @@ def test_a_failed_plan_fails_the_merge_which_says_why(ran: Ran) -> None:
     assert "the plan task left no plan" in log
 
 
+@pytest.mark.slow
 def test_custom_attributes_stay_out_of_airflow(ran: Ran, endpoint: MultiModel) -> None:
     """The run's conf holds them, being the author's own doing; ours tells them nowhere."""
     told, log = ran

@@ -14,8 +14,12 @@ from airflow_sm_plugin.local.processes import StackError
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-_LOOK_SECONDS = 0.25
-_SCHEDULE_SECONDS = 20.0
+_LOOK_SECONDS = 0.5
+"""Between two polls. Each costs the api-server, which a busy machine shares with the tasks, 0.03 to 0.3 s."""
+
+_SCHEDULE_SECONDS = 300.0
+_ATTEMPTS = 10
+_RETRY_SECONDS = 1.0
 _PAGE = 100
 _FRAMES = 5
 _COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
@@ -65,7 +69,8 @@ class AirflowApi:
     """A client for an Airflow whose simple auth manager takes everybody for an admin.
 
     :param url: the api-server's address, without a path
-    :param timeout: of one request, in seconds
+    :param timeout: of one request, in seconds; a GET that is not answered is repeated, up to 10 attempts in all,
+        while a request that changes something is sent once and may take as long as those together
     """
 
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:
@@ -82,7 +87,7 @@ class AirflowApi:
             return ["api-server"]
         return [name for name in _COMPONENTS if (health.get(name) or {}).get("status") != "healthy"]
 
-    def wait_for_dag(self, dag_id: str, *, seconds: float = 60.0) -> None:
+    def wait_for_dag(self, dag_id: str, *, seconds: float = 600.0) -> None:
         """Return when the DAG can be triggered.
 
         Raises :class:`DagImportError` as soon as any file of the folder cannot be imported, and
@@ -216,18 +221,39 @@ class AirflowApi:
         query: Mapping[str, str | int] | None = None,
     ) -> Json:
         if "Authorization" not in self._session.headers:
-            token = self._session.get(f"{self.url}/auth/token", timeout=self._timeout)
+            token = self._send("GET", "/auth/token")
             token.raise_for_status()
             self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
-        answer = self._session.request(
-            method, f"{self.url}/api/v2{path}", json=body, params=query, timeout=self._timeout
-        )
+        answer = self._send(method, f"/api/v2{path}", body=body, query=query)
         if not answer.ok:
             raise RequestRefusedError(
                 answer.status_code, f"{method} {path}: {answer.status_code} {answer.text[:1000]}"
             )
         value: Json = answer.json()
         return value
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Json] | None = None,
+        query: Mapping[str, str | int] | None = None,
+    ) -> requests.Response:
+        """Return the response. Raises :class:`StackError` when the api-server gives none."""
+        attempts, timeout = (_ATTEMPTS, self._timeout) if method == "GET" else (1, self._timeout * _ATTEMPTS)
+        while True:
+            try:
+                return self._session.request(
+                    method, f"{self.url}{path}", json=body, params=query, timeout=timeout
+                )
+            except (requests.Timeout, requests.ConnectionError) as error:
+                attempts -= 1
+                if not attempts:
+                    raise StackError(
+                        f"Airflow's api-server does not answer {method} {path}: {error}"
+                    ) from error
+            time.sleep(_RETRY_SECONDS)
 
 
 def _q(text: str) -> str:

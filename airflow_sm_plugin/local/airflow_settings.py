@@ -21,14 +21,18 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
-        # A killed worker is noticed within seconds instead of five minutes.
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+        # A killed worker is noticed sooner than after five minutes, the default. After 30 s, a busy machine lost
+        # tasks that were only slow to send their heartbeat ("Server indicated the task shouldn't be running").
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
         # 3.3.2's supervisor often sleeps one whole interval after its task has ended, in the task's slot.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         # A DAG file that is broken while one edits it: look again after seconds, not after a minute.
         "AIRFLOW__WORKERS__MISSING_DAG_RETRY_DELAY": "5",
         # On a busy two-core machine five seconds, the default, are too few for the first calls.
-        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120",
+        # The same machine may need longer than the default 30 and 50 seconds to import a DAG file.
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
+        "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "600",
     }
 )
 """Settings that do not depend on where Airflow runs."""

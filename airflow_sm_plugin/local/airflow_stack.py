@@ -54,7 +54,7 @@ class AirflowStack:
         *,
         environment: Mapping[str, str],
         python: str = sys.executable,
-        start_seconds: float = 120.0,
+        start_seconds: float = 600.0,
         grace: float = 8.0,
     ) -> None:
         self.home = home.resolve()

@@ -26,7 +26,7 @@ from airflow_sm_plugin.local.demo_view import Progress, report_table
 from airflow_sm_plugin.local.processes import StackError
 
 _DAG_ID = "autopilot_to_predictions"
-_RUN_SECONDS = 600.0
+_RUN_SECONDS = 3600.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
 

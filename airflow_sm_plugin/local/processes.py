@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-_KILL_SECONDS = 10.0
+_KILL_SECONDS = 60.0
 
 
 class StackError(RuntimeError):

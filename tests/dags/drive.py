@@ -1,11 +1,12 @@
-"""Run one DAG with ``dag.test()`` in this process and print, as JSON, what Airflow stored of it.
+"""Run DAGs, one after the other, with ``dag.test()`` in this process and print, as JSON, what Airflow stored.
 
 ::
 
-    python tests/dags/drive.py <DAG folder> <dag id> [<the run's configuration as JSON>]
+    python tests/dags/drive.py <DAG folder> (<dag id> <the run's configuration as JSON>)...
 
 A program of its own, because ``dag.test()`` takes over a process: its logging, its plugins, its database session.
-The last line it prints is ``{"state", "tasks": {id: state}, "xcoms": {id: {key: value}}, "rendered": {id: fields}}``;
+The last line it prints holds, for each DAG id,
+``{"state", "tasks": {id: state}, "xcoms": {id: {key: value}}, "rendered": {id: fields}}``;
 ids of mapped tasks carry their index, ``id[0]``.
 """
 
@@ -36,7 +37,7 @@ def _load(folder: Path, dag_id: str) -> Any:  # noqa: ANN401 - a DAG, whose clas
     return bag.dags[dag_id]
 
 
-def _stored(run_id: str) -> dict[str, Any]:
+def _stored(dag_id: str, run_id: str) -> dict[str, Any]:
     from airflow.models.renderedtifields import RenderedTaskInstanceFields
     from airflow.utils.session import create_session
 
@@ -51,25 +52,28 @@ def _stored(run_id: str) -> dict[str, Any]:
 
     xcoms: dict[str, dict[str, object]] = {}
     with create_session() as session:
-        for row in session.query(XCom).filter(XCom.run_id == run_id):
+        for row in session.query(XCom).filter(XCom.dag_id == dag_id, XCom.run_id == run_id):
             xcoms.setdefault(_label(row), {})[row.key] = value(row)
         rendered = {
             _label(row): row.rendered_fields
             for row in session.query(RenderedTaskInstanceFields).filter(
-                RenderedTaskInstanceFields.run_id == run_id
+                RenderedTaskInstanceFields.dag_id == dag_id, RenderedTaskInstanceFields.run_id == run_id
             )
         }
     return {"xcoms": xcoms, "rendered": rendered}
 
 
-def main(folder: Path, dag_id: str, conf: str) -> None:
+def main(folder: Path, *words: str) -> None:
     """Run and print."""
     sys.path.insert(0, str(folder))  # what Airflow does for its DAGs folder
     os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(folder)
-    run = _load(folder, dag_id).test(run_conf=json.loads(conf))
-    tasks = {_label(task): str(task.state) for task in run.get_task_instances()}
-    print(json.dumps({"state": str(run.state), "tasks": tasks, **_stored(run.run_id)}, default=str))  # noqa: T201 - its output
+    runs = {}
+    for dag_id, conf in zip(words[::2], words[1::2], strict=True):
+        run = _load(folder, dag_id).test(run_conf=json.loads(conf))
+        tasks = {_label(task): str(task.state) for task in run.get_task_instances()}
+        runs[dag_id] = {"state": str(run.state), "tasks": tasks, **_stored(dag_id, run.run_id)}
+    print(json.dumps(runs, default=str))  # noqa: T201 - its output
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), sys.argv[2], *sys.argv[3:] or ["{}"])
+    main(Path(sys.argv[1]).resolve(), *sys.argv[2:])

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.dags.conftest import json_of
+
+pytestmark = pytest.mark.airflow
 
 DAGS = Path(__file__).parents[2] / "dags"
 READ = """

@@ -9,22 +9,20 @@ from typing import Any
 
 import pytest
 
-from tests.dags.conftest import run_dag
+from tests.dags.conftest import run_dags
 from tests.support import Account
 
 DAGS = Path(__file__).parents[2] / "dags"
 STORES, RECORDS = 60, 1_797
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
 def runs(airflow_db: None, module_account: Account) -> dict[str, dict[str, Any]]:
     """What Airflow stored of each."""
-    conf = {"multi_model_batch": {"keep": True}, "multi_model_form": {"multi_record": True}}
-    return {
-        dag_id: run_dag(DAGS, dag_id, url=module_account.url, conf=asked) for dag_id, asked in conf.items()
-    }
+    confs = {"multi_model_batch": {"keep": True}, "multi_model_form": {"multi_record": True}}
+    return run_dags(DAGS, confs, url=module_account.url)
 
 
 def test_they_run_to_their_end(runs: Mapping[str, Any]) -> None:

@@ -9,23 +9,21 @@ from typing import Any
 
 import pytest
 
-from tests.dags.conftest import run_dag
+from tests.dags.conftest import run_dags
 from tests.support import Account
 
 DAGS = Path(__file__).parents[2] / "dags"
 FILES = 20
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
 def runs(airflow_db: None, module_account: Account) -> dict[str, dict[str, Any]]:
     """What Airflow stored of each."""
-    asked = {"score_file": {"input": "s3://airflow-sm-demo/incoming/07.csv", "trace_id": "planted-trace"}}
-    return {
-        dag_id: run_dag(DAGS, dag_id, url=module_account.url, conf=asked.get(dag_id))
-        for dag_id in ("demo_endpoint", "score_file", "async_batch")
-    }
+    asked = {"input": "s3://airflow-sm-demo/incoming/07.csv", "trace_id": "planted-trace"}
+    confs = {"demo_endpoint": None, "score_file": asked, "async_batch": None}
+    return run_dags(DAGS, confs, url=module_account.url)
 
 
 def test_they_run_to_their_end(runs: Mapping[str, Any]) -> None:

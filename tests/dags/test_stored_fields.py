@@ -14,6 +14,9 @@ from tests.support import Account
 
 FOLDER = Path(__file__).with_name("folder")
 SECRET = "planted-secret-c0de"
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
 TELLS_ATTRIBUTES = """
 def model_fn(model_dir):
     return None

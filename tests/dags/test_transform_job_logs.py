@@ -23,6 +23,9 @@ def transform_fn(model, data, content_type, accept):
     print("weighing", flush=True)
     raise ValueError("there is nothing to weigh")
 """
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
 AIRFLOW_2 = importlib.metadata.version("apache-airflow").startswith("2.")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -27,15 +28,33 @@ class Embedded(Protocol):
 
 @pytest.fixture(scope="session")
 def airflow_stack(embedded: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
-    """A running Airflow with the example DAGs and those of ``tests/e2e/dags``; it leaves no process behind."""
+    """A running Airflow with the example DAGs and those of ``tests/e2e/dags``.
+
+    It leaves no process behind, a task that is running when it is stopped included.
+    """
     folder = tmp_path_factory.mktemp("airflow")
     for source in DAGS:
         if source.is_dir():
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(source, folder / "dags", dirs_exist_ok=True, ignore=ignored)
-    stack = AirflowStack(
-        folder / "home", folder / "dags", environment={**AWS_SETTINGS, "AWS_ENDPOINT_URL": embedded.url}
-    )
+    environment = {
+        **AWS_SETTINGS,
+        "AWS_ENDPOINT_URL": embedded.url,
+        "PLACE": "a test",
+        # Files that come are read within seconds all the same; those here do not change.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "36000",
+    }
+    stack = AirflowStack(folder / "home", folder / "dags", environment=environment, grace=3)
     with stack:
+        assert len(marked("AIRFLOW_HOME", str(stack.home))) >= 4
         yield stack
+        stack.api.wait_for_dag("e2e_sleeps")
+        run_id = stack.api.trigger("e2e_sleeps")
+        until(lambda: any(task.state == "running" for task in stack.api.task_instances("e2e_sleeps", run_id)))
     assert marked("AIRFLOW_HOME", str(stack.home)) == []
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return when the condition is true; pytest's own time limit ends what hangs."""
+    while not condition():
+        time.sleep(0.05)

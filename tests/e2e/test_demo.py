@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
 from airflow_sm_plugin.local.processes import marked
+from tests.e2e.conftest import until
+from tests.e2e.demo_runs import demo_of
 
 ROOT = Path(__file__).parent.parent.parent
 SLEEPS = """
@@ -26,34 +30,34 @@ with DAG("sleeps", schedule=None):
 
     @task.bash
     def sleep():
-        return "exec sleep 600"
+        return "exec sleep 100000"
 
     sleep()
 """
-FAILS = """
+REPORTS = """
 from __future__ import annotations
 
 from airflow.sdk import DAG, task
 
-with DAG("fails", schedule=None):
+with DAG("reports", schedule=None):
 
     @task
-    def give_up():
-        raise ValueError("[no] such luck")
+    def report():
+        return {"data_set": "small", "accuracy": 0.75, "trace_id_round_trip": True, "outputs": "s3://there"}
 
-    give_up()
+    report()
 """
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def dags(tmp_path: Path) -> Path:
-    """A DAG folder with a DAG that does not end and one that fails."""
+    """A DAG folder with a DAG that does not end and one that reports."""
     folder = tmp_path / "dags"
     folder.mkdir()
     (folder / "sleeps.py").write_text(SLEEPS)
-    (folder / "fails.py").write_text(FAILS)
+    (folder / "reports.py").write_text(REPORTS)
     return folder
 
 
@@ -93,48 +97,54 @@ def _until(process: subprocess.Popen[str], expected: str) -> str:
     pytest.fail(f"{expected!r} never came:\n{''.join(read)}")
 
 
-def test_the_main_job_ends_with_its_table(tmp_path: Path) -> None:
-    with _demo("--state", tmp_path) as process:
+def test_a_run_ends_with_its_table_and_leaves_no_process(tmp_path: Path, dags: Path) -> None:
+    with _demo("--state", tmp_path, "--dags", dags, "--dag", "reports") as process:
         output, _ = process.communicate()
     assert process.returncode == 0, output
-    rows = {
-        cells[0]: cells
-        for line in output.splitlines()
-        if (cells := [cell.strip() for cell in line.strip("│").split("│")])[0] in {"breast_cancer", "wine"}
-    }
-    assert set(rows) == {"breast_cancer", "wine"}, output
-    for cells in rows.values():
-        _, candidate, objective, keys, predicted, accuracy, round_trip, outputs = cells
-        assert candidate
-        assert re.search(r"0\.\d+|1\.0", objective)
-        assert keys == "predicted_label"
-        assert int(predicted) > 0
-        assert float(accuracy) >= 0.9
-        assert round_trip == "yes"
-        assert outputs.startswith("s3://")
+    (row,) = (line for line in output.splitlines() if "small" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")][-3:] == ["0.7500", "yes", "s3://there"]
+    assert "everything is stopped" in output
     assert _left(tmp_path) == []
 
 
-@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, dags: Path, asked: signal.Signals) -> None:
+def test_it_runs_the_main_job_of_the_repositorys_dags_unless_told_otherwise() -> None:
+    """How that ends is seen where the main job is run."""
+    with _demo("--help") as process:
+        output, _ = process.communicate()
+    assert re.search(r"--dags DAGS\s+DAG folder \(default: dags\)", output)
+    assert re.search(r"--dag DAG\s+DAG to run \(default:\s+autopilot_to_predictions\)", output)
+
+
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, dags: Path) -> None:
     """Also not the task that was running."""
     with _demo("--state", tmp_path, "--dags", dags, "--dag", "sleeps") as process:
         _until(process, r"sleep +running")
         assert len(_left(tmp_path)) > 4
-        process.send_signal(asked)
+        process.send_signal(signal.SIGINT)
         output, _ = process.communicate()
     assert process.returncode == 130
     assert "Interrupted" in output
     assert _left(tmp_path) == []
 
 
-def test_a_failed_run_shows_the_end_of_the_failed_tasks_log(tmp_path: Path, dags: Path) -> None:
-    with _demo("--state", tmp_path, "--dags", dags, "--dag", "fails") as process:
+def test_a_demo_that_is_terminated_while_it_starts_leaves_no_process(tmp_path: Path, dags: Path) -> None:
+    with _demo("--state", tmp_path, "--dags", dags, "--dag", "sleeps") as process:
+        until((tmp_path / "run" / "airflow" / "components" / "migrate.log").exists)
+        assert len(_left(tmp_path)) >= 2
+        process.send_signal(signal.SIGTERM)
         output, _ = process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 130
+    assert "Interrupted" in output
+    assert _left(tmp_path) == []
+
+
+def test_a_failed_run_shows_the_end_of_the_failed_tasks_log(
+    airflow_stack: AirflowStack, embedded: EmbeddedProcess, tmp_path: Path
+) -> None:
+    code, output = demo_of("e2e_fails", airflow_stack, embedded.url, tmp_path)
+    assert code == 1
     assert "give_up failed" in output
     assert "ValueError: [no] such luck" in output
-    assert _left(tmp_path) == []
 
 
 def test_up_keeps_both_running_until_down(tmp_path: Path, dags: Path) -> None:
@@ -144,8 +154,8 @@ def test_up_keeps_both_running_until_down(tmp_path: Path, dags: Path) -> None:
     try:
         assert process.returncode == 0, first
         airflow, sagemaker = re.findall(r"http://127\.0\.0\.1:\d+", first)
-        assert requests.get(f"{airflow}/api/v2/version", timeout=30).status_code == 200
-        assert requests.get(f"{sagemaker}/_embedded/health", timeout=30).status_code == 200
+        assert requests.get(f"{airflow}/api/v2/version", timeout=600).status_code == 200
+        assert requests.get(f"{sagemaker}/_embedded/health", timeout=600).status_code == 200
         with _demo("--up", *arguments) as process:
             second, _ = process.communicate()
         assert second == first

@@ -13,7 +13,7 @@ from airflow_sm_plugin.local.demo_report import report_of, saved_page
 from airflow_sm_plugin.local.demo_view import report_table
 from tests.support import Account
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.slow
 
 DAG = "multi_model_batch"
 
@@ -25,7 +25,7 @@ def test_its_schedule_starts_it_and_it_ends_with_a_table_and_a_page(
     api.wait_for_dag(DAG)
     run_id = api.begin(DAG)
     assert run_id.startswith("scheduled__")
-    look = api.wait_for_run(DAG, run_id, seconds=180)
+    look = api.wait_for_run(DAG, run_id, seconds=800)
     assert look.state == "success", look
     assert {task.state for task in look.tasks} == {"success"}
 
