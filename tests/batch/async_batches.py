@@ -142,11 +142,7 @@ def calls(
     query = urllib.parse.urlencode(
         {"operation": operation, "since": since, "service": "*", "resource": resource}
     )
-<<<<<<< HEAD
     with urllib.request.urlopen(f"{account.url}/_embedded/calls?{query}", timeout=300) as answer:
-=======
-    with urllib.request.urlopen(f"{account.url}/_embedded/calls?{query}", timeout=60) as answer:
->>>>>>> bigruns
         return cast("list[Mapping[str, Any]]", json.load(answer)["calls"])
 
 
@@ -169,9 +165,5 @@ def faults(account: Account, *rules: Mapping[str, object]) -> Iterator[None]:
 def _control(account: Account, method: str, path: str, value: object = None) -> None:
     body = None if value is None else json.dumps(value).encode()
     request = urllib.request.Request(f"{account.url}/_embedded/{path}", data=body, method=method)
-<<<<<<< HEAD
     with urllib.request.urlopen(request, timeout=300) as answer:
-=======
-    with urllib.request.urlopen(request, timeout=60) as answer:
->>>>>>> bigruns
         answer.read()
