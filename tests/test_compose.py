@@ -116,7 +116,7 @@ def test_the_embedded_sagemakers_command_serves_under_that_name(
             assert program.stdout is not None
             url = program.stdout.readline().split()[1]
             asked = Request(f"{url}/_embedded/health", headers={"Host": "sagemaker:4566"})
-            with urlopen(asked, timeout=30) as answer:
+            with urlopen(asked, timeout=600) as answer:
                 assert answer.status == 200
         finally:
             program.terminate()

@@ -176,7 +176,7 @@ class MultiModel:
     def _ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.account.url}/_embedded/{path}", data, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             return json.load(answer)
 
     def run(self, location: str, **settings: Any) -> FinishedShard:  # noqa: ANN401 - as settings()

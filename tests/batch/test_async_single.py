@@ -359,7 +359,7 @@ class TestLostAnswers:
     def _faults(account: Account, method: str, rules: object = None) -> None:
         body = None if rules is None else json.dumps(rules).encode()
         request = urllib.request.Request(f"{account.url}/_embedded/faults", data=body, method=method)
-        urllib.request.urlopen(request, timeout=60).close()
+        urllib.request.urlopen(request, timeout=600).close()
 
     @pytest.mark.usefixtures("_lost")
     @pytest.mark.parametrize("with_state", [True, False])

@@ -75,7 +75,7 @@ class Place:
     def calls(self, operation: str, suffix: str = ".out") -> int:
         """Return how often a call was made for one of this folder's outputs."""
         url = f"{self.account.url}/_embedded/calls?service=s3&operation={operation}"
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=600) as answer:
             found = json.load(answer)["calls"]
         output = f"{self.account.bucket}/{self.root}/out/x.csv{suffix}"
         return sum(call["resource"] == output for call in found)

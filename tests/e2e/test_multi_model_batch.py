@@ -185,12 +185,12 @@ def _until(condition: Callable[[], bool]) -> None:
 def _plan_faults(account: Account, endpoint: str) -> None:
     rules = [{"operation": "InvokeEndpoint", "resource": endpoint, **fault} for fault in FAULTS]
     url = f"{account.url}/_embedded/faults"
-    requests.post(url, json=rules, timeout=60).raise_for_status()
+    requests.post(url, json=rules, timeout=600).raise_for_status()
 
 
 def _forget_faults(account: Account, endpoint: str) -> None:
     url = f"{account.url}/_embedded/faults"
-    requests.delete(url, params={"resource": endpoint}, timeout=60).raise_for_status()
+    requests.delete(url, params={"resource": endpoint}, timeout=600).raise_for_status()
 
 
 def _upload_model(account: Account, endpoint: str, model: str) -> None:

@@ -84,10 +84,10 @@ def _kill_triggerer(stack: AirflowStack) -> None:
     supervisor = stack._started["triggerer"]
     children = psutil.Process(supervisor.pid).children(recursive=True)
     supervisor.kill()
-    supervisor.wait(timeout=60)
+    supervisor.wait(timeout=600)
     for child in children:
         child.kill()
-    psutil.wait_procs(children, timeout=60)
+    psutil.wait_procs(children, timeout=600)
 
 
 def _times(stack: AirflowStack, dag_id: str, run_id: str, event: str) -> list[float]:
