@@ -145,7 +145,12 @@ class Day:
         return [json.loads(line) for line in (self.output(model, ".errors.jsonl") or b"").splitlines()]
 
     def end(self) -> RunLook:
-        return self.stack.api.wait_for_run(DAG, self.run_id, seconds=800)
+        """Wait for the run's end; a busy machine's API server may take longer than a request of ours waits."""
+        while True:
+            try:
+                return self.stack.api.wait_for_run(DAG, self.run_id, seconds=800)
+            except requests.exceptions.ReadTimeout:
+                continue
 
     def logs(self, look: RunLook) -> str:
         """Return the logs of all tries of all tasks."""
