@@ -116,7 +116,7 @@ def ended(clients: Clients, name: str) -> Record:
         found = _described(clients, name)
         if found["AutoMLJobStatus"] in {"Completed", "Failed", "Stopped"}:
             return found
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def run(clients: Clients, request: Record) -> Record:
