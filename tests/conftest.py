@@ -142,7 +142,7 @@ def aws(embedded: EmbeddedProcess, monkeypatch: pytest.MonkeyPatch) -> str:
 def airflow_db() -> None:
     """Have Airflow's database: ``dag.test()`` needs one."""
     airflow = Path(sys.executable).with_name("airflow")
-    subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True, timeout=300)
+    subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True, timeout=900)
 
 
 @pytest.fixture(autouse=True)
