@@ -70,7 +70,6 @@ MODEL_CALL: Mapping[str, Any] = {
     "accept": "application/json;  q=1",
     "custom_attributes": 'Trace ID:  c000b4f9, x="y"',
     "target_variant": "blue",
-    "inference_id": "an id",
 }
 MARKED = ObjectOptions(metadata={"a-name": "a value/1"})
 KEPT = ObjectOptions(kms_key_id="arn:aws:kms:us-east-1:1:key/k", acl="bucket-owner-full-control")
