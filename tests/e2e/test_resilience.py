@@ -38,7 +38,7 @@ def _state(stack: AirflowStack, dag_id: str, run_id: str) -> str | None:
 def test_a_killed_deployment_is_finished_by_its_retry(airflow_stack: AirflowStack, account: Account) -> None:
     """The worker dies while it waits; the retry finds what was made: one endpoint, one configuration, no error.
 
-    Airflow notices the missing heartbeat after half a minute; until then the endpoint comes up by itself.
+    Airflow notices the missing heartbeat after a minute and a half; until then the endpoint comes up by itself.
     """
     dag_id, name = "e2e_killed_worker", unique("killed")
     account.create_model(name=name)

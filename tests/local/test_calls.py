@@ -53,9 +53,17 @@ def test_every_call_is_noted_with_what_became_of_it() -> None:
         assert [(one["resource"], one["status"], one["effect"]) for one in puts] == [  # type: ignore[attr-defined] # JSON
             (f"{clients.bucket}/a/kéy 100%25", 200, True)
         ]
+        named = control(embedded, "GET", "calls?resource=M*e")["calls"]
+        assert [one["operation"] for one in named] == ["CreateModel", "CreateModel", "DescribeModel"]  # type: ignore[attr-defined] # JSON
+        second = told["calls"][1]["sequence"]  # type: ignore[index] # JSON
+        later = control(embedded, "GET", f"calls?since={second}")["calls"]
+        assert [one["operation"] for one in later] == ["DescribeModel", "InvokeEndpoint"]  # type: ignore[attr-defined] # JSON
         last = everything["sequence"]
         assert control(embedded, "GET", f"calls?service=*&since={last}")["calls"] == []
         assert control(embedded, "DELETE", "calls") == {"calls": [], "sequence": last, "forgotten": 0}
+        clients.sagemaker.describe_model(ModelName="Mine")
+        after = control(embedded, "GET", f"calls?since={last}")["calls"]
+        assert [one["operation"] for one in after] == ["DescribeModel"]  # type: ignore[attr-defined] # JSON
         with pytest.raises(urllib.error.HTTPError, match="400") as refused:
             control(embedded, "GET", "calls?since=yesterday")
         refused.value.close()
