@@ -9,10 +9,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+import botocore.hooks
 import botocore.session
 import pytest
+from botocore.client import ClientCreator
 from botocore.hooks import EventAliaser
 
 from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
@@ -59,32 +61,66 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:  # noqa
 def shared_by(nodeid: str) -> str:
     """Return the name of the group of tests that one worker runs one after the other."""
     file = nodeid.partition("::")[0].removeprefix("tests/")
-    if file.startswith("e2e/"):
-        return "airflow"  # a real one keeps a core busy
+    if file.startswith(("e2e/", "demo/")):
+        return file.partition("/")[0]  # a real Airflow keeps a core busy
     return nodeid if file in APART else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that wait most."""
-    items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent / "e2e"))
+    tests = Path(__file__).parent
+    first = {folder: place for place, folder in enumerate((tests / "e2e", tests / "demo"))}
+    items.sort(key=lambda item: first.get(item.path.parent, len(first)))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _clients_cheaply_made() -> None:
-    """Have botocore work out once what is the same for all sessions: each of our hooks makes one.
+def _clients_cheaply_made() -> Iterator[None]:
+    """Have botocore work out once what is the same for all sessions and clients: each of our hooks makes one of each.
 
-    It reads SageMaker's model for each otherwise (0.1 s), and spells 130 names of events anew (0.02 s).
+    Each time it would read SageMaker's model and make 400 methods of it (0.2 s), spell 130 names of events and
+    look at the signatures of as many handlers.
     """
-    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
-    aliaser: Any = EventAliaser
-    spell, spelt = aliaser._alias_event_name, dict[str, str]()
+    creator: Any = ClientCreator
+    load, make = creator._load_service_model, creator._create_client_class
+    spell: Any = EventAliaser._alias_event_name  # type: ignore[attr-defined] # private
+    takes_keywords = botocore.hooks.accepts_kwargs
+    models = dict[object, Any]()
+    classes = dict[object, Any]()
+    spelt = dict[str, str]()
+    signatures = dict[object, Any]()
+
+    def loaded(self: ClientCreator, service_name: str, api_version: str | None = None) -> Any:  # noqa: ANN401 - botocore's
+        key = (type(self), service_name, api_version)
+        if key not in models:
+            models[key] = load(self, service_name, api_version)
+        return models[key]
+
+    def made(self: ClientCreator, service_name: str, service_model: Any) -> Any:  # noqa: ANN401 - as above
+        key = (type(self), service_name)
+        if key not in classes:
+            classes[key] = make(self, service_name, service_model)
+        return classes[key]
 
     def remembered(self: EventAliaser, event_name: str) -> str:
         if event_name not in spelt:
-            spelt[event_name] = cast("str", spell(self, event_name))
+            spelt[event_name] = spell(self, event_name)
         return spelt[event_name]
 
-    aliaser._alias_event_name = remembered
+    def accepts_kwargs(func: Any) -> Any:  # noqa: ANN401 - as above
+        code = getattr(func, "__code__", None)
+        if code is None:
+            return takes_keywords(func)
+        if code not in signatures:
+            signatures[code] = takes_keywords(func)
+        return signatures[code]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        patch.setattr(botocore.hooks, "accepts_kwargs", accepts_kwargs)
+        patch.setattr(EventAliaser, "_alias_event_name", remembered)
+        patch.setattr(creator, "_load_service_model", loaded)
+        patch.setattr(creator, "_create_client_class", made)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -26,11 +26,12 @@ class Embedded(Protocol):
         """Where it serves."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def airflow_stack(embedded: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
     """A running Airflow with the example DAGs and those of ``tests/e2e/dags``.
 
-    It leaves no process behind, a task that is running when it is stopped included.
+    It ends with the last of its tests, since it keeps a core busy, and leaves no process behind, a task that is running
+    when it is stopped included.
     """
     folder = tmp_path_factory.mktemp("airflow")
     for source in DAGS:

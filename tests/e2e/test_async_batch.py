@@ -130,12 +130,12 @@ def _bad_day(stack: AirflowStack, run_id: str, account: Account, endpoint: str) 
     _until(lambda: invocations_of(account, endpoint) >= before + 30)
     orphan.task.send_signal(signal.SIGCONT)
     Worker(stack, DAG, run_id, TASK).kill()
-    psutil.wait_procs([orphan.task], timeout=300)
+    psutil.wait_procs([orphan.task], timeout=1700)
     assert not orphan.task.is_running(), "the orphan goes on"
     _until(lambda: stack.api.task_instances(DAG, run_id)[0].state == "deferred")
     triggerer = stack._started["triggerer"]
     triggerer.kill()
-    triggerer.wait(timeout=300)
+    triggerer.wait(timeout=1700)
     stack._launch("triggerer", COMPONENTS["triggerer"])
 
 
@@ -153,7 +153,7 @@ def test_a_batch_survives_a_bad_day(
     }
     run_id = airflow_stack.api.trigger(DAG, conf=conf)
     _bad_day(airflow_stack, run_id, account, endpoint)
-    look = airflow_stack.api.wait_for_run(DAG, run_id, seconds=800)
+    look = airflow_stack.api.wait_for_run(DAG, run_id, seconds=1700)
     tries = look.tasks[0].try_number
     log = "\n".join(
         airflow_stack.api.log_text(DAG, run_id, TASK, try_number=number) for number in range(1, tries + 1)

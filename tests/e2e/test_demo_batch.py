@@ -25,7 +25,7 @@ def test_its_schedule_starts_it_and_it_ends_with_a_table_and_a_page(
     api.wait_for_dag(DAG)
     run_id = api.begin(DAG)
     assert run_id.startswith("scheduled__")
-    look = api.wait_for_run(DAG, run_id, seconds=800)
+    look = api.wait_for_run(DAG, run_id, seconds=1700)
     assert look.state == "success", look
     assert {task.state for task in look.tasks} == {"success"}
 

@@ -26,7 +26,7 @@ from tests.dags.main_job import (
 from tests.e2e.demo_runs import demo_of
 from tests.support import Account, unique
 
-SECONDS = 800
+SECONDS = 1700
 """Within which a run ends, also on a busy machine."""
 
 MAIN_JOB = "autopilot_to_predictions"

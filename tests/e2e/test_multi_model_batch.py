@@ -148,7 +148,7 @@ class Day:
         """Wait for the run's end; a busy machine's API server may take longer than a request of ours waits."""
         while True:
             try:
-                return self.stack.api.wait_for_run(DAG, self.run_id, seconds=800)
+                return self.stack.api.wait_for_run(DAG, self.run_id, seconds=1700)
             except requests.exceptions.ReadTimeout:
                 continue
 
@@ -190,12 +190,12 @@ def _until(condition: Callable[[], bool]) -> None:
 def _plan_faults(account: Account, endpoint: str) -> None:
     rules = [{"operation": "InvokeEndpoint", "resource": endpoint, **fault} for fault in FAULTS]
     url = f"{account.url}/_embedded/faults"
-    requests.post(url, json=rules, timeout=600).raise_for_status()
+    requests.post(url, json=rules, timeout=1700).raise_for_status()
 
 
 def _forget_faults(account: Account, endpoint: str) -> None:
     url = f"{account.url}/_embedded/faults"
-    requests.delete(url, params={"resource": endpoint}, timeout=600).raise_for_status()
+    requests.delete(url, params={"resource": endpoint}, timeout=1700).raise_for_status()
 
 
 def _upload_model(account: Account, endpoint: str, model: str) -> None:
@@ -287,7 +287,7 @@ def _harm(day: Day) -> list[Kept]:
     orphan.freeze_and_orphan()
     goes_on(3, 30)
     orphan.task.send_signal(signal.SIGCONT)
-    psutil.wait_procs([orphan.task], timeout=300)
+    psutil.wait_procs([orphan.task], timeout=1700)
     assert not orphan.task.is_running(), "the orphan goes on"
     return before
 

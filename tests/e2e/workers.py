@@ -32,16 +32,16 @@ class Worker:
     def freeze_and_orphan(self) -> None:
         """Leave the task's process behind, then stop it: a stopped one would be hung up with its group."""
         self.supervisor.kill()
-        psutil.wait_procs([self.supervisor], timeout=600)
+        psutil.wait_procs([self.supervisor], timeout=1700)
         self.task.send_signal(signal.SIGSTOP)
 
     def kill_task(self) -> None:
         """SIGKILL the task's process: its supervisor tells Airflow at once."""
         self.task.kill()
-        psutil.wait_procs([self.task], timeout=600)
+        psutil.wait_procs([self.task], timeout=1700)
 
     def kill(self) -> None:
         """SIGKILL both: Airflow learns of it when no heartbeat comes any more."""
         self.supervisor.kill()
         self.task.kill()
-        psutil.wait_procs([self.supervisor, self.task], timeout=600)
+        psutil.wait_procs([self.supervisor, self.task], timeout=1700)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
-from botocore.client import ClientCreator
 
 from tests.support import POLL, ROLE, Account, unique
 
@@ -37,32 +36,6 @@ class Jobs:
 @pytest.fixture(autouse=True)
 def _in_the_account(account: Account) -> None:
     """Every operator of this folder reaches the embedded SageMaker."""
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _client_classes_made_once() -> Iterator[None]:
-    """Have botocore make a service's model and client class once: it makes 400 methods for each client otherwise."""
-    creator: Any = ClientCreator
-    load, make = creator._load_service_model, creator._create_client_class
-    models: dict[object, Any] = {}
-    classes: dict[object, Any] = {}
-
-    def loaded(self: ClientCreator, service_name: str, api_version: str | None = None) -> Any:  # noqa: ANN401 - botocore's
-        key = (type(self), service_name, api_version)
-        if key not in models:
-            models[key] = load(self, service_name, api_version)
-        return models[key]
-
-    def made(self: ClientCreator, service_name: str, service_model: Any) -> Any:  # noqa: ANN401 - as above
-        key = (type(self), service_name)
-        if key not in classes:
-            classes[key] = make(self, service_name, service_model)
-        return classes[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(creator, "_load_service_model", loaded)
-        patch.setattr(creator, "_create_client_class", made)
-        yield
 
 
 @pytest.fixture
