@@ -126,8 +126,8 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, dags: Path) -> No
 
 def test_a_demo_that_is_terminated_while_it_starts_leaves_no_process(tmp_path: Path, dags: Path) -> None:
     with _demo("--state", tmp_path, "--dags", dags, "--dag", "sleeps") as process:
-        until((tmp_path / "run" / "airflow" / "components" / "migrate.log").exists)
-        assert len(_left(tmp_path)) >= 2
+        log = tmp_path / "run" / "airflow" / "components" / "migrate.log"
+        until(lambda: log.exists() and len(_left(tmp_path)) >= 2)
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate()
     assert process.returncode == 130
