@@ -28,6 +28,8 @@ export AWS_EC2_METADATA_DISABLED := true
 export AIRFLOW_HOME := $(CURDIR)/.cache/airflow
 # A virtual environment that happens to be active must not be taken for ours.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+# Airflow and the tests start hundreds of processes, each of which would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo demo-batch up down test test-all test-2.11 test-sdk test-moto check format bench side-by-side lock clean install
 
@@ -54,7 +56,7 @@ test: $(READY)  ## The tests, without the long tables of kills and most of what 
 test-all: $(READY)  ## All tests under Airflow 3.3
 	$(TEST) --junitxml=.cache/junit-all.xml $(ARGS)
 
-TEST = $(VENV)/bin/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --ignore=tests/benchmarks \
+TEST = $(VENV)/bin/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --ignore=tests/benchmarks \
     --durations=0 --durations-min=5
 
 # Only these can be imported there: the others need the extra `local`, which Airflow 2.11's environment has not.

@@ -90,13 +90,13 @@ def _clients_cheaply_made() -> Iterator[None]:
     signatures = dict[object, Any]()
 
     def loaded(self: ClientCreator, service_name: str, api_version: str | None = None) -> Any:  # noqa: ANN401 - botocore's
-        key = (type(self), service_name, api_version)
+        key = (type(self), service_name, api_version, os.environ.get("AWS_DATA_PATH"))
         if key not in models:
             models[key] = load(self, service_name, api_version)
         return models[key]
 
     def made(self: ClientCreator, service_name: str, service_model: Any) -> Any:  # noqa: ANN401 - as above
-        key = (type(self), service_name)
+        key = (type(self), service_name, os.environ.get("AWS_DATA_PATH"))
         if key not in classes:
             classes[key] = make(self, service_name, service_model)
         return classes[key]

@@ -206,6 +206,7 @@ def test_its_trace_ids_are_in_no_task_log_and_no_xcom(airflow_stack: AirflowStac
     assert "trace-id=" not in _logs(airflow_stack, main_job)
 
 
+@pytest.mark.slow
 def test_the_secrets_were_used(runs: Mapping[str, Run], account: Account) -> None:
     """Else the tests below would prove nothing."""
     run = runs["e2e_keeps_secrets"]
@@ -227,6 +228,7 @@ def test_the_secrets_were_used(runs: Mapping[str, Run], account: Account) -> Non
     assert contents == [SECRETS["body"].encode()] * 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("secret", [*SECRETS.values(), SECRET_KEY], ids=[*SECRETS, "credentials"])
 def test_no_secret_is_in_a_task_log_or_an_xcom_or_a_rendered_field(
     airflow_stack: AirflowStack, runs: Mapping[str, Run], secret: str
@@ -239,6 +241,7 @@ def test_no_secret_is_in_a_task_log_or_an_xcom_or_a_rendered_field(
     assert [task for task, fields in rendered.items() if secret in fields] == []
 
 
+@pytest.mark.slow
 def test_what_no_retry_can_mend_is_not_retried_and_names_the_limit(
     airflow_stack: AirflowStack, runs: Mapping[str, Run]
 ) -> None:
@@ -250,6 +253,7 @@ def test_what_no_retry_can_mend_is_not_retried_and_names_the_limit(
     assert "visible US-ASCII" in log
 
 
+@pytest.mark.slow
 def test_a_deployed_endpoint_is_linked(airflow_stack: AirflowStack, runs: Mapping[str, Run]) -> None:
     """Also the one whose deployment failed: there the logs are wanted most."""
     for dag_id in ("e2e_keeps_secrets", "e2e_deploy_fails"):
@@ -263,6 +267,7 @@ def test_a_deployed_endpoint_is_linked(airflow_stack: AirflowStack, runs: Mappin
         assert "log-groups" in str(links["CloudWatch logs"])
 
 
+@pytest.mark.slow
 def test_a_failed_deployment_leaves_nothing_and_the_teardown_runs(
     airflow_stack: AirflowStack, runs: Mapping[str, Run], account: Account
 ) -> None:
@@ -282,6 +287,7 @@ def test_a_failed_deployment_leaves_nothing_and_the_teardown_runs(
     assert account.models(run.name) == []
 
 
+@pytest.mark.slow
 def test_a_rescheduled_wait_ends_by_our_deadline(
     airflow_stack: AirflowStack, runs: Mapping[str, Run]
 ) -> None:
