@@ -31,7 +31,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 # Airflow and the tests start hundreds of processes, each of which would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-batch up down test test-all test-2.11 test-sdk test-moto check format bench side-by-side lock clean install
+.PHONY: help demo demo-batch up down test test-all test-2.11 test-sdk test-moto check format bench side-by-side mutation lock clean install
 
 help:  ## Say what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -129,6 +129,10 @@ $(READY_SDK): $(UV) requirements/sagemaker-sdk.txt pyproject.toml
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
     --no-emit-index-url --no-emit-find-links
 NEWER := apache-airflow|boto|aiobotocore|moto|aiohttp==|s3transfer|numpy|scikit|scipy|werkzeug|[Ff]lask|rich|ruff|mypy|pytest|hypothesis|types-|hatchling|editables
+
+# What to install for it, and how its data file is made, says tests/mutation/check.py.
+mutation: $(READY)  ## Plant thirty faults: the tests have to find 28
+	$(VENV)/bin/python -m tests.mutation.check --contexts .cache/contexts $(ARGS)
 
 side-by-side: $(READY)  ## Compare with the provider's endpoint operator; writes docs/side-by-side.md
 	AIRFLOW__LOGGING__LOGGING_LEVEL=CRITICAL $(VENV)/bin/python -m tests.docs.side_by_side

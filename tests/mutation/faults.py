@@ -1,0 +1,352 @@
+"""Thirty small slips in the package, each of which a user could meet; the tests should find at least 28 of them.
+
+The legs are 1 Autopilot export, 2 models and endpoints, 3 asynchronous invocation, 4 multi-model batches.
+"kill-safe" marks code that a killed try, its orphan, or its retry depends on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A text in a module of the package, and the faulty text in its place.
+
+    :param leg: 1 to 4
+    :param kill_safe: whether the code is there for kills, retries, and processes left behind
+    :param path: below ``airflow_sm_plugin``
+    :param before: it occurs exactly once
+    """
+
+    name: str
+    leg: int
+    kill_safe: bool
+    path: str
+    before: str
+    after: str
+
+    @property
+    def file(self) -> str:
+        """The module's path from the root of the repository."""
+        return f"airflow_sm_plugin/{self.path}"
+
+    def planted(self, source: str) -> str:
+        """Return the module's source with the fault in it.
+
+        :raises ValueError: the text is not there exactly once, or nothing changes
+        """
+        if source.count(self.before) != 1 or self.before == self.after:
+            raise ValueError(f"{self.name}: the text occurs {source.count(self.before)} times in {self.file}")
+        return source.replace(self.before, self.after)
+
+
+FAULTS = (
+    Fault(
+        "candidates are ranked with the worst first",
+        1,
+        False,
+        "core/autopilot.py",
+        'pair[0]["value"] if is_minimised(pair[0]) else -pair[0]["value"]',
+        '-pair[0]["value"] if is_minimised(pair[0]) else pair[0]["value"]',
+    ),
+    Fault(
+        "a job that is stopping counts as ended",
+        1,
+        False,
+        "core/autopilot.py",
+        'status in ("InProgress", "Stopping")',
+        'status == "InProgress"',
+    ),
+    Fault(
+        "response keys come in the candidate's order",
+        1,
+        False,
+        "core/response_keys.py",
+        "key for key in keys if key in supported)",
+        "key for key in supported if key in keys)",
+    ),
+    Fault(
+        "only the first page of candidates is read",
+        1,
+        False,
+        "hooks/automl.py",
+        'for page in pages for one in page["Candidates"]',
+        'for page in list(pages)[:1] for one in page["Candidates"]',
+    ),
+    Fault(
+        "failed looks at a job add up over the whole wait",
+        1,
+        False,
+        "operators/autopilot.py",
+        "job, failed = hook.describe_auto_ml_job(self.auto_ml_job_name), FailedLooks()",
+        "job = hook.describe_auto_ml_job(self.auto_ml_job_name)",
+    ),
+    Fault(
+        "a named model with another artefact is reused",
+        2,
+        True,
+        "hooks/models.py",
+        'return spec.tag_differences(self.tags_of(there["ModelArn"]) or {})',
+        "return []",
+    ),
+    Fault(
+        "a later try's endpoint is cleaned up by an earlier one",
+        2,
+        True,
+        "core/ownership.py",
+        "not try_number.isdigit() or int(try_number) > self.try_number",
+        "not try_number.isdigit()",
+    ),
+    Fault(
+        "an endpoint created again meanwhile is deleted as well",
+        2,
+        True,
+        "hooks/control_plane.py",
+        "return seen is None or (target is not None and not is_same(seen, target))",
+        "return seen is None",
+    ),
+    Fault(
+        "UpdateEndpoint is repeated by botocore",
+        2,
+        True,
+        "hooks/control_plane.py",
+        "client: Any = self.get_client_type(config=self.config.merge(_SENT_ONCE))",
+        "client: Any = self.client",
+    ),
+    Fault(
+        "the replaced configuration is forgotten over a deferral",
+        2,
+        False,
+        "hooks/deployment.py",
+        "created_at=self._work.claim.created_at,\n            replaced_config=self._replaced_config,\n",
+        "created_at=self._work.claim.created_at,\n",
+    ),
+    Fault(
+        "models that others made are removed with earlier configurations",
+        2,
+        True,
+        "hooks/earlier_configs.py",
+        "elif self._hook.made_model(name) and self._serves_ours():",
+        "elif self._serves_ours():",
+    ),
+    Fault(
+        "a configuration that an endpoint is moved to counts as unused",
+        2,
+        True,
+        "core/endpoint_status.py",
+        'names = {description.get("EndpointConfigName"), pending.get("EndpointConfigName")}',
+        'names = {description.get("EndpointConfigName") or pending.get("EndpointConfigName")}',
+    ),
+    Fault(
+        "policies are deleted before the alarms that set them off",
+        2,
+        True,
+        "hooks/autoscaling.py",
+        """\
+        deleted = [f"alarm {name}" for name in alarms if self._alarms.delete(name)]
+        return deleted + [
+            f"policy {name} of {variant.resource_id}"
+            for variant, names in policies.items()
+            for name in names
+            if self._variants.delete_policy(variant, name)
+        ]
+""",
+        """\
+        deleted = [
+            f"policy {name} of {variant.resource_id}"
+            for variant, names in policies.items()
+            for name in names
+            if self._variants.delete_policy(variant, name)
+        ]
+        return [f"alarm {name}" for name in alarms if self._alarms.delete(name)] + deleted
+""",
+    ),
+    Fault(
+        "a check of a claim holds from its answer on, not from its question",
+        3,
+        True,
+        "batch/claim.py",
+        "self._good_at = began\n",
+        "self._good_at = time.monotonic()\n",
+    ),
+    Fault(
+        "a part of another process's ledger is taken for our own",
+        3,
+        True,
+        "batch/ledger_store.py",
+        """\
+                if written.token != self.token:
+                    raise fenced_off(self._folder.location) from error
+""",
+        "",
+    ),
+    Fault(
+        "numbers are sent before the ledger intends them",
+        3,
+        True,
+        "batch/submission_record.py",
+        """\
+        try:
+            await self._store.append(part)
+        except BaseException:
+            # The last part may still get through, and must not lack this.
+            self._accepted += accepted
+            self._refused = refused | self._refused
+            self._odd = odd | self._odd
+            self._submitted_at = max(at or 0.0, self._submitted_at or 0.0) or None
+            raise
+        if block:
+            self._todo &= ~block
+            self._left += block.bit_count()
+            self._allow(numbers_of(block))
+""",
+        """\
+        if block:
+            self._todo &= ~block
+            self._left += block.bit_count()
+            self._allow(numbers_of(block))
+        try:
+            await self._store.append(part)
+        except BaseException:
+            # The last part may still get through, and must not lack this.
+            self._accepted += accepted
+            self._refused = refused | self._refused
+            self._odd = odd | self._odd
+            self._submitted_at = max(at or 0.0, self._submitted_at or 0.0) or None
+            raise
+""",
+    ),
+    Fault(
+        "expired credentials end a submission",
+        3,
+        False,
+        "batch/async_submission.py",
+        "except (CredentialsExpired, ServiceUnavailable) as error:",
+        "except ServiceUnavailable as error:",
+    ),
+    Fault(
+        "403 and 503 count as absence after the time to live",
+        3,
+        True,
+        "core/invocation_state.py",
+        "if now >= known.over_at and look == Look(Sight.ABSENT, Sight.ABSENT):",
+        "if now >= known.over_at:",
+    ),
+    Fault(
+        "a result times out before its failure object was looked for",
+        3,
+        False,
+        "core/watch_state.py",
+        "self.outputs_at if shelf.failures is None else min(self.outputs_at, self.failures_at)",
+        "self.outputs_at",
+    ),
+    Fault(
+        "a deferred sensor's time-out begins anew",
+        3,
+        False,
+        "sensors/async_inference.py",
+        'self._begin(event["note"]["first_look"]), thorough=True',
+        "self._begin(self._first_look_at(context)), thorough=True",
+    ),
+    Fault(
+        "inputs that were written anew count as done",
+        3,
+        True,
+        "batch/plan_reuse.py",
+        'as_utf8(f"{source}\\n{etag}")',
+        "as_utf8(source)",
+    ),
+    Fault(
+        "a conditional write whose answer was lost counts as another's",
+        3,
+        True,
+        "hooks/s3_objects.py",
+        """\
+            if attempts > 1 and await self._holds(location, body):
+                return
+""",
+        "",
+    ),
+    Fault(
+        "results are swept away without asking whose the shard is",
+        4,
+        True,
+        "batch/journal_store.py",
+        """\
+        if names:
+            await claim.check()
+""",
+        "",
+    ),
+    Fault(
+        "a finished shard's failures that may pass are left as they are",
+        4,
+        True,
+        "batch/shard_run.py",
+        """\
+        if any(ended.retryable for ended in journal.failed.values()):
+            return None
+""",
+        "",
+    ),
+    Fault(
+        "what is replaced is learnt after it was asked whose the batch is",
+        4,
+        True,
+        "batch/fenced_objects.py",
+        """\
+        found = await self._s3.stat(location)
+        await self._check()
+        if found is Sight.ABSENT:
+""",
+        """\
+        await self._check()
+        found = await self._s3.stat(location)
+        if found is Sight.ABSENT:
+""",
+    ),
+    Fault(
+        "a failure stays when its payload is tried again",
+        4,
+        True,
+        "core/batch_journal.py",
+        """\
+        story = self.story(one.entry)
+        story.failures = [each for each in story.failures if each.failure.start != one.start]
+""",
+        "        self.story(one.entry)\n",
+    ),
+    Fault(
+        "a throttled batch does not slow down",
+        4,
+        False,
+        "core/payload_verdict.py",
+        "_PASSING[said], status, slow_down=said is Meaning.THROTTLED)",
+        "_PASSING[said], status)",
+    ),
+    Fault(
+        "one payload more than allowed is on its way",
+        4,
+        False,
+        "core/turns.py",
+        "if self.in_flight >= bound:",
+        "if self.in_flight > bound:",
+    ),
+    Fault(
+        "a last row that is blank is dropped",
+        4,
+        False,
+        "core/assembly.py",
+        "while len(rows) > records and not rows[-1].strip():",
+        "while len(rows) >= records and not rows[-1].strip():",
+    ),
+    Fault(
+        "two planners both choose the plan that counts",
+        4,
+        True,
+        "batch/plan_store.py",
+        "                only_if_new=True,\n",
+        "",
+    ),
+)
