@@ -15,6 +15,7 @@ from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
 from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
 from airflow_sm_plugin.core.model import CONTENT_TAG
 from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, SageMakerInferenceError, Throttled
+from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
 from tests.operators.conftest import Jobs
 from tests.support import (
@@ -316,6 +317,23 @@ def test_a_wait_that_sees_nothing_any_more_gives_up_long_before_its_deadline(
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
+def test_a_look_that_sees_the_job_makes_good_the_failed_ones_before_it(
+    account: Account, running_job: Callable[[float], str], monkeypatch: pytest.MonkeyPatch, deferrable: bool
+) -> None:
+    job = running_job(600)
+    throttled = Answer(400, "ThrottlingException", "Rate exceeded")
+    sent_once = {"retries": {"mode": "standard", "total_max_attempts": 1}}
+    bad_moment = [throttled] * TOLERATED_FAILED_LOOKS
+    with answering(None, *bad_moment, None, *bad_moment, throttled, otherwise=account.url) as (url, asked):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(Throttled):
+            run_task(
+                partial(export, job, wait_for_job=True, deferrable=deferrable, botocore_config=sent_once)
+            )
+    assert len(asked) == 1 + len(bad_moment) + 1 + len(bad_moment) + 1
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
 def test_a_wait_that_takes_too_long_says_so_and_may_be_retried(
     running_job: Callable[[float], str], deferrable: bool
 ) -> None:
@@ -363,6 +381,17 @@ class TestRank:
         result = run_task(lambda: export(jobs.tuned_binary, candidate_rank="{{ 1 + 1 }}"))
         assert result["candidate_name"] == second["CandidateName"] != best["CandidateName"]
         assert result["objective"]["value"] == second["FinalAutoMLJobObjectiveMetric"]["Value"]
+
+    def test_candidates_of_all_pages_are_found(self, account: Account, jobs: Jobs) -> None:
+        pages = {"PageSize": 1}
+        found = SageMakerControlPlaneHook(aws_conn_id=None)._candidates(
+            jobs.tuned_binary, PaginationConfig=pages
+        )
+        listed = account.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName=jobs.tuned_binary)
+        assert len(found) > 1
+        assert [one["CandidateName"] for one in found] == [
+            one["CandidateName"] for one in listed["Candidates"]
+        ]
 
     def test_rank_one_is_the_best_and_costs_no_listing(self, jobs: Jobs, requests: Requests) -> None:
         by_rank = run_task(lambda: export(jobs.tuned_binary, candidate_rank=1))

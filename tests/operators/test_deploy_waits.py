@@ -338,7 +338,7 @@ class TestFailedLooks:
                 struck = control(account, "GET", "faults")["rules"][0]["struck"]
             finally:
                 control(account, "DELETE", "faults")
-            calls = cast("list[dict[str, Any]]", call_log(account, since=since, service="*")["calls"])
+            calls = cast("list[dict[str, Any]]", call_log(account, since=since)["calls"])
             deletions = [call for call in calls if call["operation"].startswith("Delete")]
             assert (result["action"], result["endpoint_arn"][-len(name) :], deletions) == (
                 "created",
