@@ -46,7 +46,7 @@ FIRST_TESTS = 400
 REAL_AIRFLOW = ("tests/e2e/", "tests/demo/")
 
 _LONGEST_RUN = 7_200
-_LONGEST_TEST = 900
+_LONGEST_TEST = 300
 """Seconds: a fault may make a test wait for ever, and on a busy machine some take minutes."""
 
 _UNKNOWN_TEST = (4, 5)

@@ -370,6 +370,7 @@ class TestDeletion:
         request: Callable[..., bool] = SageMakerControlPlaneHook.request_deletion
 
         def and_deployed_again(hook: SageMakerControlPlaneHook, endpoint: str) -> bool:
+            monkeypatch.setattr(SageMakerControlPlaneHook, "request_deletion", request)
             done = request(hook, endpoint)
             run_task(partial(deploy, name, model), context_for(other_run()))
             return done
