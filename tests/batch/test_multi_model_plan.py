@@ -359,7 +359,9 @@ def test_a_shard_that_cannot_be_written_ends_the_plan_with_the_reason(
     # The log of plans, the listing, then the writes.
     with answering(None, None, denied, otherwise=account.url) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        with pytest.raises(AccessDenied, match=r"s3:PutObject .*/shards/0000\d/"):
+        with pytest.raises(
+            AccessDenied, match=r"s3:PutObject .*/shards/0000\d/(shard\.json|inputs/00000\.jsonl):"
+        ):
             planned(settings_of(top))
     assert not any(
         "plan.json" in request or "/plans/" in request for request in asked if request.startswith("PUT")
