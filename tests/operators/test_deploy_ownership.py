@@ -296,6 +296,20 @@ class TestConfigurations:
         delete(name)
         assert account.configs(name) == [foreign]
 
+    def test_an_earlier_model_that_none_of_our_operators_made_stays(
+        self, account: Account, name: str, model: str
+    ) -> None:
+        """Its configuration is ours and goes; a model of ours goes with it."""
+        foreign, ours = (account.create_model(multi_model=True) for _ in range(2))
+        arn = account.sagemaker.describe_model(ModelName=ours)["ModelArn"]
+        account.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": OWNER_TAG, "Value": "us"}])
+        for earlier in (foreign, ours):
+            run_task(partial(deploy, name, earlier, keep_configs=None))
+        result = run_task(partial(deploy, name, model, keep_configs=0, delete_old_models=True))
+        assert account.configs(name) == [result["endpoint_config_name"]]
+        assert account.models(foreign) == [foreign]
+        assert account.models(ours) == []
+
     @pytest.mark.parametrize("remover", ["tidying", "deletion", "cleanup"])
     @pytest.mark.parametrize("being_moved", [False, True], ids=["serves", "is being moved to it"])
     def test_one_that_another_endpoint_uses_stays_with_its_models(
