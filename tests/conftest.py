@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -11,14 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import botocore.hooks
-import botocore.session
 import pytest
-from botocore.client import ClientCreator
-from botocore.hooks import EventAliaser
 
 from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
 from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
+from tests.cheap_clients import cheap_clients
 
 if TYPE_CHECKING:
     from tests.support import Account, Requests
@@ -75,51 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _clients_cheaply_made() -> Iterator[None]:
-    """Have botocore work out once what is the same for all sessions and clients: each of our hooks makes one of each.
-
-    Each time it would read SageMaker's model and make 400 methods of it (0.2 s), spell 130 names of events and
-    look at the signatures of as many handlers.
-    """
-    creator: Any = ClientCreator
-    load, make = creator._load_service_model, creator._create_client_class
-    spell: Any = EventAliaser._alias_event_name  # type: ignore[attr-defined] # private
-    takes_keywords = botocore.hooks.accepts_kwargs
-    models = dict[object, Any]()
-    classes = dict[object, Any]()
-    spelt = dict[str, str]()
-    signatures = dict[object, Any]()
-
-    def loaded(self: ClientCreator, service_name: str, api_version: str | None = None) -> Any:  # noqa: ANN401 - botocore's
-        key = (type(self), service_name, api_version, os.environ.get("AWS_DATA_PATH"))
-        if key not in models:
-            models[key] = load(self, service_name, api_version)
-        return models[key]
-
-    def made(self: ClientCreator, service_name: str, service_model: Any) -> Any:  # noqa: ANN401 - as above
-        key = (type(self), service_name, os.environ.get("AWS_DATA_PATH"))
-        if key not in classes:
-            classes[key] = make(self, service_name, service_model)
-        return classes[key]
-
-    def remembered(self: EventAliaser, event_name: str) -> str:
-        if event_name not in spelt:
-            spelt[event_name] = spell(self, event_name)
-        return spelt[event_name]
-
-    def accepts_kwargs(func: Any) -> Any:  # noqa: ANN401 - as above
-        code = getattr(func, "__code__", None)
-        if code is None:
-            return takes_keywords(func)
-        if code not in signatures:
-            signatures[code] = takes_keywords(func)
-        return signatures[code]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
-        patch.setattr(botocore.hooks, "accepts_kwargs", accepts_kwargs)
-        patch.setattr(EventAliaser, "_alias_event_name", remembered)
-        patch.setattr(creator, "_load_service_model", loaded)
-        patch.setattr(creator, "_create_client_class", made)
+    with cheap_clients():
         yield
 
 

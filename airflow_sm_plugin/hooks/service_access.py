@@ -162,7 +162,6 @@ class ServiceAccess:
         self.client: BaseClient = cast("BaseClient", hook.get_conn())
         self.options: Mapping[str, Any] = vars(self.client.meta.config)
         self._dry_runs = DryRuns(self.client)
-        self._verify = _verify(hook)
 
     @classmethod
     async def connect(cls, hook: AwsHook) -> ServiceAccess:
@@ -245,9 +244,10 @@ class ServiceAccess:
             self._hook.credentials.renew()
 
     def _tls(self) -> ssl.SSLContext | bool:
-        if self._verify is False:
+        verify = _verify(self._hook)
+        if verify is False:
             return False
-        found = get_cert_path(self._verify)  # type: ignore[arg-type]  # it hands a path through
+        found = get_cert_path(verify)  # type: ignore[arg-type]  # it hands a path through
         return _certificates(str(found))
 
     def _proxy(self, url: str) -> str | None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ import pytest
 from airflow_sm_plugin.local.airflow_settings import COMPONENTS
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
 from tests.batch.async_batches import invocations_of
+from tests.e2e.conftest import until
 from tests.e2e.workers import Worker
 from tests.support import IMAGE, ROLE, Account, unique
 
@@ -50,12 +50,6 @@ def transform_fn(counts, data, content_type, accept):
 
 def _kind(name: str) -> str:
     return "fails" if name in FAILING else "stuck" if name in STUCK else "slow" if name in SLOW else "scores"
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; pytest's own limit ends a wait in vain."""
-    while not condition():
-        time.sleep(0.5)
 
 
 @pytest.fixture
@@ -122,17 +116,17 @@ def _rows(account: Account, report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _bad_day(stack: AirflowStack, run_id: str, account: Account, endpoint: str) -> None:
     """Freeze and orphan the first worker, kill the second, thaw the orphan, kill the triggerer."""
-    _until(lambda: invocations_of(account, endpoint) >= 30)
+    until(lambda: invocations_of(account, endpoint) >= 30)
     orphan = Worker(stack, DAG, run_id, TASK)
     orphan.freeze_and_orphan()
     before = invocations_of(account, endpoint)
-    _until(lambda: _try_number(stack, run_id) == 2)
-    _until(lambda: invocations_of(account, endpoint) >= before + 30)
+    until(lambda: _try_number(stack, run_id) == 2)
+    until(lambda: invocations_of(account, endpoint) >= before + 30)
     orphan.task.send_signal(signal.SIGCONT)
     Worker(stack, DAG, run_id, TASK).kill()
     psutil.wait_procs([orphan.task], timeout=1700)
     assert not orphan.task.is_running(), "the orphan goes on"
-    _until(lambda: stack.api.task_instances(DAG, run_id)[0].state == "deferred")
+    until(lambda: stack.api.task_instances(DAG, run_id)[0].state == "deferred")
     triggerer = stack._started["triggerer"]
     triggerer.kill()
     triggerer.wait(timeout=1700)

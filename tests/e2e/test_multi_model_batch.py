@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -25,6 +24,7 @@ from airflow_sm_plugin.core.batch_journal import Failure, Part, Run
 from airflow_sm_plugin.core.shard_plan import ShardPlan
 from airflow_sm_plugin.local.airflow_api import Json, RunLook
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from tests.e2e.conftest import until
 from tests.e2e.workers import Worker
 from tests.support import IMAGE, ROLE, Account, archive, unique
 
@@ -181,12 +181,6 @@ class Ended:
     kept: Sequence[Kept]
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; pytest's own limit ends a wait in vain."""
-    while not condition():
-        time.sleep(0.2)
-
-
 def _plan_faults(account: Account, endpoint: str) -> None:
     rules = [{"operation": "InvokeEndpoint", "resource": endpoint, **fault} for fault in FAULTS]
     url = f"{account.url}/_embedded/faults"
@@ -262,7 +256,7 @@ def bad_day(airflow_stack: AirflowStack, module_account: Account, endpoint: tupl
 
 def _harm(day: Day) -> list[Kept]:
     """Kill both workers, one with its supervisor; orphan the other's next, frozen, and thaw it later."""
-    _until(lambda: bool(day.asked()))
+    until(lambda: bool(day.asked()))
     models = set(day.shard(0)[1])
 
     def progress() -> int:
@@ -270,10 +264,10 @@ def _harm(day: Day) -> list[Kept]:
 
     def goes_on(number: int, more: int) -> None:
         before = progress()
-        _until(lambda: day.try_of(0) == (number, "running") and progress() >= before + more)
+        until(lambda: day.try_of(0) == (number, "running") and progress() >= before + more)
 
     def kept(shard: int) -> Kept:
-        _until(lambda: bool(day.written(shard)))
+        until(lambda: bool(day.written(shard)))
         written = day.written(shard)
         return Kept(len(day.asked()), written)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ import pytest
 from airflow_sm_plugin.local.airflow_settings import COMPONENTS
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
 from tests.batch.async_batches import calls
+from tests.e2e.conftest import until
 from tests.e2e.workers import Worker
 from tests.endpoint_trials import call_log, control
 from tests.support import Account, unique
@@ -22,12 +22,6 @@ pytestmark = pytest.mark.slow
 LONGEST_RUN = 1700
 POLLS_AFTER_A_DEADLINE = 6
 """DescribeEndpoint calls of a wait whose deadline has passed, its task's own included; a new one makes over twelve."""
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; pytest's own limit ends a wait in vain."""
-    while not condition():
-        time.sleep(0.5)
 
 
 def _state(stack: AirflowStack, dag_id: str, run_id: str) -> str | None:
@@ -45,7 +39,7 @@ def test_a_killed_deployment_is_finished_by_its_retry(airflow_stack: AirflowStac
     with account.settings(endpoint_creating_seconds=45):
         airflow_stack.api.wait_for_dag(dag_id)
         run_id = airflow_stack.api.trigger(dag_id, conf={"name": name})
-        _until(lambda: account.status(name) == "Creating")
+        until(lambda: account.status(name) == "Creating")
         configs = account.configs(name)
         made = account.sagemaker.describe_endpoint(EndpointName=name)["CreationTime"]
         Worker(airflow_stack, dag_id, run_id, "deploy").kill()
@@ -65,7 +59,7 @@ def test_a_deferred_sensor_survives_a_restart_of_the_triggerer(
     dag_id, output = "e2e_restarted_triggerer", f"s3://{account.bucket}/late/{unique('output')}"
     airflow_stack.api.wait_for_dag(dag_id)
     run_id = airflow_stack.api.trigger(dag_id, conf={"output_location": output})
-    _until(lambda: _state(airflow_stack, dag_id, run_id) == "deferred")
+    until(lambda: _state(airflow_stack, dag_id, run_id) == "deferred")
     triggerer = airflow_stack._started["triggerer"]
     triggerer.terminate()
     triggerer.wait(timeout=1700)
@@ -129,13 +123,13 @@ def test_deferred_deployments_survive_a_triggerer_that_is_killed(
         )
         for case, name in names.items()
     }
-    _until(lambda: all(_state(airflow_stack, dag_id, run) == "deferred" for run in runs.values()))
-    _until(lambda: all(_times(airflow_stack, dag_id, run, ") starting") for run in runs.values()))
+    until(lambda: all(_state(airflow_stack, dag_id, run) == "deferred" for run in runs.values()))
+    until(lambda: all(_times(airflow_stack, dag_id, run, ") starting") for run in runs.values()))
     _kill_triggerer(airflow_stack)
     killed = int(cast("int", call_log(account, operation="-")["sequence"]))
     starts = {case: _times(airflow_stack, dag_id, run, ") starting") for case, run in runs.items()}
     assert [len(times) for times in starts.values()] == [1] * len(names)
-    _until(lambda: time.time() > max(times[0] for times in starts.values()) + seconds)
+    until(lambda: time.time() > max(times[0] for times in starts.values()) + seconds)
     airflow_stack._launch("triggerer", COMPONENTS["triggerer"])
     ends = {case: api.wait_for_run(dag_id, run, seconds=LONGEST_RUN) for case, run in runs.items()}
     logs = {case: api.log_text(dag_id, run, "deploy") for case, run in runs.items()}
