@@ -35,6 +35,16 @@ APART = (
 )
 """Files whose tests any worker takes, each by itself: long ones that share nothing. Other files stay whole."""
 
+FIRST = (
+    "e2e",
+    "demo",
+    "test_readme.py",
+    "local/test_automl_jobs.py",
+    "hooks/test_hostile_answers.py",
+    "operators/test_completion_queues.py",
+)
+"""What waits longest."""
+
 TRAINED = Path(__file__).parents[1] / ".cache" / "trained"
 """What AutoML jobs have trained: the same jobs over the same data, in every worker and every run."""
 
@@ -63,10 +73,9 @@ def shared_by(nodeid: str) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that wait most."""
-    tests = Path(__file__).parent
-    first = {folder: place for place, folder in enumerate((tests / "e2e", tests / "demo"))}
-    items.sort(key=lambda item: first.get(item.path.parent, len(first)))
+    """Begin with what takes longest: the others fill the time in which it waits."""
+    first = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: first.get(shared_by(item.nodeid), len(first)))
 
 
 @pytest.fixture(scope="session", autouse=True)

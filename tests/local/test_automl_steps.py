@@ -42,7 +42,7 @@ def tuned(session_clients: Clients) -> Record:
 
 
 @pytest.mark.parametrize("mode", ["ENSEMBLING", "HYPERPARAMETER_TUNING"])
-@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow), 3, 8])
 def test_as_many_candidates_are_trained_as_were_asked_for(clients: Clients, mode: str, count: int) -> None:
     found = job(clients, mode, CompletionCriteria={"MaxCandidates": count})
     trained = candidates(clients, found)
