@@ -64,7 +64,7 @@ ON_211 = $(shell grep -rlE 'mark\.airflow\b' tests --include='test_*.py' | sort)
 
 test-2.11: $(READY) $(READY_211)  ## What is marked `airflow` under Airflow 2.11
 	AIRFLOW_SM_LOCAL_PYTHON=$(VENV)/bin/python AIRFLOW_HOME=$(CURDIR)/.cache/airflow-2.11 \
-	  $(VENV_211)/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider -m "airflow and not slow" \
+	  $(VENV_211)/bin/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder -p no:cacheprovider -m "airflow and not slow" \
 	  --durations=0 --durations-min=5 --junitxml=.cache/junit-2.11.xml $(ON_211) $(ARGS)
 
 test-sdk: $(READY_SDK)  ## AWS CLI and SageMaker SDK 2.x against the embedded SageMaker, without Airflow

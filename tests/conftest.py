@@ -19,6 +19,18 @@ from tests.cheap_clients import cheap_clients
 if TYPE_CHECKING:
     from tests.support import Account, Requests
 
+try:
+    from hypothesis import HealthCheck
+    from hypothesis import settings as hypothesis_settings
+except ImportError:  # not every environment of these tests has it
+    pass
+else:
+    # Properties are judged by what they find, not by how busy the machine is that looks for it.
+    hypothesis_settings.register_profile(
+        "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    hypothesis_settings.load_profile("unhurried")
+
 # Workers that run tests at the same time do not share Airflow's database.
 os.environ["AIRFLOW_HOME"] = str(
     Path(os.environ.get("AIRFLOW_HOME") or tempfile.mkdtemp(prefix="airflow-sm-"))

@@ -126,7 +126,7 @@ def operator_of(
     """Return the trial's operator, made anew; ``arguments`` are its own."""
     usual: dict[str, Any] = {
         "task_id": trial.verb,
-        "max_wait_seconds": 30,
+        "max_wait_seconds": 600,
         "aws_conn_id": None,
         **trial.arguments,
         **arguments,

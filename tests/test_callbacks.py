@@ -86,15 +86,19 @@ def context_of(operator: SageMakerTransformOperator, ti: TaskInstanceDouble) -> 
 
 
 def run(
-    make: Callable[[], SageMakerTransformOperator], callback: TransformJobLogs, ti: Instance | None = None
+    make: Callable[[], SageMakerTransformOperator],
+    callback: TransformJobLogs,
+    *,
+    when_deferred: Callable[[], object] = lambda: None,
 ) -> Exception | None:
     """Run a task as Airflow does: made anew after a deferral, and its callback called when it failed."""
-    ti = ti or Instance()
+    ti = Instance()
     operator = make()
     try:
         try:
             operator.execute(context_of(operator, ti))
         except TaskDeferred as deferral:
+            when_deferred()
             operator = make()
             event = event_of(rebuilt(deferral.trigger))
             getattr(operator, deferral.method_name)(context_of(operator, ti), event=event)
@@ -110,9 +114,10 @@ def test_the_last_lines_of_the_job_that_failed_stand_in_the_log(
 ) -> None:
     """Not those of the job that had the name before, which made the operator take another."""
     run(lambda: transform(account, job, ECHO), TransformJobLogs())
-    with account.settings(transform_seconds=1.5 if deferrable else 0):  # or it ends before it defers
+    ended = partial(account.change_settings, transform_seconds=0)
+    with account.settings(transform_seconds=3600 if deferrable else 0):  # or it ends before it defers
         failing = partial(transform, account, job, FAILING, deferrable=deferrable)
-        assert run(failing, TransformJobLogs(lines=4))
+        assert run(failing, TransformJobLogs(lines=4), when_deferred=ended)
     text = said()
     assert f"transform job {job}-1" in text
     assert "is Failed: AlgorithmError: See job logs for more information" in text

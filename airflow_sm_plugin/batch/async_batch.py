@@ -79,14 +79,13 @@ class AsyncBatch:
         s3: S3Objects,
         settings: BatchSettings,
         *,
-        token: str,
         plan_at_hand: bool,
     ) -> None:
         self._connection = connection
         self._plan_at_hand = plan_at_hand
         self._s3 = s3
         self._settings = settings
-        self._token = token
+        self._token = uuid.uuid4().hex[:16]
         self._endpoint = EndpointFacts(connection, settings.template.endpoint_name)
         self.folder = BatchFolder.below(
             settings.ledger_prefix, owner=settings.owner, arguments=settings.arguments
@@ -107,19 +106,16 @@ class AsyncBatch:
         connection: AwsConnection,
         settings: BatchSettings,
         *,
-        token: str = "",
         plan_at_hand: bool = False,
     ) -> AsyncIterator[AsyncBatch]:
         """Open connections for the block.
 
-        :param token: what no other process has; made up by default
         :param plan_at_hand: go on with the last plan, which this try has begun or taken over already; otherwise it is
             asked first whether that plan is of this DAG run and these inputs
         """
         options = settings.options
         async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS, options=options) as s3:
-            token = token or uuid.uuid4().hex[:16]
-            yield cls(connection, s3, settings, token=token, plan_at_hand=plan_at_hand)
+            yield cls(connection, s3, settings, plan_at_hand=plan_at_hand)
 
     async def advance(self) -> Waiting | Finished:
         """Do what can be done now, and say what has to be waited for; or that it is finished. Call it once.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import quote
@@ -191,17 +191,6 @@ class AirflowApi:
         query: dict[str, str | int] = {"map_index": map_index, "full_content": "true"}
         content = _fields(self._call("GET", path, query=query))["content"]
         return "\n".join(_log_line(message) for message in content) if isinstance(content, list) else ""
-
-    def clear(self, dag_id: str, run_id: str, task_ids: Sequence[str], *, downstream: bool = False) -> None:
-        """Clear tasks of a run, whatever their state, so that they run again."""
-        body: dict[str, Json] = {
-            "dry_run": False,
-            "only_failed": False,
-            "dag_run_id": run_id,
-            "task_ids": list(task_ids),
-            "include_downstream": downstream,
-        }
-        self._call("POST", f"/dags/{_q(dag_id)}/clearTaskInstances", body=body)
 
     def _exists(self, dag_id: str) -> bool:
         try:

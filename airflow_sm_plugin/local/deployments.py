@@ -24,7 +24,7 @@ from airflow_sm_plugin.local.state import Record, Region, now
 log = logging.getLogger(__name__)
 
 _SERVICE_FAILED = "Request to service failed. If failure persists after retry, contact customer support."
-_ALARM_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.1
 
 
 class _RollBack(Exception):
@@ -41,7 +41,7 @@ def create(region: Region, live: LiveEndpoint) -> None:
 
     def work() -> None:
         try:
-            _bring_up(region, live.start, outcome, region.settings.endpoint_creating_seconds)
+            _bring_up(region, live.start, outcome, lambda: region.settings.endpoint_creating_seconds)
         except _RollBack as failed:
             _settle(region, live.name, "Failed", FailureReason=failed.reason)
             return
@@ -58,7 +58,7 @@ def replace(region: Region, old: LiveEndpoint, new: LiveEndpoint, config: Deploy
 
     def work() -> None:
         try:
-            _bring_up(region, new.start, outcome, region.settings.endpoint_updating_seconds)
+            _bring_up(region, new.start, outcome, lambda: region.settings.endpoint_updating_seconds)
             _shift_traffic(region, new, config)
         except _RollBack as failed:
             _roll_back(region, old, outcome, failed.reason)
@@ -88,7 +88,7 @@ def rescale(region: Region, live: LiveEndpoint, wanted: Mapping[str, Record]) ->
 
     def work() -> None:
         try:
-            _bring_up(region, scale, outcome, region.settings.endpoint_updating_seconds)
+            _bring_up(region, scale, outcome, lambda: region.settings.endpoint_updating_seconds)
         except _RollBack as failed:
             for variant in live.variants.values():
                 variant.wanted_count = variant.instance_count
@@ -106,8 +106,11 @@ def delete(region: Region, name: str, live: LiveEndpoint | None) -> None:
     """End an endpoint's instances, then forget it."""
 
     def work() -> None:
-        least = region.settings.endpoint_deleting_seconds
-        _attempt(region, lambda: live.retire(timeout=0) if live else None, least)
+        _attempt(
+            region,
+            lambda: live.retire(timeout=0) if live else None,
+            lambda: region.settings.endpoint_deleting_seconds,
+        )
         with region.table(KIND) as endpoints:
             endpoints.pop(name, None)
         tell_deleted(region, name)
@@ -115,13 +118,18 @@ def delete(region: Region, name: str, live: LiveEndpoint | None) -> None:
     region.in_background(f"delete endpoint {name}", work)
 
 
-def _bring_up(region: Region, start: Callable[[], None], outcome: Outcome, least: float) -> None:
+def _bring_up(
+    region: Region, start: Callable[[], None], outcome: Outcome, least: Callable[[], float]
+) -> None:
     """Start instances, or let it fail as it is set to. Raises _RollBack."""
-    least = least if outcome.seconds is None else outcome.seconds
+
+    def seconds() -> float:
+        return least() if outcome.seconds is None else outcome.seconds
+
     if outcome.fails:
-        region.closed.wait(least)
+        region.wait(seconds)
         raise _RollBack(outcome.reason)
-    reason = _attempt(region, start, least)
+    reason = _attempt(region, start, seconds)
     if reason is not None:
         raise _RollBack(reason)
 
@@ -141,15 +149,16 @@ def _shift_traffic(region: Region, new: LiveEndpoint, config: DeploymentConfig |
 
 def _sit_out(region: Region, stage: Stage, alarms: list[str]) -> None:
     """Wait for as long as the stage lasts, with an eye on the alarms; at least one look."""
-    until = time.monotonic() + min(stage.seconds, region.settings.deployment_wait_limit_seconds)
+    began = time.monotonic()
     while True:
         gone_off = _in_alarm(region, alarms) if alarms else []
         if gone_off:
             raise _RollBack(
                 f"Alarm(s) of the deployment configuration went into ALARM: {', '.join(gone_off)}."
             )
-        left = until - time.monotonic()
-        if left <= 0 or region.closed.wait(min(left, _ALARM_LOOK_SECONDS) if alarms else left):
+        least = min(stage.seconds, region.settings.deployment_wait_limit_seconds)
+        left = began + least - time.monotonic()
+        if left <= 0 or region.closed.wait(min(left, _LOOK_SECONDS)):
             return
 
 
@@ -169,8 +178,13 @@ def _roll_back(region: Region, old: LiveEndpoint, outcome: Outcome, reason: str 
         if record is not None:
             record.update({"EndpointStatus": "RollingBack", "LastModifiedTime": now()})
             record["_pending"] = {**(record["_pending"] or {}), "stage": None} if record["_pending"] else None
-    seconds = outcome.rolling_back_seconds
-    region.closed.wait(region.settings.endpoint_rolling_back_seconds if seconds is None else seconds)
+
+    def seconds() -> float:
+        if outcome.rolling_back_seconds is None:
+            return region.settings.endpoint_rolling_back_seconds
+        return outcome.rolling_back_seconds
+
+    region.wait(seconds)
     end = outcome.end if outcome.end in ("UpdateRollbackFailed", "Failed") else "InService"
     _settle(region, old.name, end, FailureReason=reason)
 
@@ -181,8 +195,8 @@ def _longest_invocation(region: Region, live: LiveEndpoint) -> float:
     return settings.async_invocation_timeout_seconds if live.is_async else settings.invocation_timeout_seconds
 
 
-def _attempt(region: Region, work: Callable[[], None], seconds: float) -> str | None:
-    """Do the work, taking ``seconds`` at least; return why it failed, None when it did not."""
+def _attempt(region: Region, work: Callable[[], None], seconds: Callable[[], float]) -> str | None:
+    """Do the work, taking so many seconds at least; return why it failed, None when it did not."""
     started = time.monotonic()
     reason = None
     try:
@@ -192,7 +206,7 @@ def _attempt(region: Region, work: Callable[[], None], seconds: float) -> str | 
     except Exception:
         log.exception("an endpoint's containers could not be started")
         reason = _SERVICE_FAILED
-    region.closed.wait(max(started + seconds - time.monotonic(), 0))
+    region.wait(seconds, since=started)
     return reason
 
 

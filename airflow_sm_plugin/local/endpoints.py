@@ -114,7 +114,7 @@ class LiveVariant:
             cold = moment - self._last_used > settings.serverless_idle_seconds
             self._last_used = moment
         if cold and self.config.get("ServerlessConfig"):
-            self._region.closed.wait(settings.serverless_cold_start_seconds)
+            self._region.wait(lambda: settings.serverless_cold_start_seconds)
 
     def scale_to(self, count: int) -> list[Pipeline]:
         """Start or take out instances until there are ``count``.

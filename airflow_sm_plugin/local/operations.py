@@ -55,6 +55,12 @@ def load() -> None:
         importlib.import_module(f"airflow_sm_plugin.local.{module}")
 
 
+def handled() -> frozenset[str]:
+    """Return the names of the operations that are answered here."""
+    load()
+    return frozenset(_HANDLERS)
+
+
 def handler_of(name: str) -> Handler | None:
     """Return the handler of an operation, one that raises NotOurs where moto answers; None of the runtime's others.
 

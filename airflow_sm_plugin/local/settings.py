@@ -11,6 +11,9 @@ from collections.abc import Mapping
 class Settings:
     """Delays, in seconds: how long things take at least. Real work that takes longer, takes longer. And sizes.
 
+    A change holds for what is under way, too: an endpoint that is Creating for an hour is InService once
+    ``endpoint_creating_seconds`` is set to 0.
+
     - ``endpoint_config_delay_seconds``: for so long after its creation CreateEndpoint and UpdateEndpoint do not see
       an endpoint configuration
     - ``deployment_wait_limit_seconds``, ``scaling_cooldown_limit_seconds``: the longest that the waits of a

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,9 @@ from airflow_sm_plugin.local.outcomes import Outcomes
 from airflow_sm_plugin.local.settings import Settings
 
 log = logging.getLogger(__name__)
+
+_SETTINGS_LOOK_SECONDS = 0.05
+"""Between two looks of a wait at the setting that says how long it lasts."""
 
 Record = dict[str, Any]
 """A record as Describe answers it; keys that begin with ``_`` are ours and never leave."""
@@ -87,6 +91,17 @@ class Region:
         with self.lock:
             self._threads.add(thread)
         thread.start()
+
+    def wait(self, seconds: Callable[[], float], *, since: float | None = None) -> None:
+        """Return when so much time is over, or the region closes.
+
+        :param seconds: what the settings say; asked again and again, so that a change holds for who waits already
+        :param since: a monotonic moment; None is now
+        """
+        since = time.monotonic() if since is None else since
+        while (left := since + seconds() - time.monotonic()) > 0:
+            if self.closed.wait(min(left, _SETTINGS_LOOK_SECONDS)):
+                return
 
     def at_close(self, release: Callable[[], None]) -> Callable[[], None]:
         """Call ``release`` when the region closes (reset or shutdown); what is returned takes that back."""

@@ -97,9 +97,13 @@ class TransformJob:
             failure = f"ClientError: {error}"
         finally:
             self._stop_pipelines()
-            self._stopping.wait(max(self._region.settings.transform_seconds - (time.monotonic() - began), 0))
+            self._region.wait(self._least_seconds, since=began)
             self._end(failure)
             forget()
+
+    def _least_seconds(self) -> float:
+        """Return how long the job has to take: a stopped one need not."""
+        return 0.0 if self._stopping.is_set() else self._region.settings.transform_seconds
 
     def _stop_pipelines(self) -> None:
         with self._lock:

@@ -98,7 +98,7 @@ def _broken_scalar(shape: Shape, value: object, path: str) -> Iterator[str]:
     elif isinstance(value, str):
         yield from _broken_length(shape, len(value), value, path)
         pattern = shape.metadata.get("pattern")
-        if pattern and not _compiled(pattern).fullmatch(value):
+        if pattern and not satisfies(value, pattern):
             yield _says(value, path, f"Member must satisfy regular expression pattern: {pattern}", shape)
         allowed = shape.metadata.get("enum")
         if allowed and value not in allowed:
@@ -134,6 +134,11 @@ def _says(value: object, path: str, constraint: str, shape: Shape) -> str:
 def _join(path: str, name: str) -> str:
     member = name[0].lower() + name[1:]
     return f"{path}.{member}" if path else member
+
+
+def satisfies(value: str, pattern: str) -> bool:
+    """Say whether a text is what a pattern of the service model, in Java's spelling, allows."""
+    return _compiled(pattern).fullmatch(value) is not None
 
 
 @functools.cache

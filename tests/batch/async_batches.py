@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +12,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
+import pytest
+
 from airflow_sm_plugin._compat import AirflowFailException, Context
 from airflow_sm_plugin.batch.async_batch import AsyncBatch, Finished, Waiting
 from airflow_sm_plugin.batch.batch_settings import BatchSettings
 from airflow_sm_plugin.batch.input_listing import InputSource
+from airflow_sm_plugin.batch.round_progress import RoundProgress
 from airflow_sm_plugin.core.async_report import Row
-from airflow_sm_plugin.core.async_round import RequestTemplate
+from airflow_sm_plugin.core.async_round import RequestTemplate, RoundNames
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from tests.support import POLL, Account, run_task, unique
@@ -62,7 +66,7 @@ def settings_for(account: Account, endpoint: str, inputs: str, **changes: Any) -
         ledger_prefix=f"s3://{account.bucket}/ledgers",
         owner=unique("owner"),
         run="a run",
-        wait_seconds=60,
+        wait_seconds=600,
     )
     return replace(made, **changes)
 
@@ -125,6 +129,30 @@ def advance_batch(settings: BatchSettings) -> Waiting | Finished:
     return asyncio.run(run())
 
 
+def advance_until_pending(settings: BatchSettings, count: int) -> None:
+    """Advance a batch that goes on waiting until no more than so many results are missing."""
+    while isinstance(step := advance_batch(settings), Waiting) and step.pending > count:
+        time.sleep(POLL)
+    assert isinstance(step, Waiting), "it has ended"
+
+
+@contextmanager
+def growing_patience() -> Iterator[None]:
+    """Have each round of a batch wait twice as long for its results as the one before, in this process.
+
+    So what was never sent is given up soon, and a batch ends however long a busy machine takes for an inference.
+    """
+    opened = RoundProgress.opened
+
+    async def patient(*args: Any, names: RoundNames, seconds: float, **how: Any) -> RoundProgress:  # noqa: ANN401 - as opened()
+        doubled = seconds * 2.0 ** min(names.round_number - 1, 20)
+        return await opened(*args, names=names, seconds=doubled, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RoundProgress, "opened", patient)
+        yield
+
+
 def rows_at(account: Account, prefix: str | None) -> list[Row]:
     """Return the rows below a prefix, in order."""
     if prefix is None:
@@ -142,7 +170,7 @@ def calls(
     query = urllib.parse.urlencode(
         {"operation": operation, "since": since, "service": "*", "resource": resource}
     )
-    with urllib.request.urlopen(f"{account.url}/_embedded/calls?{query}", timeout=300) as answer:
+    with urllib.request.urlopen(f"{account.url}/_embedded/calls?{query}", timeout=600) as answer:
         return cast("list[Mapping[str, Any]]", json.load(answer)["calls"])
 
 
@@ -165,5 +193,5 @@ def faults(account: Account, *rules: Mapping[str, object]) -> Iterator[None]:
 def _control(account: Account, method: str, path: str, value: object = None) -> None:
     body = None if value is None else json.dumps(value).encode()
     request = urllib.request.Request(f"{account.url}/_embedded/{path}", data=body, method=method)
-    with urllib.request.urlopen(request, timeout=300) as answer:
+    with urllib.request.urlopen(request, timeout=600) as answer:
         answer.read()

@@ -18,7 +18,10 @@ STARTED = 100.0
 """When the DAG run began, epoch seconds."""
 
 PATIENT = {"attempts": 1_000, "max_wait_seconds": 1}
-"""What was never sent is given up soon; results that a busy machine gives later are asked for again, however often."""
+"""What was never sent is given up soon; results that a busy machine gives later are asked for again, however often.
+
+Within :func:`tests.batch.async_batches.growing_patience` that ends on any machine.
+"""
 
 
 @dataclass(frozen=True)

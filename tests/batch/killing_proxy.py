@@ -143,7 +143,7 @@ class KillingProxy:
     def _passed_on(
         self, request: BaseHTTPRequestHandler, body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=300)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=600)
         with closing(connection):
             connection.request(request.command, request.path, body, dict(request.headers))
             got = connection.getresponse()

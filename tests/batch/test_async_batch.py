@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from airflow_sm_plugin.batch import async_submission
 from airflow_sm_plugin.batch.async_batch import Finished, Waiting
+from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.exceptions import (
     EndpointNotAsynchronous,
     EndpointNotFound,
@@ -17,9 +20,11 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
+from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
 from tests.batch.async_batches import (
     OBEDIENT,
     advance_batch,
+    advance_until_pending,
     calls,
     faults,
     invocations_of,
@@ -28,7 +33,7 @@ from tests.batch.async_batches import (
     settings_for,
     upload_inputs,
 )
-from tests.support import ECHO, Account, unique
+from tests.support import ECHO, POLL, Account, unique
 
 pytestmark = pytest.mark.airflow
 
@@ -176,19 +181,22 @@ def test_an_input_that_sagemaker_refuses_is_a_row(account: Account, own_endpoint
 
 
 def test_an_endpoint_that_refuses_everything_ends_the_task(account: Account, own_endpoint: str) -> None:
-    settings = settings_for(account, own_endpoint, upload_inputs(account, ["x"] * 150))
+    settings = settings_for(account, own_endpoint, upload_inputs(account, ["x"] * 120), at_once=8)
     rule = {"fault": "error", "operation": "InvokeEndpointAsync", "resource": own_endpoint, "status": 400}
     with faults(account, rule), pytest.raises(RequestRefused, match="each of the first"):
         advance_batch(settings)
     tried = calls(account, "InvokeEndpointAsync", resource=own_endpoint)
-    assert len(tried) < 150 + 64
+    assert 100 <= len(tried) < 100 + 8
 
 
-def test_what_expires_is_sent_again_and_told_apart(account: Account, own_endpoint: str) -> None:
-    settings = settings_for(account, own_endpoint, upload_inputs(account, ["sleep 4", "b"]), wait_seconds=1)
-    done = run_batch(settings)
+def test_what_expires_is_sent_again_and_told_apart(account: Account, own_endpoint: str, gate: Path) -> None:
+    settings = settings_for(account, own_endpoint, upload_inputs(account, [f"gate {gate}", "b"]))
+    advance_until_pending(settings, 1)
+    done = run_batch(replace(settings, wait_seconds=0.1))
     assert [(row.status, row.attempts) for row in done.failures] == [("expired", 2)]
     assert "deadline" in (done.failures[0].error or "")
+    assert done.report.counts.succeeded == 1
+    assert invocations_of(account, own_endpoint) == 3
 
 
 @pytest.mark.parametrize(
@@ -210,36 +218,41 @@ def test_an_endpoint_that_accepts_nothing_for_long_ends_the_task_and_loses_nothi
     assert invocations_of(account, own_endpoint) == 3
 
 
-def test_now_and_then_accepted_is_not_given_up(account: Account, own_endpoint: str) -> None:
-    """Patience counts from what was accepted last."""
-    inputs = upload_inputs(account, [f"n{n}" for n in range(8)])
-    settings = settings_for(account, own_endpoint, inputs, patience_seconds=3, max_rate=2)
+def test_now_and_then_accepted_is_not_given_up(
+    account: Account, own_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patience counts from what was accepted last; here it takes 400 s until each answer."""
+    clock, invoke = Clock(), AsyncInvoker.invoke
+
+    async def slow(invoker: AsyncInvoker, request: AsyncRequest) -> AsyncInvocation:
+        clock.ahead += 400
+        return await invoke(invoker, request)
+
+    monkeypatch.setattr(async_submission, "time", clock)
+    monkeypatch.setattr(AsyncInvoker, "invoke", slow)
+    inputs = upload_inputs(account, [f"n{n}" for n in range(5)])
+    settings = settings_for(account, own_endpoint, inputs, patience_seconds=600, at_once=1)
     rule = {"fault": "throttle", "operation": "InvokeEndpointAsync", "resource": own_endpoint}
-    began = time.monotonic()
-    with faults(account, {**rule, "times": 2}):
-        assert run_batch(settings).report.counts.succeeded == 8
-    assert time.monotonic() - began > 3
+    with faults(account, {**rule, "after": 3, "times": 1}):
+        assert run_batch(settings).report.counts.succeeded == 5
+    assert len(calls(account, "InvokeEndpointAsync", resource=own_endpoint)) == 6
 
 
-def test_no_more_than_the_limit_are_in_flight(account: Account, own_endpoint: str) -> None:
-    settings = settings_for(
-        account, own_endpoint, upload_inputs(account, ["sleep 0.3"] * 10), max_in_flight=4
-    )
-    step = advance_batch(settings)
-    assert isinstance(step, Waiting)
-    assert (invocations_of(account, own_endpoint), step.until_pending) == (4, 2)
-    most = 0
-    while isinstance(step := advance_batch(settings), Waiting):
-        most = max(most, step.pending)
-    assert most <= 4
-    assert step.report.counts.succeeded == 10
-    assert invocations_of(account, own_endpoint) == 10
+class Clock:
+    """A clock that a test puts ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        """Return its time."""
+        return time.monotonic() + self.ahead
 
 
 def test_an_endpoint_deleted_while_waiting_is_told_from_a_time_out(
-    account: Account, own_endpoint: str
+    account: Account, own_endpoint: str, gate: Path
 ) -> None:
-    settings = settings_for(account, own_endpoint, upload_inputs(account, ["quick", "sleep 60"]))
+    settings = settings_for(account, own_endpoint, upload_inputs(account, ["quick", f"gate {gate}"]))
     assert isinstance(advance_batch(settings), Waiting)
     account.sagemaker.delete_endpoint(EndpointName=own_endpoint)
     with pytest.raises(EndpointNotFound, match="deleted while"):
@@ -250,26 +263,41 @@ def test_an_endpoint_deleted_while_waiting_is_told_from_a_time_out(
 
 
 def test_a_long_wait_asks_now_and_then_whether_the_endpoint_is_still_there(
-    account: Account, own_endpoint: str
+    account: Account, own_endpoint: str, gate: Path
 ) -> None:
-    settings = settings_for(account, own_endpoint, upload_inputs(account, ["sleep 60"]), check_in_seconds=1)
-    settings = replace(settings, wait_seconds=600)
+    """It is deleted once the wait has asked twice."""
+    inputs = upload_inputs(account, [f"gate {gate}"])
+    settings = settings_for(account, own_endpoint, inputs, check_in_seconds=0.5, wait_seconds=86_400)
     step = advance_batch(settings)
     assert isinstance(step, Waiting)
-    assert step.deadline < time.time() + 1 < step.last_deadline
-    deleting = threading.Timer(1.5, account.sagemaker.delete_endpoint, kwargs={"EndpointName": own_endpoint})
+    assert step.deadline < step.last_deadline - 3_600
+    over, begin = threading.Event(), asked(account, own_endpoint) + 1
+
+    def delete() -> None:
+        while asked(account, own_endpoint) < begin + 2:
+            if over.wait(POLL):
+                return
+        account.sagemaker.delete_endpoint(EndpointName=own_endpoint)
+
+    deleting = threading.Thread(target=delete)
     deleting.start()
-    began = time.monotonic()
-    with pytest.raises(EndpointNotFound, match="was deleted while 1 of its requests had no result"):
-        run_batch(settings, poll_interval=300)
-    deleting.join()
-    assert time.monotonic() - began >= 1.5
+    try:
+        with pytest.raises(EndpointNotFound, match="was deleted while 1 of its requests had no result"):
+            run_batch(settings, poll_interval=300)
+    finally:
+        over.set()
+        deleting.join()
+
+
+def asked(account: Account, endpoint: str) -> int:
+    """Return how often an endpoint was described."""
+    return len(calls(account, "DescribeEndpoint", resource=endpoint))
 
 
 def test_an_endpoint_deleted_at_the_last_attempt_is_the_reason_in_the_rows(
-    account: Account, own_endpoint: str
+    account: Account, own_endpoint: str, gate: Path
 ) -> None:
-    settings = settings_for(account, own_endpoint, upload_inputs(account, ["sleep 60"]), attempts=1)
+    settings = settings_for(account, own_endpoint, upload_inputs(account, [f"gate {gate}"]), attempts=1)
     assert isinstance(advance_batch(settings), Waiting)
     account.sagemaker.delete_endpoint(EndpointName=own_endpoint)
     done = advance_batch(settings)
@@ -278,17 +306,18 @@ def test_an_endpoint_deleted_at_the_last_attempt_is_the_reason_in_the_rows(
     assert "deleted" in (done.failures[0].error or "")
 
 
-@pytest.mark.parametrize("attempts", [1, 2])
+@pytest.mark.usefixtures("_growing_patience")
+@pytest.mark.parametrize("attempts", [1, 20])
 def test_the_row_of_a_doubt_that_expires_says_that_it_may_never_have_been_sent(
     account: Account, own_endpoint: str, attempts: int
 ) -> None:
     """Where attempts remain it is sent again; where none does, nothing claims that it was sent."""
     inputs = upload_inputs(account, ["a"])
-    settings = settings_for(account, own_endpoint, inputs, attempts=attempts, wait_seconds=1)
+    settings = settings_for(account, own_endpoint, inputs, attempts=attempts, wait_seconds=0.5)
     dropped = {"fault": "drop", "operation": "InvokeEndpointAsync", "resource": own_endpoint, "times": 1}
     with faults(account, dropped):
         done = run_batch(settings)
-    if attempts == 2:
+    if attempts > 1:
         assert done.report.counts.succeeded == 1
         return
     assert [row.status for row in done.failures] == ["expired"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_sm_plugin.batch.async_batch import Waiting
 from airflow_sm_plugin.batch.claim import Claim
 from airflow_sm_plugin.batch.input_listing import InputSource
 from airflow_sm_plugin.batch.ledger_store import LedgerStore
@@ -18,9 +20,9 @@ from airflow_sm_plugin.core.async_report import Row, Status
 from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.core.watch_state import Counts
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from tests.batch.async_batches import CONNECTION, OBEDIENT, rows_at, run_batch
+from tests.batch.async_batches import CONNECTION, OBEDIENT, advance_batch, rows_at, run_batch
 from tests.batch.test_async_batch_runs import NEW, OLD, Task
-from tests.support import Account, unique
+from tests.support import POLL, Account, unique
 
 CLEARED = {"run": "cleared once"}
 AGAIN = {"run": "cleared twice"}
@@ -71,13 +73,16 @@ def test_inputs_that_were_written_anew_are_sent_again(task: Task, started: float
 
 @pytest.mark.parametrize(("restart", "sent"), [(False, 3), (True, 4)])
 def test_what_has_not_changed_is_waited_for_unless_all_is_to_be_sent(
-    task: Task, restart: bool, sent: int
+    task: Task, gate: Path, restart: bool, sent: int
 ) -> None:
-    task.write("sleep 1", "b")
+    task.write(f"gate {gate}", "b")
     left_waiting(task)
-    task.write("sleep 1", "c")
-    done = task.run(NEW, 2, **CLEARED, restart=restart)
-    assert task.outputs(done) == [b"SLEEP 1", b"C"]
+    task.write(f"gate {gate}", "c")
+    cleared: dict[str, Any] = {**CLEARED, "restart": restart}
+    assert isinstance(advance_batch(task.as_try(NEW, 2, **cleared)), Waiting)
+    gate.touch()
+    done = task.run(NEW, 2, **cleared)
+    assert task.outputs(done) == [f"gate {gate}".upper().encode(), b"C"]
     assert task.sent == sent
 
 
@@ -151,8 +156,9 @@ def test_two_inputs_that_are_one_object_wait_for_a_result_each(account: Account,
 def test_doubts_are_settled_as_they_are_in_a_retry(task: Task, resend: bool, status: Status) -> None:
     """The second input was intended and never sent."""
     task.write("a", "b")
-    changes: dict[str, Any] = {"resend": resend, "attempts": 1, "wait_seconds": 3}
+    changes: dict[str, Any] = {"resend": resend, "attempts": 1, "wait_seconds": 600 if resend else 0.1}
     left_waiting(task, max_in_flight=1, **changes)
+    wait_for_an_output(task)
 
     async def intend() -> None:
         async with S3Objects.open(CONNECTION) as s3:
@@ -169,3 +175,11 @@ def test_doubts_are_settled_as_they_are_in_a_retry(task: Task, resend: bool, sta
     assert task.sent == 1 + resend
     if not resend:
         assert "may never have been sent" in (second.error or "")
+
+
+def wait_for_an_output(task: Task) -> None:
+    """Wait until anything has come of the first plan."""
+    described = task.account.sagemaker.describe_endpoint(EndpointName=task.endpoint)
+    outputs, root = described["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"], task.plan(0).root
+    while not any(root in key for key in task.keys(outputs)):
+        time.sleep(POLL)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.batch import round_progress
 from airflow_sm_plugin.core.async_ledger import Ledger, Part
 from airflow_sm_plugin.core.number_sets import numbers_of
 from airflow_sm_plugin.exceptions import FencedOff
@@ -57,14 +59,16 @@ def wait_until(is_so: Callable[[], object], process: BaseProcess | None = None) 
 
 
 class Batch:
-    """A batch whose inputs all fail at their first inference, so that each step but the last sends some."""
+    """A batch whose inputs fail at their first inference, so that each step but the last sends some.
 
-    def __init__(self, account: Account, endpoint: str, log: Path, **arguments: Any) -> None:  # noqa: ANN401 - the operator's
+    The last of them has its result when its gate is opened, so that the first step defers.
+    """
+
+    def __init__(self, account: Account, endpoint: str, log: Path, gate: Path, **arguments: Any) -> None:  # noqa: ANN401 - the operator's
         self.account = account
         self._endpoint = endpoint
-        self._names = [f"{unique('n')}" for _ in range(COUNT)]
-        bodies = [f"once {name}" for name in self._names]
-        self.first = BatchTry.of_inputs(account, endpoint, bodies, **arguments)
+        self._bodies = [f"once {unique('n')}" for _ in range(COUNT - 1)] + [f"gate {gate}"]
+        self.first = BatchTry.of_inputs(account, endpoint, self._bodies, **arguments)
         self._log = log
         self._log_start = log.stat().st_size
         self._before = invocations_of(account, endpoint)
@@ -129,26 +133,36 @@ class Batch:
 
     def check(self, summary: dict[str, Any]) -> None:
         """Hold the report to one row for each input, each with its own output."""
-        expected = [f"once {name}".upper().encode() for name in self._names]
-        assert outputs_of(self.account, summary) == expected
+        assert outputs_of(self.account, summary) == [body.upper().encode() for body in self._bodies]
 
 
+@pytest.fixture
+def _dead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed by a test sends nothing more."""
+    monkeypatch.setattr(round_progress, "SIGN_OF_LIFE_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("_growing_patience", "_dead_at_once")
 @pytest.mark.parametrize("resend", [False, True], ids=["wait", "resend"])
 def test_killed_at_any_moment_it_goes_on_where_it_stood(
-    account: Account, endpoint: str, embedded_log: Path, resend: bool
+    account: Account, endpoint: str, embedded_log: Path, gate: Path, resend: bool
 ) -> None:
     """While it sends after ``execute``, and while it sends what failed once more after its trigger fired."""
-    batch = Batch(account, endpoint, embedded_log, on_unknown="resend" if resend else "wait")
+    batch = Batch(account, endpoint, embedded_log, gate, on_unknown="resend" if resend else "wait")
     moments = random.Random(SEED)  # noqa: S311 - moments of a test
     known: set[tuple[int, int]] = set()
     for number in range(1, KILLED_TRIES + 1):
         step = batch.first.again(number, max_rate=SLOW).execute
         known |= batch.kill_while_it_sends(step, after=moments.randint(6, 9))
-    deferral = batch.first.again(KILLED_TRIES + 1).execute()
+    deferral = batch.first.again(KILLED_TRIES + 1, max_wait_seconds=600).execute()
     assert isinstance(deferral, Deferral)
     known |= batch.accepted()
-    slow = batch.first.again(KILLED_TRIES + 1, max_rate=SLOW)
-    resumed = partial(slow.resume, deferral, event_of(deferral.trigger))
+    gate.touch()
+    batch.times_invoked()
+    over = replace(deferral, trigger_arguments={**deferral.trigger_arguments, "deadline": 0.0})
+    # What was never sent is given up by the first look.
+    slow = batch.first.again(KILLED_TRIES + 1, max_rate=SLOW, max_wait_seconds=0.001)
+    resumed = partial(slow.resume, deferral, event_of(over.trigger))
     known |= batch.kill_while_it_sends(resumed, after=moments.randint(6, 9))
     assert {number for number, _ in known} == {1, 2}
     batch.check(batch.first.again(KILLED_TRIES + 2).run())
@@ -158,10 +172,12 @@ def test_killed_at_any_moment_it_goes_on_where_it_stood(
         assert set(times.values()) == {1}, "something was sent twice"
 
 
-def test_of_two_processes_the_later_one_goes_on_and_the_other_stops(
-    account: Account, endpoint: str, embedded_log: Path
+@pytest.mark.usefixtures("_growing_patience")
+def test_of_two_tries_at_once_the_later_one_goes_on_and_the_other_stops(
+    account: Account, endpoint: str, embedded_log: Path, gate: Path
 ) -> None:
-    batch = Batch(account, endpoint, embedded_log)
+    gate.touch()
+    batch = Batch(account, endpoint, embedded_log, gate)
     with ThreadPoolExecutor() as threads:
         with batch.accepting(8):
             orphan = threads.submit(batch.first.again(1, max_rate=SLOW).run)

@@ -102,10 +102,8 @@ def test_left_as_it_is_nothing_counts_as_success(account: Account, one_place: st
     done = advance_batch(settings)
     assert isinstance(done, Finished)
     (row,) = done.failures
-    assert (row.status, row.error) == (
-        "expired",
-        "its output and its failure object have one place, so that nobody can tell which came",
-    )
+    assert row.status == "expired"
+    assert "one place" in (row.error or "")
 
 
 @pytest.mark.parametrize("with_state", [True, False])

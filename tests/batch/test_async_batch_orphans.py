@@ -145,6 +145,7 @@ def is_fenced_off(error: BaseException) -> bool:
     return isinstance(error, AirflowFailException) and isinstance(error.__cause__, FencedOff)
 
 
+@pytest.mark.usefixtures("_growing_patience")
 @pytest.mark.parametrize("earlier", EARLIER)
 def test_an_orphan_stopped_anywhere_takes_nothing_from_the_live_try(
     account: Account, endpoint: str, proxies: dict[str, KillingProxy], earlier: str, tmp_path: Path

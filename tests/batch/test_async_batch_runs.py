@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -110,8 +111,8 @@ def test_a_dag_run_made_again_gets_nothing_of_the_deleted_one(task: Task, number
     assert (done.report.counts.attempts, task.sent) == (2, 4)
 
 
-def test_a_deleted_runs_unfinished_batch_is_not_gone_on_with(task: Task) -> None:
-    task.write("sleep 60")
+def test_a_deleted_runs_unfinished_batch_is_not_gone_on_with(task: Task, gate: Path) -> None:
+    task.write(f"gate {gate}")
     assert isinstance(advance_batch(task.as_try(OLD, 3)), Waiting)
     task.write("c")
     done = task.run(NEW, 1, attempts=1)
@@ -121,11 +122,11 @@ def test_a_deleted_runs_unfinished_batch_is_not_gone_on_with(task: Task) -> None
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_the_second_try_remembers_that_the_first_found_a_deleted_runs_batch(
-    task: Task, finished: bool
+    task: Task, gate: Path, finished: bool
 ) -> None:
     """By its date and number alone the deleted run's first try could be one before the task was cleared."""
     if not finished:
-        task.write("sleep 60")
+        task.write(f"gate {gate}")
     advance = task.as_try(OLD, 1)
     run_batch(advance) if finished else advance_batch(advance)
     task.write("c")
@@ -135,8 +136,8 @@ def test_the_second_try_remembers_that_the_first_found_a_deleted_runs_batch(
     assert task.plan(1).carried == ()
 
 
-def test_what_is_left_of_a_deleted_run_is_fenced_off(task: Task) -> None:
-    task.write("sleep 60")
+def test_what_is_left_of_a_deleted_run_is_fenced_off(task: Task, gate: Path) -> None:
+    task.write(f"gate {gate}")
     advance_batch(task.as_try(OLD, 7))
     task.write("c")
     done = task.run(NEW, 1)

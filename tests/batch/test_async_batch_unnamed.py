@@ -106,7 +106,7 @@ def test_what_a_kill_left_in_doubt_is_sent_again(account: Account, endpoint: str
     )
     unanswered = {"fault": "lost_answer", "operation": "InvokeEndpointAsync", "resource": endpoint}
     with (
-        faults(account, {**unanswered, "seconds": 20, "after": 7}),
+        faults(account, {**unanswered, "seconds": 3_600, "after": 7}),
         process_of(batch.again(1, max_rate=10, concurrency=1).execute) as process,
     ):
         while outputs_in(account, endpoint) < 8:
@@ -139,13 +139,16 @@ def test_lost_answers_are_sent_again(account: Account, endpoint: str, resend: bo
     assert invocations_of(account, endpoint) == 13
 
 
-def test_a_second_process_waits_for_what_the_first_was_told(account: Account, endpoint: str) -> None:
-    settings = settings_for(account, endpoint, upload_inputs(account, ["sleep 1", "b", "c"]))
+def test_a_second_process_waits_for_what_the_first_was_told(
+    account: Account, endpoint: str, gate: Path
+) -> None:
+    settings = settings_for(account, endpoint, upload_inputs(account, [f"gate {gate}", "b", "c"]))
 
     async def send() -> None:
         async with AsyncBatch.open(THROUGH_BOTOCORE, settings) as batch:
             assert isinstance(await batch.advance(), Waiting)
 
     asyncio.run(send())
+    gate.touch()
     assert run_unnamed(settings).report.counts.succeeded == 3
     assert len(calls(account, "InvokeEndpointAsync", resource=endpoint)) == 3

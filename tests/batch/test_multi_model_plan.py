@@ -328,9 +328,8 @@ class TestModels:
             "2.tar.gz": True,
         }
         assert found.plan.missing_models == ("2.tar.gz",)
-        assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
-            f"1 target models have no artefact below {top}/models/: 2.tar.gz; the records of their inputs will fail"
-        ]
+        (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+        assert f"{top}/models/: 2.tar.gz;" in warning.getMessage()
 
     def test_a_missing_artefact_may_fail_the_plan(
         self, account: Account, top: str, endpoint: EndpointModels

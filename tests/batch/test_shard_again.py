@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 from typing import Any
 
 import pytest
@@ -132,13 +133,17 @@ def test_attributes_of_one_input_that_cannot_be_sent_fail_that_input(batch: Mult
     assert done.report.total.inputs_unread == 1
 
 
-def test_one_bad_answer_of_a_listing_fails_nothing(batch: MultiModel) -> None:
+def test_one_bad_answer_of_a_listing_fails_nothing(
+    batch: MultiModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here each other answer is bad: the rule of a number lets so many pass that no other has struck."""
+    monkeypatch.setattr(random, "random", lambda: 0.0)  # full jitter: no pauses
     batch.put("a", "x.csv", "one\n")
     location = batch.plan()
-    with batch.faults(
-        {"operation": "s3:ListObjectsV2", "fault": "throttle", "probability": 0.3, "resource": "*"}
-    ):
+    bad = {"operation": "s3:ListObjectsV2", "fault": "throttle", "times": 1, "resource": "*"}
+    with batch.faults(*({**bad, "after": number} for number in range(100))):
         batch.run(location)
+        assert batch.struck() > 1
     assert batch.output("a", "x.csv") == b"a/one\n"
 
 

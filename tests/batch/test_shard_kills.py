@@ -9,10 +9,11 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import pytest
 
@@ -32,21 +33,114 @@ AT_ONCE = 8
 KILLS = 3
 SEED = int(os.environ.get("AIRFLOW_SM_KILL_SEED", "5"))
 
-SLOW = """
+COUNTED = """
+import os
+import threading
 import time
+
+LOCK = threading.Lock()
 
 def model_fn(model_dir):
     return open(model_dir + "/name.txt").read()
 
 def transform_fn(model, data, content_type, accept):
-    time.sleep(0.05)
+    count("begun", model)
+    while not may_pass(model):
+        time.sleep(0.01)
     return model + "/" + data
+
+def may_pass(model):
+    with LOCK:
+        is_allowed = size("passed", model) < int(open(path("allowed", model)).read())
+        if is_allowed:
+            count("passed", model)
+        return is_allowed
+
+def count(what, model):
+    with open(path(what, model), "a") as log:
+        log.write(".")
+
+def size(what, model):
+    return os.path.getsize(path(what, model))
+
+def path(what, model):
+    return FOLDER + "/" + what + "-" + model
 """
+"""It answers so many payloads as a file says, and holds all others; it counts those that come and those that pass."""
+
+_ALL = 1_000_000
+
+
+class Turnstile:
+    """Lets payloads pass through the models; all of them at first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._allowed: dict[str, int] = {}
+        for model in MODELS:
+            for what in ("begun", "passed"):
+                (folder / f"{what}-{model}").touch()
+        self.open()
+
+    @property
+    def code(self) -> str:
+        """The models' code."""
+        return f"FOLDER = {str(self._folder)!r}\n{COUNTED}"
+
+    @property
+    def begun(self) -> int:
+        """How many payloads have come to the models, those of killed processes included."""
+        return sum(self._size("begun", model) for model in MODELS)
+
+    @property
+    def passed(self) -> int:
+        """How many were answered."""
+        return sum(self._size("passed", model) for model in MODELS)
+
+    @property
+    def held(self) -> int:
+        """How many are at models that answer no more."""
+        held = 0
+        for model in MODELS:
+            passed = self._size("passed", model)
+            if passed == self._allowed[model]:
+                held += self._size("begun", model) - passed
+        return held
+
+    def let_pass(self, counts: Mapping[str, int]) -> None:
+        """Have each model answer so many more."""
+        for model, count in counts.items():
+            self._allow(model, self._size("passed", model) + count)
+
+    def open(self) -> None:
+        """Have the models answer all."""
+        for model in MODELS:
+            self._allow(model, _ALL)
+
+    def _allow(self, model: str, count: int) -> None:
+        self._allowed[model] = count
+        written = self._folder / "written"
+        written.write_text(str(count))
+        written.rename(self._folder / f"allowed-{model}")
+
+    def _size(self, what: str, model: str) -> int:
+        return (self._folder / f"{what}-{model}").stat().st_size
 
 
 @pytest.fixture(scope="module")
-def shared(module_account: Account) -> MultiModel:
-    return MultiModel.deployed(module_account, MODELS, SLOW)
+def shared_turnstile(tmp_path_factory: pytest.TempPathFactory) -> Turnstile:
+    return Turnstile(tmp_path_factory.mktemp("turnstile"))
+
+
+@pytest.fixture
+def turnstile(shared_turnstile: Turnstile) -> Iterator[Turnstile]:
+    yield shared_turnstile
+    shared_turnstile.open()
+
+
+@pytest.fixture(scope="module")
+def shared(module_account: Account, shared_turnstile: Turnstile) -> MultiModel:
+    return MultiModel.deployed(module_account, MODELS, shared_turnstile.code)
 
 
 @pytest.fixture
@@ -83,10 +177,10 @@ def accepting(batch: MultiModel, count: int) -> AbstractContextManager[None]:
     return batch.faults({"fault": "throttle", "operation": "InvokeEndpoint", "after": count})
 
 
-def wait_until(is_so: Callable[[], object], process: BaseProcess) -> None:
-    """Wait for something that a process does; pytest's own limit ends a wait in vain."""
+def wait_until(is_so: Callable[[], object], process: BaseProcess | None = None) -> None:
+    """Wait for something, which may be up to a process; pytest's own limit ends a wait in vain."""
     while not is_so():
-        assert process.is_alive(), "it ended before it could be killed"
+        assert process is None or process.is_alive(), "it ended before it could be killed"
         time.sleep(0.02)
 
 
@@ -117,39 +211,60 @@ def journal(batch: MultiModel, plan: str) -> list[Part]:
     return [Part.from_json(batch.account.read(f"s3://{bucket}/{key}")) for key in keys]
 
 
-def written(batch: MultiModel, plan: str) -> int:
-    """Return of how many records the journal knows the result."""
-    parts = journal(batch, plan)
+def known(parts: list[Part]) -> int:
+    """Return of how many records parts of a journal know the result."""
     ended = {one.entry for part in parts for one in part.ended}
     return sum(one.records for part in parts for one in part.ended) + sum(
         run.records for part in parts for run in part.runs if run.entry not in ended
     )
 
 
-def settled(batch: MultiModel) -> int:
-    """Return how many payloads were invoked, once what was on its way to the models is carried out."""
-    count = -1
-    while count != (count := len(batch.invocations())):
-        time.sleep(0.5)
-    return count
+def before_the_last(parts: list[Part]) -> list[Part]:
+    """Return the parts of all processes but the last one."""
+    return parts[: max(number for number, part in enumerate(parts) if part.claim is not None)]
 
 
-def test_killed_processes_lose_nothing_and_repeat_only_what_was_not_written_down(batch: MultiModel) -> None:
+def test_killed_processes_lose_nothing_and_repeat_only_what_was_not_written_down(
+    batch: MultiModel, turnstile: Turnstile
+) -> None:
+    """Each is killed while the models hold all that it may have on its way."""
     chance = random.Random(SEED)  # noqa: S311 - when to kill
-    plan = batch.plan()
-    before, allowed = len(batch.invocations()), 0
+    plan, before = batch.plan(), turnstile.begun
     for _ in range(KILLS):
-        count = chance.randint(15, 30)
-        with accepting(batch, count + AT_ONCE), process(batch, plan) as killed:
-            wait_for_more(batch, count, killed)
-        allowed = settled(batch) - before - written(batch, plan)
-        assert allowed <= KILLS * (30 + AT_ONCE), "much was answered that was not written down"
+        turnstile.let_pass({model: chance.randint(2, 8) for model in MODELS})
+        with process(batch, plan) as killed:
+            wait_until(lambda: turnstile.held == AT_ONCE, killed)
+        answer_the_dead(turnstile)
+    begun = turnstile.begun - before
     with process(batch, plan) as last:
         assert ended(last) == FINISHED
     check(batch)
-    repeated = len(batch.invocations()) - before - len(MODELS) * RECORDS
-    assert 0 < repeated <= allowed
-    assert journal(batch, plan)[-1].finished
+    parts = journal(batch, plan)
+    repeated = turnstile.begun - before - len(MODELS) * RECORDS
+    assert repeated == begun - known(before_the_last(parts))
+    assert repeated >= KILLS * AT_ONCE
+    assert parts[-1].finished
+
+
+def test_what_was_answered_before_the_last_checkpoint_is_not_repeated(
+    batch: MultiModel, turnstile: Turnstile
+) -> None:
+    plan, before, passed = batch.plan(), turnstile.begun, turnstile.passed
+    turnstile.let_pass(dict.fromkeys(MODELS, 6))
+    with process(batch, plan) as killed:
+        wait_until(lambda: turnstile.held == AT_ONCE, killed)
+        wait_until(lambda: known(journal(batch, plan)) == turnstile.passed - passed, killed)
+    answer_the_dead(turnstile)
+    with process(batch, plan) as last:
+        assert ended(last) == FINISHED
+    check(batch)
+    assert turnstile.begun - before == len(MODELS) * RECORDS + AT_ONCE
+
+
+def answer_the_dead(turnstile: Turnstile) -> None:
+    """Have the models answer what a killed process has left there."""
+    turnstile.open()
+    wait_until(lambda: turnstile.passed == turnstile.begun)
 
 
 def test_a_process_left_behind_stops_at_its_next_word_and_harms_nothing(batch: MultiModel) -> None:

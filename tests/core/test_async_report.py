@@ -72,12 +72,10 @@ def test_a_report_that_does_not_count_every_input_once_is_never_believed(total: 
     if total == COUNTS.total:
         assert REPORT.checked(total) is REPORT
         return
-    with pytest.raises(
-        InferenceError,
-        match=f"does not add up: {total} inputs were planned .*, 10 have a row "
-        r"\(7 succeeded, 2 failed, 1 expired, 0 refused\).*s3://b/batch/rows/",
-    ):
+    with pytest.raises(InferenceError, match=r"s3://b/batch/rows/") as refused:
         REPORT.checked(total)
+    assert f"{total} inputs" in str(refused.value)
+    assert "7 succeeded, 2 failed, 1 expired, 0 refused" in str(refused.value)
 
 
 def test_the_summary_is_flat_small_and_counts() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.dags.conftest import logged_run
+from tests.releases import calls_from_now, once
 from tests.support import ECHO, Account, unique
 
 if TYPE_CHECKING:
@@ -42,7 +45,17 @@ def earlier_job(account: Account, name: str, location: str) -> None:
     }
     account.sagemaker.create_transform_job(**request)
     waiter: Any = account.sagemaker.get_waiter("transform_job_completed_or_stopped")
-    waiter.wait(TransformJobName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 1200})
+    waiter.wait(TransformJobName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12000})
+
+
+def waited_for(account: Account, job: str) -> Callable[[], bool]:
+    """Return what says whether it has been seen twice that a job goes on: by who deferred, and by the trigger."""
+    looks = calls_from_now(account, "DescribeTransformJob", job)
+    return lambda: sum(look["status"] == 200 for look in looks()) >= 2
+
+
+def ended(account: Account) -> Callable[[], None]:
+    return partial(account.change_settings, transform_seconds=0)
 
 
 @pytest.mark.parametrize(
@@ -72,9 +85,7 @@ def test_the_last_lines_of_the_job_that_this_run_created_are_in_the_tasks_log(
         "input": f"{location}/in",
         "output": f"{location}/out",
     }
-    with account.settings(
-        transform_seconds=1.5 if kind == "deferrable" else 0
-    ):  # or it ends before it defers
+    with account.settings(transform_seconds=3600), once(waited_for(account, f"{job}-1"), ended(account)):
         ran, log = logged_run(FOLDER, f"failing_transform_{kind}", url=account.url, conf=conf)
     assert ran["tasks"] == {"transform": "failed"}
     assert f"transform job {job}-1" in log

@@ -47,7 +47,9 @@ def airflow_stack(embedded: Embedded, tmp_path_factory: pytest.TempPathFactory) 
         # Most of the time nothing can be scheduled, and looking costs a fifth of a core.
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
     }
-    stack = AirflowStack(folder / "home", folder / "dags", environment=environment, grace=3)
+    stack = AirflowStack(
+        folder / "home", folder / "dags", environment=environment, start_seconds=1700, grace=3
+    )
     with stack:
         assert len(marked("AIRFLOW_HOME", str(stack.home))) >= 4
         yield stack

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, cast
 
 import psutil
 import pytest
 
+from airflow_sm_plugin.local.airflow_api import Json
 from airflow_sm_plugin.local.airflow_settings import COMPONENTS
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
-from tests.batch.async_batches import invocations_of
+from tests.batch.async_batches import faults, invocations_of
 from tests.e2e.conftest import until
 from tests.e2e.workers import Worker
 from tests.support import IMAGE, ROLE, Account, unique
@@ -28,6 +31,13 @@ pytestmark = pytest.mark.slow
 
 DAG, TASK = "e2e_async_batch", "score"
 INPUTS = 200
+KILLED_AFTER = 30
+"""Inputs that a worker has sent when it is killed."""
+
+NO_MORE_THAN = 40
+"""Inputs that a worker can send before it is killed, however late that is."""
+
+LEAST_WAIT = 30
 FAILING = {f"{number:04d}" for number in range(7, INPUTS, 40)}
 STUCK = {"0033", "0166"}
 SLOW = {f"{number:04d}" for number in range(50, INPUTS, 60)}
@@ -43,7 +53,7 @@ def transform_fn(counts, data, content_type, accept):
     os.write(counts, (number + chr(10)).encode())
     if kind == "fails":
         raise ValueError("input " + number + " cannot be scored")
-    time.sleep({"stuck": 300, "slow": 3}.get(kind, 0))
+    time.sleep({"stuck": 100_000, "slow": 3}.get(kind, 0))
     return number, "text/plain"
 """
 
@@ -90,7 +100,8 @@ def endpoint(account: Account, counts: Path) -> Iterator[str]:
     )
     account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
     account.wait_for_endpoint(name)
-    yield name
+    with account.settings(async_invocation_timeout_seconds=100_000):
+        yield name
     account.sagemaker.delete_endpoint(EndpointName=name)
 
 
@@ -114,16 +125,25 @@ def _rows(account: Account, report: dict[str, Any]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def _bad_day(stack: AirflowStack, run_id: str, account: Account, endpoint: str) -> None:
-    """Freeze and orphan the first worker, kill the second, thaw the orphan, kill the triggerer."""
-    until(lambda: invocations_of(account, endpoint) >= 30)
-    orphan = Worker(stack, DAG, run_id, TASK)
-    orphan.freeze_and_orphan()
-    before = invocations_of(account, endpoint)
-    until(lambda: _try_number(stack, run_id) == 2)
-    until(lambda: invocations_of(account, endpoint) >= before + 30)
-    orphan.task.send_signal(signal.SIGCONT)
-    Worker(stack, DAG, run_id, TASK).kill()
+def _bad_day(stack: AirflowStack, account: Account, endpoint: str, conf: Mapping[str, Json]) -> str:
+    """Freeze and orphan the first worker, kill the second, thaw the orphan, kill the triggerer; return the run."""
+
+    def limited(resource: str) -> AbstractContextManager[None]:
+        rule = {"fault": "throttle", "operation": "InvokeEndpointAsync", "resource": resource}
+        return faults(account, {**rule, "after": NO_MORE_THAN})
+
+    with ExitStack() as second:
+        with limited(endpoint):
+            run_id = stack.api.trigger(DAG, conf=conf)
+            until(lambda: invocations_of(account, endpoint) >= KILLED_AFTER)
+            orphan = Worker(stack, DAG, run_id, TASK)
+            orphan.freeze_and_orphan()
+            before = invocations_of(account, endpoint)
+            second.enter_context(limited(f"{endpoint}*"))  # another text: rules are forgotten by it
+        until(lambda: _try_number(stack, run_id) == 2)
+        until(lambda: invocations_of(account, endpoint) >= before + KILLED_AFTER)
+        orphan.task.send_signal(signal.SIGCONT)
+        Worker(stack, DAG, run_id, TASK).kill()
     psutil.wait_procs([orphan.task], timeout=1700)
     assert not orphan.task.is_running(), "the orphan goes on"
     until(lambda: stack.api.task_instances(DAG, run_id)[0].state == "deferred")
@@ -131,22 +151,26 @@ def _bad_day(stack: AirflowStack, run_id: str, account: Account, endpoint: str) 
     triggerer.kill()
     triggerer.wait(timeout=1700)
     stack._launch("triggerer", COMPONENTS["triggerer"])
+    return run_id
 
 
 def test_a_batch_survives_a_bad_day(
     airflow_stack: AirflowStack, account: Account, endpoint: str, counts: Path
 ) -> None:
     names = [f"{number:04d}" for number in range(INPUTS)]
+    began = time.monotonic()
     for name in names:
         account.upload(f"{_kind(name)} {name}", f"{endpoint}/inputs/{name}")
+    # A machine that is slow to take the inputs is as slow to score them.
+    max_wait_seconds = max(LEAST_WAIT, 10 * (time.monotonic() - began))
     airflow_stack.api.wait_for_dag(DAG)
-    conf = {
+    conf: dict[str, Json] = {
+        "max_wait_seconds": max_wait_seconds,
         "endpoint": endpoint,
         "inputs": f"s3://{account.bucket}/{endpoint}/inputs/",
         "ledger": f"s3://{account.bucket}/{endpoint}/ledger/",
     }
-    run_id = airflow_stack.api.trigger(DAG, conf=conf)
-    _bad_day(airflow_stack, run_id, account, endpoint)
+    run_id = _bad_day(airflow_stack, account, endpoint, conf)
     look = airflow_stack.api.wait_for_run(DAG, run_id, seconds=1700)
     tries = look.tasks[0].try_number
     log = "\n".join(

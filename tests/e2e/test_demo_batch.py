@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from airflow_sm_plugin.local import airflow_api
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
 from airflow_sm_plugin.local.demo_report import report_of, saved_page
 from airflow_sm_plugin.local.demo_view import report_table
@@ -19,8 +20,9 @@ DAG = "multi_model_batch"
 
 
 def test_its_schedule_starts_it_and_it_ends_with_a_table_and_a_page(
-    airflow_stack: AirflowStack, account: Account, tmp_path: Path
+    airflow_stack: AirflowStack, account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(airflow_api, "_SCHEDULE_SECONDS", 1700)
     api = airflow_stack.api
     api.wait_for_dag(DAG)
     run_id = api.begin(DAG)

@@ -245,6 +245,7 @@ def bad_day(airflow_stack: AirflowStack, module_account: Account, endpoint: tupl
         "ratio": 0.01,
     }
     _plan_faults(module_account, name)
+    (airflow_stack.home / "brake").touch()
     airflow_stack.api.wait_for_dag(DAG)
     day = Day(module_account, airflow_stack, name, counts, airflow_stack.api.trigger(DAG, conf=conf))
     kept = _harm(day)
@@ -255,16 +256,18 @@ def bad_day(airflow_stack: AirflowStack, module_account: Account, endpoint: tupl
 
 
 def _harm(day: Day) -> list[Kept]:
-    """Kill both workers, one with its supervisor; orphan the other's next, frozen, and thaw it later."""
+    """Kill both workers, one with its supervisor; orphan the other's next, frozen, and thaw it later.
+
+    Each worker stops at 150 answers, so that none ends before that, until there is no brake any more.
+    """
     until(lambda: bool(day.asked()))
     models = set(day.shard(0)[1])
 
     def progress() -> int:
         return sum(call.model in models for call in day.asked())
 
-    def goes_on(number: int, more: int) -> None:
-        before = progress()
-        until(lambda: day.try_of(0) == (number, "running") and progress() >= before + more)
+    def goes_on(number: int, calls: int) -> None:
+        until(lambda: day.try_of(0) == (number, "running") and progress() >= calls)
 
     def kept(shard: int) -> Kept:
         until(lambda: bool(day.written(shard)))
@@ -275,12 +278,13 @@ def _harm(day: Day) -> list[Kept]:
     before = [kept(1), kept(0)]
     day.worker(1).kill()
     day.worker(0).kill_task()
-    goes_on(2, 50)
+    goes_on(2, progress() + 50)
     before.append(kept(0))
     orphan = day.worker(0)
     orphan.freeze_and_orphan()
-    goes_on(3, 30)
+    goes_on(3, progress() + 30)
     orphan.task.send_signal(signal.SIGCONT)
+    (day.stack.home / "brake").unlink()
     psutil.wait_procs([orphan.task], timeout=1700)
     assert not orphan.task.is_running(), "the orphan goes on"
     return before
@@ -401,7 +405,14 @@ def test_cleared_as_a_whole_only_what_failed_is_invoked_again(bad_day: Ended) ->
     day = bad_day.day
     kept = {model: day.output(model) for model in MODELS if model != MISSING}
     _upload_model(day.account, day.endpoint, MISSING)
-    day.stack.api.clear(DAG, day.run_id, ["scores.plan"], downstream=True)
+    body: dict[str, Json] = {
+        "dry_run": False,
+        "only_failed": False,
+        "dag_run_id": day.run_id,
+        "task_ids": ["scores.plan"],
+        "include_downstream": True,
+    }
+    day.stack.api._call("POST", f"/dags/{DAG}/clearTaskInstances", body=body)
     look = day.end()
     assert look.state == "success", day.logs(look)
     again = Counter(call.record for call in day.asked()[len(bad_day.asked) :])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 from pathlib import Path
+from threading import Event, Thread
+from typing import Any, cast
 
 import pytest
 
-from airflow_sm_plugin.local.airflow_api import DagImportError, RequestRefusedError
+from airflow_sm_plugin.local.airflow_api import AirflowApi, DagImportError, RequestRefusedError
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
 from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
 from airflow_sm_plugin.local.processes import StackError
@@ -18,6 +22,14 @@ pytestmark = pytest.mark.slow
 
 SECONDS = 1700
 """Within which a run ends, also on a busy machine."""
+
+
+def _runs_that_sleep(api: AirflowApi) -> list[str]:
+    """Return the runs whose task has begun and does not end."""
+    listed = api._call("GET", "/dags/e2e_sleeps/dagRuns", query={"state": "running"})
+    assert isinstance(listed, dict)
+    runs = [str(cast("dict[str, Any]", run)["dag_run_id"]) for run in cast("list[Any]", listed["dag_runs"])]
+    return [run for run in runs if api.task_instances("e2e_sleeps", run)[0].state == "running"]
 
 
 def test_a_run_with_mapped_and_deferred_tasks_goes_through(airflow_stack: AirflowStack) -> None:
@@ -32,17 +44,6 @@ def test_a_run_with_mapped_and_deferred_tasks_goes_through(airflow_stack: Airflo
     assert api.xcom("e2e_tiny", run_id, "total") == {"total": 36}
     assert api.xcom("e2e_tiny", run_id, "add", map_index=2) == 13
     assert "adding to 2 in a test" in api.log_text("e2e_tiny", run_id, "add", map_index=1)
-
-
-def test_a_cleared_task_runs_again(airflow_stack: AirflowStack) -> None:
-    api = airflow_stack.api
-    api.wait_for_dag("e2e_tiny")
-    run_id = api.trigger("e2e_tiny", conf={"add": 0})
-    api.wait_for_run("e2e_tiny", run_id, seconds=SECONDS)
-    api.clear("e2e_tiny", run_id, ["total"])
-    look = api.wait_for_run("e2e_tiny", run_id, seconds=SECONDS)
-    tries = {task.task_id: task.try_number for task in look.tasks}
-    assert (look.state, tries["total"], tries["add"]) == ("success", 2, 1)
 
 
 def test_the_reason_of_a_failure_is_in_the_log_text(airflow_stack: AirflowStack) -> None:
@@ -91,3 +92,28 @@ def test_a_failed_run_shows_the_end_of_the_failed_tasks_log(
     assert code == 1
     assert "give_up failed" in output
     assert "ValueError: [no] such luck" in output
+
+
+def test_a_demo_that_is_terminated_while_its_task_runs_ends_all(
+    airflow_stack: AirflowStack, embedded: EmbeddedProcess, tmp_path: Path
+) -> None:
+    """That nothing is left of a stack of its own, ``tests/demo`` shows."""
+    api, over = airflow_stack.api, Event()
+    api.wait_for_dag("e2e_sleeps")
+
+    def terminate() -> None:
+        until(lambda: over.is_set() or _runs_that_sleep(api) != [])
+        if not over.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    terminator = Thread(target=terminate)
+    terminator.start()
+    try:
+        code, output = demo_of("e2e_sleeps", airflow_stack, embedded.url, tmp_path)
+    finally:
+        over.set()
+        terminator.join()
+        for run_id in _runs_that_sleep(api):
+            api._call("PATCH", f"/dags/e2e_sleeps/dagRuns/{run_id}", body={"state": "failed"})
+    assert code == 130, output
+    assert "Interrupted" in output

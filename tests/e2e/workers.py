@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+from contextlib import closing
 
 import psutil
 
@@ -11,12 +13,17 @@ from airflow_sm_plugin.local.processes import marked
 
 
 class Worker:
-    """The processes of one try: the task's and its supervisor's."""
+    """The processes of one try: the task's and its supervisor's.
+
+    Airflow notices after a minute and a half that no heartbeat comes; for one that is killed here, at once.
+    """
 
     def __init__(
         self, stack: AirflowStack, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1
     ) -> None:
         index = "" if map_index < 0 else f"/{map_index}"
+        self._database = stack.home / "airflow.db"
+        self._key = (dag_id, run_id, task_id, map_index)
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}{index}"
         instance = stack.api._call("GET", path)
         assert isinstance(instance, dict)
@@ -34,6 +41,7 @@ class Worker:
         self.supervisor.kill()
         psutil.wait_procs([self.supervisor], timeout=1700)
         self.task.send_signal(signal.SIGSTOP)
+        self._miss_heartbeats()
 
     def kill_task(self) -> None:
         """SIGKILL the task's process: its supervisor tells Airflow at once."""
@@ -45,3 +53,13 @@ class Worker:
         self.supervisor.kill()
         self.task.kill()
         psutil.wait_procs([self.supervisor, self.task], timeout=1700)
+        self._miss_heartbeats()
+
+    def _miss_heartbeats(self) -> None:
+        """Have the last heartbeat be long ago: nobody sends another, since the supervisor is dead."""
+        where = "dag_id = ? AND run_id = ? AND task_id = ? AND map_index = ?"
+        with closing(sqlite3.connect(self._database, timeout=600)) as database, database:
+            database.execute(
+                f"UPDATE task_instance SET last_heartbeat_at = '2000-01-01 00:00:00.000000' WHERE {where}",
+                self._key,
+            )

@@ -18,7 +18,7 @@ from tests.support import REGION, Account, closed_port, unique
 CONNECTION = AwsConnection(aws_conn_id=None, region_name=REGION, botocore_config=QUICK)
 
 
-def _watch(bucket: str, *, seconds: float = 60) -> tuple[Watch, str]:
+def _watch(bucket: str, *, seconds: float = 3_600) -> tuple[Watch, str]:
     root = unique("root")
     shelves = tuple(
         Shelf(
@@ -68,7 +68,7 @@ def test_where_listing_is_denied_each_is_asked_for_and_the_remedy_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = [f"{number:03}" for number in range(20)]
-    watch, _ = group([AsyncInvocation(f"s3://results/{name}") for name in names], [time.time() + 60] * 20)
+    watch, _ = group([AsyncInvocation(f"s3://results/{name}") for name in names], [time.time() + 3_600] * 20)
     there = {f"/results/{name}": b"" for name in names[:-1]}
     with stub_s3(fixed(there, otherwise=403)) as s3:
         use(monkeypatch, s3.url)

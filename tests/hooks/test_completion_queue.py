@@ -47,13 +47,16 @@ TEST_EVENT = {"eventVersion": "1.0", "eventSource": "aws:sagemaker", "eventName"
 @pytest.fixture(params=TRANSPORTS)
 def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     """A botocore configuration for each of the two transports."""
-    return {"connect_timeout": 2, **TRANSPORTS[request.param]}
+    return {"connect_timeout": 600, **TRANSPORTS[request.param]}
 
 
 @pytest.fixture
 def queue_url(aws: str) -> str:
-    """A new queue of the embedded service."""
-    return str(boto3.client("sqs").create_queue(QueueName=unique("queue"))["QueueUrl"])
+    """A new queue of the embedded service; what was received stays invisible for an hour."""
+    made = boto3.client("sqs").create_queue(
+        QueueName=unique("queue"), Attributes={"VisibilityTimeout": "3600"}
+    )
+    return str(made["QueueUrl"])
 
 
 def run(

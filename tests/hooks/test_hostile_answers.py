@@ -36,7 +36,7 @@ from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
 
 pytestmark = pytest.mark.airflow
 
-ONCE = {"retries": {"mode": "standard", "total_max_attempts": 1}, "connect_timeout": 2, "read_timeout": 5}
+ONCE = {"retries": {"mode": "standard", "total_max_attempts": 1}, "connect_timeout": 600, "read_timeout": 600}
 QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/results"
 JSON = {"Content-Type": "application/json"}
 MODEL_ERROR = {**JSON, "x-amzn-ErrorType": "ModelError"}

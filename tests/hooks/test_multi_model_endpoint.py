@@ -76,7 +76,7 @@ def test_an_asynchronous_endpoint_is_refused(account: Account) -> None:
 
 def test_an_endpoint_that_does_not_serve_yet_is_worth_a_retry(account: Account) -> None:
     with (
-        account.settings(endpoint_creating_seconds=30),
+        account.settings(endpoint_creating_seconds=3600),
         pytest.raises(EndpointNotInService, match="is Creating") as error,
     ):
         described(account.start_endpoint())
@@ -94,7 +94,7 @@ def test_an_endpoint_that_failed_does_not_serve(account: Account) -> None:
 def test_an_endpoint_that_is_being_updated_serves(account: Account, deployed: Callable[[str], str]) -> None:
     endpoint = deployed(f"s3://{account.bucket}/models/")
     model = account.create_model(model_data_url=f"s3://{account.bucket}/other/", multi_model=True)
-    with account.settings(endpoint_updating_seconds=30):
+    with account.settings(endpoint_updating_seconds=3600):
         account.sagemaker.update_endpoint(
             EndpointName=endpoint, EndpointConfigName=account.create_config(model)
         )

@@ -40,7 +40,7 @@ ODD_KEY = "odd/ a+b//ü 'x' (1)~*!.csv"
 @pytest.fixture(params=TRANSPORTS)
 def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     """A botocore configuration for each of the two transports."""
-    return {"connect_timeout": 2, "read_timeout": 5, **TRANSPORTS[request.param]}
+    return {"connect_timeout": 600, "read_timeout": 600, **TRANSPORTS[request.param]}
 
 
 @pytest.fixture(autouse=True)

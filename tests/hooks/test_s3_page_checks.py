@@ -26,7 +26,7 @@ WANTED = Wanted("bucket", "in/", "in/b")
 @pytest.fixture(params=TRANSPORTS)
 def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     """A botocore configuration for each of the two transports."""
-    return {"connect_timeout": 2, "read_timeout": 5, **TRANSPORTS[request.param]}
+    return {"connect_timeout": 600, "read_timeout": 600, **TRANSPORTS[request.param]}
 
 
 def page_of(*pages: Page | ObjectPage, wanted: Wanted = WANTED) -> tuple[Page | ObjectPage, list[str]]:

@@ -24,7 +24,7 @@ LISTING = (
 BEGUN = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
 SLOW_DOWN = Said(503, b"<Error><Code>SlowDown</Code><Message>m</Message></Error>")
 PAGE = Said(502, b"<!DOCTYPE html><p>\xe9</p>", {"Content-Type": "text/html"})
-OPTIONS = {"connect_timeout": 2, "read_timeout": 5}
+OPTIONS = {"connect_timeout": 600, "read_timeout": 600}
 MANY = 3 * ATTEMPTS
 
 Use = Callable[[S3Objects], Awaitable[object]]

@@ -45,7 +45,7 @@ FAILS_LATE = Said(
 @pytest.fixture(params=TRANSPORTS)
 def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     """A botocore configuration for each of the two transports."""
-    return {"connect_timeout": 2, "read_timeout": 5, **TRANSPORTS[request.param]}
+    return {"connect_timeout": 600, "read_timeout": 600, **TRANSPORTS[request.param]}
 
 
 @pytest.fixture(autouse=True)

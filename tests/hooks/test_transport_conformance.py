@@ -27,7 +27,7 @@ from tests.support import botocore_knows, closed_port
 
 pytestmark = pytest.mark.airflow
 
-FAST: Mapping[str, Any] = {"connect_timeout": 2, "read_timeout": 5}
+FAST: Mapping[str, Any] = {"connect_timeout": 600, "read_timeout": 600}
 THROUGH_BOTOCORE: Mapping[str, Any] = {**FAST, **TRANSPORTS["botocore"]}
 
 OBJECT = S3Uri("bucket", "a b//../ü+%~*'()/./..x.csv")

@@ -6,6 +6,7 @@ import io
 import tarfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import pytest
 from botocore.config import Config
 
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -105,12 +107,12 @@ class Clients:
     def wait_for_endpoint(self, name: str) -> None:
         """Wait until an endpoint is InService; raises botocore's WaiterError when it fails."""
         waiter = self.sagemaker.get_waiter("endpoint_in_service")
-        waiter.wait(EndpointName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+        waiter.wait(EndpointName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
 
     def wait_until_deleted(self, name: str) -> None:
         """Wait until an endpoint is gone."""
         waiter = self.sagemaker.get_waiter("endpoint_deleted")
-        waiter.wait(EndpointName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+        waiter.wait(EndpointName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
 
 
 def unique(kind: str) -> str:
@@ -133,7 +135,12 @@ def archive(files: Mapping[str, str | bytes]) -> bytes:
 def clients_of(url: str, bucket: str = "") -> Clients:
     """Return clients of the embedded SageMaker at ``url`` and make them a bucket."""
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
-    config = Config(retries={"mode": "standard", "total_max_attempts": 1}, s3={"addressing_style": "path"})
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 1},
+        s3={"addressing_style": "path"},
+        connect_timeout=600,
+        read_timeout=600,
+    )
     made: dict[str, object] = {
         attribute: session.client(service, endpoint_url=url, config=config)  # type: ignore[call-overload] # the service is a variable
         for attribute, service in (
@@ -148,6 +155,17 @@ def clients_of(url: str, bucket: str = "") -> Clients:
     clients = Clients(bucket=bucket or unique("bucket"), **made)  # type: ignore[arg-type] # typed by the attributes' names
     clients.s3.create_bucket(Bucket=clients.bucket)
     return clients
+
+
+@contextmanager
+def changed_settings(server: EmbeddedSageMaker, **values: float) -> Iterator[Settings]:
+    """Change settings of a service for the block; lend all of them, to be changed again meanwhile."""
+    before = server.settings.as_json()
+    server.settings.change(values)
+    try:
+        yield server.settings
+    finally:
+        server.settings.change(before)
 
 
 @pytest.fixture(scope="session")

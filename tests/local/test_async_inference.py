@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from aiobotocore.session import get_session  # type: ignore[import-untyped] # it
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.async_inference import backlog, output_locations
+from tests.local.conftest import changed_settings
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.local.server import EmbeddedSageMaker
@@ -65,7 +65,7 @@ def _stored(clients: Clients, location: str) -> Any:  # noqa: ANN401 - boto3's a
     """Wait for an object and return what GetObject answers."""
     bucket, key = clients.bucket, _key(location)
     waiter = clients.s3.get_waiter("object_exists")
-    waiter.wait(Bucket=bucket, Key=key, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+    waiter.wait(Bucket=bucket, Key=key, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
     return clients.s3.get_object(Bucket=bucket, Key=key)
 
 
@@ -227,7 +227,7 @@ def test_a_request_that_waits_too_long_fails_without_being_run(
     clients.runtime.invoke_endpoint_async(EndpointName=endpoint, Body=f"wait {gate}".encode())
     _until(gate.with_suffix(".reached").exists)
 
-    with _setting(sagemaker_server, "async_request_ttl_seconds", 0.1):
+    with changed_settings(sagemaker_server, async_request_ttl_seconds=0.1):
         answer = clients.runtime.invoke_endpoint_async(
             EndpointName=endpoint, Body=f"wait {second_gate}".encode()
         )
@@ -235,16 +235,6 @@ def test_a_request_that_waits_too_long_fails_without_being_run(
     assert b"RequestTTLSeconds" in _stored(clients, answer["FailureLocation"])["Body"].read()
     gate.touch()
     assert not second_gate.with_suffix(".reached").exists()
-
-
-@contextmanager
-def _setting(server: EmbeddedSageMaker, name: str, seconds: float) -> Iterator[None]:
-    before = server.settings.as_json()[name]
-    server.settings.change({name: seconds})
-    try:
-        yield
-    finally:
-        server.settings.change({name: before})
 
 
 # --- refusals

@@ -10,11 +10,13 @@ import math
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +26,8 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 from airflow_sm_plugin.local.automl.request import from_v1
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
-from tests.local.conftest import REGION, ROLE, Clients, unique
+from airflow_sm_plugin.local.state import Region
+from tests.local.conftest import REGION, ROLE, Clients, changed_settings, unique
 
 Record = dict[str, Any]
 ALL_KEYS = "predicted_label,labels,probabilities,probability"
@@ -520,28 +523,34 @@ def test_definitions_only_trains_nothing(clients: Clients, tiny: str) -> None:
 
 
 @pytest.fixture
-def unhurried(sagemaker_server: EmbeddedSageMaker) -> Iterator[float]:
-    """Let a job take long enough to be seen between its first candidate (half the time) and its end."""
-    before, seconds = sagemaker_server.settings.automl_seconds, 16.0
-    sagemaker_server.settings.change({"automl_seconds": seconds})
-    yield seconds
-    sagemaker_server.settings.change({"automl_seconds": before})
+def steps(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """What a job waits for before each further phase, instead of for the time to pass; a stopped one does not."""
+    permitted = threading.Semaphore(0)
+    wait = Region.wait
+
+    def stepwise(region: Region, seconds: Callable[[], float], *, since: float | None = None) -> None:
+        if not threading.current_thread().name.startswith("automl-"):
+            wait(region, seconds, since=since)
+            return
+        while seconds() > 0 and not permitted.acquire(timeout=0.02):
+            continue
+
+    monkeypatch.setattr(Region, "wait", stepwise)
+    return permitted
 
 
 def test_a_running_job_goes_through_its_phases_and_can_be_stopped(
-    clients: Clients, never_trained: str, unhurried: float
+    clients: Clients, never_trained: str, steps: threading.Semaphore
 ) -> None:
     request = _tiny_job(clients, never_trained)
     name = request["AutoMLJobName"]
     clients.sagemaker.create_auto_ml_job(**request)
-    seen: list[str] = []
-    before = ["Starting", "AnalyzingData"]
-    while not set(seen) - set(before):
-        seen.append(_described(clients, name)["AutoMLJobSecondaryStatus"])
-        time.sleep(0.02)
-    phases = list(dict.fromkeys(seen))
-    # On a machine that stands still for a moment a phase may pass unseen; none comes back.
-    assert phases == [one for one in [*before, phases[-1]] if one in seen]
+    for before, after in pairwise(["Starting", "AnalyzingData", "PreTraining", "TrainingModels"]):
+        assert _described(clients, name)["AutoMLJobSecondaryStatus"] == before
+        steps.release()
+        while (seen := _described(clients, name)["AutoMLJobSecondaryStatus"]) == before:
+            time.sleep(0.02)
+        assert seen == after
     clients.sagemaker.stop_auto_ml_job(AutoMLJobName=name)
     stopped = ended(clients, name)
     assert (stopped["AutoMLJobStatus"], stopped["AutoMLJobSecondaryStatus"]) == ("Stopped", "Stopped")
@@ -550,10 +559,9 @@ def test_a_running_job_goes_through_its_phases_and_can_be_stopped(
 
 
 def test_the_best_candidate_shows_while_the_job_still_runs(
-    clients: Clients, never_trained: str, sagemaker_server: EmbeddedSageMaker
+    clients: Clients, never_trained: str, steps: threading.Semaphore
 ) -> None:
-    before = sagemaker_server.settings.automl_seconds
-    sagemaker_server.settings.change({"automl_seconds": 16})
+    steps.release(3)  # to where models are trained, and no further
     request = _tiny_job(clients, never_trained)
     name = request["AutoMLJobName"]
     clients.sagemaker.create_auto_ml_job(**request)
@@ -562,7 +570,6 @@ def test_the_best_candidate_shows_while_the_job_still_runs(
             assert found["AutoMLJobStatus"] == "InProgress"
             time.sleep(0.02)
     finally:
-        sagemaker_server.settings.change({"automl_seconds": before})
         clients.sagemaker.stop_auto_ml_job(AutoMLJobName=name)
     assert found["AutoMLJobStatus"] == "InProgress"
     assert found["BestCandidate"]["CandidateStatus"] == "Completed"
@@ -573,9 +580,12 @@ def _described(clients: Clients, name: str) -> Record:
     return cast("Record", clients.sagemaker.describe_auto_ml_job_v2(AutoMLJobName=name))
 
 
-def test_the_runtime_limit_ends_a_job(clients: Clients, tiny: str, unhurried: float) -> None:
+def test_the_runtime_limit_ends_a_job(
+    clients: Clients, tiny: str, sagemaker_server: EmbeddedSageMaker
+) -> None:
     criteria = {"CompletionCriteria": {"MaxAutoMLJobRuntimeInSeconds": 1}}
-    found = run(clients, _tiny_job(clients, tiny, AutoMLJobConfig=criteria))
+    with changed_settings(sagemaker_server, automl_seconds=36_000):
+        found = run(clients, _tiny_job(clients, tiny, AutoMLJobConfig=criteria))
     assert found["AutoMLJobStatus"] == "Failed"
     assert found["AutoMLJobSecondaryStatus"] == "MaxAutoMLJobRuntimeReached"
     assert "before any candidate was ready" in found["FailureReason"]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import uuid
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin.local.automl.plan import Event, Plan
 from airflow_sm_plugin.local.automl.problems import BINARY, REGRESSION
+from airflow_sm_plugin.local.automl.process import TrainingProcess
 from airflow_sm_plugin.local.automl.recipes import MOST_CANDIDATES, recipes
 from tests.local.conftest import ROLE, Clients, unique
 from tests.local.test_automl_jobs import _described, job_v1, put, run
@@ -132,23 +138,38 @@ def test_a_step_that_has_ended_cannot_be_stopped(clients: Clients, tuned: Record
         clients.sagemaker.stop_transform_job(TransformJobName=transform)
 
 
-def test_the_steps_of_a_stopped_job_are_stopped(clients: Clients) -> None:
-    rows = "x,y\n" + "".join(f"{n},{n * n % 97}.5\n" for n in range(30_000))
+def test_the_steps_of_a_stopped_job_are_stopped(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is held when its second candidate has begun; nobody has trained on its rows before."""
+    stopped, train = threading.Event(), TrainingProcess.events
+
+    def held(process: TrainingProcess, plan: Plan) -> Generator[Event]:
+        with contextlib.closing(train(process, plan)) as events:
+            for event in events:
+                yield event
+                if event["event"] == "started" and event["number"] == 2:
+                    stopped.wait(600)
+
+    monkeypatch.setattr(TrainingProcess, "events", held)
+    rows = f"x,{uuid.uuid4().hex},y\n" + "".join(f"{n},{n},{n * n % 97}.5\n" for n in range(30))
     name = unique("j")
     request = job_v1(
         name, put(clients, rows), f"s3://{clients.bucket}/models",
         AutoMLJobConfig={"Mode": "HYPERPARAMETER_TUNING"},
     )  # fmt: skip
     clients.sagemaker.create_auto_ml_job(**request)
-    while not (begun := candidates(clients, {"AutoMLJobName": name})):
+    while len(begun := candidates(clients, {"AutoMLJobName": name})) < 2:
         assert _described(clients, name)["AutoMLJobStatus"] == "InProgress"
-    steps = [step["CandidateStepName"] for step in begun[-1]["CandidateSteps"]]
+    (running,) = (one for one in begun if one["CandidateStatus"] == "InProgress")
+    steps = [step["CandidateStepName"] for step in running["CandidateSteps"]]
     with pytest.raises(ClientError, match="Use StopAutoMLJob"):
         clients.sagemaker.stop_training_job(TrainingJobName=steps[-1])
     clients.sagemaker.stop_auto_ml_job(AutoMLJobName=name)
+    stopped.set()
     while _described(clients, name)["AutoMLJobStatus"] in ("InProgress", "Stopping"):
         pass
-    for one in candidates(clients, {"AutoMLJobName": name}):
+    ended = candidates(clients, {"AutoMLJobName": name})
+    assert {one["CandidateStatus"] for one in ended} == {"Completed", "Stopped"}
+    for one in ended:
         last = one["CandidateSteps"][-1]["CandidateStepName"]
         described = clients.sagemaker.describe_training_job(TrainingJobName=last)
         assert described["TrainingJobStatus"] == one["CandidateStatus"]

@@ -284,6 +284,7 @@ def test_an_environment_that_no_process_can_have_fails_the_endpoint_with_the_rea
     clients.sagemaker.create_endpoint(EndpointName=model, EndpointConfigName=clients.create_config(model))
     waiter = clients.sagemaker.get_waiter("endpoint_deleted")
     with pytest.raises(Exception, match="Failed"):
-        waiter.wait(EndpointName=model, WaiterConfig={"Delay": 0.05, "MaxAttempts": 600})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+        waiter.wait(EndpointName=model, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
     reason = clients.sagemaker.describe_endpoint(EndpointName=model)["FailureReason"]
-    assert reason == "Container container_1 could not be started with its Environment: embedded null byte"
+    assert "container_1" in reason
+    assert "Environment: embedded null byte" in reason

@@ -145,7 +145,7 @@ def _until(clients: Clients, prefix: str, count: int) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def slow() -> Iterator[Clients]:
     """A service that keeps captured data for longer than the tests run."""
-    with EmbeddedSageMaker(settings=Settings(data_capture_seconds=600)) as embedded:
+    with EmbeddedSageMaker(settings=Settings(data_capture_seconds=3600)) as embedded:
         yield clients_of(embedded.url)
 
 
@@ -294,7 +294,7 @@ class TestTransformJobs:
             DataCaptureConfig={"DestinationS3Uri": f"{where}/captured", **capture},  # type: ignore[typeddict-item] # whatever the test wants
         )
         waiter = clients.sagemaker.get_waiter("transform_job_completed_or_stopped")
-        waiter.wait(TransformJobName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 600})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+        waiter.wait(TransformJobName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
         return dict(clients.sagemaker.describe_transform_job(TransformJobName=name)), prefix
 
     def test_it_writes_manifests_of_its_inputs_and_outputs(self, clients: Clients) -> None:

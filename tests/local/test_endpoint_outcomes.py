@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +14,12 @@ from botocore.exceptions import ClientError
 from airflow_sm_plugin.local.outcomes import CAPACITY_REASON, Outcome, Outcomes
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from airflow_sm_plugin.local.settings import Settings
-from tests.local.conftest import Clients, clients_of, unique
+from tests.local.conftest import Clients, changed_settings, clients_of, unique
 from tests.local.test_faults import control
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
+HELD = {"endpoint_updating_seconds": 3600.0, "endpoint_rolling_back_seconds": 3600.0}
+LASTS = {"Updating": "endpoint_updating_seconds", "RollingBack": "endpoint_rolling_back_seconds"}
 
 
 @pytest.fixture
@@ -26,14 +29,19 @@ def clients(sagemaker_server: EmbeddedSageMaker, session_clients: Clients) -> It
     sagemaker_server.outcomes.clear()
 
 
-def following(clients: Clients, name: str) -> tuple[list[str], dict[str, Any]]:
-    """Return the statuses an endpoint passes until it rests, and its last description."""
+def following(clients: Clients, name: str, held: Settings | None = None) -> tuple[list[str], dict[str, Any]]:
+    """Return the statuses an endpoint passes until it rests, and its last description.
+
+    :param held: of a service in which statuses are HELD: each may end once it was seen
+    """
     statuses: list[str] = []
     described: dict[str, Any] = {}
     while not statuses or statuses[-1] in ("Creating", "Updating", "RollingBack", "SystemUpdating"):
         described = dict(clients.sagemaker.describe_endpoint(EndpointName=name))
         if described["EndpointStatus"] not in statuses[-1:]:
             statuses.append(described["EndpointStatus"])
+            if held and statuses[-1] in LASTS:
+                held.change({LASTS[statuses[-1]]: 0})
     return statuses, described
 
 
@@ -43,11 +51,11 @@ def test_an_update_rolls_back_through_rolling_back_with_or_without_a_reason(
 ) -> None:
     name = clients.deploy()
     before = clients.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
-    outcome = {"end": "RolledBack", "reason": reason, "seconds": 0.3, "rolling_back_seconds": 0.3}
-    control(sagemaker_server, "PUT", f"endpoints/{name}/next", outcome)
+    control(sagemaker_server, "PUT", f"endpoints/{name}/next", {"end": "RolledBack", "reason": reason})
     new = clients.create_config(clients.create_model())
-    clients.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=new)
-    statuses, described = following(clients, name)
+    with changed_settings(sagemaker_server, **HELD) as held:
+        clients.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=new)
+        statuses, described = following(clients, name, held)
     assert statuses == ["Updating", "RollingBack", "InService"]
     assert described["EndpointConfigName"] == before
     assert described.get("FailureReason") == reason
@@ -57,12 +65,26 @@ def test_an_update_rolls_back_through_rolling_back_with_or_without_a_reason(
 
 
 def test_a_real_rollback_shows_rolling_back_too() -> None:
-    with EmbeddedSageMaker(settings=Settings(endpoint_rolling_back_seconds=0.3)) as embedded:
+    with EmbeddedSageMaker(settings=Settings(**HELD)) as embedded:
         clients = clients_of(embedded.url)
         name = clients.deploy()
         bad = clients.create_config(clients.create_model("raise RuntimeError"))
         clients.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=bad)
-        assert following(clients, name)[0] == ["Updating", "RollingBack", "InService"]
+        assert following(clients, name, embedded.settings)[0] == ["Updating", "RollingBack", "InService"]
+
+
+def test_an_outcome_says_how_long_it_takes_whatever_the_settings_say(
+    sagemaker_server: EmbeddedSageMaker, clients: Clients
+) -> None:
+    name = clients.deploy()
+    outcome = {"end": "RolledBack", "seconds": 0.2, "rolling_back_seconds": 0.2}
+    control(sagemaker_server, "PUT", f"endpoints/{name}/next", outcome)
+    new = clients.create_config(clients.create_model())
+    with changed_settings(sagemaker_server, **HELD):
+        began = time.monotonic()
+        clients.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=new)
+        assert following(clients, name)[0][-1] == "InService"
+    assert time.monotonic() - began >= 0.4
 
 
 @pytest.mark.parametrize("then", ["update", "delete"])
@@ -124,14 +146,21 @@ def test_a_status_comes_by_itself_and_stays_as_long_as_told(
 ) -> None:
     name = clients.deploy()
     config = clients.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
-    control(sagemaker_server, "PUT", f"endpoints/{name}/status", {"status": "SystemUpdating", "seconds": 0.4})
+    status = f"endpoints/{name}/status"
+    control(sagemaker_server, "PUT", status, {"status": "SystemUpdating"})
     with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
         clients.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
     with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
         clients.sagemaker.delete_endpoint(EndpointName=name)
     assert clients.runtime.invoke_endpoint(EndpointName=name, Body=b"echo")["Body"].read() == b"echo"
-    assert following(clients, name)[0] == ["SystemUpdating", "InService"]
-    control(sagemaker_server, "PUT", f"endpoints/{name}/status", {"status": "Failed", "reason": "a fire"})
+    assert clients.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "SystemUpdating"
+    control(sagemaker_server, "PUT", status, {"status": "InService"})
+    assert following(clients, name)[0] == ["InService"]
+    began = time.monotonic()
+    control(sagemaker_server, "PUT", status, {"status": "SystemUpdating", "seconds": 0.2})
+    assert following(clients, name)[0][-1] == "InService"
+    assert time.monotonic() - began >= 0.2
+    control(sagemaker_server, "PUT", status, {"status": "Failed", "reason": "a fire"})
     assert following(clients, name)[1]["FailureReason"] == "a fire"
     with pytest.raises(ClientError, match="not found"):
         clients.runtime.invoke_endpoint(EndpointName=name, Body=b"?")
@@ -184,17 +213,17 @@ def test_outcomes_are_used_up_in_order_each_by_what_it_is_for() -> None:
 
 
 def test_a_new_configuration_is_seen_only_after_a_while() -> None:
-    with EmbeddedSageMaker(settings=Settings(endpoint_config_delay_seconds=0.5)) as embedded:
+    with EmbeddedSageMaker(settings=Settings(endpoint_config_delay_seconds=3600)) as embedded:
         clients = clients_of(embedded.url)
         config, name = clients.create_config(clients.create_model()), unique("endpoint")
         clients.sagemaker.describe_endpoint_config(EndpointConfigName=config)
-        refusals: list[object] = []
-        while not _created(clients, name, config, refusals):
-            continue
         message = f'Could not find endpoint configuration "{ARN}:endpoint-config/{config}".'
-        assert refusals[0] == {"Code": "ValidationException", "Message": message}
+        assert _refusal(clients, name, config) == {"Code": "ValidationException", "Message": message}
+        embedded.settings.endpoint_config_delay_seconds = 0.1
+        while _refusal(clients, name, config):
+            continue
         clients.wait_for_endpoint(name)
-        embedded.settings.endpoint_config_delay_seconds = 60
+        embedded.settings.endpoint_config_delay_seconds = 3600
         new = clients.create_config(clients.create_model())
         with pytest.raises(ClientError, match=f"Could not find endpoint configuration .*{new}"):
             clients.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=new)
@@ -209,10 +238,10 @@ def test_an_endpoint_whose_configuration_was_deleted_cannot_be_updated(clients: 
         clients.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=new)
 
 
-def _created(clients: Clients, name: str, config: str, refusals: list[object]) -> bool:
+def _refusal(clients: Clients, name: str, config: str) -> object:
+    """Create an endpoint; return the error, None when it was created."""
     try:
         clients.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
     except ClientError as error:
-        refusals.append(error.response["Error"])
-        return False
-    return True
+        return error.response["Error"]
+    return None

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from airflow_sm_plugin.local.settings import Settings
-from tests.local.conftest import Clients, clients_of, unique
+from tests.local.conftest import Clients, changed_settings, clients_of, unique
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:endpoint"
 
@@ -100,7 +100,7 @@ def test_names_are_taken_and_missing_in_the_services_words(clients: Clients) -> 
 
 
 def test_nothing_changes_an_endpoint_in_progress() -> None:
-    with EmbeddedSageMaker(settings=Settings(endpoint_creating_seconds=60)) as slow:
+    with EmbeddedSageMaker(settings=Settings(endpoint_creating_seconds=3600)) as slow:
         clients = clients_of(slow.url)
         config = clients.create_config(clients.create_model())
         name = unique("endpoint")
@@ -120,19 +120,22 @@ def test_nothing_changes_an_endpoint_in_progress() -> None:
             clients.runtime.invoke_endpoint(EndpointName=name, Body=b"x")
 
 
-def test_an_update_serves_without_a_gap_and_then_runs_the_new_configuration(clients: Clients) -> None:
+def test_an_update_serves_without_a_gap_and_then_runs_the_new_configuration(
+    sagemaker_server: EmbeddedSageMaker, clients: Clients
+) -> None:
     name = clients.deploy(says("one"))
     _, old_pid, _ = _ask(clients, name)
     config = clients.create_config(clients.create_model(says("two")))
-    clients.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
-    updating = clients.sagemaker.describe_endpoint(EndpointName=name)
+    with changed_settings(sagemaker_server, endpoint_updating_seconds=3600):
+        clients.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
+        updating = clients.sagemaker.describe_endpoint(EndpointName=name)
+        words = [_ask(clients, name)[0]]
     assert updating["EndpointStatus"] == "Updating"
     assert updating["EndpointConfigName"] != config
     assert updating["PendingDeploymentSummary"]["EndpointConfigName"] == config
-    words: list[str] = []
-    while not words or words[-1] != "two":
+    while words[-1] != "two":
         words.append(_ask(clients, name)[0])
-    assert set(words[:-1]) <= {"one"}
+    assert set(words[:-1]) == {"one"}
     clients.wait_for_endpoint(name)
     described = clients.sagemaker.describe_endpoint(EndpointName=name)
     assert described["EndpointConfigName"] == config

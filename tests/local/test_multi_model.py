@@ -17,6 +17,7 @@ from typing import Any, cast
 import pytest
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin.local.model_data import unpack_target_model
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from airflow_sm_plugin.local.settings import Settings
 from tests.local.conftest import ECHO, IMAGE, ROLE, Clients, clients_of, unique
@@ -143,6 +144,19 @@ def many(settings: Settings | None = None, **container: object) -> Iterator[Many
         yield Many(embedded, **container)
 
 
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """What a model's download waits for."""
+    permitted = threading.Event()
+
+    def held(*arguments: Any) -> None:  # noqa: ANN401 - as unpack_target_model
+        permitted.wait(600)
+        unpack_target_model(*arguments)
+
+    monkeypatch.setattr("airflow_sm_plugin.local.model_host.unpack_target_model", held)
+    return permitted
+
+
 @pytest.fixture(scope="module")
 def simple() -> Iterator[Many]:
     """An endpoint whose models say their names, for the tests that change nothing."""
@@ -186,7 +200,8 @@ def test_prefix_and_target_model_are_joined_with_exactly_one_slash(prefix: str) 
 
 def test_a_model_is_loaded_once_however_many_ask_for_it() -> None:
     """Far more calls wait than the server began with threads, and loading needs some of them, too."""
-    with many(Settings(multi_model_load_seconds=0.3)) as endpoint:
+    settings = Settings(multi_model_load_seconds=0.3, multi_model_ready_wait_seconds=600)
+    with many(settings) as endpoint:
         names = [f"m{number}.tar.gz" for number in range(5)]
         endpoint.deploy(*names)
         with ThreadPoolExecutor(100) as pool:
@@ -197,7 +212,7 @@ def test_a_model_is_loaded_once_however_many_ask_for_it() -> None:
         assert sorted(held["loaded"]) == names
 
 
-def test_a_model_that_is_not_ready_in_time_is_a_429_and_loading_goes_on() -> None:
+def test_a_model_that_is_not_ready_in_time_is_a_429_and_loading_goes_on(downloads: threading.Event) -> None:
     with many(Settings(multi_model_download_seconds=0.2, multi_model_load_seconds=0.3)) as endpoint:
         endpoint.embedded.settings.multi_model_ready_wait_seconds = 0
         endpoint.deploy("a.tar.gz")
@@ -206,6 +221,7 @@ def test_a_model_that_is_not_ready_in_time_is_a_429_and_loading_goes_on() -> Non
         message = "The model is not ready for inference yet. Please try your request later."
         assert refused == (429, "ModelNotReadyException", message, None)
         assert (endpoint.instance()["loading"], endpoint.instance()["loaded"]) == (["a.tar.gz"], [])
+        downloads.set()
         endpoint.eventually(lambda: endpoint.answers("a.tar.gz"))
         assert time.monotonic() - began >= 0.5
         assert endpoint.instance()["loads"] == {"a.tar.gz": 1}
@@ -234,16 +250,30 @@ def test_a_model_in_use_is_not_evicted_and_without_room_the_next_is_a_507(tmp_pa
         gate = tmp_path / "gate"
         running = pool.submit(endpoint.ask, "busy.tar.gz", str(gate).encode())
         endpoint.eventually(gate.with_suffix(".here").exists)
-        status, code, message, original = endpoint.refusal("b.tar.gz")
+        status, code, message, original = _refused_for_want_of_room(endpoint, "b.tar.gz", settings)
         assert (status, code, original) == (424, "ModelError", 507)
         assert 'with message "Insufficient memory to load model b.tar.gz."' in message
         settings.multi_model_ready_wait_seconds = 600
         waiting = threading.Thread(target=endpoint.says, args=("b.tar.gz",))
         waiting.start()
+        endpoint.eventually(lambda: endpoint.instance()["loading"])
         gate.touch()
         assert running.result()["Body"] == b"done"
         waiting.join(600)  # it waited for the room that the busy one then left
         assert endpoint.instance()["loaded"] == ["b.tar.gz"]
+
+
+def _refused_for_want_of_room(
+    endpoint: Many, model: str, settings: Settings
+) -> tuple[int, str, str, int | None]:
+    """Return the refusal of a call that waits for as long as a busy machine needs to download the model."""
+    for settings.multi_model_ready_wait_seconds in (0.2, 2, 20, 200):
+        refusal = endpoint.refusal(model)
+        if refusal[0] != 429:
+            break
+        endpoint.eventually(lambda: not endpoint.instance()["loading"])
+        endpoint.refusal(model)  # of that load
+    return refusal
 
 
 def _starts(endpoint: Many, model: str, folder: Path) -> bool:
@@ -324,12 +354,15 @@ def _evict(endpoint: Many, model: str) -> None:
     assert model not in endpoint.instance()["loaded"]
 
 
-def test_a_failure_that_nobody_waited_for_is_told_to_the_next_call_and_then_forgotten() -> None:
-    settings = Settings(multi_model_ready_wait_seconds=0, multi_model_download_seconds=0.1)
-    with many(settings) as endpoint:
+def test_a_failure_that_nobody_waited_for_is_told_to_the_next_call_and_then_forgotten(
+    downloads: threading.Event,
+) -> None:
+    with many(Settings(multi_model_ready_wait_seconds=0)) as endpoint:
         endpoint.deploy()
         for _ in range(2):
+            downloads.clear()
             assert endpoint.refusal("none.tar.gz")[1] == "ModelNotReadyException"
+            downloads.set()
             endpoint.eventually(lambda: not endpoint.instance()["loading"])
             assert endpoint.refusal("none.tar.gz")[1] == "ValidationError"
 
@@ -446,7 +479,8 @@ def test_a_deletion_while_models_load_leaves_nothing_and_tells_who_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with many(Settings(multi_model_load_seconds=3600)) as endpoint, ThreadPoolExecutor(1) as pool:
+    settings = Settings(multi_model_load_seconds=3600, multi_model_ready_wait_seconds=3600)
+    with many(settings) as endpoint, ThreadPoolExecutor(1) as pool:
         endpoint.deploy("a.tar.gz")
         waiting = pool.submit(endpoint.refusal, "a.tar.gz")
         endpoint.eventually(lambda: endpoint.instance()["pid"])
@@ -510,7 +544,7 @@ def test_an_asynchronous_endpoint_cannot_name_a_model_so_its_invocations_fail() 
         endpoint.clients.s3.get_waiter("object_exists").wait(
             Bucket=bucket,
             Key=key,
-            WaiterConfig={"Delay": 0.05, "MaxAttempts": 400},  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+            WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000},  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
         )
         assert (
             b"names no target model" in endpoint.clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read()

@@ -225,7 +225,7 @@ def test_an_idle_queue_goes_to_zero_and_a_request_wakes_it_only_with_its_step_po
     clients.s3.get_waiter("object_exists").wait(
         Bucket=clients.bucket,
         Key=key,
-        WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400},  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+        WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000},  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
     )
     assert clients.s3.get_object(Bucket=clients.bucket, Key=key)["Body"].read() == b"waited"
     scaled.wait_for_instances(name, 0)
@@ -260,7 +260,7 @@ def transform_fn(model, data, content_type, accept):
 def test_a_real_time_variant_follows_its_invocations(scaled: Scaled) -> None:
     scaled.embedded.settings.scaling_window_seconds = 2
     name = scaled.clients.deploy()
-    scaled.register(name, {**INVOCATIONS, "TargetValue": 60.0}, least=1, most=2)
+    scaled.register(name, {**INVOCATIONS, "TargetValue": 20.0}, least=1, most=2)
     while scaled.instances(name) < 2:
         scaled.clients.runtime.invoke_endpoint(EndpointName=name, Body=b"?")
     scaled.clients.wait_for_endpoint(name)
@@ -324,7 +324,7 @@ def test_a_queue_without_instances_gives_a_request_up_after_its_ttl(scaled: Scal
     accepted = clients.runtime.invoke_endpoint_async(EndpointName=name, Body=b"x")
     key = accepted["FailureLocation"].removeprefix(f"s3://{bucket}/")
     waiter = clients.s3.get_waiter("object_exists")
-    waiter.wait(Bucket=bucket, Key=key, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+    waiter.wait(Bucket=bucket, Key=key, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
     assert b"RequestTTLSeconds" in clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
 
 

@@ -60,7 +60,7 @@ def _who(clients: Clients) -> tuple[list[int], Path]:
 
 
 @contextlib.contextmanager
-def _ends(pids: list[int], seconds: float = 20) -> Iterator[None]:
+def _ends(pids: list[int], seconds: float = 600) -> Iterator[None]:
     """Check that every process is alive before, and has ended soon after, what is done inside."""
     watched = [os.pidfd_open(pid) for pid in pids]
     try:

@@ -13,7 +13,7 @@ from airflow.providers.amazon.aws.sensors.sagemaker import SageMakerTransformSen
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
-from tests.local.conftest import ECHO, IMAGE, REGION, ROLE, Clients, unique
+from tests.local.conftest import ECHO, IMAGE, REGION, ROLE, Clients, changed_settings, unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ def _operator(
         config=config,
         aws_conn_id=None,
         check_interval=1,
-        max_ingestion_time=30,
+        max_ingestion_time=600,
         do_xcom_push=False,
         **arguments,  # type: ignore[arg-type] # whatever the test wants to pass
     )
@@ -117,12 +117,11 @@ def test_the_sensor_sees_the_end(clients: Clients) -> None:
 
 def test_the_trigger_sees_the_end(clients: Clients, sagemaker_server: EmbeddedSageMaker) -> None:
     job = unique("job")
-    sagemaker_server.settings.change({"transform_seconds": 1})  # or it has ended before the task defers
-    try:
-        with pytest.raises(BaseException) as deferred:  # noqa: PT011 - TaskDeferred: its place differs by version
-            _execute(_operator(clients, job, deferrable=True))
-    finally:
-        sagemaker_server.settings.change({"transform_seconds": 0.1})
+    with (
+        changed_settings(sagemaker_server, transform_seconds=3600),  # or it has ended before the task defers
+        pytest.raises(BaseException) as deferred,  # noqa: PT011 - TaskDeferred: its place differs by version
+    ):
+        _execute(_operator(clients, job, deferrable=True))
     assert type(deferred.value).__name__ == "TaskDeferred"
     event = asyncio.run(_first_event(cast("BaseTrigger", vars(deferred.value)["trigger"])))
 

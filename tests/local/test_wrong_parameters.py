@@ -18,11 +18,10 @@ from airflow_sm_plugin.local import operations
 from airflow_sm_plugin.local.moto_operations import PASSED_ON
 from airflow_sm_plugin.local.protocol import CONTROL_PLANE, service_model
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
-from airflow_sm_plugin.local.validation import _compiled
+from airflow_sm_plugin.local.validation import satisfies
 
 MODEL = service_model(CONTROL_PLANE)
-operations.load()
-OPERATIONS = sorted((operations._HANDLERS.keys() | PASSED_ON) & set(MODEL.operation_names))
+OPERATIONS = sorted((operations.handled() | PASSED_ON) & set(MODEL.operation_names))
 ROUNDS = 3
 TEXTS = [
     "a",
@@ -112,7 +111,7 @@ class Generator:
         draw = self._random
         if shape.type_name == "string":
             pattern = shape.metadata.get("pattern")
-            fits = [text for text in TEXTS if not pattern or _compiled(pattern).fullmatch(text)]
+            fits = [text for text in TEXTS if not pattern or satisfies(text, pattern)]
             return draw.choice(shape.metadata.get("enum") or fits or TEXTS)
         if shape.type_name == "boolean":
             return draw.choice([True, False])

@@ -71,12 +71,12 @@ def jobs(session_account: Account) -> Jobs:
     """AutoML jobs that have ended in every way; trained side by side."""
     account = session_account
     names = Jobs(
+        stopped=_stopped(account),
         tuned_binary=_start_v1(account, _classes(2)),
         ensembled_multiclass=_start_v2(account, _classes(3)),
         tuned_regression=_start_v1(account, _numbers()),
         definitions_only=_start_v1(account, _classes(2), definitions_only=True),
         failed=_start_v1(account, _classes(2), target="no_such_column"),
-        stopped=_stopped(account),
     )
     for name in vars(names).values():
         _wait(account, name)
@@ -147,8 +147,10 @@ def _start_v2(account: Account, rows: str) -> str:
 
 
 def _stopped(account: Account) -> str:
-    name = _start_v1(account, _classes(2))
-    account.sagemaker.stop_auto_ml_job(AutoMLJobName=name)
+    with account.settings(automl_seconds=3600):
+        name = _start_v1(account, _classes(2))
+        account.sagemaker.stop_auto_ml_job(AutoMLJobName=name)
+        _wait(account, name)
     return name
 
 

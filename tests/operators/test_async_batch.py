@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
@@ -17,6 +18,7 @@ from tests.support import (
     BLOCKING,
     ECHO,
     POLL,
+    REGION,
     Account,
     TaskDeferred,
     TaskInstanceDouble,
@@ -58,7 +60,7 @@ def batch_of(account: Account, endpoint: str) -> Make:
             "content_type": "text/plain",
             "aws_conn_id": None,
             "poll_interval": POLL,
-            "max_wait_seconds": 60,
+            "max_wait_seconds": 600,
             "deferrable": False,
             **arguments,
         }
@@ -80,9 +82,13 @@ def test_all_outputs_are_there_when_the_task_ends(
     assert all(value is None or isinstance(value, str | int) for value in told.values())
 
 
-def test_the_triggers_arguments_stay_small_whatever_is_waited_for(account: Account, batch_of: Make) -> None:
-    task = batch_of(upload_inputs(account, ["sleep 1"] * 50), deferrable=True)
+def test_the_triggers_arguments_stay_small_whatever_is_waited_for(
+    account: Account, batch_of: Make, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    task = batch_of(upload_inputs(account, [f"gate {gate}"] * 50), deferrable=True)
     deferral = deferred(task)
+    gate.touch()
     _, arguments = deferral.trigger.serialize()
     assert len(str(arguments)) < 1_000
     assert deferral.timeout is not None
@@ -169,11 +175,18 @@ def test_deferred_or_not_no_more_than_the_limit_are_in_flight(
     account.sagemaker.delete_endpoint(EndpointName=name)
 
 
-def test_a_queue_that_does_not_exist_ends_the_wait(account: Account, batch_of: Make) -> None:
-    inputs = upload_inputs(account, ["sleep 3"])
-    queue = f"{account.url}/123456789012/{unique('queue')}"
+def test_a_queue_that_is_deleted_ends_the_wait(account: Account, batch_of: Make, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    inputs = upload_inputs(account, [f"gate {gate}"])
+    sqs = boto3.client("sqs", region_name=REGION, endpoint_url=account.url)
+    queue = sqs.create_queue(QueueName=unique("queue"))["QueueUrl"]
+    task = batch_of(inputs, deferrable=True, completion_queue=queue)
+    deferral = deferred(task)
+    sqs.delete_queue(QueueUrl=queue)
+    event = event_of(rebuilt(deferral.trigger))
+    gate.touch()
     with pytest.raises(AirflowFailException, match="QueueNotFound"):
-        run_task(lambda: batch_of(inputs, deferrable=True, completion_queue=queue))
+        task.execute_complete(context_for(), event)
 
 
 def test_a_real_time_endpoint_is_refused(account: Account, batch_of: Make) -> None:
@@ -250,7 +263,7 @@ TEMPLATED = {
     "container_log_lines": "{{ 0 }}",
     "completion_queue": "{{ none }}",
     "poll_interval": "{{ 0.05 }}",
-    "max_wait_seconds": "{{ 30 }}",
+    "max_wait_seconds": "{{ 600 }}",
 }
 """Airflow makes text of all of them: of None the word, which means that nothing is given."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, SageMakerInferen
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
 from tests.operators.conftest import Jobs
+from tests.releases import calls_from_now, once
 from tests.support import (
     POLL,
     ROLE,
@@ -273,24 +275,36 @@ class TestBadInput:
 
 
 def test_a_running_job_fails_the_task_and_a_retry_may_help(running_job: Callable[[float], str]) -> None:
-    job = running_job(600)
+    job = running_job(3600)
     with pytest.raises(AutoMLJobStillRunning) as caught:
         export(job).execute(context_for())
     assert f"AutoML job {job} is InProgress" in str(caught.value)
     assert "wait_for_job=True" in str(caught.value)
 
 
-def test_a_blocking_wait_exports_when_the_job_has_completed(running_job: Callable[[float], str]) -> None:
-    job = running_job(1.0)
-    result = run_task(lambda: export(job, wait_for_job=True, inference_response_keys=["labels"]))
+def completed_once_looked_at(account: Account, job: str) -> AbstractContextManager[None]:
+    """Have a running job complete in the block, when it has been described twice."""
+    looks = calls_from_now(account, "DescribeAutoMLJobV2", job)
+    return once(lambda: len(looks()) >= 2, partial(account.change_settings, automl_seconds=0))
+
+
+def test_a_blocking_wait_exports_when_the_job_has_completed(
+    account: Account, running_job: Callable[[float], str]
+) -> None:
+    job = running_job(3600)
+    with completed_once_looked_at(account, job):
+        result = run_task(lambda: export(job, wait_for_job=True, inference_response_keys=["labels"]))
     assert result["auto_ml_job_name"] == job
     assert result["inference_response_keys"] == ["labels"]
 
 
-def test_a_deferred_wait_exports_when_the_job_has_completed(running_job: Callable[[float], str]) -> None:
-    job = running_job(1.0)
-    deferral = deferred(export(job, wait_for_job=True, deferrable=True))
-    event = event_of(rebuilt(deferral.trigger), within=60)
+def test_a_deferred_wait_exports_when_the_job_has_completed(
+    account: Account, running_job: Callable[[float], str]
+) -> None:
+    job = running_job(3600)
+    with completed_once_looked_at(account, job):
+        deferral = deferred(export(job, wait_for_job=True, deferrable=True))
+        event = event_of(rebuilt(deferral.trigger))
     result = export(job, wait_for_job=True, deferrable=True).execute_complete(context_for(), event)
     assert result["candidate_name"].startswith(job)
 
@@ -304,7 +318,7 @@ def test_a_deferrable_export_of_an_ended_job_does_not_defer(jobs: Jobs) -> None:
 def test_a_wait_that_sees_nothing_any_more_gives_up_long_before_its_deadline(
     account: Account, running_job: Callable[[float], str], monkeypatch: pytest.MonkeyPatch, deferrable: bool
 ) -> None:
-    job = running_job(600)
+    job = running_job(3600)
     throttled = Answer(400, "ThrottlingException", "Rate exceeded")
     sent_once = {"retries": {"mode": "standard", "total_max_attempts": 1}}
     with answering(None, *[throttled] * 100, otherwise=account.url) as (url, asked):
@@ -320,7 +334,7 @@ def test_a_wait_that_sees_nothing_any_more_gives_up_long_before_its_deadline(
 def test_a_look_that_sees_the_job_makes_good_the_failed_ones_before_it(
     account: Account, running_job: Callable[[float], str], monkeypatch: pytest.MonkeyPatch, deferrable: bool
 ) -> None:
-    job = running_job(600)
+    job = running_job(3600)
     throttled = Answer(400, "ThrottlingException", "Rate exceeded")
     sent_once = {"retries": {"mode": "standard", "total_max_attempts": 1}}
     bad_moment = [throttled] * TOLERATED_FAILED_LOOKS
@@ -337,7 +351,7 @@ def test_a_look_that_sees_the_job_makes_good_the_failed_ones_before_it(
 def test_a_wait_that_takes_too_long_says_so_and_may_be_retried(
     running_job: Callable[[float], str], deferrable: bool
 ) -> None:
-    job = running_job(600)
+    job = running_job(3600)
     with pytest.raises(AutoMLJobStillRunning) as caught:
         run_task(lambda: export(job, wait_for_job=True, max_wait_seconds=0.2, deferrable=deferrable))
     assert f"AutoML job {job} was still InProgress after 0 s: raise max_wait_seconds" in str(caught.value)
@@ -348,7 +362,7 @@ def test_a_wait_that_takes_too_long_says_so_and_may_be_retried(
 def test_a_job_that_is_stopped_while_one_waits_fails_for_good(
     account: Account, running_job: Callable[[float], str], deferrable: bool
 ) -> None:
-    job = running_job(600)
+    job = running_job(3600)
     account.sagemaker.stop_auto_ml_job(AutoMLJobName=job)
     with pytest.raises(AirflowFailException, match=f"AutoML job {job} ended Stopped"):
         run_task(lambda: export(job, wait_for_job=True, deferrable=deferrable))
@@ -382,16 +396,19 @@ class TestRank:
         assert result["candidate_name"] == second["CandidateName"] != best["CandidateName"]
         assert result["objective"]["value"] == second["FinalAutoMLJobObjectiveMetric"]["Value"]
 
-    def test_candidates_of_all_pages_are_found(self, account: Account, jobs: Jobs) -> None:
-        pages = {"PageSize": 1}
-        found = SageMakerControlPlaneHook(aws_conn_id=None)._candidates(
-            jobs.tuned_binary, PaginationConfig=pages
+    def test_candidates_of_all_pages_are_found(
+        self, account: Account, jobs: Jobs, requests: Requests
+    ) -> None:
+        hook = SageMakerControlPlaneHook(aws_conn_id=None)
+        hook.client.meta.events.register(
+            "before-parameter-build.sagemaker.ListCandidatesForAutoMLJob",
+            lambda params, **_: params.update(MaxResults=1),
         )
-        listed = account.sagemaker.list_candidates_for_auto_ml_job(AutoMLJobName=jobs.tuned_binary)
-        assert len(found) > 1
-        assert [one["CandidateName"] for one in found] == [
-            one["CandidateName"] for one in listed["Candidates"]
-        ]
+        expected = {one["CandidateName"] for one in completed(account, jobs.tuned_binary)}
+        requests.forget()
+        found = hook.completed_candidates(jobs.tuned_binary)
+        assert {one["CandidateName"] for one in found} == expected
+        assert requests.count()["ListCandidatesForAutoMLJob"] == len(found) > 1
 
     def test_rank_one_is_the_best_and_costs_no_listing(self, jobs: Jobs, requests: Requests) -> None:
         by_rank = run_task(lambda: export(jobs.tuned_binary, candidate_rank=1))
@@ -431,9 +448,11 @@ class TestRequiredObjective:
         message = refusal(jobs.tuned_regression, required_objective=value - 1e-6)
         assert "or less" in message
 
-    def test_it_is_judged_after_a_deferred_wait_as_well(self, running_job: Callable[[float], str]) -> None:
-        job = running_job(0.5)
-        with pytest.raises(AirflowSkipException):
+    def test_it_is_judged_after_a_deferred_wait_as_well(
+        self, account: Account, running_job: Callable[[float], str]
+    ) -> None:
+        job = running_job(3600)
+        with completed_once_looked_at(account, job), pytest.raises(AirflowSkipException):
             run_task(
                 lambda: export(
                     job,

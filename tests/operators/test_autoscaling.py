@@ -372,7 +372,7 @@ def test_a_serverless_variant_is_refused(account: Account, models: str) -> None:
 
 def test_an_endpoint_that_is_still_created_may_be_retried(account: Account, models: str) -> None:
     name = unique("scaled")
-    with account.settings(endpoint_creating_seconds=30):
+    with account.settings(endpoint_creating_seconds=3600):
         account.sagemaker.create_endpoint(
             EndpointName=name, EndpointConfigName=account.create_config(models, asynchronous=True)
         )

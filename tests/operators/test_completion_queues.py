@@ -6,10 +6,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_sm_plugin.core.watch_state import WatchState
+from airflow_sm_plugin.hooks.async_results import ResultWatcher
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
 from tests.batch.async_batches import OBEDIENT, upload_inputs
@@ -19,7 +22,7 @@ from tests.support import Account, context_for, deferred, event_of, rebuilt, run
 pytestmark = pytest.mark.airflow
 
 NEXT_LOOK = 3600.0
-"""The first look comes after 5 s; without notifications the next would come after an hour: too late for pytest."""
+"""The first look comes at once; without notifications the next would come after an hour: too late for pytest."""
 
 FOREIGN = "somebody else's words"
 
@@ -28,6 +31,22 @@ FOREIGN = "somebody else's words"
 def notified(account: Account) -> Iterator[NotifiedEndpoint]:
     with notified_endpoint(account, OBEDIENT) as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A gate that opens when a trigger has looked for the first time: only a notification can tell of what it holds."""
+    path = tmp_path / "gate"
+
+    class OpeningWatcher(ResultWatcher):
+        async def look(self, *args: Any, **kwargs: Any) -> WatchState:  # noqa: ANN401 - handed on
+            state = await super().look(*args, **kwargs)
+            path.touch()
+            return state
+
+    monkeypatch.setattr("airflow_sm_plugin.triggers.async_inference.ResultWatcher", OpeningWatcher)
+    monkeypatch.setattr("airflow_sm_plugin.triggers.async_inference._FIRST_PAUSE", 0.0)
+    return path
 
 
 @pytest.fixture
@@ -72,16 +91,15 @@ def test_a_batch_ends_when_its_last_notification_comes(
     notified: NotifiedEndpoint,
     warnings: Callable[[], list[str]],
     caplog: pytest.LogCaptureFixture,
+    gate: Path,
+    *,
     deferrable: bool,
 ) -> None:
-    """The slowest takes longer than the first look is away, so only a notification can end the wait soon."""
-    inputs = upload_inputs(account, ["a", "fail b", "sleep 7"])
+    inputs = upload_inputs(account, ["a", "fail b", f"gate {gate}"])
     _wait_for_messages(notified, 2)  # each topic announces itself
     notified.say(FOREIGN)
-    began = time.monotonic()
     made = partial(batch, notified, inputs, attempts=1, on_failure="collect", deferrable=deferrable)
     told = run_task(made)
-    assert time.monotonic() - began >= 7
     assert (told["succeeded"], told["failed"]) == (2, 1)
     assert notified.left() == 1, "only the foreign one is left"
     assert FOREIGN in _bodies(notified)
@@ -89,9 +107,9 @@ def test_a_batch_ends_when_its_last_notification_comes(
     assert FOREIGN not in caplog.text
 
 
-def test_duplicates_are_deleted_too(account: Account, notified: NotifiedEndpoint) -> None:
+def test_duplicates_are_deleted_too(account: Account, notified: NotifiedEndpoint, gate: Path) -> None:
     """A message is delivered at least once: one that tells what is known already is ours all the same."""
-    inputs = upload_inputs(account, ["a", "sleep 8"])
+    inputs = upload_inputs(account, ["a", f"gate {gate}"])
     task = batch(notified, inputs)
     deferral = deferred(task)
     _wait_for_messages(notified, 3)
@@ -104,10 +122,10 @@ def test_duplicates_are_deleted_too(account: Account, notified: NotifiedEndpoint
 
 
 def test_notifications_of_an_earlier_round_are_ours(
-    account: Account, notified: NotifiedEndpoint, warnings: Callable[[], list[str]]
+    account: Account, notified: NotifiedEndpoint, warnings: Callable[[], list[str]], gate: Path
 ) -> None:
     """What failed is sent again, and the first round's late notifications disturb nobody."""
-    inputs = upload_inputs(account, ["once a", "once sleep", "sleep 6"])
+    inputs = upload_inputs(account, ["once a", "once b", f"gate {gate}"])
     told = run_task(lambda: batch(notified, inputs))
     assert told["succeeded"] == 3
     assert warnings() == []
@@ -115,14 +133,17 @@ def test_notifications_of_an_earlier_round_are_ours(
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", "blocking"])
 def test_one_invocation_ends_when_its_notification_comes(
-    account: Account, notified: NotifiedEndpoint, warnings: Callable[[], list[str]], deferrable: bool
+    account: Account,
+    notified: NotifiedEndpoint,
+    warnings: Callable[[], list[str]],
+    gate: Path,
+    *,
+    deferrable: bool,
 ) -> None:
     other = notification_of(notified.name, output_location=f"s3://{account.bucket}/{unique('other')}.out")
     notified.say(FOREIGN, other)
-    began = time.monotonic()
-    told = run_task(partial(invoke, notified, "sleep 7", deferrable=deferrable))
-    assert time.monotonic() - began >= 7
-    assert told["output"] == "SLEEP 7"
+    told = run_task(partial(invoke, notified, f"gate {gate}", deferrable=deferrable))
+    assert told["output"] == f"gate {gate}".upper()
     assert notified.left() == 2
     assert sorted(_bodies(notified)) == sorted([FOREIGN, other])
     assert len(warnings()) == 1

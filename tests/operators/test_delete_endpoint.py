@@ -15,13 +15,14 @@ from airflow_sm_plugin.operators.endpoint import (
     SageMakerDeleteEndpointOperator,
     SageMakerDeployEndpointOperator,
 )
+from tests.releases import looked_at, once
 from tests.support import POLL, Account, Requests, context_for, run_task, unique
 
 pytestmark = pytest.mark.airflow
 
 
 def delete(name: str, **arguments: Any) -> SageMakerDeleteEndpointOperator:  # noqa: ANN401 - the operator's own
-    usual: dict[str, Any] = {"poll_interval": POLL, "max_wait_seconds": 30, "aws_conn_id": None}
+    usual: dict[str, Any] = {"poll_interval": POLL, "max_wait_seconds": 600, "aws_conn_id": None}
     return SageMakerDeleteEndpointOperator(task_id="delete", endpoint_name=name, **usual | arguments)
 
 
@@ -96,9 +97,11 @@ def test_what_is_missing_is_fine(account: Account, requests: Requests) -> None:
 
 
 def test_an_endpoint_in_progress_is_waited_out(account: Account) -> None:
-    with account.settings(endpoint_creating_seconds=0.6):
+    with account.settings(endpoint_creating_seconds=3600):
         name = account.start_endpoint()
-        result = run_task(partial(delete, name))
+        created = partial(account.change_settings, endpoint_creating_seconds=0)
+        with once(looked_at(account, name, 2), created):
+            result = run_task(partial(delete, name))
     assert f"endpoint {name}" in result["deleted"]
     assert account.status(name) is None
 
@@ -114,17 +117,17 @@ def test_a_failed_endpoint_is_deleted(account: Account) -> None:
 def test_an_endpoint_that_does_not_go_in_time_may_be_retried_and_keeps_its_configuration(
     account: Account, endpoint: str, requests: Requests
 ) -> None:
-    with (
-        account.settings(endpoint_deleting_seconds=3),
-        pytest.raises(
+    with account.settings(endpoint_deleting_seconds=3600):
+        with pytest.raises(
             EndpointDeadlineExceeded,
             match=f"endpoint {endpoint} was still Deleting after .* goes on deleting it",
-        ) as caught,
-    ):
-        run_task(partial(delete, endpoint, max_wait_seconds=0.2))
-    assert "creating" not in str(caught.value)
-    assert requests.changes() == ["DeleteEndpoint"]
-    result = run_task(partial(delete, endpoint))
+        ) as caught:
+            run_task(partial(delete, endpoint, max_wait_seconds=0.2))
+        assert "creating" not in str(caught.value)
+        assert requests.changes() == ["DeleteEndpoint"]
+        deleted = partial(account.change_settings, endpoint_deleting_seconds=0)
+        with once(looked_at(account, endpoint, 2), deleted):
+            result = run_task(partial(delete, endpoint))
     assert account.configs(endpoint) == []
     assert result["missing"] == []
 

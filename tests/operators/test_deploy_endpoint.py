@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from tests.endpoint_trials import control
+from tests.releases import calls_from_now, looked_at, once
 from tests.support import (
     BROKEN,
     ECHO,
@@ -46,14 +47,14 @@ pytestmark = pytest.mark.airflow
 
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferrable"])
 LINK = "sagemaker_endpoint_link"
-NEVER = 600
-"""Seconds that no test waits for: what takes so long goes on until the service ends, and runs no process."""
+NEVER = 3600
+"""Seconds that no test waits for: what takes so long goes on until its setting is changed, or the service ends."""
 
 
 def deploy(name: str, model: str, **arguments: Any) -> SageMakerDeployEndpointOperator:  # noqa: ANN401 - the operator's own
     usual: dict[str, Any] = {
         "poll_interval": POLL,
-        "max_wait_seconds": 30,
+        "max_wait_seconds": 600,
         "deferrable": False,
         "aws_conn_id": None,
     }
@@ -146,6 +147,23 @@ def when_created(account: Account, name: str, kill: Callable[[object], None]) ->
         over.set()
         watcher.join()
         signal.signal(signal.SIGUSR1, before)
+
+
+def created(account: Account) -> Callable[[], None]:
+    """Return what ends every creation at once, inside of an ``account.settings`` block."""
+    return partial(account.change_settings, endpoint_creating_seconds=0)
+
+
+def cleaning_up(account: Account, name: str) -> Callable[[], bool]:
+    """Return what says whether a deployment has asked by now whose the endpoint is: what cleans up does so first."""
+    asked = calls_from_now(account, "ListTags", f"*:endpoint/{name}")
+    return lambda: bool(asked())
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed task cleans up for 20 seconds, in which a busy machine may do little."""
+    monkeypatch.setattr("airflow_sm_plugin.hooks.deployment_cleanup._HURRIED_SECONDS", 600.0)
 
 
 class TestCreate:
@@ -245,7 +263,7 @@ class TestCreate:
         async def begin_and_die() -> None:
             first = asyncio.ensure_future(anext(rebuilt(trigger).run()))
             # Before its first look it may still be making its client, which cancelled leaves a coroutine unawaited.
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(600):
                 while not requests.count()["DescribeEndpoint"]:  # noqa: ASYNC110 - another process's log
                     await asyncio.sleep(POLL)
             first.cancel()
@@ -264,9 +282,10 @@ class TestInProgress:
     def test_creating_with_another_configuration_is_waited_out_and_then_updated(
         self, account: Account, name: str, light_model: str, requests: Requests
     ) -> None:
-        with account.settings(endpoint_creating_seconds=0.5):
+        with account.settings(endpoint_creating_seconds=NEVER):
             account.start_endpoint(name=name)
-            result = run_task(partial(deploy, name, light_model))
+            with once(looked_at(account, name, 2), created(account)):
+                result = run_task(partial(deploy, name, light_model))
         assert (result["status"], result["action"]) == ("InService", "updated")
         assert requests.changes()[-2:] == ["CreateEndpointConfig", "UpdateEndpoint"]
 
@@ -274,9 +293,11 @@ class TestInProgress:
         self, account: Account, name: str, light_model: str
     ) -> None:
         run_task(partial(deploy, name, light_model))
-        with account.settings(endpoint_deleting_seconds=0.5):
+        with account.settings(endpoint_deleting_seconds=NEVER):
             account.sagemaker.delete_endpoint(EndpointName=name)
-            result = run_task(partial(deploy, name, light_model))
+            deleted = partial(account.change_settings, endpoint_deleting_seconds=0)
+            with once(looked_at(account, name, 2), deleted):
+                result = run_task(partial(deploy, name, light_model))
         assert (result["status"], result["action"]) == ("InService", "created")
 
     def test_what_does_not_end_in_time_is_left_alone(
@@ -318,7 +339,8 @@ class TestFailure:
         self, account: Account, name: str, light_model: str, deferrable: bool
     ) -> None:
         with (
-            account.settings(endpoint_creating_seconds=4),
+            account.settings(endpoint_creating_seconds=NEVER),
+            once(cleaning_up(account, name), created(account)),
             pytest.raises(EndpointDeadlineExceeded) as caught,
         ):
             run_task(partial(deploy, name, light_model, max_wait_seconds=1, deferrable=deferrable))
@@ -330,7 +352,19 @@ class TestFailure:
     def test_cleaning_up_waits_longer_than_the_wait_that_was_too_short(
         self, account: Account, name: str, light_model: str
     ) -> None:
-        with account.settings(endpoint_creating_seconds=3), pytest.raises(EndpointDeadlineExceeded):
+        asked = calls_from_now(account, "ListTags", f"*:endpoint/{name}")
+        looks = calls_from_now(account, "DescribeEndpoint", name)
+
+        def has_waited() -> bool:
+            """Ten looks since it has begun to clean up take longer than the wait was."""
+            began = [call["sequence"] for call in asked()[:1]]
+            return bool(began) and sum(look["sequence"] > began[0] for look in looks()) >= 10
+
+        with (
+            account.settings(endpoint_creating_seconds=NEVER),
+            once(has_waited, created(account)),
+            pytest.raises(EndpointDeadlineExceeded),
+        ):
             run_task(partial(deploy, name, light_model, max_wait_seconds=0.1))
         assert account.status(name) is None
         assert account.configs(name) == []
@@ -355,12 +389,13 @@ class TestFailure:
     def test_what_cannot_be_cleaned_up_in_time_is_said(
         self, account: Account, name: str, light_model: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with account.settings(endpoint_creating_seconds=NEVER), pytest.raises(EndpointDeadlineExceeded):
-            run_task(partial(deploy, name, light_model, max_wait_seconds=0.1, cleanup_wait_seconds=0.1))
+        with account.settings(endpoint_creating_seconds=NEVER):
+            with pytest.raises(EndpointDeadlineExceeded):
+                run_task(partial(deploy, name, light_model, max_wait_seconds=0.1, cleanup_wait_seconds=0.1))
+            assert account.status(name) == "Creating"
         assert f"could not clean up the endpoint {name} that this task created: it stays and costs money" in (
             caplog.text
         )
-        assert account.status(name) == "Creating"
 
     @pytest.mark.filterwarnings(STRUCK_MID_REQUEST)
     def test_a_kill_asks_once_and_says_that_the_endpoint_stays(
@@ -390,10 +425,15 @@ class TestFailure:
         assert len(account.configs(name)) == 1
 
     @pytest.mark.filterwarnings(STRUCK_MID_REQUEST)
+    @pytest.mark.usefixtures("unhurried")
     def test_a_task_that_is_killed_while_it_waits_cleans_up(
         self, account: Account, name: str, light_model: str, requests: Requests
     ) -> None:
-        with account.settings(endpoint_creating_seconds=8), killed_once_created(account, name):
+        with (
+            account.settings(endpoint_creating_seconds=NEVER),
+            once(cleaning_up(account, name), created(account)),
+            killed_once_created(account, name),
+        ):
             deploy(name, light_model).execute(context_for())
         assert requests.changes() == [
             "CreateEndpointConfig",
@@ -404,13 +444,20 @@ class TestFailure:
         assert account.status(name) is None
         assert account.configs(name) == []
 
+    @pytest.mark.usefixtures("unhurried")
     def test_a_task_that_is_killed_before_it_hears_that_the_endpoint_is_created_cleans_up(
         self, account: Account, name: str, light_model: str
     ) -> None:
-        unheard = {"operation": "sagemaker:CreateEndpoint", "fault": "lost_answer", "seconds": 60, "times": 1}
+        unheard = {
+            "operation": "sagemaker:CreateEndpoint",
+            "fault": "lost_answer",
+            "seconds": NEVER,
+            "times": 1,
+        }
         with (
-            account.settings(endpoint_creating_seconds=2),
+            account.settings(endpoint_creating_seconds=NEVER),
             fault(account, unheard),
+            once(cleaning_up(account, name), created(account)),
             killed_once_created(account, name),
         ):
             deploy(name, light_model).execute(context_for())
@@ -423,10 +470,14 @@ class TestFailure:
     ) -> None:
         """A failed look says nothing of the endpoint, which is being created well."""
         make = partial(deploy, name, light_model, deferrable=True)
-        note = deferred(make()).trigger.serialize()[1]["note"]
-        event = {"status": "error", "error": error, "message": "Rate exceeded", "note": note}
-        with pytest.raises(Exception, match=f"waiting for endpoint {name}: Rate exceeded"):
-            make().execute_complete(context_for(), event)
+        with account.settings(endpoint_creating_seconds=NEVER):
+            note = deferred(make()).trigger.serialize()[1]["note"]
+            event = {"status": "error", "error": error, "message": "Rate exceeded", "note": note}
+            with (
+                once(looked_at(account, name, 3), created(account)),
+                pytest.raises(Exception, match=f"waiting for endpoint {name}: Rate exceeded"),
+            ):
+                make().execute_complete(context_for(), event)
         assert f"the endpoint {name} that this task created: it stays and costs money" in caplog.text
 
         result = run_task(make, context_for(second_try()))
@@ -447,21 +498,25 @@ class TestFailure:
         assert (account.status(name), account.configs(name)) == (None, [])
 
 
-def killed_first_try(account: Account, name: str, model: str, made: str) -> str:
-    """Leave behind what a try leaves that is killed once it has made its configuration, its endpoint, or all.
+@contextmanager
+def killed_first_try(account: Account, name: str, model: str, made: str) -> Iterator[str]:
+    """Have what a try leaves that is killed once it has made its configuration, its endpoint, or all.
 
-    Return the configuration's name.
+    Yield the configuration's name. An endpoint is Creating until the block has looked at it twice.
     """
-    with account.settings(endpoint_creating_seconds=0.6):
+    with account.settings(endpoint_creating_seconds=NEVER), ExitStack() as stack:
         deploy(name, model, wait_for_completion=False).execute(context_for())
-    (config,) = account.configs(name)
-    if made != "endpoint":
-        while account.status(name) == "Creating":
-            time.sleep(POLL)
-    if made == "configuration":
-        account.sagemaker.delete_endpoint(EndpointName=name)
-        account.wait_for_endpoint(name, "endpoint_deleted")
-    return config
+        (config,) = account.configs(name)
+        if made == "endpoint":
+            stack.enter_context(once(looked_at(account, name, 2), created(account)))
+        else:
+            created(account)()
+            while account.status(name) == "Creating":
+                time.sleep(POLL)
+        if made == "configuration":
+            account.sagemaker.delete_endpoint(EndpointName=name)
+            account.wait_for_endpoint(name, "endpoint_deleted")
+        yield config
 
 
 class TestRetry:
@@ -472,29 +527,23 @@ class TestRetry:
     def test_it_goes_on_where_the_first_stopped(
         self, account: Account, name: str, light_model: str, *, made: str, deferrable: bool
     ) -> None:
-        config = killed_first_try(account, name, light_model, made)
-
-        result = run_task(
-            partial(deploy, name, light_model, deferrable=deferrable), context_for(second_try())
-        )
+        with killed_first_try(account, name, light_model, made) as config:
+            result = run_task(
+                partial(deploy, name, light_model, deferrable=deferrable), context_for(second_try())
+            )
 
         assert result["status"] == "InService"
-        # By the time of the retry the endpoint may serve.
-        possible = {
-            "configuration": ["created"],
-            "endpoint": ["created", "unchanged"],
-            "ended": ["unchanged"],
-        }
-        assert result["action"] in possible[made]
+        assert result["action"] == ("unchanged" if made == "ended" else "created")
         assert account.configs(name) == [result["endpoint_config_name"]] == [config]
 
     @pytest.mark.parametrize("made", ["configuration", "endpoint", "ended"])
     def test_it_completes_the_cleaning_up(
         self, account: Account, name: str, artless_model: str, made: str
     ) -> None:
-        killed_first_try(account, name, artless_model, made)
-
-        with pytest.raises(EndpointFailed, match=r"no/such/model\.tar\.gz"):
+        with (
+            killed_first_try(account, name, artless_model, made),
+            pytest.raises(EndpointFailed, match=r"no/such/model\.tar\.gz"),
+        ):
             run_task(partial(deploy, name, artless_model), context_for(second_try()))
 
         assert account.status(name) is None
@@ -503,9 +552,11 @@ class TestRetry:
     def test_a_first_try_deletes_nothing_that_it_found(
         self, account: Account, name: str, artless_model: str
     ) -> None:
-        config = killed_first_try(account, name, artless_model, "endpoint")
         another = context_for(TaskInstanceDouble(task_id="another_task"))
-        with pytest.raises((EndpointFailed, AirflowFailException), match="is Failed"):
+        with (
+            killed_first_try(account, name, artless_model, "endpoint") as config,
+            pytest.raises(EndpointFailed, match="is Failed"),
+        ):
             run_task(partial(deploy, name, artless_model), another)
         assert account.status(name) == "Failed"
         assert account.configs(name) == [config]
@@ -570,16 +621,30 @@ class TestUpdate:
         assert account.status(name) == "InService"
         assert account.configs(name) == [first["endpoint_config_name"]]
 
-    @pytest.mark.parametrize("takes", [2.5, 5.0], ids=["ends while cleaning up", "still goes on"])
     def test_an_update_that_takes_too_long_keeps_the_configuration_it_needs(
-        self, account: Account, name: str, light_model: str, takes: float, caplog: pytest.LogCaptureFixture
+        self, account: Account, name: str, light_model: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         run_task(partial(deploy, name, light_model))
-        with account.settings(endpoint_updating_seconds=takes), pytest.raises(EndpointDeadlineExceeded):
-            run_task(partial(deploy, name, light_model, instance_type="ml.c5.large", max_wait_seconds=1.5))
+        with account.settings(endpoint_updating_seconds=NEVER), pytest.raises(EndpointDeadlineExceeded):
+            run_task(partial(deploy, name, light_model, instance_type="ml.c5.large", max_wait_seconds=0.5))
         assert len(account.configs(name)) == 2
         assert f"stays: endpoint {name} uses it" in caplog.text
         account.wait_for_endpoint(name)
+
+    def test_an_update_that_ends_while_it_is_cleaned_up_after_keeps_its_configuration(
+        self, account: Account, name: str, light_model: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        run_task(partial(deploy, name, light_model))
+        make = partial(deploy, name, light_model, instance_type="ml.c5.large", deferrable=True)
+        with account.settings(endpoint_updating_seconds=NEVER):
+            trigger: Any = deferred(make()).trigger
+            event = event_of(type(trigger)(**trigger.serialize()[1] | {"deadline": time.time()}))
+            updated = partial(account.change_settings, endpoint_updating_seconds=0)
+            with once(looked_at(account, name, 6), updated), pytest.raises(EndpointDeadlineExceeded):
+                make().execute_complete(context_for(), event)
+        assert account.status(name) == "InService"
+        assert len(account.configs(name)) == 2
+        assert f"stays: endpoint {name} uses it" in caplog.text
 
 
 class TestBadInput:
@@ -628,8 +693,8 @@ class TestBadInput:
 
     def test_a_model_deleted_since_its_configuration_was_made(self, account: Account, name: str) -> None:
         model = account.create_model()
-        killed_first_try(account, name, model, "configuration")
-        account.sagemaker.delete_model(ModelName=model)
+        with killed_first_try(account, name, model, "configuration"):
+            account.sagemaker.delete_model(ModelName=model)
         with pytest.raises(AirflowFailException, match="there is no SageMaker model") as caught:
             run_task(partial(deploy, name, model))
         assert isinstance(caught.value.__cause__, ModelNotFound)

@@ -40,8 +40,8 @@ OTHER_RUN = "manual__2026-02-02T00:00:00+00:00"
 def deploy(name: str, model: str, **arguments: Any) -> SageMakerDeployEndpointOperator:  # noqa: ANN401 - the operator's own
     usual: dict[str, Any] = {
         "poll_interval": POLL,
-        "max_wait_seconds": 30,
-        "cleanup_wait_seconds": 20,
+        "max_wait_seconds": 600,
+        "cleanup_wait_seconds": 600,
         "deferrable": False,
         "container_log_lines": 0,
         "aws_conn_id": None,
@@ -329,7 +329,7 @@ class TestConfigurations:
         account.sagemaker.create_endpoint(EndpointName=blue, EndpointConfigName=first)
         account.wait_for_endpoint(blue)
         if being_moved:
-            control(account, "PUT", f"endpoints/{blue}/next", {"on": "update", "seconds": 600})
+            control(account, "PUT", f"endpoints/{blue}/next", {"on": "update", "seconds": 3600})
             account.sagemaker.update_endpoint(EndpointName=blue, EndpointConfigName=config)
         try:
             if remover == "tidying":

@@ -26,7 +26,7 @@ GUARDED: dict[str, Any] = {
 def deploy(name: str, **arguments: Any) -> SageMakerDeployEndpointOperator:  # noqa: ANN401 - the operator's own
     usual: dict[str, Any] = {
         "poll_interval": POLL,
-        "max_wait_seconds": 30,
+        "max_wait_seconds": 600,
         "deferrable": False,
         "aws_conn_id": None,
     }

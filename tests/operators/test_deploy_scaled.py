@@ -17,7 +17,7 @@ pytestmark = pytest.mark.airflow
 
 
 def deploy(name: str, model: str, **arguments: Any) -> SageMakerDeployEndpointOperator:  # noqa: ANN401 - the operator's own
-    usual: dict[str, Any] = {"poll_interval": POLL, "max_wait_seconds": 30, "aws_conn_id": None}
+    usual: dict[str, Any] = {"poll_interval": POLL, "max_wait_seconds": 600, "aws_conn_id": None}
     return SageMakerDeployEndpointOperator(
         task_id="deploy", endpoint_name=name, model_name=model, **usual | {"deferrable": False} | arguments
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -28,6 +30,7 @@ from airflow_sm_plugin.triggers.endpoint import (
     EndpointTrigger,
 )
 from tests.endpoint_trials import call_log, control
+from tests.releases import looked_at, once
 from tests.support import (
     POLL,
     Account,
@@ -52,7 +55,7 @@ Make = Callable[[], SageMakerDeployEndpointOperator]
 
 
 def deploy(name: str, model: str, **arguments: Any) -> SageMakerDeployEndpointOperator:  # noqa: ANN401 - the operator's own
-    usual: dict[str, Any] = {"poll_interval": POLL, "max_wait_seconds": 30, "aws_conn_id": None}
+    usual: dict[str, Any] = {"poll_interval": POLL, "max_wait_seconds": 600, "aws_conn_id": None}
     return SageMakerDeployEndpointOperator(
         task_id="deploy", endpoint_name=name, model_name=model, **usual | {"deferrable": True} | arguments
     )
@@ -102,14 +105,15 @@ def serving(account: Account, name: str, model: str) -> str:
 @pytest.fixture
 def busy(account: Account, name: str, serving: str) -> Iterator[Callable[[], None]]:
     """Somebody else's endpoint that is Creating until this is called, or the test is over."""
-
-    def free() -> None:
-        control(account, "PUT", f"endpoints/{name}/status", {"status": "InService"})
-
     control(account, "PUT", f"endpoints/{name}/status", {"status": "Creating"})
-    yield free
+    yield partial(free, account, name)
     if account.status(name) == "Creating":
-        free()
+        free(account, name)
+
+
+def free(account: Account, name: str) -> None:
+    """End what an endpoint was put into."""
+    control(account, "PUT", f"endpoints/{name}/status", {"status": "InService"})
 
 
 def an_hour_later(trigger: Any) -> Any:  # noqa: ANN401 - one of ours
@@ -150,10 +154,13 @@ class TestDeferredWaitOut:
     def test_what_is_being_deleted_is_created_anew_when_it_is_gone(
         self, account: Account, name: str, model: str
     ) -> None:
-        with account.settings(endpoint_deleting_seconds=2):
+        with account.settings(endpoint_deleting_seconds=3600):
             account.sagemaker.delete_endpoint(EndpointName=name)
             assert isinstance(deferred(deploy(name, model)).trigger, EndpointChangeableTrigger)
-            result = run_task(partial(deploy, name, model))
+            with once(
+                looked_at(account, name, 3), partial(account.change_settings, endpoint_deleting_seconds=0)
+            ):
+                result = run_task(partial(deploy, name, model))
         assert (result["status"], result["action"]) == ("InService", "created")
 
     @pytest.mark.usefixtures("serving")
@@ -161,12 +168,16 @@ class TestDeferredWaitOut:
         self, account: Account, name: str, model: str
     ) -> None:
         control(account, "PUT", f"endpoints/{name}/status", {"status": "Failed"})
-        with account.settings(endpoint_deleting_seconds=2):
+        with account.settings(endpoint_deleting_seconds=3600):
             make = partial(deploy, name, model, on_failed="recreate")
             first = deferred(make())
             assert isinstance(first.trigger, EndpointChangeableTrigger)
             assert account.status(name) == "Deleting"
-            second = resumed(make, first, event_of(rebuilt(first.trigger)))
+            with once(
+                looked_at(account, name, 1), partial(account.change_settings, endpoint_deleting_seconds=0)
+            ):
+                event = event_of(rebuilt(first.trigger))
+            second = resumed(make, first, event)
         result = resumed(make, second, event_of(rebuilt(second.trigger)))
         assert (result["status"], result["action"]) == ("InService", "created")
 
@@ -176,7 +187,7 @@ class TestDeferredWaitOut:
         make = partial(deploy, name, model, wait_for_completion="False")
         first = deferred(make())
         busy()
-        with account.settings(endpoint_updating_seconds=3):
+        with account.settings(endpoint_updating_seconds=3600):
             result = resumed(make, first, event_of(rebuilt(first.trigger)))
         assert (result["status"], result["action"]) == ("Updating", "updated")
         account.wait_for_endpoint(name)
@@ -228,10 +239,11 @@ class TestDeadlines:
     @pytest.mark.usefixtures("busy")
     def test_deferred_again_the_wait_out_keeps_its_first_deadline(self, name: str, model: str) -> None:
         """Between the trigger's last look and the worker's first somebody may begin something new."""
-        make = partial(deploy, name, model, max_wait_seconds=20)
+        make = partial(deploy, name, model, max_wait_seconds=600)
+        began = time.time()
         first = deferred(make())
         deadline = first.trigger.serialize()[1]["deadline"]
-        assert 0 < deadline - time.time() <= 20
+        assert began + 600 <= deadline <= time.time() + 600
         event = json.loads(json.dumps({"status": "over", "note": first.trigger.serialize()[1]["note"]}))
         second = resumed(make, first, event)
         assert isinstance(second.trigger, EndpointChangeableTrigger)
@@ -250,14 +262,17 @@ class TestDeadlines:
         if kind is EndpointChangeableTrigger:
             request.getfixturevalue("busy")
         else:
-            control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "seconds": 600})
+            control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "seconds": 3600})
         make = partial(deploy, name, model, max_wait_seconds=3600, cleanup_wait_seconds=0.1)
         deferral = deferred(make())
         assert isinstance(deferral.trigger, kind)
 
+        has_looked = looked_at(account, name, 1)
+
         async def look_and_die() -> None:
             running = asyncio.ensure_future(anext(rebuilt(deferral.trigger).run()))
-            await asyncio.wait([running], timeout=0.5)
+            while not has_looked():  # noqa: ASYNC110 - another process's log
+                await asyncio.sleep(POLL)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
@@ -287,16 +302,17 @@ class TestDeadlines:
         }
         failure = Said(200, "", json.dumps(failed))
         again = (failure, failure, Said(200, "", "{}"))  # found Failed, still Failed, DeleteEndpoint
-        began = time.monotonic()
+        quarters = itertools.count(time.monotonic(), 900)
+        clock = SimpleNamespace(time=time.time, monotonic=lambda: next(quarters))
+        monkeypatch.setattr("airflow_sm_plugin.hooks.deployment.time", clock)
         with answering(Said(200, "", "{}"), *again * 1000) as (address, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-            with pytest.raises(EndpointDeadlineExceeded, match="endpoint e was still Failed after 1 s"):
+            with pytest.raises(EndpointDeadlineExceeded, match="endpoint e was still Failed after 3600 s"):
                 run_task(
-                    partial(deploy, "e", model, max_wait_seconds=1, on_failed="recreate", deferrable=False)
+                    partial(deploy, "e", model, max_wait_seconds=3600, on_failed="recreate", deferrable=False)
                 )
-        assert time.monotonic() - began >= 1
-        assert len(asked) < len(again) * 1000, "it asked until there was nothing left to answer"
-        assert asked.count("SageMaker.DeleteEndpoint") > 1
+        # It reads the clock when it begins and after each deletion.
+        assert asked.count("SageMaker.DeleteEndpoint") == 4
 
 
 class TestFailedLooks:
@@ -305,15 +321,19 @@ class TestFailedLooks:
         self, account: Account, name: str, model: str
     ) -> None:
         """Botocore repeats nothing here; without a rule of our own the first failed look ends the task."""
-        control(account, "PUT", f"endpoints/{name}/status", {"status": "Creating", "seconds": 3})
+        control(account, "PUT", f"endpoints/{name}/status", {"status": "Creating"})
         rule = {"operation": "sagemaker:DescribeEndpoint", "resource": f"*{name}*", "after": 1, "times": 3}
         control(account, "POST", "faults", [rule | {"fault": "throttle"}])
-        try:
-            result = run_task(partial(deploy, name, model, deferrable=False, botocore_config=ONCE))
+
+        def struck() -> bool:
             (told,) = control(account, "GET", "faults")["rules"]
+            return bool(told["struck"] == 3)
+
+        try:
+            with once(struck, partial(free, account, name)):
+                result = run_task(partial(deploy, name, model, deferrable=False, botocore_config=ONCE))
         finally:
             control(account, "DELETE", "faults")
-        assert told["struck"] == 3
         assert (result["status"], result["action"]) == ("InService", "updated")
 
     @BOTH
@@ -458,8 +478,9 @@ class TestEveryStatus:
     def test_found_in_progress_it_is_waited_out(
         self, account: Account, name: str, model: str, status: str, deferrable: bool
     ) -> None:
-        control(account, "PUT", f"endpoints/{name}/status", {"status": status, "seconds": 0.5})
-        result = run_task(partial(deploy, name, model, deferrable=deferrable))
+        control(account, "PUT", f"endpoints/{name}/status", {"status": status})
+        with once(looked_at(account, name, 2), partial(free, account, name)):
+            result = run_task(partial(deploy, name, model, deferrable=deferrable))
         assert (result["status"], result["action"]) == ("InService", "updated")
 
     @BOTH
@@ -514,8 +535,14 @@ class TestEveryStatus:
         make = partial(deploy, name, model)
         deferral = deferred(make())
         account.wait_for_endpoint(name)
-        with account.settings(endpoint_deleting_seconds=3):
+        with account.settings(endpoint_deleting_seconds=3600):
             account.sagemaker.delete_endpoint(EndpointName=name)
-            with pytest.raises(EndpointFailed, match="is Deleting with"):
-                resumed(make, deferral, event_of(rebuilt(deferral.trigger)))
+            event = event_of(rebuilt(deferral.trigger))
+            with (
+                once(
+                    looked_at(account, name, 2), partial(account.change_settings, endpoint_deleting_seconds=0)
+                ),
+                pytest.raises(EndpointFailed, match="is Deleting with"),
+            ):
+                resumed(make, deferral, event)
         assert account.status(name) is None

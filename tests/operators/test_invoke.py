@@ -70,7 +70,7 @@ def output_of(account: Account, invocation: dict[str, Any]) -> dict[str, Any]:
         task_id="await",
         invocations=invocation,
         poke_interval=POLL,
-        timeout=30,
+        timeout=600,
         deferrable=False,
         aws_conn_id=None,
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +62,10 @@ class Running:
     def kill(self) -> BaseException | None:
         """Kill it as Airflow does; return what it raised."""
         self.task.on_kill()
+        return self.end()
+
+    def end(self) -> BaseException | None:
+        """Wait for its end; return what it raised."""
         self._thread.join(LONGEST_SECONDS)
         assert not self._thread.is_alive(), "it goes on"
         return self.error
@@ -99,14 +106,14 @@ def test_a_batch_that_is_killed_while_it_sends_stops_and_leaves_no_doubts(
     account: Account, endpoint: str
 ) -> None:
     inputs = upload_inputs(account, [f"n{number}" for number in range(COUNT)])
-    task = batch_of(account, endpoint, inputs, max_rate=2)
-    running = Running(task)
-    wait_until(lambda: invocations_of(account, endpoint) >= 5)
-    assert isinstance(running.kill(), TaskKilled)
-    sent = invocations_of(account, endpoint)
-    assert sent < COUNT
+    task = batch_of(account, endpoint, inputs)
+    with throttled(account, endpoint, "InvokeEndpointAsync", after=5):
+        running = Running(task)
+        wait_until(lambda: len(tried(account, endpoint, "InvokeEndpointAsync")) > 5)
+        assert isinstance(running.kill(), TaskKilled)
+    assert invocations_of(account, endpoint) == 5
     left = ledger(account, task.ledger_prefix)
-    assert left.accepted.bit_count() == sent
+    assert left.accepted.bit_count() == 5
     assert not left.doubtful
     told = run_task(lambda: batch_of(account, endpoint, inputs, poll_interval=0.1))
     assert (told["succeeded"], told["attempts"]) == (COUNT, COUNT)
@@ -123,12 +130,13 @@ def test_a_batch_that_is_killed_while_it_waits_ends(account: Account, endpoint: 
 
 def test_a_batch_that_is_killed_while_it_plans_sends_nothing(account: Account, endpoint: str) -> None:
     inputs = upload_inputs(account, ["a"])
-    slow = {"fault": "latency", "operation": "DescribeEndpoint", "resource": endpoint, "seconds": 2}
+    slow = {"fault": "latency", "operation": "DescribeEndpoint", "resource": endpoint, "seconds": 3600}
     with faults(account, slow):
         task = batch_of(account, endpoint, inputs)
         running = Running(task)
-        wait_until(lambda: task._running is not None)
-        assert isinstance(running.kill(), TaskKilled)
+        wait_until(lambda: any(rule["struck"] for rule in control(account, "GET", "faults")["rules"]))
+        task.on_kill()
+    assert isinstance(running.end(), TaskKilled)
     assert invocations_of(account, endpoint) == 0
 
 
@@ -162,17 +170,19 @@ def invocation_of(
 
 
 def test_an_invocation_that_is_killed_while_it_waits_ends_and_is_taken_up(
-    account: Account, endpoint: str
+    account: Account, endpoint: str, tmp_path: Path
 ) -> None:
-    task = invocation_of(account, endpoint, "sleep 1", wait_for_completion=True)
+    gate = tmp_path / "gate"
+    task = invocation_of(account, endpoint, f"gate {gate}", wait_for_completion=True)
     running = Running(task)
     wait_until(lambda: invocations_of(account, endpoint) == 1)
     assert isinstance(running.kill(), TaskKilled)
+    gate.touch()
     given = {"input_location": task.input_location, "state_prefix": task.state_prefix}
     told = run_task(
         lambda: invocation_of(account, endpoint, "", wait_for_completion=True, poll_interval=0.1, **given)
     )
-    assert account.read(told["output_location"]) == b"SLEEP 1"
+    assert account.read(told["output_location"]).decode() == f"gate {gate}".upper()
     assert invocations_of(account, endpoint) == 1
 
 
@@ -230,13 +240,19 @@ def test_a_deployment_or_deletion_that_is_killed_while_it_waits_changes_nothing_
 
 
 @contextmanager
-def throttled(account: Account, endpoint: str, operation: str) -> Iterator[None]:
-    with faults(account, {"fault": "throttle", "operation": operation, "resource": endpoint}):
+def throttled(account: Account, endpoint: str, operation: str, *, after: int = 0) -> Iterator[None]:
+    with faults(account, {"fault": "throttle", "operation": operation, "resource": endpoint, "after": after}):
         yield
 
 
 def tried(account: Account, endpoint: str, operation: str) -> list[Any]:
     return [call for call in calls(account, operation) if call["resource"] == endpoint]
+
+
+def is_in(thread: int, function: str) -> bool:
+    """Say whether a thread is in a function, or in what that calls."""
+    frames = traceback.walk_stack(sys._current_frames()[thread])
+    return any(frame.f_code.co_qualname == function for frame, _ in frames)
 
 
 def test_an_exception_that_a_signal_handler_raises_lets_what_is_on_its_way_end() -> None:
@@ -246,9 +262,13 @@ def test_an_exception_that_a_signal_handler_raises_lets_what_is_on_its_way_end()
         """What Airflow raises."""
 
     ended: list[str] = []
+    main = threading.get_ident()
 
     async def work() -> None:
         try:
+            while not is_in(main, "Future.result"):  # noqa: ASYNC110 - another thread
+                await asyncio.sleep(0.01)
+            signal.pthread_kill(main, signal.SIGUSR1)
             await asyncio.sleep(3600)
         finally:
             ended.append("in order")
@@ -258,14 +278,12 @@ def test_an_exception_that_a_signal_handler_raises_lets_what_is_on_its_way_end()
     def terminate(*_: object) -> None:
         raise Terminated
 
-    before = signal.signal(signal.SIGALRM, terminate)
+    before = signal.signal(signal.SIGUSR1, terminate)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
         with pytest.raises(Terminated):
             killable.run_until_killed(work())
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGUSR1, before)
     assert ended == ["in order"]
     with pytest.raises(TaskKilled):
         killable.pause(3600)

@@ -20,7 +20,7 @@ def deploy(name: str, model: str, **arguments: Any) -> str:  # noqa: ANN401 - th
     """Deploy and return the configuration's name."""
     usual: dict[str, Any] = {
         "poll_interval": POLL,
-        "max_wait_seconds": 30,
+        "max_wait_seconds": 600,
         "deferrable": False,
         "aws_conn_id": None,
     }

@@ -46,7 +46,7 @@ OTHERS = (LOOK, "sagemaker:DescribeEndpointConfig")
 SERVICES = ("sagemaker", "application-autoscaling", "monitoring")
 """What these tasks call; a queue that an earlier test waited for may still be asked."""
 POLL_SECONDS = 0.3
-"""Longer than anything takes there, so that each run looks as often as the other."""
+"""Longer than anything takes there, mostly: so most runs look equally often."""
 
 FAULTS = pytest.mark.parametrize("fault", ["lost_answer", "drop", "throttle"])
 EVERY_VERB = pytest.mark.parametrize("verb", VERBS)

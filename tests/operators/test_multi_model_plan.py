@@ -200,7 +200,7 @@ def test_a_wrong_argument_is_named(plan_of: Make, wrong: dict[str, Any], said: s
 
 
 def test_an_endpoint_that_does_not_serve_yet_is_worth_a_retry(account: Account, plan_of: Make) -> None:
-    with account.settings(endpoint_creating_seconds=30):
+    with account.settings(endpoint_creating_seconds=3600):
         name = account.start_endpoint()
         with pytest.raises(EndpointNotInService):
             run_task(lambda: plan_of(endpoint_name=name))

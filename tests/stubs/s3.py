@@ -11,8 +11,12 @@ import pytest
 
 from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
 
-QUICK = {"retries": {"mode": "standard", "total_max_attempts": 1}, "connect_timeout": 2, "read_timeout": 5}
-"""botocore_config for tests of outages: botocore itself repeats nothing and waits briefly."""
+QUICK = {
+    "retries": {"mode": "standard", "total_max_attempts": 1},
+    "connect_timeout": 600,
+    "read_timeout": 600,
+}
+"""botocore_config for tests of outages: botocore itself repeats nothing."""
 
 DROP = 0
 """Instead of a status: the connection is closed without an answer."""

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.airflow
 AWS: dict[str, Any] = {"aws_conn_id": None, "region_name": REGION, "verify": None, "botocore_config": QUICK}
 
 
-def _batch(account: Account, count: int, *, seconds: float = 60) -> Watch:
+def _batch(account: Account, count: int, *, seconds: float = 3_600) -> Watch:
     """Return a watch over numbered results in folders of their own."""
     root = unique("root")
     names = NumberedNames(0, count, "{:07}.out", "{:07}-error.out", f"{root}-{{:07}}")
@@ -41,7 +41,7 @@ def _batch(account: Account, count: int, *, seconds: float = 60) -> Watch:
 def _trigger(watch: Watch | None, **arguments: Any) -> AsyncInferenceTrigger:  # noqa: ANN401 - the trigger's own
     defaults: dict[str, Any] = {
         "watch": watch.as_mapping() if watch else None,
-        "deadline": time.time() + 60,
+        "deadline": time.time() + 3_600,
         "poll_interval": 0.05,
         "note": {"remember": "me"},
         "aws": AWS,
@@ -87,7 +87,7 @@ def test_a_reference_that_leads_nowhere_ends_the_wait_by_name(account: Account) 
 
 def test_an_outputs_bucket_that_does_not_exist_ends_the_wait_by_name(account: Account) -> None:
     nobodys = [AsyncInvocation(f"s3://nobodys-bucket/{n}") for n in range(20)]
-    watch, _ = group(nobodys, [time.time() + 60] * 20)
+    watch, _ = group(nobodys, [time.time() + 3_600] * 20)
     event = event_of(_trigger(watch))
     assert event["error"] == "RequestRefused"
     assert "NoSuchBucket" in event["message"]
@@ -101,13 +101,13 @@ def test_it_ends_as_soon_as_few_enough_are_pending(account: Account) -> None:
 
 
 def test_its_own_deadline_ends_the_wait_with_some_still_pending(account: Account) -> None:
-    watch = _batch(account, 20, seconds=3_600)
+    watch = _batch(account, 20)
     event = event_of(rebuilt(_trigger(watch, deadline=time.time() + 0.2)))
     assert (event["why"], event["counts"]["pending"]) == ("deadline", 20)
 
 
 def test_an_outage_that_does_not_end_is_told_without_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch, _ = group([AsyncInvocation("s3://results/one")], [time.time() + 60])
+    watch, _ = group([AsyncInvocation("s3://results/one")], [time.time() + 3_600])
     with stub_s3(fixed({}, otherwise=503)) as s3:
         use(monkeypatch, s3.url)
         event = event_of(_trigger(watch, poll_interval=0.01))
@@ -174,27 +174,27 @@ def test_notifications_end_the_wait_long_before_the_next_look_would(
         failed = _result(inference_id=shelf.names.id_form.format(19), succeeded=False)  # type: ignore[union-attr]
         sqs.send_message(QueueUrl=queue, MessageBody=failed)
 
-    event = _event_after_the_first_look(trigger, finish)
+    event = _event_after_looks(1, trigger, finish)
     assert (event["why"], event["counts"]["succeeded"], event["counts"]["failed"]) == ("complete", 19, 1)
     assert _left(sqs, queue) <= 1, "what is ours is deleted; a duplicate may have come too late"
 
 
-def _event_after_the_first_look(trigger: Any, then: Any) -> dict[str, Any]:  # noqa: ANN401 - a trigger, a callable
-    """Run a trigger; call ``then`` when it has looked once and sleeps."""
+def _event_after_looks(number: int, trigger: Any, then: Any) -> dict[str, Any]:  # noqa: ANN401 - a trigger, a callable
+    """Run a trigger; call ``then`` when it has looked so many times in vain and sleeps."""
     look = trigger._look_until_over
 
-    class FirstLook:
+    class Looks:
         def __init__(self, watcher: Any) -> None:  # noqa: ANN401 - a ResultWatcher
             self.watcher, self.looks = watcher, 0
 
         async def look(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the watcher's
             state = await self.watcher.look(*args, **kwargs)
             self.looks += 1
-            if self.looks == 1:
+            if self.looks == number:
                 then()
             return state
 
-    trigger._look_until_over = lambda watcher, watch, bell: look(FirstLook(watcher), watch, bell)
+    trigger._look_until_over = lambda watcher, watch, bell: look(Looks(watcher), watch, bell)
     return event_of(trigger)
 
 
@@ -212,7 +212,7 @@ def test_foreign_messages_are_left_where_they_are_and_told_once(
         _put(account, shelf.output(0))
         sqs.send_message(QueueUrl=queue, MessageBody=_result(location=shelf.output(0)))
 
-    event = _event_after_the_first_look(_trigger(watch, completion_queue=queue, poll_interval=3_600), finish)
+    event = _event_after_looks(1, _trigger(watch, completion_queue=queue, poll_interval=3_600), finish)
     assert event["why"] == "complete"
     assert _left(sqs, queue) == len(foreign), "what an earlier run left behind is deleted"
     told = [record.getMessage() for record in caplog.records if "completion queue" in record.getMessage()]
@@ -221,10 +221,20 @@ def test_foreign_messages_are_left_where_they_are_and_told_once(
 
 
 def test_a_hint_that_is_not_true_yet_ends_nothing(account: Account, sqs: SQSClient, queue: str) -> None:
-    watch = _batch(account, 1, seconds=1.5)
-    sqs.send_message(QueueUrl=queue, MessageBody=_result(location=watch.shelves[0].output(0)))
-    event = event_of(_trigger(watch, completion_queue=queue, deadline=time.time() + 1.5))
-    assert event["why"] == "deadline"
+    """It is worth a look, the second one here, and the wait goes on until S3 says the same."""
+    watch = _batch(account, 1)
+    location = watch.shelves[0].output(0)
+
+    def tell() -> None:
+        sqs.send_message(QueueUrl=queue, MessageBody=_result(location=location))
+
+    def finish() -> None:
+        _put(account, location)
+        tell()
+
+    tell()
+    event = _event_after_looks(2, _trigger(watch, completion_queue=queue), finish)
+    assert (event["why"], event["counts"]["succeeded"]) == ("complete", 1)
 
 
 def test_a_queue_that_does_not_exist_ends_the_wait_by_name(account: Account, queue: str) -> None:
@@ -240,6 +250,6 @@ def test_a_queue_that_fails_leaves_the_wait_to_polling(
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", nobody)
     watch = _batch(account, 1)
     trigger = _trigger(watch, completion_queue=f"{nobody}/123456789012/queue")
-    event = _event_after_the_first_look(trigger, lambda: _put(account, watch.shelves[0].output(0)))
+    event = _event_after_looks(1, trigger, lambda: _put(account, watch.shelves[0].output(0)))
     assert event["why"] == "complete"
     assert "the completion queue fails" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from airflow_sm_plugin.triggers.endpoint import (
 )
 from tests.endpoint_trials import control
 from tests.stubs.s3 import QUICK
-from tests.support import BROKEN, Account, event_of, rebuilt
+from tests.support import BROKEN, Account, Requests, event_of, rebuilt
 
 pytestmark = pytest.mark.airflow
 
@@ -29,7 +30,7 @@ def trigger(
     name: str,
     config: str = "another",
     *,
-    seconds: float = 60,
+    seconds: float = 3600,
     poll_interval: float = 0.02,
     **config_of_botocore: object,
 ) -> EndpointTrigger:
@@ -52,6 +53,20 @@ def ended(made: EndpointTrigger) -> dict[str, Any]:
     return event_of(rebuilt(made))
 
 
+def ended_when(
+    account: Account, requests: Requests, made: EndpointTrigger, **seconds: float
+) -> dict[str, Any]:
+    """Change settings once the trigger has looked twice in vain; return its event."""
+    requests.forget()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ended, made)
+        while requests.count()["DescribeEndpoint"] < 2:
+            assert not waiting.done()
+            time.sleep(0.01)
+        account.change_settings(**seconds)
+        return waiting.result()
+
+
 @KINDS
 def test_a_broken_wait_hands_back_what_the_task_must_remember(kind: Kind) -> None:
     event = ended(trigger(kind, "absent", no_such_option=1))
@@ -63,8 +78,8 @@ def test_a_deadline_in_seconds_means_seconds_however_seldom_it_looks(account: Ac
     """Seconds taken for attempts, or a deadline that is seen only at the next look, would be an hour here."""
     with account.settings(endpoint_creating_seconds=3600):
         name = account.start_endpoint()
-    began = time.monotonic()
-    assert ended(trigger(kind, name, seconds=0.3, poll_interval=3600))["status"] == "over"
+        began = time.monotonic()
+        assert ended(trigger(kind, name, seconds=0.3, poll_interval=3600))["status"] == "over"
     assert time.monotonic() - began >= 0.3
 
 
@@ -86,21 +101,25 @@ def test_just_so_many_failed_looks_in_a_row_are_endured(account: Account, kind: 
 
 
 class TestChangeable:
-    def test_what_is_in_progress_is_waited_out(self, account: Account) -> None:
-        with account.settings(endpoint_creating_seconds=0.5):
+    def test_what_is_in_progress_is_waited_out(self, account: Account, requests: Requests) -> None:
+        with account.settings(endpoint_creating_seconds=3600):
             name = account.start_endpoint()
-            assert ended(trigger(EndpointChangeableTrigger, name)) == {"status": "over", "note": NOTE}
+            made = trigger(EndpointChangeableTrigger, name)
+            event = ended_when(account, requests, made, endpoint_creating_seconds=0)
+        assert event == {"status": "over", "note": NOTE}
         assert account.status(name) == "InService"
 
-    def test_an_endpoint_that_is_gone_may_be_created(self, account: Account) -> None:
+    def test_an_endpoint_that_is_gone_may_be_created(self, account: Account, requests: Requests) -> None:
         name = account.deploy()
-        with account.settings(endpoint_deleting_seconds=0.5):
+        with account.settings(endpoint_deleting_seconds=3600):
             account.sagemaker.delete_endpoint(EndpointName=name)
-            assert ended(trigger(EndpointChangeableTrigger, name)) == {"status": "over", "note": NOTE}
+            made = trigger(EndpointChangeableTrigger, name)
+            event = ended_when(account, requests, made, endpoint_deleting_seconds=0)
+        assert event == {"status": "over", "note": NOTE}
         assert account.status(name) is None
 
     def test_what_heads_for_the_wanted_configuration_needs_no_change(self, account: Account) -> None:
-        with account.settings(endpoint_creating_seconds=3):
+        with account.settings(endpoint_creating_seconds=3600):
             name = account.start_endpoint()
             config = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
             ended(trigger(EndpointChangeableTrigger, name, config))
@@ -120,7 +139,7 @@ class TestServing:
     def test_an_endpoint_that_does_not_serve_in_time_is_told_as_it_is(self, account: Account) -> None:
         with account.settings(endpoint_creating_seconds=3600):
             name = account.start_endpoint()
-        event = ended(trigger(EndpointServingTrigger, name, seconds=0.2))
+            event = ended(trigger(EndpointServingTrigger, name, seconds=0.2))
         assert (event["verdict"]["state"], event["verdict"]["status"]) == ("wait", "Creating")
 
     def test_a_failed_endpoint_ends_the_wait_with_sagemakers_reason(self, account: Account) -> None:

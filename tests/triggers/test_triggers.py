@@ -30,7 +30,7 @@ AWS: dict[str, Any] = {
     "botocore_config": QUICK,
 }
 NOTE = {"action": "created", "created": ["endpoint"]}
-SOON = 60.0
+SOON = 3600.0
 
 
 def _endpoint(name: str, config: str = "none", *, seconds: float = SOON, **aws: object) -> BaseTrigger:
@@ -203,7 +203,7 @@ def test_slow_answers_do_not_block_the_triggerers_loop(monkeypatch: pytest.Monke
 def test_a_job_that_does_not_end_is_left_to_the_task(account: Account) -> None:
     job, role = unique("job"), "arn:aws:iam::123456789012:role/sagemaker"
     data = account.upload("a,label\n" + "".join(f"{n},{n % 2}\n" for n in range(100)))
-    with account.settings(automl_seconds=600):
+    with account.settings(automl_seconds=3600):
         account.sagemaker.create_auto_ml_job_v2(
             AutoMLJobName=job,
             RoleArn=role,

@@ -225,9 +225,14 @@ class AutoMLRun:
                 self._touch()
 
     def _wait(self, share: float) -> None:
-        due = self._started + share * self._region.settings.automl_seconds
-        self._interrupted.wait(max(0.0, due - time.monotonic()))
+        self._region.wait(lambda: self._least_seconds(share), since=self._started)
         self._check()
+        if self._region.closed.is_set():
+            raise _Ended("Stopped", "Stopped")
+
+    def _least_seconds(self, share: float) -> float:
+        """Return how long the job has to take until then: a stopped one need not."""
+        return 0.0 if self._interrupted.is_set() else share * self._region.settings.automl_seconds
 
     def _check(self) -> None:
         """Raise when the job was stopped or its time is over."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from airflow.sdk import DAG
 
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
+from airflow_sm_plugin.triggers import polling
+
+# On a busy machine the triggerer that takes over comes later than Airflow's safety net.
+polling.GRACE_SECONDS = 3600
 
 with DAG("e2e_deferred_deploy", schedule=None):
     SageMakerDeployEndpointOperator(
@@ -13,6 +17,6 @@ with DAG("e2e_deferred_deploy", schedule=None):
         model_name="{{ dag_run.conf['model'] }}",
         max_wait_seconds="{{ dag_run.conf['max_wait_seconds'] }}",
         cleanup_wait_seconds=1,
-        poll_interval=5,
+        poll_interval=1,
         deferrable=True,
     )

@@ -1,0 +1,55 @@
+"""Let go of what a test holds once it was seen, however long that takes: a wait of so many seconds proves less."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from tests.endpoint_trials import call_log
+from tests.support import Account
+
+__all__ = ["calls_from_now", "looked_at", "once"]
+
+_PAUSE = 0.05
+
+
+@contextmanager
+def once(is_so: Callable[[], bool], then: Callable[[], object]) -> Iterator[None]:
+    """Call ``then`` in a thread of its own, while the block runs, as soon as something is so: it must come to that."""
+    seen, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            if is_so():
+                seen.set()
+                then()
+                return
+            over.wait(_PAUSE)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    assert seen.is_set(), "the block ended before that was so"
+
+
+def calls_from_now(account: Account, operation: str, resource: str) -> Callable[[], list[dict[str, Any]]]:
+    """Return what tells the calls of an operation about a resource, both of them globs, that have ended since now."""
+    since = call_log(account, operation="-")["sequence"]
+
+    def told() -> list[dict[str, Any]]:
+        log = call_log(account, since=since, service="*", operation=operation, resource=resource)
+        return cast("list[dict[str, Any]]", log["calls"])
+
+    return told
+
+
+def looked_at(account: Account, endpoint: str, times: int) -> Callable[[], bool]:
+    """Return what says whether an endpoint has been described so often since now."""
+    looks = calls_from_now(account, "DescribeEndpoint", endpoint)
+    return lambda: len(looks()) >= times
