@@ -85,7 +85,7 @@ def test_the_last_lines_of_the_job_that_this_run_created_are_in_the_tasks_log(
         "input": f"{location}/in",
         "output": f"{location}/out",
     }
-    with account.settings(transform_seconds=3600), once(waited_for(account, f"{job}-1"), ended(account)):
+    with account.settings(transform_seconds=3600), once(waited_for(account, f"{job}-*"), ended(account)):
         ran, log = logged_run(FOLDER, f"failing_transform_{kind}", url=account.url, conf=conf)
     assert ran["tasks"] == {"transform": "failed"}
     assert f"transform job {job}-1" in log
