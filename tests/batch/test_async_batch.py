@@ -158,6 +158,19 @@ def test_throttling_slows_and_drops_nothing(account: Account, own_endpoint: str)
     assert invocations_of(account, own_endpoint) == 40
 
 
+def test_credentials_that_stay_expired_for_a_while_end_no_submission(
+    account: Account, own_endpoint: str
+) -> None:
+    """Each refused call is signed and sent once more at once, and put off when that is refused as well."""
+    words = "The security token included in the request is expired"
+    rule = {"fault": "error", "operation": "InvokeEndpointAsync", "resource": own_endpoint, "status": 403}
+    inputs = upload_inputs(account, [f"n{n}" for n in range(4)])
+    with faults(account, {**rule, "code": "ExpiredTokenException", "message": words, "times": 12}):
+        done = run_batch(settings_for(account, own_endpoint, inputs))
+    assert done.report.counts.succeeded == 4
+    assert len(calls(account, "InvokeEndpointAsync", resource=own_endpoint)) == 12 + 4
+
+
 @pytest.mark.parametrize("resend", [False, True])
 def test_lost_answers_lose_no_input(account: Account, own_endpoint: str, resend: bool) -> None:
     inputs = upload_inputs(account, [f"n{n}" for n in range(20)])
