@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from airflow.sdk import DAG
 
@@ -17,7 +18,7 @@ from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker, ModelAnswe
 from airflow_sm_plugin.task_groups import multi_model_batch
 
 ANSWERS = 150
-Invoke = Callable[..., Awaitable[ModelAnswer]]
+Invoke = Callable[..., Coroutine[Any, Any, ModelAnswer]]
 
 
 def braked(invoke: Invoke) -> Invoke:
