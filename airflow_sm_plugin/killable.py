@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from airflow_sm_plugin.exceptions import TaskKilled
@@ -44,11 +44,12 @@ class Killable:
             work.close()
         self.check_not_killed()
         with ThreadPoolExecutor(max_workers=1) as thread:
-            running = thread.submit(contextvars.copy_context().run, asyncio.run, self._watched(work))
+            running: Future[_Result] | None = None
             try:
+                running = thread.submit(contextvars.copy_context().run, asyncio.run, self._watched(work))
                 return running.result()
             except BaseException:
-                if not running.done():
+                if running is None or not running.done():
                     Killable.on_kill(self)
                 raise
 

@@ -53,7 +53,6 @@ FIRST = (
     "test_readme.py",
     "local/test_automl_jobs.py",
     "hooks/test_hostile_answers.py",
-    "operators/test_completion_queues.py",
 )
 """What waits longest."""
 

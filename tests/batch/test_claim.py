@@ -45,6 +45,10 @@ class Clock:
         """Return its time."""
         return self.now
 
+    def time(self) -> float:
+        """Return the same."""
+        return self.now
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -97,6 +101,19 @@ class TestChecks:
 
         assert asked_of(lambda _: NOBODY, monkeypatch, use) == 2
 
+    def test_an_answer_tells_how_it_was_when_it_was_asked_for(
+        self, monkeypatch: pytest.MonkeyPatch, clock: Clock
+    ) -> None:
+        def slow(_: Asked) -> Said:
+            clock.now += 10
+            return NOBODY
+
+        async def use(claim: Claim) -> None:
+            await claim.check()
+            await claim.check_lately()
+
+        assert asked_of(slow, monkeypatch, use) == 2
+
     def test_a_bad_answer_is_told_to_all(self, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
         async def use(claim: Claim) -> None:
             await claim.check()
@@ -128,7 +145,7 @@ class TestChecks:
         assert asked_of(lambda _: FORBIDDEN, monkeypatch, use) == 1
 
 
-def test_the_later_claim_owns_the_batch(account: Account) -> None:
+def test_the_later_claim_owns_the_batch(account: Account, clock: Clock) -> None:
     async def use() -> None:
         folder = ShardFolder(f"s3://{account.bucket}/{unique('claims')}")
         async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
@@ -137,6 +154,7 @@ def test_the_later_claim_owns_the_batch(account: Account) -> None:
             second = await Claim.taken(s3, folder, token="second", task_try=TaskTry())
             assert len(await names_below(s3, folder.claims)) == 2
             await first.check_lately()  # it was so a moment ago
+            clock.now += 0.001
             with pytest.raises(FencedOff):
                 await first.check()
             await second.check()
