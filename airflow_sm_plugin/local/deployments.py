@@ -24,7 +24,7 @@ from airflow_sm_plugin.local.state import Record, Region, now
 log = logging.getLogger(__name__)
 
 _SERVICE_FAILED = "Request to service failed. If failure persists after retry, contact customer support."
-_LOOK_SECONDS = 0.1
+_ALARM_LOOK_SECONDS = 0.1
 
 
 class _RollBack(Exception):
@@ -149,17 +149,20 @@ def _shift_traffic(region: Region, new: LiveEndpoint, config: DeploymentConfig |
 
 def _sit_out(region: Region, stage: Stage, alarms: list[str]) -> None:
     """Wait for as long as the stage lasts, with an eye on the alarms; at least one look."""
+
+    def seconds() -> float:
+        return min(stage.seconds, region.settings.deployment_wait_limit_seconds)
+
     began = time.monotonic()
-    while True:
-        gone_off = _in_alarm(region, alarms) if alarms else []
-        if gone_off:
+    while alarms:
+        if gone_off := _in_alarm(region, alarms):
             raise _RollBack(
                 f"Alarm(s) of the deployment configuration went into ALARM: {', '.join(gone_off)}."
             )
-        least = min(stage.seconds, region.settings.deployment_wait_limit_seconds)
-        left = began + least - time.monotonic()
-        if left <= 0 or region.closed.wait(min(left, _LOOK_SECONDS)):
+        left = began + seconds() - time.monotonic()
+        if left <= 0 or region.closed.wait(min(left, _ALARM_LOOK_SECONDS)):
             return
+    region.wait(seconds, since=began)
 
 
 def _in_alarm(region: Region, names: list[str]) -> list[str]:

@@ -157,7 +157,7 @@ class ModelHost:
         """Download and unpack a model. Raises _Failed."""
         location, folder = self._location(model), self._folder(model)
         try:
-            with self._at_least(self._region.settings.multi_model_download_seconds):
+            with self._at_least(lambda: self._region.settings.multi_model_download_seconds):
                 unpack_target_model(self._region, location, folder, self._check_open)
         except ObjectFailure as error:
             raise _not_found(location) from error
@@ -217,7 +217,7 @@ class ModelHost:
         """Have the container load an unpacked model; False when it has no memory for it. Raises _Failed."""
         folder = str(self._folder(model))
         try:
-            with self._at_least(self._region.settings.multi_model_load_seconds):
+            with self._at_least(lambda: self._region.settings.multi_model_load_seconds):
                 self._start_container()
                 answer = self.container.client.load_model(model.key, folder, timeout=_LOAD_SECONDS)
         except (ContainerFailed, Unreachable) as error:
@@ -258,11 +258,11 @@ class ModelHost:
         return self.container.models_folder / model.key
 
     @contextlib.contextmanager
-    def _at_least(self, seconds: float) -> Iterator[None]:
+    def _at_least(self, seconds: Callable[[], float]) -> Iterator[None]:
         """Let a step take so long. Raises _Failed when the instance is taken away meanwhile."""
-        ends = time.monotonic() + seconds
+        began = time.monotonic()
         yield
-        self._closed.wait(max(ends - time.monotonic(), 0))
+        self._region.wait(lambda: 0.0 if self._closed.is_set() else seconds(), since=began)
         self._check_open()
 
     def _check_open(self) -> None:

@@ -55,12 +55,6 @@ def load() -> None:
         importlib.import_module(f"airflow_sm_plugin.local.{module}")
 
 
-def handled() -> frozenset[str]:
-    """Return the names of the operations that are answered here."""
-    load()
-    return frozenset(_HANDLERS)
-
-
 def handler_of(name: str) -> Handler | None:
     """Return the handler of an operation, one that raises NotOurs where moto answers; None of the runtime's others.
 
@@ -69,11 +63,12 @@ def handler_of(name: str) -> Handler | None:
     if name in _HANDLERS:
         return _HANDLERS[name]
     if name in PASSED_ON:
-        return _pass_on
+        return pass_on
     if name in service_model(RUNTIME).operation_names:
         return None
     raise UnknownOperationFailure(refusal(name))
 
 
-def _pass_on(region: Region, params: Params) -> Record:  # noqa: ARG001 - a handler like the others
+def pass_on(region: Region, params: Params) -> Record:  # noqa: ARG001 - a handler like the others
+    """Leave a call to moto. Raises NotOurs."""
     raise NotOurs

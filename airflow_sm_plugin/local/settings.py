@@ -11,8 +11,11 @@ from collections.abc import Mapping
 class Settings:
     """Delays, in seconds: how long things take at least. Real work that takes longer, takes longer. And sizes.
 
-    A change holds for what is under way, too: an endpoint that is Creating for an hour is InService once
-    ``endpoint_creating_seconds`` is set to 0.
+    A change of how long endpoints, jobs and models take (``endpoint_…`` but for the configuration's delay,
+    ``deployment_wait_limit_seconds``, ``serverless_cold_start_seconds``, ``automl_seconds``, ``transform_seconds``,
+    ``multi_model_download_seconds``, ``multi_model_load_seconds``) holds for what is under way, too: an endpoint that
+    is Creating for an hour is InService once ``endpoint_creating_seconds`` is set to 0. The others hold for what
+    begins after the change.
 
     - ``endpoint_config_delay_seconds``: for so long after its creation CreateEndpoint and UpdateEndpoint do not see
       an endpoint configuration

@@ -113,7 +113,7 @@ class TransformJob:
 
     def _end(self, failure: str | None) -> None:
         with self._region.lock:
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self._region.closed.is_set():
                 status: Record = {"TransformJobStatus": "Stopped"}
             elif failure:
                 status = {"TransformJobStatus": "Failed", "FailureReason": failure[:1024]}

@@ -89,10 +89,10 @@ def test_every_model_is_loaded_though_few_fit(cold: MultiModel) -> None:
     assert all(one["loads"] >= 1 for one in done.report.statistics["models"].values())
 
 
-def test_each_model_is_loaded_once_where_as_many_are_used_as_fit(
+def test_each_model_is_loaded_once_where_one_more_fits_than_is_used(
     account: Account, cold: MultiModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One more fits than is used, since what goes first is what was asked last, and not what has no more to do."""
+    """What was not asked for longest goes first, which may be a model that still has work."""
     account.change_settings(multi_model_capacity=4)
     fill(cold)
     invoked = Invoked(monkeypatch)

@@ -258,7 +258,7 @@ def bad_day(airflow_stack: AirflowStack, module_account: Account, endpoint: tupl
 def _harm(day: Day) -> list[Kept]:
     """Kill both workers, one with its supervisor; orphan the other's next, frozen, and thaw it later.
 
-    Each worker stops at 150 answers, so that none ends before that, until there is no brake any more.
+    While there is a brake no worker ends: each stops after the DAG's ANSWERS.
     """
     until(lambda: bool(day.asked()))
     models = set(day.shard(0)[1])

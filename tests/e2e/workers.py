@@ -58,8 +58,9 @@ class Worker:
     def _miss_heartbeats(self) -> None:
         """Have the last heartbeat be long ago: nobody sends another, since the supervisor is dead."""
         with closing(sqlite3.connect(self._database, timeout=600)) as database, database:
-            database.execute(
+            changed = database.execute(
                 "UPDATE task_instance SET last_heartbeat_at = '2000-01-01 00:00:00.000000' "
                 "WHERE dag_id = ? AND run_id = ? AND task_id = ? AND map_index = ?",
                 self._key,
             )
+            assert changed.rowcount == 1

@@ -22,9 +22,18 @@ MOTOS = sorted(
 )
 
 
+def is_answered_here(name: str) -> bool:
+    operations.load()
+    try:
+        handler = operations.handler_of(name)
+    except UnknownOperationFailure:
+        return False
+    return handler is not None and handler is not operations.pass_on
+
+
 @pytest.mark.parametrize("name", MOTOS)
 def test_each_operation_of_moto_is_decided(name: str) -> None:
-    decisions = [name in operations.handled(), name in PASSED_ON, name in NOT_DONE]
+    decisions = [is_answered_here(name), name in PASSED_ON, name in NOT_DONE]
     assert sum(decisions) == 1, "say in moto_operations.py whether moto does what the operation says"
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,29 @@ def is_in(thread: int, function: str) -> bool:
     """Say whether a thread is in a function, or in what that calls."""
     frames = traceback.walk_stack(sys._current_frames()[thread])
     return any(frame.f_code.co_qualname == function for frame, _ in frames)
+
+
+def test_an_exception_right_after_work_has_begun_lets_it_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminated(BaseException):
+        """What Airflow raises."""
+
+    ended: list[str] = []
+    submit = ThreadPoolExecutor.submit
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("in order")
+
+    def interrupted(*args: Any) -> None:  # noqa: ANN401 - submit's
+        submit(*args)
+        raise Terminated
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    with pytest.raises(Terminated):
+        Killable().run_until_killed(work())
+    assert ended in (["in order"], []), "it was cancelled before it began, or after"
 
 
 def test_an_exception_that_a_signal_handler_raises_lets_what_is_on_its_way_end() -> None:
