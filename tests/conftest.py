@@ -54,7 +54,7 @@ FIRST = (
     "local/test_automl_jobs.py",
     "hooks/test_hostile_answers.py",
 )
-"""What waits longest."""
+"""What takes longest, by the names that :func:`shared_by` returns."""
 
 TRAINED = Path(__file__).parents[1] / ".cache" / "trained"
 """What AutoML jobs have trained: the same jobs over the same data, in every worker and every run."""
@@ -84,7 +84,7 @@ def shared_by(nodeid: str) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: the others fill the time in which it waits."""
+    """Begin with what takes longest, :data:`FIRST`: the others fill the time in which it waits."""
     first = {name: place for place, name in enumerate(FIRST)}
     items.sort(key=lambda item: first.get(shared_by(item.nodeid), len(first)))
 
@@ -103,9 +103,16 @@ def embedded_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def embedded(embedded_log: Path) -> Iterator[EmbeddedProcess]:
-    """Run one embedded SageMaker as a process of its own; ``embedded.url`` is its address."""
+    """Run one embedded SageMaker as a process of its own; ``embedded.url`` is its address.
+
+    Its containers may take as long to start and to answer as a busy machine needs.
+    """
     arguments = ["--training-cache", str(TRAINED)]
-    with EmbeddedProcess(embedded_log, python=LOCAL_PYTHON, arguments=arguments) as process:
+    for name in ("container_start_timeout_seconds", "invocation_timeout_seconds"):
+        arguments += ["--set", f"{name}=3600"]
+    with EmbeddedProcess(
+        embedded_log, python=LOCAL_PYTHON, arguments=arguments, start_seconds=1700
+    ) as process:
         yield process
 
 
@@ -144,6 +151,14 @@ def aws(embedded: EmbeddedProcess, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in AWS_SETTINGS.items():
         monkeypatch.setenv(name, value)
     return embedded.url
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """A file that is not there yet: a model that waits for it goes on when the test makes it, or at the test's end."""
+    path = tmp_path / "gate"
+    yield path
+    path.touch()
 
 
 @pytest.fixture(scope="session")

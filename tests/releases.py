@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -17,25 +18,38 @@ _PAUSE = 0.05
 
 @contextmanager
 def once(is_so: Callable[[], bool], then: Callable[[], object]) -> Iterator[None]:
-    """Call ``then`` in a thread of its own, while the block runs, as soon as something is so: it must come to that."""
-    seen, over = threading.Event(), threading.Event()
+    """Call ``then`` in a thread of its own, while the block runs, as soon as something is so: it must come to that.
 
-    def watch() -> None:
+    What either of them raises is raised when the block has ended; where ``is_so`` does, ``then`` is called all the
+    same, or the block might wait for ever.
+    """
+    over = threading.Event()
+
+    def comes_to_it() -> bool:
         while not over.is_set():
             if is_so():
-                seen.set()
-                then()
-                return
+                return True
             over.wait(_PAUSE)
+        return False
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-    assert seen.is_set(), "the block ended before that was so"
+    def watch() -> bool:
+        try:
+            seen = comes_to_it()
+        except BaseException:
+            then()
+            raise
+        if seen:
+            then()
+        return seen
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            yield
+        finally:
+            over.set()
+            seen = watching.result()
+    assert seen, "the block ended before that was so"
 
 
 def calls_from_now(account: Account, operation: str, resource: str) -> Callable[[], list[dict[str, Any]]]:

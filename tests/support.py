@@ -200,7 +200,7 @@ class Account:
     def wait_for_endpoint(self, name: str, waiter: str = "endpoint_in_service") -> None:
         """Wait until an endpoint is InService (or, ``endpoint_deleted``, gone); raises WaiterError when it fails."""
         made: Any = self.sagemaker.get_waiter(waiter)  # type: ignore[call-overload] # the name is a variable
-        made.wait(EndpointName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})
+        made.wait(EndpointName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000})
 
     def status(self, endpoint: str) -> str | None:
         """Return an endpoint's status, None when there is none."""
@@ -248,7 +248,12 @@ class Account:
 def account_at(url: str) -> Account:
     """Return clients of the embedded SageMaker at ``url`` and make them a bucket."""
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
-    config = Config(retries={"mode": "standard", "total_max_attempts": 1}, s3={"addressing_style": "path"})
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 1},
+        s3={"addressing_style": "path"},
+        connect_timeout=600,
+        read_timeout=600,
+    )
     return Account(
         url=url,
         sagemaker=session.client("sagemaker", endpoint_url=url, config=config),

@@ -40,14 +40,12 @@ def transform_fn(seen, data, content_type, accept):
     seen[text] = seen.get(text, 0) + 1
     if order == "fail" or (order == "once" and seen[text] == 1):
         raise ValueError("told to fail: " + argument)
-    if order == "sleep":
-        time.sleep(float(argument))
     while order == "gate" and not os.path.exists(argument):
         time.sleep(0.02)
     return text.upper(), "text/plain"
 """
-"""It answers in capitals; ``fail x`` fails, ``once x`` fails the first time, ``sleep 2`` takes two seconds, and
-``gate /a/path`` until there is such a file."""
+"""It answers in capitals; ``fail x`` fails, ``once x`` fails the first time, and ``gate /a/path`` waits until there is
+such a file."""
 
 
 def upload_inputs(account: Account, bodies: Sequence[str], prefix: str = "") -> str:

@@ -53,12 +53,12 @@ class Workbench:
     def in_service(self, endpoint: str) -> None:
         """Wait until an endpoint serves."""
         waiter = self.sagemaker.get_waiter("endpoint_in_service")
-        waiter.wait(EndpointName=endpoint, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+        waiter.wait(EndpointName=endpoint, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
 
     def transformed(self, job: str) -> None:
         """Wait for the end of a transform job."""
         waiter = self.sagemaker.get_waiter("transform_job_completed_or_stopped")
-        waiter.wait(TransformJobName=job, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+        waiter.wait(TransformJobName=job, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
 
     def read(self, key: str) -> str:
         """Return an object's text."""

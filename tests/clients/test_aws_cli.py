@@ -94,7 +94,7 @@ def test_an_asynchronous_endpoint(workbench: Workbench) -> None:
     assert accepted["InferenceId"] == "mine"
     key = accepted["OutputLocation"].removeprefix(f"s3://{workbench.bucket}/")
     waiter = workbench.s3.get_waiter("object_exists")
-    waiter.wait(Bucket=workbench.bucket, Key=key, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+    waiter.wait(Bucket=workbench.bucket, Key=key, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
     assert workbench.read(key) == "A,B"
 
 

@@ -133,7 +133,7 @@ def test_data_capture_that_the_sdk_configures(workbench: Workbench, model: Any) 
     workbench.sagemaker.delete_endpoint(EndpointName=predictor.endpoint_name)
     workbench.sagemaker.get_waiter("endpoint_deleted").wait(
         EndpointName=predictor.endpoint_name,
-        WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400},  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+        WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000},  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
     )
 
     (line,) = [

@@ -87,7 +87,7 @@ def test_b2_data_capture_is_written(workbench: Workbench) -> None:
         )
     workbench.sagemaker.delete_endpoint(EndpointName=endpoint)
     waiter = workbench.sagemaker.get_waiter("endpoint_deleted")
-    waiter.wait(EndpointName=endpoint, WaiterConfig={"Delay": 0.05, "MaxAttempts": 2400})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
+    waiter.wait(EndpointName=endpoint, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too
     keys = [
         one["Key"]
         for one in workbench.s3.list_objects_v2(Bucket=workbench.bucket, Prefix="capture/")["Contents"]

@@ -82,7 +82,7 @@ class TestRepeatable:
         assert [its.ensure_endpoint_config(spec) for _ in range(2)] == [True, False]
         assert [its.create_endpoint(spec) for _ in range(2)] == [True, False]
         assert requests.changes() == ["CreateEndpointConfig", "CreateEndpoint"]
-        assert its.delete_endpoint(spec.endpoint_name, max_wait=30, poll_interval=POLL)
+        assert its.delete_endpoint(spec.endpoint_name, max_wait=NEVER, poll_interval=POLL)
 
     def test_what_is_missing_counts_as_deleted(self) -> None:
         its = hook()

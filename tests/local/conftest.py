@@ -170,8 +170,12 @@ def changed_settings(server: EmbeddedSageMaker, **values: float) -> Iterator[Set
 
 @pytest.fixture(scope="session")
 def sagemaker_server() -> Iterator[EmbeddedSageMaker]:
-    """Run one embedded SageMaker for the session; tests keep apart by names."""
-    with EmbeddedSageMaker(training_cache=TRAINED) as embedded:
+    """Run one embedded SageMaker for the session; tests keep apart by names.
+
+    Its containers may take as long to start and to answer as a busy machine needs.
+    """
+    settings = Settings(container_start_timeout_seconds=3600, invocation_timeout_seconds=3600)
+    with EmbeddedSageMaker(settings=settings, training_cache=TRAINED) as embedded:
         yield embedded
 
 

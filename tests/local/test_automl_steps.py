@@ -157,14 +157,16 @@ def test_the_steps_of_a_stopped_job_are_stopped(clients: Clients, monkeypatch: p
         AutoMLJobConfig={"Mode": "HYPERPARAMETER_TUNING"},
     )  # fmt: skip
     clients.sagemaker.create_auto_ml_job(**request)
-    while len(begun := candidates(clients, {"AutoMLJobName": name})) < 2:
-        assert _described(clients, name)["AutoMLJobStatus"] == "InProgress"
-    (running,) = (one for one in begun if one["CandidateStatus"] == "InProgress")
-    steps = [step["CandidateStepName"] for step in running["CandidateSteps"]]
-    with pytest.raises(ClientError, match="Use StopAutoMLJob"):
-        clients.sagemaker.stop_training_job(TrainingJobName=steps[-1])
-    clients.sagemaker.stop_auto_ml_job(AutoMLJobName=name)
-    stopped.set()
+    try:
+        while len(begun := candidates(clients, {"AutoMLJobName": name})) < 2:
+            assert _described(clients, name)["AutoMLJobStatus"] == "InProgress"
+        (running,) = (one for one in begun if one["CandidateStatus"] == "InProgress")
+        steps = [step["CandidateStepName"] for step in running["CandidateSteps"]]
+        with pytest.raises(ClientError, match="Use StopAutoMLJob"):
+            clients.sagemaker.stop_training_job(TrainingJobName=steps[-1])
+        clients.sagemaker.stop_auto_ml_job(AutoMLJobName=name)
+    finally:
+        stopped.set()
     while _described(clients, name)["AutoMLJobStatus"] in ("InProgress", "Stopping"):
         pass
     ended = candidates(clients, {"AutoMLJobName": name})

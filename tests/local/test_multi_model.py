@@ -145,8 +145,8 @@ def many(settings: Settings | None = None, **container: object) -> Iterator[Many
 
 
 @pytest.fixture
-def downloads(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """What a model's download waits for."""
+def downloads(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """What a model's download waits for, until the test's end at the latest."""
     permitted = threading.Event()
 
     def held(*arguments: Any) -> None:  # noqa: ANN401 - as unpack_target_model
@@ -154,7 +154,8 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         unpack_target_model(*arguments)
 
     monkeypatch.setattr("airflow_sm_plugin.local.model_host.unpack_target_model", held)
-    return permitted
+    yield permitted
+    permitted.set()
 
 
 @pytest.fixture(scope="module")
@@ -267,12 +268,13 @@ def _refused_for_want_of_room(
     endpoint: Many, model: str, settings: Settings
 ) -> tuple[int, str, str, int | None]:
     """Return the refusal of a call that waits for as long as a busy machine needs to download the model."""
-    for settings.multi_model_ready_wait_seconds in (0.2, 2, 20, 200):
+    for seconds in (0.2, 2, 20, 200):
+        settings.multi_model_ready_wait_seconds = seconds
         refusal = endpoint.refusal(model)
         if refusal[0] != 429:
             break
         endpoint.eventually(lambda: not endpoint.instance()["loading"])
-        endpoint.refusal(model)  # of that load
+        endpoint.refusal(model)  # the next call is told how that load ended: this one takes the answer away
     return refusal
 
 

@@ -19,7 +19,7 @@ from airflow_sm_plugin.local.outcomes import Outcome
 from airflow_sm_plugin.local.scaling_policies import Look, Wish
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from airflow_sm_plugin.local.settings import Settings
-from tests.local.conftest import REGION, Clients, clients_of
+from tests.local.conftest import REGION, Clients, changed_settings, clients_of
 
 if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
@@ -258,13 +258,13 @@ def transform_fn(model, data, content_type, accept):
 
 
 def test_a_real_time_variant_follows_its_invocations(scaled: Scaled) -> None:
-    scaled.embedded.settings.scaling_window_seconds = 2
-    name = scaled.clients.deploy()
-    scaled.register(name, {**INVOCATIONS, "TargetValue": 20.0}, least=1, most=2)
-    while scaled.instances(name) < 2:
-        scaled.clients.runtime.invoke_endpoint(EndpointName=name, Body=b"?")
-    scaled.clients.wait_for_endpoint(name)
-    scaled.wait_for_instances(name, 1)
+    with changed_settings(scaled.embedded, scaling_window_seconds=2):
+        name = scaled.clients.deploy()
+        scaled.register(name, {**INVOCATIONS, "TargetValue": 20.0}, least=1, most=2)
+        while scaled.instances(name) < 2:
+            scaled.clients.runtime.invoke_endpoint(EndpointName=name, Body=b"?")
+        scaled.clients.wait_for_endpoint(name)
+        scaled.wait_for_instances(name, 1)
 
 
 def test_what_scaling_did_is_described(scaled: Scaled) -> None:
@@ -320,8 +320,8 @@ def test_a_queue_without_instances_gives_a_request_up_after_its_ttl(scaled: Scal
     name = clients.deploy(AsyncInferenceConfig={"OutputConfig": output})
     scaled.register(name, BACKLOG, least=0)
     scaled.wait_for_instances(name, 0)
-    scaled.embedded.settings.async_request_ttl_seconds = 0.3
-    accepted = clients.runtime.invoke_endpoint_async(EndpointName=name, Body=b"x")
+    with changed_settings(scaled.embedded, async_request_ttl_seconds=0.3):
+        accepted = clients.runtime.invoke_endpoint_async(EndpointName=name, Body=b"x")
     key = accepted["FailureLocation"].removeprefix(f"s3://{bucket}/")
     waiter = clients.s3.get_waiter("object_exists")
     waiter.wait(Bucket=bucket, Key=key, WaiterConfig={"Delay": 0.05, "MaxAttempts": 12_000})  # type: ignore[typeddict-item] # botocore sleeps for fractions, too

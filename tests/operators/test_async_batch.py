@@ -14,6 +14,7 @@ import pytest
 from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from tests.batch.async_batches import OBEDIENT, invocations_of, rows_at, upload_inputs
+from tests.releases import once
 from tests.support import (
     BLOCKING,
     ECHO,
@@ -71,21 +72,24 @@ def batch_of(account: Account, endpoint: str) -> Make:
 
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_all_outputs_are_there_when_the_task_ends(
-    account: Account, batch_of: Make, endpoint: str, deferrable: bool
+    account: Account, batch_of: Make, endpoint: str, gate: Path, deferrable: bool
 ) -> None:
-    inputs = upload_inputs(account, ["a", "sleep 0.5", "c"])
-    told = run_task(lambda: batch_of(inputs, deferrable=deferrable))
+    """One of them comes after all have been sent."""
+    inputs = upload_inputs(account, ["a", f"gate {gate}", "c"])
+    sent = invocations_of(account, endpoint)
+    with once(lambda: invocations_of(account, endpoint) >= sent + 3, gate.touch):
+        told = run_task(lambda: batch_of(inputs, deferrable=deferrable))
     assert (told["endpoint_name"], told["inputs"], told["succeeded"], told["attempts"]) == (endpoint, 3, 3, 3)
     rows = rows_at(account, told["rows_location"])
-    assert [account.read(row.output_location or "") for row in rows] == [b"A", b"SLEEP 0.5", b"C"]
+    outputs = [account.read(row.output_location or "").decode() for row in rows]
+    assert outputs == ["A", f"gate {gate}".upper(), "C"]
     assert told["failures_location"] is None
     assert all(value is None or isinstance(value, str | int) for value in told.values())
 
 
 def test_the_triggers_arguments_stay_small_whatever_is_waited_for(
-    account: Account, batch_of: Make, tmp_path: Path
+    account: Account, batch_of: Make, gate: Path
 ) -> None:
-    gate = tmp_path / "gate"
     task = batch_of(upload_inputs(account, [f"gate {gate}"] * 50), deferrable=True)
     deferral = deferred(task)
     gate.touch()
@@ -175,8 +179,7 @@ def test_deferred_or_not_no_more_than_the_limit_are_in_flight(
     account.sagemaker.delete_endpoint(EndpointName=name)
 
 
-def test_a_queue_that_is_deleted_ends_the_wait(account: Account, batch_of: Make, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
+def test_a_queue_that_is_deleted_ends_the_wait(account: Account, batch_of: Make, gate: Path) -> None:
     inputs = upload_inputs(account, [f"gate {gate}"])
     sqs = boto3.client("sqs", region_name=REGION, endpoint_url=account.url)
     queue = sqs.create_queue(QueueName=unique("queue"))["QueueUrl"]

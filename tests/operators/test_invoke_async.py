@@ -175,10 +175,9 @@ class TestWaiting:
         assert "see its failure object" in str(caught.value)
 
     def test_no_result_in_time_is_told_and_may_be_retried(
-        self, account: Account, tmp_path: Path, run: Callable[..., Any]
+        self, account: Account, gate: Path, run: Callable[..., Any]
     ) -> None:
         name = account.deploy(BLOCKING, asynchronous=True)
-        gate = tmp_path / "gate"
         with pytest.raises(AsyncInferenceTimedOut) as caught:
             run(name, body=str(gate), max_wait_seconds="0.5")
         assert f"of endpoint {name} had neither output nor failure object 0.5 s after it was sent" in str(
@@ -190,10 +189,10 @@ class TestWaiting:
         account.sagemaker.delete_endpoint(EndpointName=name)
 
     def test_an_endpoint_deleted_meanwhile_is_no_time_out(
-        self, account: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Any]
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, gate: Path, run: Callable[..., Any]
     ) -> None:
         name = account.deploy(BLOCKING, asynchronous=True)
-        gate, wait = tmp_path / "gate", AsyncInferenceTrigger.run
+        wait = AsyncInferenceTrigger.run
 
         def delete() -> None:
             account.sagemaker.delete_endpoint(EndpointName=name)
@@ -212,10 +211,10 @@ class TestWaiting:
         assert f"endpoint {name} was deleted while inference" in str(caught.value)
 
     def test_a_deletion_is_noticed_long_before_the_deadline_and_what_is_deployed_again_gets_the_input_anew(
-        self, account: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Any]
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, gate: Path, run: Callable[..., Any]
     ) -> None:
         monkeypatch.setattr("airflow_sm_plugin.operators.invoke_async._CHECK_IN_SECONDS", 0.2)
-        name, gate = account.deploy(BLOCKING, asynchronous=True), tmp_path / "gate"
+        name = account.deploy(BLOCKING, asynchronous=True)
         state, run_id = f"s3://{account.bucket}/{unique('state')}", unique("run")
 
         def run_try(number: int) -> Any:  # noqa: ANN401 - the operator's own
@@ -242,19 +241,19 @@ class TestWaiting:
         account.sagemaker.delete_endpoint(EndpointName=name)
 
     def test_a_wait_outlives_its_check_ins(
-        self, account: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Any]
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, gate: Path, run: Callable[..., Any]
     ) -> None:
         monkeypatch.setattr("airflow_sm_plugin.operators.invoke_async._CHECK_IN_SECONDS", 0.2)
-        name, gate = account.deploy(BLOCKING, asynchronous=True), tmp_path / "gate"
+        name = account.deploy(BLOCKING, asynchronous=True)
         with once(lambda: checked_in(account, name, 2), gate.touch):
             assert run(name, body=str(gate), return_output=True)["output"] == "done"
         account.sagemaker.delete_endpoint(EndpointName=name)
 
     def test_a_bucket_that_does_not_exist_is_named_when_time_is_up(
-        self, account: Account, tmp_path: Path, run: Callable[..., Any]
+        self, account: Account, gate: Path, run: Callable[..., Any]
     ) -> None:
         nobodys = f"{unique('nobodys')}-bucket"
-        name, gate = unique("endpoint"), tmp_path / "gate"
+        name = unique("endpoint")
         account.sagemaker.create_endpoint_config(
             EndpointConfigName=name,
             ProductionVariants=[

@@ -122,8 +122,8 @@ def test_a_batch_that_is_killed_while_it_sends_stops_and_leaves_no_doubts(
     assert len(rows_at(account, told["rows_location"])) == COUNT
 
 
-def test_a_batch_that_is_killed_while_it_waits_ends(account: Account, endpoint: str) -> None:
-    inputs = upload_inputs(account, ["sleep 3000"])
+def test_a_batch_that_is_killed_while_it_waits_ends(account: Account, endpoint: str, gate: Path) -> None:
+    inputs = upload_inputs(account, [f"gate {gate}"])
     running = Running(batch_of(account, endpoint, inputs))
     wait_until(lambda: invocations_of(account, endpoint) == 1)
     assert isinstance(running.kill(), TaskKilled)
@@ -171,9 +171,8 @@ def invocation_of(
 
 
 def test_an_invocation_that_is_killed_while_it_waits_ends_and_is_taken_up(
-    account: Account, endpoint: str, tmp_path: Path
+    account: Account, endpoint: str, gate: Path
 ) -> None:
-    gate = tmp_path / "gate"
     task = invocation_of(account, endpoint, f"gate {gate}", wait_for_completion=True)
     running = Running(task)
     wait_until(lambda: invocations_of(account, endpoint) == 1)

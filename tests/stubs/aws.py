@@ -211,7 +211,7 @@ class StubClient:
     def _object(self, method: str, location: str, body: bytes | None) -> None:
         url = location.replace("s3:/", self.url, 1)
         with urllib.request.urlopen(
-            urllib.request.Request(url, data=body, method=method), timeout=300
+            urllib.request.Request(url, data=body, method=method), timeout=600
         ) as answer:
             answer.read()
 
@@ -226,7 +226,7 @@ class StubClient:
     def _call(self, method: str, route: str, body: object) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/_stub/{route}", data=data, method=method)
-        with urllib.request.urlopen(request, timeout=300) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             return cast("dict[str, Any]", json.load(answer))
 
 
@@ -243,7 +243,7 @@ def running() -> Iterator[StubClient]:
             yield StubClient(server.stdout.readline().strip())
         finally:
             server.terminate()
-            server.wait(timeout=300)
+            server.wait(timeout=600)
 
 
 async def _serve() -> None:

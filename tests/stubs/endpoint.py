@@ -154,14 +154,14 @@ class StubServer:
 
     def read(self, key: str) -> bytes:
         """Return an object."""
-        with urllib.request.urlopen(f"{self.plain_url}/{BUCKET}/{key}", timeout=300) as answer:
+        with urllib.request.urlopen(f"{self.plain_url}/{BUCKET}/{key}", timeout=600) as answer:
             return cast("bytes", answer.read())
 
     def _call(self, what: str, asked: object) -> dict[str, Any]:
         request = urllib.request.Request(
             f"{self.plain_url}/_stub/{what}", data=json.dumps(asked).encode(), method="POST"
         )
-        with urllib.request.urlopen(request, timeout=300) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             return cast("dict[str, Any]", json.load(answer))
 
 
@@ -179,7 +179,7 @@ def serving() -> Iterator[StubServer]:
                 yield StubServer(f"https://127.0.0.1:{tls}", f"http://127.0.0.1:{plain}", str(authority))
             finally:
                 process.terminate()
-                process.wait(timeout=300)
+                process.wait(timeout=600)
 
 
 async def _serve(certificate: str) -> None:

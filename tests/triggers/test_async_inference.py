@@ -161,7 +161,7 @@ def _left(sqs: SQSClient, queue: str) -> int:
 def test_notifications_end_the_wait_long_before_the_next_look_would(
     account: Account, sqs: SQSClient, queue: str
 ) -> None:
-    """The slow look comes after a minute; the event must be there much sooner. It ends as S3 says."""
+    """The slow look comes after an hour, later than ``event_of`` waits. It ends as S3 says."""
     watch = _batch(account, 20)
     (shelf,) = watch.shelves
     sqs.send_message(QueueUrl=queue, MessageBody=TEST_NOTIFICATION)
@@ -180,8 +180,9 @@ def test_notifications_end_the_wait_long_before_the_next_look_would(
 
 
 def _event_after_looks(number: int, trigger: Any, then: Any) -> dict[str, Any]:  # noqa: ANN401 - a trigger, a callable
-    """Run a trigger; call ``then`` when it has looked so many times in vain and sleeps."""
+    """Run a trigger; call ``then`` when it has looked so many times in vain and sleeps: it must come to that."""
     look = trigger._look_until_over
+    reached: list[int] = []
 
     class Looks:
         def __init__(self, watcher: Any) -> None:  # noqa: ANN401 - a ResultWatcher
@@ -192,10 +193,13 @@ def _event_after_looks(number: int, trigger: Any, then: Any) -> dict[str, Any]: 
             self.looks += 1
             if self.looks == number:
                 then()
+                reached.append(number)
             return state
 
     trigger._look_until_over = lambda watcher, watch, bell: look(Looks(watcher), watch, bell)
-    return event_of(trigger)
+    event = event_of(trigger)
+    assert reached == [number], f"it ended before it had looked {number} times: {event}"
+    return event
 
 
 def test_foreign_messages_are_left_where_they_are_and_told_once(
