@@ -179,11 +179,14 @@ class Scaled:
             continue
         self.clients.wait_for_endpoint(name)
 
-    def values(self, name: str, metric: str) -> set[float]:
+    def values(self, name: str, metric: str, variant: str = "") -> set[float]:
+        dimensions = [{"Name": "EndpointName", "Value": name}]
+        if variant:
+            dimensions.append({"Name": "VariantName", "Value": variant})
         found = self.cloudwatch.get_metric_statistics(
             Namespace="AWS/SageMaker",
             MetricName=metric,
-            Dimensions=[{"Name": "EndpointName", "Value": name}],
+            Dimensions=dimensions,  # type: ignore[arg-type] # plain dicts
             StartTime=datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1),
             EndTime=datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1),
             Period=60,
@@ -265,6 +268,18 @@ def test_a_real_time_variant_follows_its_invocations(scaled: Scaled) -> None:
             scaled.clients.runtime.invoke_endpoint(EndpointName=name, Body=b"?")
         scaled.clients.wait_for_endpoint(name)
         scaled.wait_for_instances(name, 1)
+
+
+def test_invocations_are_published_a_minute_and_instance(scaled: Scaled) -> None:
+    """Twelve within ten minutes, on two instances; few enough for no other number of instances."""
+    with changed_settings(scaled.embedded, scaling_window_seconds=600):
+        name = scaled.clients.deploy(instances=2)
+        scaled.register(name, {**INVOCATIONS, "TargetValue": 100.0}, least=2)
+        for _ in range(12):
+            scaled.clients.runtime.invoke_endpoint(EndpointName=name, Body=b"?")
+        while max(scaled.values(name, "InvocationsPerInstance", "AllTraffic"), default=0.0) < 0.6:
+            continue
+        assert max(scaled.values(name, "InvocationsPerInstance", "AllTraffic")) == pytest.approx(0.6)
 
 
 def test_what_scaling_did_is_described(scaled: Scaled) -> None:
