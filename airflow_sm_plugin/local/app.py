@@ -37,6 +37,7 @@ from airflow_sm_plugin.local.errors import (
     UnknownOperationFailure,
     UnknownPathFailure,
 )
+from airflow_sm_plugin.local.fault_rules import Rule
 from airflow_sm_plugin.local.faults import Strike
 from airflow_sm_plugin.local.http_channel import Dropped
 from airflow_sm_plugin.local.moto_operations import moto_failure
@@ -141,8 +142,7 @@ class EmbeddedApplication:
         if fault == "drop":
             answer = None
         elif strike.rule is not None and fault in ("error", "throttle"):
-            status, code, message = strike.rule.answer(name)
-            answer = in_form(http, name.service, status=status, code=code, message=message)
+            answer = _struck(http, name, strike.rule)
         else:
             answer = self._carry_out(http, name, request)
         carried_out = fault in (None, "lost_answer")
@@ -301,6 +301,15 @@ def _error(http: HttpRequest, name: CallName, error: ServiceError) -> Answer:
     if name.service in (CONTROL_PLANE, RUNTIME):
         return of_response(error_response(error, name.service), code, http.request_id)
     return in_form(http, name.service, status=error.status, code=code, message=error.message)
+
+
+def _struck(http: HttpRequest, name: CallName, rule: Rule) -> Answer:
+    """Return the error of a rule of the fault plan."""
+    recorded = rule.recorded(name)
+    if recorded is not None:
+        return _error(http, name, recorded)
+    status, code, message = rule.answer(name)
+    return in_form(http, name.service, status=status, code=code, message=message)
 
 
 def _failure(http: HttpRequest, name: CallName, error: Exception) -> Answer:

@@ -14,8 +14,8 @@ from airflow_sm_plugin.local import notifications
 from airflow_sm_plugin.local.async_queue import AsyncQueue, Backlog, Invocation, Topics
 from airflow_sm_plugin.local.async_worker import expired, run
 from airflow_sm_plugin.local.endpoints import LiveEndpoint, endpoint_in_service, when_deleted, when_serving
-from airflow_sm_plugin.local.errors import ServiceUnavailableFailure, ValidationFailure
 from airflow_sm_plugin.local.operations import Params, operation
+from airflow_sm_plugin.local.recorded import RecordedError, recorded
 from airflow_sm_plugin.local.s3_objects import Location
 from airflow_sm_plugin.local.state import Record, Region, now
 
@@ -30,9 +30,9 @@ def invoke_endpoint_async(region: Region, params: Params) -> Record:
     """Accept a request into the endpoint's queue and say where its output will be."""
     live = endpoint_in_service(region, params["EndpointName"])
     if not live.is_async:
-        raise ValidationFailure(f"Endpoint {live.name} does not support this inference type.")
+        raise recorded("the endpoint is of the other kind", endpoint=live.name)
     if ("Body" in params) == ("InputLocation" in params):
-        raise ValidationFailure("Exactly one of Body and InputLocation must be given.")
+        raise recorded("neither body nor location, or both")
     output_config = live.config["AsyncInferenceConfig"]["OutputConfig"]
     invocation = _invocation(region, live.name, output_config, params)
     _queue(region, live.name).put(invocation)
@@ -137,7 +137,7 @@ def _deleted(region: Region, name: str) -> None:
 def _live(region: Region, name: str) -> LiveEndpoint | None:
     try:
         return endpoint_in_service(region, name)
-    except ValidationFailure:
+    except RecordedError:
         return None
 
 
@@ -163,7 +163,7 @@ def _start(region: Region, queue: AsyncQueue, invocation: Invocation) -> None:
             live = endpoint_in_service(region, invocation.endpoint)
             variant = live.choose_variant(None)
             run(region, invocation, live, variant, is_dropped=is_dropped)
-        except (ValidationFailure, ServiceUnavailableFailure):
+        except RecordedError:
             queue.put(invocation)  # its instance has just gone: it waits for the next
         finally:
             queue.finished()

@@ -27,7 +27,7 @@ def run(
 ) -> None:
     """Take an invocation to its output or its failure object.
 
-    Raises ServiceUnavailableFailure when no instance serves.
+    Raises ServiceUnavailable when no instance serves.
 
     :param is_dropped: says that the endpoint has gone meanwhile; then nothing is stored or published
     """

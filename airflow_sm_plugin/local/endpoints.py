@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from airflow_sm_plugin.local.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.containers import LogTarget, container_specs, is_direct, is_multi_model
 from airflow_sm_plugin.local.data_capture import CaptureConfig, DataCapture
-from airflow_sm_plugin.local.errors import ServiceUnavailableFailure, ValidationFailure
 from airflow_sm_plugin.local.pipelines import Lease, Pipeline
+from airflow_sm_plugin.local.recorded import recorded
 from airflow_sm_plugin.local.state import Record, Region
 
 KIND = "endpoint"
@@ -46,6 +46,7 @@ class LiveVariant:
         self.model = model
         self.is_multi_model = is_multi_model(model)
         self.is_direct = is_direct(model)
+        self.is_serverless = bool(config.get("ServerlessConfig"))
         self.specs = container_specs(model)
         self.weight = float(config.get("InitialVariantWeight", 1.0))
         self.instance_count = 0
@@ -65,7 +66,7 @@ class LiveVariant:
             return tuple(self._pipelines)
 
     def next_pipeline(self) -> Pipeline:
-        """Return the instance whose turn it is. Raises ServiceUnavailableFailure when there is none.
+        """Return the instance whose turn it is. Raises ServiceUnavailable when there is none.
 
         A serverless variant that was idle takes its cold start's time.
         """
@@ -77,7 +78,7 @@ class LiveVariant:
         """Lease a target model on the instance that holds it, else on the one that holds the fewest.
 
         :param hostname: of the only container to load it, None for all
-        Raises ServiceUnavailableFailure when there is no instance.
+        Raises ServiceUnavailable when there is no instance.
         """
         self._wake_up()
         with self._lock:
@@ -90,7 +91,7 @@ class LiveVariant:
         """Return the instances, the one whose turn it is first, and count an invocation."""
         self._count()
         if not self._pipelines:
-            raise ServiceUnavailableFailure(f"Variant {self.name} has no instance in service.")
+            raise recorded("no instance serves", variant=self.name)
         self._turn = (self._turn + 1) % len(self._pipelines)
         return self._pipelines[self._turn :] + self._pipelines[: self._turn]
 
@@ -113,7 +114,7 @@ class LiveVariant:
         with self._lock:
             cold = moment - self._last_used > settings.serverless_idle_seconds
             self._last_used = moment
-        if cold and self.config.get("ServerlessConfig"):
+        if cold and self.is_serverless:
             self._region.wait(lambda: settings.serverless_cold_start_seconds)
 
     def scale_to(self, count: int) -> list[Pipeline]:
@@ -194,18 +195,18 @@ class LiveEndpoint:
             self.data_capture.flush()
 
     def choose_variant(self, target_variant: str | None) -> LiveVariant:
-        """Return the variant asked for, or one by weight. Raises ValidationFailure for an unknown one."""
+        """Return the variant asked for, or one by weight. Raises ValidationError for an unknown one."""
         if target_variant is None:
             variants = list(self.variants.values())
             weights = [variant.weight for variant in variants]
             return random.choices(variants, weights if any(weights) else None)[0]  # noqa: S311 - traffic, not a secret
         if target_variant not in self.variants:
-            raise ValidationFailure(f"Variant {target_variant} of endpoint {self.name} not found.")
+            raise recorded("the variant is not known", variant=target_variant, endpoint=self.name)
         return self.variants[target_variant]
 
 
 def endpoint_in_service(region: Region, name: str) -> LiveEndpoint:
-    """Return the serving endpoint, also while it is updated. Raises ValidationFailure in the runtime's words.
+    """Return the serving endpoint, also while it is updated. Raises ValidationError in the runtime's words.
 
     The runtime knows only endpoints that serve: one that is being created or has failed is not found either. While
     traffic shifts, it is the new endpoint by its share.
@@ -217,9 +218,7 @@ def endpoint_in_service(region: Region, name: str) -> LiveEndpoint:
     if live is not None and pending and pending["stage"] and random.random() < pending["stage"].share:  # noqa: S311 - traffic, not a secret
         live = pending["live"]
     if not serves or not isinstance(live, LiveEndpoint):
-        raise ValidationFailure(
-            f"Endpoint {name} of account {ACCOUNT_ID} not found.", ErrorCode="NO_SUCH_ENDPOINT"
-        )
+        raise recorded("no such endpoint at the runtime", endpoint=name, account=ACCOUNT_ID)
     return live
 
 

@@ -6,8 +6,7 @@
     ├── ValidationFailure           ValidationException (control plane) or ValidationError (runtime), 400
     ├── ResourceNotFoundFailure     ResourceNotFound, 400 (Describe of a missing AutoML, transform, … job)
     ├── ResourceInUseFailure        ResourceInUse, 400 (a job name taken)
-    ├── ServiceUnavailableFailure   ServiceUnavailable, 503: no instance serves
-    ├── ModelNotReadyFailure        ModelNotReadyException, 429: the target model is being loaded
+    ├── RecordedError               code, status and body of a row of recorded_answers.json (recorded.py)
     ├── UnknownOperationFailure     UnknownOperationException, 400: nothing here answers this operation
     │   └── UnknownPathFailure      the same, 404, where method and path name the operation
     ├── MissingAuthenticationFailure MissingAuthenticationToken, 403: AWS does not answer this without a signature
@@ -36,6 +35,13 @@ class ServiceError(Exception):
         """Return the error code as ``service`` (its signing-model name) spells it."""
         return "InternalError" if service == "s3" and self.code == ServiceError.code else self.code
 
+    def body_for(self, service: str) -> dict[str, object]:
+        """Return the JSON body in which ``service`` answers the error."""
+        code = self.code_for(service)
+        if service == "sagemaker":
+            return {"__type": code, "message": self.message, **self.fields}
+        return {"ErrorCode": code, "Message": self.message, **self.fields}
+
 
 class ValidationFailure(ServiceError):
     """The request is wrong; the control plane says ValidationException, the runtime ValidationError."""
@@ -60,20 +66,6 @@ class ResourceInUseFailure(ServiceError):
 
     code = "ResourceInUse"
     status = 400
-
-
-class ServiceUnavailableFailure(ServiceError):
-    """No instance is there to answer. Retrying helps."""
-
-    code = "ServiceUnavailable"
-    status = 503
-
-
-class ModelNotReadyFailure(ServiceError):
-    """The target model is being downloaded or loaded, which goes on. Retrying helps."""
-
-    code = "ModelNotReadyException"
-    status = 429
 
 
 class InvalidParameterFailure(ServiceError):

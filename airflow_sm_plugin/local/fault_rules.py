@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from airflow_sm_plugin.local.call_names import CallName
 from airflow_sm_plugin.local.protocol import CONTROL_PLANE, RUNTIME
+from airflow_sm_plugin.local.recorded import RecordedError, recorded_answers, recorded_for_rule
 
 FAULTS = ("error", "throttle", "latency", "drop", "lost_answer")
 
@@ -70,6 +71,7 @@ class Rule:
     :param status: HTTP status of the error, 400 to 599
     :param code: error code
     :param message: error text
+    :param situation: of ``recorded_answers.json``: status, code and body of the error are that row's
     :param seconds: hold the call for so long: before anything is done, but ``lost_answer`` holds after it was
     """
 
@@ -85,6 +87,7 @@ class Rule:
     status: int | None = None
     code: str | None = None
     message: str | None = None
+    situation: str | None = None
     seconds: float = 0.0
 
     def concerns(self, call: CallName) -> bool:
@@ -96,6 +99,18 @@ class Rule:
             and _matches(self.resource, call.resource)
             and _matches(self.target_model, call.target_model)
         )
+
+    def recorded(self, call: CallName) -> RecordedError | None:
+        """Return the recorded answer that it stands for; None where it says, or leaves open, what is answered."""
+        if self.situation is not None:
+            return recorded_for_rule(self.situation, endpoint=call.resource or "")
+        if (
+            self.fault == "throttle"
+            and call.service == RUNTIME
+            and not (self.status or self.code or self.message)
+        ):
+            return recorded_for_rule("throttled at the runtime", endpoint=call.resource or "")
+        return None
 
     def answer(self, call: CallName) -> tuple[int, str, str]:
         """Return status, code and message of the error, in the words of the call's service where it said none."""
@@ -124,9 +139,13 @@ def rule_from(value: object) -> Rule:
         raise BadRule("a rule needs operation or path")
     if rule.fault == "latency" and not rule.seconds:
         raise BadRule("latency needs seconds")
-    refused = {"status", "code", "message"} & set(given)
+    refused = {"status", "code", "message", "situation"} & set(given)
     if refused and rule.fault not in ("error", "throttle"):
         raise BadRule(f"{rule.fault} answers no error of its own: it takes no {', '.join(sorted(refused))}")
+    if rule.situation is not None and len(refused) > 1:
+        raise BadRule(
+            f"a situation says what is answered: no {', '.join(sorted(refused - {'situation'}))} beside it"
+        )
     return rule
 
 
@@ -184,5 +203,6 @@ _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "status": (lambda value: _is_whole(value, least=400, most=599), "a whole number from 400 to 599"),
     "code": (_is_text, "an error code"),
     "message": (_is_text, "a text"),
+    "situation": (lambda value: value in recorded_answers(), "a situation of recorded_answers.json"),
     "seconds": (lambda value: _is_number(value, least=0), "a number of seconds >= 0"),
 }

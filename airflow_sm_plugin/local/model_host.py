@@ -17,13 +17,9 @@ from airflow_sm_plugin.local.archives import BadArchive
 from airflow_sm_plugin.local.container_client import TooSlow, Unreachable
 from airflow_sm_plugin.local.container_process import ContainerProcess
 from airflow_sm_plugin.local.containers import ContainerFailed
-from airflow_sm_plugin.local.errors import (
-    ModelNotReadyFailure,
-    ServiceError,
-    ServiceUnavailableFailure,
-    ValidationFailure,
-)
+from airflow_sm_plugin.local.errors import ServiceError
 from airflow_sm_plugin.local.model_data import reason, unpack_target_model
+from airflow_sm_plugin.local.recorded import recorded, said_by_container
 from airflow_sm_plugin.local.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.state import Record, Region
 from airflow_sm_plugin.local.target_models import ModelTable, Room, TargetModel
@@ -84,12 +80,10 @@ class ModelHost:
     def wait(self, model: TargetModel, *, seconds: float) -> None:
         """Return once a leased model is loaded.
 
-        Raises ModelNotReadyFailure when it is not after ``seconds`` (loading goes on), or what loading ended with.
+        Raises ModelNotReadyException when it is not after ``seconds`` (loading goes on), or what loading ended with.
         """
         if not model.settled.wait(seconds):
-            raise ModelNotReadyFailure(
-                "The model is not ready for inference yet. Please try your request later."
-            )
+            raise recorded("the target model is being loaded")
         if model.failure:
             raise model.failure()
         model.was_invoked = True
@@ -162,11 +156,10 @@ class ModelHost:
         except ObjectFailure as error:
             raise _not_found(location) from error
         except BadArchive as error:
-            text = (
-                f"Failed to extract model data archive from URL {location.uri}. Please ensure that the object "
-                f"located at the URL is a valid tar.gz archive.{reason(error)}"
+            said = said_by_container(
+                "a target model is no tar.gz archive", uri=location.uri, reason=reason(error)
             )
-            raise _Failed(lambda: self._fail(500, text)) from error
+            raise _Failed(lambda: self._fail(*said)) from error
         model.size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
     def _location(self, model: TargetModel) -> Location:
@@ -210,8 +203,8 @@ class ModelHost:
         return victim
 
     def _no_memory(self, model: TargetModel) -> _Failed:
-        text = f"Insufficient memory to load model {model.name}."
-        return _Failed(lambda: self._fail(507, text))
+        said = said_by_container("no memory for the model", model=model.name)
+        return _Failed(lambda: self._fail(*said))
 
     def _place(self, model: TargetModel) -> bool:
         """Have the container load an unpacked model; False when it has no memory for it. Raises _Failed."""
@@ -222,15 +215,16 @@ class ModelHost:
                 answer = self.container.client.load_model(model.key, folder, timeout=_LOAD_SECONDS)
         except (ContainerFailed, Unreachable) as error:
             self._check_open()
-            name = self.container.spec.name
-            raise _Failed(lambda: self._fail(503, f"The container {name} closed the connection.")) from error
+            said = said_by_container("the model process exited")
+            raise _Failed(lambda: self._fail(*said)) from error
         except TooSlow as error:
             text = f"Loading model {model.name} took longer than {_LOAD_SECONDS:.0f} seconds."
             raise _Failed(lambda: self._fail(0, text)) from error
         if answer.status == 507:
             return False
         if answer.status != 200:
-            text = f"Failed to load model {model.name}: {answer.body.decode(errors='replace')}"
+            reason_given = answer.body.decode(errors="replace")
+            _, text = said_by_container("the model failed to load", model=model.name, reason=reason_given)
             raise _Failed(lambda: self._fail(answer.status, text))
         with self._lock:
             self._table.loaded(model)
@@ -267,12 +261,9 @@ class ModelHost:
 
     def _check_open(self) -> None:
         if self._closed.is_set() or self._region.closed.is_set():
-            raise _Failed(lambda: ServiceUnavailableFailure("The instance was taken out of service."))
+            raise _Failed(lambda: recorded("the instance was taken away"))
 
 
 def _not_found(location: Location) -> _Failed:
-    text = (
-        f"Failed to download model data (bucket: {location.bucket}, key: {location.key}). Please ensure that there is "
-        "an object located at the URL and that the role passed to CreateModel has permissions to download the model."
-    )
-    return _Failed(lambda: ValidationFailure(text))
+    missing = {"bucket": location.bucket, "key": location.key}
+    return _Failed(lambda: recorded("a target model's artefact is missing", **missing))

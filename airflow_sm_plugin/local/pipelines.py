@@ -18,12 +18,10 @@ from airflow_sm_plugin.local.container_process import ContainerProcess
 from airflow_sm_plugin.local.containers import ContainerFailed, ContainerSpec, LogTarget, Payload, Reply
 from airflow_sm_plugin.local.errors import ModelFailure
 from airflow_sm_plugin.local.model_host import ModelHost
+from airflow_sm_plugin.local.recorded import recorded, said_by_container
 from airflow_sm_plugin.local.state import Region
 from airflow_sm_plugin.local.target_models import TargetModel
 
-_TIMED_OUT = 0
-"""OriginalStatusCode of a container that did not answer in time."""
-_GONE = 503
 _IDLE_LOOK_SECONDS = 0.05
 
 
@@ -38,7 +36,7 @@ class Lease:
     models: Sequence[tuple[ModelHost, TargetModel]]
 
     def wait(self, *, seconds: float) -> None:
-        """Return once the model is loaded. Raises ModelNotReadyFailure, or what loading it ended with."""
+        """Return once the model is loaded. Raises ModelNotReadyException, or what loading it ended with."""
         deadline = time.monotonic() + seconds
         for host, model in self.models:
             host.wait(model, seconds=max(deadline - time.monotonic(), 0))
@@ -212,14 +210,11 @@ class Pipeline:
             answer = container.client.invoke(payload, timeout=timeout, path=path)
         except TooSlow:
             raise self.failure(
-                name,
-                _TIMED_OUT,
-                f"Your invocation timed out while waiting for a response from container {name}. Review the "
-                "latency metrics for each container in Amazon CloudWatch, resolve the issue, and try again.",
+                name, *said_by_container("no answer within 60 seconds", container=name)
             ) from None
         except Unreachable:
             self._restart(container)
-            raise self.failure(name, _GONE, f"The container {name} closed the connection.") from None
+            raise self.failure(name, *said_by_container("the model process exited")) from None
         if not 200 <= answer.status < 300:
             raise self.failure(name, answer.status, answer.body.decode(errors="replace"))
         return answer
@@ -228,13 +223,22 @@ class Pipeline:
         """Return what an invocation answers when container ``name`` answered ``status`` and ``message``."""
         side = "client" if 400 <= status < 500 else "server"
         region, group = self._region.name, self._logs.group
+        answer = recorded(
+            "a container answered an error",
+            side=side,
+            status=status,
+            container=name,
+            text=message,
+            region=region,
+            group=group,
+            account=ACCOUNT_ID,
+            arn=f"arn:aws:logs:{region}:{ACCOUNT_ID}:log-group:{group}",
+        )
         return ModelFailure(
-            f'Received {side} error ({status}) from {name} with message "{message}". See '
-            f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logEventViewer:"
-            f"group={group} in account {ACCOUNT_ID} for more information.",
+            answer.message,
             original_status=status,
             original_message=message,
-            log_stream_arn=f"arn:aws:logs:{region}:{ACCOUNT_ID}:log-group:{group}",
+            log_stream_arn=str(answer.body["LogStreamArn"]),
         )
 
     def _restart(self, container: ContainerProcess) -> None:

@@ -150,12 +150,8 @@ def runtime_response(operation: str, result: Mapping[str, object]) -> Response:
 
 def error_response(error: ServiceError, service: str) -> Response:
     """Write an error as ``service`` does: the code in ``__type`` (JSON 1.1) or in a header (REST-JSON)."""
-    code = error.code_for(service)
+    body = json.dumps(error.body_for(service)).encode()
     if service == CONTROL_PLANE:
-        body = {"__type": code, "message": error.message, **error.fields}
-        return Response(
-            error.status, json.dumps(body).encode(), {"Content-Type": "application/x-amz-json-1.1"}
-        )
-    body = {"ErrorCode": code, "Message": error.message, **error.fields}
-    headers = {"Content-Type": "application/json", "x-amzn-ErrorType": code}
-    return Response(error.status, json.dumps(body).encode(), headers)
+        return Response(error.status, body, {"Content-Type": "application/x-amz-json-1.1"})
+    headers = {"Content-Type": "application/json", "x-amzn-ErrorType": error.code_for(service)}
+    return Response(error.status, body, headers)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import uuid
-
 from airflow_sm_plugin.local.containers import PRIMARY, Payload, Reply
 from airflow_sm_plugin.local.endpoints import LiveEndpoint, LiveVariant, endpoint_in_service
-from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.operations import Params, operation
 from airflow_sm_plugin.local.pipelines import Pipeline
+from airflow_sm_plugin.local.recorded import recorded, said_by_container
 from airflow_sm_plugin.local.state import Record, Region
 
-MAX_RESPONSE_BYTES = 6_291_456
-"""The limit of requests is the same; it is in botocore's model and checked with the other limits."""
+MAX_BODY_BYTES = 26_214_400
+"""Of a request and of a response: 25 MB, as AWS's FAQ on hosting says. botocore's model still says 6,291,456."""
+
+MAX_SERVERLESS_BODY_BYTES = 4 * 1_048_576
+"""Of a request to a serverless endpoint (Developer Guide, "Serverless Inference")."""
 
 
 @operation("InvokeEndpoint")
@@ -21,8 +22,9 @@ def invoke_endpoint(region: Region, params: Params) -> Record:
     name = params["EndpointName"]
     live = endpoint_in_service(region, name)
     if live.is_async:
-        raise ValidationFailure(f"Endpoint {name} does not support this inference type.")
+        raise recorded("the endpoint is of the other kind", endpoint=name)
     variant = live.choose_variant(params.get("TargetVariant"))
+    _check_size(variant, params["Body"])
     target_model, hostname = params.get("TargetModel"), params.get("TargetContainerHostname")
     _check_hostname(live, variant, hostname)
     _check_target_model(live, variant, target_model, hostname)
@@ -56,31 +58,27 @@ def _reply(region: Region, variant: LiveVariant, payload: Payload, hostname: str
 
 
 def _checked(pipeline: Pipeline, reply: Reply) -> Reply:
-    if len(reply.body) > MAX_RESPONSE_BYTES:
-        raise pipeline.failure(
-            PRIMARY,
-            500,
-            f"The response is {len(reply.body)} bytes; at most {MAX_RESPONSE_BYTES} are passed on.",
-        )
+    if len(reply.body) > MAX_BODY_BYTES:
+        said = said_by_container("a response over the limit", size=len(reply.body), limit=MAX_BODY_BYTES)
+        raise pipeline.failure(PRIMARY, *said)
     return reply
 
 
-def _check_hostname(live: LiveEndpoint, variant: LiveVariant, hostname: str | None) -> None:
-    """Refuse what the Developer Guide says is refused ("Invoke a multi-container endpoint with direct invocation").
+def _check_size(variant: LiveVariant, body: bytes) -> None:
+    if variant.is_serverless and len(body) > MAX_SERVERLESS_BODY_BYTES:
+        raise recorded("a body over a serverless endpoint's limit")
+    if len(body) > MAX_BODY_BYTES:
+        raise recorded("a body over the limit", limit=MAX_BODY_BYTES)
 
-    The texts are ours.
-    """
+
+def _check_hostname(live: LiveEndpoint, variant: LiveVariant, hostname: str | None) -> None:
+    """Refuse what the Developer Guide says is refused ("Invoke a multi-container endpoint with direct invocation")."""
     if hostname is None and variant.is_direct:
-        raise ValidationFailure(
-            f"Endpoint {live.name} is configured for direct invocation: TargetContainerHostname must be given."
-        )
+        raise recorded("a direct endpoint needs a container's name", endpoint=live.name)
     if hostname is not None and not variant.is_direct:
-        raise ValidationFailure(
-            f"Endpoint {live.name} is not configured for direct invocation and does not support "
-            "TargetContainerHostname."
-        )
+        raise recorded("an endpoint that is not direct", endpoint=live.name)
     if hostname is not None and hostname not in (spec.name for spec in variant.specs):
-        raise ValidationFailure(f"TargetContainerHostname {hostname} does not exist in endpoint {live.name}.")
+        raise recorded("a container's name is not known", hostname=hostname, endpoint=live.name)
 
 
 def _check_target_model(
@@ -88,9 +86,6 @@ def _check_target_model(
 ) -> None:
     is_multi_model = any(spec.multi_model for spec in variant.specs if hostname in (None, spec.name))
     if target_model is not None and not is_multi_model:
-        raise ValidationFailure(
-            f"Endpoint {live.name} is not a multi-model endpoint and does not support target model header.",
-            ErrorCode="TARGET_MODEL_HEADER_NOT_SUPPORTED",
-        )
+        raise recorded("the endpoint has no target models", endpoint=live.name)
     if target_model is None and is_multi_model:
-        raise ValidationFailure(f"Request {uuid.uuid4()} is missing a target model header.")
+        raise recorded("a target model must be named")

@@ -20,7 +20,7 @@ from airflow_sm_plugin.local import scaling_policies as policies
 from airflow_sm_plugin.local.async_inference import backlog
 from airflow_sm_plugin.local.endpoint_operations import scale_variant
 from airflow_sm_plugin.local.endpoints import LiveEndpoint, LiveVariant, endpoint_in_service
-from airflow_sm_plugin.local.errors import ValidationFailure
+from airflow_sm_plugin.local.recorded import RecordedError
 from airflow_sm_plugin.local.scaling_policies import Look, Wish
 from airflow_sm_plugin.local.state import Record, Region
 
@@ -205,7 +205,7 @@ def _variant(region: Region, resource: str) -> tuple[LiveEndpoint, LiveVariant] 
         return None
     try:
         live = endpoint_in_service(region, parts[1])
-    except ValidationFailure:
+    except RecordedError:
         return None
     variant = live.variants.get(parts[3])
     return (live, variant) if variant is not None else None
