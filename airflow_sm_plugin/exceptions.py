@@ -7,7 +7,7 @@
     │   ├── InvalidName                a SageMaker name over 63 characters or with a bad character
     │   ├── InvalidS3Uri               not s3://bucket/key
     │   ├── InvalidCustomAttributes    over 1024 characters or not visible US-ASCII
-    │   ├── RecordTooLarge             one record is larger than a payload may be
+    │   ├── RecordTooLarge             one record, or request, is larger than permitted
     │   └── ResponseKeysNotSupported   the candidate cannot answer these inference response keys
     ├── AutoMLJobError
     │   ├── AutoMLJobNotFound
@@ -164,7 +164,7 @@ class InvalidCustomAttributes(InvalidRequest):
 
 
 class RecordTooLarge(InvalidRequest):
-    """One record is larger than a payload may be: split it, or raise ``max_payload_in_mb`` (up to 6)."""
+    """One record, or request, is larger than permitted: split it, or raise ``max_payload_in_mb`` (up to 25)."""
 
 
 class ResponseKeysNotSupported(InvalidRequest):

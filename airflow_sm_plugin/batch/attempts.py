@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -24,6 +25,7 @@ from airflow_sm_plugin.core.payloads import Payload, split_in_two
 from airflow_sm_plugin.core.turns import Turns
 from airflow_sm_plugin.exceptions import (
     CredentialsExpired,
+    EndpointNotInService,
     ModelLoadTimeout,
     SageMakerInferenceError,
     ServiceUnavailable,
@@ -51,7 +53,15 @@ _PAUSING, _PAUSING_PER_PLACE = 16, 4
 """Payloads that may wait for their next attempt before no fresh ones are sent: where the endpoint takes fewer requests
 than a single one in flight makes, they wait for it longer and longer, instead of spending their attempts."""
 
-_OF_ENDPOINT = (CredentialsExpired, ServiceUnavailable, Throttled)
+_DOUBTS = 8
+"""Answers that no such endpoint, or artefact, is there which prove it where nothing has ever succeeded: one alone may
+be a record's, so others are tried first. Three bad records among hundreds draw at most six, with the payloads halved in
+turn, before a good part succeeds."""
+
+_EVICTIONS = 20
+"""Times that a payload met a loaded model and was told that the model is not loaded: then the payload is at fault."""
+
+_OF_ENDPOINT = (CredentialsExpired, EndpointNotInService, ServiceUnavailable, Throttled)
 
 
 class Settler(Protocol):
@@ -101,7 +111,7 @@ class Attempts:
         self.clock = self._loop.time
         self.epoch = time.time() - self._loop.time()
         """What makes epoch seconds of the clock's."""
-        self._exhausted = 0
+        self._exhausted = self._doubts = 0
         self._answered: set[str] = set()
         self._pausing = self._pausing_bytes = 0
         self._ripe = 0
@@ -142,6 +152,7 @@ class Attempts:
     def succeeded(self, lane: Lane[Job], job: Job, now: float) -> None:
         """Take note of a result: whatever failed before, somebody serves."""
         feed = job.input.feed
+        feed.has_served = True
         feed.exhausted = self._exhausted = 0
         feed.isolated_good += job.is_half
         self._succeeded_at = now
@@ -169,11 +180,10 @@ class Attempts:
         failure, now = failure_of(error), self.clock()
         judgement = judge(failure)
         self.bound.answered(now, slow_down=judgement.slow_down)
-        if judgement.verdict is Verdict.LOADING:
-            self._loading(lane, job, judgement, now)
-            return
-        if judgement.verdict is Verdict.NO_MEMORY and self.turns.active > 1:
-            self._wait_for_memory(lane, job, judgement, now)
+        if judgement.verdict is Verdict.LOADING or (
+            judgement.verdict is Verdict.NO_MEMORY and self.turns.active > 1
+        ):
+            self._wait_for_model(lane, job, judgement, now)
             return
         if judgement.verdict is Verdict.NO_MEMORY:
             pause = self._probe_pause(job.input.feed)
@@ -183,43 +193,71 @@ class Attempts:
             self.loaded(lane, job, now)
         else:
             self.turns.unsettled(lane)
-        if judgement.verdict is Verdict.ENDPOINT:
-            raise self._about_endpoint(error) from cause_of(error)
-        if judgement.verdict is Verdict.NO_MODEL:
-            self.kill(job.input.feed, judgement, self._text(failure))
+        job.attempts += 1
+        if job.input.feed.dead is not None:
             self._bury(job)
         elif judgement.verdict is Verdict.FAILED:
-            job.attempts += 1
             self.refused(job, judgement.error, status=judgement.status, message=self._text(failure))
+        elif judgement.verdict is Verdict.ENDPOINT and not self._answered:
+            self._doubt_endpoint(job, judgement, failure, error)
+        elif judgement.verdict is Verdict.NO_MODEL and not job.input.feed.has_served:
+            self._doubt_model(job, judgement, failure)
         else:
-            self._again(job, judgement, failure)
+            self._again(job, judgement, failure, error)
 
-    def _loading(self, lane: Lane[Job], job: Job, judgement: Judgement, now: float) -> None:
-        """Probe the model again a little later, until its time is over."""
-        pause = self._probe_pause(job.input.feed)
-        self.turns.not_ready(lane, probe_at=now + pause)
-        self._repeated(lane.model, "ModelNotReadyException")
-        self._probe_after(pause, lane, job, judgement, now)
-
-    def _wait_for_memory(self, lane: Lane[Job], job: Job, judgement: Judgement, now: float) -> None:
-        """Wait until another model has made room, as for one that loads."""
-        pause = self._probe_pause(job.input.feed)
-        self.turns.pressed(lane, probe_at=now + pause)
-        self._repeated(lane.model, f"{judgement.error.__name__} ({judgement.status})")
-        self._probe_after(pause, lane, job, judgement, now)
-
-    def _probe_after(self, pause: float, lane: Lane[Job], job: Job, judgement: Judgement, now: float) -> None:
-        feed = job.input.feed
-        limit = self._settings.model_load_seconds
-        if feed.dead is None and lane.asked_at is not None and now - lane.asked_at >= limit:
-            late = Judgement(Verdict.NO_MODEL, ModelLoadTimeout, judgement.status)
-            self.kill(feed, late, f"the endpoint did not load the model within {limit:g} s")
+    def _wait_for_model(self, lane: Lane[Job], job: Job, judgement: Judgement, now: float) -> None:
+        """Probe the model a little later, with another payload if there is one, until its time is over."""
+        feed, limit = job.input.feed, self._settings.model_load_seconds
+        pause = self._probe_pause(feed)
+        no_room = judgement.verdict is Verdict.NO_MEMORY
+        lost = self.turns.pressed if no_room else self.turns.not_ready
+        job.evictions += lost(lane, probe_at=now + pause)
+        self._repeated(
+            lane.model,
+            f"{judgement.error.__name__} ({judgement.status})" if no_room else "ModelNotReadyException",
+        )
+        late = lane.asked_at is not None and now - lane.asked_at >= limit
+        message = f"the endpoint did not load the model within {limit:g} s"
+        if feed.dead is None and late and not feed.has_served:
+            self.kill(feed, Judgement(Verdict.NO_MODEL, ModelLoadTimeout, judgement.status), message)
+        self._pump_after(pause)
         if feed.dead is not None:
             self._bury(job)
-            return
-        job.began = 0.0  # what follows is not the payload's time
-        self._put_back(job)
-        self._pump_after(pause)
+        elif late or job.evictions >= _EVICTIONS:
+            job.evictions = _EVICTIONS - 1  # its halves have to meet the loaded model once
+            self.refused(job, ModelLoadTimeout, status=judgement.status, message=message)
+        else:
+            job.began = 0.0  # what follows is not the payload's time
+            feed.waiting_bytes += job.size
+            self.turns.add(lane, job)
+
+    def _doubt_endpoint(
+        self, job: Job, judgement: Judgement, failure: CallFailure, error: ClientError | BotoCoreError
+    ) -> None:
+        """Try other payloads before an endpoint that has served none counts as one that cannot be used."""
+        self._doubts += 1
+        if failure.kind == "local" or self._is_certain(job, self._doubts):
+            raise self._about_endpoint(error) from cause_of(error)
+        self._try_others(job, judgement, failure)
+
+    def _doubt_model(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
+        """Try a model's other payloads before its artefact counts as missing."""
+        feed = job.input.feed
+        feed.doubts += 1
+        if self._is_certain(job, feed.doubts):
+            self.kill(feed, judgement, self._text(failure))
+            self._bury(job)
+        else:
+            self._try_others(job, judgement, failure)
+
+    def _is_certain(self, job: Job, doubts: int) -> bool:
+        return doubts >= _DOUBTS or job.attempts >= self._settings.attempts
+
+    def _try_others(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
+        if self._may_split(job):
+            self.refused(job, judgement.error, status=judgement.status, message=self._text(failure))
+        else:
+            self._pause(job, judgement, failure)
 
     def _pump_after(self, pause: float) -> None:
         self._loop.call_later(pause + 0.001, self._pump)
@@ -229,19 +267,24 @@ class Attempts:
         jitter = 0.5 + random.random() / 2  # noqa: S311 - jitter
         return pause_after(feed.probes, jitter=jitter, first=_FIRST_PROBE_PAUSE, longest=_LONGEST_PROBE_PAUSE)
 
-    def _again(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
+    def _again(
+        self, job: Job, judgement: Judgement, failure: CallFailure, error: ClientError | BotoCoreError
+    ) -> None:
         """Try a payload again after a pause, unless that was its last attempt."""
-        job.attempts += 1
-        if job.input.feed.dead is not None:
-            self._bury(job)
-        elif self._is_spent(job, judgement):
-            self._give_up(job, judgement, self._text(failure))
+        if judgement.verdict is Verdict.ENDPOINT:
+            # It has served: what is wrong may be this payload, or passes, whatever the answer says.
+            judgement = replace(judgement, error=EndpointNotInService)
+        if self._is_spent(job, judgement):
+            self._give_up(job, judgement, self._text(failure), error)
         else:
-            self._repeated(job.input.feed.lane.model, failure.code or judgement.error.__name__)
-            pause = pause_after(job.attempts, jitter=random.random())  # noqa: S311 - jitter
-            self._pausing += 1
-            self._pausing_bytes += job.size
-            self._loop.call_later(pause, self._back, job)
+            self._pause(job, judgement, failure)
+
+    def _pause(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
+        self._repeated(job.input.feed.lane.model, failure.code or judgement.error.__name__)
+        pause = pause_after(job.attempts, jitter=random.random())  # noqa: S311 - jitter
+        self._pausing += 1
+        self._pausing_bytes += job.size
+        self._loop.call_later(pause, self._back, job)
 
     def _repeated(self, model: str, kind: str) -> None:
         self._statistics.repeated(model, kind)
@@ -252,8 +295,12 @@ class Attempts:
         now = self.clock()
         if now - job.began >= self._settings.payload_seconds:
             return True
-        nobody = judgement.error in _OF_ENDPOINT and self._succeeded_at < job.began
-        outage = nobody and now - self._succeeded_at < _OUTAGE_SECONDS
+        outage = (
+            judgement.error in _OF_ENDPOINT
+            and judgement.verdict is not Verdict.ENDPOINT
+            and self._succeeded_at < job.began
+            and now - self._succeeded_at < _OUTAGE_SECONDS
+        )
         return job.attempts >= self._settings.attempts and not outage
 
     def _back(self, job: Job) -> None:
@@ -273,17 +320,15 @@ class Attempts:
         feed.waiting_bytes += job.size
         self.turns.put_back(feed.lane, job)
 
-    def _give_up(self, job: Job, judgement: Judgement, message: str) -> None:
-        """Let a payload fail that failed at every attempt; too many of these in a row are about more than a payload."""
+    def _give_up(
+        self, job: Job, judgement: Judgement, message: str, error: ClientError | BotoCoreError
+    ) -> None:
+        """Let a payload fail that failed at every attempt, or look for the bad record in it.
+
+        Too many of these in a row are about more than a payload.
+        """
         feed = job.input.feed
-        self._settler.failed(
-            job.input,
-            job.payload,
-            judgement.error,
-            status=judgement.status,
-            message=message,
-            attempts=job.attempts,
-        )
+        self.refused(job, judgement.error, status=judgement.status, message=message)
         feed.exhausted += 1
         self._exhausted += judgement.error in _OF_ENDPOINT
         if feed.exhausted >= _IN_A_ROW and (
@@ -293,6 +338,8 @@ class Attempts:
             self.kill(
                 feed, judgement, f"{_IN_A_ROW} payloads in a row failed at each of their attempts: {message}"
             )
+        elif self._exhausted >= _IN_A_ROW and judgement.verdict is Verdict.ENDPOINT:
+            raise self._about_endpoint(error) from cause_of(error)
         elif self._exhausted >= _IN_A_ROW:
             raise judgement.error(
                 f"endpoint {self._settings.endpoint_name}: {_IN_A_ROW} payloads in a row failed at each of their "
@@ -304,18 +351,27 @@ class Attempts:
         self, job: Job, error: type[SageMakerInferenceError], *, status: int | None, message: str
     ) -> None:
         """Let a payload fail that the model refused, or look for the bad record in it."""
-        one, payload = job.input, job.payload
-        if self._settings.isolate_bad_records and payload.records > 1 and one.feed.may_isolate:
+        one = job.input
+        if self._may_split(job):
             self._repeated(one.feed.lane.model, f"{error.__name__} (isolated)")
             self._settler.halved(one)
-            for half in reversed(split_in_two(payload)):
-                self._put_back(Job(one, half, is_half=True))
+            for half in split_in_two(job.payload):
+                # Behind the model's others: these may prove that the model serves.
+                part = Job(one, half, is_half=True, evictions=job.evictions)
+                one.feed.waiting_bytes += part.size
+                self.turns.add(one.feed.lane, part)
             self._pump()
             return
         one.feed.isolated_bad += job.is_half
-        self._settler.failed(
-            one, payload, error, status=status, message=message, attempts=max(1, job.attempts)
-        )
+        self._fail(job, error, status, message)
+
+    def _may_split(self, job: Job) -> bool:
+        """Say whether a payload that fails becomes two, in one of which the bad record is."""
+        return self._settings.isolate_bad_records and job.payload.records > 1 and job.input.feed.may_isolate
+
+    def _fail(self, job: Job, error: type[SageMakerInferenceError], status: int | None, message: str) -> None:
+        attempts = max(1, job.attempts)
+        self._settler.failed(job.input, job.payload, error, status=status, message=message, attempts=attempts)
 
     def _bury(self, job: Job) -> None:
         """Let a payload of a dead model fail."""
@@ -332,8 +388,7 @@ class Attempts:
         )
 
     def _text(self, failure: CallFailure) -> str:
-        words = failure.message if failure.original_message is None else failure.original_message
-        return words[: self._settings.error_text_limit]
+        return failure.words[: self._settings.error_text_limit]
 
     def _about_endpoint(self, error: ClientError | BotoCoreError) -> SageMakerInferenceError:
         name = self._settings.endpoint_name

@@ -44,6 +44,10 @@ class ModelFeed:
         """Parts of payloads that were refused, and that were not, when bad records were looked for."""
         self.exhausted = 0
         """Payloads in a row that failed at every attempt."""
+        self.has_served = False
+        """Whether a payload has had a result."""
+        self.doubts = 0
+        """Answers that the model's artefact is missing, while none has had a result."""
         self._numbers = numbers
         self._on_order = 0
         self._reading = 0

@@ -88,14 +88,18 @@ class OpenInput:
 class Job:
     """A payload on its way."""
 
-    __slots__ = ("attempts", "began", "input", "is_half", "payload", "size")
+    __slots__ = ("attempts", "began", "evictions", "input", "is_half", "payload", "size")
 
-    def __init__(self, one: OpenInput, payload: Payload, *, is_half: bool = False) -> None:
+    def __init__(
+        self, one: OpenInput, payload: Payload, *, is_half: bool = False, evictions: int = 0
+    ) -> None:
         self.input = one
         self.payload = payload
         self.is_half = is_half
         """Whether it was cut from another to find bad records."""
         self.attempts = 0
+        self.evictions = evictions
+        """Times that its model had been loaded, and was not any more when it came."""
         self.size = len(payload.body) + OVERHEAD
         """Bytes it takes in memory."""
         self.began = 0.0

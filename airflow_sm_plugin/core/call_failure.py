@@ -33,5 +33,16 @@ class CallFailure:
     def attempt(self) -> Attempt:
         """What it asks for; what may have been carried out is worth another attempt, too."""
         if self.kind == "answered":
-            return attempt_after(self.code, self.message, self.status, original_status=self.original_status)
+            return attempt_after(
+                self.code,
+                self.message,
+                self.status,
+                original_status=self.original_status,
+                original_message=self.original_message or "",
+            )
         return Attempt.FINAL if self.kind == "local" else Attempt.AGAIN
+
+    @property
+    def words(self) -> str:
+        """What the container said, else AWS's message, else the code: throttling comes without a message."""
+        return self.original_message or self.message or self.code

@@ -11,13 +11,18 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_sm_plugin.core.container_errors import container_error
 from airflow_sm_plugin.core.custom_attributes import validate
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.exceptions import InvalidRequest
 
-MAX_PAYLOAD_BYTES = 6_291_456
-"""Of a request and of a response."""
+MAX_PAYLOAD_BYTES = 26_214_400
+"""Of a request and of a response: 25 MB (AWS's FAQ on hosting). botocore's service model still says 6,291,456, and
+botocore checks neither; what an endpoint answers between the two is not known."""
+
+DEFAULT_PAYLOAD_BYTES = 6_291_456
+"""What every real-time endpoint was always known to take; a serverless one takes 4 MB (4,194,304)."""
 
 MODEL_LOAD_SECONDS = 420.0
 """How long a cold model is waited for: SageMaker goes on loading for up to 360 s after a call gave up at 60 s."""
@@ -59,7 +64,7 @@ class InvokeRequest:
         check_name(self.endpoint_name, "endpoint name")
         if len(self.body) > MAX_PAYLOAD_BYTES:
             raise InvalidRequest(
-                f"the payload has {len(self.body)} bytes, SageMaker takes {MAX_PAYLOAD_BYTES} in real time: "
+                f"the payload has {len(self.body)} bytes, SageMaker takes up to {MAX_PAYLOAD_BYTES} in real time: "
                 f"send less, or use an asynchronous endpoint (up to 1 GB)"
             )
         if self.custom_attributes is not None:
@@ -132,22 +137,32 @@ class Attempt(enum.Enum):
 
 
 _PASSING = frozenset({Meaning.CREDENTIALS_EXPIRED, Meaning.THROTTLED, Meaning.UNAVAILABLE})
-_PASSING_MODEL_STATUS = frozenset({0, 429, 502, 503, 504, 507})
-"""OriginalStatusCode of a ModelError that may pass: 0 is a container's time-out, 507 a lack of memory."""
 
 
-def attempt_after(code: str, message: str, status: int, *, original_status: int | None = None) -> Attempt:
+def attempt_after(
+    code: str,
+    message: str,
+    status: int,
+    *,
+    original_status: int | None = None,
+    original_message: str = "",
+) -> Attempt:
     """Say what an error answer of InvokeEndpoint asks for.
 
     :param code: ``Error.Code``
     :param status: HTTP status
     :param original_status: ``OriginalStatusCode`` of a ModelError, what the container answered
+    :param original_message: ``OriginalMessage`` of a ModelError
     """
     if code == "ModelNotReadyException":
         return Attempt.MODEL_LOADS
     if code == "ModelError":
-        return Attempt.AGAIN if original_status in _PASSING_MODEL_STATUS else Attempt.FINAL
-    passing = meaning_of(code, message, status) in _PASSING
+        passes = container_error(original_status, original_message).passes
+        return Attempt.AGAIN if passes else Attempt.FINAL
+    meaning = meaning_of(code, message, status)
+    if meaning is Meaning.NO_CAPACITY:
+        return Attempt.MODEL_LOADS
+    passing = meaning in _PASSING
     return Attempt.AGAIN if passing and code != "InternalDependencyException" else Attempt.FINAL
 
 

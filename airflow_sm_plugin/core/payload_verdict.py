@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from airflow_sm_plugin.core.call_failure import CallFailure
+from airflow_sm_plugin.core.container_errors import ContainerError, container_error
 from airflow_sm_plugin.core.invocation import Attempt, attempt_after
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.exceptions import (
@@ -16,6 +17,7 @@ from airflow_sm_plugin.exceptions import (
     EndpointNotRealTime,
     ModelError,
     ModelUnavailable,
+    RecordTooLarge,
     RequestRefused,
     SageMakerInferenceError,
     ServiceUnavailable,
@@ -25,15 +27,9 @@ from airflow_sm_plugin.exceptions import (
 
 _NO_MEMORY = 507
 _OVERLOADED = frozenset({429, 503, _NO_MEMORY})
-_CONTAINER_OVERLOADED = frozenset({0, 429, 503})
-"""OriginalStatusCode; 0 is a container's time-out."""
 
-_ENDPOINT = {
-    Meaning.NOT_FOUND: EndpointNotFound,
-    Meaning.WRONG_KIND: EndpointNotRealTime,
-    Meaning.NOT_MULTI_MODEL: EndpointNotMultiModel,
-    Meaning.ACCESS_DENIED: AccessDenied,
-}
+_NO_ANSWER = 0
+"""OriginalStatusCode of a container that gave no answer within a minute, or whose process has exited."""
 _PASSING = {Meaning.CREDENTIALS_EXPIRED: CredentialsExpired, Meaning.THROTTLED: Throttled}
 """Fresh credentials were tried at once; whoever renews them may be late."""
 
@@ -47,6 +43,17 @@ class Verdict(enum.Enum):
     FAILED = "the payload has failed"
     NO_MODEL = "there is no such model: all its records have failed"
     ENDPOINT = "the endpoint cannot be used: the task fails"
+
+
+_SETTLED: dict[Meaning, tuple[Verdict, type[SageMakerInferenceError]]] = {
+    Meaning.NOT_FOUND: (Verdict.ENDPOINT, EndpointNotFound),
+    Meaning.WRONG_KIND: (Verdict.ENDPOINT, EndpointNotRealTime),
+    Meaning.NOT_MULTI_MODEL: (Verdict.ENDPOINT, EndpointNotMultiModel),
+    Meaning.ACCESS_DENIED: (Verdict.ENDPOINT, AccessDenied),
+    Meaning.NO_MODEL_DATA: (Verdict.NO_MODEL, TargetModelNotFound),
+    Meaning.NO_CAPACITY: (Verdict.LOADING, ModelUnavailable),
+    Meaning.TOO_LARGE: (Verdict.FAILED, RecordTooLarge),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +90,20 @@ def judge(failure: CallFailure) -> Judgement:
 
 def _of_container(failure: CallFailure) -> Judgement:
     status = failure.original_status
-    if status == _NO_MEMORY:
-        return Judgement(Verdict.NO_MEMORY, ModelUnavailable, status, slow_down=True)
-    wanted = attempt_after(failure.code, failure.message, failure.status, original_status=status)
-    if wanted is Attempt.FINAL:
+    error = container_error(status, failure.original_message or "")
+    if error is ContainerError.REFUSED:
         return Judgement(Verdict.FAILED, ModelError, status, loaded=True)
-    return Judgement(
-        Verdict.AGAIN, ModelUnavailable, status, slow_down=status in _CONTAINER_OVERLOADED, loaded=True
-    )
+    if error is ContainerError.NO_ROOM:
+        return Judgement(Verdict.NO_MEMORY, ModelUnavailable, status, slow_down=True)
+    slow_down = error is ContainerError.OVERLOADED or status == _NO_ANSWER
+    return Judgement(Verdict.AGAIN, ModelUnavailable, status, slow_down=slow_down, loaded=True)
 
 
 def _of_service(failure: CallFailure) -> Judgement:
     status = failure.status
     said = meaning_of(failure.code, failure.message, status)
-    if said is Meaning.NO_MODEL_DATA:
-        return Judgement(Verdict.NO_MODEL, TargetModelNotFound, status)
-    if said in _ENDPOINT:
-        return Judgement(Verdict.ENDPOINT, _ENDPOINT[said], status)
+    if said in _SETTLED:
+        return Judgement(*_SETTLED[said], status)
     if status == _NO_MEMORY:
         return Judgement(Verdict.NO_MEMORY, ServiceUnavailable, status, slow_down=True)
     if said in _PASSING:

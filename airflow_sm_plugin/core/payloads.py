@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from airflow_sm_plugin.core.invocation import DEFAULT_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
 from airflow_sm_plugin.exceptions import InvalidRequest
-
-MOST_PAYLOAD_BYTES = 6 * 1024 * 1024
-"""What InvokeEndpoint takes: 6 MB."""
 
 SPLIT_TYPES = ("None", "Line")
 BATCH_STRATEGIES = ("SingleRecord", "MultiRecord")
@@ -53,14 +51,14 @@ class SplitOptions:
     :param split_type: ``Line``, or ``None``: the whole object is one record
     :param batch_strategy: ``SingleRecord``, or ``MultiRecord``: as many whole records as fit in a payload, unless blank
         lines lie between them in more than a thousand places
-    :param max_payload_bytes: 1 to 6,291,456, of a payload's body
+    :param max_payload_bytes: 1 to 26,214,400, of a payload's body; default 6,291,456
     :param skip_header: leave the first line of every input out
     :param max_records: of a MultiRecord payload; None for as many as fit
     """
 
     split_type: str = "Line"
     batch_strategy: str = "SingleRecord"
-    max_payload_bytes: int = MOST_PAYLOAD_BYTES
+    max_payload_bytes: int = DEFAULT_PAYLOAD_BYTES
     skip_header: bool = False
     max_records: int | None = None
 
@@ -71,10 +69,10 @@ class SplitOptions:
         """
         _check_choice("split_type", self.split_type, SPLIT_TYPES)
         _check_choice("batch_strategy", self.batch_strategy, BATCH_STRATEGIES)
-        if not 1 <= self.max_payload_bytes <= MOST_PAYLOAD_BYTES:
+        if not 1 <= self.max_payload_bytes <= MAX_PAYLOAD_BYTES:
             raise InvalidRequest(
                 f"a payload of up to {self.max_payload_bytes} bytes is not possible: InvokeEndpoint takes 1 to "
-                f"{MOST_PAYLOAD_BYTES} bytes; set max_payload_in_mb to 6 or less, and above 0"
+                f"{MAX_PAYLOAD_BYTES} bytes; set max_payload_in_mb to 25 or less, and above 0"
             )
         if self.split_type == "None":
             self._check_unsplit()

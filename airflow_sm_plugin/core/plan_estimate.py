@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import starmap
 
 from airflow_sm_plugin.core.human_text import duration
-from airflow_sm_plugin.core.invocation import MAX_PAYLOAD_BYTES
+from airflow_sm_plugin.core.invocation import DEFAULT_PAYLOAD_BYTES
 
 _SHOWN = 20
 _RATES = (100, 1_000)
@@ -41,7 +41,7 @@ class Splitting:
 
     split_type: str = "Line"
     batch_strategy: str = "SingleRecord"
-    max_payload_bytes: int = MAX_PAYLOAD_BYTES
+    max_payload_bytes: int = DEFAULT_PAYLOAD_BYTES
 
     @property
     def needs_sample(self) -> bool:

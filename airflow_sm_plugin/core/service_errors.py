@@ -24,6 +24,8 @@ class Meaning(enum.Enum):
     WRONG_KIND = "wrong kind of endpoint"
     NOT_MULTI_MODEL = "no multi-model endpoint"
     NO_MODEL_DATA = "target model's artefact missing"
+    NO_CAPACITY = "inference component scaled to zero"
+    TOO_LARGE = "request too large"
     REFUSED = "refused"
 
 
@@ -36,6 +38,8 @@ _BY_TEXT = (
     (re.compile(r"does not support this inference type", re.IGNORECASE), Meaning.WRONG_KIND),
     (re.compile(r"TARGET_MODEL_HEADER_NOT_SUPPORTED|is not a multi-model endpoint"), Meaning.NOT_MULTI_MODEL),
     (re.compile(r"Failed to download model data"), Meaning.NO_MODEL_DATA),
+    (re.compile(r"has no capacity to process this request", re.IGNORECASE), Meaning.NO_CAPACITY),
+    (re.compile(r"has oversize body|HTTP content length exceeded", re.IGNORECASE), Meaning.TOO_LARGE),
     # InvalidSignatureException of most services, SignatureDoesNotMatch of SQS and IAM: the code does not tell.
     (re.compile(r"Signature (?:expired|not yet current)"), Meaning.CREDENTIALS_EXPIRED),
     (re.compile(r"security token included in the request is expired"), Meaning.CREDENTIALS_EXPIRED),
@@ -75,9 +79,10 @@ _BY_CODE = {
 _FORBIDDEN, _TOO_LARGE, _TOO_MANY_REQUESTS = 403, 413, 429
 _BY_STATUS = {
     _FORBIDDEN: Meaning.ACCESS_DENIED,
+    _TOO_LARGE: Meaning.TOO_LARGE,
     _TOO_MANY_REQUESTS: Meaning.THROTTLED,
 }
-_OF_PAGES = {_TOO_LARGE: Meaning.REFUSED, _TOO_MANY_REQUESTS: Meaning.THROTTLED}
+_OF_PAGES = {_TOO_LARGE: Meaning.TOO_LARGE, _TOO_MANY_REQUESTS: Meaning.THROTTLED}
 _SERVER_ERROR = 500
 _LARGEST_STATUS = 999
 

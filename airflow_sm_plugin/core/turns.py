@@ -186,13 +186,18 @@ class Turns(Generic[Job]):
         self._order.rest(lane, probe_at)
         return was_warm
 
-    def pressed(self, lane: Lane[Job], *, probe_at: float) -> None:
-        """Take note that the endpoint has no memory for the model."""
+    def pressed(self, lane: Lane[Job], *, probe_at: float) -> bool:
+        """Take note that the endpoint has no memory for the model; return whether it had answered before.
+
+        :param probe_at: when it may be probed again
+        """
         self._landed(lane)
         if lane.stage in (Stage.PARKED, Stage.CLOSED):
-            return
+            return False
+        was_warm = lane.stage is Stage.WARM
         self._press(lane)
         self._order.rest(lane, probe_at)
+        return was_warm
 
     def _press(self, lane: Lane[Job]) -> None:
         self._limit = self._limit.evicted(self.active)

@@ -91,7 +91,7 @@ class EndpointInvoker:
     ) -> ModelAnswer:
         """Send one request, once, as it is: limits are checked by who calls.
 
-        :param body: up to 6,291,456 bytes
+        :param body: up to 26,214,400 bytes
         :param target_model: path below the endpoint's model prefix
         :raises ClientError: of botocore's own classes: SageMaker answered an error
         :raises BotoCoreError: it did not answer, or could not be asked, or a value can be in no header;

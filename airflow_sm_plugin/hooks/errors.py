@@ -29,6 +29,8 @@ from airflow_sm_plugin.exceptions import (
     AccessDenied,
     CredentialsExpired,
     InvalidRequest,
+    ModelUnavailable,
+    RecordTooLarge,
     RequestRefused,
     SageMakerInferenceError,
     ServiceUnavailable,
@@ -41,10 +43,14 @@ _BY_MEANING: dict[Meaning, type[SageMakerInferenceError]] = {
     Meaning.CREDENTIALS_EXPIRED: CredentialsExpired,
     Meaning.THROTTLED: Throttled,
     Meaning.UNAVAILABLE: ServiceUnavailable,
+    Meaning.NO_CAPACITY: ModelUnavailable,
+    Meaning.TOO_LARGE: RecordTooLarge,
 }
 _REMEDIES: dict[type[SageMakerInferenceError], str] = {
     AccessDenied: ": allow this action to the task's role, or mend its credentials",
     CredentialsExpired: ": renew the credentials, or set the clock; a retry of the task reads them anew",
+    ModelUnavailable: ": the call that failed makes its scaling policy start copies, within 5 to 6 minutes; retry",
+    RecordTooLarge: ": send less at once (a serverless endpoint takes 4 MB), or use an asynchronous endpoint",
 }
 _OF_BOTOCORE: Sequence[
     tuple[type[BotoCoreError] | tuple[type[BotoCoreError], ...], type[SageMakerInferenceError], str]

@@ -119,13 +119,14 @@ def text(value: object) -> str | None:
 
 
 def _split(given: EngineArguments) -> SplitOptions:
-    from airflow_sm_plugin.core.payloads import MOST_PAYLOAD_BYTES, SplitOptions
+    from airflow_sm_plugin.core.invocation import MAX_PAYLOAD_BYTES
+    from airflow_sm_plugin.core.payloads import SplitOptions
 
     size = number(given.max_payload_in_mb, "max_payload_in_mb") * _MEGABYTE
-    if not 1 <= size <= MOST_PAYLOAD_BYTES:
+    if not 1 <= size <= MAX_PAYLOAD_BYTES:
         raise InvalidRequest(
             f"max_payload_in_mb is {given.max_payload_in_mb}, InvokeEndpoint takes payloads of more than 0 and up to "
-            f"{MOST_PAYLOAD_BYTES // _MEGABYTE} MB"
+            f"{MAX_PAYLOAD_BYTES // _MEGABYTE} MB"
         )
     return SplitOptions(
         split_type=given.split_type,

@@ -70,7 +70,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :param split_type: ``"Line"`` (default), or ``"None"``: an object is one record (templated)
     :param batch_strategy: ``"SingleRecord"`` (default), or ``"MultiRecord"``: as many records as fit in a payload
         (templated)
-    :param max_payload_in_mb: of a payload, above 0 and up to 6, the default (templated)
+    :param max_payload_in_mb: of a payload, above 0 and up to 25; default 6, serverless endpoints take 4 (templated)
     :param max_records: of a MultiRecord payload; default None, as many as fit (templated)
     :param skip_header: leave each input's first line out; default False (templated)
     :param compression_type: ``"None"`` (default) or ``"Gzip"`` (templated)

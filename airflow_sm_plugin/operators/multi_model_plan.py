@@ -68,7 +68,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
     :param plan_only: write nothing and return no shards, but log inputs, models, bytes, and an estimate of payloads and
         time; default False (templated)
     :param batch_strategy: ``"SingleRecord"`` (default) or ``"MultiRecord"``; for ``plan_only``'s estimate (templated)
-    :param max_payload_in_mb: of a MultiRecord payload, up to 6, the default; for the same (templated)
+    :param max_payload_in_mb: of a MultiRecord payload, up to 25; default 6; for the same (templated)
     :param output_kms_key_id: KMS key of the plan's objects (templated)
     :param output_acl: canned ACL of the plan's objects, e.g. ``bucket-owner-full-control`` (templated)
     :raises InvalidRequest: an argument or an input breaks a limit, two outputs would have one name, or there is no

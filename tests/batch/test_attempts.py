@@ -20,10 +20,13 @@ from airflow_sm_plugin.batch.open_input import Job, OpenInput, Result
 from airflow_sm_plugin.core.batch_journal import Story
 from airflow_sm_plugin.core.batch_statistics import Statistics
 from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.invocation import Attempt
 from airflow_sm_plugin.core.payloads import Payload
 from airflow_sm_plugin.core.shard_plan import ModelWork
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
-from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker, ModelAnswer
+from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker, ModelAnswer, ModelCalls
+from airflow_sm_plugin.hooks.invoke_failures import failure_of
+from tests.recorded_calls import SITUATIONS, recorded_error
 
 LONGEST = 3_000.0
 """Seconds of virtual time within which all must have ended."""
@@ -101,12 +104,13 @@ class Ends:
     def __init__(self, count: int) -> None:
         self.left = count
         self.ended: Counter[tuple[int, int]] = Counter()
+        self.good: set[tuple[int, int]] = set()
         self.over = asyncio.Event()
         self.calls: Invocations | None = None
 
-    def _end(self, one: OpenInput, start: int) -> None:
-        self.ended[(one.number, start)] += 1
-        self.left -= 1
+    def _end(self, one: OpenInput, first: int, records: int) -> None:
+        self.ended.update((one.number, record) for record in range(first, first + records))
+        self.left -= records
         one.feed.outstanding -= 1
         if not one.feed.outstanding and self.calls is not None:
             self.calls.turns.close(one.feed.lane)
@@ -115,7 +119,8 @@ class Ends:
             self.over.set()
 
     def succeeded(self, job: Job, result: Result) -> None:
-        self._end(job.input, result.start)
+        self.good.update((job.input.number, result.first_record + n) for n in range(result.records))
+        self._end(job.input, result.first_record, result.records)
 
     def failed(
         self,
@@ -124,12 +129,12 @@ class Ends:
         error: type[SageMakerInferenceError],  # noqa: ARG002 - as a Settler is called
         *,
         status: int | None,  # noqa: ARG002 - as above
-        message: str,  # noqa: ARG002 - as above
+        message: str,
         attempts: int,
     ) -> None:
         assert attempts >= 0
-        for number in range(payload.records):
-            self._end(one, payload.start + number)
+        assert message
+        self._end(one, payload.first_record, payload.records)
 
     def halved(self, one: OpenInput) -> None:
         one.feed.outstanding += 1
@@ -140,7 +145,15 @@ class Ends:
 
 async def run(words: list[str], *, models: int, payloads: int, at_once: int, seconds: float) -> Ends:
     """Send payloads of some models until each has ended."""
-    ends, tasks = Ends(models * payloads), set[asyncio.Task[None]]()
+    batch = [[Payload(b"x", start, start + 1, start, 1) for start in range(payloads)] for _ in range(models)]
+    return await send(batch, Script(words, seconds, at_once), at_once=at_once)
+
+
+async def send(
+    batch: list[list[Payload]], endpoint: ModelCalls, *, at_once: int, isolate: bool = False
+) -> Ends:
+    """Send each model's payloads until each record has ended."""
+    ends, tasks = Ends(sum(payload.records for one in batch for payload in one)), set[asyncio.Task[None]]()
     failed: list[BaseException] = []
 
     def spawn(work: Coroutine[Any, Any, None]) -> None:
@@ -155,18 +168,22 @@ async def run(words: list[str], *, models: int, payloads: int, at_once: int, sec
             ends.over.set()
 
     given_ = EngineSettings(
-        endpoint_name="e", max_concurrent_transforms=at_once, attempts=3, model_load_seconds=30
+        endpoint_name="e",
+        max_concurrent_transforms=at_once,
+        attempts=3,
+        model_load_seconds=30,
+        isolate_bad_records=isolate,
     )
-    invoker = EndpointInvoker(Script(words, seconds, at_once))
+    invoker = EndpointInvoker(endpoint)
     calls = Invocations(invoker, given_, Statistics(), ends, spawn=spawn, unwritten_bytes=lambda: 0)
     ends.calls = calls
-    for number in range(models):
+    for number, payloads in enumerate(batch):
         work = ModelWork(target_model=f"m{number}", first=number, count=1, bytes=1)
         feed = ModelFeed(work, calls.turns.open(work.target_model), [])
         one = OpenInput(number, BatchInput(source="s3://b/k"), feed, Story(number, []), given_.output)
-        feed.outstanding = payloads
-        for start in range(payloads):
-            calls.add(feed.lane, Job(one, Payload(b"x", start, start + 1, start, 1)))
+        feed.outstanding = len(payloads)
+        for payload in payloads:
+            calls.add(feed.lane, Job(one, payload))
     calls.pump()
     try:
         async with asyncio.timeout(LONGEST):
@@ -224,3 +241,70 @@ def test_an_endpoint_that_never_answers_ends_the_task() -> None:
         pytest.raises(SageMakerInferenceError, match="20 payloads in a row"),
     ):
         runner.run(silent())
+
+
+class Poisoned:
+    """An endpoint that answers well, but for a request that holds certain records.
+
+    :param drawn: what a record draws, by model and number
+    :param times: how often it draws that; None for ever
+    """
+
+    def __init__(self, drawn: Mapping[tuple[int, int], str], *, times: int | None) -> None:
+        self._drawn = drawn
+        self._left: Counter[tuple[int, int]] = Counter(dict.fromkeys(drawn, times or 0))
+        self._times = times
+
+    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
+        await asyncio.sleep(0.02)
+        model = int(parameters["TargetModel"][1:])
+        for line in body.split():
+            record = (model, int(line))
+            if record in self._drawn and (self._times is None or self._left[record]):
+                self._left[record] -= 1
+                raise ANSWERS[self._drawn[record]]
+        return ModelAnswer(b"1\n" * len(body.split()), None, None)
+
+
+ANSWERS = {situation: recorded_error(situation) for situation in SITUATIONS}
+PASSES = {situation: failure_of(error).attempt is not Attempt.FINAL for situation, error in ANSWERS.items()}
+
+
+def lines(first: int, records: int) -> Payload:
+    """Return a payload of numbered records of four bytes each, with the line end."""
+    body = b"\n".join(b"%03d" % number for number in range(first, first + records))
+    return Payload(body, 4 * first, 4 * (first + records), first, records)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    sizes=st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=4), min_size=2, max_size=4),
+    bad=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 159), st.sampled_from(SITUATIONS)), max_size=3),
+    times=st.sampled_from([None, 1, 2]),
+    at_once=st.integers(1, 8),
+)
+def test_records_that_draw_an_error_answer_take_no_other_record_with_them(
+    *,
+    sizes: list[list[int]],
+    bad: list[tuple[int, int, str]],
+    times: int | None,
+    at_once: int,
+) -> None:
+    """A few records, wherever they are, draw any recorded answer, once, twice or each time."""
+    batch = []
+    for of_model in sizes:
+        starts = [sum(of_model[:number]) for number in range(len(of_model))]
+        batch.append([lines(*each) for each in zip(starts, of_model, strict=True)])
+    records = {(model, number) for model, of_model in enumerate(sizes) for number in range(sum(of_model))}
+    drawn = {(model, number): situation for model, number, situation in bad if (model, number) in records}
+
+    async def through() -> Ends:
+        return await send(batch, Poisoned(drawn, times=times), at_once=at_once, isolate=True)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        ends = runner.run(through())
+    assert set(ends.ended) == records
+    assert set(ends.ended.values()) <= {1}
+    assert records - set(drawn) <= ends.good
+    if times is None:
+        assert not ends.good & set(drawn)

@@ -107,7 +107,7 @@ def test_each_model_is_loaded_once_where_one_more_fits_than_is_used(
 def test_a_cold_model_is_probed_and_not_stormed(
     account: Account, cold: MultiModel, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seven payloads wait for the first one's answer instead of asking, too."""
+    """Seven payloads wait for one's answer instead of asking, too. They take turns: it may be one's own fault."""
     waits = f"""
 import os, time
 while not os.path.exists({str(gate)!r}):
@@ -120,7 +120,7 @@ while not os.path.exists({str(gate)!r}):
     assert not done.report.total.failed
     assert invoked.most_probes == 1
     assert len(invoked.probes) > 3
-    assert len(set(invoked.probes)) == 1
+    assert invoked.probes[:4] == [b"r0", b"r1", b"r2", b"r3"]
     repeats = done.report.statistics["models"]["gated.tar.gz"]["repeats"]
     assert repeats == {"ModelNotReadyException": len(invoked.probes) - 1}
 

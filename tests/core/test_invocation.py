@@ -121,11 +121,11 @@ def test_only_a_session_may_be_asked_for_anew() -> None:
     assert not is_taken("target_variant", "NEW_SESSION")
 
 
-def test_a_payload_may_have_six_mebibytes_and_not_a_byte_more() -> None:
+def test_a_payload_may_have_25_mebibytes_and_not_a_byte_more() -> None:
     largest = with_field("body", bytes(MAX_PAYLOAD_BYTES))
     assert largest.checked() is largest
     with pytest.raises(
-        InvalidRequest, match=r"has 6291457 bytes, SageMaker takes 6291456 .* asynchronous endpoint"
+        InvalidRequest, match=r"has 26214401 bytes, SageMaker takes up to 26214400 .* asynchronous endpoint"
     ):
         with_field("body", bytes(MAX_PAYLOAD_BYTES + 1)).checked()
 

@@ -11,8 +11,8 @@ REFUSED = [
     ({"split_type": "TFRecord"}, "split_type='TFRecord' is none of 'None', 'Line'"),
     ({"split_type": None}, "split_type=None is none of"),
     ({"batch_strategy": "Multi"}, "batch_strategy='Multi' is none of 'SingleRecord', 'MultiRecord'"),
-    ({"max_payload_bytes": 0}, "up to 0 bytes .* 1 to 6291456 bytes; set max_payload_in_mb to 6 or less"),
-    ({"max_payload_bytes": 6_291_457}, "up to 6291457 bytes is not possible"),
+    ({"max_payload_bytes": 0}, "up to 0 bytes .* 1 to 26214400 bytes; set max_payload_in_mb to 25 or less"),
+    ({"max_payload_bytes": 26_214_401}, "up to 26214401 bytes is not possible"),
     ({"split_type": "None", "batch_strategy": "MultiRecord"}, "makes no lines: use split_type='Line'"),
     ({"split_type": "None", "skip_header": True}, "skip_header=True drops a line"),
     ({"batch_strategy": "MultiRecord", "max_records": 0}, "max_records=0 leaves nothing to send"),
@@ -30,7 +30,7 @@ def test_options_that_cannot_be_followed_are_refused(arguments: dict[str, object
     "options",
     [
         SplitOptions(),
-        SplitOptions(split_type="None", max_payload_bytes=6_291_456),
+        SplitOptions(split_type="None", max_payload_bytes=26_214_400),
         SplitOptions(batch_strategy="MultiRecord", max_payload_bytes=1, skip_header=True, max_records=1),
     ],
 )

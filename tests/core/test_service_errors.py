@@ -112,9 +112,10 @@ def test_a_denied_action_is_denied_whatever_it_is_about() -> None:
 
 @given(st.from_regex(r"[A-Z][a-z]{9,12}Quux", fullmatch=True), st.text(alphabet="abc .", max_size=20))
 def test_an_unknown_code_is_judged_by_its_http_status(code: str, message: str) -> None:
-    """5xx may pass, 429 asks to slow down, 403 misses a permission; every other 4xx would come again."""
+    """5xx may pass, 429 asks to slow down, 403 misses a permission, 413 is too large; other 4xx would come again."""
     judged = {status: meaning_of(code, message, status) for status in range(400, 600)}
     assert all(judged[status] is Meaning.UNAVAILABLE for status in range(500, 600))
     assert judged.pop(429) is Meaning.THROTTLED
     assert judged.pop(403) is Meaning.ACCESS_DENIED
+    assert judged.pop(413) is Meaning.TOO_LARGE
     assert {judged[status] for status in judged if status < 500} == {Meaning.REFUSED}

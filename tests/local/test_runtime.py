@@ -16,7 +16,7 @@ from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from airflow_sm_plugin.local.settings import Settings
 from tests.local.conftest import ECHO, IMAGE, REGION, ROLE, Clients, clients_of, unique
 
-LIMIT = 6_291_456
+LIMIT = 26_214_400
 
 FAILS = """
 import threading
@@ -25,9 +25,9 @@ def transform_fn(model, data, content_type, accept, context):
     if data == b"wait":
         threading.Event().wait(60)
     if data == b"big":
-        return b"x" * (6_291_456 + 1)
+        return b"x" * (26_214_400 + 1)
     if data == b"full":
-        return b"x" * 6_291_456
+        return b"x" * 26_214_400
     if data == b"status":
         context.set_response_status(418)
         return "a teapot"
