@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
 from botocore.model import StructureShape
@@ -31,6 +31,7 @@ class CallName:
     :param resource: the name of what it is about, ``bucket/key`` in S3, None where none is known
     :param is_own: whether the embedded SageMaker itself calls
     :param target_model: the model of a multi-model endpoint that is meant, None where none is named
+    :param body: of an invocation, empty for all other calls; it is secret
     """
 
     service: str
@@ -41,6 +42,7 @@ class CallName:
     path: str
     is_own: bool = False
     target_model: str | None = None
+    body: bytes = field(default=b"", repr=False)
 
     @property
     def changes_something(self) -> bool:
@@ -63,6 +65,7 @@ def name_sagemaker(
             path,
             is_own,
             _text(request.params.get("TargetModel")),
+            _bytes(request.params.get("Body")),
         )
     service = CONTROL_PLANE if target else RUNTIME
     operation = target.removeprefix("SageMaker.") or f"{method} {path}"
@@ -117,6 +120,10 @@ def _sagemaker_resource(request: Request) -> str | None:
         if name.endswith(("Name", "Arn")) and isinstance(value, str):
             return value
     return None
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
 
 
 def _text(value: object) -> str | None:

@@ -63,6 +63,7 @@ class Rule:
         ``s3:GetObject``, ``application-autoscaling:*``, ``*:*``
     :param resource: glob on the resource's name; a call without one is then none of the rule's
     :param target_model: glob on the model that an InvokeEndpoint names; a call without one is then none of the rule's
+    :param body_contains: text that the body of an invocation holds; all other calls are then none of the rule's
     :param method: HTTP method
     :param path: glob on the HTTP path, for calls of any service
     :param probability: of striking a call that matches, 0 to 1
@@ -79,6 +80,7 @@ class Rule:
     operation: str | None = None
     resource: str | None = None
     target_model: str | None = None
+    body_contains: str | None = None
     method: str | None = None
     path: str | None = None
     probability: float = 1.0
@@ -98,6 +100,7 @@ class Rule:
             and (self.path is None or fnmatchcase(call.path, self.path))
             and _matches(self.resource, call.resource)
             and _matches(self.target_model, call.target_model)
+            and (self.body_contains is None or self.body_contains.encode() in call.body)
         )
 
     def recorded(self, call: CallName) -> RecordedError | None:
@@ -195,6 +198,7 @@ _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "operation": (_is_text, "a glob such as CreateEndpoint, Describe* or s3:GetObject"),
     "resource": (_is_text, "a glob"),
     "target_model": (_is_text, "a glob"),
+    "body_contains": (_is_text, "a text"),
     "method": (_is_text, "an HTTP method"),
     "path": (_is_text, "a glob"),
     "probability": (lambda value: _is_number(value, least=0, most=1), "a number from 0 to 1"),
