@@ -44,5 +44,5 @@ class CallFailure:
 
     @property
     def words(self) -> str:
-        """What the container said, else AWS's message, else the code: throttling comes without a message."""
-        return self.original_message or self.message or self.code
+        """What the container said, else AWS's message, code or status: throttling comes without a message."""
+        return self.original_message or self.message or self.code or f"HTTP status {self.status}"

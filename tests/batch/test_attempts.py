@@ -21,6 +21,7 @@ from airflow_sm_plugin.core.batch_journal import Story
 from airflow_sm_plugin.core.batch_statistics import Statistics
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.invocation import Attempt
+from airflow_sm_plugin.core.payload_verdict import Verdict, judge
 from airflow_sm_plugin.core.payloads import Payload
 from airflow_sm_plugin.core.shard_plan import ModelWork
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
@@ -71,6 +72,10 @@ def answer_of(kind: str) -> ModelAnswer:
         return ModelAnswer(b"1\n", None, None)
     if kind == "silent":
         raise ReadTimeoutError(endpoint_url="x")
+    if kind in GARBLED:
+        raise ClientError(cast("Any", GARBLED[kind]), "InvokeEndpoint")
+    if kind in SITUATIONS:
+        raise recorded_error(kind)
     code, status, more = errors[kind]
     message = more.pop("message", kind)
     response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
@@ -199,12 +204,34 @@ async def send(
     return ends
 
 
+GARBLED: dict[str, dict[str, Any]] = {
+    "no error in it": {},
+    "an error that is a list": {"Error": [1]},
+    "no words": {"Error": {"Code": None, "Message": None}, "ResponseMetadata": {"HTTPStatusCode": 400}},
+    "a status of letters": {
+        "Error": {"Code": "ModelError"},
+        "OriginalStatusCode": "bad",
+        "OriginalMessage": 7,
+    },
+    "half a surrogate pair": {"Error": {"Code": "\ud800", "Message": "\udfff\0"}},
+    "a status of the future": {"Error": {"Code": "x"}, "ResponseMetadata": {"HTTPStatusCode": 799}},
+}
+
 WORDS = st.sampled_from(
     ["ok", "ok", "throttled", "unavailable", "not ready", "refused", "no memory", "gone", "silent"]
+) | st.sampled_from(
+    [
+        *GARBLED,
+        *(
+            name
+            for name in SITUATIONS
+            if judge(failure_of(recorded_error(name))).verdict is not Verdict.ENDPOINT
+        ),
+    ]
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     words=st.lists(WORDS, max_size=60),
     models=st.integers(1, 4),

@@ -22,9 +22,24 @@ def test_an_answer_is_judged_by_its_words() -> None:
     assert CallFailure("ModelNotReadyException", "", 429).attempt is Attempt.MODEL_LOADS
     assert CallFailure("ModelError", "", 424, original_status=507).attempt is Attempt.AGAIN
     assert CallFailure("ModelError", "", 424, original_status=500).attempt is Attempt.FINAL
+    handler_bug = CallFailure("ModelError", "", 424, 503, "Prediction failed")
+    assert handler_bug.attempt is Attempt.FINAL
     assert CallFailure("ValidationError", "no", 400).attempt is Attempt.FINAL
 
 
 def test_the_texts_are_not_shown() -> None:
     failure = CallFailure("ModelError", "text-secret", 424, 500, "original-secret")
     assert "secret" not in f"{failure!r} {failure}"
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (CallFailure("ModelError", "outer", 424, 503, "inner"), "inner"),
+        (CallFailure("ModelError", "outer", 424, 0, ""), "outer"),
+        (CallFailure("ThrottlingException", "", 400), "ThrottlingException"),
+        (CallFailure("", "", 502), "HTTP status 502"),
+    ],
+)
+def test_every_failure_has_words(failure: CallFailure, words: str) -> None:
+    assert failure.words == words
