@@ -16,6 +16,7 @@ from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
 _DIGEST_LENGTH = 32
+_NO_INPUTS = "check the prefix and the patterns, or wait for the data before this task"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +58,12 @@ async def plan_inputs(
     source, places = source.checked(), dict(places or {}) | {"the batch's state": into}
     if source.inputs_type != MANIFEST_FILE:
         check_inputs_apart(source.location, places)
-    async with aclosing(batch_inputs(s3, source)) as inputs:
+    selection = source.selection()
+    async with aclosing(batch_inputs(s3, source, selection)) as inputs:
         planned = await write_plan(s3, _apart(inputs, source, places), into=into)
     if not planned.count:
-        raise InvalidRequest(_why_empty(source))
+        remedy = "" if source.inputs_type == MANIFEST_FILE else f"; {_NO_INPUTS}"
+        raise InvalidRequest(f"{source.why_nothing(selection)}: nothing was sent{remedy}")
     return planned
 
 
@@ -88,15 +91,6 @@ async def inputs_digest(s3: S3Objects, source: InputSource) -> str:
 
 def _line(one: BatchInput) -> bytes:
     return f"{one.as_line()}\n".encode()
-
-
-def _why_empty(source: InputSource) -> str:
-    if source.inputs_type == MANIFEST_FILE:
-        return f"the manifest {source.location} lists no inputs: nothing was sent"
-    return (
-        f"there are no inputs below {source.location}: nothing was sent; check the prefix, or wait for the data "
-        f"before this task"
-    )
 
 
 async def write_plan(s3: S3Objects, inputs: AsyncIterable[BatchInput], *, into: str) -> PlanSummary:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource, batch_inputs
+from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, batch_inputs
 from airflow_sm_plugin.batch.model_check import missing_models
 from airflow_sm_plugin.batch.plan_carry import note_what_is_done
 from airflow_sm_plugin.batch.plan_settings import PlanSettings
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 _SHOWN = 10
+_NO_INPUTS = "check the prefix and the patterns, wait for the data before this task"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,16 +121,20 @@ async def spool_inputs(
     :raises InvalidRequest: there are no inputs, one is not what it must be, or two would write the same output
     :raises InputNotFound: there is no such manifest, or objects that it lists do not exist
     """
-    if settings.source.inputs_type == MANIFEST_FILE:
+    source, selection = settings.source, settings.source.selection()
+    if source.inputs_type == MANIFEST_FILE:
         await _spool_manifest(s3, settings, spool, endpoint)
     else:
         names = settings.names()
-        async with aclosing(batch_inputs(s3, settings.source)) as inputs:
+        async with aclosing(batch_inputs(s3, source, selection)) as inputs:
             async for one in inputs:
                 spool.add(names.named(one))
     spool.finish()
     if not spool.count and not settings.empty_ok:
-        raise InvalidRequest(_why_empty(settings.source))
+        remedy = "" if source.inputs_type == MANIFEST_FILE else f"{_NO_INPUTS}, or "
+        raise InvalidRequest(
+            f"{source.why_nothing(selection)}: nothing was planned; {remedy}say empty_ok=True for an empty plan"
+        )
 
 
 async def _spool_manifest(
@@ -145,12 +150,3 @@ async def _spool_manifest(
     names = settings.names(many_buckets=len(buckets) > 1)
     for one in spool.put_aside_inputs():
         spool.add(names.named(one))
-
-
-def _why_empty(source: InputSource) -> str:
-    if source.inputs_type == MANIFEST_FILE:
-        return f"the manifest {source.location} lists no inputs: nothing was planned; empty_ok=True makes an empty plan"
-    return (
-        f"there are no inputs below {source.location}: nothing was planned; check the prefix, wait for the data before "
-        f"this task, or say empty_ok=True for an empty plan"
-    )
