@@ -11,6 +11,7 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.input_looks import looked_at
 from airflow_sm_plugin.batch.input_origins import with_checked_origins
 from airflow_sm_plugin.batch.manifest_reading import manifest_entries
+from airflow_sm_plugin.core.batch_objects import state_in
 from airflow_sm_plugin.core.input_manifest import ASYNC_LIMITS, BatchInput, InputLimits
 from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.key_fields import fields_of, relative_key, render
@@ -79,12 +80,6 @@ class InputSource:
         prefix = S3Uri.parse(self.location, name="inputs").key
         return InputSelection(prefix, include=self.include, exclude=self.exclude)
 
-    def why_nothing(self, selection: InputSelection) -> str:
-        """Return why there are no inputs, as the selection of the listing has counted."""
-        if self.inputs_type == MANIFEST_FILE:
-            return f"the manifest {self.location} lists no inputs"
-        return selection.why_nothing(self.location)
-
 
 async def batch_inputs(
     s3: S3Objects, source: InputSource, selection: InputSelection | None = None
@@ -148,7 +143,8 @@ async def _below_prefix(
     while True:
         page = await listed_page(s3, uri, start_after)
         for listed in page.objects:
-            if selection.takes(listed.key):
+            is_state = state_in(listed.key) is not None  # of a batch: refused where no pattern leaves it out
+            if selection.takes(listed.key, even_hidden=is_state):
                 yield BatchInput(
                     source=f"s3://{uri.bucket}/{listed.key}",
                     size=listed.size,

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource, batch_inputs
 from airflow_sm_plugin.core.async_names import SHARD
 from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.separate_places import check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
 _DIGEST_LENGTH = 32
-_NO_INPUTS = "check the prefix and the patterns, or wait for the data before this task"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,7 @@ async def plan_inputs(
     async with aclosing(batch_inputs(s3, source, selection)) as inputs:
         planned = await write_plan(s3, _apart(inputs, source, places), into=into)
     if not planned.count:
-        remedy = "" if source.inputs_type == MANIFEST_FILE else f"; {_NO_INPUTS}"
-        raise InvalidRequest(f"{source.why_nothing(selection)}: nothing was sent{remedy}")
+        raise InvalidRequest(_why_empty(source, selection))
     return planned
 
 
@@ -91,6 +90,15 @@ async def inputs_digest(s3: S3Objects, source: InputSource) -> str:
 
 def _line(one: BatchInput) -> bytes:
     return f"{one.as_line()}\n".encode()
+
+
+def _why_empty(source: InputSource, selection: InputSelection) -> str:
+    if source.inputs_type == MANIFEST_FILE:
+        return f"the manifest {source.location} lists no inputs: nothing was sent"
+    return (
+        f"there are no inputs below {source.location}: nothing was sent{selection.why_nothing()}; check the prefix, or "
+        f"wait for the data before this task"
+    )
 
 
 async def write_plan(s3: S3Objects, inputs: AsyncIterable[BatchInput], *, into: str) -> PlanSummary:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, batch_inputs
+from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource, batch_inputs
 from airflow_sm_plugin.batch.model_check import missing_models
 from airflow_sm_plugin.batch.plan_carry import note_what_is_done
 from airflow_sm_plugin.batch.plan_settings import PlanSettings
 from airflow_sm_plugin.batch.plan_spool import PlanSpool
+from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.separate_places import check_inputs_apart
 from airflow_sm_plugin.core.shard_packing import ModelSize, Piece, pack
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 _SHOWN = 10
-_NO_INPUTS = "check the prefix and the patterns, wait for the data before this task"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +131,7 @@ async def spool_inputs(
                 spool.add(names.named(one))
     spool.finish()
     if not spool.count and not settings.empty_ok:
-        remedy = "" if source.inputs_type == MANIFEST_FILE else f"{_NO_INPUTS}, or "
-        raise InvalidRequest(
-            f"{source.why_nothing(selection)}: nothing was planned; {remedy}say empty_ok=True for an empty plan"
-        )
+        raise InvalidRequest(_why_empty(source, selection))
 
 
 async def _spool_manifest(
@@ -150,3 +147,12 @@ async def _spool_manifest(
     names = settings.names(many_buckets=len(buckets) > 1)
     for one in spool.put_aside_inputs():
         spool.add(names.named(one))
+
+
+def _why_empty(source: InputSource, selection: InputSelection) -> str:
+    if source.inputs_type == MANIFEST_FILE:
+        return f"the manifest {source.location} lists no inputs: nothing was planned; empty_ok=True makes an empty plan"
+    return (
+        f"there are no inputs below {source.location}: nothing was planned{selection.why_nothing()}; check the prefix, "
+        f"wait for the data before this task, or say empty_ok=True for an empty plan"
+    )

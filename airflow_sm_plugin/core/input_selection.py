@@ -1,7 +1,8 @@
 """Which objects below a prefix are inputs: none that is hidden, and of the others those that patterns select.
 
 A name is hidden as Spark and Hadoop have it: it begins with ``.``, or with ``_`` and holds no ``=``, as a partition
-does. So are checksums (``.crc``), files that Hadoop is still copying, and what Windows leaves in folders. Markers of folders (``x/``, ``x_$folder$``) are never inputs.
+does. So are checksums (``.crc``), files that Hadoop is still copying, and what Windows leaves in folders. Markers of
+folders (``x/``, ``x_$folder$``) are never inputs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ _KINDS = (
     "_spark_metadata",
     "_metadata",
     "_common_metadata",
-    "_batch",
     ".DS_Store",
     "._*",
     "_*",
@@ -113,8 +113,8 @@ class InputSelection:
 
     :param prefix: key prefix that the objects were listed by; a name that begins in it is never hidden
     :param include: patterns of relative keys (:func:`~airflow_sm_plugin.core.key_fields.relative_key`); one has to
-        match, and none at all takes everything. What is hidden is taken only where a pattern itself names it: ``_raw/*`` takes
-        ``_raw/a.csv``, and neither ``_raw/_SUCCESS`` nor ``_other/a.csv``
+        match, and none at all takes everything. What is hidden is taken only where a pattern itself names it:
+        ``_raw/*`` takes ``_raw/a.csv``, and neither ``_raw/_SUCCESS`` nor ``_other/a.csv``
     :param exclude: patterns of relative keys that are passed over; they win
     """
 
@@ -125,9 +125,12 @@ class InputSelection:
         self._counts: Counter[str] = Counter()
         self._examples: list[str] = []
 
-    def takes(self, key: str) -> bool:
-        """Decide whether an object is an input."""
-        reason = self._reason(key)
+    def takes(self, key: str, *, even_hidden: bool = False) -> bool:
+        """Decide whether an object is an input.
+
+        :param even_hidden: go by the patterns alone
+        """
+        reason = self._reason(key, even_hidden=even_hidden)
         if reason is None:
             return True
         self._counts[reason] += 1
@@ -135,11 +138,11 @@ class InputSelection:
             self._examples.append(key)
         return False
 
-    def _reason(self, key: str) -> str | None:
+    def _reason(self, key: str, *, even_hidden: bool) -> str | None:
         """Return why an object is no input; None where it is one."""
         if key.endswith("/") or (key.endswith(_HADOOP_FOLDER) and key != self._prefix):
             return _FOLDERS
-        hidden = hidden_names(key, prefix=self._prefix)
+        hidden = {} if even_hidden else hidden_names(key, prefix=self._prefix)
         relative = relative_key(self._prefix, key)
         included, excluded = _matching(self._include, relative), _matching(self._exclude, relative)
         if hidden and not any(_names_all(pattern, hidden) for pattern in included):
@@ -168,19 +171,15 @@ class InputSelection:
         """Return what was passed over, the most frequent kind first: ``3 excluded, 1 _SUCCESS``."""
         return ", ".join(f"{count} {kind}" for kind, count in self._counts.most_common())
 
-    def why_nothing(self, location: str) -> str:
-        """Return why there are no inputs: none of the objects is one, or there are no objects.
-
-        :param location: what was listed, ``s3://bucket/prefix``
-        """
+    def why_nothing(self) -> str:
+        """Return why no object is an input, as a clause; empty where there were no objects."""
         if not self.passed_over:
-            return f"there are no inputs below {location}"
+            return ""
+        what = "the only object" if self.passed_over == 1 else f"all {self.passed_over} objects"
         examples = ", ".join(f"{key!r:.200}" for key in self._examples)
-        idle = "".join(f"; {pattern} matches none" for pattern in self.idle_patterns)
-        return (
-            f"there are no inputs below {location}: all {self.passed_over} objects there are passed over "
-            f"({self.counts_in_words()}), e.g. {examples}{idle}"
-        )
+        idle = "".join(f"; no object matches {pattern}" for pattern in self.idle_patterns)
+        verb = "is" if self.passed_over == 1 else "are"
+        return f"; {what} there {verb} passed over ({self.counts_in_words()}): {examples}{idle}"
 
 
 def _matching(several: list[_Pattern], relative: str) -> list[_Pattern]:

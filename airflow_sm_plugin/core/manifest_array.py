@@ -35,14 +35,13 @@ def parse_array(text: str | bytes) -> tuple[str, Sequence[str]]:
     if not isinstance(given, list) or not given:
         raise InvalidRequest(f"the manifest is no JSON array with a prefix; it must look like {_EXAMPLE}")
     head, *names = given
-    match head:
-        case (("prefix", str(prefix)),) if prefix:
-            pass
-        case _:
-            raise InvalidRequest(
-                f'element 1 of the manifest must be {{"prefix": "s3://bucket/folder/"}} and no more, as in {_EXAMPLE}; '
-                f"an augmented manifest has one JSON object a line, without brackets and commas around"
-            )
+    members: Sequence[tuple[str, object]] = head if isinstance(head, tuple) else ()
+    prefix = dict(members).get("prefix")
+    if len(members) != 1 or not isinstance(prefix, str) or not prefix:
+        raise InvalidRequest(
+            f'element 1 of the manifest must be {{"prefix": "s3://bucket/folder/"}} and no more, as in {_EXAMPLE}; an '
+            f"augmented manifest has one JSON object a line, without brackets and commas around"
+        )
     for number, name in enumerate(names, start=2):
         if not isinstance(name, str) or not name:
             kind = "empty" if name == "" else _json_type(name)

@@ -1,7 +1,7 @@
 """List the objects that a job reads: below a prefix or in a manifest.
 
 AWS documents "all objects with the specified key name prefix", and nothing about the markers that Spark and others
-leave beside data; whether the service passes them over is not proven. Here they are passed over, as the batch operators do.
+leave beside data; whether the service passes them over is not proven. Here they are, as the batch operators do it.
 """
 
 from __future__ import annotations
