@@ -97,7 +97,14 @@ def test_every_object_below_a_prefix_is_an_input_in_the_order_of_the_keys(accoun
 def test_markers_of_spark_and_others_are_no_inputs_and_are_told_once_by_kind(
     account: Account, top: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("_SUCCESS", ".part-0.csv.crc", "day=1/._SUCCESS.crc", "_delta_log/0.json", "day=1/", "d_$folder$"):
+    for name in (
+        "_SUCCESS",
+        ".part-0.csv.crc",
+        "day=1/._SUCCESS.crc",
+        "_delta_log/0.json",
+        "day=1/",
+        "d_$folder$",
+    ):
         upload(account, f"{top}/in/{name}", "")
     for name in ("part-0.csv", "day=1/part-0.csv", "_day=2/part-0.csv"):
         upload(account, f"{top}/in/{name}")
@@ -107,9 +114,7 @@ def test_markers_of_spark_and_others_are_no_inputs_and_are_told_once_by_kind(
         f"{top}/in/{name}" for name in ("_day=2/part-0.csv", "day=1/part-0.csv", "part-0.csv")
     ]
     (said,) = [record.getMessage() for record in caplog.records if "no inputs" in record.getMessage()]
-    assert said == (
-        f"{top}/in: 6 objects are no inputs: 2 *.crc, 2 folder markers, 1 _SUCCESS, 1 _delta_log"
-    )
+    assert said == (f"{top}/in: 6 objects are no inputs: 2 *.crc, 2 folder markers, 1 _SUCCESS, 1 _delta_log")
 
 
 def test_patterns_choose_and_what_matches_nothing_is_told(
