@@ -157,8 +157,10 @@ async def _below_prefix(
     if selection.passed_over:
         counts = selection.counts_in_words()
         log.info("%s: %d objects are no inputs: %s", source.location, selection.passed_over, counts)
-    if idle := selection.idle_patterns:
-        log.warning("%s: no object there matches %s", source.location, ", ".join(idle))
+    if idle := selection.idle_include:
+        log.warning("%s: no object there matches include %s", source.location, ", ".join(idle))
+    if idle := selection.idle_exclude:
+        log.info("%s: no object there matches exclude %s", source.location, ", ".join(idle))
 
 
 async def listed_page(s3: S3Objects, uri: S3Uri, start_after: str) -> ObjectPage:

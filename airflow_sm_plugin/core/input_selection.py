@@ -157,15 +157,14 @@ class InputSelection:
         return self._counts.total()
 
     @property
-    def idle_patterns(self) -> list[str]:
-        """Patterns that matched no key, each with its argument's name."""
-        named = (("include", self._include), ("exclude", self._exclude))
-        return [
-            f"{name} {pattern.text!r:.120}"
-            for name, several in named
-            for pattern in several
-            if pattern.is_idle
-        ]
+    def idle_include(self) -> list[str]:
+        """Patterns of ``include`` that matched no key."""
+        return _idle(self._include)
+
+    @property
+    def idle_exclude(self) -> list[str]:
+        """Patterns of ``exclude`` that matched no key."""
+        return _idle(self._exclude)
 
     def counts_in_words(self) -> str:
         """Return what was passed over, the most frequent kind first: ``3 excluded, 1 _SUCCESS``."""
@@ -177,7 +176,7 @@ class InputSelection:
             return ""
         what = "the only object" if self.passed_over == 1 else f"all {self.passed_over} objects"
         examples = ", ".join(f"{key!r:.200}" for key in self._examples)
-        idle = "".join(f"; no object matches {pattern}" for pattern in self.idle_patterns)
+        idle = "".join(f"; no object matches include {pattern}" for pattern in self.idle_include)
         verb = "is" if self.passed_over == 1 else "are"
         return f"; {what} there {verb} passed over ({self.counts_in_words()}): {examples}{idle}"
 
@@ -187,6 +186,10 @@ def _matching(several: list[_Pattern], relative: str) -> list[_Pattern]:
     for pattern in found:
         pattern.is_idle = False
     return found
+
+
+def _idle(several: list[_Pattern]) -> list[str]:
+    return [f"{pattern.text!r:.120}" for pattern in several if pattern.is_idle]
 
 
 def _names_all(pattern: _Pattern, hidden: Iterable[str]) -> bool:

@@ -133,7 +133,7 @@ def test_a_batchs_results_are_inputs_where_a_pattern_leaves_its_state_and_report
     put(account, f"{top}/out/report.json", mark="a batch")
     put(account, f"{top}/out/store=1/a.out", mark="a batch")
     for given in ({"include": ("*.out",)}, {"exclude": ("_batch/*", "report.*")}):
-        source = InputSource(location=f"{top}/out/", **given)  # type: ignore[arg-type] # patterns
+        source = InputSource(location=f"{top}/out/", **given)
         in_s3(lambda s3, source=source: plan(s3, source, top))  # type: ignore[misc]
     source = InputSource(location=f"{top}/out/")
     with pytest.raises(InvalidRequest, match=r"choose with include, e\.g\. \['\*\.out'\]"):

@@ -125,7 +125,7 @@ def test_patterns_choose_and_what_matches_nothing_is_told(
     source = InputSource(
         location=f"{top}/in/",
         include=("*.csv", "_raw/*", "*.tsv"),
-        exclude=("old/*",),
+        exclude=("old/*", "*.tmp"),
         custom_attributes="{relative}#{number}",
     )
     with caplog.at_level(logging.INFO):
@@ -133,7 +133,9 @@ def test_patterns_choose_and_what_matches_nothing_is_told(
     found = inputs_of(f"{top}/plan", plan)
     assert [one.custom_attributes for one in found] == ["_raw/e.csv#0", "a.csv#1", "b.csv#2"]
     assert f"{top}/in/: 2 objects are no inputs: 1 not included, 1 excluded" in caplog.text
-    assert f"{top}/in/: no object there matches include '*.tsv'" in caplog.text
+    levels = {record.getMessage(): record.levelname for record in caplog.records}
+    assert levels[f"{top}/in/: no object there matches include '*.tsv'"] == "WARNING"
+    assert levels[f"{top}/in/: no object there matches exclude '*.tmp'"] == "INFO"
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_all_that_is_passed_over_is_counted_the_most_frequent_first() -> None:
     assert [key for key in keys if selection.takes(f"in/{key}")] == ["a.csv"]
     assert selection.passed_over == 7
     assert selection.counts_in_words() == "3 excluded, 2 not included, 1 _SUCCESS, 1 folder markers"
-    assert selection.idle_patterns == []
+    assert selection.idle_include == selection.idle_exclude == []
 
 
 @given(
@@ -225,7 +225,7 @@ def test_where_nothing_is_left_counts_examples_and_patterns_are_named() -> None:
 def test_an_exclude_pattern_of_what_is_hidden_anyway_is_not_idle() -> None:
     selection = InputSelection("", exclude=["_SUCCESS", "*.{crc,tmp}"])
     assert not selection.takes("_SUCCESS")
-    assert selection.idle_patterns == ["exclude '*.{crc,tmp}'"]
+    assert (selection.idle_include, selection.idle_exclude) == ([], ["'*.{crc,tmp}'"])
 
 
 @pytest.mark.parametrize(
