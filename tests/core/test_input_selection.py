@@ -204,6 +204,16 @@ def test_every_object_is_either_taken_or_counted(keys: list[str], exclude: list[
     assert sum(selection.takes(key) for key in keys) + selection.passed_over == len(keys)
 
 
+@given(
+    st.lists(PLAIN, min_size=1, max_size=2).map("/".join),
+    st.lists(NAMES, min_size=1, max_size=3).map("/".join),
+    st.lists(st.sampled_from(["*", "a*", "*.b", "_*", "*/a*"]), max_size=2),
+)
+def test_a_slash_behind_the_prefix_changes_no_choice(folder: str, below: str, include: list[str]) -> None:
+    key = f"{folder}/{below}"
+    assert chosen(key, prefix=folder, include=include) == chosen(key, prefix=f"{folder}/", include=include)
+
+
 def test_no_objects_at_all_are_no_reason() -> None:
     assert InputSelection("in/").why_nothing() == ""
 
