@@ -28,6 +28,8 @@ _NOT_OF_A_SHARD = frozenset(
         "outputs",
         "target_model",
         "inputs_type",
+        "include",
+        "exclude",
         "output_name",
         "check_models",
         "on_missing_model",

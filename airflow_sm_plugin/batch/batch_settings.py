@@ -54,7 +54,11 @@ class BatchSettings:
 
     @property
     def arguments(self) -> str:
-        """Digest of what makes it another batch; how fast and how often it is sent does not."""
+        """Digest of what makes it another batch.
+
+        How fast and how often it is sent does not. Neither do ``include`` and ``exclude``: they change the inputs, and
+        what was sent of those that stay is not sent again.
+        """
         template = self.template
         return digest(
             [

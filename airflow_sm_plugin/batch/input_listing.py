@@ -1,4 +1,4 @@
-"""Which inputs a batch has: every object below a prefix, or a manifest's lines, each checked before any is sent."""
+"""Which inputs a batch has: objects below a prefix, or those of a manifest, each checked before any is sent."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.input_looks import looked_at
 from airflow_sm_plugin.batch.input_origins import with_checked_origins
-from airflow_sm_plugin.core.input_manifest import ASYNC_LIMITS, BatchInput, InputLimits, input_of
-from airflow_sm_plugin.core.key_fields import fields_of, render
+from airflow_sm_plugin.batch.manifest_reading import manifest_entries
+from airflow_sm_plugin.core.batch_objects import state_in
+from airflow_sm_plugin.core.input_manifest import ASYNC_LIMITS, BatchInput, InputLimits
+from airflow_sm_plugin.core.input_selection import InputSelection
+from airflow_sm_plugin.core.key_fields import fields_of, relative_key, render
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import choice
-from airflow_sm_plugin.hooks.s3_objects import ListedObject, ObjectPage, S3Objects
+from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.hooks.s3_objects import ObjectPage, S3Objects
 from airflow_sm_plugin.hooks.s3_repeats import repeated
 
 log = get_log(__name__)
@@ -24,19 +28,21 @@ MANIFEST_FILE = "ManifestFile"
 INPUTS_TYPES = (S3_PREFIX, MANIFEST_FILE)
 """As Batch Transform calls them."""
 
-_HADOOP_FOLDER = "_$folder$"
-
 
 @dataclass(frozen=True, kw_only=True)
 class InputSource:
     """Where a batch's inputs come from.
 
-    :param location: ``s3://bucket/prefix``: every object whose key begins so, in the order of the keys, but no "folder"
-        markers; or ``s3://bucket/key`` of a manifest (:mod:`airflow_sm_plugin.core.input_manifest`)
+    :param location: ``s3://bucket/prefix``: the objects whose keys begin so, in the order of the keys, but for what is
+        hidden (:mod:`airflow_sm_plugin.core.input_selection`); or ``s3://bucket/key`` of a manifest
+        (:mod:`airflow_sm_plugin.core.input_manifest`, :mod:`airflow_sm_plugin.core.manifest_array`), of which every
+        object is taken
     :param inputs_type: ``S3Prefix`` or ``ManifestFile``
-    :param custom_attributes: template over :func:`~airflow_sm_plugin.core.key_fields.fields_of` the key (a manifest's
-        has no prefix), ``run`` and ``{number}``, the input's place in the plan from 0; an input that a manifest gives
-        attributes keeps them as they are
+    :param include: patterns of relative keys below a prefix, empty for all
+    :param exclude: patterns of relative keys below a prefix that are no inputs
+    :param custom_attributes: template over :func:`~airflow_sm_plugin.core.key_fields.fields_of` the key, ``run`` and
+        ``{number}``, the input's place in the plan from 0; an input that a manifest gives attributes keeps them as they
+        are
     :param run: further fields, e.g. ``dag_id``; they go before Hive partitions of the same name
     :param check_inputs: whether a manifest's objects are looked at (a HeadObject each): that they exist, how large they
         are, and which content they have
@@ -45,6 +51,8 @@ class InputSource:
 
     location: str
     inputs_type: str = S3_PREFIX
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     custom_attributes: str | None = field(default=None, repr=False)
     run: Mapping[str, str] = field(default_factory=dict)
     limits: InputLimits = ASYNC_LIMITS
@@ -54,17 +62,31 @@ class InputSource:
     def checked(self) -> InputSource:
         """Return the source itself when it can be read.
 
-        :raises InvalidRequest: ``inputs_type`` is another, or the location is none
+        :raises InvalidRequest: ``inputs_type`` is another, the location is none, or a manifest has patterns
         """
         if choice(self.inputs_type, "inputs_type", INPUTS_TYPES) == MANIFEST_FILE:
             S3Uri.parse_object(self.location, name="inputs")
+            if self.include or self.exclude:
+                raise InvalidRequest(
+                    "include and exclude choose among the objects below a prefix; a manifest says by itself which are "
+                    "meant: leave them out, or give inputs_type='S3Prefix'"
+                )
         else:
             S3Uri.parse(self.location, name="inputs")
         return self
 
+    def selection(self) -> InputSelection:
+        """Return what chooses among the objects below the prefix, and counts for one listing."""
+        prefix = S3Uri.parse(self.location, name="inputs").key
+        return InputSelection(prefix, include=self.include, exclude=self.exclude)
 
-async def batch_inputs(s3: S3Objects, source: InputSource) -> AsyncGenerator[BatchInput, None]:
+
+async def batch_inputs(
+    s3: S3Objects, source: InputSource, selection: InputSelection | None = None
+) -> AsyncGenerator[BatchInput, None]:
     """Yield the inputs in order, a page or a line in memory at a time. Close it (``contextlib.aclosing``).
+
+    :param selection: of the source, where the caller wants to know what was passed over
 
     :raises InvalidRequest: an input breaks a limit or is what a batch wrote about itself, or a manifest's line (whose
         number it says) is none
@@ -73,23 +95,27 @@ async def batch_inputs(s3: S3Objects, source: InputSource) -> AsyncGenerator[Bat
     """
     source = source.checked()
     is_manifest = source.inputs_type == MANIFEST_FILE
-    prefix = "" if is_manifest else S3Uri.parse(source.location).key
+    listed = (
+        _in_manifest(s3, source)
+        if is_manifest
+        else _below_prefix(s3, source, selection or source.selection())
+    )
     number = 0
     manifest = source.location if is_manifest else None
     async with (
-        aclosing((_in_manifest if is_manifest else _below_prefix)(s3, source)) as found,
+        aclosing(listed) as found,
         aclosing(with_checked_origins(s3, found, manifest=manifest)) as inputs,
     ):
         async for one in inputs:
-            yield source.limits.check(_with_attributes(one, source, prefix, number))
+            yield source.limits.check(_with_attributes(one, source, number))
             number += 1
 
 
-def _with_attributes(one: BatchInput, source: InputSource, prefix: str, number: int) -> BatchInput:
+def _with_attributes(one: BatchInput, source: InputSource, number: int) -> BatchInput:
     if source.custom_attributes is None or one.custom_attributes is not None:
         return one
     fields = {
-        **fields_of(S3Uri.parse(one.source).key, prefix=prefix),
+        **fields_of(S3Uri.parse(one.source).key, relative=one.relative),
         **source.run,
         "number": str(number),
     }
@@ -98,48 +124,43 @@ def _with_attributes(one: BatchInput, source: InputSource, prefix: str, number: 
 
 
 async def _in_manifest(s3: S3Objects, source: InputSource) -> AsyncGenerator[BatchInput, None]:
-    async with aclosing(_listed_in_manifest(s3, source)) as listed:
+    entries = manifest_entries(s3, source.location, target_models=source.target_models)
+    async with aclosing(entries) as listed:
         if not source.check_inputs:
-            async for _, one in listed:
-                yield one
+            async for entry in listed:
+                yield entry.input
             return
         async with aclosing(looked_at(s3, listed, manifest=source.location)) as inputs:
             async for one in inputs:
                 yield one
 
 
-async def _listed_in_manifest(
-    s3: S3Objects, source: InputSource
-) -> AsyncGenerator[tuple[int, BatchInput], None]:
-    """Yield each input with the number of its line."""
-    number = 0
-    async with aclosing(s3.read_lines(source.location)) as lines:
-        async for line in lines:
-            number += 1
-            one = input_of(line, number=number, target_models=source.target_models)
-            if one is not None:
-                yield number, one
-
-
-async def _below_prefix(s3: S3Objects, source: InputSource) -> AsyncGenerator[BatchInput, None]:
+async def _below_prefix(
+    s3: S3Objects, source: InputSource, selection: InputSelection
+) -> AsyncGenerator[BatchInput, None]:
     uri = S3Uri.parse(source.location)
-    start_after, passed_over = "", 0
+    start_after = ""
     while True:
         page = await listed_page(s3, uri, start_after)
         for listed in page.objects:
-            if _is_folder(listed):
-                passed_over += 1
-                continue
-            yield BatchInput(source=f"s3://{uri.bucket}/{listed.key}", size=listed.size, etag=listed.etag)
+            is_state = state_in(listed.key) is not None  # of a batch: refused where no pattern leaves it out
+            if selection.takes(listed.key, even_hidden=is_state):
+                yield BatchInput(
+                    source=f"s3://{uri.bucket}/{listed.key}",
+                    size=listed.size,
+                    etag=listed.etag,
+                    relative=relative_key(uri.key, listed.key),
+                )
         if not page.next_start_after:
             break
         start_after = page.next_start_after
-    if passed_over:
-        log.info("%s: %d folder markers are no inputs", source.location, passed_over)
-
-
-def _is_folder(listed: ListedObject) -> bool:
-    return listed.key.endswith("/") or (listed.size == 0 and listed.key.endswith(_HADOOP_FOLDER))
+    if selection.passed_over:
+        counts = selection.counts_in_words()
+        log.info("%s: %d objects are no inputs: %s", source.location, selection.passed_over, counts)
+    if idle := selection.idle_include:
+        log.warning("%s: no object there matches include %s", source.location, ", ".join(idle))
+    if idle := selection.idle_exclude:
+        log.info("%s: no object there matches exclude %s", source.location, ", ".join(idle))
 
 
 async def listed_page(s3: S3Objects, uri: S3Uri, start_after: str) -> ObjectPage:

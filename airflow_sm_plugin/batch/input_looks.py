@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.async_inference import Sight
-from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.input_manifest import BatchInput, ManifestEntry
 from airflow_sm_plugin.exceptions import InputNotFound
 from airflow_sm_plugin.hooks.s3_listing import ListedObject
 
@@ -34,10 +34,10 @@ class _Missing:
     count: int = 0
     first: list[str] = dataclasses.field(default_factory=list)
 
-    def add(self, line: int, source: str) -> None:
+    def add(self, entry: ManifestEntry) -> None:
         self.count += 1
         if self.count <= _SHOWN:
-            self.first.append(f"line {line}: {source}")
+            self.first.append(f"{entry.place}: {entry.input.source}")
 
     def check(self) -> None:
         if not self.count:
@@ -47,34 +47,33 @@ class _Missing:
         more = f"; and {self.count - _SHOWN} more" if self.count > _SHOWN else ""
         raise InputNotFound(
             f"{what} of the manifest {self.manifest} {verb} not exist: {'; '.join(self.first)}{more}. Nothing was "
-            f"sent: upload what is missing, or take its lines out"
+            f"sent: upload what is missing, or take it out of the manifest"
         )
 
 
 async def looked_at(
-    s3: S3Objects, inputs: AsyncIterable[tuple[int, BatchInput]], *, manifest: str
+    s3: S3Objects, entries: AsyncIterable[ManifestEntry], *, manifest: str
 ) -> AsyncGenerator[BatchInput, None]:
     """Yield the inputs in their order, with size and ETag. What nobody may look at goes through as it is.
 
     Every input is looked at even when one was found missing, so that the error can say how many there are.
 
-    :param inputs: each with the number of its line
     :param manifest: where they are listed, for messages
     :raises InputNotFound: at the end: some do not exist
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     missing, forbidden = _Missing(manifest), 0
-    async with aclosing(_in_order(s3, inputs)) as looks:
-        async for line, one, found in looks:
+    async with aclosing(_in_order(s3, entries)) as looks:
+        async for entry, found in looks:
             if found is Sight.ABSENT:
-                missing.add(line, one.source)
+                missing.add(entry)
             if missing.count:
                 continue
             if isinstance(found, ListedObject):
-                yield dataclasses.replace(one, size=found.size, etag=found.etag or None)
+                yield dataclasses.replace(entry.input, size=found.size, etag=found.etag or None)
             else:
                 forbidden += 1
-                yield one
+                yield entry.input
     missing.check()
     if forbidden:
         log.warning(
@@ -85,28 +84,28 @@ async def looked_at(
         )
 
 
-_Look = tuple[int, BatchInput, asyncio.Task[ListedObject | Sight]]
+_Look = tuple[ManifestEntry, asyncio.Task[ListedObject | Sight]]
 
 
 async def _in_order(
-    s3: S3Objects, inputs: AsyncIterable[tuple[int, BatchInput]]
-) -> AsyncGenerator[tuple[int, BatchInput, ListedObject | Sight], None]:
+    s3: S3Objects, entries: AsyncIterable[ManifestEntry]
+) -> AsyncGenerator[tuple[ManifestEntry, ListedObject | Sight], None]:
     looks: deque[_Look] = deque()
     try:
-        async for line, one in inputs:
+        async for entry in entries:
             if len(looks) == LOOKS_AT_ONCE:
                 yield await _first(looks)
-            looks.append((line, one, asyncio.create_task(s3.stat(one.source))))
+            looks.append((entry, asyncio.create_task(s3.stat(entry.input.source))))
         while looks:
             yield await _first(looks)
     finally:
-        for *_, look in looks:
+        for _, look in looks:
             look.cancel()
-        await asyncio.gather(*(look for *_, look in looks), return_exceptions=True)
+        await asyncio.gather(*(look for _, look in looks), return_exceptions=True)
 
 
-async def _first(looks: deque[_Look]) -> tuple[int, BatchInput, ListedObject | Sight]:
-    line, one, look = looks[0]
+async def _first(looks: deque[_Look]) -> tuple[ManifestEntry, ListedObject | Sight]:
+    entry, look = looks[0]
     found = await look
     looks.popleft()
-    return line, one, found
+    return entry, found

@@ -66,7 +66,7 @@ async def _check_marks(s3: S3Objects, sources: list[str], manifest: str | None) 
 
 def _refused(source: str, what: str, manifest: str | None) -> InvalidRequest:
     remedy = (
-        "take a prefix without it, or list the objects that are meant in a manifest"
+        "take a prefix without it, choose with include, e.g. ['*.out'], or list the objects in a manifest"
         if manifest is None
         else f"take its line out of {manifest}"
     )

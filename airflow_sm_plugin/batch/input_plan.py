@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource, batch_inputs
 from airflow_sm_plugin.core.async_names import SHARD
 from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.separate_places import check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
@@ -57,10 +58,11 @@ async def plan_inputs(
     source, places = source.checked(), dict(places or {}) | {"the batch's state": into}
     if source.inputs_type != MANIFEST_FILE:
         check_inputs_apart(source.location, places)
-    async with aclosing(batch_inputs(s3, source)) as inputs:
+    selection = source.selection()
+    async with aclosing(batch_inputs(s3, source, selection)) as inputs:
         planned = await write_plan(s3, _apart(inputs, source, places), into=into)
     if not planned.count:
-        raise InvalidRequest(_why_empty(source))
+        raise InvalidRequest(_why_empty(source, selection))
     return planned
 
 
@@ -90,12 +92,12 @@ def _line(one: BatchInput) -> bytes:
     return f"{one.as_line()}\n".encode()
 
 
-def _why_empty(source: InputSource) -> str:
+def _why_empty(source: InputSource, selection: InputSelection) -> str:
     if source.inputs_type == MANIFEST_FILE:
         return f"the manifest {source.location} lists no inputs: nothing was sent"
     return (
-        f"there are no inputs below {source.location}: nothing was sent; check the prefix, or wait for the data "
-        f"before this task"
+        f"there are no inputs below {source.location}: nothing was sent{selection.why_nothing()}; check the prefix, or "
+        f"wait for the data before this task"
     )
 
 

@@ -84,7 +84,7 @@ class InputReader:
         """
         one.output = self._settings.output_for(one.one.content_type)
         if self._settings.custom_attributes is not None:
-            one.fields = attribute_fields(one.one.source, self._settings.fields)
+            one.fields = attribute_fields(one.one.source, self._settings.fields, relative=one.one.relative)
             attributes_of(self._settings.custom_attributes, one.fields, first_record=0)
 
     async def read(

@@ -13,6 +13,7 @@ from airflow_sm_plugin.batch.model_check import missing_models
 from airflow_sm_plugin.batch.plan_carry import note_what_is_done
 from airflow_sm_plugin.batch.plan_settings import PlanSettings
 from airflow_sm_plugin.batch.plan_spool import PlanSpool
+from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.separate_places import check_inputs_apart
 from airflow_sm_plugin.core.shard_packing import ModelSize, Piece, pack
@@ -120,16 +121,17 @@ async def spool_inputs(
     :raises InvalidRequest: there are no inputs, one is not what it must be, or two would write the same output
     :raises InputNotFound: there is no such manifest, or objects that it lists do not exist
     """
-    if settings.source.inputs_type == MANIFEST_FILE:
+    source, selection = settings.source, settings.source.selection()
+    if source.inputs_type == MANIFEST_FILE:
         await _spool_manifest(s3, settings, spool, endpoint)
     else:
         names = settings.names()
-        async with aclosing(batch_inputs(s3, settings.source)) as inputs:
+        async with aclosing(batch_inputs(s3, source, selection)) as inputs:
             async for one in inputs:
                 spool.add(names.named(one))
     spool.finish()
     if not spool.count and not settings.empty_ok:
-        raise InvalidRequest(_why_empty(settings.source))
+        raise InvalidRequest(_why_empty(source, selection))
 
 
 async def _spool_manifest(
@@ -147,10 +149,10 @@ async def _spool_manifest(
         spool.add(names.named(one))
 
 
-def _why_empty(source: InputSource) -> str:
+def _why_empty(source: InputSource, selection: InputSelection) -> str:
     if source.inputs_type == MANIFEST_FILE:
         return f"the manifest {source.location} lists no inputs: nothing was planned; empty_ok=True makes an empty plan"
     return (
-        f"there are no inputs below {source.location}: nothing was planned; check the prefix, wait for the data before "
-        f"this task, or say empty_ok=True for an empty plan"
+        f"there are no inputs below {source.location}: nothing was planned{selection.why_nothing()}; check the prefix, "
+        f"wait for the data before this task, or say empty_ok=True for an empty plan"
     )

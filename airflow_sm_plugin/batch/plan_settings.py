@@ -90,18 +90,20 @@ class PlanSettings:
 
     def names(self, *, many_buckets: bool = False) -> EntryNames:
         """Return how inputs are named."""
-        is_manifest = self.source.inputs_type == MANIFEST_FILE
         return EntryNames(
             outputs=self.outputs,
             target_model=self.target_model,
             output_name=self.output_name,
-            prefix="" if is_manifest else S3Uri.parse(self.source.location).key,
             many_buckets=many_buckets,
         )
 
     @property
     def arguments(self) -> str:
-        """Digest of what makes it another batch; into how many shards it is packed does not."""
+        """Digest of what makes it another batch.
+
+        Into how many shards it is packed does not. Neither do ``include`` and ``exclude``: they change the inputs, and
+        what is done of those that stay is not done again.
+        """
         return digest(
             [
                 self.endpoint_name,

@@ -16,13 +16,14 @@ from airflow_sm_plugin.core.s3_uri import S3Uri
 _VISIBLE = "".join(map(chr, range(0x20, 0x7F)))
 
 
-def attribute_fields(source: str, given: Mapping[str, str]) -> dict[str, str]:
+def attribute_fields(source: str, given: Mapping[str, str], *, relative: str | None = None) -> dict[str, str]:
     """Return what a template may say about an input, but for ``first_record``.
 
     :param source: ``s3://bucket/key``
     :param given: fields that go before those of the key: ``run`` and the like
+    :param relative: the key below the inputs' prefix, None where they have none
     """
-    found = {**fields_of(S3Uri.parse(source).key, prefix=""), **given, "source": source}
+    found = {**fields_of(S3Uri.parse(source).key, relative=relative), **given, "source": source}
     return {name: value if value.isascii() else quote(value, safe=_VISIBLE) for name, value in found.items()}
 
 

@@ -27,14 +27,12 @@ class EntryNames:
     :param target_model: template over :func:`~airflow_sm_plugin.core.key_fields.fields_of` the key, for inputs of which
         no manifest says the model
     :param output_name: template over the same fields and ``{target_model}``
-    :param prefix: key prefix that the inputs were listed by, empty for a manifest's
     :param many_buckets: whether the inputs lie in more than one bucket: ``{relative}`` then begins with the bucket
     """
 
     outputs: str
     target_model: str | None = None
     output_name: str = RELATIVE
-    prefix: str = ""
     many_buckets: bool = False
 
     def checked(self) -> EntryNames:
@@ -53,13 +51,12 @@ class EntryNames:
         :raises InvalidRequest: it has no model, or one of the names cannot be; it says of which input
         """
         uri = S3Uri.parse(one.source)
-        fields = fields_of(uri.key, prefix=self.prefix)
-        if self.many_buckets:
-            fields["relative"] = f"{uri.bucket}/{fields['relative']}"
+        relative = f"{uri.bucket}/{one.relative or uri.key}" if self.many_buckets else one.relative
+        fields = fields_of(uri.key, relative=relative)
         model = self._model(one, fields)
         name = render(self.output_name, {**fields, "target_model": model}, what="output_name")
         self._check_name(name, one)
-        return dataclasses.replace(one, target_model=model, output=name)
+        return dataclasses.replace(one, target_model=model, output=name, relative=relative)
 
     def _model(self, one: BatchInput, fields: dict[str, str]) -> str:
         model = one.target_model
@@ -101,6 +98,6 @@ def same_name(name: str, first: str, second: str) -> InvalidRequest:
     whose = f"both lines of {first}" if first == second else f"{first} and {second}"
     return InvalidRequest(
         f"the results of {whose} would have the same name, {name}: give output_name, e.g. "
-        f"'{{target_model}}/{{relative}}' where one input goes to several models, and list no input twice for the same "
-        f"model"
+        f"'{{target_model}}/{{relative}}' where one input goes to several models or '{{key}}' where relative keys are "
+        f"equal, and list no input twice for the same model"
     )

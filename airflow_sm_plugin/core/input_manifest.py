@@ -2,18 +2,23 @@
 
 A manifest's line is ``{"source-ref": "s3://bucket/key"}``, as SageMaker's augmented manifests spell it, with
 ``"content-type"`` and ``"custom-attributes"`` where one input needs its own, and ``"target-model"`` where the batch is
-one of many models. A line is an input: an object that is listed twice is sent twice.
+one of many models. Labels and all other keys are passed over, but for those that look like a misspelled key of ours. A
+line is an input: an object that is listed twice is sent twice.
+:mod:`~airflow_sm_plugin.core.manifest_array` is the other form.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 from airflow_sm_plugin.core.custom_attributes import validate
+from airflow_sm_plugin.core.line_splitter import LONGEST_LINE
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidRequest, InvalidS3Uri
 
@@ -25,7 +30,10 @@ _SOURCE, _CONTENT_TYPE, _CUSTOM_ATTRIBUTES = MANIFEST_KEYS = (
 TARGET_MODEL = "target-model"
 """The key that only a multi-model batch's manifest may have."""
 
-_SIZE, _ETAG, _OUTPUT = "size", "etag", "output"
+_SIZE, _ETAG, _OUTPUT, _RELATIVE = "size", "etag", "output", "relative"
+_INLINE = "source"
+"""The key of a record that stands in an augmented manifest itself."""
+
 _EXAMPLE = '{"source-ref": "s3://bucket/key"}'
 _HEADER = re.compile(r"[!-~][ -~]{0,1023}")
 
@@ -41,6 +49,7 @@ class BatchInput:
     :param custom_attributes: ready to send; they are sensitive, so no repr shows them
     :param target_model: path below a multi-model endpoint's model prefix, None where there is no such endpoint
     :param output: name of its results below the batch's outputs, without ``.out``; None where nobody chose one
+    :param relative: its key below the inputs' prefix, as templates have it; None for the whole key
     """
 
     source: str
@@ -50,6 +59,7 @@ class BatchInput:
     custom_attributes: str | None = field(default=None, repr=False)
     target_model: str | None = None
     output: str | None = None
+    relative: str | None = None
 
     def as_line(self) -> str:
         """Return it as one line of JSON without a line break, as :meth:`from_line` reads it."""
@@ -61,6 +71,7 @@ class BatchInput:
             _CUSTOM_ATTRIBUTES: self.custom_attributes,
             TARGET_MODEL: self.target_model,
             _OUTPUT: self.output,
+            _RELATIVE: self.relative,
         }
         return json.dumps(
             {name: value for name, value in given.items() if value is not None}, separators=(",", ":")
@@ -78,6 +89,7 @@ class BatchInput:
             custom_attributes=given.get(_CUSTOM_ATTRIBUTES),
             target_model=given.get(TARGET_MODEL),
             output=given.get(_OUTPUT),
+            relative=given.get(_RELATIVE),
         )
 
 
@@ -123,7 +135,20 @@ MULTI_MODEL_LIMITS = InputLimits(most_bytes=None, remedy="")
 """Of a multi-model batch, which reads inputs itself and sends their records."""
 
 
-def input_of(line: str, *, number: int, target_models: bool = False) -> BatchInput | None:
+@dataclass(frozen=True, kw_only=True)
+class ManifestEntry:
+    """An input as a manifest lists it.
+
+    :param place: where, for messages: ``line 3``
+    :param passed_over: keys that mean nothing here, such as labels
+    """
+
+    place: str
+    input: BatchInput
+    passed_over: Sequence[str] = ()
+
+
+def entry_of_line(line: str, *, number: int, target_models: bool = False) -> ManifestEntry | None:
     """Read one line of a manifest; None for an empty one.
 
     :param number: of the line, from 1, for the message, which never shows the custom attributes
@@ -134,61 +159,96 @@ def input_of(line: str, *, number: int, target_models: bool = False) -> BatchInp
     if not text:
         return None
     where = f"line {number} of the manifest"
-    given = _object(text, where)
-    _check_keys(given, where, target_models=target_models)
+    if len(text) > LONGEST_LINE:
+        raise InvalidRequest(
+            f"{where} is longer than {LONGEST_LINE} characters: is it one JSON object a line?"
+        )
+    pairs = _pairs(text, where)
+    given, passed_over = _sorted(pairs, where, target_models=target_models)
     for name, value in given.items():
         if not isinstance(value, str) or not value:
-            kind = "empty" if value == "" else type(value).__name__
+            kind = "empty" if value == "" else _json_type(value)
             raise InvalidRequest(f"{where}: {name} must be a text, not {kind}; leave out what is not needed")
     if _SOURCE not in given:
-        raise InvalidRequest(f"{where} has no {_SOURCE}: it says which object in S3 is the input")
-    return _checked(cast("dict[str, str]", given), where)
+        raise _without_source(where, passed_over)
+    checked = _checked(cast("dict[str, str]", given), where)
+    return ManifestEntry(place=f"line {number}", input=checked, passed_over=passed_over)
 
 
-def _check_keys(given: Mapping[str, object], where: str, *, target_models: bool) -> None:
-    known = (*MANIFEST_KEYS, TARGET_MODEL) if target_models else MANIFEST_KEYS
-    unknown = sorted(set(given) - set(known))
-    if unknown == [TARGET_MODEL]:
-        raise InvalidRequest(
-            f"{where} has the key {TARGET_MODEL!r}: an asynchronous endpoint has no target models; leave it out, or "
-            f"take a multi-model batch"
-        )
-    if unknown:
-        raise InvalidRequest(
-            f"{where} has the key{'s' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown)):.200}, which mean "
-            f"nothing here; it may have {', '.join(known)}"
-        )
-
-
-def _object(text: str, where: str) -> dict[str, object]:
+def _pairs(text: str, where: str) -> Sequence[tuple[str, object]]:
+    """Read an object as pairs of key and value: a key may be there twice, of which a dict would keep the last."""
     try:
-        given = json.loads(text, object_pairs_hook=_without_twins)
-    except _Twin as error:
-        raise InvalidRequest(f"{where} has the key {error.args[0]!r:.80} more than once") from None
+        given = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         # Not chained: a JSONDecodeError keeps the whole line, custom attributes and all.
         reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
         raise InvalidRequest(
             f"{where} is not JSON ({reason}); a manifest has one JSON object a line, such as {_EXAMPLE}"
         ) from None
-    if not isinstance(given, dict):
+    if not isinstance(given, tuple):
         raise InvalidRequest(
-            f"{where} is a JSON {type(given).__name__}, not an object; a manifest has one JSON object a line, "
+            f"{where} is a JSON {_json_type(given)}, not an object; a manifest has one JSON object a line, "
             f"such as {_EXAMPLE}"
         )
     return given
 
 
-class _Twin(Exception):
-    """A key that a JSON object has more than once, of which Python would keep the last."""
+def _json_type(value: object) -> str:
+    return "dict" if isinstance(value, tuple) else type(value).__name__
 
 
-def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Twin(next(name for name in names if names.count(name) > 1))
-    return found
+def _sorted(
+    pairs: Sequence[tuple[str, object]], where: str, *, target_models: bool
+) -> tuple[Mapping[str, object], tuple[str, ...]]:
+    """Tell the keys that count, each there once, from those that are passed over.
+
+    :raises InvalidRequest: one is there twice, is misspelled, or is not for this kind of batch
+    """
+    names = [name for name, _ in pairs]
+    for name in names:
+        meant = _meant(name)
+        if meant == TARGET_MODEL and not target_models:
+            raise InvalidRequest(
+                f"{where} has the key {name!r:.80}: an asynchronous endpoint has no target models; leave it out, or "
+                f"take a multi-model batch"
+            )
+        if meant not in (None, name):
+            raise InvalidRequest(
+                f"{where} has the key {name!r:.80}: write {meant!r}, or give a label another name"
+            )
+    given = {name: value for name, value in pairs if _meant(name)}
+    counts = Counter(names)
+    if twin := next((name for name in given if counts[name] > 1), None):
+        raise InvalidRequest(f"{where} has the key {twin!r} more than once")
+    return given, tuple(name for name in counts if name not in given)
+
+
+def _without_source(where: str, passed_over: Sequence[str]) -> InvalidRequest:
+    if _INLINE in passed_over:
+        return InvalidRequest(
+            f"{where} has a record of its own in {_INLINE!r}: a batch sends objects in S3, so write the records to "
+            f"objects, and list those as {_SOURCE!r}"
+        )
+    return InvalidRequest(f"{where} has no {_SOURCE}: it says which object in S3 is the input")
+
+
+@functools.lru_cache(maxsize=256)
+def _meant(name: str) -> str | None:
+    """Return the key of ours that a name is, or is up to one character, case and separators; None for any other."""
+    short = _letters(name)
+    if len(short) > len(_letters(_CUSTOM_ATTRIBUTES)) + 1:
+        return None
+    keys = (*MANIFEST_KEYS, TARGET_MODEL)
+    return next((key for key in keys if not _shortened(short).isdisjoint(_shortened(_letters(key)))), None)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[-_. ]", "", name[:80]).lower()
+
+
+def _shortened(text: str) -> set[str]:
+    """Return a text, and what is left of it without one of its characters: texts one edit apart share one of these."""
+    return {text, *(text[:cut] + text[cut + 1 :] for cut in range(len(text)))}
 
 
 def _checked(given: Mapping[str, str], where: str) -> BatchInput:

@@ -11,28 +11,39 @@ from airflow_sm_plugin.exceptions import InvalidRequest
 _EXAMPLE = "{{ and }} stand for braces themselves"
 
 
-def fields_of(key: str, *, prefix: str) -> dict[str, str]:
+def relative_key(prefix: str, key: str) -> str:
+    """Return a key below the folder that a prefix names or ends in, as Batch Transform names its outputs.
+
+    The prefixes ``in`` and ``in/`` both leave ``a.csv`` of ``in/a.csv``; ``in/par`` leaves ``part-0.csv`` of
+    ``in/part-0.csv``. AWS's MNIST notebook reads ``data-0.csv.out`` after a transform of ``…/mnist-1000-samples``.
+    """
+    if prefix and not prefix.endswith("/") and key.startswith(f"{prefix}/"):
+        return key[len(prefix) + 1 :]
+    top = prefix[: prefix.rfind("/") + 1]
+    return key.removeprefix(top)
+
+
+def fields_of(key: str, *, relative: str | None = None) -> dict[str, str]:
     """Return what a template may say about a key.
 
     - one field for each Hive partition ``name=value`` among the key's folders, those of the prefix included; the
       deepest wins, and a value stays as it is spelled in the key (``a%2Fb`` is not decoded)
-    - ``key``, and ``relative``: the key below the prefix's last folder, as Batch Transform names its outputs
+    - ``key``, and ``relative``: the key below the prefix of the inputs (:func:`relative_key`)
     - ``name``, ``stem`` and ``suffix`` of the object: ``a.csv.gz`` is ``a.csv`` and ``.gz``
     - ``parent``: the name of the folder it lies in, empty at the top of a bucket
 
     Every key has the last two kinds, and a Hive partition of one of their names stays hidden.
 
-    :param prefix: what the inputs were listed by, empty for a manifest's
+    :param relative: None where the inputs have no prefix: the whole key
     """
     folders, _, name = key.rpartition("/")
     parts = folders.split("/")
     fields = dict(_partitions(parts))
     dot = name.rfind(".")
     cut = dot if 0 < dot < len(name) - 1 else len(name)
-    top = prefix[: prefix.rfind("/") + 1]
     return fields | {
         "key": key,
-        "relative": key.removeprefix(top),
+        "relative": key if relative is None else relative,
         "name": name,
         "stem": name[:cut],
         "suffix": name[cut:],

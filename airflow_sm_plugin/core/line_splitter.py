@@ -14,11 +14,13 @@ class LineSplitter:
     """Feed it chunks; it gives back the lines that are complete, without their ends (LF or CR LF).
 
     :param what: where the text comes from, for error messages
-    :raises InvalidRequest: a line is longer than :data:`LONGEST_LINE`, or no UTF-8; the message gives its number
+    :param longest: bytes that a line may have
+    :raises InvalidRequest: a line is longer, or no UTF-8; the message gives its number
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, longest: int = LONGEST_LINE) -> None:
         self._what = what
+        self._longest = longest
         self._number = 0
         self._begun: list[bytes] = []
         self._size = 0
@@ -40,9 +42,10 @@ class LineSplitter:
     def _begin(self, piece: bytes) -> None:
         self._begun.append(piece)
         self._size += len(piece)
-        if self._size > LONGEST_LINE:
+        if self._size > self._longest:
             raise InvalidRequest(
-                f"line {self._number + 1} of {self._what} is longer than {LONGEST_LINE} bytes: is it one record a line?"
+                f"line {self._number + 1} of {self._what} is longer than {self._longest} bytes: is it one record a "
+                f"line?"
             )
 
     def _line(self) -> str:

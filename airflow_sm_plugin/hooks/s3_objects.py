@@ -9,7 +9,7 @@ from functools import partial
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.core.async_inference import Sight
-from airflow_sm_plugin.core.line_splitter import LineSplitter
+from airflow_sm_plugin.core.line_splitter import LONGEST_LINE, LineSplitter
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, InputChanged, PreconditionFailed
@@ -166,17 +166,18 @@ class S3Objects:
             async for chunk in chunks:
                 yield chunk
 
-    async def read_lines(self, location: str) -> AsyncGenerator[str]:
+    async def read_lines(self, location: str, *, longest: int = LONGEST_LINE) -> AsyncGenerator[str]:
         """Yield an object's lines, without their ends; the object is never in memory as a whole.
 
         A connection that breaks is opened again where it broke, over an outage of a minute.
 
+        :param longest: bytes that a line may have
         :raises InputNotFound: it does not exist
-        :raises InvalidRequest: a line is no UTF-8 or longer than 1 MiB
+        :raises InvalidRequest: a line is no UTF-8 or longer
         :raises ServiceError: S3 refused, or did not answer at any attempt
         :raises PreconditionFailed: somebody wrote the object anew meanwhile
         """
-        lines = LineSplitter(location)
+        lines = LineSplitter(location, longest=longest)
         async with aclosing(Reading(location, PreconditionFailed).chunks(self._calls)) as chunks:
             async for chunk in chunks:
                 for line in lines.after(chunk):

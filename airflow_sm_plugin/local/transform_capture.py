@@ -12,22 +12,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from airflow_sm_plugin.local import s3_objects
+from airflow_sm_plugin.local.input_objects import InputObject
 from airflow_sm_plugin.local.s3_objects import Location
 from airflow_sm_plugin.local.state import Region
 from airflow_sm_plugin.local.transform_plan import Capture
-from airflow_sm_plugin.local.transform_sources import Source
 
 
 def write_manifests(
     region: Region,
     capture: Capture,
-    sources: Sequence[Source],
+    sources: Sequence[InputObject],
     output: Location,
     *,
     started: datetime.datetime,
 ) -> None:
     """Write the manifests of a completed job below the hour of its start. Raises ObjectFailure."""
-    outputs = [(f"{output.below('').uri.rstrip('/')}/", f"{source.name}.out") for source in sources]
+    outputs = [(f"{output.below('').uri.rstrip('/')}/", f"{source.relative}.out") for source in sources]
     for folder, entries in (("input", map(_split, sources)), ("output", outputs)):
         for manifest in manifests(entries):
             name = f"{folder}/{started:%Y/%m/%d/%H}/{uuid.uuid4()}.jsonl"
@@ -43,9 +43,9 @@ def manifests(entries: Iterable[tuple[str, str]]) -> list[list[object]]:
     return [[{"prefix": prefix}, *below] for prefix, below in names.items()]
 
 
-def _split(source: Source) -> tuple[str, str]:
+def _split(source: InputObject) -> tuple[str, str]:
     uri = source.location.uri
-    if uri.endswith(f"/{source.name}"):
-        return uri.removesuffix(source.name), source.name
+    if uri.endswith(f"/{source.relative}"):
+        return uri.removesuffix(source.relative), source.relative
     folder, _, name = uri.rpartition("/")
     return f"{folder}/", name

@@ -72,27 +72,6 @@ def assemble(answers: Iterable[bytes], assemble_with: str) -> bytes:
     return b"".join(answers)
 
 
-def relative_key(prefix: str, key: str) -> str:
-    """Return what of ``key`` names the output: what follows the folder that ``prefix`` names or lies in."""
-    if key.startswith(f"{prefix.rstrip('/')}/"):
-        return key[len(prefix.rstrip("/")) + 1 :]
-    return key[prefix.rfind("/") + 1 :]
-
-
-def manifest_entries(manifest: object) -> tuple[tuple[str, str], ...]:
-    """Read a manifest, ``[{"prefix": "s3://bucket/p/"}, "name", …]``, as (whole URI, name) pairs.
-
-    Raises BadInput when it has another shape.
-    """
-    if not isinstance(manifest, list) or not manifest:
-        raise BadInput("The manifest file is not a JSON list")
-    head, names = manifest[0], manifest[1:]
-    prefix = head.get("prefix") if isinstance(head, dict) else None
-    if not isinstance(prefix, str) or not all(isinstance(name, str) for name in names):
-        raise BadInput('The manifest file must begin with {"prefix": "s3://…"}, followed by object names')
-    return tuple((prefix + name, name.lstrip("/")) for name in names)
-
-
 def _check_size(record: bytes, limit: int) -> None:
     if limit and len(record) > limit:
         raise BadInput(f"A record of {len(record)} bytes exceeds MaxPayloadInMB={limit // MEGABYTE}")

@@ -26,13 +26,14 @@ from airflow_sm_plugin.local.containers import (
 from airflow_sm_plugin.local.data_log import DataLog
 from airflow_sm_plugin.local.data_processing import ProcessingFailed, output_format, with_inference_ids
 from airflow_sm_plugin.local.errors import ModelFailure
+from airflow_sm_plugin.local.input_objects import InputObject
 from airflow_sm_plugin.local.pipelines import Pipeline
 from airflow_sm_plugin.local.s3_objects import ObjectFailure
 from airflow_sm_plugin.local.state import Record, Region, now
 from airflow_sm_plugin.local.transform_capture import write_manifests
 from airflow_sm_plugin.local.transform_io import BadInput
 from airflow_sm_plugin.local.transform_plan import MOST_CONCURRENT, MOST_INSTANCES, Plan
-from airflow_sm_plugin.local.transform_sources import Source, sources_of
+from airflow_sm_plugin.local.transform_sources import sources_of
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ class TransformJob:
         if self._stopping.is_set():
             pipeline.stop()
 
-    def _transform(self, source: Source, requests: ThreadPoolExecutor) -> str | None:
+    def _transform(self, source: InputObject, requests: ThreadPoolExecutor) -> str | None:
         """Transform one object; return why it failed, if it did."""
         if self._stopping.is_set():
             return None
@@ -176,7 +177,7 @@ class TransformJob:
             output = transform_io.assemble(self._answers(requests, batches), self._plan.assemble_with)
             s3_objects.write(
                 self._region,
-                self._plan.output.below(f"{source.name}.out"),
+                self._plan.output.below(f"{source.relative}.out"),
                 output,
                 kms_key_id=self._plan.kms_key_id,
             )
@@ -229,7 +230,7 @@ class TransformJob:
                     raise
             tries_left -= 1
 
-    def _model_failure(self, source: Source, error: ModelFailure) -> str:
+    def _model_failure(self, source: InputObject, error: ModelFailure) -> str:
         if _is_client_error(error):
             self._say(source, f"ClientError: {error.original_status}")
         elif error.original_status:
@@ -239,7 +240,7 @@ class TransformJob:
         self._say(source, "", "Message:", error.original_message)
         return CLIENT_ERROR if _is_client_error(error) else ALGORITHM_ERROR
 
-    def _say(self, source: Source, *texts: str) -> None:
+    def _say(self, source: InputObject, *texts: str) -> None:
         """Tell the data log: the one place where the reason of a failed object is found."""
         lines = [line for text in texts for line in text.splitlines() or [""]]
         place = f"{source.location.bucket}/{source.location.key}"

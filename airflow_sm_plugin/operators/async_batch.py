@@ -20,6 +20,7 @@ from airflow_sm_plugin.base import (
 )
 from airflow_sm_plugin.core.async_inference import AsyncRequest
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
+from airflow_sm_plugin.core.input_selection import patterns
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3_uri import S3Uri
@@ -57,9 +58,15 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     inference_id, attempts, error, custom_attributes.
 
     :param endpoint_name: (templated)
-    :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, or ``s3://bucket/key`` of a manifest (templated)
-    :param inputs_type: ``"S3Prefix"`` (default), or ``"ManifestFile"``: JSON Lines ``{"source-ref": "s3://…",
-        "content-type"?, "custom-attributes"?}`` (templated)
+    :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, but for hidden ones such as ``_SUCCESS`` and
+        ``.part-0.crc``; or ``s3://bucket/key`` of a manifest (templated)
+    :param inputs_type: ``"S3Prefix"`` (default), or ``"ManifestFile"``: SageMaker's JSON array ``[{"prefix": "s3://…/"},
+        "relative/key.csv", …]``, or JSON Lines ``{"source-ref": "s3://…", "content-type"?, "custom-attributes"?}``, of
+        which labels of an augmented manifest are passed over (templated)
+    :param include: list of patterns such as ``["*.csv"]``: of the objects below the prefix only those are inputs whose
+        key relative to it matches one. ``*`` matches slashes, too, as in ``aws s3 cp --include``; what is hidden has to
+        be named, as in ``_raw/*``. Default None, all (templated)
+    :param exclude: list of such patterns of what is no input; it wins over ``include`` (templated)
     :param check_inputs: look at each object that a manifest lists before anything is sent: whether it exists, how large
         it is, and which content it has, which ``on_rerun="resume"`` goes by; a HeadObject each; default True. What S3
         answers 403 of is sent unseen. A prefix's listing tells all that by itself (templated)
@@ -118,6 +125,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         "endpoint_name",
         "inputs",
         "inputs_type",
+        "include",
+        "exclude",
         "check_inputs",
         "ledger_prefix",
         "content_type",
@@ -149,6 +158,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         inputs: str,
         ledger_prefix: str,
         inputs_type: str = "S3Prefix",
+        include: Sequence[str] | str | None = None,
+        exclude: Sequence[str] | str | None = None,
         check_inputs: bool | str = True,
         content_type: str | None = None,
         accept: str | None = None,
@@ -177,6 +188,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         self.inputs = inputs
         self.ledger_prefix = ledger_prefix
         self.inputs_type = inputs_type
+        self.include = include
+        self.exclude = exclude
         self.check_inputs = check_inputs
         self.content_type = content_type
         self.accept = accept
@@ -329,6 +342,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             source=InputSource(
                 location=self.inputs,
                 inputs_type=self.inputs_type,
+                include=patterns(self.include, "include"),
+                exclude=patterns(self.exclude, "exclude"),
                 check_inputs=boolean(self.check_inputs, "check_inputs"),
                 custom_attributes=reveal(self.custom_attributes) or None,
                 run={name: str(getattr(ti, name, "")) for name in ("dag_id", "run_id", "task_id")},

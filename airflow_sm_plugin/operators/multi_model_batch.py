@@ -54,10 +54,14 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :param endpoint_name: of a real-time multi-model endpoint (templated)
     :param shard: one of the references that :class:`SageMakerPlanMultiModelBatchOperator` returns, for
         ``.expand(shard=plan.output)``; instead of ``inputs``, ``outputs`` and what goes with them (templated)
-    :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, or ``s3://bucket/key`` of a manifest (templated)
+    :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, but for hidden ones such as ``_SUCCESS``; or
+        ``s3://bucket/key`` of a manifest (templated)
     :param outputs: ``s3://bucket/prefix`` of the results, not among the inputs nor above them (templated)
     :param target_model: template of an input's model, e.g. ``"store-{store_id}.tar.gz"`` (templated)
-    :param inputs_type: ``"S3Prefix"`` (default) or ``"ManifestFile"`` (templated)
+    :param inputs_type: ``"S3Prefix"`` (default) or ``"ManifestFile"``, as
+        :class:`~airflow_sm_plugin.operators.multi_model_plan.SageMakerPlanMultiModelBatchOperator` has it (templated)
+    :param include: list of patterns of relative keys: only what matches one is an input; default None, all (templated)
+    :param exclude: list of patterns of relative keys that are no inputs (templated)
     :param output_name: template of a result's name below ``outputs``; default ``"{relative}"`` (templated)
     :param check_models: look for each model's artefact before anything is sent; default True (templated)
     :param on_missing_model: ``"record"`` (default): its records fail in the report; ``"fail"`` (templated)
@@ -121,6 +125,8 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         "outputs",
         "target_model",
         "inputs_type",
+        "include",
+        "exclude",
         "output_name",
         "check_models",
         "on_missing_model",
@@ -166,6 +172,8 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         outputs: str | None = None,
         target_model: str | None = None,
         inputs_type: str = "S3Prefix",
+        include: Sequence[str] | str | None = None,
+        exclude: Sequence[str] | str | None = None,
         output_name: str = "{relative}",
         check_models: bool | str = True,
         on_missing_model: str = "record",
@@ -207,6 +215,8 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         self.outputs = outputs
         self.target_model = target_model
         self.inputs_type = inputs_type
+        self.include = include
+        self.exclude = exclude
         self.output_name = output_name
         self.check_models = check_models
         self.on_missing_model = on_missing_model

@@ -43,16 +43,23 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
     empty, with ``plan_only``.
 
     :param endpoint_name: of a real-time multi-model endpoint (templated)
-    :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, or ``s3://bucket/key`` of a manifest (templated)
+    :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, but for hidden ones such as ``_SUCCESS`` and
+        ``.part-0.crc``; or ``s3://bucket/key`` of a manifest (templated)
     :param outputs: ``s3://bucket/prefix`` of the results, not among the inputs nor above them (templated)
     :param target_model: template of an input's model below the endpoint's model prefix, with fields in single braces:
         the key's Hive partitions by name, ``{parent}``, ``{stem}``, ``{name}``, ``{suffix}``, ``{relative}`` and
         ``{key}``, e.g. ``"store-{store_id}.tar.gz"``; a manifest's ``target-model`` wins (templated)
-    :param inputs_type: ``"S3Prefix"`` (default), or ``"ManifestFile"``: JSON Lines ``{"source-ref": "s3://…",
-        "target-model"?, "content-type"?, "custom-attributes"?}`` (templated)
+    :param inputs_type: ``"S3Prefix"`` (default), or ``"ManifestFile"``: SageMaker's JSON array ``[{"prefix": "s3://…/"},
+        "relative/key.csv", …]``, or JSON Lines ``{"source-ref": "s3://…", "target-model"?, "content-type"?,
+        "custom-attributes"?}``, of which labels of an augmented manifest are passed over (templated)
+    :param include: list of patterns such as ``["*.csv"]``: of the objects below the prefix only those are inputs whose
+        ``{relative}`` key matches one. ``*`` matches slashes, too, as in ``aws s3 cp --include``; what is hidden has to
+        be named, as in ``_raw/*``. Default None, all (templated)
+    :param exclude: list of such patterns of what is no input; it wins over ``include`` (templated)
     :param split_type: ``"Line"`` (default) or ``"None"``; for ``plan_only``'s estimate (templated)
     :param output_name: template of a result's name below ``outputs``, over the same fields and ``{target_model}``;
-        default ``"{relative}"``. No two inputs may have the same (templated)
+        default ``"{relative}"``, the key below ``inputs``, whether that ends in a slash or not, as Batch Transform has
+        it. No two inputs may have the same (templated)
     :param max_shards: how many shards at most; default 8, never more than ``[core] max_map_length`` (templated)
     :param check_models: look for each model's artefact: a HeadObject each, of more than a thousand a listing; default
         True (templated)
@@ -91,6 +98,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         "outputs",
         "target_model",
         "inputs_type",
+        "include",
+        "exclude",
         "split_type",
         "output_name",
         "max_shards",
@@ -116,6 +125,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         outputs: str,
         target_model: str | None = None,
         inputs_type: str = "S3Prefix",
+        include: Sequence[str] | str | None = None,
+        exclude: Sequence[str] | str | None = None,
         split_type: str = "Line",
         output_name: str = "{relative}",
         max_shards: int | str = 8,
@@ -139,6 +150,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         self.outputs = outputs
         self.target_model = target_model
         self.inputs_type = inputs_type
+        self.include = include
+        self.exclude = exclude
         self.split_type = split_type
         self.output_name = output_name
         self.max_shards = max_shards

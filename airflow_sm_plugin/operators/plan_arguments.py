@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import task_instance_owner, writer_of
+from airflow_sm_plugin.core.input_selection import patterns
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -20,6 +22,8 @@ class PlanArguments(Protocol):
     endpoint_name: str
     target_model: str | None
     inputs_type: str
+    include: Sequence[str] | str | None
+    exclude: Sequence[str] | str | None
     output_name: str
     check_models: bool | str
     on_missing_model: str
@@ -50,6 +54,8 @@ def plan_settings(given: PlanArguments, context: Context, *, max_shards: int = 1
         source=InputSource(
             location=_required(given.inputs, "inputs"),
             inputs_type=given.inputs_type,
+            include=patterns(given.include, "include"),
+            exclude=patterns(given.exclude, "exclude"),
             check_inputs=boolean(given.check_inputs, "check_inputs"),
         ),
         outputs=_required(given.outputs, "outputs"),

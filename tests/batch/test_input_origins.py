@@ -125,6 +125,21 @@ def test_what_a_batch_marked_is_told_from_a_users_own_file(
             in_s3(lambda s3, source=source: plan(s3, source, top))  # type: ignore[misc]
 
 
+def test_a_batchs_results_are_inputs_where_a_pattern_leaves_its_state_and_reports_out(
+    account: Account, top: str, plan: Plan
+) -> None:
+    put(account, f"{top}/in/store=1/a")
+    planned(settings_of(top, target_model="m.tar.gz"))
+    put(account, f"{top}/out/report.json", mark="a batch")
+    put(account, f"{top}/out/store=1/a.out", mark="a batch")
+    for given in ({"include": ("*.out",)}, {"exclude": ("_batch/*", "report.*")}):
+        source = InputSource(location=f"{top}/out/", **given)
+        in_s3(lambda s3, source=source: plan(s3, source, top))  # type: ignore[misc]
+    source = InputSource(location=f"{top}/out/")
+    with pytest.raises(InvalidRequest, match=r"choose with include, e\.g\. \['\*\.out'\]"):
+        in_s3(lambda s3: plan(s3, source, top))
+
+
 def test_a_manifest_is_none_of_its_own_inputs(account: Account, top: str, plan: Plan) -> None:
     source = manifest(account, top, f"{top}-manifest.jsonl")
     with pytest.raises(InvalidRequest, match="is the manifest itself"):

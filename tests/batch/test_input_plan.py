@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
@@ -13,6 +14,7 @@ import pytest
 from airflow_sm_plugin.batch.input_listing import InputSource
 from airflow_sm_plugin.batch.input_plan import (
     PlanSummary,
+    inputs_digest,
     plan_inputs,
     read_shard,
     shard_location,
@@ -90,6 +92,102 @@ def test_every_object_below_a_prefix_is_an_input_in_the_order_of_the_keys(accoun
     heads = [account.s3.head_object(Bucket=account.bucket, Key=key) for key in keys_of(found)]
     assert [f'"{one.etag}"' for one in found] == [head["ETag"] for head in heads]
     assert (plan.count, plan.shards, plan.bytes) == (3, 1, 24)
+
+
+def test_markers_of_spark_and_others_are_no_inputs_and_are_told_once_by_kind(
+    account: Account, top: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (
+        "_SUCCESS",
+        ".part-0.csv.crc",
+        "day=1/._SUCCESS.crc",
+        "_delta_log/0.json",
+        "day=1/",
+        "d_$folder$",
+    ):
+        upload(account, f"{top}/in/{name}", "")
+    for name in ("part-0.csv", "day=1/part-0.csv", "_day=2/part-0.csv"):
+        upload(account, f"{top}/in/{name}")
+    with caplog.at_level(logging.INFO):
+        plan = planned(InputSource(location=f"{top}/in"), f"{top}/plan")
+    assert [one.source for one in inputs_of(f"{top}/plan", plan)] == [
+        f"{top}/in/{name}" for name in ("_day=2/part-0.csv", "day=1/part-0.csv", "part-0.csv")
+    ]
+    (said,) = [record.getMessage() for record in caplog.records if "no inputs" in record.getMessage()]
+    assert said == (f"{top}/in: 6 objects are no inputs: 2 *.crc, 2 folder markers, 1 _SUCCESS, 1 _delta_log")
+
+
+def test_patterns_choose_and_what_matches_nothing_is_told(
+    account: Account, top: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.csv", "b.csv", "old/c.csv", "d.json", "_raw/e.csv"):
+        upload(account, f"{top}/in/{name}")
+    source = InputSource(
+        location=f"{top}/in/",
+        include=("*.csv", "_raw/*", "*.tsv"),
+        exclude=("old/*", "*.tmp"),
+        custom_attributes="{relative}#{number}",
+    )
+    with caplog.at_level(logging.INFO):
+        plan = planned(source, f"{top}/plan")
+    found = inputs_of(f"{top}/plan", plan)
+    assert [one.custom_attributes for one in found] == ["_raw/e.csv#0", "a.csv#1", "b.csv#2"]
+    assert f"{top}/in/: 2 objects are no inputs: 1 not included, 1 excluded" in caplog.text
+    levels = {record.getMessage(): record.levelname for record in caplog.records}
+    assert levels[f"{top}/in/: no object there matches include '*.tsv'"] == "WARNING"
+    assert levels[f"{top}/in/: no object there matches exclude '*.tmp'"] == "INFO"
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({}, r"the only object there is passed over \(1 _SUCCESS\): .*/in/_SUCCESS'"),
+        ({"exclude": ("*",)}, r"\(1 _SUCCESS\)"),
+        ({"include": ("*.cvs",)}, r"no object matches include '\*\.cvs'"),
+    ],
+)
+def test_why_nothing_is_left_is_told(
+    account: Account, top: str, given: dict[str, tuple[str, ...]], reason: str
+) -> None:
+    upload(account, f"{top}/in/_SUCCESS", "")
+    with pytest.raises(InvalidRequest, match=f"no inputs below {top}/in/: nothing was sent; .*{reason}"):
+        planned(InputSource(location=f"{top}/in/", **given), f"{top}/plan")  # type: ignore[arg-type] # a table
+
+
+@pytest.mark.parametrize("given", [{"include": ("*.csv",)}, {"exclude": ("*.csv",)}])
+def test_a_manifest_takes_no_patterns(given: dict[str, tuple[str, ...]]) -> None:
+    source = InputSource(location="s3://b/m.json", inputs_type="ManifestFile", **given)  # type: ignore[arg-type] # a table
+    with pytest.raises(InvalidRequest, match="a manifest says by itself which are meant: leave them out"):
+        source.checked()
+
+
+def test_patterns_change_the_digest_only_where_they_change_the_inputs(account: Account, top: str) -> None:
+    for name in ("a.csv", "b.json"):
+        upload(account, f"{top}/in/{name}")
+
+    def digest_of(**given: tuple[str, ...]) -> str:
+        source = InputSource(location=f"{top}/in/", **given)  # type: ignore[arg-type] # patterns
+        return in_s3(lambda s3: inputs_digest(s3, source))
+
+    everything = digest_of()
+    assert digest_of(include=("*",)) == digest_of(exclude=("*.gz",)) == everything
+    assert digest_of(include=("*.csv",)) == digest_of(exclude=("*.json",)) != everything
+
+
+def test_a_manifest_of_batch_transform_lists_inputs_below_its_prefix(account: Account, top: str) -> None:
+    for name in ("deep/a.csv", "_SUCCESS"):
+        upload(account, f"{top}/in/{name}", name)
+    body = json.dumps([{"prefix": f"{top}/in/"}, "deep/a.csv", "_SUCCESS"], indent=1)
+    location = upload(account, f"{top}/manifest.json", body)
+    source = InputSource(location=location, inputs_type="ManifestFile", custom_attributes="{relative}")
+    found = inputs_of(f"{top}/plan", planned(source, f"{top}/plan"))
+    assert [(one.source, one.size, one.custom_attributes) for one in found] == [
+        (f"{top}/in/deep/a.csv", 10, "deep/a.csv"),
+        (f"{top}/in/_SUCCESS", 8, "_SUCCESS"),
+    ]
+    upload(account, location, body.replace("_SUCCESS", "nowhere"))
+    with pytest.raises(InputNotFound, match=f"does not exist: element 3: {top}/in/nowhere"):
+        planned(source, f"{top}/plan-2")
 
 
 def keys_of(found: list[BatchInput]) -> list[str]:

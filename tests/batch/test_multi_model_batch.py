@@ -258,6 +258,13 @@ def test_attributes_go_with_each_payload_and_come_back_in_a_file(batch: MultiMod
     ]
 
 
+def test_relative_keys_in_attributes_are_those_of_the_results_names(batch: MultiModel) -> None:
+    batch.put("a", "x.csv", "one\n")
+    batch.run(batch.plan(), custom_attributes="{relative}", keep_attributes=True)
+    (line,) = (batch.output("a", "x.csv", ".attributes.jsonl") or b"").splitlines()
+    assert json.loads(line)["custom_attributes"] == "seen:model=a/x.csv"
+
+
 def test_an_attribute_template_with_an_unknown_field_is_refused_before_anything_is_sent(
     batch: MultiModel,
 ) -> None:

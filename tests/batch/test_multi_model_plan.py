@@ -82,6 +82,67 @@ def test_every_object_below_a_prefix_is_an_entry_with_model_and_output(account: 
     )
 
 
+def test_markers_do_not_stop_a_plan_whose_models_are_named_by_partitions(account: Account, top: str) -> None:
+    for name in (
+        "_SUCCESS",
+        "._SUCCESS.crc",
+        ".DS_Store",
+        "store=7/.a.csv.crc",
+        "store=7/_SUCCESS",
+        "x_$folder$",
+    ):
+        upload(account, f"{top}/in/{name}", "")
+    upload(account, f"{top}/in/store=7/a.csv")
+    found = planned(settings_of(top))
+    assert found.outputs() == {f"{top}/in/store=7/a.csv": "store=7/a.csv"}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "names"),
+    [
+        ("/in/", ["store=7/a.csv", "store=7/deep/b.csv"]),
+        ("/in", ["store=7/a.csv", "store=7/deep/b.csv"]),
+        ("/i", ["in/store=7/a.csv", "in/store=7/deep/b.csv"]),
+        ("/in/store=7", ["a.csv", "deep/b.csv"]),
+        ("/in/store=7/a.csv", ["a.csv"]),
+    ],
+)
+def test_results_are_named_below_the_folder_that_the_prefix_names(
+    account: Account, top: str, prefix: str, names: list[str]
+) -> None:
+    """With or without a slash at its end, as Batch Transform names them."""
+    for name in ("a.csv", "deep/b.csv"):
+        upload(account, f"{top}/in/store=7/{name}")
+    settings = settings_of(
+        top, source=InputSource(location=f"{top}{prefix}"), target_model="{relative}.tar.gz"
+    )
+    found = planned(settings)
+    assert sorted(map(str, found.outputs().values())) == names
+    assert sorted(work.target_model for work in found.works) == [f"{name}.tar.gz" for name in names]
+
+
+def test_two_relative_keys_that_are_equal_are_told_with_the_remedy(account: Account, top: str) -> None:
+    for name in ("in/in-a.csv", "in-a.csv"):
+        upload(account, f"{top}/{name}")
+    settings = settings_of(top, source=InputSource(location=f"{top}/in"), target_model="m")
+    with pytest.raises(InvalidRequest, match=r"would have the same name, in-a\.csv: .*'\{key\}'"):
+        planned(settings)
+    assert len(planned(replace(settings, output_name="{key}")).sources) == 2
+
+
+def test_patterns_choose_the_inputs_of_a_plan(account: Account, top: str) -> None:
+    for name in ("store=7/a.csv", "store=7/b.json", "store=8/a.csv"):
+        upload(account, f"{top}/in/{name}")
+    source = InputSource(location=f"{top}/in", include=("*.csv",), exclude=("store=8/*",))
+    assert planned(settings_of(top, source=source)).sources == [f"{top}/in/store=7/a.csv"]
+    settings = settings_of(top, source=replace(source, include=("*.cvs",)))
+    with pytest.raises(
+        InvalidRequest, match=r"nothing was planned; all 3 objects .*no object matches include '\*\.cvs'"
+    ):
+        planned(settings)
+    assert planned(replace(settings, empty_ok=True)).plan.inputs == 0
+
+
 def test_shards_are_balanced_and_the_largest_model_of_each_comes_first(account: Account, top: str) -> None:
     sizes = {"a": 60_000, "b": 20_000, "c": 30_000, "d": 10_000}
     for store, size in sizes.items():
@@ -114,6 +175,20 @@ def test_references_say_of_each_shard_where_it_is_and_how_large(account: Account
 
 
 class TestManifest:
+    @pytest.mark.parametrize("prefix", ["/in/", "/in"])
+    def test_batch_transforms_own_form_names_results_below_its_prefix(
+        self, account: Account, top: str, prefix: str
+    ) -> None:
+        slash = "" if prefix.endswith("/") else "/"
+        body = json.dumps([{"prefix": f"{top}{prefix}"}, f"{slash}store=7/a.csv", f"{slash}_SUCCESS"])
+        location = upload(account, f"{top}/manifest.json", body)
+        source = InputSource(location=location, inputs_type="ManifestFile", check_inputs=False)
+        found = planned(settings_of(top, source=source, target_model="{relative}"))
+        assert found.outputs() == {
+            f"{top}/in/store=7/a.csv": "store=7/a.csv",
+            f"{top}/in/_SUCCESS": "_SUCCESS",
+        }
+
     def test_a_line_may_say_the_model_and_one_object_may_go_to_several(
         self, account: Account, top: str
     ) -> None:
@@ -291,6 +366,7 @@ def test_settings_that_cannot_be_are_refused_without_asking_s3(
         ),
         ({"outputs": "s3://b/top/out/"}, False),
         ({"endpoint_name": "other"}, True),
+        ({"source": InputSource(location="s3://b/top/in/", include=("*.csv",), exclude=("x",))}, False),
         ({"source": InputSource(location="s3://b/other/")}, True),
         ({"target_model": "{stem}"}, True),
         ({"outputs": "s3://b/other"}, True),

@@ -83,6 +83,21 @@ def test_a_cleared_task_leaves_out_what_was_done_and_is_the_same_still(put: Put,
     assert second.folder != first.folder
 
 
+def test_other_patterns_plan_anew_only_what_they_add(put: Put, top: str) -> None:
+    put(1, 2, 3)
+
+    def choosing(run: str, **patterns: tuple[str, ...]) -> PlanSettings:
+        source = InputSource(location=f"{top}/in/", **patterns)  # type: ignore[arg-type] # patterns
+        return cleared(replace(settings, source=source), run)
+
+    settings = settings_of(top)
+    first = planned(choosing("a", include=("store=[12]/*",)))
+    finish(first)
+    assert planned(choosing("b", exclude=("store=3/*",))) == first
+    second = planned(choosing("c"))
+    assert (stores(second.sources), second.plan.carried) == (["3"], 2)
+
+
 def test_what_was_not_done_is_planned_again(put: Put, top: str) -> None:
     put(1, 2)
     settings = settings_of(top)

@@ -14,6 +14,12 @@ def test_it_knows_the_run_the_source_the_record_and_the_key() -> None:
     assert found == f"manual__2026-01-01T00:00:00+00:00 {SOURCE} 12 7 day"
 
 
+@pytest.mark.parametrize(("relative", "expected"), [(None, "in/store=7/day.csv"), ("day.csv", "day.csv")])
+def test_the_relative_key_is_the_inputs_own(relative: str | None, expected: str) -> None:
+    fields = attribute_fields(SOURCE, {}, relative=relative)
+    assert attributes_of("{relative}", fields, first_record=0) == expected
+
+
 def test_what_a_header_cannot_carry_is_percent_encoded() -> None:
     fields = attribute_fields("s3://bucket/in/Müller.csv", {})
     assert attributes_of("{stem}", fields, first_record=0) == "M%C3%BCller"

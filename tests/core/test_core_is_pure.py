@@ -27,6 +27,7 @@ ALLOWED = {
     "datetime",
     "decimal",
     "enum",
+    "fnmatch",
     "fractions",
     "functools",
     "hashlib",

@@ -15,14 +15,21 @@ def names(**changes: object) -> EntryNames:
     given: dict[str, object] = {
         "outputs": "s3://b/out/",
         "target_model": "store-{store_id}.tar.gz",
-        "prefix": "in/",
     }
     return EntryNames(**{**given, **changes})  # type: ignore[arg-type] # a table of changes
 
 
-def named(key: str = KEY, *, model: str | None = None, **changes: object) -> tuple[str | None, str | None]:
-    one = names(**changes).checked().named(BatchInput(source=f"s3://b/{key}", size=5, target_model=model))
-    return one.target_model, one.output
+def named(
+    key: str = KEY, *, model: str | None = None, prefix: str = "in/", **changes: object
+) -> tuple[str | None, str | None]:
+    one = BatchInput(
+        source=f"s3://b/{key}",
+        size=5,
+        target_model=model,
+        relative=key.removeprefix(prefix) if prefix else None,
+    )
+    found = names(**changes).checked().named(one)
+    return found.target_model, found.output
 
 
 @pytest.mark.parametrize(
@@ -37,6 +44,7 @@ def named(key: str = KEY, *, model: str | None = None, **changes: object) -> tup
             ("store-7.tar.gz", "store-7.tar.gz/day=1/store_id=7/a.csv"),
         ),
         ({"output_name": "{day}-{store_id}"}, ("store-7.tar.gz", "1-7")),
+        ({"prefix": ""}, ("store-7.tar.gz", KEY)),
         ({"prefix": "", "many_buckets": True}, ("store-7.tar.gz", f"b/{KEY}")),
     ],
 )
@@ -103,3 +111,11 @@ def test_two_of_one_name_are_both_named_with_the_remedy() -> None:
     )
     assert "both lines of s3://b/x" in str(same_name("n", "s3://b/x", "s3://b/x"))
     assert "{target_model}/{relative}" in str(same_name("n", "s3://b/x", "s3://b/x"))
+
+
+def test_the_relative_key_of_the_name_is_kept_for_other_templates() -> None:
+    """Custom attributes are rendered when the input is read."""
+    one = BatchInput(source=f"s3://b/{KEY}", relative="a.csv")
+    assert names().named(one).relative == "a.csv"
+    assert names(many_buckets=True).named(one).relative == "b/a.csv"
+    assert names().named(BatchInput(source=f"s3://b/{KEY}")).relative is None

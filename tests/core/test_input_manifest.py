@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,8 @@ from airflow_sm_plugin.core.input_manifest import (
     MULTI_MODEL_LIMITS,
     BatchInput,
     InputLimits,
-    input_of,
+    ManifestEntry,
+    entry_of_line,
 )
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidRequest, InvalidS3Uri
 
@@ -28,6 +30,7 @@ INPUTS = st.builds(
     custom_attributes=st.none() | VISIBLE,
     target_model=st.none() | TEXT,
     output=st.none() | TEXT,
+    relative=st.none() | TEXT,
 )
 LISTED = st.builds(
     BatchInput,
@@ -56,9 +59,9 @@ def test_what_a_manifest_says_is_what_is_read(one: BatchInput) -> None:
         "target-model": one.target_model,
     }
     line = json.dumps({name: value for name, value in said.items() if value is not None})
-    read = input_of(f"  {line}\n", number=7, target_models=True)
-    assert read == one
-    assert ASYNC_LIMITS.check(read) is read
+    entry = entry_of_line(f"  {line}\n", number=7, target_models=True)
+    assert entry == ManifestEntry(place="line 7", input=one)
+    assert ASYNC_LIMITS.check(entry.input) is entry.input
 
 
 def test_a_target_model_is_refused_where_there_is_no_such_thing() -> None:
@@ -66,14 +69,81 @@ def test_a_target_model_is_refused_where_there_is_no_such_thing() -> None:
     with pytest.raises(
         InvalidRequest, match=r"line 4 of the manifest has the key 'target-model'.*leave it out"
     ):
-        input_of(line, number=4)
+        entry_of_line(line, number=4)
 
 
-@pytest.mark.parametrize("name", ["output", "size", "etag"])
-def test_what_only_a_plan_says_is_not_for_a_manifest(name: str) -> None:
-    line = json.dumps({"source-ref": "s3://b/k", name: "x"})
-    with pytest.raises(InvalidRequest, match=rf"key '{name}', which mean.*custom-attributes, target-model"):
-        input_of(line, number=1, target_models=True)
+@given(
+    st.dictionaries(
+        st.text(max_size=20).map("label-{}-metadata".format), st.from_type(int) | TEXT | st.none()
+    )
+)
+def test_labels_are_passed_over_whatever_they_hold(labels: dict[str, object]) -> None:
+    line = json.dumps({**labels, "source-ref": "s3://b/k"})
+    entry = entry_of_line(line, number=1)
+    assert entry is not None
+    assert entry.input == BatchInput(source="s3://b/k")
+    assert entry.passed_over == tuple(labels)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        '"churn": 1, "churn-metadata": {"confidence": 0.9, "type": "groundtruth/x", "human-annotated": "no"}',
+        '"label": {"a": 1, "a": 2}, "label": 3',
+        '"boxes": [[1, 2], {"x": null}], "weight": NaN',
+        '"size": 5, "output": "x", "etag": "y", "relative": "z"',
+        '"source": "camera-3"',
+        f'"{"k" * 5_000}": 1',
+        '"": ""',
+    ],
+    ids=["Ground Truth's", "twice", "nested", "words of a plan", "source beside source-ref", "long", "empty"],
+)
+def test_labels_as_people_have_them_are_passed_over(labels: str) -> None:
+    entry = entry_of_line(f'{{"source-ref": "s3://b/k", {labels}}}', number=1, target_models=True)
+    assert entry is not None
+    assert entry.input == BatchInput(source="s3://b/k")
+    assert entry.passed_over
+
+
+def edits_of(key: str) -> st.SearchStrategy[str]:
+    """Return texts that are one edit away from a key, or that are spelled with other separators or case."""
+    place, letter = st.integers(0, len(key) - 1), st.sampled_from(string.ascii_lowercase)
+    return st.one_of(
+        place.map(lambda at: key[:at] + key[at + 1 :]),
+        st.builds(lambda at, new: key[:at] + new + key[at:], place, letter),
+        st.builds(lambda at, new: key[:at] + new + key[at + 1 :], place, letter),
+        st.sampled_from(
+            [key.replace("-", "_"), key.replace("-", ""), key.replace("-", " "), key.upper(), key.title()]
+        ),
+    ).filter(lambda edited: edited != key)
+
+
+@given(
+    st.sampled_from(["source-ref", "content-type", "custom-attributes", "target-model"]).flatmap(
+        lambda key: st.tuples(st.just(key), edits_of(key))
+    )
+)
+def test_a_key_one_edit_away_is_refused_with_the_right_spelling(keys: tuple[str, str]) -> None:
+    meant, written = keys
+    line = json.dumps({"source-ref": "s3://b/k", written: "x"})
+    with pytest.raises(InvalidRequest, match=f"line 3 of the manifest has the key .*: write '{meant}'"):
+        entry_of_line(line, number=3, target_models=True)
+
+
+@pytest.mark.parametrize("name", ["target_model", "targetmodel", "TargetModel", "target-models"])
+def test_a_misspelled_target_model_has_no_place_in_an_asynchronous_batch_either(name: str) -> None:
+    with pytest.raises(
+        InvalidRequest, match=rf"the key '{name}': an asynchronous endpoint has no target models"
+    ):
+        entry_of_line(json.dumps({"source-ref": "s3://b/k", name: "m"}), number=1)
+
+
+def test_records_within_the_manifest_are_refused_with_the_remedy() -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"line 2 of the manifest has a record of its own in 'source'.*list those"
+    ) as refused:
+        entry_of_line('{"source": "secret words", "label": 0}', number=2)
+    assert "secret" not in str(refused.value)
 
 
 def test_no_repr_shows_custom_attributes() -> None:
@@ -82,14 +152,14 @@ def test_no_repr_shows_custom_attributes() -> None:
 
 @pytest.mark.parametrize("line", ["", "\n", "  \t\r\n", "\ufeff"])
 def test_an_empty_line_is_no_input(line: str) -> None:
-    assert input_of(line, number=1) is None
+    assert entry_of_line(line, number=1) is None
 
 
 def test_a_byte_order_mark_before_the_first_line_is_passed_over() -> None:
     line = '\ufeff{"source-ref": "s3://b/k"}'
-    assert input_of(line, number=1) == BatchInput(source="s3://b/k")
+    assert entry_of_line(line, number=1) == ManifestEntry(place="line 1", input=BatchInput(source="s3://b/k"))
     with pytest.raises(InvalidRequest, match="line 2 of the manifest is not JSON"):
-        input_of(line, number=2)
+        entry_of_line(line, number=2)
 
 
 @pytest.mark.parametrize(
@@ -107,30 +177,34 @@ def test_a_byte_order_mark_before_the_first_line_is_passed_over() -> None:
         ('{"source-ref": "s3://b/k", "content-type": 5}', "content-type must be a text, not int"),
         ('{"source-ref": "s3://b/k", "content-type": "text/csv\\n"}', "content-type 'text/csv.*not allowed"),
         ('{"source-ref": "s3://b/k", "custom-attributes": ["x"]}', "custom-attributes must be a text, not"),
-        (
-            '{"source-ref": "s3://b/k", "sourceref": 1, "x": 2}',
-            "the keys 'sourceref', 'x', which mean nothing",
-        ),
+        ('{"source-ref": "s3://b/k", "sourceref": 1, "x": 2}', "the key 'sourceref': write 'source-ref'"),
+        ('{"labels": [1]}', "has no source-ref"),
         ('{"source-ref": "s3://b/k", "source-ref": "s3://b/l"}', "'source-ref' more than once"),
+        (
+            '{"source-ref": "s3://b/k", "label": 1, "content-type": "a/b", "content-type": "a/b"}',
+            "'content-type' more than once",
+        ),
+        ('{"source-ref": "s3://b/' + "k" * 1_048_576 + '"}', "is longer than 1048576 characters"),
     ],
 )
 def test_a_bad_line_is_named_by_number_and_reason(line: str, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=rf"line 12\b.*{reason}"):
-        input_of(line, number=12)
+        entry_of_line(line, number=12)
 
 
 @pytest.mark.parametrize("source", ["b/k", "https://b/k", "s3://", "s3://b", "s3://b/", "s3://b/k/"])
 def test_a_source_must_be_one_object_in_s3(source: str) -> None:
     with pytest.raises(InvalidS3Uri, match="line 3 of the manifest: source-ref"):
-        input_of(json.dumps({"source-ref": source}), number=3)
+        entry_of_line(json.dumps({"source-ref": source}), number=3)
 
 
 def test_half_a_character_is_no_source() -> None:
     """JSON can say it, UTF-8 cannot."""
     with pytest.raises(InvalidS3Uri, match=r"line 2 .*surrogate") as refused:
-        input_of('{"source-ref": "s3://b/\\ud83d"}', number=2)
+        entry_of_line('{"source-ref": "s3://b/\\ud83d"}', number=2)
     assert str(refused.value).isascii()
-    assert input_of('{"source-ref": "s3://b/\\ud83d\\ude00"}', number=2) == BatchInput(source="s3://b/😀")
+    entry = entry_of_line('{"source-ref": "s3://b/\\ud83d\\ude00"}', number=2)
+    assert entry == ManifestEntry(place="line 2", input=BatchInput(source="s3://b/😀"))
 
 
 @pytest.mark.parametrize(
@@ -142,12 +216,12 @@ def test_half_a_character_is_no_source() -> None:
         '{"source-ref": "s3://b/k", "custom-attributes": {"a": "secret-1"}}',
         '{"custom-attributes": "secret-1"}',
         '{"source-ref": "s3://b/k", "custom-attributes": "a", "custom-attributes": "secret-1"}',
-        '{"source-ref": "s3://b/k", "custom-attributes": "secret-1", "x": 1}',
+        '{"source-ref": "s3://b/k", "custom-attributes": "secret-1", "content_type": 1}',
     ],
 )
 def test_no_message_shows_custom_attributes(line: str) -> None:
     with pytest.raises(InvalidRequest, match=r"line 1\b") as refused:
-        input_of(line, number=1)
+        entry_of_line(line, number=1)
     assert "secret-1" not in str(refused.value)
 
 

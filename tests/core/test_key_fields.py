@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.key_fields import check_template, fields_of, render
+from airflow_sm_plugin.core.key_fields import check_template, fields_of, relative_key, render
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 PLAIN = string.ascii_letters + string.digits + "-_. "
@@ -47,22 +47,48 @@ PLAIN = string.ascii_letters + string.digits + "-_. "
     ],
 )
 def test_a_key_gives_its_partitions_and_its_parts(key: str, prefix: str, expected: dict[str, str]) -> None:
-    assert fields_of(key, prefix=prefix) == expected
+    assert fields_of(key, relative=relative_key(prefix, key)) == expected
 
 
 @pytest.mark.parametrize(
-    ("prefix", "relative"),
+    ("prefix", "key", "relative"),
     [
-        ("", "in/day-1/a.csv"),
-        ("in/", "day-1/a.csv"),
-        ("in/day", "day-1/a.csv"),
-        ("in/day-1/a.csv", "a.csv"),
-        ("elsewhere/", "in/day-1/a.csv"),
+        ("", "in/a.csv", "in/a.csv"),
+        ("", "/a.csv", "/a.csv"),
+        ("in", "in/a.csv", "a.csv"),
+        ("in/", "in/a.csv", "a.csv"),
+        ("in/", "in/deep/a.csv", "deep/a.csv"),
+        ("in/deep", "in/deep/a.csv", "a.csv"),
+        ("in/deep", "in/deeper/a.csv", "deeper/a.csv"),
+        ("in/a.csv", "in/a.csv", "a.csv"),
+        ("in/part-", "in/part-1.csv", "part-1.csv"),
+        ("in", "input/a.csv", "input/a.csv"),
+        ("in/", "in//a.csv", "/a.csv"),
+        ("in//", "in//a.csv", "a.csv"),
+        ("elsewhere/", "in/a.csv", "in/a.csv"),
     ],
 )
-def test_relative_is_below_the_prefixs_last_folder(prefix: str, relative: str) -> None:
+def test_relative_is_below_the_folder_that_the_prefix_names_or_ends_in(
+    prefix: str, key: str, relative: str
+) -> None:
     """A prefix may end in the middle of a name, as S3 and Batch Transform take it."""
-    assert fields_of("in/day-1/a.csv", prefix=prefix)["relative"] == relative
+    assert relative_key(prefix, key) == relative
+
+
+FOLDERS = st.lists(st.text("ab=_.", min_size=1, max_size=4), min_size=1, max_size=3).map("/".join)
+
+
+@given(FOLDERS, FOLDERS)
+def test_a_slash_behind_a_folder_changes_no_relative_key(folder: str, below: str) -> None:
+    key = f"{folder}/{below}"
+    assert relative_key(folder, key) == relative_key(f"{folder}/", key) == below
+
+
+@given(FOLDERS, st.integers(0, 20))
+def test_a_relative_key_is_an_end_of_the_key_that_begins_with_a_whole_name(key: str, length: int) -> None:
+    relative = relative_key(key[:length], key)
+    assert relative
+    assert f"/{key}".endswith(f"/{relative}")
 
 
 @pytest.mark.parametrize(
@@ -70,18 +96,18 @@ def test_relative_is_below_the_prefixs_last_folder(prefix: str, relative: str) -
     [(".hidden", ".hidden", ""), ("a.", "a.", ""), ("plain", "plain", ""), ("a.b.c", "a.b", ".c")],
 )
 def test_stem_and_suffix_are_those_of_pathlib(name: str, stem: str, suffix: str) -> None:
-    fields = fields_of(f"in/{name}", prefix="in/")
+    fields = fields_of(f"in/{name}")
     assert (fields["stem"], fields["suffix"]) == (stem, suffix)
 
 
 def test_partitions_of_the_prefix_count_the_deepest_wins_and_values_stay_as_spelled() -> None:
-    fields = fields_of("day=1/in/day=2/x=a%2Fb=c/=y/z=/f", prefix="day=1/in/")
+    fields = fields_of("day=1/in/day=2/x=a%2Fb=c/=y/z=/f")
     assert (fields["day"], fields["x"], fields["z"]) == ("2", "a%2Fb=c", "")
     assert set(fields) == {"day", "x", "z", "key", "relative", "name", "stem", "suffix", "parent"}
 
 
 def test_an_object_is_no_partition_and_a_partition_never_hides_what_every_key_has() -> None:
-    fields = fields_of("name=bob/parent=x/v=1", prefix="")
+    fields = fields_of("name=bob/parent=x/v=1")
     assert fields["name"] == "v=1"
     assert fields["parent"] == "parent=x"
     assert "v" not in fields
@@ -90,7 +116,7 @@ def test_an_object_is_no_partition_and_a_partition_never_hides_what_every_key_ha
 @given(st.lists(st.text(min_size=1).filter(lambda part: "/" not in part), min_size=1, max_size=5))
 def test_stem_and_suffix_make_the_name_and_folders_and_name_the_key(parts: list[str]) -> None:
     key = "/".join(parts)
-    fields = fields_of(key, prefix="")
+    fields = fields_of(key)
     assert fields["stem"] + fields["suffix"] == fields["name"] == parts[-1]
     assert fields["relative"] == fields["key"] == key
     assert fields["parent"] == (parts[-2] if len(parts) > 1 else "")
@@ -110,7 +136,7 @@ def test_every_field_is_replaced_by_its_value_and_the_rest_stays(fields: dict[st
 
 
 def test_a_field_that_is_not_there_is_named_with_those_that_are() -> None:
-    fields = fields_of("in/store_id=7/a.csv", prefix="in/")
+    fields = fields_of("in/store_id=7/a.csv")
     with pytest.raises(
         InvalidRequest,
         match=re.escape("target_model names the field {stroe_id}, which there is not for the key"),
@@ -138,7 +164,7 @@ def test_a_field_that_is_not_there_is_named_with_those_that_are() -> None:
 )
 def test_only_names_may_stand_in_braces(template: str) -> None:
     with pytest.raises(InvalidRequest, match=r"custom_attributes .*\{\{ and \}\} stand for braces"):
-        render(template, fields_of("in/a.csv", prefix=""), what="custom_attributes")
+        render(template, fields_of("in/a.csv"), what="custom_attributes")
 
 
 @pytest.mark.parametrize("template", ["secret-token {nothing}", "secret-token {", "secret-token {}"])

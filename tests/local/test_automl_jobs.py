@@ -514,6 +514,29 @@ def test_objective_algorithms_and_weights_are_honoured(clients: Clients) -> None
     assert len(listed["Candidates"]) == 2
 
 
+def test_markers_beside_the_data_are_passed_over(clients: Clients, tiny: str) -> None:
+    folder = put(clients, tiny, name="part-0.csv").removeprefix(f"s3://{clients.bucket}/")
+    for name in ("_SUCCESS", ".part-0.csv.crc", "_temporary/0/part-0.csv", ".DS_Store"):
+        clients.s3.put_object(Bucket=clients.bucket, Key=f"{folder}{name}", Body=b"")
+    request = job_v1(
+        unique("j"),
+        f"s3://{clients.bucket}/{folder}",
+        f"s3://{clients.bucket}/models",
+        GenerateCandidateDefinitionsOnly=True,
+    )
+    assert run(clients, request)["AutoMLJobStatus"] == "Completed"
+
+
+@pytest.mark.parametrize("manifest", ["nonsense", "[]", '["train.csv"]', '[{"prefix": "nowhere"}, "a"]'])
+def test_a_manifest_that_is_none_fails_the_job(clients: Clients, manifest: str) -> None:
+    uri = f"{put(clients, manifest, name='list')}list"
+    request = job_v1(unique("j"), uri, f"s3://{clients.bucket}/models")
+    request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3DataType"] = "ManifestFile"
+    found = run(clients, request)
+    assert found["AutoMLJobStatus"] == "Failed"
+    assert f"The manifest file {uri} cannot be read: " in found["FailureReason"]
+
+
 def test_definitions_only_trains_nothing(clients: Clients, tiny: str) -> None:
     found = run(clients, _tiny_job(clients, tiny, GenerateCandidateDefinitionsOnly=True))
     assert found["AutoMLJobStatus"] == "Completed"

@@ -216,6 +216,33 @@ def test_a_manifest_names_the_objects(job: Job, clients: Clients) -> None:
     assert job.outputs() == {"a.csv.out": "1:A", "deep/b.csv.out": "1:B"}
 
 
+@pytest.mark.parametrize(("slash", "behind"), [("/", ""), ("", "/")])
+def test_markers_are_no_objects_to_transform(
+    job: Job, clients: Clients, model: str, slash: str, behind: str
+) -> None:
+    """How the service treats them is not proven; what a manifest lists is transformed."""
+    files: dict[str, str | bytes] = {"a.csv": "a", "_b=1.csv": "b", "in-c.csv": "c"}
+    markers = dict.fromkeys(("_SUCCESS", ".a.csv.crc", "_temporary/a.csv", "x_$folder$", ".DS_Store"), b"")
+    prefix = f"s3://{clients.bucket}/{job.name}/in"
+    manifest = json.dumps([{"prefix": f"{prefix}{slash}"}, f"{behind}a.csv", f"{behind}_temporary/a.csv"])
+
+    job.create(
+        {**files, **markers, "_temporary/a.csv": "t"},
+        source={"S3DataType": "S3Prefix", "S3Uri": f"{prefix}{slash}"},
+    )
+
+    assert job.finished()["TransformJobStatus"] == "Completed"
+    assert job.outputs() == {"a.csv.out": "1:A", "_b=1.csv.out": "1:B", "in-c.csv.out": "1:C"}
+
+    other = Job(clients, model)
+    other.create(
+        {"m.json": manifest},
+        source={"S3DataType": "ManifestFile", "S3Uri": f"s3://{clients.bucket}/{other.name}/in/m.json"},
+    )
+    assert other.finished()["TransformJobStatus"] == "Completed"
+    assert other.outputs() == {"a.csv.out": "1:A", "_temporary/a.csv.out": "1:T"}
+
+
 def test_predictions_are_joined_with_their_input(job: Job) -> None:
     job.create(
         {"a.csv": "id1,x\nid2,y\n"},

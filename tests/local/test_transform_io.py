@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from airflow_sm_plugin.local.transform_io import (
     BadInput,
     assemble,
-    manifest_entries,
     payloads,
     records,
-    relative_key,
 )
 
 
@@ -124,34 +122,3 @@ def test_a_record_over_the_limit_is_bad_input(split: str, strategy: str) -> None
 )
 def test_answers_are_put_together(answers: list[bytes], how: str, expected: bytes) -> None:
     assert assemble(answers, how) == expected
-
-
-@pytest.mark.parametrize(
-    ("prefix", "key", "expected"),
-    [
-        ("in", "in/a.csv", "a.csv"),
-        ("in/", "in/a.csv", "a.csv"),
-        ("in/", "in/deep/a.csv", "deep/a.csv"),
-        ("in/a.csv", "in/a.csv", "a.csv"),
-        ("in/part-", "in/part-1.csv", "part-1.csv"),
-        ("in", "input/a.csv", "input/a.csv"),
-        ("", "in/a.csv", "in/a.csv"),
-    ],
-)
-def test_the_output_is_named_after_what_follows_the_folder(prefix: str, key: str, expected: str) -> None:
-    assert relative_key(prefix, key) == expected
-
-
-def test_a_manifest_is_a_prefix_and_names() -> None:
-    manifest = [{"prefix": "s3://bucket/p/"}, "a.csv", "deep/b.csv"]
-
-    assert manifest_entries(manifest) == (
-        ("s3://bucket/p/a.csv", "a.csv"),
-        ("s3://bucket/p/deep/b.csv", "deep/b.csv"),
-    )
-
-
-@pytest.mark.parametrize("manifest", [{}, [], ["a.csv"], [{"prefix": 1}, "a"], [{"prefix": "s3://b/"}, 7]])
-def test_another_shape_of_manifest_is_bad_input(manifest: object) -> None:
-    with pytest.raises(BadInput, match="manifest"):
-        manifest_entries(manifest)

@@ -202,6 +202,12 @@ def test_a_real_time_endpoint_is_refused(account: Account, batch_of: Make) -> No
     ("wrong", "said"),
     [
         ({"inputs_type": "Folder"}, "inputs_type"),
+        ({"include": []}, "include is an empty list"),
+        ({"exclude": "*.csv"}, "exclude must be a list, or text of one as JSON or Python writes it"),
+        (
+            {"inputs_type": "ManifestFile", "inputs": "s3://b/m", "include": ["x"]},
+            "include and exclude choose among",
+        ),
         ({"inputs": "here"}, "inputs must look like s3://"),
         ({"ledger_prefix": "there"}, "ledger_prefix must look like s3://"),
         ({"on_unknown": "guess"}, "on_unknown"),
@@ -250,6 +256,8 @@ def test_custom_attributes_are_masked_in_what_airflow_stores(account: Account, b
 
 
 TEMPLATED = {
+    "include": "{{ none }}",
+    "exclude": "{{ none }}",
     "check_inputs": "{{ false }}",
     "content_type": "{{ none }}",
     "accept": "",
@@ -283,6 +291,49 @@ def test_every_argument_may_come_from_a_template(account: Account, batch_of: Mak
     assert (told["failed"], told["attempts"], told["endpoint_name"]) == (2, 2, endpoint)
     errors = [row.error or "" for row in rows_at(account, told["failures_location"])]
     assert [len(error) for error in errors] == [11, 11]
+
+
+def test_markers_are_never_sent_and_patterns_choose(account: Account, batch_of: Make, endpoint: str) -> None:
+    inputs = upload_inputs(account, ["a", "b", "c"])
+    prefix = inputs.removeprefix(f"s3://{account.bucket}/")
+    for name in ("_SUCCESS", ".00000.txt.crc", "_temporary/0/00000.txt"):
+        account.upload("", f"{prefix}{name}")
+    before = invocations_of(account, endpoint)
+    chosen = run_task(lambda: batch_of(inputs, include="{{ ['0000[01].txt'] }}", exclude=["00001*"]))
+    assert chosen["inputs"] == 1
+    told = run_task(lambda: batch_of(inputs.rstrip("/"), custom_attributes="{relative}"))
+    assert [row.custom_attributes for row in rows_at(account, told["rows_location"])] == [
+        f"0000{number}.txt" for number in range(3)
+    ]
+    assert invocations_of(account, endpoint) == before + 4
+
+
+def test_other_patterns_send_only_what_they_add(account: Account, batch_of: Make, endpoint: str) -> None:
+    inputs = upload_inputs(account, ["a", "b", "c"])
+    run_task(lambda: batch_of(inputs, exclude=["00002*"]), context_for(ClearedTaskInstance()))
+    before = invocations_of(account, endpoint)
+    cleared = context_for(ClearedTaskInstance(try_number=2, max_tries=1))
+    told = run_task(lambda: batch_of(inputs), cleared)
+    assert (told["inputs"], told["succeeded"]) == (3, 3)
+    assert invocations_of(account, endpoint) == before + 1
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_manifests_that_people_have_are_read(account: Account, batch_of: Make, indent: int | None) -> None:
+    inputs = upload_inputs(account, ["a", "b"])
+    array = json.dumps([{"prefix": inputs}, "00001.txt", "00000.txt"], indent=indent)
+    labelled = "".join(
+        json.dumps(
+            {"source-ref": f"{inputs}{name}", "churn": 1, "churn-metadata": {"type": "x"}}, indent=None
+        )
+        + "\n"
+        for name in ("00001.txt", "00000.txt")
+    )
+    for body in (array, labelled):
+        told = run_task(lambda body=body: batch_of(account.upload(body), inputs_type="ManifestFile"))  # type: ignore[misc]
+        rows = rows_at(account, told["rows_location"])
+        assert [row.source for row in rows] == [f"{inputs}00001.txt", f"{inputs}00000.txt"]
+        assert told["succeeded"] == 2
 
 
 def test_a_manifests_missing_object_fails_the_task_before_anything_is_sent(

@@ -229,6 +229,16 @@ def test_bad_arguments_are_named_before_anything_is_sent(
     assert len(batch.invocations()) == before
 
 
+def test_markers_are_passed_over_and_patterns_choose(batch: MultiModel) -> None:
+    batch.put("a", "x.csv", "one\n")
+    batch.put("a", "_SUCCESS", "")
+    batch.put("b", "x.csv", "two\n")
+    batch.account.upload("", f"{batch.root}/in/_SUCCESS".removeprefix(f"s3://{batch.account.bucket}/"))
+    assert run(batch, include="['*.csv']", exclude=["model=b/*"])["inputs"] == 1
+    assert run(batch, inputs=f"{batch.root}/in")["inputs"] == 2
+    assert (batch.output("a", "x.csv"), batch.output("b", "x.csv")) == (b"a/one\n", b"b/two\n")
+
+
 def test_no_input_fails_unless_that_is_fine(batch: MultiModel) -> None:
     with pytest.raises(AirflowFailException, match="there are no inputs"):
         run(batch)

@@ -176,6 +176,12 @@ def test_a_dry_run_shows_a_table_and_writes_nothing(
         ({"inputs": "here"}, "inputs must look like s3://"),
         ({"outputs": "there"}, "outputs must look like s3://"),
         ({"inputs_type": "Folder"}, "inputs_type"),
+        ({"include": []}, "include is an empty list"),
+        ({"exclude": "*.csv"}, "exclude must be a list, or text of one as JSON or Python writes it"),
+        (
+            {"inputs_type": "ManifestFile", "inputs": "s3://b/m", "exclude": ["x"]},
+            "include and exclude choose among",
+        ),
         ({"target_model": None}, "target_model is needed"),
         ({"target_model": "{"}, "target_model is no template"),
         ({"output_name": "{}"}, "output_name may hold fields"),
@@ -208,6 +214,8 @@ def test_an_endpoint_that_does_not_serve_yet_is_worth_a_retry(account: Account, 
 
 TEMPLATED = {
     "inputs_type": "{{ 'ManifestFile' }}",
+    "include": "{{ none }}",
+    "exclude": "{{ none }}",
     "split_type": "{{ 'Line' }}",
     "output_name": "{{ '{stem}' }}",
     "max_shards": "{{ 1 }}",
@@ -240,6 +248,33 @@ def test_every_argument_may_come_from_a_template(
     assert {*TEMPLATED, *places} | {"aws_conn_id", "region_name", "verify"} == set(task.template_fields)
     (reference,) = run_task(lambda: plan_of(**TEMPLATED, **places))
     assert (reference["inputs"], reference["models"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude"),
+    [
+        (["store=[12]/*"], None),
+        ("{{ ['store=1/*', 'store=2/*'] }}", "{{ none }}"),
+        ("{{ ['store=1/*', 'store=2/*'] | tojson }}", ""),
+        (["store={{ 1 }}/*", "{{ 'store=2/*' }}"], None),
+        (None, "['store=0/*']"),
+        ('["*"]', ["store=0/*"]),
+    ],
+)
+def test_patterns_may_be_lists_or_text_or_templates(
+    account: Account, plan_of: Make, top: str, include: object, exclude: object
+) -> None:
+    put(account, top, 0, 1, 2)
+    references = run_task(lambda: plan_of(include=include, exclude=exclude))
+    assert sum(reference["inputs"] for reference in references) == 2
+
+
+def test_a_pattern_that_selects_nothing_is_named(account: Account, plan_of: Make, top: str) -> None:
+    put(account, top, 0)
+    with pytest.raises(
+        AirflowFailException, match=r"no inputs below .*1 not included.*matches include '\*\.cvs'"
+    ):
+        run_task(lambda: plan_of(include=["*.cvs"]))
 
 
 def test_what_cannot_be_split_so_is_refused_before_anything_is_planned(plan_of: Make) -> None:
