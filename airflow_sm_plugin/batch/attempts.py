@@ -10,7 +10,6 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -54,14 +53,13 @@ _PAUSING, _PAUSING_PER_PLACE = 16, 4
 than a single one in flight makes, they wait for it longer and longer, instead of spending their attempts."""
 
 _DOUBTS = 8
-"""Answers that no such endpoint, or artefact, is there which prove it where nothing has ever succeeded: one alone may
-be a record's, so others are tried first. Three bad records among hundreds draw at most six, with the payloads halved in
-turn, before a good part succeeds."""
+"""So many payloads, none between them that succeeded, prove that there is no such endpoint, or artefact: one alone may be
+at fault itself. Three bad records among hundreds make at most six, halved in turn, before a good part succeeds."""
 
 _EVICTIONS = 20
 """Times that a payload met a loaded model and was told that the model is not loaded: then the payload is at fault."""
 
-_OF_ENDPOINT = (CredentialsExpired, EndpointNotInService, ServiceUnavailable, Throttled)
+_OF_ENDPOINT = (CredentialsExpired, ServiceUnavailable, Throttled)
 
 
 class Settler(Protocol):
@@ -153,7 +151,7 @@ class Attempts:
         """Take note of a result: whatever failed before, somebody serves."""
         feed = job.input.feed
         feed.has_served = True
-        feed.exhausted = self._exhausted = 0
+        feed.exhausted = feed.doubts = self._exhausted = self._doubts = 0
         feed.isolated_good += job.is_half
         self._succeeded_at = now
         self._answered.add(lane.model)
@@ -198,12 +196,12 @@ class Attempts:
             self._bury(job)
         elif judgement.verdict is Verdict.FAILED:
             self.refused(job, judgement.error, status=judgement.status, message=self._text(failure))
-        elif judgement.verdict is Verdict.ENDPOINT and not self._answered:
+        elif judgement.verdict is Verdict.ENDPOINT:
             self._doubt_endpoint(job, judgement, failure, error)
-        elif judgement.verdict is Verdict.NO_MODEL and not job.input.feed.has_served:
+        elif judgement.verdict is Verdict.NO_MODEL:
             self._doubt_model(job, judgement, failure)
         else:
-            self._again(job, judgement, failure, error)
+            self._again(job, judgement, failure)
 
     def _wait_for_model(self, lane: Lane[Job], job: Job, judgement: Judgement, now: float) -> None:
         """Probe the model a little later, with another payload if there is one, until its time is over."""
@@ -234,28 +232,33 @@ class Attempts:
     def _doubt_endpoint(
         self, job: Job, judgement: Judgement, failure: CallFailure, error: ClientError | BotoCoreError
     ) -> None:
-        """Try other payloads before an endpoint that has served none counts as one that cannot be used."""
-        self._doubts += 1
-        if failure.kind == "local" or self._is_certain(job, self._doubts):
+        """Try other payloads before the endpoint counts as one that cannot be used."""
+        self._doubts += job.attempts == 1
+        is_spent = job.attempts >= self._settings.attempts
+        untried = not self._answered and (is_spent or failure.kind == "local")
+        if self._doubts >= _DOUBTS or untried:
             raise self._about_endpoint(error) from cause_of(error)
-        self._try_others(job, judgement, failure)
+        self._try_others(job, EndpointNotInService, judgement, failure)
 
     def _doubt_model(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
         """Try a model's other payloads before its artefact counts as missing."""
         feed = job.input.feed
-        feed.doubts += 1
-        if self._is_certain(job, feed.doubts):
+        feed.doubts += job.attempts == 1
+        if feed.doubts >= _DOUBTS:
             self.kill(feed, judgement, self._text(failure))
             self._bury(job)
         else:
-            self._try_others(job, judgement, failure)
+            self._try_others(job, judgement.error, judgement, failure)
 
-    def _is_certain(self, job: Job, doubts: int) -> bool:
-        return doubts >= _DOUBTS or job.attempts >= self._settings.attempts
-
-    def _try_others(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
-        if self._may_split(job):
-            self.refused(job, judgement.error, status=judgement.status, message=self._text(failure))
+    def _try_others(
+        self,
+        job: Job,
+        error: type[SageMakerInferenceError],
+        judgement: Judgement,
+        failure: CallFailure,
+    ) -> None:
+        if job.attempts >= self._settings.attempts or self._may_split(job):
+            self.refused(job, error, status=judgement.status, message=self._text(failure))
         else:
             self._pause(job, judgement, failure)
 
@@ -267,15 +270,10 @@ class Attempts:
         jitter = 0.5 + random.random() / 2  # noqa: S311 - jitter
         return pause_after(feed.probes, jitter=jitter, first=_FIRST_PROBE_PAUSE, longest=_LONGEST_PROBE_PAUSE)
 
-    def _again(
-        self, job: Job, judgement: Judgement, failure: CallFailure, error: ClientError | BotoCoreError
-    ) -> None:
+    def _again(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
         """Try a payload again after a pause, unless that was its last attempt."""
-        if judgement.verdict is Verdict.ENDPOINT:
-            # It has served: what is wrong may be this payload, or passes, whatever the answer says.
-            judgement = replace(judgement, error=EndpointNotInService)
         if self._is_spent(job, judgement):
-            self._give_up(job, judgement, self._text(failure), error)
+            self._give_up(job, judgement, self._text(failure))
         else:
             self._pause(job, judgement, failure)
 
@@ -297,7 +295,6 @@ class Attempts:
             return True
         outage = (
             judgement.error in _OF_ENDPOINT
-            and judgement.verdict is not Verdict.ENDPOINT
             and self._succeeded_at < job.began
             and now - self._succeeded_at < _OUTAGE_SECONDS
         )
@@ -320,9 +317,7 @@ class Attempts:
         feed.waiting_bytes += job.size
         self.turns.put_back(feed.lane, job)
 
-    def _give_up(
-        self, job: Job, judgement: Judgement, message: str, error: ClientError | BotoCoreError
-    ) -> None:
+    def _give_up(self, job: Job, judgement: Judgement, message: str) -> None:
         """Let a payload fail that failed at every attempt, or look for the bad record in it.
 
         Too many of these in a row are about more than a payload.
@@ -338,8 +333,6 @@ class Attempts:
             self.kill(
                 feed, judgement, f"{_IN_A_ROW} payloads in a row failed at each of their attempts: {message}"
             )
-        elif self._exhausted >= _IN_A_ROW and judgement.verdict is Verdict.ENDPOINT:
-            raise self._about_endpoint(error) from cause_of(error)
         elif self._exhausted >= _IN_A_ROW:
             raise judgement.error(
                 f"endpoint {self._settings.endpoint_name}: {_IN_A_ROW} payloads in a row failed at each of their "

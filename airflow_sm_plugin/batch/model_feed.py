@@ -47,7 +47,7 @@ class ModelFeed:
         self.has_served = False
         """Whether a payload has had a result."""
         self.doubts = 0
-        """Answers that the model's artefact is missing, while none has had a result."""
+        """Payloads in a row that drew the answer that the model's artefact is missing."""
         self._numbers = numbers
         self._on_order = 0
         self._reading = 0

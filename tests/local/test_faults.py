@@ -297,7 +297,10 @@ def test_latencies_add_up_and_the_first_other_fault_decides() -> None:
             [{"operation": "*", "fault": "drop"}, {"operation": "*", "fault": "fire"}],
             "rule 2: fault must be one of error, throttle, latency, drop, lost_answer, not 'fire'",
         ),
-        ([{"operation": "*", "fault": "drop", "chance": 1}], "rule 1: unknown chance; known are after, code"),
+        (
+            [{"operation": "*", "fault": "drop", "chance": 1}],
+            "rule 1: unknown chance; known are after, body_contains, code",
+        ),
         (
             [{"operation": "*", "fault": "drop", "probability": 2}],
             "probability must be a number from 0 to 1, not 2",

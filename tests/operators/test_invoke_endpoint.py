@@ -614,8 +614,8 @@ def test_a_header_that_breaks_a_limit_costs_no_look_at_the_payload(monkeypatch: 
 def test_an_object_too_large_for_real_time_is_not_sent(
     account: Account, endpoint: str, calls: Callable[[], list[Any]]
 ) -> None:
-    location = account.upload(bytes(6_291_460))
-    assert "the payload has 6291457 bytes" in str(refusal(endpoint, body_location=location))
+    location = account.upload(bytes(26_214_410))
+    assert "the payload has 26214401 bytes" in str(refusal(endpoint, body_location=location))
     assert calls() == []
 
 

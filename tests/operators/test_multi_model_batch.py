@@ -201,7 +201,7 @@ def test_attributes_and_payloads_stay_out_of_log_and_xcom(
         ({"outputs": "{root}/in/out"}, "are not apart"),
         ({"target_model": "{shop}.tar.gz"}, r"\{shop\}"),
         ({"target_model": "{model"}, "target_model is no template"),
-        ({"max_payload_in_mb": 7}, "max_payload_in_mb is 7, InvokeEndpoint takes"),
+        ({"max_payload_in_mb": 26}, "max_payload_in_mb is 26, InvokeEndpoint takes .* up to 25 MB"),
         ({"batch_strategy": "Multi"}, "'Multi' is none of"),
         ({"split_type": "RecordIO"}, "'RecordIO' is none of"),
         ({"split_type": "None", "batch_strategy": "MultiRecord"}, "makes no lines"),
@@ -358,7 +358,7 @@ def test_every_object_is_encrypted_with_the_key_of_the_outputs(account: Account,
     bucket = unique("versions")
     account.s3.create_bucket(Bucket=bucket)
     account.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    long = "".join(f"{number}{'x' * 600_000}\n" for number in range(10))
+    long = "".join(f"{number}{'x' * 600_000}\n" for number in range(16))
     batch.put("a", "long.csv", long)
     batch.put("a", "x.csv", "one\nbad\n")
     arguments = {

@@ -187,7 +187,7 @@ def test_a_dry_run_shows_a_table_and_writes_nothing(
         ({"output_name": "{}"}, "output_name may hold fields"),
         ({"split_type": "RecordIO"}, "split_type"),
         ({"batch_strategy": "Many"}, "batch_strategy"),
-        ({"max_payload_in_mb": 7}, "max_payload_in_mb is 7, .* up to 6 MB"),
+        ({"max_payload_in_mb": 26}, "max_payload_in_mb is 26, .* up to 25 MB"),
         ({"max_payload_in_mb": 0}, "max_payload_in_mb"),
         ({"max_shards": 0}, "max_shards"),
         ({"check_models": "maybe"}, "check_models"),
