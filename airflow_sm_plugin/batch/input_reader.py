@@ -105,7 +105,10 @@ class InputReader:
         if one.unfit is not None:
             raise one.unfit
         is_small = not settings.gunzip and one.one.size is not None and one.one.size <= SMALL
-        found = payloads(self._reads, one.one, settings.split, gunzip=settings.gunzip, gaps=gaps)
+        split = dataclasses.replace(
+            settings.split, content_type=one.one.content_type or settings.content_type
+        )
+        found = payloads(self._reads, one.one, split, gunzip=settings.gunzip, gaps=gaps)
         async with self._small if is_small else nullcontext(), aclosing(found) as pieces:
             async for several in pieces:
                 last = several[-1]
