@@ -13,6 +13,7 @@ from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.core.invocation_state import OnUnknown
 from airflow_sm_plugin.core.s3_uri import S3Uri, check_input_location
 from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.core.text_input import SENT_AS_IT_IS, format_by_name
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceError
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
@@ -132,6 +133,14 @@ class RequestInput:
         if request.body is not None:
             return await self.uploaded(request) if len(request.body) > MAX_INLINE_BYTES else request
         self.check_there()
+        if looks := format_by_name(request.input_location or "", request.content_type):
+            log.warning(
+                "the input %s may not be what content_type says (%s, sent as %s): %s",
+                request.input_location,
+                looks,
+                request.content_type,
+                SENT_AS_IT_IS,
+            )
         if self._sight is not Sight.PRESENT:
             log.warning(
                 "could not look at input %s (%s); sending it all the same",

@@ -101,7 +101,8 @@ class InputReader:
         :raises SageMakerInferenceError: the rest cannot be read, or not be sent
         """
         gaps, settings = list(one.story.gaps()), self._settings
-        one.read_to = (gaps[0].start, gaps[0].first_record)
+        if gaps:
+            one.read_to = (gaps[0].start, gaps[0].first_record)
         if one.unfit is not None:
             raise one.unfit
         is_small = not settings.gunzip and one.one.size is not None and one.one.size <= SMALL

@@ -168,7 +168,12 @@ def _joined_json(record: bytes, answer: bytes, number: int) -> bytes:
     if not isinstance(given, dict):
         return f'{{"{_INPUT}":{text},"{_OUTPUT}":{output}}}'.encode()
     if _OUTPUT in given:
-        return json_line(given | {_OUTPUT: found})
+        try:
+            return json_line(given | {_OUTPUT: found})
+        except RecursionError:
+            raise InvalidRequest(
+                f"record {number} (from 0) is nested too deeply for an answer to be joined to it"
+            ) from None
     comma = "," if given else ""
     return f'{text[:-1].rstrip()}{comma}"{_OUTPUT}":{output}}}'.encode()
 

@@ -51,6 +51,9 @@ _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _WIDE = re.compile(rb"(?:[^\0]\0){4}|(?:\0[^\0]){4}|(?:[^\0]\0\0\0){2}|(?:\0\0\0[^\0]){2}")
 """US-ASCII in UTF-16 or UTF-32 without a byte order mark."""
 
+SENT_AS_IT_IS = "SageMaker hands an object to the container as it is, and decompresses nothing"
+"""What a warning about :func:`format_by_name` explains."""
+
 _SUFFIXES = {
     ".gz": "gzip",
     ".gzip": "gzip",
@@ -129,8 +132,7 @@ def format_by_name(key: str, content_type: str | None) -> str | None:
     """Return the format that an object's name speaks of, where its content type promises text; else None."""
     if not is_text(content_type):
         return None
-    name = key.rpartition("/")[2].lower()
-    return next((looks for suffix, looks in _SUFFIXES.items() if name.endswith(suffix)), None)
+    return _SUFFIXES.get(key[key.rfind(".") :].lower())
 
 
 def whole_csv_lines(block: bytes) -> int:
