@@ -10,6 +10,7 @@ import pytest
 
 from airflow_sm_plugin.core.assembly import OutputOptions
 from airflow_sm_plugin.core.payloads import SplitOptions
+from airflow_sm_plugin.core.task_try import TaskTry
 from tests.batch.multi_models import MULTI, MultiModel
 from tests.support import Account, unique
 
@@ -167,3 +168,25 @@ def test_rows_of_errors_tell_any_key(batch: MultiModel) -> None:
     for key in ODD_KEYS:
         (row,) = batch.errors("a", key)
         assert json.loads(json.dumps(row))["source"] == f"{batch.root}/in/model=a/{key}"
+
+
+def test_a_kill_behind_a_refusal_refuses_nothing_twice(batch: MultiModel) -> None:
+    """The row was written down and the input's end was not: the resume has nothing left to read."""
+    batch.put("a", "x", '1,a\n2,"b\nc"\n')
+    location = batch.plan()
+    batch.run(location)
+    bucket = batch.account.bucket
+    journal = f"{location.partition(f'{bucket}/')[2]}/shards/00000/journal/"
+    is_behind = False
+    for each in batch.account.s3.list_objects_v2(Bucket=bucket, Prefix=journal)["Contents"]:
+        body = batch.account.s3.get_object(Bucket=bucket, Key=each["Key"])["Body"].read()
+        is_behind = is_behind or "ended" in json.loads(body)
+        if is_behind:
+            batch.account.s3.delete_object(Bucket=bucket, Key=each["Key"])
+    assert is_behind
+    before = len(batch.invocations())
+    total = batch.run(location, task_try=TaskTry(100.0, 2)).report.total
+    assert (total.records, total.inputs_failed) == (1, 1)
+    assert len(batch.invocations()) == before
+    assert len(batch.errors("a", "x")) == 1
+    assert batch.output("a", "x") == b"0.5\n"
