@@ -6,7 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from airflow_sm_plugin.hooks.answers import result_locations
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.local.protocol import runtime_response
 from tests.hooks.recorder import TRANSPORTS
 from tests.hooks.s3_against import run
 from tests.support import Account
@@ -25,11 +27,6 @@ _ODD = [
 keys = st.lists(st.sampled_from(_ODD), min_size=1, max_size=8).map("".join) | st.text(
     st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40
 )
-
-
-@pytest.fixture(autouse=True)
-def _in_the_account(account: Account) -> None:
-    """Point every client at the embedded SageMaker."""
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -67,3 +64,18 @@ async def _as_they_are(s3: S3Objects, bucket: str, listed: list[str], objects: l
         await s3.write(f"s3://{bucket}/{name}", b"again " + name.encode())
         assert (await s3.list_names(bucket, "", start_after=name)).names == listed[listed.index(name) + 1 :]
     assert (await s3.list_names(bucket, "")).names == listed
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30))
+@example("é日/\U0001f600")
+@example("ü")
+def test_a_results_location_goes_through_a_header_as_utf_8(key: str) -> None:
+    """Undocumented: what is read is what was written where both take a header for bytes of UTF-8."""
+    location = f"s3://bucket/{key}/x.out"
+    answer = runtime_response("InvokeEndpointAsync", {"InferenceId": "i", "OutputLocation": location})
+    header = answer.headers["X-Amzn-SageMaker-OutputLocation"].encode("latin-1").decode("latin-1")
+    assert result_locations(header, None) == (location, None)
+
+
+def test_a_location_in_another_encoding_stays_as_it_is_read() -> None:
+    assert result_locations("s3://bucket/\xe9/x.out", None) == ("s3://bucket/\xe9/x.out", None)
