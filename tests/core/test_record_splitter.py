@@ -261,17 +261,17 @@ def split_csv(
 
 
 def is_divided(line: bytes) -> bool:
-    """Say it in the plainest way: byte by byte, whether a quoted field or a carriage return goes over its end."""
-    is_quoted, was_quoted, before = False, False, b","
+    """Say it in the plainest way, byte by byte: whether a quoted field or a carriage return goes over its end."""
+    is_quoted, has_closed, before = False, False, b","
     line = line.removesuffix(b"\n").removesuffix(b"\r")
     for number in range(len(line)):
         byte = line[number : number + 1]
-        if byte == b'"':
-            # A second quote in a quoted field closes it and opens it again.
-            is_quoted = not is_quoted if is_quoted or before in b",;\t|" else before == b'"' and was_quoted
-        elif byte == b"\r" and not is_quoted and line[number + 1 : number + 2] not in (b"", b"\r"):
+        if byte == b"\r" and not is_quoted and line[number + 1 : number + 2] not in (b"", b"\r"):
             return True
-        was_quoted = byte == b'"' and not is_quoted
+        was_quoted = is_quoted
+        if byte == b'"':  # the second of two in a quoted field opens it again
+            is_quoted = not is_quoted and (has_closed or before in b",;\t|")
+        has_closed = was_quoted and not is_quoted
         before = byte
     return is_quoted
 
@@ -283,6 +283,8 @@ def is_divided(line: bytes) -> bool:
 @example(b'1,"a\rb"\n', SplitOptions(content_type="text/csv"), [])
 @example(b"1,a\r2,b\r", SplitOptions(content_type="text/csv"), [])
 @example(b'a"b,"c\nd"\n', SplitOptions(content_type="text/csv"), [])
+@example(b'a""', SplitOptions(content_type="text/csv", max_payload_bytes=1), [])
+@example(b'"a""b"\n', SplitOptions(content_type="text/csv"), [])
 def test_csv_ends_at_the_first_line_that_is_no_whole_record(
     data: bytes, options: SplitOptions, cuts: list[int]
 ) -> None:
