@@ -11,8 +11,9 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.async_inference import MAX_INLINE_BYTES, AsyncRequest, Sight
 from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.core.invocation_state import OnUnknown
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3_uri import S3Uri, check_input_location
 from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.core.text_input import SENT_AS_IT_IS, format_by_name
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceError
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
@@ -54,14 +55,19 @@ class Sending:
             if value is not None:
                 S3Uri.parse(value, name=name)
         request = self.request
-        if isinstance(request.body, bytes) and len(request.body) > MAX_INLINE_BYTES:
-            if self.upload_prefix is None:
+        if isinstance(request.body, bytes):
+            is_too_large = len(request.body) > MAX_INLINE_BYTES
+            if is_too_large and self.upload_prefix is None:
                 raise InvalidRequest(
                     f"the inline body has {len(request.body)} bytes, SageMaker takes up to {MAX_INLINE_BYTES}: upload "
                     f"it to S3 and pass input_location, or pass upload_prefix, which does so"
                 )
-            if request.input_location is None:
-                request = self.uploaded()
+            if self.upload_prefix is not None and request.input_location is None:
+                # Of a smaller body as well: a botocore that is older than inline bodies has it uploaded.
+                check_input_location(
+                    str(self.uploaded().input_location), name="the payload's location below upload_prefix"
+                )
+                request = self.uploaded() if is_too_large else request
         request.checked()
         return self
 
@@ -127,6 +133,14 @@ class RequestInput:
         if request.body is not None:
             return await self.uploaded(request) if len(request.body) > MAX_INLINE_BYTES else request
         self.check_there()
+        if looks := format_by_name(request.input_location or "", request.content_type):
+            log.warning(
+                "the input %s may not be what content_type says (%s, sent as %s): %s",
+                request.input_location,
+                looks,
+                request.content_type,
+                SENT_AS_IT_IS,
+            )
         if self._sight is not Sight.PRESENT:
             log.warning(
                 "could not look at input %s (%s); sending it all the same",

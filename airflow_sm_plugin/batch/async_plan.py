@@ -133,7 +133,9 @@ class Plans:
         """
         folder, settings = self._folder.plan(number), self._settings
         into = folder.inputs(claim.token)
-        summary = await plan_inputs(self._s3, settings.source, into=into, places=places)
+        summary = await plan_inputs(
+            self._s3, settings.source, into=into, places=places, content_type=settings.template.content_type
+        )
         carried, taken_over = await reuse.applied(self._s3, into, summary.shards) if reuse else ([], 0)
         root = batch_root(settings.owner, settings.arguments, number, nonce=uuid.uuid4().hex)
         plan = Plan(

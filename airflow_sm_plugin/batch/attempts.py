@@ -53,8 +53,8 @@ _PAUSING, _PAUSING_PER_PLACE = 16, 4
 than a single one in flight makes, they wait for it longer and longer, instead of spending their attempts."""
 
 _DOUBTS = 8
-"""So many payloads, none between them that succeeded, prove that there is no such endpoint, or artefact: one alone may be
-at fault itself. Three bad records among hundreds make at most six, halved in turn, before a good part succeeds."""
+"""So many payloads, none between them that succeeded, prove that there is no such endpoint, or artefact: one alone may
+be at fault itself. Three bad records among hundreds make at most six, halved in turn, before a good part succeeds."""
 
 _EVICTIONS = 20
 """Times that a payload met a loaded model and was told that the model is not loaded: then the payload is at fault."""

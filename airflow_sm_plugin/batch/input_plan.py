@@ -8,13 +8,17 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource, batch_inputs
 from airflow_sm_plugin.core.async_names import SHARD
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.separate_places import check_inputs_apart
+from airflow_sm_plugin.core.text_input import SENT_AS_IT_IS, format_by_name
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+log = get_log(__name__)
 
 _DIGEST_LENGTH = 32
 
@@ -46,6 +50,7 @@ async def plan_inputs(
     *,
     into: str,
     places: Mapping[str, str] | None = None,
+    content_type: str | None = None,
 ) -> PlanSummary:
     """List the inputs, check each, and write them as shards below ``into``; nothing but S3 is asked.
 
@@ -53,6 +58,7 @@ async def plan_inputs(
 
     :param into: ``s3://bucket/prefix`` of this plan alone
     :param places: where else is written what must not be taken for inputs, as :func:`check_inputs_apart` takes it
+    :param content_type: what the inputs are sent as, for a warning about names that speak of something else
     :raises InvalidRequest: there are no inputs, one is not what it must be, or what is written lies among them
     """
     source, places = source.checked(), dict(places or {}) | {"the batch's state": into}
@@ -60,7 +66,7 @@ async def plan_inputs(
         check_inputs_apart(source.location, places)
     selection = source.selection()
     async with aclosing(batch_inputs(s3, source, selection)) as inputs:
-        planned = await write_plan(s3, _apart(inputs, source, places), into=into)
+        planned = await write_plan(s3, _as_named(_apart(inputs, source, places), content_type), into=into)
     if not planned.count:
         raise InvalidRequest(_why_empty(source, selection))
     return planned
@@ -74,6 +80,21 @@ async def _apart(
         if source.inputs_type == MANIFEST_FILE:
             check_inputs_apart(one.source, places, is_object=True)
         yield one
+
+
+async def _as_named(inputs: AsyncIterable[BatchInput], content_type: str | None) -> AsyncIterator[BatchInput]:
+    """Yield the inputs, and warn of those whose names speak of another format than what they are sent as."""
+    count, example = 0, ""
+    async for one in inputs:
+        kind = one.content_type or content_type
+        if looks := format_by_name(one.source, kind):
+            count += 1
+            example = example or f"{one.source} ({looks}, sent as {kind})"
+        yield one
+    if count:
+        log.warning(
+            "%d inputs may not be what content_type says, such as %s: %s", count, example, SENT_AS_IT_IS
+        )
 
 
 async def inputs_digest(s3: S3Objects, source: InputSource) -> str:

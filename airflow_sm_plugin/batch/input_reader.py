@@ -101,11 +101,15 @@ class InputReader:
         :raises SageMakerInferenceError: the rest cannot be read, or not be sent
         """
         gaps, settings = list(one.story.gaps()), self._settings
-        one.read_to = (gaps[0].start, gaps[0].first_record)
+        if gaps:
+            one.read_to = (gaps[0].start, gaps[0].first_record)
         if one.unfit is not None:
             raise one.unfit
         is_small = not settings.gunzip and one.one.size is not None and one.one.size <= SMALL
-        found = payloads(self._reads, one.one, settings.split, gunzip=settings.gunzip, gaps=gaps)
+        split = dataclasses.replace(
+            settings.split, content_type=one.one.content_type or settings.content_type
+        )
+        found = payloads(self._reads, one.one, split, gunzip=settings.gunzip, gaps=gaps)
         async with self._small if is_small else nullcontext(), aclosing(found) as pieces:
             async for several in pieces:
                 last = several[-1]

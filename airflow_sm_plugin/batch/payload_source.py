@@ -26,7 +26,7 @@ async def payloads(
     :param gunzip: the object is compressed; offsets are those of what comes out
     :raises InputChanged: it is no longer the object that was planned
     :raises InputNotFound: it is gone
-    :raises InvalidRequest: it is no whole gzip file
+    :raises InvalidRequest: it is no whole gzip file, or not what its content type says
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     reading = _compressed if gunzip else _plain
@@ -36,10 +36,12 @@ async def payloads(
             if splitter is None:
                 splitter = Splitter(options, start=gap.start, first_record=gap.first_record)
             found = splitter.feed(piece) if piece is not None else splitter.finish()
-            if piece is None:
-                splitter = None
             if found:
                 yield found
+            if splitter.error is not None:
+                raise splitter.error
+            if piece is None:
+                splitter = None
 
 
 async def _plain(

@@ -20,6 +20,7 @@ from airflow_sm_plugin.batch.side_by_side import side_by_side
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.plan_estimate import ModelEstimate, PlanEstimate, Sample, Splitting, payloads_of
 from airflow_sm_plugin.core.shard_packing import Piece
+from airflow_sm_plugin.core.whole_lines import BLANK
 from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 
@@ -93,7 +94,7 @@ async def _sample(s3: S3Objects, one: BatchInput) -> Sample | None:
         log.info("the input %s is no sample: %s", one.source, error)
         return None
     text = _unpacked(body)
-    return Sample(sum(1 for line in text.splitlines() if line.strip()), len(text), len(body))
+    return Sample(sum(1 for line in text.split(b"\n") if line.strip(BLANK)), len(text), len(body))
 
 
 def _unpacked(body: bytes) -> bytes:

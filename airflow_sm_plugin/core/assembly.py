@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from airflow_sm_plugin.core.payloads import SPLIT_TYPES, Payload, records_of
 from airflow_sm_plugin.core.safe_text import json_line
+from airflow_sm_plugin.core.text_input import CSV, JSON, JSON_LINES, media_type
 from airflow_sm_plugin.exceptions import InvalidRequest, OutputMismatch
 
 ASSEMBLE_WITH = ("None", "Line")
 JOIN_SOURCES = ("None", "Input")
 
-_CSV, _JSON, _JSON_LINES = "text/csv", "application/json", "application/jsonlines"
-_JOINED_OF = {_CSV: (_CSV,), _JSON: (_JSON, _JSON_LINES), _JSON_LINES: (_JSON_LINES, _JSON)}
+_JOINED_OF = {CSV: (CSV,), JSON: (JSON, JSON_LINES), JSON_LINES: (JSON_LINES, JSON)}
 _INPUT, _OUTPUT = "SageMakerInput", "SageMakerOutput"
 
 
@@ -49,7 +49,7 @@ class OutputOptions:
         return self
 
     def _check_join(self, split_type: str) -> None:
-        given, asked = _bare(self.content_type), _bare(self.accept) or _bare(self.content_type)
+        given, asked = media_type(self.content_type), media_type(self.accept) or media_type(self.content_type)
         if given not in _JOINED_OF:
             raise InvalidRequest(
                 f"join_source='Input' needs a content_type of {', '.join(_JOINED_OF)}, not "
@@ -60,10 +60,10 @@ class OutputOptions:
                 f"join_source='Input' cannot join accept={self.accept!r:.80} to {given}: ask for "
                 f"{' or '.join(_JOINED_OF[given])}"
             )
-        if split_type == "None" and given != _JSON:
+        if split_type == "None" and given != JSON:
             raise InvalidRequest(
                 f"join_source='Input' with split_type='None' takes one JSON document an object "
-                f"(content_type='{_JSON}'), not {self.content_type!r:.80}: use split_type='Line'"
+                f"(content_type='{JSON}'), not {self.content_type!r:.80}: use split_type='Line'"
             )
         if split_type == "Line" and self.assemble_with != "Line":
             raise InvalidRequest(
@@ -91,7 +91,9 @@ def output_of(payload: Payload, body: bytes, options: OutputOptions) -> bytes:
     :raises InvalidRequest: a record cannot be joined: it is no JSON
     """
     if options.join_source == "Input":
-        rows = _joined_csv(payload, body) if _bare(options.content_type) == _CSV else _joined(payload, body)
+        rows = (
+            _joined_csv(payload, body) if media_type(options.content_type) == CSV else _joined(payload, body)
+        )
         end = b"\n" if options.assemble_with == "Line" else b""
         return b"\n".join(rows) + end
     if options.assemble_with == "None":
@@ -166,7 +168,12 @@ def _joined_json(record: bytes, answer: bytes, number: int) -> bytes:
     if not isinstance(given, dict):
         return f'{{"{_INPUT}":{text},"{_OUTPUT}":{output}}}'.encode()
     if _OUTPUT in given:
-        return json_line(given | {_OUTPUT: found})
+        try:
+            return json_line(given | {_OUTPUT: found})
+        except RecursionError:
+            raise InvalidRequest(
+                f"record {number} (from 0) is nested too deeply for an answer to be joined to it"
+            ) from None
     comma = "," if given else ""
     return f'{text[:-1].rstrip()}{comma}"{_OUTPUT}":{output}}}'.encode()
 
@@ -186,7 +193,3 @@ def _document(data: bytes) -> tuple[str, object]:
         raise ValueError(f"no JSON ({reason})") from None
     # Line ends can only lie between tokens: in a string they are escaped.
     return text.replace("\r", "").replace("\n", ""), value
-
-
-def _bare(media_type: str | None) -> str:
-    return (media_type or "").partition(";")[0].strip().lower()

@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_sm_plugin.core.custom_attributes import validate
 from airflow_sm_plugin.core.names import check_name
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3_uri import S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 MAX_INLINE_BYTES = 128_000
@@ -22,7 +22,6 @@ DEFAULT_REQUEST_TTL = 21_600
 DEFAULT_INVOCATION_TIMEOUT = 900
 _TTL_RANGE = (60, 21_600)
 _INVOCATION_TIMEOUT_RANGE = (1, 3_600)
-_MAX_LOCATION = 1_024
 _MAX_INFERENCE_ID = 64
 _MAX_HEADER = 1_024
 _INFERENCE_ID = re.compile(r"[!-~][ -~]*")
@@ -94,13 +93,11 @@ class AsyncRequest:
                 f"the inline body has {len(self.body)} bytes, SageMaker takes up to {MAX_INLINE_BYTES}: "
                 f"upload it to S3 and pass input_location"
             )
-        if self.input_location is not None and not self.input_location.startswith("https://"):
+        if self.input_location is None:
+            return
+        if not self.input_location.startswith("https://"):
             S3Uri.parse_object(self.input_location, name="input_location")
-        if self.input_location is not None and len(self.input_location) > _MAX_LOCATION:
-            raise InvalidRequest(
-                f"input_location has {len(self.input_location)} characters, SageMaker takes up to {_MAX_LOCATION}: "
-                f"use a shorter key"
-            )
+        check_input_location(self.input_location, name="input_location")
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of ``invoke_endpoint_async``, without what is not set."""

@@ -256,17 +256,22 @@ class Story:
             yield Placed(Run(self.entry, *run), self._names[data])
 
     def gaps(self) -> Iterator[Gap]:
-        """Yield what has no result yet, in order; the last one goes to the input's end, which nobody knows before."""
-        runs = ((run.start, run.end, run.first_record, run.records) for run, _ in self.in_order())
+        """Yield what has no result yet, in order; the last one goes to the input's end, which nobody knows before.
+
+        There is no last one where the rest of the input has failed as a whole.
+        """
+        runs = ((run.start, run.end, run.first_record, run.records, False) for run, _ in self.in_order())
         failures = sorted(
-            (one.start, one.end, one.first_record, one.records or 0) for one, _ in self.failures
+            (one.start, one.end, one.first_record, one.records or 0, one.records is None)
+            for one, _ in self.failures
         )
-        at, record = 0, 0
-        for start, end, first_record, records in heapq.merge(runs, failures):
+        at, record, is_rest = 0, 0, False
+        for start, end, first_record, records, is_rest in heapq.merge(runs, failures):  # noqa: B007 - the last one's
             if first_record > record:  # else only blank lines lie between
                 yield Gap(at, start, record)
             at, record = end, first_record + records
-        yield Gap(at, None, record)
+        if not is_rest:  # else the rest has failed already
+            yield Gap(at, None, record)
 
 
 class Journal:

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from airflow_sm_plugin.core.batch_objects import ATTRIBUTES, STATE
 from airflow_sm_plugin.core.input_manifest import TARGET_MODEL, BatchInput
 from airflow_sm_plugin.core.key_fields import check_template, fields_of, render
-from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.core.s3_uri import LONGEST_KEY, S3Uri
+from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
 
 RELATIVE = "{relative}"
 
 _VISIBLE = re.compile(r"[!-~][ -~]{0,1023}")
-_LONGEST_KEY = 1_024
 _RESERVED = f"{STATE}/"
 
 
@@ -81,12 +80,13 @@ class EntryNames:
                 f"begin or end with a slash, and not begin with {_RESERVED}, where the batch keeps its state; change "
                 f"output_name"
             )
-        location = S3Uri.parse(f"{self.outputs.rstrip('/')}/{name}{ATTRIBUTES}")
-        if len(location.key.encode()) > _LONGEST_KEY:
+        try:
+            S3Uri.parse(f"{self.outputs.rstrip('/')}/{name}{ATTRIBUTES}")
+        except InvalidS3Uri:
             raise InvalidRequest(
                 f"the output name {name:.120}… of the input {one.source} is too long: with what is added to it the key "
-                f"has over {_LONGEST_KEY} bytes, S3's limit; change output_name, or shorten the outputs' prefix"
-            )
+                f"has over {LONGEST_KEY} bytes, S3's limit; change output_name, or shorten the outputs' prefix"
+            ) from None
 
 
 def same_name(name: str, first: str, second: str) -> InvalidRequest:

@@ -19,7 +19,7 @@ from typing import cast
 
 from airflow_sm_plugin.core.custom_attributes import validate
 from airflow_sm_plugin.core.line_splitter import LONGEST_LINE
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3_uri import S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidRequest, InvalidS3Uri
 
 _SOURCE, _CONTENT_TYPE, _CUSTOM_ATTRIBUTES = MANIFEST_KEYS = (
@@ -99,13 +99,12 @@ class InputLimits:
 
     :param most_bytes: of the object, None where it is read piece by piece
     :param remedy: what to do about a larger one, for the message
-    :param longest_location: characters of ``s3://bucket/key``, which then must be fit for an HTTP header; None where
-        SageMaker does not fetch the object itself
+    :param is_fetched: whether SageMaker fetches the object itself: its location then goes in an HTTP header
     """
 
     most_bytes: int | None
     remedy: str
-    longest_location: int | None = None
+    is_fetched: bool = False
 
     def check(self, one: BatchInput) -> BatchInput:
         """Return the input itself when it keeps every limit.
@@ -116,8 +115,8 @@ class InputLimits:
             raise InvalidRequest(
                 f"the input {one.source} has {one.size} bytes, SageMaker takes up to {self.most_bytes}: {self.remedy}"
             )
-        if self.longest_location is not None:
-            _check_location(one.source, self.longest_location)
+        if self.is_fetched:
+            check_input_location(one.source, name="the location")
         if one.custom_attributes is not None:
             _check_attributes(one.custom_attributes, f"the input {one.source}")
         return one
@@ -126,7 +125,7 @@ class InputLimits:
 ASYNC_LIMITS = InputLimits(
     most_bytes=2**30,
     remedy="split it, or let the model read it from S3 itself and send its location",
-    longest_location=1_024,
+    is_fetched=True,
 )
 """Of asynchronous inference. AWS says "up to 1 GB"; the larger reading is taken, the service has the last word."""
 
@@ -277,19 +276,3 @@ def _check_attributes(value: str, where: str) -> None:
         validate(value)
     except InvalidCustomAttributes as error:
         raise InvalidCustomAttributes(f"{where}: {error}") from None
-
-
-def _check_location(source: str, longest: int) -> None:
-    if len(source) > longest:
-        raise InvalidRequest(
-            f"the location {source:.200}… has {len(source)} characters, SageMaker takes up to {longest}: use a shorter "
-            f"key"
-        )
-    bad = next((character for character in source if not " " <= character <= "~"), None)
-    if bad is None and source.endswith(" "):
-        bad = " "
-    if bad is not None:
-        raise InvalidRequest(
-            f"the location {source!r} holds U+{ord(bad):04X}{' at its end' if bad == ' ' else ''}, which cannot be "
-            f"sent: SageMaker takes it in an HTTP header of visible US-ASCII; rename the object"
-        )

@@ -62,6 +62,11 @@ class SingleRecords:
         self._place += line.length
         return payloads
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the next line begins, and which record would be the next."""
+        return self._place, self._number + (self._body is not None)
+
     def rest(self) -> list[Payload]:
         """Return the last payload, if there is one."""
         if self._body is None:
@@ -110,6 +115,11 @@ class MultiRecords:
             self._take_oversized(line.size)
         self._place += line.length
         return self._given()
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the next line begins, and which record would be the next."""
+        return self._place, self._number + self._count
 
     def rest(self) -> list[Payload]:
         """Return the last payload, if there is one."""

@@ -2,7 +2,11 @@
 
 The words and their meaning are Batch Transform's. A record is a line of the input, without its end (LF or CR LF), or
 the whole input with ``split_type="None"``. Lines that hold nothing but spaces are no records and are not sent; one of
-tabs is: it is a row of empty columns. Bytes are never decoded, so broken UTF-8 and a byte order mark pass through.
+tabs is: it is a row of empty columns. Bytes are never decoded, so broken UTF-8 passes through.
+
+What the content type promises is held against the bytes: a line of CSV that is no whole record ends the input with an
+error, and so does a text input that begins as no text does (:mod:`airflow_sm_plugin.core.text_input`). A byte order
+mark of UTF-8 is no part of the first record.
 """
 
 from __future__ import annotations
@@ -54,6 +58,7 @@ class SplitOptions:
     :param max_payload_bytes: 1 to 26,214,400, of a payload's body; default 6,291,456
     :param skip_header: leave the first line of every input out
     :param max_records: of a MultiRecord payload; None for as many as fit
+    :param content_type: of the input, with or without parameters; what is no text, or None, is not checked
     """
 
     split_type: str = "Line"
@@ -61,6 +66,7 @@ class SplitOptions:
     max_payload_bytes: int = DEFAULT_PAYLOAD_BYTES
     skip_header: bool = False
     max_records: int | None = None
+    content_type: str | None = None
 
     def checked(self) -> SplitOptions:
         """Return the options themselves when they can be followed.

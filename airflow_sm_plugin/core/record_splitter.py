@@ -6,7 +6,17 @@ from collections.abc import Iterable
 
 from airflow_sm_plugin.core.line_payloads import MultiRecords, SingleRecords
 from airflow_sm_plugin.core.payloads import Payload, SplitOptions
+from airflow_sm_plugin.core.text_input import (
+    BYTE_ORDER_MARK,
+    CSV,
+    HEAD,
+    check_head,
+    is_text,
+    media_type,
+    whole_csv_lines,
+)
 from airflow_sm_plugin.core.whole_lines import PassedLine, WholeLines
+from airflow_sm_plugin.exceptions import InvalidRequest
 
 
 class Splitter:
@@ -24,23 +34,62 @@ class Splitter:
     """
 
     def __init__(self, options: SplitOptions, *, start: int = 0, first_record: int = 0) -> None:
+        self._options = options
         self._cutter = _cutter(options, start, first_record)
+        self._head = bytearray() if start == 0 and is_text(options.content_type) else None
+
+    @property
+    def error(self) -> InvalidRequest | None:
+        """Why nothing can be cut behind the payloads that were given back; then nothing may be fed any more."""
+        return self._cutter.error
 
     def feed(self, chunk: bytes) -> list[Payload]:
-        """Return the payloads that are known to be complete with this chunk."""
-        return self._cutter.feed(chunk)
+        """Return the payloads that are known to be complete with this chunk.
+
+        :raises InvalidRequest: the input does not begin as its content type says
+        """
+        if self._head is None:
+            return self._cutter.feed(chunk)
+        self._head += chunk
+        return [] if len(self._head) < HEAD else self._begin(bytes(self._head))
 
     def finish(self) -> list[Payload]:
-        """Return what is left; nothing may be fed any more."""
-        return self._cutter.finish()
+        """Return what is left; nothing may be fed any more.
+
+        :raises InvalidRequest: as :meth:`feed`
+        """
+        begun = [] if self._head is None else self._begin(bytes(self._head))
+        return begun if self.error else begun + self._cutter.finish()
+
+    def _begin(self, head: bytes) -> list[Payload]:
+        self._head = None
+        is_split = self._options.split_type == "Line"
+        check_head(head, self._options.content_type, is_split=is_split)
+        if is_split and head.startswith(BYTE_ORDER_MARK):
+            self._cutter.leave_out(len(BYTE_ORDER_MARK))
+            head = head[len(BYTE_ORDER_MARK) :]
+        return self._cutter.feed(head) if head else []
 
 
 class _Lines:
-    """Payloads of lines."""
+    """Payloads of lines.
 
-    def __init__(self, lines: WholeLines, payloads: SingleRecords | MultiRecords) -> None:
+    :param skip_header: leave the first line out, whatever it holds
+    :param is_csv: each line has to be a whole record of CSV
+    """
+
+    def __init__(
+        self, lines: WholeLines, payloads: SingleRecords | MultiRecords, *, skip_header: bool, is_csv: bool
+    ) -> None:
         self._lines = lines
         self._payloads = payloads
+        self._at_header = skip_header
+        self._is_csv = is_csv
+        self.error: InvalidRequest | None = None
+
+    def leave_out(self, size: int) -> None:
+        """Pass bytes over that belong to no record."""
+        self._payloads.passed(PassedLine(size, 0))
 
     def feed(self, chunk: bytes) -> list[Payload]:
         return self._taken(self._lines.after(chunk))
@@ -51,15 +100,53 @@ class _Lines:
     def _taken(self, blocks: Iterable[bytes | PassedLine]) -> list[Payload]:
         payloads: list[Payload] = []
         for block in blocks:
-            if isinstance(block, bytes):
-                payloads += self._payloads.lines(block)
+            if isinstance(block, PassedLine):
+                payloads += self._passed(block)
             else:
-                payloads += self._payloads.passed(block)
+                payloads += self._kept(block)
+            if self.error is not None:
+                return payloads + self._payloads.rest()
         return payloads
+
+    def _kept(self, block: bytes) -> list[Payload]:
+        if self._is_csv and (whole := whole_csv_lines(block)) < len(block):
+            payloads = self._kept_whole(block[:whole])
+            self.error = _divided(*self._payloads.place)
+            return payloads
+        return self._kept_whole(block)
+
+    def _kept_whole(self, block: bytes) -> list[Payload]:
+        if self._at_header and block:
+            self._at_header = False
+            size = block.find(b"\n") + 1 or len(block)
+            self.leave_out(size)
+            block = block[size:]
+        return self._payloads.lines(block) if block else []
+
+    def _passed(self, line: PassedLine) -> list[Payload]:
+        if not line.is_whole:
+            self.error = _divided(*self._payloads.place)
+            return []
+        is_header, self._at_header = self._at_header, False
+        return self._payloads.passed(line._replace(size=0) if is_header else line)
+
+
+def _divided(place: int, record: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"the line at byte {place}, where record {record} (from 0) would begin, is no whole record of CSV: a quoted "
+        f"field goes on behind its end, or a carriage return divides it. Nothing from here on was sent: write the CSV "
+        f"without line breaks in fields and with LF or CR LF as line ends, or set split_type='None', which sends the "
+        f"whole object at once"
+    )
 
 
 class _Whole:
     """The whole input as one payload."""
+
+    error: InvalidRequest | None = None
+
+    def leave_out(self, size: int) -> None:
+        raise NotImplementedError(f"{size} bytes of what is sent as it is")
 
     def __init__(self, *, longest: int, start: int, first_record: int) -> None:
         self._longest = longest
@@ -95,4 +182,6 @@ def _cutter(options: SplitOptions, start: int, first_record: int) -> _Lines | _W
         payloads = MultiRecords(
             longest=longest, most=options.max_records, start=start, first_record=first_record
         )
-    return _Lines(WholeLines(longest=longest, skip_first=options.skip_header and start == 0), payloads)
+    is_csv = media_type(options.content_type) == CSV
+    lines = WholeLines(longest=longest, is_csv=is_csv)
+    return _Lines(lines, payloads, skip_header=options.skip_header and start == 0, is_csv=is_csv)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from airflow_sm_plugin.core.text_input import CsvLine
 
 BLANK = b" \r"
 """What a blank line is made of, besides its LF. Not of tabs: they separate the columns of an empty row."""
@@ -11,16 +13,17 @@ BLANK = b" \r"
 _CR = 0x0D
 
 
-@dataclass(frozen=True, slots=True)
-class PassedLine:
+class PassedLine(NamedTuple):
     """A line that was not kept.
 
     :param length: bytes that it takes in the input, its end included
-    :param size: bytes of the record, its end not included; 0 when it is none: the header, or blank
+    :param size: bytes of the record, its end not included; 0 when it is none: blank
+    :param is_whole: False for a line of CSV that is no whole record
     """
 
     length: int
     size: int
+    is_whole: bool = True
 
 
 class WholeLines:
@@ -31,15 +34,17 @@ class WholeLines:
     anyway.
 
     :param longest: bytes of a record, its line end not included
-    :param skip_first: pass the first line over, whatever it holds
+    :param is_csv: find out of the lines that are passed over whether they are whole records of CSV
     """
 
-    def __init__(self, *, longest: int, skip_first: bool = False) -> None:
+    def __init__(self, *, longest: int, is_csv: bool = False) -> None:
         self._most = longest + 1  # a CR that belongs to the line end
         self._begun = bytearray()
         self._length = 0
         self._last = 0
-        self._passing = self._header = self._blank = skip_first
+        self._passing = self._blank = False
+        self._is_csv = is_csv
+        self._csv = CsvLine()
 
     def after(self, chunk: bytes) -> Iterator[bytes | PassedLine]:
         """Yield the lines that this chunk completes; use the iterator up before the next chunk."""
@@ -75,7 +80,9 @@ class WholeLines:
 
     def _pass(self, piece: bytes) -> None:
         self._last = piece[-1]
-        if self._blank and not self._header:
+        if self._is_csv:
+            self._csv.add(piece)
+        if self._blank:
             self._blank = not piece.strip(BLANK)
 
     def _ended(self, piece: bytes) -> bytes | PassedLine:
@@ -87,11 +94,12 @@ class WholeLines:
         taken: bytes | PassedLine
         if self._passing:
             size = self._length - (self._last == _CR)
-            taken = PassedLine(length, 0 if self._blank else size)
+            taken = PassedLine(length, 0 if self._blank else size, self._csv.is_whole)
+            self._csv = CsvLine()
         else:
             self._begun += end
             taken = bytes(self._begun)
             self._begun.clear()
         self._length = self._last = 0
-        self._passing = self._header = self._blank = False
+        self._passing = self._blank = False
         return taken

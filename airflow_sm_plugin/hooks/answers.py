@@ -45,7 +45,7 @@ def result_locations(output: object, failure: object) -> tuple[str, str | None]:
     """
     if not output:
         raise UnreadableAnswer(error="the answer does not say where the result will be")
-    locations = str(output), str(failure) if failure else None
+    locations = _as_sent(str(output)), _as_sent(str(failure)) if failure else None
     for location in filter(None, locations):
         try:
             S3Uri.parse_object(location)
@@ -54,6 +54,14 @@ def result_locations(output: object, failure: object) -> tuple[str, str | None]:
                 error=f"the answer puts the result at {location!r:.200}, which is no object in S3"
             ) from error
     return locations
+
+
+def _as_sent(header: str) -> str:
+    """Return a header as it was sent, if it was sent in UTF-8: botocore reads each of its bytes as a character."""
+    try:
+        return header if header.isascii() else header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 class Answer(dict[str, Any]):

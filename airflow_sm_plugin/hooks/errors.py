@@ -98,6 +98,9 @@ _STUMBLES = (
 """What code raises that does not expect the answer it gets."""
 
 _BELOW = ("boto3.", "botocore.", "aiobotocore.", "airflow.providers.amazon.")
+_REPORTED = ("Missing required parameter", "Unknown parameter", "Invalid ")
+"""How a line of botocore's report on parameters begins."""
+
 _READERS = ("botocore.parsers", "botocore.credentials", "botocore.tokens", "botocore.utils")
 """Where botocore reads what services of credentials answer."""
 
@@ -204,8 +207,10 @@ def stumbles_as_botocore() -> Iterator[None]:
 
 
 def _fields(error: ParamValidationError) -> str:
-    """Return botocore's report cut to its first words per line: the rest shows values."""
-    return "; ".join(line.split(", value:")[0].strip() for line in str(error).splitlines()[1:])
+    """Return botocore's report cut to its first words per line: the rest shows values, which may have lines as well."""
+    first, *others = str(error.kwargs["report"]).splitlines() or [""]
+    lines = [first, *(line for line in others if line.startswith(_REPORTED))]
+    return "; ".join(line.split(", value:")[0].strip() for line in lines)
 
 
 @contextmanager

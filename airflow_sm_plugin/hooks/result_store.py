@@ -52,10 +52,12 @@ class ResultStoreHook(AwsHook):
     def write(self, location: str, body: bytes, *, content_type: str | None = None) -> None:
         """Write an object.
 
+        :param content_type: as a container said it; what no header can carry is left out
         :raises ServiceError: S3 refused or did not answer
         """
         uri = S3Uri.parse_object(location)
-        extra: dict[str, Any] = {"ContentType": content_type} if content_type else {}
+        fits = content_type and content_type.isascii() and content_type.isprintable()
+        extra: dict[str, Any] = {"ContentType": content_type} if fits else {}
         with translated(f"s3:PutObject {location}"):
             self.client.put_object(Bucket=uri.bucket, Key=uri.key, Body=body, **extra)
 

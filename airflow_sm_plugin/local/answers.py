@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote
 
 from airflow_sm_plugin.local.environ import HttpRequest
 from airflow_sm_plugin.local.error_forms import error_in_form, form_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _REQUEST_ID = "x-amzn-RequestId"
 _NO_SUCH_PATH = (404, 405)
 _FIRST_ERROR = 400
+_START_AFTER = re.compile(b"<StartAfter>.*?</StartAfter>", re.DOTALL)
 _MARKUP = re.compile("html|svg|xml", re.IGNORECASE)
 """Types that a browser runs scripts of, also one that does not say what it wants them for."""
 _NO_SCRIPT_DRIVES_US = ("Content-Security-Policy", "sandbox allow-scripts")
@@ -103,6 +105,23 @@ def is_without_message(answer: Answer) -> bool:
     """Whether moto answered an error with a page of HTML, or with nothing."""
     content = b"".join(answer.content) if answer.status >= _FIRST_ERROR else b"there is"
     return not content or content.startswith(b"<!doctype html>")
+
+
+def with_encoded_start(answer: Answer, query: str) -> Answer:
+    """Return moto's listing with StartAfter in the encoding that was asked for, as S3 answers it.
+
+    moto leaves it as it is: a key may hold what XML does not.
+    """
+    asked = dict(parse_qsl(query))
+    if answer.status >= _FIRST_ERROR or asked.get("encoding-type") != "url" or "start-after" not in asked:
+        return answer
+    start = f"<StartAfter>{quote(asked['start-after'])}</StartAfter>".encode()
+    content = _START_AFTER.sub(lambda _: start, b"".join(answer.content))
+    headers = [
+        (name, str(len(content)) if name.lower() == "content-length" else value)
+        for name, value in answer.headers
+    ]
+    return dataclasses.replace(answer, headers=headers, content=[content])
 
 
 def in_form(request: HttpRequest, service: str, *, status: int, code: str, message: str) -> Answer:

@@ -27,6 +27,7 @@ from airflow_sm_plugin.local.answers import (
     is_without_message,
     of_response,
     passed_on,
+    with_encoded_start,
 )
 from airflow_sm_plugin.local.call_names import CallName, name_other, name_sagemaker
 from airflow_sm_plugin.local.environ import HttpRequest
@@ -242,7 +243,7 @@ class EmbeddedApplication:
             raise failure from crash
         if http.method != "HEAD" and is_without_message(answer):
             raise s3_checks.failure_of_status(answer.status, operation)
-        return answer
+        return with_encoded_start(answer, http.query) if operation == "ListObjectsV2" else answer
 
     def _sagemaker(self, request: Request) -> Response | None:
         handler = handler_of(request.operation)

@@ -24,7 +24,7 @@ class DataLog:
         target = LogTarget(beside.group, f"{beside.stream}/data-log")
         reading, writing = os.pipe()
         self._shipper = LogShipper(region, target, os.fdopen(reading, "rb"))
-        self._writer = os.fdopen(writing, "w", buffering=1, encoding="utf-8")
+        self._writer = os.fdopen(writing, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
         self._lock = threading.Lock()
 
     def say(self, text: str, *, about: str = "") -> None:

@@ -138,7 +138,10 @@ def runtime_response(operation: str, result: Mapping[str, object]) -> Response:
         if result.get(name) is None:
             continue
         if shape.serialization.get("location") == "header":
-            headers[shape.serialization["name"]] = str(result[name])
+            text = str(result[name])
+            if name.endswith("Location"):  # a path in S3 may hold any letters; a header is bytes (invented)
+                text = text.encode().decode("latin-1")
+            headers[shape.serialization["name"]] = text
         else:
             rest[name] = result[name]
     status = int(model.http.get("responseCode", 200))

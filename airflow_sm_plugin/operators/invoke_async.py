@@ -58,7 +58,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     Locations are opaque: use them as they are. :class:`SageMakerAsyncInferenceSensor` awaits them.
 
     :param endpoint_name: (templated)
-    :param input_location: ``s3://bucket/key`` of the payload, up to 1 GB (templated)
+    :param input_location: ``s3://bucket/key`` of the payload, up to 1 GB. SageMaker takes it in an HTTP header: up to
+        1,024 characters of visible US-ASCII, no space at the end (templated)
     :param body: the payload itself, text or bytes, up to 128,000 bytes unless ``upload_prefix`` is given; instead of
         ``input_location``; masked in Airflow's rendered fields (templated)
     :param content_type: MIME type of the payload, e.g. ``text/csv`` (templated)
@@ -74,7 +75,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :param check_input: look whether the input object exists, and which content it has; default True (templated)
     :param state_prefix: ``s3://bucket/prefix`` to remember below what was sent; the role needs s3:ListBucket,
         s3:GetObject, s3:PutObject and s3:DeleteObject there. Default None, which remembers nothing (templated)
-    :param upload_prefix: ``s3://bucket/prefix`` to upload a body to that is too large to go inline (templated)
+    :param upload_prefix: ``s3://bucket/prefix`` to upload a body to that is too large to go inline; of the same
+        characters (templated)
     :param output_kms_key_id: KMS key (id, ARN or alias) for what is written below ``state_prefix`` and
         ``upload_prefix``; default as the bucket says. The output's is in the endpoint's configuration (templated)
     :param output_acl: canned ACL for the same, e.g. ``bucket-owner-full-control`` (templated)

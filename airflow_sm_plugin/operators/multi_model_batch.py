@@ -69,9 +69,11 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :param check_inputs: look at each object that a manifest lists; default True (templated)
     :param state_prefix: ``s3://bucket/prefix`` for plan, journal and report, which lie in ``_batch`` below it; default
         ``outputs`` (templated)
-    :param content_type: MIME type of the inputs, e.g. ``text/csv`` (templated)
+    :param content_type: MIME type of the inputs, e.g. ``text/csv``. Of text, an input that begins as gzip, UTF-16,
+        Parquet and the like do is refused by a row of errors (templated)
     :param accept: MIME type wanted for the outputs (templated)
-    :param split_type: ``"Line"`` (default), or ``"None"``: an object is one record (templated)
+    :param split_type: ``"Line"`` (default), or ``"None"``: an object is one record. Lines of CSV have to be whole
+        records: an input ends with a row of errors at a line break in quotes (templated)
     :param batch_strategy: ``"SingleRecord"`` (default), or ``"MultiRecord"``: as many records as fit in a payload
         (templated)
     :param max_payload_in_mb: of a payload, above 0 and up to 25; default 6, serverless endpoints take 4 (templated)

@@ -463,3 +463,23 @@ def test_inputs_that_break_off_do_not_wait_for_a_shard_that_is_being_written(
                 return {task for task in asyncio.all_tasks() - before if "silent" not in repr(task)}
 
     assert asyncio.run(broken_off()) == set()
+
+
+def test_names_that_speak_of_another_format_are_warned_of_once(
+    account: Account, top: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.csv.gz", "b.parquet", "c.csv"):
+        account.upload("1", f"{top}/in/{name}".removeprefix(f"s3://{account.bucket}/"))
+    source = InputSource(location=f"{top}/in/")
+    caplog.set_level("WARNING")
+    for content_type, warned in (("text/csv", 1), ("application/x-parquet", 0), (None, 0)):
+        caplog.clear()
+        plan = in_s3(
+            lambda s3, kind=content_type: plan_inputs(  # type: ignore[misc] # bound at once
+                s3, source, into=f"{top}/{unique('plan')}", content_type=kind
+            )
+        )
+        assert plan.count == 3
+        said = [record.getMessage() for record in caplog.records if "may not be what" in record.getMessage()]
+        assert len(said) == warned
+        assert all("2 inputs" in each and "a.csv.gz (gzip, sent as text/csv)" in each for each in said)

@@ -53,6 +53,12 @@ def test_records_are_estimated_from_the_inputs_beginnings(account: Account, top:
     assert estimated(settings_of(top), many).payloads == pytest.approx(6, rel=0.01)
 
 
+def test_a_record_ends_where_the_batch_cuts_it(account: Account, top: str) -> None:
+    """At LF and nowhere else; lines of spaces are none."""
+    put(account, top, "in/store=1/a", b"a\rb\x0cc\x1cd\r\n \r\n\t\n" * 500)
+    assert estimated(settings_of(top)).payloads == pytest.approx(1_000, rel=0.01)
+
+
 def test_an_inputs_beginning_stands_for_all_of_it(account: Account, top: str) -> None:
     put(account, top, "in/store=1/a", LINE * 100_000)
     put(account, top, "in/store=1/b", b"\n" * 10)

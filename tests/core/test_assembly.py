@@ -81,6 +81,16 @@ def test_a_json_record_gets_its_answer_as_a_key(record: bytes, answer: bytes, ex
     assert output_of(payload(record), answer, DOCUMENT) == expected
 
 
+def test_a_record_that_can_be_read_but_not_written_is_refused() -> None:
+    """Reading takes a little less of the stack than writing: between lie depths that only the one can."""
+    for depth in range(100, 1_100, 1):
+        record = b'{"SageMakerOutput":0,"a":%b%b}' % (b"[" * depth, b"]" * depth)
+        try:
+            assert output_of(payload(record), b"1", LINES).startswith(b'{"SageMakerOutput":1,')
+        except InvalidRequest as refused:
+            assert "record 0 (from 0) is" in str(refused)  # noqa: PT017 - the depth is Python's
+
+
 def test_answers_to_several_json_lines_are_json_lines() -> None:
     asked = payload(b'{"id": 1}', b"2")
     assert output_of(asked, b'{"p": 1}\r\n\n{"p": 2}\n', LINES) == (

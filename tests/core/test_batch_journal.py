@@ -67,6 +67,17 @@ def test_the_first_claim_is_number_zero_and_is_kept() -> None:
     assert (found.claim, found.writer) == (0, FIRST)
 
 
+def test_a_rest_that_has_failed_as_a_whole_is_no_gap_until_it_is_tried_again() -> None:
+    rest = failure(0, 20, 20, 4)._replace(records=None)
+    known = part(data="d", runs=(Run(0, 0, 10, 0, 2, 0, 5),), failures=(rest,))
+    assert list(journal(known).story(0).gaps()) == [Gap(10, 20, 2)]
+    assert (
+        list(journal(part(failures=(rest._replace(start=0, end=0, first_record=0),))).story(0).gaps()) == []
+    )
+    again = journal(known, part(reopened=(rest.reopened,)))
+    assert list(again.story(0).gaps()) == [Gap(10, None, 2)]
+
+
 def test_an_input_of_which_nothing_is_known_is_one_gap() -> None:
     assert list(Story(0, []).gaps()) == [Gap(0, None, 0)]
 

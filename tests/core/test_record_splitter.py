@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import itertools
 import tracemalloc
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.payloads import Payload, SplitOptions, records_of, split_in_two
 from airflow_sm_plugin.core.record_splitter import Splitter
+from airflow_sm_plugin.exceptions import InvalidRequest
 
 PIECES = [b"a", b"bc", b"\xff", b"\n", b"\n", b"\r\n", b"\r", b" ", b"\t", b"dddddd", b"x" * 30]
 DATA = st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join) | st.binary(max_size=60)
@@ -224,3 +227,119 @@ def test_what_follows_a_record_that_is_too_large_is_sent() -> None:
             Payload(b"", 2, 11, 1, 1, 6),
             Payload(b"b", 11, 13, 2, 1),
         ]
+
+
+CSV_PIECES = [b"a", b'"', b'"', b'""', b",", b",", b";", b"\n", b"\n", b"\r\n", b"\r", b"x" * 9]
+CSV_DATA = st.lists(st.sampled_from(CSV_PIECES), max_size=30).map(b"".join)
+CSV_LINES = st.builds(
+    SplitOptions,
+    batch_strategy=st.just("MultiRecord"),
+    max_payload_bytes=st.integers(1, 40) | st.just(6 * 1024 * 1024),
+    skip_header=st.booleans(),
+    max_records=st.none() | st.integers(1, 4),
+    content_type=st.just("text/csv"),
+) | st.builds(
+    SplitOptions,
+    max_payload_bytes=st.integers(1, 40),
+    skip_header=st.booleans(),
+    content_type=st.just("text/csv; charset=utf-8"),
+)
+
+
+def split_csv(
+    data: bytes, options: SplitOptions, cuts: Sequence[int] = (), *, start: int = 0, first_record: int = 0
+) -> tuple[list[Payload], str | None]:
+    """Return the payloads up to where it is no CSV of one record a line, and the words for that."""
+    splitter = Splitter(options, start=start, first_record=first_record)
+    payloads = []
+    for chunk in chunks(data, cuts):
+        payloads += splitter.feed(chunk)
+        if splitter.error:
+            return payloads, str(splitter.error)
+    payloads += splitter.finish()
+    return payloads, None if splitter.error is None else str(splitter.error)
+
+
+def is_divided(line: bytes) -> bool:
+    """Say it in the plainest way, byte by byte: whether a quoted field or a carriage return goes over its end."""
+    is_quoted, has_closed, before = False, False, b","
+    line = line.removesuffix(b"\n").removesuffix(b"\r")
+    for number in range(len(line)):
+        byte = line[number : number + 1]
+        if byte == b"\r" and not is_quoted and line[number + 1 : number + 2] not in (b"", b"\r"):
+            return True
+        was_quoted = is_quoted
+        if byte == b'"':  # the second of two in a quoted field opens it again
+            is_quoted = not is_quoted and (has_closed or before in b",;\t|")
+        has_closed = was_quoted and not is_quoted
+        before = byte
+    return is_quoted
+
+
+@given(CSV_DATA, CSV_LINES, CUTS)
+@example(b'id,"te\nxt"\n1,a\n', SplitOptions(skip_header=True, content_type="text/csv"), [])
+@example(b'1,"a\nb"\n2,c\n', SplitOptions(content_type="text/csv"), [5])
+@example(b'1,5" pipe\n2,"c"\n', SplitOptions(content_type="text/csv"), [])
+@example(b'1,"a\rb"\n', SplitOptions(content_type="text/csv"), [])
+@example(b"1,a\r2,b\r", SplitOptions(content_type="text/csv"), [])
+@example(b'a"b,"c\nd"\n', SplitOptions(content_type="text/csv"), [])
+@example(b'a""', SplitOptions(content_type="text/csv", max_payload_bytes=1), [])
+@example(b'"a""b"\n', SplitOptions(content_type="text/csv"), [])
+def test_csv_ends_at_the_first_line_that_is_no_whole_record(
+    data: bytes, options: SplitOptions, cuts: list[int]
+) -> None:
+    """What lies before it is cut as ever; nothing of it and behind it is given out, however the chunks fall."""
+    payloads, error = split_csv(data, options, cuts)
+    place = 0
+    for line in data.replace(b"\n", b"\n\0").split(b"\0"):
+        if is_divided(line):
+            break
+        place += len(line)
+    if place == len(data):
+        assert error is None
+        assert payloads == split(data, dataclasses.replace(options, content_type=None), cuts)
+        return
+    assert error is not None
+    assert f"the line at byte {place}," in error
+    assert payloads == split(data[:place], dataclasses.replace(options, content_type=None))
+
+
+@given(CSV_DATA, CSV_LINES, CUTS)
+def test_a_resume_ends_where_the_first_try_ended(data: bytes, options: SplitOptions, cuts: list[int]) -> None:
+    payloads, error = split_csv(data, options)
+    if payloads and error:
+        last = payloads[-1]
+        again, why = split_csv(
+            data[last.end :], options, cuts, start=last.end, first_record=last.first_record + last.records
+        )
+        assert (again, why) == ([], error)
+
+
+@pytest.mark.parametrize("strategy", ["SingleRecord", "MultiRecord"])
+@pytest.mark.parametrize("cuts", [[], [1], [2, 40], [1, 2, 3, 4]])
+def test_a_byte_order_mark_is_no_part_of_the_first_record(strategy: str, cuts: list[int]) -> None:
+    for header in (b"", b"id,text\r\n"):
+        data = b"\xef\xbb\xbf" + header + b"1,a\r\n2,b\r\n"
+        options = SplitOptions(batch_strategy=strategy, skip_header=bool(header), content_type="text/csv")
+        payloads, error = split_csv(data, options, cuts)
+        assert error is None
+        assert [record for payload in payloads for record in records_of(payload)] == [b"1,a", b"2,b"]
+        assert (payloads[0].start, payloads[-1].end) == (0, len(data))
+        halves = split_in_two(payloads[0]) if strategy == "MultiRecord" else payloads
+        assert [(half.start, half.end) for half in halves] == [(0, len(data) - 5), (len(data) - 5, len(data))]
+
+
+def test_what_is_sent_whole_keeps_its_byte_order_mark() -> None:
+    data = b"\xef\xbb\xbf1,a\n"
+    (payload,), error = split_csv(data, SplitOptions(split_type="None", content_type="text/csv"))
+    assert (payload.body, error) == (data, None)
+
+
+@pytest.mark.parametrize("split_type", ["Line", "None"])
+@given(cuts=CUTS)
+def test_what_does_not_begin_as_text_is_refused_before_anything_is_given_out(
+    split_type: str, cuts: list[int]
+) -> None:
+    options = SplitOptions(split_type=split_type, content_type="application/jsonlines")
+    with pytest.raises(InvalidRequest, match="looks like gzip"):
+        split_csv(gzip.compress(b'{"a": 1}\n' * 9), options, cuts)

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.whole_lines import PassedLine, WholeLines
+from airflow_sm_plugin.core.whole_lines import WholeLines
 
 CHUNKS = st.lists(st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\r", b" "])).map(b"".join), max_size=12)
 
@@ -29,14 +29,6 @@ def test_blocks_end_with_lf_and_hold_all_but_what_is_too_long(chunks: list[bytes
             assert len(line) > longest
             place += block.length
     assert place == len(data)
-
-
-def test_the_first_line_is_passed_over_whatever_it_holds() -> None:
-    lines = WholeLines(longest=1, skip_first=True)
-    assert list(lines.after(b"long")) == []
-    assert list(lines.after(b"er\r\na\nb")) == [PassedLine(8, 0), b"a\n"]
-    assert list(lines.rest()) == [b"b"]
-    assert list(lines.rest()) == []
 
 
 def test_a_chunk_of_whole_lines_is_not_copied() -> None:

@@ -327,6 +327,17 @@ class TestTrouble:
         assert "PrimaryContainer.Environment.TOKEN" in str(caught.value)
         assert "4711" not in str(caught.value)
 
+    def test_no_line_of_a_malformed_value_is_shown(self) -> None:
+        spec = ModelSpec(
+            containers=[{"Image": IMAGE, "Environment": "TOKEN=1\nTOKEN=4711\u20284712\r4713"}],
+            execution_role_arn=ROLE,
+            name=unique("model"),
+        )
+        with pytest.raises(InvalidRequest) as caught:  # not checked() on purpose
+            hook().create_model(spec)
+        assert "Invalid type for parameter PrimaryContainer.Environment" in str(caught.value)
+        assert "471" not in str(caught.value)
+
     def test_no_region_and_no_credentials_say_what_to_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AWS_DEFAULT_REGION")
         with pytest.raises(InvalidRequest, match="no AWS region: pass region_name"):

@@ -33,6 +33,15 @@ def test_an_object_that_comes_cut_short_is_none(monkeypatch: pytest.MonkeyPatch)
             store(config=ONCE).read("s3://bucket/key", limit=100)
 
 
+@pytest.mark.parametrize("content_type", ["text/\xe9", "text/csv\n", "\x00", "日/本"])
+def test_a_content_type_that_no_header_carries_keeps_no_answer_back(
+    account: Account, content_type: str
+) -> None:
+    location = f"s3://{account.bucket}/{unique('written')}"
+    store().write(location, b"1,2", content_type=content_type)
+    assert store().read(location, limit=100) == b"1,2"
+
+
 @pytest.mark.parametrize("content_type", [None, "text/csv"])
 def test_what_is_written_can_be_read(account: Account, content_type: str | None) -> None:
     key = unique("written")

@@ -15,6 +15,7 @@ import boto3
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.core.async_inference import AsyncRequest
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
     AsyncInferenceTimedOut,
@@ -23,6 +24,7 @@ from airflow_sm_plugin.exceptions import (
     QueueNotFound,
     ServiceUnavailable,
 )
+from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from tests.batch.async_batches import calls, invocations_of
@@ -115,6 +117,57 @@ def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) ->
     """Return what was logged so far: Airflow 3's task logger writes to stdout, Airflow 2's through logging."""
     caplog.set_level(logging.INFO)
     return lambda: caplog.text + "".join(capfd.readouterr())
+
+
+NO_HEADER_CARRIES = {
+    "another alphabet": "in/ársreikningur.csv",
+    "a space at its end": "in/trailing ",
+    "a line break": "in/a\nb.csv",
+    "a carriage return": "in/a\rb.csv",
+    "a tab": "in/a\tb.csv",
+    "a control character": "in/a\x7fb.csv",
+    "a line separator": "in/a\u2028b.csv",
+}
+ODD = ["%2F", "?", "#", "+", "a//b", "./a", "../a", "a b", " a", "a'b\"", "a=b&c;d", "{}", "\\"]
+
+
+class TestKeys:
+    @pytest.mark.parametrize("key", NO_HEADER_CARRIES.values(), ids=NO_HEADER_CARRIES)
+    def test_a_key_that_no_header_carries_is_refused_before_anything_is_sent(
+        self, account: Account, endpoint: str, requests: Requests, key: str
+    ) -> None:
+        location = account.upload(ROW, key)
+        requests.forget()
+        with pytest.raises(AirflowFailException, match=r"InvalidRequest: input_location .* cannot be sent"):
+            run_task(partial(invoke, endpoint, input_location=location), context_for(None))
+        with pytest.raises(AirflowFailException, match=r"InvalidRequest: .* upload_prefix .* cannot be sent"):
+            run_task(
+                partial(invoke, endpoint, body=ROW, upload_prefix=location.replace("trailing ", "é")),
+                context_for(None),
+            )
+        with pytest.raises(InvalidRequest, match="cannot be sent"):
+            SageMakerRuntimeHook(aws_conn_id=None).invoke_endpoint_async(
+                AsyncRequest(endpoint_name=endpoint, input_location=location)
+            )
+        assert not requests.count()
+
+    def test_any_other_key_is_sent_as_it_is(self, account: Account, endpoint: str) -> None:
+        """The model gets the very object: nothing in a key is decoded, normalised or cut."""
+        folder = unique("in")
+        for key in ODD:
+            location = account.upload(key, f"{folder}/{key}.csv")
+            result = run_task(
+                partial(
+                    invoke,
+                    endpoint,
+                    input_location=location,
+                    wait_for_completion=True,
+                    deferrable=False,
+                    return_output=True,
+                ),
+                context_for(TaskInstanceDouble(task_id=unique("t"))),
+            )
+            assert (result["output"], result["input_location"]) == (key, location)
 
 
 class TestWaiting:
