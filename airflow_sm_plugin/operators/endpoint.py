@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, failing_well, task_instance_owner
+from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task_instance_owner
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.deployment import DeploymentNote
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
@@ -137,6 +137,19 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         "cleanup_on_failure",
         "cleanup_wait_seconds",
     )
+    text_fields = (
+        "endpoint_name",
+        "model_name",
+        "instance_type",
+        "variant_name",
+        "async_output_path",
+        "async_failure_path",
+        "async_success_topic",
+        "async_error_topic",
+        "kms_key_id",
+        "volume_kms_key_id",
+        "on_failed",
+    )
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink(), DataCaptureLink())
 
     def __init__(
@@ -203,17 +216,17 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or update, then wait."""
-        with failing_well():
+        with self.reading_arguments():
             return self._go_on(context, self._deployment(context))
 
     def execute_when_changeable(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on when what was in progress before has ended, or its time has."""
-        with failing_well():
+        with self.reading_arguments():
             return self._go_on(context, self._deployment(context, event["note"]), event)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Judge what the trigger saw last."""
-        with failing_well():
+        with self.reading_arguments():
             deployment = self._deployment(context, event["note"])
             with deployment.cleanup.on_failure():
                 self._raise_broken(event)
