@@ -317,6 +317,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 note=deployment.note(action).as_mapping(),
                 deadline=deadline,
                 poll_interval=deployment.options.poll_interval,
+                cleanup=deployment.cleanup_after_kill(),
                 aws=self.aws.as_mapping(),
             ),
             method_name="execute_when_changeable" if action is None else "execute_complete",

@@ -48,6 +48,7 @@ class PollingTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.aws = dict(aws)
         self._failed = FailedLooks()
+        self._has_ended = False
 
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
@@ -83,6 +84,7 @@ class PollingTrigger(BaseTrigger):
         except Exception as error:  # noqa: BLE001 - whatever it is, the task must learn of it instead of hanging
             payload = self.error_event(error)
             log.warning("%s failed: %s", type(self).__name__, payload["message"])
+        self._has_ended = True
         yield TriggerEvent(storable(payload))
 
     async def _wait(self) -> dict[str, Any]:

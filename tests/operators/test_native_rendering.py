@@ -37,7 +37,7 @@ from tests.support import Account, context_for, run_task, unique
 try:
     from airflow.sdk import DAG
 except ImportError:  # Airflow 2.11
-    from airflow import DAG  # type: ignore[attr-defined,no-redef]
+    from airflow import DAG
 
 pytestmark = pytest.mark.airflow
 
@@ -103,7 +103,7 @@ def fields_of(kind: type[Any]) -> list[str]:
     return [name for name in kind.template_fields if name not in AWS_FIELDS]
 
 
-def made(kind: type[Any], *, native: bool = True, **arguments: object) -> Any:  # noqa: ANN401 - of any kind
+def made(kind: type[Any], *, native: bool = True, **arguments: Any) -> Any:  # noqa: ANN401 - of any kind
     """Make an operator with what it needs, and with the arguments."""
     parameters = inspect.signature(kind.__init__).parameters.values()
     needed = {
@@ -140,7 +140,8 @@ def test_every_field_is_known_as_text_or_as_something_that_is_read(kind: type[An
 def test_text_stays_as_it_is_written(kind: type[Any], *, native: bool) -> None:
     for written in LITERALS:
         for template in (written, "{{ params.value }}", "{{ params.value[:1] }}{{ params.value[1:] }}"):
-            operator = made(kind, native=native, **dict.fromkeys(fields_of(kind), template))
+            arguments: dict[str, Any] = dict.fromkeys(fields_of(kind), template)
+            operator = made(kind, native=native, **arguments)
             rendered(operator, value=written)
             for name in fields_of(kind):
                 assert value_of(operator, name) == written, name
@@ -161,7 +162,8 @@ def test_text_stays_as_it_is_written(kind: type[Any], *, native: bool) -> None:
 def test_what_another_task_returned_becomes_text_where_text_is_meant(
     kind: type[Any], value: object, written: str
 ) -> None:
-    operator = made(kind, **dict.fromkeys(fields_of(kind), "{{ params.value }}"))
+    arguments: dict[str, Any] = dict.fromkeys(fields_of(kind), "{{ params.value }}")
+    operator = made(kind, **arguments)
     rendered(operator, value=value).read_texts()
     for name in fields_of(kind):
         assert value_of(operator, name) == (written if name in kind.text_fields else value), name
@@ -174,7 +176,8 @@ def test_numbers_switches_lists_and_mappings_are_read_in_every_dag(kind: type[An
     for name in names:
         wanted, read = expected(name)
         for template in ("{{ params.value }}", json.dumps(wanted)):
-            operator = rendered(made(kind, native=native, **{name: template}), value=wanted)
+            arguments: dict[str, Any] = {name: template}
+            operator = rendered(made(kind, native=native, **arguments), value=wanted)
             assert read(value_of(operator, name)) == wanted, name
 
 
