@@ -76,6 +76,12 @@ def kill_while(trigger: EndpointTrigger, requests: Requests, change: Callable[[]
         killed.result()
 
 
+def polled(requests: Requests) -> None:
+    """Return once a trigger has looked at the endpoint twice."""
+    while requests.count()["DescribeEndpoint"] < 2:
+        time.sleep(0.01)
+
+
 def finish(account: Account, **seconds: float) -> Callable[[], object]:
     return lambda: account.change_settings(**seconds)
 
@@ -213,8 +219,7 @@ def test_a_cleanup_that_airflow_cuts_short_calls_nothing_more_and_tells_what_may
 
     async def cut_short() -> None:
         task = asyncio.create_task(trigger.on_kill())
-        while requests.count()["DescribeEndpoint"] < 2:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(polled, requests)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
