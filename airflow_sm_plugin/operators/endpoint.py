@@ -41,8 +41,10 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     When the task fails, times out or is killed, what it created is deleted again (``cleanup_on_failure``): a teardown
     does not run when its setup failed. It is best effort, since SageMaker deletes no endpoint that is still being
     created: after its own errors the task waits for that, up to ``cleanup_wait_seconds``; after its execution time-out
-    20 seconds at most; when it is killed it asks once, at once, so that an endpoint still being created stays and
-    costs money until a retry has gone on with it or ``SageMakerDeleteEndpointOperator`` has run. What serves is never
+    20 seconds at most; when it is killed it asks once, at once; when it is killed while deferred, its trigger waits
+    almost as long as Airflow lets it (Airflow 3.3 and later, ``[triggerer] on_kill_timeout``, 30 seconds). An endpoint
+    that is still being created then stays, which the log says, and costs money until a retry has gone on with it or
+    ``SageMakerDeleteEndpointOperator`` has run. What serves is never
     cleaned up once the task has seen it, nor is an endpoint found already there, nor one that somebody else has created
     again, updated or deployed as well since: tags, configuration and creation time tell, immediately before each
     deletion (``docs/endpoints.md``). An error that says nothing of the endpoint, such as throttling, leaves one that is

@@ -62,8 +62,8 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
     All parameters are templated; numbers and booleans may be text.
 
     :param endpoint_name: the endpoint's name
-    :param body: the payload, text or bytes up to 6,291,456 bytes, e.g. another task's XCom; masked in Airflow's
-        rendered fields
+    :param body: the payload, text or bytes up to 6,291,456 bytes, e.g. another task's XCom, of which a mapping or list
+        is sent as JSON (``docs/templates.md``); masked in Airflow's rendered fields
     :param body_location: ``s3://bucket/key`` of the payload, instead of ``body``
     :param output_location: ``s3://bucket/key`` to write the answer to
     :param return_output: put the answer on XCom as text; default False

@@ -58,8 +58,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
     :param endpoint_name: (templated)
     :param input_location: ``s3://bucket/key`` of the payload, up to 1 GB (templated)
-    :param body: the payload itself, text or bytes, up to 128,000 bytes unless ``upload_prefix`` is given; instead of
-        ``input_location``; masked in Airflow's rendered fields (templated)
+    :param body: the payload itself, text or bytes, or a mapping or list, which is sent as JSON; up to 128,000 bytes
+        unless ``upload_prefix`` is given; instead of ``input_location``; masked in Airflow's rendered fields
+        (templated)
     :param content_type: MIME type of the payload, e.g. ``text/csv`` (templated)
     :param accept: MIME type wanted for the output (templated)
     :param custom_attributes: up to 1024 visible US-ASCII characters, e.g. a trace id; handed to the model, and echoed
