@@ -45,7 +45,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     Returns on XCom: ``{"model_name", "model_arn", "auto_ml_job_name", "candidate_name", "objective": {"name", "type",
     "value"} or None, "inference_response_keys": [...]}``.
 
-    All parameters are templated; numbers and booleans may be text.
+    All parameters are templated; numbers and booleans may be text, lists and mappings JSON or Python text.
 
     :param auto_ml_job_name: the job
     :param execution_role: ARN or name of the role that SageMaker runs the model with
