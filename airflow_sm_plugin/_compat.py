@@ -56,7 +56,9 @@ __all__ = [
     "XComArg",
     "default_deferrable",
     "first_reschedule_date",
+    "is_still_deferred",
     "max_map_length",
+    "on_kill_seconds",
 ]
 
 
@@ -73,6 +75,31 @@ def first_reschedule_date(context: Context, *, retries: int) -> datetime | None:
     first_try = ti.max_tries - retries + 1
     found = _orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, first_try)
     return cast("datetime | None", found)
+
+
+async def is_still_deferred(task_instance: Any) -> bool:  # noqa: ANN401 - a trigger's, whose type differs in each version
+    """Ask Airflow 3 whether a trigger's task instance is still deferred.
+
+    A triggerer that loses its triggers to another one cancels them as if their tasks had been killed: the task's state
+    is the only thing that differs.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    from asgiref.sync import sync_to_async
+
+    states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+        dag_id=task_instance.dag_id,
+        task_ids=[task_instance.task_id],
+        run_ids=[task_instance.run_id],
+        map_index=task_instance.map_index,
+    )
+    index = -1 if task_instance.map_index is None else task_instance.map_index
+    name = task_instance.task_id if index < 0 else f"{task_instance.task_id}_{index}"
+    return str(states.get(task_instance.run_id, {}).get(name)) == "deferred"
+
+
+def on_kill_seconds() -> float:
+    """Return Airflow's setting ``[triggerer] on_kill_timeout``: how long a trigger's ``on_kill`` may take."""
+    return float(conf.getint("triggerer", "on_kill_timeout", fallback=30))
 
 
 def default_deferrable() -> bool:

@@ -7,6 +7,7 @@ operators parses in milliseconds, where the provider's ``AwsBaseOperator`` costs
 
 from __future__ import annotations
 
+import copy
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,11 +20,14 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.ownership import owner_of
 from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.core.template_values import as_text, is_given, text
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.killable import Killable
 
 if TYPE_CHECKING:
+    import jinja2
+
     from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
     from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
     from airflow_sm_plugin.hooks.result_store import ResultStoreHook
@@ -147,7 +151,54 @@ def reveal(value: object) -> Any:  # noqa: ANN401 - the type is the field's
     return value.value if isinstance(value, Sensitive) else value
 
 
-class AwsArguments(Killable):
+class TemplatedArguments:
+    """Arguments that templates render: text that stays text in every DAG, and what is read once it is rendered.
+
+    With ``render_template_as_native_obj=True`` Jinja reads each rendered text as a Python literal, if it can: ``1.0``
+    and ``1,2,3`` become a number and a tuple, ``'a'`` loses its quotes, and nobody knows any more what was written.
+    Here only an expression that stands alone, like ``{{ ti.xcom_pull('t') }}``, gives an object, as it is; every
+    argument that may be a number, a list or a mapping reads text by itself.
+    """
+
+    text_fields: Sequence[str] = ()
+    """The template fields that are text, whatever type a template, or another task, gives them."""
+
+    def _render(self, template: jinja2.Template, context: Context, dag: Any = None) -> Any:  # noqa: ANN401 - Airflow's
+        from jinja2 import Undefined
+        from jinja2.nativetypes import NativeEnvironment
+
+        environment = template.environment
+        if not isinstance(environment, NativeEnvironment):
+            return super()._render(template, context, dag=dag)  # type: ignore[misc]  # of Airflow's operators
+        variables: Any = copy.copy(context)
+        variables.update((name, value) for name, value in template.globals.items() if name not in variables)
+        try:
+            scope = environment.context_class(environment, variables, template.name, template.blocks)
+            values = list(template.root_render_func(scope))
+        except Exception:  # noqa: BLE001 - Jinja raises it again, with the template's lines
+            environment.handle_exception()
+        alone = len(values) == 1 and not isinstance(values[0], Undefined)
+        return values[0] if alone else "".join(map(str, values))
+
+    def read_texts(self) -> None:
+        """Turn what was rendered into text where text is meant.
+
+        :raises InvalidRequest: that cannot be: naming the argument, not its value
+        """
+        for name in self.text_fields:
+            value = reveal(getattr(self, name))
+            if not (value is None or isinstance(value, str)):
+                setattr(self, name, as_text(value, name))
+
+    @contextmanager
+    def reading_arguments(self) -> Iterator[None]:
+        """Read the arguments that are text, then let the block fail as :func:`failing_well` does."""
+        with failing_well():
+            self.read_texts()
+            yield
+
+
+class AwsArguments(TemplatedArguments, Killable):
     """The four AWS arguments as attributes, and the hooks made from them."""
 
     aws_conn_id: str | None
@@ -165,9 +216,9 @@ class AwsArguments(Killable):
     def aws(self) -> AwsConnection:
         """The arguments as one value, after templates are rendered."""
         return AwsConnection(
-            aws_conn_id=self.aws_conn_id,
-            region_name=self.region_name,
-            verify=self.verify,
+            aws_conn_id=text(self.aws_conn_id, "aws_conn_id"),
+            region_name=text(self.region_name, "region_name"),
+            verify=_verify(self.verify),
             botocore_config=self.botocore_config,
         )
 
@@ -196,6 +247,14 @@ class AwsArguments(Killable):
         from airflow_sm_plugin.hooks.result_store import ResultStoreHook
 
         return ResultStoreHook(**self.aws.hook_arguments())
+
+
+def _verify(value: object) -> bool | str | None:
+    """Return whether, or against which CA bundle, TLS is verified; a template may have made text of a boolean."""
+    if not is_given(value):
+        return None
+    spelled = as_text(value, "verify")
+    return spelled.lower() == "true" if spelled.lower() in ("true", "false") else spelled
 
 
 class SageMakerInferenceOperator(AwsArguments, BaseOperator):

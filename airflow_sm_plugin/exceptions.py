@@ -50,7 +50,7 @@
     ├── TaskKilled                     (retry) Airflow ended the task: SIGTERM, a time-out, marked by a person
     └── ServiceError                   AWS answered an error, or did not answer
         ├── AccessDenied               403: a permission is missing
-        ├── CredentialsExpired         (retry) AWS called them expired, or the clock skewed
+        ├── CredentialsExpired         (retry) AWS called them expired or invalid, or the clock skewed
         ├── RequestRefused             the request is wrong in a way that only the service could see
         ├── PreconditionFailed         a conditional write found the object changed by somebody else
         ├── Throttled                  (retry)
@@ -363,12 +363,13 @@ class ServiceError(SageMakerInferenceError):
 
 
 class AccessDenied(ServiceError):
-    """AWS answered 403, or there are no valid credentials. The message names the action that needs a permission."""
+    """AWS answered 403: the message names the action that needs a permission."""
 
 
 class CredentialsExpired(ServiceError):
-    """AWS called the credentials or the signature expired, or the clock skewed.
+    """AWS called the credentials or the signature expired or invalid, or the clock skewed.
 
+    Keys that were made, rotated or written down just now are invalid for a moment.
     Fresh credentials were fetched at once where that is possible, and the request was sent again. A later retry helps.
     """
 
@@ -390,7 +391,11 @@ class Throttled(ServiceError):
 
 
 class ServiceUnavailable(ServiceError):
-    """The service answered 5xx, did not answer in time, or nobody listens at that address. A later retry helps."""
+    """The service answered 5xx, did not answer in time, or nobody listens at that address. A later retry helps.
+
+    So does one when there were no credentials: a metadata service that did not answer, or a file that is being written,
+    looks like none at all.
+    """
 
     retryable = True
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, deadline_of
+from airflow_sm_plugin.core.template_values import parsed
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 
@@ -24,11 +25,12 @@ class AwaitedInvocations:
 
     @classmethod
     def read(cls, value: object) -> AwaitedInvocations:
-        """Read one invocation or many.
+        """Read one invocation or many, as they are or as text that a template made of them.
 
         :raises InvalidRequest: something else, or nothing at all
         """
-        found: list[object] = [value] if isinstance(value, Mapping) else list(_iterable(value))
+        given = _of_text(value)
+        found = [given] if isinstance(given, Mapping) else [_of_text(item) for item in _iterable(given)]
         if not found:
             raise InvalidRequest("there is no invocation to wait for: the list is empty")
         for item in found:
@@ -40,7 +42,7 @@ class AwaitedInvocations:
         return cls(
             tuple(AsyncInvocation.from_mapping(item) for item in mappings),
             tuple(item.get("endpoint_name") or None for item in mappings),
-            is_one=isinstance(value, Mapping),
+            is_one=isinstance(given, Mapping),
         )
 
     def deadlines(self, *, first_look: float, seconds: float) -> tuple[float, ...]:
@@ -84,9 +86,16 @@ class AwaitedInvocations:
         }
 
 
+def _of_text(value: object) -> object:
+    """Return the mapping or list that a text spells; anything else stays as it is."""
+    found = parsed(value)
+    return found if isinstance(found, Mapping | Sequence) else value
+
+
 def _iterable(value: object) -> Sequence[object]:
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
         raise InvalidRequest(
-            f"invocations must be what an invoke task returned, or a list of it, not {value!r:.80}"
+            f"invocations must be what an invoke task returned, a list of it, or JSON or Python text of either, not "
+            f"{value!r:.80}: pass that task's output"
         )
     return list(value)

@@ -8,7 +8,8 @@ from typing import Literal
 from airflow_sm_plugin.core.invocation import Attempt, attempt_after
 
 FailureKind = Literal["answered", "unreachable", "unanswered", "local"]
-"""An error answer; nothing was sent; it was sent and no answer came; nothing could ever be sent (no credentials …)."""
+"""An error answer; nothing was sent (no connection, no credentials); it was sent and no answer came; nothing could ever
+be sent (no region, a malformed request)."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,14 @@ class DeploymentOptions:
     container_log_lines: int = 20
 
 
+@dataclass(frozen=True)
+class DeploymentTarget:
+    """The endpoint that a task works on, and the configuration that the task deploys to it."""
+
+    endpoint_name: str
+    config_name: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeploymentNote:
     """What a deferred task must remember: the next process that works on it knows nothing else.

@@ -1,21 +1,57 @@
-"""Read what templates render: Airflow makes text of all that is not, and ``None`` or nothing of what is absent."""
+"""Read what templates render: text of everything, objects of what other tasks returned, ``None`` of what is absent."""
 
 from __future__ import annotations
 
 import ast
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 from airflow_sm_plugin.exceptions import InvalidRequest
 
+_SPELLED = (bool, int, float, Decimal, date, time, timedelta)
+"""What is written as Python's ``str()`` writes it: as a template does without native rendering."""
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def is_given(value: object) -> bool:
     """Say whether a value is there: not None, no empty text, and not the text that a template makes of None."""
     return value is not None and str(value).strip() not in ("", "None")
+
+
+def text(value: object, name: str) -> str | None:
+    """Return text as :func:`as_text` does; None when it is not given."""
+    return as_text(value, name) if is_given(value) else None
+
+
+def as_text(value: object, name: str) -> str:
+    """Return the text that a value stands for where text is meant.
+
+    Mappings and lists become JSON. A tuple of numbers, which is what native rendering makes of ``1,2,3``, is joined
+    with commas. Numbers, booleans and dates are spelled as Python spells them.
+
+    :param name: what the value is, for the message, which shows nothing of the value: it may be a secret
+    :raises InvalidRequest: anything else
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, _SPELLED):
+        return str(value)
+    if isinstance(value, tuple):
+        if value and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value):
+            return ",".join(map(str, value))
+    elif isinstance(value, Mapping | Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        try:
+            return json.dumps(dict(value) if isinstance(value, Mapping) else list(value), allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            pass
+    raise InvalidRequest(
+        f"{name} must be text, not {type(value).__name__}: write it as text in the task before, and hand over that "
+        f"task's output"
+    )
 
 
 def boolean(value: object, name: str) -> bool:
@@ -91,7 +127,7 @@ def mapping(value: object, name: str) -> Mapping[str, Any] | None:
     """
     if not is_given(value):
         return None
-    found = _parsed(value)
+    found = parsed(value)
     if not isinstance(found, Mapping):
         raise InvalidRequest(
             f"{name} must be a mapping, or text of one as JSON or Python writes it{_not_so(value)}"
@@ -99,6 +135,21 @@ def mapping(value: object, name: str) -> Mapping[str, Any] | None:
     if not all(isinstance(key, str) for key in found):
         raise InvalidRequest(f"{name} must be a mapping whose keys are all text: put them in quotes")
     return found
+
+
+def texts_by_name(value: object, name: str) -> dict[str, str] | None:
+    """Return a mapping as :func:`mapping` does, each of its values as :func:`as_text` does: tags and the like.
+
+    :raises InvalidRequest: anything else, None among the values
+    """
+    found = mapping(value, name)
+    if found is None:
+        return None
+    in_json = isinstance(value, str) and isinstance(_read(json.loads, value), Mapping)
+    return {
+        key: json.dumps(item) if in_json and isinstance(item, bool) else as_text(item, f"{name}[{key!r:.80}]")
+        for key, item in found.items()
+    }
 
 
 def sequence(value: object, name: str) -> Sequence[Any] | None:
@@ -109,7 +160,7 @@ def sequence(value: object, name: str) -> Sequence[Any] | None:
     """
     if not is_given(value):
         return None
-    found = _parsed(value)
+    found = parsed(value)
     if not isinstance(found, Sequence) or isinstance(found, str | bytes | bytearray):
         raise InvalidRequest(
             f"{name} must be a list, or text of one as JSON or Python writes it{_not_so(value)}"
@@ -129,17 +180,30 @@ def mappings(value: object, name: str) -> list[Mapping[str, Any]] | None:
     return [mapping(item, f"{name}[{number}]") or {} for number, item in enumerate(found)]
 
 
-def _parsed(value: object) -> object:
-    """Return what a text spells, None when nothing; what is no text stays as it is."""
+def names(value: object, name: str) -> list[str] | None:
+    """Return a list of texts, as :func:`sequence` and :func:`as_text` take them; None when the list is not given.
+
+    :raises InvalidRequest: anything else
+    """
+    found = sequence(value, name)
+    return (
+        None if found is None else [as_text(item, f"{name}[{number}]") for number, item in enumerate(found)]
+    )
+
+
+def parsed(value: object) -> object:
+    """Return what a text spells as JSON or Python, None when nothing; what is no text stays as it is."""
     if not isinstance(value, str):
         return value
-    for read in (json.loads, ast.literal_eval):
-        try:
-            found: object = read(value.strip())
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            continue
-        return found
-    return None
+    found = _read(json.loads, value)
+    return _read(ast.literal_eval, value) if found is None else found
+
+
+def _read(reader: Callable[[str], object], value: str) -> object:
+    try:
+        return reader(value.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
 
 
 def _not_so(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 from airflow_sm_plugin._log import get_log
@@ -138,32 +139,38 @@ class ResultWatcher:
 
 
 class BlockingWatcher:
-    """The same for a task without an event loop: connections stay open from look to look, inside of :meth:`opened`."""
+    """The same for a task without an event loop: what is opened stays open, inside of :meth:`opened`."""
 
     def __init__(self, connection: AwsConnection) -> None:
         self._connection = connection
         self._loop: asyncio.Runner | None = None
         self._s3: S3Objects | None = None
+        self._stack = AsyncExitStack()
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Keep connections open for the block; inside of another one it does nothing."""
+        """Keep connections open for the block, from the first look on; inside of another one it does nothing."""
         if self._loop is not None:
             yield
             return
         with asyncio.Runner() as loop:
-            stack = AsyncExitStack()
+            self._stack = AsyncExitStack()
             try:
                 self._loop = loop
-                self._s3 = loop.run(stack.enter_async_context(S3Objects.open(self._connection)))
                 yield
             finally:
                 self._loop = self._s3 = None
-                loop.run(stack.aclose())
+                loop.run(self._stack.aclose())
 
     def look(self, watch: Watch, state: WatchState, *, now: float, thorough: bool = False) -> WatchState:
-        """Look once, as :meth:`ResultWatcher.look`."""
-        return self._run(lambda s3: ResultWatcher(s3).look(watch, state, now=now, thorough=thorough))
+        """Look once, as :meth:`ResultWatcher.look`; that connections cannot be opened now is a failed look as well."""
+        try:
+            return self._run(lambda s3: ResultWatcher(s3).look(watch, state, now=now, thorough=thorough))
+        except ServiceError as error:
+            if not error.retryable:
+                raise
+            log.info("a failed look: %s", error)
+            return replace(state, looks=state.looks + 1, failed=state.failed.one_more())
 
     def failure_texts(self, locations: Sequence[str | None], *, limit: int) -> list[str]:
         """Return the beginnings of failure objects, as :meth:`ResultWatcher.failure_text`."""
@@ -181,7 +188,10 @@ class BlockingWatcher:
 
     def trouble_at(self, location: str) -> str:
         """Say what keeps S3 from telling of a place, as :meth:`ResultWatcher.trouble_at`."""
-        return self._run(lambda s3: ResultWatcher(s3).trouble_at(location))
+        try:
+            return self._run(lambda s3: ResultWatcher(s3).trouble_at(location))
+        except ServiceError as error:
+            return str(error)
 
     def write(self, location: str, body: bytes) -> None:
         """Write an object, as :meth:`S3Objects.write`."""
@@ -189,6 +199,9 @@ class BlockingWatcher:
 
     def _run(self, work: Callable[[S3Objects], Coroutine[object, object, _T]]) -> _T:
         with self.opened():
-            if self._loop is None or self._s3 is None:
+            if self._loop is None:
                 raise RuntimeError("S3 is not open")
+            if self._s3 is None:
+                opening = S3Objects.open(self._connection)
+                self._s3 = self._loop.run(self._stack.enter_async_context(opening))
             return self._loop.run(work(self._s3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.exceptions import NoCredentialsError
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.service_errors import Meaning
@@ -23,6 +25,9 @@ log = get_log(__name__)
 
 _FRESH_SECONDS = 5.0
 """Requests that were sent with the same expired credentials fetch fresh ones once, not each for itself."""
+
+_MISSING_SECONDS = 1.0
+"""So often credentials that are missing are looked for: a metadata service that does not answer takes seconds."""
 
 _SENT_AGAIN = "airflow_sm_plugin_sent_again"
 
@@ -56,7 +61,7 @@ class AwsHook(AwsBaseHook):
         core.register_component("response_parser_factory", AnswerParsers())
         core.register("before-call", self._may_call)
         found = core.get_credentials()
-        if found is not None and not isinstance(found, RenewableCredentials):
+        if not isinstance(found, RenewableCredentials):
 
             def fetch() -> Credentials | None:
                 fresh: Any = super(AwsHook, self).get_session(region_name=region_name)
@@ -72,28 +77,43 @@ class AwsHook(AwsBaseHook):
 
 
 class RenewableCredentials:
-    """A session's credentials, which can be fetched anew although botocore takes them for valid.
+    """A session's credentials, which can be fetched anew although botocore takes them for valid, or found none.
 
+    :param held: None where there are none yet: a metadata service that does not answer looks like that
     :param fetch: makes a session of its own and returns its credentials
     """
 
-    def __init__(self, held: Credentials, fetch: Callable[[], Credentials | None]) -> None:
+    def __init__(self, held: Credentials | None, fetch: Callable[[], Credentials | None]) -> None:
         self._held = held
         self._fetch = fetch
         self._lock = threading.Lock()
-        self._renewed_at = -_FRESH_SECONDS
+        self._renewed_at = -math.inf
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever botocore asks of credentials
         return getattr(self._held, name)
 
+    def get_deferred_property(self, name: str) -> Callable[[], Any]:
+        """Return what gives a property of the credentials that are held by then, None where there are none."""
+        return lambda: getattr(self._held, name, None)
+
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        """Return keys and token that belong together."""
+        """Return keys and token that belong together. Blocks where there are none yet: they are looked for again.
+
+        :raises NoCredentialsError: there are still none
+        """
+        if self._held is None:
+            self.renew(longest_age=_MISSING_SECONDS)
+        if self._held is None:
+            raise NoCredentialsError
         return self._held.get_frozen_credentials()
 
-    def renew(self) -> None:
-        """Fetch fresh credentials; keep the old ones where there are none. Blocks."""
+    def renew(self, *, longest_age: float = _FRESH_SECONDS) -> None:
+        """Fetch fresh credentials, unless that was tried just now; keep the old ones where there are none. Blocks.
+
+        :param longest_age: seconds
+        """
         with self._lock:
-            if time.monotonic() - self._renewed_at < _FRESH_SECONDS:
+            if time.monotonic() - self._renewed_at < longest_age:
                 return
             try:
                 self._held = self._fetch() or self._held

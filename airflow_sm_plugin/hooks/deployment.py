@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core import endpoint_status
-from airflow_sm_plugin.core.deployment import DeploymentNote, DeploymentOptions
+from airflow_sm_plugin.core.deployment import DeploymentNote, DeploymentOptions, DeploymentTarget
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict, Step
 from airflow_sm_plugin.core.ownership import EndpointClaim, is_same
@@ -56,8 +56,9 @@ class Deployment:
         claim = EndpointClaim(
             owner=owner, try_number=try_number, config_name=spec.config_name, created_at=note.created_at
         )
-        self._work = OwnWork(hook, spec, claim, created=note.created, touched=note.touched)
-        self.cleanup = DeploymentCleanup(hook, spec, options, self._work)
+        target = DeploymentTarget(spec.endpoint_name, spec.config_name)
+        self._work = OwnWork(hook, target, claim, created=note.created, touched=note.touched)
+        self.cleanup = DeploymentCleanup(hook, options, self._work)
         self.earlier = EarlierConfigs(hook, spec, options)
         self.deadline = time.time() + options.max_wait if note.deadline is None else note.deadline
         """By when, in epoch seconds, what is in progress must have ended: as it was at first, deferred or not."""
@@ -80,6 +81,17 @@ class Deployment:
             replaced_config=self._replaced_config,
             models_created_at=self.spec.models_created_at,
         )
+
+    def cleanup_after_kill(self) -> dict[str, Any] | None:
+        """Return what a trigger must know to clean up when its task is killed, as JSON values; None for nothing."""
+        claim = self._work.claim
+        if not self.options.cleanup_on_failure or claim.owner is None:
+            return None
+        return {
+            "owner": claim.owner,
+            "try_number": claim.try_number,
+            "max_wait_seconds": self.options.cleanup_wait,
+        }
 
     def act(self, *, block: bool = True) -> str | None:
         """Do what is next until nothing is left but to wait for the end; return created, updated or unchanged.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.deployment import DeploymentOptions
-from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import in_progress, uses_config
-from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
+from airflow_sm_plugin.exceptions import EndpointDeadlineExceeded, SageMakerInferenceError, ServiceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.endpoint_usage import EndpointUsage
 from airflow_sm_plugin.hooks.own_work import ENDPOINT, NotOurs, OwnWork
@@ -26,12 +26,11 @@ class DeploymentCleanup:
     def __init__(
         self,
         hook: SageMakerControlPlaneHook,
-        spec: EndpointConfigSpec,
         options: DeploymentOptions,
         work: OwnWork,
     ) -> None:
         self._hook = hook
-        self._spec = spec
+        self._target = work.target
         self._options = options
         self._work = work
         self._done = False
@@ -59,9 +58,13 @@ class DeploymentCleanup:
 
     def at_once(self) -> None:
         """Delete what can be deleted at once: whoever kills the task gives it a few seconds."""
+        self.within(0)
+
+    def within(self, max_wait: float) -> None:
+        """Delete what can be deleted within so many seconds."""
         if self.due:
             self._done = True
-            self._clean_up(0)
+            self._clean_up(min(max_wait, self._options.cleanup_wait))
 
     def no_more(self) -> None:
         """Clean up nothing from now on: the endpoint is as it was wanted, whatever becomes of the task."""
@@ -78,28 +81,19 @@ class DeploymentCleanup:
             if self._clean_endpoint(max_wait, failed_only=failed_only):
                 self._clean_config(max_wait)
         except SageMakerInferenceError as error:
-            name = self._spec.endpoint_name
+            name = self._target.endpoint_name
             log.warning("could not clean up all that this task made for endpoint %s: %s", name, error)
 
     def _clean_endpoint(self, max_wait: float, *, failed_only: bool) -> bool:
         """Delete the endpoint if it is the task's own, or ask for that without a wait; say whether to go on."""
-        name = self._spec.endpoint_name
+        name = self._target.endpoint_name
         try:
             description = self._work.check_endpoint()
             if description is None:
                 return True
             if failed_only and description["EndpointStatus"] != "Failed":
                 raise NotOurs("nothing is known against it, so that a retry goes on with it")
-            if max_wait:
-                self._hook.delete_endpoint(
-                    name,
-                    max_wait=max_wait,
-                    poll_interval=self._options.poll_interval,
-                    found=description,
-                    check=self._work.check_endpoint,
-                )
-            elif not self._hook.request_deletion(name):
-                raise NotOurs("SageMaker deletes none that is being created or changed")
+            self._delete_endpoint(description, max_wait)
         except NotOurs as why:
             if ENDPOINT in self._work.created:
                 self._warn_of_endpoint(why)
@@ -112,11 +106,34 @@ class DeploymentCleanup:
             log.info("cleaned up the endpoint %s that this task created", name)
         return True
 
+    def _delete_endpoint(self, found: Mapping[str, Any], max_wait: float) -> None:
+        """Delete the endpoint that was found; one that is being deleted when time is up needs nobody any more.
+
+        :raises NotOurs: SageMaker does not delete it at once, and there is no time to wait
+        """
+        name = self._target.endpoint_name
+        if not max_wait:
+            if not self._hook.request_deletion(name):
+                raise NotOurs("SageMaker deletes none that is being created or changed")
+            return
+        try:
+            self._hook.delete_endpoint(
+                name,
+                max_wait=max_wait,
+                poll_interval=self._options.poll_interval,
+                found=found,
+                check=self._work.check_endpoint,
+            )
+        except EndpointDeadlineExceeded:
+            left = self._hook.describe_endpoint(name)
+            if left is not None and left["EndpointStatus"] != "Deleting":
+                raise
+
     def _warn_of_endpoint(self, why: object) -> None:
         log.warning(
             "could not clean up the endpoint %s that this task created: it stays and costs money until a retry has "
             "gone on with it, or SageMakerDeleteEndpointOperator or somebody has deleted it: %s",
-            self._spec.endpoint_name,
+            self._target.endpoint_name,
             why,
         )
 
@@ -125,7 +142,7 @@ class DeploymentCleanup:
 
         The look at the endpoint comes last, since another deployment may just have come to use it.
         """
-        name, config = self._spec.endpoint_name, self._spec.config_name
+        name, config = self._target.endpoint_name, self._target.config_name
         if not self._work.owns_config():
             return
         self._wait_until_at_rest(min(max_wait, self._options.max_wait))
@@ -140,7 +157,7 @@ class DeploymentCleanup:
 
     def _wait_until_at_rest(self, max_wait: float) -> None:
         self._hook.look_until(
-            self._spec.endpoint_name,
+            self._target.endpoint_name,
             lambda seen: seen is None or not in_progress(str(seen["EndpointStatus"])),
             give_up=time.monotonic() + max_wait,
             poll_interval=self._options.poll_interval,

@@ -11,12 +11,19 @@ from xml.etree.ElementTree import ParseError
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigNotFound,
+    ConfigParseError,
     CredentialRetrievalError,
     HTTPClientError,
+    InvalidConfigError,
+    MetadataRetrievalError,
     NoCredentialsError,
     NoRegionError,
     ParamValidationError,
     PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
@@ -47,23 +54,32 @@ _BY_MEANING: dict[Meaning, type[SageMakerInferenceError]] = {
     Meaning.TOO_LARGE: RecordTooLarge,
 }
 _REMEDIES: dict[type[SageMakerInferenceError], str] = {
-    AccessDenied: ": allow this action to the task's role, or mend its credentials",
-    CredentialsExpired: ": renew the credentials, or set the clock; a retry of the task reads them anew",
+    AccessDenied: ": allow this action to the task's role",
+    CredentialsExpired: ": renew or mend the credentials, or set the clock; a retry of the task reads them anew",
     ModelUnavailable: ": the call that failed makes its scaling policy start copies, within 5 to 6 minutes; retry",
     RecordTooLarge: ": send less at once (a serverless endpoint takes 4 MB), or use an asynchronous endpoint",
 }
+_CREDENTIALS = (
+    ConfigNotFound,
+    ConfigParseError,
+    CredentialRetrievalError,
+    InvalidConfigError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+"""Credentials are not there, or not whole. None of these is for good: a metadata service that does not answer and files
+that are being written look so too."""
 _OF_BOTOCORE: Sequence[
     tuple[type[BotoCoreError] | tuple[type[BotoCoreError], ...], type[SageMakerInferenceError], str]
 ] = (
     (
-        CredentialRetrievalError,
+        _CREDENTIALS,
         ServiceUnavailable,
-        "AWS credentials could not be fetched: {}; a later retry may fare better",
-    ),
-    (
-        (NoCredentialsError, PartialCredentialsError),
-        AccessDenied,
-        "no AWS credentials: {}; set them in the Airflow connection or give a role",
+        "AWS credentials could not be fetched: {}; a later retry may fare better. If none are set, set them or a role",
     ),
     (NoRegionError, InvalidRequest, "no AWS region: pass region_name, or set it in the Airflow connection"),
     (
@@ -89,20 +105,25 @@ _STUMBLES = (
     ArithmeticError,
     AttributeError,
     LookupError,
+    OSError,
     ParseError,
-    RecursionError,
+    RuntimeError,
     ResponseParserError,
     TypeError,
     ValueError,
 )
-"""What code raises that does not expect the answer it gets."""
+"""What code raises that does not expect the answer, or the file, that it gets."""
 
 _BELOW = ("boto3.", "botocore.", "aiobotocore.", "airflow.providers.amazon.")
 _REPORTED = ("Missing required parameter", "Unknown parameter", "Invalid ")
 """How a line of botocore's report on parameters begins."""
 
-_READERS = ("botocore.parsers", "botocore.credentials", "botocore.tokens", "botocore.utils")
-"""Where botocore reads what services of credentials answer."""
+_READERS = tuple(
+    f"{library}.{module}"
+    for library in ("botocore", "aiobotocore")
+    for module in ("parsers", "credentials", "tokens", "utils")
+)
+"""Where botocore reads what services of credentials answer, and files of credentials and tokens."""
 
 
 def meaning(error: ClientError) -> Meaning:
@@ -123,6 +144,13 @@ def meaning_of_parsed(response: Mapping[str, Any], operation: str) -> Meaning:
     if operation.startswith("Head") and _said(response)[0] == _BAD_HEAD:
         return Meaning.CREDENTIALS_EXPIRED
     return meaning_of(*_said(response), _status(response))
+
+
+def is_about_credentials(error: BaseException) -> bool:
+    """Say whether credentials are missing or not accepted, so that a client with others may fare better."""
+    if isinstance(error, ClientError):
+        return meaning(error) is Meaning.CREDENTIALS_EXPIRED
+    return isinstance(error, (CredentialsExpired, *_CREDENTIALS))
 
 
 def status_of(error: ClientError) -> int:
@@ -198,7 +226,7 @@ def stumbles_as_botocore() -> Iterator[None]:
         ]
         if modules[-1].startswith(_BELOW[-1]) or any(module.startswith(_READERS) for module in modules):
             raise CredentialRetrievalError(
-                provider="AWS", error_msg=f"an answer cannot be read ({type(error).__name__})"
+                provider="AWS", error_msg=f"an answer or a file cannot be read ({type(error).__name__})"
             ) from error
         if isinstance(error, ValueError) and any(module.startswith(_BELOW) for module in modules):
             # Of the request: half of a surrogate pair, an address that is none.

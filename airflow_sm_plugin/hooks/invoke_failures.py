@@ -10,7 +10,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from airflow_sm_plugin.core.call_failure import CallFailure, FailureKind
 from airflow_sm_plugin.core.service_errors import status_in, text_of
-from airflow_sm_plugin.hooks.errors import status_of, words_of
+from airflow_sm_plugin.hooks.errors import is_about_credentials, status_of, words_of
 
 
 def failure_of(error: ClientError | BotoCoreError) -> CallFailure:
@@ -30,6 +30,6 @@ def failure_of(error: ClientError | BotoCoreError) -> CallFailure:
 
 
 def _kind(error: BotoCoreError) -> FailureKind:
-    if isinstance(error, BotoConnectionError):
+    if isinstance(error, BotoConnectionError) or is_about_credentials(error):
         return "unreachable"
     return "unanswered" if isinstance(error, HTTPClientError | IncompleteReadError) else "local"

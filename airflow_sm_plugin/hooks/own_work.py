@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
+from airflow_sm_plugin.core.deployment import DeploymentTarget
 from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, NEVER_SERVED, EndpointClaim, created_at, is_owned
 from airflow_sm_plugin.exceptions import EndpointError, SageMakerInferenceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
@@ -34,14 +34,14 @@ class OwnWork:
     def __init__(
         self,
         hook: SageMakerControlPlaneHook,
-        spec: EndpointConfigSpec,
+        target: DeploymentTarget,
         claim: EndpointClaim,
         *,
         created: tuple[str, ...] = (),
         touched: bool = False,
     ) -> None:
         self._hook = hook
-        self._spec = spec
+        self.target = target
         self.claim = claim
         self.created = created
         self.touched = touched
@@ -50,9 +50,9 @@ class OwnWork:
         """Take note that this try created the endpoint, and of its CreationTime, so far as that can be read now."""
         self.created = (ENDPOINT,)
         try:
-            description = self._hook.describe_endpoint(self._spec.endpoint_name)
+            description = self._hook.describe_endpoint(self.target.endpoint_name)
         except SageMakerInferenceError as error:
-            log.debug("the CreationTime of endpoint %s is not known: %s", self._spec.endpoint_name, error)
+            log.debug("the CreationTime of endpoint %s is not known: %s", self.target.endpoint_name, error)
             return
         if description is not None:
             self._remember(description)
@@ -75,7 +75,7 @@ class OwnWork:
 
         :raises NotOurs: it is not, or no longer, the task's own
         """
-        description = self._hook.describe_endpoint(self._spec.endpoint_name)
+        description = self._hook.describe_endpoint(self.target.endpoint_name)
         if description is None:
             return None
         objection = self.claim.described_objection(description) or self.claim.objection(
@@ -89,7 +89,7 @@ class OwnWork:
 
     def owns_config(self) -> bool:
         """Say whether any try of it made the configuration that is there now."""
-        description = self._hook.describe_endpoint_config(self._spec.config_name)
+        description = self._hook.describe_endpoint_config(self.target.config_name)
         if description is None:
             return False
         return is_owned(self._hook.tags_of(description["EndpointConfigArn"]), self.claim.owner)
@@ -115,7 +115,7 @@ class OwnWork:
         log.warning(
             "endpoint %s could not be marked as deployed by this task: should the task that created it fail, it may "
             "delete it: %s",
-            self._spec.endpoint_name,
+            self.target.endpoint_name,
             why,
         )
 

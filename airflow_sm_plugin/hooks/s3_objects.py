@@ -51,7 +51,7 @@ class S3Objects:
 
         :param max_connections: how many at once; None is what ``botocore_config`` says (botocore's default: 10)
         :param options: how :meth:`write` keeps objects, unless it is told otherwise
-        :raises AccessDenied: no credentials
+        :raises ServiceUnavailable: no credentials
         :raises InvalidRequest: no region
         """
         async with s3_calls(connection, max_connections=max_connections) as calls:
@@ -80,8 +80,8 @@ class S3Objects:
     async def sight(self, location: str) -> Sight:
         """Say whether an object is there; an error of the service is no verdict.
 
-        :raises SageMakerInferenceError: nothing was asked and nothing ever will be: no credentials, no region, a
-            location that botocore refuses
+        :raises SageMakerInferenceError: nothing was asked and nothing ever will be: no region, or a location that
+            botocore refuses
         """
         uri = S3Uri.parse_object(location)
         try:

@@ -12,7 +12,6 @@ from airflow_sm_plugin.base import (
     SageMakerInferenceOperator,
     SensitiveField,
     broken_wait,
-    failing_well,
     reveal,
     run_of,
     task_instance_owner,
@@ -24,7 +23,15 @@ from airflow_sm_plugin.core.input_selection import patterns
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.core.template_values import boolean, choice, is_given, number, seconds, whole_number
+from airflow_sm_plugin.core.template_values import (
+    boolean,
+    choice,
+    is_given,
+    number,
+    seconds,
+    text,
+    whole_number,
+)
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.engine_arguments import object_options
@@ -149,6 +156,21 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         "poll_interval",
         "max_wait_seconds",
     )
+    text_fields = (
+        "endpoint_name",
+        "inputs",
+        "inputs_type",
+        "ledger_prefix",
+        "content_type",
+        "accept",
+        "custom_attributes",
+        "on_unknown",
+        "on_rerun",
+        "on_failure",
+        "output_kms_key_id",
+        "output_acl",
+        "completion_queue",
+    )
     custom_attributes = SensitiveField()
 
     def __init__(
@@ -214,11 +236,11 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan and send, or go on with what an earlier try left; wait; report."""
-        with failing_well():
+        with self.reading_arguments():
             settings = self._settings(context)
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
-            if queue := _text(self.completion_queue):
+            if queue := text(self.completion_queue, "completion_queue"):
                 from airflow_sm_plugin.hooks.completion_queue import check_queue
 
                 self.run_until_killed(check_queue(self.aws, queue))
@@ -226,7 +248,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Look at what the trigger saw, and go on."""
-        with failing_well():
+        with self.reading_arguments():
             self._check_event(event)
             return self._go_on(self._settings(context), plan_at_hand=True)
 
@@ -273,7 +295,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         return AsyncInferenceTrigger(
             watch_location=wait_location,
             until_pending=step.until_pending,
-            completion_queue=_text(self.completion_queue),
+            completion_queue=text(self.completion_queue, "completion_queue"),
             deadline=step.deadline,
             poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
             aws=self.aws.as_mapping(),
@@ -318,13 +340,13 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         S3Uri.parse(self.ledger_prefix, name="ledger_prefix")
         choice(self.on_failure, "on_failure", ("fail", "collect"))
         seconds(self.poll_interval, "poll_interval", positive=True)
-        if queue := _text(self.completion_queue):
+        if queue := text(self.completion_queue, "completion_queue"):
             check_queue_url(queue)
         whole_number(self.container_log_lines, "container_log_lines")
         template = RequestTemplate(
             endpoint_name=self.endpoint_name,
-            content_type=_text(self.content_type),
-            accept=_text(self.accept),
+            content_type=text(self.content_type, "content_type"),
+            accept=text(self.accept, "accept"),
             request_ttl=_whole(self.request_ttl, "request_ttl"),
             invocation_timeout=_whole(self.invocation_timeout, "invocation_timeout"),
         )
@@ -345,7 +367,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 include=patterns(self.include, "include"),
                 exclude=patterns(self.exclude, "exclude"),
                 check_inputs=boolean(self.check_inputs, "check_inputs"),
-                custom_attributes=reveal(self.custom_attributes) or None,
+                custom_attributes=text(reveal(self.custom_attributes), "custom_attributes"),
                 run={name: str(getattr(ti, name, "")) for name in ("dag_id", "run_id", "task_id")},
             ).checked(),
             ledger_prefix=self.ledger_prefix,
@@ -366,10 +388,6 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 else None
             ),
         )
-
-
-def _text(value: object) -> str | None:
-    return str(value) if is_given(value) else None
 
 
 def _whole(value: object, name: str, *, at_least: int = 0) -> int | None:

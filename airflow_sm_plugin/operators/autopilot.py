@@ -8,14 +8,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import AirflowSkipException, Context, default_deferrable
-from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, failing_well
+from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
 from airflow_sm_plugin.core import autopilot
 from airflow_sm_plugin.core.candidate_choice import CandidateChoice
 from airflow_sm_plugin.core.failed_looks import FailedLooks
 from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
-from airflow_sm_plugin.core.template_values import boolean, seconds
+from airflow_sm_plugin.core.template_values import (
+    boolean,
+    is_given,
+    mapping,
+    names,
+    seconds,
+    text,
+    texts_by_name,
+)
 from airflow_sm_plugin.exceptions import (
     AutoMLJobStillRunning,
     InvalidRequest,
@@ -37,7 +45,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     Returns on XCom: ``{"model_name", "model_arn", "auto_ml_job_name", "candidate_name", "objective": {"name", "type",
     "value"} or None, "inference_response_keys": [...]}``.
 
-    All parameters are templated; numbers and booleans may be text.
+    All parameters are templated; numbers and booleans may be text, lists and mappings JSON or Python text.
 
     :param auto_ml_job_name: the job
     :param execution_role: ARN or name of the role that SageMaker runs the model with
@@ -84,13 +92,21 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         "enable_network_isolation",
         "tags",
     )
+    text_fields = (
+        "auto_ml_job_name",
+        "execution_role",
+        "candidate_name",
+        "processing_unit",
+        "on_unmet_objective",
+        "model_name",
+    )
 
     def __init__(
         self,
         *,
         auto_ml_job_name: str,
         execution_role: str,
-        inference_response_keys: Sequence[str] = (),
+        inference_response_keys: Sequence[str] | str = (),
         candidate_name: str | None = None,
         candidate_rank: int | str | None = None,
         processing_unit: str = autopilot.CPU,
@@ -101,9 +117,9 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         max_wait_seconds: float | str = 86_400,
         poll_interval: float | str = 30,
         deferrable: bool | None = None,
-        vpc_config: Mapping[str, Any] | None = None,
+        vpc_config: Mapping[str, Any] | str | None = None,
         enable_network_isolation: bool | str = False,
-        tags: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | str | None = None,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
         super().__init__(**kwargs)
@@ -126,7 +142,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait for the job where asked, then export."""
-        with failing_well():
+        with self.reading_arguments():
             self._check_arguments()
             hook = self.control_plane()
             job = hook.describe_auto_ml_job(self.auto_ml_job_name)
@@ -141,7 +157,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on when the trigger says that the job is over."""
-        with failing_well():
+        with self.reading_arguments():
             if event["status"] == "error":
                 raise broken_wait(f"waiting for AutoML job {self.auto_ml_job_name}", event)
             hook = self.control_plane()
@@ -151,15 +167,13 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             return self._export(hook, job)
 
     def _check_arguments(self) -> None:
-        if not self.auto_ml_job_name:
+        if not is_given(self.auto_ml_job_name):
             raise InvalidRequest("auto_ml_job_name is empty: name the AutoML job to export")
-        if isinstance(self.inference_response_keys, str):
-            raise InvalidRequest(
-                f"inference_response_keys must be a list like ['predicted_label', 'probability'], "
-                f"not the text {self.inference_response_keys!r}"
-            )
-        if self.model_name:
-            check_name(self.model_name, "model name")
+        names(self.inference_response_keys, "inference_response_keys")
+        mapping(self.vpc_config, "vpc_config")
+        texts_by_name(self.tags, "tags")
+        if is_given(self.model_name):
+            check_name(str(self.model_name), "model name")
         boolean(self.wait_for_job, "wait_for_job")
         boolean(self.enable_network_isolation, "enable_network_isolation")
         self._seconds()
@@ -231,18 +245,21 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         autopilot.check_completed(job)
         choice = self._choice()
         candidate = self._candidate(hook, job, choice)
-        keys = list(self.inference_response_keys or ())
+        keys = names(self.inference_response_keys, "inference_response_keys") or []
         containers = autopilot.containers_of(
             candidate, job_name=self.auto_ml_job_name, processing_unit=choice.processing_unit
         )
         spec = ModelSpec(
             containers=select_response_keys(containers, keys),
             execution_role_arn=hook.role_arn(self.execution_role) if self.execution_role else "",
-            name=self.model_name or None,
+            name=text(self.model_name, "model_name"),
             stem=candidate["CandidateName"],
-            vpc_config=self.vpc_config,
+            vpc_config=mapping(self.vpc_config, "vpc_config"),
             enable_network_isolation=boolean(self.enable_network_isolation, "enable_network_isolation"),
-            tags={**(self.tags or {}), **autopilot.tags_of(candidate, job_name=self.auto_ml_job_name)},
+            tags={
+                **(texts_by_name(self.tags, "tags") or {}),
+                **autopilot.tags_of(candidate, job_name=self.auto_ml_job_name),
+            },
         ).checked()
         spec = ArtefactHook(**self.aws.hook_arguments()).with_etags(spec)
         name, arn, created = hook.create_model(spec)

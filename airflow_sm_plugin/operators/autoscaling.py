@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
-from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
+from airflow_sm_plugin.base import SageMakerInferenceOperator
 from airflow_sm_plugin.core.autoscaling import ScaledVariant, Scaling, ScalingArguments, plan_scaling
 from airflow_sm_plugin.exceptions import EndpointNotFound, InvalidRequest
 from airflow_sm_plugin.links import EndpointConsoleLink, persist_endpoint
@@ -65,6 +65,11 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
         "scale_in_cooldown",
         "scale_out_cooldown",
     )
+    text_fields = (
+        "endpoint_name",
+        "variant_name",
+        "action",
+    )
     operator_extra_links = (EndpointConsoleLink(),)
 
     def __init__(
@@ -94,7 +99,7 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Apply or remove."""
-        with failing_well():
+        with self.reading_arguments():
             if self.action not in _ACTIONS:
                 raise InvalidRequest(f"action must be {' or '.join(_ACTIONS)}, not {self.action!r}")
             variant = ScaledVariant(self.endpoint_name, self.variant_name).checked()

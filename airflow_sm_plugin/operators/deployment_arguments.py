@@ -10,7 +10,16 @@ from airflow_sm_plugin.core.deployment import DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, mark_of, with_owner
 from airflow_sm_plugin.core.production_variant import whole_number
-from airflow_sm_plugin.core.template_values import boolean, choice, is_given, mapping, mappings, seconds
+from airflow_sm_plugin.core.template_values import (
+    boolean,
+    choice,
+    is_given,
+    mapping,
+    mappings,
+    seconds,
+    text,
+    texts_by_name,
+)
 from airflow_sm_plugin.core.template_values import whole_number as whole_number_from
 from airflow_sm_plugin.exceptions import InvalidRequest
 
@@ -55,21 +64,22 @@ def spec_of(
         variants=_variants(operator),
         async_section=_async_section(operator),
         data_capture=mapping(operator.data_capture_config, "data_capture_config"),
-        volume_kms_key_id=operator.volume_kms_key_id or None,
-        tags=with_owner(mapping(operator.tags, "tags") or {}, owner),
+        volume_kms_key_id=text(operator.volume_kms_key_id, "volume_kms_key_id"),
+        tags=with_owner(texts_by_name(operator.tags, "tags") or {}, owner),
         endpoint_tags={DEPLOYED_TAG: mark_of(owner, try_number)} if owner else {},
     ).checked()
 
 
 def _variants(operator: SageMakerDeployEndpointOperator) -> Sequence[Variant]:
     variants = mappings(operator.production_variants, "production_variants")
-    if (operator.model_name is None) == (variants is None):
+    model_name = text(operator.model_name, "model_name")
+    if (model_name is None) == (variants is None):
         raise InvalidRequest("give either model_name (one variant) or production_variants")
     if variants is not None:
         return [Variant.from_mapping(variant) for variant in variants]
     return [
         Variant(
-            model_name=str(operator.model_name),
+            model_name=str(model_name),
             instance_type=operator.instance_type,
             initial_instance_count=whole_number(operator.initial_instance_count, "initial_instance_count"),
             variant_name=operator.variant_name,
@@ -80,15 +90,15 @@ def _variants(operator: SageMakerDeployEndpointOperator) -> Sequence[Variant]:
 def _async_section(operator: SageMakerDeployEndpointOperator) -> AsyncSection | None:
     concurrency = operator.max_concurrent_invocations_per_instance
     section = AsyncSection(
-        output_path=operator.async_output_path or None,
-        failure_path=operator.async_failure_path or None,
-        success_topic=operator.async_success_topic or None,
-        error_topic=operator.async_error_topic or None,
+        output_path=text(operator.async_output_path, "async_output_path"),
+        failure_path=text(operator.async_failure_path, "async_failure_path"),
+        success_topic=text(operator.async_success_topic, "async_success_topic"),
+        error_topic=text(operator.async_error_topic, "async_error_topic"),
         max_concurrent_invocations_per_instance=(
             None
-            if concurrency is None
+            if not is_given(concurrency)
             else whole_number(concurrency, "max_concurrent_invocations_per_instance")
         ),
-        kms_key_id=operator.kms_key_id or None,
+        kms_key_id=text(operator.kms_key_id, "kms_key_id"),
     )
     return None if section == AsyncSection(output_path=None) else section

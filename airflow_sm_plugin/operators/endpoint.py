@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, failing_well, task_instance_owner
+from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task_instance_owner
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.deployment import DeploymentNote
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
@@ -41,8 +41,10 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     When the task fails, times out or is killed, what it created is deleted again (``cleanup_on_failure``): a teardown
     does not run when its setup failed. It is best effort, since SageMaker deletes no endpoint that is still being
     created: after its own errors the task waits for that, up to ``cleanup_wait_seconds``; after its execution time-out
-    20 seconds at most; when it is killed it asks once, at once, so that an endpoint still being created stays and
-    costs money until a retry has gone on with it or ``SageMakerDeleteEndpointOperator`` has run. What serves is never
+    20 seconds at most; when it is killed it asks once, at once; when it is killed while deferred, its trigger waits
+    almost as long as Airflow lets it (Airflow 3.3 and later, ``[triggerer] on_kill_timeout``, 30 seconds). An endpoint
+    that is still being created then stays, which the log says, and costs money until a retry has gone on with it or
+    ``SageMakerDeleteEndpointOperator`` has run. What serves is never
     cleaned up once the task has seen it, nor is an endpoint found already there, nor one that somebody else has created
     again, updated or deployed as well since: tags, configuration and creation time tell, immediately before each
     deletion (``docs/endpoints.md``). An error that says nothing of the endpoint, such as throttling, leaves one that is
@@ -137,6 +139,19 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         "cleanup_on_failure",
         "cleanup_wait_seconds",
     )
+    text_fields = (
+        "endpoint_name",
+        "model_name",
+        "instance_type",
+        "variant_name",
+        "async_output_path",
+        "async_failure_path",
+        "async_success_topic",
+        "async_error_topic",
+        "kms_key_id",
+        "volume_kms_key_id",
+        "on_failed",
+    )
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink(), DataCaptureLink())
 
     def __init__(
@@ -203,17 +218,17 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or update, then wait."""
-        with failing_well():
+        with self.reading_arguments():
             return self._go_on(context, self._deployment(context))
 
     def execute_when_changeable(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on when what was in progress before has ended, or its time has."""
-        with failing_well():
+        with self.reading_arguments():
             return self._go_on(context, self._deployment(context, event["note"]), event)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Judge what the trigger saw last."""
-        with failing_well():
+        with self.reading_arguments():
             deployment = self._deployment(context, event["note"])
             with deployment.cleanup.on_failure():
                 self._raise_broken(event)
@@ -304,6 +319,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 note=deployment.note(action).as_mapping(),
                 deadline=deadline,
                 poll_interval=deployment.options.poll_interval,
+                cleanup=deployment.cleanup_after_kill(),
                 aws=self.aws.as_mapping(),
             ),
             method_name="execute_when_changeable" if action is None else "execute_complete",

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_sm_plugin._compat import Context
-from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
+from airflow_sm_plugin.base import SageMakerInferenceOperator
 from airflow_sm_plugin.core.names import check_name
-from airflow_sm_plugin.core.template_values import boolean, seconds
-from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.core.template_values import as_text, boolean, is_given, seconds, sequence
 
 
 class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
@@ -52,6 +51,7 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
         "max_wait_seconds",
         "poll_interval",
     )
+    text_fields = ("endpoint_name",)
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
         delete_config: bool | str = True,
         delete_models: bool | str = False,
         remove_scaling: bool | str = True,
-        model_names: Sequence[str] = (),
+        model_names: Sequence[str] | str = (),
         max_wait_seconds: float | str = 1_800,
         poll_interval: float | str = 10,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
@@ -78,11 +78,8 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
         """Delete in order: scaling, endpoint, models, configuration."""
         from airflow_sm_plugin.hooks.endpoint_deletion import EndpointDeletion
 
-        with failing_well():
-            if isinstance(self.model_names, str):
-                raise InvalidRequest(
-                    f"model_names must be a list of names, not the text {self.model_names!r}"
-                )
+        with self.reading_arguments():
+            given = sequence(self.model_names, "model_names") or ()
             name = check_name(self.endpoint_name, "endpoint name")
             with_config = boolean(self.delete_config, "delete_config")
             with_models = boolean(self.delete_models, "delete_models")
@@ -96,7 +93,7 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
                 max_wait=max_wait, poll_interval=poll_interval
             )
             # Only the configuration tells which models: a retry must find it as long as one of them is left.
-            named = [model for model in dict.fromkeys(self.model_names) if model]
+            named = list(dict.fromkeys(as_text(one, "model_names") for one in given if is_given(one)))
             models = deletion.delete_models(named, of_configs=with_models)
             done |= {f"model {model}": there for model, there in models.items()}
             if with_config:

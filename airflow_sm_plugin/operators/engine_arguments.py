@@ -8,7 +8,15 @@ from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import reveal
 from airflow_sm_plugin.core.attribute_template import check_template
 from airflow_sm_plugin.core.invocation import InvokeRequest
-from airflow_sm_plugin.core.template_values import boolean, choice, is_given, number, seconds, whole_number
+from airflow_sm_plugin.core.template_values import (
+    boolean,
+    choice,
+    is_given,
+    number,
+    seconds,
+    text,
+    whole_number,
+)
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
@@ -57,8 +65,8 @@ def engine_settings(given: EngineArguments, context: Context) -> EngineSettings:
 
     ti = context.get("ti")
     split = _split(given)
-    content_type, accept = text(given.content_type), text(given.accept)
-    custom_attributes = text(reveal(given.custom_attributes))
+    content_type, accept = text(given.content_type, "content_type"), text(given.accept, "accept")
+    custom_attributes = text(reveal(given.custom_attributes), "custom_attributes")
     if custom_attributes is not None:
         check_template(custom_attributes)
     InvokeRequest(
@@ -66,16 +74,16 @@ def engine_settings(given: EngineArguments, context: Context) -> EngineSettings:
         body=b"",
         content_type=content_type,
         accept=accept,
-        target_variant=text(given.target_variant),
+        target_variant=text(given.target_variant, "target_variant"),
     ).checked()
     return EngineSettings(
         endpoint_name=given.endpoint_name,
         content_type=content_type,
         accept=accept,
-        target_variant=text(given.target_variant),
+        target_variant=text(given.target_variant, "target_variant"),
         split=split,
         output=_output(given, split, content_type, accept),
-        gunzip=choice(given.compression_type, "compression_type", ("None", "Gzip")) == "Gzip",
+        gunzip=choice(str(given.compression_type), "compression_type", ("None", "Gzip")) == "Gzip",
         custom_attributes=custom_attributes,
         fields={
             "run": str(getattr(ti, "run_id", "")),
@@ -110,12 +118,10 @@ def object_options(given: ObjectArguments) -> ObjectOptions:
     """Return how what the operator writes to S3 is kept."""
     from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
-    return ObjectOptions(kms_key_id=text(given.output_kms_key_id), acl=text(given.output_acl))
-
-
-def text(value: object) -> str | None:
-    """Return a templated text; None for one that is not given."""
-    return str(value) if is_given(value) else None
+    return ObjectOptions(
+        kms_key_id=text(given.output_kms_key_id, "output_kms_key_id"),
+        acl=text(given.output_acl, "output_acl"),
+    )
 
 
 def _split(given: EngineArguments) -> SplitOptions:
@@ -129,7 +135,7 @@ def _split(given: EngineArguments) -> SplitOptions:
             f"{MAX_PAYLOAD_BYTES // _MEGABYTE} MB"
         )
     return SplitOptions(
-        split_type=given.split_type,
+        split_type=str(given.split_type),
         batch_strategy=given.batch_strategy,
         max_payload_bytes=int(size),
         skip_header=boolean(given.skip_header, "skip_header"),
@@ -147,8 +153,8 @@ def _output(
     from airflow_sm_plugin.core.assembly import OutputOptions
 
     return OutputOptions(
-        assemble_with=given.assemble_with,
-        join_source=given.join_source,
+        assemble_with=str(given.assemble_with),
+        join_source=str(given.join_source),
         content_type=content_type,
         accept=accept,
     ).checked(split.split_type)

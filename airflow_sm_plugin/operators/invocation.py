@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from airflow_sm_plugin._compat import BaseOperatorLink, Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
 from airflow_sm_plugin.core.safe_text import is_text
+from airflow_sm_plugin.core.template_values import as_text
 from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, InvalidRequest, ServiceError
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink
 
@@ -39,18 +40,19 @@ class InvocationOperator(SageMakerInferenceOperator):
         return None if description is None else str(description["EndpointStatus"])
 
 
-def encoded_body(body: str | bytes) -> bytes:
-    """Return a body as bytes.
+def encoded_body(body: object) -> bytes:
+    """Return a body as bytes: bytes as they are, anything else as the text that it stands for.
 
-    :raises InvalidRequest: it cannot be written as UTF-8
+    :raises InvalidRequest: it stands for no text, or for one that cannot be written as UTF-8
     """
-    if isinstance(body, bytes):
-        return body
-    if not is_text(body):
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    written = as_text(body, "body")
+    if not is_text(written):
         raise InvalidRequest(
             "body is no text, half of a surrogate pair is missing: write it as JSON, which escapes it, or pass bytes"
         )
-    return body.encode()
+    return written.encode()
 
 
 def inference_id_of(context: Context) -> str | None:

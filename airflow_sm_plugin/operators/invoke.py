@@ -12,7 +12,6 @@ from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import (
     SageMakerInferenceOperator,
     SensitiveField,
-    failing_well,
     reveal,
 )
 from airflow_sm_plugin.core.container_logs import FRESH_LINES_SECONDS, endpoint_log_group
@@ -23,7 +22,7 @@ from airflow_sm_plugin.core.invocation import (
     InvokeRequest,
 )
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.core.template_values import boolean, seconds, whole_number
+from airflow_sm_plugin.core.template_values import boolean, seconds, text, whole_number
 from airflow_sm_plugin.exceptions import (
     InvalidRequest,
     ModelError,
@@ -64,7 +63,7 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
 
     :param endpoint_name: the endpoint's name
     :param body: the payload, text or bytes up to 26,214,400 bytes (4 MB on a serverless endpoint), e.g. another task's
-        XCom; masked in Airflow's rendered fields
+        XCom, of which a mapping or list is sent as JSON (``docs/templates.md``); masked in Airflow's rendered fields
     :param body_location: ``s3://bucket/key`` of the payload, instead of ``body``
     :param output_location: ``s3://bucket/key`` to write the answer to
     :param return_output: put the answer on XCom as text; default False
@@ -123,6 +122,22 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
         "container_log_lines",
         "error_text_limit",
     )
+    text_fields = (
+        "endpoint_name",
+        "body_location",
+        "output_location",
+        "content_type",
+        "accept",
+        "custom_attributes",
+        "target_model",
+        "target_variant",
+        "target_container_hostname",
+        "inference_id",
+        "enable_explanations",
+        "inference_component_name",
+        "session_id",
+        "prefix_aware_id",
+    )
     body = SensitiveField()
     custom_attributes = SensitiveField()
 
@@ -179,7 +194,7 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the payload, invoke, keep the answer where asked."""
-        with failing_well():
+        with self.reading_arguments():
             settings = self._checked_settings()
             request = replace(self._request(context).checked(), body=self._payload()).checked()
             hook = self.runtime()
@@ -207,14 +222,15 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
 
     def _checked_settings(self) -> _Settings:
         """Refuse what cannot be, before anything is read, sent or paid."""
-        if (self.body is None) == (not self.body_location):
+        body_location, output_location = self._locations()
+        if (self.body is None) == (body_location is None):
             raise InvalidRequest("give exactly one of body and body_location")
-        for name in ("body_location", "output_location"):
-            if getattr(self, name):
-                S3Uri.parse_object(getattr(self, name), name=name)
-        if self.output_location and self.output_location == self.body_location:
+        for name, location in (("body_location", body_location), ("output_location", output_location)):
+            if location is not None:
+                S3Uri.parse_object(location, name=name)
+        if output_location is not None and output_location == body_location:
             raise InvalidRequest(
-                f"output_location is body_location, {self.body_location}: the answer would replace the payload"
+                f"output_location is body_location, {body_location}: the answer would replace the payload"
             )
         return _Settings(
             return_output=boolean(self.return_output, "return_output"),
@@ -226,41 +242,42 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
             error_text_limit=whole_number(self.error_text_limit, "error_text_limit"),
         )
 
+    def _locations(self) -> tuple[str | None, str | None]:
+        """Return where the payload lies and where the answer goes, each None where it is not given."""
+        return text(self.body_location, "body_location"), text(self.output_location, "output_location")
+
     def _request(self, context: Context) -> InvokeRequest:
         """Return the request without its payload."""
         return InvokeRequest(
             endpoint_name=self.endpoint_name,
             body=b"",
-            content_type=self.content_type,
-            accept=self.accept,
+            content_type=text(self.content_type, "content_type"),
+            accept=text(self.accept, "accept"),
             custom_attributes=reveal(self.custom_attributes),
-            target_model=self.target_model,
-            target_variant=self.target_variant,
-            target_container_hostname=self.target_container_hostname,
-            inference_id=self.inference_id or inference_id_of(context),
-            enable_explanations=self.enable_explanations,
-            inference_component_name=self.inference_component_name,
-            session_id=self.session_id,
-            prefix_aware_id=self.prefix_aware_id,
+            target_model=text(self.target_model, "target_model"),
+            target_variant=text(self.target_variant, "target_variant"),
+            target_container_hostname=text(self.target_container_hostname, "target_container_hostname"),
+            inference_id=text(self.inference_id, "inference_id") or inference_id_of(context),
+            enable_explanations=text(self.enable_explanations, "enable_explanations"),
+            inference_component_name=text(self.inference_component_name, "inference_component_name"),
+            session_id=text(self.session_id, "session_id"),
+            prefix_aware_id=text(self.prefix_aware_id, "prefix_aware_id"),
         )
 
     def _payload(self) -> bytes:
-        if self.body_location:
-            return self.result_store().read(self.body_location, limit=MAX_PAYLOAD_BYTES + 1)
-        body = reveal(self.body)
-        if not isinstance(body, str | bytes):
-            raise InvalidRequest(
-                f"body must be text or bytes, not {type(body).__name__}: write it as JSON or CSV in the task before"
-            )
-        return encoded_body(body)
+        location, _ = self._locations()
+        if location is not None:
+            return self.result_store().read(location, limit=MAX_PAYLOAD_BYTES + 1)
+        return encoded_body(reveal(self.body))
 
     def _keep(self, endpoint_name: str, reply: InvokeReply, settings: _Settings) -> dict[str, Any]:
         output = self._for_xcom(reply.body, settings.return_output_limit) if settings.return_output else None
-        if self.output_location:
-            self.result_store().write(self.output_location, reply.body, content_type=reply.content_type)
+        _, output_location = self._locations()
+        if output_location is not None:
+            self.result_store().write(output_location, reply.body, content_type=reply.content_type)
         return {
             "endpoint_name": endpoint_name,
-            "output_location": self.output_location or None,
+            "output_location": output_location,
             "output": output,
             "content_type": reply.content_type,
             "invoked_production_variant": reply.invoked_production_variant,
@@ -273,15 +290,15 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
     def _for_xcom(self, body: bytes, limit: int) -> str | None:
         """Return the answer as text; None when it cannot go on XCom and ``output_location`` takes it."""
         try:
-            text = body.decode() if len(body) <= limit and b"\x00" not in body else None
+            found = body.decode() if len(body) <= limit and b"\x00" not in body else None
         except UnicodeDecodeError:
-            text = None
-        if text is None and not self.output_location:
+            found = None
+        if found is None and self._locations()[1] is None:
             raise InvalidRequest(
                 f"the answer, {len(body)} bytes, is no UTF-8 text or larger than return_output_limit "
                 f"({limit}), or holds NUL: pass output_location, which takes what cannot go on XCom"
             )
-        return text
+        return found
 
     @contextmanager
     def _showing_logs(self, endpoint_name: str, lines: int) -> Iterator[None]:

@@ -12,7 +12,6 @@ from airflow_sm_plugin.base import (
     SageMakerInferenceOperator,
     SensitiveField,
     broken_wait,
-    failing_well,
     reveal,
     task_instance_owner,
     try_of,
@@ -24,7 +23,7 @@ from airflow_sm_plugin.core.invocation_state import Identity, OnUnknown, argumen
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.single_wait import SingleWait
-from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, whole_number
+from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.engine_arguments import object_options
@@ -60,8 +59,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :param endpoint_name: (templated)
     :param input_location: ``s3://bucket/key`` of the payload, up to 1 GB. SageMaker takes it in an HTTP header: up to
         1,024 characters of visible US-ASCII, no space at the end (templated)
-    :param body: the payload itself, text or bytes, up to 128,000 bytes unless ``upload_prefix`` is given; instead of
-        ``input_location``; masked in Airflow's rendered fields (templated)
+    :param body: the payload itself, text or bytes, or a mapping or list, which is sent as JSON; up to 128,000 bytes
+        unless ``upload_prefix`` is given; instead of ``input_location``; masked in Airflow's rendered fields
+        (templated)
     :param content_type: MIME type of the payload, e.g. ``text/csv`` (templated)
     :param accept: MIME type wanted for the output (templated)
     :param custom_attributes: up to 1024 visible US-ASCII characters, e.g. a trace id; handed to the model, and echoed
@@ -140,6 +140,23 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         "failure_text_limit",
         "container_log_lines",
     )
+    text_fields = (
+        "endpoint_name",
+        "input_location",
+        "content_type",
+        "accept",
+        "custom_attributes",
+        "inference_id",
+        "filename",
+        "s3_output_path_extension",
+        "state_prefix",
+        "upload_prefix",
+        "output_kms_key_id",
+        "output_acl",
+        "on_unknown",
+        "on_rerun",
+        "completion_queue",
+    )
     body = SensitiveField()
     custom_attributes = SensitiveField()
 
@@ -206,7 +223,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check, look at what earlier tries did, send; wait if asked to."""
-        with failing_well():
+        with self.reading_arguments():
             sending = self._sending(context)
             self._check_wait()
             region_name = self.control_plane().conn_region_name
@@ -225,7 +242,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Judge what the trigger saw."""
-        with failing_well():
+        with self.reading_arguments():
             wait = SingleWait.from_mapping(event["note"])
             return self._conclude(wait, event) or self._wait(wait)
 
@@ -233,16 +250,16 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         body = reveal(self.body)
         return AsyncRequest(
             endpoint_name=self.endpoint_name,
-            input_location=_text(self.input_location),
-            body=encoded_body(body) if isinstance(body, str) else body,
-            content_type=_text(self.content_type),
-            accept=_text(self.accept),
+            input_location=text(self.input_location, "input_location"),
+            body=None if body is None else encoded_body(body),
+            content_type=text(self.content_type, "content_type"),
+            accept=text(self.accept, "accept"),
             custom_attributes=reveal(self.custom_attributes),
-            inference_id=_text(self.inference_id) or inference_id_of(context),
+            inference_id=text(self.inference_id, "inference_id") or inference_id_of(context),
             request_ttl=_whole_seconds(self.request_ttl, "request_ttl"),
             invocation_timeout=_whole_seconds(self.invocation_timeout, "invocation_timeout"),
-            filename=_text(self.filename),
-            s3_output_path_extension=_text(self.s3_output_path_extension),
+            filename=text(self.filename, "filename"),
+            s3_output_path_extension=text(self.s3_output_path_extension, "s3_output_path_extension"),
         )
 
     def _sending(self, context: Context) -> Sending:
@@ -264,8 +281,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             task_try=task_try,
             is_repeated=task_try.number > first_try,
             check_input=boolean(self.check_input, "check_input"),
-            state_prefix=_text(self.state_prefix),
-            upload_prefix=_text(self.upload_prefix),
+            state_prefix=text(self.state_prefix, "state_prefix"),
+            upload_prefix=text(self.upload_prefix, "upload_prefix"),
             on_unknown=OnUnknown(choice(self.on_unknown, "on_unknown", [str(one) for one in OnUnknown])),
             is_waited_for=boolean(self.wait_for_completion, "wait_for_completion"),
         ).checked()
@@ -274,7 +291,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         """Refuse what cannot be, before anything is sent or paid."""
         seconds(self.poll_interval, "poll_interval", positive=True)
         self._output_limit()
-        if queue := _text(self.completion_queue):
+        if queue := text(self.completion_queue, "completion_queue"):
             check_queue_url(queue)
         whole_number(self.failure_text_limit, "failure_text_limit")
         whole_number(self.container_log_lines, "container_log_lines")
@@ -292,7 +309,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         from airflow_sm_plugin.hooks.completion_queue import check_queue
         from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
-        if sending.is_waited_for and (queue := _text(self.completion_queue)):
+        if sending.is_waited_for and (queue := text(self.completion_queue, "completion_queue")):
             await check_queue(self.aws, queue)
         async with (
             S3Objects.open(self.aws, options=object_options(self)) as s3,
@@ -340,7 +357,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         watch, _ = group([wait.invocation], [wait.deadline])
         return AsyncInferenceTrigger(
             watch=watch.as_mapping(),
-            completion_queue=_text(self.completion_queue),
+            completion_queue=text(self.completion_queue, "completion_queue"),
             deadline=min(wait.deadline, time.time() + _CHECK_IN_SECONDS),
             poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
             note=wait.as_mapping(),
@@ -407,10 +424,6 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             f"endpoint {self.endpoint_name} was deleted while inference {wait.invocation.inference_id} was waited for: "
             f"its queue went with it, and no result will come. Deploy it, then clear the task to send the input again"
         )
-
-
-def _text(value: object) -> str | None:
-    return str(value) if is_given(value) else None
 
 
 def _whole_seconds(value: object, name: str) -> int | None:

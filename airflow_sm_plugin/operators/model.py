@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
-from airflow_sm_plugin.base import SageMakerInferenceOperator, SensitiveField, failing_well, reveal
+from airflow_sm_plugin.base import SageMakerInferenceOperator, SensitiveField, reveal
 from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.model_containers import ContainerRequest
 from airflow_sm_plugin.core.model_packages import check_approved, check_package_arn, environment_of
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.ownership import owner_of
-from airflow_sm_plugin.core.template_values import boolean, mapping, mappings
+from airflow_sm_plugin.core.template_values import boolean, mapping, mappings, text, texts_by_name
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest
 
 if TYPE_CHECKING:
@@ -85,6 +85,18 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         "enable_network_isolation",
         "tags",
     )
+    text_fields = (
+        "execution_role",
+        "image",
+        "model_data_url",
+        "model_package_arn",
+        "model_package_group_name",
+        "mode",
+        "model_cache",
+        "serving_preset",
+        "model_name",
+        "model_name_prefix",
+    )
     environment = SensitiveField()
     containers = SensitiveField()
 
@@ -133,17 +145,18 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         """Create the model or find it."""
         from airflow_sm_plugin.hooks.artefacts import ArtefactHook
 
-        with failing_well():
-            wanted, tags = self._container_request(), mapping(self.tags, "tags")
-            if self.model_name:
-                check_name(self.model_name, "model name")
+        with self.reading_arguments():
+            wanted, tags = self._container_request(), texts_by_name(self.tags, "tags")
+            model_name = text(self.model_name, "model_name")
+            if model_name is not None:
+                check_name(model_name, "model name")
             hook = self.control_plane()
             package_arn, package_environment = self._package(hook)
             spec = ModelSpec(
                 containers=wanted.definitions(package_arn, package_environment),
                 execution_role_arn=hook.role_arn(self.execution_role) if self.execution_role else "",
-                name=self.model_name or None,
-                stem=self.model_name_prefix,
+                name=model_name,
+                stem=text(self.model_name_prefix, "model_name_prefix") or "model",
                 vpc_config=mapping(self.vpc_config, "vpc_config"),
                 enable_network_isolation=boolean(self.enable_network_isolation, "enable_network_isolation"),
                 tags=tags or {},
@@ -163,14 +176,14 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         if self.model_package_arn and self.model_package_group_name:
             raise InvalidRequest("give either model_package_arn or model_package_group_name, not both")
         return ContainerRequest(
-            image=self.image,
-            model_data_url=self.model_data_url or None,
-            environment=mapping(reveal(self.environment), "environment"),
-            containers=mappings(reveal(self.containers), "containers"),
+            image=text(self.image, "image"),
+            model_data_url=text(self.model_data_url, "model_data_url"),
+            environment=texts_by_name(reveal(self.environment), "environment"),
+            containers=_definitions(reveal(self.containers)),
             from_package=bool(self.model_package_arn or self.model_package_group_name),
-            mode=self.mode or None,
-            model_cache=self.model_cache or None,
-            serving_preset=self.serving_preset or None,
+            mode=text(self.mode, "mode"),
+            model_cache=text(self.model_cache, "model_cache"),
+            serving_preset=text(self.serving_preset, "serving_preset"),
         ).checked()
 
     def _package(self, hook: SageMakerControlPlaneHook) -> tuple[str | None, Mapping[str, str]]:
@@ -200,6 +213,17 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         if approved:
             check_approved(package)
         return package
+
+
+def _definitions(containers: object) -> list[Mapping[str, Any]] | None:
+    """Return a pipeline's definitions, the values of their environments as text."""
+    found, key = mappings(containers, "containers"), "Environment"
+    if found is None:
+        return None
+    return [
+        {**one, key: texts_by_name(one[key], f"containers[{number}].{key}") or {}} if key in one else one
+        for number, one in enumerate(found)
+    ]
 
 
 def _task_instance(context: Context) -> str:

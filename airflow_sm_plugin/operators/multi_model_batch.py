@@ -11,7 +11,6 @@ from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import (
     SageMakerInferenceOperator,
     SensitiveField,
-    failing_well,
     undisturbed,
     writer_of,
 )
@@ -162,6 +161,29 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         "output_kms_key_id",
         "output_acl",
     )
+    text_fields = (
+        "endpoint_name",
+        "inputs",
+        "outputs",
+        "target_model",
+        "inputs_type",
+        "output_name",
+        "on_missing_model",
+        "state_prefix",
+        "content_type",
+        "accept",
+        "split_type",
+        "batch_strategy",
+        "compression_type",
+        "assemble_with",
+        "join_source",
+        "custom_attributes",
+        "target_variant",
+        "on_error",
+        "on_rerun",
+        "output_kms_key_id",
+        "output_acl",
+    )
     operator_extra_links = (*InvocationOperator.operator_extra_links, BatchReportLink())
     custom_attributes = SensitiveField()
 
@@ -254,7 +276,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan, unless that is done; invoke what is left; report."""
-        with failing_well():
+        with self.reading_arguments():
             tolerance, began = self._tolerance(), time.time()
             lines = whole_number(self.container_log_lines, "container_log_lines")
             region_name = self.control_plane().conn_region_name

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import AirflowSkipException, Context
-from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well, try_of
+from airflow_sm_plugin.base import SageMakerInferenceOperator, try_of
 from airflow_sm_plugin.core.batch_verdict import Tolerance, failure_text
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import choice, is_given, number, whole_number
@@ -63,6 +63,12 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         "output_kms_key_id",
         "output_acl",
     )
+    text_fields = (
+        "plan_location",
+        "on_error",
+        "output_kms_key_id",
+        "output_acl",
+    )
     operator_extra_links = (BatchReportLink(), EndpointConsoleLink())
 
     def __init__(
@@ -87,7 +93,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Merge and write, then judge."""
-        with failing_well():
+        with self.reading_arguments():
             location, tolerance = self._plan(), self._tolerance()
             rows = whole_number(self.failure_rows, "failure_rows")
             report = self.run_until_killed(self._merge(location, try_of(context)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, max_map_length
-from airflow_sm_plugin.base import SageMakerInferenceOperator, failing_well
+from airflow_sm_plugin.base import SageMakerInferenceOperator
 from airflow_sm_plugin.core.invocation import MAX_PAYLOAD_BYTES
 from airflow_sm_plugin.core.plan_estimate import Splitting
 from airflow_sm_plugin.core.template_values import boolean, choice, number, whole_number
@@ -115,6 +115,21 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         "output_kms_key_id",
         "output_acl",
     )
+    text_fields = (
+        "endpoint_name",
+        "inputs",
+        "outputs",
+        "target_model",
+        "inputs_type",
+        "split_type",
+        "output_name",
+        "on_missing_model",
+        "on_rerun",
+        "state_prefix",
+        "batch_strategy",
+        "output_kms_key_id",
+        "output_acl",
+    )
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink())
 
     def __init__(
@@ -169,7 +184,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Plan, or find the plan that there is already."""
-        with failing_well():
+        with self.reading_arguments():
             settings = plan_settings(self, context, max_shards=self._most_shards())
             splitting = self._splitting()
             region_name = self.control_plane().conn_region_name

@@ -9,7 +9,7 @@ from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import task_instance_owner, writer_of
 from airflow_sm_plugin.core.input_selection import patterns
 from airflow_sm_plugin.core.names import digest
-from airflow_sm_plugin.core.template_values import boolean, choice, is_given
+from airflow_sm_plugin.core.template_values import boolean, choice, text
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def plan_settings(given: PlanArguments, context: Context, *, max_shards: int = 1
         ),
         outputs=_required(given.outputs, "outputs"),
         owner=task_instance_owner(context) or digest("outside of Airflow"),
-        target_model=_text(given.target_model),
+        target_model=text(given.target_model, "target_model"),
         output_name=given.output_name,
         max_shards=max_shards,
         writer=writer_of(context),
@@ -68,17 +68,13 @@ def plan_settings(given: PlanArguments, context: Context, *, max_shards: int = 1
         check_models=boolean(given.check_models, "check_models"),
         fail_on_missing=choice(given.on_missing_model, "on_missing_model", ("record", "fail")) == "fail",
         empty_ok=boolean(given.empty_ok, "empty_ok"),
-        state_prefix=_text(given.state_prefix),
+        state_prefix=text(given.state_prefix, "state_prefix"),
     ).checked()
 
 
 def _required(value: object, name: str) -> str:
-    if not is_given(value):
+    if (found := text(value, name)) is None:
         raise InvalidRequest(
             f"{name} is needed, an s3:// prefix, unless shard is given: one of the plan task's references"
         )
-    return str(value)
-
-
-def _text(value: object) -> str | None:
-    return str(value) if is_given(value) else None
+    return found

@@ -21,7 +21,6 @@ from airflow_sm_plugin._compat import (
 from airflow_sm_plugin.base import (
     SageMakerInferenceSensor,
     broken_wait,
-    failing_well,
     task_instance_owner,
 )
 from airflow_sm_plugin.core.async_inference import (
@@ -37,7 +36,7 @@ from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.core.template_values import choice, is_given
+from airflow_sm_plugin.core.template_values import choice, is_given, text
 from airflow_sm_plugin.core.watch_state import WatchState
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
@@ -90,7 +89,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     read for the first 100.
 
     :param invocations: what :class:`SageMakerInvokeEndpointAsyncOperator` returned, or a list of it (the XCom of a
-        mapped invoke) (templated)
+        mapped invoke), also as the JSON or Python text that a template makes of either (templated)
     :param output_location: instead of ``invocations``: where the output will be (templated)
     :param failure_location: with ``output_location``: where a failure object would be; without it a failed invocation
         is only told by the deadline (templated)
@@ -126,6 +125,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         "completion_queue",
         "ledger_prefix",
     )
+    text_fields = ("output_location", "failure_location", "completion_queue", "ledger_prefix")
 
     def __init__(
         self,
@@ -215,12 +215,15 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             check_queue_url(str(self.completion_queue))
         if is_given(self.ledger_prefix):
             S3Uri.parse(str(self.ledger_prefix), name="ledger_prefix")
-        if (self.invocations is None) == (self.output_location is None):
+        if is_given(self.invocations) == is_given(self.output_location):
             raise InvalidRequest("give either invocations (what an invoke task returned) or output_location")
-        if self.invocations is not None:
+        if is_given(self.invocations):
             return AwaitedInvocations.read(self.invocations)
         return AwaitedInvocations.read(
-            {"output_location": self.output_location, "failure_location": self.failure_location}
+            {
+                "output_location": self.output_location,
+                "failure_location": text(self.failure_location, "failure_location"),
+            }
         )
 
     def _first_look_at(self, context: Context) -> float:
@@ -340,10 +343,10 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         lines = [f"{len(end.failed)} of {len(invocations)} asynchronous inferences failed."]
         shown = end.failed[:_SHOWN_FAILURES]
         texts = self._texts([invocations[number] for number in shown])
-        for number, text in zip(shown, texts, strict=True):
+        for number, said in zip(shown, texts, strict=True):
             invocation = invocations[number]
             what = invocation.input_location or f"inference {invocation.inference_id or number}"
-            lines.append(f"{what}: {text} (failure object {invocation.failure_location})")
+            lines.append(f"{what}: {said} (failure object {invocation.failure_location})")
         if len(end.failed) > _SHOWN_FAILURES:
             lines.append(f"and {len(end.failed) - _SHOWN_FAILURES} more")
         return lines
@@ -394,7 +397,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     def _failing_softly(self) -> Iterator[None]:
         """Do for every mode what Airflow's sensor base does for some: soft_fail and never_fail skip."""
         try:
-            with failing_well():
+            with self.reading_arguments():
                 yield
         except (AirflowFailException, SageMakerInferenceError) as error:
             final = isinstance(error, AirflowFailException | AsyncInferenceTimedOut)

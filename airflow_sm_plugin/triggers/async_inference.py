@@ -7,12 +7,13 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.async_watch import Watch
 from airflow_sm_plugin.core.completion_hints import CompletionHints, is_stale
+from airflow_sm_plugin.core.failed_looks import FailedLooks
 from airflow_sm_plugin.core.watch_state import LAST_LOOKS_SECONDS, Verdict, WatchState
 from airflow_sm_plugin.exceptions import InvalidRequest, ServiceError
 from airflow_sm_plugin.hooks.async_results import ResultWatcher
@@ -105,11 +106,35 @@ class AsyncInferenceTrigger(OneEventTrigger):
         await asyncio.sleep(
             min(self.poll_interval, _FIRST_PAUSE, max(_SHORTEST_PAUSE, self.deadline - time.time()))
         )
-        async with S3Objects.open(connection) as s3, self._queue(connection) as queue:
-            watch = await self._read_watch(s3)
+        async with AsyncExitStack() as stack:
+            s3, queue, watch = await self._opened(stack, connection)
             bell = _Bell(queue, watch, poll_interval=self.poll_interval)
             verdict = await self._look_until_over(ResultWatcher(s3), watch, bell)
         return {"status": "over", **verdict.as_mapping(), "note": self.note}
+
+    async def _opened(
+        self, stack: AsyncExitStack, connection: AwsConnection
+    ) -> tuple[S3Objects, CompletionQueue | None, Watch]:
+        """Open what the wait needs. What fails for a moment, such as missing credentials, is a failed look."""
+        failed = FailedLooks()
+        while True:
+            try:
+                async with AsyncExitStack() as opening:
+                    s3 = await opening.enter_async_context(S3Objects.open(connection))
+                    queue = await opening.enter_async_context(self._queue(connection))
+                    watch = await self._read_watch(s3)
+                    stack.push_async_exit(opening.pop_all())
+                    return s3, queue, watch
+            except ServiceError as error:
+                failed = failed.one_more()
+                if failed.end_the_wait(error) or time.time() >= self.deadline + LAST_LOOKS_SECONDS:
+                    raise
+                log.info("tolerated: %s", error)
+            await asyncio.sleep(self._pause_after_failure())
+
+    def _pause_after_failure(self) -> float:
+        left = self.deadline - time.time()
+        return min(self.poll_interval, max(_SHORTEST_PAUSE, left) if left > 0 else _PAUSE_AFTER_DEADLINE)
 
     @asynccontextmanager
     async def _queue(self, connection: AwsConnection) -> AsyncIterator[CompletionQueue | None]:

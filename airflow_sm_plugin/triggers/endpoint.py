@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin._compat import is_still_deferred, on_kill_seconds
+from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.core.deployment import DeploymentNote, DeploymentOptions, DeploymentTarget
 from airflow_sm_plugin.core.endpoint_status import EndpointState, Step, judge, next_step
+from airflow_sm_plugin.core.ownership import EndpointClaim
 from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.exceptions import TaskKilled
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.hooks.deployment_cleanup import DeploymentCleanup
 from airflow_sm_plugin.hooks.errors import meaning
+from airflow_sm_plugin.hooks.own_work import OwnWork
 from airflow_sm_plugin.triggers.polling import PollingTrigger
+
+log = get_log(__name__)
+
+_COSTS = (
+    "What the task created stays and costs money until a retry has gone on with it, or "
+    "SageMakerDeleteEndpointOperator or somebody has deleted it"
+)
+_FOR_LAST_CALLS = 5.0
+_LONGEST_PAUSE = 2.0
+"""Between two looks at an endpoint that is being created when its task is killed: there is little time."""
 
 
 class EndpointTrigger(PollingTrigger):
     """What the triggers of one endpoint and the configuration wanted for it share.
 
     :param note: comes back in the event: what the task has to remember (``dag.test()`` loses ``defer``'s own kwargs)
+    :param cleanup: :meth:`Deployment.cleanup_after_kill`: whose work is deleted when the task is killed meanwhile
     """
 
     client_type = "sagemaker"
@@ -30,19 +54,103 @@ class EndpointTrigger(PollingTrigger):
         deadline: float,
         poll_interval: float,
         aws: Mapping[str, Any],
+        cleanup: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(deadline=deadline, poll_interval=poll_interval, aws=aws)
         self.endpoint_name = endpoint_name
         self.wanted_config = wanted_config
         self.note = dict(note)
+        self.cleanup_after_kill = None if cleanup is None else dict(cleanup)
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments beside those of every trigger."""
-        return {"endpoint_name": self.endpoint_name, "wanted_config": self.wanted_config, "note": self.note}
+        return {
+            "endpoint_name": self.endpoint_name,
+            "wanted_config": self.wanted_config,
+            "note": self.note,
+            "cleanup": self.cleanup_after_kill,
+        }
 
     def error_event(self, error: Exception) -> dict[str, Any]:
         """Return the event of a wait that broke."""
         return super().error_event(error) | {"note": self.note}
+
+    async def on_kill(self) -> None:
+        """Delete what the task created: Airflow 3.3 and later call this when somebody kills a deferred task.
+
+        SageMaker deletes no endpoint that is being created: that is waited for as long as Airflow waits here
+        (``[triggerer] on_kill_timeout``). What stays is told in the task's log. Nothing is deleted when only the
+        trigger moves, or the triggerer stops, and the task goes on.
+        """
+        if self.cleanup_after_kill is None or self._has_ended:
+            return
+        give_up = time.monotonic() + _within(on_kill_seconds())
+        if await self._goes_on():
+            return
+        is_over = threading.Event()
+        try:
+            await self._clean_up(self.cleanup_after_kill, give_up, is_over)
+        except asyncio.CancelledError:
+            is_over.set()
+            log.warning(
+                "cleaning up after the killed task was cut short: look whether endpoint %s is still there. %s",
+                self.endpoint_name,
+                _COSTS,
+            )
+            raise
+
+    async def _goes_on(self) -> bool:
+        """Say whether the task waits on, elsewhere; also where Airflow does not tell."""
+        if self.task_instance is None:
+            return False
+        try:
+            deferred = await is_still_deferred(self.task_instance)
+        except Exception as error:  # noqa: BLE001 - whatever Airflow's API raises
+            log.warning(
+                "endpoint %s is left as it is: Airflow does not tell whether its task was killed (%s). %s",
+                self.endpoint_name,
+                type(error).__name__,
+                _COSTS,
+            )
+            return True
+        if deferred:
+            log.info("the wait for endpoint %s goes on elsewhere: nothing is cleaned up", self.endpoint_name)
+        return deferred
+
+    async def _clean_up(self, cleanup: Mapping[str, Any], give_up: float, is_over: threading.Event) -> None:
+        """Delete what the task created in a thread, which ends at its next call once ``is_over`` is set."""
+        hook = SageMakerControlPlaneHook(**AwsConnection(**self.aws).hook_arguments())
+
+        def may_call() -> None:
+            if is_over.is_set():
+                raise TaskKilled("the triggerer waits no longer for the cleaning up")
+
+        hook.before_call = may_call
+        # As the provider does it: in a triggerer, Airflow's connections come through the event loop.
+        await sync_to_async(lambda: hook.conn_config)()
+        note = DeploymentNote.from_mapping(self.note)
+        claim = EndpointClaim(
+            owner=cleanup["owner"],
+            try_number=int(cleanup["try_number"]),
+            config_name=self.wanted_config,
+            created_at=note.created_at,
+        )
+        seconds = max(0.0, min(give_up - time.monotonic(), float(cleanup["max_wait_seconds"])))
+        pause = min(self.poll_interval, _LONGEST_PAUSE)
+        options = DeploymentOptions(max_wait=seconds, poll_interval=pause, cleanup_wait=seconds)
+        target = DeploymentTarget(self.endpoint_name, self.wanted_config)
+        work = OwnWork(hook, target, claim, created=note.created, touched=note.touched)
+        log.info(
+            "the task was killed while it waited for endpoint %s: what it created is deleted, within %.0f s",
+            self.endpoint_name,
+            seconds,
+        )
+        await asyncio.to_thread(DeploymentCleanup(hook, options, work).within, seconds)
+
+
+def _within(seconds: float) -> float:
+    """Return how much of Airflow's time for ``on_kill`` may be waited: the last calls need some of it."""
+    return max(seconds - _FOR_LAST_CALLS, seconds / 2)
 
 
 class EndpointChangeableTrigger(EndpointTrigger):

@@ -6,6 +6,7 @@ import asyncio
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -14,10 +15,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.failed_looks import FailedLooks
 from airflow_sm_plugin.core.safe_text import presentable, storable
-from airflow_sm_plugin.exceptions import CredentialsExpired, SageMakerInferenceError, ServiceError
+from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
 from airflow_sm_plugin.hooks.aws_hook import AwsHook
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.errors import cause_of, translate
+from airflow_sm_plugin.hooks.errors import cause_of, is_about_credentials, stumbles_as_botocore, translate
 
 log = get_log(__name__)
 
@@ -48,6 +49,7 @@ class PollingTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.aws = dict(aws)
         self._failed = FailedLooks()
+        self._has_ended = False
 
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
@@ -83,34 +85,51 @@ class PollingTrigger(BaseTrigger):
         except Exception as error:  # noqa: BLE001 - whatever it is, the task must learn of it instead of hanging
             payload = self.error_event(error)
             log.warning("%s failed: %s", type(self).__name__, payload["message"])
+        self._has_ended = True
         yield TriggerEvent(storable(payload))
 
     async def _wait(self) -> dict[str, Any]:
-        connection = AwsConnection(**self.aws)
         while True:  # once for each set of credentials
-            hook = AwsHook(client_type=self.client_type, **connection.hook_arguments())
-            async with await hook.get_async_conn() as client:  # type: ignore[no-untyped-call]  # the provider's
-                payload = await self._poll(client)
+            async with AsyncExitStack() as stack:
+                client = await self._client(stack)
+                payload = None if client is None else await self._poll(client)
             if payload is not None:
                 return payload
 
+    async def _client(self, stack: AsyncExitStack) -> Any:  # noqa: ANN401 - an aiobotocore client
+        """Return a client; None, after a pause, where that is a failed look: credentials cannot be fetched just now."""
+        hook = AwsHook(client_type=self.client_type, **AwsConnection(**self.aws).hook_arguments())
+        try:
+            with stumbles_as_botocore():
+                made: Any = await hook.get_async_conn()  # type: ignore[no-untyped-call]  # the provider's
+                return await stack.enter_async_context(made)
+        except (ClientError, BotoCoreError) as error:
+            self._tolerate(error)
+        await self._pause()
+        return None
+
     async def _poll(self, client: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
-        """Look until there is an event; return None when the client's credentials have expired."""
+        """Look until there is an event; return None when a client with other credentials may fare better."""
         while True:
-            await asyncio.sleep(min(self.poll_interval, max(_SHORTEST_PAUSE, self.deadline - time.time())))
+            await self._pause()
             try:
-                payload = await self.look(client, now=time.time())
+                with stumbles_as_botocore():
+                    payload = await self.look(client, now=time.time())
                 self._failed = FailedLooks()
             except (ClientError, BotoCoreError, ServiceError) as error:
-                self._failed = self._failed.one_more()
-                if isinstance(self._tolerated(error), CredentialsExpired):
+                self._tolerate(error)
+                if is_about_credentials(error):
                     return None
                 payload = None
             if payload is not None:
                 return payload
 
-    def _tolerated(self, error: ClientError | BotoCoreError | ServiceError) -> SageMakerInferenceError:
-        """Return our error, or raise it as :mod:`airflow_sm_plugin.core.failed_looks` says."""
+    async def _pause(self) -> None:
+        await asyncio.sleep(min(self.poll_interval, max(_SHORTEST_PAUSE, self.deadline - time.time())))
+
+    def _tolerate(self, error: ClientError | BotoCoreError | ServiceError) -> None:
+        """Count a failed look; raise its error, as ours, where :mod:`airflow_sm_plugin.core.failed_looks` says so."""
+        self._failed = self._failed.one_more()
         doing = f"{type(self).__name__}, {self._failed.in_a_row} failed looks in a row"
         ours = (
             type(error)(f"{doing}: {error}") if isinstance(error, ServiceError) else translate(error, doing)
@@ -118,4 +137,3 @@ class PollingTrigger(BaseTrigger):
         if self._failed.end_the_wait(ours) or time.time() >= self.deadline:
             raise ours from cause_of(error)
         log.info("tolerated: %s", ours)
-        return ours

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -30,6 +31,16 @@ def test_one_invocation_or_many_are_read_in_their_order(value: object, locations
     assert found.is_one == (value is ONE)
 
 
+@pytest.mark.parametrize("written", [json.dumps, repr, str], ids=["json", "repr", "python"])
+@pytest.mark.parametrize("value", [ONE, [ONE], [TWO, ONE]])
+def test_the_text_that_a_template_makes_of_them_is_read_as_they_are(
+    value: object, written: Callable[[object], str]
+) -> None:
+    assert AwaitedInvocations.read(f" {written(value)}\n") == AwaitedInvocations.read(value)
+    if isinstance(value, list):
+        assert AwaitedInvocations.read([written(one) for one in value]) == AwaitedInvocations.read(value)
+
+
 def test_endpoints_are_known_where_the_invoke_task_told_them() -> None:
     assert AwaitedInvocations.read([ONE, TWO]).endpoints == ("churn", None)
 
@@ -45,6 +56,11 @@ def test_each_invocation_has_its_own_deadline() -> None:
         ([], "the list is empty"),
         (None, "not None"),
         (5, "not 5"),
+        ("[]", "the list is empty"),
+        ("s3://b/1", "JSON or Python text of either, not 's3://b/1': pass that task's output"),
+        ("LazyXComSelectSequence([2 items])", "pass that task's output"),
+        ('"s3://b/1"', "s3://b/1.', pass|s3://b/1.*pass that task's output"),
+        ("5", "not '5'"),
         ("{{ ti.xcom_pull() }}", "not '{{ ti.xcom_pull"),
         (b"x", "not b'x'"),
         (["s3://b/1"], "a mapping with output_location, not str"),

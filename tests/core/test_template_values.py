@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections import UserList
+from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.template_values import (
+    as_text,
     boolean,
     choice,
     is_given,
     mapping,
     mappings,
+    names,
     number,
     sequence,
+    text,
+    texts_by_name,
     whole_number,
 )
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -151,3 +158,82 @@ def test_in_a_list_of_mappings_the_one_that_is_none_is_named() -> None:
 def test_a_key_that_is_no_text_is_refused(value: object) -> None:
     with pytest.raises(InvalidRequest, match="tags must be a mapping whose keys are all text"):
         mapping(value, "tags")
+
+
+class TestText:
+    @given(st.text())
+    def test_text_stays_as_it_is(self, value: str) -> None:
+        assert as_text(value, "body") == value
+
+    @given(st.lists(json_values) | st.dictionaries(st.text(), json_values))
+    def test_mappings_and_lists_become_equal_json(self, value: object) -> None:
+        assert json.loads(as_text(value, "body")) == value
+
+    @given(st.lists(st.integers() | st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=9))
+    def test_numbers_that_were_read_as_a_tuple_are_joined_again(self, values: list[float]) -> None:
+        written = ",".join(map(str, values))
+        assert as_text(tuple(values), "body") == written
+
+    @pytest.mark.parametrize(
+        ("value", "written"),
+        [
+            (42, "42"),
+            (5.1, "5.1"),
+            (True, "True"),
+            (Decimal("1.50"), "1.50"),
+            (date(2026, 1, 2), "2026-01-02"),
+            (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02 00:00:00+00:00"),
+            (UserList([1, "a"]), '[1, "a"]'),
+        ],
+    )
+    def test_what_a_template_would_print_is_printed(self, value: object, written: str) -> None:
+        assert as_text(value, "inference_id") == text(value, "inference_id") == written
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            {"hunter2"},
+            b"hunter2",
+            ("hunter2", 1),
+            ((1, 2), (3, 4)),
+            (),
+            (True, False),
+            {"hunter2": {1}},
+            [float("nan")],
+            object(),
+            None,
+        ],
+    )
+    def test_anything_else_is_refused_by_name_without_its_value(self, value: object) -> None:
+        with pytest.raises(InvalidRequest, match="body must be text, not") as refused:
+            as_text(value, "body")
+        assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+    @pytest.mark.parametrize("value", [None, "", " ", "None"])
+    def test_what_is_not_given_is_none(self, value: object) -> None:
+        assert text(value, "accept") is None
+
+
+class TestTexts:
+    @pytest.mark.parametrize(
+        ("value", "read"),
+        [
+            ({"run": 42, "flag": True, "rate": 0.5}, {"run": "42", "flag": "True", "rate": "0.5"}),
+            ('{"flag": true, "run": 42}', {"flag": "true", "run": "42"}),
+            ("{'flag': True}", {"flag": "True"}),
+            ({"list": ["a"]}, {"list": '["a"]'}),
+            ("None", None),
+        ],
+    )
+    def test_the_values_of_a_mapping_are_spelled_as_they_were_written(
+        self, value: object, read: object
+    ) -> None:
+        assert texts_by_name(value, "tags") == read
+
+    def test_nothing_is_no_value(self) -> None:
+        with pytest.raises(InvalidRequest, match=r"tags\['team'\] must be text, not NoneType"):
+            texts_by_name({"team": None}, "tags")
+
+    def test_names_of_a_list_may_be_numbers(self) -> None:
+        assert names("['a', 7]", "model_names") == names(("a", 7), "model_names") == ["a", "7"]
+        assert names(None, "model_names") is None

@@ -287,7 +287,7 @@ class TestTrouble:
         [
             (Answer(400, "AccessDeniedException"), AccessDenied, False),
             (Answer(403, "ExpiredTokenException"), CredentialsExpired, True),
-            (Answer(400, "UnrecognizedClientException"), AccessDenied, False),
+            (Answer(400, "UnrecognizedClientException"), CredentialsExpired, True),
             (Answer(400, "ThrottlingException"), Throttled, True),
             (Answer(400, "ResourceLimitExceeded"), Throttled, True),
             (Answer(500, "InternalFailure"), ServiceUnavailable, True),
@@ -344,7 +344,7 @@ class TestTrouble:
             hook().describe_endpoint("an-endpoint")
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-        with pytest.raises(AccessDenied, match="no AWS credentials"):
+        with pytest.raises(ServiceUnavailable, match="AWS credentials could not be fetched"):
             hook(region_name="us-east-1").describe_endpoint("an-endpoint")
 
     def test_listing_that_is_not_permitted_leaves_nothing_undone_but_that(

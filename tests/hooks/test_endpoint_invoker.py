@@ -17,6 +17,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     NoCredentialsError,
+    NoRegionError,
     ParamValidationError,
     SSLError,
 )
@@ -186,7 +187,8 @@ def test_what_broke_says_how_far_it_had_come(
     with pytest.raises(BotoCoreError) as caught:
         invoke(options, b"x")
     assert failure_of(caught.value).kind == "unreachable"
-    assert failure_of(NoCredentialsError()).kind == "local"
+    assert failure_of(NoCredentialsError()).kind == "unreachable"
+    assert failure_of(NoRegionError()).kind == "local"
 
 
 def test_an_answer_that_is_cut_short_is_none(

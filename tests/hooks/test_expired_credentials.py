@@ -22,7 +22,13 @@ from tests.hooks.test_hostile_answers import CALLS, CASES
 pytestmark = pytest.mark.airflow
 
 XML, JSON = {"Content-Type": "application/xml"}, {"Content-Type": "application/json"}
-EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed")
+EXPIRED = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "InvalidClientTokenId",
+)
 
 
 @pytest.fixture
@@ -149,23 +155,24 @@ def test_a_trigger_looks_again_with_fresh_credentials(
         (
             "UnrecognizedClientException",
             "The security token included in the request is invalid.",
-            Meaning.ACCESS_DENIED,
+            Meaning.CREDENTIALS_EXPIRED,
         ),
         (
             "InvalidClientTokenId",
             "The security token included in the request is invalid.",
-            Meaning.ACCESS_DENIED,
+            Meaning.CREDENTIALS_EXPIRED,
         ),
         (
             "SignatureDoesNotMatch",
             "The request signature we calculated does not match",
-            Meaning.ACCESS_DENIED,
+            Meaning.CREDENTIALS_EXPIRED,
         ),
     ],
 )
-def test_words_tell_what_has_expired_from_what_was_never_valid(
+def test_credentials_that_are_not_accepted_are_never_a_missing_permission(
     code: str, message: str, meaning: Meaning
 ) -> None:
+    """Keys that were made, rotated or written down just now are invalid for a moment."""
     assert meaning_of(code, message, 403) is meaning
 
 

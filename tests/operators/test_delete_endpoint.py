@@ -158,7 +158,7 @@ def test_a_retry_deletes_the_configuration_that_a_killed_try_left(
         ({"endpoint_name": ""}, "the endpoint name is empty"),
         (
             {"endpoint_name": "e", "model_names": "a-model"},
-            "must be a list of names, not the text 'a-model'",
+            "model_names must be a list, or text of one as JSON or Python writes it",
         ),
     ],
 )

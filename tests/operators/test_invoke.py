@@ -361,10 +361,10 @@ class TestService:
 
 def test_a_body_of_another_kind_shows_nothing_of_itself() -> None:
     """Neither in the message nor in what is chained to it, which Airflow logs as well."""
-    body: Any = {"a": "TOPSECRET"}
+    body: Any = {"TOPSECRET"}
     operator = SageMakerInvokeEndpointAsyncOperator(
         task_id="invoke", endpoint_name="any", body=body, aws_conn_id=None
     )
-    with pytest.raises(AirflowFailException, match="body must be text or bytes, not dict") as caught:
+    with pytest.raises(AirflowFailException, match="body must be text, not set") as caught:
         operator.execute(context_for())
     assert "TOPSECRET" not in "".join(traceback.format_exception(caught.value))

@@ -572,7 +572,7 @@ def test_nothing_secret_is_logged_pushed_or_stored(
         ({"attempts": "many"}, "attempts must be a number, not 'many'"),
         ({"body": None}, "give exactly one of body and body_location"),
         ({"body_location": "s3://b/k"}, "give exactly one of body and body_location"),
-        ({"body": {"rows": [1]}}, "body must be text or bytes, not dict: write it as JSON or CSV"),
+        ({"body": {"rows"}}, "body must be text, not set: write it as text in the task before"),
         ({"body": "x" * 26_214_401}, "the payload has 26214401 bytes, SageMaker takes up to 26214400"),
         ({"endpoint_name": "my_endpoint"}, "the endpoint name 'my_endpoint' holds '_'"),
         ({"custom_attributes": "x" * 1025}, "are 1025 characters long"),

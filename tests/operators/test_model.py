@@ -172,7 +172,7 @@ def test_environments_are_masked_in_rendered_fields() -> None:
         ({"image": IMAGE, "vpc_config": ["subnet-1"]}, "vpc_config must be a mapping, or text of one"),
         ({"image": IMAGE, "tags": "team=churn"}, "tags must be a mapping, or text of one"),
         ({"image": IMAGE, "tags": {7: "cost-centre"}}, "tags must be a mapping whose keys are all text"),
-        ({"image": IMAGE, "tags": {"cost-centre": 7}}, "tag 'cost-centre' is int, not text"),
+        ({"image": IMAGE, "tags": {"cost-centre": None}}, "tags['cost-centre'] must be text, not NoneType"),
         ({"image": IMAGE, "mode": "MultiModel", "model_data_url": ARCHIVE}, "names one archive"),
         ({"containers": [container({})] * 2, "mode": "MultiModel"}, "goes with one container, not 2"),
         ({"image": IMAGE, "serving_preset": "tf"}, "one of torchserve, mms, huggingface, not 'tf'"),
@@ -196,7 +196,7 @@ def test_environments_are_masked_in_rendered_fields() -> None:
             "environment 'TOKEN' is longer than the 1024 bytes",
         ),
         ({"image": IMAGE, "environment": {"MY-TOKEN": SECRET}}, "environment 'MY-TOKEN' is not a name"),
-        ({"image": IMAGE, "environment": {"WORKERS": 2}}, "'WORKERS' is int, not text: put it in quotes"),
+        ({"image": IMAGE, "environment": {"WORKERS": {1}}}, "environment['WORKERS'] must be text, not set"),
         (
             {"image": IMAGE, "environment": {f"K{number}": "x" * 1024 for number in range(33)}},
             "SageMaker takes 32768 together",

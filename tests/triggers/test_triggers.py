@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger
 from airflow_sm_plugin.core.async_inference import AsyncInvocation
 from airflow_sm_plugin.core.async_watch import group
 from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
-from airflow_sm_plugin.exceptions import AccessDenied, ServiceUnavailable
+from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
 from airflow_sm_plugin.triggers.endpoint import EndpointChangeableTrigger, EndpointServingTrigger
@@ -108,16 +108,20 @@ def test_what_no_retry_mends_ends_the_wait_at_once_and_by_name(make: Any, aws: s
     assert "absent" in event["message"]
 
 
-def test_missing_credentials_are_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_tolerated_for_some_looks_and_then_told_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     use(monkeypatch, closed_port())
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/dev/null")
-    for make in (_endpoint, _changeable, _job, _results):
+    for make in (_endpoint, _changeable, _job):
         event = event_of(make("absent"))
-        assert event["error"] == AccessDenied.__name__
-        assert "no AWS credentials" in event["message"]
+        assert event["error"] == ServiceUnavailable.__name__
+        assert f"{TOLERATED_FAILED_LOOKS + 1} failed looks in a row" in event["message"]
+        assert "AWS credentials could not be fetched: Unable to locate credentials" in event["message"]
+    assert event_of(_results("absent"))["why"] == "unreachable"
 
 
 @pytest.mark.parametrize("make", [_endpoint, _changeable, _job])

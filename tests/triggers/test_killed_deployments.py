@@ -1,0 +1,338 @@
+"""A deploy task that is killed while it is deferred: its trigger deletes what the task created, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from airflow.triggers.base import BaseTrigger
+
+from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
+from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
+from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
+from airflow_sm_plugin.triggers.endpoint import EndpointTrigger
+from tests.support import (
+    POLL,
+    Account,
+    Requests,
+    TaskInstanceDouble,
+    context_for,
+    deferred,
+    rebuilt,
+    run_task,
+    unique,
+)
+
+pytestmark = pytest.mark.airflow
+
+Kill = Callable[[EndpointTrigger], None]
+
+
+@pytest.fixture
+def name(account: Account) -> Iterator[str]:
+    """An endpoint's name; endpoints are being created until a test says otherwise."""
+    made = unique("endpoint")
+    with account.settings(endpoint_creating_seconds=3600, endpoint_deleting_seconds=0):
+        yield made
+    if account.status(made) is not None:
+        account.wait_for_endpoint(made)
+        account.sagemaker.delete_endpoint(EndpointName=made)
+
+
+def waiting(name: str, model: str, *, try_number: int = 1, **arguments: Any) -> EndpointTrigger:  # noqa: ANN401 - the operator's own
+    """Deploy until the task defers; return its trigger as a triggerer makes it."""
+    ti = TaskInstanceDouble(run_id=name, try_number=try_number)
+    operator = deploy(name, model, **arguments)
+    trigger = rebuilt(deferred(operator, context_for(ti)).trigger)
+    assert isinstance(trigger, EndpointTrigger)
+    return trigger
+
+
+def deploy(name: str, model: str, **arguments: Any) -> SageMakerDeployEndpointOperator:  # noqa: ANN401 - as above
+    usual: dict[str, Any] = {"deferrable": True, "poll_interval": POLL, "aws_conn_id": None}
+    return SageMakerDeployEndpointOperator(
+        task_id="deploy", endpoint_name=name, model_name=model, **usual | arguments
+    )
+
+
+def kill(trigger: EndpointTrigger) -> None:
+    asyncio.run(trigger.on_kill())
+
+
+def kill_while(trigger: EndpointTrigger, requests: Requests, change: Callable[[], object]) -> None:
+    """Kill, and make the change once the trigger waits for SageMaker to finish what is in progress."""
+    requests.forget()
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill, trigger)
+        while requests.count()["DescribeEndpoint"] < 2:
+            assert not killed.done()
+            time.sleep(0.01)
+        change()
+        killed.result()
+
+
+def polled(requests: Requests) -> None:
+    """Return once a trigger has looked at the endpoint twice."""
+    while requests.count()["DescribeEndpoint"] < 2:
+        time.sleep(0.01)
+
+
+def finish(account: Account, **seconds: float) -> Callable[[], object]:
+    return lambda: account.change_settings(**seconds)
+
+
+def configs(account: Account, name: str) -> list[str]:
+    found = account.sagemaker.list_endpoint_configs(NameContains=name)["EndpointConfigs"]
+    return [config["EndpointConfigName"] for config in found]
+
+
+def test_what_is_being_created_is_deleted_once_sagemaker_lets_it_be(
+    account: Account, name: str, requests: Requests
+) -> None:
+    trigger = waiting(name, account.create_model())
+    kill_while(trigger, requests, finish(account, endpoint_creating_seconds=0))
+    assert account.status(name) is None
+    assert configs(account, name) == []
+
+
+def test_what_cannot_be_deleted_in_time_is_told_with_what_it_costs(
+    account: Account, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__ON_KILL_TIMEOUT", "1")
+    trigger = waiting(name, account.create_model())
+    with caplog.at_level(logging.INFO):
+        kill(trigger)
+    assert (
+        f"could not clean up the endpoint {name} that this task created: it stays and costs money"
+        in caplog.text
+    )
+    assert account.status(name) == "Creating"
+    account.change_settings(endpoint_creating_seconds=0)
+
+
+def test_a_deletion_that_goes_on_when_time_is_up_is_no_reason_for_a_warning(
+    account: Account, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__ON_KILL_TIMEOUT", "1")
+    trigger = waiting(name, account.create_model())
+    account.change_settings(endpoint_creating_seconds=0, endpoint_deleting_seconds=3600)
+    account.wait_for_endpoint(name)
+    kill(trigger)
+    assert account.status(name) == "Deleting"
+    assert configs(account, name) == []
+    assert "could not clean up" not in caplog.text
+    account.change_settings(endpoint_deleting_seconds=0)
+    account.wait_for_endpoint(name, "endpoint_deleted")
+
+
+def test_without_cleanup_on_failure_nothing_is_asked_or_deleted(
+    account: Account, name: str, requests: Requests
+) -> None:
+    trigger = waiting(name, account.create_model(), cleanup_on_failure=False)
+    requests.forget()
+    kill(trigger)
+    assert not requests.count()
+    account.change_settings(endpoint_creating_seconds=0)
+
+
+def test_a_task_that_only_waits_for_another_ones_endpoint_deletes_nothing(
+    account: Account, name: str, requests: Requests
+) -> None:
+    account.start_endpoint(name=name)
+    trigger = waiting(name, account.create_model())
+    kill(trigger)
+    account.change_settings(endpoint_creating_seconds=0)
+    account.wait_for_endpoint(name)
+    assert set(requests.changes()) <= {"CreateModel", "CreateEndpoint", "CreateEndpointConfig", "AddTags"}
+
+
+def test_what_a_later_try_or_another_task_deploys_as_well_stays(
+    account: Account, name: str, requests: Requests
+) -> None:
+    """The task was cleared: its next try has begun, and waits for the same endpoint."""
+    model = account.create_model()
+    first = waiting(name, model)
+    waiting(name, model, try_number=2)
+    kill_while(first, requests, finish(account, endpoint_creating_seconds=0))
+    assert account.status(name) == "InService"
+
+
+def test_what_was_created_again_by_somebody_else_stays(account: Account, name: str) -> None:
+    trigger = waiting(name, account.create_model())
+    account.change_settings(endpoint_creating_seconds=0)
+    account.wait_for_endpoint(name)
+    account.sagemaker.delete_endpoint(EndpointName=name)
+    account.wait_for_endpoint(name, "endpoint_deleted")
+    account.deploy(name=name)
+    kill(trigger)
+    assert account.status(name) == "InService"
+
+
+def test_an_endpoint_that_was_there_stays_when_its_update_is_killed(account: Account, name: str) -> None:
+    account.change_settings(endpoint_creating_seconds=0)
+    account.deploy(name=name)
+    with account.settings(endpoint_updating_seconds=3600):
+        trigger = waiting(name, account.create_model(), cleanup_wait_seconds=0.2)
+        kill(trigger)
+        assert account.status(name) == "Updating"
+        account.change_settings(endpoint_updating_seconds=0)
+        account.wait_for_endpoint(name)
+    served = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
+    assert served == trigger.wanted_config
+
+
+def test_nothing_is_deleted_once_the_task_has_its_event(account: Account, name: str) -> None:
+    trigger = waiting(name, account.create_model())
+    account.change_settings(endpoint_creating_seconds=0)
+
+    async def ended() -> None:
+        async for _ in trigger.run():
+            await trigger.on_kill()
+
+    asyncio.run(ended())
+    assert account.status(name) == "InService"
+
+
+def test_a_trigger_that_an_earlier_version_stored_deletes_nothing(account: Account, name: str) -> None:
+    trigger = waiting(name, account.create_model())
+    arguments = {key: value for key, value in trigger.serialize()[1].items() if key != "cleanup"}
+    kill(type(trigger)(**arguments))
+    assert account.status(name) == "Creating"
+    account.change_settings(endpoint_creating_seconds=0)
+
+
+@pytest.mark.parametrize("kind", [AsyncInferenceTrigger, AutoMLJobTrigger])
+def test_waits_that_created_nothing_have_nothing_to_delete(kind: type[BaseTrigger]) -> None:
+    assert getattr(kind, "on_kill", None) is getattr(BaseTrigger, "on_kill", None)
+
+
+def test_a_cleanup_that_airflow_cuts_short_calls_nothing_more_and_tells_what_may_be_left(
+    account: Account, name: str, requests: Requests, caplog: pytest.LogCaptureFixture
+) -> None:
+    trigger = waiting(name, account.create_model())
+    requests.forget()
+
+    async def cut_short() -> None:
+        task = asyncio.create_task(trigger.on_kill())
+        await asyncio.to_thread(polled, requests)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cut_short())  # it ends when the thread has ended
+    account.change_settings(endpoint_creating_seconds=0)
+    account.wait_for_endpoint(name)
+    assert f"cut short: look whether endpoint {name} is still there" in caplog.text
+    assert "DeleteEndpoint" not in requests.changes()
+
+
+class TestInATriggerer:
+    """As Airflow's own runner of triggers does it."""
+
+    @pytest.fixture(autouse=True)
+    def _since_airflow_3_3(self) -> None:
+        if not hasattr(BaseTrigger, "on_kill"):
+            pytest.skip("this Airflow does not tell triggers of kills")
+
+    @pytest.fixture
+    def state(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+        """What Airflow's API says of the task instance."""
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        told: dict[str, object] = {"state": "failed"}
+
+        def states(**asked: Any) -> dict[str, dict[str, object]]:  # noqa: ANN401 - Airflow's own
+            (run_id,), (task_id,) = asked["run_ids"], asked["task_ids"]
+            if isinstance(told["state"], Exception):
+                raise told["state"]
+            index = asked["map_index"]
+            return {run_id: {task_id if index < 0 else f"{task_id}_{index}": told["state"]}}
+
+        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(states))
+        return told
+
+    @staticmethod
+    def cancelled(trigger: EndpointTrigger, *why: str, map_index: int = -1) -> None:
+        """Run the trigger in Airflow's runner until it has looked once; cancel it as Airflow does."""
+        from types import SimpleNamespace
+        from unittest.mock import create_autospec
+
+        from airflow.jobs.triggerer_job_runner import TriggerRunner
+        from structlog.typing import FilteringBoundLogger
+
+        looked = asyncio.Event()
+        look = trigger.look
+
+        async def noted(client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - aiobotocore's
+            seen = await look(client, now=now)
+            looked.set()
+            return seen
+
+        async def run() -> None:
+            runner = TriggerRunner()
+            runner.log = create_autospec(FilteringBoundLogger, instance=True)
+            trigger.look = noted  # type: ignore[method-assign]
+            task_instance: Any = SimpleNamespace(
+                id="1",
+                dag_id="d",
+                task_id="deploy",
+                run_id="r",
+                try_number=1,
+                map_index=map_index,
+                context_carrier=None,
+            )
+            trigger.task_instance = task_instance
+            details: Any = {"task": None, "is_watcher": False, "name": "t", "events": 0}
+            runner.triggers[1] = details
+            task = asyncio.create_task(runner.run_trigger(1, trigger))
+            await looked.wait()
+            task.cancel(*why)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(run())
+
+    @pytest.mark.parametrize("map_index", [-1, 3])
+    def test_a_killed_task_is_cleaned_up_after(
+        self, account: Account, name: str, state: dict[str, object], map_index: int
+    ) -> None:
+        state["state"] = None  # cleared, so to run again
+        trigger = waiting(name, account.create_model())
+        account.change_settings(endpoint_creating_seconds=1)
+        self.cancelled(trigger, "__airflow_user_action__", map_index=map_index)
+        assert account.status(name) is None
+
+    @pytest.mark.parametrize(
+        ("told", "why"),
+        [
+            ("deferred", ["__airflow_user_action__"]),  # the trigger was moved to another triggerer
+            (RuntimeError("no API"), ["__airflow_user_action__"]),  # nobody knows
+            ("failed", []),  # the triggerer stops
+        ],
+    )
+    def test_nothing_is_deleted_when_the_task_may_go_on(
+        self, account: Account, name: str, state: dict[str, object], told: object, why: list[str]
+    ) -> None:
+        trigger = waiting(name, account.create_model())
+        state["state"] = told
+        self.cancelled(trigger, *why)
+        assert account.status(name) == "Creating"
+        account.change_settings(endpoint_creating_seconds=0)
+        account.wait_for_endpoint(name)
+
+
+def test_a_retry_goes_on_with_what_could_not_be_deleted(
+    account: Account, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__ON_KILL_TIMEOUT", "1")
+    model = account.create_model()
+    kill(waiting(name, model))
+    account.change_settings(endpoint_creating_seconds=0)
+    ti = TaskInstanceDouble(run_id=name, try_number=2)
+    result = run_task(lambda: deploy(name, model, deferrable=False), context_for(ti))
+    assert result["status"] == "InService"
