@@ -16,7 +16,7 @@ def test_a_model_is_described_as_it_was_created(clients: Clients) -> None:
     name = unique("Model")
     container = {
         "Image": IMAGE,
-        "ModelDataUrl": "s3://not/there.tar.gz",
+        "ModelDataUrl": clients.upload_archive({}),
         "Environment": {"KEY": "value"},
         "ContainerHostname": "first",
     }
@@ -53,7 +53,7 @@ def test_a_model_name_is_taken_until_it_is_deleted(clients: Clients) -> None:
     [
         ({}, "either a PrimaryContainer or Containers"),
         ({"PrimaryContainer": {"Image": IMAGE}, "Containers": [{"Image": IMAGE}]}, "and not both"),
-        ({"PrimaryContainer": {"ModelDataUrl": "s3://a/b"}}, "needs an Image"),
+        ({"PrimaryContainer": {"ModelDataUrl": "s3://a/b"}}, "Specify one of either Image and Model Data URL or"),
         ({"Containers": [{"Image": IMAGE, "ContainerHostname": "same"}] * 2}, "must be unique"),
         ({"Containers": [{"Image": IMAGE}] * 16}, "less than or equal to 15"),
         (
