@@ -35,7 +35,7 @@ _BY_BEGINNING = (
     # CreateModel's, which hold a user's names, and are no texts about a missing model, though they look alike.
     (re.compile(r"Could not find model data at "), Meaning.MODEL_DATA_MISSING),
     (re.compile(r"Could not access model data at "), Meaning.MODEL_DATA_UNREADABLE),
-    (re.compile(r"The execution role ARN .* is invalid\."), Meaning.ROLE_NOT_ASSUMABLE),
+    (re.compile(r"The execution role ARN .* is invalid\.", re.DOTALL), Meaning.ROLE_NOT_ASSUMABLE),
     (re.compile(r"Role \S+ cannot pull |The repository of your image "), Meaning.IMAGE_UNREADABLE),
 )
 _BY_TEXT = (
