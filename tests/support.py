@@ -162,7 +162,7 @@ class Account:
 
     def create_model_without_artefact(self, name: str = "") -> str:
         """Create a model whose artefact is deleted afterwards: its endpoints fail. Return its name."""
-        key = f"{uuid.uuid4().hex}/deleted/model.tar.gz"
+        key = f"{unique('deleted')}/model.tar.gz"
         model = self.create_model(name=name, model_data_url=self.upload(archive({}), key))
         self.s3.delete_object(Bucket=self.bucket, Key=key)
         return model

@@ -54,7 +54,9 @@ class EndpointConfigCalls(SageMakerCalls):
         try:
             found = self.describe_endpoint_config(spec.config_name)
         except AccessDenied as denied:
-            self.log.warning("the tags of endpoint configuration %s stay as they are: %s", spec.config_name, denied)
+            self.log.warning(
+                "the tags of endpoint configuration %s stay as they are: %s", spec.config_name, denied
+            )
             return
         if found is not None:
             self.update_tags(found["EndpointConfigArn"], spec.tags)

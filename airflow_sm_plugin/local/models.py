@@ -91,4 +91,3 @@ def _resolved(region: Region, model: Record) -> list[Record]:
             environment = {**inner.get("Environment", {}), **container.get("Environment", {})}
             found.append({"Mode": container["Mode"], **inner, "Environment": environment})
     return found
-

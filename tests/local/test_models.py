@@ -54,7 +54,10 @@ def test_a_model_name_is_taken_until_it_is_deleted(clients: Clients) -> None:
     [
         ({}, "either a PrimaryContainer or Containers"),
         ({"PrimaryContainer": {"Image": IMAGE}, "Containers": [{"Image": IMAGE}]}, "and not both"),
-        ({"PrimaryContainer": {"ModelDataUrl": "s3://a/b"}}, "Specify one of either Image and Model Data URL or"),
+        (
+            {"PrimaryContainer": {"ModelDataUrl": "s3://a/b"}},
+            "Specify one of either Image and Model Data URL or",
+        ),
         ({"Containers": [{"Image": IMAGE, "ContainerHostname": "same"}] * 2}, "must be unique"),
         ({"Containers": [{"Image": IMAGE}] * 16}, "less than or equal to 15"),
         (
@@ -129,7 +132,9 @@ class TestModelData:
     def test_a_bucket_that_is_not_there_cannot_be_accessed(self, clients: Clients) -> None:
         uri = f"s3://{unique('nobodys')}/model.tar.gz"
         text = refused(clients, ModelDataUrl=uri)
-        assert text.startswith(f'Could not access model data at {uri}. Please ensure that the role "{ROLE}" exists')
+        assert text.startswith(
+            f'Could not access model data at {uri}. Please ensure that the role "{ROLE}" exists'
+        )
         assert text.endswith("and that the object is located in us-east-1.")
 
     def test_each_container_is_looked_at(self, clients: Clients) -> None:

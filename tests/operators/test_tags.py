@@ -13,7 +13,17 @@ from airflow_sm_plugin.exceptions import Throttled
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
 from tests.batch.async_batches import calls, faults
-from tests.support import IMAGE, POLL, ROLE, Account, Requests, TaskInstanceDouble, context_for, run_task, unique
+from tests.support import (
+    IMAGE,
+    POLL,
+    ROLE,
+    Account,
+    Requests,
+    TaskInstanceDouble,
+    context_for,
+    run_task,
+    unique,
+)
 
 pytestmark = pytest.mark.airflow
 
@@ -40,8 +50,13 @@ def name() -> str:
 
 def deploy(
     name: str, model: str, tags: Mapping[str, str] | None = None, *, run: str = "run", **arguments: Any
-) -> dict[str, Any]:  # noqa: ANN401 - the operator's own
-    usual: dict[str, Any] = {"poll_interval": POLL, "max_wait_seconds": 600, "deferrable": False, "aws_conn_id": None}
+) -> dict[str, Any]:
+    usual: dict[str, Any] = {
+        "poll_interval": POLL,
+        "max_wait_seconds": 600,
+        "deferrable": False,
+        "aws_conn_id": None,
+    }
     operator = partial(
         SageMakerDeployEndpointOperator,
         task_id="deploy",
@@ -201,7 +216,12 @@ def test_without_permission_the_task_goes_on_and_warns_of_action_and_keys(
 
 def test_where_tags_may_not_be_read_they_are_written(account: Account, name: str) -> None:
     arn = create_model(name)["model_arn"]
-    rule = {"fault": "error", "operation": "ListTags", "resource": f"*{name}*", "code": "AccessDeniedException"}
+    rule = {
+        "fault": "error",
+        "operation": "ListTags",
+        "resource": f"*{name}*",
+        "code": "AccessDeniedException",
+    }
     with faults(account, rule):
         create_model(name, {"cost": "a"})
     assert users_tags(account, arn) == {"cost": "a"}
