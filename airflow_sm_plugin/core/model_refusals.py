@@ -40,8 +40,8 @@ _REFUSALS: Mapping[Meaning, _Refusal] = {
     ),
     Meaning.ROLE_NOT_ASSUMABLE: _Refusal(
         ExecutionRoleNotAssumable,
-        "It was repeated for {waited:.0f} s, since a new role is not seen at once. See that role {role} exists and that "
-        "its trust policy lets sagemaker.amazonaws.com assume it",
+        "It was repeated for {waited:.0f} s, since a new role is not seen at once. See that role {role} exists and "
+        "that its trust policy lets sagemaker.amazonaws.com assume it",
     ),
 }
 

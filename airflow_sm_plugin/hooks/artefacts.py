@@ -64,8 +64,8 @@ class ArtefactHook(AwsHook):
             cause = error.__cause__
             if isinstance(cause, ClientError) and meaning(cause) is Meaning.NOT_FOUND:
                 self.log.warning(
-                    "the artefact %s does not exist: no new model can be made of it, and where one is reused, no instance "
-                    "of it starts",
+                    "the artefact %s does not exist: no new model can be made of it, and where one is reused, no "
+                    "instance of it starts",
                     location,
                 )
             else:

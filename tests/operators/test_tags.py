@@ -1,4 +1,4 @@
-"""The tags asked for are on what was there before as well: only missing and different ones are written, none is removed."""
+"""The tags asked for are on what was there before as well: only what differs is written, nothing is removed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,12 @@ def name() -> str:
 
 
 def deploy(
-    name: str, model: str, tags: Mapping[str, str] | None = None, *, run: str = "run", **arguments: Any
+    name: str,
+    model: str,
+    tags: Mapping[str, str] | None = None,
+    *,
+    run: str = "run",
+    **arguments: Any,  # noqa: ANN401 - the operator's own
 ) -> dict[str, Any]:
     usual: dict[str, Any] = {
         "poll_interval": POLL,
@@ -189,25 +194,26 @@ def test_a_model_that_is_reused_gets_the_tags_asked_for(
 Task = Callable[[Account, str, str, Mapping[str, str]], object]
 TASKS: dict[str, tuple[Task, int]] = {
     "deploy": (lambda _, name, model, tags: deploy(name, model, tags), 2),
-    "model": (lambda _, name, model, tags: create_model(name, tags), 1),
+    "model": (lambda _, name, __, tags: create_model(name, tags), 1),
 }
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Return all that was logged, by whichever of Airflow's ways."""
+    return lambda: "".join([caplog.text, *capfd.readouterr()])
 
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_without_permission_the_task_goes_on_and_warns_of_action_and_keys(
-    account: Account,
-    name: str,
-    model: str,
-    caplog: pytest.LogCaptureFixture,
-    capfd: pytest.CaptureFixture[str],
-    kind: str,
+    account: Account, name: str, model: str, logged: Callable[[], str], kind: str
 ) -> None:
     task, resources = TASKS[kind]
     task(account, name, model, {})
     denied = {"fault": "error", "operation": "AddTags", "resource": f"*{name}*", "situation": DENIED}
     with faults(account, denied):
         task(account, name, model, {"cost-centre": SECRET_VALUE})
-    text = "".join([caplog.text, *capfd.readouterr()])
+    text = logged()
     warned = {line for line in text.splitlines() if "stay as they are" in line}
     assert len({line.partition("the tags")[2] for line in warned}) == resources
     assert all("cost-centre" in line and "sagemaker:AddTags" in line for line in warned)

@@ -1,4 +1,4 @@
-"""DAGs for what goes wrong: a handler that cannot be imported, a worker that is killed, a triggerer that is restarted."""
+"""DAGs for what goes wrong: a container that crashes, a worker that is killed, a triggerer that is restarted."""
 
 from __future__ import annotations
 
