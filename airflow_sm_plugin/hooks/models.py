@@ -13,7 +13,7 @@ from airflow_sm_plugin.core.model_refusals import may_pass, refusal
 from airflow_sm_plugin.core.ownership import created_at, is_made_here
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound, ResourceConflict, ServiceUnavailable
-from airflow_sm_plugin.hooks.errors import meaning, translated, words_of
+from airflow_sm_plugin.hooks.errors import cause_of, meaning, translated, words_of
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 
 _ATTEMPTS = 3
@@ -57,30 +57,42 @@ class ModelCalls(SageMakerCalls):
 
     def _created(self, spec: ModelSpec) -> str | None:
         """Create the model and return its ARN; None where the name is taken. An execution role may be new."""
-        request = spec.parameters()
-        name, role, began = request["ModelName"], spec.execution_role_arn, time.monotonic()
+        request, began = spec.parameters(), time.monotonic()
         while True:
-            with translated(f"sagemaker:CreateModel {name}"):
+            with translated(f"sagemaker:CreateModel {request['ModelName']}"):
                 try:
                     return str(self.client.create_model(**request)["ModelArn"])
                 except ClientError as error:
-                    said, waited = meaning(error), time.monotonic() - began
-                    if said is Meaning.ALREADY_EXISTS:
+                    if meaning(error) is Meaning.ALREADY_EXISTS:
                         return None
-                    if not may_pass(said, waited=waited):
-                        refused = refusal(
-                            said,
-                            words_of(error)[1],
-                            model_name=name,
-                            role=role,
-                            region=self.conn_region_name,
-                            waited=waited,
-                        )
-                        if refused is None:
-                            raise
-                        raise refused from error
-            self.log.info("SageMaker cannot assume role %s yet: model %s is tried again", role, name)
+                    self._check_refusal(error, spec, waited=time.monotonic() - began)
+            self.log.info(
+                "SageMaker cannot assume role %s yet: model %s is tried again",
+                spec.execution_role_arn,
+                request["ModelName"],
+            )
             time.sleep(_ROLE_PAUSE)
+
+    def _check_refusal(self, error: ClientError, spec: ModelSpec, *, waited: float) -> None:
+        """Return where CreateModel is to be repeated.
+
+        :raises ModelCreationRefused: SageMaker misses what the model is made of
+        :raises ClientError: as given, which says something else
+        """
+        said = meaning(error)
+        if may_pass(said, waited=waited):
+            return
+        refused = refusal(
+            said,
+            words_of(error)[1],
+            model_name=spec.resolved_name(),
+            role=spec.execution_role_arn,
+            region=self.conn_region_name,
+            waited=waited,
+        )
+        if refused is None:
+            raise error
+        raise refused from cause_of(error)
 
     def _differences(self, spec: ModelSpec, there: Mapping[str, Any]) -> list[str]:
         found = spec.differences(there)

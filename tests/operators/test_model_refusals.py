@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from functools import partial
 from typing import Any
 
@@ -78,6 +79,14 @@ def test_one_container_of_a_pipeline_without_its_artefact_is_enough(account: Acc
 def test_below_a_multi_model_prefix_nothing_is_looked_for(account: Account, name: str) -> None:
     prefix = f"s3://{account.bucket}/nothing/here/"
     assert run_task(partial(create, name, mode="MultiModel", model_data_url=prefix))["created"] is True
+
+
+def test_a_signature_in_the_artefacts_address_is_shown_nowhere(account: Account, name: str) -> None:
+    signature = "5ec4e7" * 8
+    key = f"missing.tar.gz?X-Amz-Signature={signature}"
+    with pytest.raises(AirflowFailException, match="ModelDataNotFound") as caught:
+        run_task(partial(create, name, model_data_url=f"https://{account.bucket}.s3.amazonaws.com/{key}"))
+    assert signature not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("situation", REFUSALS)
