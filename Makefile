@@ -31,7 +31,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 # Airflow and the tests start hundreds of processes, each of which would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-batch up down test test-all test-2.11 test-sdk test-moto check format bench side-by-side mutation lock clean install
+.PHONY: help demo demo-batch up down test test-all test-2.11 test-sdk test-moto check format bench side-by-side invented-answers mutation lock clean install
 
 help:  ## Say what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -136,6 +136,9 @@ mutation: $(READY)  ## Plant thirty faults: the tests have to find 28
 
 side-by-side: $(READY)  ## Compare with the provider's endpoint operator; writes docs/side-by-side.md
 	AIRFLOW__LOGGING__LOGGING_LEVEL=CRITICAL $(VENV)/bin/python -m tests.docs.side_by_side
+
+invented-answers: $(READY)  ## List in docs/embedded-sagemaker.md which answers nobody has recorded
+	$(VENV)/bin/python -m tests.docs.invented_answers
 
 lock: $(UV)  ## Compile the pins anew: make lock CONSTRAINTS=<folder>
 	@[ -n "$(CONSTRAINTS)" ] || { echo "say make lock CONSTRAINTS=<folder with airflow-<version>.txt>" >&2; exit 2; }

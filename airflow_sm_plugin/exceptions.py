@@ -17,6 +17,11 @@
     │   └── ObjectiveNotMet            the candidate is worse than the required objective
     ├── ResourceConflict               the name is taken by something else than what was asked for
     ├── ModelNotFound
+    ├── ModelCreationRefused           CreateModel looked for what the model is made of
+    │   ├── ModelDataNotFound          its artefact is not in S3
+    │   ├── ModelDataNotAccessible     the execution role may not read the artefact, or there is no such bucket
+    │   ├── ImageNotAccessible         the execution role may not pull the container's image, or there is none
+    │   └── ExecutionRoleNotAssumable  SageMaker may not assume the execution role, for a minute
     ├── ModelPackageError
     │   ├── ModelPackageNotFound       no such package or group, or no approved version in the group
     │   └── ModelPackageNotApproved    it is rejected or waits for approval
@@ -92,7 +97,9 @@ __all__ = [
     "EndpointRolledBack",
     "EndpointTakenOver",
     "EndpointUnchangeable",
+    "ExecutionRoleNotAssumable",
     "FencedOff",
+    "ImageNotAccessible",
     "InferenceError",
     "InputChanged",
     "InputNotFound",
@@ -100,6 +107,9 @@ __all__ = [
     "InvalidName",
     "InvalidRequest",
     "InvalidS3Uri",
+    "ModelCreationRefused",
+    "ModelDataNotAccessible",
+    "ModelDataNotFound",
     "ModelError",
     "ModelLoadTimeout",
     "ModelNotFound",
@@ -203,6 +213,26 @@ class ResourceConflict(SageMakerInferenceError):
 
 class ModelNotFound(SageMakerInferenceError):
     """There is no SageMaker model of that name in this account and region."""
+
+
+class ModelCreationRefused(SageMakerInferenceError):
+    """SageMaker refused to create a model for its artefact, image or execution role. The message says the remedy."""
+
+
+class ModelDataNotFound(ModelCreationRefused):
+    """The model's artefact is not in S3: upload it, or mend its location. A retry finds the same."""
+
+
+class ModelDataNotAccessible(ModelCreationRefused):
+    """The execution role may not read the model's artefact, or its bucket does not exist or lies in another region."""
+
+
+class ImageNotAccessible(ModelCreationRefused):
+    """SageMaker cannot pull the container's image: it does not exist, or a permission is missing."""
+
+
+class ExecutionRoleNotAssumable(ModelCreationRefused):
+    """SageMaker may not assume the execution role, also not after a minute: it does not exist, or does not trust it."""
 
 
 class ModelPackageError(SageMakerInferenceError):

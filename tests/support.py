@@ -160,6 +160,13 @@ class Account:
         )
         return name
 
+    def create_model_without_artefact(self, name: str = "") -> str:
+        """Create a model whose artefact is deleted afterwards: its endpoints fail. Return its name."""
+        key = f"{unique('deleted')}/model.tar.gz"
+        model = self.create_model(name=name, model_data_url=self.upload(archive({}), key))
+        self.s3.delete_object(Bucket=self.bucket, Key=key)
+        return model
+
     def create_config(self, model: str, *, asynchronous: bool = False, name: str = "") -> str:
         """Create an endpoint configuration with the one variant ``AllTraffic``, return its name."""
         name = name or unique("config")

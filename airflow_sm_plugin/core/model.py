@@ -20,6 +20,7 @@ MAX_ENVIRONMENT_BYTES = 32 * 1_024
 CONTENT_TAG = "airflow-sm-plugin:content"
 """On every model we create: digests of its content and of each artefact's ETag, which DescribeModel does not tell."""
 _UNREAD = "-"
+_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]+", re.ASCII)
 _ENVIRONMENT_KEY = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -56,6 +57,11 @@ class ModelSpec:
         if not self.execution_role_arn:
             raise InvalidRequest(
                 "execution_role is empty: SageMaker needs a role that may read the model's artefacts"
+            )
+        if not _ROLE_ARN.fullmatch(self.execution_role_arn):
+            raise InvalidRequest(
+                f"execution_role {self.execution_role_arn!r} is no role's ARN: give "
+                f"arn:aws:iam::<account>:role/<name>, or the role's name alone"
             )
         for number, container in enumerate(self.containers, start=1):
             if not container.get("Image") and not container.get("ModelPackageName"):

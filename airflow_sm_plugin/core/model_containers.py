@@ -87,7 +87,7 @@ class ContainerRequest:
 
         :param package_arn: the model package, with ``from_package``
         :param package_environment: what that sets itself: a preset leaves it alone
-        :raises InvalidRequest: a multi-model container without a prefix, or several of them
+        :raises InvalidRequest: a multi-model container without a prefix or with a ModelDataSource, or several of them
         """
         made = [dict(container) for container in self._given(package_arn)]
         for container in made:
@@ -121,12 +121,16 @@ def _with_prefixes(containers: list[dict[str, Any]]) -> list[dict[str, Any]]:
             f"{len(many)} containers are multi-model, SageMaker takes one in a model: make the others SingleModel"
         )
     for container in many:
-        if container.get("ModelDataUrl"):
-            container["ModelDataUrl"] = model_prefix(container["ModelDataUrl"])
-        elif not container.get("ModelDataSource"):
+        if container.get("ModelDataSource"):
+            raise InvalidRequest(
+                "a multi-model container takes no ModelDataSource: give the prefix that its models lie under as "
+                "ModelDataUrl"
+            )
+        if not container.get("ModelDataUrl"):
             raise InvalidRequest(
                 "a multi-model container needs model_data_url: the prefix that its models lie under"
             )
+        container["ModelDataUrl"] = model_prefix(container["ModelDataUrl"])
     return containers
 
 

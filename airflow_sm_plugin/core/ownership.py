@@ -32,6 +32,20 @@ def with_owner(tags: Mapping[str, str], owner: str | None) -> dict[str, str]:
     return {**tags, OWNER_TAG: owner} if owner else dict(tags)
 
 
+def users_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that are not ours. Only these may be put on a resource that somebody else may have made."""
+    return {key: value for key, value in tags.items() if not key.startswith(_PREFIX)}
+
+
+def tags_to_write(asked: Mapping[str, str], there: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the user's tags that a resource lacks, or has with another value.
+
+    :param there: the tags that it has; None where they may not be read
+    """
+    found = there or {}
+    return {key: value for key, value in users_tags(asked).items() if found.get(key) != value}
+
+
 def mark_of(owner: str | None, try_number: int) -> str:
     """Return the value of :data:`DEPLOYED_TAG` that names one try of a task instance."""
     return f"{owner or 'unnamed'}/{try_number}"

@@ -26,13 +26,23 @@ class Meaning(enum.Enum):
     NO_MODEL_DATA = "target model's artefact missing"
     NO_CAPACITY = "inference component scaled to zero"
     TOO_LARGE = "request too large"
+    MODEL_DATA_MISSING = "model's artefact missing"
+    MODEL_DATA_UNREADABLE = "model's artefact not accessible"
+    IMAGE_UNREADABLE = "image cannot be pulled"
+    ROLE_NOT_ASSUMABLE = "execution role cannot be assumed"
     REFUSED = "refused"
 
 
+_BY_BEGINNING = (
+    # CreateModel's, which hold a user's names, and are no texts about a missing model, though they look alike.
+    (re.compile(r"Could not find model data at "), Meaning.MODEL_DATA_MISSING),
+    (re.compile(r"Could not access model data at "), Meaning.MODEL_DATA_UNREADABLE),
+    (re.compile(r"The execution role ARN .* is invalid\.", re.DOTALL), Meaning.ROLE_NOT_ASSUMABLE),
+    (re.compile(r"Role \S+ cannot pull |The repository of your image "), Meaning.IMAGE_UNREADABLE),
+)
 _BY_TEXT = (
     (re.compile(r"Cannot create already existing", re.IGNORECASE), Meaning.ALREADY_EXISTS),
     (re.compile(r"Cannot update in-progress", re.IGNORECASE), Meaning.IN_PROGRESS),
-    # Not "Could not find model data at s3://…": there CreateModel misses the artefact or its permission.
     (re.compile(r"Could not find (?:[a-z-]+ )+(?:[\"']|with name)", re.IGNORECASE), Meaning.NOT_FOUND),
     (re.compile(r"NO_SUCH_ENDPOINT|Endpoint \S+ of account \S+ not found", re.IGNORECASE), Meaning.NOT_FOUND),
     (re.compile(r"does not support this inference type", re.IGNORECASE), Meaning.WRONG_KIND),
@@ -106,6 +116,9 @@ def meaning_of(code: str, message: str, status: int) -> Meaning:
     """
     if code == FOREIGN_PAGE:
         return _OF_PAGES.get(status, Meaning.UNAVAILABLE)
+    for pattern, meaning in _BY_BEGINNING:
+        if pattern.match(message):
+            return meaning
     for pattern, meaning in _BY_TEXT:
         if pattern.search(message):
             return meaning

@@ -43,8 +43,8 @@ class ArtefactHook(AwsHook):
     def etags(self, locations: Iterable[str | None]) -> list[str | None]:
         """Return the artefacts' ETags in their order; one HEAD for each different location.
 
-        None stands for no artefact, one that may not be read by this role (SageMaker reads with its own), and one
-        that does not exist: SageMaker takes such a model all the same and fails its deployment, so that is warned of.
+        None stands for no artefact, one that may not be read by this role (SageMaker reads with its own), and one that
+        does not exist: CreateModel refuses that, but a model that is there already may be reused, so it is warned of.
 
         :raises ServiceError: S3 could not answer now; a name derived without the ETag would be another one
         """
@@ -64,7 +64,8 @@ class ArtefactHook(AwsHook):
             cause = error.__cause__
             if isinstance(cause, ClientError) and meaning(cause) is Meaning.NOT_FOUND:
                 self.log.warning(
-                    "the artefact %s does not exist: the model is created, but it will fail when it is deployed",
+                    "the artefact %s does not exist: no new model can be made of it, and where one is reused, no "
+                    "instance of it starts",
                     location,
                 )
             else:

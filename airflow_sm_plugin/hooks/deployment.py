@@ -279,6 +279,11 @@ class Deployment:
                 verdict, endpoint_name=name, seconds=self.options.max_wait, cleaned_up=self.cleanup.due
             )
 
+    def update_tags(self, endpoint_arn: str) -> None:
+        """Give endpoint and configuration, which may have been there before, the tags asked for."""
+        self._hook.update_tags(endpoint_arn, self.spec.tags)
+        self._hook.update_config_tags(self.spec)
+
     def result(self, verdict: EndpointVerdict) -> dict[str, Any]:
         """Return name, ARN, configuration and status as the wait saw them last: no further look that may fail.
 

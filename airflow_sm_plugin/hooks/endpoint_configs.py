@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.names import content_stem, is_content_name
-from airflow_sm_plugin.core.ownership import ENDPOINT_TAG
+from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, users_tags
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound
 from airflow_sm_plugin.hooks.errors import meaning, translated
@@ -46,6 +46,20 @@ class EndpointConfigCalls(SageMakerCalls):
         """Describe an endpoint configuration, None when there is none."""
         doing = f"sagemaker:DescribeEndpointConfig {name}"
         return self._found(doing, lambda: self.client.describe_endpoint_config(EndpointConfigName=name))
+
+    def update_config_tags(self, spec: EndpointConfigSpec) -> None:
+        """Give the configuration, which may have been there before, the user's tags, as :meth:`update_tags` does."""
+        if not users_tags(spec.tags):
+            return
+        try:
+            found = self.describe_endpoint_config(spec.config_name)
+        except AccessDenied as denied:
+            self.log.warning(
+                "the tags of endpoint configuration %s stay as they are: %s", spec.config_name, denied
+            )
+            return
+        if found is not None:
+            self.update_tags(found["EndpointConfigArn"], spec.tags)
 
     def is_config_of(self, name: str, endpoint_name: str) -> bool:
         """Say whether a configuration is there that we made for an endpoint, as its tags tell now."""

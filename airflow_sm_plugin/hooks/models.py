@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.model import ModelSpec
+from airflow_sm_plugin.core.model_refusals import may_pass, refusal
 from airflow_sm_plugin.core.ownership import created_at, is_made_here
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound, ResourceConflict, ServiceUnavailable
-from airflow_sm_plugin.hooks.errors import meaning, translated
+from airflow_sm_plugin.hooks.errors import cause_of, meaning, translated, words_of
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 
 _ATTEMPTS = 3
+_ROLE_PAUSE = 5.0
+"""Seconds between two attempts with an execution role that SageMaker cannot assume yet."""
 
 
 class ModelCalls(SageMakerCalls):
     """Create, describe and delete models. Every method may be repeated."""
 
     def create_model(self, spec: ModelSpec) -> tuple[str, str, bool]:
-        """Create the model, or find it already there with the same content.
+        """Create the model, or find it already there with the same content; then its tags become those asked for.
 
         :return: name, ARN, and whether this call created it
         :raises ResourceConflict: the name is taken by a model with other content
+        :raises ModelCreationRefused: its artefact or image is missing, or may not be read; or its role is not seen
         :raises ServiceUnavailable: somebody deletes it again and again
         """
         name = spec.resolved_name()
@@ -47,18 +52,47 @@ class ModelCalls(SageMakerCalls):
                 f"Choose another name, leave the name out to derive one from the content, or delete the model"
             )
         self.log.info("model %s exists already with the same content: reused", name)
+        self.update_tags(str(there["ModelArn"]), spec.tags)
         return name, str(there["ModelArn"]), False
 
     def _created(self, spec: ModelSpec) -> str | None:
-        """Create the model and return its ARN; None where the name is taken."""
-        request = spec.parameters()
-        with translated(f"sagemaker:CreateModel {request['ModelName']}"):
-            try:
-                return str(self.client.create_model(**request)["ModelArn"])
-            except ClientError as error:
-                if meaning(error) is not Meaning.ALREADY_EXISTS:
-                    raise
-        return None
+        """Create the model and return its ARN; None where the name is taken. An execution role may be new."""
+        request, began = spec.parameters(), time.monotonic()
+        while True:
+            with translated(f"sagemaker:CreateModel {request['ModelName']}"):
+                try:
+                    return str(self.client.create_model(**request)["ModelArn"])
+                except ClientError as error:
+                    if meaning(error) is Meaning.ALREADY_EXISTS:
+                        return None
+                    self._check_refusal(error, spec, waited=time.monotonic() - began)
+            self.log.info(
+                "SageMaker cannot assume role %s yet: model %s is tried again",
+                spec.execution_role_arn,
+                request["ModelName"],
+            )
+            time.sleep(_ROLE_PAUSE)
+
+    def _check_refusal(self, error: ClientError, spec: ModelSpec, *, waited: float) -> None:
+        """Return where CreateModel is to be repeated.
+
+        :raises ModelCreationRefused: SageMaker misses what the model is made of
+        :raises ClientError: as given, which says something else
+        """
+        said = meaning(error)
+        if may_pass(said, waited=waited):
+            return
+        refused = refusal(
+            said,
+            words_of(error)[1],
+            model_name=spec.resolved_name(),
+            role=spec.execution_role_arn,
+            region=self.conn_region_name,
+            waited=waited,
+        )
+        if refused is None:
+            raise error
+        raise refused from cause_of(error)
 
     def _differences(self, spec: ModelSpec, there: Mapping[str, Any]) -> list[str]:
         found = spec.differences(there)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin.core.ownership import tags_to_write, users_tags
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
 from airflow_sm_plugin.hooks.aws_hook import AwsHook
@@ -52,6 +53,26 @@ class SageMakerCalls(AwsHook):
             self.client.add_tags(
                 ResourceArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
             )
+
+    def update_tags(self, arn: str, asked: Mapping[str, str]) -> None:
+        """Write those tags of the user that a resource lacks or has otherwise; it keeps all others.
+
+        What is refused is warned of: a resource serves without its tags.
+
+        :raises ServiceError: AWS could not answer now; a retry writes them
+        """
+        if not users_tags(asked):
+            return
+        changed = tags_to_write(asked, self.tags_of(arn))
+        if not changed:
+            return
+        keys = ", ".join(sorted(changed))
+        try:
+            self.add_tags(arn, changed)
+        except (AccessDenied, RequestRefused) as error:
+            self.log.warning("the tags %s of %s stay as they are: %s", keys, arn, error)
+        else:
+            self.log.info("tags of %s set: %s", arn, keys)
 
     def _found(self, doing: str, call: Callable[[], object]) -> Mapping[str, Any] | None:
         with translated(doing):

@@ -13,6 +13,7 @@ from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.listing import list_page, with_token
 from airflow_sm_plugin.local.model_package_groups import GROUPS, PACKAGES, group_called
 from airflow_sm_plugin.local.operations import Params, operation
+from airflow_sm_plugin.local.recorded import recorded
 from airflow_sm_plugin.local.state import Record, Region, now, public
 
 _UPDATED = (
@@ -139,31 +140,29 @@ def list_model_packages(region: Region, params: Params) -> Record:
 
 
 def package_called(region: Region, name: str) -> Record:
-    """Return a package's record, by name or ARN. Raises ValidationFailure in the service's words."""
+    """Return a package's record, by name or ARN. Raises RecordedError."""
     arn = name if name.startswith("arn:") else region.arn(PACKAGES, name)
     with region.table(PACKAGES):
         for one in _packages(region):
             if one["ModelPackageArn"] == arn:
                 return one
-    raise ValidationFailure(f"ModelPackage {arn} does not exist.")
+    raise recorded("no such model package", arn=arn)
 
 
 def containers_in(region: Region, package: str) -> list[Record]:
     """Return copies of the containers that a package's InferenceSpecification names, in order.
 
-    Raises ValidationFailure for one that has none, or that is not Approved, as "to deploy the model" needs (API
-    reference, CreateModelPackage); the text is ours.
+    Raises RecordedError for one that has none, or that is not Approved, as "to deploy the model" needs (API reference,
+    CreateModelPackage).
     """
     record = package_called(region, package)
     arn = record["ModelPackageArn"]
-    if record.get("ModelApprovalStatus", "Approved") != "Approved":
-        raise ValidationFailure(
-            f"Cannot create a model from model package {arn}: its approval status is "
-            f"{record['ModelApprovalStatus']}, not Approved."
-        )
+    status = record.get("ModelApprovalStatus", "Approved")
+    if status != "Approved":
+        raise recorded("the model package is not approved", arn=arn, status=status)
     containers = record.get("InferenceSpecification", {}).get("Containers", [])
     if not containers:
-        raise ValidationFailure(f"Model package {arn} has no InferenceSpecification with containers.")
+        raise recorded("the model package has no containers", arn=arn)
     return copy.deepcopy(list(containers))
 
 

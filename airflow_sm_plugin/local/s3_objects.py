@@ -122,6 +122,29 @@ def keys_below(region: Region, location: Location) -> Iterator[str]:
         raise ObjectFailure(location, _reason(error)) from error
 
 
+def check_object(region: Region, location: Location) -> None:
+    """Check that an object is there. Raises ObjectFailure, ``NoSuchKey`` where only the object is missing."""
+    if _first_key(region, location) != location.key:  # an object comes before all that its key begins
+        raise ObjectFailure(location, "NoSuchKey")
+
+
+def check_prefix(region: Region, location: Location) -> None:
+    """Check that objects lie below a prefix. Raises ObjectFailure as :func:`check_object`."""
+    if _first_key(region, location) is None:
+        raise ObjectFailure(location, "NoSuchKey")
+
+
+def _first_key(region: Region, location: Location) -> str | None:
+    """Return the first key that begins with the location's: a listing tells a missing bucket, a HEAD does not."""
+    try:
+        page = region.aws.s3(region.name).list_objects_v2(
+            Bucket=location.bucket, Prefix=location.key, MaxKeys=1
+        )
+    except (ClientError, BotoCoreError) as error:
+        raise ObjectFailure(location, _reason(error)) from error
+    return next((item["Key"] for item in page.get("Contents", ())), None)
+
+
 def _reason(error: ClientError | BotoCoreError) -> str:
     if isinstance(error, ClientError):
         return error.response["Error"]["Code"]

@@ -89,7 +89,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param on_failed: what to do about an endpoint found Failed: ``fail``, the default, or ``recreate``
     :param container_log_lines: how many of the containers' last log lines the task's log shows when the endpoint
         fails or its update is rolled back; default 20, 0 shows none
-    :param tags: tags of endpoint and configuration, up to 48; some of ours are added (asks for ``sagemaker:AddTags``)
+    :param tags: tags of endpoint and configuration, up to 48; some of ours are added (asks for ``sagemaker:AddTags``).
+        Those that were there before get them, too, and keep their other tags; where that is not permitted it is warned
+        of
     :param wait_for_completion: default True
     :param max_wait_seconds: for what is in progress before, and again for the endpoint to serve; default 3600. Deferred
         or not, and whatever is restarted meanwhile, it counts from the wait's beginning
@@ -271,7 +273,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         deployment.cleanup.no_more()
         if verdict.state is EndpointState.SERVING and (action == "updated" or _try_number(context) > 1):
             deployment.earlier.tidy()
-        return deployment.result(verdict) | {"action": action}
+        result = deployment.result(verdict) | {"action": action}
+        deployment.update_tags(result["endpoint_arn"])
+        return result
 
     def _deployment(self, context: Context, note: Mapping[str, Any] | None = None) -> Deployment:
         """Make the deployment, or make it again after a deferral, from what the process before left."""

@@ -26,8 +26,10 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
     model package of the Model Registry. A model of that name with the same content is reused; with other content it
     is an error that shows the difference, environment values excepted. Content includes the artefacts' ETags where
     this task's role may read them, so a model.tar.gz that was overwritten makes a new model under a derived name, and
-    is a conflict under a given one. A missing artefact is warned of: SageMaker takes such a model and fails its
-    deployment.
+    is a conflict under a given one.
+
+    SageMaker looks for the artefact (not below a multi-model prefix), the image and the execution role at once. A role
+    that was made just now is not seen yet, so that the call is repeated for a minute.
 
     Returns on XCom: ``{"model_name", "model_arn", "created", "model_package_arn"}``; ``created`` says whether this try
     did, ``model_package_arn`` is None without a package.
@@ -58,9 +60,14 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         digest stays the same over all tries of one task instance; default False
     :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}``
     :param enable_network_isolation: no network in or out of the containers; default False
-    :param tags: tags of the model; one more, ``airflow-sm-plugin:content``, is ours
+    :param tags: tags of the model; one more, ``airflow-sm-plugin:content``, is ours. A model that is reused gets them,
+        too (asks for ``sagemaker:AddTags``), and keeps its other tags
     :raises InvalidRequest: an argument breaks a limit; not retried
     :raises ResourceConflict: another model has this name; not retried
+    :raises ModelDataNotFound: the artefact is not in S3; not retried
+    :raises ModelDataNotAccessible: the execution role may not read it, or there is no such bucket; not retried
+    :raises ImageNotAccessible: the execution role may not pull the image, or there is none; not retried
+    :raises ExecutionRoleNotAssumable: SageMaker may not assume the role; not retried
     :raises ModelPackageNotFound: no such package, no such group, or no approved version in it; not retried
     :raises ModelPackageNotApproved: the package is rejected or waits for approval; not retried
     """

@@ -106,6 +106,14 @@ TWO: list[dict[str, object]] = [{"Image": "a"}, {"Image": "b"}]
         ({"image": "i", "serving_preset": "x"}, "serving_preset must be one of"),
         ({"image": "i", "mode": "MultiModel"}, "a multi-model container needs model_data_url"),
         (
+            {"containers": [{"Image": "i", "Mode": "MultiModel", **PREFIX}]},
+            "a multi-model container takes no ModelDataSource",
+        ),
+        (
+            {"containers": [{"Image": "i", "ModelDataUrl": "s3://b/k/", **PREFIX}], "mode": "MultiModel"},
+            "a multi-model container takes no ModelDataSource",
+        ),
+        (
             {"containers": [{"Image": "i", "Mode": "MultiModel", "ModelDataUrl": "s3://b/k"}] * 2},
             "2 containers are multi-model, SageMaker takes one in a model",
         ),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.ownership import (
     DEPLOYED_TAG,
+    ENDPOINT_TAG,
     NEVER_SERVED,
     OWNER_TAG,
     EndpointClaim,
@@ -20,6 +21,7 @@ from airflow_sm_plugin.core.ownership import (
     is_owned,
     mark_of,
     owner_of,
+    tags_to_write,
     with_owner,
 )
 
@@ -190,3 +192,20 @@ def test_once_another_has_marked_it_nobody_but_he_deletes_a_serving_endpoint(
     marked = {**found, DEPLOYED_TAG: claims[1].mark}
     assert all(claim.objection(MINE, marked) for claim in claims)
     assert not any(claim.needs_mark(marked) for claim in claims)
+
+
+TAGS = st.dictionaries(
+    st.sampled_from(["a", "b", "c", OWNER_TAG, ENDPOINT_TAG, DEPLOYED_TAG]), st.sampled_from(["1", "2"])
+)
+
+
+@given(asked=TAGS, there=TAGS | st.none())
+def test_written_are_the_users_tags_that_are_missing_or_different(
+    asked: dict[str, str], there: dict[str, str] | None
+) -> None:
+    """None of ours, which say whose a resource is; and after the writing all that was asked for is there."""
+    written = tags_to_write(asked, there)
+    assert not is_made_here(written)
+    assert all((there or {}).get(key) != value for key, value in written.items())
+    after = {**(there or {}), **written}
+    assert all(after[key] == value for key, value in asked.items() if not is_made_here({key: value}))

@@ -100,7 +100,7 @@ def test_a_missing_artefact_is_no_missing_model() -> None:
         "Could not find model data at s3://bucket/model.tar.gz. Please make sure that the role "
         '"arn:aws:iam::123456789012:role/sagemaker" exists'
     )
-    assert meaning_of("ValidationException", message, 400) is Meaning.REFUSED
+    assert meaning_of("ValidationException", message, 400) is Meaning.MODEL_DATA_MISSING
 
 
 def test_a_denied_action_is_denied_whatever_it_is_about() -> None:

@@ -1,4 +1,4 @@
-"""The Amazon provider's ``SageMakerEndpointOperator`` and ours in the same ten situations: ``make side-by-side``.
+"""The Amazon provider's ``SageMakerEndpointOperator`` and ours in the same situations: ``make side-by-side``.
 
 Every run is real: the operators work over HTTP against the embedded SageMaker, which also tells what they called. The
 table of ``docs/side-by-side.md`` is written from what happened.
@@ -26,13 +26,18 @@ from urllib.parse import urlencode
 from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerEndpointConfigOperator,
     SageMakerEndpointOperator,
+    SageMakerModelOperator,
 )
 
 from airflow_sm_plugin._compat import AirflowFailException, BaseOperator
 from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
 from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
+from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
 from tests.support import (
+    BROKEN,
+    IMAGE,
+    ROLE,
     Account,
     TaskDeferred,
     TaskInstanceDouble,
@@ -114,6 +119,35 @@ class Task:
 
 
 @dataclass(frozen=True)
+class ModelTask(Task):
+    """A task that creates the model, before any deployment.
+
+    :param model_data_url: where its artefact should be
+    """
+
+    model_data_url: str = ""
+
+    def operator(self, side: Side) -> BaseOperator:
+        """Make the operator anew."""
+        if side == "ours":
+            return SageMakerCreateModelOperator(
+                task_id="model",
+                aws_conn_id=None,
+                execution_role=ROLE,
+                image=IMAGE,
+                model_data_url=self.model_data_url,
+                model_name=self.model,
+            )
+        container = {"Image": IMAGE, "ModelDataUrl": self.model_data_url}
+        request = {"ModelName": self.model, "ExecutionRoleArn": ROLE, "PrimaryContainer": container}
+        return SageMakerModelOperator(task_id="model", aws_conn_id=None, config=request)
+
+    def before(self, side: Side) -> BaseOperator | None:  # noqa: ARG002 - as a task that deploys
+        """Return None: a model needs nothing before it."""
+        return None
+
+
+@dataclass(frozen=True)
 class Stage:
     """Where one run happens: the account, the side, and the endpoint's name."""
 
@@ -121,13 +155,9 @@ class Stage:
     side: Side
     endpoint: str
 
-    def model(self, *, missing: bool = False) -> str:
-        """Create a model, of the kind that starts no process; or one whose artefact is not there."""
+    def model(self) -> str:
+        """Create a model, of the kind that starts no process."""
         name = unique(f"{self.endpoint}-m")
-        if missing:
-            return self.account.create_model(
-                name=name, model_data_url=f"s3://{self.account.bucket}/no/model.tar.gz"
-            )
         url = f"s3://{self.account.bucket}/models/"
         return self.account.create_model(name=name, model_data_url=url, multi_model=True)
 
@@ -190,7 +220,16 @@ def _rolled_back(stage: Stage) -> Task:
 
 
 def _missing(stage: Stage) -> Task:
-    return stage.task(stage.model(missing=True))
+    url = f"s3://{stage.account.bucket}/not-uploaded/model.tar.gz"
+    return ModelTask(stage.endpoint, unique(f"{stage.endpoint}-m"), "", model_data_url=url)
+
+
+def _deleted(stage: Stage) -> Task:
+    return stage.task(stage.account.create_model_without_artefact(unique(f"{stage.endpoint}-m")))
+
+
+def _crashes(stage: Stage) -> Task:
+    return stage.task(stage.account.create_model(BROKEN, name=unique(f"{stage.endpoint}-m")))
 
 
 def _no_capacity(stage: Stage) -> Task:
@@ -222,7 +261,9 @@ SITUATIONS = (
     Situation("Killed between configuration and endpoint, then retried", _created, kill_at="CreateEndpoint"),
     Situation("Update to another model", _updated),
     Situation("Update that SageMaker rolls back without a reason", _rolled_back),
-    Situation("The model's artefact is missing", _missing),
+    Situation("The artefact was never uploaded: the task that creates the model", _missing),
+    Situation("The artefact was deleted after CreateModel", _deleted),
+    Situation("The container crashes when it starts", _crashes),
     Situation("No capacity at the first try", _no_capacity),
     Situation("Deadline of 4 s, looks every 2 s; creation takes 7 s", _deadline),
     Situation("Deferrable, `wait_for_completion=False`; creation takes 4 s", _not_waited_for),

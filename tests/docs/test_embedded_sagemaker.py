@@ -11,8 +11,11 @@ from airflow_sm_plugin.local import operations
 from airflow_sm_plugin.local.fault_rules import Rule
 from airflow_sm_plugin.local.faults import FaultPlan, plan_from
 from airflow_sm_plugin.local.outcomes import Outcome, outcome_from
+from airflow_sm_plugin.local.recorded import recorded_answers
 from airflow_sm_plugin.local.settings import Settings
+from tests.docs.invented_answers import listed, table
 
+HOW = "run `make invented-answers`"
 PAGE = (Path(__file__).parents[2] / "docs" / "embedded-sagemaker.md").read_text()
 
 
@@ -52,6 +55,12 @@ def test_its_python_example_runs() -> None:
         code for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "with Embedded" in code
     )
     exec(compile(example, "docs/embedded-sagemaker.md", "exec"), {})  # noqa: S102 - our own page
+
+
+def test_the_answers_it_calls_invented_are_those_of_the_data_and_no_others() -> None:
+    assert listed(PAGE) == table(), HOW
+    told = {row.split(" | ")[1] for row in table().splitlines()[2:]}
+    assert told == {row.situation for row in recorded_answers().values() if row.grade == "invented"}
 
 
 def test_the_operations_it_names_are_answered() -> None:

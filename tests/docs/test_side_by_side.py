@@ -22,7 +22,7 @@ def test_its_rows_are_the_situations_of_the_script_for_each_operator() -> None:
         (situation.name if side == SIDES[0] else "", side) for situation in SITUATIONS for side in SIDES
     ]
     assert [(row[0], row[1]) for row in rows] == expected
-    assert len(SITUATIONS) == 10
+    assert len(SITUATIONS) == 12
 
 
 def test_every_row_tells_everything() -> None:

@@ -24,7 +24,7 @@ from tests.dags.main_job import (
     assert_success,
 )
 from tests.e2e.demo_runs import demo_of
-from tests.support import Account, unique
+from tests.support import BROKEN, Account, unique
 
 SECONDS = 1700
 """Within which a run ends, also on a busy machine."""
@@ -64,6 +64,7 @@ def runs(airflow_stack: AirflowStack, module_account: Account) -> dict[str, Run]
     conf = {
         "bucket": module_account.bucket,
         "model_data_url": module_account.upload_model(),
+        "broken_model_data_url": module_account.upload_model(BROKEN),
         **SECRETS,
     }
     started: dict[str, tuple[str, str]] = {}
@@ -281,7 +282,7 @@ def test_a_failed_deployment_leaves_nothing_and_the_teardown_runs(
     }
     log = airflow_stack.api.log_text(run.dag_id, run.run_id, "deploy")
     assert "EndpointFailed" in log
-    assert "missing/model.tar.gz" in log, "SageMaker's reason is told"
+    assert "did not pass the ping health check" in log, "SageMaker's reason is told"
     assert account.status(run.name) is None
     assert account.configs(run.name) == []
     assert account.models(run.name) == []

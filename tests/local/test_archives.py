@@ -334,15 +334,34 @@ class TestEndpoints:
 
     @pytest.mark.parametrize(
         "compress",
-        [bytes, bz2.compress, lzma.compress, lambda data: gzip.compress(gzip.compress(data))],
-        ids=["tar", "tar.bz2", "tar.xz", "tar.gz.gz"],
+        [
+            bytes,
+            bz2.compress,
+            lzma.compress,
+            lambda data: gzip.compress(gzip.compress(data)),
+            lambda data: gzip.compress(data)[:-20],
+            lambda _: b"",
+        ],
+        ids=["tar", "tar.bz2", "tar.xz", "tar.gz.gz", "cut", "empty"],
     )
     def test_only_a_tar_gz_is_taken(self, clients: Clients, compress: Callable[[bytes], bytes]) -> None:
+        """Whatever its name says: as a model's data, its source code, or a target model."""
         url = _put(clients, compress(packed(entry("code/inference.py", ECHO.encode()))))
-        assert _failure(clients, ModelDataUrl=url) == (
+        told = (
             f'Failed to extract model data archive for container "container_1" from URL "{url}". Please ensure that '
             "the object located at the URL is a valid tar.gz archive."
         )
+        gzipped = {"S3DataSource": {"S3Uri": url, "S3DataType": "S3Object", "CompressionType": "Gzip"}}
+        assert _failure(clients, ModelDataUrl=url) == told
+        assert _failure(clients, ModelDataSource=gzipped) == told
+        source = {"SAGEMAKER_SUBMIT_DIRECTORY": url, "SAGEMAKER_PROGRAM": "inference.py"}
+        assert _failure(clients, Environment=source).endswith(
+            "Please ensure that the object located at the URL is a valid tar.gz archive."
+        )
+        prefix, _, name = url.rpartition("/")
+        endpoint = _endpoint(clients, Mode="MultiModel", ModelDataUrl=f"{prefix}/")
+        clients.wait_for_endpoint(endpoint)
+        assert "is a valid tar.gz archive." in _answer(clients, endpoint, name)
 
     def test_a_limit_that_is_passed_is_told(self) -> None:
         with EmbeddedSageMaker(

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
-from tests.local.conftest import IMAGE, ROLE, Clients, unique
+from tests.local.conftest import IMAGE, ROLE, Clients, archive, unique
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import ModelDataSourceTypeDef
@@ -92,9 +92,18 @@ def defaults(session_clients: Clients) -> str:
 
 
 def _deploy(clients: Clients, url: str, environment: dict[str, str] | None = None) -> str:
-    model, name = unique("model"), unique("endpoint")
+    return _endpoint(clients, _model(clients, url, environment))
+
+
+def _model(clients: Clients, url: str, environment: dict[str, str] | None = None) -> str:
+    model = unique("model")
     container = {"Image": IMAGE, "ModelDataUrl": url, "Environment": environment or {}}
     clients.sagemaker.create_model(ModelName=model, ExecutionRoleArn=ROLE, PrimaryContainer=container)  # type: ignore[arg-type] # a plain dict
+    return model
+
+
+def _endpoint(clients: Clients, model: str) -> str:
+    name = unique("endpoint")
     clients.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=clients.create_config(model))
     clients.wait_for_endpoint(name)
     return name
@@ -285,14 +294,14 @@ def transform_fn(model, data, content_type, accept): return f"{data}>second {con
 def test_an_endpoint_whose_containers_cannot_start_fails_with_the_reason(
     clients: Clients, files: dict[str, str | bytes] | bytes | None, reason: str
 ) -> None:
-    url = f"s3://{clients.bucket}/missing/model.tar.gz"
-    if isinstance(files, bytes):
-        url = f"s3://{clients.bucket}/{unique('bad')}.tar.gz"
-        clients.s3.put_object(Bucket=clients.bucket, Key=url.rpartition("/")[2], Body=files)
-    elif files is not None:
-        url = clients.upload_archive(files)
+    key = f"{unique('bad')}.tar.gz"
+    body = files if isinstance(files, bytes) else archive(files or {})
+    clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=body)
+    model = _model(clients, f"s3://{clients.bucket}/{key}")
+    if files is None:
+        clients.s3.delete_object(Bucket=clients.bucket, Key=key)
     with pytest.raises(WaiterError, match="Failed") as failed:
-        _deploy(clients, url)
+        _endpoint(clients, model)
     described = dict(failed.value.last_response)
     assert described["EndpointStatus"] == "Failed"
     assert reason in str(described["FailureReason"])

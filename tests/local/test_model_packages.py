@@ -163,6 +163,16 @@ def transform_fn(model, data, content_type, accept):
     assert len(described["ProductionVariants"][0]["DeployedImages"]) == 2
 
 
+def test_a_model_of_a_package_whose_artefact_is_gone_is_refused(clients: Clients) -> None:
+    uri = f"s3://{clients.bucket}/{unique('gone')}/model.tar.gz"
+    arn = register(clients, group(clients), {"Image": IMAGE, "ModelDataUrl": uri})
+    clients.sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
+    with pytest.raises(ClientError, match=f"Could not find model data at {uri}"):
+        clients.sagemaker.create_model(
+            ModelName=unique("model"), ExecutionRoleArn=ROLE, PrimaryContainer={"ModelPackageName": arn}
+        )
+
+
 def test_a_model_of_a_package_that_does_not_exist_is_refused(clients: Clients) -> None:
     with pytest.raises(ClientError, match=r"ModelPackage .*nobody/1 does not exist"):
         clients.sagemaker.create_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -16,7 +17,7 @@ def test_a_model_is_described_as_it_was_created(clients: Clients) -> None:
     name = unique("Model")
     container = {
         "Image": IMAGE,
-        "ModelDataUrl": "s3://not/there.tar.gz",
+        "ModelDataUrl": clients.upload_archive({}),
         "Environment": {"KEY": "value"},
         "ContainerHostname": "first",
     }
@@ -53,7 +54,10 @@ def test_a_model_name_is_taken_until_it_is_deleted(clients: Clients) -> None:
     [
         ({}, "either a PrimaryContainer or Containers"),
         ({"PrimaryContainer": {"Image": IMAGE}, "Containers": [{"Image": IMAGE}]}, "and not both"),
-        ({"PrimaryContainer": {"ModelDataUrl": "s3://a/b"}}, "needs an Image"),
+        (
+            {"PrimaryContainer": {"ModelDataUrl": "s3://a/b"}},
+            "Specify one of either Image and Model Data URL or",
+        ),
         ({"Containers": [{"Image": IMAGE, "ContainerHostname": "same"}] * 2}, "must be unique"),
         ({"Containers": [{"Image": IMAGE}] * 16}, "less than or equal to 15"),
         (
@@ -67,6 +71,117 @@ def test_a_model_that_cannot_be_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(ClientError, match=says):
         clients.sagemaker.create_model(ModelName=unique("bad"), ExecutionRoleArn=ROLE, **containers)  # type: ignore[arg-type] # parametrised
+
+
+def create(clients: Clients, role: str = ROLE, **container: object) -> str:
+    name = unique("model")
+    clients.sagemaker.create_model(
+        ModelName=name,
+        ExecutionRoleArn=role,
+        PrimaryContainer={"Image": IMAGE, **container},  # type: ignore[arg-type] # whatever the test wants
+    )
+    return name
+
+
+def refused(clients: Clients, role: str = ROLE, **container: object) -> str:
+    """Return the text in which a model is refused."""
+    with pytest.raises(ClientError) as caught:
+        create(clients, role, **container)
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    return caught.value.response["Error"]["Message"]
+
+
+def loose(uri: str, kind: str = "S3Prefix", compression: str = "None") -> dict[str, object]:
+    return {"S3DataSource": {"S3Uri": uri, "S3DataType": kind, "CompressionType": compression}}
+
+
+class TestModelData:
+    """CreateModel looks for the model data: a missing artefact is no endpoint's failure."""
+
+    @pytest.mark.parametrize(
+        "key", ["model.tar.gz", "a%2Fb?c/model.tar.gz", "folder", "", "folder/model.tar.gz.old"]
+    )
+    def test_an_object_that_is_not_there_is_refused(self, clients: Clients, key: str) -> None:
+        """Nor is a prefix, or the beginning of another object's key, an archive."""
+        bucket = unique("bucket")
+        clients.s3.create_bucket(Bucket=bucket)
+        for other in ("folder/model.tar.gz", "folder/model.tar.gz.older"):
+            clients.s3.put_object(Bucket=bucket, Key=other)
+        uri = f"s3://{bucket}/{key}"
+        text = f"Could not find model data at {uri}."
+        assert refused(clients, ModelDataUrl=uri) == text
+        assert refused(clients, ModelDataSource=loose(uri, "S3Object", "Gzip")) == text
+        assert refused(clients, ModelDataSource=loose(uri, "S3Object", "None")) == text
+
+    def test_a_prefix_with_nothing_below_is_refused(self, clients: Clients) -> None:
+        clients.s3.put_object(Bucket=clients.bucket, Key="loose-1/weights")
+        prefix = f"s3://{clients.bucket}/loose-1/"
+        create(clients, ModelDataSource=loose(prefix))
+        missing = f"s3://{clients.bucket}/loose-2/"
+        assert refused(clients, ModelDataSource=loose(missing)) == f"Could not find model data at {missing}."
+
+    def test_an_https_address_is_looked_up_as_well(self, clients: Clients) -> None:
+        there = clients.upload_archive({})
+        key = there.removeprefix(f"s3://{clients.bucket}/")
+        for host in (f"{clients.bucket}.s3.amazonaws.com", f"s3.us-east-1.amazonaws.com/{clients.bucket}"):
+            create(clients, ModelDataUrl=f"https://{host}/{key}")
+            assert refused(clients, ModelDataUrl=f"https://{host}/no/{key}") == (
+                f"Could not find model data at s3://{clients.bucket}/no/{key}."
+            )
+
+    def test_a_bucket_that_is_not_there_cannot_be_accessed(self, clients: Clients) -> None:
+        uri = f"s3://{unique('nobodys')}/model.tar.gz"
+        text = refused(clients, ModelDataUrl=uri)
+        assert text.startswith(
+            f'Could not access model data at {uri}. Please ensure that the role "{ROLE}" exists'
+        )
+        assert text.endswith("and that the object is located in us-east-1.")
+
+    def test_each_container_is_looked_at(self, clients: Clients) -> None:
+        missing = f"s3://{clients.bucket}/second/model.tar.gz"
+        containers: list[Any] = [
+            {"Image": IMAGE, "ModelDataUrl": url} for url in (clients.upload_archive({}), missing)
+        ]
+        name = unique("model")
+        with pytest.raises(ClientError, match=f"Could not find model data at {missing}"):
+            clients.sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=containers)
+        with pytest.raises(ClientError, match="Could not find model "):
+            clients.sagemaker.describe_model(ModelName=name)
+
+    def test_a_multi_model_prefix_is_not_looked_for(self, clients: Clients) -> None:
+        create(clients, Mode="MultiModel", ModelDataUrl=f"s3://{clients.bucket}/{unique('none')}/")
+        create(clients, Mode="MultiModel", ModelDataUrl=f"s3://{unique('nobodys')}/models/")
+
+    def test_a_multi_model_container_takes_no_model_data_source(self, clients: Clients) -> None:
+        clients.s3.put_object(Bucket=clients.bucket, Key="many-1/a.tar.gz")
+        source = loose(f"s3://{clients.bucket}/many-1/")
+        text = refused(clients, Mode="MultiModel", ModelDataSource=source)
+        assert text == "Container 1 has Mode MultiModel, which takes ModelDataUrl and no ModelDataSource."
+
+    def test_a_name_that_is_taken_is_told_before_the_artefact_is_looked_for(self, clients: Clients) -> None:
+        """A CreateModel whose answer was lost may be repeated after the artefact has gone."""
+        name = create(clients)
+        with pytest.raises(ClientError, match="Cannot create already existing model"):
+            clients.sagemaker.create_model(
+                ModelName=name,
+                ExecutionRoleArn=ROLE,
+                PrimaryContainer={"Image": IMAGE, "ModelDataUrl": f"s3://{clients.bucket}/gone.tar.gz"},
+            )
+
+
+@pytest.mark.parametrize("path", ["role/", "rolesagemaker", "role/team/", "role//"])
+def test_a_role_without_a_name_is_invalid(clients: Clients, path: str) -> None:
+    """The service model's pattern takes it."""
+    role = f"arn:aws:iam::123456789012:{path}"
+    assert refused(clients, role) == (
+        f'The execution role ARN "{role}" is invalid. Please ensure that the role exists and that its trust '
+        'relationship policy allows the action "sts:AssumeRole" for the service principal "sagemaker.amazonaws.com".'
+    )
+
+
+def test_a_model_needs_no_role_and_a_role_may_have_a_path(clients: Clients) -> None:
+    create(clients, "arn:aws-cn:iam::123456789012:role/team/a/sagemaker@x")
+    clients.sagemaker.create_model(ModelName=unique("model"), PrimaryContainer={"Image": IMAGE})
 
 
 def test_an_endpoint_configuration_keeps_everything_it_was_given(clients: Clients) -> None:

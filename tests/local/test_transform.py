@@ -380,10 +380,12 @@ def test_a_container_that_does_not_come_up_fails_the_job(clients: Clients) -> No
 
 def test_a_model_without_its_archive_fails_the_job(clients: Clients) -> None:
     model = f"gone-{uuid.uuid4().hex[:12]}"
-    container: Any = {"Image": "image:1", "ModelDataUrl": f"s3://{clients.bucket}/nowhere/model.tar.gz"}
+    key = "nowhere/model.tar.gz"
+    container: Any = {"Image": "image:1", "ModelDataUrl": clients.upload_archive({}, key=key)}
     clients.sagemaker.create_model(
         ModelName=model, ExecutionRoleArn="arn:aws:iam::123456789012:role/r", PrimaryContainer=container
     )
+    clients.s3.delete_object(Bucket=clients.bucket, Key=key)
     job = Job(clients, model)
     job.create({"a": "x"})
 

@@ -502,6 +502,7 @@ class Said(Answer):
         return self.content.encode()
 
 
+ARTEFACT = "s3://bucket/m.tar.gz"
 TEXT_JOB = {
     "AutoMLJobName": "reviews",
     "AutoMLJobStatus": "Completed",
@@ -511,9 +512,7 @@ TEXT_JOB = {
         "CandidateStatus": "Completed",
         "FinalAutoMLJobObjectiveMetric": {"MetricName": "Accuracy", "Type": "Maximize", "Value": 0.93},
         "InferenceContainerDefinitions": {
-            unit: [
-                {"Image": f"text-{unit.lower()}", "ModelDataUrl": "s3://bucket/m.tar.gz", "Environment": {}}
-            ]
+            unit: [{"Image": f"text-{unit.lower()}", "ModelDataUrl": ARTEFACT, "Environment": {}}]
             for unit in ("CPU", "GPU")
         },
     },
@@ -526,7 +525,8 @@ class TestTextAndImageJobs:
 
     @pytest.fixture(autouse=True)
     def _described(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        job = Said(200, "", content=json.dumps(TEXT_JOB))
+        described = json.dumps(TEXT_JOB).replace(ARTEFACT, account.upload_model())
+        job = Said(200, "", content=described)
         with answering(job, otherwise=account.url) as (url, _):
             monkeypatch.setenv("AWS_ENDPOINT_URL", url)
             yield

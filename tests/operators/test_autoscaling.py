@@ -382,7 +382,7 @@ def test_an_endpoint_that_is_still_created_may_be_retried(account: Account, mode
 
 
 def test_a_failed_endpoint_is_told_with_its_reason(account: Account) -> None:
-    model = account.create_model(model_data_url=f"s3://{account.bucket}/no/such/model.tar.gz")
+    model = account.create_model_without_artefact()
     name, config = unique("scaled"), account.create_config(model, asynchronous=True)
     account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
     with pytest.raises(WaiterError):

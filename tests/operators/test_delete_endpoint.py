@@ -107,7 +107,7 @@ def test_an_endpoint_in_progress_is_waited_out(account: Account) -> None:
 
 
 def test_a_failed_endpoint_is_deleted(account: Account) -> None:
-    model = account.create_model(model_data_url=f"s3://{account.bucket}/no/such/model.tar.gz")
+    model = account.create_model_without_artefact()
     name, config = unique("endpoint"), account.create_config(model)
     account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
     result = run_task(partial(delete, name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.support import (
     Account,
     Requests,
     TaskInstanceDouble,
+    archive,
     context_for,
     run_task,
     unique,
@@ -51,6 +53,13 @@ def faults(account: Account) -> Iterator[Faults]:
 
     yield put
     put()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _archive(session_account: Account) -> None:
+    """Have the artefact at :data:`ARCHIVE`: SageMaker takes no model without."""
+    session_account.s3.create_bucket(Bucket="bucket")
+    replace(session_account, bucket="bucket").upload(archive({}), "model.tar.gz")
 
 
 def container(environment: dict[str, str], archive: str = ARCHIVE) -> dict[str, Any]:
@@ -308,18 +317,23 @@ class TestArtefact:
         faults({"fault": "error", "operation": "ListTags", "code": "AccessDeniedException"})
         assert run_task(operator)["created"] is False
 
-    def test_one_that_is_missing_is_a_warning(
+    def test_one_that_is_deleted_afterwards_is_a_warning_where_the_model_is_reused(
         self, account: Account, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """SageMaker creates such a model and fails its endpoint."""
-        location = f"s3://{account.bucket}/{unique('models')}/model.tar.gz"
-        assert run_task(partial(create, image=IMAGE, model_data_url=location))["created"] is True
+        """Endpoints that serve the model go on, but no further instance of them comes up."""
+        key = f"{unique('models')}/model.tar.gz"
+        location = account.upload(b"one", key)
+        operator = partial(create, image=IMAGE, model_data_url=location, model_name=unique("model"))
+        run_task(operator)
+        account.s3.delete_object(Bucket=account.bucket, Key=key)
+        capfd.readouterr()
+        assert run_task(operator)["created"] is False
         lines = "".join([caplog.text, *capfd.readouterr()]).splitlines()
         told = [line for line in lines if f"the artefact {location} does not exist" in line]
         assert told
         for line in told:
             assert "warning" in line.lower()
-            assert "it will fail when it is deployed" in line
+            assert "no instance of it starts" in line
 
     def test_one_that_may_not_be_read_changes_nothing(self, account: Account, faults: Faults) -> None:
         archive = account.upload_model()

@@ -1,4 +1,4 @@
-"""DAGs for what goes wrong: an artefact that is missing, a worker that is killed, a triggerer that is restarted."""
+"""DAGs for what goes wrong: a container that crashes, a worker that is killed, a triggerer that is restarted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ with DAG("e2e_deploy_fails", schedule=None, default_args={"poll_interval": 1}):
         task_id="model",
         execution_role="arn:aws:iam::123456789012:role/sagemaker",
         image="123456789012.dkr.ecr.us-east-1.amazonaws.com/serving:1",
-        model_data_url="s3://{{ dag_run.conf['bucket'] }}/missing/model.tar.gz",
+        model_data_url="{{ dag_run.conf['broken_model_data_url'] }}",
         model_name=NAME,
     )
     deploy = SageMakerDeployEndpointOperator(
