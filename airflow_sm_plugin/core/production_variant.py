@@ -132,3 +132,17 @@ def _number(value: object, name: str) -> float:
 
 def _serverless(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if config is None else {key: whole_number(value, key) for key, value in config.items()}
+
+
+def models_of(config: Mapping[str, Any] | None) -> list[str]:
+    """Return the models that a described configuration names, each once, in its order; None names none.
+
+    Variants of inference components name no model; instance pools may each name another than their variant.
+    """
+    names: dict[str, None] = {}
+    for variant in (config or {}).get("ProductionVariants") or ():
+        pools = variant.get("InstancePools") or ()
+        for name in (variant.get("ModelName"), *(pool.get("ModelNameOverride") for pool in pools)):
+            if name:
+                names[str(name)] = None
+    return list(names)
