@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.model import ModelSpec
-from airflow_sm_plugin.core.ownership import created_at, is_made_here
+from airflow_sm_plugin.core.ownership import is_made_here
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound, ResourceConflict, ServiceUnavailable
 from airflow_sm_plugin.hooks.errors import meaning, translated
@@ -76,8 +76,8 @@ class ModelCalls(SageMakerCalls):
             raise ModelNotFound(f"there is no SageMaker model {name} in {self.conn_region_name}")
         return found
 
-    def models_created_at(self, names: Iterable[str]) -> dict[str, float]:
-        """Return the CreationTimes of those models that are there, none where they may not be described."""
+    def models_called(self, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """Describe those models that are there, none where they may not be described."""
         try:
             found = {name: self.find_model(name) for name in names}
         except AccessDenied as denied:
@@ -85,8 +85,7 @@ class ModelCalls(SageMakerCalls):
                 "a model created again under its name cannot be told from the earlier one: %s", denied
             )
             return {}
-        times = {name: created_at(model) for name, model in found.items() if model is not None}
-        return {name: moment for name, moment in times.items() if moment is not None}
+        return {name: model for name, model in found.items() if model is not None}
 
     def made_model(self, name: str) -> bool:
         """Say whether a model is there that one of our operators made, as its tags tell now."""

@@ -92,8 +92,8 @@ def _describe(connection: AwsConnection, endpoint_name: str) -> EndpointModels |
     slashes = {prefix.endswith("/") for prefix in given}
     if len(slashes) > 1:
         log.warning(
-            "the model prefixes of endpoint %s end with and without a slash (%s): SageMaker joins them with the name of "
-            "a target model as they are, so that one of the containers does not find it; spell them alike",
+            "the model prefixes of endpoint %s end with and without a slash (%s): SageMaker joins them with the "
+            "name of a target model as they are, so that one of the containers does not find it; spell them alike",
             endpoint_name,
             ", ".join(given),
         )

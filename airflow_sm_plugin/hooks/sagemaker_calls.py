@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
@@ -52,6 +52,11 @@ class SageMakerCalls(AwsHook):
             self.client.add_tags(
                 ResourceArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
             )
+
+    def delete_tags(self, arn: str, keys: Sequence[str]) -> None:
+        """Remove tags from a resource; a key that it does not have is fine."""
+        with translated(f"sagemaker:DeleteTags {arn}"):
+            self.client.delete_tags(ResourceArn=arn, TagKeys=list(keys))
 
     def _found(self, doing: str, call: Callable[[], object]) -> Mapping[str, Any] | None:
         with translated(doing):

@@ -58,9 +58,7 @@ def update_endpoint(region: Region, params: Params) -> Record:
         new = _assemble(region, name, params["EndpointConfigName"])
         _check_change(old, new, scaled)
         kept = record["LastDeploymentConfig"] if params.get("RetainDeploymentConfig") else None
-        guardrails.check_update(
-            params.get("DeploymentConfig") or kept, _variants_of(old), _variants_of(new)
-        )
+        guardrails.check_update(params.get("DeploymentConfig") or kept, _variants_of(old), _variants_of(new))
         if params.get("RetainAllVariantProperties"):
             excluded = params.get("ExcludeRetainedVariantProperties", [])
             _retain(old, new, {one["VariantPropertyType"] for one in excluded})

@@ -154,7 +154,7 @@ def test_a_variant_registered_just_now_may_not_be_visible_yet(
     aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = plan(unique("fresh"))
-    scaling()._variants.register(planned)
+    scaling().variants.register(planned)
     unseen = Answer(400, "ObjectNotFoundException", "No scalable target registered for service namespace: x")
     with answering(unseen, otherwise=aws) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
@@ -204,7 +204,7 @@ def test_an_endpoint_that_is_gone_leaves_nothing_whatever_its_variants_were(scal
 
 
 def test_an_alarm_that_is_only_named_like_ours_stays(scaled: str) -> None:
-    alarms, foreign = scaling()._alarms, f"airflow-sm/endpoint/{scaled}/variant/AllTraffic/Latency"
+    alarms, foreign = scaling().alarms, f"airflow-sm/endpoint/{scaled}/variant/AllTraffic/Latency"
     planned = plan(scaled).alarm("arn:aws:sns:us-east-1:123456789012:on-call")
     alarms.put(planned | {"AlarmName": foreign})
     removed = scaling().remove_scaling(scaled)
@@ -231,9 +231,9 @@ def test_only_the_variants_named_are_removed(scaled: str) -> None:
 def test_a_removal_that_was_killed_is_completed(scaled: str, stage: str) -> None:
     variant = ScaledVariant(scaled, "AllTraffic")
     killed = scaling()
-    killed._alarms.delete(variant.alarm_name)
+    killed.alarms.delete(variant.alarm_name)
     for name in {"alarm": [], "policy": [WAKE_POLICY], "all policies": [BACKLOG_POLICY, WAKE_POLICY]}[stage]:
-        killed._variants.delete_policy(variant, name)
+        killed.variants.delete_policy(variant, name)
     removed = scaling().remove_scaling(scaled)
     assert removed[-1] == f"scalable target {variant.resource_id}"
     assert left(scaled) == []
@@ -243,11 +243,11 @@ def test_a_removal_that_was_killed_is_completed(scaled: str, stage: str) -> None
 def test_an_application_that_was_killed_is_completed(stage: int) -> None:
     planned = plan(unique("killed"))
     killed = scaling()
-    killed._variants.register(planned)
+    killed.variants.register(planned)
     if stage > 1:
-        arn = killed._variants.put_policy(planned.wake_policy())
+        arn = killed.variants.put_policy(planned.wake_policy())
     if stage > 2:
-        killed._alarms.put(planned.alarm(arn))
+        killed.alarms.put(planned.alarm(arn))
     applied = scaling().apply(planned)
     assert sorted(applied.policies) == [BACKLOG_POLICY, WAKE_POLICY]
     assert len(left(planned.variant.endpoint_name)) == 4
@@ -287,7 +287,7 @@ def test_a_missing_permission_is_no_error_where_nothing_is_ours(
 ) -> None:
     """Somebody else registered the variant."""
     name = unique("theirs")
-    scaling()._variants.register(plan(name))
+    scaling().variants.register(plan(name))
     with denying(operation, otherwise=aws) as (url, asked), monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         assert scaling().remove_scaling(name) == []

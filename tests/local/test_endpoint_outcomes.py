@@ -131,7 +131,9 @@ def test_a_creation_fails_for_want_of_capacity_and_a_glob_says_for_whom(
     clients.wait_for_endpoint(f"{part}-1")
 
 
-def test_a_scaling_that_fails_shows_rolling_back(sagemaker_server: EmbeddedSageMaker, clients: Clients) -> None:
+def test_a_scaling_that_fails_shows_rolling_back(
+    sagemaker_server: EmbeddedSageMaker, clients: Clients
+) -> None:
     name = clients.deploy()
     control(sagemaker_server, "PUT", f"endpoints/{name}/next", {"end": "RolledBack", "on": "scale"})
     with changed_settings(sagemaker_server, **HELD) as held:
