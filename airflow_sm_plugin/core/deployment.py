@@ -28,7 +28,7 @@ class DeploymentOptions:
     max_wait: float
     poll_interval: float
     wait_for_completion: bool = True
-    cleanup_wait: float = 1_800
+    cleanup_wait: float = 3_600
     cleanup_on_failure: bool = True
     recreate_failed: bool = False
     deployment_config: Mapping[str, Any] | None = None

@@ -136,8 +136,8 @@ class VariantScaling:
         return cls(
             variant=ScaledVariant(endpoint_name, value["v"], value.get("d", SCALABLE_DIMENSION)),
             target=value["t"],
-            policies=value.get("p", ()),
-            actions=value.get("s", ()),
+            policies=value.get("p", []),
+            actions=value.get("s", []),
             alarms=value.get("a", {}),
         )
 

@@ -96,15 +96,16 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         fails or its update is rolled back; default 20, 0 shows none
     :param tags: tags of endpoint and configuration, up to 48; some of ours are added (asks for ``sagemaker:AddTags``)
     :param wait_for_completion: default True
-    :param max_wait_seconds: for what is in progress before, and again for the endpoint to serve; default 3600. Deferred
-        or not, and whatever is restarted meanwhile, it counts from the wait's beginning
+    :param max_wait_seconds: for what is in progress before, and again for the endpoint to serve; default 4500, since an
+        endpoint whose container crashes stays Creating for up to an hour before it is Failed. Deferred or not, and
+        whatever is restarted meanwhile, it counts from the wait's beginning
     :param poll_interval: seconds between looks; default 30
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
     :param cleanup_on_failure: delete what this task created when it fails, times out or is killed, and tag what it
         creates so that the next try knows it (asks for ``sagemaker:ListTags``, without which nothing is deleted);
         default True
     :param cleanup_wait_seconds: how long cleaning up may take, since SageMaker deletes no endpoint that is still being
-        created; default 1800
+        created, up to an hour where it will never serve; default 3600
     :raises InvalidRequest: an argument breaks a limit; not retried
     :raises ModelNotFound: no such model; not retried
     :raises EndpointFailed: it ended Failed, with SageMaker's reason; retried
@@ -174,11 +175,11 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         container_log_lines: int | str = 20,
         tags: Mapping[str, str] | str | None = None,
         wait_for_completion: bool | str = True,
-        max_wait_seconds: float | str = 3_600,
+        max_wait_seconds: float | str = 4_500,
         poll_interval: float | str = 30,
         deferrable: bool | None = None,
         cleanup_on_failure: bool | str = True,
-        cleanup_wait_seconds: float | str = 1_800,
+        cleanup_wait_seconds: float | str = 3_600,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
         super().__init__(**kwargs)

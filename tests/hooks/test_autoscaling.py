@@ -25,10 +25,12 @@ from airflow_sm_plugin.core.autoscaling import (
     ScalingPlan,
     plan_scaling,
 )
-from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
+from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused, Throttled
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling, ScalableVariantHook
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from tests.support import Answer, answering, unique
+from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from tests.endpoint_trials import control
+from tests.support import Account, Answer, answering, unique
 
 if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
@@ -301,3 +303,50 @@ def test_an_endpoint_that_never_scaled_costs_two_looks(aws: str, monkeypatch: py
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         assert scaling().remove_scaling(unique("plain")) == []
     assert asked == [LOOK, "DescribeAlarms"]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_concurrent_update_passes_on_every_write(
+    account: Account, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Application Auto Scaling refuses a write while it is at work on the same target."""
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    name, working = unique("busy"), scaling()
+    situation = {"fault": "error", "situation": "another change of the scaling is under way", "times": times}
+    rules = [
+        {"operation": f"application-autoscaling:{verb}", **situation}
+        for verb in ("Register*", "Put*", "Delete*", "Deregister*")
+    ]
+    control(account, "POST", "faults", rules)
+    try:
+        working.apply(plan(name))
+        assert len(left(name)) == 4
+        working.remove(name)
+        assert left(name) == []
+        assert [rule["struck"] for rule in control(account, "GET", "faults")["rules"]] == [times] * 4
+    finally:
+        control(account, "DELETE", "faults")
+
+
+def test_a_concurrent_update_that_does_not_pass_ends_as_throttled(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    situation = {"fault": "error", "situation": "another change of the scaling is under way"}
+    control(account, "POST", "faults", [{"operation": "application-autoscaling:Register*", **situation}])
+    try:
+        with pytest.raises(Throttled, match="ConcurrentUpdateException"):
+            scaling().apply(plan(unique("busy")))
+    finally:
+        control(account, "DELETE", "faults")
+
+
+def test_deleting_what_scales_without_the_permission_tells_which_and_what_else_helps(
+    account: Account,
+) -> None:
+    situation = {"fault": "error", "situation": "a scaled variant may not be deregistered", "times": 1}
+    control(account, "POST", "faults", [{"operation": "DeleteEndpoint", **situation}])
+    hook = SageMakerControlPlaneHook(aws_conn_id=None)
+    with pytest.raises(AccessDenied, match=r"DeregisterScalableTarget to it .*action='remove'"):
+        hook.request_deletion("churn")
+    control(account, "DELETE", "faults")

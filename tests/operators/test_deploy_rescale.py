@@ -300,7 +300,7 @@ def life(monkeypatch: pytest.MonkeyPatch, shared_clients: None) -> Life:
         lives.calls += 1
 
     def counted(hook: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the provider's hook and client
-        client = make(hook, *args, **kwargs)
+        client: Any = make(hook, *args, **kwargs)
         client.meta.events.register("before-call", before_send, unique_id="life")
         return client
 
