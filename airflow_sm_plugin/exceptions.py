@@ -32,6 +32,7 @@
     │   ├── EndpointNotMultiModel      asked for a target model; the endpoint has no container of many models
     │   ├── EndpointNotInService       (retry) its status does not serve
     │   ├── EndpointFailed             (retry) creation or update ended Failed
+    │   ├── EndpointScaled             an update is refused while a variant that changes is registered for scaling
     │   ├── EndpointUnchangeable       it was found Failed, OutOfService or UpdateRollbackFailed: somebody has to act
     │   ├── EndpointRolledBack         an update ended InService with the old configuration
     │   ├── EndpointTakenOver          another deployment has put a configuration of its own there meanwhile
@@ -95,6 +96,7 @@ __all__ = [
     "EndpointNotMultiModel",
     "EndpointNotRealTime",
     "EndpointRolledBack",
+    "EndpointScaled",
     "EndpointTakenOver",
     "EndpointUnchangeable",
     "ExecutionRoleNotAssumable",
@@ -283,6 +285,13 @@ class EndpointUnchangeable(EndpointError):
     """The endpoint was found in a status that does not end by itself, so a retry finds the same.
 
     Only deletion ends Failed; OutOfService and UpdateRollbackFailed need somebody who looks why. The message says what.
+    """
+
+
+class EndpointScaled(EndpointError):
+    """SageMaker updates no endpoint whose changing variants are registered with Application Auto Scaling.
+
+    The scaling has to be taken down first: a retry finds the same.
     """
 
 

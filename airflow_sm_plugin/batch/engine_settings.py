@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from airflow_sm_plugin.core.assembly import OutputOptions
 from airflow_sm_plugin.core.invocation import MODEL_LOAD_SECONDS
+from airflow_sm_plugin.core.names import joined_to
 from airflow_sm_plugin.core.payloads import SplitOptions
 
 WAITING_BYTES = 8 * 1024 * 1024
@@ -46,6 +47,7 @@ class EngineSettings:
     :param payload_seconds: how long a payload is tried again
     :param model_load_seconds: how long a cold model is waited for
     :param isolate_bad_records: halve a payload that the model refuses, until only the bad records fail
+    :param prefix_ends_in_slash: whether the endpoint's model prefix does; None where that is not known
     :param error_text_limit: characters of a container's error text that a row shows; 0 shows none
     :param checkpoint_seconds: results are written down so often
     """
@@ -66,8 +68,13 @@ class EngineSettings:
     payload_seconds: float = 600.0
     model_load_seconds: float = MODEL_LOAD_SECONDS
     isolate_bad_records: bool = False
+    prefix_ends_in_slash: bool | None = None
     error_text_limit: int = 1_000
     checkpoint_seconds: float = 1.0
+
+    def name_to_send(self, target_model: str) -> str:
+        """Return a target model's name such that the endpoint's prefix and it have exactly one slash between them."""
+        return joined_to(target_model, prefix_ends_in_slash=self.prefix_ends_in_slash)
 
     def output_for(self, content_type: str | None) -> OutputOptions:
         """Return what becomes of answers to an input of its own content type; None is the batch's.

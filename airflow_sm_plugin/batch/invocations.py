@@ -101,7 +101,7 @@ class Invocations:
         try:
             answer = await self._invoker.invoke(
                 payload.body,
-                target_model=lane.model,
+                target_model=settings.name_to_send(lane.model),
                 content_type=job.input.one.content_type or settings.content_type,
                 accept=settings.accept,
                 custom_attributes=custom_attributes,

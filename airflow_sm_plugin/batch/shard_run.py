@@ -183,8 +183,10 @@ class _ShardRun:
         failures: Sequence[Mapping[str, object]] = ()
         if todo:
             progress.begin(models=len(todo))
-            await endpoint_models(self._connection, settings.engine.endpoint_name)
-            failures = await self._work(store, statistics, progress, todo)
+            endpoint = await endpoint_models(self._connection, settings.engine.endpoint_name)
+            slash = None if endpoint is None else endpoint.ends_in_slash
+            engine = dataclasses.replace(settings.engine, prefix_ends_in_slash=slash)
+            failures = await self._work(engine, store, statistics, progress, todo)
         else:
             await store.append(Part(token=store.token, at=time.time(), finished=True), b"")
         await claim.check()
@@ -242,9 +244,13 @@ class _ShardRun:
         return BatchProgress(self.about, total_inputs=self._shard.inputs, left_bytes=size, before=before)
 
     async def _work(
-        self, store: JournalStore, statistics: Statistics, progress: BatchProgress, todo: Todo
+        self,
+        engine: EngineSettings,
+        store: JournalStore,
+        statistics: Statistics,
+        progress: BatchProgress,
+        todo: Todo,
     ) -> Sequence[Mapping[str, object]]:
-        engine = self._settings.engine
         async with (
             S3Objects.open(self._connection, max_connections=_READING_CONNECTIONS) as reads,
             EndpointInvoker.open(

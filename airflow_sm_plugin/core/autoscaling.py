@@ -17,6 +17,8 @@ from airflow_sm_plugin.exceptions import EndpointNotInService, EndpointUnchangea
 
 SERVICE_NAMESPACE = "sagemaker"
 SCALABLE_DIMENSION = "sagemaker:variant:DesiredInstanceCount"
+SERVERLESS_DIMENSION = "sagemaker:variant:DesiredProvisionedConcurrency"
+COMPONENT_DIMENSION = "sagemaker:inference-component:DesiredCopyCount"
 BACKLOG_POLICY = "airflow-sm-backlog"
 WAKE_POLICY = "airflow-sm-wake-from-zero"
 INVOCATIONS_POLICY = "airflow-sm-invocations"
@@ -24,6 +26,7 @@ OUR_POLICIES = frozenset({BACKLOG_POLICY, WAKE_POLICY, INVOCATIONS_POLICY})
 """Names that only we give. A policy's name is its variant's own: the same names serve every variant."""
 DEFAULT_TARGET_BACKLOG = 5.0
 """Waiting requests for each instance: the value of the guide's example."""
+_UNSCALABLE = "ml.t2."
 _ALARM_METRIC = "HasBacklogWithoutCapacity"
 _ALARM_PREFIX = "airflow-sm/"
 # The live service answers these as ObjectNotFoundException, moto as ValidationException: the text is the same.
@@ -32,10 +35,14 @@ _MISSING = re.compile(r"No (?:scaling policy|scalable target) (?:found|registere
 
 @dataclass(frozen=True)
 class ScaledVariant:
-    """The production variant to scale; an asynchronous endpoint has one only."""
+    """The production variant to scale; an asynchronous endpoint has one only.
+
+    :param dimension: what is scaled of it: instances, or the provisioned concurrency of a serverless one
+    """
 
     endpoint_name: str
     variant_name: str
+    dimension: str = SCALABLE_DIMENSION
 
     def checked(self) -> ScaledVariant:
         """Return the variant itself when both names are well formed.
@@ -47,11 +54,11 @@ class ScaledVariant:
         return self
 
     @classmethod
-    def from_resource_id(cls, resource_id: str) -> ScaledVariant | None:
-        """Read a scalable target's ``ResourceId``; None when it is no variant's."""
-        match resource_id.split("/"):
+    def from_target(cls, target: Mapping[str, Any]) -> ScaledVariant | None:
+        """Read a described scalable target; None when it is no variant's."""
+        match str(target.get("ResourceId")).split("/"):
             case ["endpoint", endpoint_name, "variant", variant_name]:
-                return cls(endpoint_name, variant_name)
+                return cls(endpoint_name, variant_name, str(target.get("ScalableDimension")))
         return None
 
     @property
@@ -69,7 +76,7 @@ class ScaledVariant:
         return {
             "ServiceNamespace": SERVICE_NAMESPACE,
             "ResourceId": self.resource_id,
-            "ScalableDimension": SCALABLE_DIMENSION,
+            "ScalableDimension": self.dimension,
         }
 
 
@@ -231,16 +238,24 @@ class ScalingPlan:
         return [{"Name": "EndpointName", "Value": self.variant.endpoint_name}]
 
 
-def plan_scaling(variant: ScaledVariant, scaling: Scaling, description: Mapping[str, Any]) -> ScalingPlan:
+def plan_scaling(
+    variant: ScaledVariant,
+    scaling: Scaling,
+    description: Mapping[str, Any],
+    config: Mapping[str, Any] | None = None,
+) -> ScalingPlan:
     """Decide how to scale a variant from what DescribeEndpoint says of its endpoint.
 
     An endpoint that is updated (scaling is an update as well) can be registered.
+
+    :param config: what DescribeEndpointConfig says of its configuration; None where that is not known
 
     :raises EndpointNotInService: it has no variants yet, or no more
     :raises EndpointUnchangeable: it is Failed
     :raises InvalidRequest: no such variant, a serverless one, or numbers that do not fit this kind of endpoint
     """
     _check_variant(variant, description)
+    _check_scales(variant, config)
     asynchronous = bool(description.get("AsyncInferenceConfig"))
     fitting = _for_backlog(variant, scaling) if asynchronous else _for_invocations(variant, scaling)
     return ScalingPlan(variant=variant, scaling=fitting, asynchronous=asynchronous)
@@ -263,7 +278,7 @@ def _check_variant(variant: ScaledVariant, description: Mapping[str, Any]) -> No
             f"endpoint {name} is Failed and cannot be scaled: delete it and deploy anew. "
             f"Reason: {description.get('FailureReason') or 'none given'}"
         )
-    variants = {str(one["VariantName"]): one for one in description.get("ProductionVariants") or ()}
+    variants = {str(one.get("VariantName")): one for one in description.get("ProductionVariants") or ()}
     if not variants or status == "Deleting":
         raise EndpointNotInService(
             f"endpoint {name} is {status}: its variants can be scaled once it is InService; scale it after the task "
@@ -277,8 +292,33 @@ def _check_variant(variant: ScaledVariant, description: Mapping[str, Any]) -> No
     if summary.get("CurrentServerlessConfig") or summary.get("DesiredServerlessConfig"):
         raise InvalidRequest(
             f"variant {variant.variant_name} of endpoint {name} is serverless: SageMaker scales it by itself, within "
-            f"the MaxConcurrency of its configuration"
+            f"the MaxConcurrency of its configuration; only its provisioned concurrency can be scaled "
+            f"({SERVERLESS_DIMENSION}), which this operator does not"
         )
+
+
+def _check_scales(variant: ScaledVariant, config: Mapping[str, Any] | None) -> None:
+    """Refuse a variant whose instances Application Auto Scaling does not scale."""
+    for found in (config or {}).get("ProductionVariants") or ():
+        if found.get("VariantName") != variant.variant_name:
+            continue
+        where = f"variant {variant.variant_name} of endpoint {variant.endpoint_name}"
+        if not found.get("ModelName"):
+            raise InvalidRequest(
+                f"{where} serves inference components: their copies scale ({COMPONENT_DIMENSION}), and its instances "
+                f"by the ManagedInstanceScaling of its configuration; this operator does neither"
+            )
+        if fixed := unscalable_types(found):
+            raise InvalidRequest(
+                f"{where} runs on {', '.join(fixed)}, and Application Auto Scaling does not scale t2 instances: deploy "
+                f"it on another instance type first, e.g. ml.m5.large"
+            )
+
+
+def unscalable_types(variant: Mapping[str, Any]) -> list[str]:
+    """Return those instance types of a described variant that do not scale."""
+    pools = [pool.get("InstanceType") for pool in variant.get("InstancePools") or ()]
+    return [str(kind) for kind in (variant.get("InstanceType"), *pools) if str(kind).startswith(_UNSCALABLE)]
 
 
 def _for_backlog(variant: ScaledVariant, scaling: Scaling) -> Scaling:

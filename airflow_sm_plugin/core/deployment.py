@@ -19,6 +19,7 @@ class DeploymentOptions:
     :param recreate_failed: delete a Failed endpoint and create it anew
     :param deployment_config: SageMaker's DeploymentConfig for updates
     :param retain_variant_properties: an update keeps the variants' instance counts and weights as they are
+    :param rescale: take down the scaling that forbids an update, and put it back after it
     :param keep_configs: how many earlier configurations stay when a new one serves; None keeps all
     :param delete_old_models: delete the models of removed configurations as well, those that we made
     :param container_log_lines: how many of the containers' last log lines are shown when it fails
@@ -27,11 +28,12 @@ class DeploymentOptions:
     max_wait: float
     poll_interval: float
     wait_for_completion: bool = True
-    cleanup_wait: float = 1_800
+    cleanup_wait: float = 3_600
     cleanup_on_failure: bool = True
     recreate_failed: bool = False
     deployment_config: Mapping[str, Any] | None = None
     retain_variant_properties: bool = False
+    rescale: bool = False
     keep_configs: int | None = 1
     delete_old_models: bool = False
     container_log_lines: int = 20

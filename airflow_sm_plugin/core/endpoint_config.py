@@ -105,11 +105,39 @@ class EndpointConfigSpec:
             raise InvalidRequest(f"production variants share a name: {', '.join(names)}; give each its own")
         if self.async_section is not None:
             self.async_section.checked()
-            if any(variant.serverless for variant in self.variants):
-                raise InvalidRequest(
-                    "a serverless variant cannot serve an asynchronous endpoint: give instances, or leave async_* out"
-                )
+        if self.is_serverless:
+            self._check_serverless()
         return self
+
+    def _check_serverless(self) -> None:
+        if self.async_section is not None:
+            raise InvalidRequest(
+                "a serverless variant cannot serve an asynchronous endpoint: give instances, or leave async_* out"
+            )
+        if len(self.variants) > 1:
+            names = ", ".join(variant.variant_name for variant in self.variants)
+            raise InvalidRequest(
+                f"a serverless endpoint has one production variant, not {len(self.variants)} ({names}): give "
+                f"instances, or deploy an endpoint for each"
+            )
+        if self.data_capture:
+            raise InvalidRequest(
+                "a serverless endpoint captures no data: leave data_capture_config out, or give instances"
+            )
+
+    def check_models(self, models: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse models that a serverless endpoint does not serve.
+
+        :param models: DescribeModel's answers by name, as far as they are known
+        :raises InvalidRequest: naming the model, why, and the remedy
+        """
+        for name, model in models.items() if self.is_serverless else ():
+            why = serverless_objection(model)
+            if why is not None:
+                raise InvalidRequest(
+                    f"a serverless endpoint cannot serve model {name}: {why}. Give instances (instance_type) instead "
+                    f"of a ServerlessConfig"
+                )
 
     @property
     def config_name(self) -> str:
@@ -117,6 +145,11 @@ class EndpointConfigSpec:
         identities = dict(self.models_created_at)
         content = [self._content(), identities] if identities else self._content()
         return content_name(self.endpoint_name, content)
+
+    @property
+    def is_serverless(self) -> bool:
+        """Whether it has no instances."""
+        return any(variant.serverless is not None for variant in self.variants)
 
     @property
     def model_names(self) -> list[str]:
@@ -151,6 +184,29 @@ class EndpointConfigSpec:
     def _tags(self) -> dict[str, Any]:
         tags = {**self.tags, **self.endpoint_tags}
         return {"Tags": as_tags(tags)} if tags else {}
+
+
+def serverless_objection(model: Mapping[str, Any]) -> str | None:
+    """Say why a model, as DescribeModel describes it, cannot be served without instances; None where it may be.
+
+    Source: the SageMaker guide's page *Serverless Inference*, feature exclusions. Of Marketplace packages and images
+    for GPUs a description does not tell.
+    """
+    containers = model.get("Containers") or [model.get("PrimaryContainer") or {}]
+    if len(containers) > 1:
+        return (
+            f"it is an inference pipeline of {len(containers)} containers, as every Autopilot model of mode "
+            f"HYPERPARAMETER_TUNING is (mode ENSEMBLING makes models of one container)"
+        )
+    if any(container.get("Mode") == "MultiModel" for container in containers):
+        return "it has Mode MultiModel"
+    if any(container.get("ModelDataSource") for container in containers):
+        return "its model data is given as ModelDataSource; give ModelDataUrl"
+    if model.get("VpcConfig"):
+        return "it has a VpcConfig"
+    if model.get("EnableNetworkIsolation"):
+        return "it has EnableNetworkIsolation"
+    return None
 
 
 def as_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:

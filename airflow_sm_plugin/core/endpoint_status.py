@@ -1,7 +1,8 @@
 """Judge what DescribeEndpoint says while one waits for an endpoint to serve a certain configuration.
 
 All nine statuses have a verdict. InService alone proves nothing: an update that failed ends InService with the *old*
-``EndpointConfigName``, sometimes without a FailureReason.
+``EndpointConfigName``, sometimes without a FailureReason, and stays Updating until then: RollingBack is shown for
+UpdateEndpointWeightsAndCapacities only.
 """
 
 from __future__ import annotations
@@ -194,8 +195,10 @@ def deadline_exceeded(
 
 
 _MEANWHILE = {
-    "Creating": "SageMaker goes on creating it, and it costs money",
-    "Updating": "SageMaker goes on with the update, and a retry waits for it again",
+    "Creating": "SageMaker goes on creating it, and it costs money once its containers run (then it has a log group). "
+    "One that will never serve stays Creating for up to an hour, about half of that where there is no capacity, and "
+    "cannot be deleted until it is Failed",
+    "Updating": "SageMaker goes on with the update, or with taking it back, and a retry waits for it again",
     "SystemUpdating": "SageMaker goes on with an update of its own, and a retry waits for it again",
     "RollingBack": "SageMaker goes on rolling back, and a retry waits for it again",
     "Deleting": "SageMaker goes on deleting it, and a retry waits for it again",

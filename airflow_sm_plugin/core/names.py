@@ -67,3 +67,13 @@ def is_content_name(name: str, stem: str) -> bool:
     Others give such names as well (``churn-202611281200``), so that it proves nothing.
     """
     return re.fullmatch(rf"{re.escape(content_stem(stem))}-{_DIGEST}", name) is not None
+
+
+def joined_to(target_model: str, *, prefix_ends_in_slash: bool | None) -> str:
+    """Return a target model's name as it has to be sent: SageMaker joins model prefix and name as they are.
+
+    :param prefix_ends_in_slash: None where that is not known: then the name is sent as it was given
+    """
+    if prefix_ends_in_slash is None:
+        return target_model
+    return f"{'' if prefix_ends_in_slash else '/'}{target_model.lstrip('/')}"

@@ -70,6 +70,12 @@ def created_at(description: Mapping[str, Any]) -> float | None:
     return None if moment is None else float(moment.timestamp())
 
 
+def times_of(described: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the CreationTimes of described resources by name, as far as they tell any."""
+    times = {name: created_at(description) for name, description in described.items()}
+    return {name: moment for name, moment in times.items() if moment is not None}
+
+
 def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Say whether two descriptions under one name are of the same resource, not of one created again."""
     return created_at(one) == created_at(other)

@@ -14,6 +14,7 @@ from airflow_sm_plugin.exceptions import InvalidRequest
 _MEMORY_STEP = 1_024
 _MEMORY_MB = range(_MEMORY_STEP, 6 * _MEMORY_STEP + 1, _MEMORY_STEP)
 _SERVERLESS_CONCURRENCY = range(1, 201)
+_MOST_POOLS = 5
 _OWN_FIELDS = frozenset(
     {
         "VariantName",
@@ -30,12 +31,13 @@ _OWN_FIELDS = frozenset(
 class Variant:
     """A model on instances (``instance_type``) or serverless (``serverless``, spelled as ServerlessConfig).
 
-    ``others`` are further fields of SageMaker's ProductionVariant, passed on as they are.
+    ``others`` are further fields of SageMaker's ProductionVariant, passed on as they are. With InstancePools among
+    them it needs no instance type, and no count.
     """
 
     model_name: str
     instance_type: str | None = None
-    initial_instance_count: int = 1
+    initial_instance_count: int | None = 1
     variant_name: str = "AllTraffic"
     initial_variant_weight: float = 1.0
     serverless: Mapping[str, Any] | None = None
@@ -48,11 +50,18 @@ class Variant:
         :raises InvalidRequest: no model's name, or a number that is none
         """
         if not value.get("ModelName"):
-            raise InvalidRequest(f"a production variant needs a ModelName; this one has only {sorted(value)}")
+            raise InvalidRequest(
+                f"a production variant needs a ModelName; this one has only {sorted(value)}. Endpoints of inference "
+                f"components, whose variants have none, are not deployed by this operator"
+            )
+        pools = value.get("InstancePools")
+        count = value.get("InitialInstanceCount", None if pools else 1)
         return cls(
             model_name=str(value["ModelName"]),
             instance_type=value.get("InstanceType"),
-            initial_instance_count=whole_number(value.get("InitialInstanceCount", 1), "InitialInstanceCount"),
+            initial_instance_count=(
+                None if count is None and pools else whole_number(count, "InitialInstanceCount")
+            ),
             variant_name=str(value.get("VariantName", "AllTraffic")),
             initial_variant_weight=_number(value.get("InitialVariantWeight", 1.0), "InitialVariantWeight"),
             serverless=_serverless(mapping(value.get("ServerlessConfig"), "ServerlessConfig")),
@@ -66,9 +75,18 @@ class Variant:
         """
         check_name(self.variant_name, "variant name")
         check_name(self.model_name, "model name")
-        if (self.instance_type is None) == (self.serverless is None):
+        pools = self.others.get("InstancePools")
+        if (self.instance_type is None and not pools) == (self.serverless is None):
             raise InvalidRequest(
-                f"variant {self.variant_name} needs either an instance type or a ServerlessConfig, and not both"
+                f"variant {self.variant_name} needs either an instance type or a ServerlessConfig, and not both "
+                f"(InstancePools stand for an instance type)"
+            )
+        if pools:
+            self._check_pools(pools)
+        if self.others.get("ManagedInstanceScaling"):
+            raise InvalidRequest(
+                f"variant {self.variant_name} has a ModelName, and ManagedInstanceScaling is for endpoints of "
+                f"inference components only: leave it out, and take SageMakerScaleEndpointOperator"
             )
         if not 0 <= self.initial_variant_weight < math.inf:
             raise InvalidRequest(
@@ -76,13 +94,26 @@ class Variant:
             )
         if self.serverless is not None:
             self._check_serverless(self.serverless)
-        elif not str(self.instance_type).startswith("ml."):
+        elif self.instance_type is not None and not str(self.instance_type).startswith("ml."):
             raise InvalidRequest(f"instance_type must look like ml.m5.xlarge, not {self.instance_type!r}")
-        elif self.initial_instance_count < 1:
+        elif self.initial_instance_count is not None and self.initial_instance_count < 1:
             raise InvalidRequest(
                 f"initial_instance_count must be 1 or more, not {self.initial_instance_count}"
             )
         return self
+
+    def _check_pools(self, pools: object) -> None:
+        if not isinstance(pools, list | tuple) or not 1 <= len(pools) <= _MOST_POOLS:
+            raise InvalidRequest(
+                f"InstancePools of variant {self.variant_name} must be a list of 1 to {_MOST_POOLS}, not {pools!r}"
+            )
+        for pool in pools:
+            kind = pool.get("InstanceType") if isinstance(pool, Mapping) else None
+            if not str(kind).startswith("ml.") or not isinstance(pool, Mapping) or "Priority" not in pool:
+                raise InvalidRequest(
+                    f"an instance pool of variant {self.variant_name} needs an InstanceType like ml.m5.xlarge and a "
+                    f"Priority from 1 to {_MOST_POOLS}, not {pool!r}"
+                )
 
     def _check_serverless(self, config: Mapping[str, Any]) -> None:
         if config.get("MemorySizeInMB") not in _MEMORY_MB:
@@ -103,6 +134,7 @@ class Variant:
             if self.serverless is not None
             else {"InstanceType": self.instance_type, "InitialInstanceCount": self.initial_instance_count}
         )
+        place = {key: value for key, value in place.items() if value is not None}
         return {
             "VariantName": self.variant_name,
             "ModelName": self.model_name,
@@ -132,3 +164,17 @@ def _number(value: object, name: str) -> float:
 
 def _serverless(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if config is None else {key: whole_number(value, key) for key, value in config.items()}
+
+
+def models_of(config: Mapping[str, Any] | None) -> list[str]:
+    """Return the models that a described configuration names, each once, in its order; None names none.
+
+    Variants of inference components name no model; instance pools may each name another than their variant.
+    """
+    names: dict[str, None] = {}
+    for variant in (config or {}).get("ProductionVariants") or ():
+        pools = variant.get("InstancePools") or ()
+        for name in (variant.get("ModelName"), *(pool.get("ModelNameOverride") for pool in pools)):
+            if name:
+                names[str(name)] = None
+    return list(names)

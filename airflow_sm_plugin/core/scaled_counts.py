@@ -25,14 +25,15 @@ def differing_counts(description: Mapping[str, Any], variants: Sequence[Variant]
         neither new nor serverless ones
     """
     current = {
-        variant["VariantName"]: variant["CurrentInstanceCount"]
-        for variant in description.get("ProductionVariants", ())
+        variant.get("VariantName"): variant["CurrentInstanceCount"]
+        for variant in description.get("ProductionVariants") or ()
         if variant.get("CurrentInstanceCount") is not None
     }
     return [
         ScaledCount(variant.variant_name, current[variant.variant_name], variant.initial_instance_count)
         for variant in variants
         if variant.serverless is None
+        and variant.initial_instance_count is not None
         and current.get(variant.variant_name, variant.initial_instance_count)
         != variant.initial_instance_count
     ]
@@ -45,8 +46,8 @@ def scaled_counts(differing: Sequence[ScaledCount], served: Mapping[str, Any] | 
         then nothing was scaled as far as one can tell
     """
     configured = {
-        variant["VariantName"]: variant.get("InitialInstanceCount")
-        for variant in (served or {}).get("ProductionVariants", ())
+        variant.get("VariantName"): variant.get("InitialInstanceCount")
+        for variant in (served or {}).get("ProductionVariants") or ()
     }
     return [
         count

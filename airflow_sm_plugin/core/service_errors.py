@@ -52,6 +52,11 @@ _BY_TEXT = (
     (re.compile(r"has oversize body|HTTP content length exceeded", re.IGNORECASE), Meaning.TOO_LARGE),
     # InvalidSignatureException of most services, SignatureDoesNotMatch of SQS and IAM: the code does not tell.
     (re.compile(r"Signature (?:expired|not yet current)"), Meaning.CREDENTIALS_EXPIRED),
+    # Of DeleteEndpoint, where Application Auto Scaling knows a variant; its code is not recorded.
+    (
+        re.compile(r"does not have application-autoscaling:DeregisterScalableTarget permission"),
+        Meaning.ACCESS_DENIED,
+    ),
     (re.compile(r"security token included in the request is expired"), Meaning.CREDENTIALS_EXPIRED),
 )
 _BY_CODE = {
@@ -85,6 +90,7 @@ _BY_CODE = {
     "TooManyRequestsException": Meaning.THROTTLED,
     "RequestLimitExceeded": Meaning.THROTTLED,
     "ResourceLimitExceeded": Meaning.THROTTLED,
+    "ConcurrentUpdateException": Meaning.THROTTLED,
     "SlowDown": Meaning.UNAVAILABLE,
     "ServiceUnavailable": Meaning.UNAVAILABLE,
     "InternalFailure": Meaning.UNAVAILABLE,

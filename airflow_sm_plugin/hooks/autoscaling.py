@@ -5,17 +5,17 @@ Every method may be repeated: what is put again is the same, what is missing alr
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.autoscaling import (
     OUR_POLICIES,
-    SCALABLE_DIMENSION,
     SERVICE_NAMESPACE,
     WAKE_POLICY,
     ScaledVariant,
@@ -25,6 +25,7 @@ from airflow_sm_plugin.core.autoscaling import (
     stale_policies,
     wakes_endpoint,
 )
+from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied
 from airflow_sm_plugin.hooks.aws_hook import AwsHook
@@ -40,6 +41,11 @@ log = get_log(__name__)
 
 _CONSISTENCY_SECONDS = 30.0
 _CONSISTENCY_PAUSE = 1.0
+_UPDATE_ATTEMPTS = 6
+"""Of a write while Application Auto Scaling changes the same target: up to 23 s of pauses."""
+_CONCURRENT = "ConcurrentUpdateException"
+
+_Result = TypeVar("_Result")
 
 
 class ScalableVariantHook(AwsHook):
@@ -56,43 +62,70 @@ class ScalableVariantHook(AwsHook):
 
     def register(self, plan: ScalingPlan) -> None:
         """Register the variant with its capacity, or change its capacity."""
-        with translated(f"application-autoscaling:RegisterScalableTarget {plan.variant.resource_id}"):
-            self.client.register_scalable_target(**plan.registration())
+        self.register_target(plan.registration())
+
+    def register_target(self, request: Mapping[str, Any]) -> None:
+        """Register a scalable target, or change it, from the parameters of RegisterScalableTarget."""
+        with translated(f"application-autoscaling:RegisterScalableTarget {request['ResourceId']}"):
+            alone(lambda: self.client.register_scalable_target(**request))
 
     def put_policy(self, request: Mapping[str, Any]) -> str:
         """Create or replace a policy, return its ARN. A variant registered just now may not be visible yet."""
         doing = f"application-autoscaling:PutScalingPolicy {request['PolicyName']} of {request['ResourceId']}"
         with translated(doing):
-            return _when_registered(lambda: str(self.client.put_scaling_policy(**request)["PolicyARN"]))
+            return when_registered(lambda: str(self.client.put_scaling_policy(**request)["PolicyARN"]))
 
     def registered(
         self, endpoint_name: str, variant_names: Sequence[str] | None = None
     ) -> list[ScaledVariant]:
-        """Return those variants of an endpoint that are registered.
+        """Return those variants of an endpoint that are registered, for whatever is scaled of them.
 
         :param variant_names: which to ask for, up to 50; None looks through the account's variants, page by page
         """
-        request: dict[str, Any] = {
-            "ServiceNamespace": SERVICE_NAMESPACE,
-            "ScalableDimension": SCALABLE_DIMENSION,
-        }
+        return list(self.targets(endpoint_name, variant_names))
+
+    def targets(
+        self, endpoint_name: str, variant_names: Sequence[str] | None = None
+    ) -> dict[ScaledVariant, Mapping[str, Any]]:
+        """Describe the scalable targets of an endpoint's variants, as :meth:`registered` finds them."""
+        request: dict[str, Any] = {"ServiceNamespace": SERVICE_NAMESPACE}
         if variant_names is not None:
             if not variant_names:  # an empty filter is none
-                return []
+                return {}
             request["ResourceIds"] = [
                 ScaledVariant(endpoint_name, name).resource_id for name in variant_names
             ]
         with translated(f"application-autoscaling:DescribeScalableTargets endpoint/{endpoint_name}"):
             pages = pages_of(self.client, "describe_scalable_targets", **request)
-            ids = [found["ResourceId"] for page in pages for found in page["ScalableTargets"]]
-        variants = filter(None, map(ScaledVariant.from_resource_id, ids))
-        return [variant for variant in variants if variant.endpoint_name == endpoint_name]
+            described = [target for page in pages for target in page["ScalableTargets"]]
+        found = {ScaledVariant.from_target(target): target for target in described}
+        return {
+            variant: target
+            for variant, target in found.items()
+            if variant is not None and variant.endpoint_name == endpoint_name
+        }
+
+    def policies(self, variant: ScaledVariant) -> list[Mapping[str, Any]]:
+        """Describe the variant's policies, also those that are not ours."""
+        with translated(f"application-autoscaling:DescribeScalingPolicies {variant.resource_id}"):
+            pages = pages_of(self.client, "describe_scaling_policies", **variant.target())
+            return [policy for page in pages for policy in page["ScalingPolicies"]]
 
     def policy_names(self, variant: ScaledVariant) -> list[str]:
         """Return the sorted names of the variant's policies, also of those that are not ours."""
-        with translated(f"application-autoscaling:DescribeScalingPolicies {variant.resource_id}"):
-            pages = pages_of(self.client, "describe_scaling_policies", **variant.target())
-            return sorted({policy["PolicyName"] for page in pages for policy in page["ScalingPolicies"]})
+        return sorted({str(policy["PolicyName"]) for policy in self.policies(variant)})
+
+    def scheduled_actions(self, variant: ScaledVariant) -> list[Mapping[str, Any]]:
+        """Describe the variant's scheduled actions."""
+        with translated(f"application-autoscaling:DescribeScheduledActions {variant.resource_id}"):
+            pages = pages_of(self.client, "describe_scheduled_actions", **variant.target())
+            return [action for page in pages for action in page["ScheduledActions"]]
+
+    def put_scheduled_action(self, variant: ScaledVariant, request: Mapping[str, Any]) -> None:
+        """Create or replace a scheduled action."""
+        name = request["ScheduledActionName"]
+        with translated(f"application-autoscaling:PutScheduledAction {name} of {variant.resource_id}"):
+            when_registered(lambda: self.client.put_scheduled_action(**variant.target(), **request))
 
     def delete_policy(self, variant: ScaledVariant, name: str) -> bool:
         """Delete a policy, with the alarms that Application Auto Scaling made for it; say whether there was one."""
@@ -149,6 +182,27 @@ class ScalingAlarmHook(AwsHook):
         wanted = {ScaledVariant(endpoint_name, name).alarm_name for name in variant_names}
         return [name for name in found if name in wanted]
 
+    def setting_off(self, policy_arn: str) -> list[str]:
+        """Return the names of the alarms that set off a policy, whoever made them."""
+        with translated(f"cloudwatch:DescribeAlarms of {policy_arn}"):
+            pages = pages_of(
+                self.client, "describe_alarms", ActionPrefix=policy_arn, AlarmTypes=["MetricAlarm"]
+            )
+            return sorted(
+                alarm["AlarmName"]
+                for page in pages
+                for alarm in page["MetricAlarms"]
+                if policy_arn in alarm.get("AlarmActions", ())
+            )
+
+    def described(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Describe those of the alarms that are there."""
+        with translated(f"cloudwatch:DescribeAlarms {', '.join(names)}"):
+            pages = pages_of(
+                self.client, "describe_alarms", AlarmNames=list(names), AlarmTypes=["MetricAlarm"]
+            )
+            return [alarm for page in pages for alarm in page["MetricAlarms"]]
+
     def delete(self, name: str) -> bool:
         """Delete an alarm; say whether there was one."""
         return _removed(
@@ -169,25 +223,27 @@ class EndpointScaling:
     """Scale the variants of endpoints, callable without any operator.
 
     :param aws: how to reach AWS
+    :param before_call: called before each call; what it raises ends the call
     """
 
-    def __init__(self, aws: AwsConnection) -> None:
-        self._variants = ScalableVariantHook(**aws.hook_arguments())
-        self._alarms = ScalingAlarmHook(**aws.hook_arguments())
+    def __init__(self, aws: AwsConnection, *, before_call: Callable[[], None] | None = None) -> None:
+        self.variants = ScalableVariantHook(**aws.hook_arguments())
+        self.alarms = ScalingAlarmHook(**aws.hook_arguments())
+        self.variants.before_call = self.alarms.before_call = before_call
 
     def apply(self, plan: ScalingPlan) -> Applied:
         """Register the variant, put the policies of the plan and their alarm, remove ours that it does not have.
 
         What wakes the variant is put before what sends it to zero. Policies that others made are left alone.
         """
-        self._variants.register(plan)
+        self.variants.register(plan)
         policies: dict[str, str] = {}
         alarms: list[str] = []
         if plan.wakes:
-            policies[WAKE_POLICY] = arn = self._variants.put_policy(plan.wake_policy())
-            alarms.append(self._alarms.put(plan.alarm(arn)))
+            policies[WAKE_POLICY] = arn = self.variants.put_policy(plan.wake_policy())
+            alarms.append(self.alarms.put(plan.alarm(arn)))
         tracking = plan.tracking_policy()
-        policies[tracking["PolicyName"]] = self._variants.put_policy(tracking)
+        policies[tracking["PolicyName"]] = self.variants.put_policy(tracking)
         removed = self._remove_stale(plan)
         log.info(
             "%s scales from %d to %d instances by %s",
@@ -200,10 +256,10 @@ class EndpointScaling:
 
     def _remove_stale(self, plan: ScalingPlan) -> list[str]:
         variant = plan.variant
-        stale = stale_policies(plan, self._variants.policy_names(variant))
-        # An alarm is put after its policy and deleted before it, so that a real-time variant costs no look here.
-        may_ring = not plan.wakes and (plan.asynchronous or WAKE_POLICY in stale)
-        alarms = self._alarms.names(variant.endpoint_name, [variant.variant_name]) if may_ring else []
+        stale = stale_policies(plan, self.variants.policy_names(variant))
+        # Also where no policy is left: SageMaker, which deregisters the variants of an endpoint that it deletes, leaves
+        # alarms behind.
+        alarms = [] if plan.wakes else self.alarms.names(variant.endpoint_name, [variant.variant_name])
         return self._delete(alarms, {variant: stale})
 
     def remove(self, endpoint_name: str, variant_names: Sequence[str] | None = None) -> list[str]:
@@ -216,8 +272,8 @@ class EndpointScaling:
         :return: what was removed, e.g. ``"policy airflow-sm-backlog of endpoint/churn/variant/AllTraffic"``
         :raises AccessDenied: a permission is missing
         """
-        policies = self._policies(self._variants.registered(endpoint_name, variant_names))
-        return self._remove(self._alarms.names(endpoint_name, variant_names), policies)
+        policies = self._policies(self.variants.registered(endpoint_name, variant_names))
+        return self._remove(self.alarms.names(endpoint_name, variant_names), policies)
 
     def remove_scaling(self, endpoint_name: str) -> list[str]:
         """Remove as :meth:`remove` does, for somebody who deletes an endpoint and may know nothing of scaling.
@@ -230,13 +286,13 @@ class EndpointScaling:
         :raises AccessDenied: there are policies of ours, and the role may not remove them
         """
         try:
-            variants = self._variants.registered(endpoint_name)
+            variants = self.variants.registered(endpoint_name)
         except AccessDenied as denied:
             _hint(endpoint_name, denied)
             return []
         policies = self._policies(variants)
         try:
-            return self._remove(self._alarms.names(endpoint_name), policies)
+            return self._remove(self.alarms.names(endpoint_name), policies)
         except AccessDenied as denied:
             if OUR_POLICIES.intersection(*policies.values()):
                 raise
@@ -244,14 +300,14 @@ class EndpointScaling:
             return []
 
     def _policies(self, variants: Sequence[ScaledVariant]) -> dict[ScaledVariant, list[str]]:
-        return {variant: self._variants.policy_names(variant) for variant in variants}
+        return {variant: self.variants.policy_names(variant) for variant in variants}
 
     def _remove(self, alarms: Sequence[str], policies: Mapping[ScaledVariant, Sequence[str]]) -> list[str]:
         removed = self._delete(alarms, policies)
         removed += [
             f"scalable target {variant.resource_id}"
             for variant in policies
-            if self._variants.deregister(variant)
+            if self.variants.deregister(variant)
         ]
         if removed:
             log.info("removed: %s", ", ".join(removed))
@@ -259,12 +315,12 @@ class EndpointScaling:
 
     def _delete(self, alarms: Sequence[str], policies: Mapping[ScaledVariant, Sequence[str]]) -> list[str]:
         """Delete alarms before the policies that they set off: a try killed in between finds the policies again."""
-        deleted = [f"alarm {name}" for name in alarms if self._alarms.delete(name)]
+        deleted = [f"alarm {name}" for name in alarms if self.alarms.delete(name)]
         return deleted + [
             f"policy {name} of {variant.resource_id}"
             for variant, names in policies.items()
             for name in names
-            if self._variants.delete_policy(variant, name)
+            if self.variants.delete_policy(variant, name)
         ]
 
 
@@ -277,12 +333,27 @@ def _hint(endpoint_name: str, denied: AccessDenied) -> None:
     )
 
 
-def _when_registered(call: Callable[[], str]) -> str:
-    """Repeat a call for a little while as long as Application Auto Scaling does not see the variant yet."""
+def alone(call: Callable[[], _Result]) -> _Result:
+    """Repeat a write, a few times, as long as Application Auto Scaling is at work on the same target."""
+    for attempt in range(1, _UPDATE_ATTEMPTS):
+        try:
+            return call()
+        except ClientError as error:
+            if words_of(error)[0] != _CONCURRENT:
+                raise
+            log.info(
+                "another change of the scaling is under way: attempt %d of %d", attempt, _UPDATE_ATTEMPTS
+            )
+        time.sleep(pause_after(attempt, jitter=random.random()))  # noqa: S311 - jitter
+    return call()
+
+
+def when_registered(call: Callable[[], _Result]) -> _Result:
+    """Repeat a write for a little while as long as Application Auto Scaling does not see the variant yet."""
     give_up = time.monotonic() + _CONSISTENCY_SECONDS
     while True:
         try:
-            return call()
+            return alone(call)
         except ClientError as error:
             if not _is_missing(error) or time.monotonic() >= give_up:
                 raise
@@ -292,7 +363,7 @@ def _when_registered(call: Callable[[], str]) -> str:
 def _removed(doing: str, call: Callable[[], object]) -> bool:
     with translated(doing):
         try:
-            call()
+            alone(call)
         except ClientError as error:
             if _is_missing(error):
                 return False

@@ -21,6 +21,7 @@ from airflow_sm_plugin.core.failed_looks import FailedLooks
 from airflow_sm_plugin.core.ownership import is_same
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
+    AccessDenied,
     EndpointConfigNotFound,
     EndpointNotFound,
     ModelNotFound,
@@ -30,13 +31,14 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.hooks.automl import AutoMLCalls
 from airflow_sm_plugin.hooks.endpoint_configs import EndpointConfigCalls
-from airflow_sm_plugin.hooks.errors import meaning, translated
+from airflow_sm_plugin.hooks.errors import meaning, translated, words_of
 from airflow_sm_plugin.hooks.model_packages import ModelPackageCalls
 from airflow_sm_plugin.hooks.models import ModelCalls
 
 _CONSISTENCY_SECONDS = 30.0
 _CONSISTENCY_PAUSE = 2.0
 _MISSING_KIND = re.compile(r"Could not find (model|endpoint configuration|endpoint)\b", re.IGNORECASE)
+_MAY_NOT_DEREGISTER = "application-autoscaling:DeregisterScalableTarget"
 _SENT_ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
 
@@ -175,16 +177,28 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
         return target is not None
 
     def request_deletion(self, name: str) -> bool:
-        """Ask for an endpoint's deletion; False when something in progress forbids it now."""
+        """Ask for an endpoint's deletion; False when something in progress forbids it now.
+
+        :raises AccessDenied: also where it scales and the role may not deregister it
+        """
         with translated(f"sagemaker:DeleteEndpoint {name}"):
             try:
                 self.client.delete_endpoint(EndpointName=name)
             except ClientError as error:
                 said = meaning(error)
                 if said not in (Meaning.NOT_FOUND, Meaning.IN_PROGRESS):
+                    self._explain_scaled(name, error)
                     raise
                 return said is Meaning.NOT_FOUND
         return True
+
+    def _explain_scaled(self, name: str, error: ClientError) -> None:
+        if _MAY_NOT_DEREGISTER in words_of(error)[1]:
+            raise AccessDenied(
+                f"endpoint {name} cannot be deleted: it is registered with Application Auto Scaling, and the role may "
+                f"not end that. Allow application-autoscaling:DeregisterScalableTarget to it (SageMaker then "
+                f"deregisters by itself), or have another role run SageMakerScaleEndpointOperator(action='remove')"
+            ) from error
 
     def wait_for_endpoint(
         self, name: str, *, wanted_config: str, max_wait: float, poll_interval: float

@@ -9,6 +9,7 @@ from typing import Any
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core import endpoint_status
 from airflow_sm_plugin.core.deployment import DeploymentNote, DeploymentOptions, DeploymentTarget
+from airflow_sm_plugin.core.deployment_changes import check_change
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict, Step
 from airflow_sm_plugin.core.ownership import EndpointClaim, is_same
@@ -16,12 +17,15 @@ from airflow_sm_plugin.core.scaled_counts import differing_counts, scaled_counts
 from airflow_sm_plugin.exceptions import (
     CredentialsExpired,
     EndpointNotFound,
+    RequestRefused,
     SageMakerInferenceError,
     ServiceUnavailable,
     Throttled,
 )
+from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.deployment_cleanup import DeploymentCleanup
+from airflow_sm_plugin.hooks.deployment_scaling import DeploymentScaling
 from airflow_sm_plugin.hooks.earlier_configs import EarlierConfigs
 from airflow_sm_plugin.hooks.own_work import OwnWork
 
@@ -34,6 +38,7 @@ _CREATED_BY_ANOTHER = {"EndpointStatus": "Creating"}
 class Deployment:
     """One task instance's work on one endpoint, over all its tries and deferrals.
 
+    :param scaling: of the endpoint's variants
     :param owner: names the task instance in a tag of what it creates; None tags, and so cleans up, nothing
     :param try_number: the task instance's
     :param note: what an earlier process of the same try left, see :meth:`note`
@@ -44,6 +49,7 @@ class Deployment:
         hook: SageMakerControlPlaneHook,
         spec: EndpointConfigSpec,
         options: DeploymentOptions,
+        scaling: EndpointScaling,
         *,
         owner: str | None = None,
         try_number: int = 1,
@@ -60,6 +66,7 @@ class Deployment:
         self._work = OwnWork(hook, target, claim, created=note.created, touched=note.touched)
         self.cleanup = DeploymentCleanup(hook, options, self._work)
         self.earlier = EarlierConfigs(hook, spec, options)
+        self.scaling = DeploymentScaling(hook, spec, scaling, rescale=options.rescale)
         self.deadline = time.time() + options.max_wait if note.deadline is None else note.deadline
         """By when, in epoch seconds, what is in progress must have ended: as it was at first, deferred or not."""
         self._give_up = time.monotonic() + self.deadline - time.time()
@@ -101,9 +108,18 @@ class Deployment:
         :param block: wait for what is in progress before; else return None, and act again when the endpoint may be
             changed
         :raises EndpointUnchangeable: the endpoint can only be deleted, which nobody asked for
+        :raises EndpointScaled: it scales, and the update would change the instance type of what scales
+        :raises InvalidRequest: SageMaker does not update it so
         :raises EndpointDeadlineExceeded: it could not be changed in time
         :raises ModelNotFound: the configuration names a model that does not exist
         """
+        try:
+            return self._act(block=block)
+        except SageMakerInferenceError as error:
+            self.scaling.put_back_after(error)
+            raise
+
+    def _act(self, *, block: bool) -> str | None:
         name, wanted = self.spec.endpoint_name, self.spec.config_name
         description = self._hook.describe_endpoint(name)
         while (action := self._advance(description)) is None:
@@ -167,11 +183,15 @@ class Deployment:
 
         :raises ServiceError: it went wrong too often
         """
+        served = self._served(description)
+        check_change(description, served, self.spec, self.options.deployment_config)
+        self.scaling.check(served)
         self._ensure_config()
         self._work.mark(description)
         self._replaced_config = str(description.get("EndpointConfigName", ""))
         if not self._failed_updates:
-            self._warn_of_scaled_counts(description)
+            self._warn_of_scaled_counts(description, served)
+        self.scaling.take_down(description, served)
         try:
             accepted = self._hook.update_endpoint(
                 self.spec,
@@ -187,21 +207,34 @@ class Deployment:
                 "looking whether endpoint %s is updated all the same: %s", self.spec.endpoint_name, error
             )
             return None
+        except RequestRefused as refusal:
+            self._failed_updates += 1
+            if not self.scaling.is_reason(refusal, description, served) or self._failed_updates >= _ATTEMPTS:
+                raise
+            self.scaling.take_down(description, served, was_refused=True)
+            return None
         return "updated" if accepted else None
+
+    def _served(self, description: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Describe the configuration that the endpoint has now; None where it is gone or may not be read."""
+        try:
+            return self._hook.describe_endpoint_config(str(description.get("EndpointConfigName", "")))
+        except SageMakerInferenceError as error:
+            log.info(
+                "what the update changes of endpoint %s is not known: %s", self.spec.endpoint_name, error
+            )
+            return None
 
     def _ensure_config(self) -> None:
         self._work.touched = True
         self._hook.ensure_endpoint_config(self.spec)
 
-    def _warn_of_scaled_counts(self, description: Mapping[str, Any]) -> None:
+    def _warn_of_scaled_counts(
+        self, description: Mapping[str, Any], served: Mapping[str, Any] | None
+    ) -> None:
         """Say which variants the update takes back from the count they were scaled to; it goes on all the same."""
         differing = differing_counts(description, self.spec.variants)
         if self.options.retain_variant_properties or not differing:
-            return
-        try:
-            served = self._hook.describe_endpoint_config(description["EndpointConfigName"])
-        except SageMakerInferenceError as error:
-            log.debug("cannot tell whether endpoint %s was scaled: %s", self.spec.endpoint_name, error)
             return
         for count in scaled_counts(differing, served):
             log.warning(
@@ -227,7 +260,7 @@ class Deployment:
                 verdict, endpoint_name=name, wanted_config=self.spec.config_name
             )
         now = self._hook.describe_endpoint(name)
-        if now is None or not is_same(now, description) or now["EndpointStatus"] != "Failed":
+        if now is None or not is_same(now, description) or now.get("EndpointStatus") != "Failed":
             return
         log.info("endpoint %s is Failed: deleting it to create it anew. Reason: %s", name, verdict.reason)
         self._hook.request_deletion(name)
@@ -259,6 +292,18 @@ class Deployment:
         if description is None:
             raise EndpointNotFound(f"endpoint {name} was deleted by somebody else meanwhile")
         return endpoint_status.judge(description, wanted_config=self.spec.config_name)
+
+    def put_back_scaling(self, verdict: EndpointVerdict) -> None:
+        """Put back the scaling that this or an earlier try took down, whatever the update came to.
+
+        :raises SageMakerInferenceError: it cannot be put back, and the endpoint serves
+        """
+        try:
+            self.scaling.put_back()
+        except SageMakerInferenceError as problem:
+            if verdict.state is EndpointState.SERVING:
+                raise
+            self.scaling.warn(problem)
 
     def check(self, verdict: EndpointVerdict) -> None:
         """Return when the endpoint serves the configuration, or when it need not be finished and is on its way.

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from airflow_sm_plugin.core.endpoint_status import configs_of
+from airflow_sm_plugin.core.production_variant import models_of
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.errors import translated
 from airflow_sm_plugin.hooks.pages import pages_of
@@ -52,12 +53,7 @@ class EndpointUsage:
     def models_in(self, configs: Iterable[str]) -> set[str]:
         """Return the models that configurations name; one that is gone names none."""
         found = filter(None, map(self._hook.describe_endpoint_config, configs))
-        return {
-            variant["ModelName"]
-            for config in found
-            for variant in config.get("ProductionVariants", ())
-            if variant.get("ModelName")
-        }
+        return {name for config in found for name in models_of(config)}
 
     def _endpoints(self, needed: Collection[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         """Describe the endpoints that may use one of these configurations or models."""
@@ -72,5 +68,5 @@ class EndpointUsage:
             names = [endpoint["EndpointName"] for page in pages for endpoint in page["Endpoints"]]
         for name in names:
             description = self._hook.describe_endpoint(name)
-            if description is not None and description["EndpointStatus"] != "Deleting":
+            if description is not None and description.get("EndpointStatus") != "Deleting":
                 yield description

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.model_refusals import may_pass, refusal
-from airflow_sm_plugin.core.ownership import created_at, is_made_here
+from airflow_sm_plugin.core.ownership import is_made_here
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound, ResourceConflict, ServiceUnavailable
 from airflow_sm_plugin.hooks.errors import cause_of, meaning, translated, words_of
@@ -110,8 +110,8 @@ class ModelCalls(SageMakerCalls):
             raise ModelNotFound(f"there is no SageMaker model {name} in {self.conn_region_name}")
         return found
 
-    def models_created_at(self, names: Iterable[str]) -> dict[str, float]:
-        """Return the CreationTimes of those models that are there, none where they may not be described."""
+    def models_called(self, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """Describe those models that are there, none where they may not be described."""
         try:
             found = {name: self.find_model(name) for name in names}
         except AccessDenied as denied:
@@ -119,8 +119,7 @@ class ModelCalls(SageMakerCalls):
                 "a model created again under its name cannot be told from the earlier one: %s", denied
             )
             return {}
-        times = {name: created_at(model) for name, model in found.items() if model is not None}
-        return {name: moment for name, moment in times.items() if moment is not None}
+        return {name: model for name, model in found.items() if model is not None}
 
     def made_model(self, name: str) -> bool:
         """Say whether a model is there that one of our operators made, as its tags tell now."""

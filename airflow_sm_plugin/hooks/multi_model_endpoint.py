@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.core.production_variant import models_of
 from airflow_sm_plugin.core.separate_places import places_written_by
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -33,11 +34,14 @@ class EndpointModels:
     :param endpoint_name: its name
     :param prefixes: ``s3://bucket/prefix/`` of its artefacts, one for each container with its own; empty where nobody
         may tell
+    :param ends_in_slash: whether the prefixes, as the models spell them, end in a slash; None where that is not known,
+        or where containers differ. SageMaker joins prefix and name of a target model plainly
     :param written: what it writes, and where, as far as that may be known
     """
 
     endpoint_name: str
     prefixes: tuple[str, ...] = ()
+    ends_in_slash: bool | None = None
     written: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -78,17 +82,30 @@ def _describe(connection: AwsConnection, endpoint_name: str) -> EndpointModels |
         # What serves goes on serving when its model is deleted, so this is no verdict.
         log.info("the models of endpoint %s cannot be looked at: %s", endpoint_name, error)
         return models
-    prefixes = [_prefix(container) for container in containers if container.get("Mode") == "MultiModel"]
-    if not prefixes:
+    spelled = [_prefix(container) for container in containers if container.get("Mode") == "MultiModel"]
+    if not spelled:
         raise EndpointNotMultiModel(
             f"endpoint {endpoint_name} serves no target models: none of its containers has Mode MultiModel "
             f"(SageMakerCreateModelOperator(mode='MultiModel') makes such a model)"
         )
-    return replace(models, prefixes=tuple(dict.fromkeys(filter(None, prefixes))))
+    given = dict.fromkeys(filter(None, spelled))
+    slashes = {prefix.endswith("/") for prefix in given}
+    if len(slashes) > 1:
+        log.warning(
+            "the model prefixes of endpoint %s end with and without a slash (%s): SageMaker joins them with the "
+            "name of a target model as they are, so that one of the containers does not find it; spell them alike",
+            endpoint_name,
+            ", ".join(given),
+        )
+    return replace(
+        models,
+        prefixes=tuple(dict.fromkeys(prefix if prefix.endswith("/") else f"{prefix}/" for prefix in given)),
+        ends_in_slash=slashes.pop() if len(slashes) == 1 else None,
+    )
 
 
 def _check(endpoint_name: str, endpoint: Mapping[str, Any]) -> None:
-    status = endpoint["EndpointStatus"]
+    status = endpoint.get("EndpointStatus")
     if status not in _SERVING:
         raise EndpointNotInService(
             f"endpoint {endpoint_name} is {status}, it serves only InService: wait for it first "
@@ -109,12 +126,11 @@ def _containers(hook: SageMakerControlPlaneHook, config_name: str) -> Iterator[M
     config = hook.describe_endpoint_config(config_name)
     if config is None:
         raise ModelNotFound(f"there is no endpoint configuration {config_name} any more")
-    for name in dict.fromkeys(variant.get("ModelName") for variant in config["ProductionVariants"]):
-        model = hook.describe_model(name) if name else {}
+    for name in models_of(config):
+        model = hook.describe_model(name)
         yield from model.get("Containers") or filter(None, [model.get("PrimaryContainer")])
 
 
 def _prefix(container: Mapping[str, Any]) -> str:
     source = (container.get("ModelDataSource") or {}).get("S3DataSource") or {}
-    prefix = container.get("ModelDataUrl") or source.get("S3Uri") or ""
-    return f"{prefix.rstrip('/')}/" if prefix else ""
+    return str(container.get("ModelDataUrl") or source.get("S3Uri") or "")

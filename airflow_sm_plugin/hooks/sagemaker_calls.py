@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
@@ -73,6 +73,11 @@ class SageMakerCalls(AwsHook):
             self.log.warning("the tags %s of %s stay as they are: %s", keys, arn, error)
         else:
             self.log.info("tags of %s set: %s", arn, keys)
+
+    def delete_tags(self, arn: str, keys: Sequence[str]) -> None:
+        """Remove tags from a resource; a key that it does not have is fine."""
+        with translated(f"sagemaker:DeleteTags {arn}"):
+            self.client.delete_tags(ResourceArn=arn, TagKeys=list(keys))
 
     def _found(self, doing: str, call: Callable[[], object]) -> Mapping[str, Any] | None:
         with translated(doing):

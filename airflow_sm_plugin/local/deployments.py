@@ -2,7 +2,8 @@
 
 Blue/green: the instances of the old configuration serve until the new ones answer, and through the stages of a
 DeploymentConfig both serve. An update whose containers do not come up, whose alarm goes off, or which is set to fail
-(:mod:`.outcomes`) passes RollingBack and leaves the endpoint InService with the old configuration.
+(:mod:`.outcomes`) stays Updating until the endpoint is InService with the old configuration again; only a scaling
+(UpdateEndpointWeightsAndCapacities) that fails shows RollingBack.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def replace(region: Region, old: LiveEndpoint, new: LiveEndpoint, config: Deploy
             _bring_up(region, new.start, outcome, lambda: region.settings.endpoint_updating_seconds)
             _shift_traffic(region, new, config)
         except _RollBack as failed:
-            _roll_back(region, old, outcome, failed.reason)
+            _roll_back(region, old, outcome, failed.reason, shown="Updating")
             new.retire(timeout=_longest_invocation(region, new))
             return
         config_name = new.config["EndpointConfigName"]
@@ -92,7 +93,7 @@ def rescale(region: Region, live: LiveEndpoint, wanted: Mapping[str, Record]) ->
         except _RollBack as failed:
             for variant in live.variants.values():
                 variant.wanted_count = variant.instance_count
-            _roll_back(region, live, outcome, failed.reason)
+            _roll_back(region, live, outcome, failed.reason, shown="RollingBack")
             return
         _settle(region, live.name, outcome.end)
         tell_serving(region, live.name)
@@ -174,12 +175,14 @@ def _in_alarm(region: Region, names: list[str]) -> list[str]:
     return [one["AlarmName"] for one in found["MetricAlarms"] if one["StateValue"] == "ALARM"]
 
 
-def _roll_back(region: Region, old: LiveEndpoint, outcome: Outcome, reason: str | None) -> None:
-    """Show RollingBack for a while, then what the endpoint ends in."""
+def _roll_back(
+    region: Region, old: LiveEndpoint, outcome: Outcome, reason: str | None, *, shown: str
+) -> None:
+    """Show a status for a while, then what the endpoint ends in."""
     with region.table(KIND) as endpoints:
         record = endpoints.get(old.name)
         if record is not None:
-            record.update({"EndpointStatus": "RollingBack", "LastModifiedTime": now()})
+            record.update({"EndpointStatus": shown, "LastModifiedTime": now()})
             record["_pending"] = {**(record["_pending"] or {}), "stage": None} if record["_pending"] else None
 
     def seconds() -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 
 from airflow_sm_plugin.local.containers import containers_of, is_direct, is_multi_model
-from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.listing import list_page, with_token
 from airflow_sm_plugin.local.models import model_called
 from airflow_sm_plugin.local.operations import Params, operation
+from airflow_sm_plugin.local.recorded import RecordedError, recorded
 from airflow_sm_plugin.local.state import Record, Region, now, public
 
 KIND = "endpoint-config"
@@ -23,7 +23,7 @@ def create_endpoint_config(region: Region, params: Params) -> Record:
     with region.table(KIND) as configs:
         if name in configs:
             arn = configs[name]["EndpointConfigArn"]
-            raise ValidationFailure(f'Cannot create already existing endpoint configuration "{arn}".')
+            raise recorded("the endpoint configuration exists already", arn=arn)
         _check_variants(region, record["ProductionVariants"])
         _check_together(region, record)
         configs[name] = {
@@ -61,28 +61,28 @@ def list_endpoint_configs(region: Region, params: Params) -> Record:
 
 
 def config_called(region: Region, name: str) -> Record:
-    """Return a configuration's record. Raises ValidationFailure in the service's words."""
+    """Return a configuration's record. Raises RecordedError."""
     with region.table(KIND) as configs:
         if name not in configs:
             raise not_found(region, name)
         return configs[name]
 
 
-def not_found(region: Region, name: str) -> ValidationFailure:
+def not_found(region: Region, name: str) -> RecordedError:
     """Return what the service says of a configuration that it does not know (or does not see yet)."""
-    return ValidationFailure(f'Could not find endpoint configuration "{region.arn(KIND, name)}".')
+    return recorded("no such endpoint configuration", arn=region.arn(KIND, name))
 
 
 def _check_variants(region: Region, variants: list[Record]) -> None:
     names = [variant["VariantName"] for variant in variants]
     if len(names) != len(set(names)):
-        raise ValidationFailure("Production variant names must be unique within an endpoint configuration.")
+        raise recorded("variants share a name")
     for variant in variants:
         name = variant["VariantName"]
         if not variant.get("ModelName"):
-            raise ValidationFailure(
-                f"Production variant {name} names no model; inference components are not served here."
-            )
+            raise recorded("a variant without a model", variant=name)
+        if variant.get("ManagedInstanceScaling"):
+            raise recorded("managed instance scaling with a model")
         model_called(region, variant["ModelName"])
         if variant.get("ServerlessConfig"):
             _check_no_instances(variant)
@@ -95,43 +95,51 @@ def _check_variants(region: Region, variants: list[Record]) -> None:
 def _check_together(region: Region, config: Record) -> None:
     """Refuse what SageMaker does not combine (Developer Guide: serverless endpoints, multi-container endpoints)."""
     models = [model_called(region, variant["ModelName"]) for variant in config["ProductionVariants"]]
-    if any(variant.get("ServerlessConfig") for variant in config["ProductionVariants"]):
+    if is_serverless(config):
+        containers = [container for model in models for container in containers_of(model)]
         for is_asked_for, what in (
             (config.get("DataCaptureConfig"), "data capture (DataCaptureConfig)"),
             (config.get("AsyncInferenceConfig"), "asynchronous inference (AsyncInferenceConfig)"),
             (len(models) > 1, "several production variants"),
             (any(len(containers_of(model)) > 1 for model in models), "models of several containers"),
             (any(map(is_multi_model, models)), "multi-model containers"),
+            (any(model.get("VpcConfig") for model in models), "a VPC configuration (VpcConfig)"),
+            (any(model.get("EnableNetworkIsolation") for model in models), "network isolation"),
+            (any(one.get("ModelDataSource") for one in containers), "ModelDataSource"),
         ):
             if is_asked_for:
-                raise ValidationFailure(f"Serverless endpoints do not support {what}.")
+                raise recorded("a serverless endpoint with what it excludes", what=what)
     if config.get("AsyncInferenceConfig") and any(map(is_direct, models)):
-        raise ValidationFailure(
-            "Asynchronous inference cannot name a container: a model with InferenceExecutionConfig Mode Direct "
-            "does not support AsyncInferenceConfig."
-        )
+        raise recorded("asynchronous with direct invocation")
+
+
+def is_serverless(config: Record) -> bool:
+    """Whether an endpoint of this configuration has no instances: all of its variants are alike."""
+    return any(variant.get("ServerlessConfig") for variant in config["ProductionVariants"])
 
 
 def _check_memory(variant: Record) -> None:
     size = variant["ServerlessConfig"]["MemorySizeInMB"]
     if size not in _MEMORY_SIZES:
-        raise ValidationFailure(
-            f"MemorySizeInMB of production variant {variant['VariantName']} must be one of "
-            f"{', '.join(map(str, _MEMORY_SIZES))}, not {size}."
+        sizes = ", ".join(map(str, _MEMORY_SIZES))
+        raise recorded(
+            "a memory size that serverless does not have",
+            variant=variant["VariantName"],
+            sizes=sizes,
+            size=size,
         )
 
 
 def _check_no_instances(variant: Record) -> None:
-    """Refuse members of instances beside ServerlessConfig, as SageMaker does; its text is not recorded."""
+    """Refuse members of instances beside ServerlessConfig, as SageMaker does."""
     for member in ("InstanceType", "InitialInstanceCount", "InstancePools"):
         if variant.get(member):
-            raise ValidationFailure(
-                f"Production variant {variant['VariantName']} is serverless: it cannot have both ServerlessConfig "
-                f"and {member}."
+            raise recorded(
+                "serverless and instances in one variant", variant=variant["VariantName"], member=member
             )
 
 
 def _check_instances(variant: Record) -> None:
     for member in ("InstanceType", "InitialInstanceCount"):
         if not variant.get(member) and not variant.get("InstancePools"):
-            raise ValidationFailure(f"Production variant {variant['VariantName']} needs {member}.")
+            raise recorded("a variant without instances", variant=variant["VariantName"], member=member)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 
-from airflow_sm_plugin.local import deployments, endpoint_descriptions, guardrails
-from airflow_sm_plugin.local.endpoint_configs import config_called, not_found
+from airflow_sm_plugin.local import deployments, endpoint_descriptions, guardrails, scaled_variants
+from airflow_sm_plugin.local.endpoint_configs import config_called, is_serverless, not_found
 from airflow_sm_plugin.local.endpoints import KIND, LiveEndpoint
-from airflow_sm_plugin.local.errors import ValidationFailure
 from airflow_sm_plugin.local.guardrails import Stage
 from airflow_sm_plugin.local.listing import list_page, with_token
 from airflow_sm_plugin.local.models import model_called
 from airflow_sm_plugin.local.operations import Params, operation
+from airflow_sm_plugin.local.recorded import recorded
 from airflow_sm_plugin.local.state import Record, Region, now
 
 _IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
@@ -25,7 +25,7 @@ def create_endpoint(region: Region, params: Params) -> Record:
     guardrails.check(params.get("DeploymentConfig"))
     with region.table(KIND) as endpoints:
         if name in endpoints:
-            raise ValidationFailure(f'Cannot create already existing endpoint "{arn}".')
+            raise recorded("the endpoint exists already", arn=arn)
         live = _assemble(region, name, params["EndpointConfigName"])
         endpoints[name] = {
             "EndpointName": name,
@@ -48,12 +48,17 @@ def update_endpoint(region: Region, params: Params) -> Record:
     """Begin to replace what serves behind an endpoint."""
     name = params["EndpointName"]
     guardrails.check(params.get("DeploymentConfig"))
+    # Application Auto Scaling is asked over HTTP, so outside of the lock.
+    scaled = scaled_variants.of_endpoint(region, name)
     with region.table(KIND):
         record = _changeable(region, name)
         old: LiveEndpoint = record["_live"]
         # Deleted behind its back, it cannot be rolled back to: hashicorp/terraform-provider-aws issue 48997.
         config_called(region, record["EndpointConfigName"])
         new = _assemble(region, name, params["EndpointConfigName"])
+        _check_change(old, new, scaled)
+        kept = record["LastDeploymentConfig"] if params.get("RetainDeploymentConfig") else None
+        guardrails.check_update(params.get("DeploymentConfig") or kept, _variants_of(old), _variants_of(new))
         if params.get("RetainAllVariantProperties"):
             excluded = params.get("ExcludeRetainedVariantProperties", [])
             _retain(old, new, {one["VariantPropertyType"] for one in excluded})
@@ -71,16 +76,17 @@ def update_weights_and_capacities(region: Region, params: Params) -> Record:
     """Begin to change variants' weights and instance counts; the configuration stays."""
     names = [one["VariantName"] for one in params["DesiredWeightsAndCapacities"]]
     if len(names) != len(set(names)):
-        raise ValidationFailure("Production variant names must be unique within DesiredWeightsAndCapacities.")
+        raise recorded("a variant is named twice")
     wanted = {one["VariantName"]: one for one in params["DesiredWeightsAndCapacities"]}
     with region.table(KIND):
         record = _changeable(region, params["EndpointName"])
         live: LiveEndpoint = record["_live"]
         unknown = sorted(set(wanted) - set(live.variants))
         if unknown:
-            raise ValidationFailure(
-                f'The variant name(s) "{", ".join(unknown)}" is/are not present within endpoint configuration '
-                f'"{record["EndpointConfigName"]}".'
+            raise recorded(
+                "a variant is not in the configuration",
+                variants=", ".join(unknown),
+                config=record["EndpointConfigName"],
             )
         _begin(record)
     deployments.rescale(region, live, wanted)
@@ -107,6 +113,7 @@ def delete_endpoint(region: Region, params: Params) -> Record:
         record = _idle(region, name)
         live = record.get("_live")
         record.update({"EndpointStatus": "Deleting", "LastModifiedTime": now(), "_live": None})
+    scaled_variants.deregister(region, name)
     deployments.delete(region, name, live)
     return {}
 
@@ -130,14 +137,14 @@ def list_endpoints(region: Region, params: Params) -> Record:
 def _called(region: Region, name: str) -> Record:
     with region.table(KIND) as endpoints:
         if name not in endpoints:
-            raise ValidationFailure(f'Could not find endpoint "{region.arn(KIND, name)}".')
+            raise recorded("no such endpoint", arn=region.arn(KIND, name))
         return endpoints[name]
 
 
 def _idle(region: Region, name: str) -> Record:
     record = _called(region, name)
     if record["EndpointStatus"] in _IN_PROGRESS:
-        raise ValidationFailure(f'Cannot update in-progress endpoint "{record["EndpointArn"]}".')
+        raise recorded("the endpoint is in progress", arn=record["EndpointArn"])
     return record
 
 
@@ -146,8 +153,32 @@ def _changeable(region: Region, name: str) -> Record:
     if (
         record.get("_live") is None or record["EndpointStatus"] == "Failed"
     ):  # only deletion is open to a failed endpoint
-        raise ValidationFailure(f'Cannot update failed endpoint "{record["EndpointArn"]}".')
+        raise recorded("the endpoint has failed", arn=record["EndpointArn"])
     return record
+
+
+def _variants_of(live: LiveEndpoint) -> dict[str, Record]:
+    return {variant["VariantName"]: variant for variant in live.config["ProductionVariants"]}
+
+
+def _check_change(old: LiveEndpoint, new: LiveEndpoint, scaled: set[str]) -> None:
+    """Raise RecordedError for an update that SageMaker refuses.
+
+    :param scaled: the names of the variants that are scalable targets
+    """
+    kinds = {True: "serverless variants", False: "variants with instances"}
+    before, after = kinds[is_serverless(old.config)], kinds[is_serverless(new.config)]
+    if before != after:
+        raise recorded("an endpoint changes between instances and serverless", before=before, after=after)
+    wanted = _variants_of(new)
+    changing = [
+        name
+        for name, variant in _variants_of(old).items()
+        if name in scaled
+        and (name not in wanted or variant.get("InstanceType") != wanted[name].get("InstanceType"))
+    ]
+    if changing:
+        raise recorded("a variant that changes is a scalable target", variants=", ".join(changing))
 
 
 def _begin(record: Record) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_sm_plugin.local.errors import ValidationFailure
+from airflow_sm_plugin.local.recorded import recorded
 
 DeploymentConfig = Mapping[str, Any]
+VariantsByName = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -26,25 +27,38 @@ class Stage:
 
 
 def check(config: DeploymentConfig | None) -> None:
-    """Raise ValidationFailure for a DeploymentConfig that contradicts itself."""
+    """Raise RecordedError for a DeploymentConfig that contradicts itself."""
     if config is None:
         return
     blue_green, rolling = config.get("BlueGreenUpdatePolicy"), config.get("RollingUpdatePolicy")
     if blue_green and rolling:
-        raise ValidationFailure("Only one of BlueGreenUpdatePolicy and RollingUpdatePolicy can be given.")
+        raise recorded("two update policies")
     if not blue_green and not rolling:
-        raise ValidationFailure("A DeploymentConfig needs BlueGreenUpdatePolicy or RollingUpdatePolicy.")
+        raise recorded("no update policy")
     routing = (blue_green or {}).get("TrafficRoutingConfiguration", {})
     for kind, member in (("CANARY", "CanarySize"), ("LINEAR", "LinearStepSize")):
         size = routing.get(member)
         if (routing.get("Type") == kind) != bool(size):
-            raise ValidationFailure(
-                f"{member} is required for traffic routing of type {kind}, and only there."
-            )
+            raise recorded("traffic routing without its size", member=member, kind=kind)
         if size and size["Type"] == "CAPACITY_PERCENT" and size["Value"] > 50:
-            raise ValidationFailure(
-                f"{member} must be at most 50 percent of the capacity, not {size['Value']}."
-            )
+            raise recorded("a first step of more than half", member=member, size=size["Value"])
+
+
+def check_update(config: DeploymentConfig | None, before: VariantsByName, after: VariantsByName) -> None:
+    """Raise RecordedError for a DeploymentConfig that does not fit the variants before and after an update.
+
+    :param before: production variants of the endpoint's configuration, by name
+    """
+    if config is None:
+        return
+    if set(before) != set(after):
+        names = {"before": ", ".join(before), "after": ", ".join(after)}
+        raise recorded("guardrails with other variants", **names)
+    if config.get("RollingUpdatePolicy"):
+        serverless = any(variant.get("ServerlessConfig") for variant in after.values())
+        for excluded, what in ((serverless, "serverless variants"), (len(after) > 1, "several variants")):
+            if excluded:
+                raise recorded("a rolling update of several or serverless variants", what=what)
 
 
 def alarms_of(config: DeploymentConfig | None) -> list[str]:

@@ -165,7 +165,7 @@ class ModelHost:
     def _location(self, model: TargetModel) -> Location:
         url = self.container.spec.model_data_url or ""
         try:
-            return Location.parse(url).below(model.name.lstrip("/"))
+            return Location.parse(f"{url}{model.name}")  # plainly: both together need exactly one slash
         except ValueError as error:
             raise _not_found(Location("", model.name)) from error
 

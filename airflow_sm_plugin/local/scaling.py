@@ -21,6 +21,7 @@ from airflow_sm_plugin.local.async_inference import backlog
 from airflow_sm_plugin.local.endpoint_operations import scale_variant
 from airflow_sm_plugin.local.endpoints import LiveEndpoint, LiveVariant, endpoint_in_service
 from airflow_sm_plugin.local.recorded import RecordedError
+from airflow_sm_plugin.local.scaled_variants import FOLLOWER
 from airflow_sm_plugin.local.scaling_policies import Look, Wish
 from airflow_sm_plugin.local.state import Record, Region
 
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 
 NAMESPACE: Final = "sagemaker"
 DIMENSION: Final = "sagemaker:variant:DesiredInstanceCount"
-_FOLLOWER = "scaling-follower"
 _PUBLISH_SECONDS = 60.0
 """A metric is published when it changes and, as by the service, once a minute."""
 
@@ -48,10 +48,11 @@ def heard(region: Region, operation: str, resource: str | None) -> None:
         _start(region)
     elif operation == "DeregisterScalableTarget" and resource:
         _delete_policies(region, resource)  # the service does, moto does not
+        _delete_scheduled_actions(region, resource)
 
 
 def _start(region: Region) -> None:
-    with region.table(_FOLLOWER) as followers:
+    with region.table(FOLLOWER) as followers:
         is_running = bool(followers)
         followers["one"] = {"_again": True}
     if not is_running:
@@ -61,16 +62,17 @@ def _start(region: Region) -> None:
 def _follow(region: Region) -> None:
     watched: dict[str, _Watched] = {}
     while not region.closed.wait(max(region.settings.scaling_interval_seconds, 0.01)):
-        with region.table(_FOLLOWER) as followers:
+        with region.table(FOLLOWER) as followers:
             followers["one"]["_again"] = False
         try:
-            targets = {one["ResourceId"]: one for one in _targets(region)}
-            _look(region, targets, watched)
+            registered = list(_targets(region))
+            followed = {one["ResourceId"]: one for one in registered if one["ScalableDimension"] == DIMENSION}
+            _look(region, followed, watched)
         except (BotoCoreError, ClientError) as error:
             log.warning("scaling policies cannot be followed now: %s", type(error).__name__)
             continue
-        with region.table(_FOLLOWER) as followers:
-            if not targets and not followers["one"]["_again"]:
+        with region.table(FOLLOWER) as followers:
+            if not registered and not followers["one"]["_again"]:
                 followers.clear()
                 return
 
@@ -213,7 +215,7 @@ def _variant(region: Region, resource: str) -> tuple[LiveEndpoint, LiveVariant] 
 
 def _targets(region: Region) -> Iterator[Record]:
     pages = region.aws.autoscaling(region.name).get_paginator("describe_scalable_targets")
-    for page in pages.paginate(ServiceNamespace=NAMESPACE, ScalableDimension=DIMENSION):
+    for page in pages.paginate(ServiceNamespace=NAMESPACE):
         yield from (dict(one) for one in page["ScalableTargets"])
 
 
@@ -237,3 +239,16 @@ def _delete_policies(region: Region, resource: str) -> None:
             ResourceId=resource,
             ScalableDimension=DIMENSION,
         )
+
+
+def _delete_scheduled_actions(region: Region, resource: str) -> None:
+    client = region.aws.autoscaling(region.name)
+    pages = client.get_paginator("describe_scheduled_actions")
+    for page in pages.paginate(ServiceNamespace=NAMESPACE, ResourceId=resource, ScalableDimension=DIMENSION):
+        for action in page["ScheduledActions"]:
+            client.delete_scheduled_action(
+                ScheduledActionName=action["ScheduledActionName"],
+                ServiceNamespace=NAMESPACE,
+                ResourceId=resource,
+                ScalableDimension=DIMENSION,
+            )

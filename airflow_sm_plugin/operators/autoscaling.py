@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator
 from airflow_sm_plugin.core.autoscaling import ScaledVariant, Scaling, ScalingArguments, plan_scaling
-from airflow_sm_plugin.exceptions import EndpointNotFound, InvalidRequest
+from airflow_sm_plugin.exceptions import AccessDenied, EndpointNotFound, InvalidRequest
 from airflow_sm_plugin.links import EndpointConsoleLink, persist_endpoint
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
                 f"there is no endpoint {variant.endpoint_name} in {hook.conn_region_name}: deploy it first"
             )
         persist_endpoint(context, region_name=hook.conn_region_name, endpoint_name=variant.endpoint_name)
-        applied = self._scaling().apply(plan_scaling(variant, scaling, description))
+        plan = plan_scaling(variant, scaling, description, self._config_of(description))
+        applied = self._scaling().apply(plan)
         return {
             "endpoint_name": variant.endpoint_name,
             "variant_name": variant.variant_name,
@@ -124,6 +125,16 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             "alarm_names": list(applied.alarm_names),
             "removed": list(applied.removed),
         }
+
+    def _config_of(self, description: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Describe the endpoint's configuration, which tells what does not scale; None where nobody may look."""
+        try:
+            return self.control_plane().describe_endpoint_config(
+                str(description.get("EndpointConfigName", ""))
+            )
+        except AccessDenied as denied:
+            self.log.info("what endpoint %s runs on is not known: %s", self.endpoint_name, denied)
+            return None
 
     def _remove(self, variant: ScaledVariant) -> dict[str, Any]:
         return {

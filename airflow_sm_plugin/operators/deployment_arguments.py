@@ -33,15 +33,23 @@ def options_of(operator: SageMakerDeployEndpointOperator) -> DeploymentOptions:
     :raises InvalidRequest: an argument is not what it must be
     """
     guardrails = mapping(operator.deployment_config, "deployment_config")
+    rescale = choice(operator.on_scaled, "on_scaled", ("fail", "rescale")) == "rescale"
+    waits = boolean(operator.wait_for_completion, "wait_for_completion")
+    if rescale and not waits:
+        raise InvalidRequest(
+            "on_scaled='rescale' puts the scaling back when the update has ended, so the task has to wait for that: "
+            "leave wait_for_completion=False out"
+        )
     return DeploymentOptions(
         max_wait=seconds(operator.max_wait_seconds, "max_wait_seconds"),
         poll_interval=seconds(operator.poll_interval, "poll_interval", positive=True),
-        wait_for_completion=boolean(operator.wait_for_completion, "wait_for_completion"),
+        wait_for_completion=waits,
         cleanup_wait=seconds(operator.cleanup_wait_seconds, "cleanup_wait_seconds"),
         cleanup_on_failure=boolean(operator.cleanup_on_failure, "cleanup_on_failure"),
         recreate_failed=choice(operator.on_failed, "on_failed", ("fail", "recreate")) == "recreate",
         deployment_config=deployment_guardrails.checked(guardrails) if guardrails else None,
         retain_variant_properties=boolean(operator.retain_variant_properties, "retain_variant_properties"),
+        rescale=rescale,
         keep_configs=whole_number_from(operator.keep_configs, "keep_configs")
         if is_given(operator.keep_configs)
         else None,

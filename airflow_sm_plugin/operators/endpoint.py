@@ -13,6 +13,7 @@ from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.deployment import DeploymentNote
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
+from airflow_sm_plugin.core.ownership import times_of
 from airflow_sm_plugin.exceptions import EndpointError
 from airflow_sm_plugin.links import DataCaptureLink, EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.operators.deployment_arguments import options_of, spec_of
@@ -81,6 +82,12 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         alarms; a creation ignores it
     :param retain_variant_properties: an update keeps instance counts and weights as they are, for endpoints that
         scale themselves; default False
+    :param on_scaled: what to do where an update changes the instance type of a variant that is registered with
+        Application Auto Scaling, or removes it, which SageMaker refuses: ``fail``, the default, before anything is
+        created; or ``rescale``: deregister it, update, and put back its capacities, policies and scheduled actions,
+        and have its policies' alarms set them off again, also when the update failed. Meanwhile tags of the endpoint
+        keep them, so that a retry puts back what a killed try took down (asks for ``sagemaker:ListTags``, ``AddTags``
+        and ``DeleteTags``)
     :param keep_configs: how many earlier configurations made for this endpoint stay when a new one serves; None keeps
         all; default 1. Their tag tells (``airflow-sm-plugin:endpoint``); those without it stay, with a warning, and so
         do those that another endpoint uses (asks for ``sagemaker:ListEndpoints``)
@@ -93,19 +100,21 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         Those that were there before get them, too, and keep their other tags; where that is not permitted it is warned
         of
     :param wait_for_completion: default True
-    :param max_wait_seconds: for what is in progress before, and again for the endpoint to serve; default 3600. Deferred
-        or not, and whatever is restarted meanwhile, it counts from the wait's beginning
+    :param max_wait_seconds: for what is in progress before, and again for the endpoint to serve; default 4500, since an
+        endpoint whose container crashes stays Creating for up to an hour before it is Failed. Deferred or not, and
+        whatever is restarted meanwhile, it counts from the wait's beginning
     :param poll_interval: seconds between looks; default 30
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
     :param cleanup_on_failure: delete what this task created when it fails, times out or is killed, and tag what it
         creates so that the next try knows it (asks for ``sagemaker:ListTags``, without which nothing is deleted);
         default True
     :param cleanup_wait_seconds: how long cleaning up may take, since SageMaker deletes no endpoint that is still being
-        created; default 1800
+        created, up to an hour where it will never serve; default 3600
     :raises InvalidRequest: an argument breaks a limit; not retried
     :raises ModelNotFound: no such model; not retried
     :raises EndpointFailed: it ended Failed, with SageMaker's reason; retried
     :raises EndpointUnchangeable: it was there and Failed; not retried
+    :raises EndpointScaled: a variant that scales would change its instance type or go; not retried
     :raises EndpointRolledBack: the update failed; not retried
     :raises EndpointTakenOver: another deployment has put its configuration there meanwhile; not retried
     :raises EndpointConfigNotFound: the configuration was deleted, again and again, before it was used; retried
@@ -130,6 +139,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         "data_capture_config",
         "deployment_config",
         "retain_variant_properties",
+        "on_scaled",
         "keep_configs",
         "delete_old_models",
         "on_failed",
@@ -175,17 +185,18 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         data_capture_config: Mapping[str, Any] | str | None = None,
         deployment_config: Mapping[str, Any] | str | None = None,
         retain_variant_properties: bool | str = False,
+        on_scaled: str = "fail",
         keep_configs: int | str | None = 1,
         delete_old_models: bool | str = False,
         on_failed: str = "fail",
         container_log_lines: int | str = 20,
         tags: Mapping[str, str] | str | None = None,
         wait_for_completion: bool | str = True,
-        max_wait_seconds: float | str = 3_600,
+        max_wait_seconds: float | str = 4_500,
         poll_interval: float | str = 30,
         deferrable: bool | None = None,
         cleanup_on_failure: bool | str = True,
-        cleanup_wait_seconds: float | str = 1_800,
+        cleanup_wait_seconds: float | str = 3_600,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:
         super().__init__(**kwargs)
@@ -205,6 +216,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         self.data_capture_config = data_capture_config
         self.deployment_config = deployment_config
         self.retain_variant_properties = retain_variant_properties
+        self.on_scaled = on_scaled
         self.keep_configs = keep_configs
         self.delete_old_models = delete_old_models
         self.on_failed = on_failed
@@ -269,6 +281,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             self.container_logs().show_tail(
                 endpoint_log_group(self.endpoint_name), lines=deployment.options.container_log_lines
             )
+        if verdict.state is EndpointState.SERVING:
+            deployment.cleanup.no_more()
+        deployment.put_back_scaling(verdict)
         deployment.check(verdict)
         deployment.cleanup.no_more()
         if verdict.state is EndpointState.SERVING and (action == "updated" or _try_number(context) > 1):
@@ -279,6 +294,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
     def _deployment(self, context: Context, note: Mapping[str, Any] | None = None) -> Deployment:
         """Make the deployment, or make it again after a deferral, from what the process before left."""
+        from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
         from airflow_sm_plugin.hooks.deployment import Deployment
 
         options = options_of(self)
@@ -294,11 +310,17 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 endpoint_name=spec.endpoint_name,
                 data_capture=spec.data_capture,
             )
-        models = hook.models_created_at(spec.model_names) if left is None else left.models_created_at
+        if left is None:
+            models = hook.models_called(spec.model_names)
+            spec.check_models(models)
+            models_created_at: Mapping[str, float] = times_of(models)
+        else:
+            models_created_at = left.models_created_at
         self._working_on = Deployment(
             hook,
-            replace(spec, models_created_at=models),
+            replace(spec, models_created_at=models_created_at),
             options,
+            EndpointScaling(self.aws, before_call=self.check_not_killed),
             owner=owner,
             try_number=try_number,
             note=left,

@@ -36,7 +36,8 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
         True. Say False where Application Auto Scaling cannot be reached
     :param model_names: further models to delete, whoever made them, also when there is no endpoint; empty entries are
         passed over, so that a template may render to nothing
-    :param max_wait_seconds: default 1800
+    :param max_wait_seconds: default 4500: SageMaker deletes no endpoint that is being created, and one whose container
+        crashes stays Creating for up to an hour
     :param poll_interval: seconds between looks; default 10
     :raises EndpointDeadlineExceeded: still there in the end; retried
     """
@@ -61,7 +62,7 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
         delete_models: bool | str = False,
         remove_scaling: bool | str = True,
         model_names: Sequence[str] | str = (),
-        max_wait_seconds: float | str = 1_800,
+        max_wait_seconds: float | str = 4_500,
         poll_interval: float | str = 10,
         **kwargs: Any,  # noqa: ANN401 - Airflow's own operator arguments
     ) -> None:

@@ -73,7 +73,8 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
     :param content_type: MIME type of the payload, e.g. ``text/csv``
     :param accept: MIME type wanted for the answer
     :param custom_attributes: up to 1024 visible US-ASCII characters, e.g. a trace id; masked
-    :param target_model: the model's path below a multi-model endpoint's prefix
+    :param target_model: the model's path below a multi-model endpoint's prefix. SageMaker joins both as they are: begin
+        it with a slash where the model's prefix does not end in one
     :param target_variant: production variant
     :param target_container_hostname: container of a multi-container endpoint with direct invocation
     :param inference_id: up to 64 characters; default derived from DAG, run, task and map index

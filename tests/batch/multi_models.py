@@ -59,8 +59,10 @@ class MultiModel:
     names: list[str] = field(default_factory=list)
 
     @classmethod
-    def deployed(cls, account: Account, models: Iterable[str], code: str = NAMED) -> MultiModel:
-        """Deploy an endpoint with artefacts ``<model>.tar.gz``."""
+    def deployed(
+        cls, account: Account, models: Iterable[str], code: str = NAMED, *, slash: str = "/"
+    ) -> MultiModel:
+        """Deploy an endpoint with artefacts ``<model>.tar.gz``; its prefix is spelled with, or without, a slash."""
         root = unique("mm")
         mine = cls(account, unique("mm"), f"s3://{account.bucket}/{root}", f"{root}/models/")
         for model in models:
@@ -71,7 +73,7 @@ class MultiModel:
             PrimaryContainer={
                 "Image": IMAGE,
                 "Mode": "MultiModel",
-                "ModelDataUrl": f"s3://{account.bucket}/{mine.prefix}",
+                "ModelDataUrl": f"s3://{account.bucket}/{mine.prefix.rstrip('/')}{slash}",
             },
         )
         account.create_config(mine.name, name=mine.name)
@@ -109,6 +111,7 @@ class MultiModel:
         shards: int = 1,
         run: str = "1",
         task_try: TaskTry = FIRST,
+        target_model: str = "{model}.tar.gz",
         **settings: Any,  # noqa: ANN401 - PlanSettings' own
     ) -> str:
         """Plan the inputs, and return where the plan lies."""
@@ -117,7 +120,7 @@ class MultiModel:
             source=InputSource(location=f"{self.root}/in/"),
             outputs=f"{self.root}/out",
             owner="owner",
-            target_model="{model}.tar.gz",
+            target_model=target_model,
             max_shards=shards,
             writer=StateWriter(task_try, run),
             **settings,

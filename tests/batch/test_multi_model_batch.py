@@ -323,3 +323,16 @@ def test_an_endpoint_of_one_model_is_refused(account: Account, batch: MultiModel
     batch.name = account.deploy()
     with pytest.raises(EndpointNotMultiModel, match="serves no target models"):
         batch.run(location)
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("target_model", ["{model}.tar.gz", "/{model}.tar.gz"])
+def test_prefix_and_target_model_have_one_slash_between_them(
+    account: Account, slash: str, target_model: str
+) -> None:
+    """SageMaker joins them as they are spelled; the batch knows the prefix, and spells the model's name to fit."""
+    batch = MultiModel.deployed(account, ["a"], slash=slash)
+    batch.put("a", "x.csv", "one\n")
+    done = batch.run(batch.plan(target_model=target_model))
+    assert batch.output("a", "x.csv") == rows("a", "one")
+    assert not done.report.total.failed

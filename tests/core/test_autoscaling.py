@@ -163,7 +163,7 @@ def test_names_are_checked(variant: ScaledVariant, says: str) -> None:
 def test_a_resource_id_reads_back(endpoint: str, variant: str) -> None:
     made = ScaledVariant(endpoint, variant)
     assert made.checked() is made
-    assert ScaledVariant.from_resource_id(made.resource_id) == made
+    assert ScaledVariant.from_target(made.target()) == made
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_resource_id_reads_back(endpoint: str, variant: str) -> None:
     ["inference-component/churn", "endpoint/churn", "endpoint/churn/variant/a/b", "table/a/index/b"],
 )
 def test_what_is_no_variant_is_told_apart(resource_id: str) -> None:
-    assert ScaledVariant.from_resource_id(resource_id) is None
+    assert ScaledVariant.from_target({"ResourceId": resource_id}) is None
 
 
 @given(NAMES, NAMES, NAMES, NAMES)

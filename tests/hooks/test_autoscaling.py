@@ -25,10 +25,12 @@ from airflow_sm_plugin.core.autoscaling import (
     ScalingPlan,
     plan_scaling,
 )
-from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
+from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused, Throttled
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling, ScalableVariantHook
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from tests.support import Answer, answering, unique
+from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from tests.endpoint_trials import control
+from tests.support import Account, Answer, answering, unique
 
 if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
@@ -154,7 +156,7 @@ def test_a_variant_registered_just_now_may_not_be_visible_yet(
     aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = plan(unique("fresh"))
-    scaling()._variants.register(planned)
+    scaling().variants.register(planned)
     unseen = Answer(400, "ObjectNotFoundException", "No scalable target registered for service namespace: x")
     with answering(unseen, otherwise=aws) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
@@ -204,7 +206,7 @@ def test_an_endpoint_that_is_gone_leaves_nothing_whatever_its_variants_were(scal
 
 
 def test_an_alarm_that_is_only_named_like_ours_stays(scaled: str) -> None:
-    alarms, foreign = scaling()._alarms, f"airflow-sm/endpoint/{scaled}/variant/AllTraffic/Latency"
+    alarms, foreign = scaling().alarms, f"airflow-sm/endpoint/{scaled}/variant/AllTraffic/Latency"
     planned = plan(scaled).alarm("arn:aws:sns:us-east-1:123456789012:on-call")
     alarms.put(planned | {"AlarmName": foreign})
     removed = scaling().remove_scaling(scaled)
@@ -231,9 +233,9 @@ def test_only_the_variants_named_are_removed(scaled: str) -> None:
 def test_a_removal_that_was_killed_is_completed(scaled: str, stage: str) -> None:
     variant = ScaledVariant(scaled, "AllTraffic")
     killed = scaling()
-    killed._alarms.delete(variant.alarm_name)
+    killed.alarms.delete(variant.alarm_name)
     for name in {"alarm": [], "policy": [WAKE_POLICY], "all policies": [BACKLOG_POLICY, WAKE_POLICY]}[stage]:
-        killed._variants.delete_policy(variant, name)
+        killed.variants.delete_policy(variant, name)
     removed = scaling().remove_scaling(scaled)
     assert removed[-1] == f"scalable target {variant.resource_id}"
     assert left(scaled) == []
@@ -243,11 +245,11 @@ def test_a_removal_that_was_killed_is_completed(scaled: str, stage: str) -> None
 def test_an_application_that_was_killed_is_completed(stage: int) -> None:
     planned = plan(unique("killed"))
     killed = scaling()
-    killed._variants.register(planned)
+    killed.variants.register(planned)
     if stage > 1:
-        arn = killed._variants.put_policy(planned.wake_policy())
+        arn = killed.variants.put_policy(planned.wake_policy())
     if stage > 2:
-        killed._alarms.put(planned.alarm(arn))
+        killed.alarms.put(planned.alarm(arn))
     applied = scaling().apply(planned)
     assert sorted(applied.policies) == [BACKLOG_POLICY, WAKE_POLICY]
     assert len(left(planned.variant.endpoint_name)) == 4
@@ -287,7 +289,7 @@ def test_a_missing_permission_is_no_error_where_nothing_is_ours(
 ) -> None:
     """Somebody else registered the variant."""
     name = unique("theirs")
-    scaling()._variants.register(plan(name))
+    scaling().variants.register(plan(name))
     with denying(operation, otherwise=aws) as (url, asked), monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         assert scaling().remove_scaling(name) == []
@@ -301,3 +303,50 @@ def test_an_endpoint_that_never_scaled_costs_two_looks(aws: str, monkeypatch: py
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         assert scaling().remove_scaling(unique("plain")) == []
     assert asked == [LOOK, "DescribeAlarms"]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_concurrent_update_passes_on_every_write(
+    account: Account, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Application Auto Scaling refuses a write while it is at work on the same target."""
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    name, working = unique("busy"), scaling()
+    situation = {"fault": "error", "situation": "another change of the scaling is under way", "times": times}
+    rules = [
+        {"operation": f"application-autoscaling:{verb}", **situation}
+        for verb in ("Register*", "Put*", "Delete*", "Deregister*")
+    ]
+    control(account, "POST", "faults", rules)
+    try:
+        working.apply(plan(name))
+        assert len(left(name)) == 4
+        working.remove(name)
+        assert left(name) == []
+        assert [rule["struck"] for rule in control(account, "GET", "faults")["rules"]] == [times] * 4
+    finally:
+        control(account, "DELETE", "faults")
+
+
+def test_a_concurrent_update_that_does_not_pass_ends_as_throttled(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    situation = {"fault": "error", "situation": "another change of the scaling is under way"}
+    control(account, "POST", "faults", [{"operation": "application-autoscaling:Register*", **situation}])
+    try:
+        with pytest.raises(Throttled, match="ConcurrentUpdateException"):
+            scaling().apply(plan(unique("busy")))
+    finally:
+        control(account, "DELETE", "faults")
+
+
+def test_deleting_what_scales_without_the_permission_tells_which_and_what_else_helps(
+    account: Account,
+) -> None:
+    situation = {"fault": "error", "situation": "a scaled variant may not be deregistered", "times": 1}
+    control(account, "POST", "faults", [{"operation": "DeleteEndpoint", **situation}])
+    hook = SageMakerControlPlaneHook(aws_conn_id=None)
+    with pytest.raises(AccessDenied, match=r"DeregisterScalableTarget to it .*action='remove'"):
+        hook.request_deletion("churn")
+    control(account, "DELETE", "faults")

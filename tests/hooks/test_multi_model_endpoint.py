@@ -56,7 +56,9 @@ def test_the_prefix_of_its_models_ends_in_one_slash(
 ) -> None:
     name = deployed(f"s3://{account.bucket}/models{slash}")
     prefix = f"s3://{account.bucket}/models/"
-    assert described(name) == EndpointModels(endpoint_name=name, prefixes=(prefix,))
+    assert described(name) == EndpointModels(
+        endpoint_name=name, prefixes=(prefix,), ends_in_slash=bool(slash)
+    )
 
 
 def test_an_endpoint_that_does_not_exist_is_named() -> None:

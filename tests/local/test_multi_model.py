@@ -191,12 +191,16 @@ def test_an_endpoint_starts_no_process_before_it_is_invoked() -> None:
         assert endpoint.says("a.tar.gz")[1] == endpoint.instance()["pid"]
 
 
-@pytest.mark.parametrize("prefix", ["many", "many/", "many//"])
-def test_prefix_and_target_model_are_joined_with_exactly_one_slash(prefix: str) -> None:
+@pytest.mark.parametrize(
+    ("prefix", "found", "missing"),
+    [("many", "/a.tar.gz", "a.tar.gz"), ("many/", "a.tar.gz", "/a.tar.gz")],
+)
+def test_prefix_and_target_model_are_joined_as_they_are(prefix: str, found: str, missing: str) -> None:
     with many() as endpoint:
         endpoint.container["ModelDataUrl"] = f"s3://{endpoint.clients.bucket}/{prefix}"
         endpoint.deploy("a.tar.gz")
-        assert endpoint.says("a.tar.gz")[0] == endpoint.says("/a.tar.gz")[0] == "a"
+        assert endpoint.says(found)[0] == "a"
+        assert "Failed to download model data" in str(endpoint.refusal(missing))
 
 
 def test_a_model_is_loaded_once_however_many_ask_for_it() -> None:

@@ -144,12 +144,12 @@ FAULTS = (
         True,
         "hooks/autoscaling.py",
         """\
-        deleted = [f"alarm {name}" for name in alarms if self._alarms.delete(name)]
+        deleted = [f"alarm {name}" for name in alarms if self.alarms.delete(name)]
         return deleted + [
             f"policy {name} of {variant.resource_id}"
             for variant, names in policies.items()
             for name in names
-            if self._variants.delete_policy(variant, name)
+            if self.variants.delete_policy(variant, name)
         ]
 """,
         """\
@@ -157,9 +157,9 @@ FAULTS = (
             f"policy {name} of {variant.resource_id}"
             for variant, names in policies.items()
             for name in names
-            if self._variants.delete_policy(variant, name)
+            if self.variants.delete_policy(variant, name)
         ]
-        return [f"alarm {name}" for name in alarms if self._alarms.delete(name)] + deleted
+        return [f"alarm {name}" for name in alarms if self.alarms.delete(name)] + deleted
 """,
     ),
     Fault(

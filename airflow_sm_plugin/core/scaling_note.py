@@ -1,0 +1,221 @@
+"""What a deployment took down of an endpoint's scaling: kept in the endpoint's tags, where every later try finds it.
+
+A task's own memory ends with its process, and XCom with its try. A tag holds 256 characters of a small alphabet, so the
+note is compressed and spread over several.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_sm_plugin.core.autoscaling import SCALABLE_DIMENSION, ScaledVariant
+from airflow_sm_plugin.core.tags import MAX_TAG_VALUE, MAX_TAGS
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+NOTE_TAG = "airflow-sm-plugin:scaling-"
+"""With a number, from 01: on an endpoint whose scaling is taken down for an update."""
+
+_PIECE = MAX_TAG_VALUE - len("50/")
+_OF_TARGET = ("MinCapacity", "MaxCapacity", "RoleARN", "SuspendedState")
+_OF_POLICY = (
+    "PolicyName",
+    "PolicyType",
+    "StepScalingPolicyConfiguration",
+    "TargetTrackingScalingPolicyConfiguration",
+    "PredictiveScalingPolicyConfiguration",
+)
+_OF_ACTION = ("ScheduledActionName", "Schedule", "Timezone", "StartTime", "EndTime", "ScalableTargetAction")
+_SERVICE_ROLE = "/aws-service-role/"
+_OF_ALARM = (
+    "AlarmName",
+    "AlarmDescription",
+    "ActionsEnabled",
+    "OKActions",
+    "AlarmActions",
+    "InsufficientDataActions",
+    "MetricName",
+    "Namespace",
+    "Statistic",
+    "ExtendedStatistic",
+    "Dimensions",
+    "Period",
+    "Unit",
+    "EvaluationPeriods",
+    "DatapointsToAlarm",
+    "Threshold",
+    "ComparisonOperator",
+    "TreatMissingData",
+    "EvaluateLowSampleCountPercentile",
+    "Metrics",
+    "ThresholdMetricId",
+)
+"""What PutMetricAlarm takes of what DescribeAlarms answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantScaling:
+    """The scaling of one variant, as Application Auto Scaling describes it.
+
+    :param target: MinCapacity, MaxCapacity, RoleARN (not the service's own), SuspendedState
+    :param policies: parameters of PutScalingPolicy, without those that name the target
+    :param actions: parameters of PutScheduledAction, likewise; times as epoch seconds
+    :param alarms: by a step scaling policy's name, the alarms that set it off; they stay where they are, but need the
+        ARN of the policy that is put back
+    """
+
+    variant: ScaledVariant
+    target: Mapping[str, Any]
+    policies: Sequence[Mapping[str, Any]] = ()
+    actions: Sequence[Mapping[str, Any]] = ()
+    alarms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @classmethod
+    def described(
+        cls,
+        variant: ScaledVariant,
+        target: Mapping[str, Any],
+        policies: Iterable[Mapping[str, Any]],
+        actions: Iterable[Mapping[str, Any]],
+        alarms: Mapping[str, Sequence[str]],
+    ) -> VariantScaling:
+        """Read the answers of the Describe calls."""
+        kept = _members(target, _OF_TARGET)
+        if _SERVICE_ROLE in str(kept.get("RoleARN", "")):
+            del kept["RoleARN"]  # SageMaker's, which Application Auto Scaling takes by itself
+        return cls(
+            variant=variant,
+            target=kept,
+            policies=[_members(policy, _OF_POLICY) for policy in policies],
+            actions=[_members(action, _OF_ACTION) for action in actions],
+            alarms={policy: list(names) for policy, names in alarms.items() if names},
+        )
+
+    def with_missing_of(self, earlier: VariantScaling) -> VariantScaling:
+        """Return what is registered now, with what only an earlier note knows: a try may have been killed midway."""
+        policies = {policy["PolicyName"]: policy for policy in (*earlier.policies, *self.policies)}
+        actions = {action["ScheduledActionName"]: action for action in (*earlier.actions, *self.actions)}
+        return VariantScaling(
+            variant=self.variant,
+            target=self.target,
+            policies=list(policies.values()),
+            actions=list(actions.values()),
+            alarms={**earlier.alarms, **self.alarms},
+        )
+
+    def registration(self, *, instances: int, asynchronous: bool) -> dict[str, Any]:
+        """Return the parameters of RegisterScalableTarget.
+
+        Capacities stay as they were, but where they contradict the endpoint as it is now: only an asynchronous one
+        scales to zero, and the maximum is at least the number of instances that it was given.
+        """
+        least, most = int(self.target.get("MinCapacity", 1)), int(self.target.get("MaxCapacity", 1))
+        if not asynchronous and self.variant.dimension == SCALABLE_DIMENSION:
+            least = max(least, 1)
+        return {
+            **self.variant.target(),
+            **self.target,
+            "MinCapacity": least,
+            "MaxCapacity": max(most, least, instances),
+        }
+
+    def _as_json(self) -> dict[str, Any]:
+        variant = self.variant
+        dimension = {} if variant.dimension == SCALABLE_DIMENSION else {"d": variant.dimension}
+        parts = {"p": list(self.policies), "s": list(self.actions), "a": dict(self.alarms)}
+        filled = {key: part for key, part in parts.items() if part}
+        return {"v": variant.variant_name, **dimension, "t": dict(self.target), **filled}
+
+    @classmethod
+    def _from_json(cls, endpoint_name: str, value: Mapping[str, Any]) -> VariantScaling:
+        return cls(
+            variant=ScaledVariant(endpoint_name, value["v"], value.get("d", SCALABLE_DIMENSION)),
+            target=value["t"],
+            policies=value.get("p", []),
+            actions=value.get("s", []),
+            alarms=value.get("a", {}),
+        )
+
+
+def note_of(taken: Sequence[VariantScaling], *, room: int = MAX_TAGS) -> dict[str, str]:
+    """Return the tags that say what was taken down.
+
+    :param room: how many more tags the endpoint takes
+    :raises InvalidRequest: the note needs more
+    """
+    text = json.dumps([scaling._as_json() for scaling in taken], separators=(",", ":"), default=_moment)  # noqa: SLF001 - of this module
+    packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    pieces = [packed[start : start + _PIECE] for start in range(0, len(packed), _PIECE)]
+    if len(pieces) > room:
+        raise InvalidRequest(
+            f"on_scaled='rescale' keeps what it takes down in {len(pieces)} tags of the endpoint, which has room for "
+            f"{max(room, 0)} of {MAX_TAGS}: remove some of its tags, or take the scaling down before and put it back "
+            f"after the deployment (SageMakerScaleEndpointOperator)"
+        )
+    return {f"{NOTE_TAG}{number:02}": f"{len(pieces)}/{piece}" for number, piece in enumerate(pieces, 1)}
+
+
+def note_tags(tags: Mapping[str, str]) -> list[str]:
+    """Return the keys of those tags that hold the note."""
+    return sorted(key for key in tags if key.startswith(NOTE_TAG))
+
+
+def noted_in(tags: Mapping[str, str], endpoint_name: str) -> list[VariantScaling]:
+    """Return what the tags of an endpoint say was taken down; nothing where they say nothing.
+
+    :raises InvalidRequest: somebody has changed the note
+    """
+    first = tags.get(f"{NOTE_TAG}01", "")
+    if not first:
+        return []
+    try:
+        count = int(first.partition("/")[0])
+        pieces = [tags[f"{NOTE_TAG}{number:02}"].partition("/")[2] for number in range(1, count + 1)]
+        text = zlib.decompress(base64.b64decode("".join(pieces), validate=True))
+        return [VariantScaling._from_json(endpoint_name, value) for value in json.loads(text)]  # noqa: SLF001 - as above
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise InvalidRequest(
+            f"the tags {NOTE_TAG}* of endpoint {endpoint_name} say what was taken down of its scaling, and cannot be "
+            f"read any more ({type(error).__name__}): scale it again (SageMakerScaleEndpointOperator) and remove them"
+        ) from error
+
+
+def merged(noted: Sequence[VariantScaling], found: Sequence[VariantScaling]) -> list[VariantScaling]:
+    """Return what is to be put back: what was found now, and what an earlier try noted and did not put back."""
+    earlier = {scaling.variant: scaling for scaling in noted}
+    now = {
+        scaling.variant: scaling.with_missing_of(earlier[scaling.variant])
+        if scaling.variant in earlier
+        else scaling
+        for scaling in found
+    }
+    return list({**earlier, **now}.values())
+
+
+def repointed(alarm: Mapping[str, Any], variant: ScaledVariant, policy_arn: str) -> dict[str, Any] | None:
+    """Return the parameters of PutMetricAlarm that have an alarm set off a policy that was put back.
+
+    :param alarm: as DescribeAlarms describes it
+    :return: None where it does already, or has nothing to do with that policy of that variant
+    """
+    name = policy_arn.rpartition(":policyName/")[2]
+    end = f":resource/sagemaker/{variant.resource_id}:policyName/{name}"
+    actions = [policy_arn if action.endswith(end) else action for action in alarm.get("AlarmActions") or ()]
+    if actions == list(alarm.get("AlarmActions") or ()):
+        return None
+    return {**_members(alarm, _OF_ALARM), "AlarmActions": list(dict.fromkeys(actions))}
+
+
+def _members(value: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: value[name] for name in names if value.get(name) is not None}
+
+
+def _moment(value: object) -> float:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).timestamp()
+    raise TypeError(f"{type(value).__name__} has no place in a note")
