@@ -92,7 +92,8 @@ def deploy() -> object:
     spec = EndpointConfigSpec(endpoint_name="e", variants=[variant])
     options = DeploymentOptions(max_wait=0, poll_interval=0.01, rescale=True)
     working = Deployment(hook(), spec, options, EndpointScaling(CONNECTION))
-    return working.act(), working.scaling.put_back()
+    working.scaling.put_back()
+    return working.act()
 
 
 def delete() -> object:
