@@ -71,17 +71,19 @@ def check_change(
         )
 
 
-def scaled_error(endpoint_name: str, scaled: Collection[str]) -> EndpointScaled:
+def scaled_error(endpoint_name: str, scaled: Collection[str], refusal: object = None) -> EndpointScaled:
     """Return the error of an update that SageMaker refuses because variants are scalable targets.
 
     :param scaled: their names; empty where nobody may tell
+    :param refusal: what SageMaker answered; None where it was not asked
     """
     which = f"variant {', '.join(scaled)}" if scaled else "a variant of it"
+    answered = "" if refusal is None else f". {refusal}"
     return EndpointScaled(
         f"endpoint {endpoint_name} cannot be updated: {which} is registered with Application Auto Scaling, and the "
         f"update changes its instance type or removes it. It serves what it served. Give on_scaled='rescale', which "
         f"takes the scaling down, updates, and puts it back; or take it down before "
-        f"(SageMakerScaleEndpointOperator(action='remove'))"
+        f"(SageMakerScaleEndpointOperator(action='remove')){answered}"
     )
 
 

@@ -142,7 +142,7 @@ class DeploymentScaling:
             return False
         if self._rescale:
             return True
-        raise scaled_error(name, [variant.variant_name for variant in found]) from refusal
+        raise scaled_error(name, [variant.variant_name for variant in found], refusal) from refusal
 
     def put_back(self) -> None:
         """Put back what any try has taken down, for the variants that there are now; then remove the note.

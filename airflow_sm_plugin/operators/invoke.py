@@ -81,7 +81,8 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
     :param enable_explanations: SageMaker Clarify's expression
     :param inference_component_name: the component's name, on an endpoint that has such
     :param session_id: ``NEW_SESSION`` or a session's id
-    :param prefix_aware_id: up to 64 characters; requests of one id go to the same instance, where the installed
+    :param prefix_aware_id: up to 64 characters; requests of one id go to the same instance of a variant whose
+        RoutingConfig has RoutingStrategy PREFIX_AWARE, where the installed
         botocore knows it
     :param attempts: calls in all; default 5
     :param model_load_seconds: how long a cold model is waited for; default 420

@@ -26,9 +26,10 @@ from airflow_sm_plugin.core.autoscaling import (
     plan_scaling,
 )
 from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused, Throttled
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling, ScalableVariantHook
+from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook
 from tests.endpoint_trials import control
 from tests.support import Account, Answer, answering, unique
 

@@ -20,7 +20,6 @@ from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.payload_verdict import Verdict, judge
 from airflow_sm_plugin.exceptions import AnswerLost, SageMakerInferenceError, ServiceUnavailable, Throttled
 from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
-from airflow_sm_plugin.hooks.autoscaling import ScalableVariantHook, ScalingAlarmHook
 from airflow_sm_plugin.hooks.completion_queue import CompletionQueue
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
@@ -30,6 +29,7 @@ from airflow_sm_plugin.hooks.invoke_failures import failure_of
 from airflow_sm_plugin.hooks.result_store import ResultStoreHook
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook, ScalingAlarmHook
 from airflow_sm_plugin.hooks.transform_jobs import TransformJobsHook
 from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
