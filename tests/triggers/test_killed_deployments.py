@@ -213,20 +213,37 @@ def test_waits_that_created_nothing_have_nothing_to_delete(kind: type[BaseTrigge
     assert getattr(kind, "on_kill", None) is getattr(BaseTrigger, "on_kill", None)
 
 
-def test_a_cleanup_that_airflow_cuts_short_calls_nothing_more_and_tells_what_may_be_left(
+def test_a_cleanup_goes_on_when_airflow_cancels_it_again_as_it_does_each_second(
+    account: Account, name: str, requests: Requests
+) -> None:
+    trigger = waiting(name, account.create_model())
+    requests.forget()
+
+    async def cancelled_again() -> None:
+        task = asyncio.create_task(trigger.on_kill())
+        await asyncio.sleep(0)  # it begins
+        for _ in range(3):
+            task.cancel("killed")
+            await asyncio.to_thread(polled, requests)
+        account.change_settings(endpoint_creating_seconds=0)
+        await task
+
+    asyncio.run(cancelled_again())
+    assert account.status(name) is None
+
+
+def test_a_triggerer_that_stops_ends_a_cleanup_and_tells_what_may_be_left(
     account: Account, name: str, requests: Requests, caplog: pytest.LogCaptureFixture
 ) -> None:
     trigger = waiting(name, account.create_model())
     requests.forget()
 
-    async def cut_short() -> None:
-        task = asyncio.create_task(trigger.on_kill())
+    async def stopped() -> None:
+        kept = asyncio.create_task(trigger.on_kill())
         await asyncio.to_thread(polled, requests)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        assert not kept.done()
 
-    asyncio.run(cut_short())  # it ends when the thread has ended
+    asyncio.run(stopped())  # it cancels what is left, and ends when the thread has ended
     account.change_settings(endpoint_creating_seconds=0)
     account.wait_for_endpoint(name)
     assert f"cut short: look whether endpoint {name} is still there" in caplog.text
