@@ -84,20 +84,17 @@ class EndpointTrigger(PollingTrigger):
         """
         if self.cleanup_after_kill is None or self._has_ended:
             return
-        give_up = time.monotonic() + _within(on_kill_seconds())
-        if await self._goes_on():
-            return
-        is_over = threading.Event()
-        try:
-            await self._clean_up(self.cleanup_after_kill, give_up, is_over)
-        except asyncio.CancelledError:
-            is_over.set()
-            log.warning(
-                "cleaning up after the killed task was cut short: look whether endpoint %s is still there. %s",
-                self.endpoint_name,
-                _COSTS,
-            )
-            raise
+        allowed = on_kill_seconds()
+        end = time.monotonic() + allowed
+        work = asyncio.ensure_future(self._clean_up(self.cleanup_after_kill, end - _reserve(allowed)))
+        while not work.done():
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                # Airflow 3.3 cancels a killed trigger again each second, its on_kill included.
+                if time.monotonic() >= end:
+                    work.cancel()
+                    raise
 
     async def _goes_on(self) -> bool:
         """Say whether the task waits on, elsewhere; also where Airflow does not tell."""
@@ -117,9 +114,15 @@ class EndpointTrigger(PollingTrigger):
             log.info("the wait for endpoint %s goes on elsewhere: nothing is cleaned up", self.endpoint_name)
         return deferred
 
-    async def _clean_up(self, cleanup: Mapping[str, Any], give_up: float, is_over: threading.Event) -> None:
-        """Delete what the task created in a thread, which ends at its next call once ``is_over`` is set."""
+    async def _clean_up(self, cleanup: Mapping[str, Any], give_up: float) -> None:
+        """Delete what the task created, in a thread that calls nothing more once this is cancelled.
+
+        :param give_up: when no longer to wait for SageMaker, by ``time.monotonic()``
+        """
+        if await self._goes_on():
+            return
         hook = SageMakerControlPlaneHook(**AwsConnection(**self.aws).hook_arguments())
+        is_over = threading.Event()
 
         def may_call() -> None:
             if is_over.is_set():
@@ -145,12 +148,21 @@ class EndpointTrigger(PollingTrigger):
             self.endpoint_name,
             seconds,
         )
-        await asyncio.to_thread(DeploymentCleanup(hook, options, work).within, seconds)
+        try:
+            await asyncio.to_thread(DeploymentCleanup(hook, options, work).within, seconds)
+        except asyncio.CancelledError:
+            is_over.set()
+            log.warning(
+                "cleaning up after the killed task was cut short: look whether endpoint %s is still there. %s",
+                self.endpoint_name,
+                _COSTS,
+            )
+            raise
 
 
-def _within(seconds: float) -> float:
-    """Return how much of Airflow's time for ``on_kill`` may be waited: the last calls need some of it."""
-    return max(seconds - _FOR_LAST_CALLS, seconds / 2)
+def _reserve(seconds: float) -> float:
+    """Return how much of Airflow's time for ``on_kill`` the last calls may need."""
+    return min(_FOR_LAST_CALLS, seconds / 2)
 
 
 class EndpointChangeableTrigger(EndpointTrigger):

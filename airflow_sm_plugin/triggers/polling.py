@@ -79,9 +79,18 @@ class PollingTrigger(BaseTrigger):
         return f"<{type(self).__qualname__} {shown}>"
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and emit exactly one event."""
+        """Wait, and emit exactly one event.
+
+        Airflow tells a kill by the message of the cancellation, which a client that is being made in a thread would
+        swallow: so the wait is a task of its own.
+        """
+        waiting = asyncio.ensure_future(self._wait())
         try:
-            payload = await self._wait()
+            payload = await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the task must learn of it instead of hanging
             payload = self.error_event(error)
             log.warning("%s failed: %s", type(self).__name__, payload["message"])

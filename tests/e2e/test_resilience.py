@@ -96,6 +96,11 @@ def _times(stack: AirflowStack, dag_id: str, run_id: str, event: str) -> list[fl
     return sorted(datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines)
 
 
+def _is_waited_for(stack: AirflowStack, dag_id: str, run: str) -> bool:
+    (task,) = stack.api.task_instances(dag_id, run)
+    return task.start_date is not None and _times(stack, dag_id, run, ") starting") != []
+
+
 def _deployed(
     stack: AirflowStack, dag_id: str, model: str, names: Mapping[str, str], seconds: float
 ) -> dict[str, str]:
@@ -104,12 +109,7 @@ def _deployed(
         case: stack.api.trigger(dag_id, conf={"name": name, "model": model, "max_wait_seconds": seconds})
         for case, name in names.items()
     }
-
-    def is_waited_for(run: str) -> bool:
-        (task,) = stack.api.task_instances(dag_id, run)
-        return task.start_date is not None and _times(stack, dag_id, run, ") starting") != []
-
-    until(lambda: all(is_waited_for(run) for run in runs.values()))
+    until(lambda: all(_is_waited_for(stack, dag_id, run) for run in runs.values()))
     return runs
 
 
@@ -168,3 +168,25 @@ def test_deferred_deployments_survive_a_triggerer_that_is_killed(
     assert account.configs(never["never-free"]) == []
     for name in good.values():
         account.sagemaker.delete_endpoint(EndpointName=name)
+
+
+def test_a_deferred_deployment_that_somebody_fails_is_deleted(
+    airflow_stack: AirflowStack, account: Account
+) -> None:
+    """While it is being created SageMaker deletes nothing: the trigger waits for that, then deletes."""
+    dag_id, api, name = "e2e_deferred_deploy", airflow_stack.api, unique("killed")
+    conf: dict[str, Any] = {
+        "name": name,
+        "model": account.create_model(multi_model=True),
+        "max_wait_seconds": LONGEST_RUN,
+        "cleanup_wait_seconds": 600,
+    }
+    api.wait_for_dag(dag_id)
+    with account.settings(endpoint_creating_seconds=3600):
+        run = api.trigger(dag_id, conf=conf)
+        until(lambda: _is_waited_for(airflow_stack, dag_id, run))
+        api._call("PATCH", f"/dags/{dag_id}/dagRuns/{run}/taskInstances/deploy", body={"new_state": "failed"})
+        until(lambda: _times(airflow_stack, dag_id, run, "the task was killed while it waited") != [])
+        account.change_settings(endpoint_creating_seconds=0)
+        until(lambda: account.status(name) is None)
+    assert _state(airflow_stack, dag_id, run) == "failed"

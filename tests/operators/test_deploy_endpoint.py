@@ -656,7 +656,7 @@ class TestBadInput:
             ({"endpoint_name": "e" * 64}, "has 64 characters, SageMaker takes up to 63: shorten it"),
             ({"endpoint_name": "my_endpoint"}, "the endpoint name 'my_endpoint' holds '_'"),
             ({"model_name": "a.model"}, "the model name 'a.model' holds '.'"),
-            ({"model_name": ""}, "the model name is empty"),
+            ({"model_name": ""}, "give either model_name (one variant) or production_variants"),
             ({"variant_name": "-blue"}, "begins or ends with a hyphen"),
             ({"instance_type": "m5.large"}, "must look like ml.m5.xlarge, not 'm5.large'"),
             ({"initial_instance_count": 0}, "initial_instance_count must be 1 or more, not 0"),

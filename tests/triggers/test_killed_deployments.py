@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from airflow.triggers.base import BaseTrigger
+from asgiref.sync import sync_to_async
 
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
@@ -211,24 +213,72 @@ def test_waits_that_created_nothing_have_nothing_to_delete(kind: type[BaseTrigge
     assert getattr(kind, "on_kill", None) is getattr(BaseTrigger, "on_kill", None)
 
 
-def test_a_cleanup_that_airflow_cuts_short_calls_nothing_more_and_tells_what_may_be_left(
+def test_a_cleanup_goes_on_when_airflow_cancels_it_again_as_it_does_each_second(
+    account: Account, name: str, requests: Requests
+) -> None:
+    trigger = waiting(name, account.create_model())
+    requests.forget()
+
+    async def cancelled_again() -> None:
+        task = asyncio.create_task(trigger.on_kill())
+        await asyncio.sleep(0)  # it begins
+        for _ in range(3):
+            task.cancel("killed")
+            await asyncio.to_thread(polled, requests)
+        account.change_settings(endpoint_creating_seconds=0)
+        await task
+
+    asyncio.run(cancelled_again())
+    assert account.status(name) is None
+
+
+def test_a_triggerer_that_stops_ends_a_cleanup_and_tells_what_may_be_left(
     account: Account, name: str, requests: Requests, caplog: pytest.LogCaptureFixture
 ) -> None:
     trigger = waiting(name, account.create_model())
     requests.forget()
 
-    async def cut_short() -> None:
-        task = asyncio.create_task(trigger.on_kill())
+    async def stopped() -> None:
+        kept = asyncio.create_task(trigger.on_kill())
         await asyncio.to_thread(polled, requests)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        assert not kept.done()
 
-    asyncio.run(cut_short())  # it ends when the thread has ended
+    asyncio.run(stopped())  # it cancels what is left, and ends when the thread has ended
     account.change_settings(endpoint_creating_seconds=0)
     account.wait_for_endpoint(name)
     assert f"cut short: look whether endpoint {name} is still there" in caplog.text
     assert "DeleteEndpoint" not in requests.changes()
+
+
+def test_a_kill_is_heard_while_the_client_is_being_made(
+    account: Account, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asgiref drops the message of a cancellation, which is all that tells a kill from a triggerer's stop."""
+    trigger = waiting(name, account.create_model())
+    account.change_settings(endpoint_creating_seconds=0)
+    may_end = threading.Event()
+
+    async def run() -> tuple[object, ...]:
+        begun = asyncio.Event()
+
+        async def making(*_: object) -> object:
+            begun.set()
+            return await sync_to_async(may_end.wait)()
+
+        async def first() -> object:
+            return [event async for event in trigger.run()]
+
+        monkeypatch.setattr(trigger, "_client", making)
+        task = asyncio.create_task(first())
+        await begun.wait()
+        await asyncio.sleep(0)
+        task.cancel("killed")
+        asyncio.get_running_loop().call_soon(may_end.set)
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await task
+        return cancelled.value.args
+
+    assert asyncio.run(run()) == ("killed",)
 
 
 class TestInATriggerer:

@@ -16,7 +16,7 @@ with DAG("e2e_deferred_deploy", schedule=None):
         endpoint_name="{{ dag_run.conf['name'] }}",
         model_name="{{ dag_run.conf['model'] }}",
         max_wait_seconds="{{ dag_run.conf['max_wait_seconds'] }}",
-        cleanup_wait_seconds=1,
+        cleanup_wait_seconds="{{ dag_run.conf.get('cleanup_wait_seconds', 1) }}",
         poll_interval=1,
         deferrable=True,
     )
