@@ -216,7 +216,8 @@ class Attempts:
         )
         late = lane.asked_at is not None and now - lane.asked_at >= limit
         message = f"the endpoint did not load the model within {limit:g} s"
-        if feed.dead is None and late and not feed.has_served:
+        feed.doubts += late and not feed.has_served
+        if feed.dead is None and feed.doubts >= _DOUBTS:
             self.kill(feed, Judgement(Verdict.NO_MODEL, ModelLoadTimeout, judgement.status), message)
         self._pump_after(pause)
         if feed.dead is not None:

@@ -15,6 +15,7 @@ from airflow_sm_plugin.exceptions import (
     EndpointNotFound,
     EndpointNotMultiModel,
     EndpointNotRealTime,
+    InvalidRequest,
     ModelError,
     ModelUnavailable,
     RecordTooLarge,
@@ -75,10 +76,8 @@ class Judgement:
 
 def judge(failure: CallFailure) -> Judgement:
     """Say what a failed invocation means."""
-    if failure.code == "CredentialRetrievalError":  # whoever gives credentials did not answer just now
-        return Judgement(Verdict.AGAIN, ServiceUnavailable, None)
     if failure.kind == "local":
-        return Judgement(Verdict.ENDPOINT, AccessDenied, None)
+        return Judgement(Verdict.ENDPOINT, InvalidRequest, None)
     if failure.kind != "answered":
         return Judgement(Verdict.AGAIN, ServiceUnavailable, None, slow_down=failure.kind == "unanswered")
     if failure.code == "ModelNotReadyException":

@@ -163,6 +163,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         "kms_key_id",
         "volume_kms_key_id",
         "on_failed",
+        "on_scaled",
     )
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink(), DataCaptureLink())
 

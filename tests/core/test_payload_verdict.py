@@ -9,6 +9,7 @@ from airflow_sm_plugin.exceptions import (
     EndpointNotFound,
     EndpointNotMultiModel,
     EndpointNotRealTime,
+    InvalidRequest,
     ModelError,
     ModelUnavailable,
     RequestRefused,
@@ -109,11 +110,6 @@ def test_no_answer_goes_again_and_slows_down_only_if_something_was_sent() -> Non
     assert (unanswered.verdict, unanswered.slow_down) == (AGAIN, True)
 
 
-def test_credentials_that_could_not_be_fetched_just_now_may_be_fetched_later() -> None:
-    found = judge(CallFailure("CredentialRetrievalError", "", kind="local"))
-    assert (found.verdict, found.error) == (AGAIN, ServiceUnavailable)
-
-
-def test_no_credentials_end_the_task() -> None:
-    found = judge(CallFailure("NoCredentialsError", "", kind="local"))
-    assert (found.verdict, found.error) == (ENDPOINT, AccessDenied)
+def test_what_cannot_be_sent_ends_the_task() -> None:
+    found = judge(CallFailure("NoRegionError", "", kind="local"))
+    assert (found.verdict, found.error) == (ENDPOINT, InvalidRequest)

@@ -141,6 +141,7 @@ def test_one_invocation_ends_when_its_notification_comes(
     deferrable: bool,
 ) -> None:
     other = notification_of(notified.name, output_location=f"s3://{account.bucket}/{unique('other')}.out")
+    _wait_for_messages(notified, 2)  # each topic announces itself; one that came later would be left
     notified.say(FOREIGN, other)
     told = run_task(partial(invoke, notified, f"gate {gate}", deferrable=deferrable))
     assert told["output"] == f"gate {gate}".upper()

@@ -96,6 +96,14 @@ class Place:
             return seen["CreationTime"], seen["EndpointStatus"], seen["EndpointConfigName"]
         return None
 
+    def settled(self) -> tuple[Any, ...] | None:
+        """Return the same once nothing is in progress: a task whose time was over leaves its update to SageMaker."""
+        give_up = time.monotonic() + LONGEST
+        while (seen := self.endpoint()) is not None and seen[1] in ("Creating", "Updating"):
+            assert time.monotonic() < give_up
+            time.sleep(POLL)
+        return seen
+
     def wreck(self) -> None:
         """Leave an endpoint that has Failed."""
         control(self.account, "PUT", f"endpoints/{self.name}/next", {"on": "create", "end": "Failed"})
@@ -223,7 +231,7 @@ def run(place: Place, race: Race, after: int) -> Course | None:
     (call,) = {
         one["operation"] for one in calls if one["fault"] == "latency" and place.name in one["resource"]
     }
-    after_both = place.endpoint()
+    after_both = place.settled()
     return Course(call, end.get(), other, between, after_both, _missing(place, after_both))
 
 

@@ -56,7 +56,15 @@ OPERATORS: list[type[Any]] = [
     SageMakerScaleEndpointOperator,
 ]
 AWS_FIELDS = set(SageMakerInferenceOperator.template_fields)
-LISTS = {"containers", "inference_response_keys", "invocations", "model_names", "production_variants"}
+LISTS = {
+    "containers",
+    "exclude",
+    "include",
+    "inference_response_keys",
+    "invocations",
+    "model_names",
+    "production_variants",
+}
 MAPPINGS = {"data_capture_config", "deployment_config", "environment", "shard", "tags", "vpc_config"}
 SWITCHES = {
     "check_input",
