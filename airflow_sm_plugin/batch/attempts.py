@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.batch.engine_settings import WAITING_BYTES, EngineSettings
 from airflow_sm_plugin.batch.open_input import Job, OpenInput, Result
+from airflow_sm_plugin.core.call_failure import is_size_suspect
+from airflow_sm_plugin.core.evidence import Evidence
 from airflow_sm_plugin.core.in_flight import InFlightBound
-from airflow_sm_plugin.core.invocation import pause_after
+from airflow_sm_plugin.core.invocation import TOO_LARGE_PERHAPS, pause_after
 from airflow_sm_plugin.core.lanes import Lane
 from airflow_sm_plugin.core.payload_verdict import Judgement, Verdict, judge
 from airflow_sm_plugin.core.payloads import Payload, split_in_two
@@ -26,6 +28,7 @@ from airflow_sm_plugin.exceptions import (
     CredentialsExpired,
     EndpointNotInService,
     ModelLoadTimeout,
+    RecordTooLarge,
     SageMakerInferenceError,
     ServiceUnavailable,
     Throttled,
@@ -42,9 +45,6 @@ if TYPE_CHECKING:
 _FIRST_PROBE_PAUSE, _LONGEST_PROBE_PAUSE = 0.1, 0.5
 """Seconds: SageMaker itself holds a call for up to a minute while the model loads."""
 
-_IN_A_ROW = 20
-"""Payloads that failed at every attempt, none between that succeeded: then nobody serves."""
-
 _OUTAGE_SECONDS = 60.0
 """For so long nothing at all may succeed without a payload being given up for it."""
 
@@ -52,9 +52,11 @@ _PAUSING, _PAUSING_PER_PLACE = 16, 4
 """Payloads that may wait for their next attempt before no fresh ones are sent: where the endpoint takes fewer requests
 than a single one in flight makes, they wait for it longer and longer, instead of spending their attempts."""
 
-_DOUBTS = 8
-"""So many payloads, none between them that succeeded, prove that there is no such endpoint, or artefact: one alone may
-be at fault itself. Three bad records among hundreds make at most six, halved in turn, before a good part succeeds."""
+_MODELS = 3
+"""So many models whose payloads are denied speak of the endpoint, whatever others do."""
+
+_TRIES_OF_A_HALF = 2
+"""Attempts of a part of a payload that failed at every attempt: it is known by now to be slow, or to end a worker."""
 
 _EVICTIONS = 20
 """Times that a payload met a loaded model and was told that the model is not loaded: then the payload is at fault."""
@@ -109,7 +111,9 @@ class Attempts:
         self.clock = self._loop.time
         self.epoch = time.time() - self._loop.time()
         """What makes epoch seconds of the clock's."""
-        self._exhausted = self._doubts = 0
+        self._evidence = Evidence()
+        self._denied_models: set[str] = set()
+        self._last_words: SageMakerInferenceError | None = None
         self._answered: set[str] = set()
         self._pausing = self._pausing_bytes = 0
         self._ripe = 0
@@ -150,8 +154,9 @@ class Attempts:
     def succeeded(self, lane: Lane[Job], job: Job, now: float) -> None:
         """Take note of a result: whatever failed before, somebody serves."""
         feed = job.input.feed
-        feed.has_served = True
-        feed.exhausted = feed.doubts = self._exhausted = self._doubts = 0
+        feed.evidence.clear()
+        self._evidence.clear()
+        self._denied_models.clear()
         feed.isolated_good += job.is_half
         self._succeeded_at = now
         self._answered.add(lane.model)
@@ -178,16 +183,10 @@ class Attempts:
         failure, now = failure_of(error), self.clock()
         judgement = judge(failure)
         self.bound.answered(now, slow_down=judgement.slow_down)
-        if judgement.verdict is Verdict.LOADING or (
-            judgement.verdict is Verdict.NO_MEMORY and self.turns.active > 1
-        ):
+        if judgement.verdict in (Verdict.LOADING, Verdict.NO_MEMORY):
             self._wait_for_model(lane, job, judgement, now)
             return
-        if judgement.verdict is Verdict.NO_MEMORY:
-            pause = self._probe_pause(job.input.feed)
-            self.turns.pressed(lane, probe_at=now + pause)
-            self._pump_after(pause)
-        elif judgement.loaded:
+        if judgement.loaded:
             self.loaded(lane, job, now)
         else:
             self.turns.unsettled(lane)
@@ -196,10 +195,14 @@ class Attempts:
             self._bury(job)
         elif judgement.verdict is Verdict.FAILED:
             self.refused(job, judgement.error, status=judgement.status, message=self._text(failure))
+        elif job.attempts > 1 and is_size_suspect(failure, len(job.payload.body)):
+            self.refused(
+                job, RecordTooLarge, status=None, message=f"{TOO_LARGE_PERHAPS}: {self._text(failure)}"
+            )
         elif judgement.verdict is Verdict.ENDPOINT:
-            self._doubt_endpoint(job, judgement, failure, error)
+            self._denied_by_endpoint(job, judgement, failure, error)
         elif judgement.verdict is Verdict.NO_MODEL:
-            self._doubt_model(job, judgement, failure)
+            self._denied_by_model(job, judgement, failure)
         else:
             self._again(job, judgement, failure)
 
@@ -216,8 +219,9 @@ class Attempts:
         )
         late = lane.asked_at is not None and now - lane.asked_at >= limit
         message = f"the endpoint did not load the model within {limit:g} s"
-        feed.doubts += late and not feed.has_served
-        if feed.dead is None and feed.doubts >= _DOUBTS:
+        feed.evidence.unready += not job.was_unready
+        job.was_unready = True
+        if feed.dead is None and late and feed.evidence.is_late():
             self.kill(feed, Judgement(Verdict.NO_MODEL, ModelLoadTimeout, judgement.status), message)
         self._pump_after(pause)
         if feed.dead is not None:
@@ -230,26 +234,56 @@ class Attempts:
             feed.waiting_bytes += job.size
             self.turns.add(lane, job)
 
-    def _doubt_endpoint(
+    def _denied_by_endpoint(
         self, job: Job, judgement: Judgement, failure: CallFailure, error: ClientError | BotoCoreError
     ) -> None:
-        """Try other payloads before the endpoint counts as one that cannot be used."""
-        self._doubts += job.attempts == 1
-        is_spent = job.attempts >= self._settings.attempts
-        untried = not self._answered and (is_spent or failure.kind == "local")
-        if self._doubts >= _DOUBTS or untried:
-            raise self._about_endpoint(error) from cause_of(error)
-        self._try_others(job, EndpointNotInService, judgement, failure)
+        """Try other payloads, of other models too, before the endpoint counts as one that cannot be used."""
+        feed, first = job.input.feed, job.attempts == 1
+        denial = self._last_words = self._about_endpoint(error)
+        self._denied_models.add(feed.lane.model)
+        of_all = self._evidence.denied(began=job.began, first=first)
+        of_model = feed.evidence.denied(began=job.began, first=first)
+        others = self.turns.busy() - self._denied_models
+        if of_all and (len(self._denied_models) >= _MODELS or not others) and self._concludes_of_all():
+            raise denial from cause_of(error)
+        if of_model and (others or self._answered - {feed.lane.model}) and self._concludes_of(feed):
+            self.kill(feed, judgement, self._text(failure))
+            self._bury(job)
+        else:
+            self._try_others(job, EndpointNotInService, judgement, failure)
 
-    def _doubt_model(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
+    def check_served(self) -> None:
+        """Raise what was said last where no payload got an answer: rows of each payload say less.
+
+        :raises SageMakerInferenceError: the endpoint cannot be used, or does not serve
+        """
+        if self._last_words is not None and not self._answered:
+            raise self._last_words
+
+    def _denied_by_model(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
         """Try a model's other payloads before its artefact counts as missing."""
         feed = job.input.feed
-        feed.doubts += job.attempts == 1
-        if feed.doubts >= _DOUBTS:
+        if feed.evidence.denied(began=job.began, first=job.attempts == 1) and self._concludes_of(feed):
             self.kill(feed, judgement, self._text(failure))
             self._bury(job)
         else:
             self._try_others(job, judgement.error, judgement, failure)
+
+    def _concludes_of(self, feed: ModelFeed) -> bool:
+        return self._concludes(feed.evidence, (feed.lane,))
+
+    def _concludes_of_all(self) -> bool:
+        return self._concludes(self._evidence, self.turns.lanes())
+
+    def _concludes(self, evidence: Evidence, lanes: Iterable[Lane[Job]]) -> bool:
+        """Say whether enough payloads failed, or else have those from elsewhere in the queues go next."""
+        queues = [lane.ready for lane in lanes]
+        untried = any(not job.attempts for queue in queues for job in queue)
+        concludes = evidence.concludes(self.clock(), can_try_others=untried)
+        if not concludes:
+            for queue in queues:
+                queue.rotate(len(queue) // 2 + 1)
+        return concludes
 
     def _try_others(
         self,
@@ -324,27 +358,34 @@ class Attempts:
         Too many of these in a row are about more than a payload.
         """
         feed = job.input.feed
-        self.refused(job, judgement.error, status=judgement.status, message=message)
-        feed.exhausted += 1
-        self._exhausted += judgement.error in _OF_ENDPOINT
-        if feed.exhausted >= _IN_A_ROW and (
-            judgement.error not in _OF_ENDPOINT or self._answered - {feed.lane.model}
-        ):
-            self._exhausted = 0
-            self.kill(
-                feed, judgement, f"{_IN_A_ROW} payloads in a row failed at each of their attempts: {message}"
-            )
-        elif self._exhausted >= _IN_A_ROW:
-            raise judgement.error(
-                f"endpoint {self._settings.endpoint_name}: {_IN_A_ROW} payloads in a row failed at each of their "
+        of_endpoint, began = judgement.error in _OF_ENDPOINT, job.began
+        self.refused(job, judgement.error, status=judgement.status, message=message, is_spent=True)
+        if of_endpoint:
+            self._last_words = judgement.error(
+                f"endpoint {self._settings.endpoint_name}: payload after payload failed at each of its "
                 f"{self._settings.attempts} attempts, none between them succeeded; the last said: {message:.200}. What "
                 f"succeeded before is kept, and a retry does the rest"
             )
+        enough = feed.evidence.exhausted(began=began)
+        if enough and (not of_endpoint or self._answered - {feed.lane.model}) and self._concludes_of(feed):
+            text = f"payload after payload failed at each of its attempts; the last said: {message}"
+            self.kill(feed, judgement, text)
+        elif of_endpoint and self._evidence.exhausted(began=began) and self._concludes_of_all():
+            raise cast("SageMakerInferenceError", self._last_words)
 
     def refused(
-        self, job: Job, error: type[SageMakerInferenceError], *, status: int | None, message: str
+        self,
+        job: Job,
+        error: type[SageMakerInferenceError],
+        *,
+        status: int | None,
+        message: str,
+        is_spent: bool = False,
     ) -> None:
-        """Let a payload fail that the model refused, or look for the bad record in it."""
+        """Let a payload fail for good, or look for the bad record in it.
+
+        :param is_spent: whether it failed at every attempt, so that its halves have fewer
+        """
         one = job.input
         if self._may_split(job):
             self._repeated(one.feed.lane.model, f"{error.__name__} (isolated)")
@@ -352,6 +393,8 @@ class Attempts:
             for half in split_in_two(job.payload):
                 # Behind the model's others: these may prove that the model serves.
                 part = Job(one, half, is_half=True, evictions=job.evictions)
+                if is_spent:
+                    part.attempts = max(0, self._settings.attempts - _TRIES_OF_A_HALF)
                 one.feed.waiting_bytes += part.size
                 self.turns.add(one.feed.lane, part)
             self._pump()

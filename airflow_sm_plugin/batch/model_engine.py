@@ -130,6 +130,7 @@ class ModelEngine:
             self._recorder.hurry()
             await recording
         await self._recorder.flush(finished=True)
+        self._calls.attempts.check_served()
 
     def _stop(self) -> None:
         """Begin with nothing more: a group that ends takes no further task."""

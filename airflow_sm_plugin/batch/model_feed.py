@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batch.engine_settings import READERS
+from airflow_sm_plugin.core.evidence import Evidence
 from airflow_sm_plugin.core.shard_plan import ModelWork
 
 if TYPE_CHECKING:
@@ -42,12 +43,8 @@ class ModelFeed:
         """Probes in a row that found the model not loaded."""
         self.isolated_bad = self.isolated_good = 0
         """Parts of payloads that were refused, and that were not, when bad records were looked for."""
-        self.exhausted = 0
-        """Payloads in a row that failed at every attempt."""
-        self.has_served = False
-        """Whether a payload has had a result."""
-        self.doubts = 0
-        """Payloads in a row that drew the answer that the model's artefact is missing."""
+        self.evidence = Evidence()
+        """What speaks for it that the model does not serve."""
         self._numbers = numbers
         self._on_order = 0
         self._reading = 0

@@ -88,7 +88,7 @@ class OpenInput:
 class Job:
     """A payload on its way."""
 
-    __slots__ = ("attempts", "began", "evictions", "input", "is_half", "payload", "size")
+    __slots__ = ("attempts", "began", "evictions", "input", "is_half", "payload", "size", "was_unready")
 
     def __init__(
         self, one: OpenInput, payload: Payload, *, is_half: bool = False, evictions: int = 0
@@ -98,6 +98,8 @@ class Job:
         self.is_half = is_half
         """Whether it was cut from another to find bad records."""
         self.attempts = 0
+        self.was_unready = False
+        """Whether it was told that its model is not loaded."""
         self.evictions = evictions
         """Times that its model had been loaded, and was not any more when it came."""
         self.size = len(payload.body) + OVERHEAD

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from airflow_sm_plugin.core.invocation import Attempt, attempt_after
+from airflow_sm_plugin.core.invocation import MAX_SERVERLESS_PAYLOAD_BYTES, Attempt, attempt_after
 
 FailureKind = Literal["answered", "unreachable", "unanswered", "local"]
 """An error answer; nothing was sent (no connection, no credentials); it was sent and no answer came; nothing could ever
@@ -47,3 +47,11 @@ class CallFailure:
     def words(self) -> str:
         """What the container said, else AWS's message, code or status: throttling comes without a message."""
         return self.original_message or self.message or self.code or f"HTTP status {self.status}"
+
+
+def is_size_suspect(failure: CallFailure, size: int) -> bool:
+    """Say whether a payload's size may be why no answer came: AWS may reset the connection of a body that is too large.
+
+    :param size: bytes of the payload
+    """
+    return failure.code == "ConnectionClosedError" and size > MAX_SERVERLESS_PAYLOAD_BYTES

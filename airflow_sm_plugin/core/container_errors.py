@@ -8,6 +8,7 @@ servers and in real transcripts.
 from __future__ import annotations
 
 import enum
+import json
 import re
 
 
@@ -26,34 +27,57 @@ class ContainerError(enum.Enum):
         return self is not ContainerError.REFUSED
 
 
-_WORKER_DIED = re.compile(r"Worker died", re.IGNORECASE)
-_OUT_OF_MEMORY = re.compile(r"Out of resources|out of memory|MemoryError", re.IGNORECASE)
+_WORKER_DIED = re.compile(r"\s*Worker died\.?\s*", re.IGNORECASE)
+_BUSY_TYPES = frozenset({"WlmCapacityException", "ServiceUnavailableException"})
 _BUSY = re.compile(
-    r"WlmCapacityException|ServiceUnavailableException|Worker queue capacity exceeded|No worker is available|"
-    r"has no worker to serve",
+    r"\s*(Worker queue capacity exceeded for model|No worker is available to serve request|"
+    r"Model \S+ has no worker to serve)",
     re.IGNORECASE,
 )
-_HANDLER_FAILED = re.compile(
-    r"InternalServerException|Prediction failed|Invalid model predict output|number of batch response mismatched",
-    re.IGNORECASE,
+_FAILED_TYPE = "InternalServerException"
+_FAILED = re.compile(
+    r"\s*(Prediction failed|Invalid model predict output|number of batch response mismatched)", re.IGNORECASE
 )
-_TOO_MANY_REQUESTS, _BAD_GATEWAY, _UNAVAILABLE, _GATEWAY_TIMEOUT, _NO_STORAGE = 429, 502, 503, 504, 507
-_NO_ANSWER = 0
+_LOAD_OUT_OF_MEMORY = re.compile(r"System out of memory", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"Out of resources|out of memory|MemoryError|RESOURCE_EXHAUSTED|\bOOM\b|bad_alloc", re.IGNORECASE
+)
+_INTERNAL, _TOO_MANY_REQUESTS, _BAD_GATEWAY, _UNAVAILABLE = 500, 429, 502, 503
+_GATEWAY_TIMEOUT, _NO_STORAGE, _NO_ANSWER = 504, 507, 0
 
 
 def container_error(status: int | None, words: str) -> ContainerError:
     """Return what a container's error answer means.
 
+    Words count only as a whole, and where a server writes them: a handler's own text may quote any of them.
+
     :param status: ``OriginalStatusCode``; 0 is no answer within a minute, or a process that has exited; None when the
         answer had none
-    :param words: ``OriginalMessage``
+    :param words: ``OriginalMessage``: the JSON that MMS and TorchServe write, or any text
     """
-    if _WORKER_DIED.search(words) or status in (_NO_ANSWER, _BAD_GATEWAY, _GATEWAY_TIMEOUT):
+    kind, message = _read(words)
+    if status in (_NO_ANSWER, _BAD_GATEWAY, _GATEWAY_TIMEOUT):
+        return ContainerError.GONE
+    if status in (_INTERNAL, _NO_STORAGE) and _WORKER_DIED.fullmatch(message):
         return ContainerError.GONE
     if status == _NO_STORAGE:
-        return ContainerError.TOO_LARGE if _OUT_OF_MEMORY.search(words) else ContainerError.NO_ROOM
-    if status == _UNAVAILABLE and _HANDLER_FAILED.search(words) and not _BUSY.search(words):
-        return ContainerError.REFUSED
+        too_large = _OUT_OF_MEMORY.search(message) and not _LOAD_OUT_OF_MEMORY.search(message)
+        return ContainerError.TOO_LARGE if too_large else ContainerError.NO_ROOM
+    if status == _UNAVAILABLE and not (kind in _BUSY_TYPES or _BUSY.match(message)):
+        failed = kind == _FAILED_TYPE or _FAILED.match(message)
+        return ContainerError.REFUSED if failed else ContainerError.OVERLOADED
     if status in (_TOO_MANY_REQUESTS, _UNAVAILABLE):
         return ContainerError.OVERLOADED
     return ContainerError.REFUSED
+
+
+def _read(words: str) -> tuple[str, str]:
+    """Return the exception's type and message of MMS's JSON; no type and the whole text where it is anything else."""
+    if words.lstrip().startswith("{"):
+        try:
+            given = json.loads(words)
+        except (ValueError, RecursionError):
+            return "", words
+        if isinstance(given, dict) and isinstance(given.get("message"), str):
+            return str(given.get("type", "")), given["message"]
+    return "", words

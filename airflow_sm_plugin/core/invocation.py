@@ -24,6 +24,14 @@ botocore checks neither; what an endpoint answers between the two is not known."
 DEFAULT_PAYLOAD_BYTES = 6_291_456
 """What every real-time endpoint was always known to take; a serverless one takes 4 MB (4,194,304)."""
 
+MAX_SERVERLESS_PAYLOAD_BYTES = 4_194_304
+"""Of a request to a serverless endpoint; a payload up to this size is permitted everywhere."""
+
+TOO_LARGE_PERHAPS = (
+    "the connection was closed while more was sent than every endpoint takes (a serverless one 4,194,304 bytes), as "
+    "happens to a body that is too large: send less at once, or use an asynchronous endpoint"
+)
+
 MODEL_LOAD_SECONDS = 420.0
 """How long a cold model is waited for: SageMaker goes on loading for up to 360 s after a call gave up at 60 s."""
 

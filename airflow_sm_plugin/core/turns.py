@@ -48,6 +48,14 @@ class Turns(Generic[Job]):
         """Whether another model may be opened: parked ones go first."""
         return not self._parked and self.active < self._limit.limit
 
+    def busy(self) -> set[str]:
+        """Return the models that have payloads ready or on their way."""
+        return {lane.model for lane in self._lanes.values() if lane.ready or lane.in_flight}
+
+    def lanes(self) -> tuple[Lane[Job], ...]:
+        """Return the models that are open."""
+        return tuple(self._lanes.values())
+
     def count(self, stage: Stage) -> int:
         """Return how many open models are at a stage."""
         return sum(lane.stage is stage for lane in self._lanes.values())

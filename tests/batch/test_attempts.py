@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +24,7 @@ from airflow_sm_plugin.core.invocation import Attempt
 from airflow_sm_plugin.core.payload_verdict import Verdict, judge
 from airflow_sm_plugin.core.payloads import Payload
 from airflow_sm_plugin.core.shard_plan import ModelWork
-from airflow_sm_plugin.exceptions import SageMakerInferenceError
+from airflow_sm_plugin.exceptions import EndpointNotFound, RecordTooLarge, SageMakerInferenceError
 from airflow_sm_plugin.hooks.endpoint_invoker import EndpointInvoker, ModelAnswer, ModelCalls
 from airflow_sm_plugin.hooks.invoke_failures import failure_of
 from tests.recorded_calls import SITUATIONS, recorded_error
@@ -110,6 +110,7 @@ class Ends:
         self.left = count
         self.ended: Counter[tuple[int, int]] = Counter()
         self.good: set[tuple[int, int]] = set()
+        self.errors: set[type[SageMakerInferenceError]] = set()
         self.over = asyncio.Event()
         self.calls: Invocations | None = None
 
@@ -131,7 +132,7 @@ class Ends:
         self,
         one: OpenInput,
         payload: Payload,
-        error: type[SageMakerInferenceError],  # noqa: ARG002 - as a Settler is called
+        error: type[SageMakerInferenceError],
         *,
         status: int | None,  # noqa: ARG002 - as above
         message: str,
@@ -139,6 +140,7 @@ class Ends:
     ) -> None:
         assert attempts >= 0
         assert message
+        self.errors.add(error)
         self._end(one, payload.first_record, payload.records)
 
     def halved(self, one: OpenInput) -> None:
@@ -200,6 +202,7 @@ async def send(
         await asyncio.gather(*tasks, return_exceptions=True)
     if failed:
         raise failed[0]
+    calls.attempts.check_served()
     assert calls.turns.in_flight == 0
     return ends
 
@@ -264,7 +267,7 @@ def test_an_endpoint_that_never_answers_ends_the_task() -> None:
 
     with (
         asyncio.Runner(loop_factory=VirtualLoop) as runner,
-        pytest.raises(SageMakerInferenceError, match="20 payloads in a row"),
+        pytest.raises(SageMakerInferenceError, match="payload after payload"),
     ):
         runner.run(silent())
 
@@ -334,3 +337,142 @@ def test_records_that_draw_an_error_answer_take_no_other_record_with_them(
     assert records - set(drawn) <= ends.good
     if times is None:
         assert not ends.good & set(drawn)
+
+
+class Behaving:
+    """An endpoint whose answers depend on model, records and time.
+
+    :param behave: returns a situation, ``reset``, ``silent``, or None for a good answer
+    :param seconds: of each call
+    """
+
+    def __init__(
+        self, behave: Callable[[int, list[int], float], str | None], *, seconds: float = 0.02
+    ) -> None:
+        self._behave = behave
+        self._seconds = seconds
+        self.calls = 0
+
+    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
+        self.calls += 1
+        await asyncio.sleep(self._seconds)
+        numbers = [int(line) for line in body.split()]
+        drawn = self._behave(int(parameters["TargetModel"][1:]), numbers, asyncio.get_running_loop().time())
+        if drawn == "reset":
+            raise ConnectionClosedError(endpoint_url="x")
+        if drawn == "silent":
+            raise ReadTimeoutError(endpoint_url="x")
+        if drawn is not None:
+            raise ANSWERS[drawn]
+        return ModelAnswer(b"1\n" * len(numbers), None, None)
+
+
+def singles(records: int) -> list[Payload]:
+    return [lines(number, 1) for number in range(records)]
+
+
+def through(
+    batch: list[list[Payload]], endpoint: Behaving, *, at_once: int = 8, isolate: bool = True
+) -> Ends:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(send(batch, endpoint, at_once=at_once, isolate=isolate))
+
+
+DENIED = [
+    "no such endpoint at the runtime",
+    "the endpoint is of the other kind",
+    "the endpoint has no target models",
+    "the role of a call is not permitted",
+]
+
+
+@pytest.mark.parametrize("situation", [*DENIED, "a target model's artefact is missing"])
+def test_one_record_that_is_denied_ends_nothing_while_the_other_model_loads(situation: str) -> None:
+    def behave(model: int, numbers: list[int], now: float) -> str | None:
+        if model == 1:
+            return "the target model is being loaded" if now < 20 else None
+        return situation if 0 in numbers else None
+
+    ends = through([[lines(0, 1)], singles(30)], Behaving(behave))
+    assert ends.good == {(1, number) for number in range(30)}
+    assert set(ends.ended) == ends.good | {(0, 0)}
+
+
+def test_a_model_that_is_denied_is_given_up_and_the_others_are_not() -> None:
+    """A policy may permit some target models only."""
+
+    def behave(model: int, numbers: list[int], now: float) -> str | None:
+        if model == 0:
+            return "the role of a call is not permitted"
+        return "the target model is being loaded" if now < 20 else None
+
+    endpoint = Behaving(behave)
+    ends = through([singles(500), singles(30)], endpoint)
+    assert ends.good == {(1, number) for number in range(30)}
+    assert len(ends.ended) == 530
+    assert endpoint.calls < 300
+
+
+@pytest.mark.parametrize("served", [0, 50])
+@pytest.mark.parametrize("situation", DENIED)
+def test_an_endpoint_that_is_gone_ends_the_task_soon(situation: str, served: int) -> None:
+    endpoint = Behaving(lambda _, __, ___: None if endpoint.calls <= served else situation)
+    with pytest.raises(SageMakerInferenceError, match=r"(?i)endpoint"):
+        through([singles(200), singles(200)], endpoint)
+    assert endpoint.calls < served + 200
+
+
+def test_an_endpoint_that_is_gone_ends_even_a_task_of_one_record() -> None:
+    with pytest.raises(EndpointNotFound):
+        through([singles(1)], Behaving(lambda *_: "no such endpoint at the runtime"))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 60.0])
+@pytest.mark.parametrize("served", [0, 50])
+def test_a_model_that_does_not_load_any_more_is_given_up_in_its_time(served: int, seconds: float) -> None:
+    """SageMaker holds a call for a minute while the model loads."""
+    endpoint = Behaving(
+        lambda _, __, ___: None if endpoint.calls <= served else "the target model is being loaded",
+        seconds=seconds,
+    )
+    ends = through([singles(900)], endpoint)
+    assert len(ends.good) <= served
+    assert len(ends.ended) == 900
+    assert endpoint.calls < served + 200
+
+
+@pytest.mark.parametrize(
+    "situation",
+    [
+        "a worker died with the request",
+        "no answer within 60 seconds",
+        "a payload does not fit in memory",
+        "silent",
+        "throttled at the runtime",
+        "a target model's artefact is missing",
+        *DENIED,
+    ],
+)
+@pytest.mark.parametrize(("bad", "at_once"), [(30, 1), (60, 8), (100, 64)])
+def test_bad_records_that_lie_side_by_side_take_no_good_one_with_them(
+    situation: str, bad: int, at_once: int
+) -> None:
+    endpoint = Behaving(lambda _, numbers, __: situation if min(numbers) < bad else None)
+    ends = through([singles(400)], endpoint, at_once=at_once)
+    assert len(ends.good) == 400 - bad
+    assert len(ends.ended) == 400
+
+
+@pytest.mark.parametrize("situation", ["no memory for the model", "the load ran out of memory"])
+def test_a_model_waits_for_room(situation: str) -> None:
+    endpoint = Behaving(lambda model, _, now: situation if model == 1 and now < 20 else None)
+    ends = through([singles(40), singles(40)], endpoint)
+    assert len(ends.good) == 80
+
+
+def test_a_large_payload_whose_connection_is_reset_is_too_large() -> None:
+    large = Payload(b"000" + b" " * 5_000_000, 0, 5_000_003, 0, 1)
+    endpoint = Behaving(lambda _, numbers, __: "reset" if numbers == [0] else None)
+    ends = through([[large, *[lines(number, 1) for number in range(1, 40)]]], endpoint)
+    assert len(ends.good) == 39
+    assert ends.errors == {RecordTooLarge}

@@ -44,6 +44,7 @@ MEANT: dict[str, tuple[Verdict, type[SageMakerInferenceError], bool, Attempt]] =
     "a worker died with the request": DIED,
     "a worker was killed for its memory": DIED,
     "a payload does not fit in memory": DIED,
+    "the load ran out of memory": (Verdict.NO_MEMORY, ModelUnavailable, True, Attempt.AGAIN),
     "no memory for the model": (Verdict.NO_MEMORY, ModelUnavailable, True, Attempt.AGAIN),
     "the model process exited": BUSY,
     "no answer within 60 seconds": BUSY,
