@@ -15,9 +15,11 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.core.call_failure import is_size_suspect
 from airflow_sm_plugin.core.invocation import (
     MODEL_LOAD_SECONDS,
     READ_TIMEOUT,
+    TOO_LARGE_PERHAPS,
     Attempt,
     InvokeReply,
     InvokeRequest,
@@ -29,6 +31,7 @@ from airflow_sm_plugin.exceptions import (
     ModelError,
     ModelLoadTimeout,
     ModelUnavailable,
+    RecordTooLarge,
     SageMakerInferenceError,
 )
 from airflow_sm_plugin.hooks.answers import UnreadableAnswer, result_locations
@@ -82,6 +85,7 @@ class SageMakerRuntimeHook(AwsHook):
         :param error_text_limit: how much of a container's error text a message shows; 0 shows none
         :param sleep: pauses for so many seconds between calls; what it raises ends the repeating
         :raises InvalidRequest: a limit is broken, or the installed botocore does not know a parameter
+        :raises RecordTooLarge: the payload is larger than the endpoint takes
         :raises ModelError: the container raised or answered an error
         :raises ModelUnavailable: it timed out or was overloaded at every attempt
         :raises ModelLoadTimeout: a cold model was not loaded in time
@@ -99,8 +103,14 @@ class SageMakerRuntimeHook(AwsHook):
                 with stumbles_as_botocore():
                     return _reply(self.client.invoke_endpoint(**parameters), call)
             except (ClientError, BotoCoreError) as error:
-                wanted = failure_of(error).attempt
+                failure = failure_of(error)
+                wanted = failure.attempt
                 failed += wanted is not Attempt.MODEL_LOADS
+                if failed > 1 and is_size_suspect(failure, len(request.body)):
+                    raise RecordTooLarge(
+                        f"sagemaker:InvokeEndpoint {request.endpoint_name}, payload of {len(request.body)} bytes: "
+                        f"{TOO_LARGE_PERHAPS}"
+                    ) from _harmless(error)
                 late = wanted is Attempt.MODEL_LOADS and time.monotonic() - began >= model_load_seconds
                 if wanted is Attempt.FINAL or failed >= attempts or late:
                     raise _failure(error, request, error_text_limit) from _harmless(error)

@@ -611,6 +611,16 @@ def test_a_header_that_breaks_a_limit_costs_no_look_at_the_payload(monkeypatch: 
         )
 
 
+def test_a_connection_that_is_reset_says_that_a_large_body_is_too_large(
+    endpoint: str, faults: Faults
+) -> None:
+    """More than 4 MB are not taken by every endpoint; up to that, a reset is a lost connection."""
+    faults({"fault": "drop"})
+    assert "RecordTooLarge" in str(refusal(endpoint, body="x" * 4_194_305))
+    with pytest.raises(ServiceUnavailable):
+        run(endpoint, body="x" * 4_194_304)
+
+
 def test_an_object_too_large_for_real_time_is_not_sent(
     account: Account, endpoint: str, calls: Callable[[], list[Any]]
 ) -> None:
