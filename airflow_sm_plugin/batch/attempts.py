@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -113,7 +113,7 @@ class Attempts:
         """What makes epoch seconds of the clock's."""
         self._evidence = Evidence()
         self._denied_models: set[str] = set()
-        self._last_words: SageMakerInferenceError | None = None
+        self._denial: SageMakerInferenceError | None = None
         self._answered: set[str] = set()
         self._pausing = self._pausing_bytes = 0
         self._ripe = 0
@@ -154,8 +154,8 @@ class Attempts:
     def succeeded(self, lane: Lane[Job], job: Job, now: float) -> None:
         """Take note of a result: whatever failed before, somebody serves."""
         feed = job.input.feed
-        feed.evidence.clear()
-        self._evidence.clear()
+        feed.evidence.clear(now)
+        self._evidence.clear(now)
         self._denied_models.clear()
         feed.isolated_good += job.is_half
         self._succeeded_at = now
@@ -239,7 +239,7 @@ class Attempts:
     ) -> None:
         """Try other payloads, of other models too, before the endpoint counts as one that cannot be used."""
         feed, first = job.input.feed, job.attempts == 1
-        denial = self._last_words = self._about_endpoint(error)
+        denial = self._denial = self._about_endpoint(error)
         self._denied_models.add(feed.lane.model)
         of_all = self._evidence.denied(began=job.began, first=first)
         of_model = feed.evidence.denied(began=job.began, first=first)
@@ -253,12 +253,12 @@ class Attempts:
             self._try_others(job, EndpointNotInService, judgement, failure)
 
     def check_served(self) -> None:
-        """Raise what was said last where no payload got an answer: rows of each payload say less.
+        """Raise what was said of the endpoint where no payload got an answer: rows of each payload say less.
 
-        :raises SageMakerInferenceError: the endpoint cannot be used, or does not serve
+        :raises SageMakerInferenceError: the endpoint cannot be used
         """
-        if self._last_words is not None and not self._answered:
-            raise self._last_words
+        if self._denial is not None and not self._answered:
+            raise self._denial
 
     def _denied_by_model(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
         """Try a model's other payloads before its artefact counts as missing."""
@@ -279,6 +279,8 @@ class Attempts:
         """Say whether enough payloads failed, or else have those from elsewhere in the queues go next."""
         queues = [lane.ready for lane in lanes]
         untried = any(not job.attempts for queue in queues for job in queue)
+        if not untried and not self._answered:
+            return True
         concludes = evidence.concludes(self.clock(), can_try_others=untried)
         if not concludes:
             for queue in queues:
@@ -360,18 +362,16 @@ class Attempts:
         feed = job.input.feed
         of_endpoint, began = judgement.error in _OF_ENDPOINT, job.began
         self.refused(job, judgement.error, status=judgement.status, message=message, is_spent=True)
-        if of_endpoint:
-            self._last_words = judgement.error(
-                f"endpoint {self._settings.endpoint_name}: payload after payload failed at each of its "
-                f"{self._settings.attempts} attempts, none between them succeeded; the last said: {message:.200}. What "
-                f"succeeded before is kept, and a retry does the rest"
-            )
         enough = feed.evidence.exhausted(began=began)
         if enough and (not of_endpoint or self._answered - {feed.lane.model}) and self._concludes_of(feed):
             text = f"payload after payload failed at each of its attempts; the last said: {message}"
             self.kill(feed, judgement, text)
         elif of_endpoint and self._evidence.exhausted(began=began) and self._concludes_of_all():
-            raise cast("SageMakerInferenceError", self._last_words)
+            raise judgement.error(
+                f"endpoint {self._settings.endpoint_name}: payload after payload failed at each of its "
+                f"{self._settings.attempts} attempts, none between them succeeded; the last said: {message:.200}. What "
+                f"succeeded before is kept, and a retry does the rest"
+            )
 
     def refused(
         self,

@@ -6,48 +6,55 @@ Bad records may lie side by side, so before a conclusion payloads from elsewhere
 from __future__ import annotations
 
 _EXHAUSTED = 20
-"""Payloads in a row that failed at every attempt."""
+"""Payloads that failed at every attempt, or that were all there was to try."""
 
 _DENIED = 8
-"""Payloads in a row to which AWS said that there is no such endpoint, permission or artefact, each counted once."""
+"""Payloads to which AWS said that there is no such endpoint, permission or artefact."""
 
 _TRIALS = 3
 """Places of the queue from which payloads are tried: where they lie, halfway behind that, and halfway again."""
 
+_OF_A_TRIAL = 4
+"""Payloads of the second and third place that have to fail."""
+
 
 class Evidence:
-    """What has failed since the last success.
+    """What has failed since the last success; payloads that were sent before it, and come again, prove nothing.
 
     Mutable and single-threaded, since it is asked after each failed invocation; it reads no clock.
     """
 
-    __slots__ = ("_denied", "_exhausted", "_since", "_trials", "unready")
+    __slots__ = ("_denied", "_exhausted", "_since", "_total", "_trials", "unready")
 
     def __init__(self) -> None:
-        self.clear()
+        self.clear(0.0)
 
-    def clear(self) -> None:
+    def clear(self, now: float) -> None:
         """Forget everything: a payload has succeeded."""
-        self._exhausted = self._denied = self._trials = 0
-        self._since = 0.0
+        self._exhausted = self._denied = self._total = self._trials = 0
+        self._since = now
         self.unready = 0
         """Payloads that were told that the model is not loaded."""
 
     def exhausted(self, *, began: float) -> bool:
         """Count a payload that failed at every attempt; return whether there are enough of these.
 
-        :param began: when it was sent first; one from before the trial that is under way proves nothing
+        :param began: when it was sent first
         """
-        self._exhausted += began >= self._since
+        counts = began >= self._since
+        self._exhausted += counts
+        self._total += counts
         return self._exhausted >= _EXHAUSTED
 
     def denied(self, *, began: float, first: bool) -> bool:
         """Count a payload that was denied; return whether there are enough of these.
 
-        :param began: as above
+        :param began: when it was sent first
         :param first: whether it was its first attempt
         """
-        self._denied += first and began >= self._since
+        counts = first and began >= self._since
+        self._denied += counts
+        self._total += counts
         return self._denied >= _DENIED
 
     def is_late(self) -> bool:
@@ -57,11 +64,13 @@ class Evidence:
     def concludes(self, now: float, *, can_try_others: bool) -> bool:
         """Say whether enough failed for a conclusion, or others from elsewhere in the queue have to be tried first.
 
-        :param can_try_others: whether any was never tried; else each that is left comes to its own end
+        :param can_try_others: whether any was never tried
         """
-        self._trials += can_try_others
-        if self._trials >= _TRIALS or not can_try_others:
-            return can_try_others
-        self._exhausted = self._denied = 0
+        if not can_try_others:
+            return self._total >= _EXHAUSTED
+        self._trials += 1
+        if self._trials >= _TRIALS:
+            return True
+        self._exhausted, self._denied = _EXHAUSTED - _OF_A_TRIAL, _DENIED - _OF_A_TRIAL
         self._since = now
         return False

@@ -151,7 +151,7 @@ def test_a_clean_shard_leaves_no_results_in_its_journal(batch: MultiModel) -> No
     batch.put("a", "x.csv", "".join(f"r{number}\n" for number in range(RECORDS)))
     location = batch.plan()
     with batch.faults({**REFUSED, "after": 40}), pytest.raises(AccessDenied):
-        batch.run(location, checkpoint_seconds=0.05)
+        batch.run(location, checkpoint_seconds=0.05, max_concurrent_transforms=4)
     batch.run(location)
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
     found = batch.account.s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/shards/").get("Contents", [])
