@@ -53,7 +53,9 @@ class BatchOutcome:
         :param then: what the reader can do
         """
         unread = (
-            f"; {self.counts.inputs_unread} inputs could not be read" if self.counts.inputs_unread else ""
+            f"; {self.counts.inputs_unread} inputs could not be read to their end"
+            if self.counts.inputs_unread
+            else ""
         )
         said = [f"{failed_share(self.counts, tolerance)}{unread}."]
         said += [failure_line(row) for row in self.failures[:_SHOWN]]

@@ -10,17 +10,20 @@ from airflow_sm_plugin.core.batch_report import ModelCounts
 from airflow_sm_plugin.core.merged_report import BatchReport
 from airflow_sm_plugin.core.number_sets import from_numbers, to_ranges
 from airflow_sm_plugin.core.safe_text import presentable
-from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.exceptions import InputChanged, InputNotFound, InvalidRequest
 
 _SHOWN_RANGES = 10
+
+_OWN_WORDS = frozenset({InputChanged.__name__, InputNotFound.__name__, InvalidRequest.__name__})
+"""Errors of rows whose message no container has written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
     """Which failures a task puts up with.
 
-    :param on_error: ``"fail"`` or ``"tolerate"``. An input that could not be read has no records to count, so only
-        ``"tolerate"`` puts up with it
+    :param on_error: ``"fail"`` or ``"tolerate"``. An input that could not be read to its end has records that nobody
+        counted, so only ``"tolerate"`` without a ratio below 1 puts up with it
     :param failure_ratio: which share of the records may have failed, 0 to 1; None is none with ``"fail"`` and all with
         ``"tolerate"``
     """
@@ -39,7 +42,7 @@ class Tolerance:
 
     def is_exceeded(self, counts: ModelCounts) -> bool:
         """Say whether these are too many failures."""
-        if counts.inputs_unread and self.on_error != "tolerate":
+        if counts.inputs_unread and (self.on_error != "tolerate" or self.ratio < 1):
             return True
         return counts.records_failed > self.ratio * counts.records
 
@@ -77,7 +80,7 @@ def _counts(report: BatchReport, tolerance: Tolerance) -> str:
     if total.records:
         said.append(f"{failed_share(total, tolerance)}, in {failed} of {len(report.models)} models")
     if total.inputs_unread:
-        said.append(f"{total.inputs_unread} inputs could not be read")
+        said.append(f"{total.inputs_unread} inputs could not be read to their end")
     if missing:
         said.append(
             f"{len(missing)} of {report.plan.shards} shards, with {report.unreported} inputs, have no report: the "
@@ -105,7 +108,9 @@ def failed_share(total: ModelCounts, tolerance: Tolerance) -> str:
 
 
 def failure_line(row: Mapping[str, Any]) -> str:
-    """Return one failure for people, without what a container wrote."""
+    """Return one failure for people, without what a container wrote; why an input is not sent is our own text."""
     status = "" if row.get("status") is None else f" ({row['status']})"
-    where = f"{row.get('source')} from record {row.get('first_record')}"
-    return f"{where}: model {row.get('target_model')}: {row.get('error')}{status}"
+    rest = ", all" if row.get("record_count") is None else ""
+    reason = f": {row.get('message')!s:.300}" if row.get("error") in _OWN_WORDS else ""
+    where = f"{row.get('source')}{rest} from record {row.get('first_record')}"
+    return f"{where}: model {row.get('target_model')}: {row.get('error')}{status}{reason}"

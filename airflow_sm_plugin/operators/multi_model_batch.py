@@ -97,7 +97,8 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :param isolate_bad_records: halve a MultiRecord payload that the model refuses, until only the bad records fail;
         default False (templated)
     :param on_error: ``"fail"`` (default) fails the task when a record failed or an input could not be read, once all
-        are done; ``"tolerate"`` when more than ``tolerated_failure_ratio`` of the records did (templated)
+        are done; ``"tolerate"`` when more than ``tolerated_failure_ratio`` of the records did, or, with a ratio
+        below 1, when an input could not be read to its end: nobody counted its records (templated)
     :param tolerated_failure_ratio: failed records of all, 0 to 1; default 0, with ``on_error="tolerate"`` 1 (templated)
     :param on_rerun: what clearing the finished task means: ``"resume"`` (default) or ``"restart"`` (templated)
     :param error_text_limit: characters of a container's error text that a row shows; default 1000, 0 none (templated)
@@ -298,7 +299,9 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             error = BatchUnfinished(*text.split("\n"))
         elif tolerance.is_exceeded(outcome.counts):
             kind = BatchUnfinished if outcome.retryable else BatchFailed
-            text = outcome.in_words(tolerance, "Clear this task to try those again; outputs are kept")
+            text = outcome.in_words(
+                tolerance, "Mend the cause, then clear this task to try those again; outputs are kept"
+            )
             error = kind(*text.split("\n"))
         elif outcome.counts.failed:
             for line in outcome.in_words(tolerance, "").split("\n"):

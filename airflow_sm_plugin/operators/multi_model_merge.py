@@ -39,7 +39,8 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
     :param plan_location: of the plan's folder, as the plan task's XCom ``plan`` says; where that is empty, after an
         estimate, this task is skipped (templated)
     :param on_error: ``"fail"`` (default) fails the task when a record failed or an input could not be read;
-        ``"tolerate"`` when more than ``tolerated_failure_ratio`` of the records did (templated)
+        ``"tolerate"`` when more than ``tolerated_failure_ratio`` of the records did, or, with a ratio below 1, when an
+        input could not be read to its end (templated)
     :param tolerated_failure_ratio: failed records of all, 0 to 1; default 0, with ``on_error="tolerate"`` 1 (templated)
     :param failure_rows: how many failures the error names, by input, model, class and status; default 5 (templated)
     :param output_kms_key_id: KMS key of the reports (templated)

@@ -39,7 +39,7 @@ def batch(shared: MultiModel, account: Account) -> MultiModel:
             "x.csv",
             "",
             {
-                "split": SplitOptions(batch_strategy="MultiRecord", max_records=16),
+                "split": SplitOptions(batch_strategy="MultiRecord", max_records=4),
                 "isolate_bad_records": True,
             },
         ),

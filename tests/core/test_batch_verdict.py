@@ -24,7 +24,8 @@ UNREAD = ModelCounts(inputs=2, inputs_failed=1, inputs_unread=1, records=10)
         ("tolerate", None, UNREAD, False),
         ("tolerate", 0.3, BAD, False),
         ("tolerate", 0.29, BAD, True),
-        ("tolerate", 0.0, UNREAD, False),
+        ("tolerate", 0.99, UNREAD, True),
+        ("tolerate", 1.0, UNREAD, False),
         ("fail", None, ModelCounts(), False),
     ],
 )
@@ -62,6 +63,14 @@ def test_the_error_names_counts_first_failures_and_places_but_no_message() -> No
     assert "convert" not in text
 
 
+def test_it_says_why_the_rest_of_an_input_was_not_sent() -> None:
+    row = failure_row(
+        error="InvalidRequest", status=None, record_count=None, message="line 2 is no whole record"
+    )
+    text = failure_text(batch_of([shard_of(0, {"a.tar.gz": UNREAD}, failures=[row])]), Tolerance(), rows=5)
+    assert "1.jsonl, all from record 4: model a.tar.gz: InvalidRequest: line 2 is no whole record" in text
+
+
 def test_it_can_name_no_failure_at_all() -> None:
     text = failure_text(
         batch_of([shard_of(0, {"a.tar.gz": BAD}, failures=[failure_row()])]), Tolerance(), rows=0
@@ -78,6 +87,6 @@ def test_many_missing_shards_are_named_in_short() -> None:
 
 
 def test_unread_inputs_are_told() -> None:
-    assert "1 inputs could not be read" in failure_text(
+    assert "1 inputs could not be read to their end" in failure_text(
         batch_of([shard_of(0, {"a": UNREAD})]), Tolerance(), rows=0
     )

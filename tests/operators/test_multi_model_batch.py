@@ -360,7 +360,7 @@ def test_every_object_is_encrypted_with_the_key_of_the_outputs(account: Account,
     account.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     long = "".join(f"{number}{'x' * 600_000}\n" for number in range(16))
     batch.put("a", "long.csv", long)
-    batch.put("a", "x.csv", "one\nbad\n")
+    batch.put("a", "x.csv", "one\nbad\n" + "one\n" * 40)
     arguments = {
         "outputs": f"s3://{bucket}/out",
         "output_kms_key_id": KEY,

@@ -115,7 +115,7 @@ def test_failures_can_be_tolerated(account: Account, arguments: dict[str, Any]) 
 
 def test_inputs_that_could_not_be_read_are_tolerated_only_when_asked(account: Account) -> None:
     folder, _ = lay_out(account, [UNREAD])
-    with pytest.raises(AirflowFailException, match="1 inputs could not be read"):
+    with pytest.raises(AirflowFailException, match="1 inputs could not be read to their end"):
         merge(folder, tolerated_failure_ratio=1)
     assert merge(folder, on_error="tolerate")["inputs_failed"] == 1
 
