@@ -52,6 +52,9 @@ _PAUSING, _PAUSING_PER_PLACE = 16, 4
 """Payloads that may wait for their next attempt before no fresh ones are sent: where the endpoint takes fewer requests
 than a single one in flight makes, they wait for it longer and longer, instead of spending their attempts."""
 
+_UNSERVED = 20
+"""Payloads that failed at every attempt, of a batch that got no answer at all: fewer fail each for itself."""
+
 _MODELS = 3
 """So many models whose payloads are denied speak of the endpoint, whatever others do."""
 
@@ -114,6 +117,8 @@ class Attempts:
         self._evidence = Evidence()
         self._denied_models: set[str] = set()
         self._denial: SageMakerInferenceError | None = None
+        self._outage: SageMakerInferenceError | None = None
+        self._unserved = 0
         self._answered: set[str] = set()
         self._pausing = self._pausing_bytes = 0
         self._ripe = 0
@@ -257,8 +262,12 @@ class Attempts:
 
         :raises SageMakerInferenceError: the endpoint cannot be used
         """
-        if self._denial is not None and not self._answered:
+        if self._answered:
+            return
+        if self._denial is not None:
             raise self._denial
+        if self._outage is not None and self._unserved >= _UNSERVED:
+            raise self._outage
 
     def _denied_by_model(self, job: Job, judgement: Judgement, failure: CallFailure) -> None:
         """Try a model's other payloads before its artefact counts as missing."""
@@ -362,16 +371,20 @@ class Attempts:
         feed = job.input.feed
         of_endpoint, began = judgement.error in _OF_ENDPOINT, job.began
         self.refused(job, judgement.error, status=judgement.status, message=message, is_spent=True)
+        self._unserved += of_endpoint
         enough = feed.evidence.exhausted(began=began)
         if enough and (not of_endpoint or self._answered - {feed.lane.model}) and self._concludes_of(feed):
             text = f"payload after payload failed at each of its attempts; the last said: {message}"
             self.kill(feed, judgement, text)
-        elif of_endpoint and self._evidence.exhausted(began=began) and self._concludes_of_all():
-            raise judgement.error(
+        elif of_endpoint:
+            enough = self._evidence.exhausted(began=began)
+            self._outage = judgement.error(
                 f"endpoint {self._settings.endpoint_name}: payload after payload failed at each of its "
                 f"{self._settings.attempts} attempts, none between them succeeded; the last said: {message:.200}. What "
                 f"succeeded before is kept, and a retry does the rest"
             )
+            if enough and self._concludes_of_all():
+                raise self._outage
 
     def refused(
         self,
