@@ -10,7 +10,8 @@ from airflow_sm_plugin.core.batch_journal import Gap
 from airflow_sm_plugin.core.gunzip import Gunzip
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.payloads import Payload, SplitOptions
-from airflow_sm_plugin.core.record_splitter import Splitter
+from airflow_sm_plugin.core.record_splitter import Splitter, needs_head
+from airflow_sm_plugin.core.text_input import HEAD
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
@@ -30,11 +31,17 @@ async def payloads(
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     reading = _compressed if gunzip else _plain
-    async with aclosing(reading(s3, one, gaps)) as pieces:
+    before = _head_before(gaps) if needs_head(options) else None
+    async with aclosing(reading(s3, one, [before, *gaps] if before else gaps)) as pieces:
+        head = b""
         splitter: Splitter | None = None
         async for gap, piece in pieces:
+            if piece and gap.start == 0:
+                head += piece[: HEAD - len(head)]
+            if gap is before:
+                continue
             if splitter is None:
-                splitter = Splitter(options, start=gap.start, first_record=gap.first_record)
+                splitter = Splitter(options, start=gap.start, first_record=gap.first_record, head=head)
             found = splitter.feed(piece) if piece is not None else splitter.finish()
             if found:
                 yield found
@@ -42,6 +49,11 @@ async def payloads(
                 raise splitter.error
             if piece is None:
                 splitter = None
+
+
+def _head_before(gaps: Sequence[Gap]) -> Gap | None:
+    """Return the input's beginning where the gaps leave it out."""
+    return Gap(0, min(HEAD, gaps[0].start), 0) if gaps and gaps[0].start else None
 
 
 async def _plain(

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from airflow_sm_plugin.core.csv_lines import SEPARATORS, CsvLines, csv_separator
 from airflow_sm_plugin.core.line_payloads import MultiRecords, SingleRecords
 from airflow_sm_plugin.core.payloads import Payload, SplitOptions
-from airflow_sm_plugin.core.text_input import (
-    BYTE_ORDER_MARK,
-    CSV,
-    HEAD,
-    check_head,
-    is_text,
-    media_type,
-    whole_csv_lines,
-)
+from airflow_sm_plugin.core.text_input import BYTE_ORDER_MARK, HEAD, check_head, is_csv, is_text
 from airflow_sm_plugin.core.whole_lines import PassedLine, WholeLines
 from airflow_sm_plugin.exceptions import InvalidRequest
 
@@ -26,17 +19,22 @@ class Splitter:
     the number of the record there, and :meth:`finish` at another payload's ``start`` or at the input's end: the
     payloads are the same as from the start.
 
-    It holds at most the payload that is being filled, a line that is not longer than one, and a chunk.
+    It holds at most the payload that is being filled, a line that is not longer than one, a chunk, and the head.
 
     :param options: checked
     :param start: offset of the first byte that will be fed; the header line is skipped at 0 only
     :param first_record: number of the first record from there
+    :param head: where it begins behind them, and :func:`needs_head`: the input's first :data:`HEAD` bytes, or all that
+        lie before ``start``
     """
 
-    def __init__(self, options: SplitOptions, *, start: int = 0, first_record: int = 0) -> None:
+    def __init__(
+        self, options: SplitOptions, *, start: int = 0, first_record: int = 0, head: bytes = b""
+    ) -> None:
         self._options = options
-        self._cutter = _cutter(options, start, first_record)
+        self._first_record = first_record
         self._head = bytearray() if start == 0 and is_text(options.content_type) else None
+        self._cutter = _cutter(options, start, first_record, head)
 
     @property
     def error(self) -> InvalidRequest | None:
@@ -65,26 +63,38 @@ class Splitter:
         self._head = None
         is_split = self._options.split_type == "Line"
         check_head(head, self._options.content_type, is_split=is_split)
+        self._cutter = _cutter(self._options, 0, self._first_record, head[:HEAD])
         if is_split and head.startswith(BYTE_ORDER_MARK):
             self._cutter.leave_out(len(BYTE_ORDER_MARK))
             head = head[len(BYTE_ORDER_MARK) :]
         return self._cutter.feed(head) if head else []
 
 
+def needs_head(options: SplitOptions) -> bool:
+    """Say whether a :class:`Splitter` that begins in the middle of an input has to know its beginning."""
+    return options.split_type == "Line" and is_csv(options.content_type)
+
+
 class _Lines:
     """Payloads of lines.
 
+    :param longest: bytes of a record
     :param skip_header: leave the first line out, whatever it holds
-    :param is_csv: each line has to be a whole record of CSV
+    :param csv: each line has to be a whole record of it
     """
 
     def __init__(
-        self, lines: WholeLines, payloads: SingleRecords | MultiRecords, *, skip_header: bool, is_csv: bool
+        self,
+        payloads: SingleRecords | MultiRecords,
+        *,
+        longest: int,
+        skip_header: bool,
+        csv: CsvLines | None,
     ) -> None:
-        self._lines = lines
+        self._lines = WholeLines(longest=longest, csv=csv)
         self._payloads = payloads
         self._at_header = skip_header
-        self._is_csv = is_csv
+        self._csv = csv
         self.error: InvalidRequest | None = None
 
     def leave_out(self, size: int) -> None:
@@ -109,9 +119,9 @@ class _Lines:
         return payloads
 
     def _kept(self, block: bytes) -> list[Payload]:
-        if self._is_csv and (whole := whole_csv_lines(block)) < len(block):
+        if self._csv and (whole := self._csv.whole(block)) < len(block):
             payloads = self._kept_whole(block[:whole])
-            self.error = _divided(*self._payloads.place)
+            self.error = self._divided()
             return payloads
         return self._kept_whole(block)
 
@@ -125,19 +135,22 @@ class _Lines:
 
     def _passed(self, line: PassedLine) -> list[Payload]:
         if not line.is_whole:
-            self.error = _divided(*self._payloads.place)
+            self.error = self._divided()
             return []
         is_header, self._at_header = self._at_header, False
         return self._payloads.passed(line._replace(size=0) if is_header else line)
 
-
-def _divided(place: int, record: int) -> InvalidRequest:
-    return InvalidRequest(
-        f"the line at byte {place}, where record {record} (from 0) would begin, is no whole record of CSV: a quoted "
-        f"field goes on behind its end, or a carriage return divides it. Nothing from here on was sent: write the CSV "
-        f"without line breaks in fields and with LF or CR LF as line ends, or set split_type='None', which sends the "
-        f"whole object at once"
-    )
+    def _divided(self) -> InvalidRequest:
+        place, record = self._payloads.place
+        separators = SEPARATORS[self._csv.separator] if self._csv else "nothing"
+        return InvalidRequest(
+            f"the line at byte {place}, where record {record} (from 0) would begin, is no whole record of CSV with "
+            f"{separators} between columns: a quotation mark opens a field on it and none closes the field, or a "
+            f"carriage return without a line feed divides it. Nothing from here on was sent. Write each record on one "
+            f'line with LF or CR LF at its end, and a field that holds quotation marks as "5"" pipe"; or set '
+            f"split_type='None', which sends the whole object at once; or name a content_type other than CSV's that "
+            f"the container takes, such as text/plain: quotation marks mean nothing there"
+        )
 
 
 class _Whole:
@@ -171,7 +184,7 @@ class _Whole:
         return [Payload(body, self._start, self._start + self._size, self._number, 1, oversized)]
 
 
-def _cutter(options: SplitOptions, start: int, first_record: int) -> _Lines | _Whole:
+def _cutter(options: SplitOptions, start: int, first_record: int, head: bytes) -> _Lines | _Whole:
     longest = options.max_payload_bytes
     if options.split_type == "None":
         return _Whole(longest=longest, start=start, first_record=first_record)
@@ -182,6 +195,5 @@ def _cutter(options: SplitOptions, start: int, first_record: int) -> _Lines | _W
         payloads = MultiRecords(
             longest=longest, most=options.max_records, start=start, first_record=first_record
         )
-    is_csv = media_type(options.content_type) == CSV
-    lines = WholeLines(longest=longest, is_csv=is_csv)
-    return _Lines(lines, payloads, skip_header=options.skip_header and start == 0, is_csv=is_csv)
+    csv = CsvLines(csv_separator(head, options.content_type)) if is_csv(options.content_type) else None
+    return _Lines(payloads, longest=longest, skip_header=options.skip_header and start == 0, csv=csv)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from airflow_sm_plugin.core.text_input import CsvLine
+from airflow_sm_plugin.core.csv_lines import CsvLine, CsvLines
 
 BLANK = b" \r"
 """What a blank line is made of, besides its LF. Not of tabs: they separate the columns of an empty row."""
@@ -34,17 +34,17 @@ class WholeLines:
     anyway.
 
     :param longest: bytes of a record, its line end not included
-    :param is_csv: find out of the lines that are passed over whether they are whole records of CSV
+    :param csv: find out of the lines that are passed over whether they are whole records of this CSV
     """
 
-    def __init__(self, *, longest: int, is_csv: bool = False) -> None:
+    def __init__(self, *, longest: int, csv: CsvLines | None = None) -> None:
         self._most = longest + 1  # a CR that belongs to the line end
         self._begun = bytearray()
         self._length = 0
         self._last = 0
         self._passing = self._blank = False
-        self._is_csv = is_csv
-        self._csv = CsvLine()
+        self._csv = csv
+        self._passed = CsvLine(csv) if csv else None
 
     def after(self, chunk: bytes) -> Iterator[bytes | PassedLine]:
         """Yield the lines that this chunk completes; use the iterator up before the next chunk."""
@@ -80,8 +80,8 @@ class WholeLines:
 
     def _pass(self, piece: bytes) -> None:
         self._last = piece[-1]
-        if self._is_csv:
-            self._csv.add(piece)
+        if self._passed:
+            self._passed.add(piece)
         if self._blank:
             self._blank = not piece.strip(BLANK)
 
@@ -94,8 +94,9 @@ class WholeLines:
         taken: bytes | PassedLine
         if self._passing:
             size = self._length - (self._last == _CR)
-            taken = PassedLine(length, 0 if self._blank else size, self._csv.is_whole)
-            self._csv = CsvLine()
+            is_whole = self._passed is None or self._passed.is_whole
+            taken = PassedLine(length, 0 if self._blank else size, is_whole)
+            self._passed = CsvLine(self._csv) if self._csv else None
         else:
             self._begun += end
             taken = bytes(self._begun)

@@ -72,7 +72,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         Parquet and the like do is refused by a row of errors (templated)
     :param accept: MIME type wanted for the outputs (templated)
     :param split_type: ``"Line"`` (default), or ``"None"``: an object is one record. Lines of CSV have to be whole
-        records: an input ends with a row of errors at a line break in quotes (templated)
+        records: an input ends with a row of errors where a quoted field goes on behind a line's end (templated)
     :param batch_strategy: ``"SingleRecord"`` (default), or ``"MultiRecord"``: as many records as fit in a payload
         (templated)
     :param max_payload_in_mb: of a payload, above 0 and up to 25; default 6, serverless endpoints take 4 (templated)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -49,6 +50,10 @@ NO_TEXT = {
     "gzip": gzip.compress(b"1,2\n" * 50),
     "utf-16": "1,2\n3,4\n".encode("utf-16"),
     "utf-16-without-a-mark": "1,2\n3,4\n".encode("utf-16-le"),
+    "utf-16-of-no-us-ascii": "日本,語\n東京,都\n".encode("utf-16-le"),
+    "numpy": b"\x93NUMPY\x01\0v\0{}\n\n",
+    "pickle": pickle.dumps(5, protocol=5) + b"\n\n",
+    "pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
     "parquet": b"PAR1\x15\x04\x15\x10\n\x15\x14\n" + bytes(range(256)),
     "zip": b"PK\x03\x04\n\n\n",
 }
@@ -62,7 +67,11 @@ def test_what_is_no_text_is_refused_before_its_first_record_and_the_others_go_on
         batch.put("a", name, body)
     batch.put("a", "text", "1,2\n")
     before = len(batch.invocations())
-    assert run(batch, split=split) == {"inputs": 6, "inputs_failed": 5, "records": 1}
+    assert run(batch, split=split) == {
+        "inputs": len(NO_TEXT) + 1,
+        "inputs_failed": len(NO_TEXT),
+        "records": 1,
+    }
     assert len(batch.invocations()) - before == 1
     assert batch.output("a", "text")
     for name in NO_TEXT:
@@ -84,9 +93,9 @@ def test_another_content_type_of_an_input_is_taken_at_its_word(batch: MultiModel
     for name, body in NO_TEXT.items():
         batch.put("a", name, body)
     assert run(batch, content_type="application/octet-stream", split=SplitOptions(split_type="None")) == {
-        "inputs": 5,
+        "inputs": len(NO_TEXT),
         "inputs_failed": 0,
-        "records": 5,
+        "records": len(NO_TEXT),
     }
 
 
@@ -109,6 +118,28 @@ def test_no_score_is_ever_joined_into_a_text(batch: MultiModel, split: SplitOpti
     assert "split_type='None'" in row["message"]
     assert not batch.output("a", "divided-header")
     assert "the line at byte 0," in batch.errors("a", "divided-header")[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "separator"),
+    [
+        ("text/csv", ","),
+        ("TEXT/CSV; charset=utf-8", ";"),
+        ("application/csv", ","),
+        ("text/tab-separated-values", "\t"),
+        ("text/tsv", "\t"),
+    ],
+)
+def test_whatever_csv_is_called_no_record_is_cut_in_quotes(
+    batch: MultiModel, content_type: str, separator: str
+) -> None:
+    whole = ["id,text", '1,"a, ""b"""', '2,"27\\""', '3,5" pipe', '4,foo |"bar']
+    batch.put("a", "whole", "\n".join([*whole, ""]).replace(",", separator))
+    batch.put("a", "divided", "\n".join([*whole, '5,"line one', 'line two"', ""]).replace(",", separator))
+    found = run(batch, split=SplitOptions(skip_header=True), content_type=content_type)
+    assert found == {"inputs": 2, "inputs_failed": 1, "records": 8}
+    (row,) = batch.errors("a", "divided")
+    assert (row["first_record"], row["record_count"]) == (4, None)
 
 
 def test_a_carriage_return_alone_ends_no_record(batch: MultiModel) -> None:

@@ -7,6 +7,7 @@ import gzip
 from collections.abc import AsyncGenerator
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from airflow_sm_plugin.batch.payload_source import payloads
 from airflow_sm_plugin.core.batch_journal import Gap
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.payloads import Payload, SplitOptions
+from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
 
@@ -39,6 +41,30 @@ def read(body: bytes, size: int, options: SplitOptions, *, gunzip: bool, gaps: l
         ]
 
     return asyncio.run(collect())
+
+
+@pytest.mark.parametrize("size", [3, 7, 65_536])
+@pytest.mark.parametrize("gunzip", [False, True])
+@pytest.mark.parametrize("content_type", ["text/csv", "text/tab-separated-values"])
+@pytest.mark.parametrize("header", ["id;text", "x;" * 3_000])
+def test_a_resume_in_the_middle_ends_where_the_first_try_would_have_ended(
+    size: int, gunzip: bool, content_type: str, header: str
+) -> None:
+    """What separates the columns is on the first line, which is read again; the other lines would not tell."""
+    separator = "\t" if "tab" in content_type else ";"
+    text = f'{header}\n1;a, b\n2;c, d\n3;e, f\n4;"g, h\n"\n'.replace(";", separator)
+    options = SplitOptions(content_type=content_type, skip_header=True)
+    body = text.encode()
+    stored = gzip.compress(body) if gunzip else body
+    second, third = text.index("2"), text.index("3", len(header))
+    for gaps in (
+        [Gap(0, None, 0)],
+        [Gap(second, None, 1)],
+        [Gap(second, third, 1), Gap(third, None, 2)],
+        [Gap(0, second, 0), Gap(third, None, 2)],
+    ):
+        with pytest.raises(InvalidRequest, match=f"the line at byte {text.index('4')}, where record 3 "):
+            read(stored, size, options, gunzip=gunzip, gaps=gaps)
 
 
 LINES = st.lists(st.sampled_from([b"", b"a", b"bb", b"ccc,ccc", b"\xff\xfe"]), max_size=12)

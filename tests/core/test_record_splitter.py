@@ -12,8 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from airflow_sm_plugin.core.csv_lines import csv_separator
 from airflow_sm_plugin.core.payloads import Payload, SplitOptions, records_of, split_in_two
 from airflow_sm_plugin.core.record_splitter import Splitter
+from airflow_sm_plugin.core.text_input import HEAD
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 PIECES = [b"a", b"bc", b"\xff", b"\n", b"\n", b"\r\n", b"\r", b" ", b"\t", b"dddddd", b"x" * 30]
@@ -229,7 +231,22 @@ def test_what_follows_a_record_that_is_too_large_is_sent() -> None:
         ]
 
 
-CSV_PIECES = [b"a", b'"', b'"', b'""', b",", b",", b";", b"\n", b"\n", b"\r\n", b"\r", b"x" * 9]
+CSV_PIECES = [
+    b"a",
+    b'"',
+    b'"',
+    b'""',
+    b",",
+    b",",
+    b";",
+    b"\\",
+    b'\\"',
+    b"\n",
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b"x" * 9,
+]
 CSV_DATA = st.lists(st.sampled_from(CSV_PIECES), max_size=30).map(b"".join)
 CSV_LINES = st.builds(
     SplitOptions,
@@ -237,7 +254,7 @@ CSV_LINES = st.builds(
     max_payload_bytes=st.integers(1, 40) | st.just(6 * 1024 * 1024),
     skip_header=st.booleans(),
     max_records=st.none() | st.integers(1, 4),
-    content_type=st.just("text/csv"),
+    content_type=st.sampled_from(["text/csv", "Application/CSV", "text/tab-separated-values"]),
 ) | st.builds(
     SplitOptions,
     max_payload_bytes=st.integers(1, 40),
@@ -247,10 +264,16 @@ CSV_LINES = st.builds(
 
 
 def split_csv(
-    data: bytes, options: SplitOptions, cuts: Sequence[int] = (), *, start: int = 0, first_record: int = 0
+    data: bytes,
+    options: SplitOptions,
+    cuts: Sequence[int] = (),
+    *,
+    start: int = 0,
+    first_record: int = 0,
+    head: bytes = b"",
 ) -> tuple[list[Payload], str | None]:
     """Return the payloads up to where it is no CSV of one record a line, and the words for that."""
-    splitter = Splitter(options, start=start, first_record=first_record)
+    splitter = Splitter(options, start=start, first_record=first_record, head=head)
     payloads = []
     for chunk in chunks(data, cuts):
         payloads += splitter.feed(chunk)
@@ -260,20 +283,34 @@ def split_csv(
     return payloads, None if splitter.error is None else str(splitter.error)
 
 
-def is_divided(line: bytes) -> bool:
+def is_divided(line: bytes, separator: bytes, *, escapes: bool) -> bool:
     """Say it in the plainest way, byte by byte: whether a quoted field or a carriage return goes over its end."""
-    is_quoted, has_closed, before = False, False, b","
+    is_quoted, has_closed, is_escaped, before = False, False, False, separator
     line = line.removesuffix(b"\n").removesuffix(b"\r")
     for number in range(len(line)):
         byte = line[number : number + 1]
         if byte == b"\r" and not is_quoted and line[number + 1 : number + 2] not in (b"", b"\r"):
             return True
         was_quoted = is_quoted
-        if byte == b'"':  # the second of two in a quoted field opens it again
-            is_quoted = not is_quoted and (has_closed or before in b",;\t|")
+        if is_escaped:
+            is_escaped = False
+        elif escapes and is_quoted and byte == b"\\":
+            is_escaped = True
+        elif byte == b'"':  # the second of two in a quoted field opens it again
+            is_quoted = not is_quoted and (has_closed or before == separator)
         has_closed = was_quoted and not is_quoted
         before = byte
     return is_quoted
+
+
+def first_divided(data: bytes, content_type: str) -> int:
+    """Return where the first line begins that is divided however it is read; the length where none is."""
+    separator, place = csv_separator(data, content_type), 0
+    for line in data.replace(b"\n", b"\n\0").split(b"\0"):
+        if all(is_divided(line, separator, escapes=escapes) for escapes in (False, True)):
+            break
+        place += len(line)
+    return place
 
 
 @given(CSV_DATA, CSV_LINES, CUTS)
@@ -285,16 +322,17 @@ def is_divided(line: bytes) -> bool:
 @example(b'a"b,"c\nd"\n', SplitOptions(content_type="text/csv"), [])
 @example(b'a""', SplitOptions(content_type="text/csv", max_payload_bytes=1), [])
 @example(b'"a""b"\n', SplitOptions(content_type="text/csv"), [])
+@example(b'1,"27\\"",5\n', SplitOptions(content_type="text/csv", max_payload_bytes=1), [5])
+@example(b'a;b\n1;"a\nb"\n', SplitOptions(content_type="text/csv"), [1])
+@example(b'a;b\n1,"a\nb"\n', SplitOptions(content_type="text/csv"), [])
+@example(b'a,b\n12:30;"a\n', SplitOptions(content_type="text/csv"), [])
+@example(b'a,b\n1\t"a\nb"\n', SplitOptions(content_type="text/tab-separated-values"), [])
 def test_csv_ends_at_the_first_line_that_is_no_whole_record(
     data: bytes, options: SplitOptions, cuts: list[int]
 ) -> None:
     """What lies before it is cut as ever; nothing of it and behind it is given out, however the chunks fall."""
     payloads, error = split_csv(data, options, cuts)
-    place = 0
-    for line in data.replace(b"\n", b"\n\0").split(b"\0"):
-        if is_divided(line):
-            break
-        place += len(line)
+    place = first_divided(data, str(options.content_type))
     if place == len(data):
         assert error is None
         assert payloads == split(data, dataclasses.replace(options, content_type=None), cuts)
@@ -310,9 +348,24 @@ def test_a_resume_ends_where_the_first_try_ended(data: bytes, options: SplitOpti
     if payloads and error:
         last = payloads[-1]
         again, why = split_csv(
-            data[last.end :], options, cuts, start=last.end, first_record=last.first_record + last.records
+            data[last.end :],
+            options,
+            cuts,
+            start=last.end,
+            first_record=last.first_record + last.records,
+            head=data[: min(HEAD, last.end)],
         )
         assert (again, why) == ([], error)
+
+
+def test_a_refused_line_is_told_with_the_separator_and_how_to_write_it() -> None:
+    _, error = split_csv(b'id;text\n1;a\n2;"line one\nline two"\n', SplitOptions(content_type="text/csv"))
+    assert error is not None
+    assert "the line at byte 12, where record 2 " in error
+    for words in ("semicolons between columns", "Nothing from here on", "split_type='None'", '"5"" pipe"'):
+        assert words in error
+    assert "line break" not in error
+    assert len(error) < 1_000  # as rows of errors have it
 
 
 @pytest.mark.parametrize("strategy", ["SingleRecord", "MultiRecord"])

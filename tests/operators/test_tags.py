@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -214,9 +215,9 @@ def test_without_permission_the_task_goes_on_and_warns_of_action_and_keys(
     with faults(account, denied):
         task(account, name, model, {"cost-centre": SECRET_VALUE})
     text = logged()
-    warned = {line for line in text.splitlines() if "stay as they are" in line}
-    assert len({line.partition("the tags")[2] for line in warned}) == resources
-    assert all("cost-centre" in line and "sagemaker:AddTags" in line for line in warned)
+    warned = set(re.findall(r"the tags (\S+) of (arn:\S+) stay as they are: (\S+)", text))
+    assert {(keys, action) for keys, _, action in warned} == {("cost-centre", "sagemaker:AddTags")}
+    assert len({arn for _, arn, _ in warned}) == resources
     assert SECRET_VALUE not in text
 
 
