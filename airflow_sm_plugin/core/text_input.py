@@ -102,6 +102,10 @@ def is_csv(content_type: str | None) -> bool:
     return media_type(content_type) in _LIKE_CSV | TSV
 
 
+_DIVIDED_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*[\[{]([^\r\n]*[\[{,:])?[ \t]*\r?\n")
+"""A first line that begins a list or an object and ends where another value has to follow."""
+
+
 def is_text(content_type: str | None) -> bool:
     """Say whether a content type promises text that can be read as US-ASCII where it is US-ASCII."""
     kind = media_type(content_type)
@@ -111,6 +115,11 @@ def is_text(content_type: str | None) -> bool:
         or kind in (JSON, JSON_LINES, *_MORE_TEXT)
         or is_csv(kind)
     )
+
+
+def _is_json(content_type: str | None) -> bool:
+    kind = media_type(content_type)
+    return kind in (JSON, JSON_LINES) or kind.endswith("+json")
 
 
 def check_head(head: bytes, content_type: str | None, *, is_split: bool) -> None:
@@ -123,6 +132,11 @@ def check_head(head: bytes, content_type: str | None, *, is_split: bool) -> None
     """
     looks = _format_of(head[:HEAD])
     if looks is None:
+        if is_split and _is_json(content_type) and _DIVIDED_JSON.match(head):
+            raise InvalidRequest(
+                "the input's first line only begins a JSON value, so that a line is no record of it: use "
+                'split_type="None" to send it whole, or write one JSON value a line. Nothing of it was sent'
+            )
         return
     name, remedy = looks
     if remedy in (_ENCODED, _NUL) and not is_split and _WIDE_CHARSET.search(str(content_type)):

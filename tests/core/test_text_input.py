@@ -197,3 +197,23 @@ def test_a_name_speaks_of_a_format(key: str, content_type: str | None, speaks_of
 def test_a_content_type_is_of_csv_or_not(content_type: str | None, is_of_csv: bool) -> None:
     assert is_csv(content_type) is is_of_csv
     assert not is_of_csv or is_text(content_type)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "application/jsonlines", "application/x.y+json"]
+)
+@pytest.mark.parametrize(
+    "head", [b"{\n", b"[\n  1,\n", b'{"a": [\n', b'[{"a": 1},\n', b'\xef\xbb\xbf\n{\r\n "a": 1', b'{"a":\n1}']
+)
+def test_json_that_is_divided_into_lines_is_refused(head: bytes, content_type: str) -> None:
+    with pytest.raises(InvalidRequest, match=r'split_type="None"'):
+        check_head(head, content_type, is_split=True)
+    check_head(head, content_type, is_split=False)
+    check_head(head, "text/csv", is_split=True)
+
+
+@pytest.mark.parametrize(
+    "head", [b'{"a": 1}\n', b"[1, 2]\n[3]\n", b"1\n2\n", b'"{"\n', b"{", b"", b"{broken}\n{}\n"]
+)
+def test_json_lines_are_taken_whatever_their_first_record_is(head: bytes) -> None:
+    check_head(head, "application/jsonlines", is_split=True)
