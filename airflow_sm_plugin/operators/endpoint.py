@@ -45,7 +45,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     20 seconds at most; when it is killed it asks once, at once; when it is killed while deferred, its trigger waits
     almost as long as Airflow lets it (Airflow 3.3 and later, ``[triggerer] on_kill_timeout``, 30 seconds). An endpoint
     that is still being created then stays, which the log says, and costs money until a retry has gone on with it or
-    ``SageMakerDeleteEndpointOperator`` has run. What serves is never
+    ``SageMakerDeleteEndpointOperator`` has run. Marked as successful while it is deferred, the task deletes nothing:
+    who marks it says that the work stands. What serves is never
     cleaned up once the task has seen it, nor is an endpoint found already there, nor one that somebody else has created
     again, updated or deployed as well since: tags, configuration and creation time tell, immediately before each
     deletion (``docs/endpoints.md``). An error that says nothing of the endpoint, such as throttling, leaves one that is

@@ -11,7 +11,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin._compat import is_still_deferred, on_kill_seconds
+from airflow_sm_plugin._compat import on_kill_seconds, task_state
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.deployment import DeploymentNote, DeploymentOptions, DeploymentTarget
 from airflow_sm_plugin.core.endpoint_status import EndpointState, Step, judge, next_step
@@ -31,6 +31,12 @@ _COSTS = (
     "What the task created stays and costs money until a retry has gone on with it, or "
     "SageMakerDeleteEndpointOperator or somebody has deleted it"
 )
+_GIVEN_UP = frozenset({None, "failed", "up_for_retry", "skipped", "upstream_failed", "removed"})
+"""States in which nobody works, or waits, for the endpoint any more; None is a task that was cleared just now.
+
+In every other one the task goes on (its trigger was moved, or fired in another triggerer, or its next try has begun),
+or has succeeded: also by a person's hand, who says by it that the work stands.
+"""
 _FOR_LAST_CALLS = 5.0
 _LONGEST_PAUSE = 2.0
 """Between two looks at an endpoint that is being created when its task is killed: there is little time."""
@@ -79,8 +85,9 @@ class EndpointTrigger(PollingTrigger):
         """Delete what the task created: Airflow 3.3 and later call this when somebody kills a deferred task.
 
         SageMaker deletes no endpoint that is being created: that is waited for as long as Airflow waits here
-        (``[triggerer] on_kill_timeout``). What stays is told in the task's log. Nothing is deleted when only the
-        trigger moves, or the triggerer stops, and the task goes on.
+        (``[triggerer] on_kill_timeout``). What stays is told in the task's log. Airflow also calls this for a trigger
+        that another triggerer has taken over, so the task's state decides: nothing is deleted when the task goes on,
+        has succeeded (or was marked as successful), or when Airflow does not tell.
         """
         if self.cleanup_after_kill is None or self._has_ended:
             return
@@ -96,12 +103,12 @@ class EndpointTrigger(PollingTrigger):
                     work.cancel()
                     raise
 
-    async def _goes_on(self) -> bool:
-        """Say whether the task waits on, elsewhere; also where Airflow does not tell."""
+    async def _is_given_up(self) -> bool:
+        """Ask Airflow whether the task's work is given up; False where Airflow does not tell."""
         if self.task_instance is None:
-            return False
+            return True
         try:
-            deferred = await is_still_deferred(self.task_instance)
+            state = await task_state(self.task_instance)
         except Exception as error:  # noqa: BLE001 - whatever Airflow's API raises
             log.warning(
                 "endpoint %s is left as it is: Airflow does not tell whether its task was killed (%s). %s",
@@ -109,17 +116,17 @@ class EndpointTrigger(PollingTrigger):
                 type(error).__name__,
                 _COSTS,
             )
-            return True
-        if deferred:
-            log.info("the wait for endpoint %s goes on elsewhere: nothing is cleaned up", self.endpoint_name)
-        return deferred
+            return False
+        if state not in _GIVEN_UP:
+            log.info("the task of endpoint %s is %s: nothing is cleaned up", self.endpoint_name, state)
+        return state in _GIVEN_UP
 
     async def _clean_up(self, cleanup: Mapping[str, Any], give_up: float) -> None:
         """Delete what the task created, in a thread that calls nothing more once this is cancelled.
 
         :param give_up: when no longer to wait for SageMaker, by ``time.monotonic()``
         """
-        if await self._goes_on():
+        if not await self._is_given_up():
             return
         hook = SageMakerControlPlaneHook(**AwsConnection(**self.aws).hook_arguments())
         is_over = threading.Event()

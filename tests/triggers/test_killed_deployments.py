@@ -17,7 +17,7 @@ from asgiref.sync import sync_to_async
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
-from airflow_sm_plugin.triggers.endpoint import EndpointTrigger
+from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger, EndpointTrigger
 from tests.support import (
     POLL,
     Account,
@@ -347,11 +347,11 @@ class TestInATriggerer:
 
         asyncio.run(run())
 
-    @pytest.mark.parametrize("map_index", [-1, 3])
+    @pytest.mark.parametrize(("told", "map_index"), [(None, -1), (None, 3), ("failed", -1), ("skipped", -1)])
     def test_a_killed_task_is_cleaned_up_after(
-        self, account: Account, name: str, state: dict[str, object], map_index: int
+        self, account: Account, name: str, state: dict[str, object], told: str | None, map_index: int
     ) -> None:
-        state["state"] = None  # cleared, so to run again
+        state["state"] = told  # None: cleared, so to run again
         trigger = waiting(name, account.create_model())
         account.change_settings(endpoint_creating_seconds=1)
         self.cancelled(trigger, "__airflow_user_action__", map_index=map_index)
@@ -361,6 +361,10 @@ class TestInATriggerer:
         ("told", "why"),
         [
             ("deferred", ["__airflow_user_action__"]),  # the trigger was moved to another triggerer
+            (
+                "success",
+                ["__airflow_user_action__"],
+            ),  # and fired there; or a person says that the work stands
             (RuntimeError("no API"), ["__airflow_user_action__"]),  # nobody knows
             ("failed", []),  # the triggerer stops
         ],
@@ -374,6 +378,45 @@ class TestInATriggerer:
         assert account.status(name) == "Creating"
         account.change_settings(endpoint_creating_seconds=0)
         account.wait_for_endpoint(name)
+
+    def test_only_states_of_work_that_is_given_up_let_anything_be_deleted(
+        self, state: dict[str, object]
+    ) -> None:
+        """Asked of every state that this Airflow has."""
+        from airflow.utils.state import TaskInstanceState
+
+        given_up = set()
+        for told in (None, *TaskInstanceState):
+            state["state"] = told
+            trigger = never_waiting()
+            if asyncio.run(trigger._is_given_up()):
+                given_up.add(told)
+        assert given_up == {None, "failed", "up_for_retry", "skipped", "upstream_failed", "removed"}
+
+    @pytest.mark.parametrize("answer", [{}, {"r": {}}, {"r": {"deploy_0": "failed"}}])
+    def test_nothing_is_deleted_where_airflow_knows_no_such_task_instance(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        answer: dict[str, dict[str, str]],
+    ) -> None:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(lambda **_: answer))
+        assert not asyncio.run(never_waiting()._is_given_up())
+        assert "Airflow does not tell whether its task was killed (KeyError)" in caplog.text
+
+
+def never_waiting() -> EndpointTrigger:
+    """Make a trigger of a task instance that Airflow may be asked for."""
+    from types import SimpleNamespace
+
+    trigger = EndpointServingTrigger(
+        endpoint_name="e", wanted_config="c", note={}, deadline=0, poll_interval=1, aws={}
+    )
+    task_instance: Any = SimpleNamespace(dag_id="d", task_id="deploy", run_id="r", map_index=-1)
+    trigger.task_instance = task_instance
+    return trigger
 
 
 def test_a_retry_goes_on_with_what_could_not_be_deleted(
