@@ -115,7 +115,9 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             )
         persist_endpoint(context, region_name=hook.conn_region_name, endpoint_name=variant.endpoint_name)
         plan = plan_scaling(variant, scaling, description, self._config_of(description))
-        applied = self._scaling().apply(plan)
+        scaling_hook = self._scaling()
+        applied = scaling_hook.apply(plan)
+        self._give_up_noted(variant, scaling_hook)
         return {
             "endpoint_name": variant.endpoint_name,
             "variant_name": variant.variant_name,
@@ -137,6 +139,9 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             return None
 
     def _remove(self, variant: ScaledVariant) -> dict[str, Any]:
+        scaling_hook = self._scaling()
+        removed = scaling_hook.remove(variant.endpoint_name, [variant.variant_name])
+        self._give_up_noted(variant, scaling_hook)
         return {
             "endpoint_name": variant.endpoint_name,
             "variant_name": variant.variant_name,
@@ -144,8 +149,14 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             "max_capacity": None,
             "policies": {},
             "alarm_names": [],
-            "removed": self._scaling().remove(variant.endpoint_name, [variant.variant_name]),
+            "removed": removed,
         }
+
+    def _give_up_noted(self, variant: ScaledVariant, scaling: EndpointScaling) -> None:
+        """Have no deployment put back what one took down of the variant's scaling before."""
+        from airflow_sm_plugin.hooks.noted_scaling import NotedScaling
+
+        NotedScaling(self.control_plane(), variant.endpoint_name, scaling).give_up([variant.variant_name])
 
     def _arguments(self) -> ScalingArguments:
         return ScalingArguments(

@@ -246,16 +246,19 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         """Judge what the trigger saw last."""
         with self.reading_arguments():
             deployment = self._deployment(context, event["note"])
-            with deployment.cleanup.on_failure():
+            with deployment.on_failure():
                 self._raise_broken(event)
                 verdict = EndpointVerdict.from_mapping(event["verdict"])
                 return self._result(context, deployment, verdict, event["note"]["action"])
 
     def on_kill(self) -> None:
-        """Delete what this task created, as far as SageMaker lets it be deleted at once; then call nothing more."""
+        """Put back the scaling that this task took down, and delete what it created.
+
+        As far as SageMaker permits that at once; then call nothing more.
+        """
         try:
             if self._working_on is not None:
-                self._working_on.cleanup.at_once()
+                self._working_on.at_once()
         finally:
             super().on_kill()
 
@@ -263,7 +266,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         self, context: Context, deployment: Deployment, event: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Act, and wait for the end; defer instead of either wait where asked to."""
-        with deployment.cleanup.on_failure():
+        with deployment.on_failure():
             self._raise_broken(event or {})
             action = deployment.act(block=not self.deferrable)
             waits = deployment.pending and deployment.options.wait_for_completion
@@ -285,7 +288,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             )
         if verdict.state is EndpointState.SERVING:
             deployment.cleanup.no_more()
-        deployment.put_back_scaling(verdict)
+        if action != "created":
+            deployment.scaling.put_back(verdict.arn, serves=verdict.state is EndpointState.SERVING)
         deployment.check(verdict)
         deployment.cleanup.no_more()
         if verdict.state is EndpointState.SERVING and (action == "updated" or _try_number(context) > 1):

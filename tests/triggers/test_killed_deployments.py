@@ -14,6 +14,7 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 
+from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
@@ -379,8 +380,9 @@ class TestInATriggerer:
         account.change_settings(endpoint_creating_seconds=0)
         account.wait_for_endpoint(name)
 
+    @pytest.mark.usefixtures("account")
     def test_only_states_of_work_that_is_given_up_let_anything_be_deleted(
-        self, state: dict[str, object]
+        self, state: dict[str, object], requests: Requests
     ) -> None:
         """Asked of every state that this Airflow has."""
         from airflow.utils.state import TaskInstanceState
@@ -388,14 +390,17 @@ class TestInATriggerer:
         given_up = set()
         for told in (None, *TaskInstanceState):
             state["state"] = told
-            trigger = never_waiting()
-            if asyncio.run(trigger._is_given_up()):
+            requests.forget()
+            kill(of_a_task_instance())
+            if requests.count():
                 given_up.add(told)
         assert given_up == {None, "failed", "up_for_retry", "skipped", "upstream_failed", "removed"}
 
+    @pytest.mark.usefixtures("account")
     @pytest.mark.parametrize("answer", [{}, {"r": {}}, {"r": {"deploy_0": "failed"}}])
     def test_nothing_is_deleted_where_airflow_knows_no_such_task_instance(
         self,
+        requests: Requests,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
         answer: dict[str, dict[str, str]],
@@ -403,16 +408,24 @@ class TestInATriggerer:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(lambda **_: answer))
-        assert not asyncio.run(never_waiting()._is_given_up())
+        requests.forget()
+        kill(of_a_task_instance())
+        assert not requests.count()
         assert "Airflow does not tell whether its task was killed (KeyError)" in caplog.text
 
 
-def never_waiting() -> EndpointTrigger:
-    """Make a trigger of a task instance that Airflow may be asked for."""
+def of_a_task_instance() -> EndpointTrigger:
+    """Make a trigger of a task instance whose state Airflow may be asked for; its endpoint is gone."""
     from types import SimpleNamespace
 
     trigger = EndpointServingTrigger(
-        endpoint_name="e", wanted_config="c", note={}, deadline=0, poll_interval=1, aws={}
+        endpoint_name=unique("gone"),
+        wanted_config="c",
+        note={"touched": True},
+        deadline=0,
+        poll_interval=POLL,
+        aws=AwsConnection(aws_conn_id=None).as_mapping(),
+        cleanup={"owner": "somebody", "try_number": 1, "max_wait_seconds": 1},
     )
     task_instance: Any = SimpleNamespace(dag_id="d", task_id="deploy", run_id="r", map_index=-1)
     trigger.task_instance = task_instance
