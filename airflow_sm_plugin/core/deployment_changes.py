@@ -12,7 +12,8 @@ from airflow_sm_plugin.exceptions import EndpointScaled, InvalidRequest
 
 _SCALED = re.compile(r"scalable target|auto scaling|application autoscaling|be deregistered", re.IGNORECASE)
 _OTHERWISE = re.compile(
-    r"Cannot update failed|Deployment ?Config|UpdatePolicy|TrafficRouting|AutoRollback|serverless|"
+    r"Cannot update failed|Deployment ?Config|UpdatePolicy|Traffic ?Routing|CanarySize|LinearStepSize|"
+    r"MaximumBatchSize|AutoRollback|serverless|"
     r"\brole\b|\bpermission|\bnot authorized|\balarm|\bKMS\b|\bVPC\b|\bsubnet|\bquota\b",
     re.IGNORECASE,
 )

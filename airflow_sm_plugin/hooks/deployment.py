@@ -106,13 +106,16 @@ class Deployment:
 
     @contextmanager
     def on_failure(self) -> Iterator[None]:
-        """Put back the scaling that was taken down, and clean up, when the block fails."""
-        with self.cleanup.on_failure():
-            try:
+        """Clean up, and put back the scaling that was taken down, when the block fails.
+
+        In this order: cleaning up waits for an update to end, and what scales can be registered after that only.
+        """
+        try:
+            with self.cleanup.on_failure():
                 yield
-            except BaseException:
-                self.scaling.put_back_after_failure()
-                raise
+        except BaseException:
+            self.scaling.put_back_after_failure()
+            raise
 
     def at_once(self) -> None:
         """Do the same when the task is killed, as far as that is possible at once."""
