@@ -87,8 +87,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         Application Auto Scaling, or removes it, which SageMaker refuses: ``fail``, the default, before anything is
         created; or ``rescale``: deregister it, update, and put back its capacities, policies and scheduled actions,
         and have its policies' alarms set them off again, also when the update failed. Meanwhile tags of the endpoint
-        keep them, so that a retry puts back what a killed try took down (asks for ``sagemaker:ListTags``, ``AddTags``
-        and ``DeleteTags``)
+        keep them, so that the next try or deployment, whatever its ``on_scaled``, puts back what a killed one took
+        down, with a warning (asks for ``sagemaker:ListTags``, ``AddTags`` and ``DeleteTags``)
     :param keep_configs: how many earlier configurations made for this endpoint stay when a new one serves; None keeps
         all; default 1. Their tag tells (``airflow-sm-plugin:endpoint``); those without it stay, with a warning, and so
         do those that another endpoint uses (asks for ``sagemaker:ListEndpoints``)

@@ -380,7 +380,7 @@ def test_a_blocking_wait_that_breaks_puts_back(account: Account, endpoint: str, 
         "status": 400,
     }
     with account.settings(endpoint_updating_seconds=0):
-        control(account, "POST", "faults", [{**rule, "message": "odd", "skip": 2, "times": 1}])
+        control(account, "POST", "faults", [{**rule, "message": "odd", "after": 1, "times": 1}])
         with pytest.raises(AirflowFailException, match="odd"):
             run_task(partial(rescale, endpoint, model))
         account.wait_for_endpoint(endpoint)
