@@ -153,9 +153,9 @@ class NotedScaling:
             )
 
     def warn(self, problem: SageMakerInferenceError, taken_down: Collection[str] = ()) -> None:
-        """Say that scaling is not back, where any is known to be down."""
+        """Say that scaling is not back, where there may be a note of any."""
         names = dict.fromkeys([*taken_down, *self._found])
-        if not names:
+        if not names and not isinstance(problem, InvalidRequest):
             log.info(
                 "scaling of endpoint %s that earlier tasks took down is not known: %s", self._name, problem
             )
@@ -163,7 +163,7 @@ class NotedScaling:
         log.warning(
             "the scaling of endpoint %s was taken down and is not all back (variants %s); its tags keep it, and %s: %s",
             self._name,
-            ", ".join(names),
+            ", ".join(names) or "unknown",
             _LATER,
             problem,
         )

@@ -30,6 +30,10 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
     wanted; policies that others made are left alone. ``action="remove"`` deregisters the variant, whose instances stay
     as many as they are then, and deletes its policies and our alarm; what is missing is fine, the endpoint too.
 
+    Both end what ``SageMakerDeployEndpointOperator(on_scaled="rescale")`` took down of the variant before and has not
+    put back: no deployment puts it back any more. The endpoint's tags keep it (asks for ``sagemaker:DescribeEndpoint``,
+    ``ListTags`` and ``DeleteTags``; without them the next deployment puts it back).
+
     Returns on XCom: ``{"endpoint_name", "variant_name", "min_capacity", "max_capacity", "policies": {name: ARN},
     "alarm_names": [...], "removed": [...]}``; capacities are None after ``remove``. The alarms that Application Auto
     Scaling makes for target tracking are its own and not listed.

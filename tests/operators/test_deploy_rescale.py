@@ -13,6 +13,7 @@ import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
 from airflow_sm_plugin._compat import AirflowFailException
+from airflow_sm_plugin.core.scaling_note import NOTE_TAG
 from airflow_sm_plugin.exceptions import EndpointFailed, ServiceUnavailable, TaskKilled
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.connection import AwsConnection
@@ -226,7 +227,17 @@ def test_what_a_deployment_without_rescale_may_not_put_back_is_a_warning(
     faults(account, "application-autoscaling:RegisterScalableTarget")
     assert run_task(partial(deploy, endpoint, model, instance_type=BEFORE))["action"] == "unchanged"
     assert "is not all back (variants AllTraffic); its tags keep it, and the next deployment" in caplog.text
-    assert "AccessDenied" not in caplog.text or notes_on(account, endpoint)
+    assert notes_on(account, endpoint)
+
+
+def test_a_note_that_somebody_has_garbled_is_a_warning_of_a_deployment_without_rescale(
+    account: Account, endpoint: str, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    arn = account.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointArn"]
+    account.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": f"{NOTE_TAG}01", "Value": "garbled"}])
+    run_task(partial(deploy, endpoint, model, instance_type=BEFORE))
+    assert "is not all back (variants unknown)" in caplog.text
+    assert "cannot be read any more" in caplog.text
 
 
 def test_a_deployment_that_does_not_wait_says_that_the_scaling_is_still_down(
