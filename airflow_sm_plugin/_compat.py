@@ -56,9 +56,9 @@ __all__ = [
     "XComArg",
     "default_deferrable",
     "first_reschedule_date",
-    "is_still_deferred",
     "max_map_length",
     "on_kill_seconds",
+    "task_state",
 ]
 
 
@@ -77,11 +77,13 @@ def first_reschedule_date(context: Context, *, retries: int) -> datetime | None:
     return cast("datetime | None", found)
 
 
-async def is_still_deferred(task_instance: Any) -> bool:  # noqa: ANN401 - a trigger's, whose type differs in each version
-    """Ask Airflow 3 whether a trigger's task instance is still deferred.
+async def task_state(task_instance: Any) -> str | None:  # noqa: ANN401 - a trigger's, whose type differs in each version
+    """Ask Airflow 3 for the state of a trigger's task instance; None is Airflow's for one that was cleared.
 
     A triggerer that loses its triggers to another one cancels them as if their tasks had been killed: the task's state
     is the only thing that differs.
+
+    :raises LookupError: Airflow knows no such task instance
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
     from asgiref.sync import sync_to_async
@@ -94,7 +96,8 @@ async def is_still_deferred(task_instance: Any) -> bool:  # noqa: ANN401 - a tri
     )
     index = -1 if task_instance.map_index is None else task_instance.map_index
     name = task_instance.task_id if index < 0 else f"{task_instance.task_id}_{index}"
-    return str(states.get(task_instance.run_id, {}).get(name)) == "deferred"
+    state = states[task_instance.run_id][name]
+    return None if state is None else str(getattr(state, "value", state))
 
 
 def on_kill_seconds() -> float:

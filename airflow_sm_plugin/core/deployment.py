@@ -57,6 +57,7 @@ class DeploymentNote:
     :param replaced_config: the configuration that the endpoint had before this try's update; empty for a creation,
         None where that is not known
     :param models_created_at: the models' CreationTimes, which the configuration's name holds
+    :param taken_down: the variants whose scaling this try has taken down, and not put back yet
     :param touched: whether it has acted on the endpoint, so that a failure is to be cleaned up
     :param failed_updates: how often UpdateEndpoint went wrong
     :param may_be_updating: whether one of them may have been accepted all the same
@@ -72,12 +73,14 @@ class DeploymentNote:
     created_at: float | None = None
     replaced_config: str | None = None
     models_created_at: Mapping[str, float] = field(default_factory=dict)
+    taken_down: tuple[str, ...] = ()
 
     def as_mapping(self) -> dict[str, Any]:
         """Return it with JSON values; :meth:`from_mapping` reads it back."""
         return {
             **vars(self),
             "created": list(self.created),
+            "taken_down": list(self.taken_down),
             "models_created_at": dict(self.models_created_at),
         }
 
@@ -95,4 +98,5 @@ class DeploymentNote:
             created_at=value.get("created_at"),
             replaced_config=value.get("replaced_config"),
             models_created_at=dict(value.get("models_created_at") or {}),
+            taken_down=tuple(value.get("taken_down", ())),
         )

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.production_variant import Variant
 from airflow_sm_plugin.exceptions import EndpointScaled, InvalidRequest
+
+_SCALED = re.compile(r"scalable target|auto scaling|application autoscaling|be deregistered", re.IGNORECASE)
+_OTHERWISE = re.compile(
+    r"Cannot update failed|Deployment ?Config|UpdatePolicy|Traffic ?Routing|CanarySize|LinearStepSize|"
+    r"MaximumBatchSize|AutoRollback|serverless|"
+    r"\brole\b|\bpermission|\bnot authorized|\balarm|\bKMS\b|\bVPC\b|\bsubnet|\bquota\b",
+    re.IGNORECASE,
+)
+"""Words by which a refusal of UpdateEndpoint is about something else: as recorded, or as the members are called."""
 
 
 def variant_names(description: Mapping[str, Any], served: Mapping[str, Any] | None = None) -> list[str]:
@@ -20,17 +30,21 @@ def variant_names(description: Mapping[str, Any], served: Mapping[str, Any] | No
     return [str(variant["VariantName"]) for variant in variants]
 
 
-def changing_variants(served: Mapping[str, Any], variants: Sequence[Variant]) -> list[str]:
+def changing_variants(
+    served: Mapping[str, Any], variants: Sequence[Variant], *, with_pools: bool = False
+) -> list[str]:
     """Return the served variants that an update removes, or whose instance type it changes.
 
     :param served: DescribeEndpointConfig's of the configuration that the endpoint has now
     :param variants: those of the configuration that it is to get
+    :param with_pools: those, too, whose InstancePools change: nothing says whether SageMaker takes that for a change of
+        the instance type
     """
     wanted = {variant.variant_name: variant.parameters() for variant in variants}
     return [
         str(variant["VariantName"])
         for variant in served.get("ProductionVariants") or ()
-        if _place(variant) != _place(wanted.get(str(variant["VariantName"])))
+        if _changes(variant, wanted.get(str(variant["VariantName"])), with_pools=with_pools)
     ]
 
 
@@ -71,30 +85,53 @@ def check_change(
         )
 
 
-def scaled_error(endpoint_name: str, scaled: Collection[str], refusal: object = None) -> EndpointScaled:
+def is_about_scaling(code: str, message: str) -> bool | None:
+    """Say whether a refusal of UpdateEndpoint is about variants that scale; None where its words do not tell.
+
+    How SageMaker words that refusal is not known for certain, so that unknown words may mean it.
+
+    :param code: ``Error.Code`` of the answer
+    :param message: ``Error.Message`` of the answer
+    """
+    if _SCALED.search(message):
+        return True
+    return False if code != "ValidationException" or _OTHERWISE.search(message) else None
+
+
+def scaled_error(
+    endpoint_name: str, scaled: Collection[str], refusal: object = None, *, is_certain: bool = True
+) -> EndpointScaled:
     """Return the error of an update that SageMaker refuses because variants are scalable targets.
 
     :param scaled: their names; empty where nobody may tell
     :param refusal: what SageMaker answered; None where it was not asked
+    :param is_certain: whether that is the reason, or only the likely one
     """
     which = f"variant {', '.join(scaled)}" if scaled else "a variant of it"
     answered = "" if refusal is None else f". {refusal}"
+    why = "" if is_certain else " The likely reason:"
     return EndpointScaled(
-        f"endpoint {endpoint_name} cannot be updated: {which} is registered with Application Auto Scaling, and the "
-        f"update changes its instance type or removes it. It serves what it served. Give on_scaled='rescale', which "
-        f"takes the scaling down, updates, and puts it back; or take it down before "
+        f"endpoint {endpoint_name} cannot be updated:{why} {which} is registered with Application Auto Scaling, and "
+        f"the update changes its instance type or removes it. It serves what it served. Give on_scaled='rescale', "
+        f"which takes the scaling down, updates, and puts it back; or take it down before "
         f"(SageMakerScaleEndpointOperator(action='remove')){answered}"
     )
 
 
-def _place(variant: Mapping[str, Any] | None) -> object:
-    """Return what a variant runs on, for comparison; None is no variant."""
-    if variant is None:
-        return None
-    pools = sorted(
+def _changes(now: Mapping[str, Any], wanted: Mapping[str, Any] | None, *, with_pools: bool) -> bool:
+    """Say whether a variant goes, or changes what it runs on."""
+    if wanted is None or bool(now.get("ServerlessConfig")) != bool(wanted.get("ServerlessConfig")):
+        return True
+    types = now.get("InstanceType"), wanted.get("InstanceType")
+    if None not in types and types[0] != types[1]:
+        return True
+    return with_pools and (types[0] != types[1] or _pools(now) != _pools(wanted))
+
+
+def _pools(variant: Mapping[str, Any]) -> list[str]:
+    return sorted(
         f"{pool.get('Priority')} {pool.get('InstanceType')}" for pool in variant.get("InstancePools") or ()
     )
-    return variant.get("InstanceType"), pools, bool(variant.get("ServerlessConfig"))
 
 
 def _is_serverless(description: Mapping[str, Any], served: Mapping[str, Any] | None) -> bool | None:

@@ -189,8 +189,8 @@ class EndpointConfigSpec:
 def serverless_objection(model: Mapping[str, Any]) -> str | None:
     """Say why a model, as DescribeModel describes it, cannot be served without instances; None where it may be.
 
-    Source: the SageMaker guide's page *Serverless Inference*, feature exclusions. Of Marketplace packages and images
-    for GPUs a description does not tell.
+    Source: the SageMaker guide's page *Serverless Inference*, feature exclusions. Not checked are images for GPUs and
+    packages of AWS Marketplace: a ``ModelPackageName`` of another account may also be a package that it shares.
     """
     containers = model.get("Containers") or [model.get("PrimaryContainer") or {}]
     if len(containers) > 1:

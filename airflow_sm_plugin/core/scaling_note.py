@@ -19,7 +19,10 @@ from airflow_sm_plugin.core.tags import MAX_TAG_VALUE, MAX_TAGS
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 NOTE_TAG = "airflow-sm-plugin:scaling-"
-"""With a number, from 01: on an endpoint whose scaling is taken down for an update."""
+"""With a moment and a number, from 01: on an endpoint whose scaling is taken down for an update.
+
+Each taking down has keys of its own, so that who has put back what one note says deletes no other.
+"""
 
 _PIECE = MAX_TAG_VALUE - len("50/")
 _OF_TARGET = ("MinCapacity", "MaxCapacity", "RoleARN", "SuspendedState")
@@ -96,6 +99,18 @@ class VariantScaling:
             alarms={policy: list(names) for policy, names in alarms.items() if names},
         )
 
+    @property
+    def summary(self) -> str:
+        """What it is, for a log."""
+        named = {
+            "policies": [str(policy["PolicyName"]) for policy in self.policies],
+            "scheduled actions": [str(action["ScheduledActionName"]) for action in self.actions],
+        }
+        capacities = f"{self.target.get('MinCapacity')} to {self.target.get('MaxCapacity')} instances"
+        return "; ".join(
+            [capacities, *(f"{kind} {', '.join(names)}" for kind, names in named.items() if names)]
+        )
+
     def with_missing_of(self, earlier: VariantScaling) -> VariantScaling:
         """Return what is registered now, with what only an earlier note knows: a try may have been killed midway."""
         policies = {policy["PolicyName"]: policy for policy in (*earlier.policies, *self.policies)}
@@ -142,9 +157,24 @@ class VariantScaling:
         )
 
 
-def note_of(taken: Sequence[VariantScaling], *, room: int = MAX_TAGS) -> dict[str, str]:
+def note_prefix(tags: Mapping[str, str], moment: int) -> str:
+    """Return how the keys of a new note begin: as nobody else's do.
+
+    Keys that were emptied, by a role that may not remove tags, are used again, lest they fill the endpoint's tags.
+
+    :param tags: the endpoint's
+    :param moment: epoch nanoseconds; a later note wins over an earlier one
+    """
+    emptied = {_prefix(key) for key in note_tags(tags)} - set(_filled(tags))
+    return min(emptied, default=f"{NOTE_TAG}{moment:x}-")
+
+
+def note_of(
+    taken: Sequence[VariantScaling], *, prefix: str = NOTE_TAG, room: int = MAX_TAGS
+) -> dict[str, str]:
     """Return the tags that say what was taken down.
 
+    :param prefix: how their keys begin: :func:`note_prefix`
     :param room: how many more tags the endpoint takes
     :raises InvalidRequest: the note needs more
     """
@@ -157,32 +187,43 @@ def note_of(taken: Sequence[VariantScaling], *, room: int = MAX_TAGS) -> dict[st
             f"{max(room, 0)} of {MAX_TAGS}: remove some of its tags, or take the scaling down before and put it back "
             f"after the deployment (SageMakerScaleEndpointOperator)"
         )
-    return {f"{NOTE_TAG}{number:02}": f"{len(pieces)}/{piece}" for number, piece in enumerate(pieces, 1)}
+    return {f"{prefix}{number:02}": f"{len(pieces)}/{piece}" for number, piece in enumerate(pieces, 1)}
 
 
 def note_tags(tags: Mapping[str, str]) -> list[str]:
-    """Return the keys of those tags that hold the note."""
+    """Return the keys of those tags that hold notes."""
     return sorted(key for key in tags if key.startswith(NOTE_TAG))
 
 
+def _prefix(key: str) -> str:
+    return key[:-2]
+
+
+def _filled(tags: Mapping[str, str]) -> list[str]:
+    """Return how the keys of each note begin that was not emptied, the earliest first."""
+    return sorted({_prefix(key) for key in note_tags(tags) if tags[key]})
+
+
 def noted_in(tags: Mapping[str, str], endpoint_name: str) -> list[VariantScaling]:
-    """Return what the tags of an endpoint say was taken down; nothing where they say nothing.
+    """Return what the tags of an endpoint say was taken down, of all notes; nothing where they say nothing.
 
     :raises InvalidRequest: somebody has changed the note
     """
-    first = tags.get(f"{NOTE_TAG}01", "")
-    if not first:
-        return []
-    try:
-        count = int(first.partition("/")[0])
-        pieces = [tags[f"{NOTE_TAG}{number:02}"].partition("/")[2] for number in range(1, count + 1)]
-        text = zlib.decompress(base64.b64decode("".join(pieces), validate=True))
-        return [VariantScaling._from_json(endpoint_name, value) for value in json.loads(text)]  # noqa: SLF001 - as above
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise InvalidRequest(
-            f"the tags {NOTE_TAG}* of endpoint {endpoint_name} say what was taken down of its scaling, and cannot be "
-            f"read any more ({type(error).__name__}): scale it again (SageMakerScaleEndpointOperator) and remove them"
-        ) from error
+    noted: list[VariantScaling] = []
+    for prefix in _filled(tags):
+        try:
+            count = int(tags[f"{prefix}01"].partition("/")[0])
+            pieces = [tags[f"{prefix}{number:02}"].partition("/")[2] for number in range(1, count + 1)]
+            text = zlib.decompress(base64.b64decode("".join(pieces), validate=True))
+            taken = [VariantScaling._from_json(endpoint_name, value) for value in json.loads(text)]  # noqa: SLF001 - as above
+        except (KeyError, TypeError, ValueError, zlib.error) as error:
+            raise InvalidRequest(
+                f"the tags {prefix}* of endpoint {endpoint_name} say what was taken down of its scaling, and cannot "
+                f"be read any more ({type(error).__name__}): scale it again (SageMakerScaleEndpointOperator) and "
+                f"remove them"
+            ) from error
+        noted = merged(noted, taken) if noted else taken
+    return noted
 
 
 def merged(noted: Sequence[VariantScaling], found: Sequence[VariantScaling]) -> list[VariantScaling]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
@@ -66,7 +67,9 @@ class Deployment:
         self._work = OwnWork(hook, target, claim, created=note.created, touched=note.touched)
         self.cleanup = DeploymentCleanup(hook, options, self._work)
         self.earlier = EarlierConfigs(hook, spec, options)
-        self.scaling = DeploymentScaling(hook, spec, scaling, rescale=options.rescale)
+        self.scaling = DeploymentScaling(
+            hook, spec, scaling, rescale=options.rescale, taken_down=note.taken_down
+        )
         self.deadline = time.time() + options.max_wait if note.deadline is None else note.deadline
         """By when, in epoch seconds, what is in progress must have ended: as it was at first, deferred or not."""
         self._give_up = time.monotonic() + self.deadline - time.time()
@@ -87,6 +90,7 @@ class Deployment:
             created_at=self._work.claim.created_at,
             replaced_config=self._replaced_config,
             models_created_at=self.spec.models_created_at,
+            taken_down=self.scaling.taken_down,
         )
 
     def cleanup_after_kill(self) -> dict[str, Any] | None:
@@ -99,6 +103,26 @@ class Deployment:
             "try_number": claim.try_number,
             "max_wait_seconds": self.options.cleanup_wait,
         }
+
+    @contextmanager
+    def on_failure(self) -> Iterator[None]:
+        """Clean up, and put back the scaling that was taken down, when the block fails.
+
+        In this order: cleaning up waits for an update to end, and what scales can be registered after that only.
+        """
+        try:
+            with self.cleanup.on_failure():
+                yield
+        except BaseException:
+            self.scaling.put_back_after_failure()
+            raise
+
+    def at_once(self) -> None:
+        """Do the same when the task is killed, as far as that is possible at once."""
+        try:
+            self.scaling.put_back_at_once()
+        finally:
+            self.cleanup.at_once()
 
     def act(self, *, block: bool = True) -> str | None:
         """Do what is next until nothing is left but to wait for the end; return created, updated or unchanged.
@@ -113,13 +137,6 @@ class Deployment:
         :raises EndpointDeadlineExceeded: it could not be changed in time
         :raises ModelNotFound: the configuration names a model that does not exist
         """
-        try:
-            return self._act(block=block)
-        except SageMakerInferenceError as error:
-            self.scaling.put_back_after(error)
-            raise
-
-    def _act(self, *, block: bool) -> str | None:
         name, wanted = self.spec.endpoint_name, self.spec.config_name
         description = self._hook.describe_endpoint(name)
         while (action := self._advance(description)) is None:
@@ -292,18 +309,6 @@ class Deployment:
         if description is None:
             raise EndpointNotFound(f"endpoint {name} was deleted by somebody else meanwhile")
         return endpoint_status.judge(description, wanted_config=self.spec.config_name)
-
-    def put_back_scaling(self, verdict: EndpointVerdict) -> None:
-        """Put back the scaling that this or an earlier try took down, whatever the update came to.
-
-        :raises SageMakerInferenceError: it cannot be put back, and the endpoint serves
-        """
-        try:
-            self.scaling.put_back()
-        except SageMakerInferenceError as problem:
-            if verdict.state is EndpointState.SERVING:
-                raise
-            self.scaling.warn(problem)
 
     def check(self, verdict: EndpointVerdict) -> None:
         """Return when the endpoint serves the configuration, or when it need not be finished and is on its way.

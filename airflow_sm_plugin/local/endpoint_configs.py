@@ -93,7 +93,11 @@ def _check_variants(region: Region, variants: list[Record]) -> None:
 
 
 def _check_together(region: Region, config: Record) -> None:
-    """Refuse what SageMaker does not combine (Developer Guide: serverless endpoints, multi-container endpoints)."""
+    """Refuse what SageMaker does not combine (Developer Guide: serverless endpoints, multi-container endpoints).
+
+    Not refused for serverless, though SageMaker does: images for GPUs, which run nothing here, and packages of AWS
+    Marketplace, which nobody can subscribe to here.
+    """
     models = [model_called(region, variant["ModelName"]) for variant in config["ProductionVariants"]]
     if is_serverless(config):
         containers = [container for model in models for container in containers_of(model)]

@@ -30,6 +30,10 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
     wanted; policies that others made are left alone. ``action="remove"`` deregisters the variant, whose instances stay
     as many as they are then, and deletes its policies and our alarm; what is missing is fine, the endpoint too.
 
+    Both end what ``SageMakerDeployEndpointOperator(on_scaled="rescale")`` took down of the variant before and has not
+    put back: no deployment puts it back any more. The endpoint's tags keep it (asks for ``sagemaker:DescribeEndpoint``,
+    ``ListTags`` and ``DeleteTags``; without them the next deployment puts it back).
+
     Returns on XCom: ``{"endpoint_name", "variant_name", "min_capacity", "max_capacity", "policies": {name: ARN},
     "alarm_names": [...], "removed": [...]}``; capacities are None after ``remove``. The alarms that Application Auto
     Scaling makes for target tracking are its own and not listed.
@@ -115,7 +119,9 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             )
         persist_endpoint(context, region_name=hook.conn_region_name, endpoint_name=variant.endpoint_name)
         plan = plan_scaling(variant, scaling, description, self._config_of(description))
-        applied = self._scaling().apply(plan)
+        scaling_hook = self._scaling()
+        applied = scaling_hook.apply(plan)
+        self._give_up_noted(variant, scaling_hook)
         return {
             "endpoint_name": variant.endpoint_name,
             "variant_name": variant.variant_name,
@@ -137,6 +143,9 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             return None
 
     def _remove(self, variant: ScaledVariant) -> dict[str, Any]:
+        scaling_hook = self._scaling()
+        removed = scaling_hook.remove(variant.endpoint_name, [variant.variant_name])
+        self._give_up_noted(variant, scaling_hook)
         return {
             "endpoint_name": variant.endpoint_name,
             "variant_name": variant.variant_name,
@@ -144,8 +153,14 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             "max_capacity": None,
             "policies": {},
             "alarm_names": [],
-            "removed": self._scaling().remove(variant.endpoint_name, [variant.variant_name]),
+            "removed": removed,
         }
+
+    def _give_up_noted(self, variant: ScaledVariant, scaling: EndpointScaling) -> None:
+        """Have no deployment put back what one took down of the variant's scaling before."""
+        from airflow_sm_plugin.hooks.noted_scaling import NotedScaling
+
+        NotedScaling(self.control_plane(), variant.endpoint_name, scaling).give_up([variant.variant_name])
 
     def _arguments(self) -> ScalingArguments:
         return ScalingArguments(

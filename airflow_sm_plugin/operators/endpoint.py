@@ -45,7 +45,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     20 seconds at most; when it is killed it asks once, at once; when it is killed while deferred, its trigger waits
     almost as long as Airflow lets it (Airflow 3.3 and later, ``[triggerer] on_kill_timeout``, 30 seconds). An endpoint
     that is still being created then stays, which the log says, and costs money until a retry has gone on with it or
-    ``SageMakerDeleteEndpointOperator`` has run. What serves is never
+    ``SageMakerDeleteEndpointOperator`` has run. Marked as successful while it is deferred, the task deletes nothing:
+    who marks it says that the work stands. What serves is never
     cleaned up once the task has seen it, nor is an endpoint found already there, nor one that somebody else has created
     again, updated or deployed as well since: tags, configuration and creation time tell, immediately before each
     deletion (``docs/endpoints.md``). An error that says nothing of the endpoint, such as throttling, leaves one that is
@@ -86,8 +87,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         Application Auto Scaling, or removes it, which SageMaker refuses: ``fail``, the default, before anything is
         created; or ``rescale``: deregister it, update, and put back its capacities, policies and scheduled actions,
         and have its policies' alarms set them off again, also when the update failed. Meanwhile tags of the endpoint
-        keep them, so that a retry puts back what a killed try took down (asks for ``sagemaker:ListTags``, ``AddTags``
-        and ``DeleteTags``)
+        keep them, so that the next try or deployment, whatever its ``on_scaled``, puts back what a killed one took
+        down, with a warning (asks for ``sagemaker:ListTags``, ``AddTags`` and ``DeleteTags``)
     :param keep_configs: how many earlier configurations made for this endpoint stay when a new one serves; None keeps
         all; default 1. Their tag tells (``airflow-sm-plugin:endpoint``); those without it stay, with a warning, and so
         do those that another endpoint uses (asks for ``sagemaker:ListEndpoints``)
@@ -245,16 +246,19 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         """Judge what the trigger saw last."""
         with self.reading_arguments():
             deployment = self._deployment(context, event["note"])
-            with deployment.cleanup.on_failure():
+            with deployment.on_failure():
                 self._raise_broken(event)
                 verdict = EndpointVerdict.from_mapping(event["verdict"])
                 return self._result(context, deployment, verdict, event["note"]["action"])
 
     def on_kill(self) -> None:
-        """Delete what this task created, as far as SageMaker lets it be deleted at once; then call nothing more."""
+        """Put back the scaling that this task took down, and delete what it created.
+
+        As far as SageMaker permits that at once; then call nothing more.
+        """
         try:
             if self._working_on is not None:
-                self._working_on.cleanup.at_once()
+                self._working_on.at_once()
         finally:
             super().on_kill()
 
@@ -262,7 +266,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         self, context: Context, deployment: Deployment, event: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Act, and wait for the end; defer instead of either wait where asked to."""
-        with deployment.cleanup.on_failure():
+        with deployment.on_failure():
             self._raise_broken(event or {})
             action = deployment.act(block=not self.deferrable)
             waits = deployment.pending and deployment.options.wait_for_completion
@@ -284,7 +288,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             )
         if verdict.state is EndpointState.SERVING:
             deployment.cleanup.no_more()
-        deployment.put_back_scaling(verdict)
+        if action != "created":
+            deployment.scaling.put_back(verdict.arn, serves=verdict.state is EndpointState.SERVING)
         deployment.check(verdict)
         deployment.cleanup.no_more()
         if verdict.state is EndpointState.SERVING and (action == "updated" or _try_number(context) > 1):

@@ -107,5 +107,10 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
 
     def _remove_scaling(self, endpoint_name: str) -> list[str]:
         from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
+        from airflow_sm_plugin.hooks.noted_scaling import NotedScaling
 
-        return EndpointScaling(self.aws).remove_scaling(endpoint_name)
+        scaling = EndpointScaling(self.aws)
+        removed = scaling.remove_scaling(endpoint_name)
+        # Should the endpoint not be deleted after all: its next deployment puts nothing back.
+        NotedScaling(self.control_plane(), endpoint_name, scaling).give_up()
+        return removed

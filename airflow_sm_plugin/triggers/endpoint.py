@@ -11,17 +11,19 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin._compat import is_still_deferred, on_kill_seconds
+from airflow_sm_plugin._compat import on_kill_seconds, task_state
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.deployment import DeploymentNote, DeploymentOptions, DeploymentTarget
 from airflow_sm_plugin.core.endpoint_status import EndpointState, Step, judge, next_step
 from airflow_sm_plugin.core.ownership import EndpointClaim
 from airflow_sm_plugin.core.service_errors import Meaning
-from airflow_sm_plugin.exceptions import TaskKilled
+from airflow_sm_plugin.exceptions import SageMakerInferenceError, TaskKilled
+from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.deployment_cleanup import DeploymentCleanup
 from airflow_sm_plugin.hooks.errors import meaning
+from airflow_sm_plugin.hooks.noted_scaling import NotedScaling
 from airflow_sm_plugin.hooks.own_work import OwnWork
 from airflow_sm_plugin.triggers.polling import PollingTrigger
 
@@ -31,6 +33,18 @@ _COSTS = (
     "What the task created stays and costs money until a retry has gone on with it, or "
     "SageMakerDeleteEndpointOperator or somebody has deleted it"
 )
+_DOWN = (
+    ". The scaling that the task took down stays down, noted in the endpoint's tags, until the next deployment of the "
+    "endpoint puts it back"
+)
+_GIVEN_UP = frozenset({None, "failed", "up_for_retry", "skipped", "upstream_failed", "removed"})
+"""States in which nobody works, or waits, for the endpoint any more; None is a task that was cleared just now.
+
+In every other one the task goes on (its trigger was moved, or fired in another triggerer, or its next try has begun),
+or has succeeded: also by a person's hand, who says by it that the work stands.
+"""
+_ENDED = _GIVEN_UP | {"success"}
+_UNKNOWN = "in a state that Airflow does not tell"
 _FOR_LAST_CALLS = 5.0
 _LONGEST_PAUSE = 2.0
 """Between two looks at an endpoint that is being created when its task is killed: there is little time."""
@@ -76,17 +90,20 @@ class EndpointTrigger(PollingTrigger):
         return super().error_event(error) | {"note": self.note}
 
     async def on_kill(self) -> None:
-        """Delete what the task created: Airflow 3.3 and later call this when somebody kills a deferred task.
+        """Delete what the task created, and put back the scaling that it took down.
 
+        Airflow 3.3 and later call this when somebody kills a deferred task.
         SageMaker deletes no endpoint that is being created: that is waited for as long as Airflow waits here
-        (``[triggerer] on_kill_timeout``). What stays is told in the task's log. Nothing is deleted when only the
-        trigger moves, or the triggerer stops, and the task goes on.
+        (``[triggerer] on_kill_timeout``). What stays is told in the task's log. Airflow also calls this for a trigger
+        that another triggerer has taken over, so the task's state decides: nothing is deleted when the task goes on,
+        has succeeded (or was marked as successful), or when Airflow does not tell. Scaling is put back if the endpoint
+        serves by then; else the log says what is left and what puts it back.
         """
-        if self.cleanup_after_kill is None or self._has_ended:
+        if self._has_ended or (self.cleanup_after_kill is None and not self.note.get("taken_down")):
             return
         allowed = on_kill_seconds()
         end = time.monotonic() + allowed
-        work = asyncio.ensure_future(self._clean_up(self.cleanup_after_kill, end - _reserve(allowed)))
+        work = asyncio.ensure_future(self._after_kill(end - _reserve(allowed)))
         while not work.done():
             try:
                 await asyncio.shield(work)
@@ -96,30 +113,32 @@ class EndpointTrigger(PollingTrigger):
                     work.cancel()
                     raise
 
-    async def _goes_on(self) -> bool:
-        """Say whether the task waits on, elsewhere; also where Airflow does not tell."""
+    async def _state(self) -> str | None:
+        """Return the task's state, as Airflow tells it."""
         if self.task_instance is None:
-            return False
+            return None
         try:
-            deferred = await is_still_deferred(self.task_instance)
+            return await task_state(self.task_instance)
         except Exception as error:  # noqa: BLE001 - whatever Airflow's API raises
             log.warning(
                 "endpoint %s is left as it is: Airflow does not tell whether its task was killed (%s). %s",
                 self.endpoint_name,
                 type(error).__name__,
-                _COSTS,
+                self._what_is_left(),
             )
-            return True
-        if deferred:
-            log.info("the wait for endpoint %s goes on elsewhere: nothing is cleaned up", self.endpoint_name)
-        return deferred
+            return _UNKNOWN
 
-    async def _clean_up(self, cleanup: Mapping[str, Any], give_up: float) -> None:
-        """Delete what the task created, in a thread that calls nothing more once this is cancelled.
+    def _what_is_left(self) -> str:
+        return f"{_COSTS}{_DOWN}" if self.note.get("taken_down") else _COSTS
+
+    async def _after_kill(self, give_up: float) -> None:
+        """Clean up and put back in a thread that calls nothing more once this is cancelled.
 
         :param give_up: when no longer to wait for SageMaker, by ``time.monotonic()``
         """
-        if await self._goes_on():
+        state = await self._state()
+        if state not in _ENDED:
+            log.info("the task of endpoint %s is %s: nothing is cleaned up", self.endpoint_name, state)
             return
         hook = SageMakerControlPlaneHook(**AwsConnection(**self.aws).hook_arguments())
         is_over = threading.Event()
@@ -128,9 +147,30 @@ class EndpointTrigger(PollingTrigger):
             if is_over.is_set():
                 raise TaskKilled("the triggerer waits no longer for the cleaning up")
 
+        scaling = EndpointScaling(AwsConnection(**self.aws), before_call=may_call)
         hook.before_call = may_call
         # As the provider does it: in a triggerer, Airflow's connections come through the event loop.
-        await sync_to_async(lambda: hook.conn_config)()
+        await sync_to_async(lambda: [one.conn_config for one in (hook, scaling.variants, scaling.alarms)])()
+        is_given_up = state in _GIVEN_UP
+
+        def work() -> None:
+            if is_given_up and self.cleanup_after_kill is not None:
+                self._clean_up(hook, self.cleanup_after_kill, give_up)
+            self._put_back(NotedScaling(hook, self.endpoint_name, scaling))
+
+        try:
+            await asyncio.to_thread(work)
+        except asyncio.CancelledError:
+            is_over.set()
+            log.warning(
+                "cleaning up after the killed task was cut short: look whether endpoint %s is still there. %s",
+                self.endpoint_name,
+                self._what_is_left(),
+            )
+            raise
+
+    def _clean_up(self, hook: SageMakerControlPlaneHook, cleanup: Mapping[str, Any], give_up: float) -> None:
+        """Delete what the task created."""
         note = DeploymentNote.from_mapping(self.note)
         claim = EndpointClaim(
             owner=cleanup["owner"],
@@ -148,16 +188,17 @@ class EndpointTrigger(PollingTrigger):
             self.endpoint_name,
             seconds,
         )
+        DeploymentCleanup(hook, options, work).within(seconds)
+
+    def _put_back(self, noted: NotedScaling) -> None:
+        """Put back the scaling that the task took down, if the endpoint serves; else say what is left."""
+        taken_down = DeploymentNote.from_mapping(self.note).taken_down
+        if not taken_down:
+            return
         try:
-            await asyncio.to_thread(DeploymentCleanup(hook, options, work).within, seconds)
-        except asyncio.CancelledError:
-            is_over.set()
-            log.warning(
-                "cleaning up after the killed task was cut short: look whether endpoint %s is still there. %s",
-                self.endpoint_name,
-                _COSTS,
-            )
-            raise
+            noted.put_back(taken_down=taken_down)
+        except SageMakerInferenceError as problem:
+            noted.warn(problem, taken_down)
 
 
 def _reserve(seconds: float) -> float:

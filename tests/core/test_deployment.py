@@ -20,6 +20,7 @@ NOTES = st.builds(
     created_at=st.none() | st.floats(0, 4e9),
     replaced_config=st.none() | st.sampled_from(["", "churn-1"]),
     models_created_at=st.dictionaries(st.text(max_size=5), st.floats(0, 4e9), max_size=3),
+    taken_down=st.lists(st.text(max_size=5), max_size=3).map(tuple),
 )
 
 

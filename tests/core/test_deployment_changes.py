@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -14,7 +16,13 @@ from airflow_sm_plugin.core.autoscaling import (
     plan_scaling,
     unscalable_types,
 )
-from airflow_sm_plugin.core.deployment_changes import changing_variants, check_change, variant_names
+from airflow_sm_plugin.core.deployment_changes import (
+    changing_variants,
+    check_change,
+    is_about_scaling,
+    scaled_error,
+    variant_names,
+)
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec, Variant, serverless_objection
 from airflow_sm_plugin.core.endpoint_status import configs_of, judge, next_step, uses_config
 from airflow_sm_plugin.core.production_variant import models_of
@@ -124,15 +132,84 @@ def test_whatever_sagemaker_legally_describes_is_read(reader: Reader, wanted: Ma
         ([INSTANCES], [{**INSTANCES, "VariantName": "w"}], ["v"]),
         ([INSTANCES, {**INSTANCES, "VariantName": "w"}], [INSTANCES], ["w"]),
         ([INSTANCES], [INSTANCES, {**INSTANCES, "VariantName": "w"}], []),
-        ([INSTANCES], [POOLS], ["v"]),
-        ([POOLS], [{**POOLS, "InstancePools": POOLS["InstancePools"][::-1]}], []),
-        ([POOLS], [{**POOLS, "InstancePools": POOLS["InstancePools"][:1]}], ["v"]),
     ],
 )
 def test_a_variant_changes_when_its_instances_are_of_another_type_or_it_goes(
     before: list[dict[str, Any]], after: list[dict[str, Any]], changing: list[str]
 ) -> None:
-    assert changing_variants({"ProductionVariants": before}, spec_of(*after).variants) == changing
+    served, wanted = {"ProductionVariants": before}, spec_of(*after).variants
+    assert changing_variants(served, wanted) == changing
+    assert changing_variants(served, wanted, with_pools=True) == changing
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "may_change"),
+    [
+        (INSTANCES, POOLS, True),
+        (POOLS, INSTANCES, True),
+        (POOLS, POOLS, False),
+        (POOLS, {**POOLS, "InstancePools": POOLS["InstancePools"][::-1]}, False),
+        (POOLS, {**POOLS, "InstancePools": POOLS["InstancePools"][:1]}, True),
+        (POOLS, {**POOLS, "InstancePools": [{"InstanceType": "ml.m5.large", "Priority": 2}]}, True),
+        ({**INSTANCES, **POOLS}, {**INSTANCES, **POOLS, "InstancePools": POOLS["InstancePools"][1:]}, True),
+    ],
+)
+def test_whether_a_change_of_pools_is_one_of_the_instance_type_is_left_to_sagemaker(
+    before: dict[str, Any], after: dict[str, Any], *, may_change: bool
+) -> None:
+    served, wanted = {"ProductionVariants": [before]}, spec_of(after).variants
+    assert changing_variants(served, wanted) == []
+    assert changing_variants(served, wanted, with_pools=True) == (["v"] if may_change else [])
+
+
+SCALED = "a variant that changes is a scalable target"
+UNTOLD = (
+    "the endpoint is in progress",
+    "a first step of more than half",
+    "an endpoint changes between instances and serverless",
+)
+"""Waited for before anybody asks what it means; and texts that say it only when they are filled in."""
+OF_UPDATES = [
+    row
+    for row in json.loads(files("airflow_sm_plugin.local").joinpath("recorded_answers.json").read_text())
+    if row["operation"] == "UpdateEndpoint"
+]
+
+
+@pytest.mark.parametrize("row", OF_UPDATES, ids=[row["situation"] for row in OF_UPDATES])
+def test_no_refusal_of_an_update_for_something_else_is_taken_for_scaling(row: Mapping[str, Any]) -> None:
+    meant = is_about_scaling(row["code"], row["body"]["message"])
+    assert meant is {SCALED: True}.get(row["situation"], None if row["situation"] in UNTOLD else False)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "meant"),
+    [
+        ("ValidationException", "Variant v is registered with Application Auto Scaling.", True),
+        ("ValidationException", "Scalable target v has to be removed first", True),
+        ("ValidationException", "v must be deregistered before its instance type is changed", True),
+        ("ValidationException", "The instance type of v cannot be changed now", None),
+        ("ValidationException", "The role arn:aws:iam::1:role/r may not be assumed", False),
+        ("ValidationException", "CanarySize must be at most 50 percent of the capacity, not 60.", False),
+        ("ValidationException", "DeploymentConfig is not supported here", False),
+        ("ResourceLimitExceeded", "The account-level service limit is 0 Instances", False),
+        ("SomethingElse", "The instance type of v cannot be changed now", False),
+        ("", "", False),
+    ],
+)
+def test_words_tell_whether_a_refusal_is_about_scaling(
+    code: str, message: str, *, meant: bool | None
+) -> None:
+    assert is_about_scaling(code, message) is meant
+
+
+def test_an_error_for_scaling_says_how_sure_it_is_and_what_sagemaker_answered() -> None:
+    assert "The likely reason: variant v is registered" in str(
+        scaled_error("e", ["v"], "it said no", is_certain=False)
+    )
+    certain = str(scaled_error("e", ["v"], "it said no"))
+    assert "likely" not in certain
+    assert certain.endswith("it said no")
 
 
 @pytest.mark.parametrize(

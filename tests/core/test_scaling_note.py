@@ -17,6 +17,7 @@ from airflow_sm_plugin.core.scaling_note import (
     VariantScaling,
     merged,
     note_of,
+    note_prefix,
     note_tags,
     noted_in,
     repointed,
@@ -79,6 +80,29 @@ def test_a_shorter_note_over_a_longer_one_reads_back(
 ) -> None:
     """AddTags replaces tags by their keys, and leaves the others."""
     assert noted_in({**note_of(longer), **note_of([shorter])}, ENDPOINT) == [shorter]
+
+
+@given(scalings, scalings, st.integers(1 << 60, 1 << 62), st.integers(1, 1 << 60))
+def test_notes_of_two_tasks_are_read_together_and_share_no_key(
+    earlier: VariantScaling, later: VariantScaling, moment: int, passed: int
+) -> None:
+    first = note_of([earlier], prefix=note_prefix({}, moment))
+    second = note_of([later], prefix=note_prefix(first, moment + passed))
+    assert not set(first) & set(second)
+    assert noted_in({**second, **first}, ENDPOINT) == merged([earlier], [later])
+    assert noted_in(second, ENDPOINT) == [later]
+
+
+def test_the_keys_of_an_emptied_note_are_used_again() -> None:
+    first = note_of([of()], prefix=note_prefix({}, 1 << 60))
+    emptied = dict.fromkeys(first, "")
+    assert set(note_of([of("w")], prefix=note_prefix(emptied, 1 << 61))) & set(first)
+    assert not set(note_of([of("w")], prefix=note_prefix(first, 1 << 61))) & set(first)
+
+
+def test_a_note_that_lost_its_first_tag_is_an_error() -> None:
+    with pytest.raises(InvalidRequest, match="cannot be read any more"):
+        noted_in({f"{NOTE_TAG}02": "2/eJw"}, ENDPOINT)
 
 
 @pytest.mark.parametrize("tags", [{}, {"team": "fraud"}, {f"{NOTE_TAG}01": ""}])

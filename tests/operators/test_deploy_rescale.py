@@ -2,125 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
-from functools import cache, partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-import boto3
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
 from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.core.scaling_note import NOTE_TAG
-from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
+from airflow_sm_plugin.exceptions import EndpointFailed, ServiceUnavailable, TaskKilled
+from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.hooks.noted_scaling import NotedScaling
+from airflow_sm_plugin.operators.autoscaling import SageMakerScaleEndpointOperator
+from airflow_sm_plugin.operators.endpoint import (
+    SageMakerDeleteEndpointOperator,
+    SageMakerDeployEndpointOperator,
+)
+from airflow_sm_plugin.triggers.endpoint import EndpointTrigger
 from tests.endpoint_trials import control
+from tests.scaled_endpoints import SUSPENDED, clients, notes_on, scale, scaling_of, target_of
 from tests.support import POLL, Account, TaskInstanceDouble, context_for, run_task, unique
+from tests.task_runs import Deferral, execute, go_on, resume
 
 pytestmark = pytest.mark.airflow
 
 BEFORE, AFTER = "ml.m5.large", "ml.c5.large"
 DENIED = {"fault": "error", "code": "AccessDeniedException", "status": 400}
-TRACKING = {
-    "TargetValue": 70.0,
-    "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
-    "ScaleInCooldown": 120,
-}
-STEPS = {
-    "AdjustmentType": "ChangeInCapacity",
-    "StepAdjustments": [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}],
-    "Cooldown": 60,
-}
-SUSPENDED = {
-    "DynamicScalingInSuspended": True,
-    "DynamicScalingOutSuspended": False,
-    "ScheduledScalingSuspended": False,
-}
 
 
-@cache
-def clients(url: str) -> tuple[Any, Any]:
-    """Clients of the embedded service."""
-    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
-    return (
-        session.client("application-autoscaling", endpoint_url=url),
-        session.client("cloudwatch", endpoint_url=url),
-    )
-
-
-def target_of(name: str) -> dict[str, str]:
-    return {
-        "ServiceNamespace": "sagemaker",
-        "ResourceId": f"endpoint/{name}/variant/AllTraffic",
-        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
-    }
-
-
-def scale(account: Account, name: str) -> None:
-    """Scale an endpoint in every way, by hand."""
-    autoscaling, cloudwatch = clients(account.url)
-    target = target_of(name)
-    autoscaling.register_scalable_target(**target, MinCapacity=1, MaxCapacity=4, SuspendedState=SUSPENDED)
-    autoscaling.put_scaling_policy(
-        **target,
-        PolicyName="tracking",
-        PolicyType="TargetTrackingScaling",
-        TargetTrackingScalingPolicyConfiguration=TRACKING,
-    )
-    step = autoscaling.put_scaling_policy(
-        **target, PolicyName="steps", PolicyType="StepScaling", StepScalingPolicyConfiguration=STEPS
-    )
-    autoscaling.put_scheduled_action(
-        **target,
-        ScheduledActionName="nights",
-        Schedule="cron(0 20 * * ? *)",
-        ScalableTargetAction={"MinCapacity": 1, "MaxCapacity": 2},
-    )
-    cloudwatch.put_metric_alarm(
-        AlarmName=f"{name}-busy",
-        Namespace="AWS/SageMaker",
-        MetricName="Invocations",
-        Dimensions=[{"Name": "EndpointName", "Value": name}],
-        Statistic="Sum",
-        Period=60,
-        EvaluationPeriods=3,
-        Threshold=100.0,
-        ComparisonOperator="GreaterThanThreshold",
-        AlarmActions=["arn:aws:sns:us-east-1:123456789012:people", step["PolicyARN"]],
-    )
-
-
-def scaling_of(account: Account, name: str) -> dict[str, Any]:
-    """Return what scales an endpoint, without what AWS gives anew each time."""
-    autoscaling, cloudwatch = clients(account.url)
-    target = target_of(name)
-    by_resource = {"ServiceNamespace": "sagemaker", "ResourceId": target["ResourceId"]}
-    targets = autoscaling.describe_scalable_targets(
-        ServiceNamespace="sagemaker", ResourceIds=[target["ResourceId"]]
-    )["ScalableTargets"]
-    policies = autoscaling.describe_scaling_policies(**by_resource)["ScalingPolicies"]
-    actions = autoscaling.describe_scheduled_actions(**by_resource)["ScheduledActions"]
-    (alarm,) = cloudwatch.describe_alarms(AlarmNames=[f"{name}-busy"])["MetricAlarms"]
-    arns = {policy["PolicyARN"]: policy["PolicyName"] for policy in policies}
-    return {
-        "targets": [(one["MinCapacity"], one["MaxCapacity"], one["SuspendedState"]) for one in targets],
-        "tracking": [one.get("TargetTrackingScalingPolicyConfiguration") for one in policies],
-        "steps": [one.get("StepScalingPolicyConfiguration") for one in policies],
-        "actions": [
-            (one["ScheduledActionName"], one["Schedule"], one["ScalableTargetAction"]) for one in actions
-        ],
-        "alarm": [arns.get(action, action) for action in alarm["AlarmActions"]],
-        "alarm's": (alarm["MetricName"], alarm["Threshold"], alarm["Statistic"], alarm["EvaluationPeriods"]),
-    }
-
-
-def notes_on(account: Account, name: str) -> list[str]:
-    arn = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointArn"]
-    tags = account.sagemaker.list_tags(ResourceArn=arn)["Tags"]
-    return [tag["Value"] for tag in tags if tag["Key"].startswith(NOTE_TAG)]
-
-
-def deploy(name: str, model: str, **arguments: Any) -> SageMakerDeployEndpointOperator:  # noqa: ANN401 - the operator's own
+def deploy(name: str, model: str | None, **arguments: Any) -> SageMakerDeployEndpointOperator:  # noqa: ANN401 - the operator's own
     usual: dict[str, Any] = {
         "poll_interval": POLL,
         "max_wait_seconds": 600,
@@ -275,6 +191,294 @@ def test_types_that_do_not_scale_are_told_before(account: Account, endpoint: str
 def test_a_task_that_does_not_wait_cannot_put_back(endpoint: str, model: str) -> None:
     with pytest.raises(AirflowFailException, match="wait_for_completion"):
         run_task(partial(rescale, endpoint, model, wait_for_completion=False))
+
+
+def left_down(account: Account, name: str) -> None:
+    """Leave the endpoint as a killed deployment does that has taken its scaling down."""
+    connection = AwsConnection(aws_conn_id=None)
+    scaling = EndpointScaling(connection)
+    noted = NotedScaling(SageMakerControlPlaneHook(**connection.hook_arguments()), name, scaling)
+    arn = account.sagemaker.describe_endpoint(EndpointName=name)["EndpointArn"]
+    noted.take_down(arn, scaling.variants.targets(name, ["AllTraffic"]))
+
+
+@pytest.mark.parametrize("kind", [BEFORE, AFTER], ids=["unchanged", "updated"])
+@pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferrable"])
+def test_what_a_killed_deployment_left_down_is_put_back_by_any_next_one(
+    account: Account,
+    endpoint: str,
+    model: str,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    *,
+    deferrable: bool,
+) -> None:
+    before = scaling_of(account, endpoint)
+    left_down(account, endpoint)
+    run_task(partial(deploy, endpoint, model, instance_type=kind, deferrable=deferrable))
+    assert (scaling_of(account, endpoint), notes_on(account, endpoint)) == (before, [])
+    assert "an earlier deployment took the scaling of endpoint" in caplog.text
+
+
+def test_what_a_deployment_without_rescale_may_not_put_back_is_a_warning(
+    account: Account, endpoint: str, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    left_down(account, endpoint)
+    faults(account, "application-autoscaling:RegisterScalableTarget")
+    assert run_task(partial(deploy, endpoint, model, instance_type=BEFORE))["action"] == "unchanged"
+    assert "is not all back (variants AllTraffic); its tags keep it, and the next deployment" in caplog.text
+    assert notes_on(account, endpoint)
+
+
+def test_a_note_that_somebody_has_garbled_is_a_warning_of_a_deployment_without_rescale(
+    account: Account, endpoint: str, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    arn = account.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointArn"]
+    account.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": f"{NOTE_TAG}01", "Value": "garbled"}])
+    run_task(partial(deploy, endpoint, model, instance_type=BEFORE))
+    assert "is not all back (variants unknown)" in caplog.text
+    assert "cannot be read any more" in caplog.text
+
+
+def test_a_deployment_that_does_not_wait_says_that_the_scaling_is_still_down(
+    account: Account, endpoint: str, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    left_down(account, endpoint)
+    with account.settings(endpoint_updating_seconds=3600):
+        run_task(partial(deploy, endpoint, model, wait_for_completion=False))
+        account.change_settings(endpoint_updating_seconds=0)
+        account.wait_for_endpoint(endpoint)
+    assert "stays down while it is Updating (variants AllTraffic, noted in its tags)" in caplog.text
+
+
+def scaled_by_operator(name: str, action: str) -> SageMakerScaleEndpointOperator:
+    return SageMakerScaleEndpointOperator(
+        task_id="scale",
+        endpoint_name=name,
+        action=action,
+        min_capacity=2,
+        max_capacity=3,
+        target_invocations_per_instance=5,
+        aws_conn_id=None,
+    )
+
+
+@pytest.mark.parametrize(("action", "policies"), [("remove", []), ("apply", ["airflow-sm-invocations"])])
+def test_what_somebody_says_of_the_scaling_meanwhile_counts_and_nothing_old_comes_back(
+    account: Account, endpoint: str, model: str, action: str, policies: list[str]
+) -> None:
+    left_down(account, endpoint)
+    run_task(partial(scaled_by_operator, endpoint, action))
+    assert notes_on(account, endpoint) == []
+    run_task(partial(rescale, endpoint, model))
+    autoscaling = clients(account.url)[0]
+    resource = target_of(endpoint)["ResourceId"]
+    there = autoscaling.describe_scaling_policies(ServiceNamespace="sagemaker", ResourceId=resource)
+    assert [policy["PolicyName"] for policy in there["ScalingPolicies"]] == policies
+    targets = autoscaling.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[resource])
+    assert len(targets["ScalableTargets"]) == len(policies)
+
+
+def test_a_deletion_that_comes_to_nothing_gives_up_what_was_taken_down(
+    account: Account, endpoint: str, model: str
+) -> None:
+    left_down(account, endpoint)
+    faults(account, "sagemaker:DeleteEndpoint")
+    delete = partial(
+        SageMakerDeleteEndpointOperator, task_id="delete", endpoint_name=endpoint, aws_conn_id=None
+    )
+    with pytest.raises(AirflowFailException, match="AccessDenied"):
+        run_task(delete)
+    assert notes_on(account, endpoint) == []
+    run_task(partial(deploy, endpoint, model, instance_type=BEFORE))
+    assert scaling_of(account, endpoint)["targets"] == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"situation": "the endpoint has failed"},
+        {"situation": "no update policy"},
+        {
+            "code": "ValidationException",
+            "status": 400,
+            "message": "Role arn:aws:iam::1:role/r cannot be assumed",
+        },
+        {"code": "SomethingElse", "status": 400, "message": "not now"},
+    ],
+)
+@pytest.mark.parametrize("make", [deploy, rescale], ids=["fail", "rescale"])
+def test_a_refusal_for_something_else_is_not_taken_for_scaling_where_what_serves_is_not_known(
+    account: Account,
+    endpoint: str,
+    model: str,
+    said: dict[str, Any],
+    make: Any,  # noqa: ANN401 - of both
+) -> None:
+    before = scaling_of(account, endpoint)
+    faults(account, "sagemaker:DescribeEndpointConfig", resource=f"*{endpoint}*")
+    rule = {"operation": "sagemaker:UpdateEndpoint", "fault": "error", **said}
+    control(account, "POST", "faults", [rule])
+    with pytest.raises(AirflowFailException, match="RequestRefused") as refused:
+        run_task(partial(make, endpoint, model, cleanup_on_failure=False))
+    assert "on_scaled" not in str(refused.value)
+    assert (scaling_of(account, endpoint), notes_on(account, endpoint)) == (before, [])
+
+
+def test_a_refusal_in_words_that_nobody_knows_is_likely_for_scaling(
+    account: Account, endpoint: str, model: str
+) -> None:
+    faults(account, "sagemaker:DescribeEndpointConfig", resource=f"*{endpoint}*")
+    rule = {"operation": "sagemaker:UpdateEndpoint", "fault": "error", "status": 400}
+    control(
+        account,
+        "POST",
+        "faults",
+        [{**rule, "code": "ValidationException", "message": "v may not change now"}],
+    )
+    with pytest.raises(
+        AirflowFailException, match=r"EndpointScaled: .*likely reason: variant AllTraffic is"
+    ) as it:
+        run_task(partial(deploy, endpoint, model, cleanup_on_failure=False))
+    assert "v may not change now" in str(it.value)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["in service", "updating"])
+def test_a_wait_that_breaks_puts_back_or_says_what_is_left(
+    account: Account, endpoint: str, model: str, caplog: pytest.LogCaptureFixture, *, ends: bool
+) -> None:
+    before = scaling_of(account, endpoint)
+    with account.settings(endpoint_updating_seconds=0 if ends else 3600):
+        make = partial(rescale, endpoint, model, deferrable=True, cleanup_wait_seconds=0.2)
+        step = execute(make, context_for())
+        assert isinstance(step, Deferral)
+        if ends:
+            account.wait_for_endpoint(endpoint)
+        event = {"status": "error", "error": "ServiceUnavailable", "message": "no more looks"}
+        with pytest.raises(ServiceUnavailable):
+            resume(make, context_for(), step, {**event, "note": step.trigger_arguments["note"]})
+        if not ends:
+            assert "stays down while it is Updating (variants AllTraffic, noted in its tags)" in caplog.text
+            account.change_settings(endpoint_updating_seconds=0)
+            account.wait_for_endpoint(endpoint)
+            run_task(make)
+    assert (scaling_of(account, endpoint), notes_on(account, endpoint)) == (before, [])
+
+
+def test_an_update_that_ends_while_it_is_cleaned_up_after_has_its_scaling_put_back(
+    account: Account, endpoint: str, model: str
+) -> None:
+    before = scaling_of(account, endpoint)
+    with account.settings(endpoint_updating_seconds=3600), ThreadPoolExecutor(1) as pool:
+        make = partial(rescale, endpoint, model, deferrable=True)
+        step = execute(make, context_for())
+        assert isinstance(step, Deferral)
+        event = {"status": "error", "error": "EndpointFailed", "message": "so it was told"}
+        failed = pool.submit(
+            resume, make, context_for(), step, {**event, "note": step.trigger_arguments["note"]}
+        )
+        account.change_settings(endpoint_updating_seconds=0)
+        assert isinstance(failed.exception(), EndpointFailed)
+    assert (scaling_of(account, endpoint), notes_on(account, endpoint)) == (before, [])
+
+
+def test_a_blocking_wait_that_breaks_puts_back(account: Account, endpoint: str, model: str) -> None:
+    before = scaling_of(account, endpoint)
+    rule = {
+        "operation": "sagemaker:DescribeEndpoint",
+        "fault": "error",
+        "code": "ValidationException",
+        "status": 400,
+    }
+    with account.settings(endpoint_updating_seconds=0):
+        control(account, "POST", "faults", [{**rule, "message": "odd", "after": 1, "times": 1}])
+        with pytest.raises(AirflowFailException, match="odd"):
+            run_task(partial(rescale, endpoint, model))
+        account.wait_for_endpoint(endpoint)
+    assert (scaling_of(account, endpoint), notes_on(account, endpoint)) == (before, [])
+
+
+@pytest.mark.parametrize("cleanup", [True, False], ids=["cleaned up", "not cleaned up"])
+@pytest.mark.parametrize("ends", [True, False], ids=["in service", "updating"])
+def test_a_kill_while_it_is_deferred_puts_back_or_says_what_is_left(
+    account: Account,
+    endpoint: str,
+    model: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    cleanup: bool,
+    ends: bool,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__ON_KILL_TIMEOUT", "4")
+    before = scaling_of(account, endpoint)
+    with account.settings(endpoint_updating_seconds=0 if ends else 3600):
+        make = partial(rescale, endpoint, model, deferrable=True, cleanup_on_failure=cleanup)
+        step = execute(make, context_for())
+        assert isinstance(step, Deferral)
+        if ends:
+            account.wait_for_endpoint(endpoint)
+        trigger = step.trigger
+        assert isinstance(trigger, EndpointTrigger)
+        asyncio.run(trigger.on_kill())
+        if not ends:
+            assert "stays down while it is Updating (variants AllTraffic, noted in its tags)" in caplog.text
+            account.change_settings(endpoint_updating_seconds=0)
+            account.wait_for_endpoint(endpoint)
+            run_task(make)
+    assert (scaling_of(account, endpoint), notes_on(account, endpoint)) == (before, [])
+
+
+def test_a_note_that_somebody_removes_while_the_task_is_deferred_is_told(
+    account: Account, endpoint: str, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make = partial(rescale, endpoint, model, deferrable=True)
+    step = execute(make, context_for())
+    arn = account.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointArn"]
+    keys = [tag["Key"] for tag in account.sagemaker.list_tags(ResourceArn=arn)["Tags"]]
+    account.sagemaker.delete_tags(ResourceArn=arn, TagKeys=[key for key in keys if "scaling-" in key])
+    assert go_on(make, context_for(), step)["action"] == "updated"
+    assert "Variants AllTraffic do not scale: scale them again" in caplog.text
+
+
+def test_a_kill_in_a_worker_puts_back_at_once(account: Account, endpoint: str, model: str) -> None:
+    """The task is killed right before it asks for the update."""
+    before = scaling_of(account, endpoint)
+    operator = rescale(endpoint, model)
+    make = operator.control_plane
+
+    def killed_before_the_update() -> SageMakerControlPlaneHook:
+        hook = make()
+        update = hook.update_endpoint
+
+        def killing(*args: Any, **kwargs: Any) -> bool:  # noqa: ANN401 - the hook's
+            operator.on_kill()
+            return update(*args, **kwargs)
+
+        hook.update_endpoint = killing  # type: ignore[method-assign]
+        return hook
+
+    operator.control_plane = killed_before_the_update  # type: ignore[method-assign]
+    with pytest.raises(TaskKilled):
+        operator.execute(context_for())
+    assert (scaling_of(account, endpoint), notes_on(account, endpoint)) == (before, [])
+
+
+def test_a_change_of_pools_is_permitted_until_sagemaker_refuses_it(
+    account: Account, endpoint: str, model: str
+) -> None:
+    """Nothing says whether it counts as another instance type: here only the way from a type to pools does."""
+    before = scaling_of(account, endpoint)
+    pools = [{"InstanceType": BEFORE, "Priority": 1}, {"InstanceType": AFTER, "Priority": 2}]
+    variant = {"VariantName": "AllTraffic", "ModelName": model, "InstancePools": pools}
+    with pytest.raises(AirflowFailException, match=r"EndpointScaled: .*must be deregistered"):
+        run_task(partial(deploy, endpoint, None, production_variants=[variant]))
+    run_task(partial(rescale, endpoint, None, production_variants=[variant]))
+    assert scaling_of(account, endpoint) == before
+    for other in (pools[:1], [{**pools[0], "Priority": 2}]):
+        changed = {**variant, "InstancePools": other}
+        assert run_task(partial(deploy, endpoint, None, production_variants=[changed]))["action"] == "updated"
+    assert (scaling_of(account, endpoint), notes_on(account, endpoint)) == (before, [])
 
 
 class Dead(BaseException):

@@ -14,10 +14,11 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 
+from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
-from airflow_sm_plugin.triggers.endpoint import EndpointTrigger
+from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger, EndpointTrigger
 from tests.support import (
     POLL,
     Account,
@@ -347,11 +348,11 @@ class TestInATriggerer:
 
         asyncio.run(run())
 
-    @pytest.mark.parametrize("map_index", [-1, 3])
+    @pytest.mark.parametrize(("told", "map_index"), [(None, -1), (None, 3), ("failed", -1), ("skipped", -1)])
     def test_a_killed_task_is_cleaned_up_after(
-        self, account: Account, name: str, state: dict[str, object], map_index: int
+        self, account: Account, name: str, state: dict[str, object], told: str | None, map_index: int
     ) -> None:
-        state["state"] = None  # cleared, so to run again
+        state["state"] = told  # None: cleared, so to run again
         trigger = waiting(name, account.create_model())
         account.change_settings(endpoint_creating_seconds=1)
         self.cancelled(trigger, "__airflow_user_action__", map_index=map_index)
@@ -361,6 +362,10 @@ class TestInATriggerer:
         ("told", "why"),
         [
             ("deferred", ["__airflow_user_action__"]),  # the trigger was moved to another triggerer
+            (
+                "success",
+                ["__airflow_user_action__"],
+            ),  # and fired there; or a person says that the work stands
             (RuntimeError("no API"), ["__airflow_user_action__"]),  # nobody knows
             ("failed", []),  # the triggerer stops
         ],
@@ -374,6 +379,57 @@ class TestInATriggerer:
         assert account.status(name) == "Creating"
         account.change_settings(endpoint_creating_seconds=0)
         account.wait_for_endpoint(name)
+
+    @pytest.mark.usefixtures("account")
+    def test_only_states_of_work_that_is_given_up_let_anything_be_deleted(
+        self, state: dict[str, object], requests: Requests
+    ) -> None:
+        """Asked of every state that this Airflow has."""
+        from airflow.utils.state import TaskInstanceState
+
+        given_up = set()
+        for told in (None, *TaskInstanceState):
+            state["state"] = told
+            requests.forget()
+            kill(of_a_task_instance())
+            if requests.count():
+                given_up.add(told)
+        assert given_up == {None, "failed", "up_for_retry", "skipped", "upstream_failed", "removed"}
+
+    @pytest.mark.usefixtures("account")
+    @pytest.mark.parametrize("answer", [{}, {"r": {}}, {"r": {"deploy_0": "failed"}}])
+    def test_nothing_is_deleted_where_airflow_knows_no_such_task_instance(
+        self,
+        requests: Requests,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        answer: dict[str, dict[str, str]],
+    ) -> None:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(lambda **_: answer))
+        requests.forget()
+        kill(of_a_task_instance())
+        assert not requests.count()
+        assert "Airflow does not tell whether its task was killed (KeyError)" in caplog.text
+
+
+def of_a_task_instance() -> EndpointTrigger:
+    """Make a trigger of a task instance whose state Airflow may be asked for; its endpoint is gone."""
+    from types import SimpleNamespace
+
+    trigger = EndpointServingTrigger(
+        endpoint_name=unique("gone"),
+        wanted_config="c",
+        note={"touched": True},
+        deadline=0,
+        poll_interval=POLL,
+        aws=AwsConnection(aws_conn_id=None).as_mapping(),
+        cleanup={"owner": "somebody", "try_number": 1, "max_wait_seconds": 1},
+    )
+    task_instance: Any = SimpleNamespace(dag_id="d", task_id="deploy", run_id="r", map_index=-1)
+    trigger.task_instance = task_instance
+    return trigger
 
 
 def test_a_retry_goes_on_with_what_could_not_be_deleted(

@@ -1,0 +1,275 @@
+"""What deployments took down of an endpoint's scaling: noted in the endpoint's tags until it is put back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.core.autoscaling import ScaledVariant
+from airflow_sm_plugin.core.deployment_changes import variant_names
+from airflow_sm_plugin.core.endpoint_status import in_progress
+from airflow_sm_plugin.core.scaling_note import (
+    VariantScaling,
+    merged,
+    note_of,
+    note_prefix,
+    note_tags,
+    noted_in,
+    repointed,
+)
+from airflow_sm_plugin.core.tags import MAX_TAGS
+from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, RequestRefused, SageMakerInferenceError
+from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
+from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+
+log = get_log(__name__)
+
+_SERVING = ("InService", "UpdateRollbackFailed")
+"""Statuses of an endpoint whose variants can be registered, when nothing is in progress."""
+_LATER = (
+    "the next deployment of the endpoint (SageMakerDeployEndpointOperator) puts it back, unless "
+    "SageMakerScaleEndpointOperator scales it anew before"
+)
+
+
+class NotedScaling:
+    """Take down, put back or give up the scaling of an endpoint's variants, over all tasks that deploy to it.
+
+    What is taken down is written into the endpoint's tags before, and the tags stay until all of it is back: whichever
+    deployment comes next finds it there. Each note has keys of its own: whoever puts back what it read removes no note
+    that another task has written meanwhile.
+    """
+
+    def __init__(self, hook: SageMakerControlPlaneHook, endpoint_name: str, scaling: EndpointScaling) -> None:
+        self._hook = hook
+        self._name = endpoint_name
+        self._variants, self._alarms = scaling.variants, scaling.alarms
+        self._found: list[str] = []
+        """The variants of the notes that were read last."""
+
+    def take_down(self, arn: str, targets: Mapping[ScaledVariant, Mapping[str, Any]]) -> None:
+        """Note the scaling of some variants, then deregister them.
+
+        :param arn: the endpoint's
+        :param targets: as DescribeScalableTargets describes them
+        :raises InvalidRequest: the endpoint's tags have no room for it, or a note in them cannot be read
+        :raises AccessDenied: a permission is missing; then nothing was taken down
+        """
+        tags = self._hook.tags_of(arn)
+        if tags is None:
+            raise AccessDenied(
+                f"on_scaled='rescale' keeps what it takes down in tags of endpoint {self._name}, which cannot be read: "
+                f"allow sagemaker:ListTags, sagemaker:AddTags and sagemaker:DeleteTags"
+            )
+        taken = [self._described(variant, target) for variant, target in targets.items()]
+        self._note(arn, tags, merged(noted_in(tags, self._name), taken))
+        for scaling in taken:
+            self._variants.deregister(scaling.variant)
+            log.info(
+                "%s does not scale during the update; this is put back after it: %s",
+                scaling.variant.resource_id,
+                scaling.summary,
+            )
+
+    def put_back(self, *, arn: str = "", taken_down: Collection[str] = ()) -> None:
+        """Put back what any task has taken down, for the variants that there are now; then remove the notes it read.
+
+        Nothing happens while something is in progress at the endpoint: a warning says what stays down.
+
+        :param arn: the endpoint's, where it is known
+        :param taken_down: the variants that this task has taken down: a warning says where no note tells of them
+        :raises SageMakerInferenceError: what is not back stays noted
+        """
+        described: Mapping[str, Any] | None = None
+        if not arn:
+            described = self._hook.describe_endpoint(self._name)
+            if described is None:
+                return
+            arn = str(described["EndpointArn"])
+        tags = self._hook.tags_of(arn)
+        noted = noted_in(tags or {}, self._name)
+        self._found = [scaling.variant.variant_name for scaling in noted]
+        if not noted and not taken_down:
+            return
+        described = described or self._hook.describe_endpoint(self._name)
+        if described is None:
+            return
+        there = variant_names(described)
+        if not noted:
+            self._warn_of_loss([name for name in taken_down if name in there], is_known=tags is not None)
+            return
+        names = ", ".join(self._found)
+        status = str(described.get("EndpointStatus"))
+        if in_progress(status) or status not in _SERVING:
+            log.warning(
+                "the scaling of endpoint %s stays down while it is %s (variants %s, noted in its tags): %s",
+                self._name,
+                status,
+                names,
+                _LATER,
+            )
+            return
+        if not taken_down:
+            log.warning(
+                "an earlier deployment took the scaling of endpoint %s down and did not come to put it back: it is put "
+                "back now (variants %s)",
+                self._name,
+                names,
+            )
+        registered = self._variants.targets(self._name, there)
+        for scaling in noted:
+            if scaling.variant.variant_name in there:
+                self._put_back(scaling, described, is_registered=scaling.variant in registered)
+            else:
+                log.info("%s is no more: its scaling is not put back", scaling.variant.resource_id)
+        self._forget(arn, note_tags(tags or {}))
+        self._found = []
+
+    def give_up(self, variants: Collection[str] | None = None) -> None:
+        """Remove what is noted of some variants, so that nothing puts it back: somebody has said how they are to scale.
+
+        What cannot be removed is a warning.
+
+        :param variants: their names; None is all
+        """
+        try:
+            described = self._hook.describe_endpoint(self._name)
+            if described is None:
+                return
+            arn = str(described["EndpointArn"])
+            tags = self._hook.tags_of(arn) or {}
+            noted = noted_in(tags, self._name)
+            kept = [one for one in noted if variants is not None and one.variant.variant_name not in variants]
+            if len(kept) < len(noted):
+                self._note(arn, tags, kept)
+                log.info("what deployments took down of the scaling of %s is not put back", self._name)
+        except (AccessDenied, InvalidRequest) as problem:
+            log.warning(
+                "what deployments took down of the scaling of endpoint %s may still be put back by the next one: %s",
+                self._name,
+                problem,
+            )
+
+    def warn(self, problem: SageMakerInferenceError, taken_down: Collection[str] = ()) -> None:
+        """Say that scaling is not back, where there may be a note of any."""
+        names = dict.fromkeys([*taken_down, *self._found])
+        if not names and not isinstance(problem, InvalidRequest):
+            log.info(
+                "scaling of endpoint %s that earlier tasks took down is not known: %s", self._name, problem
+            )
+            return
+        log.warning(
+            "the scaling of endpoint %s was taken down and is not all back (variants %s); its tags keep it, and %s: %s",
+            self._name,
+            ", ".join(names) or "unknown",
+            _LATER,
+            problem,
+        )
+
+    def _warn_of_loss(self, variants: Sequence[str], *, is_known: bool) -> None:
+        """Say what of the scaling that this task took down is neither noted nor registered any more."""
+        if not is_known:
+            log.warning(
+                "whether the scaling of endpoint %s is to be put back is not known: its tags, which keep it, cannot be "
+                "read (variants %s). Once they can (sagemaker:ListTags), %s",
+                self._name,
+                ", ".join(variants),
+                _LATER,
+            )
+            return
+        registered = {one.variant_name for one in self._variants.registered(self._name, variants)}
+        lost = [name for name in variants if name not in registered]
+        if lost:
+            log.error(
+                "the scaling of endpoint %s was taken down and cannot be put back: somebody has removed the tags that "
+                "kept it. Variants %s do not scale: scale them again (SageMakerScaleEndpointOperator), unless that was "
+                "meant. This task's log line 'does not scale during the update' tells how they were scaled",
+                self._name,
+                ", ".join(lost),
+            )
+
+    def _described(self, variant: ScaledVariant, target: Mapping[str, Any]) -> VariantScaling:
+        policies = self._variants.policies(variant)
+        return VariantScaling.described(
+            variant,
+            target,
+            policies,
+            self._variants.scheduled_actions(variant),
+            {
+                str(policy["PolicyName"]): self._alarms.setting_off(str(policy["PolicyARN"]))
+                for policy in policies
+                if policy.get("PolicyType") == "StepScaling"
+            },
+        )
+
+    def _put_back(
+        self, scaling: VariantScaling, described: Mapping[str, Any], *, is_registered: bool
+    ) -> None:
+        """Put back what is missing: a try may have been killed midway, or somebody may have changed the rest since."""
+        variant = scaling.variant
+        if not is_registered:
+            request = scaling.registration(
+                instances=_instances(described, variant.variant_name),
+                asynchronous=bool(described.get("AsyncInferenceConfig")),
+            )
+            self._variants.register_target(request)
+        arns = {
+            str(policy["PolicyName"]): str(policy["PolicyARN"]) for policy in self._variants.policies(variant)
+        }
+        for policy in scaling.policies:
+            name = str(policy["PolicyName"])
+            if name not in arns:
+                arns[name] = self._variants.put_policy({**variant.target(), **policy})
+        for name, alarms in scaling.alarms.items():
+            self._repoint(variant, alarms, arns[name])
+        there = {action["ScheduledActionName"] for action in self._variants.scheduled_actions(variant)}
+        for action in scaling.actions:
+            if action["ScheduledActionName"] not in there:
+                self._put_action(variant, action)
+        log.info("%s scales again", variant.resource_id)
+
+    def _repoint(self, variant: ScaledVariant, alarms: Sequence[str], policy_arn: str) -> None:
+        """Have alarms set off the policy that was put back: its ARN is another one than before."""
+        for alarm in self._alarms.described(alarms):
+            request = repointed(alarm, variant, policy_arn)
+            if request is not None:
+                self._alarms.put(request)
+
+    def _put_action(self, variant: ScaledVariant, action: Mapping[str, Any]) -> None:
+        try:
+            self._variants.put_scheduled_action(variant, action)
+        except RequestRefused as refusal:
+            if not str(action.get("Schedule")).startswith("at("):
+                raise
+            log.warning("a scheduled action is not put back, its time may be over: %s", refusal)
+
+    def _note(self, arn: str, tags: Mapping[str, str], taken: Sequence[VariantScaling]) -> None:
+        """Write one note in place of those that the tags hold; none for nothing."""
+        prefix = note_prefix(tags, time.time_ns())
+        reused = [key for key in tags if key.startswith(prefix)]
+        note = note_of(taken, prefix=prefix, room=MAX_TAGS - len(tags) + len(reused)) if taken else {}
+        if note:
+            self._hook.add_tags(arn, note)
+        self._forget(arn, [key for key in note_tags(tags) if tags[key] and key not in note])
+
+    def _forget(self, arn: str, keys: Iterable[str]) -> None:
+        """Remove tags of notes; a role that may only add tags empties them."""
+        keys = list(keys)
+        if not keys:
+            return
+        try:
+            self._hook.delete_tags(arn, keys)
+        except AccessDenied as denied:
+            log.info("the tags %s stay, emptied: %s", ", ".join(keys), denied)
+            self._hook.add_tags(arn, dict.fromkeys(keys, ""))
+
+
+def _instances(described: Mapping[str, Any], variant_name: str) -> int:
+    """Return how many instances a variant has or is to have."""
+    for variant in described.get("ProductionVariants") or ():
+        if variant.get("VariantName") == variant_name:
+            counts = variant.get("DesiredInstanceCount"), variant.get("CurrentInstanceCount")
+            return max(int(count or 0) for count in counts)
+    return 0
