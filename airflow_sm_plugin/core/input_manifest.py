@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from airflow_sm_plugin.core.custom_attributes import validate
+from airflow_sm_plugin.core.header_values import check_header
 from airflow_sm_plugin.core.line_splitter import LONGEST_LINE
 from airflow_sm_plugin.core.s3_uri import S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidRequest, InvalidS3Uri
@@ -35,7 +36,6 @@ _INLINE = "source"
 """The key of a record that stands in an augmented manifest itself."""
 
 _EXAMPLE = '{"source-ref": "s3://bucket/key"}'
-_HEADER = re.compile(r"[!-~][ -~]{0,1023}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,17 +255,14 @@ def _checked(given: Mapping[str, str], where: str) -> BatchInput:
         S3Uri.parse_object(given[_SOURCE], name=_SOURCE)
     except InvalidS3Uri as error:
         raise InvalidS3Uri(f"{where}: {error}") from None
-    content_type, attributes = given.get(_CONTENT_TYPE), given.get(_CUSTOM_ATTRIBUTES)
-    if content_type is not None and not _HEADER.fullmatch(content_type):
-        raise InvalidRequest(
-            f"{where}: {_CONTENT_TYPE} {content_type!r:.80} is not allowed; it may hold up to 1024 characters of "
-            f"visible US-ASCII"
-        )
+    attributes = given.get(_CUSTOM_ATTRIBUTES)
+    for name in (_CONTENT_TYPE, TARGET_MODEL):
+        check_header(given.get(name), f"{where}: {name}")
     if attributes is not None:
         _check_attributes(attributes, where)
     return BatchInput(
         source=given[_SOURCE],
-        content_type=content_type,
+        content_type=given.get(_CONTENT_TYPE),
         custom_attributes=attributes,
         target_model=given.get(TARGET_MODEL),
     )

@@ -83,10 +83,16 @@ def test_a_template_that_is_none_is_known_without_an_input(template: str) -> Non
         names(output_name=template).checked()
 
 
-@pytest.mark.parametrize("model", ["", " a", "a\n", "Zürich", "x" * 1_025])
+@pytest.mark.parametrize("model", ["", " a", "a ", "a\n", "a\t", "Zürich", "x" * 1_025])
 def test_a_model_that_no_header_carries_is_refused(model: str) -> None:
-    with pytest.raises(InvalidRequest, match=rf"target model .* of the input s3://b/{KEY} is not allowed"):
+    with pytest.raises(
+        InvalidRequest, match=rf"target model of the input s3://b/{KEY} .*(not allowed|1 to 1024)"
+    ):
         named(model=model)
+    with pytest.raises(
+        InvalidRequest, match=r"target model .* '7 ' is not allowed: it holds U\+0020 at its end"
+    ):
+        named("in/store_id=7 /a.csv", target_model="{store_id}")
     assert named(model="m" * 1_024)[0] == "m" * 1_024
 
 
