@@ -13,7 +13,7 @@ LONGEST_HEADER = 1_024
 
 
 def unsendable(value: str) -> str | None:
-    """Describe the first character that a header would change, such as ``U+0020 at its end``; None where there is none."""
+    """Describe the first character that a header would change, such as ``U+0020 at its end``; else None."""
     bad = next((character for character in value if not " " <= character <= "~"), None)
     if bad is not None:
         return f"U+{ord(bad):04X}"
@@ -36,6 +36,6 @@ def check_header(value: str | None, what: str, *, longest: int = LONGEST_HEADER)
         )
     if bad := unsendable(value):
         raise InvalidRequest(
-            f"{what} {value[:80]!r} is not allowed: it holds {bad}, and SageMaker takes it in an HTTP header of visible "
-            f"US-ASCII, with spaces inside only"
+            f"{what} {value[:80]!r} is not allowed: it holds {bad}, and SageMaker takes it in an HTTP header of "
+            f"visible US-ASCII, with spaces inside only"
         )

@@ -252,6 +252,15 @@ def test_two_inputs_of_one_output_name_are_both_named(account: Account, top: str
     assert keys_below(account, f"{top}/out") == []
 
 
+def test_a_pattern_for_a_prefix_gets_the_remedy(account: Account, top: str) -> None:
+    upload(account, f"{top}/in/a.csv")
+    source = InputSource(location=f"{top}/in/*.csv")
+    with pytest.raises(
+        InvalidRequest, match=r"nothing was planned; .* give include=\[\"\*\.csv\"\]; check the prefix"
+    ):
+        planned(settings_of(top, source=source))
+
+
 def test_a_target_model_that_http_would_trim_is_refused_wherever_it_comes_from(
     account: Account, top: str
 ) -> None:
