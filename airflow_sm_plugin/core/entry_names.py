@@ -90,7 +90,7 @@ def same_name(name: str, first: str, second: str) -> InvalidRequest:
     :param first: one input's location
     :param second: the other's, which may be the same
     """
-    whose = f"both lines of {first}" if first == second else f"{first} and {second}"
+    whose = f"both entries of {first}" if first == second else f"{first} and {second}"
     return InvalidRequest(
         f"the results of {whose} would have the same name, {name}: give output_name, e.g. "
         f"'{{target_model}}/{{relative}}' where one input goes to several models or '{{key}}' where relative keys are "

@@ -35,6 +35,13 @@ _SIZE, _ETAG, _OUTPUT, _RELATIVE = "size", "etag", "output", "relative"
 _INLINE = "source"
 """The key of a record that stands in an augmented manifest itself."""
 
+_OTHERS = {"entries": "Redshift's", "fileLocations": "QuickSight's"}
+"""Keys of manifests of other services."""
+_BEGUN = (
+    ", and this one goes on in the next line: write it on one; manifests of Redshift (entries) and QuickSight "
+    "(fileLocations) are others, so list their objects"
+)
+
 _EXAMPLE = '{"source-ref": "s3://bucket/key"}'
 
 
@@ -181,8 +188,9 @@ def _pairs(text: str, where: str) -> Sequence[tuple[str, object]]:
     except (ValueError, RecursionError) as error:
         # Not chained: a JSONDecodeError keeps the whole line, custom attributes and all.
         reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        hint = _BEGUN if text == "{" else ""
         raise InvalidRequest(
-            f"{where} is not JSON ({reason}); a manifest has one JSON object a line, such as {_EXAMPLE}"
+            f"{where} is not JSON ({reason}); a manifest has one JSON object a line, such as {_EXAMPLE}{hint}"
         ) from None
     if not isinstance(given, tuple):
         raise InvalidRequest(
@@ -228,7 +236,14 @@ def _without_source(where: str, passed_over: Sequence[str]) -> InvalidRequest:
             f"{where} has a record of its own in {_INLINE!r}: a batch sends objects in S3, so write the records to "
             f"objects, and list those as {_SOURCE!r}"
         )
-    return InvalidRequest(f"{where} has no {_SOURCE}: it says which object in S3 is the input")
+    if whose := next((whose for name, whose in _OTHERS.items() if name in passed_over), None):
+        return InvalidRequest(
+            f"{where} has no {_SOURCE}: this looks like {whose} own kind of manifest; write a line such as {_EXAMPLE} "
+            f"for each of its objects"
+        )
+    return InvalidRequest(
+        f"{where} has no {_SOURCE}: it says which object in S3 is the input, as in {_EXAMPLE}"
+    )
 
 
 @functools.lru_cache(maxsize=256)

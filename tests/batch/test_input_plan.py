@@ -195,7 +195,9 @@ def test_a_manifest_of_batch_transform_lists_inputs_below_its_prefix(account: Ac
         (f"{top}/in/_SUCCESS", 8, "_SUCCESS"),
     ]
     upload(account, location, body.replace("_SUCCESS", "nowhere"))
-    with pytest.raises(InputNotFound, match=f"does not exist: element 3: {top}/in/nowhere"):
+    with pytest.raises(
+        InputNotFound, match=f"does not exist: element 3: {top}/in/nowhere \\(the prefix with the"
+    ):
         planned(source, f"{top}/plan-2")
 
 

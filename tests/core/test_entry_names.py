@@ -115,7 +115,7 @@ def test_two_of_one_name_are_both_named_with_the_remedy() -> None:
     assert "s3://b/x and s3://b/y would have the same name, n: " in str(
         same_name("n", "s3://b/x", "s3://b/y")
     )
-    assert "both lines of s3://b/x" in str(same_name("n", "s3://b/x", "s3://b/x"))
+    assert "both entries of s3://b/x" in str(same_name("n", "s3://b/x", "s3://b/x"))
     assert "{target_model}/{relative}" in str(same_name("n", "s3://b/x", "s3://b/x"))
 
 
