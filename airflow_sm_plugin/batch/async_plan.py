@@ -43,6 +43,7 @@ class Plan:
     :param carried_from: the number of that plan, which is finished
     :param taken_over: ranges of numbers that an earlier, unfinished plan sent and that are the same object still: the
         first round waits for them
+    :param passed_over: objects below the prefix that were no inputs when it was made
     :param begun_by: the try that made it
     :param run: which run of the task that was
     """
@@ -57,6 +58,7 @@ class Plan:
     carried: tuple[Run, ...] = ()
     carried_from: int | None = None
     taken_over: tuple[tuple[int, int], ...] = ()
+    passed_over: int = 0
     begun_by: TaskTry = field(default_factory=TaskTry)
     run: str | None = None
 
@@ -149,6 +151,7 @@ class Plans:
             carried=tuple(carried),
             carried_from=reuse.carried_from if reuse else None,
             taken_over=tuple((first, end) for first, end in to_ranges(taken_over)),
+            passed_over=summary.passed_over,
             begun_by=settings.task_try,
             run=settings.run,
         )

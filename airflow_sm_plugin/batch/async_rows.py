@@ -111,6 +111,7 @@ class RowWriter:
             report_location=self._folder.report,
             rows_location=self._folder.rows,
             failures_location=self._folder.failures if counts.unsuccessful else None,
+            inputs_passed_over=self._plan.passed_over,
             run=run,
             written_by=task_try,
         ).checked(self._plan.count)

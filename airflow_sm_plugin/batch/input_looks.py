@@ -37,7 +37,8 @@ class _Missing:
     def add(self, entry: ManifestEntry) -> None:
         self.count += 1
         if self.count <= _SHOWN:
-            self.first.append(f"{entry.place}: {entry.input.source}")
+            joined = " (the prefix with the element behind it)" if entry.place.startswith("element") else ""
+            self.first.append(f"{entry.place}: {entry.input.source}{joined}")
 
     def check(self) -> None:
         if not self.count:

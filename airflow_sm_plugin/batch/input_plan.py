@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import aclosing
@@ -31,12 +32,14 @@ class PlanSummary:
     :param shards: objects that hold them, ``SHARD`` inputs each but the last
     :param bytes: of all inputs whose size is known
     :param digest: of every input with its ETag and attributes, in order: equal plans, equal digests
+    :param passed_over: objects below the prefix that are no inputs
     """
 
     count: int
     shards: int
     bytes: int
     digest: str
+    passed_over: int = 0
 
 
 def shard_location(into: str, number: int) -> str:
@@ -69,7 +72,7 @@ async def plan_inputs(
         planned = await write_plan(s3, _as_named(_apart(inputs, source, places), content_type), into=into)
     if not planned.count:
         raise InvalidRequest(_why_empty(source, selection))
-    return planned
+    return dataclasses.replace(planned, passed_over=selection.passed_over)
 
 
 async def _apart(

@@ -82,6 +82,11 @@ class _Array:
         top = S3Uri.parse(prefix, name="the prefix of the manifest").key
         for number, name in enumerate(names, start=2):
             place = f"element {number}"
+            if name.startswith("s3://"):
+                raise InvalidRequest(
+                    f"{place} of the manifest is {name!r:.200}: names are relative to the prefix, {prefix!r:.200}, "
+                    f"which stands before each; leave bucket and prefix out, or write JSON Lines of source-ref"
+                )
             try:
                 key = S3Uri.parse_object(prefix + name, name=f"{place} of the manifest").key
             except InvalidS3Uri as error:

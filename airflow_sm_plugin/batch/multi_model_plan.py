@@ -5,6 +5,7 @@ Nothing is invoked. The plan lies in S3, so that a retry, and every worker, work
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -111,11 +112,12 @@ async def _planned(
     before = None if latest is None else await plans.stored(latest.plan_location)
     earlier = earlier_plans(settings, latest, before)
     with PlanSpool.opened() as spool:
-        await spool_inputs(s3, settings, spool, endpoint)
+        passed_over = await spool_inputs(s3, settings, spool, endpoint)
         if before is not None and earlier and _is_still_true(settings, spool, before):
             return before
         draft = await Draft.of(s3, settings, endpoint, spool, earlier)
         number = 0 if latest is None else PlanFolder(latest.plan_location).number + 1
+        draft = dataclasses.replace(draft, passed_over=passed_over)
         return await _written(s3, settings, draft, number, earlier)
 
 
@@ -168,6 +170,7 @@ async def _written(
         shards=len(draft.packed),
         missing_models=draft.missing,
         carried=draft.carried,
+        passed_over=draft.passed_over,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         writer=settings.writer,
         earlier=earlier,

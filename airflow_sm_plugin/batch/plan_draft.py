@@ -40,6 +40,7 @@ class Draft:
     :param models: what there is of each model
     :param missing: models whose artefact is not there, in order
     :param packed: what each shard has
+    :param passed_over: objects below the inputs' prefix that are no inputs
     """
 
     spool: PlanSpool
@@ -50,6 +51,7 @@ class Draft:
     models: Sequence[ModelSize]
     missing: tuple[str, ...]
     packed: Sequence[Sequence[Piece]]
+    passed_over: int = 0
 
     @classmethod
     async def of(
@@ -114,10 +116,11 @@ def _tell_missing(missing: Sequence[str], endpoint: EndpointModels | None, *, fa
 
 async def spool_inputs(
     s3: S3Objects, settings: PlanSettings, spool: PlanSpool, endpoint: EndpointModels | None
-) -> None:
+) -> int:
     """List the inputs, name each, and put them into the spool.
 
     :param settings: checked
+    :return: how many objects below the prefix are no inputs
     :raises InvalidRequest: there are no inputs, one is not what it must be, or two would write the same output
     :raises InputNotFound: there is no such manifest, or objects that it lists do not exist
     """
@@ -132,6 +135,7 @@ async def spool_inputs(
     spool.finish()
     if not spool.count and not settings.empty_ok:
         raise InvalidRequest(_why_empty(source, selection))
+    return selection.passed_over
 
 
 async def _spool_manifest(

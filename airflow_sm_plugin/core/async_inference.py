@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_sm_plugin.core.custom_attributes import validate
+from airflow_sm_plugin.core.header_values import check_header
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.s3_uri import S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -23,8 +24,6 @@ DEFAULT_INVOCATION_TIMEOUT = 900
 _TTL_RANGE = (60, 21_600)
 _INVOCATION_TIMEOUT_RANGE = (1, 3_600)
 _MAX_INFERENCE_ID = 64
-_MAX_HEADER = 1_024
-_INFERENCE_ID = re.compile(r"[!-~][ -~]*")
 _FILENAME = re.compile(r"(?!.*\..*\.)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,31}")
 _PATH_EXTENSION = re.compile(r"(?!s3:|https:)[a-zA-Z0-9!_.*'()/-]{1,512}")
 
@@ -59,9 +58,9 @@ class AsyncRequest:
             validate(self.custom_attributes)
         _check_range("request_ttl", self.request_ttl, _TTL_RANGE)
         _check_range("invocation_timeout", self.invocation_timeout, _INVOCATION_TIMEOUT_RANGE)
-        _check_text("inference_id", self.inference_id, _INFERENCE_ID, _MAX_INFERENCE_ID, "visible US-ASCII")
-        for name, value in (("content_type", self.content_type), ("accept", self.accept)):
-            _check_text(name, value, _INFERENCE_ID, _MAX_HEADER, "visible US-ASCII")
+        check_header(self.inference_id, "inference_id", longest=_MAX_INFERENCE_ID)
+        check_header(self.content_type, "content_type")
+        check_header(self.accept, "accept")
         _check_text(
             "filename",
             self.filename,

@@ -123,6 +123,7 @@ class Report:
     :param report_location: of this report itself
     :param rows_location: prefix of the rows of all inputs, as JSON Lines
     :param failures_location: prefix of the rows of those without an output; None when there is none such
+    :param inputs_passed_over: objects below the inputs' prefix that are no inputs, as the plan counted them
     :param run: which run of the task wrote it: a retry of that run returns it as it is, while the inputs are the same
     :param written_by: the try that wrote it
     """
@@ -135,6 +136,7 @@ class Report:
     report_location: str
     rows_location: str
     failures_location: str | None = None
+    inputs_passed_over: int = 0
     run: str | None = None
     written_by: TaskTry = field(default_factory=TaskTry)
 
@@ -157,6 +159,7 @@ class Report:
         return {
             "endpoint_name": self.endpoint_name,
             "inputs": self.counts.total,
+            "inputs_passed_over": self.inputs_passed_over,
             **asdict(self.counts),
             "plan_digest": self.plan_digest,
             "started_at": self.started_at,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
 
 from airflow_sm_plugin.core.batch_objects import ATTRIBUTES, STATE
+from airflow_sm_plugin.core.header_values import check_header
 from airflow_sm_plugin.core.input_manifest import TARGET_MODEL, BatchInput
 from airflow_sm_plugin.core.key_fields import check_template, fields_of, render
 from airflow_sm_plugin.core.s3_uri import LONGEST_KEY, S3Uri
@@ -14,7 +14,6 @@ from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
 
 RELATIVE = "{relative}"
 
-_VISIBLE = re.compile(r"[!-~][ -~]{0,1023}")
 _RESERVED = f"{STATE}/"
 
 
@@ -66,11 +65,7 @@ class EntryNames:
                 f"nothing says which model the input {one.source} goes to: give target_model, e.g. '{{stem}}.tar.gz', "
                 f"or {TARGET_MODEL!r} in its line of the manifest"
             )
-        if not _VISIBLE.fullmatch(model):
-            raise InvalidRequest(
-                f"the target model {model!r:.120} of the input {one.source} is not allowed: SageMaker takes 1 to 1024 "
-                f"characters of visible US-ASCII"
-            )
+        check_header(model, f"the target model of the input {one.source}")
         return model
 
     def _check_name(self, name: str, one: BatchInput) -> None:
@@ -95,7 +90,7 @@ def same_name(name: str, first: str, second: str) -> InvalidRequest:
     :param first: one input's location
     :param second: the other's, which may be the same
     """
-    whose = f"both lines of {first}" if first == second else f"{first} and {second}"
+    whose = f"both entries of {first}" if first == second else f"{first} and {second}"
     return InvalidRequest(
         f"the results of {whose} would have the same name, {name}: give output_name, e.g. "
         f"'{{target_model}}/{{relative}}' where one input goes to several models or '{{key}}' where relative keys are "

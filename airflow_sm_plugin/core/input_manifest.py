@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from airflow_sm_plugin.core.custom_attributes import validate
+from airflow_sm_plugin.core.header_values import check_header
 from airflow_sm_plugin.core.line_splitter import LONGEST_LINE
 from airflow_sm_plugin.core.s3_uri import S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidRequest, InvalidS3Uri
@@ -34,8 +35,14 @@ _SIZE, _ETAG, _OUTPUT, _RELATIVE = "size", "etag", "output", "relative"
 _INLINE = "source"
 """The key of a record that stands in an augmented manifest itself."""
 
+_OTHERS = {"entries": "Redshift's", "fileLocations": "QuickSight's"}
+"""Keys of manifests of other services."""
+_BEGUN = (
+    ", and this one goes on in the next line: write it on one; manifests of Redshift (entries) and QuickSight "
+    "(fileLocations) are others, so list their objects"
+)
+
 _EXAMPLE = '{"source-ref": "s3://bucket/key"}'
-_HEADER = re.compile(r"[!-~][ -~]{0,1023}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +188,9 @@ def _pairs(text: str, where: str) -> Sequence[tuple[str, object]]:
     except (ValueError, RecursionError) as error:
         # Not chained: a JSONDecodeError keeps the whole line, custom attributes and all.
         reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        hint = _BEGUN if text == "{" else ""
         raise InvalidRequest(
-            f"{where} is not JSON ({reason}); a manifest has one JSON object a line, such as {_EXAMPLE}"
+            f"{where} is not JSON ({reason}); a manifest has one JSON object a line, such as {_EXAMPLE}{hint}"
         ) from None
     if not isinstance(given, tuple):
         raise InvalidRequest(
@@ -228,7 +236,14 @@ def _without_source(where: str, passed_over: Sequence[str]) -> InvalidRequest:
             f"{where} has a record of its own in {_INLINE!r}: a batch sends objects in S3, so write the records to "
             f"objects, and list those as {_SOURCE!r}"
         )
-    return InvalidRequest(f"{where} has no {_SOURCE}: it says which object in S3 is the input")
+    if whose := next((whose for name, whose in _OTHERS.items() if name in passed_over), None):
+        return InvalidRequest(
+            f"{where} has no {_SOURCE}: this looks like {whose} own kind of manifest; write a line such as {_EXAMPLE} "
+            f"for each of its objects"
+        )
+    return InvalidRequest(
+        f"{where} has no {_SOURCE}: it says which object in S3 is the input, as in {_EXAMPLE}"
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -255,17 +270,14 @@ def _checked(given: Mapping[str, str], where: str) -> BatchInput:
         S3Uri.parse_object(given[_SOURCE], name=_SOURCE)
     except InvalidS3Uri as error:
         raise InvalidS3Uri(f"{where}: {error}") from None
-    content_type, attributes = given.get(_CONTENT_TYPE), given.get(_CUSTOM_ATTRIBUTES)
-    if content_type is not None and not _HEADER.fullmatch(content_type):
-        raise InvalidRequest(
-            f"{where}: {_CONTENT_TYPE} {content_type!r:.80} is not allowed; it may hold up to 1024 characters of "
-            f"visible US-ASCII"
-        )
+    attributes = given.get(_CUSTOM_ATTRIBUTES)
+    for name in (_CONTENT_TYPE, TARGET_MODEL):
+        check_header(given.get(name), f"{where}: {name}")
     if attributes is not None:
         _check_attributes(attributes, where)
     return BatchInput(
         source=given[_SOURCE],
-        content_type=content_type,
+        content_type=given.get(_CONTENT_TYPE),
         custom_attributes=attributes,
         target_model=given.get(TARGET_MODEL),
     )

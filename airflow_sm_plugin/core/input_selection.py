@@ -1,29 +1,41 @@
 """Which objects below a prefix are inputs: none that is hidden, and of the others those that patterns select.
 
 A name is hidden as Spark and Hadoop have it: it begins with ``.``, or with ``_`` and holds no ``=``, as a partition
-does. So are checksums (``.crc``), files that Hadoop is still copying, and what Windows leaves in folders. Markers of
-folders (``x/``, ``x_$folder$``) are never inputs.
+does. So are checksums (``.crc``), files that Hadoop is still copying, and what Windows leaves in folders. ``.`` and
+``..`` are names like any others. What Athena (``q.csv.metadata``) and Redshift (``manifest``) write beside data is told
+by the data before it. Markers of folders (``x/``, ``x_$folder$``) are never inputs.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from airflow_sm_plugin.core.key_fields import relative_key
-from airflow_sm_plugin.core.template_values import sequence
+from airflow_sm_plugin.core.template_values import is_given, parsed, sequence
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 _HADOOP_FOLDER = "_$folder$"
 _FOLDERS, _EXCLUDED, _NOT_INCLUDED = "folder markers", "excluded", "not included"
 _SUFFIXES = (".crc", "._COPYING_")
-_NAMES = ("Thumbs.db", "desktop.ini")
+_WINDOWS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information")
+"""In lower case: Windows does not tell cases apart."""
+_OFFICE = "~$"
+"""What begins the name of the file that Office keeps beside one that is open."""
+_METADATA, _MANIFEST = ".metadata", "manifest"
+_QUERY_RESULTS = (".csv", ".txt")
+_UNLOADED = re.compile(r"(?:\d{4}_part_\d{2,}|\d{3})(?:\.[A-Za-z0-9.]+)?\Z")
+"""How the name of a file of Redshift's UNLOAD ends, with and without PARALLEL; its manifest has the same beginning."""
+_WILD = re.compile(r"[*?\[]")
+_SET = re.compile(r"\[[_.]+\]")
 _KINDS = (
     "*.crc",
     "*._COPYING_",
-    *_NAMES,
+    *_WINDOWS,
+    f"{_OFFICE}*",
     "_SUCCESS",
     "_committed_*",
     "_started_*",
@@ -39,32 +51,72 @@ _KINDS = (
 )
 """Kinds of hidden names, for the log: the first that matches is a name's. The last two match every other one."""
 
+_MISTAKES = {
+    r"\{[^{}]*,[^{}]*\}": "braces are no alternatives: give a pattern for each",
+    r"\A!": "an exclamation mark negates only in brackets: give exclude instead",
+    r"\A\./": "keys relative to inputs begin with no './'",
+    r"\A\^|\$\Z|.\.\*|\\": "it is no regular expression: '*' is any characters, '?' one, '[*]' an asterisk",
+}
+"""What a pattern that matched nothing may have been meant as, by what it holds."""
+
 _EXAMPLES = 3
 _LONGEST_PATTERN = 1_024
 
 
-def hidden_names(key: str, *, prefix: str = "") -> dict[str, str]:
-    """Return the hidden names among a key's folders and its own, each with its kind.
+def hidden_names(key: str, *, prefix: str = "") -> list[str]:
+    """Return the hidden names among a key's folders and its own, in order.
 
     :param prefix: what the key was listed by: a name that begins in it was given, and so is not hidden
     """
     if key == prefix:
-        return {}
+        return []
     names = key[len(prefix) :].split("/")
     if prefix and not prefix.endswith("/"):
         del names[0]
     hidden = [name for name in names if _is_hidden(name)]
-    if key.endswith(_SUFFIXES):
-        hidden.append(key.rpartition("/")[2])
-    return {name: _kind(name) for name in hidden}
+    last = key.rpartition("/")[2]
+    if key.endswith(_SUFFIXES) and not (hidden and hidden[-1] == last):
+        hidden.append(last)
+    return hidden
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or (name.startswith("_") and "=" not in name) or name in _NAMES
+    if name in (".", ".."):
+        return False
+    if name.startswith((".", _OFFICE)) or name.lower() in _WINDOWS:
+        return True
+    return name.startswith("_") and "=" not in name
 
 
 def _kind(name: str) -> str:
-    return next(kind for kind in _KINDS if fnmatch.fnmatchcase(name, kind))
+    spellings = (name, name.lower())
+    return next(kind for kind in _KINDS if any(fnmatch.fnmatchcase(name, kind) for name in spellings))
+
+
+class _Companions:
+    """Tell what Athena and Redshift write beside data by the data, which S3 lists before it.
+
+    S3 lists in the order of the keys, so all keys between ``q.csv`` and ``q.csv.metadata`` begin with ``q.csv``, and
+    all between ``u/0000_part_00`` and ``u/manifest`` with ``u/``: nothing else has to be remembered.
+    """
+
+    def __init__(self) -> None:
+        self._expected: dict[str, tuple[str, str]] = {}
+
+    def kind_of(self, key: str) -> str | None:
+        """Return the kind of companion that the next object of a listing is; None for any other."""
+        if self._expected:
+            self._expected = {
+                companion: (begin, kind)
+                for companion, (begin, kind) in self._expected.items()
+                if key.startswith(begin)
+            }
+        if key.endswith(_QUERY_RESULTS):
+            self._expected[f"{key}{_METADATA}"] = (key, f"*{_METADATA}")
+        if unloaded := _UNLOADED.search(key, key.rfind("/") + 1):
+            begin = key[: unloaded.start()]
+            self._expected[f"{begin}{_MANIFEST}"] = (begin, f"*{_MANIFEST}")
+        return self._expected[key][1] if key in self._expected else None
 
 
 def patterns(value: object, name: str) -> tuple[str, ...]:
@@ -73,6 +125,11 @@ def patterns(value: object, name: str) -> tuple[str, ...]:
     :param name: the argument, for the message
     :raises InvalidRequest: no list, an empty one, or an entry that can be no pattern of a relative key
     """
+    if isinstance(value, str) and is_given(value) and parsed(value) is None:
+        raise InvalidRequest(
+            f"{name} must be a list, or text of one as JSON or Python writes it: give "
+            f"{json.dumps([value.strip()[:80]])}, not {value!r:.80}"
+        )
     given = sequence(value, name)
     if given is None:
         return ()
@@ -96,16 +153,53 @@ def _check_pattern(pattern: object, name: str) -> None:
             f"{name} is {pattern!r:.120}: it must match keys relative to inputs, such as 'day=1/a.csv', which begin "
             f"with no slash and no bucket"
         )
+    if pattern.endswith("/"):
+        raise InvalidRequest(
+            f"{name} is {pattern!r:.120}: a pattern matches whole keys, and no input's ends in a slash; all below a "
+            f"folder is {f'{pattern}*'!r:.120}"
+        )
 
 
 class _Pattern:
-    """A pattern as the shell has them, whose ``*`` matches slashes, too."""
+    """A pattern as the shell has them.
+
+    ``*`` matches slashes, too, and ``**/`` matches no folder at all as well.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.matches = re.compile(fnmatch.translate(text)).match
-        self.hidden = tuple(hidden_names(text))
+        pieces = (_expression(piece) for piece in re.split(r"(?:(?<=/)|(?<=\A))\*\*/", text))
+        self.matches = re.compile(f"(?:{'(?:.*/)?'.join(pieces)})\\Z", re.DOTALL).match
+        self._hidden = [part for part in text.split("/") if _is_hidden(part) or _SET.match(part)]
+        last = text.rpartition("/")[2]
+        if last.endswith((*_SUFFIXES, _METADATA, _MANIFEST)) and last not in self._hidden[-1:]:
+            self._hidden.append(last)
         self.is_idle = True
+
+    def names(self, hidden: Iterable[str]) -> bool:
+        """Tell whether each of the hidden names is named by a part of its own that is hidden itself, in order."""
+        parts = iter(self._hidden)
+        return all(any(fnmatch.fnmatchcase(name, part) for part in parts) for name in hidden)
+
+    def told(self, prefix: str) -> str:
+        """Return the pattern as a message has it that says it matched nothing, with what it may have been meant as."""
+        hint = self._hint(prefix)
+        return f"{self.text!r:.120}" + (f" ({hint})" if hint else "")
+
+    def _hint(self, prefix: str) -> str:
+        if hint := next((hint for sign, hint in _MISTAKES.items() if re.search(sign, self.text)), None):
+            return hint
+        if prefix and self.text.startswith(prefix):
+            return f"it matches keys relative to inputs: leave {prefix!r:.120} out"
+        if _WILD.search(self.text):
+            return ""
+        return f"it matches this very key alone; all below a folder is {f'{self.text}/*'!r:.120}"
+
+
+def _expression(pattern: str) -> str:
+    """Return a pattern as a regular expression without its end."""
+    whole = fnmatch.translate(pattern)
+    return whole[: whole.rindex(")") + 1]
 
 
 class InputSelection:
@@ -114,7 +208,8 @@ class InputSelection:
     :param prefix: key prefix that the objects were listed by; a name that begins in it is never hidden
     :param include: patterns of relative keys (:func:`~airflow_sm_plugin.core.key_fields.relative_key`); one has to
         match, and none at all takes everything. What is hidden is taken only where a pattern itself names it:
-        ``_raw/*`` takes ``_raw/a.csv``, and neither ``_raw/_SUCCESS`` nor ``_other/a.csv``
+        ``_raw/*`` takes ``_raw/a.csv``, and neither ``_raw/_SUCCESS`` nor ``_other/a.csv``. Each hidden name needs a
+        part of its own: ``_*/*`` takes no ``_raw/_SUCCESS``
     :param exclude: patterns of relative keys that are passed over; they win
     """
 
@@ -122,11 +217,12 @@ class InputSelection:
         self._prefix = prefix
         self._include = [_Pattern(text) for text in include]
         self._exclude = [_Pattern(text) for text in exclude]
+        self._companions = _Companions()
         self._counts: Counter[str] = Counter()
         self._examples: list[str] = []
 
     def takes(self, key: str, *, even_hidden: bool = False) -> bool:
-        """Decide whether an object is an input.
+        """Decide whether the next object of the listing, which is in order of the keys, is an input.
 
         :param even_hidden: go by the patterns alone
         """
@@ -140,13 +236,18 @@ class InputSelection:
 
     def _reason(self, key: str, *, even_hidden: bool) -> str | None:
         """Return why an object is no input; None where it is one."""
+        companion = self._companions.kind_of(key)
         if key.endswith("/") or (key.endswith(_HADOOP_FOLDER) and key != self._prefix):
             return _FOLDERS
-        hidden = {} if even_hidden else hidden_names(key, prefix=self._prefix)
+        hidden = [] if even_hidden else hidden_names(key, prefix=self._prefix)
+        kind = _kind(hidden[0]) if hidden else companion
+        last = key.rpartition("/")[2]
+        if companion and last not in hidden[-1:] and key != self._prefix and not even_hidden:
+            hidden.append(last)
         relative = relative_key(self._prefix, key)
         included, excluded = _matching(self._include, relative), _matching(self._exclude, relative)
-        if hidden and not any(_names_all(pattern, hidden) for pattern in included):
-            return next(iter(hidden.values()))
+        if hidden and not any(pattern.names(hidden) for pattern in included):
+            return kind
         if self._include and not included:
             return _NOT_INCLUDED
         return _EXCLUDED if excluded else None
@@ -159,26 +260,40 @@ class InputSelection:
     @property
     def idle_include(self) -> list[str]:
         """Patterns of ``include`` that matched no key."""
-        return _idle(self._include)
+        return self._idle(self._include)
 
     @property
     def idle_exclude(self) -> list[str]:
         """Patterns of ``exclude`` that matched no key."""
-        return _idle(self._exclude)
+        return self._idle(self._exclude)
+
+    def _idle(self, several: Sequence[_Pattern]) -> list[str]:
+        return [pattern.told(self._prefix) for pattern in several if pattern.is_idle]
 
     def counts_in_words(self) -> str:
         """Return what was passed over, the most frequent kind first: ``3 excluded, 1 _SUCCESS``."""
         return ", ".join(f"{count} {kind}" for kind, count in self._counts.most_common())
 
     def why_nothing(self) -> str:
-        """Return why no object is an input, as a clause; empty where there were no objects."""
+        """Return why no object is an input, as a clause; empty where there were no objects and nothing explains it."""
         if not self.passed_over:
-            return ""
+            return self._why_no_objects()
         what = "the only object" if self.passed_over == 1 else f"all {self.passed_over} objects"
         examples = ", ".join(f"{key!r:.200}" for key in self._examples)
         idle = "".join(f"; no object matches include {pattern}" for pattern in self.idle_include)
         verb = "is" if self.passed_over == 1 else "are"
         return f"; {what} there {verb} passed over ({self.counts_in_words()}): {examples}{idle}"
+
+    def _why_no_objects(self) -> str:
+        """Return what explains an empty listing: a pattern where a prefix is meant."""
+        wild = _WILD.search(self._prefix)
+        if wild is None:
+            return ""
+        cut = self._prefix.rfind("/", 0, wild.start()) + 1
+        folder, pattern = self._prefix[:cut], self._prefix[cut:]
+        pattern = f"{pattern}*" if pattern.endswith("/") else pattern
+        end = f"let inputs end in {folder!r:.200}" if folder else "let inputs be the bucket"
+        return f"; S3 takes {wild[0]!r} in a prefix as it is: {end}, and give include={json.dumps([pattern]):.200}"
 
 
 def _matching(several: list[_Pattern], relative: str) -> list[_Pattern]:
@@ -186,12 +301,3 @@ def _matching(several: list[_Pattern], relative: str) -> list[_Pattern]:
     for pattern in found:
         pattern.is_idle = False
     return found
-
-
-def _idle(several: list[_Pattern]) -> list[str]:
-    return [f"{pattern.text!r:.120}" for pattern in several if pattern.is_idle]
-
-
-def _names_all(pattern: _Pattern, hidden: Iterable[str]) -> bool:
-    """Tell whether each hidden name is named by a part of the pattern that is hidden itself."""
-    return all(any(fnmatch.fnmatchcase(name, part) for part in pattern.hidden) for name in hidden)

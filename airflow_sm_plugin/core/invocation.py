@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow_sm_plugin.core.container_errors import container_error
 from airflow_sm_plugin.core.custom_attributes import validate
+from airflow_sm_plugin.core.header_values import LONGEST_HEADER, check_header
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -38,11 +39,8 @@ MODEL_LOAD_SECONDS = 420.0
 READ_TIMEOUT = 70
 """Seconds: SageMaker answers within 60."""
 
-_VISIBLE = re.compile(r"[!-~][ -~]*")
 _VARIANT = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 _SESSION = re.compile(r"NEW_SESSION|[a-zA-Z0-9](-*[a-zA-Z0-9])*")
-_PRINTABLE = re.compile(r"[ -~]+")
-_VISIBLE_TEXT = "visible US-ASCII, no space first"
 _NAME_TEXT = "letters, digits, and hyphens between them"
 
 
@@ -77,19 +75,22 @@ class InvokeRequest:
             )
         if self.custom_attributes is not None:
             validate(self.custom_attributes)
+        for name, value, longest in (
+            ("content_type", self.content_type, LONGEST_HEADER),
+            ("accept", self.accept, LONGEST_HEADER),
+            ("target_model", self.target_model, LONGEST_HEADER),
+            ("inference_id", self.inference_id, 64),
+            ("enable_explanations", self.enable_explanations, 64),
+            ("prefix_aware_id", self.prefix_aware_id, 64),
+        ):
+            check_header(value, name, longest=longest)
         for name, value, pattern, longest, allowed in (
-            ("content_type", self.content_type, _VISIBLE, 1_024, _VISIBLE_TEXT),
-            ("accept", self.accept, _VISIBLE, 1_024, _VISIBLE_TEXT),
-            ("target_model", self.target_model, _VISIBLE, 1_024, _VISIBLE_TEXT),
             ("target_variant", self.target_variant, _VARIANT, 63, _NAME_TEXT),
             ("target_container_hostname", self.target_container_hostname, _VARIANT, 63, _NAME_TEXT),
-            ("inference_id", self.inference_id, _VISIBLE, 64, _VISIBLE_TEXT),
-            ("enable_explanations", self.enable_explanations, _PRINTABLE, 64, "US-ASCII on one line"),
             ("inference_component_name", self.inference_component_name, _VARIANT, 63, _NAME_TEXT),
             ("session_id", self.session_id, _SESSION, 256, f"NEW_SESSION, or {_NAME_TEXT}"),
-            ("prefix_aware_id", self.prefix_aware_id, _VISIBLE, 64, _VISIBLE_TEXT),
         ):
-            _check(name, value, pattern, longest=longest, allowed=allowed)
+            _check_name(name, value, pattern, longest=longest, allowed=allowed)
         return self
 
     def parameters(self) -> dict[str, Any]:
@@ -112,7 +113,9 @@ class InvokeRequest:
         return {name: value for name, value in given.items() if value is not None}
 
 
-def _check(name: str, value: str | None, pattern: re.Pattern[str], *, longest: int, allowed: str) -> None:
+def _check_name(
+    name: str, value: str | None, pattern: re.Pattern[str], *, longest: int, allowed: str
+) -> None:
     if value is None:
         return
     if not 1 <= len(value) <= longest:

@@ -10,12 +10,21 @@ LONGEST_LINE = 1_048_576
 """Bytes: what one line may take in memory."""
 
 
+_SIGNS = {
+    b"\x1f\x8b": "it looks like gzip: write it uncompressed",
+    b"PK\x03\x04": "it looks like a ZIP file: write it as text, uncompressed",
+    b"\xff\xfe": "it looks like UTF-16, as Excel and PowerShell write it: write it as UTF-8",
+    b"\xfe\xff": "it looks like UTF-16: write it as UTF-8",
+}
+"""What the first bytes of a text that is none tell."""
+
+
 class LineSplitter:
     """Feed it chunks; it gives back the lines that are complete, without their ends (LF or CR LF).
 
     :param what: where the text comes from, for error messages
     :param longest: bytes that a line may have
-    :raises InvalidRequest: a line is longer, or no UTF-8; the message gives its number
+    :raises InvalidRequest: a line is longer, no UTF-8, or holds NUL; the message gives its number and the remedy
     """
 
     def __init__(self, what: str, *, longest: int = LONGEST_LINE) -> None:
@@ -45,7 +54,7 @@ class LineSplitter:
         if self._size > self._longest:
             raise InvalidRequest(
                 f"line {self._number + 1} of {self._what} is longer than {self._longest} bytes: is it one record a "
-                f"line?"
+                f"line, and text? {_hint(b''.join(self._begun))}".rstrip()
             )
 
     def _line(self) -> str:
@@ -54,6 +63,18 @@ class LineSplitter:
         self._size = 0
         self._number += 1
         try:
-            return line.removesuffix(b"\r").decode()
+            text = line.removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:
-            raise InvalidRequest(f"line {self._number} of {self._what} is no UTF-8") from error
+            raise InvalidRequest(
+                f"line {self._number} of {self._what} is no UTF-8 text: {_hint(line) or 'write it as UTF-8'}"
+            ) from error
+        if "\0" in text:
+            raise InvalidRequest(
+                f"line {self._number} of {self._what} holds NUL, as UTF-16 does: write it as UTF-8 text"
+            )
+        return text
+
+
+def _hint(line: bytes) -> str:
+    """Return what a line looks like that begins so, with the remedy; empty where nothing tells."""
+    return next((hint for sign, hint in _SIGNS.items() if line.startswith(sign)), "")

@@ -46,7 +46,8 @@ def parse_array(text: str | bytes) -> tuple[str, Sequence[str]]:
         if not isinstance(name, str) or not name:
             kind = "empty" if name == "" else _json_type(name)
             raise InvalidRequest(
-                f"element {number} of the manifest must be a key below the prefix, not {kind}"
+                f"element {number} of the manifest must be a key below the prefix, not {kind}; a manifest has one "
+                f"prefix"
             )
     return prefix, cast("list[str]", names)
 

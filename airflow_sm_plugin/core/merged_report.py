@@ -120,6 +120,7 @@ class BatchReport:
             "inputs": self.plan.inputs,
             "inputs_failed": self.total.inputs_failed,
             "inputs_carried": self.plan.carried,
+            "inputs_passed_over": self.plan.passed_over,
             "records": self.total.records,
             "succeeded": self.succeeded,
             "failed": self.total.records_failed,

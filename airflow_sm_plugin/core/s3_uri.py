@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_sm_plugin.core.header_values import unsendable
 from airflow_sm_plugin.core.safe_text import is_text
 from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
 
@@ -70,12 +71,8 @@ def check_input_location(location: str, *, name: str) -> None:
             f"{shown} has {len(location)} characters, SageMaker takes up to {_LONGEST_INPUT_LOCATION}: use a shorter "
             f"key"
         )
-    bad = next((character for character in location if not " " <= character <= "~"), None)
-    where = ""
-    if bad is None and location.endswith(" "):
-        bad, where = " ", " at its end"
-    if bad is not None:
+    if bad := unsendable(location):
         raise InvalidRequest(
-            f"{shown} holds U+{ord(bad):04X}{where}, which cannot be sent: SageMaker takes the location in an HTTP "
+            f"{shown} holds {bad}, which cannot be sent: SageMaker takes the location in an HTTP "
             f"header of visible US-ASCII; rename the object"
         )

@@ -79,6 +79,7 @@ class MultiModelPlan:
     :param models: distinct target models of these
     :param missing_models: those of them whose artefact was looked for and was not there, in order
     :param carried: inputs that an earlier plan has done and that are the same still
+    :param passed_over: objects below the inputs' prefix that were no inputs
     :param created_at: ISO 8601
     :param writer: which try of the task made it
     :param earlier: locations of the plans whose results count beside its own, the earliest first: none of those before
@@ -96,6 +97,7 @@ class MultiModelPlan:
     shards: int
     missing_models: tuple[str, ...] = ()
     carried: int = 0
+    passed_over: int = 0
     created_at: str
     writer: StateWriter = field(default_factory=StateWriter)
     earlier: tuple[str, ...] = ()
@@ -125,6 +127,7 @@ class MultiModelPlan:
             "bytes": self.bytes,
             "carried": self.carried,
             "missing_models": len(self.missing_models),
+            "passed_over": self.passed_over,
         }
 
 

@@ -59,8 +59,9 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     ETag. Once the task was cleared, ETags tell which results and which requests on their way still count, whether the
     batch was finished or not. A DAG run that was deleted and made again under its old id begins from nothing.
 
-    Returns on XCom: ``{"endpoint_name", "inputs", "succeeded", "failed", "expired", "refused", "attempts",
-    "plan_digest", "started_at", "finished_at", "report_location", "rows_location", "failures_location" or None}``.
+    Returns on XCom: ``{"endpoint_name", "inputs", "inputs_passed_over", "succeeded", "failed", "expired", "refused",
+    "attempts", "plan_digest", "started_at", "finished_at", "report_location", "rows_location", "failures_location" or
+    None}``; ``inputs_passed_over`` are the objects below ``inputs`` that are hidden, or that patterns leave out.
     Rows are JSON Lines with always the same keys: source, etag, status, output_location, failure_location,
     inference_id, attempts, error, custom_attributes.
 

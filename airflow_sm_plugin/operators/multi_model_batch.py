@@ -46,9 +46,9 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     was deleted and created again under its run id gets nothing of the deleted one.
 
     Returns on XCom: the report's summary; of a whole batch ``{"endpoint_name", "inputs", "inputs_failed",
-    "inputs_carried", "records", "succeeded", "failed", "models", "models_failed", "invocations", "retries",
-    "seconds", "shards", "shards_missing", "plan_digest", "started_at", "finished_at", "outputs", "report_location",
-    "report_page_location"}``, of a shard those of its own.
+    "inputs_carried", "inputs_passed_over", "records", "succeeded", "failed", "models", "models_failed", "invocations",
+    "retries", "seconds", "shards", "shards_missing", "plan_digest", "started_at", "finished_at", "outputs",
+    "report_location", "report_page_location"}``, of a shard those of its own.
 
     :param endpoint_name: of a real-time multi-model endpoint (templated)
     :param shard: one of the references that :class:`SageMakerPlanMultiModelBatchOperator` returns, for

@@ -32,9 +32,9 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
 
     The log's last line is the summary as one JSON object behind ``batch report: ``.
 
-    Returns on XCom: ``{"endpoint_name", "inputs", "inputs_failed", "inputs_carried", "records", "succeeded", "failed",
-    "models", "models_failed", "invocations", "retries", "seconds", "shards", "shards_missing", "plan_digest",
-    "started_at", "finished_at", "outputs", "report_location", "report_page_location"}``.
+    Returns on XCom: ``{"endpoint_name", "inputs", "inputs_failed", "inputs_carried", "inputs_passed_over", "records",
+    "succeeded", "failed", "models", "models_failed", "invocations", "retries", "seconds", "shards", "shards_missing",
+    "plan_digest", "started_at", "finished_at", "outputs", "report_location", "report_page_location"}``.
 
     :param plan_location: of the plan's folder, as the plan task's XCom ``plan`` says; where that is empty, after an
         estimate, this task is skipped (templated)

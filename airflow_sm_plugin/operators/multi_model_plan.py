@@ -39,8 +39,9 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
 
     Returns on XCom: a list with ``{"plan_location", "shard", "inputs", "models", "bytes"}`` for each shard, to
     ``expand`` the batch task over; empty when there is nothing to do. XCom ``plan`` is ``{"plan_location", "inputs",
-    "models", "shards", "bytes", "carried", "missing_models"}``, all counts but the location, which alone is there, and
-    empty, with ``plan_only``.
+    "models", "shards", "bytes", "carried", "missing_models", "passed_over"}``, all counts but the location, which alone
+    is there, and empty, with ``plan_only``; ``passed_over`` are the objects below ``inputs`` that are hidden, or that
+    patterns leave out.
 
     :param endpoint_name: of a real-time multi-model endpoint (templated)
     :param inputs: ``s3://bucket/prefix`` whose objects are the inputs, but for hidden ones such as ``_SUCCESS`` and

@@ -113,6 +113,7 @@ def test_markers_of_spark_and_others_are_no_inputs_and_are_told_once_by_kind(
     assert [one.source for one in inputs_of(f"{top}/plan", plan)] == [
         f"{top}/in/{name}" for name in ("_day=2/part-0.csv", "day=1/part-0.csv", "part-0.csv")
     ]
+    assert plan.passed_over == 6
     (said,) = [record.getMessage() for record in caplog.records if "no inputs" in record.getMessage()]
     assert said == (f"{top}/in: 6 objects are no inputs: 2 *.crc, 2 folder markers, 1 _SUCCESS, 1 _delta_log")
 
@@ -136,6 +137,14 @@ def test_patterns_choose_and_what_matches_nothing_is_told(
     levels = {record.getMessage(): record.levelname for record in caplog.records}
     assert levels[f"{top}/in/: no object there matches include '*.tsv'"] == "WARNING"
     assert levels[f"{top}/in/: no object there matches exclude '*.tmp'"] == "INFO"
+
+
+def test_a_pattern_for_a_prefix_gets_the_remedy(account: Account, top: str) -> None:
+    upload(account, f"{top}/in/a.csv")
+    folder = top.removeprefix(f"s3://{account.bucket}/")
+    match = rf"no inputs below .*\*\.csv: nothing was sent; .* end in '{folder}/in/', and give include=\[\"\*\.csv\"\]"
+    with pytest.raises(InvalidRequest, match=match):
+        planned(InputSource(location=f"{top}/in/*.csv"), f"{top}/plan")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +195,9 @@ def test_a_manifest_of_batch_transform_lists_inputs_below_its_prefix(account: Ac
         (f"{top}/in/_SUCCESS", 8, "_SUCCESS"),
     ]
     upload(account, location, body.replace("_SUCCESS", "nowhere"))
-    with pytest.raises(InputNotFound, match=f"does not exist: element 3: {top}/in/nowhere"):
+    with pytest.raises(
+        InputNotFound, match=f"does not exist: element 3: {top}/in/nowhere \\(the prefix with the"
+    ):
         planned(source, f"{top}/plan-2")
 
 

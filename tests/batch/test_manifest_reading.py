@@ -122,6 +122,32 @@ def test_json_lines_are_read_however_they_are_written(account: Account, body: by
         ('[{"prefix": "s3://b/"}, "\\ud83d"]', InvalidS3Uri, "element 2 of the manifest .*surrogate"),
         ("[", InvalidRequest, "not JSON"),
         (
+            array("s3://b/in/", "a", "s3://b/in/a"),
+            InvalidRequest,
+            "element 3 of the manifest is 's3://b/in/a': names are relative to the prefix, 's3://b/in/'",
+        ),
+        (
+            json.dumps([{"prefix": "s3://b/in/"}, "a", {"prefix": "s3://b/x/"}]),
+            InvalidRequest,
+            "element 3 of the manifest .* not an object; a manifest has one prefix",
+        ),
+        (
+            json.dumps({"entries": [{"url": "s3://b/a"}]}),
+            InvalidRequest,
+            "this looks like Redshift's own kind",
+        ),
+        (
+            json.dumps({"entries": [{"url": "s3://b/a"}]}, indent=2),
+            InvalidRequest,
+            r"manifests of Redshift \(entries\)",
+        ),
+        (
+            json.dumps({"fileLocations": [{"URIs": []}]}),
+            InvalidRequest,
+            "this looks like QuickSight's own kind",
+        ),
+        ('{"label": 1}', InvalidRequest, 'has no source-ref: .* as in {"source-ref": "s3://bucket/key"}'),
+        (
             lines("s3://b/1") + array("s3://b/in/", "a"),
             InvalidRequest,
             "line 2 of the manifest is a JSON list",

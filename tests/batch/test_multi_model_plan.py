@@ -252,6 +252,32 @@ def test_two_inputs_of_one_output_name_are_both_named(account: Account, top: str
     assert keys_below(account, f"{top}/out") == []
 
 
+def test_a_pattern_for_a_prefix_gets_the_remedy(account: Account, top: str) -> None:
+    upload(account, f"{top}/in/a.csv")
+    source = InputSource(location=f"{top}/in/*.csv")
+    with pytest.raises(
+        InvalidRequest, match=r"nothing was planned; .* give include=\[\"\*\.csv\"\]; check the prefix"
+    ):
+        planned(settings_of(top, source=source))
+
+
+def test_a_target_model_that_http_would_trim_is_refused_wherever_it_comes_from(
+    account: Account, top: str
+) -> None:
+    """The model "7" would answer for "7 "."""
+    match = r"target.model.* '7 ' is not allowed: it holds U\+0020 at its end"
+    for name in ("7", "7 "):
+        upload(account, f"{top}/models/{name}")
+    endpoint = EndpointModels(endpoint_name="ratings", prefixes=(f"{top}/models/",))
+    upload(account, f"{top}/in/store=7 /a.csv")
+    with pytest.raises(InvalidRequest, match=match):
+        planned(settings_of(top, target_model="{store}"), endpoint)
+    source = manifest(account, top, {"source-ref": "s3://other/b.csv", "target-model": "7 "})
+    with pytest.raises(InvalidRequest, match=match):
+        planned(settings_of(top, source=source), endpoint)
+    assert keys_below(account, f"{top}/out") == []
+
+
 def test_a_key_without_a_field_of_the_template_is_named(account: Account, top: str) -> None:
     upload(account, f"{top}/in/a.csv")
     with pytest.raises(InvalidRequest, match=r"target_model names the field \{store\}.*in/a\.csv"):

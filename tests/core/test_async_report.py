@@ -83,6 +83,7 @@ def test_the_summary_is_flat_small_and_counts() -> None:
     assert summary == {
         "endpoint_name": "churn",
         "inputs": 10,
+        "inputs_passed_over": 0,
         "succeeded": 7,
         "failed": 2,
         "expired": 1,
@@ -102,6 +103,7 @@ def test_the_summary_is_flat_small_and_counts() -> None:
     "report",
     [
         REPORT,
+        replace(REPORT, inputs_passed_over=3),
         replace(REPORT, counts=Counts(), failures_location=None, run="first", written_by=TaskTry(5.0, 2)),
     ],
 )

@@ -83,10 +83,16 @@ def test_a_template_that_is_none_is_known_without_an_input(template: str) -> Non
         names(output_name=template).checked()
 
 
-@pytest.mark.parametrize("model", ["", " a", "a\n", "Zürich", "x" * 1_025])
+@pytest.mark.parametrize("model", ["", " a", "a ", "a\n", "a\t", "Zürich", "x" * 1_025])
 def test_a_model_that_no_header_carries_is_refused(model: str) -> None:
-    with pytest.raises(InvalidRequest, match=rf"target model .* of the input s3://b/{KEY} is not allowed"):
+    with pytest.raises(
+        InvalidRequest, match=rf"target model of the input s3://b/{KEY} .*(not allowed|1 to 1024)"
+    ):
         named(model=model)
+    with pytest.raises(
+        InvalidRequest, match=r"target model .* '7 ' is not allowed: it holds U\+0020 at its end"
+    ):
+        named("in/store_id=7 /a.csv", target_model="{store_id}")
     assert named(model="m" * 1_024)[0] == "m" * 1_024
 
 
@@ -109,7 +115,7 @@ def test_two_of_one_name_are_both_named_with_the_remedy() -> None:
     assert "s3://b/x and s3://b/y would have the same name, n: " in str(
         same_name("n", "s3://b/x", "s3://b/y")
     )
-    assert "both lines of s3://b/x" in str(same_name("n", "s3://b/x", "s3://b/x"))
+    assert "both entries of s3://b/x" in str(same_name("n", "s3://b/x", "s3://b/x"))
     assert "{target_model}/{relative}" in str(same_name("n", "s3://b/x", "s3://b/x"))
 
 

@@ -176,6 +176,8 @@ def test_a_byte_order_mark_before_the_first_line_is_passed_over() -> None:
         ('{"source-ref": ""}', "source-ref must be a text, not empty"),
         ('{"source-ref": "s3://b/k", "content-type": 5}', "content-type must be a text, not int"),
         ('{"source-ref": "s3://b/k", "content-type": "text/csv\\n"}', "content-type 'text/csv.*not allowed"),
+        ('{"source-ref": "s3://b/k", "content-type": "text/csv "}', "content-type 'text/csv '.*at its end"),
+        ('{"source-ref": "s3://b/k", "custom-attributes": "a "}', "begin or end with a space"),
         ('{"source-ref": "s3://b/k", "custom-attributes": ["x"]}', "custom-attributes must be a text, not"),
         ('{"source-ref": "s3://b/k", "sourceref": 1, "x": 2}', "the key 'sourceref': write 'source-ref'"),
         ('{"labels": [1]}', "has no source-ref"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from airflow_sm_plugin.core.input_selection import InputSelection, hidden_names,
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 NAMES = st.text("abc_.=-", min_size=1, max_size=6)
-PLAIN = NAMES.filter(lambda name: name[0] not in "_.")
+PLAIN = NAMES.filter(lambda name: name[0] not in "_.") | st.sampled_from([".", ".."])
 HIDDEN = st.one_of(
-    NAMES.map(".".__add__), NAMES.filter(lambda name: "=" not in name).map("_".__add__), st.just("Thumbs.db")
+    NAMES.map(".".__add__).filter(lambda name: name != ".."),
+    NAMES.filter(lambda name: "=" not in name).map("_".__add__),
+    st.sampled_from(["Thumbs.db", "DESKTOP.INI", "~$a.csv"]),
 )
 
 
@@ -48,7 +51,13 @@ def chosen(*keys: str, prefix: str = "in/", **given: Any) -> list[str]:  # noqa:
         (".hoodie/hoodie.properties", ".*"),
         (".ipynb_checkpoints/a.csv", ".*"),
         ("a.csv._COPYING_", "*._COPYING_"),
-        ("Thumbs.db", "Thumbs.db"),
+        ("Thumbs.db", "thumbs.db"),
+        ("THUMBS.DB", "thumbs.db"),
+        ("ehthumbs.db", "ehthumbs.db"),
+        ("Desktop.ini", "desktop.ini"),
+        ("$RECYCLE.BIN/a.csv", "$recycle.bin"),
+        ("System Volume Information/x", "system volume information"),
+        ("a/~$report.csv", "~$*"),
         ("x/desktop.ini", "desktop.ini"),
         ("x/", "folder markers"),
         ("", "folder markers"),
@@ -79,6 +88,17 @@ def test_what_tools_leave_beside_data_is_no_input_and_is_counted_by_kind(name: s
         "a_SUCCESS",
         "data_committed_1",
         "delta_log/0.json",
+        "./a.csv",
+        "d/../e.csv",
+        "../a.csv",
+        "d/./..",
+        "a.csv.tmp",
+        "a.csv~",
+        "lost+found/x",
+        "metadata/v1.metadata.json",
+        "a.csv.metadata",
+        "unload/manifest",
+        "$recycled/a.csv",
     ],
 )
 def test_data_is_an_input_whatever_it_is_called(name: str) -> None:
@@ -92,7 +112,7 @@ def test_one_hidden_name_anywhere_hides_the_object(above: list[str], hidden: str
 
 @given(st.lists(PLAIN, min_size=1, max_size=4))
 def test_names_that_begin_otherwise_hide_nothing(names: list[str]) -> None:
-    assert hidden_names("/".join(names)) == {}
+    assert hidden_names("/".join(names)) == []
 
 
 @pytest.mark.parametrize(
@@ -167,12 +187,17 @@ def test_patterns_match_what_follows_the_folder_that_a_prefix_ends_in() -> None:
         ("_raw/*", ["_raw/a.csv"]),
         ("_raw/_SUCCESS", ["_raw/_SUCCESS"]),
         ("*/_x/*", ["a/_x/b.csv"]),
-        ("_*", ["_SUCCESS", "_raw/_SUCCESS", "_raw/a.csv"]),
+        ("_*", ["_SUCCESS", "_raw/a.csv"]),
+        ("_*/*", ["_raw/a.csv"]),
+        ("_*/_*", ["_raw/_SUCCESS"]),
+        ("[_]*", ["_SUCCESS", "_raw/a.csv"]),
+        ("[_.]*", [".a.csv.crc", "_SUCCESS", "_raw/a.csv"]),
         ("*.crc", [".a.csv.crc", "b.crc"]),
         (".*", [".a.csv.crc"]),
         ("*", ["c.csv"]),
         ("*SUCCESS", []),
-        ("[_]SUCCESS", []),
+        ("[_]SUCCESS", ["_SUCCESS"]),
+        ("[!a]SUCCESS", []),
         ("x/*", []),
     ],
 )
@@ -235,7 +260,123 @@ def test_where_nothing_is_left_counts_examples_and_patterns_are_named() -> None:
 def test_an_exclude_pattern_of_what_is_hidden_anyway_is_not_idle() -> None:
     selection = InputSelection("", exclude=["_SUCCESS", "*.{crc,tmp}"])
     assert not selection.takes("_SUCCESS")
-    assert (selection.idle_include, selection.idle_exclude) == ([], ["'*.{crc,tmp}'"])
+    assert (selection.idle_include, selection.idle_exclude) == (
+        [],
+        ["'*.{crc,tmp}' (braces are no alternatives: give a pattern for each)"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [
+        ("{a,b}.csv", "braces are no alternatives: give a pattern for each"),
+        ("sub", "it matches this very key alone; all below a folder is 'sub/*'"),
+        ("./*.csv", "keys relative to inputs begin with no './'"),
+        ("!b.csv", "an exclamation mark negates only in brackets: give exclude instead"),
+        (r".*\.csv$", "it is no regular expression: '*' is any characters, '?' one, '[*]' an asterisk"),
+        (r"x\*.csv", "it is no regular expression: '*' is any characters, '?' one, '[*]' an asterisk"),
+        ("in/*.csv", "it matches keys relative to inputs: leave 'in/' out"),
+        ("*.CSV", ""),
+    ],
+)
+def test_what_a_pattern_that_matches_nothing_may_have_been_meant_as(pattern: str, hint: str) -> None:
+    selection = InputSelection("in/", include=[pattern])
+    assert not selection.takes("in/sub/a.csv")
+    assert selection.idle_include == [f"{pattern!r}" + (f" ({hint})" if hint else "")]
+    assert f"no object matches include {selection.idle_include[0]}" in selection.why_nothing()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "said"),
+    [
+        (
+            "q/*.csv",
+            """; S3 takes '*' in a prefix as it is: let inputs end in 'q/', and give include=["*.csv"]""",
+        ),
+        ("q/d=[12]/*.csv", """let inputs end in 'q/', and give include=["d=[12]/*.csv"]"""),
+        ("a/b/**/", """let inputs end in 'a/b/', and give include=["**/*"]"""),
+        (
+            "?.csv",
+            """S3 takes '?' in a prefix as it is: let inputs be the bucket, and give include=["?.csv"]""",
+        ),
+    ],
+)
+def test_a_pattern_for_a_prefix_is_told(prefix: str, said: str) -> None:
+    assert said in InputSelection(prefix).why_nothing()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("**/*.csv", ["a.csv", "d/b.csv", "d/e/c.csv"]),
+        ("d/**/*.csv", ["d/b.csv", "d/e/c.csv"]),
+        ("d/**/e/**/c.csv", ["d/e/c.csv"]),
+        ("**/e/*", ["d/e/c.csv"]),
+        ("**/**/a.csv", ["a.csv"]),
+        ("a**/b.csv", []),
+        ("**", ["a.csv", "d/b.csv", "d/e/c.csv"]),
+        ("*/*.csv", ["d/b.csv", "d/e/c.csv"]),
+    ],
+)
+def test_two_asterisks_and_a_slash_match_no_folder_at_all_as_well(pattern: str, expected: list[str]) -> None:
+    assert chosen("a.csv", "d/b.csv", "d/e/c.csv", prefix="", include=[pattern]) == expected
+
+
+@given(st.text("ab/*?.[]!", min_size=1, max_size=8), st.text("ab/.", min_size=1, max_size=6))
+def test_all_other_patterns_match_as_the_shell_s(pattern: str, key: str) -> None:
+    if "**/" in pattern or key.endswith("/") or hidden_names(key):
+        return
+    assert (chosen(key, prefix="", include=[pattern]) == [key]) == fnmatch.fnmatchcase(key, pattern)
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected", "kind"),
+    [
+        (["q1.csv", "q1.csv.metadata"], ["q1.csv"], "*.metadata"),
+        (["q1.txt", "q1.txt-b", "q1.txt.metadata"], ["q1.txt", "q1.txt-b"], "*.metadata"),
+        (
+            ["u/0000_part_00", "u/0001_part_00", "u/manifest"],
+            ["u/0000_part_00", "u/0001_part_00"],
+            "*manifest",
+        ),
+        (["u_0000_part_00.gz", "u_manifest"], ["u_0000_part_00.gz"], "*manifest"),
+        (["u000", "u001.parquet", "umanifest"], ["u000", "u001.parquet"], "*manifest"),
+        (["000", "manifest"], ["000"], "*manifest"),
+    ],
+)
+def test_what_athena_and_redshift_write_beside_data_is_no_input(
+    listed: list[str], expected: list[str], kind: str
+) -> None:
+    for prefix in ("in/", "in/u", "in/q"):
+        keys = [f"in/{name}" for name in listed if f"in/{name}".startswith(prefix)]
+        selection = InputSelection(prefix)
+        taken = [key for key in keys if selection.takes(key)]
+        assert taken == [key for key in keys if key[3:] in expected]
+        assert selection.counts_in_words() == (f"1 {kind}" if len(taken) < len(keys) else "")
+    assert chosen(f"in/{listed[-1]}", prefix=f"in/{listed[-1]}") == [f"in/{listed[-1]}"]
+    keys = [f"in/{name}" for name in listed]
+    assert chosen(*keys, include=[kind]) == keys[-1:]
+    assert chosen(*keys, include=["*"]) == [f"in/{name}" for name in expected]
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        ["manifest"],
+        ["a.csv", "manifest"],
+        ["u/manifest", "v/0000_part_00"],
+        ["v/0000_part_00", "w/manifest"],
+        ["u/0000_part_00", "u/x-manifest"],
+        ["a.csv.metadata", "b.csv"],
+        ["a", "a.metadata"],
+        ["a.json", "a.json.metadata"],
+        ["a.csv", "b.csv.metadata"],
+        ["q.csv", "q.csv.metadata.csv"],
+    ],
+)
+def test_such_names_are_data_where_no_such_data_stands_beside(listed: list[str]) -> None:
+    keys = [f"in/{name}" for name in listed]
+    assert chosen(*keys) == keys
 
 
 @pytest.mark.parametrize(
@@ -255,7 +396,12 @@ def test_no_patterns_are_none(given: object) -> None:
     [
         ([], "exclude is an empty list: leave it out"),
         ("[]", "exclude is an empty list: leave it out"),
-        ("*.csv", "exclude must be a list"),
+        ("*.csv", r"exclude must be a list, .*: give \[\"\*\.csv\"\], not '\*\.csv'"),
+        ("a, b", "exclude must be a list"),
+        (
+            ["sub/"],
+            r"exclude\[0\] is 'sub/': a pattern matches whole keys, .*; all below a folder is 'sub/\*'",
+        ),
         ({"a": 1}, "exclude must be a list"),
         (["a", ""], r"exclude\[1\] must be a pattern such as '\*\.csv', not empty"),
         ([None], r"exclude\[0\] must be a pattern such as '\*\.csv', not NoneType"),

@@ -21,7 +21,7 @@ from airflow_sm_plugin.core.invocation import (
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidName, InvalidRequest
 
 PLAIN = InvokeRequest(endpoint_name="churn", body=b"1,2")
-VISIBLE = re.compile(r"[!-~][ -~]*")
+CARRIED = re.compile(r"[!-~]([ -~]*[!-~])?")
 LONGEST = {
     "content_type": 1024,
     "accept": 1024,
@@ -34,6 +34,7 @@ LONGEST = {
     "session_id": 256,
     "prefix_aware_id": 64,
 }
+HEADERS = ("content_type", "accept", "target_model", "inference_id", "enable_explanations", "prefix_aware_id")
 NAMES = ("target_variant", "target_container_hostname", "inference_component_name", "session_id")
 
 
@@ -104,9 +105,15 @@ def test_a_field_may_be_as_long_as_sagemaker_takes_it_and_no_longer(name: str) -
 
 @given(st.text(alphabet="aZ0 -_~\tä\n", min_size=1, max_size=64) | st.text(min_size=1, max_size=64))
 def test_a_header_takes_visible_ascii_and_nothing_that_breaks_a_line(value: str) -> None:
-    for name in ("content_type", "accept", "target_model", "inference_id", "prefix_aware_id"):
-        assert is_taken(name, value) == bool(VISIBLE.fullmatch(value))
-    assert is_taken("enable_explanations", value) == (value.isascii() and value.isprintable())
+    for name in HEADERS:
+        assert is_taken(name, value) == bool(CARRIED.fullmatch(value))
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_value_that_http_would_trim_is_refused(name: str) -> None:
+    """The model "7" would answer for "7 "."""
+    with pytest.raises(InvalidRequest, match=f"{name} '7 ' is not allowed: it holds U\\+0020 at its end"):
+        with_field(name, "7 ").checked()
 
 
 @pytest.mark.parametrize("name", NAMES)

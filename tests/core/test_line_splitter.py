@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ def lines_of(*chunks: bytes) -> list[str]:
     return [*found, *splitter.rest()]
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"))), st.data())
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"))), st.data())
 def test_the_lines_do_not_depend_on_where_the_chunks_end(lines: list[str], data: st.DataObject) -> None:
     text = "".join(f"{line}\n" for line in lines).encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
@@ -32,6 +34,27 @@ def test_the_last_line_needs_no_end_and_windows_ends_are_ends() -> None:
 def test_what_is_no_text_is_named_by_its_line() -> None:
     with pytest.raises(InvalidRequest, match="line 2 of a text is no UTF-8"):
         lines_of(b"a\n\xff\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]\n".encode("utf-16"), "is no UTF-8 text: it looks like UTF-16, as Excel and PowerShell write it"),
+        (
+            b"\xfe\xff" + "[]\n".encode("utf-16-be"),
+            "is no UTF-8 text: it looks like UTF-16: write it as UTF-8",
+        ),
+        ("[]\n".encode("utf-16-le"), "holds NUL, as UTF-16 does: write it as UTF-8 text"),
+        ("[]\n".encode("utf-16-be"), "holds NUL, as UTF-16 does: write it as UTF-8 text"),
+        (gzip.compress(b"[]\n"), "is no UTF-8 text: it looks like gzip: write it uncompressed"),
+        (b"PK\x03\x04\x14\x00\x08\xff", "is no UTF-8 text: it looks like a ZIP file: write it as text"),
+        ("Zürich".encode("latin-1"), "is no UTF-8 text: write it as UTF-8"),
+    ],
+)
+def test_what_a_text_that_is_none_looks_like_is_told(text: bytes, said: str) -> None:
+    for chunks in ([text], [text[:1], text[1:]]):
+        with pytest.raises(InvalidRequest, match=f"line 1 of a text {said}"):
+            lines_of(*chunks)
 
 
 def test_memory_is_bounded_by_one_line() -> None:

@@ -300,12 +300,27 @@ def test_markers_are_never_sent_and_patterns_choose(account: Account, batch_of: 
         account.upload("", f"{prefix}{name}")
     before = invocations_of(account, endpoint)
     chosen = run_task(lambda: batch_of(inputs, include="{{ ['0000[01].txt'] }}", exclude=["00001*"]))
-    assert chosen["inputs"] == 1
+    assert (chosen["inputs"], chosen["inputs_passed_over"]) == (1, 5)
     told = run_task(lambda: batch_of(inputs.rstrip("/"), custom_attributes="{relative}"))
+    assert told["inputs_passed_over"] == 3
     assert [row.custom_attributes for row in rows_at(account, told["rows_location"])] == [
         f"0000{number}.txt" for number in range(3)
     ]
     assert invocations_of(account, endpoint) == before + 4
+
+
+def test_dots_between_slashes_are_names_like_any_others(account: Account, batch_of: Make) -> None:
+    inputs = f"s3://{account.bucket}/{unique('dots')}/"
+    prefix = inputs.removeprefix(f"s3://{account.bucket}/")
+    for name in ("d/../e.csv", "d/./f.csv", "../up.csv"):
+        account.upload("x", f"{prefix}{name}")
+    told = run_task(lambda: batch_of(inputs, custom_attributes="{relative}"))
+    assert (told["succeeded"], told["inputs_passed_over"]) == (3, 0)
+    assert {row.source.removeprefix(inputs) for row in rows_at(account, told["rows_location"])} == {
+        "d/../e.csv",
+        "d/./f.csv",
+        "../up.csv",
+    }
 
 
 def test_other_patterns_send_only_what_they_add(account: Account, batch_of: Make, endpoint: str) -> None:

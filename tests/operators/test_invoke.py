@@ -250,6 +250,10 @@ class TestBadInput:
             ),
             ({"request_ttl": 59}, "request_ttl is 59 s, SageMaker takes 60 to 21600 s"),
             ({"invocation_timeout": 3601}, "invocation_timeout is 3601 s, SageMaker takes 1 to 3600 s"),
+            (
+                {"content_type": "text/csv "},
+                "content_type 'text/csv ' is not allowed: it holds U+0020 at its end",
+            ),
             ({"inference_id": "i" * 65}, "has 65 characters, SageMaker takes 1 to 64"),
             ({"filename": "a.tar.gz"}, "filename 'a.tar.gz' is not allowed"),
             ({"s3_output_path_extension": "s3://b"}, "s3_output_path_extension 's3://b' is not allowed"),

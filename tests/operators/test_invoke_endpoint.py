@@ -578,6 +578,7 @@ def test_nothing_secret_is_logged_pushed_or_stored(
         ({"custom_attributes": "x" * 1025}, "are 1025 characters long"),
         ({"custom_attributes": "secret\nline"}, "character 7 of the CustomAttributes is U+000A"),
         ({"target_variant": "a_b"}, "target_variant 'a_b' is not allowed"),
+        ({"target_model": "7 "}, "target_model '7 ' is not allowed: it holds U+0020 at its end"),
         ({"inference_id": "x" * 65}, "inference_id has 65 characters, SageMaker takes 1 to 64"),
         ({"enable_explanations": "a\nb"}, "enable_explanations 'a\\nb' is not allowed"),
         ({"output_location": "s3://bucket/prefix/"}, "output_location must name an object"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -234,9 +235,20 @@ def test_markers_are_passed_over_and_patterns_choose(batch: MultiModel) -> None:
     batch.put("a", "_SUCCESS", "")
     batch.put("b", "x.csv", "two\n")
     batch.account.upload("", f"{batch.root}/in/_SUCCESS".removeprefix(f"s3://{batch.account.bucket}/"))
-    assert run(batch, include="['*.csv']", exclude=["model=b/*"])["inputs"] == 1
-    assert run(batch, inputs=f"{batch.root}/in")["inputs"] == 2
+    found = run(batch, include="['*.csv']", exclude=["model=b/*"])
+    assert (found["inputs"], found["inputs_passed_over"]) == (1, 3)
+    found = run(batch, inputs=f"{batch.root}/in")
+    assert (found["inputs"], found["inputs_passed_over"]) == (2, 2)
+    assert json.loads(batch.account.read(found["report_location"]))["inputs_passed_over"] == 2
     assert (batch.output("a", "x.csv"), batch.output("b", "x.csv")) == (b"a/one\n", b"b/two\n")
+
+
+def test_dots_between_slashes_are_names_like_any_others(batch: MultiModel) -> None:
+    for name in ("d/../x.csv", "d/./x.csv", "../x.csv"):
+        batch.put("a", name, f"{name}\n")
+    found = run(batch, target_model="a.tar.gz")
+    assert (found["inputs"], found["succeeded"], found["inputs_passed_over"]) == (3, 3, 0)
+    assert batch.output("a", "d/../x.csv") == b"a/d/../x.csv\n"
 
 
 def test_no_input_fails_unless_that_is_fine(batch: MultiModel) -> None:

@@ -40,6 +40,7 @@ def test_the_summary_is_small_and_says_where_the_reports_lie(account: Account) -
         "inputs": 4,
         "inputs_failed": 0,
         "inputs_carried": 0,
+        "inputs_passed_over": 0,
         "records": 20,
         "succeeded": 20,
         "failed": 0,

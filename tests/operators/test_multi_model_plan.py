@@ -87,6 +87,7 @@ def test_it_returns_a_reference_for_each_shard_and_tells_of_the_plan(
     account: Account, plan_of: Make, top: str
 ) -> None:
     put(account, top, 0, 1, 2)
+    account.upload("", f"{top}/in/_SUCCESS".removeprefix(f"s3://{account.bucket}/"))
     ti = TaskInstanceDouble()
     references = run_task(lambda: plan_of(max_shards=2), context_for(ti))
     where = references[0]["plan_location"]
@@ -102,6 +103,7 @@ def test_it_returns_a_reference_for_each_shard_and_tells_of_the_plan(
         "shards": 2,
         "bytes": 60,
         "carried": 0,
+        "passed_over": 1,
         "missing_models": 0,
     }
     assert json.loads(json.dumps(references)) == references
