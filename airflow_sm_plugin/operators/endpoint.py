@@ -165,6 +165,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         "on_failed",
         "on_scaled",
     )
+    none_fields = ("keep_configs",)
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink(), DataCaptureLink())
 
     def __init__(

@@ -130,6 +130,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         "output_kms_key_id",
         "output_acl",
     )
+    none_fields = ("split_type",)
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink())
 
     def __init__(
@@ -238,9 +239,10 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
                 f"max_payload_in_mb is {self.max_payload_in_mb}, SageMaker takes payloads of more than 0 and up to "
                 f"{MAX_PAYLOAD_BYTES // _MEGABYTE} MB"
             )
-        SplitOptions(split_type=self.split_type, batch_strategy=self.batch_strategy).checked()
+        split_type = str(self.split_type)
+        SplitOptions(split_type=split_type, batch_strategy=self.batch_strategy).checked()
         return Splitting(
-            split_type=choice(self.split_type, "split_type", ("Line", "None")),
+            split_type=choice(split_type, "split_type", ("Line", "None")),
             batch_strategy=choice(self.batch_strategy, "batch_strategy", ("SingleRecord", "MultiRecord")),
             max_payload_bytes=int(most),
         )
