@@ -8,7 +8,6 @@ operators parses in milliseconds, where the provider's ``AwsBaseOperator`` costs
 from __future__ import annotations
 
 import copy
-import functools
 import gc
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -153,14 +152,13 @@ def reveal(value: object) -> Any:  # noqa: ANN401 - the type is the field's
     return value.value if isinstance(value, Sensitive) else value
 
 
-@functools.cache
 def _defaults_of(kind: type) -> Mapping[str, object]:
     """Return each argument's default as the constructors declare it; ``Parameter.empty`` of one that is needed."""
     return {
         name: parameter.default
         for base in reversed(kind.__mro__)
         if "__init__" in vars(base)
-        for name, parameter in inspect.signature(base.__init__).parameters.items()
+        for name, parameter in inspect.signature(vars(base)["__init__"]).parameters.items()
     }
 
 
@@ -177,7 +175,6 @@ class TemplatedArguments:
     """The template fields that are text, whatever type a template, or another task, gives them."""
     none_fields: Sequence[str] = ()
     """The template fields in which None, or its text, means something else than an argument that is not given."""
-    template_fields: Sequence[str]
 
     def _render(self, template: jinja2.Template, context: Context, dag: Any = None) -> Any:  # noqa: ANN401 - Airflow's
         from jinja2 import Undefined
@@ -202,11 +199,14 @@ class TemplatedArguments:
         :raises InvalidRequest: that cannot be, or a needed argument is nothing: naming the argument, not its value
         """
         defaults = _defaults_of(type(self))
-        for name in self.template_fields:
+        fields: Sequence[str] = self.template_fields  # type: ignore[attr-defined]  # of Airflow's operators
+        for name in fields:
             if name in AWS_FIELDS or name in self.none_fields or is_given(reveal(getattr(self, name))):
                 continue
             if defaults.get(name) is inspect.Parameter.empty:
-                raise InvalidRequest(f"{name} must be given: it is None or empty, or its template rendered to nothing")
+                raise InvalidRequest(
+                    f"{name} must be given: it is None or empty, or its template rendered to nothing"
+                )
             setattr(self, name, defaults.get(name))
         for name in self.text_fields:
             value = reveal(getattr(self, name))

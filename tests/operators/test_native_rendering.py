@@ -192,7 +192,8 @@ def test_an_argument_that_renders_to_nothing_is_not_given(kind: type[Any], *, na
         if name in kind.none_fields or declared(kind, name) is inspect.Parameter.empty:
             continue
         for value in NOTHING:
-            operator = rendered(made(kind, native=native, **{name: "{{ params.value }}"}), value=value)
+            given: dict[str, Any] = {name: "{{ params.value }}"}
+            operator = rendered(made(kind, native=native, **given), value=value)
             operator.read_texts()
             assert value_of(operator, name) == declared(kind, name), (name, value)
 
@@ -203,7 +204,8 @@ def test_a_needed_argument_that_renders_to_nothing_is_named(kind: type[Any]) -> 
         if name in kind.none_fields or declared(kind, name) is not inspect.Parameter.empty:
             continue
         for value in NOTHING:
-            operator = rendered(made(kind, **{name: "{{ params.value }}"}), value=value)
+            given: dict[str, Any] = {name: "{{ params.value }}"}
+            operator = rendered(made(kind, **given), value=value)
             with pytest.raises(InvalidRequest, match=f"^{name} must be given"):
                 operator.read_texts()
 
@@ -223,14 +225,15 @@ def test_none_stays_where_it_means_something_else() -> None:
     }
     for kind in OPERATORS:
         for name in kind.none_fields:
-            operator = rendered(made(kind, **{name: "{{ params.value }}"}), value="None")
+            given: dict[str, Any] = {name: "{{ params.value }}"}
+            operator = rendered(made(kind, **given), value="None")
             operator.read_texts()
             assert value_of(operator, name) == "None"
 
 
 def test_the_default_is_the_operators_own_below_a_class_that_declares_fewer_arguments() -> None:
     class Deploy(SageMakerDeployEndpointOperator):
-        def __init__(self, **kwargs: Any) -> None:
+        def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - handed on
             super().__init__(**kwargs)
 
     operator = rendered(made(Deploy, endpoint_name="x", max_wait_seconds="{{ none }}"))
