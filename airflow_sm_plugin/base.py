@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -21,7 +22,7 @@ from airflow_sm_plugin.core.ownership import owner_of
 from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.core.template_values import as_text, is_given, text
-from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceUnavailable
+from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.killable import Killable
 
@@ -151,6 +152,16 @@ def reveal(value: object) -> Any:  # noqa: ANN401 - the type is the field's
     return value.value if isinstance(value, Sensitive) else value
 
 
+def _defaults_of(kind: type) -> Mapping[str, object]:
+    """Return each argument's default as the constructors declare it; ``Parameter.empty`` of one that is needed."""
+    return {
+        name: parameter.default
+        for base in reversed(kind.__mro__)
+        if "__init__" in vars(base)
+        for name, parameter in inspect.signature(vars(base)["__init__"]).parameters.items()
+    }
+
+
 class TemplatedArguments:
     """Arguments that templates render: text that stays text in every DAG, and what is read once it is rendered.
 
@@ -162,6 +173,8 @@ class TemplatedArguments:
 
     text_fields: Sequence[str] = ()
     """The template fields that are text, whatever type a template, or another task, gives them."""
+    none_fields: Sequence[str] = ()
+    """The template fields in which None, or its text, means something else than an argument that is not given."""
 
     def _render(self, template: jinja2.Template, context: Context, dag: Any = None) -> Any:  # noqa: ANN401 - Airflow's
         from jinja2 import Undefined
@@ -181,10 +194,20 @@ class TemplatedArguments:
         return values[0] if alone else "".join(map(str, values))
 
     def read_texts(self) -> None:
-        """Turn what was rendered into text where text is meant.
+        """Turn what was rendered into text where text is meant, and nothing into the argument's default.
 
-        :raises InvalidRequest: that cannot be: naming the argument, not its value
+        :raises InvalidRequest: that cannot be, or a needed argument is nothing: naming the argument, not its value
         """
+        defaults = _defaults_of(type(self))
+        fields: Sequence[str] = self.template_fields  # type: ignore[attr-defined]  # of Airflow's operators
+        for name in fields:
+            if name in AWS_FIELDS or name in self.none_fields or is_given(reveal(getattr(self, name))):
+                continue
+            if defaults.get(name) is inspect.Parameter.empty:
+                raise InvalidRequest(
+                    f"{name} must be given: it is None or empty, or its template rendered to nothing"
+                )
+            setattr(self, name, defaults.get(name))
         for name in self.text_fields:
             value = reveal(getattr(self, name))
             if not (value is None or isinstance(value, str)):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_sm_plugin.core.endpoint_status import SERVING_STATUSES
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.exceptions import EndpointNotInService, EndpointUnchangeable, InvalidRequest
 
@@ -279,6 +280,11 @@ def _check_variant(variant: ScaledVariant, description: Mapping[str, Any]) -> No
             f"Reason: {description.get('FailureReason') or 'none given'}"
         )
     variants = {str(one.get("VariantName")): one for one in description.get("ProductionVariants") or ()}
+    if not variants and status in SERVING_STATUSES:
+        raise EndpointNotInService(
+            f"endpoint {name} is {status}, but DescribeEndpoint names no production variants of it, so that nothing "
+            f"can be scaled; a retry looks again"
+        )
     if not variants or status == "Deleting":
         raise EndpointNotInService(
             f"endpoint {name} is {status}: its variants can be scaled once it is InService; scale it after the task "

@@ -14,11 +14,12 @@ from typing import Any
 
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
-    EndpointError,
     EndpointFailed,
     EndpointRolledBack,
     EndpointTakenOver,
     EndpointUnchangeable,
+    SageMakerInferenceError,
+    ServiceUnavailable,
 )
 
 
@@ -66,6 +67,10 @@ class EndpointVerdict:
         )
 
 
+SERVING_STATUSES = ("InService", "Updating", "SystemUpdating", "RollingBack")
+"""While SageMaker changes an endpoint, it goes on serving what it served."""
+
+_NO_REASON = "SageMaker gave no reason"
 _IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
 
 
@@ -80,8 +85,8 @@ def judge(description: Mapping[str, Any], *, wanted_config: str) -> EndpointVerd
     Deleting is a failure: an endpoint that somebody deletes will not serve. OutOfService and UpdateRollbackFailed
     never end by themselves, so they fail as well.
     """
-    status, config = str(description["EndpointStatus"]), str(description.get("EndpointConfigName", ""))
-    reason = str(description.get("FailureReason") or "SageMaker gave no reason")
+    status, config = str(description["EndpointStatus"]), str(description.get("EndpointConfigName") or "")
+    reason = str(description.get("FailureReason") or _NO_REASON)
     if status == "InService":
         state = EndpointState.SERVING if config == wanted_config else EndpointState.ROLLED_BACK
     elif in_progress(status) and status != "Deleting":
@@ -92,10 +97,10 @@ def judge(description: Mapping[str, Any], *, wanted_config: str) -> EndpointVerd
 
 
 def uses_config(description: Mapping[str, Any] | None, config_name: str) -> bool:
-    """Say whether an endpoint needs a configuration: it has it now, or is being moved to it."""
+    """Say whether an endpoint needs a configuration: it has it now, is being moved to it, or does not tell which."""
     if description is None or description.get("EndpointStatus") == "Deleting":
         return False
-    return config_name in configs_of(description)
+    return not description.get("EndpointConfigName") or config_name in configs_of(description)
 
 
 def configs_of(description: Mapping[str, Any]) -> set[str]:
@@ -107,13 +112,18 @@ def configs_of(description: Mapping[str, Any]) -> set[str]:
 
 def failure(
     verdict: EndpointVerdict, *, endpoint_name: str, wanted_config: str, replaced_config: str | None = None
-) -> EndpointError | None:
+) -> SageMakerInferenceError | None:
     """Return the error that a verdict amounts to, None while it serves or waits.
 
     :param replaced_config: what SageMaker can have rolled back to: the configuration before the update, empty where
         there was none; None where that is not known. Whatever else serves, another deployment put there
     """
     reason = _sentence(verdict.reason)
+    if verdict.state is EndpointState.ROLLED_BACK and not verdict.config_name:
+        return ServiceUnavailable(
+            f"endpoint {endpoint_name} is {verdict.status}, but DescribeEndpoint does not name the configuration that "
+            f"it serves, so that nothing tells whether it is {wanted_config}; a retry looks again"
+        )
     if verdict.state is EndpointState.ROLLED_BACK and replaced_config not in (None, verdict.config_name):
         return EndpointTakenOver(
             f"another deployment has moved endpoint {endpoint_name} to configuration {verdict.config_name}, while this "
@@ -128,12 +138,24 @@ def failure(
             f"of the deployment_config tell, then run the task again: as it is, {wanted_config} would be rolled back "
             f"again"
         )
+    if verdict.status == "Deleting":
+        told = "" if verdict.reason == _NO_REASON else f" Reason: {reason}"
+        return EndpointFailed(
+            f"endpoint {endpoint_name} is Deleting: somebody, or another task, is deleting it while this task waits "
+            f"for it to serve {wanted_config}.{told} A retry waits until it is gone, and creates it again: find out "
+            f"first who deletes it"
+        )
     if verdict.state is EndpointState.FAILED:
         return EndpointFailed(
-            f"endpoint {endpoint_name} is {verdict.status} with configuration {verdict.config_name}. "
+            f"endpoint {endpoint_name} is {verdict.status}{_with(verdict)}. "
             f"Reason: {reason}{_serving_a_mix(verdict, wanted_config)}"
         )
     return None
+
+
+def _with(verdict: EndpointVerdict) -> str:
+    """Name the configuration, where the description did."""
+    return f" with configuration {verdict.config_name}" if verdict.config_name else ""
 
 
 def cannot_be_changed(
@@ -143,7 +165,7 @@ def cannot_be_changed(
 
     SageMaker leaves only deletion to a Failed one; in the other statuses it is we who change nothing, unasked.
     """
-    found = f"endpoint {endpoint_name} is {verdict.status} with configuration {verdict.config_name}"
+    found = f"endpoint {endpoint_name} is {verdict.status}{_with(verdict)}"
     reason = _sentence(verdict.reason)
     delete = "(SageMakerDeleteEndpointOperator does)"
     if verdict.status == "Failed":

@@ -173,8 +173,7 @@ def attempt_after(
     meaning = meaning_of(code, message, status)
     if meaning is Meaning.NO_CAPACITY:
         return Attempt.MODEL_LOADS
-    passing = meaning in _PASSING
-    return Attempt.AGAIN if passing and code != "InternalDependencyException" else Attempt.FINAL
+    return Attempt.AGAIN if meaning in _PASSING else Attempt.FINAL
 
 
 def pause_after(attempt: int, *, jitter: float, first: float = 0.5, longest: float = 8.0) -> float:

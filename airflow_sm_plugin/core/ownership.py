@@ -12,13 +12,13 @@ from typing import Any
 
 from airflow_sm_plugin.core.names import digest
 
-_PREFIX = "airflow-sm-plugin:"
-OWNER_TAG = f"{_PREFIX}created-by"
-ENDPOINT_TAG = f"{_PREFIX}endpoint"
+OUR_PREFIX = "airflow-sm-plugin:"
+OWNER_TAG = f"{OUR_PREFIX}created-by"
+ENDPOINT_TAG = f"{OUR_PREFIX}endpoint"
 """On every configuration that we make: the endpoint it was derived for. A name alone does not tell."""
 NEVER_SERVED = ("Creating", "Failed")
 """Statuses of an endpoint that may never have served; Failed may also follow a failed update's failed rollback."""
-DEPLOYED_TAG = f"{_PREFIX}deployed-by"
+DEPLOYED_TAG = f"{OUR_PREFIX}deployed-by"
 """On an endpoint: the try that deploys it, so that no other task, and no earlier try left behind, deletes it."""
 
 
@@ -34,7 +34,7 @@ def with_owner(tags: Mapping[str, str], owner: str | None) -> dict[str, str]:
 
 def users_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that are not ours. Only these may be put on a resource that somebody else may have made."""
-    return {key: value for key, value in tags.items() if not key.startswith(_PREFIX)}
+    return {key: value for key, value in tags.items() if not key.startswith(OUR_PREFIX)}
 
 
 def tags_to_write(asked: Mapping[str, str], there: Mapping[str, str] | None) -> dict[str, str]:
@@ -58,7 +58,7 @@ def is_owned(tags: Mapping[str, str] | None, owner: str | None) -> bool:
 
 def is_made_here(tags: Mapping[str, str] | None) -> bool:
     """Say whether one of our operators made a resource, whichever task it ran in."""
-    return tags is not None and any(key.startswith(_PREFIX) for key in tags)
+    return tags is not None and any(key.startswith(OUR_PREFIX) for key in tags)
 
 
 def created_at(description: Mapping[str, Any]) -> float | None:
@@ -129,6 +129,8 @@ class EndpointClaim:
         if self.created_at is None and description.get("EndpointStatus") not in NEVER_SERVED:
             return "it may have served before this try worked on it"
         config = description.get("EndpointConfigName")
+        if not config:
+            return "DescribeEndpoint does not name its configuration"
         if config != self.config_name:
             return f"it has configuration {config}, which this task did not deploy"
         return None

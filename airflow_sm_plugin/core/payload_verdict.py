@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from airflow_sm_plugin.core.call_failure import CallFailure
 from airflow_sm_plugin.core.container_errors import ContainerError, container_error
-from airflow_sm_plugin.core.invocation import Attempt, attempt_after
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -108,7 +107,5 @@ def _of_service(failure: CallFailure) -> Judgement:
     if said in _PASSING:
         return Judgement(Verdict.AGAIN, _PASSING[said], status, slow_down=said is Meaning.THROTTLED)
     if said is Meaning.UNAVAILABLE:
-        passing = attempt_after(failure.code, failure.message, status) is Attempt.AGAIN
-        verdict = Verdict.AGAIN if passing else Verdict.FAILED
-        return Judgement(verdict, ServiceUnavailable, status, slow_down=status in _OVERLOADED)
+        return Judgement(Verdict.AGAIN, ServiceUnavailable, status, slow_down=status in _OVERLOADED)
     return Judgement(Verdict.FAILED, RequestRefused, status)

@@ -126,6 +126,12 @@ class Variant:
                 f"MaxConcurrency of variant {self.variant_name} is {config.get('MaxConcurrency')}; SageMaker takes "
                 f"{_SERVERLESS_CONCURRENCY[0]} to {_SERVERLESS_CONCURRENCY[-1]}"
             )
+        provisioned, most = config.get("ProvisionedConcurrency", 1), config["MaxConcurrency"]
+        if not 1 <= provisioned <= most:
+            raise InvalidRequest(
+                f"ProvisionedConcurrency of variant {self.variant_name} is {provisioned}; SageMaker takes 1 to its "
+                f"MaxConcurrency, {most}: lower it, raise MaxConcurrency, or leave ProvisionedConcurrency out"
+            )
 
     def parameters(self) -> dict[str, Any]:
         """Return it as ``ProductionVariants`` spells it."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow_sm_plugin.core.ownership import OUR_PREFIX
+from airflow_sm_plugin.core.template_values import as_text, parsed, texts_by_name
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 MAX_TAGS = 50
@@ -12,6 +15,7 @@ MAX_TAG_KEY = 128
 MAX_TAG_VALUE = 256
 _RESERVED = "aws:"
 """Begins the keys that only AWS itself sets, in upper or lower case."""
+_SIGNS = "_.:/=+-@"
 
 
 def check_tags(tags: Mapping[Any, object], kind: str, *, ours: int) -> None:
@@ -30,10 +34,67 @@ def check_tags(tags: Mapping[Any, object], kind: str, *, ours: int) -> None:
         if not isinstance(key, str) or not isinstance(value, str):
             odd = value if isinstance(key, str) else key
             raise InvalidRequest(f"tag {key!r} is {type(odd).__name__}, not text: put it in quotes")
-        if not 1 <= len(key) <= MAX_TAG_KEY or len(value) > MAX_TAG_VALUE:
+        _check_key(key)
+        if len(value) > MAX_TAG_VALUE:
             raise InvalidRequest(
-                f"tag {key[:64]!r} is too long or has no key: SageMaker takes keys of up to {MAX_TAG_KEY} and values "
-                f"of up to {MAX_TAG_VALUE} characters"
+                f"the value of tag {key!r} has {len(value)} characters, SageMaker takes up to {MAX_TAG_VALUE}: shorten "
+                f"it"
             )
-        if key.lower().startswith(_RESERVED):
-            raise InvalidRequest(f"tag {key[:64]!r} begins with {_RESERVED!r}, which AWS reserves: rename it")
+        _check_characters(value, f"the value of tag {key!r}")
+
+
+def read_tags(value: object, name: str) -> dict[str, str] | None:
+    """Return a user's tags, given as a mapping, or as boto3 spells them; text of either is read as JSON or Python.
+
+    :param value: ``{key: value}`` or ``[{"Key": key, "Value": value}]``
+    :param name: what the value is, for the message
+    :raises InvalidRequest: anything else, a key that is given twice, or one that begins as ours
+    """
+    given = parsed(value)
+    if isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray):
+        tags: dict[str, str] | None = _of_list(given, name)
+    else:
+        tags = texts_by_name(value, name)
+    for key in tags or ():
+        if key.startswith(OUR_PREFIX):
+            raise InvalidRequest(
+                f"tag {key!r} begins with {OUR_PREFIX!r}, as those that tell what these operators have made: rename it"
+            )
+    return tags
+
+
+def _of_list(given: Sequence[Any], name: str) -> dict[str, str]:
+    pairs = [tag for tag in given if isinstance(tag, Mapping) and set(tag) == {"Key", "Value"}]
+    tags = {
+        as_text(tag["Key"], f"{name}, a Key"): as_text(tag["Value"], f"{name}[{tag['Key']!r:.80}]")
+        for tag in pairs
+    }
+    if len(tags) != len(given):
+        raise InvalidRequest(
+            f'{name} must be a mapping, {{"team": "risk"}}, or a list as boto3 spells it, [{{"Key": "team", "Value": '
+            f'"risk"}}], with each key once'
+        )
+    return tags
+
+
+def _check_key(key: str) -> None:
+    if not key:
+        raise InvalidRequest(f"a tag has an empty key: give it one of 1 to {MAX_TAG_KEY} characters")
+    if len(key) > MAX_TAG_KEY:
+        raise InvalidRequest(
+            f"the key of tag {key[:64]!r}… has {len(key)} characters, SageMaker takes up to {MAX_TAG_KEY}: shorten it"
+        )
+    if key.lower().startswith(_RESERVED):
+        raise InvalidRequest(f"tag {key!r} begins with {_RESERVED!r}, which AWS reserves: rename it")
+    _check_characters(key, f"the key of tag {key!r}")
+
+
+def _check_characters(text: str, what: str) -> None:
+    r"""Refuse what the service model's pattern of keys and values does: ``[\p{L}\p{Z}\p{N}_.:/=+\-@]*``."""
+    odd = next(
+        (each for each in text if each not in _SIGNS and unicodedata.category(each)[0] not in "LZN"), None
+    )
+    if odd is not None:
+        raise InvalidRequest(
+            f"{what} has the character {odd!r}; SageMaker takes letters, digits, spaces and {' '.join(_SIGNS)}"
+        )

@@ -6,6 +6,7 @@ deleted. Nothing is ever *listed* to test for existence: list calls are throttle
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from airflow_sm_plugin.core import endpoint_status
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
 from airflow_sm_plugin.core.failed_looks import FailedLooks
+from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.core.ownership import is_same
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
@@ -39,6 +41,9 @@ _CONSISTENCY_SECONDS = 30.0
 _CONSISTENCY_PAUSE = 2.0
 _MISSING_KIND = re.compile(r"Could not find (model|endpoint configuration|endpoint)\b", re.IGNORECASE)
 _MAY_NOT_DEREGISTER = "application-autoscaling:DeregisterScalableTarget"
+_CALLS = 5
+"""Of one that is throttled: as many as botocore makes by default of the others."""
+_QUOTA = "ResourceLimitExceeded"
 _SENT_ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
 
@@ -72,8 +77,9 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
     ) -> bool:
         """Start to move the endpoint to the configuration; False when it is gone, or something is in progress there.
 
-        Sent once, whatever botocore is told: a repeated UpdateEndpoint deploys a second time where only the answer of
-        the first was lost. Nothing else here may not be repeated.
+        botocore sends it once, whatever it is told: a repeated UpdateEndpoint deploys a second time where only the
+        answer of the first was lost. Only a throttled one, which did nothing, is sent again here, up to five times in
+        all. Nothing else here may not be repeated.
 
         :raises ServiceUnavailable: look before it is asked for again: it may have been accepted
         :raises EndpointConfigNotFound: as :meth:`create_endpoint`
@@ -89,7 +95,9 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
         if retain_variant_properties:
             request["RetainAllVariantProperties"] = True
         return self._when_consistent(
-            f"sagemaker:UpdateEndpoint {spec.endpoint_name}", lambda: client.update_endpoint(**request), spec
+            f"sagemaker:UpdateEndpoint {spec.endpoint_name}",
+            lambda: _through_throttling(lambda: client.update_endpoint(**request)),
+            spec,
         )
 
     def _when_consistent(self, doing: str, call: Callable[[], object], spec: EndpointConfigSpec) -> bool:
@@ -267,3 +275,15 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
                     return description
             if seen and time.monotonic() >= give_up:
                 return description
+
+
+def _through_throttling(call: Callable[[], object]) -> object:
+    """Repeat a call that SageMaker throttles, a few times; a quota that is used up does not pass as quickly."""
+    for attempt in range(1, _CALLS):
+        try:
+            return call()
+        except ClientError as error:
+            if meaning(error) is not Meaning.THROTTLED or words_of(error)[0] == _QUOTA:
+                raise
+        time.sleep(pause_after(attempt, jitter=random.random()))  # noqa: S311 - jitter
+    return call()

@@ -205,7 +205,7 @@ class Deployment:
         self.scaling.check(served)
         self._ensure_config()
         self._work.mark(description)
-        self._replaced_config = str(description.get("EndpointConfigName", ""))
+        self._replaced_config = str(description.get("EndpointConfigName") or "")
         if not self._failed_updates:
             self._warn_of_scaled_counts(description, served)
         self.scaling.take_down(description, served)
@@ -233,9 +233,10 @@ class Deployment:
         return "updated" if accepted else None
 
     def _served(self, description: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Describe the configuration that the endpoint has now; None where it is gone or may not be read."""
+        """Describe the configuration that the endpoint has now; None where it is gone, not named or not readable."""
+        name = description.get("EndpointConfigName")
         try:
-            return self._hook.describe_endpoint_config(str(description.get("EndpointConfigName", "")))
+            return self._hook.describe_endpoint_config(str(name)) if name else None
         except SageMakerInferenceError as error:
             log.info(
                 "what the update changes of endpoint %s is not known: %s", self.spec.endpoint_name, error

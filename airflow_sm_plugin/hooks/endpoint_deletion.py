@@ -21,7 +21,7 @@ class EndpointDeletion:
         self._usage = EndpointUsage(hook)
         self._name = endpoint_name
         self._found = hook.describe_endpoint(endpoint_name)
-        served = [str(self._found["EndpointConfigName"])] if self._found else []
+        served = [str(name) for name in [(self._found or {}).get("EndpointConfigName")] if name]
         self._served = {name: hook.describe_endpoint_config(name) for name in served}
         # A retry, when the endpoint is gone, finds no others: what is deleted must not depend on the try.
         self._configs = list(dict.fromkeys([*served, *hook.derived_endpoint_configs(endpoint_name)]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.core.endpoint_status import SERVING_STATUSES
 from airflow_sm_plugin.core.production_variant import models_of
 from airflow_sm_plugin.core.separate_places import places_written_by
 from airflow_sm_plugin.exceptions import (
@@ -22,9 +23,6 @@ from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
 log = get_log(__name__)
-
-_SERVING = ("InService", "Updating", "SystemUpdating", "RollingBack")
-"""While SageMaker changes an endpoint, it goes on serving what it served."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +75,7 @@ def _describe(connection: AwsConnection, endpoint_name: str) -> EndpointModels |
     _check(endpoint_name, endpoint)
     models = EndpointModels(endpoint_name=endpoint_name, written=places_written_by(endpoint))
     try:
-        containers = list(_containers(hook, str(endpoint["EndpointConfigName"])))
+        containers = list(_containers(hook, endpoint.get("EndpointConfigName")))
     except (AccessDenied, ModelNotFound) as error:
         # What serves goes on serving when its model is deleted, so this is no verdict.
         log.info("the models of endpoint %s cannot be looked at: %s", endpoint_name, error)
@@ -106,7 +104,7 @@ def _describe(connection: AwsConnection, endpoint_name: str) -> EndpointModels |
 
 def _check(endpoint_name: str, endpoint: Mapping[str, Any]) -> None:
     status = endpoint.get("EndpointStatus")
-    if status not in _SERVING:
+    if status not in SERVING_STATUSES:
         raise EndpointNotInService(
             f"endpoint {endpoint_name} is {status}, it serves only InService: wait for it first "
             f"(SageMakerDeployEndpointOperator does)"
@@ -118,11 +116,14 @@ def _check(endpoint_name: str, endpoint: Mapping[str, Any]) -> None:
         )
 
 
-def _containers(hook: SageMakerControlPlaneHook, config_name: str) -> Iterator[Mapping[str, Any]]:
+def _containers(hook: SageMakerControlPlaneHook, config_name: str | None) -> Iterator[Mapping[str, Any]]:
     """Yield the containers of every model behind an endpoint.
 
-    :raises ModelNotFound: a model, or the configuration that names it, was deleted
+    :param config_name: None where its description names no configuration
+    :raises ModelNotFound: a model, or the configuration that names it, was deleted or is not known
     """
+    if not config_name:
+        raise ModelNotFound("DescribeEndpoint names no endpoint configuration")
     config = hook.describe_endpoint_config(config_name)
     if config is None:
         raise ModelNotFound(f"there is no endpoint configuration {config_name} any more")

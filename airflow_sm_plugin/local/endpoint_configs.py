@@ -87,6 +87,7 @@ def _check_variants(region: Region, variants: list[Record]) -> None:
         if variant.get("ServerlessConfig"):
             _check_no_instances(variant)
             _check_memory(variant)
+            _check_concurrency(variant)
         else:
             _check_instances(variant)
         variant.setdefault("InitialVariantWeight", 1.0)
@@ -131,6 +132,18 @@ def _check_memory(variant: Record) -> None:
             variant=variant["VariantName"],
             sizes=sizes,
             size=size,
+        )
+
+
+def _check_concurrency(variant: Record) -> None:
+    config = variant["ServerlessConfig"]
+    provisioned, most = config.get("ProvisionedConcurrency", 0), config["MaxConcurrency"]
+    if provisioned > most:
+        raise recorded(
+            "more provisioned than permitted concurrency",
+            variant=variant["VariantName"],
+            provisioned=provisioned,
+            most=most,
         )
 
 

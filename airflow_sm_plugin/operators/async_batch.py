@@ -172,6 +172,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         "output_acl",
         "completion_queue",
     )
+    none_fields = ("custom_attributes",)
     custom_attributes = SensitiveField()
 
     def __init__(

@@ -15,6 +15,7 @@ from airflow_sm_plugin.core.failed_looks import FailedLooks
 from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
+from airflow_sm_plugin.core.tags import read_tags
 from airflow_sm_plugin.core.template_values import (
     boolean,
     is_given,
@@ -22,7 +23,6 @@ from airflow_sm_plugin.core.template_values import (
     names,
     seconds,
     text,
-    texts_by_name,
 )
 from airflow_sm_plugin.exceptions import (
     AutoMLJobStillRunning,
@@ -65,7 +65,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
     :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}``
     :param enable_network_isolation: no network in or out of the containers; default False
-    :param tags: further tags of the model
+    :param tags: further tags of the model, as a mapping or as boto3 spells them
     :raises ResponseKeysNotSupported: the candidate cannot answer these keys; not retried
     :raises AutoMLJobFailed: the job ended Failed or Stopped; not retried
     :raises AutoMLJobStillRunning: it has not ended, or not in time; retried
@@ -171,7 +171,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             raise InvalidRequest("auto_ml_job_name is empty: name the AutoML job to export")
         names(self.inference_response_keys, "inference_response_keys")
         mapping(self.vpc_config, "vpc_config")
-        texts_by_name(self.tags, "tags")
+        read_tags(self.tags, "tags")
         if is_given(self.model_name):
             check_name(str(self.model_name), "model name")
         boolean(self.wait_for_job, "wait_for_job")
@@ -257,7 +257,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             vpc_config=mapping(self.vpc_config, "vpc_config"),
             enable_network_isolation=boolean(self.enable_network_isolation, "enable_network_isolation"),
             tags={
-                **(texts_by_name(self.tags, "tags") or {}),
+                **(read_tags(self.tags, "tags") or {}),
                 **autopilot.tags_of(candidate, job_name=self.auto_ml_job_name),
             },
         ).checked()

@@ -133,11 +133,10 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
         }
 
     def _config_of(self, description: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Describe the endpoint's configuration, which tells what does not scale; None where nobody may look."""
+        """Describe the endpoint's configuration, which tells what does not scale; None where that is not known."""
+        name = description.get("EndpointConfigName")
         try:
-            return self.control_plane().describe_endpoint_config(
-                str(description.get("EndpointConfigName", ""))
-            )
+            return self.control_plane().describe_endpoint_config(str(name)) if name else None
         except AccessDenied as denied:
             self.log.info("what endpoint %s runs on is not known: %s", self.endpoint_name, denied)
             return None

@@ -10,6 +10,7 @@ from airflow_sm_plugin.core.deployment import DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, mark_of, with_owner
 from airflow_sm_plugin.core.production_variant import whole_number
+from airflow_sm_plugin.core.tags import read_tags
 from airflow_sm_plugin.core.template_values import (
     boolean,
     choice,
@@ -18,7 +19,6 @@ from airflow_sm_plugin.core.template_values import (
     mappings,
     seconds,
     text,
-    texts_by_name,
 )
 from airflow_sm_plugin.core.template_values import whole_number as whole_number_from
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -73,7 +73,7 @@ def spec_of(
         async_section=_async_section(operator),
         data_capture=mapping(operator.data_capture_config, "data_capture_config"),
         volume_kms_key_id=text(operator.volume_kms_key_id, "volume_kms_key_id"),
-        tags=with_owner(texts_by_name(operator.tags, "tags") or {}, owner),
+        tags=with_owner(read_tags(operator.tags, "tags") or {}, owner),
         endpoint_tags={DEPLOYED_TAG: mark_of(owner, try_number)} if owner else {},
     ).checked()
 

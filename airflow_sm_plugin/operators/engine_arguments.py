@@ -124,20 +124,30 @@ def object_options(given: ObjectArguments) -> ObjectOptions:
     )
 
 
-def _split(given: EngineArguments) -> SplitOptions:
-    from airflow_sm_plugin.core.invocation import MAX_PAYLOAD_BYTES
-    from airflow_sm_plugin.core.payloads import SplitOptions
+def payload_bytes(max_payload_in_mb: object) -> int:
+    """Return how many bytes a payload may have.
 
-    size = number(given.max_payload_in_mb, "max_payload_in_mb") * _MEGABYTE
+    :raises InvalidRequest: no number, less than a byte, or more than InvokeEndpoint takes
+    """
+    from airflow_sm_plugin.core.invocation import MAX_PAYLOAD_BYTES
+
+    size = number(max_payload_in_mb, "max_payload_in_mb") * _MEGABYTE
     if not 1 <= size <= MAX_PAYLOAD_BYTES:
+        too_small = ", which is less than one byte" if 0 < size < 1 else ""
         raise InvalidRequest(
-            f"max_payload_in_mb is {given.max_payload_in_mb}, InvokeEndpoint takes payloads of more than 0 and up to "
+            f"max_payload_in_mb is {max_payload_in_mb}{too_small}, InvokeEndpoint takes payloads of one byte up to "
             f"{MAX_PAYLOAD_BYTES // _MEGABYTE} MB"
         )
+    return int(size)
+
+
+def _split(given: EngineArguments) -> SplitOptions:
+    from airflow_sm_plugin.core.payloads import SplitOptions
+
     return SplitOptions(
         split_type=str(given.split_type),
         batch_strategy=given.batch_strategy,
-        max_payload_bytes=int(size),
+        max_payload_bytes=payload_bytes(given.max_payload_in_mb),
         skip_header=boolean(given.skip_header, "skip_header"),
         max_records=(
             whole_number(given.max_records, "max_records", at_least=1)

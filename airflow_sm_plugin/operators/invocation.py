@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
+from airflow_sm_plugin.core.endpoint_status import SERVING_STATUSES
 from airflow_sm_plugin.core.safe_text import is_text
 from airflow_sm_plugin.core.template_values import as_text
 from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, InvalidRequest, ServiceError
@@ -27,6 +28,11 @@ class InvocationOperator(SageMakerInferenceOperator):
             status = self._status_of(endpoint_name)
             if status is None:
                 raise
+            if status in SERVING_STATUSES:
+                raise EndpointNotInService(
+                    f"SageMaker did not find endpoint {endpoint_name} when it was invoked, and it is {status} now: it "
+                    f"was created or changed a moment ago, so that a retry finds it"
+                ) from error
             raise EndpointNotInService(
                 f"endpoint {endpoint_name} is {status}, it serves only InService: wait for it first "
                 f"(SageMakerDeployEndpointOperator does)"

@@ -140,6 +140,7 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
         "session_id",
         "prefix_aware_id",
     )
+    none_fields = ("body", "custom_attributes")
     body = SensitiveField()
     custom_attributes = SensitiveField()
 

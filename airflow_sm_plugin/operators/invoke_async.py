@@ -157,6 +157,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         "on_rerun",
         "completion_queue",
     )
+    none_fields = ("body", "custom_attributes")
     body = SensitiveField()
     custom_attributes = SensitiveField()
 

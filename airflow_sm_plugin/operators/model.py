@@ -12,6 +12,7 @@ from airflow_sm_plugin.core.model_containers import ContainerRequest
 from airflow_sm_plugin.core.model_packages import check_approved, check_package_arn, environment_of
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.ownership import owner_of
+from airflow_sm_plugin.core.tags import read_tags
 from airflow_sm_plugin.core.template_values import boolean, mapping, mappings, text, texts_by_name
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest
 
@@ -60,8 +61,8 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         digest stays the same over all tries of one task instance; default False
     :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}``
     :param enable_network_isolation: no network in or out of the containers; default False
-    :param tags: tags of the model; one more, ``airflow-sm-plugin:content``, is ours. A model that is reused gets them,
-        too (asks for ``sagemaker:AddTags``), and keeps its other tags
+    :param tags: tags of the model, as a mapping or as boto3 spells them; one more, ``airflow-sm-plugin:content``, is
+        ours. A model that is reused gets them, too (asks for ``sagemaker:AddTags``), and keeps its other tags
     :raises InvalidRequest: an argument breaks a limit; not retried
     :raises ResourceConflict: another model has this name; not retried
     :raises ModelDataNotFound: the artefact is not in S3; not retried
@@ -153,7 +154,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         from airflow_sm_plugin.hooks.artefacts import ArtefactHook
 
         with self.reading_arguments():
-            wanted, tags = self._container_request(), texts_by_name(self.tags, "tags")
+            wanted, tags = self._container_request(), read_tags(self.tags, "tags")
             model_name = text(self.model_name, "model_name")
             if model_name is not None:
                 check_name(model_name, "model name")

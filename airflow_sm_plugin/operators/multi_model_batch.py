@@ -185,6 +185,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         "output_kms_key_id",
         "output_acl",
     )
+    none_fields = ("split_type", "compression_type", "assemble_with", "join_source")
     operator_extra_links = (*InvocationOperator.operator_extra_links, BatchReportLink())
     custom_attributes = SensitiveField()
 

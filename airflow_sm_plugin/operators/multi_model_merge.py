@@ -70,6 +70,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
         "output_kms_key_id",
         "output_acl",
     )
+    none_fields = ("plan_location",)
     operator_extra_links = (BatchReportLink(), EndpointConsoleLink())
 
     def __init__(

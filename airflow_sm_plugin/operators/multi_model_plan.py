@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, max_map_length
 from airflow_sm_plugin.base import SageMakerInferenceOperator
-from airflow_sm_plugin.core.invocation import MAX_PAYLOAD_BYTES
 from airflow_sm_plugin.core.plan_estimate import Splitting
-from airflow_sm_plugin.core.template_values import boolean, choice, number, whole_number
-from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.core.template_values import boolean, choice, whole_number
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
-from airflow_sm_plugin.operators.engine_arguments import object_options
+from airflow_sm_plugin.operators.engine_arguments import object_options, payload_bytes
 from airflow_sm_plugin.operators.plan_arguments import plan_settings
 
 if TYPE_CHECKING:
@@ -22,7 +20,6 @@ PLAN_KEY = "plan"
 """XCom key of the plan as a whole."""
 
 _S3_CONNECTIONS = 32
-_MEGABYTE = 1_048_576
 
 
 class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
@@ -131,6 +128,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         "output_kms_key_id",
         "output_acl",
     )
+    none_fields = ("split_type",)
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink())
 
     def __init__(
@@ -233,17 +231,12 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
     def _splitting(self) -> Splitting:
         from airflow_sm_plugin.core.payloads import SplitOptions
 
-        most = number(self.max_payload_in_mb, "max_payload_in_mb") * _MEGABYTE
-        if not 1 <= most <= MAX_PAYLOAD_BYTES:
-            raise InvalidRequest(
-                f"max_payload_in_mb is {self.max_payload_in_mb}, SageMaker takes payloads of more than 0 and up to "
-                f"{MAX_PAYLOAD_BYTES // _MEGABYTE} MB"
-            )
-        SplitOptions(split_type=self.split_type, batch_strategy=self.batch_strategy).checked()
+        split_type = str(self.split_type)
+        SplitOptions(split_type=split_type, batch_strategy=self.batch_strategy).checked()
         return Splitting(
-            split_type=choice(self.split_type, "split_type", ("Line", "None")),
+            split_type=choice(split_type, "split_type", ("Line", "None")),
             batch_strategy=choice(self.batch_strategy, "batch_strategy", ("SingleRecord", "MultiRecord")),
-            max_payload_bytes=int(most),
+            max_payload_bytes=payload_bytes(self.max_payload_in_mb),
         )
 
 

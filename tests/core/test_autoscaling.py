@@ -257,6 +257,19 @@ def test_an_endpoint_without_variants_may_be_tried_again(said: dict[str, Any]) -
     assert caught.value.retryable
 
 
+@pytest.mark.parametrize("status", ["InService", "Updating", "SystemUpdating", "RollingBack"])
+@pytest.mark.parametrize("variants", [None, []])
+def test_one_that_serves_and_is_described_without_variants_is_not_told_to_wait_for_that(
+    status: str, variants: list[Any] | None
+) -> None:
+    said = description(EndpointStatus=status, ProductionVariants=variants)
+    with pytest.raises(
+        EndpointNotInService, match=f"is {status}, but DescribeEndpoint names no production variants"
+    ) as caught:
+        plan_scaling(CHURN, SCALING, said)
+    assert "once it is InService" not in str(caught.value)
+
+
 def test_a_failed_endpoint_is_told_with_its_reason() -> None:
     failed = description(EndpointStatus="Failed", FailureReason="no capacity", ProductionVariants=None)
     with pytest.raises(EndpointUnchangeable, match=r"churn is Failed.* Reason: no capacity"):

@@ -40,6 +40,7 @@ ALLOWED = {
     "statistics",
     "string",
     "typing",
+    "unicodedata",
     "urllib.parse",
     "zlib",
 }
@@ -87,6 +88,7 @@ def test_exceptions_import_nothing_but_what_makes_their_texts_fit_to_be_shown() 
         "__future__",
         "airflow_sm_plugin.core.safe_text",
         "typing",
+        "unicodedata",
     }
     assert imported_by(PACKAGE / "core" / "safe_text.py") <= {"__future__", "json", "re"}
 

@@ -31,6 +31,7 @@ from airflow_sm_plugin.exceptions import (
     EndpointRolledBack,
     EndpointTakenOver,
     EndpointUnchangeable,
+    ServiceUnavailable,
 )
 
 WANTED, OLD = "churn-new", "churn-old"
@@ -139,7 +140,7 @@ def test_a_verdict_is_final_or_waits_and_an_error_comes_with_every_bad_one(
     status: str, config: str, reason: str | None
 ) -> None:
     verdict = judge(endpoint(status, config, reason), wanted_config=WANTED)
-    error: EndpointError | None = failure(verdict, endpoint_name="churn", wanted_config=WANTED)
+    error = failure(verdict, endpoint_name="churn", wanted_config=WANTED)
     assert (error is None) == (verdict.state in (SERVING, WAIT))
     if error is not None and reason:
         assert presentable(reason) in str(error)
@@ -160,8 +161,33 @@ def test_a_status_of_tomorrow_is_not_waited_for() -> None:
     assert "Hibernating" in str(failure(verdict, endpoint_name="churn", wanted_config=WANTED))
 
 
-def test_a_description_without_a_configuration_does_not_serve_the_wanted_one() -> None:
-    assert judge({"EndpointStatus": "InService"}, wanted_config=WANTED).state is ROLLED_BACK
+@pytest.mark.parametrize("replaced", [None, "", OLD])
+def test_a_description_without_a_configuration_proves_neither_the_wanted_one_nor_a_rollback(
+    replaced: str | None,
+) -> None:
+    verdict = judge({"EndpointStatus": "InService"}, wanted_config=WANTED)
+    assert verdict.state is ROLLED_BACK
+    error = failure(verdict, endpoint_name="churn", wanted_config=WANTED, replaced_config=replaced)
+    assert isinstance(error, ServiceUnavailable)
+    assert "does not name the configuration that it serves" in str(error)
+    assert "rolled back" not in str(error)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_configuration_that_is_not_described_leaves_no_gap_in_a_text(status: str) -> None:
+    verdict = judge({"EndpointStatus": status}, wanted_config=WANTED)
+    for tell in (failure, cannot_be_changed):
+        text = str(tell(verdict, endpoint_name="churn", wanted_config=WANTED))
+        assert not re.search(r"configuration[ .,]*(\.|and )|  |None ", text), text
+
+
+def test_an_endpoint_that_somebody_deletes_is_told_as_that() -> None:
+    """SageMaker has no reason for it, and there is none to be missed."""
+    verdict = judge(endpoint("Deleting", WANTED), wanted_config=WANTED)
+    error = failure(verdict, endpoint_name="churn", wanted_config=WANTED)
+    assert isinstance(error, EndpointFailed)
+    assert f"is deleting it while this task waits for it to serve {WANTED}" in str(error)
+    assert "reason" not in str(error).lower()
 
 
 @pytest.mark.parametrize("status", [status for status in STATUSES if TABLE[status][2] is Step.GIVE_UP])
@@ -268,3 +294,4 @@ class TestTakenOver:
         assert not uses_config(moving, "another")
         assert not uses_config({**moving, "EndpointStatus": "Deleting"}, "old")
         assert not uses_config(None, "old")
+        assert uses_config({"EndpointStatus": "InService"}, "old")  # nothing tells that it does not

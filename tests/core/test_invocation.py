@@ -168,7 +168,7 @@ def test_neither_request_nor_reply_shows_anything_of_itself() -> None:
         ("502", 502, Attempt.AGAIN),
         ("504", 504, Attempt.AGAIN),
         ("507", 507, Attempt.AGAIN),
-        ("InternalDependencyException", 530, Attempt.FINAL),
+        ("InternalDependencyException", 530, Attempt.AGAIN),
         ("ValidationError", 400, Attempt.FINAL),
         ("AccessDeniedException", 403, Attempt.FINAL),
         ("ExpiredTokenException", 403, Attempt.AGAIN),

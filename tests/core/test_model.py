@@ -296,9 +296,9 @@ def test_the_repr_shows_no_environment() -> None:
             "the model has 50 tags, SageMaker takes 50, and one of them is ours",
         ),
         ({"cost-centre": 7}, "tag 'cost-centre' is int, not text: put it in quotes"),
-        ({"k" * 129: "v"}, "tag 'kkk"),
-        ({"": "v"}, "tag '' is too long or has no key"),
-        ({"k": "v" * 257}, "tag 'k' is too long"),
+        ({"k" * 129: "v"}, "has 129 characters, SageMaker takes up to 128"),
+        ({"": "v"}, "a tag has an empty key"),
+        ({"k": "v" * 257}, "the value of tag 'k' has 257 characters"),
         ({"AWS:k": "v"}, "tag 'AWS:k' begins with 'aws:', which AWS reserves"),
     ],
 )

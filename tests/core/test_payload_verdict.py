@@ -34,7 +34,7 @@ AGAIN, FAILED, ENDPOINT = Verdict.AGAIN, Verdict.FAILED, Verdict.ENDPOINT
         ("502", "", 502, AGAIN, ServiceUnavailable, False),
         ("504", "", 504, AGAIN, ServiceUnavailable, False),
         ("507", "", 507, Verdict.NO_MEMORY, ServiceUnavailable, True),
-        ("InternalDependencyException", "", 530, FAILED, ServiceUnavailable, False),
+        ("InternalDependencyException", "", 530, AGAIN, ServiceUnavailable, False),
         ("ValidationError", "something else", 400, FAILED, RequestRefused, False),
         ("ValidationError", "Endpoint e of account 1 not found.", 400, ENDPOINT, EndpointNotFound, False),
         (

@@ -108,6 +108,19 @@ def test_serverless_memory_goes_in_steps_of_a_gigabyte_up_to_six(memory: int, co
             variant.checked()
 
 
+@given(concurrency=st.integers(1, 200), provisioned=st.integers(-1, 202))
+def test_no_more_concurrency_is_provisioned_than_is_permitted(concurrency: int, provisioned: int) -> None:
+    config = {"MemorySizeInMB": 2048, "MaxConcurrency": concurrency, "ProvisionedConcurrency": provisioned}
+    variant = read(SERVERLESS, ServerlessConfig=config)
+    if 1 <= provisioned <= concurrency:
+        assert variant.checked() is variant
+    else:
+        with pytest.raises(
+            InvalidRequest, match=f"is {provisioned}; SageMaker takes 1 to its MaxConcurrency, "
+        ):
+            variant.checked()
+
+
 @given(st.integers())
 def test_a_whole_number_is_read_from_itself_and_from_its_text(number: int) -> None:
     assert whole_number(number, "n") == whole_number(f" {number} ", "n") == number

@@ -76,7 +76,7 @@ MEANT: dict[str, tuple[Verdict, type[SageMakerInferenceError], bool, Attempt]] =
     "no instance serves": (Verdict.AGAIN, ServiceUnavailable, True, Attempt.AGAIN),
     "the instance was taken away": (Verdict.AGAIN, ServiceUnavailable, True, Attempt.AGAIN),
     "an internal failure of the runtime": (Verdict.AGAIN, ServiceUnavailable, False, Attempt.AGAIN),
-    "an internal dependency failed": (Verdict.FAILED, ServiceUnavailable, False, Attempt.FINAL),
+    "an internal dependency failed": (Verdict.AGAIN, ServiceUnavailable, False, Attempt.AGAIN),
     "the role of a call is not permitted": (Verdict.ENDPOINT, AccessDenied, False, Attempt.FINAL),
     "the token has expired": (Verdict.AGAIN, CredentialsExpired, False, Attempt.AGAIN),
     "the variant is not known": REFUSED,

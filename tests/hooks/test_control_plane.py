@@ -178,6 +178,52 @@ class TestConsistency:
             assert hook().update_endpoint(made) is False
 
 
+class TestUpdatesSentAgain:
+    """Of an update only a throttled one is sent again: it did nothing."""
+
+    @pytest.fixture(autouse=True)
+    def _no_pause(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(control_plane, "pause_after", lambda attempt, *, jitter: 0.0 * attempt * jitter)
+
+    @pytest.mark.parametrize(
+        ("answers", "sent", "error"),
+        [
+            ([Answer(400, "ThrottlingException")] * 4, 5, None),
+            ([Answer(429, "TooManyRequestsException")] * 4, 5, None),
+            ([Answer(400, "ThrottlingException")] * 5, 5, Throttled),
+            ([Answer(400, "ResourceLimitExceeded")], 1, Throttled),
+            ([Answer(503, "ServiceUnavailable")], 1, ServiceUnavailable),
+            ([Answer(400, "ThrottlingException"), Answer(500, "InternalFailure")], 2, ServiceUnavailable),
+        ],
+    )
+    @pytest.mark.parametrize("retries", [None, {"mode": "legacy", "max_attempts": 7}])
+    def test_a_throttled_update_is_endured_as_other_calls_are(  # noqa: PLR0917 - a table's columns
+        self,
+        account: Account,
+        model: str,
+        monkeypatch: pytest.MonkeyPatch,
+        answers: list[Answer],
+        sent: int,
+        error: type[Exception] | None,
+        retries: dict[str, Any] | None,
+    ) -> None:
+        spec = spec_of(model)
+        account.sagemaker.create_endpoint(
+            EndpointName=spec.endpoint_name, EndpointConfigName=account.create_config(model)
+        )
+        account.wait_for_endpoint(spec.endpoint_name)
+        hook().ensure_endpoint_config(spec)
+        with answering(*answers, otherwise=account.url) as (strange, asked):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", strange)
+            its = hook(config={"retries": retries} if retries else None)
+            if error is None:
+                assert its.update_endpoint(spec)
+            else:
+                with pytest.raises(error):
+                    its.update_endpoint(spec)
+        assert asked == ["SageMaker.UpdateEndpoint"] * sent
+
+
 class TestWait:
     @pytest.fixture
     def serving(self, account: Account, model: str) -> EndpointConfigSpec:

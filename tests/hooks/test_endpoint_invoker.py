@@ -155,7 +155,7 @@ def error(status: int, code: str, **members: object) -> Said:
         (
             error(530, "InternalDependencyException", Message="m"),
             CallFailure("InternalDependencyException", "m", 530),
-            Attempt.FINAL,
+            Attempt.AGAIN,
         ),
         (Said(507), CallFailure("507", "Insufficient Storage", 507), Attempt.AGAIN),
         (Said(504, b"<html>x</html>"), CallFailure("504", "Gateway Timeout", 504), Attempt.AGAIN),

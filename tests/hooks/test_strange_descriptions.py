@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin.batch.endpoint_facts import EndpointFacts
+from airflow_sm_plugin.core.autoscaling import ScaledVariant
 from airflow_sm_plugin.core.deployment import DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec, Variant
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
@@ -38,6 +39,11 @@ ENDPOINTS: dict[str, dict[str, Any]] = {
         "ProductionVariants": [{"VariantName": "v", "InstancePools": POOLS, "CurrentInstanceCount": 1}]
     },
     "only names": {"ProductionVariants": [{"VariantName": "v"}, {"VariantName": "w"}]},
+    "without a configuration": {"EndpointConfigName": None},
+    "variants without a configuration": {
+        "EndpointConfigName": None,
+        "ProductionVariants": [{"VariantName": "v"}],
+    },
     "pending": {"PendingDeploymentSummary": {"EndpointConfigName": "c"}, "EndpointStatus": "InService"},
 }
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -78,6 +84,7 @@ def answers(endpoint: Mapping[str, Any], config: Mapping[str, Any]) -> Callable[
     def answer(asked: Asked) -> Said:
         operation = asked.headers.get("x-amz-target", "").rpartition(".")[2]
         body = known.get(operation, {"EndpointArn": f"{ARN}/e", "EndpointConfigArn": f"{ARN}-config/c"})
+        body = {name: value for name, value in body.items() if value is not None}
         return Said(200, json.dumps(body).encode(), {"Content-Type": "application/x-amz-json-1.1"})
 
     return answer
@@ -126,6 +133,37 @@ READERS: Mapping[str, Callable[[], object]] = {
     "guess": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").guess()),
     "wait": lambda: hook().wait_for_endpoint("e", wanted_config="c", max_wait=0, poll_interval=0.01),
 }
+
+
+LISTS = ("ListTags", "DescribeScalableTargets", "DescribeScalingPolicies", "DescribeAlarms")
+
+
+def test_a_listing_without_its_list_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Botocore's service models require no such member."""
+    known = answers({}, CONFIGS["only names"])
+    empty = Said(200, b"{}", {"Content-Type": "application/x-amz-json-1.1"})
+
+    def answer(asked: Asked) -> Said:
+        operation = asked.headers.get("x-amz-target", "").rpartition(".")[2]
+        return empty if operation in LISTS else known(asked)
+
+    with recording(answer) as service:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", service.url)
+        assert hook().tags_of(f"{ARN}/e") == {}
+        variants = EndpointScaling(CONNECTION).variants
+        assert variants.targets("e") == {}
+        variant = ScaledVariant("e", "v")
+        assert variants.policies(variant) == variants.scheduled_actions(variant) == []
+
+
+def test_the_configuration_stays_that_a_description_may_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read of an endpoint's configuration, nor refused, where its description does not name one."""
+    with recording(answers(ENDPOINTS["without a configuration"], CONFIGS["only names"])) as service:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", service.url)
+        assert EndpointDeletion(hook(), "e").delete_configs() == {}
+        models = asyncio.run(endpoint_models(CONNECTION, "e"))
+        assert models is not None
+        assert models.prefixes == ()
 
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)

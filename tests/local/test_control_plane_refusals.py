@@ -180,6 +180,17 @@ def test_serverless_excludes(
         )
 
 
+@pytest.mark.parametrize("provisioned", [1, 2, 3])
+def test_serverless_provisions_no_more_than_it_permits(clients: Clients, provisioned: int) -> None:
+    serverless = {"MemorySizeInMB": 2048, "MaxConcurrency": 2, "ProvisionedConcurrency": provisioned}
+    variant = {**SERVERLESS, "ModelName": clients.create_model(), "ServerlessConfig": serverless}
+    if provisioned <= 2:
+        assert config(clients, variant)
+    else:
+        with pytest.raises(ClientError, match="must be at most its MaxConcurrency, 2, not 3"):
+            config(clients, variant)
+
+
 @pytest.mark.parametrize(("before", "after"), [(INSTANCES, SERVERLESS), (SERVERLESS, INSTANCES)])
 def test_an_endpoint_stays_serverless_or_with_instances(
     clients: Clients, before: dict[str, Any], after: dict[str, Any]

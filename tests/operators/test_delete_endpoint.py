@@ -155,7 +155,7 @@ def test_a_retry_deletes_the_configuration_that_a_killed_try_left(
     ("arguments", "says"),
     [
         ({"endpoint_name": "my_endpoint"}, "the endpoint name 'my_endpoint' holds '_'"),
-        ({"endpoint_name": ""}, "the endpoint name is empty"),
+        ({"endpoint_name": ""}, "endpoint_name must be given"),
         (
             {"endpoint_name": "e", "model_names": "a-model"},
             "model_names must be a list, or text of one as JSON or Python writes it",

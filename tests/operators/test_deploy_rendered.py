@@ -89,7 +89,10 @@ def test_they_do_what_the_lists_and_mappings_themselves_do(
             "ServerlessConfig must be a mapping, or text of one",
         ),
         ({"model_name": "m", "tags": f"team={SECRET}"}, "tags must be a mapping, or text of one"),
-        ({"model_name": "m", "tags": [SECRET]}, "tags must be a mapping, or text of one"),
+        (
+            {"model_name": "m", "tags": [SECRET]},
+            'tags must be a mapping, {"team": "risk"}, or a list as boto3 spells it',
+        ),
         (
             {"model_name": "m", "data_capture_config": f"{{{SECRET}"},
             "data_capture_config must be a mapping, or text of one",

@@ -335,6 +335,7 @@ class TestWhatIsTriedAgain:
             {"fault": "error", "status": 503, "code": "ServiceUnavailable"},
             {"fault": "error", "status": 500, "code": "InternalFailure"},
             {"fault": "error", "status": 502, "code": "502"},
+            {"fault": "error", "situation": "an internal dependency failed"},
             {"fault": "drop"},
             {"fault": "lost_answer"},
         ],
@@ -431,6 +432,18 @@ class TestTheEndpoint:
             name = account.start_endpoint()
             with pytest.raises(EndpointNotInService, match=f"endpoint {name} is Creating"):
                 run(name, body="1")
+
+    def test_one_that_was_not_found_a_moment_ago_is_told_by_what_it_is_now(
+        self, faults: Faults, endpoint: str
+    ) -> None:
+        """What the runtime knows of an endpoint may be older than what the control plane does."""
+        faults({"fault": "error", "situation": "no such endpoint at the runtime", "times": 1})
+        with pytest.raises(EndpointNotInService) as caught:
+            run(endpoint, body="1")
+        assert f"did not find endpoint {endpoint} when it was invoked, and it is InService now" in str(
+            caught.value
+        )
+        assert "wait for it" not in str(caught.value)
 
     def test_a_target_model_is_for_a_multi_model_endpoint(self, endpoint: str) -> None:
         said = str(refusal(endpoint, body="1", target_model="m.tar.gz"))
@@ -568,7 +581,7 @@ def test_nothing_secret_is_logged_pushed_or_stored(
     ("arguments", "says"),
     [
         ({"return_output": "perhaps"}, "return_output must be true or false, not 'perhaps'"),
-        ({"return_custom_attributes": ""}, "return_custom_attributes must be true or false"),
+        ({"return_custom_attributes": "maybe"}, "return_custom_attributes must be true or false"),
         ({"attempts": "many"}, "attempts must be a number, not 'many'"),
         ({"body": None}, "give exactly one of body and body_location"),
         ({"body_location": "s3://b/k"}, "give exactly one of body and body_location"),

@@ -203,6 +203,10 @@ def test_attributes_and_payloads_stay_out_of_log_and_xcom(
         ({"target_model": "{shop}.tar.gz"}, r"\{shop\}"),
         ({"target_model": "{model"}, "target_model is no template"),
         ({"max_payload_in_mb": 26}, "max_payload_in_mb is 26, InvokeEndpoint takes .* up to 25 MB"),
+        (
+            {"max_payload_in_mb": 1e-7},
+            "max_payload_in_mb is 1e-07, which is less than one byte, .* of one byte up to",
+        ),
         ({"batch_strategy": "Multi"}, "'Multi' is none of"),
         ({"split_type": "RecordIO"}, "'RecordIO' is none of"),
         ({"split_type": "None", "batch_strategy": "MultiRecord"}, "makes no lines"),

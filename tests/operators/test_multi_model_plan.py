@@ -190,6 +190,10 @@ def test_a_dry_run_shows_a_table_and_writes_nothing(
         ({"split_type": "RecordIO"}, "split_type"),
         ({"batch_strategy": "Many"}, "batch_strategy"),
         ({"max_payload_in_mb": 26}, "max_payload_in_mb is 26, .* up to 25 MB"),
+        (
+            {"max_payload_in_mb": 1e-7},
+            "max_payload_in_mb is 1e-07, which is less than one byte, .* of one byte up to",
+        ),
         ({"max_payload_in_mb": 0}, "max_payload_in_mb"),
         ({"max_shards": 0}, "max_shards"),
         ({"check_models": "maybe"}, "check_models"),

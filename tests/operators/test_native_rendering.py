@@ -14,6 +14,7 @@ from jinja2.exceptions import UndefinedError
 from airflow_sm_plugin._compat import BaseOperator
 from airflow_sm_plugin.base import SageMakerInferenceOperator, reveal
 from airflow_sm_plugin.core.template_values import boolean, mapping, number, parsed, sequence
+from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
 from airflow_sm_plugin.operators.autoscaling import SageMakerScaleEndpointOperator
@@ -175,6 +176,69 @@ def test_what_another_task_returned_becomes_text_where_text_is_meant(
     rendered(operator, value=value).read_texts()
     for name in fields_of(kind):
         assert value_of(operator, name) == (written if name in kind.text_fields else value), name
+
+
+NOTHING = (None, "", "None", " None ")
+
+
+def declared(kind: type[Any], name: str) -> Any:  # noqa: ANN401 - a default of any type
+    return inspect.signature(kind.__init__).parameters[name].default
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_an_argument_that_renders_to_nothing_is_not_given(kind: type[Any], *, native: bool) -> None:
+    for name in fields_of(kind):
+        if name in kind.none_fields or declared(kind, name) is inspect.Parameter.empty:
+            continue
+        for value in NOTHING:
+            given: dict[str, Any] = {name: "{{ params.value }}"}
+            operator = rendered(made(kind, native=native, **given), value=value)
+            operator.read_texts()
+            assert value_of(operator, name) == declared(kind, name), (name, value)
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_a_needed_argument_that_renders_to_nothing_is_named(kind: type[Any]) -> None:
+    for name in fields_of(kind):
+        if name in kind.none_fields or declared(kind, name) is not inspect.Parameter.empty:
+            continue
+        for value in NOTHING:
+            given: dict[str, Any] = {name: "{{ params.value }}"}
+            operator = rendered(made(kind, **given), value=value)
+            with pytest.raises(InvalidRequest, match=f"^{name} must be given"):
+                operator.read_texts()
+
+
+def test_none_stays_where_it_means_something_else() -> None:
+    """Batch Transform's word for no splitting and the like, an endpoint's every configuration, and what is sent."""
+    kept = {name for kind in OPERATORS for name in kind.none_fields}
+    assert kept == {
+        "assemble_with",
+        "body",
+        "compression_type",
+        "custom_attributes",
+        "join_source",
+        "keep_configs",
+        "plan_location",
+        "split_type",
+    }
+    for kind in OPERATORS:
+        for name in kind.none_fields:
+            given: dict[str, Any] = {name: "{{ params.value }}"}
+            operator = rendered(made(kind, **given), value="None")
+            operator.read_texts()
+            assert value_of(operator, name) == "None"
+
+
+def test_the_default_is_the_operators_own_below_a_class_that_declares_fewer_arguments() -> None:
+    class Deploy(SageMakerDeployEndpointOperator):
+        def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - handed on
+            super().__init__(**kwargs)
+
+    operator = rendered(made(Deploy, endpoint_name="x", max_wait_seconds="{{ none }}"))
+    operator.read_texts()
+    assert operator.max_wait_seconds == declared(SageMakerDeployEndpointOperator, "max_wait_seconds")
 
 
 @pytest.mark.parametrize("native", [True, False])

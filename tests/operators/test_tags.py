@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, ENDPOINT_TAG, OWNER_TAG
 from airflow_sm_plugin.exceptions import Throttled
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
@@ -37,6 +38,36 @@ OURS = "airflow-sm-plugin:"
 @pytest.fixture(scope="module")
 def model(module_account: Account) -> str:
     return module_account.create_model(multi_model=True)
+
+
+@pytest.mark.parametrize(
+    ("tags", "says"),
+    [
+        ({OWNER_TAG: "somebody"}, f"tag '{OWNER_TAG}' begins with '{OURS}'"),
+        ([{"Key": OWNER_TAG, "Value": "somebody"}], f"tag '{OWNER_TAG}' begins with '{OURS}'"),
+        ({"team": {"a": 1}}, "the value of tag 'team' has the character '{'"),
+        ({"team": "\U0001f600"}, "the value of tag 'team' has the character"),
+        ({"k" * 129: "x"}, "has 129 characters"),
+    ],
+)
+def test_tags_that_cannot_be_are_told_before_any_call(
+    name: str,
+    model: str,
+    requests: Requests,
+    tags: Any,  # noqa: ANN401 - whatever somebody gives
+    says: str,
+) -> None:
+    for made in (partial(deploy, name, model, tags), partial(create_model, name, tags)):
+        with pytest.raises(AirflowFailException, match=says):
+            made()
+    assert requests.changes() == []
+
+
+def test_tags_as_boto3_spells_them_are_those_of_a_mapping(account: Account, name: str, model: str) -> None:
+    given: Any = [{"Key": "team", "Value": "risk"}]
+    arn = deploy(name, model, given)["endpoint_arn"]
+    found = account.sagemaker.list_tags(ResourceArn=arn)["Tags"]
+    assert {"Key": "team", "Value": "risk"} in found
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +196,7 @@ def test_our_own_tags_are_never_put_on_what_somebody_else_has_made(
         ResourceArn=config_arn(account, config), TagKeys=[OWNER_TAG, ENDPOINT_TAG, DEPLOYED_TAG]
     )
     account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)  # by hand
-    asked = {"cost": "a", f"{OURS}endpoint": "forged"}
+    asked = {"cost": "a"}
     result = deploy(name, model, asked)
     assert result["action"] == "unchanged"
     assert tags_of(account, result["endpoint_arn"]) == {"cost": "a"}
