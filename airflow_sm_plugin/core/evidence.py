@@ -24,7 +24,7 @@ class Evidence:
     Mutable and single-threaded, since it is asked after each failed invocation; it reads no clock.
     """
 
-    __slots__ = ("_denied", "_exhausted", "_since", "_total", "_trials", "unready")
+    __slots__ = ("_denied", "_exhausted", "_since", "_success", "_total", "_trials", "unready")
 
     def __init__(self) -> None:
         self.clear(0.0)
@@ -32,7 +32,7 @@ class Evidence:
     def clear(self, now: float) -> None:
         """Forget everything: a payload has succeeded."""
         self._exhausted = self._denied = self._total = self._trials = 0
-        self._since = now
+        self._since = self._success = now
         self.unready = 0
         """Payloads that were told that the model is not loaded."""
 
@@ -41,10 +41,9 @@ class Evidence:
 
         :param began: when it was sent first
         """
-        counts = began >= self._since
-        self._exhausted += counts
-        self._total += counts
-        return self._exhausted >= _EXHAUSTED
+        self._exhausted += began >= self._since
+        self._total += began >= self._success
+        return max(self._exhausted, self._total) >= _EXHAUSTED
 
     def denied(self, *, began: float, first: bool) -> bool:
         """Count a payload that was denied; return whether there are enough of these.
@@ -52,10 +51,9 @@ class Evidence:
         :param began: when it was sent first
         :param first: whether it was its first attempt
         """
-        counts = first and began >= self._since
-        self._denied += counts
-        self._total += counts
-        return self._denied >= _DENIED
+        self._denied += first and began >= self._since
+        self._total += first and began >= self._success
+        return self._denied >= _DENIED or self._total >= _EXHAUSTED
 
     def is_late(self) -> bool:
         """Say whether enough payloads have found the model not loaded; they take turns in asking for it."""
@@ -68,6 +66,8 @@ class Evidence:
         """
         if not can_try_others:
             return self._total >= _EXHAUSTED
+        if self._exhausted < _EXHAUSTED and self._denied < _DENIED:
+            return False  # those of the trial have not ended yet
         self._trials += 1
         if self._trials >= _TRIALS:
             return True
