@@ -97,8 +97,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param container_log_lines: how many of the containers' last log lines the task's log shows when the endpoint
         fails or its update is rolled back; default 20, 0 shows none
     :param tags: tags of endpoint and configuration, up to 48, as a mapping or as boto3 spells them; some of ours are
-        added (asks for ``sagemaker:AddTags``). Those that were there before get them, too, and keep their other tags; where that is not permitted it is warned
-        of
+        added (asks for ``sagemaker:AddTags``). Those that were there before get them, too, and keep their other tags;
+        where that is not permitted it is warned of
     :param wait_for_completion: default True
     :param max_wait_seconds: for what is in progress before, and again for the endpoint to serve; default 4500, since an
         endpoint whose container crashes stays Creating for up to an hour before it is Failed. Deferred or not, and

@@ -174,7 +174,10 @@ def test_environments_are_masked_in_rendered_fields() -> None:
     [
         ({}, "give either image (one container), containers (a pipeline), or one of model_package_arn and"),
         ({"image": IMAGE, "force_new": "perhaps"}, "force_new must be true or false, not 'perhaps'"),
-        ({"image": IMAGE, "enable_network_isolation": "maybe"}, "enable_network_isolation must be true or false"),
+        (
+            {"image": IMAGE, "enable_network_isolation": "maybe"},
+            "enable_network_isolation must be true or false",
+        ),
         ({"image": IMAGE, "environment": f"TOKEN={SECRET}"}, "environment must be a mapping, or text of one"),
         ({"containers": f"[{SECRET}]"}, "containers must be a list, or text of one"),
         ({"containers": [container({}), SECRET]}, "containers[1] must be a mapping"),
