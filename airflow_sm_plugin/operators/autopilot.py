@@ -26,7 +26,6 @@ from airflow_sm_plugin.core.template_values import (
 )
 from airflow_sm_plugin.exceptions import (
     AutoMLJobStillRunning,
-    InvalidRequest,
     ObjectiveNotMet,
     ServiceError,
 )
@@ -167,8 +166,6 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             return self._export(hook, job)
 
     def _check_arguments(self) -> None:
-        if not is_given(self.auto_ml_job_name):
-            raise InvalidRequest("auto_ml_job_name is empty: name the AutoML job to export")
         names(self.inference_response_keys, "inference_response_keys")
         mapping(self.vpc_config, "vpc_config")
         read_tags(self.tags, "tags")

@@ -269,8 +269,8 @@ class TestBadInput:
         assert "letters, digits, and hyphens between them" in message
 
     def test_no_job_name_and_no_role(self, jobs: Jobs) -> None:
-        assert "auto_ml_job_name is empty" in refusal("")
-        assert "execution_role is empty" in refusal(jobs.tuned_binary, execution_role="")
+        assert "auto_ml_job_name must be given" in refusal("")
+        assert "execution_role must be given" in refusal(jobs.tuned_binary, execution_role="")
 
 
 def test_a_running_job_fails_the_task_and_a_retry_may_help(running_job: Callable[[float], str]) -> None:

@@ -542,7 +542,7 @@ class TestEveryStatus:
                 once(
                     looked_at(account, name, 2), partial(account.change_settings, endpoint_deleting_seconds=0)
                 ),
-                pytest.raises(EndpointFailed, match="is Deleting with"),
+                pytest.raises(EndpointFailed, match="is Deleting: somebody"),
             ):
                 resumed(make, deferral, event)
         assert account.status(name) is None
