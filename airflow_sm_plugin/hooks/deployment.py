@@ -15,6 +15,7 @@ from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict, Step
 from airflow_sm_plugin.core.ownership import EndpointClaim, is_same
 from airflow_sm_plugin.core.scaled_counts import differing_counts, scaled_counts
+from airflow_sm_plugin.core.scaling_note import note_tags
 from airflow_sm_plugin.exceptions import (
     CredentialsExpired,
     EndpointNotFound,
@@ -310,6 +311,16 @@ class Deployment:
         if description is None:
             raise EndpointNotFound(f"endpoint {name} was deleted by somebody else meanwhile")
         return endpoint_status.judge(description, wanted_config=self.spec.config_name)
+
+    def put_back_scaling(self, verdict: EndpointVerdict, action: str) -> None:
+        """Put back the scaling that this or an earlier deployment took down, whatever this one came to.
+
+        :raises SageMakerInferenceError: as :meth:`DeploymentScaling.put_back`
+        """
+        seen = self._work.seen_tags
+        is_without_note = action == "unchanged" and seen is not None and not note_tags(seen)
+        if action != "created" and not is_without_note:
+            self.scaling.put_back(verdict.arn, serves=verdict.state is EndpointState.SERVING)
 
     def check(self, verdict: EndpointVerdict) -> None:
         """Return when the endpoint serves the configuration, or when it need not be finished and is on its way.

@@ -45,6 +45,8 @@ class OwnWork:
         self.claim = claim
         self.created = created
         self.touched = touched
+        self.seen_tags: Mapping[str, str] | None = None
+        """The endpoint's tags as :meth:`mark` read them; None where it did not, or may not."""
 
     def endpoint_created(self) -> None:
         """Take note that this try created the endpoint, and of its CreationTime, so far as that can be read now."""
@@ -103,7 +105,7 @@ class OwnWork:
         if arn is None:
             return
         try:
-            tags = self._hook.tags_of(arn)
+            self.seen_tags = tags = self._hook.tags_of(arn)
             if tags is None:
                 self._warn_of_no_mark("its tags cannot be read (sagemaker:ListTags)")
             elif self.claim.needs_mark(tags):

@@ -289,8 +289,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             )
         if verdict.state is EndpointState.SERVING:
             deployment.cleanup.no_more()
-        if action != "created":
-            deployment.scaling.put_back(verdict.arn, serves=verdict.state is EndpointState.SERVING)
+        deployment.put_back_scaling(verdict, action)
         deployment.check(verdict)
         deployment.cleanup.no_more()
         if verdict.state is EndpointState.SERVING and (action == "updated" or _try_number(context) > 1):
