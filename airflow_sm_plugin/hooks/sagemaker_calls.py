@@ -42,7 +42,7 @@ class SageMakerCalls(AwsHook):
         try:
             with translated(f"sagemaker:ListTags {arn}"):
                 pages = pages_of(self.client, "list_tags", ResourceArn=arn)
-                return {tag["Key"]: tag["Value"] for page in pages for tag in page.get("Tags") or ()}
+                return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
         except (AccessDenied, RequestRefused) as error:
             self.log.info("cannot tell how it was made: %s", error)
             return None

@@ -91,7 +91,7 @@ class ScalableVariantHook(AwsHook):
             ]
         with translated(f"application-autoscaling:DescribeScalableTargets endpoint/{endpoint_name}"):
             pages = pages_of(self.client, "describe_scalable_targets", **request)
-            described = [target for page in pages for target in page.get("ScalableTargets") or ()]
+            described = [target for page in pages for target in page["ScalableTargets"]]
         found = {ScaledVariant.from_target(target): target for target in described}
         return {
             variant: target
@@ -103,7 +103,7 @@ class ScalableVariantHook(AwsHook):
         """Describe the variant's policies, also those that are not ours."""
         with translated(f"application-autoscaling:DescribeScalingPolicies {variant.resource_id}"):
             pages = pages_of(self.client, "describe_scaling_policies", **variant.target())
-            return [policy for page in pages for policy in page.get("ScalingPolicies") or ()]
+            return [policy for page in pages for policy in page["ScalingPolicies"]]
 
     def policy_names(self, variant: ScaledVariant) -> list[str]:
         """Return the sorted names of the variant's policies, also of those that are not ours."""
@@ -113,7 +113,7 @@ class ScalableVariantHook(AwsHook):
         """Describe the variant's scheduled actions."""
         with translated(f"application-autoscaling:DescribeScheduledActions {variant.resource_id}"):
             pages = pages_of(self.client, "describe_scheduled_actions", **variant.target())
-            return [action for page in pages for action in page.get("ScheduledActions") or ()]
+            return [action for page in pages for action in page["ScheduledActions"]]
 
     def put_scheduled_action(self, variant: ScaledVariant, request: Mapping[str, Any]) -> None:
         """Create or replace a scheduled action."""
@@ -168,7 +168,7 @@ class ScalingAlarmHook(AwsHook):
             found = [
                 alarm["AlarmName"]
                 for page in pages
-                for alarm in page.get("MetricAlarms") or ()
+                for alarm in page["MetricAlarms"]
                 if wakes_endpoint(alarm.get("AlarmActions", ()), endpoint_name)
             ]
         if variant_names is None:
@@ -185,7 +185,7 @@ class ScalingAlarmHook(AwsHook):
             return sorted(
                 alarm["AlarmName"]
                 for page in pages
-                for alarm in page.get("MetricAlarms") or ()
+                for alarm in page["MetricAlarms"]
                 if policy_arn in alarm.get("AlarmActions", ())
             )
 
@@ -195,7 +195,7 @@ class ScalingAlarmHook(AwsHook):
             pages = pages_of(
                 self.client, "describe_alarms", AlarmNames=list(names), AlarmTypes=["MetricAlarm"]
             )
-            return [alarm for page in pages for alarm in page.get("MetricAlarms") or ()]
+            return [alarm for page in pages for alarm in page["MetricAlarms"]]
 
     def delete(self, name: str) -> bool:
         """Delete an alarm; say whether there was one."""

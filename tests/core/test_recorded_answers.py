@@ -95,6 +95,7 @@ MEANINGS: dict[str, tuple[Meaning, type[SageMakerInferenceError]]] = {
     "the execution role may not pull the image": (Meaning.IMAGE_UNREADABLE, ImageNotAccessible),
     "the image's repository does not admit SageMaker": (Meaning.IMAGE_UNREADABLE, ImageNotAccessible),
     "neither image nor model package": IS_REFUSED,
+    "more provisioned than permitted concurrency": IS_REFUSED,
     "a multi-model container with a ModelDataSource": IS_REFUSED,
     "neither PrimaryContainer nor Containers, or both": IS_REFUSED,
     "containers share a host name": IS_REFUSED,

@@ -186,7 +186,10 @@ class TestBadInput:
                 "give it as model_package_group_name",
             ),
             ({"model_package_arn": "a", "mode": "MultiModel"}, "a model package brings its own"),
-            ({"model_package_arn": "a", "require_approved": ""}, "require_approved must be true or false"),
+            (
+                {"model_package_arn": "a", "require_approved": "maybe"},
+                "require_approved must be true or false",
+            ),
         ],
     )
     def test_what_does_not_go_together(
