@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin.batch.endpoint_facts import EndpointFacts
-from airflow_sm_plugin.core.autoscaling import ScaledVariant
 from airflow_sm_plugin.core.deployment import DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec, Variant
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
@@ -136,24 +135,6 @@ READERS: Mapping[str, Callable[[], object]] = {
 
 
 LISTS = ("ListTags", "DescribeScalableTargets", "DescribeScalingPolicies", "DescribeAlarms")
-
-
-def test_a_listing_without_its_list_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Botocore's service models require no such member."""
-    known = answers({}, CONFIGS["only names"])
-    empty = Said(200, b"{}", {"Content-Type": "application/x-amz-json-1.1"})
-
-    def answer(asked: Asked) -> Said:
-        operation = asked.headers.get("x-amz-target", "").rpartition(".")[2]
-        return empty if operation in LISTS else known(asked)
-
-    with recording(answer) as service:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", service.url)
-        assert hook().tags_of(f"{ARN}/e") == {}
-        variants = EndpointScaling(CONNECTION).variants
-        assert variants.targets("e") == {}
-        variant = ScaledVariant("e", "v")
-        assert variants.policies(variant) == variants.scheduled_actions(variant) == []
 
 
 def test_the_configuration_stays_that_a_description_may_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
