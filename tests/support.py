@@ -371,6 +371,12 @@ def botocore_knows(parameter: str) -> bool:
     return request is not None and parameter in request.members
 
 
+def botocore_knows_pools() -> bool:
+    """Say whether the installed botocore can send InstancePools of a production variant."""
+    model = boto3.Session().client("sagemaker", region_name=REGION).meta.service_model
+    return "InstancePools" in model.shape_for("ProductionVariant").members
+
+
 class Requests:
     """What the embedded service was asked since this was made (or since :meth:`forget`), read from its request log."""
 

@@ -134,9 +134,6 @@ READERS: Mapping[str, Callable[[], object]] = {
 }
 
 
-LISTS = ("ListTags", "DescribeScalableTargets", "DescribeScalingPolicies", "DescribeAlarms")
-
-
 def test_the_configuration_stays_that_a_description_may_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read of an endpoint's configuration, nor refused, where its description does not name one."""
     with recording(answers(ENDPOINTS["without a configuration"], CONFIGS["only names"])) as service:

@@ -11,7 +11,7 @@ import pytest
 from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.operators.autoscaling import SageMakerScaleEndpointOperator
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
-from tests.support import IMAGE, POLL, ROLE, Account, run_task, unique
+from tests.support import IMAGE, POLL, ROLE, Account, botocore_knows_pools, run_task, unique
 
 pytestmark = pytest.mark.airflow
 
@@ -107,6 +107,7 @@ def test_guardrails_that_do_not_fit_are_told_before_and_only_for_an_update(
     assert run_task(partial(deploy, name, *other, deployment_config=BLUE_GREEN))["action"] == "updated"
 
 
+@pytest.mark.skipif(not botocore_knows_pools(), reason="the installed botocore knows no InstancePools")
 def test_instance_pools_are_deployed_and_updated(account: Account, name: str, many: str) -> None:
     pools = [{"InstanceType": "ml.m5.large", "Priority": 1}, {"InstanceType": "ml.c5.large", "Priority": 2}]
     variant = {"VariantName": "v", "ModelName": many, "InstancePools": pools}

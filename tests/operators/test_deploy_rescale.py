@@ -27,7 +27,15 @@ from airflow_sm_plugin.operators.endpoint import (
 from airflow_sm_plugin.triggers.endpoint import EndpointTrigger
 from tests.endpoint_trials import control
 from tests.scaled_endpoints import SUSPENDED, clients, notes_on, scale, scaling_of, target_of
-from tests.support import POLL, Account, TaskInstanceDouble, context_for, run_task, unique
+from tests.support import (
+    POLL,
+    Account,
+    TaskInstanceDouble,
+    botocore_knows_pools,
+    context_for,
+    run_task,
+    unique,
+)
 from tests.task_runs import Deferral, execute, go_on, resume
 
 pytestmark = pytest.mark.airflow
@@ -464,6 +472,7 @@ def test_a_kill_in_a_worker_puts_back_at_once(account: Account, endpoint: str, m
     assert (scaling_of(account, endpoint), notes_on(account, endpoint)) == (before, [])
 
 
+@pytest.mark.skipif(not botocore_knows_pools(), reason="the installed botocore knows no InstancePools")
 def test_a_change_of_pools_is_permitted_until_sagemaker_refuses_it(
     account: Account, endpoint: str, model: str
 ) -> None:
