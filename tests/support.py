@@ -30,6 +30,7 @@ from tests.task_instances import TaskInstanceDouble
 from tests.task_runs import TaskDeferred, context_for, deferred, event_of, rebuilt, run_task
 
 if TYPE_CHECKING:
+    from botocore.model import StructureShape
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sagemaker import SageMakerClient
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
@@ -374,7 +375,8 @@ def botocore_knows(parameter: str) -> bool:
 def botocore_knows_pools() -> bool:
     """Say whether the installed botocore can send InstancePools of a production variant."""
     model = boto3.Session().client("sagemaker", region_name=REGION).meta.service_model
-    return "InstancePools" in model.shape_for("ProductionVariant").members
+    variant = cast("StructureShape", model.shape_for("ProductionVariant"))
+    return "InstancePools" in variant.members
 
 
 class Requests:
