@@ -270,7 +270,10 @@ class EndpointNotMultiModel(EndpointError):
 
 
 class EndpointNotInService(EndpointError):
-    """The endpoint exists but does not serve now (Creating, Failed, Deleting, …). A later retry may find it serving."""
+    """The endpoint exists but does not serve now (Creating, Failed, Deleting, …). A later retry may find it serving.
+
+    Of a batch's row: AWS denied this payload the endpoint, but not enough others to say that there is none.
+    """
 
     retryable = True
 

@@ -64,7 +64,7 @@ class Splitter:
         is_split = self._options.split_type == "Line"
         check_head(head, self._options.content_type, is_split=is_split)
         self._cutter = _cutter(self._options, 0, self._first_record, head[:HEAD])
-        if is_split and head.startswith(BYTE_ORDER_MARK):
+        if isinstance(self._cutter, _Lines) and head.startswith(BYTE_ORDER_MARK):
             self._cutter.leave_out(len(BYTE_ORDER_MARK))
             head = head[len(BYTE_ORDER_MARK) :]
         return self._cutter.feed(head) if head else []
@@ -157,9 +157,6 @@ class _Whole:
     """The whole input as one payload."""
 
     error: InvalidRequest | None = None
-
-    def leave_out(self, size: int) -> None:
-        raise NotImplementedError(f"{size} bytes of what is sent as it is")
 
     def __init__(self, *, longest: int, start: int, first_record: int) -> None:
         self._longest = longest

@@ -58,20 +58,25 @@ class ModelCalls(SageMakerCalls):
     def _created(self, spec: ModelSpec) -> str | None:
         """Create the model and return its ARN; None where the name is taken. An execution role may be new."""
         request, began = spec.parameters(), time.monotonic()
-        while True:
-            with translated(f"sagemaker:CreateModel {request['ModelName']}"):
-                try:
-                    return str(self.client.create_model(**request)["ModelArn"])
-                except ClientError as error:
-                    if meaning(error) is Meaning.ALREADY_EXISTS:
-                        return None
-                    self._check_refusal(error, spec, waited=time.monotonic() - began)
-            self.log.info(
-                "SageMaker cannot assume role %s yet: model %s is tried again",
-                spec.execution_role_arn,
-                request["ModelName"],
-            )
-            time.sleep(_ROLE_PAUSE)
+        with translated(f"sagemaker:CreateModel {request['ModelName']}"):
+            while isinstance(answer := self._answer(request), ClientError):
+                if meaning(answer) is Meaning.ALREADY_EXISTS:
+                    return None
+                self._check_refusal(answer, spec, waited=time.monotonic() - began)
+                self.log.info(
+                    "SageMaker cannot assume role %s yet: model %s is tried again",
+                    spec.execution_role_arn,
+                    request["ModelName"],
+                )
+                time.sleep(_ROLE_PAUSE)
+        return answer
+
+    def _answer(self, request: Mapping[str, Any]) -> str | ClientError:
+        """Ask for a model once; return its ARN, or the refusal."""
+        try:
+            return str(self.client.create_model(**request)["ModelArn"])
+        except ClientError as refused:
+            return refused
 
     def _check_refusal(self, error: ClientError, spec: ModelSpec, *, waited: float) -> None:
         """Return where CreateModel is to be repeated.
