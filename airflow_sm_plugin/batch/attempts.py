@@ -290,8 +290,9 @@ class Attempts:
         untried = any(not job.attempts for queue in queues for job in queue)
         if not untried and not self._answered:
             return True
+        trials = evidence.trials
         concludes = evidence.concludes(self.clock(), can_try_others=untried)
-        if not concludes:
+        if evidence.trials > trials:
             for queue in queues:
                 queue.rotate(len(queue) // 2 + 1)
         return concludes

@@ -24,14 +24,16 @@ class Evidence:
     Mutable and single-threaded, since it is asked after each failed invocation; it reads no clock.
     """
 
-    __slots__ = ("_denied", "_exhausted", "_since", "_success", "_total", "_trials", "unready")
+    __slots__ = ("_denied", "_exhausted", "_since", "_success", "_total", "trials", "unready")
 
     def __init__(self) -> None:
         self.clear(0.0)
 
     def clear(self, now: float) -> None:
         """Forget everything: a payload has succeeded."""
-        self._exhausted = self._denied = self._total = self._trials = 0
+        self._exhausted = self._denied = self._total = 0
+        self.trials = 0
+        """How often payloads from elsewhere in the queue were to be tried first."""
         self._since = self._success = now
         self.unready = 0
         """Payloads that were told that the model is not loaded."""
@@ -68,8 +70,8 @@ class Evidence:
             return self._total >= _EXHAUSTED
         if self._exhausted < _EXHAUSTED and self._denied < _DENIED:
             return False  # those of the trial have not ended yet
-        self._trials += 1
-        if self._trials >= _TRIALS:
+        self.trials += 1
+        if self.trials >= _TRIALS:
             return True
         self._exhausted, self._denied = _EXHAUSTED - _OF_A_TRIAL, _DENIED - _OF_A_TRIAL
         self._since = now
