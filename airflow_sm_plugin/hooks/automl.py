@@ -59,7 +59,7 @@ class AutoMLCalls(SageMakerCalls):
         """Return all completed candidates, over all pages.
 
         Whether SageMaker's own order takes a metric to be minimised the other way round is not documented: rank them by
-        :func:`airflow_sm_plugin.core.autopilot.ranked`.
+        :func:`airflow_sm_plugin.autopilot.candidates.ranked`.
         """
         return self._candidates(
             job_name,

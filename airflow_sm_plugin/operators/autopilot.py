@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import AirflowSkipException, Context, default_deferrable
+from airflow_sm_plugin.autopilot import candidates as autopilot
+from airflow_sm_plugin.autopilot.candidate_choice import CandidateChoice
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
-from airflow_sm_plugin.core import autopilot
-from airflow_sm_plugin.core.candidate_choice import CandidateChoice
 from airflow_sm_plugin.core.failed_looks import FailedLooks
 from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.names import check_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_sm_plugin.core.autopilot import CPU, PROCESSING_UNITS
+from airflow_sm_plugin.autopilot.candidates import CPU, PROCESSING_UNITS
 from airflow_sm_plugin.core.template_values import choice, is_given, number, whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest
 
@@ -18,7 +18,7 @@ class CandidateChoice:
     :param name: an exact candidate name; None goes by ``rank``
     :param rank: 1 is the job's best candidate
     :param processing_unit: ``CPU`` or ``GPU``
-    :param required_objective: see :func:`airflow_sm_plugin.core.autopilot.check_objective`; None requires nothing
+    :param required_objective: see :func:`airflow_sm_plugin.autopilot.candidates.check_objective`; None requires nothing
     :param skips: skip instead of failing when it is not met
     """
 

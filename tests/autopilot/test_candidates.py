@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from airflow_sm_plugin.core.autopilot import (
+from airflow_sm_plugin.autopilot.candidates import (
     JobState,
     best_candidate,
     candidate_at,
