@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 
-from airflow_sm_plugin.core.scaling_note import NOTE_TAG
+from airflow_sm_plugin.endpoints.scaling_note import NOTE_TAG
 from tests.support import Account
 
 __all__ = ["SUSPENDED", "clients", "notes_on", "scale", "scaling_of", "target_of"]

@@ -157,7 +157,7 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
 
     def _give_up_noted(self, variant: ScaledVariant, scaling: EndpointScaling) -> None:
         """Have no deployment put back what one took down of the variant's scaling before."""
-        from airflow_sm_plugin.hooks.noted_scaling import NotedScaling
+        from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 
         NotedScaling(self.control_plane(), variant.endpoint_name, scaling).give_up([variant.variant_name])
 

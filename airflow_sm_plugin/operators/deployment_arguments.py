@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.core import deployment_guardrails
-from airflow_sm_plugin.core.deployment import DeploymentOptions
 from airflow_sm_plugin.core.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, mark_of, with_owner
 from airflow_sm_plugin.core.production_variant import whole_number
@@ -21,6 +19,8 @@ from airflow_sm_plugin.core.template_values import (
     text,
 )
 from airflow_sm_plugin.core.template_values import whole_number as whole_number_from
+from airflow_sm_plugin.endpoints import deployment_guardrails
+from airflow_sm_plugin.endpoints.options import DeploymentOptions
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 if TYPE_CHECKING:

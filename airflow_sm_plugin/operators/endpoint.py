@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task_instance_owner
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
-from airflow_sm_plugin.core.deployment import DeploymentNote
 from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
 from airflow_sm_plugin.core.ownership import times_of
+from airflow_sm_plugin.endpoints.options import DeploymentNote
 from airflow_sm_plugin.exceptions import EndpointError
 from airflow_sm_plugin.links import DataCaptureLink, EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.operators.deployment_arguments import options_of, spec_of
 from airflow_sm_plugin.operators.endpoint_deletion import SageMakerDeleteEndpointOperator
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.deployment import Deployment
+    from airflow_sm_plugin.endpoints.deployment import Deployment
     from airflow_sm_plugin.triggers.endpoint import EndpointTrigger
 
 __all__ = ["SageMakerDeleteEndpointOperator", "SageMakerDeployEndpointOperator"]
@@ -300,8 +300,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
     def _deployment(self, context: Context, note: Mapping[str, Any] | None = None) -> Deployment:
         """Make the deployment, or make it again after a deferral, from what the process before left."""
+        from airflow_sm_plugin.endpoints.deployment import Deployment
         from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
-        from airflow_sm_plugin.hooks.deployment import Deployment
 
         options = options_of(self)
         owner = task_instance_owner(context) if options.cleanup_on_failure else None

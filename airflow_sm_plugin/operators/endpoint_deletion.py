@@ -77,7 +77,7 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete in order: scaling, endpoint, models, configuration."""
-        from airflow_sm_plugin.hooks.endpoint_deletion import EndpointDeletion
+        from airflow_sm_plugin.endpoints.deletion import EndpointDeletion
 
         with self.reading_arguments():
             given = sequence(self.model_names, "model_names") or ()
@@ -106,8 +106,8 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
             return {"endpoint_name": name, "deleted": deleted, "missing": missing}
 
     def _remove_scaling(self, endpoint_name: str) -> list[str]:
+        from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
         from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
-        from airflow_sm_plugin.hooks.noted_scaling import NotedScaling
 
         scaling = EndpointScaling(self.aws)
         removed = scaling.remove_scaling(endpoint_name)

@@ -163,7 +163,7 @@ def cleaning_up(account: Account, name: str) -> Callable[[], bool]:
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed task cleans up for 20 seconds, in which a busy machine may do little."""
-    monkeypatch.setattr("airflow_sm_plugin.hooks.deployment_cleanup._HURRIED_SECONDS", 600.0)
+    monkeypatch.setattr("airflow_sm_plugin.endpoints.cleanup._HURRIED_SECONDS", 600.0)
 
 
 class TestCreate:

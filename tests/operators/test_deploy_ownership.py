@@ -399,7 +399,7 @@ class TestRecreate:
     def test_what_serves_by_now_is_not_deleted(
         self, account: Account, name: str, model: str, other_model: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from airflow_sm_plugin.hooks.deployment import Deployment
+        from airflow_sm_plugin.endpoints.deployment import Deployment
 
         config = account.create_config(other_model)
         control(account, "PUT", f"endpoints/{name}/next", {"on": "create", "end": "Failed"})

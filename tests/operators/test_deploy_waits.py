@@ -304,7 +304,7 @@ class TestDeadlines:
         again = (failure, failure, Said(200, "", "{}"))  # found Failed, still Failed, DeleteEndpoint
         quarters = itertools.count(time.monotonic(), 900)
         clock = SimpleNamespace(time=time.time, monotonic=lambda: next(quarters))
-        monkeypatch.setattr("airflow_sm_plugin.hooks.deployment.time", clock)
+        monkeypatch.setattr("airflow_sm_plugin.endpoints.deployment.time", clock)
         with answering(Said(200, "", "{}"), *again * 1000) as (address, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL", address)
             with pytest.raises(EndpointDeadlineExceeded, match="endpoint e was still Failed after 3600 s"):

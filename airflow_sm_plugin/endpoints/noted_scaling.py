@@ -8,9 +8,10 @@ from typing import Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.autoscaling import ScaledVariant
-from airflow_sm_plugin.core.deployment_changes import variant_names
 from airflow_sm_plugin.core.endpoint_status import in_progress
-from airflow_sm_plugin.core.scaling_note import (
+from airflow_sm_plugin.core.tags import MAX_TAGS
+from airflow_sm_plugin.endpoints.changes import variant_names
+from airflow_sm_plugin.endpoints.scaling_note import (
     VariantScaling,
     merged,
     note_of,
@@ -19,7 +20,6 @@ from airflow_sm_plugin.core.scaling_note import (
     noted_in,
     repointed,
 )
-from airflow_sm_plugin.core.tags import MAX_TAGS
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, RequestRefused, SageMakerInferenceError
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook

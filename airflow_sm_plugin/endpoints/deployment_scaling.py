@@ -9,18 +9,18 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.autoscaling import unscalable_types
-from airflow_sm_plugin.core.deployment_changes import (
+from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
+from airflow_sm_plugin.endpoints.changes import (
     changing_variants,
     is_about_scaling,
     scaled_error,
     variant_names,
 )
-from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
+from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, RequestRefused, SageMakerInferenceError
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.errors import words_of
-from airflow_sm_plugin.hooks.noted_scaling import NotedScaling
 
 log = get_log(__name__)
 

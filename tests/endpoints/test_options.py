@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.deployment import DeploymentNote
+from airflow_sm_plugin.endpoints.options import DeploymentNote
 
 NOTES = st.builds(
     DeploymentNote,

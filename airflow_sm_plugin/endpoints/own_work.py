@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.deployment import DeploymentTarget
 from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, NEVER_SERVED, EndpointClaim, created_at, is_owned
+from airflow_sm_plugin.endpoints.options import DeploymentTarget
 from airflow_sm_plugin.exceptions import EndpointError, SageMakerInferenceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.autoscaling import SERVERLESS_DIMENSION, ScaledVariant
-from airflow_sm_plugin.core.scaling_note import (
+from airflow_sm_plugin.endpoints.scaling_note import (
     NOTE_TAG,
     VariantScaling,
     merged,

@@ -16,18 +16,18 @@ from airflow_sm_plugin.core.autoscaling import (
     plan_scaling,
     unscalable_types,
 )
-from airflow_sm_plugin.core.deployment_changes import (
+from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec, Variant, serverless_objection
+from airflow_sm_plugin.core.endpoint_status import configs_of, judge, next_step, uses_config
+from airflow_sm_plugin.core.production_variant import models_of
+from airflow_sm_plugin.core.scaled_counts import differing_counts, scaled_counts
+from airflow_sm_plugin.core.separate_places import places_written_by
+from airflow_sm_plugin.endpoints.changes import (
     changing_variants,
     check_change,
     is_about_scaling,
     scaled_error,
     variant_names,
 )
-from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec, Variant, serverless_objection
-from airflow_sm_plugin.core.endpoint_status import configs_of, judge, next_step, uses_config
-from airflow_sm_plugin.core.production_variant import models_of
-from airflow_sm_plugin.core.scaled_counts import differing_counts, scaled_counts
-from airflow_sm_plugin.core.separate_places import places_written_by
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError
 
 INSTANCES = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
