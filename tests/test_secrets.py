@@ -16,8 +16,8 @@ import pytest
 from airflow_sm_plugin import operators, sensors
 from airflow_sm_plugin._compat import BaseOperator
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.async_inference.outcome import AsyncRequest
 from airflow_sm_plugin.base import AwsArguments
-from airflow_sm_plugin.core.async_inference import AsyncRequest
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import InvalidS3Uri, SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection

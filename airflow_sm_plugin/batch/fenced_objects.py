@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.async_inference import Sight
+from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.core.batch_objects import MARK
 from airflow_sm_plugin.exceptions import FencedOff, PlanReplaced, PreconditionFailed, ServiceError
 from airflow_sm_plugin.hooks.s3_listing import ListedObject

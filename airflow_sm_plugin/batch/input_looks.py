@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.async_inference import Sight
+from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.core.input_manifest import BatchInput, ManifestEntry
 from airflow_sm_plugin.exceptions import InputNotFound
 from airflow_sm_plugin.hooks.s3_listing import ListedObject

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.batch.side_by_side import side_by_side
-from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.core.batch_objects import MARK, result_if_marked, state_in
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.s3_uri import S3Uri

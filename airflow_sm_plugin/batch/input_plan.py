@@ -10,8 +10,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.async_inference.locations import SHARD
 from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource, batch_inputs
-from airflow_sm_plugin.core.async_names import SHARD
 from airflow_sm_plugin.core.input_manifest import BatchInput
 from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.separate_places import check_inputs_apart

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.batch.input_listing import listed_page
 from airflow_sm_plugin.batch.side_by_side import side_by_side
-from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import AccessDenied
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.call_failure import is_size_suspect
 from airflow_sm_plugin.core.invocation import (
     MODEL_LOAD_SECONDS,

@@ -8,7 +8,7 @@ from functools import partial
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.core.async_inference import Sight
+from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.core.line_splitter import LONGEST_LINE, LineSplitter
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning

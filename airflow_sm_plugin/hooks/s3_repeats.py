@@ -11,7 +11,7 @@ from typing import TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.async_inference import Sight
+from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import ServiceError

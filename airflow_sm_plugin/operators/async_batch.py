@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
+from airflow_sm_plugin.async_inference.outcome import AsyncRequest
 from airflow_sm_plugin.base import (
     SageMakerInferenceOperator,
     SensitiveField,
@@ -17,7 +18,6 @@ from airflow_sm_plugin.base import (
     task_instance_owner,
     try_of,
 )
-from airflow_sm_plugin.core.async_inference import AsyncRequest
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.input_selection import patterns
 from airflow_sm_plugin.core.names import digest
@@ -38,8 +38,8 @@ from airflow_sm_plugin.operators.engine_arguments import object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.batch.async_batch import Finished, Waiting
-    from airflow_sm_plugin.batch.batch_settings import BatchSettings
+    from airflow_sm_plugin.async_inference.batch.run import Finished, Waiting
+    from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
     from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 
 
@@ -243,7 +243,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             if queue := text(self.completion_queue, "completion_queue"):
-                from airflow_sm_plugin.hooks.completion_queue import check_queue
+                from airflow_sm_plugin.async_inference.queue import check_queue
 
                 self.run_until_killed(check_queue(self.aws, queue))
             return self._go_on(settings, plan_at_hand=False)
@@ -255,7 +255,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             return self._go_on(self._settings(context), plan_at_hand=True)
 
     def _go_on(self, settings: BatchSettings, *, plan_at_hand: bool) -> dict[str, Any]:
-        from airflow_sm_plugin.batch.async_batch import Finished
+        from airflow_sm_plugin.async_inference.batch.run import Finished
 
         while True:
             with self.explaining(self.endpoint_name):
@@ -277,7 +277,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         self, settings: BatchSettings, *, plan_at_hand: bool
     ) -> tuple[Waiting | Finished, str]:
         """Do what can be done now; where something has to be waited for, say where that is written."""
-        from airflow_sm_plugin.batch.async_batch import AsyncBatch, Finished
+        from airflow_sm_plugin.async_inference.batch.run import AsyncBatch, Finished
 
         async with AsyncBatch.open(self.aws, settings, plan_at_hand=plan_at_hand) as batch:
             step = await batch.advance()
@@ -335,9 +335,9 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
 
     def _settings(self, context: Context) -> BatchSettings:
         """Return what to do, with every limit checked that can be before inputs are listed."""
-        from airflow_sm_plugin.batch.batch_settings import BatchSettings
+        from airflow_sm_plugin.async_inference.batch.round import RequestTemplate
+        from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
         from airflow_sm_plugin.batch.input_listing import InputSource
-        from airflow_sm_plugin.core.async_round import RequestTemplate
 
         S3Uri.parse(self.ledger_prefix, name="ledger_prefix")
         choice(self.on_failure, "on_failure", ("fail", "collect"))

@@ -8,6 +8,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
+from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest, Outcome, Sight
+from airflow_sm_plugin.async_inference.single.single_wait import SingleWait
+from airflow_sm_plugin.async_inference.single.state import (
+    Identity,
+    OnUnknown,
+    arguments_digest,
+    seconds_to_live,
+)
+from airflow_sm_plugin.async_inference.watch import group
 from airflow_sm_plugin.base import (
     SageMakerInferenceOperator,
     SensitiveField,
@@ -16,13 +25,9 @@ from airflow_sm_plugin.base import (
     task_instance_owner,
     try_of,
 )
-from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest, Outcome, Sight
-from airflow_sm_plugin.core.async_watch import group
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
-from airflow_sm_plugin.core.invocation_state import Identity, OnUnknown, arguments_digest, seconds_to_live
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
-from airflow_sm_plugin.core.single_wait import SingleWait
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
 from airflow_sm_plugin.links import persist_endpoint
@@ -30,7 +35,7 @@ from airflow_sm_plugin.operators.engine_arguments import object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.batch.async_input import Sending
+    from airflow_sm_plugin.async_inference.single.input import Sending
     from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 
 _ON_RERUN = ("resume", "restart")
@@ -268,7 +273,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
         Airflow raises ``max_tries`` when a task is cleared, so that it tells the first try since then.
         """
-        from airflow_sm_plugin.batch.async_input import Sending
+        from airflow_sm_plugin.async_inference.single.input import Sending
 
         choice(self.on_rerun, "on_rerun", _ON_RERUN)
         owner, ti = task_instance_owner(context) or digest("outside of Airflow"), context.get("ti")
@@ -305,9 +310,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         return limit if boolean(self.return_output, "return_output") else None
 
     async def _submit(self, sending: Sending) -> AsyncInvocation:
-        from airflow_sm_plugin.batch.async_single import SingleInvocation
-        from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
-        from airflow_sm_plugin.hooks.completion_queue import check_queue
+        from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
+        from airflow_sm_plugin.async_inference.queue import check_queue
+        from airflow_sm_plugin.async_inference.single.run import SingleInvocation
         from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
         if sending.is_waited_for and (queue := text(self.completion_queue, "completion_queue")):
@@ -378,7 +383,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
     def _conclude(self, wait: SingleWait, event: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return what the task returns, raise why there is nothing; None when it is only time to wait on."""
-        from airflow_sm_plugin.batch.async_result import result_of, why_missing
+        from airflow_sm_plugin.async_inference.single.result import result_of, why_missing
 
         invocation = wait.invocation
         if event["status"] == "error":
@@ -411,7 +416,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         return invocation.as_mapping() | {"endpoint_name": self.endpoint_name}
 
     def _check_endpoint_is_there(self, wait: SingleWait) -> None:
-        from airflow_sm_plugin.batch.invocation_store import lose
+        from airflow_sm_plugin.async_inference.single.store import lose
 
         try:
             is_there = self.control_plane().describe_endpoint(self.endpoint_name) is not None

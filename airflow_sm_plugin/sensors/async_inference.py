@@ -18,26 +18,26 @@ from airflow_sm_plugin._compat import (
     default_deferrable,
     first_reschedule_date,
 )
-from airflow_sm_plugin.base import (
-    SageMakerInferenceSensor,
-    broken_wait,
-    task_instance_owner,
-)
-from airflow_sm_plugin.core.async_inference import (
+from airflow_sm_plugin.async_inference.awaited import AwaitedInvocations
+from airflow_sm_plugin.async_inference.outcome import (
     DEFAULT_INVOCATION_TIMEOUT,
     DEFAULT_REQUEST_TTL,
     AsyncInvocation,
     Outcome,
 )
-from airflow_sm_plugin.core.async_watch import Place, Watch, group
-from airflow_sm_plugin.core.awaited_invocations import AwaitedInvocations
+from airflow_sm_plugin.async_inference.watch import Place, Watch, group
+from airflow_sm_plugin.async_inference.watch_state import WatchState
+from airflow_sm_plugin.base import (
+    SageMakerInferenceSensor,
+    broken_wait,
+    task_instance_owner,
+)
 from airflow_sm_plugin.core.batch_objects import state_folder
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import choice, is_given, text
-from airflow_sm_plugin.core.watch_state import WatchState
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
     AsyncInferenceTimedOut,
@@ -48,7 +48,7 @@ from airflow_sm_plugin.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.async_results import BlockingWatcher
+    from airflow_sm_plugin.async_inference.watcher import BlockingWatcher
 
 _SHOWN_FAILURES = 5
 _COLLECTED_TEXTS = 100
@@ -293,7 +293,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     def _s3(self) -> BlockingWatcher:
         """Return the one hook of all looks: a new one would cost 0.3 s, and an AssumeRole, at each."""
         if self._watcher is None:
-            from airflow_sm_plugin.hooks.async_results import BlockingWatcher
+            from airflow_sm_plugin.async_inference.watcher import BlockingWatcher
 
             self._watcher = BlockingWatcher(self.aws)
         return self._watcher

@@ -11,18 +11,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.async_watch import Watch
-from airflow_sm_plugin.core.completion_hints import CompletionHints, is_stale
+from airflow_sm_plugin.async_inference.hints import CompletionHints, is_stale
+from airflow_sm_plugin.async_inference.watch import Watch
+from airflow_sm_plugin.async_inference.watch_state import LAST_LOOKS_SECONDS, Verdict, WatchState
+from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.core.failed_looks import FailedLooks
-from airflow_sm_plugin.core.watch_state import LAST_LOOKS_SECONDS, Verdict, WatchState
 from airflow_sm_plugin.exceptions import InvalidRequest, ServiceError
-from airflow_sm_plugin.hooks.async_results import ResultWatcher
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.triggers.one_event import OneEventTrigger
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.completion_queue import CompletionQueue, QueueMessage
+    from airflow_sm_plugin.async_inference.queue import CompletionQueue, QueueMessage
 
 log = get_log(__name__)
 
@@ -141,7 +141,7 @@ class AsyncInferenceTrigger(OneEventTrigger):
         if not self.completion_queue:
             yield None
             return
-        from airflow_sm_plugin.hooks.completion_queue import CompletionQueue
+        from airflow_sm_plugin.async_inference.queue import CompletionQueue
 
         async with CompletionQueue.open(connection, self.completion_queue) as queue:
             yield queue

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.batch.async_batches import growing_patience
+from tests.async_inference.batch.async_batches import growing_patience
 
 
 @pytest.fixture

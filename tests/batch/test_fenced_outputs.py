@@ -11,13 +11,13 @@ from collections.abc import Mapping
 
 import pytest
 
+from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.batch import output_writer
 from airflow_sm_plugin.batch.claim import Claim
 from airflow_sm_plugin.batch.fenced_objects import Check, FencedObjects
 from airflow_sm_plugin.batch.output_writer import OutputWriter
 from airflow_sm_plugin.batch.plan_folder import ShardFolder
 from airflow_sm_plugin.batch.upload_records import UploadRecords
-from airflow_sm_plugin.core.async_inference import Sight
 from airflow_sm_plugin.core.batch_journal import Failure, Placed, PlacedFailure, Run
 from airflow_sm_plugin.core.batch_objects import MARK
 from airflow_sm_plugin.core.input_manifest import BatchInput

@@ -11,15 +11,15 @@ from dataclasses import replace
 
 import pytest
 
+from airflow_sm_plugin.async_inference.locations import SHARD
 from airflow_sm_plugin.batch.input_listing import InputSource
 from airflow_sm_plugin.batch.input_looks import LOOKS_AT_ONCE
 from airflow_sm_plugin.batch.input_plan import PlanSummary, plan_inputs, read_shard
-from airflow_sm_plugin.core.async_names import SHARD
 from airflow_sm_plugin.core.input_manifest import BatchInput, InputLimits
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from tests.batch.async_batches import faults
+from tests.async_inference.batch.async_batches import faults
 from tests.stubs.aws import StubClient, running
 from tests.support import Account, unique
 

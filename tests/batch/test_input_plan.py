@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 
+from airflow_sm_plugin.async_inference.locations import SHARD
 from airflow_sm_plugin.batch.input_listing import InputSource
 from airflow_sm_plugin.batch.input_plan import (
     PlanSummary,
@@ -20,7 +21,6 @@ from airflow_sm_plugin.batch.input_plan import (
     shard_location,
     write_plan,
 )
-from airflow_sm_plugin.core.async_names import SHARD
 from airflow_sm_plugin.core.input_manifest import BatchInput, InputLimits
 from airflow_sm_plugin.exceptions import (
     AccessDenied,

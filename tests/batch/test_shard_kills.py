@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from airflow_sm_plugin.core.batch_journal import Part
-from tests.batch.killed_batch import process_of
+from tests.async_inference.batch.killed_batch import process_of
 from tests.batch.killed_shard import FENCED_OFF, FINISHED, do_shard
 from tests.batch.multi_models import MultiModel
 from tests.support import Account, unique

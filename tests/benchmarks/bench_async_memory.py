@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import pytest
 
-from airflow_sm_plugin.core.async_watch import Watch
+from airflow_sm_plugin.async_inference.watch import Watch
 from tests.benchmarks.client_cost import table
 from tests.benchmarks.one_batch import BUCKET, input_keys, output_keys, watch_over
 from tests.benchmarks.one_task import POLL_SECONDS

@@ -16,8 +16,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from airflow_sm_plugin.batch.async_batch import AsyncBatch, Waiting
-from airflow_sm_plugin.core.async_round import RoundNames
+from airflow_sm_plugin.async_inference.batch.round import RoundNames
+from airflow_sm_plugin.async_inference.batch.run import AsyncBatch, Waiting
 from tests.benchmarks.client_cost import Cost, cost_of, table
 from tests.benchmarks.one_batch import BUCKET, CONNECTION, ENDPOINT, batch_settings, input_keys
 from tests.stubs.aws import StubClient

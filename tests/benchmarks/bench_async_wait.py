@@ -22,9 +22,9 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.core.async_watch import Watch
-from airflow_sm_plugin.core.watch_state import WatchState
-from airflow_sm_plugin.hooks.async_results import ResultWatcher
+from airflow_sm_plugin.async_inference.watch import Watch
+from airflow_sm_plugin.async_inference.watch_state import WatchState
+from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.benchmarks.client_cost import (
     GET_DOLLARS,

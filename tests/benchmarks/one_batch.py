@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from airflow_sm_plugin.batch.batch_settings import BatchSettings
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger
+from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch
+from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
+from airflow_sm_plugin.async_inference.locations import LocationPattern, shards_of
+from airflow_sm_plugin.async_inference.watch import Watch
 from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.core.async_ledger import Ledger
-from airflow_sm_plugin.core.async_names import LocationPattern, shards_of
-from airflow_sm_plugin.core.async_round import RequestTemplate, RoundNames, RoundWatch
-from airflow_sm_plugin.core.async_watch import Watch
 from airflow_sm_plugin.core.number_sets import below
 from airflow_sm_plugin.hooks.connection import AwsConnection
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from airflow_sm_plugin.batch.async_batch import AsyncBatch, Waiting
+from airflow_sm_plugin.async_inference.batch.run import AsyncBatch, Waiting
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from tests.benchmarks.one_batch import BUCKET, CONNECTION, batch_settings

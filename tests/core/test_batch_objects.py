@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.batch.batch_folder import BatchFolder
+from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
+from airflow_sm_plugin.async_inference.single.state import Identity
 from airflow_sm_plugin.batch.plan_folder import MultiModelFolder
 from airflow_sm_plugin.core.batch_objects import result_if_marked, state_in
-from airflow_sm_plugin.core.invocation_state import Identity
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.s3_uri import S3Uri
 

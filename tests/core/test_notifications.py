@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.async_watch import ListedNames, NumberedNames, Shelf, Watch
-from airflow_sm_plugin.core.completion_hints import CompletionHints, is_stale
+from airflow_sm_plugin.async_inference.hints import CompletionHints, is_stale
+from airflow_sm_plugin.async_inference.watch import ListedNames, NumberedNames, Shelf, Watch
 from airflow_sm_plugin.core.notifications import InferenceNotification, check_queue_url, parse
 from airflow_sm_plugin.exceptions import InvalidRequest
 

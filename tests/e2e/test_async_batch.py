@@ -22,7 +22,7 @@ import pytest
 from airflow_sm_plugin.local.airflow_api import Json
 from airflow_sm_plugin.local.airflow_settings import COMPONENTS
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
-from tests.batch.async_batches import faults, invocations_of
+from tests.async_inference.batch.async_batches import faults, invocations_of
 from tests.e2e.conftest import until
 from tests.e2e.workers import Worker
 from tests.support import IMAGE, ROLE, Account, unique

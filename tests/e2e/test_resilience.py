@@ -12,7 +12,7 @@ import pytest
 
 from airflow_sm_plugin.local.airflow_settings import COMPONENTS
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
-from tests.batch.async_batches import calls
+from tests.async_inference.batch.async_batches import calls
 from tests.e2e.conftest import until
 from tests.e2e.workers import Worker
 from tests.endpoint_trials import call_log, control

@@ -13,14 +13,14 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin import exceptions
-from airflow_sm_plugin.core.async_inference import AsyncRequest, Sight
+from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
+from airflow_sm_plugin.async_inference.outcome import AsyncRequest, Sight
+from airflow_sm_plugin.async_inference.queue import CompletionQueue
 from airflow_sm_plugin.core.call_failure import CallFailure
 from airflow_sm_plugin.core.invocation import Attempt, InvokeRequest
 from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.payload_verdict import Verdict, judge
 from airflow_sm_plugin.exceptions import AnswerLost, SageMakerInferenceError, ServiceUnavailable, Throttled
-from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
-from airflow_sm_plugin.hooks.completion_queue import CompletionQueue
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook

@@ -25,8 +25,8 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
-from airflow_sm_plugin.core.async_inference import AsyncInvocation
-from airflow_sm_plugin.core.async_watch import group
+from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
+from airflow_sm_plugin.async_inference.watch import group
 from airflow_sm_plugin.core.invocation import Attempt, InvokeRequest
 from airflow_sm_plugin.core.payload_verdict import Verdict, judge
 from airflow_sm_plugin.exceptions import ServiceUnavailable

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_sm_plugin.core.async_inference import AsyncRequest
+from airflow_sm_plugin.async_inference.outcome import AsyncRequest
 from airflow_sm_plugin.exceptions import (
     EndpointNotAsynchronous,
     EndpointNotFound,

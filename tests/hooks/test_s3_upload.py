@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.core.async_inference import Sight
+from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputChanged,

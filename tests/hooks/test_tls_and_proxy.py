@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.core.async_inference import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
+from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.exceptions import AnswerLost, ServiceUnavailable
-from airflow_sm_plugin.hooks.async_invoker import AsyncInvoker
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.hooks.recorder import Said, recording

@@ -174,7 +174,7 @@ FAULTS = (
         "a part of another process's ledger is taken for our own",
         3,
         True,
-        "batch/ledger_store.py",
+        "async_inference/batch/ledger_store.py",
         """\
                 if written.token != self.token:
                     raise fenced_off(self._folder.location) from error
@@ -185,7 +185,7 @@ FAULTS = (
         "numbers are sent before the ledger intends them",
         3,
         True,
-        "batch/submission_record.py",
+        "async_inference/batch/record.py",
         """\
         try:
             await self._store.append(part)
@@ -221,7 +221,7 @@ FAULTS = (
         "expired credentials end a submission",
         3,
         False,
-        "batch/async_submission.py",
+        "async_inference/batch/submission.py",
         "except (CredentialsExpired, ServiceUnavailable) as error:",
         "except ServiceUnavailable as error:",
     ),
@@ -229,7 +229,7 @@ FAULTS = (
         "403 and 503 count as absence after the time to live",
         3,
         True,
-        "core/invocation_state.py",
+        "async_inference/single/state.py",
         "if now >= known.over_at and look == Look(Sight.ABSENT, Sight.ABSENT):",
         "if now >= known.over_at:",
     ),
@@ -237,7 +237,7 @@ FAULTS = (
         "a result times out before its failure object was looked for",
         3,
         False,
-        "core/watch_state.py",
+        "async_inference/watch_state.py",
         "self.outputs_at if shelf.failures is None else min(self.outputs_at, self.failures_at)",
         "self.outputs_at",
     ),
@@ -253,7 +253,7 @@ FAULTS = (
         "inputs that were written anew count as done",
         3,
         True,
-        "batch/plan_reuse.py",
+        "async_inference/batch/plan_reuse.py",
         'as_utf8(f"{source}\\n{etag}")',
         "as_utf8(source)",
     ),

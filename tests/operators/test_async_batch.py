@@ -13,7 +13,7 @@ import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
-from tests.batch.async_batches import OBEDIENT, invocations_of, rows_at, upload_inputs
+from tests.async_inference.batch.async_batches import OBEDIENT, invocations_of, rows_at, upload_inputs
 from tests.releases import once
 from tests.support import (
     BLOCKING,

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.core.watch_state import WatchState
-from airflow_sm_plugin.hooks.async_results import ResultWatcher
+from airflow_sm_plugin.async_inference.watch_state import WatchState
+from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
-from tests.batch.async_batches import OBEDIENT, upload_inputs
+from tests.async_inference.batch.async_batches import OBEDIENT, upload_inputs
 from tests.batch.notified_endpoint import NotifiedEndpoint, notification_of, notified_endpoint
 from tests.support import Account, context_for, deferred, event_of, rebuilt, run_task, unique
 

@@ -15,7 +15,7 @@ import boto3
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
-from airflow_sm_plugin.core.async_inference import AsyncRequest
+from airflow_sm_plugin.async_inference.outcome import AsyncRequest
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
     AsyncInferenceTimedOut,
@@ -27,7 +27,7 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
-from tests.batch.async_batches import calls, invocations_of
+from tests.async_inference.batch.async_batches import calls, invocations_of
 from tests.releases import once
 from tests.support import (
     BLOCKING,
@@ -412,7 +412,7 @@ class TestWaiting:
         event = event_of(rebuilt(deferral.trigger))
         with answering(Answer(503, "SlowDown")) as (busy, _):
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", busy)
-            monkeypatch.setattr("airflow_sm_plugin.batch.async_result.LOOKS", 1)
+            monkeypatch.setattr("airflow_sm_plugin.async_inference.single.result.LOOKS", 1)
             with pytest.raises(ServiceUnavailable, match="S3 does not tell whether the output of inference"):
                 make().execute_complete(context_for(), event)
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import BaseOperator, BaseSensorOperator
-from airflow_sm_plugin.core.async_ledger import Ledger, Part
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Part
 from airflow_sm_plugin.exceptions import TaskKilled
 from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
@@ -26,7 +26,14 @@ from airflow_sm_plugin.operators.invoke import (
     SageMakerInvokeEndpointOperator,
 )
 from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor
-from tests.batch.async_batches import OBEDIENT, calls, faults, invocations_of, rows_at, upload_inputs
+from tests.async_inference.batch.async_batches import (
+    OBEDIENT,
+    calls,
+    faults,
+    invocations_of,
+    rows_at,
+    upload_inputs,
+)
 from tests.endpoint_trials import Verb, begun, control, effects, may_execute, operator_of
 from tests.support import ECHO, Account, context_for, run_task, unique
 

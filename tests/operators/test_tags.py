@@ -14,7 +14,7 @@ from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, ENDPOINT_TAG, OWNER_T
 from airflow_sm_plugin.exceptions import Throttled
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
-from tests.batch.async_batches import calls, faults
+from tests.async_inference.batch.async_batches import calls, faults
 from tests.support import (
     IMAGE,
     POLL,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from airflow_sm_plugin.core.async_inference import AsyncInvocation
-from airflow_sm_plugin.core.async_watch import NumberedNames, Shelf, Watch, group
+from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
+from airflow_sm_plugin.async_inference.watch import NumberedNames, Shelf, Watch, group
 from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from tests.stubs.s3 import QUICK, fixed, stub_s3, use

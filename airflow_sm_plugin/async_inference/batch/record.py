@@ -1,0 +1,182 @@
+"""What a submission writes down: intents before anything is sent, answers every few seconds, all of it at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from airflow_sm_plugin.async_inference.batch.ledger import Odd, Part, Refusal
+from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
+from airflow_sm_plugin.async_inference.locations import LocationPattern
+from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.core.number_sets import first_of, from_numbers, numbers_of
+from airflow_sm_plugin.exceptions import FencedOff
+
+BLOCK = 100
+"""Numbers that one part of the ledger intends at most: at most two blocks are in doubt after a kill."""
+
+_SMALLEST_BLOCK = 5
+
+FLUSH_SECONDS = 5.0
+"""Answers are written down at least so often."""
+
+_ERROR_LENGTH = 500
+
+
+class SubmissionRecord:
+    """The writer of one round's ledger while it is being sent.
+
+    :param store: the ledger, taken over already
+    :param named: whether requests carry file name and extension
+    """
+
+    def __init__(self, store: LedgerStore, *, named: bool = True) -> None:
+        self._store = store
+        self._named = named
+        self._block = _SMALLEST_BLOCK
+        self._todo = 0
+        self._allow: Callable[[Iterator[int]], None] = lambda _: None
+        self._work = asyncio.Event()
+        self._closing = False
+        self._begin_news()
+        self._doubts: set[int] = set()
+        self._pattern = store.ledger.pattern
+        self._refusals = 0
+        self._left = 0
+
+    def _begin_news(self) -> None:
+        self._accepted: list[int] = []
+        self._odd: dict[int, Odd] = {}
+        self._refused: dict[int, Refusal] = {}
+        self._submitted_at: float | None = None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether more numbers are to be allowed."""
+        return bool(self._todo)
+
+    @property
+    def anything_accepted(self) -> bool:
+        """Whether the endpoint has ever accepted one of the round."""
+        return bool(self._accepted or self._store.ledger.accepted)
+
+    def begin(self, numbers: int, rate: float, allow: Callable[[Iterator[int]], None]) -> None:
+        """Take note of what is to be sent.
+
+        :param rate: as :meth:`low_water`
+        :param allow: told of each block when the ledger intends it
+        """
+        self._todo = numbers
+        self._block = max(_SMALLEST_BLOCK, min(BLOCK, int(rate)))
+        self._allow = allow
+        self._doubts = set(numbers_of(self._store.ledger.doubtful))
+        self._work.set()
+
+    def low_water(self, left: int, rate: float) -> None:
+        """Take note of how many allowed numbers are left: the next block is intended while the current one is sent.
+
+        :param rate: requests a second; where only few are sent, only few are intended
+        """
+        self._left = left
+        self._block = max(_SMALLEST_BLOCK, min(BLOCK, int(rate)))
+        if left <= self._block // 2 and self._todo:
+            self._work.set()
+
+    def accepted(self, number: int, request: AsyncRequest, answer: AsyncInvocation) -> None:
+        """Take note of an accepted request and where its result will be."""
+        self._accepted.append(number)
+        self._submitted_at = max(self._submitted_at or 0.0, answer.submitted_at or time.time())
+        output, failure = answer.output_location, answer.failure_location
+        extension, name = request.s3_output_path_extension, request.filename
+        if extension and name:
+            if self._pattern is None:
+                self._pattern = LocationPattern.learned(extension, name, output=output, failure=failure)
+            if self._pattern and self._pattern.matches(extension, name, output=output, failure=failure):
+                return
+        self._odd[number] = Odd(output, failure)
+
+    def in_doubt(self, number: int) -> None:
+        """Take note that nobody knows whether a number was accepted: it stays intended."""
+        self._doubts.add(number)
+
+    def refused(self, number: int, kind: str, message: str) -> int:
+        """Take note of an input that SageMaker will never accept; return how many there are."""
+        self._refused[number] = (kind, message[:_ERROR_LENGTH])
+        self._refusals += 1
+        return self._refusals
+
+    def forget_refusals(self) -> list[int]:
+        """Return the refused numbers as sendable: it was not their fault. None of them is written down yet."""
+        numbers = list(self._refused)
+        self._refused = {}
+        return numbers
+
+    async def keep(self) -> None:
+        """Write parts until :meth:`close`: the next block when it is needed, news every few seconds.
+
+        :raises FencedOff: another process has taken over
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        while not self._closing:
+            try:
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._work.wait()
+            except TimeoutError:
+                pass
+            self._work.clear()
+            block = first_of(self._todo, self._block) if self._left <= self._block // 2 else 0
+            # Refusals wait for something that is accepted: only then are they the inputs' fault.
+            with_refusals = self.anything_accepted
+            if block or self._accepted or (with_refusals and self._refused):
+                await self._write(block, with_refusals=with_refusals)
+
+    async def close(self, keeper: asyncio.Task[None], never_sent: Iterable[int]) -> None:
+        """End :meth:`keep` and write the last part.
+
+        :param never_sent: what was allowed and certainly not accepted
+        :raises ServiceError: as :meth:`keep`
+        """
+        self._closing = True
+        self._work.set()
+        self._todo = 0
+        await asyncio.wait([keeper])
+        error = None if keeper.cancelled() else keeper.exception()
+        if isinstance(error, FencedOff):
+            raise error
+        withdrawn = from_numbers(number for number in never_sent if number not in self._doubts)
+        if withdrawn or self._accepted or self._refused:
+            await self._write(0, withdrawn=withdrawn)
+        if error is not None:
+            raise error
+
+    async def _write(self, block: int, *, withdrawn: int = 0, with_refusals: bool = True) -> None:
+        accepted, refused, odd, at = self._accepted, self._refused, self._odd, self._submitted_at
+        self._begin_news()
+        if not with_refusals:
+            self._refused, refused = refused, {}
+        part = Part(
+            token=self._store.token,
+            at=time.time(),
+            may_send=block,
+            accepted=from_numbers(accepted),
+            submitted_at=at,
+            withdrawn=withdrawn,
+            refused=refused,
+            pattern=None if self._store.ledger.pattern else self._pattern,
+            odd=odd,
+            unnamed=bool(block) and not self._named,
+        )
+        try:
+            await self._store.append(part)
+        except BaseException:
+            # The last part may still get through, and must not lack this.
+            self._accepted += accepted
+            self._refused = refused | self._refused
+            self._odd = odd | self._odd
+            self._submitted_at = max(at or 0.0, self._submitted_at or 0.0) or None
+            raise
+        if block:
+            self._todo &= ~block
+            self._left += block.bit_count()
+            self._allow(numbers_of(block))

@@ -1,0 +1,359 @@
+"""One round of a batch at work: take its ledger over, settle doubts, send, look, say how it ended."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.async_inference.batch.folder import RoundFolder
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, Part, doubts_in_words
+from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
+from airflow_sm_plugin.async_inference.batch.plan import Plan
+from airflow_sm_plugin.async_inference.batch.plan_reuse import read_sent_before
+from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
+from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch, untellable
+from airflow_sm_plugin.async_inference.batch.round_outcome import RoundOutcome
+from airflow_sm_plugin.async_inference.batch.submission import Submission
+from airflow_sm_plugin.async_inference.locations import SHARD, LocationPattern, check_apart, shard_of
+from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.async_inference.watch_state import Counts, WatchState
+from airflow_sm_plugin.async_inference.watcher import ResultWatcher
+from airflow_sm_plugin.batch.claim import Claim
+from airflow_sm_plugin.batch.input_plan import read_shard
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.number_sets import first_of, from_numbers, from_ranges, numbers_of, to_ranges
+from airflow_sm_plugin.core.pacing import Pace
+from airflow_sm_plugin.exceptions import (
+    AccessDenied,
+    InvalidRequest,
+    PreconditionFailed,
+    ServiceUnavailable,
+)
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
+    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+log = get_log(__name__)
+
+SIGN_OF_LIFE_SECONDS = 60.0
+"""A process that sends writes to the ledger every few seconds: what it left in doubt was sent before this was over."""
+
+Guess = Callable[[], Awaitable[LocationPattern]]
+
+
+class Shards:
+    """A plan's inputs by number, a few shards in memory."""
+
+    def __init__(self, s3: S3Objects, plan: Plan) -> None:
+        self._s3 = s3
+        self._into = plan.inputs
+        self._loaded: dict[int, list[BatchInput]] = {}
+
+    async def input(self, number: int) -> BatchInput:
+        """Return one input; they are best asked for in order."""
+        shard = shard_of(number)
+        if shard not in self._loaded:
+            while len(self._loaded) > 1:
+                self._loaded.pop(next(iter(self._loaded)))
+            self._loaded[shard] = await read_shard(self._s3, self._into, shard)
+        return self._loaded[shard][number % SHARD]
+
+
+class RoundProgress:
+    """A round that this process works on.
+
+    :param numbers: the plan's number of each of the round's
+    :param guess: tells where results would lie when nothing was accepted yet
+    :param seconds: how long a result may take after its submission
+    """
+
+    def __init__(
+        self,
+        s3: S3Objects,
+        folder: RoundFolder,
+        *,
+        names: RoundNames,
+        numbers: list[int],
+        claim: Claim,
+        guess: Guess,
+        seconds: float,
+    ) -> None:
+        self._s3 = s3
+        self.folder = folder
+        self.names = names
+        self.numbers = numbers
+        self._store = LedgerStore(s3, folder, claim, count=len(numbers))
+        self._guess = guess
+        self._seconds = seconds
+        self._guessed: LocationPattern | None = None
+        self._watch: RoundWatch | None = None
+        self._state: WatchState | None = None
+
+    @classmethod
+    async def opened(
+        cls,
+        s3: S3Objects,
+        folder: RoundFolder,
+        *,
+        plan_numbers: int,
+        names: RoundNames,
+        claim: Claim,
+        guess: Guess,
+        seconds: float,
+    ) -> RoundProgress:
+        """Fix which of the plan's inputs the round sends; when that was done before, it stays so.
+
+        :param plan_numbers: as a set
+        """
+        body = json.dumps(to_ranges(plan_numbers), separators=(",", ":")).encode()
+        try:
+            await s3.write(folder.numbers, body, only_if_new=True)
+            if names.round_number > 1:
+                log.info("round %d sends %d inputs again", names.round_number, plan_numbers.bit_count())
+        except PreconditionFailed:
+            plan_numbers = from_ranges(json.loads(await s3.read(folder.numbers)))
+        return cls(
+            s3,
+            folder,
+            names=names,
+            numbers=list(numbers_of(plan_numbers)),
+            claim=claim,
+            guess=guess,
+            seconds=seconds,
+        )
+
+    def name_outputs(self, named: bool) -> None:  # noqa: FBT001 - what the invoker says, handed on
+        """Take note whether file names and extensions can be sent."""
+        self.names = replace(self.names, named=named)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger as it is now."""
+        return self._store.ledger
+
+    async def outcome(self) -> RoundOutcome | None:
+        """Return how the round ended; None when it has not."""
+        return (await self._store.read_once()).outcome
+
+    async def begin(self, *, resend: bool) -> None:
+        """Take the ledger over, and settle what its last writer left in doubt.
+
+        :param resend: send again what is in doubt and has no output yet, instead of taking it for sent
+        :raises FencedOff: a later process owns the batch
+        """
+        await self._store.take_over()
+        ledger = self.ledger
+        if not ledger.doubtful:
+            return
+        predictable = not ledger.unnamed
+        await self._settle_doubts(ledger, resend=resend or not predictable, predictable=predictable)
+
+    async def take_over_results(self, plan: Plan) -> None:
+        """Count as sent what an earlier plan sent of the plan's inputs, unless that was written down before.
+
+        :raises FencedOff: another process has taken over
+        """
+        there = {number: place for place, number in enumerate(self.numbers)}
+        missing = from_numbers(there[number] for number in numbers_of(from_ranges(plan.taken_over)))
+        missing &= ~self.ledger.sent
+        if not missing:
+            return
+        sent = await read_sent_before(self._s3, plan)
+        assumed = from_numbers(there[one.number] for one in sent if one.is_assumed)
+        places = {there[one.number]: one.invocation for one in sent}
+        await self._append(
+            accepted=missing & ~assumed,
+            assumed=missing & assumed,
+            odd={
+                number: Odd(one.output_location, one.failure_location, one.inference_id)
+                for number, one in places.items()
+            },
+            submitted_at=max(one.submitted_at for one in sent),
+        )
+
+    async def kept(self) -> int:
+        """Return the set of numbers whose output is there or may still come: what need not be sent again."""
+        outcome = await self.outcome()
+        if outcome is not None:
+            return outcome.succeeded
+        return self.ledger.sent & ~untellable(self.ledger, await self.pattern())
+
+    async def _settle_doubts(self, ledger: Ledger, *, resend: bool, predictable: bool) -> None:
+        about, doubts = self.names.root, ledger.doubtful
+        sent_at = (ledger.last_at or time.time()) + min(SIGN_OF_LIFE_SECONDS, self._seconds)
+        if not resend:
+            log.warning("%s: %s; they count as sent", about, doubts_in_words(ledger))
+            await self._assume(doubts, submitted_at=sent_at)
+            return
+        found = await self._there(doubts) if predictable else {}
+        log.warning(
+            "%s: %s; %d have a result already, the others are sent again",
+            about,
+            doubts_in_words(ledger),
+            len(found),
+        )
+        if found:
+            await self._append(accepted=from_numbers(found), odd=found, submitted_at=sent_at)
+
+    async def _there(self, doubts: int) -> dict[int, Odd]:
+        """Return which of the doubtful have an output or a failure object, and where.
+
+        The places are written down with them: a guess that held for these need not hold for others.
+        """
+        try:
+            pattern = await self._learned_or_guessed()
+        except AccessDenied as error:
+            log.warning("%s: no result of what is in doubt can be looked for: %s", self.names.root, error)
+            return {}
+        watch = RoundWatch.of(self.ledger, self.names, pattern=pattern, seconds=self._seconds, only=doubts)
+        state = await ResultWatcher(self._s3).look(
+            watch.watch, WatchState.begin(watch.watch), now=time.time(), thorough=True
+        )
+        found = watch.all_numbers([shelf.outputs | shelf.failures for shelf in state.shelves])
+        invocations = {
+            number: self.names.invocation(number, self.ledger, pattern) for number in numbers_of(found)
+        }
+        return {number: Odd(one.output_location, one.failure_location) for number, one in invocations.items()}
+
+    async def _assume(self, doubts: int, *, submitted_at: float) -> None:
+        """Count doubts as sent, once it can be told where their results would be.
+
+        :raises AccessDenied: nobody may tell: they stay in doubt, so that a later try may send them again
+        """
+        await self._learned_or_guessed()
+        await self._append(assumed=doubts, submitted_at=submitted_at)
+
+    async def _append(self, **what: Any) -> None:  # noqa: ANN401 - fields of a part
+        await self._store.append(Part(token=self._store.token, at=time.time(), **what))
+
+    async def pattern(self) -> LocationPattern | None:
+        """Return where results lie: as learned, or guessed while something was sent that no answer tells of."""
+        return await self._learned_or_guessed() if self.ledger.untold else self.ledger.pattern
+
+    async def _learned_or_guessed(self) -> LocationPattern:
+        if self.ledger.pattern is None:
+            self._guessed = self._guessed or await self._guess()
+            return self._guessed
+        return self.ledger.pattern
+
+    async def submit(
+        self,
+        invoker: AsyncInvoker,
+        shards: Shards,
+        template: RequestTemplate,
+        *,
+        pace: Pace,
+        at_once: int,
+        resend: bool,
+        room: int | None,
+        patience: float,
+    ) -> Pace:
+        """Send what is to be sent, up to ``room``; return the pace that was found.
+
+        What got no answer counts as sent in the end, also with ``resend``, which tries a few times before.
+
+        :raises InvalidRequest: outputs and failure objects have one place; what is on its way is still written down
+        :raises SageMakerInferenceError: as :meth:`Submission.run`
+        """
+
+        async def invoke(request: AsyncRequest) -> AsyncInvocation:
+            answer = await invoker.invoke(request)
+            try:
+                check_apart(
+                    answer.output_location,
+                    answer.failure_location,
+                    endpoint_name=request.endpoint_name,
+                    then="clear this task, which sends what was sent before once more",
+                )
+            except InvalidRequest as error:
+                submission.stop(error)
+            return answer
+
+        ledger = self.ledger
+        submission = Submission(
+            invoke=invoke,
+            request_of=self._request_of(shards, template),
+            record=SubmissionRecord(self._store, named=self.names.named),
+            pace=pace,
+            at_once=at_once,
+            resend=resend or not self.names.named,  # nobody could find the results of what is in doubt
+            patience=patience,
+            about=f"endpoint {template.endpoint_name}",
+        )
+        doubts = ledger.doubtful if room is None else first_of(ledger.doubtful, room)
+        left = None if room is None else room - doubts.bit_count()
+        await submission.run(ledger.unsent if left is None else first_of(ledger.unsent, left), doubts=doubts)
+        lost = self.ledger.doubtful & ~(ledger.doubtful & ~doubts)
+        if lost:
+            log.warning("%s: %d got no answer and count as sent", self.names.root, lost.bit_count())
+            await self._assume(lost, submitted_at=time.time())
+        self._watch = None
+        return submission.pace
+
+    def _request_of(
+        self, shards: Shards, template: RequestTemplate
+    ) -> Callable[[int], Awaitable[AsyncRequest]]:
+        async def request(number: int) -> AsyncRequest:
+            return self.names.request(number, await shards.input(self.numbers[number]), template)
+
+        return request
+
+    @property
+    def to_send(self) -> int:
+        """What has to be sent yet, doubts that are to be sent again included."""
+        return self.ledger.unsent | self.ledger.doubtful
+
+    async def watch(self) -> RoundWatch:
+        """Return what is waited for."""
+        if self._watch is None:
+            self._watch = RoundWatch.of(
+                self.ledger, self.names, pattern=await self.pattern(), seconds=self._seconds
+            )
+            self._state = None
+        return self._watch
+
+    async def look(self) -> Counts:
+        """Look once, at everything that has no result yet; return how many results there are of each kind.
+
+        :raises ServiceUnavailable: S3 gave no useful answer for too long
+        """
+        watch = (await self.watch()).watch
+        before = self._state or WatchState.begin(watch)
+        now = time.time()
+        self._state = state = await ResultWatcher(self._s3).look(watch, before, now=now, thorough=True)
+        if state.unreachable(watch, now=now):
+            raise ServiceUnavailable(
+                f"S3 gave no useful answer at {state.failed.in_a_row} looks in a row; what was sent goes on in "
+                f"SageMaker, and a retry looks again"
+            )
+        return state.counts(watch)
+
+    async def judged(self, *, reason: str | None = None) -> RoundOutcome:
+        """Write down how each number ended, by the last look, and where results lie.
+
+        What has one place for output and failure object ends as expired, so that another round sends it again.
+
+        :param reason: why what is pending is not waited for any longer
+        :raises FencedOff: another process has taken over
+        """
+        watch, state = await self.watch(), self._state
+        if state is None:
+            raise LookupError("a round is judged by a look")
+        sent = self.ledger.sent
+        pattern = await self.pattern()
+        told = sent & ~untellable(self.ledger, pattern)
+        succeeded = watch.all_numbers([shelf.outputs for shelf in state.shelves]) & told
+        failed = watch.all_numbers([shelf.failures for shelf in state.shelves]) & told & ~succeeded
+        outcome = RoundOutcome(succeeded, failed, sent & ~succeeded & ~failed, reason)
+        # With the pattern, since the endpoint may be gone when the rows are written.
+        await self._append(outcome=outcome, pattern=None if self.ledger.pattern else pattern)
+        return outcome
+
+    def plan_numbers(self, numbers: int) -> int:
+        """Return the plan's numbers of a set of the round's."""
+        return from_numbers(self.numbers[number] for number in numbers_of(numbers))

@@ -1,0 +1,202 @@
+"""Write what became of each input: a row each, in the plan's order, and the report whose counts must add up."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.async_inference.batch.folder import PlanFolder
+from airflow_sm_plugin.async_inference.batch.plan import Plan, read_rows
+from airflow_sm_plugin.async_inference.batch.report import Counts, Report, Row, Status
+from airflow_sm_plugin.async_inference.batch.round_outcome import RoundOutcome
+from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
+from airflow_sm_plugin.async_inference.locations import SHARD, LocationPattern, shard_of
+from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
+from airflow_sm_plugin.async_inference.watcher import ResultWatcher
+from airflow_sm_plugin.batch.input_plan import read_shard
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.exceptions import PreconditionFailed
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+log = get_log(__name__)
+
+_TEXTS_AT_ONCE = 16
+_CARRIED_SHARDS = 8
+_EXPIRED = "there was neither an output nor a failure object by the deadline"
+_IN_DOUBT = "it may never have been sent, since a kill or a lost answer left that in doubt"
+_UNTELLABLE = "its output and its failure object have one place, so that nobody can tell which came"
+
+
+@dataclass(frozen=True)
+class EndedRound:
+    """A round that is over.
+
+    :param pattern: where its results lie
+    """
+
+    number: int
+    progress: RoundProgress
+    outcome: RoundOutcome
+    pattern: LocationPattern | None
+
+    def status(self, number: int) -> Status:
+        """Return how a number of the round ended."""
+        if self.outcome.succeeded >> number & 1:
+            return Status.SUCCEEDED
+        if self.outcome.failed >> number & 1:
+            return Status.FAILED
+        return Status.EXPIRED if self.outcome.expired >> number & 1 else Status.REFUSED
+
+
+class RowWriter:
+    """Writes the rows of one plan.
+
+    :param carried_from: the folder of the plan from which successes are carried over
+    :param failure_text_limit: bytes of a failure object that a row shows; 0 shows none
+    """
+
+    def __init__(
+        self,
+        s3: S3Objects,
+        plan: Plan,
+        folder: PlanFolder,
+        rounds: Sequence[EndedRound],
+        *,
+        carried_from: PlanFolder | None,
+        failure_text_limit: int,
+    ) -> None:
+        self._s3 = s3
+        self._plan = plan
+        self._folder = folder
+        self._rounds = rounds
+        self._carried_from = carried_from
+        self._limit = failure_text_limit
+        self._watcher = ResultWatcher(s3)
+        self._slots = asyncio.Semaphore(_TEXTS_AT_ONCE)
+        self._earlier: dict[int, list[Row]] = {}
+        self._loading = asyncio.Lock()
+        self._carried = plan.carried_numbers()
+        # By the plan's number: the last round that sent it, from 1, and its number there.
+        self._last_round = bytearray(plan.count)
+        self._number_there = array("L", bytes(array("L").itemsize * plan.count))
+        for ended in rounds:
+            for there, number in enumerate(ended.progress.numbers):
+                self._last_round[number] = ended.number
+                self._number_there[number] = there
+
+    async def write(self, endpoint_name: str, *, run: str | None, task_try: TaskTry) -> Report:
+        """Write all rows, and the report when they add up.
+
+        :param run: which run of the task this is
+        :param task_try: this try
+        :raises InferenceError: they do not
+        """
+        counts = Counts()
+        for shard in range(self._plan.shards):
+            counts += await self._write_shard(shard)
+        report = Report(
+            endpoint_name=endpoint_name,
+            plan_digest=self._plan.digest,
+            counts=counts,
+            started_at=self._plan.created_at,
+            finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            report_location=self._folder.report,
+            rows_location=self._folder.rows,
+            failures_location=self._folder.failures if counts.unsuccessful else None,
+            inputs_passed_over=self._plan.passed_over,
+            run=run,
+            written_by=task_try,
+        ).checked(self._plan.count)
+        try:
+            await self._s3.write(self._folder.report, report.as_json().encode(), only_if_new=True)
+        except PreconditionFailed:
+            return Report.from_json(await self._s3.read(self._folder.report))
+        return report
+
+    async def _write_shard(self, shard: int) -> Counts:
+        inputs = await read_shard(self._s3, self._plan.inputs, shard)
+        rows = await asyncio.gather(
+            *(self._row(shard * SHARD + place, one) for place, one in enumerate(inputs))
+        )
+        await self._s3.write(self._folder.rows_of(shard), _lines(rows), content_type="application/jsonl")
+        failures = [row for row in rows if row.status is not Status.SUCCEEDED]
+        if failures:
+            await self._s3.write(
+                self._folder.failures_of(shard), _lines(failures), content_type="application/jsonl"
+            )
+        return Counts.of(rows)
+
+    async def _row(self, number: int, one: BatchInput) -> Row:
+        if number in self._carried and self._carried_from is not None:
+            return await self._carried_row(self._carried_from, self._carried[number])
+        ended = self._rounds[self._last_round[number] - 1]
+        there = self._number_there[number]
+        status = ended.status(there)
+        if status is Status.REFUSED:
+            kind, message = ended.progress.ledger.refused.get(there, ("", "it was never sent"))
+            return Row(
+                source=one.source,
+                etag=one.etag,
+                status=status,
+                inference_id=ended.progress.names.of(there).inference_id,
+                attempts=ended.number,
+                error=f"{kind}: {message}" if kind else message,
+                custom_attributes=one.custom_attributes,
+            )
+        invocation = ended.progress.names.invocation(there, ended.progress.ledger, ended.pattern)
+        return Row(
+            source=one.source,
+            etag=one.etag,
+            status=status,
+            output_location=invocation.output_location,
+            failure_location=invocation.failure_location,
+            inference_id=invocation.inference_id,
+            attempts=ended.number,
+            error=await self._error(status, ended, there, invocation),
+            custom_attributes=one.custom_attributes,
+        )
+
+    async def _error(
+        self, status: Status, ended: EndedRound, there: int, invocation: AsyncInvocation
+    ) -> str | None:
+        if status is Status.EXPIRED:
+            if invocation.output_location == invocation.failure_location:
+                return _UNTELLABLE
+            why = ended.outcome.reason or _EXPIRED
+            return f"{_IN_DOUBT}; {why}" if ended.progress.ledger.never_answered >> there & 1 else why
+        if status is Status.SUCCEEDED or not self._limit:
+            return None
+        async with self._slots:
+            return await self._watcher.failure_text(invocation.failure_location, limit=self._limit)
+
+    async def _carried_row(self, folder: PlanFolder, number: int) -> Row:
+        shard = shard_of(number)
+        async with self._loading:
+            if shard not in self._earlier:
+                while len(self._earlier) >= _CARRIED_SHARDS:
+                    self._earlier.pop(next(iter(self._earlier)))
+                self._earlier[shard] = await read_rows(self._s3, folder, shard)
+            return self._earlier[shard][number % SHARD]
+
+
+def _lines(rows: Sequence[Row]) -> bytes:
+    return "".join(f"{row.as_line()}\n" for row in rows).encode()
+
+
+async def first_failures(s3: S3Objects, folder: PlanFolder, plan: Plan, count: int) -> list[Row]:
+    """Return the first rows of inputs without an output."""
+    found: list[Row] = []
+    for shard in range(plan.shards):
+        body = await s3.read_if_any(folder.failures_of(shard))
+        found += [Row.from_line(line) for line in (body or b"").decode().splitlines()[: count - len(found)]]
+        if len(found) >= count:
+            break
+    return found

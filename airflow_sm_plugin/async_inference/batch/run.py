@@ -1,0 +1,360 @@
+"""An asynchronous batch from plan to report, in steps any of which may be killed and done again.
+
+Plan the inputs, send a round, wait, judge it, send what failed or expired once more, write rows and report. All that a
+retry needs lies in S3, keyed by task instance and arguments, never by try.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
+from airflow_sm_plugin.async_inference.batch.next_plan import NextPlan, next_plan
+from airflow_sm_plugin.async_inference.batch.plan import Plan, Plans
+from airflow_sm_plugin.async_inference.batch.plan_reuse import PlanReuse, SentRound
+from airflow_sm_plugin.async_inference.batch.report import Report, Row
+from airflow_sm_plugin.async_inference.batch.round import RoundNames
+from airflow_sm_plugin.async_inference.batch.round_outcome import RoundOutcome
+from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress, Shards
+from airflow_sm_plugin.async_inference.batch.rows import EndedRound, RowWriter, first_failures
+from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
+from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
+from airflow_sm_plugin.async_inference.locations import LocationPattern
+from airflow_sm_plugin.batch.claim import RACES, Claim
+from airflow_sm_plugin.batch.endpoint_facts import EndpointFacts
+from airflow_sm_plugin.batch.input_looks import LOOKS_AT_ONCE
+from airflow_sm_plugin.batch.input_plan import inputs_digest
+from airflow_sm_plugin.core.pacing import Pace
+from airflow_sm_plugin.exceptions import EndpointNotFound, FencedOff, ServiceUnavailable
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+log = get_log(__name__)
+
+_INITIAL_RATE = 100.0
+_S3_CONNECTIONS = LOOKS_AT_ONCE
+_SHOWN_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Results have to come first.
+
+    :param until_pending: go on as soon as no more than this are pending
+    :param deadline: epoch seconds, when to go on at the latest
+    :param last_deadline: epoch seconds after which no result is expected
+    :param pending: how many there are now
+    """
+
+    until_pending: int
+    deadline: float
+    last_deadline: float
+    pending: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The batch is over.
+
+    :param failures: the first rows of inputs without an output
+    """
+
+    report: Report
+    failures: tuple[Row, ...]
+
+
+class AsyncBatch:
+    """One process's work on a batch, over open connections to S3."""
+
+    def __init__(
+        self,
+        connection: AwsConnection,
+        s3: S3Objects,
+        settings: BatchSettings,
+        *,
+        plan_at_hand: bool,
+    ) -> None:
+        self._connection = connection
+        self._plan_at_hand = plan_at_hand
+        self._s3 = s3
+        self._settings = settings
+        self._token = uuid.uuid4().hex[:16]
+        self._endpoint = EndpointFacts(connection, settings.template.endpoint_name)
+        self.folder = BatchFolder.below(
+            settings.ledger_prefix, owner=settings.owner, arguments=settings.arguments
+        )
+        self._plans = Plans(s3, self.folder, settings)
+        self._claim: Claim | None = None
+        self._plan: Plan | None = None
+        self._ended: list[EndedRound] = []
+        self._current: RoundProgress | None = None
+        self._pace = Pace.starting(
+            now=time.monotonic(), max_rate=settings.max_rate, initial=min(settings.max_rate, _INITIAL_RATE)
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        connection: AwsConnection,
+        settings: BatchSettings,
+        *,
+        plan_at_hand: bool = False,
+    ) -> AsyncIterator[AsyncBatch]:
+        """Open connections for the block.
+
+        :param plan_at_hand: go on with the last plan, which this try has begun or taken over already; otherwise it is
+            asked first whether that plan is of this DAG run and these inputs
+        """
+        options = settings.options
+        async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS, options=options) as s3:
+            yield cls(connection, s3, settings, plan_at_hand=plan_at_hand)
+
+    async def advance(self) -> Waiting | Finished:
+        """Do what can be done now, and say what has to be waited for; or that it is finished. Call it once.
+
+        :raises InvalidRequest: an input, or the inputs, are not what they must be; nothing was sent
+        :raises EndpointNotFound: it was not there, or was deleted with requests in its queue
+        :raises FencedOff: another process has taken the batch over
+        :raises SageMakerInferenceError: as :meth:`Submission.run`
+        """
+        plan = self._plan = await self._open_plan()
+        done = await self._report_on(plan)
+        if done is not None:
+            return await self._finished(plan, done)
+        numbers = plan.to_send
+        while numbers and len(self._ended) < self._settings.attempts:
+            current = self._current = await self._open_round(
+                plan, numbers, [ended.pattern for ended in self._ended]
+            )
+            outcome = await current.outcome()
+            if outcome is None:
+                step = await self._advance_round(plan, current)
+                if isinstance(step, Waiting):
+                    return step
+                outcome = step
+            self._ended.append(EndedRound(len(self._ended) + 1, current, outcome, await current.pattern()))
+            numbers = current.plan_numbers(outcome.again)
+        return await self._report(plan)
+
+    async def publish_wait(self) -> str:
+        """Write down what is waited for, and return where, for a trigger to read."""
+        if self._current is None or self._claim is None:
+            raise LookupError("nothing is waited for")
+        watch = (await self._current.watch()).watch
+        body = json.dumps(watch.as_mapping(), separators=(",", ":")).encode()
+        location = self._current.folder.wait(self._claim.number)
+        await self._s3.write(location, body)
+        return location
+
+    # The plan
+
+    async def _open_plan(self) -> Plan:
+        """Take the batch over, and return the plan to work on: the last one, or the next."""
+        self._claim = claim = await self._claimed()
+        for _ in range(RACES):
+            plan = await self._chosen_plan(claim)
+            if plan is not None:
+                return plan
+        raise ServiceUnavailable(
+            f"{self.folder.location}: others planned faster {RACES} times in a row; a retry goes on"
+        )
+
+    async def _claimed(self) -> Claim:
+        """Take the batch over.
+
+        Where no start date tells a DAG run made anew from an orphan of the old one, a lower try number may be either.
+        What finds the batch finished counts as made anew: an orphan then reports it, or does what a cleared task would.
+
+        :raises FencedOff: a later try has taken it over
+        """
+        task_try = self._settings.task_try
+        try:
+            return await Claim.taken(self._s3, self.folder, token=self._token, task_try=task_try)
+        except FencedOff:
+            latest, _ = await self._plans.latest()
+            is_over = latest is not None and await self._report_on(latest) is not None
+            if self._plan_at_hand or task_try.run_started is not None or not is_over:
+                raise
+        return await Claim.taken(
+            self._s3, self.folder, token=self._token, task_try=task_try, after_later_tries=True
+        )
+
+    async def _chosen_plan(self, claim: Claim) -> Plan | None:
+        """Return the plan to work on; None when another process wrote one meanwhile."""
+        latest, number = await self._plans.latest()
+        if latest is not None and self._plan_at_hand:
+            return latest
+        step = NextPlan.NEW if latest is None else await self._next_plan(latest, claim)
+        if step is NextPlan.GO_ON:
+            return latest
+        if latest is not None:
+            log.info("%s: %s", self._plans.folder(latest).location, step.value)
+        ledgers = {"ledger_prefix": self._settings.ledger_prefix}
+        return await self._plans.make(
+            claim=claim,
+            number=number,
+            reuse=await self._reuse(latest) if latest is not None and step is NextPlan.RESUME else None,
+            places=ledgers | await self._endpoint.places(),
+        )
+
+    async def _next_plan(self, latest: Plan, claim: Claim) -> NextPlan:
+        """Decide about the last plan; it is compared with the inputs of now where that decides."""
+        settings, report = self._settings, await self._report_on(latest)
+        writer = latest.begun_by if report is None else report.written_by
+        run = latest.run if report is None else report.run
+        step = next_plan(
+            settings.task_try.origin_in_run(writer, claim.run_began),
+            finished=report is not None,
+            same_run=settings.run is not None and run == settings.run,
+            restart=settings.restart,
+        )
+        if step is not NextPlan.COMPARE:
+            return step
+        if await inputs_digest(self._s3, settings.source) == latest.digest:
+            return NextPlan.GO_ON
+        return NextPlan.NEW if settings.restart else NextPlan.RESUME
+
+    async def _reuse(self, plan: Plan) -> PlanReuse:
+        """Return what a plan spares the next one; what is unfinished sends nothing any more from then on.
+
+        :raises FencedOff: another process has taken the batch over
+        :raises ResourceConflict: parts of a ledger were deleted
+        """
+        if await self._report_on(plan) is not None:
+            return await PlanReuse.of_finished(self._s3, self._plans.folder(plan), plan)
+        rounds: list[SentRound] = []
+        numbers = plan.to_send
+        while numbers:
+            current = await self._open_round(plan, numbers, [one.pattern for one in rounds])
+            outcome = await current.outcome()
+            if outcome is None:
+                await self._begin(plan, current)
+            rounds.append(SentRound(current, await current.kept(), await current.pattern()))
+            numbers = 0 if outcome is None else current.plan_numbers(outcome.again)
+        return await PlanReuse.of_unfinished(self._s3, plan, rounds)
+
+    async def _report_on(self, plan: Plan) -> Report | None:
+        body = await self._s3.read_if_any(self._plans.folder(plan).report)
+        return None if body is None else Report.from_json(body)
+
+    # A round
+
+    async def _open_round(
+        self, plan: Plan, numbers: int, patterns: Sequence[LocationPattern | None]
+    ) -> RoundProgress:
+        """Open the next round.
+
+        :param patterns: where the results of each round before lie
+        """
+        if self._claim is None:
+            raise LookupError("a round needs a claim")
+        number = len(patterns) + 1
+        if number > 1:
+            await self._claim.check()
+        return await RoundProgress.opened(
+            self._s3,
+            self._plans.folder(plan).round(number),
+            plan_numbers=numbers,
+            names=RoundNames(plan.root, number),
+            claim=self._claim,
+            guess=partial(self._guess, patterns),
+            seconds=self._settings.result_seconds,
+        )
+
+    async def _guess(self, patterns: Sequence[LocationPattern | None]) -> LocationPattern:
+        """Return where results would lie that no answer told of: as in the round before, or as the endpoint says."""
+        known = [pattern for pattern in patterns if pattern is not None]
+        return known[-1] if known else await self._endpoint.guess()
+
+    async def _begin(self, plan: Plan, current: RoundProgress) -> None:
+        await current.begin(resend=self._settings.resend)
+        if current.names.round_number == 1:
+            await current.take_over_results(plan)
+
+    async def _advance_round(self, plan: Plan, current: RoundProgress) -> RoundOutcome | Waiting:
+        await self._begin(plan, current)
+        if (ended := await current.outcome()) is not None:
+            return ended  # by its owner before, while this process took the ledger over
+        limit = self._settings.max_in_flight
+        enough = 0 if limit is None else limit // 2
+        while True:
+            counts = await current.look()
+            if current.to_send and (limit is None or counts.pending <= enough):
+                await self._submit(current, None if limit is None else limit - counts.pending)
+                continue
+            is_gone = bool(counts.pending or counts.timed_out) and await self._endpoint.is_gone()
+            if is_gone or not (counts.pending or current.to_send):
+                return await self._judge(current, counts.pending + counts.timed_out if is_gone else 0)
+            last = (await current.watch()).watch.last_deadline
+            check_in = time.time() + self._settings.check_in_seconds
+            return Waiting(enough if current.to_send else 0, min(last, check_in), last, counts.pending)
+
+    async def _judge(self, current: RoundProgress, lost: int) -> RoundOutcome:
+        """Say how the round ended.
+
+        :param lost: how many results will never come since the endpoint is gone
+        """
+        name = self._settings.template.endpoint_name
+        outcome = await current.judged(
+            reason=f"endpoint {name} was deleted while it waited in its queue" if lost else None
+        )
+        if lost and len(self._ended) + 1 < self._settings.attempts:
+            raise EndpointNotFound(
+                f"endpoint {name} was deleted while {lost} of its requests had no result. What succeeded is kept in "
+                f"{self.folder.location}: deploy the endpoint again and clear this task, which sends the others again"
+            )
+        log.info("round %d: %d succeeded", len(self._ended) + 1, outcome.succeeded.bit_count())
+        return outcome
+
+    async def _submit(self, current: RoundProgress, room: int | None) -> None:
+        if self._plan is None:
+            raise LookupError("a submission needs a plan")
+        settings = self._settings
+        async with AsyncInvoker.open(self._connection, max_connections=settings.at_once) as invoker:
+            current.name_outputs(invoker.names_outputs)
+            self._pace = await current.submit(
+                invoker,
+                Shards(self._s3, self._plan),
+                settings.template,
+                pace=self._pace,
+                at_once=settings.at_once,
+                resend=settings.resend,
+                room=room,
+                patience=settings.patience_seconds,
+            )
+
+    # The end
+
+    async def _report(self, plan: Plan) -> Finished:
+        if self._claim is None:
+            raise LookupError("a report needs a claim")
+        await self._claim.check()
+        folder = self._plans.folder(plan)
+        earlier = None if plan.carried_from is None else self.folder.plan(plan.carried_from)
+        writer = RowWriter(
+            self._s3,
+            plan,
+            folder,
+            self._ended,
+            carried_from=earlier,
+            failure_text_limit=self._settings.failure_text_limit,
+        )
+        report = await writer.write(
+            self._settings.template.endpoint_name, run=self._settings.run, task_try=self._settings.task_try
+        )
+        log.info("%s: %s", folder.report, report.counts)
+        return await self._finished(plan, report)
+
+    async def _finished(self, plan: Plan, report: Report) -> Finished:
+        failures: list[Row] = []
+        if report.counts.unsuccessful:
+            failures = await first_failures(self._s3, self._plans.folder(plan), plan, _SHOWN_FAILURES)
+        return Finished(report, tuple(failures))

@@ -1,0 +1,296 @@
+"""Send a round's requests: paced, many at once, each intended in the ledger before and written down after.
+
+One dispenser hands numbers to a fixed set of workers, so memory stays the same whatever the size of the batch. What is
+throttled or answered 5xx was not accepted: it waits outside of the workers and is sent again, never dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.async_inference.batch.record import BLOCK, SubmissionRecord
+from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.core.invocation import pause_after
+from airflow_sm_plugin.core.number_sets import numbers_of
+from airflow_sm_plugin.core.pacing import Pace, Reply
+from airflow_sm_plugin.exceptions import (
+    AnswerLost,
+    CredentialsExpired,
+    FencedOff,
+    InvalidRequest,
+    RequestRefused,
+    SageMakerInferenceError,
+    ServiceUnavailable,
+    TaskKilled,
+    Throttled,
+)
+
+log = get_log(__name__)
+
+PROGRESS_SECONDS = 10.0
+_LONGEST_PAUSE = 20.0
+_RESENDS = 3
+_MOST_PUT_OFF = 500
+_MOMENT = 0.02
+_CLOSING_SECONDS = 15.0
+_LAST_ANSWERS_SECONDS = 2.0
+"""How long a run that is cancelled waits for what is on its way: InvokeEndpointAsync answers within a tenth of that,
+and Airflow's grace after SIGTERM is longer."""
+
+Invoke = Callable[[AsyncRequest], Awaitable[AsyncInvocation]]
+RequestOf = Callable[[int], Awaitable[AsyncRequest]]
+
+
+@dataclass(order=True)
+class _Sending:
+    """One number on its way; ordered by when it may go again."""
+
+    due: float
+    order: int
+    number: int
+    request: AsyncRequest
+    attempt: int = 1
+    lost: int = 0
+
+
+class Submission:
+    """One run over numbers that have to be sent.
+
+    :param invoke: sends one request, once
+    :param request_of: makes the request of a number; asked in the numbers' order
+    :param record: writes intents and answers down
+    :param pace: how fast to send
+    :param at_once: requests on their way at the same time
+    :param resend: send again what got no answer, up to three times, instead of taking it for sent
+    :param patience: seconds that nothing at all may be accepted for before it gives up; a retry goes on where it stood
+    :param about: what is sent to, for the log
+    """
+
+    def __init__(
+        self,
+        *,
+        invoke: Invoke,
+        request_of: RequestOf,
+        record: SubmissionRecord,
+        pace: Pace,
+        at_once: int,
+        resend: bool,
+        patience: float,
+        about: str,
+    ) -> None:
+        self._invoke = invoke
+        self._request_of = request_of
+        self._record = record
+        self.pace = pace
+        self._at_once = at_once
+        self._resend = resend
+        self._patience = patience
+        self._about = about
+        self._fresh: deque[int] = deque()
+        self._again: list[_Sending] = []
+        self._not_accepted: list[int] = []
+        self._order = itertools.count()
+        self._on_their_way = 0
+        self._turn = asyncio.Lock()
+        self._news = asyncio.Event()
+        self._error: Exception | None = None
+        self._throttled = 0
+        self._accepted = 0
+        self._last_accepted = time.monotonic()
+
+    async def run(self, numbers: int, *, doubts: int = 0) -> None:
+        """Send these numbers; return when each was accepted, refused, or is in doubt, and all of that is written.
+
+        :param numbers: what the ledger shows as unsent
+        :param doubts: what the ledger shows as doubtful and is to be sent again
+        :raises EndpointError: the endpoint is not there or not asynchronous
+        :raises AccessDenied: it may not be invoked
+        :raises RequestRefused: it refused every single one of the first hundred
+        :raises ServiceUnavailable: it accepted nothing for as long as the patience lasts; so does Throttled
+        :raises FencedOff: another process has taken over
+        """
+        self._fresh.extend(numbers_of(doubts))
+        self._record.begin(numbers, self.pace.rate, self._allow)
+        keeper = asyncio.create_task(self._record.keep())
+        reporter = asyncio.create_task(self._report(numbers.bit_count() + doubts.bit_count()))
+        keeper.add_done_callback(self._keeper_ended)
+        workers = [asyncio.create_task(self._work()) for _ in range(self._at_once)]
+        try:
+            await asyncio.wait(workers)
+        except asyncio.CancelledError:
+            self.stop(TaskKilled(f"{self._about}: the task was killed while it sent"))
+            await asyncio.wait(workers, timeout=_LAST_ANSWERS_SECONDS)
+            raise
+        finally:
+            reporter.cancel()
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            await self._close(keeper)
+        if self._error is not None:
+            raise self._error
+
+    def stop(self, error: Exception) -> None:
+        """Take nothing new; :meth:`run` raises the error once what is on its way is answered and written down."""
+        self._error = self._error or error
+        self._news.set()
+
+    def _allow(self, numbers: Iterator[int]) -> None:
+        """Send these as well: the ledger intends them now."""
+        self._fresh.extend(numbers)
+        self._news.set()
+
+    def _keeper_ended(self, keeper: asyncio.Task[None]) -> None:
+        if not keeper.cancelled() and keeper.exception() is not None:
+            error = keeper.exception()
+            self.stop(error if isinstance(error, Exception) else ServiceUnavailable(f"ledger: {error!r}"))
+
+    async def _close(self, keeper: asyncio.Task[None]) -> None:
+        """Write down all that is known, also when this process is being ended."""
+        put_off = (one.number for one in self._again if not one.lost)
+        never_sent = [*self._fresh, *put_off, *self._not_accepted]
+        try:
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await self._record.close(keeper, never_sent)
+        except FencedOff:
+            raise
+        except Exception as error:
+            if self._error is None:
+                raise
+            log.warning("%s: the ledger's last part could not be written: %s", self._about, error)
+
+    async def _work(self) -> None:
+        try:
+            while (one := await self._next()) is not None:
+                self._on_their_way += 1
+                try:
+                    await self._send(one)
+                finally:
+                    self._on_their_way -= 1
+                    self._news.set()
+        except Exception as error:  # noqa: BLE001 - whatever ends one worker ends the run, with all answers written down
+            self.stop(error)
+
+    async def _next(self) -> _Sending | None:
+        """Return what is to be sent next, when it is time; None when nothing will be."""
+        async with self._turn:
+            while not self._is_over:
+                now = time.monotonic()
+                pause = self._pause(now)
+                if pause > 0:
+                    await self._sleep(pause)
+                    continue
+                self.pace = self.pace.sent(now)
+                if self._again and self._again[0].due <= now:
+                    return heapq.heappop(self._again)
+                if (first := await self._first_time(self._fresh[0])) is not None:
+                    return first
+        return None
+
+    @property
+    def _is_over(self) -> bool:
+        left = self._fresh or self._again or self._on_their_way or self._record.has_more
+        return self._error is not None or not left
+
+    def _pause(self, now: float) -> float:
+        """Return the seconds until something may be sent; infinitely many when that is up to an answer or the ledger.
+
+        While many are put off nothing is begun: they must not heap up.
+        """
+        due = self._again[0].due if self._again else math.inf
+        if self._fresh and len(self._again) < _MOST_PUT_OFF:
+            due = now
+        return max(0.0, due - now, self.pace.next_send_at(now) - now)
+
+    async def _first_time(self, number: int) -> _Sending | None:
+        request = await self._request_of(number)
+        if self._error is not None:
+            return None
+        self._fresh.popleft()
+        self._record.low_water(len(self._fresh), self.pace.rate)
+        return _Sending(0.0, next(self._order), number, request)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait so long, or (unless that is a moment) until an answer came or the ledger allows more."""
+        if seconds < _MOMENT:
+            return await asyncio.sleep(seconds)
+        self._news.clear()
+        try:
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def _send(self, one: _Sending) -> None:
+        try:
+            answer = await self._invoke(one.request)
+        except Throttled as error:
+            self._throttled += 1
+            self.pace = self.pace.after(Reply.THROTTLED, time.monotonic())
+            self._put_off(one, error)
+        except AnswerLost as error:
+            self._doubt(one, error)
+        except (CredentialsExpired, ServiceUnavailable) as error:
+            self._put_off(one, error)
+        except (RequestRefused, InvalidRequest) as error:
+            self._refuse(one, error)
+        except SageMakerInferenceError as error:
+            self._not_accepted.append(one.number)
+            self.stop(error)
+        else:
+            self._last_accepted = now = time.monotonic()
+            self._accepted += 1
+            self.pace = self.pace.after(Reply.ACCEPTED, now)
+            self._record.accepted(one.number, one.request, answer)
+
+    def _put_off(self, one: _Sending, error: SageMakerInferenceError) -> None:
+        now = time.monotonic()
+        if now - self._last_accepted > self._patience:
+            self.stop(error)
+        pause = pause_after(one.attempt, jitter=random.random(), longest=_LONGEST_PAUSE)  # noqa: S311 - jitter
+        one.due, one.attempt = now + pause, one.attempt + 1
+        heapq.heappush(self._again, one)
+        log.debug("%s: number %d again in %.1f s: %s", self._about, one.number, pause, error)
+
+    def _doubt(self, one: _Sending, error: AnswerLost) -> None:
+        one.lost += 1
+        self._record.in_doubt(one.number)
+        log.warning("%s: number %d is in doubt: %s", self._about, one.number, error)
+        if self._resend and one.lost <= _RESENDS:
+            self._put_off(one, error)
+
+    def _refuse(self, one: _Sending, error: SageMakerInferenceError) -> None:
+        refused = self._record.refused(one.number, type(error).__name__, str(error))
+        log.warning("%s: %s was refused: %s", self._about, one.request.input_location, error)
+        if refused >= BLOCK and not self._record.anything_accepted:
+            self._not_accepted += self._record.forget_refusals()
+            self.stop(
+                type(error)(
+                    f"{self._about} refused each of the first {refused} inputs, so no more were sent; the last: {error}"
+                )
+            )
+
+    async def _report(self, total: int) -> None:
+        before = 0
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            log.info(
+                "%s: %d of %d sent, %.0f a second, %d throttled, %d put off, allowed rate %.0f a second",
+                self._about,
+                self._accepted,
+                total,
+                (self._accepted - before) / PROGRESS_SECONDS,
+                self._throttled,
+                len(self._again),
+                self.pace.rate,
+            )
+            before = self._accepted

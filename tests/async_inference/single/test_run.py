@@ -1,0 +1,488 @@
+"""One invocation, killed at every request it makes: what was accepted is not sent again, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
+from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.async_inference.single.input import Sending
+from airflow_sm_plugin.async_inference.single.run import SingleInvocation
+from airflow_sm_plugin.async_inference.single.state import Identity, Intent, OnUnknown, arguments_digest
+from airflow_sm_plugin.async_inference.single.store import InvocationStore, lose
+from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.exceptions import (
+    AnswerLost,
+    EndpointNotFound,
+    FencedOff,
+    InputNotFound,
+    InvalidRequest,
+)
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from tests.async_inference.batch.async_batches import invocations_of
+from tests.batch.killing_proxy import KillingProxy, killing_proxy
+from tests.support import FAILING, POLL, Account, Answer, answering, unique
+
+AWS = AwsConnection(aws_conn_id=None, botocore_config={"s3": {"addressing_style": "path"}})
+SECRET = "trace-4711-secret"
+
+
+def sending(account: Account, endpoint: str, **changes: Any) -> Sending:  # noqa: ANN401 - the fields' own
+    """Return a first try's sending with a state of its own."""
+    fields: dict[str, Any] = {
+        "request": AsyncRequest(
+            endpoint_name=endpoint,
+            input_location=account.upload("1,2,3"),
+            custom_attributes=SECRET,
+            inference_id=unique("i"),
+        ),
+        "owner": unique("o")[-12:],
+        "task_try": TaskTry(),
+        "is_repeated": False,
+        "state_prefix": f"s3://{account.bucket}/{unique('state')}",
+    }
+    return Sending(**fields | changes).checked()
+
+
+def retried(first: Sending, **changes: Any) -> Sending:  # noqa: ANN401 - the fields' own
+    given: dict[str, Any] = {"task_try": TaskTry(None, first.task_try.number + 1), "is_repeated": True}
+    return replace(first, **given | changes)
+
+
+async def submit(account: Account, what: Sending) -> AsyncInvocation:
+    async with S3Objects.open(AWS) as s3, AsyncInvoker.open(AWS) as invoker:
+        return await SingleInvocation(
+            what, s3=s3, invoker=invoker, output_config=lambda: output_config(account, what)
+        ).submit()
+
+
+def output_config(account: Account, what: Sending) -> dict[str, Any] | None:
+    """Describe the endpoint, past the proxy: another client asks, at a time that does not matter."""
+    try:
+        found = account.sagemaker.describe_endpoint(EndpointName=what.request.endpoint_name)
+    except account.sagemaker.exceptions.ClientError:
+        return None
+    return cast("dict[str, Any]", found["AsyncInferenceConfig"]["OutputConfig"])
+
+
+def run(account: Account, what: Sending) -> AsyncInvocation:
+    return asyncio.run(submit(account, what))
+
+
+def accepted(account: Account, endpoint: str) -> int:
+    """Return how many invocations an endpoint accepted."""
+    return invocations_of(account, endpoint)
+
+
+def objects(account: Account, location: str) -> list[str]:
+    """Return the names of what lies below a location."""
+    bucket, _, prefix = location.removeprefix("s3://").partition("/")
+    listed = account.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+    return sorted(one["Key"].rpartition("/")[2] for one in listed)
+
+
+def wait_for(account: Account, location: str | None) -> bytes:
+    """Wait for an object of the embedded service; pytest's own limit ends a wait in vain."""
+    while True:
+        try:
+            return account.read(str(location))
+        except account.s3.exceptions.NoSuchKey:
+            time.sleep(POLL)
+
+
+@pytest.fixture
+def endpoint(account: Account, shared_endpoint: str) -> str:
+    return shared_endpoint
+
+
+@pytest.fixture(scope="module")
+def shared_endpoint(module_account: Account) -> Iterator[str]:
+    name = module_account.deploy(asynchronous=True)
+    yield name
+    module_account.sagemaker.delete_endpoint(EndpointName=name)
+
+
+@pytest.fixture
+def proxy(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[KillingProxy]:
+    with killing_proxy(account.url) as made:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
+        yield made
+
+
+def invocations_in(asked: list[str]) -> int:
+    return sum(one.endswith("/async-invocations") for one in asked)
+
+
+@pytest.mark.slow
+class TestKilledAnywhere:
+    """Each request of a try in turn is its last: not carried out, or carried out without anybody to hear the answer."""
+
+    @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+    @pytest.mark.parametrize("on_unknown", OnUnknown)
+    def test_with_state(
+        self, account: Account, endpoint: str, proxy: KillingProxy, on_unknown: OnUnknown, after: bool
+    ) -> None:
+        proxy.kill_at(None)
+        proxy.run(submit(account, sending(account, endpoint, on_unknown=on_unknown)))
+        peace = list(proxy.asked)
+        intent = next(n for n, one in enumerate(peace) if one.endswith("00000-intent.json"))
+        sent = next(n for n, one in enumerate(peace) if one.endswith("/async-invocations"))
+        record = next(n for n, one in enumerate(peace) if one.endswith("00000-accepted.json"))
+        assert intent < sent < record
+
+        for number in range(len(peace)):
+            first = sending(account, endpoint, on_unknown=on_unknown)
+            before = accepted(account, endpoint)
+            proxy.kill_at(number, after=after)
+            assert proxy.run(submit(account, first)) is None, peace[number]
+            killed_after = accepted(account, endpoint) - before
+            proxy.kill_at(None)
+            found = proxy.run(submit(account, retried(first)))
+            assert found is not None
+            in_all = accepted(account, endpoint) - before
+
+            known = number > record or (number == record and after)
+            in_doubt = (number > intent or (number == intent and after)) and not known
+            what = f"killed {'after' if after else 'before'} {peace[number]}"
+            assert killed_after == (number > sent or (number == sent and after)), what
+            if not in_doubt or on_unknown is OnUnknown.WAIT:
+                assert in_all == (killed_after if in_doubt else 1), what
+            if in_doubt and on_unknown is OnUnknown.RESEND and in_all == 1:
+                assert not invocations_in(proxy.asked) or not killed_after, what
+            if in_all:
+                assert wait_for(account, found.output_location) == b"1,2,3", what
+                assert found.inference_id == first.request.inference_id
+
+    @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+    def test_without_state_the_name_is_the_memory(
+        self, account: Account, endpoint: str, proxy: KillingProxy, after: bool
+    ) -> None:
+        proxy.kill_at(None)
+        proxy.run(submit(account, sending(account, endpoint, state_prefix=None)))
+        peace = list(proxy.asked)
+        for number in range(len(peace)):
+            first = sending(account, endpoint, state_prefix=None)
+            before = accepted(account, endpoint)
+            proxy.kill_at(number, after=after)
+            assert proxy.run(submit(account, first)) is None
+            was_sent = accepted(account, endpoint) > before
+            proxy.kill_at(None)
+            found = proxy.run(submit(account, retried(first)))
+            assert found is not None
+            assert wait_for(account, found.output_location) == b"1,2,3"
+            again = run(account, retried(first, task_try=TaskTry(None, 3)))
+            assert again.output_location == found.output_location
+            assert accepted(account, endpoint) - before <= 1 + was_sent
+
+
+class TestState:
+    def test_a_retry_returns_what_was_accepted(self, account: Account, endpoint: str) -> None:
+        first = sending(account, endpoint)
+        found = run(account, first)
+        before = accepted(account, endpoint)
+        assert run(account, retried(first)) == found
+        assert accepted(account, endpoint) == before
+
+    def test_it_holds_no_secret(self, account: Account, endpoint: str) -> None:
+        first = sending(account, endpoint)
+        run(account, first)
+        prefix = str(first.state_prefix).removeprefix(f"s3://{account.bucket}/")
+        listed = account.s3.list_objects_v2(Bucket=account.bucket, Prefix=prefix)["Contents"]
+        bodies = [account.read(f"s3://{account.bucket}/{one['Key']}").decode() for one in listed]
+        assert len(bodies) == 2
+        assert SECRET not in f"{bodies}{listed}"
+
+    def test_other_arguments_are_another_request(self, account: Account, endpoint: str) -> None:
+        first = sending(account, endpoint)
+        found = run(account, first)
+        other = retried(first, request=replace(first.request, content_type="text/csv"))
+        assert run(account, other).output_location != found.output_location
+
+    def test_a_changed_input_is_sent_again_under_another_name(self, account: Account, endpoint: str) -> None:
+        first = sending(account, endpoint)
+        found = run(account, first)
+        account.upload("4,5", str(first.request.input_location).removeprefix(f"s3://{account.bucket}/"))
+        again = run(account, retried(first))
+        assert wait_for(account, again.output_location) == b"4,5"
+        assert again.output_location != found.output_location
+
+    def test_an_input_that_is_gone_does_not_matter_once_it_was_accepted(
+        self, account: Account, endpoint: str
+    ) -> None:
+        first = sending(account, endpoint)
+        found = run(account, first)
+        wait_for(account, found.output_location)
+        key = str(first.request.input_location).removeprefix(f"s3://{account.bucket}/")
+        account.s3.delete_object(Bucket=account.bucket, Key=key)
+        assert run(account, retried(first)) == found
+        with pytest.raises(InputNotFound):
+            run(account, retried(first, owner="another"))
+
+    def test_a_failed_inference_is_sent_again_under_another_name(self, account: Account) -> None:
+        name = account.deploy(FAILING, asynchronous=True)
+        first = sending(account, name)
+        found = run(account, first)
+        wait_for(account, found.failure_location)
+        again = run(account, retried(first))
+        assert again.output_location != found.output_location
+        wait_for(account, again.failure_location)
+        assert accepted(account, name) == 2
+        account.sagemaker.delete_endpoint(EndpointName=name)
+
+    def test_a_process_left_behind_sends_nothing(self, account: Account, endpoint: str) -> None:
+        first = sending(account, endpoint, task_try=TaskTry(OLD, 1))
+        run(account, retried(first, task_try=TaskTry(OLD, 2)))
+        before = accepted(account, endpoint)
+        with pytest.raises(FencedOff, match="try 2 of this task instance has taken over"):
+            run(account, first)
+        assert accepted(account, endpoint) == before
+
+    def test_what_was_lost_with_its_endpoint_is_sent_again_under_another_name(
+        self, account: Account, endpoint: str
+    ) -> None:
+        request = AsyncRequest(endpoint_name=endpoint, body=b"1,2,3", inference_id=unique("i"))
+        first = sending(account, endpoint, request=request)
+        lost = AsyncInvocation(f"s3://{account.bucket}/never.out")
+        folder = Identity(first.owner, arguments_digest(first.request)).folder(str(first.state_prefix))
+        intent = Intent(
+            number=0,
+            round_number=0,
+            task_try=TaskTry(None, 2),
+            at=time.time(),
+            seconds_to_live=600,
+            input_etag=None,
+            invocation=lost,
+        )
+
+        async def remembered() -> None:
+            async with S3Objects.open(AWS) as s3:
+                store = InvocationStore(s3, folder)
+                assert await store.intend(intent)
+                await store.record(intent, lost)
+
+        asyncio.run(remembered())
+        second = retried(first)
+        assert run(account, second) == lost
+        with pytest.raises(FencedOff):
+            asyncio.run(lose(AWS, folder, TaskTry()))
+        assert run(account, second) == lost
+        asyncio.run(lose(AWS, folder, TaskTry(None, 2)))
+        asyncio.run(lose(AWS, folder, TaskTry(None, 2)))
+        before = accepted(account, endpoint)
+        again = run(account, retried(second))
+        assert again.output_location != lost.output_location
+        assert run(account, retried(second)) == again
+        assert accepted(account, endpoint) == before + 1
+        assert objects(account, folder) == [
+            "00000-accepted.json",
+            "00000-intent.json",
+            "00000-lost.json",
+            "00001-accepted.json",
+            "00001-intent.json",
+        ]
+
+    def test_a_loss_that_cannot_be_written_is_told_with_the_way_out(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with answering(Answer(403, "AccessDenied")) as (forbidding, _):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", forbidding)
+            asyncio.run(lose(AWS, f"s3://{account.bucket}/state/", TaskTry()))
+        assert "the endpoint is gone, which could not be written below" in caplog.text
+        assert "on_rerun='restart'" in caplog.text
+
+    def test_of_two_at_once_one_sends(self, account: Account, endpoint: str) -> None:
+        first = sending(account, endpoint)
+        before = accepted(account, endpoint)
+
+        async def both() -> tuple[AsyncInvocation | BaseException, ...]:
+            tries = (submit(account, first), submit(account, replace(first, is_repeated=True)))
+            return tuple(await asyncio.gather(*tries, return_exceptions=True))
+
+        found = asyncio.run(both())
+        assert {one.output_location for one in found if isinstance(one, AsyncInvocation)} == {
+            cast("AsyncInvocation", found[0]).output_location
+        }
+        assert accepted(account, endpoint) == before + 1
+
+    def test_a_refusal_leaves_no_doubt(self, account: Account) -> None:
+        first = sending(account, "no-such-endpoint")
+        with pytest.raises(EndpointNotFound):
+            run(account, first)
+        assert objects(account, str(first.state_prefix)) == []
+
+    def test_a_name_that_is_taken_is_not_used(self, account: Account, endpoint: str) -> None:
+        """Somebody removed the state to have it sent again: the old output is not the new one's."""
+        first = sending(account, endpoint)
+        found = run(account, first)
+        wait_for(account, found.output_location)
+        anew = retried(first, state_prefix=f"s3://{account.bucket}/{unique('other')}")
+        assert run(account, anew).output_location != found.output_location
+
+    def test_a_users_name_that_is_taken_is_refused_where_it_would_be_waited_for(
+        self, account: Account, endpoint: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.WARNING)
+        request = replace(sending(account, endpoint).request, filename=f"{unique('f')}.csv")
+        found = run(account, sending(account, endpoint, request=request))
+        wait_for(account, found.output_location)
+        with pytest.raises(InvalidRequest, match="is there already, from an earlier inference"):
+            run(account, sending(account, endpoint, request=request, is_waited_for=True))
+        with pytest.raises(InvalidRequest, match="is there already, from an earlier inference"):
+            run(account, sending(account, endpoint, request=request, is_waited_for=True, state_prefix=None))
+        assert (
+            run(account, sending(account, endpoint, request=request)).output_location == found.output_location
+        )
+        assert "make filename or s3_output_path_extension differ by run" in caplog.text
+
+
+class TestLostAnswers:
+    """The answer is lost, and the process lives."""
+
+    @pytest.fixture
+    def _lost(self, account: Account, endpoint: str) -> Iterator[None]:
+        rule = {"operation": "InvokeEndpointAsync", "fault": "lost_answer", "times": 1, "resource": endpoint}
+        self._faults(account, "POST", [rule])
+        yield
+        self._faults(account, "DELETE")
+
+    @staticmethod
+    def _faults(account: Account, method: str, rules: object = None) -> None:
+        body = None if rules is None else json.dumps(rules).encode()
+        request = urllib.request.Request(f"{account.url}/_embedded/faults", data=body, method=method)
+        urllib.request.urlopen(request, timeout=600).close()
+
+    @pytest.mark.usefixtures("_lost")
+    @pytest.mark.parametrize("with_state", [True, False])
+    def test_it_is_waited_for_where_its_name_says(
+        self, account: Account, endpoint: str, with_state: bool
+    ) -> None:
+        before = accepted(account, endpoint)
+        first = sending(account, endpoint, **({} if with_state else {"state_prefix": None}))
+        found = run(account, first)
+        assert wait_for(account, found.output_location) == b"1,2,3"
+        assert run(account, retried(first)).output_location == found.output_location
+        assert accepted(account, endpoint) == before + 1
+
+    @pytest.mark.usefixtures("_lost")
+    def test_or_sent_again_under_the_same_name(self, account: Account, endpoint: str) -> None:
+        before = accepted(account, endpoint)
+        first = sending(account, endpoint, on_unknown=OnUnknown.RESEND)
+        assert wait_for(account, run(account, first).output_location) == b"1,2,3"
+        assert accepted(account, endpoint) == before + 2
+        assert objects(account, str(first.state_prefix)) == ["00000-accepted.json", "00000-intent.json"]
+
+    @pytest.mark.usefixtures("_lost")
+    def test_where_nobody_can_say_its_place_the_doubt_is_told_and_stays(
+        self, account: Account, endpoint: str
+    ) -> None:
+        async def blind(what: Sending) -> AsyncInvocation:
+            async with S3Objects.open(AWS) as s3, AsyncInvoker.open(AWS) as invoker:
+                return await SingleInvocation(
+                    what, s3=s3, invoker=invoker, output_config=lambda: None
+                ).submit()
+
+        before = accepted(account, endpoint)
+        first = sending(account, endpoint)
+        with pytest.raises(AnswerLost):
+            asyncio.run(blind(first))
+        with pytest.raises(InvalidRequest, match="nobody can say where its output would be"):
+            asyncio.run(blind(retried(first)))
+        assert accepted(account, endpoint) == before + 1
+        assert asyncio.run(blind(retried(first, on_unknown=OnUnknown.RESEND))).output_location
+        assert accepted(account, endpoint) == before + 2
+
+
+class TestUpload:
+    def test_a_large_body_goes_through_s3_once_per_content(self, account: Account, endpoint: str) -> None:
+        folder = f"s3://{account.bucket}/{unique('uploads')}/"
+        body = b"x" * 128_001
+        request = AsyncRequest(endpoint_name=endpoint, body=body, inference_id="i", content_type="text/csv")
+        first = sending(account, endpoint, request=request, upload_prefix=folder)
+        found = run(account, first)
+        assert wait_for(account, found.output_location) == body
+        assert str(found.input_location).startswith(f"{folder}{first.owner}-")
+        assert run(account, retried(first)) == found
+        other = sending(
+            account, endpoint, request=replace(request, body=b"y" * 128_001), upload_prefix=folder
+        )
+        assert run(account, replace(other, owner=first.owner)).input_location != found.input_location
+        assert len(objects(account, folder)) == 2
+
+    def test_a_small_one_goes_inline(self, account: Account, endpoint: str) -> None:
+        folder = f"s3://{account.bucket}/{unique('uploads')}"
+        request = AsyncRequest(endpoint_name=endpoint, body=b"x" * 128_000, inference_id="i")
+        run(account, sending(account, endpoint, request=request, upload_prefix=folder))
+        assert objects(account, folder) == []
+
+    def test_without_a_place_it_is_refused_with_the_remedy(self, account: Account) -> None:
+        request = AsyncRequest(endpoint_name="e", body=b"x" * 128_001)
+        with pytest.raises(
+            InvalidRequest, match=r"128001 bytes, SageMaker takes up to 128000: .* pass upload_prefix"
+        ):
+            sending(account, "e", request=request)
+
+
+OLD, NEW = 1_000.0, 2_000.0
+"""When a DAG run began, and when the one began that was made again under its id."""
+
+
+class TestADagRunMadeAgainUnderItsOldId:
+    @pytest.mark.parametrize("remembers", [True, False])
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_gets_a_result_of_its_own(
+        self, account: Account, endpoint: str, remembers: bool, number: int
+    ) -> None:
+        prefix = f"s3://{account.bucket}/{unique('state')}" if remembers else None
+        old = sending(account, endpoint, task_try=TaskTry(OLD, 3), is_repeated=True, state_prefix=prefix)
+        left = run(account, old)
+        wait_for(account, left.output_location)
+        before = accepted(account, endpoint)
+        new = replace(old, task_try=TaskTry(NEW, number), is_repeated=number > 1)
+        if remembers and number > 1:
+            run(account, replace(new, task_try=TaskTry(NEW, 1), is_repeated=False))
+        found = run(account, new)
+        assert found.output_location != left.output_location
+        assert accepted(account, endpoint) == before + 1
+        assert wait_for(account, found.output_location) == b"1,2,3"
+        retry = replace(new, task_try=TaskTry(NEW, number + 1), is_repeated=True)
+        assert run(account, retry).output_location == found.output_location
+        assert accepted(account, endpoint) == before + 1
+        if remembers:
+            with pytest.raises(FencedOff):
+                run(account, old)
+
+    def test_without_start_dates_a_finished_one_of_a_later_try_fences_nobody_off(
+        self, account: Account, endpoint: str
+    ) -> None:
+        """It may be a deleted run's, and nothing tells."""
+        old = sending(account, endpoint, task_try=TaskTry(None, 3), is_repeated=True)
+        left = run(account, old)
+        wait_for(account, left.output_location)
+        new = replace(old, task_try=TaskTry(), is_repeated=False)
+        before = accepted(account, endpoint)
+        assert run(account, new).output_location == left.output_location
+        assert accepted(account, endpoint) == before
+        bucket, _, key = str(old.request.input_location).removeprefix("s3://").partition("/")
+        account.s3.put_object(Bucket=bucket, Key=key, Body="4,5,6")
+        assert wait_for(account, run(account, new).output_location) == b"4,5,6"
+        retry = replace(new, task_try=TaskTry(None, 2), is_repeated=True)
+        assert wait_for(account, run(account, retry).output_location) == b"4,5,6"
+        assert accepted(account, endpoint) == before + 1
+
+    def test_a_state_that_was_removed_leaves_no_names_behind(self, account: Account, endpoint: str) -> None:
+        first = sending(account, endpoint)
+        names = {
+            run(account, replace(first, state_prefix=f"{first.state_prefix}/{n}")).output_location
+            for n in (1, 2)
+        }
+        assert len(names) == 2

@@ -1,0 +1,411 @@
+"""One invocation over all tries: for whatever a kill leaves behind, nothing accepted is sent again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest, Look, Sight
+from airflow_sm_plugin.async_inference.single.state import (
+    SLACK_SECONDS,
+    Attach,
+    Identity,
+    Intent,
+    InvocationState,
+    Known,
+    OnUnknown,
+    Send,
+    arguments_digest,
+    next_step,
+    predicted,
+    seconds_to_live,
+)
+from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
+
+NOTHING = Look(Sight.ABSENT, Sight.ABSENT)
+OUTPUT = Look(Sight.PRESENT, Sight.ABSENT)
+FAILURE = Look(Sight.ABSENT, Sight.PRESENT)
+REQUEST = AsyncRequest(
+    endpoint_name="e",
+    input_location="s3://in/k",
+    custom_attributes="secret",
+    inference_id="i",
+    filename="f.out",
+)
+EXPECTED = AsyncInvocation("s3://out/f.out", "s3://fail/f.out", "i", "s3://in/k")
+ANSWERED = replace(EXPECTED, output_location="s3://elsewhere/f.out", submitted_at=101.0)
+FOLDER = "s3://state/"
+FIRST = TaskTry()
+
+
+def intent(number: int = 0, **changes: Any) -> Intent:  # noqa: ANN401 - the fields' own
+    defaults: dict[str, Any] = {
+        "round_number": 0,
+        "task_try": TaskTry(),
+        "at": 100.0,
+        "seconds_to_live": 1_000.0,
+        "input_etag": "a",
+        "invocation": EXPECTED,
+    }
+    return Intent(number=number, **defaults | changes)
+
+
+def state(*intents: Intent, accepted: dict[int, AsyncInvocation] | None = None) -> InvocationState:
+    """Return the state as it is read back from its objects."""
+    objects = {one.name: one.as_bytes() for one in intents}
+    for number, answer in (accepted or {}).items():
+        objects[intent(number).accepted_name] = json.dumps(answer.as_mapping()).encode()
+    return InvocationState.read(objects, folder=FOLDER)
+
+
+def step(
+    known: Known | None,
+    look: Look = NOTHING,
+    *,
+    now: float = 200,
+    on_unknown: str = "wait",
+    etag: str | None = "a",
+) -> Send | Attach:
+    return next_step(known, look, now=now, on_unknown=OnUnknown(on_unknown), input_etag=etag)
+
+
+class TestWhatIsKnown:
+    def test_nothing_before_the_first_intent(self) -> None:
+        assert state().latest(FIRST) is None
+        assert state().next_number == 0
+
+    def test_an_intent_without_an_answer_is_in_doubt_and_was_sent_when_it_was_written(self) -> None:
+        known = state(intent()).latest(FIRST)
+        assert known == Known(intent(), replace(EXPECTED, submitted_at=100.0), accepted=False)
+
+    def test_the_answer_tells_the_true_place(self) -> None:
+        known = state(intent(), accepted={0: ANSWERED}).latest(FIRST)
+        assert known == Known(intent(), ANSWERED, accepted=True)
+
+    def test_an_answer_to_an_earlier_intent_of_the_same_round_counts(self) -> None:
+        """A process left behind recorded its answer after its successor had sent the same round again."""
+        known = state(intent(0), intent(1, task_try=TaskTry(None, 2)), accepted={0: ANSWERED}).latest(FIRST)
+        assert known is not None
+        assert known.accepted
+        assert known.invocation == ANSWERED
+
+    def test_an_answer_to_an_earlier_round_does_not(self) -> None:
+        known = state(intent(0), intent(1, round_number=1), accepted={0: ANSWERED}).latest(FIRST)
+        assert known is not None
+        assert not known.accepted
+
+    def test_numbers_go_on_behind_a_gap(self) -> None:
+        """A refused request leaves no intent."""
+        assert state(intent(1)).next_number == 2
+
+    def test_other_objects_are_left_alone(self) -> None:
+        assert (
+            InvocationState.read({"readme.txt": b"", "sub/00000-intent.json": b""}, folder=FOLDER).latest(
+                FIRST
+            )
+            is None
+        )
+
+    @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b'{"round": "x"}'])
+    @pytest.mark.parametrize("name", ["00000-intent.json", "00000-accepted.json"])
+    def test_a_damaged_object_is_named(self, name: str, body: bytes) -> None:
+        with pytest.raises(InvalidRequest, match=f"{FOLDER}{name} is no state of an invocation"):
+            InvocationState.read({name: body}, folder=FOLDER)
+
+
+class TestLost:
+    """The endpoint was deleted while the invocation waited in its queue."""
+
+    @staticmethod
+    def known(*, lost: int, intents: tuple[Intent, ...] = (intent(0),)) -> Known:
+        objects = {one.name: one.as_bytes() for one in intents} | {intent(lost).lost_name: b"{}"}
+        objects[intent(0).accepted_name] = json.dumps(ANSWERED.as_mapping()).encode()
+        found = InvocationState.read(objects, folder=FOLDER).latest(FIRST)
+        assert found is not None
+        return found
+
+    @pytest.mark.parametrize("on_unknown", OnUnknown)
+    @pytest.mark.parametrize("accepted", [True, False])
+    def test_it_is_sent_anew_before_its_time_is_over(self, accepted: bool, on_unknown: OnUnknown) -> None:
+        known = replace(self.known(lost=0), accepted=accepted)
+        sent = step(known, now=intent().at + 1, on_unknown=on_unknown)
+        assert isinstance(sent, Send)
+        assert (sent.round_number, "its endpoint was deleted" in sent.why) == (1, True)
+
+    def test_an_output_is_taken_all_the_same(self) -> None:
+        assert step(self.known(lost=0), OUTPUT) == Attach(ANSWERED, "its output is there")
+
+    def test_it_says_nothing_of_a_later_round(self) -> None:
+        assert not self.known(lost=0, intents=(intent(0), intent(1, round_number=1))).lost
+
+    def test_it_holds_for_every_sending_of_its_round(self) -> None:
+        assert self.known(lost=1, intents=(intent(0), intent(1))).lost
+        assert self.known(lost=0, intents=(intent(0), intent(1))).lost
+
+
+class TestFence:
+    def test_a_process_whose_successor_has_written_stops(self) -> None:
+        with pytest.raises(
+            FencedOff, match="try 3 of this task instance has taken over; this is what was left of try 2"
+        ):
+            state(intent(task_try=TaskTry(None, 3))).check_not_fenced(TaskTry(None, 2))
+
+    @pytest.mark.parametrize("tries", [[], [1], [1, 2]])
+    def test_the_last_try_goes_on(self, tries: list[int]) -> None:
+        state(
+            *(intent(number, task_try=TaskTry(None, one)) for number, one in enumerate(tries))
+        ).check_not_fenced(TaskTry(None, 2))
+
+    @pytest.mark.parametrize(
+        ("look", "now", "is_over"),
+        [
+            (OUTPUT, 200, True),
+            (FAILURE, 200, True),
+            (NOTHING, 200, False),
+            (NOTHING, 9_999, True),
+            (Look(Sight.UNKNOWN, Sight.ABSENT), 9_999, False),
+        ],
+    )
+    @pytest.mark.parametrize("started", [None, 100.0])
+    def test_without_a_start_date_what_is_over_may_be_a_deleted_runs(
+        self, look: Look, now: float, is_over: bool, started: float | None
+    ) -> None:
+        found = state(intent(task_try=TaskTry(started, 3)), accepted={0: ANSWERED})
+        mine = TaskTry(started, 1)
+        if is_over and started is None:
+            found.check_not_fenced(mine, look, now=now)
+            return
+        with pytest.raises(FencedOff):
+            found.check_not_fenced(mine, look, now=now)
+
+    def test_the_latest_intent_alone_tells(self) -> None:
+        made_again = intent(1, round_number=1, task_try=TaskTry(None, 1))
+        state(intent(task_try=TaskTry(None, 3)), made_again).check_not_fenced(TaskTry(None, 2))
+
+
+class TestADagRunMadeAgainUnderItsOldId:
+    OLD = (TaskTry(100.0, 1), TaskTry(100.0, 2))
+
+    def old(self) -> InvocationState:
+        first, second = (
+            intent(number, round_number=number, task_try=one) for number, one in enumerate(self.OLD)
+        )
+        return state(first, second, accepted={1: ANSWERED})
+
+    @pytest.mark.parametrize("mine", [TaskTry(200.0, 1), TaskTry(200.0, 2)])
+    def test_takes_nothing_of_the_deleted_one_and_is_not_fenced_off(self, mine: TaskTry) -> None:
+        found = self.old()
+        found.check_not_fenced(mine)
+        known = found.latest(mine)
+        assert known is None
+        sent = next_step(
+            known, OUTPUT, now=1, on_unknown=OnUnknown.WAIT, input_etag="a", next_round=found.next_round
+        )
+        assert sent == Send(2, "nothing was sent before")
+
+    def test_a_later_try_takes_what_its_own_run_sent(self) -> None:
+        mine = intent(2, round_number=2, task_try=TaskTry(200.0, 1))
+        known = state(*self.old().intents, mine).latest(TaskTry(200.0, 3))
+        assert known is not None
+        assert known.intent == mine
+
+    def test_fences_off_what_is_left_of_the_deleted_one(self) -> None:
+        found = state(*self.old().intents, intent(2, round_number=2, task_try=TaskTry(200.0, 1)))
+        with pytest.raises(FencedOff, match="what was left of try 5"):
+            found.check_not_fenced(TaskTry(100.0, 5))
+
+    def test_a_cleared_run_is_no_other_run(self) -> None:
+        known = self.old().latest(TaskTry(200.0, 3))
+        assert known is not None
+        assert known.invocation == ANSWERED
+
+
+def test_an_intent_of_an_earlier_version_is_read() -> None:
+    written = json.loads(intent(task_try=TaskTry(None, 4)).as_bytes())
+    old = {name: value for name, value in written.items() if name != "nonce"} | {"try": 4}
+    assert Intent.from_bytes(0, json.dumps(old).encode()) == intent(task_try=TaskTry(None, 4))
+
+
+class TestNextStep:
+    def test_the_first_try_sends(self) -> None:
+        assert step(None) == Send(0, "nothing was sent before")
+
+    @pytest.mark.parametrize("accepted", [True, False])
+    def test_an_output_is_taken_whatever_is_known(self, accepted: bool) -> None:
+        assert step(Known(intent(), EXPECTED, accepted), OUTPUT, on_unknown="resend", now=9e9) == Attach(
+            EXPECTED, "its output is there"
+        )
+
+    def test_an_output_beats_a_failure_object(self) -> None:
+        both = Look(Sight.PRESENT, Sight.PRESENT)
+        assert isinstance(step(Known(intent(), EXPECTED, accepted=True), both), Attach)
+
+    @pytest.mark.parametrize("accepted", [True, False])
+    def test_a_failed_inference_is_sent_again_under_another_name(self, accepted: bool) -> None:
+        step_ = step(Known(intent(round_number=2), EXPECTED, accepted), FAILURE)
+        assert step_ == Send(3, "an earlier try's inference failed")
+
+    @pytest.mark.parametrize("accepted", [True, False])
+    @pytest.mark.parametrize("on_unknown", ["wait", "resend"])
+    def test_one_past_its_time_to_live_is_sent_again_and_not_before(
+        self, accepted: bool, on_unknown: str
+    ) -> None:
+        known = Known(intent(), EXPECTED, accepted)
+        over = 100.0 + 1_000.0 + SLACK_SECONDS
+        assert step(known, now=over, on_unknown=on_unknown) == Send(
+            1, "an earlier try's inference is past its time to live without a result"
+        )
+        before = step(known, now=over - 1, on_unknown=on_unknown)
+        assert before != step(known, now=over, on_unknown=on_unknown)
+
+    @pytest.mark.parametrize("unseen", [Sight.FORBIDDEN, Sight.UNKNOWN])
+    def test_what_cannot_be_seen_is_not_taken_for_expired(self, unseen: Sight) -> None:
+        known = Known(intent(), EXPECTED, accepted=True)
+        assert isinstance(step(known, Look(unseen, Sight.ABSENT), now=9e9), Attach)
+        assert isinstance(step(known, Look(Sight.ABSENT, unseen), now=9e9), Attach)
+
+    def test_what_was_accepted_is_never_in_doubt(self) -> None:
+        known = Known(intent(), EXPECTED, accepted=True)
+        assert step(known, on_unknown="resend") == Attach(EXPECTED, "an earlier try's request was accepted")
+
+    def test_a_doubt_is_waited_for_or_sent_again_under_the_same_name(self) -> None:
+        known = Known(intent(round_number=1), EXPECTED, accepted=False)
+        assert isinstance(step(known), Attach)
+        resent = step(known, on_unknown="resend")
+        assert isinstance(resent, Send)
+        assert resent.round_number == 1
+
+    def test_a_doubt_that_nobody_can_place_says_what_to_do(self) -> None:
+        known = Known(intent(invocation=None), None, accepted=False)
+        with pytest.raises(
+            InvalidRequest, match=r"allow sagemaker:DescribeEndpoint .* or pass on_unknown='resend'"
+        ):
+            step(known)
+        assert isinstance(step(known, on_unknown="resend"), Send)
+
+    def test_a_changed_input_is_not_taken_for_done(self) -> None:
+        known = Known(intent(), EXPECTED, accepted=True)
+        assert step(known, OUTPUT, etag="b") == Send(1, "the input has changed since it was sent")
+
+    def test_an_input_that_cannot_be_seen_is_not_taken_for_changed(self) -> None:
+        assert isinstance(step(Known(intent(), EXPECTED, accepted=True), OUTPUT, etag=None), Attach)
+        assert isinstance(step(Known(intent(input_etag=None), EXPECTED, accepted=True), OUTPUT), Attach)
+
+
+SIGHTS = st.sampled_from(Sight)
+LOOKS = st.builds(Look, SIGHTS, SIGHTS)
+
+
+@given(look=LOOKS, on_unknown=st.sampled_from(OnUnknown), now=st.floats(0, 1e10), number=st.integers(0, 5))
+def test_accepted_is_sent_again_only_when_it_failed_or_can_give_nothing_any_more(
+    look: Look, on_unknown: OnUnknown, now: float, number: int
+) -> None:
+    known = Known(intent(round_number=number), EXPECTED, accepted=True)
+    taken = next_step(known, look, now=now, on_unknown=on_unknown, input_etag="a")
+    if isinstance(taken, Send):
+        assert taken.round_number == number + 1
+        assert look.output is not Sight.PRESENT
+        assert look.failure is Sight.PRESENT or (look == NOTHING and now >= known.over_at)
+
+
+@given(tries=st.lists(st.sampled_from(["killed before", "killed after", "answered", "refused"]), max_size=6))
+def test_however_tries_end_one_that_is_waited_for_is_accepted_at_most_once(tries: list[str]) -> None:
+    """Killed between intent and answer, before or after SageMaker accepted it; ``on_unknown`` is ``wait``."""
+    objects: dict[str, bytes] = {}
+    accepted = 0
+    for number, fate in enumerate(tries, start=1):
+        found = InvocationState.read(objects, folder=FOLDER)
+        found.check_not_fenced(TaskTry(None, number))
+        taken = step(found.latest(FIRST))
+        if isinstance(taken, Attach):
+            assert "killed before" in tries[: number - 1] or accepted == 1
+            continue
+        mine = intent(found.next_number, task_try=TaskTry(None, number))
+        assert mine.name not in objects
+        objects[mine.name] = mine.as_bytes()
+        accepted += fate in ("killed after", "answered")
+        if fate == "answered":
+            objects[mine.accepted_name] = json.dumps(ANSWERED.as_mapping()).encode()
+        if fate == "refused":
+            del objects[mine.name]
+    assert accepted <= 1
+
+
+class TestNames:
+    IDENTITY = Identity("aaaaaaaaaaaa", "bbbbbbbbbbbb")
+
+    @given(number=st.integers(0, 10**6), etag=st.none() | st.text(max_size=40))
+    def test_a_derived_file_name_keeps_sagemakers_limits(self, number: int, etag: str | None) -> None:
+        name = self.IDENTITY.filename(number, input_etag=etag)
+        assert replace(REQUEST, filename=name).checked().filename == name
+
+    def test_it_differs_by_round_input_arguments_and_owner(self) -> None:
+        names = {
+            self.IDENTITY.filename(0, input_etag=None),
+            self.IDENTITY.filename(1, input_etag=None),
+            self.IDENTITY.filename(0, input_etag="b"),
+            Identity("aaaaaaaaaaaa", "c").filename(0, input_etag=None),
+            Identity("c", "bbbbbbbbbbbb").filename(0, input_etag=None),
+        }
+        assert len(names) == 5
+
+    def test_the_folder_takes_a_prefix_with_and_without_a_slash(self) -> None:
+        assert (
+            self.IDENTITY.folder("s3://b/p/")
+            == self.IDENTITY.folder("s3://b/p")
+            == ("s3://b/p/aaaaaaaaaaaa/bbbbbbbbbbbb/")
+        )
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"endpoint_name": "f"},
+            {"input_location": None, "body": b"x"},
+            {"content_type": "text/csv"},
+            {"accept": "text/csv"},
+            {"custom_attributes": "other"},
+            {"inference_id": "j"},
+            {"filename": None},
+            {"s3_output_path_extension": "x"},
+        ],
+    )
+    def test_arguments_that_make_another_result_make_another_digest(self, change: dict[str, Any]) -> None:
+        assert arguments_digest(replace(REQUEST, **change)) != arguments_digest(REQUEST)
+
+    def test_times_to_live_do_not(self) -> None:
+        assert arguments_digest(replace(REQUEST, request_ttl=60, invocation_timeout=1)) == arguments_digest(
+            REQUEST
+        )
+
+    def test_the_longest_regular_wait(self) -> None:
+        assert seconds_to_live(None, None) == 22_500
+        assert seconds_to_live(60, 1) == 61
+
+
+class TestPrediction:
+    CONFIG = {"S3OutputPath": "s3://out/path/", "S3FailurePath": "s3://fail"}  # noqa: RUF012 - not changed
+
+    def test_it_is_the_natural_reading(self) -> None:
+        found = predicted(replace(REQUEST, s3_output_path_extension="day/1"), self.CONFIG)
+        assert found == AsyncInvocation(
+            "s3://out/path/day/1/f.out", "s3://fail/day/1/f.out", "i", "s3://in/k"
+        )
+
+    def test_without_extension_and_failure_path(self) -> None:
+        found = predicted(REQUEST, {"S3OutputPath": "s3://out"})
+        assert found == AsyncInvocation("s3://out/f.out", None, "i", "s3://in/k")
+
+    def test_what_cannot_be_told(self) -> None:
+        assert predicted(replace(REQUEST, filename=None), self.CONFIG) is None
+        assert predicted(REQUEST, None) is None
+        assert predicted(REQUEST, {}) is None
+
+
+def test_an_intent_holds_no_secret() -> None:
+    assert b"secret" not in intent(invocation=predicted(REQUEST, TestPrediction.CONFIG)).as_bytes()
