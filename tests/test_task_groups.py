@@ -16,8 +16,8 @@ from airflow_sm_plugin.operators.multi_model import (
     SageMakerPlanMultiModelBatchOperator,
 )
 from airflow_sm_plugin.task_groups import multi_model_batch, report_of
-from tests.batch.multi_models import MultiModel
 from tests.dags.conftest import logged_run
+from tests.multi_model.multi_models import MultiModel
 from tests.support import Account
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from airflow_sm_plugin.core.template_values import (
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.batch.engine_settings import EngineSettings
-    from airflow_sm_plugin.core.assembly import OutputOptions
-    from airflow_sm_plugin.core.payloads import SplitOptions
     from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+    from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
+    from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
+    from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 
 _MEGABYTE = 1_048_576
 
@@ -61,7 +61,7 @@ def engine_settings(given: EngineArguments, context: Context) -> EngineSettings:
 
     :raises InvalidRequest: naming the argument, its value, the limit and the remedy
     """
-    from airflow_sm_plugin.batch.engine_settings import EngineSettings
+    from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 
     ti = context.get("ti")
     split = _split(given)
@@ -142,7 +142,7 @@ def payload_bytes(max_payload_in_mb: object) -> int:
 
 
 def _split(given: EngineArguments) -> SplitOptions:
-    from airflow_sm_plugin.core.payloads import SplitOptions
+    from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 
     return SplitOptions(
         split_type=str(given.split_type),
@@ -160,7 +160,7 @@ def _split(given: EngineArguments) -> SplitOptions:
 def _output(
     given: EngineArguments, split: SplitOptions, content_type: str | None, accept: str | None
 ) -> OutputOptions:
-    from airflow_sm_plugin.core.assembly import OutputOptions
+    from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 
     return OutputOptions(
         assemble_with=str(given.assemble_with),

@@ -14,17 +14,17 @@ from airflow_sm_plugin.base import (
     undisturbed,
     writer_of,
 )
-from airflow_sm_plugin.core.batch_verdict import Tolerance
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.template_values import choice, is_given, mapping, number, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
 from airflow_sm_plugin.links import BatchReportLink, persist_endpoint, persist_report
+from airflow_sm_plugin.multi_model.report.tolerance import Tolerance
 from airflow_sm_plugin.operators.engine_arguments import engine_settings, object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator
 from airflow_sm_plugin.operators.plan_arguments import plan_settings
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.batch.multi_model_batch import BatchOutcome
+    from airflow_sm_plugin.multi_model.run import BatchOutcome
 
 
 class SageMakerMultiModelBatchOperator(InvocationOperator):
@@ -312,8 +312,8 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             raise error
 
     async def _outcome(self, context: Context) -> BatchOutcome:
-        from airflow_sm_plugin.batch.multi_model_batch import run_batch, run_one_shard
-        from airflow_sm_plugin.batch.shard_run import ShardSettings
+        from airflow_sm_plugin.multi_model.run import run_batch, run_one_shard
+        from airflow_sm_plugin.multi_model.shard import ShardSettings
 
         settings = ShardSettings(
             plan_location="",

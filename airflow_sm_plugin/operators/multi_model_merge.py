@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import AirflowSkipException, Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator, try_of
-from airflow_sm_plugin.core.batch_verdict import Tolerance, failure_text
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import choice, is_given, number, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, InvalidRequest
 from airflow_sm_plugin.links import BatchReportLink, EndpointConsoleLink, persist_endpoint, persist_report
+from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failure_text
 from airflow_sm_plugin.operators.engine_arguments import object_options
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.core.merged_report import BatchReport
     from airflow_sm_plugin.core.task_try import TaskTry
+    from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 
 _S3_CONNECTIONS = 32
 
@@ -106,8 +106,8 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
             return report.summary()
 
     async def _merge(self, location: str, task_try: TaskTry) -> BatchReport:
-        from airflow_sm_plugin.batch.report_merge import report_batch
         from airflow_sm_plugin.hooks.s3_objects import S3Objects
+        from airflow_sm_plugin.multi_model.report.merge import report_batch
 
         options = object_options(self)
         async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS, options=options) as s3:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, max_map_length
 from airflow_sm_plugin.base import SageMakerInferenceOperator
-from airflow_sm_plugin.core.plan_estimate import Splitting
 from airflow_sm_plugin.core.template_values import boolean, choice, whole_number
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
+from airflow_sm_plugin.multi_model.plan.estimate import Splitting
 from airflow_sm_plugin.operators.engine_arguments import object_options, payload_bytes
 from airflow_sm_plugin.operators.plan_arguments import plan_settings
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.batch.plan_settings import PlanSettings
+    from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 
 PLAN_KEY = "plan"
 """XCom key of the plan as a whole."""
@@ -197,9 +197,9 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         return references
 
     async def _plan(self, settings: PlanSettings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        from airflow_sm_plugin.batch.multi_model_plan import make_plan, shard_references
         from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
         from airflow_sm_plugin.hooks.s3_objects import S3Objects
+        from airflow_sm_plugin.multi_model.plan.make import make_plan, shard_references
 
         endpoint = await endpoint_models(self.aws, settings.endpoint_name)
         options = object_options(self)
@@ -208,9 +208,9 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
             return plan.summary(folder.location), await shard_references(s3, plan, folder)
 
     async def _estimate(self, settings: PlanSettings, splitting: Splitting) -> list[str]:
-        from airflow_sm_plugin.batch.plan_estimate import estimate_plan
         from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
         from airflow_sm_plugin.hooks.s3_objects import S3Objects
+        from airflow_sm_plugin.multi_model.plan.sampling import estimate_plan
 
         endpoint = await endpoint_models(self.aws, settings.endpoint_name)
         async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
@@ -229,7 +229,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         return min(asked, allowed)
 
     def _splitting(self) -> Splitting:
-        from airflow_sm_plugin.core.payloads import SplitOptions
+        from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 
         split_type = str(self.split_type)
         SplitOptions(split_type=split_type, batch_strategy=self.batch_strategy).checked()

@@ -13,7 +13,7 @@ from airflow_sm_plugin.core.template_values import boolean, choice, text
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.batch.plan_settings import PlanSettings
+    from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 
 
 class PlanArguments(Protocol):
@@ -47,7 +47,7 @@ def plan_settings(given: PlanArguments, context: Context, *, max_shards: int = 1
     :raises InvalidRequest: naming the argument, its value, the limit and the remedy
     """
     from airflow_sm_plugin.batch.input_listing import InputSource
-    from airflow_sm_plugin.batch.plan_settings import PlanSettings
+    from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 
     return PlanSettings(
         endpoint_name=given.endpoint_name,

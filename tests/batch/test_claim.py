@@ -10,12 +10,12 @@ import pytest
 
 from airflow_sm_plugin.batch import claim as claims
 from airflow_sm_plugin.batch.claim import Claim, names_below
-from airflow_sm_plugin.batch.plan_folder import ShardFolder
 from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import AccessDenied, FencedOff, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_repeats import ATTEMPTS
+from airflow_sm_plugin.multi_model.state.folder import ShardFolder
 from tests.hooks.recorder import Asked, Said, recording
 from tests.support import Account, unique
 

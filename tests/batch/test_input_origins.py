@@ -10,18 +10,18 @@ import pytest
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
 from airflow_sm_plugin.batch.input_listing import InputSource
 from airflow_sm_plugin.batch.input_plan import inputs_digest, plan_inputs
-from airflow_sm_plugin.batch.multi_model_plan import make_plan
-from airflow_sm_plugin.batch.report_merge import report_batch
 from airflow_sm_plugin.core.batch_objects import MARK
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+from airflow_sm_plugin.multi_model.plan.make import make_plan
+from airflow_sm_plugin.multi_model.report.merge import report_batch
 from tests.async_inference.batch.async_batches import OBEDIENT, calls, run_batch, settings_for
-from tests.batch.multi_model_plans import in_s3, planned, settings_of
-from tests.batch.shard_reports import lay_out
-from tests.core.reports import GOOD, shard_of
+from tests.multi_model.plan.plans import in_s3, planned, settings_of
+from tests.multi_model.report.reports import GOOD, shard_of
+from tests.multi_model.report.shard_reports import lay_out
 from tests.support import Account, Answer, answering, unique
 
 Plan = Callable[[S3Objects, InputSource, str], Awaitable[object]]

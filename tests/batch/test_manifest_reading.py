@@ -16,7 +16,7 @@ from airflow_sm_plugin.batch.manifest_reading import manifest_entries
 from airflow_sm_plugin.core.input_manifest import BatchInput, ManifestEntry
 from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from tests.batch.multi_model_plans import in_s3
+from tests.multi_model.plan.plans import in_s3
 from tests.support import Account
 
 NAMES = ["x.csv", "deep/ü y%2F.csv", "x.csv"]

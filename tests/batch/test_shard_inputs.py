@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_sm_plugin.batch import shard_inputs
-from airflow_sm_plugin.batch.plan_folder import ShardFolder
 from airflow_sm_plugin.batch.shard_inputs import ShardInputs, read_plan, read_shard_plan
 from airflow_sm_plugin.core.input_manifest import BatchInput
-from airflow_sm_plugin.core.shard_plan import CHUNK
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from tests.batch.multi_model_plans import in_s3
+from airflow_sm_plugin.multi_model.plan.plan import CHUNK
+from airflow_sm_plugin.multi_model.state.folder import ShardFolder
+from tests.multi_model.plan.plans import in_s3
 from tests.stubs.aws import StubClient, running
 from tests.support import Account, unique
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from airflow_sm_plugin.batch.engine_settings import EngineSettings
 from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.batch.multi_model_plan import make_plan
-from airflow_sm_plugin.batch.plan_settings import PlanSettings
-from airflow_sm_plugin.batch.shard_run import FinishedShard, ShardSettings, run_shard
-from airflow_sm_plugin.core.payloads import SplitOptions
 from airflow_sm_plugin.core.state_writer import StateWriter
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
+from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
+from airflow_sm_plugin.multi_model.plan.make import make_plan
+from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
+from airflow_sm_plugin.multi_model.shard import FinishedShard, ShardSettings, run_shard
 from tests.stubs.endpoint import BUCKET, ENDPOINT, StubServer
 from tests.stubs.models import EndpointSettings
 from tests.stubs.objects import records

@@ -6,10 +6,10 @@ import pytest
 
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
 from airflow_sm_plugin.async_inference.single.state import Identity
-from airflow_sm_plugin.batch.plan_folder import MultiModelFolder
 from airflow_sm_plugin.core.batch_objects import result_if_marked, state_in
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder
 
 OWNER, ARGUMENTS = digest("a task instance"), digest("arguments")
 PREFIXES = ("s3://b", "s3://b/", "s3://b/a/b/", "s3://b/_batch")

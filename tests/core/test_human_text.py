@@ -16,7 +16,7 @@ from airflow_sm_plugin.core.human_text import (
     share,
     shortened,
 )
-from tests.core.reports import T0
+from tests.multi_model.report.reports import T0
 
 
 def plain(text: str) -> str:

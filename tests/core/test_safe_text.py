@@ -8,10 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.assembly import OutputOptions, output_of
-from airflow_sm_plugin.core.error_rows import FailedRecords
 from airflow_sm_plugin.core.input_manifest import BatchInput
-from airflow_sm_plugin.core.payloads import Payload
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.safe_text import as_utf8, in_one_line, json_line, masked, presentable, storable
 from airflow_sm_plugin.exceptions import (
@@ -20,6 +17,9 @@ from airflow_sm_plugin.exceptions import (
     SageMakerInferenceError,
     ServiceUnavailable,
 )
+from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions, output_of
+from airflow_sm_plugin.multi_model.payloads.payload import Payload
+from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
 
 SURROGATES = st.characters(categories=["Cs"])
 ANY_TEXT = st.text(

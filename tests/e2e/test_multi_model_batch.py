@@ -19,11 +19,11 @@ import psutil
 import pytest
 import requests
 
-from airflow_sm_plugin.batch.plan_folder import PlanFolder, ShardFolder
-from airflow_sm_plugin.core.batch_journal import Failure, Part, Run
-from airflow_sm_plugin.core.shard_plan import ShardPlan
 from airflow_sm_plugin.local.airflow_api import Json, RunLook
 from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from airflow_sm_plugin.multi_model.plan.plan import ShardPlan
+from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
+from airflow_sm_plugin.multi_model.state.journal import Failure, Part, Run
 from tests.e2e.conftest import until
 from tests.e2e.workers import Worker
 from tests.support import IMAGE, ROLE, Account, archive, unique

@@ -272,7 +272,7 @@ FAULTS = (
         "results are swept away without asking whose the shard is",
         4,
         True,
-        "batch/journal_store.py",
+        "multi_model/state/store.py",
         """\
         if names:
             await claim.check()
@@ -283,7 +283,7 @@ FAULTS = (
         "a finished shard's failures that may pass are left as they are",
         4,
         True,
-        "batch/shard_run.py",
+        "multi_model/shard.py",
         """\
         if any(ended.retryable for ended in journal.failed.values()):
             return None
@@ -294,7 +294,7 @@ FAULTS = (
         "what is replaced is learnt after it was asked whose the batch is",
         4,
         True,
-        "batch/fenced_objects.py",
+        "multi_model/state/fenced_objects.py",
         """\
         found = await self._s3.stat(location)
         await self._check()
@@ -310,7 +310,7 @@ FAULTS = (
         "a failure stays when its payload is tried again",
         4,
         True,
-        "core/batch_journal.py",
+        "multi_model/state/journal.py",
         """\
         story = self.story(one.entry)
         story.failures = [each for each in story.failures if each.failure.start != one.start]
@@ -321,7 +321,7 @@ FAULTS = (
         "a throttled batch does not slow down",
         4,
         False,
-        "core/payload_verdict.py",
+        "multi_model/engine/judgement.py",
         "_PASSING[said], status, slow_down=said is Meaning.THROTTLED)",
         "_PASSING[said], status)",
     ),
@@ -329,7 +329,7 @@ FAULTS = (
         "one payload more than allowed is on its way",
         4,
         False,
-        "core/turns.py",
+        "multi_model/engine/schedule.py",
         "if self.in_flight >= bound:",
         "if self.in_flight > bound:",
     ),
@@ -337,7 +337,7 @@ FAULTS = (
         "a last row that is blank is dropped",
         4,
         False,
-        "core/assembly.py",
+        "multi_model/payloads/assembly.py",
         "while len(rows) > records and not rows[-1].strip():",
         "while len(rows) >= records and not rows[-1].strip():",
     ),
@@ -345,7 +345,7 @@ FAULTS = (
         "two planners both choose the plan that counts",
         4,
         True,
-        "batch/plan_store.py",
+        "multi_model/plan/store.py",
         "                only_if_new=True,\n",
         "",
     ),

@@ -22,8 +22,8 @@ from airflow_sm_plugin.operators.multi_model import (
     SageMakerMultiModelBatchOperator,
     SageMakerPlanMultiModelBatchOperator,
 )
-from tests.batch.multi_models import MultiModel
 from tests.endpoint_trials import may_execute
+from tests.multi_model.multi_models import MultiModel
 from tests.support import Account, TaskInstanceDouble, context_for, run_task, unique
 
 pytestmark = pytest.mark.airflow

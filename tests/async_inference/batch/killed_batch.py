@@ -12,7 +12,7 @@ from airflow_sm_plugin.async_inference import invoker as async_invoker
 from airflow_sm_plugin.async_inference.batch import run as async_batch
 from airflow_sm_plugin.hooks import control_plane
 from airflow_sm_plugin.triggers import async_inference
-from tests.batch import killed_shard
+from tests.multi_model import killed_shard
 from tests.task_runs import Deferral, event_of
 
 _IMPORTED = (async_batch, async_invoker, control_plane, async_inference, killed_shard)

@@ -1,0 +1,363 @@
+"""The engine of a multi-model batch: open models in turn, read their inputs, hand results on until all have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_plugin.exceptions import (
+    CredentialsExpired,
+    RecordTooLarge,
+    SageMakerInferenceError,
+    ServiceUnavailable,
+    TargetModelNotFound,
+)
+from airflow_sm_plugin.multi_model.engine.feed import ModelFeed
+from airflow_sm_plugin.multi_model.engine.finishing import InputEnds
+from airflow_sm_plugin.multi_model.engine.invocations import Invocations
+from airflow_sm_plugin.multi_model.engine.judgement import Judgement, Verdict
+from airflow_sm_plugin.multi_model.engine.model_queue import Lane, Stage
+from airflow_sm_plugin.multi_model.engine.open_input import Job, OpenInput, Result
+from airflow_sm_plugin.multi_model.engine.reader import InputReader
+from airflow_sm_plugin.multi_model.engine.recorder import ResultRecorder
+from airflow_sm_plugin.multi_model.engine.settings import OPEN_INPUTS, WAITING_BYTES, EngineSettings
+from airflow_sm_plugin.multi_model.payloads.payload import Payload
+from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.batch.shard_inputs import ShardInputs
+    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
+    from airflow_sm_plugin.multi_model.engine.progress import BatchProgress
+    from airflow_sm_plugin.multi_model.plan.plan import ModelWork
+    from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
+    from airflow_sm_plugin.multi_model.state.store import JournalStore
+    from airflow_sm_plugin.multi_model.statistics.counters import Statistics
+
+_DRAINS = 4
+"""Models without an artefact whose inputs are read at the same time, to count their records."""
+
+_LEAST_BUDGET = 65_536
+_UNREADABLE_IN_A_ROW = 20
+_SAMPLE_SECONDS = 1.0
+_NO_ARTEFACT = Judgement(Verdict.NO_MODEL, TargetModelNotFound, None)
+
+
+class ModelEngine:
+    """One process's work on a shard. It settles every payload exactly once.
+
+    :param reads: connections for inputs, held while their models are waited for; others than those for writing
+    :param todo: the models with work left, in order, each with the numbers of its inputs that have not ended
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        reads: S3Objects,
+        inputs: ShardInputs,
+        invoker: EndpointInvoker,
+        writer: OutputWriter,
+        store: JournalStore,
+        statistics: Statistics,
+        progress: BatchProgress,
+        todo: Sequence[tuple[ModelWork, list[int]]],
+    ) -> None:
+        self._settings = settings
+        self._statistics = statistics
+        self._progress = progress
+        self._todo = todo
+        self._begun = 0
+        self._draining = 0
+        self._feeds: set[ModelFeed] = set()
+        self._open = 0
+        self._unreadable = 0
+        self._stopped = False
+        self._over = asyncio.Event()
+        self._group = asyncio.TaskGroup()
+        self._ends = InputEnds(writer, spawn=self._spawn, ended=self._ended)
+        self._recorder = self._ends.recorder = ResultRecorder(
+            store,
+            statistics,
+            seconds=settings.checkpoint_seconds,
+            recorded=self._ends.recorded,
+            written=self._pump,
+        )
+        self._reader = InputReader(
+            settings, reads=reads, inputs=inputs, journal=store.journal, bound=self._recorder.bound
+        )
+        self._calls = Invocations(
+            invoker,
+            settings,
+            statistics,
+            self,
+            spawn=self._spawn,
+            unwritten_bytes=lambda: self._recorder.unwritten_bytes,
+        )
+
+    @property
+    def failures(self) -> list[Mapping[str, object]]:
+        """The first rows of errors."""
+        return self._recorder.rows
+
+    async def run(self) -> None:
+        """Work until every input has ended.
+
+        :raises FencedOff: another process has taken the shard over
+        :raises SageMakerInferenceError: the endpoint or S3 cannot be used; what was done is written down
+        """
+        recording = asyncio.create_task(self._recorder.run(is_over=self._over.is_set))
+        try:
+            async with self._group:
+                watching = self._group.create_task(self._watch(recording))
+                sampling = self._group.create_task(self._guarded(self._sample()))
+                self._admit()
+                self._end_if_done()
+                await self._over.wait()
+                watching.cancel()
+                sampling.cancel()
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+        finally:
+            self._stop()
+            self._over.set()
+            self._recorder.hurry()
+            await recording
+        await self._recorder.flush(finished=True)
+        self._calls.attempts.check_served()
+
+    def _stop(self) -> None:
+        """Begin with nothing more: a group that ends takes no further task."""
+        self._stopped = True
+        self._ends.stop()
+        self._calls.stop()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._stopped:
+            work.close()
+        else:
+            self._group.create_task(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except BaseException:
+            self._stop()
+            raise
+
+    def _pump(self) -> None:
+        if not self._over.is_set():
+            self._calls.pump()
+
+    # Models
+
+    def _admit(self) -> None:
+        """Begin with further models, as many as may be warm."""
+        while self._begun < len(self._todo):
+            work, numbers = self._todo[self._begun]
+            if not (self._draining < _DRAINS if work.missing else self._calls.turns.has_room):
+                return
+            self._begun += 1
+            lane = Lane[Job](work.target_model) if work.missing else self._calls.turns.open(work.target_model)
+            feed = ModelFeed(work, lane, numbers)
+            if work.missing:
+                self._draining += 1
+                feed.dead = (_NO_ARTEFACT, "the endpoint's model prefix holds no such artefact")
+            self._feeds.add(feed)
+            self._spawn(self._feed(feed))
+
+    async def _feed(self, feed: ModelFeed) -> None:
+        await feed.run(
+            lambda number: self._opened(number, feed),
+            self._read,
+            budget=self._budget,
+            has_room=lambda: self._open < OPEN_INPUTS,
+        )
+        self._close_if_done(feed)
+
+    def _budget(self) -> int:
+        return max(_LEAST_BUDGET, WAITING_BYTES // max(1, self._calls.turns.active))
+
+    def _close_if_done(self, feed: ModelFeed) -> None:
+        if not feed.is_read or feed.outstanding or feed.is_closed:
+            return
+        feed.is_closed = True
+        self._feeds.discard(feed)
+        self._calls.turns.close(feed.lane)
+        if feed.work.missing:
+            self._draining -= 1
+        self._note_work(feed)
+        self._admit()
+        self._pump()
+        if not self._feeds:
+            self._recorder.hurry()  # nothing more comes that could be written down with it
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._begun == len(self._todo) and not self._feeds and not self._open:
+            self._over.set()
+
+    # Inputs
+
+    async def _opened(self, number: int, feed: ModelFeed) -> OpenInput:
+        one = await self._reader.opened(number, feed)
+        self._open += 1
+        return one
+
+    async def _read(self, one: OpenInput) -> None:
+        try:
+            await self._reader.read(one, self._offer, budget=self._budget)
+            self._unreadable = 0
+        except SageMakerInferenceError as error:
+            self._fail_rest(one, error)
+        one.is_read = True
+        if one.is_complete:
+            self._complete(one)
+
+    def _offer(self, one: OpenInput, several: Sequence[Payload]) -> None:
+        feed = one.feed
+        one.unsettled += len(several)
+        feed.outstanding += len(several)
+        for payload in several:
+            if payload.oversized:
+                limit = self._settings.split.max_payload_bytes
+                message = f"the record has {payload.oversized} bytes, a payload takes up to {limit}"
+                self.failed(one, payload, RecordTooLarge, status=None, message=message, attempts=0)
+            elif feed.dead is not None:
+                judgement, text = feed.dead
+                self.failed(one, payload, judgement.error, status=judgement.status, message=text, attempts=0)
+            else:
+                self._calls.add(feed.lane, Job(one, payload))
+        self._pump()
+
+    def _fail_rest(self, one: OpenInput, error: SageMakerInferenceError) -> None:
+        """Let what could not be read of an input fail; when nothing at all can be read, it is S3 that has failed."""
+        if isinstance(error, CredentialsExpired | ServiceUnavailable):
+            self._unreadable += 1
+            if self._unreadable >= _UNREADABLE_IN_A_ROW:
+                raise error
+        message = str(error)[: max(self._settings.error_text_limit, 200)]
+        at, record = one.read_to
+        self._keep(one, FailedRecords(at, at, record, None, type(error), None, message, 0))
+
+    # Payloads: what Invocations tells
+
+    def succeeded(self, job: Job, result: Result) -> None:
+        """Take a payload's result."""
+        self._recorder.result(job.input, result)
+        self._progress.records += result.records
+        self._settled(job.input, result.end - result.start)
+
+    def failed(
+        self,
+        one: OpenInput,
+        payload: Payload,
+        error: type[SageMakerInferenceError],
+        *,
+        status: int | None,
+        message: str,
+        attempts: int,
+    ) -> None:
+        """Take a payload that has failed for good."""
+        failed = FailedRecords(
+            payload.start,
+            payload.end,
+            payload.first_record,
+            payload.records,
+            error,
+            status,
+            message,
+            attempts,
+        )
+        self._keep(one, failed)
+        self._settled(one, payload.end - payload.start)
+
+    def _keep(self, one: OpenInput, failed: FailedRecords) -> None:
+        records = failed.records or 0
+        self._recorder.failure(one, failed)
+        self._statistics.failed(one.feed.lane.model, failed.error.__name__, records=records)
+        self._progress.records_failed += records
+
+    def halved(self, one: OpenInput) -> None:
+        """Take note that a payload became two."""
+        one.unsettled += 1
+        one.feed.outstanding += 1
+
+    def died(self) -> None:
+        """Take note that a model is lost: another may take its place."""
+        self._admit()
+
+    def _complete(self, one: OpenInput) -> None:
+        self._ends.complete(one)
+        if not self._feeds:
+            self._recorder.hurry()
+
+    def _settled(self, one: OpenInput, size: int) -> None:
+        self._progress.bytes += size
+        one.unsettled -= 1
+        feed = one.feed
+        feed.outstanding -= 1
+        if one.is_read and not one.unsettled:
+            self._complete(one)
+        if feed.is_read and not feed.outstanding:
+            self._close_if_done(feed)
+
+    def _ended(self) -> None:
+        """Take note that an input's outputs are written."""
+        self._progress.inputs += 1
+        self._open -= 1
+        if self._open >= OPEN_INPUTS - 1:
+            for feed in self._feeds:
+                feed.moved()
+        self._pump()
+        self._end_if_done()
+
+    # On the way
+
+    async def _watch(self, recording: asyncio.Task[None]) -> None:
+        """Raise when the recorder does."""
+        try:
+            await asyncio.shield(recording)
+        except Exception:
+            self._stop()
+            raise
+
+    def _note_work(self, feed: ModelFeed) -> None:
+        if feed.worked_from is not None:
+            now = time.time()
+            self._statistics.worked(feed.lane.model, began=feed.worked_from, ended=now)
+            feed.worked_from = now
+
+    async def _sample(self) -> None:
+        while True:
+            await asyncio.sleep(_SAMPLE_SECONDS)
+            for feed in self._feeds:
+                self._note_work(feed)
+            turns, bound = self._calls.turns, self._calls.bound.bound
+            warm, loading = turns.count(Stage.WARM), turns.count(Stage.COLD)
+            self._statistics.sample(
+                at=time.time(), in_flight=turns.in_flight, bound=bound, warm=warm, loading=loading
+            )
+            self._progress.tell(
+                warm=warm,
+                loading=loading,
+                in_flight=turns.in_flight,
+                bound=bound,
+                repeats=self._calls.attempts.repeats,
+            )
+            self._pump()
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of ours in a group, else the first at all."""
+    leaves = list(_leaves(errors))
+    return next((error for error in leaves if isinstance(error, SageMakerInferenceError)), leaves[0])
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in errors.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

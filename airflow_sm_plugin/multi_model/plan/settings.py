@@ -1,0 +1,123 @@
+"""What is to be planned of a multi-model batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource
+from airflow_sm_plugin.core.input_manifest import MULTI_MODEL_LIMITS
+from airflow_sm_plugin.core.names import check_name, digest
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.separate_places import check_inputs_apart
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.multi_model.plan.naming import RELATIVE, EntryNames
+from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """What is to be planned.
+
+    :param source: where the inputs are
+    :param outputs: ``s3://bucket/prefix`` of the results, not among the inputs
+    :param owner: what names the task instance that plans, over all its tries
+    :param target_model: template for inputs of which no manifest says the model
+    :param output_name: template of the results' names below the outputs
+    :param max_shards: into how many shards it is packed at most
+    :param writer: this try of the task instance
+    :param restart: whether another run plans everything anew, or only what is new, changed or was not done
+    :param check_models: whether artefacts are looked for, where the endpoint says where they lie
+    :param fail_on_missing: whether a missing artefact fails the plan, or only is written down in it
+    :param empty_ok: whether no input at all makes an empty plan
+    :param state_prefix: ``s3://bucket/prefix`` of the plan and what follows, which lie in ``_batch`` below it; by
+        default the outputs
+    """
+
+    endpoint_name: str
+    source: InputSource
+    outputs: str
+    owner: str
+    target_model: str | None = None
+    output_name: str = RELATIVE
+    max_shards: int = 8
+    writer: StateWriter = field(default_factory=StateWriter)
+    restart: bool = False
+    check_models: bool = True
+    fail_on_missing: bool = False
+    empty_ok: bool = False
+    state_prefix: str | None = None
+
+    def checked(self) -> PlanSettings:
+        """Return the settings with a source fit for target models, when every limit holds.
+
+        :raises InvalidRequest: naming the value, the limit and the remedy
+        """
+        check_name(self.endpoint_name, "endpoint name")
+        if self.max_shards < 1:
+            raise InvalidRequest(f"max_shards is {self.max_shards}, it must be 1 or more")
+        source = replace(self.source, limits=MULTI_MODEL_LIMITS, target_models=True).checked()
+        S3Uri.parse(self.outputs, name="outputs")
+        if self.state_prefix is not None:
+            S3Uri.parse(self.state_prefix, name="state_prefix")
+        if source.inputs_type != MANIFEST_FILE and self.target_model is None:
+            raise InvalidRequest(
+                "target_model is needed to say which model an input goes to, e.g. '{stem}.tar.gz': only a manifest can "
+                "say that by itself"
+            )
+        self.names().checked()
+        return replace(self, source=source).apart_from(None)
+
+    def apart_from(self, endpoint: EndpointModels | None) -> PlanSettings:
+        """Return the settings themselves when the inputs lie apart from all that is written, and from the models.
+
+        A manifest's inputs are known only when it is read.
+
+        :raises InvalidRequest: they do not
+        """
+        if self.source.inputs_type != MANIFEST_FILE:
+            check_inputs_apart(self.source.location, self.written_places(endpoint))
+        return self
+
+    def written_places(self, endpoint: EndpointModels | None) -> dict[str, str]:
+        """Return where no input may lie: what the batch and its endpoint write, and the endpoint's models."""
+        state = {} if self.state_prefix is None else {"the state_prefix": self.state_prefix}
+        return {"the outputs": self.outputs, **state, **({} if endpoint is None else endpoint.places)}
+
+    def names(self, *, many_buckets: bool = False) -> EntryNames:
+        """Return how inputs are named."""
+        return EntryNames(
+            outputs=self.outputs,
+            target_model=self.target_model,
+            output_name=self.output_name,
+            many_buckets=many_buckets,
+        )
+
+    @property
+    def arguments(self) -> str:
+        """Digest of what makes it another batch.
+
+        Into how many shards it is packed does not. Neither do ``include`` and ``exclude``: they change the inputs, and
+        what is done of those that stay is not done again.
+        """
+        return digest(
+            [
+                self.endpoint_name,
+                self.source.location,
+                self.source.inputs_type,
+                self.target_model,
+                self.outputs.rstrip("/"),
+                self.output_name,
+            ]
+        )
+
+    @property
+    def folder(self) -> MultiModelFolder:
+        """Where all plans of this batch lie."""
+        return MultiModelFolder.below(
+            self.outputs, owner=self.owner, arguments=self.arguments, state_prefix=self.state_prefix
+        )

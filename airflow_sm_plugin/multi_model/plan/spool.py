@@ -1,0 +1,191 @@
+"""The inputs of a plan in the making, in a database file of this process: memory stays flat whatever their number.
+
+SQLite makes the file without a name and deletes it by itself, also when the process is killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.safe_text import as_utf8
+from airflow_sm_plugin.multi_model.plan.naming import same_name
+from airflow_sm_plugin.multi_model.plan.packing import LEAST_BYTES, ModelSize, Piece, weight_of
+
+_AT_ONCE = 1_000
+_DIGEST_LENGTH = 32
+_SETTINGS = ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", "cache_size=-2000")
+_TABLES = (
+    "CREATE TABLE listed (id INTEGER PRIMARY KEY, line TEXT)",
+    "CREATE TABLE entries (id INTEGER PRIMARY KEY, model INTEGER, size INTEGER, place BLOB, mark BLOB, line TEXT)",
+    "CREATE TABLE done (place BLOB PRIMARY KEY, mark BLOB) WITHOUT ROWID",
+)
+_Row = tuple[int, int | None, bytes, bytes | None, str]
+
+
+class PlanSpool:
+    """Entries in their order. Add all, then ask."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._waiting: list[_Row] = []
+        self._aside: list[tuple[str]] = []
+        self._digest = hashlib.sha256()
+        self._models: dict[str, int] = {}
+        self.count = 0
+
+    @classmethod
+    @contextmanager
+    def opened(cls) -> Iterator[PlanSpool]:
+        """Have an empty one for the block."""
+        with closing(sqlite3.connect("", isolation_level=None)) as database:
+            for setting in _SETTINGS:
+                database.execute(f"PRAGMA {setting}")
+            for table in _TABLES:
+                database.execute(table)
+            yield cls(database)
+
+    @property
+    def digest(self) -> str:
+        """Of every entry that was added, in order: equal entries, equal digests."""
+        return self._digest.hexdigest()[:_DIGEST_LENGTH]
+
+    # What is listed, before it has names
+
+    def put_aside(self, one: BatchInput) -> None:
+        """Keep an input until it can be named."""
+        self._aside.append((one.as_line(),))
+        if len(self._aside) == _AT_ONCE:
+            self._flush_aside()
+
+    def put_aside_inputs(self) -> Iterator[BatchInput]:
+        """Yield what was put aside, in order."""
+        self._flush_aside()
+        for (line,) in self._database.execute("SELECT line FROM listed ORDER BY id"):
+            yield BatchInput.from_line(line)
+
+    def _flush_aside(self) -> None:
+        self._insert("INSERT INTO listed (line) VALUES (?)", self._aside)
+        self._aside.clear()
+
+    # Entries
+
+    def add(self, one: BatchInput) -> None:
+        """Add an input that has its names."""
+        line = one.as_line()
+        self._digest.update(f"{line}\n".encode())
+        model = self._models.setdefault(one.target_model or "", len(self._models))
+        mark = _hash(line) if one.etag else None  # what nobody has seen is never taken for done
+        self._waiting.append((model, one.size, _hash(one.output or ""), mark, line))
+        self.count += 1
+        if len(self._waiting) == _AT_ONCE:
+            self._flush()
+
+    def finish(self) -> None:
+        """Make what was added ready to be asked for.
+
+        :raises InvalidRequest: two entries have the same output name
+        """
+        self._flush()
+        self._database.execute("DROP TABLE listed")
+        self._database.execute("CREATE INDEX by_place ON entries (place)")
+        twins = self._database.execute(
+            "SELECT MIN(id), MAX(id) FROM entries GROUP BY place HAVING COUNT(*) > 1 ORDER BY 1 LIMIT 1"
+        ).fetchone()
+        if twins:
+            first, second = (self._entry(number) for number in twins)
+            raise same_name(first.output or "", first.source, second.source)
+
+    def _entry(self, number: int) -> BatchInput:
+        (line,) = self._database.execute("SELECT line FROM entries WHERE id = ?", (number,)).fetchone()
+        return BatchInput.from_line(line)
+
+    def _flush(self) -> None:
+        self._insert(
+            "INSERT INTO entries (model, size, place, mark, line) VALUES (?, ?, ?, ?, ?)", self._waiting
+        )
+        self._waiting.clear()
+
+    def _insert(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        self._database.execute("BEGIN")
+        self._database.executemany(statement, rows)
+        self._database.execute("COMMIT")
+
+    # What an earlier plan has done
+
+    def note_done(self, entries: Iterable[tuple[str, bool]]) -> None:
+        """Note entries of an earlier plan, the earliest plan first: a later one's results replace them.
+
+        :param entries: lines of an earlier plan, and whether all their records are done
+        """
+        self._insert("INSERT OR REPLACE INTO done (place, mark) VALUES (?, ?)", map(_done, entries))
+
+    def forget_done(self) -> None:
+        """Forget what was noted until now."""
+        self._database.execute("DELETE FROM done")
+
+    def drop_done(self) -> int:
+        """Drop the entries that were noted as done and are the same still; return how many."""
+        chosen = "SELECT entries.id FROM entries JOIN done USING (place) WHERE entries.mark = done.mark"
+        return self._database.execute(f"DELETE FROM entries WHERE id IN ({chosen})").rowcount  # noqa: S608 - a constant
+
+    # What is to be done
+
+    def models(self) -> list[ModelSize]:
+        """Return what there is of each model, in the order of their names; from now on pieces may be asked for."""
+        self._database.execute("CREATE INDEX IF NOT EXISTS by_model ON entries (model)")
+        names = list(self._models)
+        found = self._database.execute(
+            f"SELECT model, COUNT(*), SUM(MAX(IFNULL(size, 0), {LEAST_BYTES})) FROM entries GROUP BY model"  # noqa: S608 - a constant
+        )
+        sizes = [ModelSize(names[model], inputs, weight) for model, inputs, weight in found]
+        return sorted(sizes, key=lambda size: size.target_model)
+
+    def totals(self) -> tuple[int, int]:
+        """Return how many inputs are left, and their bytes as far as those are known."""
+        count, size = self._database.execute("SELECT COUNT(*), IFNULL(SUM(size), 0) FROM entries").fetchone()
+        return count, size
+
+    def weights_of(self, target_model: str) -> Iterator[int]:
+        """Yield what each of a model's inputs counts, in order."""
+        for (size,) in self._of(target_model, "size"):
+            yield weight_of(size)
+
+    def sizes_of(self, target_model: str, piece: Piece | None = None) -> Iterator[int | None]:
+        """Yield the bytes of each of a model's inputs, or of a piece of it, in order; None where they are not known."""
+        part = () if piece is None else (piece.count, piece.first)
+        for (size,) in self._of(target_model, "size", *part):
+            yield size
+
+    def some(self, count: int) -> Iterator[BatchInput]:
+        """Yield up to so many entries, spread over all that are not known to be empty."""
+        chosen = "SELECT line FROM entries WHERE IFNULL(size, 1) > 0 AND id % ? = 0 LIMIT ?"
+        step = max(1, self.count // count)
+        for (line,) in self._database.execute(chosen, (step, count)):
+            yield BatchInput.from_line(line)
+
+    def lines_of(self, piece: Piece) -> Iterator[tuple[str, int]]:
+        """Yield a piece's entries as lines without their ends, each with its bytes, 0 where they are not known."""
+        for line, size in self._of(piece.target_model, "line, size", piece.count, piece.first):
+            yield line, size or 0
+
+    def _of(
+        self, target_model: str, columns: str, count: int = -1, first: int = 0
+    ) -> Iterator[tuple[Any, ...]]:
+        return self._database.execute(
+            f"SELECT {columns} FROM entries WHERE model = ? ORDER BY id LIMIT ? OFFSET ?",  # noqa: S608 - named above
+            (self._models[target_model], count, first),
+        )
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(as_utf8(text), digest_size=16).digest()
+
+
+def _done(entry: tuple[str, bool]) -> tuple[bytes, bytes | None]:
+    line, is_done = entry
+    return _hash(BatchInput.from_line(line).output or ""), _hash(line) if is_done else None

@@ -1,0 +1,173 @@
+"""The report of a whole batch: counts that add up, a row for each model, what went on over time.
+
+It holds the beginning of containers' texts where a failure row does, so it stays in S3; only
+:meth:`BatchReport.summary` goes to XCom and the log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from airflow_sm_plugin.exceptions import InferenceError
+from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan
+from airflow_sm_plugin.multi_model.report.model_report import ModelReport
+from airflow_sm_plugin.multi_model.statistics.counters import add_each
+from airflow_sm_plugin.multi_model.statistics.series import BatchSeries
+from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, seconds_between
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchReport:
+    """The whole batch.
+
+    :param total: of all shards with a report
+    :param models: by name; those of shards without a report as well
+    :param missing_shards: numbers of those without a report: killed for good, failed, or never run
+    :param failures: the first failure rows of each shard
+    :param started_at: ISO 8601, when the first shard began; ``finished_at``, when the last ended
+    :param report_location: where it lies itself
+    """
+
+    plan: MultiModelPlan
+    started_at: str
+    finished_at: str
+    total: ModelCounts
+    models: Sequence[ModelReport] = field(repr=False)
+    missing_shards: Sequence[int] = ()
+    failures: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    series: BatchSeries = field(default_factory=BatchSeries, repr=False)
+    report_location: str | None = None
+    report_page_location: str | None = None
+
+    @property
+    def unreported(self) -> int:
+        """How many inputs lie in shards without a report."""
+        return sum(one.unreported for one in self.models)
+
+    @property
+    def succeeded(self) -> int:
+        """How many records have an output."""
+        return self.total.records - self.total.records_failed
+
+    @property
+    def failed_models(self) -> list[ModelReport]:
+        """Those of which something failed, the worst first."""
+        failed = [one for one in self.models if one.failed]
+        return sorted(
+            failed, key=lambda one: (-one.counts.records_failed, -one.counts.inputs_failed, one.target_model)
+        )
+
+    @property
+    def failures_by_class(self) -> dict[str, int]:
+        """How many records failed of each error class, the most first."""
+        return _by_class(one.statistics.failures for one in self.models)
+
+    @property
+    def retries_by_class(self) -> dict[str, int]:
+        """How many attempts failed and went again, by error class, the most first."""
+        return _by_class(one.statistics.repeats for one in self.models)
+
+    @property
+    def invocations(self) -> int:
+        """How many succeeded."""
+        return sum(one.statistics.invocations for one in self.models)
+
+    def lying_at(self, *, report: str, page: str) -> BatchReport:
+        """Return the same with its locations."""
+        return replace(self, report_location=report, report_page_location=page)
+
+    def checked(self) -> BatchReport:
+        """Return the report itself when its counts add up.
+
+        :raises InferenceError: they do not, so it must not be believed
+        """
+        wrong = [*self._wrong_inputs(), *self._wrong_records()]
+        if wrong:
+            raise InferenceError(
+                f"the report on endpoint {self.plan.endpoint_name} (plan {self.plan.digest}) does not add up: "
+                f"{'; '.join(wrong)}. No report was written; outputs are below {self.plan.outputs}"
+            )
+        return self
+
+    def _wrong_inputs(self) -> list[str]:
+        told = self.total.inputs + self.unreported
+        if told == self.plan.inputs:
+            return []
+        return [
+            f"of {self.plan.inputs} planned inputs {self.total.inputs} are reported on and {self.unreported} are not"
+        ]
+
+    def _wrong_records(self) -> list[str]:
+        wrong = [
+            f"those of {one.target_model} contradict each other"
+            for one in self.models
+            if not one.counts.adds_up
+        ]
+        of_models = sum((one.counts for one in self.models), ModelCounts())
+        if of_models != self.total:
+            wrong.append(f"the models have {of_models.records} records, the shards {self.total.records}")
+        return wrong[:_SHOWN]
+
+    def summary(self) -> dict[str, str | int | float | None]:
+        """Return what goes to XCom: flat, small, with JSON values and no secrets."""
+        return {
+            "endpoint_name": self.plan.endpoint_name,
+            "inputs": self.plan.inputs,
+            "inputs_failed": self.total.inputs_failed,
+            "inputs_carried": self.plan.carried,
+            "inputs_passed_over": self.plan.passed_over,
+            "records": self.total.records,
+            "succeeded": self.succeeded,
+            "failed": self.total.records_failed,
+            "models": len(self.models),
+            "models_failed": sum(1 for one in self.models if one.failed),
+            "invocations": self.invocations,
+            "retries": sum(one.retries for one in self.models),
+            "seconds": seconds_between(self.started_at, self.finished_at),
+            "shards": self.plan.shards,
+            "shards_missing": len(self.missing_shards),
+            "plan_digest": self.plan.digest,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "outputs": self.plan.outputs,
+            "report_location": self.report_location,
+            "report_page_location": self.report_page_location,
+        }
+
+    def as_json(self) -> bytes:
+        """Return the content of ``report.json``: the summary, then what it is made of."""
+        whole = self.summary() | {
+            "inputs_unread": self.total.inputs_unread,
+            "inputs_unreported": self.unreported,
+            "missing_shards": list(self.missing_shards),
+            "failed_by_class": self.failures_by_class,
+            "retries_by_class": self.retries_by_class,
+            "first_failures": [dict(row) for row in self.failures],
+        }
+        parts = {
+            "model_rows": [one.as_json() for one in self.models],
+            "timeline": [one.timeline() for one in self.models],
+            "series": self.series.as_json(),
+        }
+        return (json.dumps(whole, indent=1)[:-2] + "".join(map(_part, parts.items())) + "\n}\n").encode()
+
+
+def _part(part: tuple[str, Any]) -> str:
+    """Return a part with a line for each of its rows, so that it can be read and searched by the line."""
+    name, value = part
+    if isinstance(value, list):
+        rows = ",\n".join(f"  {json.dumps(row, separators=(',', ':'))}" for row in value)
+        return f',\n "{name}": [\n{rows}\n ]' if rows else f',\n "{name}": []'
+    return f',\n "{name}": {json.dumps(value, separators=(",", ":"))}'
+
+
+def _by_class(counted: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    together: dict[str, int] = {}
+    for counts in counted:
+        add_each(together, counts)
+    return dict(sorted(together.items(), key=lambda one: (-one[1], one[0])))

@@ -1,0 +1,116 @@
+"""Whether a batch's failures fail its task, and what is said then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_sm_plugin.core.number_sets import from_numbers, to_ranges
+from airflow_sm_plugin.core.safe_text import presentable
+from airflow_sm_plugin.exceptions import InputChanged, InputNotFound, InvalidRequest
+from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
+from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts
+
+_SHOWN_RANGES = 10
+
+_OWN_WORDS = frozenset({InputChanged.__name__, InputNotFound.__name__, InvalidRequest.__name__})
+"""Errors of rows whose message no container has written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """Which failures a task puts up with.
+
+    :param on_error: ``"fail"`` or ``"tolerate"``. An input that could not be read to its end has records that nobody
+        counted, so only ``"tolerate"`` without a ratio below 1 puts up with it
+    :param failure_ratio: which share of the records may have failed, 0 to 1; None is none with ``"fail"`` and all with
+        ``"tolerate"``
+    """
+
+    on_error: str = "fail"
+    failure_ratio: float | None = None
+
+    def checked(self) -> Tolerance:
+        """Return it when it is well formed.
+
+        :raises InvalidRequest: the ratio is not between 0 and 1
+        """
+        if self.failure_ratio is not None and not 0 <= self.failure_ratio <= 1:
+            raise InvalidRequest(f"tolerated_failure_ratio must be from 0 to 1, not {self.failure_ratio}")
+        return self
+
+    def is_exceeded(self, counts: ModelCounts) -> bool:
+        """Say whether these are too many failures."""
+        if counts.inputs_unread and (self.on_error != "tolerate" or self.ratio < 1):
+            return True
+        return counts.records_failed > self.ratio * counts.records
+
+    @property
+    def ratio(self) -> float:
+        """Which share of the records may have failed."""
+        return float(self.on_error == "tolerate") if self.failure_ratio is None else self.failure_ratio
+
+
+def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str:
+    """Return what the error of a failed batch says: counts, the first failures, where all lie, what clearing does.
+
+    Failures show input, model, class and status, and nothing of what a container wrote.
+
+    :param rows: how many failures it names at most, each in a line
+    """
+    about = f"batch of {report.plan.inputs} inputs through endpoint {report.plan.endpoint_name}"
+    lines = [f"{about}: {_counts(report, tolerance)}."]
+    lines += [failure_line(row) for row in report.failures[:rows]]
+    if len(report.failures) > rows > 0:
+        lines.append("and more")
+    outputs = report.plan.outputs.rstrip("/")
+    lines.append(
+        f"Outputs, and the failures of each input as .errors.jsonl, are below {outputs}/; the report is "
+        f"{report.report_page_location}. To try again what failed or is not done, and nothing else, clear the batch "
+        f"tasks with what is downstream; clearing this task alone only reads the shards' reports again"
+    )
+    return "\n".join(map(presentable, lines))
+
+
+def _counts(report: BatchReport, tolerance: Tolerance) -> str:
+    total, missing = report.total, report.missing_shards
+    failed = sum(1 for one in report.models if one.failed)
+    said = []
+    if total.records:
+        said.append(f"{failed_share(total, tolerance)}, in {failed} of {len(report.models)} models")
+    if total.inputs_unread:
+        said.append(f"{total.inputs_unread} inputs could not be read to their end")
+    if missing:
+        said.append(
+            f"{len(missing)} of {report.plan.shards} shards, with {report.unreported} inputs, have no report: the "
+            f"batch tasks with map index {_numbers(missing)} did not finish, their logs say why"
+        )
+    return "; ".join(said)
+
+
+def _numbers(numbers: Iterable[int]) -> str:
+    """Return numbers in words: 1, 4-7, and so on."""
+    ranges = to_ranges(from_numbers(numbers))
+    shown = [
+        str(first) if end - first == 1 else f"{first}-{end - 1}" for first, end in ranges[:_SHOWN_RANGES]
+    ]
+    return ", ".join([*shown, "…"] if len(ranges) > _SHOWN_RANGES else shown)
+
+
+def failed_share(total: ModelCounts, tolerance: Tolerance) -> str:
+    """Return how many records failed, and how many may."""
+    share = 100 * total.records_failed / total.records if total.records else 0.0
+    return (
+        f"{total.records_failed} of {total.records} records failed ({share:.3g} %, tolerated "
+        f"{100 * tolerance.ratio:.3g} %)"
+    )
+
+
+def failure_line(row: Mapping[str, Any]) -> str:
+    """Return one failure for people, without what a container wrote; why an input is not sent is our own text."""
+    status = "" if row.get("status") is None else f" ({row['status']})"
+    rest = ", all" if row.get("record_count") is None else ""
+    reason = f": {row.get('message')!s:.300}" if row.get("error") in _OWN_WORDS else ""
+    where = f"{row.get('source')}{rest} from record {row.get('first_record')}"
+    return f"{where}: model {row.get('target_model')}: {row.get('error')}{status}{reason}"

@@ -1,0 +1,215 @@
+"""What a batch's report says to people: the verdict, figures, and tables, as texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_sm_plugin.core.human_text import amount, count, duration, period, plural, share, shortened
+from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
+from airflow_sm_plugin.multi_model.report.figures import Card, Verdict, cards_of, verdict_of
+from airflow_sm_plugin.multi_model.report.model_report import ModelReport
+
+MOST_ROWS = 3_000
+"""Rows of the table of models; ``report.json`` has them all."""
+
+_MOST_FAILED_MODELS = 20
+_MOST_FAILURES = 20
+_SLOWEST = 10
+_LONGEST_NAME = 100
+_NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class ErrorClass:
+    """How often an error came, also in percent of the most frequent one."""
+
+    name: str
+    number: str
+    percent: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """All texts of the page but those of charts.
+
+    :param models: rows of the table of models, those with failures first
+    :param more_models: how many have no row
+    """
+
+    endpoint_name: str
+    when: str
+    outputs: str
+    plan_digest: str
+    verdict: Verdict
+    cards: Sequence[Card]
+    failed_classes: Sequence[ErrorClass]
+    retried_classes: Sequence[ErrorClass]
+    failed_models: Sequence[Mapping[str, str]]
+    more_failed_models: int
+    failures: Sequence[Mapping[str, str]]
+    more_failures: bool
+    slowest: Sequence[tuple[str, str, str]]
+    coldest: Sequence[tuple[str, str, str]]
+    missing_artefacts: Sequence[str]
+    models: Sequence[Sequence[str]]
+    more_models: int
+
+
+def view_of(report: BatchReport) -> View:
+    """Return what the page says."""
+    failed = report.failed_models
+    rows = [*failed, *sorted((one for one in report.models if not one.failed), key=_by_work)]
+    return View(
+        endpoint_name=report.plan.endpoint_name,
+        when=period(_epoch(report.started_at), _epoch(report.finished_at)),
+        outputs=report.plan.outputs,
+        plan_digest=report.plan.digest,
+        verdict=verdict_of(report),
+        cards=cards_of(report),
+        failed_classes=_classes(report.failures_by_class),
+        retried_classes=_classes(report.retries_by_class),
+        failed_models=[_failed_model(one) for one in failed[:_MOST_FAILED_MODELS]],
+        more_failed_models=max(0, len(failed) - _MOST_FAILED_MODELS),
+        failures=[_failure(row) for row in _varied(report.failures)[:_MOST_FAILURES]],
+        more_failures=len(report.failures) > _MOST_FAILURES,
+        slowest=_slowest(report.models),
+        coldest=_coldest(report.models),
+        missing_artefacts=[one.target_model for one in report.models if one.missing],
+        models=[_row(one) for one in rows[:MOST_ROWS]],
+        more_models=max(0, len(rows) - MOST_ROWS),
+    )
+
+
+def _classes(counted: Mapping[str, int]) -> list[ErrorClass]:
+    most = max(counted.values(), default=1)
+    return [
+        ErrorClass(name, count(number), round(100 * number / most, 1)) for name, number in counted.items()
+    ]
+
+
+def _failed_model(one: ModelReport) -> dict[str, str]:
+    classes = sorted(one.statistics.failures.items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "model": one.target_model,
+        "failed": count(one.counts.records_failed),
+        "records": count(one.counts.records),
+        "share": share(one.counts.records_failed, one.counts.records),
+        "inputs": f"{count(one.counts.inputs_failed)} of {count(one.counts.inputs)}",
+        "unread": count(one.counts.inputs_unread),
+        "classes": ", ".join(f"{name} {count(number)}" for name, number in classes) or _NOTHING,
+    }
+
+
+def _varied(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return rows with the first of each error class and model first, then the second of each, and so on.
+
+    So no input with many failures hides another; rows of records that follow each other are one.
+    """
+    joined = _joined(rows)
+    seen: Counter[tuple[str, str]] = Counter()
+    places: list[tuple[int, int]] = []
+    for place, row in enumerate(joined):
+        kind = (str(row.get("error")), str(row.get("target_model")))
+        seen[kind] += 1
+        places.append((seen[kind], place))
+    return [joined[place] for _, place in sorted(places)]
+
+
+def _joined(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    joined: list[Mapping[str, Any]] = []
+    for row in rows:
+        before = joined[-1] if joined else None
+        if before is not None and _follows(before, row):
+            joined[-1] = {**before, "record_count": before["record_count"] + row["record_count"]}
+        else:
+            joined.append(row)
+    return joined
+
+
+def _follows(before: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Say whether a row tells of the next records what the row before told of its own."""
+    same = ("source", "target_model", "error", "status", "message", "attempts")
+    first, number = before.get("first_record"), before.get("record_count")
+    return (
+        first is not None
+        and number is not None
+        and row.get("record_count") is not None
+        and row.get("first_record") == first + number
+        and all(before.get(key) == row.get(key) for key in same)
+    )
+
+
+def _failure(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "source": str(row.get("source")),
+        "model": str(row.get("target_model")),
+        "records": _records(row.get("first_record"), row.get("record_count")),
+        "error": str(row.get("error")),
+        "status": _NOTHING if row.get("status") is None else str(row["status"]),
+        "attempts": str(row.get("attempts", _NOTHING)),
+        "message": str(row.get("message") or ""),
+    }
+
+
+def _records(first: int | None, number: int | None) -> str:
+    """Return which records a failure row is about; nobody can count those of an input that cannot be read."""
+    if first is None:
+        return _NOTHING
+    if number is None:
+        return f"{count(first)} and all after it"
+    return count(first) if number == 1 else f"{count(first)} to {count(first + number - 1)}"
+
+
+def _slowest(models: Sequence[ModelReport]) -> list[tuple[str, str, str]]:
+    def slowness(one: ModelReport) -> float:
+        return one.statistics.latencies.quantile(0.95) or 0.0
+
+    return [
+        (one.target_model, duration(slowness(one)), plural(one.statistics.latencies.count, "invocation"))
+        for one in _greatest(models, slowness)
+    ]
+
+
+def _coldest(models: Sequence[ModelReport]) -> list[tuple[str, str, str]]:
+    return [
+        (one.target_model, duration(one.cold_start_seconds), plural(one.statistics.loads, "cold start"))
+        for one in _greatest(models, lambda one: one.cold_start_seconds)
+    ]
+
+
+def _greatest(models: Sequence[ModelReport], key: Callable[[ModelReport], float]) -> list[ModelReport]:
+    return sorted((one for one in models if key(one)), key=lambda one: (-key(one), one.target_model))[
+        :_SLOWEST
+    ]
+
+
+def _row(one: ModelReport) -> list[str]:
+    latencies = one.statistics.latencies
+    return [
+        shortened(one.target_model, _LONGEST_NAME),
+        count(one.counts.records),
+        count(one.counts.records_failed),
+        count(one.counts.inputs),
+        count(latencies.count),
+        count(one.retries),
+        count(one.statistics.loads),
+        f"{one.cold_start_seconds:.1f}" if one.statistics.loads else _NOTHING,
+        *(_milliseconds(latencies.quantile(at)) for at in (0.5, 0.95)),
+        _milliseconds(latencies.longest),
+    ]
+
+
+def _by_work(one: ModelReport) -> tuple[int, str]:
+    return (-one.counts.records, one.target_model)
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return _NOTHING if seconds is None else amount(seconds * 1_000)
+
+
+def _epoch(iso: str) -> float:
+    return datetime.fromisoformat(iso).timestamp()

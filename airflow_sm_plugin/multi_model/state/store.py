@@ -1,0 +1,187 @@
+"""The journal of a shard in S3: parts in a row, each written only if nobody else wrote that number.
+
+As with the ledger of asynchronous batches (:mod:`airflow_sm_plugin.async_inference.batch.ledger_store`), whoever claims later owns the
+shard: its first part takes the next number, so that the next part of an orphan fails and the orphan stops. What an
+orphan had answered but not written down is done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.batch.claim import RACES, Claim, fenced_off, names_below
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.exceptions import (
+    FencedOff,
+    PlanReplaced,
+    PreconditionFailed,
+    ResourceConflict,
+    ServiceError,
+    ServiceUnavailable,
+)
+from airflow_sm_plugin.multi_model.state.folder import ShardFolder
+from airflow_sm_plugin.multi_model.state.journal import Failure, Journal, Part
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+
+log = get_log(__name__)
+
+_READ_AT_ONCE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeOver:
+    """How a process goes on with a journal.
+
+    :param is_restart: nothing in it counts any more
+    :param again: failures that are tried again
+    :param taken_back: what the statistics counted of these
+    """
+
+    is_restart: bool = False
+    again: Sequence[Failure] = ()
+    taken_back: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def read_journal(
+    s3: S3Objects, folder: ShardFolder, group_of: Callable[[int], int], *, keep: bool
+) -> Journal:
+    """Read a whole journal, a few parts in memory at a time.
+
+    :param keep: as :class:`~airflow_sm_plugin.multi_model.state.journal.Journal`
+    :raises ResourceConflict: parts of it were deleted
+    """
+    names = await names_below(s3, folder.journal)
+    expected = [S3Uri.parse(folder.part(number)).key for number in range(len(names))]
+    if names != expected:
+        raise ResourceConflict(
+            f"the journal below {folder.journal} is not whole: parts of it were deleted, so nobody knows what was "
+            f"done. Restore them, or remove {folder.journal} and clear the task: then the whole shard is done again"
+        )
+    journal = Journal(group_of, keep=keep)
+    for first in range(0, len(names), _READ_AT_ONCE):
+        numbers = range(first, min(first + _READ_AT_ONCE, len(names)))
+        bodies = await asyncio.gather(*(s3.read(folder.part(number)) for number in numbers))
+        for body in bodies:
+            journal.add(Part.from_json(body))
+    return journal
+
+
+class JournalStore:
+    """A journal as its writer sees it. Made by :meth:`take_over`."""
+
+    def __init__(
+        self,
+        s3: S3Objects,
+        folder: ShardFolder,
+        claim: Claim,
+        journal: Journal,
+    ) -> None:
+        self._s3 = s3
+        self._folder = folder
+        self.claim = claim
+        self.journal = journal
+
+    @classmethod
+    async def take_over(
+        cls,
+        s3: S3Objects,
+        folder: ShardFolder,
+        claim: Claim,
+        *,
+        group_of: Callable[[int], int],
+        writer: StateWriter,
+        decide: Callable[[Journal], TakeOver],
+    ) -> JournalStore:
+        """Read the journal, and make this process the only one that may write to it.
+
+        :param group_of: as :class:`~airflow_sm_plugin.multi_model.state.journal.Journal`
+        :param writer: which try this is
+        :param decide: says how to go on with what it is given
+        :raises FencedOff: a later process owns the shard
+        :raises ServiceUnavailable: a process left behind was faster again and again; a retry is welcome
+        """
+        for _ in range(RACES):
+            journal = await read_journal(s3, folder, group_of, keep=True)
+            if journal.claim > claim.number:
+                raise fenced_off(folder.location)
+            store = cls(s3, folder, claim, journal)
+            taking = decide(journal)
+            part = Part(
+                token=claim.token,
+                at=time.time(),
+                claim=claim.number,
+                writer=writer,
+                is_restart=taking.is_restart,
+                reopened=tuple(failure.reopened for failure in taking.again),
+                statistics=taking.taken_back,
+            )
+            try:
+                await store._write(part)
+            except PreconditionFailed:
+                continue  # its writer does not know of us yet
+            journal.forget_failed()
+            return store
+        raise ServiceUnavailable(
+            f"{folder.journal}: other processes wrote {RACES} parts before this one could"
+        )
+
+    async def append(self, part: Part, body: bytes) -> None:
+        """Write the next part, after the bytes of its results where there are any.
+
+        :param body: of the object that the part's ``data`` names
+        :raises FencedOff: another process has taken over
+        """
+        if part.data is not None:
+            await self._s3.write(
+                self._folder.data(part.data),
+                body,
+                content_type="application/octet-stream",
+            )
+        number = self.journal.parts
+        try:
+            await self._write(part)
+        except PreconditionFailed as error:
+            written = Part.from_json(await self._s3.read(self._folder.part(number)))
+            if (written.token, written.at) != (part.token, part.at):
+                raise fenced_off(self._folder.location) from error
+            self.journal.add(part)  # our own, of a write that seemed to have failed
+
+    @property
+    def token(self) -> str:
+        """What no other process has."""
+        return self.claim.token
+
+    async def _write(self, part: Part) -> None:
+        await self._s3.write(
+            self._folder.part(self.journal.parts),
+            part.as_json(),
+            only_if_new=True,
+        )
+        self.journal.add(part)
+
+
+async def sweep(s3: S3Objects, folder: ShardFolder, claim: Claim) -> None:
+    """Delete the results' bytes, which nobody needs once all outputs are whole; that nobody may is fine.
+
+    A later process may be writing bytes of its own: they are listed before it is made sure that there was none.
+
+    :param claim: of the process that made the outputs whole
+    """
+    bucket = S3Uri.parse(folder.location).bucket
+    try:
+        names = await names_below(s3, folder.data(""))
+        if names:
+            await claim.check()
+        for first in range(0, len(names), _READ_AT_ONCE):
+            some = names[first : first + _READ_AT_ONCE]
+            await asyncio.gather(*(s3.delete(f"s3://{bucket}/{name}") for name in some))
+    except (ServiceError, FencedOff, PlanReplaced) as error:
+        log.info("%s stays: %s", folder.data(""), error)

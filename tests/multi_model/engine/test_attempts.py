@@ -1,0 +1,478 @@
+"""Payloads through an endpoint that answers anything, in virtual time: each ends exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, cast
+
+import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.invocation import Attempt
+from airflow_sm_plugin.exceptions import EndpointNotFound, RecordTooLarge, SageMakerInferenceError
+from airflow_sm_plugin.hooks.invoke_failures import failure_of
+from airflow_sm_plugin.multi_model.engine.feed import ModelFeed
+from airflow_sm_plugin.multi_model.engine.invocations import Invocations
+from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer, ModelCalls
+from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
+from airflow_sm_plugin.multi_model.engine.open_input import Job, OpenInput, Result
+from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
+from airflow_sm_plugin.multi_model.payloads.payload import Payload
+from airflow_sm_plugin.multi_model.plan.plan import ModelWork
+from airflow_sm_plugin.multi_model.state.journal import Story
+from airflow_sm_plugin.multi_model.statistics.counters import Statistics
+from tests.recorded_calls import SITUATIONS, recorded_error
+
+LONGEST = 3_000.0
+"""Seconds of virtual time within which all must have ended."""
+
+
+class VirtualTime(selectors.SelectSelector):
+    """Whoever waits is there at once: waiting only moves the clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        found = super().select(0)
+        if not found and timeout:
+            self.now += timeout
+        return found
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in virtual time."""
+
+    def __init__(self) -> None:
+        self._virtual = VirtualTime()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+def answer_of(kind: str) -> ModelAnswer:
+    """Return an answer, or raise what the word says."""
+    errors: dict[str, tuple[str, int, dict[str, Any]]] = {
+        "throttled": ("ThrottlingException", 400, {}),
+        "unavailable": ("ServiceUnavailable", 503, {}),
+        "not ready": ("ModelNotReadyException", 429, {}),
+        "refused": ("ModelError", 424, {"OriginalStatusCode": 400, "OriginalMessage": "bad"}),
+        "no memory": ("ModelError", 424, {"OriginalStatusCode": 507}),
+        "gone": ("ValidationError", 400, {"message": "Failed to download model data (bucket: b, key: k)"}),
+    }
+    if kind == "ok":
+        return ModelAnswer(b"1\n", None, None)
+    if kind == "silent":
+        raise ReadTimeoutError(endpoint_url="x")
+    if kind in GARBLED:
+        raise ClientError(cast("Any", GARBLED[kind]), "InvokeEndpoint")
+    if kind in SITUATIONS:
+        raise recorded_error(kind)
+    code, status, more = errors[kind]
+    message = more.pop("message", kind)
+    response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    raise ClientError(cast("Any", {**response, **more}), "InvokeEndpoint")
+
+
+class Script:
+    """An endpoint that answers by a script, then well; each answer takes a while."""
+
+    def __init__(self, words: list[str], seconds: float, most: int) -> None:
+        self._words = list(reversed(words))
+        self._seconds = seconds
+        self._most = most
+        self._now = 0
+        self.calls = 0
+
+    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:  # noqa: ARG002 - ModelCalls' own
+        self.calls += 1
+        self._now += 1
+        assert self._now <= self._most, "more were in flight than the bound says"
+        try:
+            await asyncio.sleep(self._seconds)
+            return answer_of(self._words.pop() if self._words else "ok")
+        finally:
+            self._now -= 1
+
+
+class Ends:
+    """How each payload ended."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self.ended: Counter[tuple[int, int]] = Counter()
+        self.good: set[tuple[int, int]] = set()
+        self.errors: set[type[SageMakerInferenceError]] = set()
+        self.over = asyncio.Event()
+        self.calls: Invocations | None = None
+
+    def _end(self, one: OpenInput, first: int, records: int) -> None:
+        self.ended.update((one.number, record) for record in range(first, first + records))
+        self.left -= records
+        one.feed.outstanding -= 1
+        if not one.feed.outstanding and self.calls is not None:
+            self.calls.turns.close(one.feed.lane)
+            self.calls.pump()
+        if not self.left:
+            self.over.set()
+
+    def succeeded(self, job: Job, result: Result) -> None:
+        self.good.update((job.input.number, result.first_record + n) for n in range(result.records))
+        self._end(job.input, result.first_record, result.records)
+
+    def failed(
+        self,
+        one: OpenInput,
+        payload: Payload,
+        error: type[SageMakerInferenceError],
+        *,
+        status: int | None,  # noqa: ARG002 - as above
+        message: str,
+        attempts: int,
+    ) -> None:
+        assert attempts >= 0
+        assert message
+        self.errors.add(error)
+        self._end(one, payload.first_record, payload.records)
+
+    def halved(self, one: OpenInput) -> None:
+        one.feed.outstanding += 1
+
+    def died(self) -> None:
+        pass
+
+
+async def run(words: list[str], *, models: int, payloads: int, at_once: int, seconds: float) -> Ends:
+    """Send payloads of some models until each has ended."""
+    batch = [[Payload(b"x", start, start + 1, start, 1) for start in range(payloads)] for _ in range(models)]
+    return await send(batch, Script(words, seconds, at_once), at_once=at_once)
+
+
+async def send(
+    batch: list[list[Payload]], endpoint: ModelCalls, *, at_once: int, isolate: bool = False
+) -> Ends:
+    """Send each model's payloads until each record has ended."""
+    ends, tasks = Ends(sum(payload.records for one in batch for payload in one)), set[asyncio.Task[None]]()
+    failed: list[BaseException] = []
+
+    def spawn(work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        tasks.add(task)
+        task.add_done_callback(ended)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            failed.append(error)
+            ends.over.set()
+
+    given_ = EngineSettings(
+        endpoint_name="e",
+        max_concurrent_transforms=at_once,
+        attempts=3,
+        model_load_seconds=30,
+        isolate_bad_records=isolate,
+    )
+    invoker = EndpointInvoker(endpoint)
+    calls = Invocations(invoker, given_, Statistics(), ends, spawn=spawn, unwritten_bytes=lambda: 0)
+    ends.calls = calls
+    for number, payloads in enumerate(batch):
+        work = ModelWork(target_model=f"m{number}", first=number, count=1, bytes=1)
+        feed = ModelFeed(work, calls.turns.open(work.target_model), [])
+        one = OpenInput(number, BatchInput(source="s3://b/k"), feed, Story(number, []), given_.output)
+        feed.outstanding = len(payloads)
+        for payload in payloads:
+            calls.add(feed.lane, Job(one, payload))
+    calls.pump()
+    try:
+        async with asyncio.timeout(LONGEST):
+            await ends.over.wait()
+    finally:
+        calls.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if failed:
+        raise failed[0]
+    calls.attempts.check_served()
+    assert calls.turns.in_flight == 0
+    return ends
+
+
+GARBLED: dict[str, dict[str, Any]] = {
+    "no error in it": {},
+    "no words": {"Error": {"Code": None, "Message": None}, "ResponseMetadata": {"HTTPStatusCode": 400}},
+    "a status of letters": {
+        "Error": {"Code": "ModelError"},
+        "OriginalStatusCode": "bad",
+        "OriginalMessage": 7,
+    },
+    "half a surrogate pair": {"Error": {"Code": "\ud800", "Message": "\udfff\0"}},
+    "a status of the future": {"Error": {"Code": "x"}, "ResponseMetadata": {"HTTPStatusCode": 799}},
+}
+
+WORDS = st.sampled_from(
+    ["ok", "ok", "throttled", "unavailable", "not ready", "refused", "no memory", "gone", "silent"]
+) | st.sampled_from(
+    [
+        *GARBLED,
+        *(
+            name
+            for name in SITUATIONS
+            if judge(failure_of(recorded_error(name))).verdict is not Verdict.ENDPOINT
+        ),
+    ]
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    words=st.lists(WORDS, max_size=60),
+    models=st.integers(1, 4),
+    payloads=st.integers(1, 12),
+    at_once=st.integers(1, 8),
+    seconds=st.sampled_from([0.0, 0.02, 3.0]),
+)
+def test_any_sequence_of_answers_ends_each_payload_exactly_once(
+    *, words: list[str], models: int, payloads: int, at_once: int, seconds: float
+) -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        ends = runner.run(run(words, models=models, payloads=payloads, at_once=at_once, seconds=seconds))
+    assert set(ends.ended) == {(model, start) for model in range(models) for start in range(payloads)}
+    assert set(ends.ended.values()) == {1}
+
+
+def test_payloads_sit_out_an_outage_of_half_a_minute() -> None:
+    """They would have spent their attempts within seconds."""
+
+    async def through_outage() -> Ends:
+        return await run(["ok"] + ["unavailable"] * 30, models=1, payloads=40, at_once=4, seconds=0.02)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        ends = runner.run(through_outage())
+    assert ends.left == 0
+
+
+def test_an_endpoint_that_never_answers_ends_the_task() -> None:
+    async def silent() -> Ends:
+        return await run(["silent"] * 10_000, models=1, payloads=60, at_once=4, seconds=0.02)
+
+    with (
+        asyncio.Runner(loop_factory=VirtualLoop) as runner,
+        pytest.raises(SageMakerInferenceError, match="payload after payload"),
+    ):
+        runner.run(silent())
+
+
+class Poisoned:
+    """An endpoint that answers well, but for a request that holds certain records.
+
+    :param drawn: what a record draws, by model and number
+    :param times: how often it draws that; None for ever
+    """
+
+    def __init__(self, drawn: Mapping[tuple[int, int], str], *, times: int | None) -> None:
+        self._drawn = drawn
+        self._left: Counter[tuple[int, int]] = Counter(dict.fromkeys(drawn, times or 0))
+        self._times = times
+
+    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
+        await asyncio.sleep(0.02)
+        model = int(parameters["TargetModel"][1:])
+        for line in body.split():
+            record = (model, int(line))
+            if record in self._drawn and (self._times is None or self._left[record]):
+                self._left[record] -= 1
+                raise ANSWERS[self._drawn[record]]
+        return ModelAnswer(b"1\n" * len(body.split()), None, None)
+
+
+ANSWERS = {situation: recorded_error(situation) for situation in SITUATIONS}
+PASSES = {situation: failure_of(error).attempt is not Attempt.FINAL for situation, error in ANSWERS.items()}
+
+
+def lines(first: int, records: int) -> Payload:
+    """Return a payload of numbered records of four bytes each, with the line end."""
+    body = b"\n".join(b"%03d" % number for number in range(first, first + records))
+    return Payload(body, 4 * first, 4 * (first + records), first, records)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    sizes=st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=4), min_size=2, max_size=4),
+    bad=st.lists(st.tuples(st.integers(1, 3), st.integers(0, 159), st.sampled_from(SITUATIONS)), max_size=3),
+    times=st.sampled_from([None, 1, 2]),
+    at_once=st.integers(1, 8),
+)
+def test_records_that_draw_an_error_answer_take_no_other_record_with_them(
+    *,
+    sizes: list[list[int]],
+    bad: list[tuple[int, int, str]],
+    times: int | None,
+    at_once: int,
+) -> None:
+    """A few records of all models but the first draw any recorded answer, once, twice or each time."""
+    batch = []
+    for of_model in sizes:
+        starts = [sum(of_model[:number]) for number in range(len(of_model))]
+        batch.append([lines(*each) for each in zip(starts, of_model, strict=True)])
+    records = {(model, number) for model, of_model in enumerate(sizes) for number in range(sum(of_model))}
+    drawn = {(model, number): situation for model, number, situation in bad if (model, number) in records}
+
+    async def through() -> Ends:
+        return await send(batch, Poisoned(drawn, times=times), at_once=at_once, isolate=True)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        ends = runner.run(through())
+    assert set(ends.ended) == records
+    assert set(ends.ended.values()) <= {1}
+    assert records - set(drawn) <= ends.good
+    if times is None:
+        assert not ends.good & set(drawn)
+
+
+class Behaving:
+    """An endpoint whose answers depend on model, records and time.
+
+    :param behave: returns a situation, ``reset``, ``silent``, or None for a good answer
+    :param seconds: of each call
+    """
+
+    def __init__(
+        self, behave: Callable[[int, list[int], float], str | None], *, seconds: float = 0.02
+    ) -> None:
+        self._behave = behave
+        self._seconds = seconds
+        self.calls = 0
+
+    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
+        self.calls += 1
+        await asyncio.sleep(self._seconds)
+        numbers = [int(line) for line in body.split()]
+        drawn = self._behave(int(parameters["TargetModel"][1:]), numbers, asyncio.get_running_loop().time())
+        if drawn == "reset":
+            raise ConnectionClosedError(endpoint_url="x")
+        if drawn == "silent":
+            raise ReadTimeoutError(endpoint_url="x")
+        if drawn is not None:
+            raise ANSWERS[drawn]
+        return ModelAnswer(b"1\n" * len(numbers), None, None)
+
+
+def singles(records: int) -> list[Payload]:
+    return [lines(number, 1) for number in range(records)]
+
+
+def through(
+    batch: list[list[Payload]], endpoint: Behaving, *, at_once: int = 8, isolate: bool = True
+) -> Ends:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(send(batch, endpoint, at_once=at_once, isolate=isolate))
+
+
+DENIED = [
+    "no such endpoint at the runtime",
+    "the endpoint is of the other kind",
+    "the endpoint has no target models",
+    "the role of a call is not permitted",
+]
+
+
+@pytest.mark.parametrize("situation", [*DENIED, "a target model's artefact is missing"])
+def test_one_record_that_is_denied_ends_nothing_while_the_other_model_loads(situation: str) -> None:
+    def behave(model: int, numbers: list[int], now: float) -> str | None:
+        if model == 1:
+            return "the target model is being loaded" if now < 20 else None
+        return situation if 0 in numbers else None
+
+    ends = through([[lines(0, 1)], singles(30)], Behaving(behave))
+    assert ends.good == {(1, number) for number in range(30)}
+    assert set(ends.ended) == ends.good | {(0, 0)}
+
+
+def test_a_model_that_is_denied_is_given_up_and_the_others_are_not() -> None:
+    """A policy may permit some target models only."""
+
+    def behave(model: int, numbers: list[int], now: float) -> str | None:
+        if model == 0:
+            return "the role of a call is not permitted"
+        return "the target model is being loaded" if now < 20 else None
+
+    endpoint = Behaving(behave)
+    ends = through([singles(500), singles(30)], endpoint)
+    assert ends.good == {(1, number) for number in range(30)}
+    assert len(ends.ended) == 530
+    assert endpoint.calls < 300
+
+
+@pytest.mark.parametrize("served", [0, 50])
+@pytest.mark.parametrize("situation", DENIED)
+def test_an_endpoint_that_is_gone_ends_the_task_soon(situation: str, served: int) -> None:
+    endpoint = Behaving(lambda _, __, ___: None if endpoint.calls <= served else situation)
+    with pytest.raises(SageMakerInferenceError, match=r"(?i)endpoint"):
+        through([singles(200), singles(200)], endpoint)
+    assert endpoint.calls < served + 200
+
+
+def test_an_endpoint_that_is_gone_ends_even_a_task_of_one_record() -> None:
+    with pytest.raises(EndpointNotFound):
+        through([singles(1)], Behaving(lambda *_: "no such endpoint at the runtime"))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 60.0])
+@pytest.mark.parametrize("served", [0, 50])
+def test_a_model_that_does_not_load_any_more_is_given_up_in_its_time(served: int, seconds: float) -> None:
+    """SageMaker holds a call for a minute while the model loads."""
+    endpoint = Behaving(
+        lambda _, __, ___: None if endpoint.calls <= served else "the target model is being loaded",
+        seconds=seconds,
+    )
+    ends = through([singles(900)], endpoint)
+    assert len(ends.good) <= served
+    assert len(ends.ended) == 900
+    assert endpoint.calls < served + 200
+
+
+@pytest.mark.parametrize(
+    "situation",
+    [
+        "a worker died with the request",
+        "no answer within 60 seconds",
+        "a payload does not fit in memory",
+        "silent",
+        "throttled at the runtime",
+        "a target model's artefact is missing",
+        *DENIED,
+    ],
+)
+@pytest.mark.parametrize(("bad", "at_once"), [(30, 1), (60, 8), (100, 64)])
+def test_bad_records_that_lie_side_by_side_take_no_good_one_with_them(
+    situation: str, bad: int, at_once: int
+) -> None:
+    endpoint = Behaving(lambda _, numbers, __: situation if min(numbers) < bad else None)
+    ends = through([singles(400)], endpoint, at_once=at_once)
+    assert len(ends.good) == 400 - bad
+    assert len(ends.ended) == 400
+
+
+@pytest.mark.parametrize("situation", ["no memory for the model", "the load ran out of memory"])
+def test_a_model_waits_for_room(situation: str) -> None:
+    endpoint = Behaving(lambda model, _, now: situation if model == 1 and now < 20 else None)
+    ends = through([singles(40), singles(40)], endpoint)
+    assert len(ends.good) == 80
+
+
+def test_a_large_payload_whose_connection_is_reset_is_too_large() -> None:
+    large = Payload(b"000" + b" " * 5_000_000, 0, 5_000_003, 0, 1)
+    endpoint = Behaving(lambda _, numbers, __: "reset" if numbers == [0] else None)
+    ends = through([[large, *[lines(number, 1) for number in range(1, 40)]]], endpoint)
+    assert len(ends.good) == 39
+    assert ends.errors == {RecordTooLarge}

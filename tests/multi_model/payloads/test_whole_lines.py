@@ -1,0 +1,37 @@
+"""Blocks are whole lines, put together they are what was fed, but for the lines that are passed over."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.multi_model.payloads.whole_lines import WholeLines
+
+CHUNKS = st.lists(st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\r", b" "])).map(b"".join), max_size=12)
+
+
+@given(CHUNKS, st.integers(1, 6))
+def test_blocks_end_with_lf_and_hold_all_but_what_is_too_long(chunks: list[bytes], longest: int) -> None:
+    lines = WholeLines(longest=longest)
+    blocks = list(itertools.chain.from_iterable(lines.after(chunk) for chunk in chunks))
+    assert all(block.endswith(b"\n") for block in blocks if isinstance(block, bytes))
+    data, place = b"".join(chunks), 0
+    for block in [*blocks, *lines.rest()]:
+        if isinstance(block, bytes):
+            assert data[place : place + len(block)] == block
+            place += len(block)
+        else:
+            line = data[place : place + block.length].removesuffix(b"\n").removesuffix(b"\r")
+            assert b"\n" not in line
+            assert block.size == (len(line) if line.strip(b" \r") else 0)
+            assert len(line) > longest
+            place += block.length
+    assert place == len(data)
+
+
+def test_a_chunk_of_whole_lines_is_not_copied() -> None:
+    chunk = b"a\nb\n"
+    (block,) = WholeLines(longest=1).after(chunk)
+    assert block is chunk

@@ -1,0 +1,117 @@
+"""What a plan would send is counted where that can be, else estimated, and told as a table that anybody can read."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.multi_model.plan.estimate import (
+    ModelEstimate,
+    PlanEstimate,
+    Sample,
+    Splitting,
+    in_bytes,
+    payloads_of,
+)
+
+SINGLE, WHOLE = Splitting(), Splitting(split_type="None")
+MULTI = Splitting(batch_strategy="MultiRecord", max_payload_bytes=1_000)
+TENS = Sample(records=10, text=100, stored=100)
+"""Records of ten bytes."""
+PACKED = Sample(records=10, text=100, stored=20)
+"""The same, compressed to a fifth."""
+
+
+@pytest.mark.parametrize(
+    ("splitting", "size", "sample", "expected"),
+    [
+        (WHOLE, 5_000, Sample(), 1),
+        (WHOLE, 0, Sample(), 0),
+        (WHOLE, None, Sample(), 1),
+        (SINGLE, 5_000, TENS, 500),
+        (SINGLE, 1_000, PACKED, 500),
+        (SINGLE, 3, TENS, 1),
+        (SINGLE, 0, TENS, 0),
+        (SINGLE, None, TENS, 1),
+        (SINGLE, 5_000, Sample(), 1),
+        (MULTI, 5_000, TENS, 5),
+        (MULTI, 5_001, TENS, 6),
+        (MULTI, 1_000, PACKED, 5),
+        (MULTI, 50_000, Sample(records=1, text=50_000, stored=50_000), 1),
+    ],
+)
+def test_payloads_of_an_input(
+    splitting: Splitting, size: int | None, sample: Sample, expected: float
+) -> None:
+    assert splitting.payloads(size, sample) == expected
+
+
+@given(st.lists(st.integers(0, 10**9), max_size=20))
+def test_whole_inputs_are_counted_exactly(sizes: list[int]) -> None:
+    assert payloads_of(sizes, WHOLE, Sample()) == sum(size > 0 for size in sizes)
+
+
+@given(st.lists(st.builds(Sample, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), max_size=5))
+def test_samples_add_up(samples: list[Sample]) -> None:
+    assert sum(samples, Sample()).records == sum(sample.records for sample in samples)
+
+
+def estimate(count: int, *, sampled: int | None = 5, missing: bool = False, carried: int = 0) -> PlanEstimate:
+    models = [
+        ModelEstimate(f"model-{number:03}.tar.gz", 10, (number + 1) * 1_024, 600, 1, missing and number == 0)
+        for number in range(count)
+    ]
+    return PlanEstimate(
+        endpoint_name="ratings",
+        carried=carried,
+        models=models,
+        shard_bytes=[1_024, 2_048] if count else [],
+        splitting=SINGLE,
+        sampled=sampled,
+    )
+
+
+def test_the_table_has_the_largest_models_and_says_how_many_more() -> None:
+    lines = estimate(25, missing=True, carried=7).lines()
+    text = "\n".join(lines)
+    assert "  inputs    250, besides 7 that are done already" in lines
+    assert "  models    25, of which 1 have no artefact" in lines
+    assert "  payloads  about 15,000 (SingleRecord, estimated from the beginning of 5 inputs)" in lines
+    assert "  shards    2, of 1.0 KiB to 2.0 KiB" in lines
+    assert "about 2 min 30 s at 100 payloads a second over all shards, 15 s at 1,000; " in text
+    assert lines[-1] == "  and 5 more"
+    rows = [line for line in lines if line.startswith("  model-")]
+    assert [row.split()[0] for row in rows[:2]] == ["model-024.tar.gz", "model-023.tar.gz"]
+    assert len(rows) == 20
+    assert len({len(row) for row in rows}) == 1
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_a_missing_artefact_is_told_beside_its_model() -> None:
+    assert estimate(2, missing=True).lines()[-1].endswith("  no artefact")
+
+
+def test_counted_estimated_and_unknown_are_told_apart() -> None:
+    assert "  payloads  1,200, one for each input" in estimate(2, sampled=None).lines()
+    unknown = estimate(2, sampled=0).lines()
+    assert "  payloads  unknown: no input could be read" in unknown
+    assert "  time      unknown" in unknown
+
+
+def test_nothing_to_do_is_a_table_too() -> None:
+    assert "  shards    0" in estimate(0, sampled=0, carried=3).lines()
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (1_023, "1,023 bytes"),
+        (1_536, "1.5 KiB"),
+        (123 * 2**20, "123 MiB"),
+        (2**52, "4,096 TiB"),
+    ],
+)
+def test_bytes_are_told_in_the_unit_that_fits(size: int, text: str) -> None:
+    assert in_bytes(size) == text

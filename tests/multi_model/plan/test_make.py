@@ -1,0 +1,493 @@
+"""A plan holds every input once, with its model and output name, or says why it cannot be made."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from airflow_sm_plugin.batch.input_listing import InputSource
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.exceptions import (
+    AccessDenied,
+    InputNotFound,
+    InvalidRequest,
+    InvalidS3Uri,
+    TargetModelNotFound,
+)
+from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.multi_model.plan.estimate import Splitting
+from airflow_sm_plugin.multi_model.plan.make import make_plan, shard_references
+from airflow_sm_plugin.multi_model.plan.plan import CHUNK
+from airflow_sm_plugin.multi_model.plan.sampling import estimate_plan
+from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
+from tests.multi_model.plan.plans import in_s3, planned, settings_of
+from tests.stubs.aws import StubClient, running
+from tests.support import Account, Answer, answering, unique
+
+
+@pytest.fixture
+def top(account: Account) -> str:
+    """A prefix of this test alone, with no slash behind."""
+    return f"s3://{account.bucket}/{unique('plan')}"
+
+
+async def estimated(s3: S3Objects, settings: PlanSettings, endpoint: EndpointModels) -> object:
+    splitting = Splitting(split_type="Line", batch_strategy="SingleRecord", max_payload_bytes=1_000)
+    return await estimate_plan(s3, settings, endpoint, splitting)
+
+
+def upload(account: Account, location: str, body: str | bytes = "x") -> str:
+    return account.upload(body, location.removeprefix(f"s3://{account.bucket}/"))
+
+
+def manifest(account: Account, top: str, *lines: object, check_inputs: bool = False) -> InputSource:
+    text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
+    location = upload(account, f"{top}/manifest.jsonl", text)
+    return InputSource(location=location, inputs_type="ManifestFile", check_inputs=check_inputs)
+
+
+def keys_below(account: Account, location: str) -> list[str]:
+    prefix = location.removeprefix(f"s3://{account.bucket}/")
+    found = account.s3.list_objects_v2(Bucket=account.bucket, Prefix=prefix)
+    return [each["Key"] for each in found.get("Contents", [])]
+
+
+def test_every_object_below_a_prefix_is_an_entry_with_model_and_output(account: Account, top: str) -> None:
+    for name in ("day=1/store=7/a.csv", "day=1/store=8/a.csv", "day=2/store=7/b.csv"):
+        upload(account, f"{top}/in/{name}", name)
+    upload(account, f"{top}/in/day=1/", "")
+    found = planned(settings_of(top, max_shards=1))
+    assert [(one.source, one.target_model, one.output) for one in found.entries[0]] == [
+        (f"{top}/in/day=1/store=7/a.csv", "7.tar.gz", "day=1/store=7/a.csv"),
+        (f"{top}/in/day=2/store=7/b.csv", "7.tar.gz", "day=2/store=7/b.csv"),
+        (f"{top}/in/day=1/store=8/a.csv", "8.tar.gz", "day=1/store=8/a.csv"),
+    ]
+    assert all(one.etag and one.size == 19 for one in found.entries[0])
+    assert [(work.target_model, work.first, work.count, work.bytes) for work in found.works] == [
+        ("7.tar.gz", 0, 2, 38),
+        ("8.tar.gz", 2, 1, 19),
+    ]
+    plan = found.plan
+    assert (plan.inputs, plan.bytes, plan.models, plan.shards, plan.carried) == (3, 57, 2, 1, 0)
+    assert (plan.number, plan.endpoint_name, plan.outputs, plan.writer.run) == (
+        0,
+        "ratings",
+        f"{top}/out",
+        "a run",
+    )
+
+
+def test_markers_do_not_stop_a_plan_whose_models_are_named_by_partitions(account: Account, top: str) -> None:
+    for name in (
+        "_SUCCESS",
+        "._SUCCESS.crc",
+        ".DS_Store",
+        "store=7/.a.csv.crc",
+        "store=7/_SUCCESS",
+        "x_$folder$",
+    ):
+        upload(account, f"{top}/in/{name}", "")
+    upload(account, f"{top}/in/store=7/a.csv")
+    found = planned(settings_of(top))
+    assert found.outputs() == {f"{top}/in/store=7/a.csv": "store=7/a.csv"}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "names"),
+    [
+        ("/in/", ["store=7/a.csv", "store=7/deep/b.csv"]),
+        ("/in", ["store=7/a.csv", "store=7/deep/b.csv"]),
+        ("/i", ["in/store=7/a.csv", "in/store=7/deep/b.csv"]),
+        ("/in/store=7", ["a.csv", "deep/b.csv"]),
+        ("/in/store=7/a.csv", ["a.csv"]),
+    ],
+)
+def test_results_are_named_below_the_folder_that_the_prefix_names(
+    account: Account, top: str, prefix: str, names: list[str]
+) -> None:
+    """With or without a slash at its end, as Batch Transform names them."""
+    for name in ("a.csv", "deep/b.csv"):
+        upload(account, f"{top}/in/store=7/{name}")
+    settings = settings_of(
+        top, source=InputSource(location=f"{top}{prefix}"), target_model="{relative}.tar.gz"
+    )
+    found = planned(settings)
+    assert sorted(map(str, found.outputs().values())) == names
+    assert sorted(work.target_model for work in found.works) == [f"{name}.tar.gz" for name in names]
+
+
+def test_two_relative_keys_that_are_equal_are_told_with_the_remedy(account: Account, top: str) -> None:
+    for name in ("in/in-a.csv", "in-a.csv"):
+        upload(account, f"{top}/{name}")
+    settings = settings_of(top, source=InputSource(location=f"{top}/in"), target_model="m")
+    with pytest.raises(InvalidRequest, match=r"would have the same name, in-a\.csv: .*'\{key\}'"):
+        planned(settings)
+    assert len(planned(replace(settings, output_name="{key}")).sources) == 2
+
+
+def test_patterns_choose_the_inputs_of_a_plan(account: Account, top: str) -> None:
+    for name in ("store=7/a.csv", "store=7/b.json", "store=8/a.csv"):
+        upload(account, f"{top}/in/{name}")
+    source = InputSource(location=f"{top}/in", include=("*.csv",), exclude=("store=8/*",))
+    assert planned(settings_of(top, source=source)).sources == [f"{top}/in/store=7/a.csv"]
+    settings = settings_of(top, source=replace(source, include=("*.cvs",)))
+    with pytest.raises(
+        InvalidRequest, match=r"nothing was planned; all 3 objects .*no object matches include '\*\.cvs'"
+    ):
+        planned(settings)
+    assert planned(replace(settings, empty_ok=True)).plan.inputs == 0
+
+
+def test_shards_are_balanced_and_the_largest_model_of_each_comes_first(account: Account, top: str) -> None:
+    sizes = {"a": 60_000, "b": 20_000, "c": 30_000, "d": 10_000}
+    for store, size in sizes.items():
+        for part in range(2):
+            upload(account, f"{top}/in/store={store}/{part}", "x" * (size // 2))
+    found = planned(settings_of(top, max_shards=2))
+    assert sorted([work.target_model for work in shard.models] for shard in found.shards) == [
+        ["a.tar.gz"],
+        ["c.tar.gz", "b.tar.gz", "d.tar.gz"],
+    ]
+    assert [shard.bytes for shard in found.shards] == [60_000, 60_000]
+    assert all(
+        one.target_model == work.target_model
+        for shard, entries in zip(found.shards, found.entries, strict=True)
+        for work in shard.models
+        for one in entries[work.first : work.first + work.count]
+    )
+
+
+def test_references_say_of_each_shard_where_it_is_and_how_large(account: Account, top: str) -> None:
+    for store in range(3):
+        upload(account, f"{top}/in/store={store}/a", "x" * 100)
+    found = planned(settings_of(top, max_shards=2))
+    references = in_s3(lambda s3: shard_references(s3, found.plan, found.folder))
+    where = found.folder.location
+    assert references == [
+        {"plan_location": where, "shard": 0, "inputs": 2, "models": 2, "bytes": 200},
+        {"plan_location": where, "shard": 1, "inputs": 1, "models": 1, "bytes": 100},
+    ]
+
+
+class TestManifest:
+    @pytest.mark.parametrize("prefix", ["/in/", "/in"])
+    def test_batch_transforms_own_form_names_results_below_its_prefix(
+        self, account: Account, top: str, prefix: str
+    ) -> None:
+        slash = "" if prefix.endswith("/") else "/"
+        body = json.dumps([{"prefix": f"{top}{prefix}"}, f"{slash}store=7/a.csv", f"{slash}_SUCCESS"])
+        location = upload(account, f"{top}/manifest.json", body)
+        source = InputSource(location=location, inputs_type="ManifestFile", check_inputs=False)
+        found = planned(settings_of(top, source=source, target_model="{relative}"))
+        assert found.outputs() == {
+            f"{top}/in/store=7/a.csv": "store=7/a.csv",
+            f"{top}/in/_SUCCESS": "_SUCCESS",
+        }
+
+    def test_a_line_may_say_the_model_and_one_object_may_go_to_several(
+        self, account: Account, top: str
+    ) -> None:
+        source = manifest(
+            account,
+            top,
+            {"source-ref": "s3://other/x/b.csv", "target-model": "own.tar.gz", "content-type": "text/csv"},
+            {"source-ref": "s3://other/x/b.csv", "custom-attributes": "secret"},
+        )
+        settings = settings_of(
+            top,
+            source=source,
+            target_model="{stem}.tar.gz",
+            output_name="{target_model}/{relative}",
+            max_shards=1,
+        )
+        first, second = planned(settings).entries[0]
+        assert (first.target_model, first.output) == ("b.tar.gz", "b.tar.gz/x/b.csv")
+        assert (first.custom_attributes, first.content_type) == ("secret", None)
+        assert (second.target_model, second.output) == ("own.tar.gz", "own.tar.gz/x/b.csv")
+        assert second.content_type == "text/csv"
+
+    def test_one_bucket_is_not_part_of_the_names_several_are(self, account: Account, top: str) -> None:
+        lines = [{"source-ref": f"s3://{bucket}/a/b", "target-model": "m"} for bucket in ("one", "two")]
+        settings = settings_of(top, source=manifest(account, top, *lines[:1]), target_model=None)
+        assert planned(settings).outputs() == {"s3://one/a/b": "a/b"}
+        settings = settings_of(top, source=manifest(account, top, *lines), target_model=None)
+        assert planned(settings).outputs() == {"s3://one/a/b": "one/a/b", "s3://two/a/b": "two/a/b"}
+
+    def test_an_input_without_a_model_is_named(self, account: Account, top: str) -> None:
+        source = manifest(account, top, {"source-ref": "s3://other/b.csv"})
+        with pytest.raises(InvalidRequest, match=r"which model the input s3://other/b\.csv goes to"):
+            planned(settings_of(top, source=source, target_model=None))
+
+    def test_a_malformed_line_is_named_by_its_number(self, account: Account, top: str) -> None:
+        source = manifest(account, top, {"source-ref": "s3://b/k", "target-model": "m"}, "nonsense")
+        with pytest.raises(InvalidRequest, match="line 2 of the manifest is not JSON"):
+            planned(settings_of(top, source=source))
+        assert keys_below(account, f"{top}/out") == []
+
+    def test_a_missing_object_is_named_unless_nobody_shall_look(self, account: Account, top: str) -> None:
+        line = {"source-ref": f"{top}/nowhere", "target-model": "m"}
+        with pytest.raises(InputNotFound, match=r"line 1: .*/nowhere"):
+            planned(settings_of(top, source=manifest(account, top, line, check_inputs=True)))
+        assert planned(settings_of(top, source=manifest(account, top, line))).plan.inputs == 1
+
+    def test_inputs_below_the_outputs_are_refused(self, account: Account, top: str) -> None:
+        source = manifest(account, top, {"source-ref": f"{top}/out/a.out", "target-model": "m"})
+        with pytest.raises(InvalidRequest, match=f"input {top}/out/a.out and the outputs .* are not apart"):
+            planned(settings_of(top, source=source))
+
+
+def test_two_inputs_of_one_output_name_are_both_named(account: Account, top: str) -> None:
+    for day in (1, 2):
+        upload(account, f"{top}/in/day={day}/store=7/a.csv")
+    match = (
+        rf"{top}/in/day=1/store=7/a\.csv and {top}/in/day=2/store=7/a\.csv would have the same name, a\.csv"
+    )
+    with pytest.raises(InvalidRequest, match=match):
+        planned(settings_of(top, output_name="{name}"))
+    assert keys_below(account, f"{top}/out") == []
+
+
+def test_a_pattern_for_a_prefix_gets_the_remedy(account: Account, top: str) -> None:
+    upload(account, f"{top}/in/a.csv")
+    source = InputSource(location=f"{top}/in/*.csv")
+    with pytest.raises(
+        InvalidRequest, match=r"nothing was planned; .* give include=\[\"\*\.csv\"\]; check the prefix"
+    ):
+        planned(settings_of(top, source=source))
+
+
+def test_a_target_model_that_http_would_trim_is_refused_wherever_it_comes_from(
+    account: Account, top: str
+) -> None:
+    """The model "7" would answer for "7 "."""
+    match = r"target.model.* '7 ' is not allowed: it holds U\+0020 at its end"
+    for name in ("7", "7 "):
+        upload(account, f"{top}/models/{name}")
+    endpoint = EndpointModels(endpoint_name="ratings", prefixes=(f"{top}/models/",))
+    upload(account, f"{top}/in/store=7 /a.csv")
+    with pytest.raises(InvalidRequest, match=match):
+        planned(settings_of(top, target_model="{store}"), endpoint)
+    source = manifest(account, top, {"source-ref": "s3://other/b.csv", "target-model": "7 "})
+    with pytest.raises(InvalidRequest, match=match):
+        planned(settings_of(top, source=source), endpoint)
+    assert keys_below(account, f"{top}/out") == []
+
+
+def test_a_key_without_a_field_of_the_template_is_named(account: Account, top: str) -> None:
+    upload(account, f"{top}/in/a.csv")
+    with pytest.raises(InvalidRequest, match=r"target_model names the field \{store\}.*in/a\.csv"):
+        planned(settings_of(top))
+
+
+def test_no_inputs_are_bad_input_unless_that_is_fine(account: Account, top: str) -> None:
+    with pytest.raises(
+        InvalidRequest, match=f"no inputs below {top}/in/: nothing was planned.*empty_ok=True"
+    ):
+        planned(settings_of(top))
+    with pytest.raises(InvalidRequest, match=r"manifest\.jsonl lists no inputs"):
+        planned(settings_of(top, source=manifest(account, top, "")))
+    found = planned(settings_of(top, empty_ok=True))
+    assert (found.plan.inputs, found.plan.shards, found.shards) == (0, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "changes", "place"),
+    [
+        ("/data/", {"outputs": "/data/out"}, "the outputs"),
+        ("/data", {"outputs": "/database"}, "the outputs"),
+        ("/out/in/", {"outputs": "/out"}, "the outputs"),
+        ("/out/", {"outputs": "/out/"}, "the outputs"),
+        ("/in/", {"state_prefix": "/in/state"}, "the state_prefix"),
+        ("/state/in/", {"state_prefix": "/state"}, "the state_prefix"),
+    ],
+)
+def test_what_is_read_and_what_is_written_lie_apart(
+    top: str, inputs: str, changes: dict[str, str], place: str
+) -> None:
+    settings = settings_of(top, source=InputSource(location=f"{top}{inputs}"))
+    places = {name: f"{top}{place}" for name, place in changes.items()}
+    with pytest.raises(InvalidRequest, match=f"inputs {top}{inputs} and {place} .* are not apart"):
+        replace(settings, **places).checked()  # type: ignore[arg-type] # both are locations
+
+
+ENDPOINT = EndpointModels(
+    endpoint_name="ratings",
+    prefixes=("s3://top/models/a/", "s3://top/models/b/"),
+    written={"the endpoint's data capture": "s3://top/captured"},
+)
+
+
+@pytest.mark.parametrize("inputs", ["captured/ratings/", "cap", "models/", "models/b/x/", ""])
+@pytest.mark.parametrize("plan", [make_plan, estimated])
+def test_what_the_endpoint_writes_and_its_models_are_no_inputs(
+    inputs: str, plan: Callable[..., Awaitable[object]]
+) -> None:
+    settings = settings_of("s3://other", source=InputSource(location=f"s3://top/{inputs}"))
+    with pytest.raises(InvalidRequest, match=r"of the endpoint s3://top|endpoint's data capture s3://top"):
+        in_s3(lambda s3: plan(s3, settings, ENDPOINT))
+
+
+@pytest.mark.parametrize("key", ["captured/x.jsonl", "models/b/m.tar.gz"])
+def test_what_the_endpoint_writes_and_its_models_are_no_inputs_of_a_manifest_either(
+    account: Account, top: str, key: str
+) -> None:
+    line = {"source-ref": f"s3://top/{key}", "target-model": "m"}
+    source = manifest(account, top, {**line, "source-ref": "s3://top/fine"}, line)
+    with pytest.raises(InvalidRequest, match=f"the input s3://top/{key} and .* are not apart"):
+        planned(settings_of(top, source=source), ENDPOINT)
+
+
+def test_another_batchs_outputs_are_no_inputs_by_chance(account: Account, top: str) -> None:
+    """A prefix that holds them holds their state, too."""
+    upload(account, f"{top}/in/store=1/a")
+    first = settings_of(top)
+    planned(first)
+    for inputs in ("out/", "o", "out/_batch/"):
+        source = InputSource(location=f"{top}/{inputs}")
+        again = settings_of(top, source=source, outputs=f"{top}/scored", target_model="m.tar.gz")
+        with pytest.raises(
+            InvalidRequest, match="is part of the state of a batch, no data for a model: nothing was sent"
+        ):
+            planned(again)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"endpoint_name": "not a name"}, InvalidRequest, "endpoint name"),
+        ({"outputs": "out"}, InvalidS3Uri, "outputs must look like s3://"),
+        ({"state_prefix": "state"}, InvalidS3Uri, "state_prefix must look like s3://"),
+        ({"max_shards": 0}, InvalidRequest, "max_shards is 0"),
+        ({"target_model": None}, InvalidRequest, "target_model is needed"),
+        ({"target_model": "{"}, InvalidRequest, "target_model is no template"),
+        ({"output_name": "{}"}, InvalidRequest, "output_name may hold fields"),
+        ({"source": InputSource(location="in/")}, InvalidS3Uri, "inputs must look like s3://"),
+        ({"source": InputSource(location="s3://b/", inputs_type="Folder")}, InvalidRequest, "inputs_type"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_without_asking_s3(
+    changes: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        settings_of("s3://bucket/top", **changes).checked()
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_another"),
+    [
+        (
+            {
+                "max_shards": 2,
+                "writer": StateWriter(run="x"),
+                "restart": True,
+                "check_models": False,
+                "empty_ok": True,
+            },
+            False,
+        ),
+        ({"outputs": "s3://b/top/out/"}, False),
+        ({"endpoint_name": "other"}, True),
+        ({"source": InputSource(location="s3://b/top/in/", include=("*.csv",), exclude=("x",))}, False),
+        ({"source": InputSource(location="s3://b/other/")}, True),
+        ({"target_model": "{stem}"}, True),
+        ({"outputs": "s3://b/other"}, True),
+        ({"output_name": "{key}"}, True),
+    ],
+)
+def test_what_makes_it_another_batch_and_what_does_not(changes: dict[str, object], is_another: bool) -> None:
+    settings = settings_of("s3://b/top")
+    assert (replace(settings, **changes).arguments != settings.arguments) is is_another  # type: ignore[arg-type] # a table
+
+
+def test_the_state_lies_below_the_outputs_or_where_it_is_told_to(account: Account, top: str) -> None:
+    upload(account, f"{top}/in/store=1/a")
+    assert planned(settings_of(top)).folder.location.startswith(f"{top}/out/_batch/")
+    elsewhere = planned(settings_of(top, state_prefix=f"{top}/state/"))
+    assert elsewhere.folder.location.startswith(f"{top}/state/")
+
+
+class TestModels:
+    @pytest.fixture
+    def endpoint(self, account: Account, top: str) -> EndpointModels:
+        """One that has the model of store 1 only."""
+        upload(account, f"{top}/models/1.tar.gz")
+        for store in (1, 2):
+            upload(account, f"{top}/in/store={store}/a")
+        return EndpointModels(endpoint_name="ratings", prefixes=(f"{top}/models/",))
+
+    def test_a_missing_artefact_is_written_down_and_told_once(
+        self, top: str, endpoint: EndpointModels, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.WARNING):
+            found = planned(settings_of(top), endpoint)
+        assert {work.target_model: work.missing for work in found.works} == {
+            "1.tar.gz": False,
+            "2.tar.gz": True,
+        }
+        assert found.plan.missing_models == ("2.tar.gz",)
+        (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+        assert f"{top}/models/: 2.tar.gz;" in warning.getMessage()
+
+    def test_a_missing_artefact_may_fail_the_plan(
+        self, account: Account, top: str, endpoint: EndpointModels
+    ) -> None:
+        with pytest.raises(
+            TargetModelNotFound, match=r"1 target models .*: 2\.tar\.gz\. Nothing was planned"
+        ):
+            planned(settings_of(top, fail_on_missing=True), endpoint)
+        assert keys_below(account, f"{top}/out") == []
+
+    def test_nobody_looks_where_that_is_not_wanted_or_not_known(
+        self, top: str, endpoint: EndpointModels
+    ) -> None:
+        assert planned(settings_of(top, check_models=False), endpoint).plan.missing_models == ()
+        assert planned(settings_of(top), EndpointModels(endpoint_name="ratings")).plan.missing_models == ()
+        assert planned(settings_of(top), None).plan.missing_models == ()
+
+
+def test_a_shard_that_cannot_be_written_ends_the_plan_with_the_reason(
+    account: Account, top: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the error it is, so that Airflow knows whether a retry helps; and no plan comes of it."""
+    for store in range(20):
+        upload(account, f"{top}/in/store={store}/a")
+    denied = Answer(403, "AccessDenied")
+    # The log of plans, the listing, then the writes.
+    with answering(None, None, denied, otherwise=account.url) as (url, asked):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        with pytest.raises(
+            AccessDenied, match=r"s3:PutObject .*/shards/0000\d/(shard\.json|inputs/00000\.jsonl):"
+        ):
+            planned(settings_of(top))
+    assert not any(
+        "plan.json" in request or "/plans/" in request for request in asked if request.startswith("PUT")
+    )
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[StubClient]:
+    """A quick S3 of this module's own, for more objects than moto takes in reasonable time."""
+    with running() as stub:
+        yield stub
+
+
+def test_many_inputs_are_planned_at_one_request_for_each_page_and_chunk(
+    quick: StubClient, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", quick.url)
+    top, count = f"s3://bench/{unique('plan')}", 3_000
+    prefix = top.removeprefix("s3://bench/")
+    quick.fill([f"{prefix}/in/store={number % 7}/{number:06d}" for number in range(count)])
+    quick.take_calls()
+    found = planned(settings_of(top, max_shards=2))
+    calls = quick.take_calls()
+    assert sorted(shard.inputs for shard in found.shards) == [1_286, 1_714]
+    chunks = sum(-(-shard.inputs // CHUNK) for shard in found.shards)
+    assert calls["list"] == 3 + 1  # of the inputs, and of the log of plans
+    assert calls["put"] == chunks + 2 + 2
+    assert found.sources == sorted(f"{top}/in/store={number % 7}/{number:06d}" for number in range(count))

@@ -1,0 +1,98 @@
+"""A missing artefact is known before the endpoint is asked, where anybody may look."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_sm_plugin.exceptions import ServiceUnavailable
+from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+from airflow_sm_plugin.multi_model.plan import model_check
+from airflow_sm_plugin.multi_model.plan.model_check import missing_models
+from tests.multi_model.plan.plans import in_s3
+from tests.stubs.aws import StubClient, running
+from tests.support import Account, Answer, answering, unique
+
+NAMES = ["a/1.tar.gz", "b &+%.tar.gz", "c.tar.gz"]
+
+
+def missing(endpoint: EndpointModels, models: list[str]) -> tuple[str, ...]:
+    return in_s3(lambda s3: missing_models(s3, endpoint, models))
+
+
+def endpoint_of(*prefixes: str) -> EndpointModels:
+    return EndpointModels(endpoint_name="ratings", prefixes=prefixes)
+
+
+@pytest.fixture
+def prefix(account: Account) -> str:
+    """Where the models of ``NAMES`` but the last lie."""
+    key = f"{unique('models')}/"
+    for name in NAMES[:-1]:
+        account.upload("x", f"{key}{name}")
+    return f"s3://{account.bucket}/{key}"
+
+
+@pytest.mark.parametrize("most_looks", [0, 1_000], ids=["listed", "looked at one by one"])
+def test_what_is_not_there_is_named(prefix: str, monkeypatch: pytest.MonkeyPatch, most_looks: int) -> None:
+    monkeypatch.setattr(model_check, "MOST_LOOKS", most_looks)
+    assert missing(endpoint_of(prefix), [*NAMES, "0.tar.gz"]) == ("0.tar.gz", "c.tar.gz")
+    assert missing(endpoint_of(prefix), NAMES[:2]) == ()
+
+
+def test_a_model_must_be_below_each_prefix(account: Account, prefix: str) -> None:
+    """An endpoint may have several containers of many models."""
+    other = f"{unique('models')}/"
+    account.upload("x", f"{other}{NAMES[0]}")
+    both = endpoint_of(prefix, f"s3://{account.bucket}/{other}")
+    assert missing(both, NAMES[:2]) == (NAMES[1],)
+
+
+def test_prefix_and_model_are_joined_with_one_slash(prefix: str) -> None:
+    assert missing(endpoint_of(prefix), [f"/{NAMES[0]}"]) == ()
+
+
+def test_no_prefix_no_verdict() -> None:
+    assert missing(endpoint_of(), NAMES) == ()
+
+
+@pytest.mark.parametrize("most_looks", [0, 1_000], ids=["listed", "looked at one by one"])
+def test_where_nobody_may_look_none_is_missing_and_the_log_says_so(
+    account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, most_looks: int
+) -> None:
+    monkeypatch.setattr(model_check, "MOST_LOOKS", most_looks)
+    with answering(Answer(403, "AccessDenied")) as (url, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        with caplog.at_level(logging.INFO):
+            assert missing(endpoint_of("s3://b/models/"), NAMES) == ()
+    assert any("s3://b/models/" in record.getMessage() for record in caplog.records)
+
+
+def test_an_s3_that_does_not_answer_is_no_verdict(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_sm_plugin.hooks.s3_repeats.ATTEMPTS", 1)
+    with answering(Answer(503, "ServiceUnavailable")) as (url, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        with pytest.raises(ServiceUnavailable):
+            missing(endpoint_of("s3://b/models/"), NAMES)
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[StubClient]:
+    with running() as stub:
+        yield stub
+
+
+def test_many_models_cost_a_listing_not_a_look_each(
+    quick: StubClient, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no page behind the last one that is looked for."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", quick.url)
+    names = [f"{number:05d}.tar.gz" for number in range(1_500)]
+    below = unique("models")
+    quick.fill([f"{below}/{name}" for name in names if name != "00777.tar.gz"])
+    quick.fill([f"{below}/z{number:05d}" for number in range(3_000)])
+    quick.take_calls()
+    assert missing(endpoint_of(f"s3://bench/{below}/"), names) == ("00777.tar.gz",)
+    assert quick.take_calls() == {"list": 2}

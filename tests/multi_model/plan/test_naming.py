@@ -1,0 +1,127 @@
+"""Each input gets a model and an output name, or the message says which does not and why."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.multi_model.plan.naming import EntryNames, same_name
+
+KEY = "in/day=1/store_id=7/a.csv"
+
+
+def names(**changes: object) -> EntryNames:
+    given: dict[str, object] = {
+        "outputs": "s3://b/out/",
+        "target_model": "store-{store_id}.tar.gz",
+    }
+    return EntryNames(**{**given, **changes})  # type: ignore[arg-type] # a table of changes
+
+
+def named(
+    key: str = KEY, *, model: str | None = None, prefix: str = "in/", **changes: object
+) -> tuple[str | None, str | None]:
+    one = BatchInput(
+        source=f"s3://b/{key}",
+        size=5,
+        target_model=model,
+        relative=key.removeprefix(prefix) if prefix else None,
+    )
+    found = names(**changes).checked().named(one)
+    return found.target_model, found.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ("store-7.tar.gz", "day=1/store_id=7/a.csv")),
+        ({"target_model": "{parent}/{stem}"}, ("store_id=7/a", "day=1/store_id=7/a.csv")),
+        ({"model": "own.tar.gz"}, ("own.tar.gz", "day=1/store_id=7/a.csv")),
+        ({"model": "own.tar.gz", "target_model": None}, ("own.tar.gz", "day=1/store_id=7/a.csv")),
+        (
+            {"output_name": "{target_model}/{relative}"},
+            ("store-7.tar.gz", "store-7.tar.gz/day=1/store_id=7/a.csv"),
+        ),
+        ({"output_name": "{day}-{store_id}"}, ("store-7.tar.gz", "1-7")),
+        ({"prefix": ""}, ("store-7.tar.gz", KEY)),
+        ({"prefix": "", "many_buckets": True}, ("store-7.tar.gz", f"b/{KEY}")),
+    ],
+)
+def test_templates_say_model_and_output_and_a_manifest_wins(
+    changes: dict[str, object], expected: tuple[str, str]
+) -> None:
+    assert named(**changes) == expected  # type: ignore[arg-type] # a table of changes
+
+
+def test_what_else_is_known_of_the_input_stays() -> None:
+    one = BatchInput(source=f"s3://b/{KEY}", size=5, etag="e", content_type="text/csv", custom_attributes="x")
+    found = names().named(one)
+    assert (found.source, found.size, found.etag) == (one.source, one.size, one.etag)
+    assert (found.content_type, found.custom_attributes) == (one.content_type, one.custom_attributes)
+
+
+def test_an_input_without_a_model_is_named() -> None:
+    with pytest.raises(
+        InvalidRequest, match=rf"which model the input s3://b/{KEY} goes to: give target_model"
+    ):
+        named(target_model=None)
+
+
+def test_an_unknown_field_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(InvalidRequest, match=r"target_model names the field \{shop\}.*store_id"):
+        named(target_model="{shop}.tar.gz")
+    with pytest.raises(InvalidRequest, match=r"output_name names the field \{shop\}.*target_model"):
+        named(output_name="{shop}")
+
+
+@pytest.mark.parametrize("template", ["{", "{}", "{key!r}"])
+def test_a_template_that_is_none_is_known_without_an_input(template: str) -> None:
+    with pytest.raises(InvalidRequest, match="target_model"):
+        names(target_model=template).checked()
+    with pytest.raises(InvalidRequest, match="output_name"):
+        names(output_name=template).checked()
+
+
+@pytest.mark.parametrize("model", ["", " a", "a ", "a\n", "a\t", "Zürich", "x" * 1_025])
+def test_a_model_that_no_header_carries_is_refused(model: str) -> None:
+    with pytest.raises(
+        InvalidRequest, match=rf"target model of the input s3://b/{KEY} .*(not allowed|1 to 1024)"
+    ):
+        named(model=model)
+    with pytest.raises(
+        InvalidRequest, match=r"target model .* '7 ' is not allowed: it holds U\+0020 at its end"
+    ):
+        named("in/store_id=7 /a.csv", target_model="{store_id}")
+    assert named(model="m" * 1_024)[0] == "m" * 1_024
+
+
+@pytest.mark.parametrize("name", ["", "/a", "a/", "_batch/a"])
+def test_an_output_name_that_would_get_in_the_way_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"output name .* of the input s3://b/{KEY} is not allowed"):
+        named(output_name=name)
+
+
+def test_a_key_longer_than_s3_takes_is_refused_beforehand() -> None:
+    room = 1_024 - len("out/") - len(".attributes.jsonl")
+    assert named(output_name="n" * room)[1] == "n" * room
+    for too_long in ("n" * (room + 1), "ü" * (room // 2 + 1)):
+        with pytest.raises(InvalidRequest, match=r"too long: .*1024 bytes"):
+            named(output_name=too_long)
+    assert named(output_name="n" * (room + 4), outputs="s3://b")
+
+
+def test_two_of_one_name_are_both_named_with_the_remedy() -> None:
+    assert "s3://b/x and s3://b/y would have the same name, n: " in str(
+        same_name("n", "s3://b/x", "s3://b/y")
+    )
+    assert "both entries of s3://b/x" in str(same_name("n", "s3://b/x", "s3://b/x"))
+    assert "{target_model}/{relative}" in str(same_name("n", "s3://b/x", "s3://b/x"))
+
+
+def test_the_relative_key_of_the_name_is_kept_for_other_templates() -> None:
+    """Custom attributes are rendered when the input is read."""
+    one = BatchInput(source=f"s3://b/{KEY}", relative="a.csv")
+    assert names().named(one).relative == "a.csv"
+    assert names(many_buckets=True).named(one).relative == "b/a.csv"
+    assert names().named(BatchInput(source=f"s3://b/{KEY}")).relative is None

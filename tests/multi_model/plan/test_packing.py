@@ -1,0 +1,168 @@
+"""Shards are even, every input is in exactly one, and a model is in as few as can be."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.multi_model.plan.packing import (
+    LEAST_BYTES,
+    LEAST_CUT,
+    ModelSize,
+    Piece,
+    pack,
+    weight_of,
+)
+
+WEIGHTS = st.integers(LEAST_BYTES, 10**6) | st.sampled_from([LEAST_BYTES, 10**9])
+MODELS = st.dictionaries(
+    st.text("abc", min_size=1, max_size=4),
+    st.lists(WEIGHTS, min_size=1, max_size=30),
+    min_size=1,
+    max_size=12,
+)
+SHARDS = st.integers(1, 12)
+
+Weights = dict[str, list[int]]
+
+
+def packed(weights: Weights, shards: int) -> list[list[Piece]]:
+    """Pack inputs so large that no model is too small to be cut; the pieces count ``weights``, as they were given."""
+    large = {name: [weight * LEAST_CUT for weight in each] for name, each in weights.items()}
+    sizes = [ModelSize(name, len(each), sum(each)) for name, each in large.items()]
+    found = pack(sizes, shards=shards, weights_of=large.__getitem__)
+    return [[replace(piece, bytes=piece.bytes // LEAST_CUT) for piece in pieces] for pieces in found]
+
+
+def inputs_of(found: list[list[Piece]]) -> Iterator[tuple[str, int]]:
+    for piece in itertools.chain.from_iterable(found):
+        yield from ((piece.target_model, number) for number in range(piece.first, piece.first + piece.count))
+
+
+def loads(found: list[list[Piece]]) -> list[int]:
+    return [sum(piece.bytes for piece in pieces) for pieces in found]
+
+
+def shards_of(found: list[list[Piece]], model: str) -> int:
+    return sum(any(piece.target_model == model for piece in pieces) for pieces in found)
+
+
+@given(MODELS, SHARDS)
+def test_every_input_is_in_exactly_one_shard_and_no_shard_is_empty(weights: Weights, shards: int) -> None:
+    found = packed(weights, shards)
+    counted = Counter(inputs_of(found))
+    assert set(counted.values()) == {1}
+    assert set(counted) == {(name, number) for name, each in weights.items() for number in range(len(each))}
+    assert 1 <= len(found) <= shards
+    assert all(found)
+
+
+@given(MODELS, SHARDS)
+def test_a_pieces_bytes_are_those_of_its_inputs(weights: Weights, shards: int) -> None:
+    for piece in itertools.chain.from_iterable(packed(weights, shards)):
+        of_model = weights[piece.target_model]
+        assert piece.bytes == sum(of_model[piece.first : piece.first + piece.count])
+
+
+@given(MODELS, SHARDS)
+def test_no_shard_has_more_than_a_fair_share_and_one_piece(weights: Weights, shards: int) -> None:
+    """The rule of who always gives to the one that has least."""
+    found = packed(weights, shards)
+    share = sum(map(sum, weights.values())) / shards
+    largest = max(piece.bytes for piece in itertools.chain.from_iterable(found))
+    assert max(loads(found)) <= share + largest
+
+
+@given(MODELS, SHARDS)
+def test_a_piece_is_no_larger_than_a_fair_share_but_for_its_inputs_being_so(
+    weights: Weights, shards: int
+) -> None:
+    share = sum(map(sum, weights.values())) / shards
+    for piece in itertools.chain.from_iterable(packed(weights, shards)):
+        largest = max(weights[piece.target_model][piece.first : piece.first + piece.count])
+        assert piece.bytes <= 1.1 * share + 2 * largest or piece.count == 1
+
+
+@given(MODELS, SHARDS)
+def test_only_a_model_larger_than_a_fair_share_is_cut_and_into_no_more_shards_than_it_fills(
+    weights: Weights, shards: int
+) -> None:
+    found = packed(weights, shards)
+    share = sum(map(sum, weights.values())) / shards
+    for name, each in weights.items():
+        assert shards_of(found, name) <= max(1, math.ceil(sum(each) / share))
+
+
+@given(MODELS, SHARDS)
+def test_a_model_is_in_one_place_of_a_shard_and_the_largest_comes_first(
+    weights: Weights, shards: int
+) -> None:
+    for pieces in packed(weights, shards):
+        names = [name for name, _ in itertools.groupby(piece.target_model for piece in pieces)]
+        assert len(set(names)) == len(names)
+        totals = [sum(piece.bytes for piece in pieces if piece.target_model == name) for name in names]
+        assert totals == sorted(totals, reverse=True)
+        assert all(
+            before.first < after.first
+            for before, after in itertools.pairwise(pieces)
+            if before.target_model == after.target_model
+        )
+
+
+@given(MODELS, SHARDS)
+def test_the_order_of_the_models_does_not_matter(weights: Weights, shards: int) -> None:
+    turned = dict(reversed(weights.items()))
+    assert packed(turned, shards) == packed(weights, shards)
+
+
+@pytest.mark.parametrize(
+    ("weights", "shards", "expected"),
+    [
+        ({"a": [5_000] * 8}, 4, [10_000] * 4),
+        ({"a": [5_000] * 8}, 100, [5_000] * 8),
+        ({"a": [15_000], "b": [15_000]}, 2, [15_000, 15_000]),
+        ({"a": [5_000] * 3, "b": [5_000] * 3}, 3, [10_000] * 3),
+        ({"a": [5_000] * 104, "b": [5_000] * 4}, 10, [50_000, 50_000, *[55_000] * 8]),
+        ({"a": [10**9, *[5_000] * 100]}, 4, [10**9, 500_000]),
+        ({str(number): [5_000] for number in range(10)}, 4, [15_000, 15_000, 10_000, 10_000]),
+    ],
+    ids=[
+        "one model, cut evenly",
+        "no more shards than inputs",
+        "models whole where that is even",
+        "what is left of two models shares a shard",
+        "no drift along the cuts",
+        "one input that is nearly all",
+        "many small models",
+    ],
+)
+def test_how_it_comes_out(weights: Weights, shards: int, expected: list[int]) -> None:
+    assert sorted(loads(packed(weights, shards)), reverse=True) == sorted(expected, reverse=True)
+
+
+def test_a_model_hardly_larger_than_a_fair_share_is_not_cut_for_the_rest_of_it() -> None:
+    weights = {"a": [5_000] * 21, "b": [5_000] * 19}
+    assert sorted(loads(packed(weights, 2))) == [95_000, 105_000]
+
+
+def test_a_model_is_not_cut_into_pieces_that_are_not_worth_a_load() -> None:
+    halves = pack([ModelSize("a", 2, 2 * LEAST_CUT)], shards=8, weights_of=lambda _: [LEAST_CUT] * 2)
+    assert loads(halves) == [LEAST_CUT] * 2
+    whole = pack([ModelSize("a", 2, LEAST_CUT)], shards=8, weights_of=lambda _: [LEAST_CUT // 2] * 2)
+    assert loads(whole) == [LEAST_CUT]
+
+
+def test_no_models_make_no_shards() -> None:
+    assert pack([], shards=8, weights_of=lambda _: ()) == []
+
+
+@pytest.mark.parametrize(("size", "weight"), [(None, 4_096), (0, 4_096), (4_095, 4_096), (4_097, 4_097)])
+def test_a_small_input_counts_as_four_kibibytes(size: int | None, weight: int) -> None:
+    assert weight_of(size) == weight

@@ -1,0 +1,84 @@
+"""A plan survives its JSON, and what XCom tells of it stays small."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.multi_model.plan.plan import (
+    CHUNK,
+    ModelWork,
+    MultiModelPlan,
+    ShardPlan,
+    shard_reference,
+)
+
+NUMBERS = st.integers(0, 2**50)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+WORKS = st.builds(
+    ModelWork, target_model=NAMES, first=NUMBERS, count=NUMBERS, bytes=NUMBERS, missing=st.booleans()
+)
+SHARDS = st.builds(
+    ShardPlan, number=NUMBERS, inputs=NUMBERS, bytes=NUMBERS, models=st.lists(WORKS, max_size=5).map(tuple)
+)
+PLANS = st.builds(
+    MultiModelPlan,
+    number=NUMBERS,
+    endpoint_name=NAMES,
+    outputs=NAMES,
+    digest=NAMES,
+    inputs=NUMBERS,
+    bytes=NUMBERS,
+    models=NUMBERS,
+    shards=NUMBERS,
+    missing_models=st.lists(NAMES, max_size=5).map(tuple),
+    carried=NUMBERS,
+    created_at=NAMES,
+    nonce=NAMES,
+    writer=st.builds(
+        StateWriter,
+        st.builds(TaskTry, st.none() | st.floats(0, 2e9), st.integers(1, 9)),
+        st.none() | NAMES,
+    ),
+    earlier=st.lists(NAMES, max_size=3).map(tuple),
+)
+
+
+@given(SHARDS)
+def test_a_shard_survives_its_json(shard: ShardPlan) -> None:
+    assert ShardPlan.from_json(shard.as_json()) == shard
+
+
+@given(PLANS)
+def test_a_plan_survives_its_json(plan: MultiModelPlan) -> None:
+    assert MultiModelPlan.from_json(plan.as_json()) == plan
+
+
+def test_a_shard_has_as_many_chunks_as_its_inputs_fill() -> None:
+    counts = (0, 1, CHUNK, CHUNK + 1)
+    shards = [ShardPlan(number=0, inputs=count, bytes=0, models=()) for count in counts]
+    assert [shard.chunks for shard in shards] == [0, 1, 1, 2]
+
+
+def test_a_model_takes_one_short_row_of_its_shard() -> None:
+    """A shard may have thousands."""
+    works = tuple(
+        ModelWork(target_model=f"m{number}.tar.gz", first=number, count=1, bytes=9) for number in range(3_000)
+    )
+    assert len(ShardPlan(number=0, inputs=3_000, bytes=27_000, models=works).as_json()) < 110_000
+
+
+@given(PLANS, SHARDS)
+def test_references_are_plain_and_small(plan: MultiModelPlan, shard: ShardPlan) -> None:
+    where = "s3://bucket/plan-000"
+    summary, reference = plan.summary(where), shard_reference(where, shard)
+    assert summary["missing_models"] == len(plan.missing_models)
+    assert reference["models"] == len(shard.models)
+    for told in (summary, reference):
+        assert json.loads(json.dumps(told)) == told
+        assert all(isinstance(value, int | str) for value in told.values())
+        assert told["plan_location"] == where

@@ -1,0 +1,100 @@
+"""A plan can be looked at without writing or invoking anything."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+
+import pytest
+
+from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+from airflow_sm_plugin.multi_model.plan.estimate import PlanEstimate, Splitting
+from airflow_sm_plugin.multi_model.plan.sampling import estimate_plan
+from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
+from tests.multi_model.plan.plans import finish, in_s3, planned, settings_of
+from tests.support import Account, unique
+
+SINGLE = Splitting()
+LINE = b"0123456789abcde\n"
+
+
+@pytest.fixture
+def top(account: Account) -> str:
+    """A prefix of this test alone, with no slash behind."""
+    return f"s3://{account.bucket}/{unique('plan')}"
+
+
+def estimated(
+    settings: PlanSettings, splitting: Splitting = SINGLE, endpoint: EndpointModels | None = None
+) -> PlanEstimate:
+    return in_s3(lambda s3: estimate_plan(s3, settings, endpoint, splitting))
+
+
+def put(account: Account, top: str, name: str, body: bytes) -> None:
+    account.upload(body, f"{top}/{name}".removeprefix(f"s3://{account.bucket}/"))
+
+
+def keys(account: Account, top: str) -> set[str]:
+    prefix = top.removeprefix(f"s3://{account.bucket}/")
+    return {
+        each["Key"] for each in account.s3.list_objects_v2(Bucket=account.bucket, Prefix=prefix)["Contents"]
+    }
+
+
+@pytest.mark.parametrize("body", [LINE * 1_000, gzip.compress(LINE * 1_000)], ids=["plain", "gzip"])
+def test_records_are_estimated_from_the_inputs_beginnings(account: Account, top: str, body: bytes) -> None:
+    for store in range(3):
+        put(account, top, f"in/store={store}/a", body)
+    found = estimated(settings_of(top))
+    assert found.sampled == 3
+    assert found.payloads == pytest.approx(3_000, rel=0.01)
+    many = Splitting(batch_strategy="MultiRecord", max_payload_bytes=8_000)
+    assert estimated(settings_of(top), many).payloads == pytest.approx(6, rel=0.01)
+
+
+def test_a_record_ends_where_the_batch_cuts_it(account: Account, top: str) -> None:
+    """At LF and nowhere else; lines of spaces are none."""
+    put(account, top, "in/store=1/a", b"a\rb\x0cc\x1cd\r\n \r\n\t\n" * 500)
+    assert estimated(settings_of(top)).payloads == pytest.approx(1_000, rel=0.01)
+
+
+def test_an_inputs_beginning_stands_for_all_of_it(account: Account, top: str) -> None:
+    put(account, top, "in/store=1/a", LINE * 100_000)
+    put(account, top, "in/store=1/b", b"\n" * 10)
+    assert estimated(settings_of(top)).payloads == pytest.approx(100_000, rel=0.01)
+
+
+def test_whole_inputs_are_counted_and_none_is_read(account: Account, top: str) -> None:
+    for store, body in enumerate((LINE, LINE, b"")):
+        put(account, top, f"in/store={store}/a", body)
+    found = estimated(settings_of(top), Splitting(split_type="None"))
+    assert (found.payloads, found.sampled) == (2, None)
+
+
+def test_it_tells_shards_missing_models_and_what_is_done_and_writes_nothing(
+    account: Account, top: str
+) -> None:
+    put(account, top, "models/0.tar.gz", b"x")
+    endpoint = EndpointModels(endpoint_name="ratings", prefixes=(f"{top}/models/",))
+    put(account, top, "in/store=0/a", LINE)
+    settings = settings_of(top)
+    finish(planned(settings))
+    put(account, top, "in/store=0/b", LINE)
+    put(account, top, "in/store=1/a", LINE * 2)
+    before = keys(account, top)
+    found = estimated(settings, endpoint=endpoint)
+    assert keys(account, top) == before
+    assert found.carried == 1
+    assert [(one.target_model, one.inputs, one.shards, one.missing) for one in found.models] == [
+        ("0.tar.gz", 1, 1, False),
+        ("1.tar.gz", 1, 1, True),
+    ]
+    assert sorted(found.shard_bytes) == [16, 32]
+    assert estimated(replace(settings, restart=True)).carried == 0
+
+
+def test_what_would_fail_the_plan_fails_its_estimate(top: str) -> None:
+    with pytest.raises(InvalidRequest, match="no inputs below"):
+        estimated(settings_of(top))
+    assert estimated(settings_of(top, empty_ok=True)).lines()

@@ -1,0 +1,29 @@
+"""Which plan of a batch counts."""
+
+from __future__ import annotations
+
+import asyncio
+
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.multi_model.plan.store import PlanStore
+from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder
+from tests.support import Account, unique
+
+
+def test_of_two_planners_that_found_the_same_the_first_chooses(account: Account) -> None:
+    async def use() -> None:
+        folder = MultiModelFolder(f"s3://{account.bucket}/{unique('plans')}")
+        async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
+            store = PlanStore(s3, folder)
+            before = None
+            for number in range(2):  # the first entry, and one behind another
+                first, second = folder.plan(number, "first"), folder.plan(number, "second")
+                assert await store.choose(first, StateWriter(run="one"), after=before)
+                assert not await store.choose(second, StateWriter(run="two"), after=before)
+                before = await store.latest()
+                assert before is not None
+                assert before.plan_location == first.location
+
+    asyncio.run(use())

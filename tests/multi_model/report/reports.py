@@ -1,0 +1,114 @@
+"""Reports of shards and of batches, made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
+from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
+from airflow_sm_plugin.multi_model.report.report_merging import ReportSum
+from airflow_sm_plugin.multi_model.statistics.counters import Statistics
+from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, ShardReport
+
+T0 = 1_795_000_000
+"""18 November 2026, 11:06:40 UTC."""
+
+GOOD = ModelCounts(inputs=2, records=10)
+BAD = ModelCounts(inputs=2, inputs_failed=1, records=10, records_failed=3)
+
+
+def plan_of(*, inputs: int = 2, shards: int = 1, **fields: Any) -> MultiModelPlan:  # noqa: ANN401 - the plan's own
+    given: dict[str, Any] = {
+        "number": 0,
+        "nonce": "n1",
+        "endpoint_name": "stores",
+        "outputs": "s3://bucket/scored",
+        "digest": "d1",
+        "inputs": inputs,
+        "bytes": 1,
+        "models": 1,
+        "shards": shards,
+        "created_at": "2026-11-18T11:06:00+00:00",
+        **fields,
+    }
+    return MultiModelPlan(**given)
+
+
+def shard_of(shard: int = 0, counts: Mapping[str, ModelCounts] | None = None, **fields: Any) -> ShardReport:  # noqa: ANN401 - the report's own
+    given: dict[str, Any] = {
+        "shard": shard,
+        "plan_digest": "d1",
+        "plan_nonce": "n1",
+        "endpoint_name": "stores",
+        "counts": {"a.tar.gz": GOOD} if counts is None else counts,
+        "started_at": "2026-11-18T11:06:40+00:00",
+        "finished_at": "2026-11-18T11:07:40+00:00",
+        **fields,
+    }
+    return ShardReport(**given)
+
+
+def work_of(shard: int, inputs: Mapping[str, int]) -> ShardPlan:
+    """Return what a shard was to do: how many inputs of each model."""
+    works, first = [], 0
+    for name, count in inputs.items():
+        works.append(ModelWork(target_model=name, first=first, count=count, bytes=count))
+        first += count
+    return ShardPlan(number=shard, inputs=first, bytes=first, models=tuple(works))
+
+
+def collected(*steps: Callable[[Statistics], None]) -> dict[str, Any]:
+    """Return what was collected in these steps."""
+    statistics = Statistics()
+    for step in steps:
+        step(statistics)
+    return statistics.take()
+
+
+def busy(
+    model: str, *, at: float = T0, invocations: int = 20, seconds: float = 0.05
+) -> Callable[[Statistics], None]:
+    """Return a step: the model loads for two seconds, then it is invoked twice a second."""
+
+    def step(statistics: Statistics) -> None:
+        statistics.loaded(model, began=at, ended=at + 2)
+        for number in range(invocations):
+            now = at + 2 + number / 2
+            statistics.invoked(model, seconds=seconds, records=1, at=now)
+            statistics.sample(at=now, in_flight=3, bound=8, warm=1, loading=0)
+        statistics.worked(model, began=at + 2, ended=at + 2 + invocations / 2)
+
+    return step
+
+
+def failure_row(model: str = "a.tar.gz", **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - the row's own
+    return {
+        "source": f"s3://bucket/in/{model}/1.jsonl",
+        "target_model": model,
+        "first_record": 4,
+        "record_count": 3,
+        "error": "ModelError",
+        "status": 400,
+        "message": "could not convert 'abc'",
+        "attempts": 1,
+        **fields,
+    }
+
+
+def merged(
+    plan: MultiModelPlan, shards: Iterable[ShardReport], missing: Iterable[ShardPlan] = ()
+) -> BatchReport:
+    """Return the report of a batch, from those of its shards and from what the others were to do."""
+    together = ReportSum(plan)
+    for shard in shards:
+        together.add(shard)
+    for work in missing:
+        together.miss(work)
+    return together.report()
+
+
+def batch_of(shards: Sequence[ShardReport], missing: Sequence[ShardPlan] = (), **fields: Any) -> BatchReport:  # noqa: ANN401 - the plan's own
+    inputs = sum(one.total.inputs for one in shards) + sum(one.inputs for one in missing)
+    plan = plan_of(**{"inputs": inputs, "shards": len(shards) + len(missing), **fields})
+    return merged(plan, shards, missing).lying_at(report="s3://b/p/report.json", page="s3://b/p/report.html")

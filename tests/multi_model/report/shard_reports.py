@@ -1,0 +1,42 @@
+"""Plans and shard reports in S3, as their tasks leave them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan, ShardPlan
+from airflow_sm_plugin.multi_model.state.folder import PlanFolder
+from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
+from tests.multi_model.report.reports import plan_of, work_of
+from tests.support import Account, unique
+
+
+def put(account: Account, location: str, body: bytes) -> None:
+    account.upload(body, location.removeprefix(f"s3://{account.bucket}/"))
+
+
+def lay_out(account: Account, shards: Sequence[ShardReport | None]) -> tuple[PlanFolder, MultiModelPlan]:
+    """Write a plan, and a report of each shard; None is a shard that was begun and not finished."""
+    root = f"s3://{account.bucket}/{unique('merge')}"
+    folder = PlanFolder(f"{root}/out/_batch/owner/arguments/plan-000-n1")
+    planned = [_planned(number, shard) for number, shard in enumerate(shards)]
+    plan = plan_of(
+        inputs=sum(one.inputs for one in planned),
+        shards=len(shards),
+        models=len({work.target_model for one in planned for work in one.models}),
+        outputs=f"{root}/out/",
+    )
+    put(account, folder.plan, plan.as_json())
+    for shard, report in zip(planned, shards, strict=True):
+        place = folder.shard(shard.number)
+        put(account, place.plan, shard.as_json())
+        put(account, place.claim(0), b"{}")
+        if report is not None:
+            put(account, place.report(0), report.as_json())
+    return folder, plan
+
+
+def _planned(number: int, shard: ShardReport | None) -> ShardPlan:
+    if shard is None:
+        return work_of(number, {"a.tar.gz": 1})
+    return work_of(number, {name: counts.inputs for name, counts in shard.counts.items()})

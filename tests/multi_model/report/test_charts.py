@@ -1,0 +1,78 @@
+"""What a report draws: lanes for the busiest models, curves that fit, nothing where nothing went on."""
+
+from __future__ import annotations
+
+from airflow_sm_plugin.multi_model.report.charts import MOST_POINTS, charts_of
+from airflow_sm_plugin.multi_model.report.report_lanes import MOST_LANES
+from tests.multi_model.report.reports import BAD, GOOD, T0, batch_of, busy, collected, shard_of
+
+
+def test_where_nothing_went_on_there_is_no_chart() -> None:
+    assert charts_of(batch_of([shard_of(0)])) is None
+    assert charts_of(batch_of([])) is None
+
+
+def test_lanes_are_in_the_order_in_which_models_began() -> None:
+    statistics = collected(busy("late", at=T0 + 50), busy("early"))
+    charts = charts_of(batch_of([shard_of(0, {"late": BAD, "early": GOOD}, statistics=statistics)]))
+    assert charts is not None
+    assert [(lane.name, lane.failed, lane.top) for lane in charts.lanes] == [
+        ("early", False, 0.0),
+        ("late", True, 26.0),
+    ]
+    assert charts.others == 0
+    assert charts.lanes[0].note == "11:06:40 to 11:06:52; 1 cold start, 2 s; invoked for 10 s"
+    assert [shape.kind for shape in charts.lanes[0].shapes] == ["working", "loading"]
+
+
+def test_a_model_that_waited_warm_has_a_thin_line_and_one_that_was_loaded_again_has_none() -> None:
+    def warm(s: object) -> None:
+        s.worked("a", began=T0, ended=T0 + 5)  # type: ignore[attr-defined]
+        s.worked("a", began=T0 + 20, ended=T0 + 25)  # type: ignore[attr-defined]
+
+    def evicted(s: object) -> None:
+        s.worked("b", began=T0, ended=T0 + 5)  # type: ignore[attr-defined]
+        s.loaded("b", began=T0 + 20, ended=T0 + 22)  # type: ignore[attr-defined]
+
+    charts = charts_of(batch_of([shard_of(0, {"a": GOOD, "b": GOOD}, statistics=collected(warm, evicted))]))
+    assert charts is not None
+    kinds = {lane.name: {shape.kind for shape in lane.shapes} for lane in charts.lanes}
+    assert kinds == {"a": {"idle", "working"}, "b": {"working", "loading"}}
+
+
+def test_only_the_models_with_the_most_time_have_lanes() -> None:
+    names = [f"m{number:03d}" for number in range(MOST_LANES + 20)]
+    statistics = collected(*(busy(name, invocations=2 * (place + 1)) for place, name in enumerate(names)))
+    charts = charts_of(batch_of([shard_of(0, dict.fromkeys(names, GOOD), statistics=statistics)]))
+    assert charts is not None
+    assert sorted(lane.name for lane in charts.lanes) == names[20:]
+    assert charts.others == 20
+    assert charts.lanes_height == MOST_LANES * charts.lanes[0].height
+
+
+def test_each_chart_says_what_it_shows() -> None:
+    charts = charts_of(batch_of([shard_of(0, statistics=collected(busy("a.tar.gz")))]))
+    assert charts is not None
+    assert [plot.title for plot in charts.plots] == [
+        "Throughput",
+        "Latency of invocations",
+        "Invocations in flight",
+        "Models warm and loading",
+    ]
+    assert all(plot.note and plot.legend and plot.lines and plot.shapes for plot in charts.plots)
+    assert charts.plots[0].note == "up to 2 records/s; a bar is the mean of 1 s"
+
+
+def test_a_batch_that_only_loaded_models_has_lanes_and_no_curves() -> None:
+    statistics = collected(lambda s: s.loaded("a.tar.gz", began=T0, ended=T0 + 5))
+    charts = charts_of(batch_of([shard_of(0, statistics=statistics)]))
+    assert charts is not None
+    assert len(charts.lanes) == 1
+    assert charts.plots == []
+
+
+def test_a_long_batch_is_drawn_with_few_points() -> None:
+    statistics = collected(busy("a.tar.gz", invocations=1_500))
+    charts = charts_of(batch_of([shard_of(0, statistics=statistics)]))
+    assert charts is not None
+    assert all(shape.path.count("L") <= MOST_POINTS for plot in charts.plots for shape in plot.shapes)

@@ -1,0 +1,120 @@
+"""Merging what lies in S3: each shard's latest report, however many there are, and both files twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.exceptions import FencedOff, InferenceError, InputNotFound
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
+from airflow_sm_plugin.multi_model.report.merge import merge_reports, report_batch
+from airflow_sm_plugin.multi_model.state.folder import PlanFolder
+from tests.batch.stopped_s3 import SharedS3, Stop
+from tests.multi_model.report.reports import BAD, GOOD, busy, collected, shard_of
+from tests.multi_model.report.shard_reports import lay_out, put
+from tests.support import Account
+
+CONNECTION = AwsConnection(aws_conn_id=None)
+
+
+def merged(
+    folder: PlanFolder,
+    *,
+    write: bool = False,
+    options: ObjectOptions | None = None,
+    task_try: TaskTry = TaskTry(),  # noqa: B008 - frozen
+) -> BatchReport:
+    async def opened() -> BatchReport:
+        async with S3Objects.open(CONNECTION) as s3:
+            if not write:
+                return await merge_reports(s3, folder.location)
+            return await report_batch(
+                s3, folder.location, task_try=task_try, options=options or ObjectOptions()
+            )
+
+    return asyncio.run(opened())
+
+
+def test_more_shards_than_are_read_at_once_are_all_merged(account: Account) -> None:
+    shards = [shard_of(number, {f"m{number}": GOOD}) for number in range(20)]
+    folder, _ = lay_out(account, [*shards, None])
+    report = merged(folder)
+    assert (report.total.records, len(report.models), report.missing_shards) == (200, 21, [20])
+
+
+def test_a_shard_that_was_begun_anew_counts_as_it_is_now(account: Account) -> None:
+    folder, _ = lay_out(account, [shard_of(0, {"a.tar.gz": BAD})])
+    put(account, folder.shard(0).claim(1), b"{}")
+    assert merged(folder).missing_shards == [0]
+    put(account, folder.shard(0).report(1), shard_of(0, {"a.tar.gz": GOOD}).as_json())
+    assert merged(folder).total == GOOD
+
+
+def test_both_reports_lie_in_the_plans_folder_and_below_the_outputs(account: Account) -> None:
+    folder, plan = lay_out(account, [shard_of(0, statistics=collected(busy("a.tar.gz")))])
+    report = merged(folder, write=True, options=ObjectOptions(acl="bucket-owner-full-control"))
+    assert (report.report_location, report.report_page_location) == (folder.report, folder.report_page)
+    body, page = account.read(folder.report), account.read(folder.report_page)
+    assert json.loads(body)["records"] == 10
+    assert b"All 10 records succeeded" in page
+    outputs = plan.outputs.rstrip("/")
+    assert account.read(f"{outputs}/report.json") == body
+    assert account.read(f"{outputs}/report.html") == page
+    key = folder.report_page.removeprefix(f"s3://{account.bucket}/")
+    head = account.s3.head_object(Bucket=account.bucket, Key=key)
+    assert head["ContentType"] == "text/html; charset=utf-8"
+
+
+def test_without_a_plan_there_is_nothing_to_merge(account: Account) -> None:
+    with pytest.raises(InputNotFound, match="no plan"):
+        merged(PlanFolder(f"s3://{account.bucket}/nowhere/plan-000"))
+
+
+def test_an_earlier_trys_report_never_replaces_a_later_ones(account: Account) -> None:
+    """Wherever the earlier one is stopped: it saw a shard without a report, which has one when it goes on."""
+
+    async def raced(number: int) -> bool:
+        folder, plan = lay_out(account, [shard_of(0, {"a.tar.gz": GOOD}), None])
+        async with SharedS3.open() as shared:
+            stop = Stop(number)
+            orphan = asyncio.ensure_future(
+                report_batch(
+                    shared.of(stop), folder.location, task_try=TaskTry(1.0, 1), options=ObjectOptions()
+                )
+            )
+            was_stopped = await stop.reached(orphan)
+            report = shard_of(1, {"a.tar.gz": replace(GOOD, inputs=1)}).as_json()
+            await asyncio.to_thread(put, account, folder.shard(1).report(0), report)
+            later = await report_batch(
+                shared.of(Stop()), folder.location, task_try=TaskTry(1.0, 2), options=ObjectOptions()
+            )
+            stop.gone_on.set()
+            with suppress(FencedOff):
+                await orphan
+        assert not later.missing_shards
+        for root in (folder.location, plan.outputs.rstrip("/")):
+            assert json.loads(account.read(f"{root}/report.json"))["shards_missing"] == 0
+            assert account.read(f"{root}/report.html") == account.read(folder.report_page)
+        return was_stopped
+
+    for number in range(99):
+        if not asyncio.run(raced(number)):
+            break
+    assert number > 8
+
+
+def test_a_report_that_does_not_add_up_is_not_written(account: Account) -> None:
+    folder, _ = lay_out(account, [shard_of(0)])
+    put(account, folder.shard(0).report(0), shard_of(0, {"a.tar.gz": GOOD + GOOD}).as_json())
+    with pytest.raises(InferenceError, match="does not add up"):
+        merged(folder, write=True)
+    with pytest.raises(account.s3.exceptions.NoSuchKey):
+        account.read(folder.report)

@@ -1,0 +1,365 @@
+"""Whoever claims a shard later has the say over its outputs, wherever the process before it is stopped and goes on.
+
+Two processes put the outputs of one input together: the orphan, and the retry that takes the shard over from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+
+import pytest
+
+from airflow_sm_plugin.async_inference.outcome import Sight
+from airflow_sm_plugin.batch.claim import Claim
+from airflow_sm_plugin.core.batch_objects import MARK
+from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.hooks.s3_upload import MultipartUpload
+from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+from airflow_sm_plugin.multi_model.state import outputs as output_writer
+from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects
+from airflow_sm_plugin.multi_model.state.folder import ShardFolder
+from airflow_sm_plugin.multi_model.state.journal import Failure, Placed, PlacedFailure, Run
+from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
+from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
+from tests.batch.stopped_s3 import SharedS3, Stop
+from tests.support import Account, unique
+
+ONE = BatchInput(source="s3://b/x.csv", target_model="a.tar.gz", output="x.csv")
+SMALL, LARGE = 10, 60
+"""Bytes: from :data:`PART` on S3 copies by itself, and takes a single part of any length."""
+
+PART = 50
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses are full-jitter: dice that always show nothing make them nothing."""
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_writer, "LEAST_PART", PART)
+
+
+class Process:
+    """A process that has claimed the shard, and is stopped before one of its requests from then on.
+
+    :param name: one letter, of which all its outputs consist
+    """
+
+    def __init__(
+        self,
+        root: str,
+        name: str,
+        s3: S3Objects,
+        claim: Claim,
+        *,
+        data: str | None,
+        check_lately: Check | None,
+    ) -> None:
+        self.root = root
+        self.name = name
+        self.s3 = s3
+        self.claim = claim
+        self.writer = OutputWriter(
+            s3,
+            f"{root}/out",
+            content_type="text/csv",
+            data_prefix=f"{data or root}/data/",
+            mark=f"plan/{name}",
+            records=UploadRecords(s3, f"{root}/uploads/"),
+            options=ObjectOptions(),
+            check=claim.check,
+            check_lately=check_lately or claim.check_lately,
+        )
+
+    @classmethod
+    async def begun(
+        cls,
+        shared: SharedS3,
+        root: str,
+        name: str,
+        stop: Stop,
+        *,
+        data: str | None = None,
+        check_lately: Check | None = None,
+    ) -> Process:
+        claim = await Claim.taken(
+            shared.of(Stop()), ShardFolder(f"{root}/shard"), token=name, task_try=TaskTry()
+        )
+        s3 = shared.of(stop)
+        mine = Claim(s3, ShardFolder(f"{root}/shard"), token=name, number=claim.number)
+        return cls(root, name, s3, mine, data=data, check_lately=check_lately)
+
+    async def assemble(self, size: int, *, failures: int = SMALL, notes: int = 0) -> None:
+        """Put outputs together of what lies in a data object: results, rows of failures, of attributes."""
+        run = Run(0, 0, 10, 0, 1, 0, size, 0, notes)
+        failure = Failure(0, 10, 20, 1, 1, "ModelError", False, 0, failures)
+        failed = [PlacedFailure(failure, self.name)] if failures else []
+        await self.writer.assemble(ONE, iter([Placed(run, self.name)]), failed)
+
+    async def unreadable(self) -> None:
+        """Say that nothing of the input could be read."""
+        failure = Failure(0, 0, 0, 0, None, "InputChanged", False, 0, SMALL)
+        await self.writer.assemble(ONE, iter([]), [PlacedFailure(failure, self.name)])
+
+
+async def with_data(s3: S3Objects, root: str, size: int = SMALL) -> str:
+    """Write what the two put their outputs together of, and return the folder."""
+    await asyncio.gather(*(s3.write(f"{root}/data/{name}", name.encode() * size) for name in ("o", "r")))
+    return root
+
+
+async def outputs(s3: S3Objects, root: str) -> Mapping[str, tuple[int, bytes]]:
+    """Return the outputs, each by its length and first byte: each consists of one."""
+    bucket, _, key = root.removeprefix("s3://").partition("/")
+    found = (await s3.list_objects(bucket, f"{key}/out/")).objects
+    return {
+        one.key.removeprefix(f"{key}/out/x.csv"): (
+            one.size,
+            await s3.read(f"s3://{bucket}/{one.key}", first_bytes=1),
+        )
+        for one in found
+    }
+
+
+async def fenced(process: asyncio.Task[None]) -> bool:
+    try:
+        await process
+    except FencedOff:
+        return True
+    return False
+
+
+async def stopped_both(
+    shared: SharedS3, data: str, size: int, stops: tuple[int, int], *, before: bool
+) -> tuple[bool, bool]:
+    """Stop the orphan, begin the retry and stop it, have the orphan go on to its end, and the retry to its.
+
+    :param stops: before which request of each
+    :param before: whether there are outputs of an earlier batch
+    :return: whether each of them came as far as where it is stopped
+    """
+    watching, at_orphan, at_retry = shared.of(Stop()), *map(Stop, stops)
+    root = f"{data}/{stops}"
+    for suffix in (".out", ".errors.jsonl") if before else ():
+        await watching.write(f"{root}/out/x.csv{suffix}", b"before")
+    orphan = await Process.begun(shared, root, "o", at_orphan, data=data)
+    orphaned = asyncio.ensure_future(orphan.assemble(size))
+    orphan_stopped = await at_orphan.reached(orphaned)
+    retry = await Process.begun(shared, root, "r", at_retry, data=data)
+    retried = asyncio.ensure_future(retry.assemble(size))
+    retry_stopped = await at_retry.reached(retried)
+    at_orphan.gone_on.set()
+    await fenced(orphaned)
+    at_retry.gone_on.set()
+    await retried
+    assert await outputs(watching, root) == {".out": (size, b"r"), ".errors.jsonl": (SMALL, b"r")}
+    assert not shared.live
+    return orphan_stopped, retry_stopped
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "before"), [(SMALL, False), (SMALL, True), (LARGE, False)], ids=["new", "again", "large"]
+)
+def test_the_retrys_outputs_stay_wherever_both_are_stopped(
+    account: Account, size: int, *, before: bool
+) -> None:
+    """In pairs of places: what the orphan writes before is replaced, and what it would write after is refused."""
+
+    async def everywhere() -> list[int]:
+        places = []
+        async with SharedS3.open() as shared:
+            root = await with_data(shared.of(Stop()), f"s3://{account.bucket}/{unique('fenced')}", size)
+            for orphans in range(99):
+                for retrys in range(orphans % 3, 99, 3):  # a third of all pairs, in a third of the time
+                    orphan, retry = await stopped_both(shared, root, size, (orphans, retrys), before=before)
+                    if not retry:
+                        break
+                places.append(retrys)
+                if not orphan:
+                    return places
+        raise AssertionError("it never ends")
+
+    places = asyncio.run(everywhere())
+    assert len(places) > 5
+    assert min(places) >= 5
+
+
+def test_an_orphan_brings_no_rows_of_errors_back(account: Account) -> None:
+    """Nothing is there that its write would replace, so it asks before whose the shard is."""
+
+    async def use() -> None:
+        async with SharedS3.open() as shared:
+            root = await with_data(shared.of(Stop()), f"s3://{account.bucket}/{unique('fenced')}")
+            asked = [False]
+
+            async def stopped_before_errors() -> None:
+                """Say that the shard is ours for the output; then the retry does all there is to do."""
+                if asked[0]:
+                    await retry.assemble(SMALL, failures=0)
+                    await orphan.claim.check()
+                asked[0] = True
+
+            orphan = await Process.begun(shared, root, "o", Stop(), check_lately=stopped_before_errors)
+            retry = await Process.begun(shared, root, "r", Stop())
+            with pytest.raises(FencedOff):
+                await orphan.assemble(SMALL)
+            assert await outputs(shared.of(Stop()), root) == {".out": (SMALL, b"r")}
+
+    asyncio.run(use())
+
+
+def test_rows_that_an_orphan_left_after_they_were_listed_go(account: Account) -> None:
+    async def use() -> None:
+        async with SharedS3.open() as shared:
+            root = await with_data(shared.of(Stop()), f"s3://{account.bucket}/{unique('fenced')}")
+            orphan = await Process.begun(shared, root, "o", Stop())
+            await orphan.assemble(SMALL, notes=SMALL)
+            retry = await Process.begun(shared, root, "r", Stop())
+            await retry.assemble(SMALL, failures=0)
+            assert await outputs(shared.of(Stop()), root) == {".out": (SMALL, b"r")}
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize("suffix", [".out", ".errors.jsonl"])
+def test_an_orphan_deletes_nothing(account: Account, suffix: str) -> None:
+    async def use() -> None:
+        async with SharedS3.open() as shared:
+            root = await with_data(shared.of(Stop()), f"s3://{account.bucket}/{unique('fenced')}")
+            orphan = await Process.begun(shared, root, "o", Stop())
+            mark = ObjectOptions(metadata={MARK: "an earlier plan/process"})
+            await orphan.s3.write(f"{root}/out/x.csv.errors.jsonl", b"of before", options=mark)
+            orphan.writer.look_for_stale()
+            try:
+                retry = await Process.begun(shared, root, "r", Stop())
+                await retry.assemble(SMALL)
+                with pytest.raises(FencedOff):
+                    await orphan.assemble(
+                        SMALL, failures=0
+                    ) if suffix != ".out" else await orphan.unreadable()
+            finally:
+                await orphan.writer.close()
+            assert await outputs(shared.of(Stop()), root) == {
+                ".out": (SMALL, b"r"),
+                ".errors.jsonl": (SMALL, b"r"),
+            }
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_what_is_written_after_the_look_is_looked_at_again(
+    account: Account, *, before: bool, in_parts: bool
+) -> None:
+    """The look comes first: what somebody has written by the time of the answer, the answer tells of."""
+
+    async def use() -> None:
+        async with SharedS3.open() as shared:
+            s3 = shared.of(Stop())
+            location, meanwhile = f"s3://{account.bucket}/{unique('looked')}", 0
+
+            async def somebody_writes() -> None:
+                nonlocal meanwhile
+                meanwhile += 1
+                if meanwhile <= 3:
+                    await s3.write(location, f"somebody's {meanwhile}".encode())
+
+            async def fine() -> None:
+                pass
+
+            async def fill(upload: MultipartUpload) -> None:
+                await upload.add(b"mine")
+
+            if before:
+                await s3.write(location, b"before")
+            objects = FencedObjects(
+                s3, ObjectOptions(), mark="plan/me", check=somebody_writes, check_lately=fine
+            )
+            records = UploadRecords(s3, f"{location}/uploads/")
+            if in_parts:
+                assert await objects.upload(location, fill, content_type="text/csv", records=records)
+                assert meanwhile == 4
+            else:
+                assert await objects.write(location, b"mine", content_type="text/csv") is before
+                assert meanwhile == (4 if before else 0)
+            assert await s3.read(location) == b"mine"
+
+    asyncio.run(use())
+
+
+def test_an_orphan_gives_no_upload_up(account: Account) -> None:
+    async def use() -> None:
+        async with SharedS3.open() as shared:
+            root = await with_data(shared.of(Stop()), f"s3://{account.bucket}/{unique('fenced')}", LARGE)
+            orphan = await Process.begun(shared, root, "o", Stop())
+            retry = await Process.begun(shared, root, "r", Stop())
+            upload = await MultipartUpload.begin(retry.s3, f"{root}/out/x.csv.out")
+            with pytest.raises(FencedOff):
+                await orphan.assemble(LARGE)
+            await upload.add(b"r")
+            await upload.complete()
+            assert await outputs(shared.of(Stop()), root) == {".out": (1, b"r")}
+
+    asyncio.run(use())
+
+
+def test_an_upload_that_somebody_gave_up_is_begun_anew_thrice_in_all(account: Account) -> None:
+    """Somebody who has not claimed the shard: a batch of before, or a rule that tidies up."""
+
+    async def use(times: int) -> None:
+        async with SharedS3.open() as shared:
+            s3 = shared.of(Stop())
+            location = f"s3://{account.bucket}/{unique('given-up')}"
+            begun = 0
+
+            async def fine() -> None:
+                pass
+
+            async def fill(upload: MultipartUpload) -> None:
+                nonlocal begun
+                begun += 1
+                if begun <= times:
+                    await upload.abort()
+                await upload.add(b"part")
+
+            objects = FencedObjects(s3, ObjectOptions(), mark="plan/me", check=fine, check_lately=fine)
+            records = UploadRecords(s3, f"{location}/uploads/")
+            try:
+                assert not await objects.upload(location, fill, content_type="text/csv", records=records)
+                assert await s3.read(location) == b"part"
+            finally:
+                assert begun == min(times + 1, 3)
+
+    asyncio.run(use(2))
+    with pytest.raises(PreconditionFailed):
+        asyncio.run(use(3))
+
+
+def test_an_output_that_nobody_may_look_at_is_written_as_it_is(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A role may be allowed to write there only: then whose the shard is must do."""
+
+    async def forbidden(self: S3Objects, location: str) -> Sight:
+        return Sight.FORBIDDEN
+
+    async def use() -> None:
+        async with SharedS3.open() as shared:
+            root = await with_data(shared.of(Stop()), f"s3://{account.bucket}/{unique('fenced')}", LARGE)
+            for name, size in (("o", SMALL), ("o", LARGE), ("r", SMALL), ("r", LARGE)):
+                await (await Process.begun(shared, root, name, Stop())).assemble(size)
+                written = {".out": (size, name.encode()), ".errors.jsonl": (SMALL, name.encode())}
+                assert await outputs(shared.of(Stop()), root) == written
+
+    monkeypatch.setattr(S3Objects, "stat", forbidden)
+    asyncio.run(use())

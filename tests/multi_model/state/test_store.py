@@ -1,0 +1,28 @@
+"""Results' bytes are deleted by the process that owns the shard, and by no other."""
+
+from __future__ import annotations
+
+import asyncio
+
+from airflow_sm_plugin.batch.claim import Claim, names_below
+from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.multi_model.state.folder import ShardFolder
+from airflow_sm_plugin.multi_model.state.store import sweep
+from tests.support import Account, unique
+
+
+def test_only_the_owner_deletes_results(account: Account) -> None:
+    async def use() -> None:
+        folder = ShardFolder(f"s3://{account.bucket}/{unique('shard')}")
+        async with S3Objects.open(AwsConnection(aws_conn_id=None)) as s3:
+            orphan = await Claim.taken(s3, folder, token="orphan", task_try=TaskTry())
+            owner = await Claim.taken(s3, folder, token="owner", task_try=TaskTry())
+            await s3.write(folder.data("0"), b"the owner's", content_type="text/plain")
+            await sweep(s3, folder, orphan)
+            assert await s3.read(folder.data("0")) == b"the owner's"
+            await sweep(s3, folder, owner)
+            assert not await names_below(s3, folder.data(""))
+
+    asyncio.run(use())

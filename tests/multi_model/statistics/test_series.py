@@ -1,0 +1,77 @@
+"""Shards side by side on one time axis: what is in flight adds up, a pause stays one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from airflow_sm_plugin.multi_model.statistics.counters import Statistics
+from airflow_sm_plugin.multi_model.statistics.series import BatchSeries
+from airflow_sm_plugin.multi_model.statistics.time_bins import MOST_BINS
+from tests.multi_model.report.reports import T0
+
+
+def series(*samples: tuple[float, int], invocations: tuple[float, ...] = ()) -> Any:  # noqa: ANN401 - JSON's types
+    statistics = Statistics()
+    for at, number in samples:
+        statistics.sample(at=at, in_flight=number, bound=64, warm=2, loading=1)
+    for at in invocations:
+        statistics.invoked("a", seconds=0.1, records=5, at=at)
+    return json.loads(json.dumps(statistics.take()))["series"]
+
+
+def merged(*shards: Any) -> BatchSeries:  # noqa: ANN401 - JSON's types
+    found = BatchSeries()
+    for shard in shards:
+        found.add(shard)
+    return found
+
+
+def test_what_is_in_flight_in_two_shards_adds_up() -> None:
+    shard = series((T0, 10), (T0 + 1, 20))
+    points = merged(shard, shard).points()
+    assert [(point.at, point.in_flight, point.bound) for point in points] == [
+        (T0, 20, 128),
+        (T0 + 1, 40, 128),
+    ]
+
+
+def test_samples_of_one_second_are_averaged() -> None:
+    (point,) = merged(series((T0, 10), (T0 + 0.9, 20))).points()
+    assert point.in_flight == 15
+
+
+def test_a_sample_holds_for_the_second_that_none_fell_into() -> None:
+    """They are taken about once a second: 9.9 and 11.1 leave second 10 without one."""
+    points = merged(series((T0 + 0.9, 10), (T0 + 2.1, 20))).points()
+    assert [point.in_flight for point in points] == [10, 10, 20]
+
+
+def test_a_pause_is_no_activity() -> None:
+    points = merged(series((T0, 10), (T0 + 100, 20))).points()
+    assert [point.at for point in points] == [T0, T0 + 100]
+    assert merged(series((T0, 10), (T0 + 100, 20))).active_seconds == 2
+
+
+def test_records_and_latencies_are_those_of_the_second() -> None:
+    points = merged(series((T0, 1), (T0 + 1, 1), invocations=(T0 + 1.5, T0 + 1.6))).points()
+    assert [(point.records, point.invocations) for point in points] == [(0, 0), (10, 2)]
+    assert points[0].p50 is None
+
+
+def test_a_long_shard_and_a_short_one_fit_together() -> None:
+    """One kept wider bins than the other."""
+    long = series(*((T0 + second, 10) for second in range(4 * MOST_BINS)))
+    points = merged(series((T0, 6), (T0 + 1, 6)), long).points()
+    width = points[0].seconds
+    assert width > 1
+    assert points[1].in_flight == 10
+    assert 10 < (points[0].in_flight or 0) <= (10 * width + 12) / width
+
+
+def test_fewer_points_can_be_asked_for() -> None:
+    found = merged(series(*((T0 + second, 10) for second in range(500)), invocations=(T0,)))
+    points = found.points(most=100)
+    assert len(points) <= 100
+    assert sum(point.records for point in points) == 5
+    assert len(found.points()) == 500

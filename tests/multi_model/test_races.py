@@ -1,0 +1,205 @@
+"""A whole batch whose process is stopped before any of its requests to S3, and goes on when a later try has begun.
+
+The later try, which Airflow waits for, always succeeds, and what lies in S3 in the end is its work.
+``AIRFLOW_SM_RACE_SEED`` chooses other places.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from airflow_sm_plugin.batch.input_listing import InputSource
+from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.exceptions import SageMakerInferenceError
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.s3_calls import S3Calls
+from airflow_sm_plugin.hooks.s3_transport import s3_calls
+from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
+from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
+from airflow_sm_plugin.multi_model.run import BatchOutcome, run_batch
+from airflow_sm_plugin.multi_model.shard import ShardSettings
+from tests.batch.stopped_s3 import Stop, StoppedCalls
+from tests.multi_model.multi_models import CONNECTION, MultiModel
+from tests.support import Account, unique
+
+pytestmark = pytest.mark.slow
+
+SEED = int(os.environ.get("AIRFLOW_SM_RACE_SEED", "3"))
+LONGEST = 400
+"""More requests than a process sends."""
+
+STEP = 9
+"""Of how many places one is tried, from a random first one on."""
+
+_STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
+
+
+@pytest.fixture(scope="module")
+def shared(module_account: Account) -> MultiModel:
+    return MultiModel.deployed(module_account, ["a", "b"])
+
+
+@pytest.fixture
+def batch(shared: MultiModel, account: Account) -> MultiModel:
+    return MultiModel(account, shared.name, f"s3://{account.bucket}/{unique('mm')}", shared.prefix)
+
+
+@pytest.fixture(autouse=True)
+def _stopped_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each process of this test have its own place to stop at."""
+    live = set[str]()
+
+    @asynccontextmanager
+    async def calls(connection: AwsConnection, **how: Any) -> AsyncIterator[S3Calls]:  # noqa: ANN401 - as s3_calls()
+        async with s3_calls(connection, **how) as found:
+            stop = _STOP.get()
+            yield found if stop is None else StoppedCalls(found, stop, live)
+
+    monkeypatch.setattr("airflow_sm_plugin.hooks.s3_objects.s3_calls", calls)
+
+
+@dataclass(frozen=True)
+class Race:
+    """Two tries of one task instance.
+
+    :param orphan: the earlier one, which is stopped
+    :param before: an earlier try still, which had done all there was to do
+    :param rewritten: whether all inputs are written anew when the later one begins
+    """
+
+    orphan: StateWriter
+    later: StateWriter
+    before: StateWriter | None = None
+    rewritten: bool = False
+    restart: bool = False
+
+
+def first_of(started: float, number: int, run: str = "0") -> StateWriter:
+    return StateWriter(TaskTry(started, number), run)
+
+
+RACES = {
+    "a retry": Race(first_of(1.0, 1), first_of(1.0, 2)),
+    "a DAG run created again": Race(first_of(1.0, 1), first_of(2.0, 1), rewritten=True),
+    "its retry": Race(first_of(2.0, 1), first_of(2.0, 2), before=first_of(1.0, 5)),
+    "cleared": Race(first_of(1.0, 1), first_of(2.0, 2, "1"), rewritten=True),
+    "started anew": Race(first_of(2.0, 2, "1"), first_of(2.0, 3, "1"), before=first_of(1.0, 1), restart=True),
+}
+
+
+class Batch:
+    """One task's batch, and its tries."""
+
+    def __init__(self, batch: MultiModel, race: Race, name: str) -> None:
+        self.batch = replace(batch, root=f"{batch.root}/{name}")
+        self.race = race
+
+    def put(self, text: str) -> None:
+        self.batch.put("a", "x.csv", f"{text}1\n{text}2\n")
+        self.batch.put("b", "y.csv", f"{text}3\n")
+
+    async def run(self, writer: StateWriter) -> BatchOutcome:
+        given = ShardSettings(
+            plan_location="",
+            shard=0,
+            engine=EngineSettings(
+                endpoint_name=self.batch.name,
+                content_type="text/csv",
+                accept="text/csv",
+                checkpoint_seconds=0.01,
+            ),
+            writer=writer,
+            restart=self.race.restart,
+        )
+        planned = PlanSettings(
+            endpoint_name=self.batch.name,
+            source=InputSource(location=f"{self.batch.root}/in/"),
+            outputs=f"{self.batch.root}/out",
+            owner="owner",
+            target_model="{model}.tar.gz",
+            writer=writer,
+            restart=self.race.restart,
+            check_models=False,
+        )
+        return await run_batch(CONNECTION, given, planned)
+
+    def process(self, writer: StateWriter, stop: Stop) -> asyncio.Task[BatchOutcome]:
+        """Begin a try that is stopped somewhere."""
+        token = _STOP.set(stop)
+        try:
+            return asyncio.create_task(self.run(writer))
+        finally:
+            _STOP.reset(token)
+
+    def check(self, outcome: BatchOutcome, text: str, *, failed: int = 0) -> None:
+        """Make sure that what lies in S3 is what the later try says."""
+        found = (self.batch.output("a", "x.csv"), self.batch.output("b", "y.csv"))
+        assert found == (f"a/{text}1\na/{text}2\n".encode(), f"b/{text}3\n".encode())
+        assert (self.batch.errors("a", "x.csv"), self.batch.errors("b", "y.csv")) == ([], [])
+        summary = outcome.summary
+        assert (summary["inputs"] + summary["inputs_carried"], summary["failed"]) == (2, failed)
+        assert summary["shards_missing"] == 0
+        report = json.loads(self.batch.account.read(f"{self.batch.root}/out/report.json"))
+        assert {name: report[name] for name in summary} == summary
+
+
+async def raced(batch: Batch, stops: tuple[int, int], first: str) -> tuple[bool, int]:
+    """Have the orphan stop and the later try stop, the orphan go on to its end, then the later one.
+
+    :param first: what the inputs say when the orphan begins
+    :return: whether the orphan came as far as where it is stopped, and how often the later try invoked a model
+    """
+    race, at_orphan, at_later = batch.race, *map(Stop, stops)
+    batch.put("before" if race.before else first)
+    if race.before is not None:
+        await batch.run(race.before)
+        batch.put(first)
+    orphan = batch.process(race.orphan, at_orphan)
+    was_stopped = await at_orphan.reached(orphan)
+    second = "later" if race.rewritten else first
+    if race.rewritten:
+        batch.put(second)
+    later = batch.process(race.later, at_later)
+    await at_later.reached(later)
+    at_orphan.gone_on.set()
+    with suppress(SageMakerInferenceError):
+        await orphan
+    at_later.gone_on.set()
+    if race.rewritten:
+        batch.check(await later, second)
+    else:
+        await later  # of inputs that say "bad" the orphan may be the one that failed
+    retry = replace(race.later, task_try=replace(race.later.task_try, number=race.later.task_try.number + 1))
+    before = len(batch.batch.invocations())
+    batch.check(await batch.run(retry), second)
+    return was_stopped, len(batch.batch.invocations()) - before
+
+
+@pytest.mark.parametrize("name", RACES)
+def test_the_later_try_succeeds_wherever_the_earlier_one_is_stopped(batch: MultiModel, name: str) -> None:
+    """Both are stopped: half of the later ones before they are done, half when all is over."""
+    chance = random.Random(f"{SEED} {name}")  # noqa: S311 - where to stop
+    first = "bad" if RACES[name].rewritten else "good"  # the orphan has rows of errors
+
+    async def everywhere() -> int:
+        for number in range(chance.randrange(STEP), LONGEST, STEP):
+            at = chance.choice((chance.randrange(40), LONGEST))
+            tries = Batch(batch, RACES[name], str(number))
+            stopped, invoked = await raced(tries, (number, at), first)
+            assert invoked == 0, f"{number}, {at}: a retry of what was done sent it again"
+            if not stopped:
+                return number
+        raise AssertionError("it never ends")
+
+    assert asyncio.run(everywhere()) > 15

@@ -1,0 +1,295 @@
+"""A shard whose process is SIGKILLed, or frozen and left behind: every record once, in order, and little done twice.
+
+``AIRFLOW_SM_KILL_SEED`` chooses other moments.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from airflow_sm_plugin.multi_model.state.journal import Part
+from tests.async_inference.batch.killed_batch import process_of
+from tests.multi_model.killed_shard import FENCED_OFF, FINISHED, do_shard
+from tests.multi_model.multi_models import MultiModel
+from tests.support import Account, unique
+
+pytestmark = pytest.mark.slow
+
+MODELS = ["a", "b", "c", "d"]
+LONG, SHORT = 36, 4
+"""Records of each model: of its long input, and of its short ones, which have one each."""
+RECORDS = LONG + SHORT
+AT_ONCE = 8
+KILLS = 3
+SEED = int(os.environ.get("AIRFLOW_SM_KILL_SEED", "5"))
+
+COUNTED = """
+import os
+import threading
+import time
+
+LOCK = threading.Lock()
+
+def model_fn(model_dir):
+    return open(model_dir + "/name.txt").read()
+
+def transform_fn(model, data, content_type, accept):
+    count("begun", model)
+    while not may_pass(model):
+        time.sleep(0.01)
+    return model + "/" + data
+
+def may_pass(model):
+    with LOCK:
+        is_allowed = size("passed", model) < int(open(path("allowed", model)).read())
+        if is_allowed:
+            count("passed", model)
+        return is_allowed
+
+def count(what, model):
+    with open(path(what, model), "a") as log:
+        log.write(".")
+
+def size(what, model):
+    return os.path.getsize(path(what, model))
+
+def path(what, model):
+    return FOLDER + "/" + what + "-" + model
+"""
+"""It answers so many payloads as a file says, and holds all others; it counts those that come and those that pass."""
+
+_ALL = 1_000_000
+
+
+class Turnstile:
+    """Lets payloads pass through the models; all of them at first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._allowed: dict[str, int] = {}
+        for model in MODELS:
+            for what in ("begun", "passed"):
+                (folder / f"{what}-{model}").touch()
+        self.open()
+
+    @property
+    def code(self) -> str:
+        """The models' code."""
+        return f"FOLDER = {str(self._folder)!r}\n{COUNTED}"
+
+    @property
+    def begun(self) -> int:
+        """How many payloads have come to the models, those of killed processes included."""
+        return sum(self._size("begun", model) for model in MODELS)
+
+    @property
+    def passed(self) -> int:
+        """How many were answered."""
+        return sum(self._size("passed", model) for model in MODELS)
+
+    @property
+    def held(self) -> int:
+        """How many are at models that answer no more."""
+        held = 0
+        for model in MODELS:
+            passed = self._size("passed", model)
+            if passed == self._allowed[model]:
+                held += self._size("begun", model) - passed
+        return held
+
+    def let_pass(self, counts: Mapping[str, int]) -> None:
+        """Have each model answer so many more."""
+        for model, count in counts.items():
+            self._allow(model, self._size("passed", model) + count)
+
+    def open(self) -> None:
+        """Have the models answer all."""
+        for model in MODELS:
+            self._allow(model, _ALL)
+
+    def _allow(self, model: str, count: int) -> None:
+        self._allowed[model] = count
+        written = self._folder / "written"
+        written.write_text(str(count))
+        written.rename(self._folder / f"allowed-{model}")
+
+    def _size(self, what: str, model: str) -> int:
+        return (self._folder / f"{what}-{model}").stat().st_size
+
+
+@pytest.fixture(scope="module")
+def shared_turnstile(tmp_path_factory: pytest.TempPathFactory) -> Turnstile:
+    return Turnstile(tmp_path_factory.mktemp("turnstile"))
+
+
+@pytest.fixture
+def turnstile(shared_turnstile: Turnstile) -> Iterator[Turnstile]:
+    yield shared_turnstile
+    shared_turnstile.open()
+
+
+@pytest.fixture(scope="module")
+def shared(module_account: Account, shared_turnstile: Turnstile) -> MultiModel:
+    return MultiModel.deployed(module_account, MODELS, shared_turnstile.code)
+
+
+@pytest.fixture
+def batch(shared: MultiModel, account: Account) -> MultiModel:
+    found = MultiModel(account, shared.name, f"s3://{account.bucket}/{unique('mm')}", shared.prefix)
+    for model in MODELS:
+        found.put(model, "long.csv", "".join(f"r{number}\n" for number in range(LONG)))
+        for number in range(SHORT):
+            found.put(model, f"short-{number}.csv", f"s{number}\n")
+    return found
+
+
+@contextmanager
+def process(batch: MultiModel, plan: str) -> Iterator[BaseProcess]:
+    """Do the shard in a process of its own, which is SIGKILLed at the end of the block unless it has ended."""
+    settings = batch.settings(
+        plan, max_concurrent_transforms=AT_ONCE, checkpoint_seconds=0.2, attempts=100_000
+    )
+    with process_of(partial(do_shard, settings)) as found:
+        yield found
+
+
+def ended(process: BaseProcess) -> int | None:
+    """Wait for a process to end by itself; return its exit code."""
+    process.join()
+    return process.exitcode
+
+
+def accepting(batch: MultiModel, count: int) -> AbstractContextManager[None]:
+    """Have the endpoint carry out so many invocations, and throttle all others, for the block.
+
+    So no process ends before it is killed or stopped, however late that is.
+    """
+    return batch.faults({"fault": "throttle", "operation": "InvokeEndpoint", "after": count})
+
+
+def wait_until(is_so: Callable[[], object], process: BaseProcess | None = None) -> None:
+    """Wait for something, which may be up to a process; pytest's own limit ends a wait in vain."""
+    while not is_so():
+        assert process is None or process.is_alive(), "it ended before it could be killed"
+        time.sleep(0.02)
+
+
+def wait_for_more(batch: MultiModel, count: int, process: BaseProcess) -> None:
+    """Return when so many more payloads were invoked."""
+    wanted = len(batch.invocations()) + count
+    wait_until(lambda: len(batch.invocations()) >= wanted, process)
+
+
+def check(batch: MultiModel) -> None:
+    """Every record is in an output once, in order."""
+    for model in MODELS:
+        wanted = "".join(f"{model}/r{number}\n" for number in range(LONG))
+        assert (batch.output(model, "long.csv") or b"").decode() == wanted
+        for number in range(SHORT):
+            assert batch.output(model, f"short-{number}.csv") == f"{model}/s{number}\n".encode()
+
+
+def journal(batch: MultiModel, plan: str) -> list[Part]:
+    """Return the parts of the shard's journal."""
+    bucket, _, prefix = plan.removeprefix("s3://").partition("/")
+    pages = batch.account.s3.get_paginator("list_objects_v2").paginate(
+        Bucket=bucket, Prefix=f"{prefix}/shards/"
+    )
+    keys = sorted(
+        one["Key"] for page in pages for one in page.get("Contents", []) if "/journal/" in one["Key"]
+    )
+    return [Part.from_json(batch.account.read(f"s3://{bucket}/{key}")) for key in keys]
+
+
+def known(parts: list[Part]) -> int:
+    """Return of how many records parts of a journal know the result."""
+    ended = {one.entry for part in parts for one in part.ended}
+    return sum(one.records for part in parts for one in part.ended) + sum(
+        run.records for part in parts for run in part.runs if run.entry not in ended
+    )
+
+
+def before_the_last(parts: list[Part]) -> list[Part]:
+    """Return the parts of all processes but the last one."""
+    return parts[: max(number for number, part in enumerate(parts) if part.claim is not None)]
+
+
+def test_killed_processes_lose_nothing_and_repeat_only_what_was_not_written_down(
+    batch: MultiModel, turnstile: Turnstile
+) -> None:
+    """Each is killed while the models hold all that it may have on its way."""
+    chance = random.Random(SEED)  # noqa: S311 - when to kill
+    plan, before = batch.plan(), turnstile.begun
+    for _ in range(KILLS):
+        turnstile.let_pass({model: chance.randint(2, 8) for model in MODELS})
+        with process(batch, plan) as killed:
+            wait_until(lambda: turnstile.held == AT_ONCE, killed)
+        answer_the_dead(turnstile)
+    begun = turnstile.begun - before
+    with process(batch, plan) as last:
+        assert ended(last) == FINISHED
+    check(batch)
+    parts = journal(batch, plan)
+    repeated = turnstile.begun - before - len(MODELS) * RECORDS
+    assert repeated == begun - known(before_the_last(parts))
+    assert repeated >= KILLS * AT_ONCE
+    assert parts[-1].finished
+
+
+def test_what_was_answered_before_the_last_checkpoint_is_not_repeated(
+    batch: MultiModel, turnstile: Turnstile
+) -> None:
+    plan, before, passed = batch.plan(), turnstile.begun, turnstile.passed
+    turnstile.let_pass(dict.fromkeys(MODELS, 6))
+    with process(batch, plan) as killed:
+        wait_until(lambda: turnstile.held == AT_ONCE, killed)
+        wait_until(lambda: known(journal(batch, plan)) == turnstile.passed - passed, killed)
+    answer_the_dead(turnstile)
+    with process(batch, plan) as last:
+        assert ended(last) == FINISHED
+    check(batch)
+    assert turnstile.begun - before == len(MODELS) * RECORDS + AT_ONCE
+
+
+def answer_the_dead(turnstile: Turnstile) -> None:
+    """Have the models answer what a killed process has left there."""
+    turnstile.open()
+    wait_until(lambda: turnstile.passed == turnstile.begun)
+
+
+def test_a_process_left_behind_stops_at_its_next_word_and_harms_nothing(batch: MultiModel) -> None:
+    plan = batch.plan()
+    with process(batch, plan) as orphan:
+        with accepting(batch, 40):
+            wait_for_more(batch, 30, orphan)
+            os.kill(orphan.pid or 0, signal.SIGSTOP)
+        with process(batch, plan) as retry:
+            with accepting(batch, 40):
+                wait_for_more(batch, 20, retry)
+                os.kill(orphan.pid or 0, signal.SIGCONT)
+                assert ended(orphan) == FENCED_OFF
+            assert ended(retry) == FINISHED
+    check(batch)
+
+
+def test_an_orphan_that_wakes_when_all_is_done_changes_nothing(batch: MultiModel) -> None:
+    plan = batch.plan()
+    with process(batch, plan) as orphan:
+        with accepting(batch, 40):
+            wait_for_more(batch, 30, orphan)
+            os.kill(orphan.pid or 0, signal.SIGSTOP)
+        batch.run(plan)
+        os.kill(orphan.pid or 0, signal.SIGCONT)
+        assert ended(orphan) == FENCED_OFF
+    check(batch)
+    assert journal(batch, plan)[-1].finished
