@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.batch.claim import Claim, fenced_off
-from airflow_sm_plugin.batch.shard_inputs import ShardInputs, read_plan, read_shard_plan
-from airflow_sm_plugin.core.state_writer import StateWriter
-from airflow_sm_plugin.core.task_try import Origin
+from airflow_sm_plugin.batches.claim import Claim, fenced_off
+from airflow_sm_plugin.batches.shard_inputs import ShardInputs, read_plan, read_shard_plan
+from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import Origin
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
 from airflow_sm_plugin.hooks.s3_objects import S3Objects

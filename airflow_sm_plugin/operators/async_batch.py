@@ -337,7 +337,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         """Return what to do, with every limit checked that can be before inputs are listed."""
         from airflow_sm_plugin.async_inference.batch.round import RequestTemplate
         from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
-        from airflow_sm_plugin.batch.input_listing import InputSource
+        from airflow_sm_plugin.batches.listing import InputSource
 
         S3Uri.parse(self.ledger_prefix, name="ledger_prefix")
         choice(self.on_failure, "on_failure", ("fail", "collect"))

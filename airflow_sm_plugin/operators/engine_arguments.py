@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import reveal
-from airflow_sm_plugin.core.attribute_template import check_template
+from airflow_sm_plugin.batches.attribute_template import check_template
 from airflow_sm_plugin.core.invocation import InvokeRequest
 from airflow_sm_plugin.core.template_values import (
     boolean,

@@ -16,7 +16,7 @@ from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failure_te
 from airflow_sm_plugin.operators.engine_arguments import object_options
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.core.task_try import TaskTry
+    from airflow_sm_plugin.batches.task_try import TaskTry
     from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 
 _S3_CONNECTIONS = 32

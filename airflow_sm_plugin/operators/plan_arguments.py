@@ -46,7 +46,7 @@ def plan_settings(given: PlanArguments, context: Context, *, max_shards: int = 1
 
     :raises InvalidRequest: naming the argument, its value, the limit and the remedy
     """
-    from airflow_sm_plugin.batch.input_listing import InputSource
+    from airflow_sm_plugin.batches.listing import InputSource
     from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 
     return PlanSettings(

@@ -32,7 +32,7 @@ from airflow_sm_plugin.base import (
     broken_wait,
     task_instance_owner,
 )
-from airflow_sm_plugin.core.batch_objects import state_folder
+from airflow_sm_plugin.batches.folder import state_folder
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url

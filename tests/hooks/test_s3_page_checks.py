@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin.async_inference.single.store import InvocationStore
-from airflow_sm_plugin.batch.claim import names_below
-from airflow_sm_plugin.batch.input_listing import InputSource, batch_inputs
+from airflow_sm_plugin.batches.claim import names_below
+from airflow_sm_plugin.batches.listing import InputSource, batch_inputs
 from airflow_sm_plugin.exceptions import RequestRefused, ServiceUnavailable
 from airflow_sm_plugin.hooks import s3_repeats
 from airflow_sm_plugin.hooks.s3_listing import ListedObject, ObjectPage, Page

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from airflow_sm_plugin.batch.claim import listed_names
-from airflow_sm_plugin.batch.input_listing import listed_page
+from airflow_sm_plugin.batches.claim import listed_names
+from airflow_sm_plugin.batches.listing import listed_page
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks import s3_repeats

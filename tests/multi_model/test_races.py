@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.core.state_writer import StateWriter
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_calls import S3Calls

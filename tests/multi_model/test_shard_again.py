@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import AccessDenied, FencedOff, ServiceError
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 from tests.multi_model.multi_models import MultiModel

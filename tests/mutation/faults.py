@@ -166,7 +166,7 @@ FAULTS = (
         "a check of a claim holds from its answer on, not from its question",
         3,
         True,
-        "batch/claim.py",
+        "batches/claim.py",
         "self._good_at = began\n",
         "self._good_at = time.monotonic()\n",
     ),

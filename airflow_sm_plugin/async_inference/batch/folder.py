@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_sm_plugin.core.batch_objects import REPORT, state_folder
+from airflow_sm_plugin.batches.folder import REPORT, state_folder
 
 _PLANNED = "planned-"
 

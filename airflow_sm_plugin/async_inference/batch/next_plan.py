@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from airflow_sm_plugin.core.task_try import Origin
+from airflow_sm_plugin.batches.task_try import Origin
 
 
 class NextPlan(enum.Enum):

@@ -16,7 +16,7 @@ from airflow_sm_plugin.async_inference.batch.plan import Plan, Run, read_rows
 from airflow_sm_plugin.async_inference.batch.report import Status
 from airflow_sm_plugin.async_inference.locations import SHARD, LocationPattern, shard_of
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
-from airflow_sm_plugin.batch.input_plan import read_shard
+from airflow_sm_plugin.batches.input_chunks import read_shard
 from airflow_sm_plugin.core.number_sets import from_numbers, numbers_of
 from airflow_sm_plugin.core.safe_text import as_utf8
 

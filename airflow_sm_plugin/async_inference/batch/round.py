@@ -19,7 +19,7 @@ from airflow_sm_plugin.async_inference.locations import (
 )
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.async_inference.watch import NumberedNames, Shelf, Watch, group
-from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.core.number_sets import below, from_numbers, numbers_of, window
 
 

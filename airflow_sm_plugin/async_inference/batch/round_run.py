@@ -22,11 +22,11 @@ from airflow_sm_plugin.async_inference.locations import SHARD, LocationPattern, 
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.async_inference.watch_state import Counts, WatchState
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
-from airflow_sm_plugin.batch.claim import Claim
-from airflow_sm_plugin.batch.input_plan import read_shard
-from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.batches.adaptive import Pace
+from airflow_sm_plugin.batches.claim import Claim
+from airflow_sm_plugin.batches.input_chunks import read_shard
+from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.core.number_sets import first_of, from_numbers, from_ranges, numbers_of, to_ranges
-from airflow_sm_plugin.core.pacing import Pace
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InvalidRequest,

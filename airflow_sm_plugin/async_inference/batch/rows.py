@@ -18,9 +18,9 @@ from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
 from airflow_sm_plugin.async_inference.locations import SHARD, LocationPattern, shard_of
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
-from airflow_sm_plugin.batch.input_plan import read_shard
-from airflow_sm_plugin.core.input_manifest import BatchInput
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.batches.input_chunks import read_shard
+from airflow_sm_plugin.batches.inputs import BatchInput
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import PreconditionFailed
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import TaskTry
 
 
 @dataclass(frozen=True, kw_only=True)

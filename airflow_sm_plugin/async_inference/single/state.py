@@ -26,8 +26,8 @@ from airflow_sm_plugin.async_inference.outcome import (
     Look,
     Sight,
 )
+from airflow_sm_plugin.batches.task_try import Origin, TaskTry
 from airflow_sm_plugin.core.names import digest
-from airflow_sm_plugin.core.task_try import Origin, TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
 
 SLACK_SECONDS = 60.0

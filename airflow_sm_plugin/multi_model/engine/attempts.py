@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin.batches.in_flight import InFlightBound
 from airflow_sm_plugin.core.call_failure import is_size_suspect
-from airflow_sm_plugin.core.in_flight import InFlightBound
 from airflow_sm_plugin.core.invocation import TOO_LARGE_PERHAPS, pause_after
 from airflow_sm_plugin.exceptions import (
     CredentialsExpired,

@@ -1,7 +1,7 @@
 """Invoke payloads: as many at once as the endpoint bears, each again while that may help, none longer than allowed.
 
 What goes next is decided in :mod:`airflow_sm_plugin.multi_model.engine.schedule`, how many may be on their way in
-:mod:`airflow_sm_plugin.core.in_flight`, what follows from failures in :mod:`airflow_sm_plugin.multi_model.engine.attempts`.
+:mod:`airflow_sm_plugin.batches.in_flight`, what follows from failures in :mod:`airflow_sm_plugin.multi_model.engine.attempts`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.core.attribute_template import attributes_of
+from airflow_sm_plugin.batches.attribute_template import attributes_of
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError
 from airflow_sm_plugin.multi_model.engine.attempts import Attempts, Settler
 from airflow_sm_plugin.multi_model.engine.model_queue import Lane

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 
-from airflow_sm_plugin.core.text_input import BYTE_ORDER_MARK, TSV, media_type
+from airflow_sm_plugin.batches.text_input import BYTE_ORDER_MARK, TSV, media_type
 
 SEPARATORS = {b",": "commas", b";": "semicolons", b"\t": "tabs", b"|": "vertical bars"}
 

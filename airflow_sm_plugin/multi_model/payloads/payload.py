@@ -5,7 +5,7 @@ the whole input with ``split_type="None"``. Lines that hold nothing but spaces a
 tabs is: it is a row of empty columns. Bytes are never decoded, so broken UTF-8 passes through.
 
 What the content type promises is held against the bytes: a line of CSV that is no whole record ends the input with an
-error, and so does a text input that begins as no text does (:mod:`airflow_sm_plugin.core.text_input`). A byte order
+error, and so does a text input that begins as no text does (:mod:`airflow_sm_plugin.batches.text_input`). A byte order
 mark of UTF-8 is no part of the first record.
 """
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.core.input_manifest import BatchInput
-from airflow_sm_plugin.core.text_input import HEAD
+from airflow_sm_plugin.batches.inputs import BatchInput
+from airflow_sm_plugin.batches.text_input import HEAD
 from airflow_sm_plugin.multi_model.payloads.gunzip import Gunzip
 from airflow_sm_plugin.multi_model.payloads.payload import Payload, SplitOptions
 from airflow_sm_plugin.multi_model.payloads.splitter import Splitter, needs_head

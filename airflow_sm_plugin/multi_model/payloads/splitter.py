@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from airflow_sm_plugin.core.text_input import BYTE_ORDER_MARK, HEAD, check_head, is_csv, is_text
+from airflow_sm_plugin.batches.text_input import BYTE_ORDER_MARK, HEAD, check_head, is_csv, is_text
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.multi_model.payloads.csv_lines import SEPARATORS, CsvLines, csv_separator
 from airflow_sm_plugin.multi_model.payloads.line_payloads import MultiRecords, SingleRecords

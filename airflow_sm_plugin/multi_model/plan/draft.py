@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource, batch_inputs
+from airflow_sm_plugin.batches.listing import MANIFEST_FILE, InputSource, batch_inputs
 from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.separate_places import check_inputs_apart

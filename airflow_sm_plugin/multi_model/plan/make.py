@@ -11,10 +11,10 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.batch.claim import RACES, fenced_off
-from airflow_sm_plugin.batch.shard_inputs import read_shard_plan
-from airflow_sm_plugin.batch.side_by_side import side_by_side
-from airflow_sm_plugin.core.task_try import Origin
+from airflow_sm_plugin.batches.claim import RACES, fenced_off
+from airflow_sm_plugin.batches.parallel import side_by_side
+from airflow_sm_plugin.batches.shard_inputs import read_shard_plan
+from airflow_sm_plugin.batches.task_try import Origin
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 from airflow_sm_plugin.multi_model.plan.draft import Draft, spool_inputs

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from airflow_sm_plugin.core.batch_objects import ATTRIBUTES, STATE
+from airflow_sm_plugin.batches.folder import ATTRIBUTES, STATE
+from airflow_sm_plugin.batches.inputs import TARGET_MODEL, BatchInput
+from airflow_sm_plugin.batches.templates import check_template, fields_of, render
 from airflow_sm_plugin.core.header_values import check_header
-from airflow_sm_plugin.core.input_manifest import TARGET_MODEL, BatchInput
-from airflow_sm_plugin.core.key_fields import check_template, fields_of, render
 from airflow_sm_plugin.core.s3_uri import LONGEST_KEY, S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
 
@@ -22,7 +22,7 @@ class EntryNames:
     """How inputs are named.
 
     :param outputs: ``s3://bucket/prefix`` of the results
-    :param target_model: template over :func:`~airflow_sm_plugin.core.key_fields.fields_of` the key, for inputs of which
+    :param target_model: template over :func:`~airflow_sm_plugin.batches.templates.fields_of` the key, for inputs of which
         no manifest says the model
     :param output_name: template over the same fields and ``{target_model}``
     :param many_buckets: whether the inputs lie in more than one bucket: ``{relative}`` then begins with the bucket

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.batches.state_writer import StateWriter
 
 _Json = bytes  # the name means a count in the classes below
 

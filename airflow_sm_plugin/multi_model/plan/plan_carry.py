@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.batch.shard_inputs import read_plan, read_shard_plan
+from airflow_sm_plugin.batches.shard_inputs import read_plan, read_shard_plan
 from airflow_sm_plugin.core.number_sets import window
 from airflow_sm_plugin.exceptions import InputNotFound
 from airflow_sm_plugin.multi_model.plan.plan import CHUNK

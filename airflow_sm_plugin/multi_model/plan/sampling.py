@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.batch.side_by_side import side_by_side
-from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.batches.inputs import BatchInput
+from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 from airflow_sm_plugin.multi_model.payloads.whole_lines import BLANK

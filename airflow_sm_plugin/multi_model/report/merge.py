@@ -6,9 +6,9 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.batch.claim import Claim
-from airflow_sm_plugin.batch.shard_inputs import read_plan, read_shard_plan
-from airflow_sm_plugin.core.batch_objects import REPORT, REPORT_PAGE
+from airflow_sm_plugin.batches.claim import Claim
+from airflow_sm_plugin.batches.folder import REPORT, REPORT_PAGE
+from airflow_sm_plugin.batches.shard_inputs import read_plan, read_shard_plan
 from airflow_sm_plugin.multi_model.plan.plan import ShardPlan
 from airflow_sm_plugin.multi_model.plan.store import PlanFence
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
@@ -20,7 +20,7 @@ from airflow_sm_plugin.multi_model.state.shard_state import latest_report
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.core.task_try import TaskTry
+    from airflow_sm_plugin.batches.task_try import TaskTry
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
     from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.outcome import Sight
-from airflow_sm_plugin.core.batch_objects import MARK
+from airflow_sm_plugin.batches.folder import MARK
 from airflow_sm_plugin.exceptions import FencedOff, PlanReplaced, PreconditionFailed, ServiceError
 from airflow_sm_plugin.hooks.s3_listing import ListedObject
 from airflow_sm_plugin.hooks.s3_upload import MultipartUpload

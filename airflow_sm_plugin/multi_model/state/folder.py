@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_sm_plugin.core.batch_objects import REPORT, REPORT_PAGE, state_folder
+from airflow_sm_plugin.batches.folder import REPORT, REPORT_PAGE, state_folder
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
 _WIDTH = 9

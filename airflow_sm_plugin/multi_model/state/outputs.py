@@ -10,15 +10,15 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.batch.claim import pages_below
-from airflow_sm_plugin.core.batch_objects import ATTRIBUTES, ERRORS
+from airflow_sm_plugin.batches.claim import pages_below
+from airflow_sm_plugin.batches.folder import ATTRIBUTES, ERRORS
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects
 from airflow_sm_plugin.multi_model.state.packed_stretches import PackedStretches
 from airflow_sm_plugin.multi_model.state.stretches import Copied, Joined, Stretch, joined, parts_of, reads_of
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.core.input_manifest import BatchInput
+    from airflow_sm_plugin.batches.inputs import BatchInput
     from airflow_sm_plugin.hooks.s3_objects import S3Objects
     from airflow_sm_plugin.hooks.s3_upload import MultipartUpload
     from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.batch.claim import names_below
+from airflow_sm_plugin.batches.claim import names_below
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder
 from airflow_sm_plugin.multi_model.state.store import read_journal
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport

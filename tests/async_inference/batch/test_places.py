@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_sm_plugin.batch.input_listing import MANIFEST_FILE, InputSource
+from airflow_sm_plugin.batches.listing import MANIFEST_FILE, InputSource
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 from tests.async_inference.batch.async_batches import (

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.async_inference.batch.report import Counts, Report, Row, Status
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InferenceError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

@@ -12,7 +12,7 @@ from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, Round
 from airflow_sm_plugin.async_inference.batch.round_outcome import RoundOutcome
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.async_inference.watch import Watch
-from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.core.number_sets import below, from_numbers, numbers_of
 
 COUNT = 2_300

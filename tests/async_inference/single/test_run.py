@@ -19,7 +19,7 @@ from airflow_sm_plugin.async_inference.single.input import Sending
 from airflow_sm_plugin.async_inference.single.run import SingleInvocation
 from airflow_sm_plugin.async_inference.single.state import Identity, Intent, OnUnknown, arguments_digest
 from airflow_sm_plugin.async_inference.single.store import InvocationStore, lose
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
     EndpointNotFound,

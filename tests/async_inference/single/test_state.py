@@ -25,7 +25,7 @@ from airflow_sm_plugin.async_inference.single.state import (
     predicted,
     seconds_to_live,
 )
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
 
 NOTHING = Look(Sight.ABSENT, Sight.ABSENT)

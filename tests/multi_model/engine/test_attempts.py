@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.core.invocation import Attempt
 from airflow_sm_plugin.exceptions import EndpointNotFound, RecordTooLarge, SageMakerInferenceError
 from airflow_sm_plugin.hooks.invoke_failures import failure_of

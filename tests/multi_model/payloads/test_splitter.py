@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.text_input import HEAD
+from airflow_sm_plugin.batches.text_input import HEAD
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.multi_model.payloads.csv_lines import csv_separator
 from airflow_sm_plugin.multi_model.payloads.payload import Payload, SplitOptions, records_of, split_in_two

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.core.state_writer import StateWriter
+from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputNotFound,

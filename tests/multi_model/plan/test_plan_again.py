@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.core.state_writer import StateWriter
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, TargetModelNotFound
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 from airflow_sm_plugin.multi_model.plan.make import make_plan

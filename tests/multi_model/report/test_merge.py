@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, InferenceError, InputNotFound
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import ModelError, TargetModelNotFound
 from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
 

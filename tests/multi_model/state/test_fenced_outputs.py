@@ -12,10 +12,10 @@ from collections.abc import Mapping
 import pytest
 
 from airflow_sm_plugin.async_inference.outcome import Sight
-from airflow_sm_plugin.batch.claim import Claim
-from airflow_sm_plugin.core.batch_objects import MARK
-from airflow_sm_plugin.core.input_manifest import BatchInput
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.batches.claim import Claim
+from airflow_sm_plugin.batches.folder import MARK
+from airflow_sm_plugin.batches.inputs import BatchInput
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_upload import MultipartUpload

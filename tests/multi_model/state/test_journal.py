@@ -6,8 +6,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.state_writer import StateWriter
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.multi_model.state.journal import (
     Ended,
     Failure,

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import pytest
 
-from airflow_sm_plugin.core.batch_objects import MARK
-from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.batches.folder import MARK
+from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_listing import Page

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.outcome import Sight
-from airflow_sm_plugin.batch.side_by_side import side_by_side
-from airflow_sm_plugin.core.batch_objects import MARK, result_if_marked, state_in
-from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.batches.folder import MARK, result_if_marked, state_in
+from airflow_sm_plugin.batches.inputs import BatchInput
+from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.s3_listing import ListedObject

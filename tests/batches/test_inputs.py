@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.input_manifest import (
+from airflow_sm_plugin.batches.inputs import (
     ASYNC_LIMITS,
     MULTI_MODEL_LIMITS,
     BatchInput,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.outcome import Sight
-from airflow_sm_plugin.core.input_manifest import BatchInput, ManifestEntry
+from airflow_sm_plugin.batches.inputs import BatchInput, ManifestEntry
 from airflow_sm_plugin.exceptions import InputNotFound
 from airflow_sm_plugin.hooks.s3_listing import ListedObject
 

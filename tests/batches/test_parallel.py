@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from airflow_sm_plugin.batch.side_by_side import side_by_side
+from airflow_sm_plugin.batches.parallel import side_by_side
 
 
 def test_results_come_in_order_and_no_more_than_the_limit_run_at_once() -> None:

@@ -1,7 +1,7 @@
 """CustomAttributes of a batch's invocations: a template over what is known of the input and the payload.
 
 ``{run}``, ``{source}`` and ``{first_record}``, and the fields of the input's key
-(:mod:`airflow_sm_plugin.core.key_fields`). What a header cannot carry, a name in other letters say, is percent-encoded.
+(:mod:`airflow_sm_plugin.batches.templates`). What a header cannot carry, a name in other letters say, is percent-encoded.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote
 
+from airflow_sm_plugin.batches.templates import fields_of, render
 from airflow_sm_plugin.core.custom_attributes import validate
-from airflow_sm_plugin.core.key_fields import fields_of, render
 from airflow_sm_plugin.core.s3_uri import S3Uri
 
 _VISIBLE = "".join(map(chr, range(0x20, 0x7F)))

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from airflow_sm_plugin.batches.task_try import Origin, TaskTry
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.core.task_try import Origin, TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed, ServiceUnavailable
 from airflow_sm_plugin.hooks.s3_repeats import repeated
 

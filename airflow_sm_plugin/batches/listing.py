@@ -8,13 +8,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.batch.input_looks import looked_at
-from airflow_sm_plugin.batch.input_origins import with_checked_origins
-from airflow_sm_plugin.batch.manifest_reading import manifest_entries
-from airflow_sm_plugin.core.batch_objects import state_in
-from airflow_sm_plugin.core.input_manifest import ASYNC_LIMITS, BatchInput, InputLimits
+from airflow_sm_plugin.batches.folder import state_in
+from airflow_sm_plugin.batches.input_origins import with_checked_origins
+from airflow_sm_plugin.batches.inputs import ASYNC_LIMITS, BatchInput, InputLimits
+from airflow_sm_plugin.batches.manifest_check import looked_at
+from airflow_sm_plugin.batches.manifest_reading import manifest_entries
+from airflow_sm_plugin.batches.templates import fields_of, relative_key, render
 from airflow_sm_plugin.core.input_selection import InputSelection
-from airflow_sm_plugin.core.key_fields import fields_of, relative_key, render
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import choice
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -35,12 +35,12 @@ class InputSource:
 
     :param location: ``s3://bucket/prefix``: the objects whose keys begin so, in the order of the keys, but for what is
         hidden (:mod:`airflow_sm_plugin.core.input_selection`); or ``s3://bucket/key`` of a manifest
-        (:mod:`airflow_sm_plugin.core.input_manifest`, :mod:`airflow_sm_plugin.core.manifest_array`), of which every
+        (:mod:`airflow_sm_plugin.batches.inputs`, :mod:`airflow_sm_plugin.core.manifest_array`), of which every
         object is taken
     :param inputs_type: ``S3Prefix`` or ``ManifestFile``
     :param include: patterns of relative keys below a prefix, empty for all
     :param exclude: patterns of relative keys below a prefix that are no inputs
-    :param custom_attributes: template over :func:`~airflow_sm_plugin.core.key_fields.fields_of` the key, ``run`` and
+    :param custom_attributes: template over :func:`~airflow_sm_plugin.batches.templates.fields_of` the key, ``run`` and
         ``{number}``, the input's place in the plan from 0; an input that a manifest gives attributes keeps them as they
         are
     :param run: further fields, e.g. ``dag_id``; they go before Hive partitions of the same name

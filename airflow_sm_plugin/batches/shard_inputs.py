@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest
 from airflow_sm_plugin.multi_model.plan.plan import CHUNK, MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder

@@ -12,8 +12,7 @@ from typing import TypeVar
 import pytest
 
 from airflow_sm_plugin.async_inference.locations import SHARD
-from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.batch.input_plan import (
+from airflow_sm_plugin.batches.input_chunks import (
     PlanSummary,
     inputs_digest,
     plan_inputs,
@@ -21,7 +20,8 @@ from airflow_sm_plugin.batch.input_plan import (
     shard_location,
     write_plan,
 )
-from airflow_sm_plugin.core.input_manifest import BatchInput, InputLimits
+from airflow_sm_plugin.batches.inputs import BatchInput, InputLimits
+from airflow_sm_plugin.batches.listing import InputSource
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputNotFound,

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
-from airflow_sm_plugin.batch.input_listing import InputSource
-from airflow_sm_plugin.batch.input_plan import inputs_digest, plan_inputs
-from airflow_sm_plugin.core.batch_objects import MARK
+from airflow_sm_plugin.batches.folder import MARK
+from airflow_sm_plugin.batches.input_chunks import inputs_digest, plan_inputs
+from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.names import digest
-from airflow_sm_plugin.core.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions

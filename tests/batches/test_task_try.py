@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.task_try import Origin, TaskTry
+from airflow_sm_plugin.batches.task_try import Origin, TaskTry
 
 
 @pytest.mark.parametrize(

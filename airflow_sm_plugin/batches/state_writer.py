@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_sm_plugin.core.task_try import Origin, TaskTry
+from airflow_sm_plugin.batches.task_try import Origin, TaskTry
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.core.attribute_template import attribute_fields, attributes_of, check_template
+from airflow_sm_plugin.batches.attribute_template import attribute_fields, attributes_of, check_template
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidRequest
 
 SOURCE = "s3://bucket/in/store=7/day.csv"

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from airflow_sm_plugin.batch import claim as claims
-from airflow_sm_plugin.batch.claim import Claim, names_below
-from airflow_sm_plugin.core.task_try import TaskTry
+from airflow_sm_plugin.batches import claim as claims
+from airflow_sm_plugin.batches.claim import Claim, names_below
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import AccessDenied, FencedOff, ServiceUnavailable
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.s3_objects import S3Objects

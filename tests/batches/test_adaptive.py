@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.pacing import Pace, Reply
+from airflow_sm_plugin.batches.adaptive import Pace, Reply
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 RATES = st.floats(0.01, 5_000)

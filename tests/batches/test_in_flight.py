@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.in_flight import InFlightBound
+from airflow_sm_plugin.batches.in_flight import InFlightBound
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 

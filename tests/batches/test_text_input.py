@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.text_input import HEAD, check_head, format_by_name, is_csv, is_text
+from airflow_sm_plugin.batches.text_input import HEAD, check_head, format_by_name, is_csv, is_text
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 TEXT = "id,text\n1,hello\n2,world\n"

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_sm_plugin.batch import shard_inputs
-from airflow_sm_plugin.batch.shard_inputs import ShardInputs, read_plan, read_shard_plan
-from airflow_sm_plugin.core.input_manifest import BatchInput
+from airflow_sm_plugin.batches import shard_inputs
+from airflow_sm_plugin.batches.inputs import BatchInput
+from airflow_sm_plugin.batches.shard_inputs import ShardInputs, read_plan, read_shard_plan
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.multi_model.plan.plan import CHUNK
