@@ -20,12 +20,12 @@ from urllib.parse import urlencode
 
 import boto3
 
-from airflow_sm_plugin.core.autoscaling import SERVICE_NAMESPACE, WAKE_POLICY, ScaledVariant
 from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, OWNER_TAG
 from airflow_sm_plugin.operators.endpoint import (
     SageMakerDeleteEndpointOperator,
     SageMakerDeployEndpointOperator,
 )
+from airflow_sm_plugin.resources.scaling import SERVICE_NAMESPACE, WAKE_POLICY, ScaledVariant
 from tests.support import Account, unique
 
 __all__ = [

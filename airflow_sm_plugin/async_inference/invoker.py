@@ -11,9 +11,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.endpoint_errors import explained, unanswered
 from airflow_sm_plugin.hooks.errors import cause_of
 from airflow_sm_plugin.hooks.invoke_calls import InvokeCalls, invoke_calls
+from airflow_sm_plugin.invoke.endpoint_errors import explained, unanswered
 
 
 class AsyncInvoker:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.endpoint_status import in_progress, uses_config
 from airflow_sm_plugin.endpoints.options import DeploymentOptions
 from airflow_sm_plugin.endpoints.own_work import ENDPOINT, NotOurs, OwnWork
 from airflow_sm_plugin.endpoints.usage import EndpointUsage
 from airflow_sm_plugin.exceptions import EndpointDeadlineExceeded, SageMakerInferenceError, ServiceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.resources.endpoint_status import in_progress, uses_config
 
 log = get_log(__name__)
 

@@ -8,11 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core import endpoint_status
-from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
-from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict, Step
 from airflow_sm_plugin.core.ownership import EndpointClaim, is_same
-from airflow_sm_plugin.core.scaled_counts import differing_counts, scaled_counts
 from airflow_sm_plugin.endpoints.changes import check_change
 from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup
 from airflow_sm_plugin.endpoints.deployment_scaling import DeploymentScaling
@@ -30,6 +26,10 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.resources import endpoint_status
+from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
+from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict, Step
+from airflow_sm_plugin.resources.scaled_counts import differing_counts, scaled_counts
 
 log = get_log(__name__)
 

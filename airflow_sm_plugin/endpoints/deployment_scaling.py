@@ -8,8 +8,6 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.autoscaling import unscalable_types
-from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.endpoints.changes import (
     changing_variants,
     is_about_scaling,
@@ -21,6 +19,8 @@ from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, RequestRe
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.errors import words_of
+from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
+from airflow_sm_plugin.resources.scaling import unscalable_types
 
 log = get_log(__name__)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.endpoints.options import DeploymentOptions
 from airflow_sm_plugin.endpoints.usage import EndpointUsage
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
 
 log = get_log(__name__)
 

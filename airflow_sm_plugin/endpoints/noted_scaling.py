@@ -7,9 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.autoscaling import ScaledVariant
-from airflow_sm_plugin.core.endpoint_status import in_progress
-from airflow_sm_plugin.core.tags import MAX_TAGS
 from airflow_sm_plugin.endpoints.changes import variant_names
 from airflow_sm_plugin.endpoints.scaling_note import (
     VariantScaling,
@@ -23,6 +20,9 @@ from airflow_sm_plugin.endpoints.scaling_note import (
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, RequestRefused, SageMakerInferenceError
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.resources.endpoint_status import in_progress
+from airflow_sm_plugin.resources.scaling import ScaledVariant
+from airflow_sm_plugin.resources.tags import MAX_TAGS
 
 log = get_log(__name__)
 

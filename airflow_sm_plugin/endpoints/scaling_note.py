@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_sm_plugin.core.autoscaling import SCALABLE_DIMENSION, ScaledVariant
-from airflow_sm_plugin.core.tags import MAX_TAG_VALUE, MAX_TAGS
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.resources.scaling import SCALABLE_DIMENSION, ScaledVariant
+from airflow_sm_plugin.resources.tags import MAX_TAG_VALUE, MAX_TAGS
 
 NOTE_TAG = "airflow-sm-plugin:scaling-"
 """With a moment and a number, from 01: on an endpoint whose scaling is taken down for an update.

@@ -15,11 +15,7 @@ from typing import Any
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.core import endpoint_status
-from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec
-from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
 from airflow_sm_plugin.core.failed_looks import FailedLooks
-from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.core.ownership import is_same
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
@@ -36,6 +32,10 @@ from airflow_sm_plugin.hooks.endpoint_configs import EndpointConfigCalls
 from airflow_sm_plugin.hooks.errors import meaning, translated, words_of
 from airflow_sm_plugin.hooks.model_packages import ModelPackageCalls
 from airflow_sm_plugin.hooks.models import ModelCalls
+from airflow_sm_plugin.invoke.request import pause_after
+from airflow_sm_plugin.resources import endpoint_status
+from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
+from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict
 
 _CONSISTENCY_SECONDS = 30.0
 _CONSISTENCY_PAUSE = 2.0

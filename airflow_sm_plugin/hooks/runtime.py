@@ -15,16 +15,6 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
-from airflow_sm_plugin.core.call_failure import is_size_suspect
-from airflow_sm_plugin.core.invocation import (
-    MODEL_LOAD_SECONDS,
-    READ_TIMEOUT,
-    TOO_LARGE_PERHAPS,
-    Attempt,
-    InvokeReply,
-    InvokeRequest,
-    pause_after,
-)
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     InvalidRequest,
@@ -36,9 +26,19 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.hooks.answers import UnreadableAnswer, result_locations
 from airflow_sm_plugin.hooks.aws_hook import AwsHook
-from airflow_sm_plugin.hooks.endpoint_errors import explained, unanswered
 from airflow_sm_plugin.hooks.errors import cause_of, meaning, stumbles_as_botocore, translate, translated
-from airflow_sm_plugin.hooks.invoke_failures import failure_of
+from airflow_sm_plugin.invoke.endpoint_errors import explained, unanswered
+from airflow_sm_plugin.invoke.errors import failure_of
+from airflow_sm_plugin.invoke.failure import is_size_suspect
+from airflow_sm_plugin.invoke.request import (
+    MODEL_LOAD_SECONDS,
+    READ_TIMEOUT,
+    TOO_LARGE_PERHAPS,
+    Attempt,
+    InvokeReply,
+    InvokeRequest,
+    pause_after,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient

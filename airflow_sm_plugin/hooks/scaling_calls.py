@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.autoscaling import (
+from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.hooks.aws_hook import AwsHook
+from airflow_sm_plugin.hooks.errors import meaning, translated, words_of
+from airflow_sm_plugin.hooks.pages import pages_of
+from airflow_sm_plugin.invoke.request import pause_after
+from airflow_sm_plugin.resources.scaling import (
     SERVICE_NAMESPACE,
     ScaledVariant,
     ScalingPlan,
@@ -21,11 +26,6 @@ from airflow_sm_plugin.core.autoscaling import (
     means_missing,
     wakes_endpoint,
 )
-from airflow_sm_plugin.core.invocation import pause_after
-from airflow_sm_plugin.core.service_errors import Meaning
-from airflow_sm_plugin.hooks.aws_hook import AwsHook
-from airflow_sm_plugin.hooks.errors import meaning, translated, words_of
-from airflow_sm_plugin.hooks.pages import pages_of
 
 if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient

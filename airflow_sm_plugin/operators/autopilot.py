@@ -12,10 +12,8 @@ from airflow_sm_plugin.autopilot import candidates as autopilot
 from airflow_sm_plugin.autopilot.candidate_choice import CandidateChoice
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
 from airflow_sm_plugin.core.failed_looks import FailedLooks
-from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
-from airflow_sm_plugin.core.tags import read_tags
 from airflow_sm_plugin.core.template_values import (
     boolean,
     is_given,
@@ -29,6 +27,8 @@ from airflow_sm_plugin.exceptions import (
     ObjectiveNotMet,
     ServiceError,
 )
+from airflow_sm_plugin.resources.model import ModelSpec
+from airflow_sm_plugin.resources.tags import read_tags
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator
-from airflow_sm_plugin.core.autoscaling import ScaledVariant, Scaling, ScalingArguments, plan_scaling
 from airflow_sm_plugin.exceptions import AccessDenied, EndpointNotFound, InvalidRequest
 from airflow_sm_plugin.links import EndpointConsoleLink, persist_endpoint
+from airflow_sm_plugin.resources.scaling import ScaledVariant, Scaling, ScalingArguments, plan_scaling
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.autoscaling import EndpointScaling

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.core.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, mark_of, with_owner
-from airflow_sm_plugin.core.production_variant import whole_number
-from airflow_sm_plugin.core.tags import read_tags
 from airflow_sm_plugin.core.template_values import (
     boolean,
     choice,
@@ -22,6 +19,9 @@ from airflow_sm_plugin.core.template_values import whole_number as whole_number_
 from airflow_sm_plugin.endpoints import deployment_guardrails
 from airflow_sm_plugin.endpoints.options import DeploymentOptions
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.resources.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
+from airflow_sm_plugin.resources.production_variant import whole_number
+from airflow_sm_plugin.resources.tags import read_tags
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator

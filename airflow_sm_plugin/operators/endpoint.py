@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task_instance_owner
 from airflow_sm_plugin.core.container_logs import endpoint_log_group
-from airflow_sm_plugin.core.endpoint_status import EndpointState, EndpointVerdict
 from airflow_sm_plugin.core.ownership import times_of
 from airflow_sm_plugin.endpoints.options import DeploymentNote
 from airflow_sm_plugin.exceptions import EndpointError
 from airflow_sm_plugin.links import DataCaptureLink, EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.operators.deployment_arguments import options_of, spec_of
 from airflow_sm_plugin.operators.endpoint_deletion import SageMakerDeleteEndpointOperator
+from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.endpoints.deployment import Deployment

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import reveal
 from airflow_sm_plugin.batches.attribute_template import check_template
-from airflow_sm_plugin.core.invocation import InvokeRequest
 from airflow_sm_plugin.core.template_values import (
     boolean,
     choice,
@@ -18,6 +17,7 @@ from airflow_sm_plugin.core.template_values import (
     whole_number,
 )
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.invoke.request import InvokeRequest
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
@@ -129,7 +129,7 @@ def payload_bytes(max_payload_in_mb: object) -> int:
 
     :raises InvalidRequest: no number, less than a byte, or more than InvokeEndpoint takes
     """
-    from airflow_sm_plugin.core.invocation import MAX_PAYLOAD_BYTES
+    from airflow_sm_plugin.invoke.request import MAX_PAYLOAD_BYTES
 
     size = number(max_payload_in_mb, "max_payload_in_mb") * _MEGABYTE
     if not 1 <= size <= MAX_PAYLOAD_BYTES:

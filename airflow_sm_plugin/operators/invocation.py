@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
-from airflow_sm_plugin.core.endpoint_status import SERVING_STATUSES
 from airflow_sm_plugin.core.safe_text import is_text
 from airflow_sm_plugin.core.template_values import as_text
 from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, InvalidRequest, ServiceError
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink
+from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES
 
 
 class InvocationOperator(SageMakerInferenceOperator):

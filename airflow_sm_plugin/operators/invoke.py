@@ -15,12 +15,6 @@ from airflow_sm_plugin.base import (
     reveal,
 )
 from airflow_sm_plugin.core.container_logs import FRESH_LINES_SECONDS, endpoint_log_group
-from airflow_sm_plugin.core.invocation import (
-    MAX_PAYLOAD_BYTES,
-    MODEL_LOAD_SECONDS,
-    InvokeReply,
-    InvokeRequest,
-)
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, seconds, text, whole_number
 from airflow_sm_plugin.exceptions import (
@@ -28,6 +22,7 @@ from airflow_sm_plugin.exceptions import (
     ModelError,
     ModelUnavailable,
 )
+from airflow_sm_plugin.invoke.request import MAX_PAYLOAD_BYTES, MODEL_LOAD_SECONDS, InvokeReply, InvokeRequest
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
 from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator

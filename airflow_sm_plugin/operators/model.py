@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator, SensitiveField, reveal
-from airflow_sm_plugin.core.model import ModelSpec
-from airflow_sm_plugin.core.model_containers import ContainerRequest
-from airflow_sm_plugin.core.model_packages import check_approved, check_package_arn, environment_of
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.ownership import owner_of
-from airflow_sm_plugin.core.tags import read_tags
 from airflow_sm_plugin.core.template_values import boolean, mapping, mappings, text, texts_by_name
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest
+from airflow_sm_plugin.resources.containers import ContainerRequest
+from airflow_sm_plugin.resources.model import ModelSpec
+from airflow_sm_plugin.resources.model_packages import check_approved, check_package_arn, environment_of
+from airflow_sm_plugin.resources.tags import read_tags
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.core.invocation import Attempt
-from airflow_sm_plugin.core.model_refusals import refusal
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -27,11 +25,13 @@ from airflow_sm_plugin.exceptions import (
     TargetModelNotFound,
     Throttled,
 )
-from airflow_sm_plugin.hooks.endpoint_errors import explained
 from airflow_sm_plugin.hooks.errors import meaning, translate, words_of
-from airflow_sm_plugin.hooks.invoke_failures import failure_of
+from airflow_sm_plugin.invoke.endpoint_errors import explained
+from airflow_sm_plugin.invoke.errors import failure_of
+from airflow_sm_plugin.invoke.request import Attempt
 from airflow_sm_plugin.local.recorded import GRADES, recorded_answers
 from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
+from airflow_sm_plugin.resources.model_refusals import refusal
 from tests.recorded_calls import ALL_SITUATIONS, SITUATIONS, recorded_error
 
 BAD_RECORD = (Verdict.FAILED, ModelError, False, Attempt.FINAL)

@@ -8,8 +8,6 @@ from functools import cache
 
 import pytest
 
-from airflow_sm_plugin.core.autoscaling import ScaledVariant
-from airflow_sm_plugin.core.tags import MAX_TAGS
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.scaling_note import NOTE_TAG, VariantScaling, note_of, noted_in
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
@@ -17,6 +15,8 @@ from airflow_sm_plugin.hooks import scaling_calls
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.resources.scaling import ScaledVariant
+from airflow_sm_plugin.resources.tags import MAX_TAGS
 from tests.endpoint_trials import control
 from tests.scaled_endpoints import clients, notes_on, scale, scaling_of, target_of
 from tests.support import Account

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.autoscaling import SERVERLESS_DIMENSION, ScaledVariant
 from airflow_sm_plugin.endpoints.scaling_note import (
     NOTE_TAG,
     VariantScaling,
@@ -23,6 +22,7 @@ from airflow_sm_plugin.endpoints.scaling_note import (
     repointed,
 )
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.resources.scaling import SERVERLESS_DIMENSION, ScaledVariant
 
 ENDPOINT = "churn"
 VALUE = re.compile(r"[\w .:/=+\-@]{0,256}")

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from airflow_sm_plugin.core.autoscaling import (
+from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused, Throttled
+from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
+from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook
+from airflow_sm_plugin.resources.scaling import (
     BACKLOG_POLICY,
     WAKE_POLICY,
     ScaledVariant,
@@ -25,11 +30,6 @@ from airflow_sm_plugin.core.autoscaling import (
     ScalingPlan,
     plan_scaling,
 )
-from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused, Throttled
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook
 from tests.endpoint_trials import control
 from tests.support import Account, Answer, answering, unique
 

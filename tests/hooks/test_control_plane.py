@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.core.endpoint_config import EndpointConfigSpec, Variant
-from airflow_sm_plugin.core.endpoint_status import EndpointState
-from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     AutoMLJobNotFound,
@@ -27,6 +24,9 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.hooks import control_plane
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec, Variant
+from airflow_sm_plugin.resources.endpoint_status import EndpointState
+from airflow_sm_plugin.resources.model import ModelSpec
 from tests.support import IMAGE, POLL, ROLE, Account, Answer, Requests, answering, closed_port, unique
 
 pytestmark = pytest.mark.airflow

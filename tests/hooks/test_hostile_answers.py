@@ -16,21 +16,21 @@ from airflow_sm_plugin import exceptions
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.outcome import AsyncRequest, Sight
 from airflow_sm_plugin.async_inference.queue import CompletionQueue
-from airflow_sm_plugin.core.call_failure import CallFailure
-from airflow_sm_plugin.core.invocation import Attempt, InvokeRequest
-from airflow_sm_plugin.core.model import ModelSpec
 from airflow_sm_plugin.exceptions import AnswerLost, SageMakerInferenceError, ServiceUnavailable, Throttled
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-from airflow_sm_plugin.hooks.invoke_failures import failure_of
 from airflow_sm_plugin.hooks.result_store import ResultStoreHook
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook, ScalingAlarmHook
 from airflow_sm_plugin.hooks.transform_jobs import TransformJobsHook
+from airflow_sm_plugin.invoke.errors import failure_of
+from airflow_sm_plugin.invoke.failure import CallFailure
+from airflow_sm_plugin.invoke.request import Attempt, InvokeRequest
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
 from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
+from airflow_sm_plugin.resources.model import ModelSpec
 from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
 

@@ -27,14 +27,14 @@ from botocore.exceptions import (
 
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
 from airflow_sm_plugin.async_inference.watch import group
-from airflow_sm_plugin.core.invocation import Attempt, InvokeRequest
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks import aws_hook
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.errors import is_about_credentials, translate
-from airflow_sm_plugin.hooks.invoke_failures import failure_of
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
+from airflow_sm_plugin.invoke.errors import failure_of
+from airflow_sm_plugin.invoke.request import Attempt, InvokeRequest
 from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import airflow_sm_plugin
-from airflow_sm_plugin.core.autoscaling import ScaledVariant
 from airflow_sm_plugin.endpoints.usage import EndpointUsage
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks import pages
 from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook
+from airflow_sm_plugin.resources.scaling import ScaledVariant
 from tests.hooks.recorder import Asked, Recorder, Said, recording
 
 MOST = 5

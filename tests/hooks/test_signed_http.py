@@ -20,9 +20,9 @@ from botocore.exceptions import (
 )
 
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.invoke_failures import failure_of
 from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
+from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.multi_model.engine import invoker as endpoint_invoker
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
 from tests.support import closed_port

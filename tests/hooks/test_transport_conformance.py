@@ -17,10 +17,10 @@ from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.errors import status_of
 from airflow_sm_plugin.hooks.invoke_calls import invoke_calls
-from airflow_sm_plugin.hooks.invoke_failures import failure_of
 from airflow_sm_plugin.hooks.queue_calls import queue_calls
 from airflow_sm_plugin.hooks.s3_transport import s3_calls
 from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions, UploadedPart
+from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import botocore_knows, closed_port

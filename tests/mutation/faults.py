@@ -134,7 +134,7 @@ FAULTS = (
         "a configuration that an endpoint is moved to counts as unused",
         2,
         True,
-        "core/endpoint_status.py",
+        "resources/endpoint_status.py",
         'names = {description.get("EndpointConfigName"), pending.get("EndpointConfigName")}',
         'names = {description.get("EndpointConfigName") or pending.get("EndpointConfigName")}',
     ),

@@ -14,10 +14,10 @@ import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
 from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
-from airflow_sm_plugin.core.model import CONTENT_TAG
 from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, SageMakerInferenceError, Throttled
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
+from airflow_sm_plugin.resources.model import CONTENT_TAG
 from tests.operators.conftest import Jobs
 from tests.releases import calls_from_now, once
 from tests.support import (

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
-from airflow_sm_plugin.core.model import CONTENT_TAG
 from airflow_sm_plugin.exceptions import ResourceConflict, ServiceUnavailable
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
+from airflow_sm_plugin.resources.model import CONTENT_TAG
 from tests.support import (
     IMAGE,
     ROLE,

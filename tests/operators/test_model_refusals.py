@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
-from airflow_sm_plugin.core import model_refusals
 from airflow_sm_plugin.hooks import models
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
+from airflow_sm_plugin.resources import model_refusals
 from tests.async_inference.batch.async_batches import faults
 from tests.operators.conftest import Jobs
 from tests.support import IMAGE, POLL, ROLE, Account, Requests, run_task, unique

@@ -12,10 +12,10 @@ from airflow_sm_plugin.async_inference.outcome import MAX_INLINE_BYTES, AsyncReq
 from airflow_sm_plugin.async_inference.single.state import OnUnknown
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.batches.text_input import SENT_AS_IT_IS, format_by_name
-from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.core.s3_uri import S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceError
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.invoke.request import pause_after
 
 log = get_log(__name__)
 

@@ -26,7 +26,6 @@ from airflow_sm_plugin.async_inference.single.state import (
     seconds_to_live,
 )
 from airflow_sm_plugin.async_inference.single.store import InvocationStore
-from airflow_sm_plugin.core.invocation import pause_after
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
     CredentialsExpired,
@@ -36,6 +35,7 @@ from airflow_sm_plugin.exceptions import (
     Throttled,
 )
 from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.invoke.request import pause_after
 
 log = get_log(__name__)
 

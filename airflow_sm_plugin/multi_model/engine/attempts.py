@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.batches.in_flight import InFlightBound
-from airflow_sm_plugin.core.call_failure import is_size_suspect
-from airflow_sm_plugin.core.invocation import TOO_LARGE_PERHAPS, pause_after
 from airflow_sm_plugin.exceptions import (
     CredentialsExpired,
     EndpointNotInService,
@@ -26,9 +24,11 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from airflow_sm_plugin.hooks.endpoint_errors import explained
 from airflow_sm_plugin.hooks.errors import cause_of, translate
-from airflow_sm_plugin.hooks.invoke_failures import failure_of
+from airflow_sm_plugin.invoke.endpoint_errors import explained
+from airflow_sm_plugin.invoke.errors import failure_of
+from airflow_sm_plugin.invoke.failure import is_size_suspect
+from airflow_sm_plugin.invoke.request import TOO_LARGE_PERHAPS, pause_after
 from airflow_sm_plugin.multi_model.engine.evidence import Evidence
 from airflow_sm_plugin.multi_model.engine.judgement import Judgement, Verdict, judge
 from airflow_sm_plugin.multi_model.engine.model_queue import Lane
@@ -38,7 +38,7 @@ from airflow_sm_plugin.multi_model.engine.settings import WAITING_BYTES, EngineS
 from airflow_sm_plugin.multi_model.payloads.payload import Payload, split_in_two
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.core.call_failure import CallFailure
+    from airflow_sm_plugin.invoke.failure import CallFailure
     from airflow_sm_plugin.multi_model.engine.feed import ModelFeed
     from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 

@@ -12,7 +12,6 @@ from typing import Protocol, cast
 from botocore.exceptions import ParamValidationError
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.invocation import READ_TIMEOUT
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.hooks.connection import AwsConnection
@@ -20,6 +19,7 @@ from airflow_sm_plugin.hooks.error_answers import ServiceRequests
 from airflow_sm_plugin.hooks.errors import translated
 from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
+from airflow_sm_plugin.invoke.request import READ_TIMEOUT
 
 log = get_log(__name__)
 
@@ -95,7 +95,7 @@ class EndpointInvoker:
         :param target_model: path below the endpoint's model prefix
         :raises ClientError: of botocore's own classes: SageMaker answered an error
         :raises BotoCoreError: it did not answer, or could not be asked, or a value can be in no header;
-            :func:`~airflow_sm_plugin.hooks.invoke_failures.failure_of` reads both
+            :func:`~airflow_sm_plugin.invoke.errors.failure_of` reads both
         """
         given = {
             "ContentType": content_type,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from airflow_sm_plugin.core.call_failure import CallFailure
-from airflow_sm_plugin.core.container_errors import ContainerError, container_error
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -24,6 +22,8 @@ from airflow_sm_plugin.exceptions import (
     TargetModelNotFound,
     Throttled,
 )
+from airflow_sm_plugin.invoke.container_errors import ContainerError, container_error
+from airflow_sm_plugin.invoke.failure import CallFailure
 
 _NO_MEMORY = 507
 _OVERLOADED = frozenset({429, 503, _NO_MEMORY})

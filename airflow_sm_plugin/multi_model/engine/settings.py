@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from airflow_sm_plugin.core.invocation import MODEL_LOAD_SECONDS
 from airflow_sm_plugin.core.names import joined_to
+from airflow_sm_plugin.invoke.request import MODEL_LOAD_SECONDS
 from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from airflow_sm_plugin.core.invocation import DEFAULT_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.invoke.request import DEFAULT_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
 
 SPLIT_TYPES = ("None", "Line")
 BATCH_STRATEGIES = ("SingleRecord", "MultiRecord")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import starmap
 
 from airflow_sm_plugin.core.human_text import duration
-from airflow_sm_plugin.core.invocation import DEFAULT_PAYLOAD_BYTES
+from airflow_sm_plugin.invoke.request import DEFAULT_PAYLOAD_BYTES
 
 _SHOWN = 20
 _RATES = (100, 1_000)

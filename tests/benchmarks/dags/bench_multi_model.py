@@ -17,8 +17,8 @@ with DAG("bench_task_per_record", schedule=None, max_active_tasks=64):
     @task
     def invoke(number: int) -> str:
         """Invoke with one record."""
-        from airflow_sm_plugin.core.invocation import InvokeRequest
         from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
+        from airflow_sm_plugin.invoke.request import InvokeRequest
 
         request = InvokeRequest(
             endpoint_name="bench",

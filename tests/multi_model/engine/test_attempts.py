@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.core.invocation import Attempt
 from airflow_sm_plugin.exceptions import EndpointNotFound, RecordTooLarge, SageMakerInferenceError
-from airflow_sm_plugin.hooks.invoke_failures import failure_of
+from airflow_sm_plugin.invoke.errors import failure_of
+from airflow_sm_plugin.invoke.request import Attempt
 from airflow_sm_plugin.multi_model.engine.feed import ModelFeed
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer, ModelCalls

@@ -22,11 +22,11 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from airflow_sm_plugin.core.call_failure import CallFailure
-from airflow_sm_plugin.core.invocation import Attempt
 from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest
 from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.invoke_failures import failure_of
+from airflow_sm_plugin.invoke.errors import failure_of
+from airflow_sm_plugin.invoke.failure import CallFailure
+from airflow_sm_plugin.invoke.request import Attempt
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, closed_port

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.core.call_failure import CallFailure
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     EndpointNotFound,
@@ -17,6 +16,7 @@ from airflow_sm_plugin.exceptions import (
     TargetModelNotFound,
     Throttled,
 )
+from airflow_sm_plugin.invoke.failure import CallFailure
 from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
 
 AGAIN, FAILED, ENDPOINT = Verdict.AGAIN, Verdict.FAILED, Verdict.ENDPOINT

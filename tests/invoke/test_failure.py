@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.core.call_failure import CallFailure, FailureKind
-from airflow_sm_plugin.core.invocation import Attempt
+from airflow_sm_plugin.invoke.failure import CallFailure, FailureKind
+from airflow_sm_plugin.invoke.request import Attempt
 
 
 @pytest.mark.parametrize(

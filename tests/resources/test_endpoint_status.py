@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.endpoint_status import (
+from airflow_sm_plugin.core.safe_text import presentable
+from airflow_sm_plugin.exceptions import (
+    EndpointDeadlineExceeded,
+    EndpointError,
+    EndpointFailed,
+    EndpointRolledBack,
+    EndpointTakenOver,
+    EndpointUnchangeable,
+    ServiceUnavailable,
+)
+from airflow_sm_plugin.resources.endpoint_status import (
     EndpointState,
     EndpointVerdict,
     Step,
@@ -22,16 +32,6 @@ from airflow_sm_plugin.core.endpoint_status import (
     judge,
     next_step,
     uses_config,
-)
-from airflow_sm_plugin.core.safe_text import presentable
-from airflow_sm_plugin.exceptions import (
-    EndpointDeadlineExceeded,
-    EndpointError,
-    EndpointFailed,
-    EndpointRolledBack,
-    EndpointTakenOver,
-    EndpointUnchangeable,
-    ServiceUnavailable,
 )
 
 WANTED, OLD = "churn-new", "churn-old"

@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_sm_plugin.core.container_errors import container_error
 from airflow_sm_plugin.core.custom_attributes import validate
 from airflow_sm_plugin.core.header_values import LONGEST_HEADER, check_header
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.invoke.container_errors import container_error
 
 MAX_PAYLOAD_BYTES = 26_214_400
 """Of a request and of a response: 25 MB (AWS's FAQ on hosting). botocore's service model still says 6,291,456, and

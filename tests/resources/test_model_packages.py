@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from airflow_sm_plugin.core.model_packages import (
+from airflow_sm_plugin.exceptions import InvalidRequest, ModelPackageNotApproved, ModelPackageNotFound
+from airflow_sm_plugin.resources.model_packages import (
     check_approved,
     check_package_arn,
     environment_of,
     newest,
 )
-from airflow_sm_plugin.exceptions import InvalidRequest, ModelPackageNotApproved, ModelPackageNotFound
 
 PREFIX = "arn:aws:sagemaker:eu-west-1:123456789012"
 

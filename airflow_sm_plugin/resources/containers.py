@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.core.serving_presets import with_preset
 from airflow_sm_plugin.core.template_values import choice
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.resources.serving_presets import with_preset
 
 MULTI_MODEL = "MultiModel"
 _MODES = ("SingleModel", MULTI_MODEL)
@@ -25,7 +25,7 @@ class ContainerRequest:
     :param from_package: the container is a model package's; which one is told to :meth:`definitions`
     :param mode: ``SingleModel`` or ``MultiModel`` for the one container
     :param model_cache: ``Enabled`` or ``Disabled``, of a multi-model container
-    :param serving_preset: of :data:`airflow_sm_plugin.core.serving_presets.PRESETS`, for the one container
+    :param serving_preset: of :data:`airflow_sm_plugin.resources.serving_presets.PRESETS`, for the one container
     """
 
     image: str | None = None
@@ -77,7 +77,7 @@ class ContainerRequest:
         if self.serving_preset:
             raise InvalidRequest(
                 f"serving_preset goes with one container, not {len(self.containers)}: put the variables into the "
-                f"definitions (airflow_sm_plugin.core.serving_presets.with_preset makes them)"
+                f"definitions (airflow_sm_plugin.resources.serving_presets.with_preset makes them)"
             )
 
     def definitions(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, OWNER_TAG
 from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest, InvalidS3Uri
+from airflow_sm_plugin.resources.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 
 VARIANT = Variant(model_name="churn-1", instance_type="ml.m5.xlarge")
 ASYNC = AsyncSection(output_path="s3://bucket/out")

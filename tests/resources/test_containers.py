@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.model_containers import ContainerRequest, artefact_of, model_prefix
 from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
+from airflow_sm_plugin.resources.containers import ContainerRequest, artefact_of, model_prefix
 
 SECRET = "token-f3a9c1"
 OBJECT = {"ModelDataSource": {"S3DataSource": {"S3Uri": "s3://b/m.tar.gz", "S3DataType": "S3Object"}}}

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.model import (
+from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest
+from airflow_sm_plugin.resources.model import (
     CONTENT_TAG,
     MAX_CONTAINERS,
     MAX_ENVIRONMENT_BYTES,
@@ -20,9 +22,7 @@ from airflow_sm_plugin.core.model import (
     MAX_ENVIRONMENT_TEXT,
     ModelSpec,
 )
-from airflow_sm_plugin.core.names import check_name
-from airflow_sm_plugin.core.tags import MAX_TAGS
-from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest
+from airflow_sm_plugin.resources.tags import MAX_TAGS
 
 ROLE = "arn:aws:iam::123456789012:role/sagemaker"
 SECRET = "token-f3a9c1"

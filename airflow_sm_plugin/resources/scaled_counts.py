@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_sm_plugin.core.production_variant import Variant
+from airflow_sm_plugin.resources.production_variant import Variant
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_sm_plugin.core.model_content import content_of, described_content, differences, without_empty
 from airflow_sm_plugin.core.names import check_name, content_name, digest
 from airflow_sm_plugin.core.safe_text import as_utf8
-from airflow_sm_plugin.core.tags import check_tags
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.resources.model_content import (
+    content_of,
+    described_content,
+    differences,
+    without_empty,
+)
+from airflow_sm_plugin.resources.tags import check_tags
 
 MAX_CONTAINERS = 15
 MAX_ENVIRONMENT_ENTRIES = 100

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_sm_plugin.core.endpoint_status import SERVING_STATUSES
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.exceptions import EndpointNotInService, EndpointUnchangeable, InvalidRequest
+from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES
 
 SERVICE_NAMESPACE = "sagemaker"
 SCALABLE_DIMENSION = "sagemaker:variant:DesiredInstanceCount"

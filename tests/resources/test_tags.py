@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, ENDPOINT_TAG, OWNER_TAG
-from airflow_sm_plugin.core.tags import check_tags, read_tags
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.resources.tags import check_tags, read_tags
 
 TAGS = {"team": "risk", "ключ é": "значение @/+-=._:", "empty": ""}
 AS_BOTO3 = [{"Key": key, "Value": value} for key, value in TAGS.items()]

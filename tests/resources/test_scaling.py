@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.autoscaling import (
+from airflow_sm_plugin.exceptions import (
+    EndpointNotInService,
+    EndpointUnchangeable,
+    InvalidName,
+    InvalidRequest,
+)
+from airflow_sm_plugin.resources.scaling import (
     BACKLOG_POLICY,
     INVOCATIONS_POLICY,
     OUR_POLICIES,
@@ -22,12 +28,6 @@ from airflow_sm_plugin.core.autoscaling import (
     means_missing,
     plan_scaling,
     stale_policies,
-)
-from airflow_sm_plugin.exceptions import (
-    EndpointNotInService,
-    EndpointUnchangeable,
-    InvalidName,
-    InvalidRequest,
 )
 
 CHURN = ScaledVariant("churn", "AllTraffic")

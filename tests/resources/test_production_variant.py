@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.production_variant import Variant, whole_number
 from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest
+from airflow_sm_plugin.resources.production_variant import Variant, whole_number
 
 INSTANCES = {"ModelName": "churn-1", "InstanceType": "ml.m5.xlarge"}
 SERVERLESS = {"ModelName": "churn-1", "ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 5}}

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.invocation import (
+from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidName, InvalidRequest
+from airflow_sm_plugin.invoke.request import (
     MAX_PAYLOAD_BYTES,
     Attempt,
     InvokeReply,
@@ -18,7 +19,6 @@ from airflow_sm_plugin.core.invocation import (
     attempt_after,
     pause_after,
 )
-from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidName, InvalidRequest
 
 PLAIN = InvokeRequest(endpoint_name="churn", body=b"1,2")
 CARRIED = re.compile(r"[!-~]([ -~]*[!-~])?")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from airflow_sm_plugin.core.invocation import MAX_SERVERLESS_PAYLOAD_BYTES, Attempt, attempt_after
+from airflow_sm_plugin.invoke.request import MAX_SERVERLESS_PAYLOAD_BYTES, Attempt, attempt_after
 
 FailureKind = Literal["answered", "unreachable", "unanswered", "local"]
 """An error answer; nothing was sent (no connection, no credentials); it was sent and no answer came; nothing could ever
