@@ -172,4 +172,4 @@ def airflow_db() -> None:
 def _no_patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have requests of S3 give up by the number of their attempts: an outage of a minute takes a minute."""
     if "airflow" in sys.modules:
-        monkeypatch.setattr("airflow_sm_plugin.hooks.s3_repeats.OUTAGE_SECONDS", 0.0)
+        monkeypatch.setattr("airflow_sm_plugin.aws.retry.OUTAGE_SECONDS", 0.0)

@@ -17,13 +17,13 @@ from airflow_sm_plugin import operators, sensors
 from airflow_sm_plugin._compat import BaseOperator
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.outcome import AsyncRequest
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.base import AwsArguments
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import InvalidS3Uri, SageMakerInferenceError, ServiceUnavailable
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
 

@@ -10,6 +10,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.errors import cause_of, translate, words_of
+from airflow_sm_plugin.aws.queue_calls import LONGEST_POLL, QueueCalls, queue_calls
 from airflow_sm_plugin.core.notifications import InferenceNotification, check_queue_url, parse
 from airflow_sm_plugin.exceptions import (
     InvalidRequest,
@@ -18,9 +21,6 @@ from airflow_sm_plugin.exceptions import (
     ServiceError,
     Throttled,
 )
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.errors import cause_of, translate, words_of
-from airflow_sm_plugin.hooks.queue_calls import LONGEST_POLL, QueueCalls, queue_calls
 
 log = get_log(__name__)
 

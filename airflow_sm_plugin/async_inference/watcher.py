@@ -14,6 +14,8 @@ from airflow_sm_plugin.async_inference.poll import Looking
 from airflow_sm_plugin.async_inference.watch import Watch
 from airflow_sm_plugin.async_inference.watch_requests import HeadRequest, ListRequest, Request, Which
 from airflow_sm_plugin.async_inference.watch_state import WatchState
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -21,8 +23,6 @@ from airflow_sm_plugin.exceptions import (
     RequestRefused,
     ServiceError,
 )
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 
 log = get_log(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.locations import LocationPattern
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.core.separate_places import places_written_by
 from airflow_sm_plugin.exceptions import AccessDenied, EndpointNotAsynchronous, EndpointNotFound, ServiceError
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
 log = get_log(__name__)

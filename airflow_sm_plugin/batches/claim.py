@@ -14,14 +14,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from airflow_sm_plugin.aws.retry import repeated
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed, ServiceUnavailable
-from airflow_sm_plugin.hooks.s3_repeats import repeated
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_listing import Page
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.listing import Page
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 RACES = 20
 """How often a number that another writer was faster with is tried again."""

@@ -8,6 +8,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.retry import repeated
+from airflow_sm_plugin.aws.s3.objects import ObjectPage, S3Objects
 from airflow_sm_plugin.batches.folder import state_in
 from airflow_sm_plugin.batches.input_origins import with_checked_origins
 from airflow_sm_plugin.batches.inputs import ASYNC_LIMITS, BatchInput, InputLimits
@@ -18,8 +20,6 @@ from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.core.template_values import choice
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.hooks.s3_objects import ObjectPage, S3Objects
-from airflow_sm_plugin.hooks.s3_repeats import repeated
 
 log = get_log(__name__)
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.outcome import Sight
+from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.batches.inputs import BatchInput, ManifestEntry
 from airflow_sm_plugin.exceptions import InputNotFound
-from airflow_sm_plugin.hooks.s3_listing import ListedObject
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 log = get_log(__name__)
 

@@ -14,7 +14,7 @@ from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 log = get_log(__name__)
 

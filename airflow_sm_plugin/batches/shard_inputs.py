@@ -13,7 +13,7 @@ from airflow_sm_plugin.multi_model.plan.plan import CHUNK, MultiModelPlan, Shard
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 _CHUNKS_KEPT = 64
 """Some 5 MB. As many models that each have more inputs than a chunk may be read at once without reading any twice."""

@@ -6,8 +6,8 @@ import datetime
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from airflow_sm_plugin.aws.errors import translated
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-from airflow_sm_plugin.hooks.errors import translated
 from airflow_sm_plugin.hooks.pages import pages_of
 from airflow_sm_plugin.resources.endpoint_status import configs_of
 from airflow_sm_plugin.resources.production_variant import models_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from airflow_sm_plugin.aws.errors import translated
 from airflow_sm_plugin.exceptions import AccessDenied, AutoMLJobNotFound, CandidateNotFound, RequestRefused
-from airflow_sm_plugin.hooks.errors import translated
 from airflow_sm_plugin.hooks.pages import pages_of
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.exceptions import AccessDenied
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook, ScalingAlarmHook
 from airflow_sm_plugin.resources.scaling import (
     OUR_POLICIES,

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow_sm_plugin.aws.errors import translated
+from airflow_sm_plugin.aws.hook import AwsHook
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
-from airflow_sm_plugin.hooks.aws_hook import AwsHook
-from airflow_sm_plugin.hooks.errors import translated
 from airflow_sm_plugin.hooks.pages import pages_of
 
 if TYPE_CHECKING:

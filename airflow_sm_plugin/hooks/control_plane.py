@@ -15,6 +15,7 @@ from typing import Any
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin.aws.errors import meaning, translated, words_of
 from airflow_sm_plugin.core.failed_looks import FailedLooks
 from airflow_sm_plugin.core.ownership import is_same
 from airflow_sm_plugin.core.service_errors import Meaning
@@ -29,7 +30,6 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.hooks.automl import AutoMLCalls
 from airflow_sm_plugin.hooks.endpoint_configs import EndpointConfigCalls
-from airflow_sm_plugin.hooks.errors import meaning, translated, words_of
 from airflow_sm_plugin.hooks.model_packages import ModelPackageCalls
 from airflow_sm_plugin.hooks.models import ModelCalls
 from airflow_sm_plugin.invoke.request import pause_after

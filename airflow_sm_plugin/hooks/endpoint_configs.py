@@ -7,11 +7,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin.aws.errors import meaning, translated
 from airflow_sm_plugin.core.names import content_stem, is_content_name
 from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, users_tags
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound
-from airflow_sm_plugin.hooks.errors import meaning, translated
 from airflow_sm_plugin.hooks.pages import pages_of
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec

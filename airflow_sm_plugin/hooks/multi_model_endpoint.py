@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.core.separate_places import places_written_by
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -17,7 +18,6 @@ from airflow_sm_plugin.exceptions import (
     EndpointNotRealTime,
     ModelNotFound,
 )
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES
 from airflow_sm_plugin.resources.production_variant import models_of

@@ -15,6 +15,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.aws.answers import UnreadableAnswer, result_locations
+from airflow_sm_plugin.aws.errors import cause_of, meaning, stumbles_as_botocore, translate, translated
+from airflow_sm_plugin.aws.hook import AwsHook
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     InvalidRequest,
@@ -24,9 +27,6 @@ from airflow_sm_plugin.exceptions import (
     RecordTooLarge,
     SageMakerInferenceError,
 )
-from airflow_sm_plugin.hooks.answers import UnreadableAnswer, result_locations
-from airflow_sm_plugin.hooks.aws_hook import AwsHook
-from airflow_sm_plugin.hooks.errors import cause_of, meaning, stumbles_as_botocore, translate, translated
 from airflow_sm_plugin.invoke.endpoint_errors import explained, unanswered
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import is_size_suspect

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.errors import meaning, translated, words_of
+from airflow_sm_plugin.aws.hook import AwsHook
 from airflow_sm_plugin.core.service_errors import Meaning
-from airflow_sm_plugin.hooks.aws_hook import AwsHook
-from airflow_sm_plugin.hooks.errors import meaning, translated, words_of
 from airflow_sm_plugin.hooks.pages import pages_of
 from airflow_sm_plugin.invoke.request import pause_after
 from airflow_sm_plugin.resources.scaling import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_sm_plugin.hooks.aws_hook import AwsHook
-from airflow_sm_plugin.hooks.errors import translated
+from airflow_sm_plugin.aws.errors import translated
+from airflow_sm_plugin.aws.hook import AwsHook
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient

@@ -5,6 +5,7 @@ from __future__ import annotations
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
+from airflow_sm_plugin.aws.errors import meaning, translate, words_of
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
@@ -15,7 +16,6 @@ from airflow_sm_plugin.exceptions import (
     SageMakerInferenceError,
     TargetModelNotFound,
 )
-from airflow_sm_plugin.hooks.errors import meaning, translate, words_of
 
 
 def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMakerInferenceError:

@@ -8,8 +8,8 @@ from typing import Any, cast
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
+from airflow_sm_plugin.aws.errors import is_about_credentials, status_of, words_of
 from airflow_sm_plugin.core.service_errors import status_in, text_of
-from airflow_sm_plugin.hooks.errors import is_about_credentials, status_of, words_of
 from airflow_sm_plugin.invoke.failure import CallFailure, FailureKind
 
 

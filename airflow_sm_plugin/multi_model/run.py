@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.safe_text import presentable
 from airflow_sm_plugin.core.template_values import whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavailable
 from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.report.merge import report_batch
 from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failed_share, failure_line
@@ -19,7 +19,7 @@ from airflow_sm_plugin.multi_model.shard import ShardSettings, run_shard
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.connection import AwsConnection
+    from airflow_sm_plugin.aws.connection import AwsConnection
     from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 
 _S3_CONNECTIONS = 32

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.claim import Claim, fenced_off
 from airflow_sm_plugin.batches.shard_inputs import ShardInputs, read_plan, read_shard_plan
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.batches.task_try import Origin
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 from airflow_sm_plugin.multi_model.engine.engine import ModelEngine
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
 from airflow_sm_plugin.multi_model.engine.progress import BatchProgress, Before

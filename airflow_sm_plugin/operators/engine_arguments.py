@@ -20,7 +20,7 @@ from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.invoke.request import InvokeRequest
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+    from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
     from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
     from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
     from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
@@ -116,7 +116,7 @@ class ObjectArguments(Protocol):
 
 def object_options(given: ObjectArguments) -> ObjectOptions:
     """Return how what the operator writes to S3 is kept."""
-    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+    from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
 
     return ObjectOptions(
         kms_key_id=text(given.output_kms_key_id, "output_kms_key_id"),

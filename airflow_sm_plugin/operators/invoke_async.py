@@ -313,7 +313,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
         from airflow_sm_plugin.async_inference.queue import check_queue
         from airflow_sm_plugin.async_inference.single.run import SingleInvocation
-        from airflow_sm_plugin.hooks.s3_objects import S3Objects
+        from airflow_sm_plugin.aws.s3.objects import S3Objects
 
         if sending.is_waited_for and (queue := text(self.completion_queue, "completion_queue")):
             await check_queue(self.aws, queue)

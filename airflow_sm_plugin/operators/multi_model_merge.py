@@ -106,7 +106,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
             return report.summary()
 
     async def _merge(self, location: str, task_try: TaskTry) -> BatchReport:
-        from airflow_sm_plugin.hooks.s3_objects import S3Objects
+        from airflow_sm_plugin.aws.s3.objects import S3Objects
         from airflow_sm_plugin.multi_model.report.merge import report_batch
 
         options = object_options(self)

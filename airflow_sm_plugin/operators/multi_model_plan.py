@@ -197,8 +197,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         return references
 
     async def _plan(self, settings: PlanSettings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        from airflow_sm_plugin.aws.s3.objects import S3Objects
         from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
-        from airflow_sm_plugin.hooks.s3_objects import S3Objects
         from airflow_sm_plugin.multi_model.plan.make import make_plan, shard_references
 
         endpoint = await endpoint_models(self.aws, settings.endpoint_name)
@@ -208,8 +208,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
             return plan.summary(folder.location), await shard_references(s3, plan, folder)
 
     async def _estimate(self, settings: PlanSettings, splitting: Splitting) -> list[str]:
+        from airflow_sm_plugin.aws.s3.objects import S3Objects
         from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
-        from airflow_sm_plugin.hooks.s3_objects import S3Objects
         from airflow_sm_plugin.multi_model.plan.sampling import estimate_plan
 
         endpoint = await endpoint_models(self.aws, settings.endpoint_name)

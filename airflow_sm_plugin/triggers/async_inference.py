@@ -15,10 +15,10 @@ from airflow_sm_plugin.async_inference.hints import CompletionHints, is_stale
 from airflow_sm_plugin.async_inference.watch import Watch
 from airflow_sm_plugin.async_inference.watch_state import LAST_LOOKS_SECONDS, Verdict, WatchState
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.failed_looks import FailedLooks
 from airflow_sm_plugin.exceptions import InvalidRequest, ServiceError
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.triggers.one_event import OneEventTrigger
 
 if TYPE_CHECKING:

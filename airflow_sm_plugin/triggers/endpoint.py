@@ -13,6 +13,8 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._compat import on_kill_seconds, task_state
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.errors import meaning
 from airflow_sm_plugin.core.ownership import EndpointClaim
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup
@@ -21,9 +23,7 @@ from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOption
 from airflow_sm_plugin.endpoints.own_work import OwnWork
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, TaskKilled
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-from airflow_sm_plugin.hooks.errors import meaning
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, Step, judge, next_step
 from airflow_sm_plugin.triggers.polling import PollingTrigger
 

@@ -13,12 +13,12 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.errors import cause_of, is_about_credentials, stumbles_as_botocore, translate
+from airflow_sm_plugin.aws.hook import AwsHook
 from airflow_sm_plugin.core.failed_looks import FailedLooks
 from airflow_sm_plugin.core.safe_text import presentable, storable
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
-from airflow_sm_plugin.hooks.aws_hook import AwsHook
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.errors import cause_of, is_about_credentials, stumbles_as_botocore, translate
 
 log = get_log(__name__)
 

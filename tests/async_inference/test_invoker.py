@@ -12,6 +12,7 @@ import pytest
 
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     AnswerLost,
@@ -23,7 +24,6 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, Requests, botocore_knows, closed_port

@@ -12,6 +12,7 @@ import boto3
 import pytest
 
 from airflow_sm_plugin.async_inference.queue import CompletionQueue, QueueMessage, check_queue
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InvalidRequest,
@@ -20,7 +21,6 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from tests.hooks.recorder import TRANSPORTS, Said, recording
 from tests.support import unique
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.calls import OpenObject, S3Calls
+from airflow_sm_plugin.aws.s3.object_options import ObjectOptions, UploadCalls, UploadedPart
+from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.aws.s3.transport import s3_calls
 from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_calls import OpenObject, S3Calls
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from airflow_sm_plugin.hooks.s3_transport import s3_calls
-from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions, UploadCalls, UploadedPart
 
 
 class Stop:

@@ -12,6 +12,8 @@ from typing import TypeVar
 import pytest
 
 from airflow_sm_plugin.async_inference.locations import SHARD
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.input_chunks import (
     PlanSummary,
     inputs_digest,
@@ -29,8 +31,6 @@ from airflow_sm_plugin.exceptions import (
     InvalidRequest,
     InvalidS3Uri,
 )
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.stubs.aws import StubClient, running
 from tests.support import Account, Answer, answering, unique
 

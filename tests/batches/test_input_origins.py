@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
+from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.folder import MARK
 from airflow_sm_plugin.batches.input_chunks import inputs_digest, plan_inputs
 from airflow_sm_plugin.batches.listing import InputSource
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.report.merge import report_batch
 from tests.async_inference.batch.async_batches import OBEDIENT, calls, run_batch, settings_for

@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import pytest
 
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches import manifest_reading
 from airflow_sm_plugin.batches.inputs import BatchInput, ManifestEntry
 from airflow_sm_plugin.batches.manifest_reading import manifest_entries
 from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.multi_model.plan.plans import in_s3
 from tests.support import Account
 

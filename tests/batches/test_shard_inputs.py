@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches import shard_inputs
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.shard_inputs import ShardInputs, read_plan, read_shard_plan
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.multi_model.plan.plan import CHUNK
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder
 from tests.multi_model.plan.plans import in_s3

@@ -24,7 +24,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from airflow_sm_plugin.hooks import sigv4
+from airflow_sm_plugin.aws import signer as sigv4
 from tests.benchmarks.multi_model_job import CONTENT_TYPE, Job
 from tests.benchmarks.schedule_ways import in_random_order, one_after_the_other
 from tests.stubs.endpoint import BUCKET, ENDPOINT

@@ -25,7 +25,7 @@ from botocore.exceptions import ClientError
 from airflow_sm_plugin.async_inference.watch import Watch
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from tests.benchmarks.client_cost import (
     GET_DOLLARS,
     Cost,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin.aws.errors import meaning, translate, words_of
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -25,7 +26,6 @@ from airflow_sm_plugin.exceptions import (
     TargetModelNotFound,
     Throttled,
 )
-from airflow_sm_plugin.hooks.errors import meaning, translate, words_of
 from airflow_sm_plugin.invoke.endpoint_errors import explained
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.request import Attempt

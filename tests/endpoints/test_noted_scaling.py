@@ -8,12 +8,12 @@ from functools import cache
 
 import pytest
 
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.scaling_note import NOTE_TAG, VariantScaling, note_of, noted_in
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks import scaling_calls
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.scaling import ScaledVariant
 from airflow_sm_plugin.resources.tags import MAX_TAGS

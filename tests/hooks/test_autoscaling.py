@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused, Throttled
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook
 from airflow_sm_plugin.resources.scaling import (

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.exceptions import AccessDenied, CredentialsExpired, SageMakerInferenceError
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
 from tests.hooks.recorder import Asked, Said, recording

@@ -16,13 +16,13 @@ from airflow_sm_plugin import exceptions
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.outcome import AsyncRequest, Sight
 from airflow_sm_plugin.async_inference.queue import CompletionQueue
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.exceptions import AnswerLost, SageMakerInferenceError, ServiceUnavailable, Throttled
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.result_store import ResultStoreHook
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook, ScalingAlarmHook
 from airflow_sm_plugin.hooks.transform_jobs import TransformJobsHook
 from airflow_sm_plugin.invoke.errors import failure_of

@@ -27,11 +27,11 @@ from botocore.exceptions import (
 
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
 from airflow_sm_plugin.async_inference.watch import group
+from airflow_sm_plugin.aws import hook as aws_hook
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.errors import is_about_credentials, translate
 from airflow_sm_plugin.exceptions import ServiceUnavailable
-from airflow_sm_plugin.hooks import aws_hook
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-from airflow_sm_plugin.hooks.errors import is_about_credentials, translate
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.request import Attempt, InvokeRequest

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.exceptions import (
     EndpointNotFound,
     EndpointNotInService,
@@ -15,7 +16,6 @@ from airflow_sm_plugin.exceptions import (
     EndpointNotRealTime,
     ServiceUnavailable,
 )
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels, endpoint_models
 from tests.support import BROKEN, Account, Answer, answering, unique
 

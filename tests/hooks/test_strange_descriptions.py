@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.batch.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.endpoints.deletion import EndpointDeletion
 from airflow_sm_plugin.endpoints.deployment import Deployment
@@ -16,7 +17,6 @@ from airflow_sm_plugin.endpoints.options import DeploymentOptions
 from airflow_sm_plugin.endpoints.usage import EndpointUsage
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
 from airflow_sm_plugin.operators.autoscaling import SageMakerScaleEndpointOperator

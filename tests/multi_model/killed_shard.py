@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.exceptions import FencedOff
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.multi_model.shard import ShardSettings, run_shard
 
 FINISHED = 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.shard import run_shard
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.exceptions import FencedOff
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.multi_model.shard import FinishedShard, run_shard
 from tests.multi_model.multi_models import CONNECTION, MultiModel
 from tests.support import Account

@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.calls import S3Calls
+from airflow_sm_plugin.aws.s3.transport import s3_calls
 from airflow_sm_plugin.batches.listing import InputSource
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_calls import S3Calls
-from airflow_sm_plugin.hooks.s3_transport import s3_calls
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.run import BatchOutcome, run_batch
@@ -66,7 +66,7 @@ def _stopped_requests(monkeypatch: pytest.MonkeyPatch) -> None:
             stop = _STOP.get()
             yield found if stop is None else StoppedCalls(found, stop, live)
 
-    monkeypatch.setattr("airflow_sm_plugin.hooks.s3_objects.s3_calls", calls)
+    monkeypatch.setattr("airflow_sm_plugin.aws.s3.objects.s3_calls", calls)
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,7 @@ FAULTS = (
         "a conditional write whose answer was lost counts as another's",
         3,
         True,
-        "hooks/s3_objects.py",
+        "aws/s3/objects.py",
         """\
             if attempts > 1 and await self._holds(location, body):
                 return

@@ -14,7 +14,7 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 
-from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger

@@ -23,7 +23,7 @@ from airflow_sm_plugin.exceptions import PreconditionFailed
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.batch.plan_reuse import PlanReuse
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 log = get_log(__name__)
 

@@ -23,7 +23,7 @@ from airflow_sm_plugin.core.safe_text import as_utf8
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.batch.folder import PlanFolder
     from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from airflow_sm_plugin.exceptions import (
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 log = get_log(__name__)
 

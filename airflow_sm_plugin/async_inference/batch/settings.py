@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate
 from airflow_sm_plugin.async_inference.outcome import DEFAULT_INVOCATION_TIMEOUT, DEFAULT_REQUEST_TTL
+from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions
 from airflow_sm_plugin.batches.listing import InputSource
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.names import digest
-from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions
 
 
 @dataclass(frozen=True, kw_only=True)

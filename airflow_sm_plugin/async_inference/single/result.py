@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, Look, Outcome, Sight, outcome
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
     AsyncInferenceTimedOut,
     ServiceUnavailable,
 )
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.invoke.request import pause_after
 
 log = get_log(__name__)

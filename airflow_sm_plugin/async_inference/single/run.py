@@ -26,6 +26,7 @@ from airflow_sm_plugin.async_inference.single.state import (
     seconds_to_live,
 )
 from airflow_sm_plugin.async_inference.single.store import InvocationStore
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
     CredentialsExpired,
@@ -34,7 +35,6 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.invoke.request import pause_after
 
 log = get_log(__name__)

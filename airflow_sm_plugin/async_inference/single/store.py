@@ -7,13 +7,13 @@ import json
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
 from airflow_sm_plugin.async_inference.single.state import Intent, InvocationState
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.claim import listed_names
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import PreconditionFailed, ServiceError
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from airflow_sm_plugin.hooks.s3_upload_calls import PLAIN, ObjectOptions
 
 log = get_log(__name__)
 

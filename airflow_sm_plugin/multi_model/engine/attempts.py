@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin.aws.errors import cause_of, translate
 from airflow_sm_plugin.batches.in_flight import InFlightBound
 from airflow_sm_plugin.exceptions import (
     CredentialsExpired,
@@ -24,7 +25,6 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from airflow_sm_plugin.hooks.errors import cause_of, translate
 from airflow_sm_plugin.invoke.endpoint_errors import explained
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import is_size_suspect

@@ -27,8 +27,8 @@ from airflow_sm_plugin.multi_model.payloads.payload import Payload
 from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
     from airflow_sm_plugin.batches.shard_inputs import ShardInputs
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
     from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
     from airflow_sm_plugin.multi_model.engine.progress import BatchProgress
     from airflow_sm_plugin.multi_model.plan.plan import ModelWork

@@ -12,13 +12,13 @@ from typing import Protocol, cast
 from botocore.exceptions import ParamValidationError
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.access import Address, ServiceAccess, UnrepeatedHook
+from airflow_sm_plugin.aws.botocore_calls import BotocoreCalls
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.error_answers import ServiceRequests
+from airflow_sm_plugin.aws.errors import translated
+from airflow_sm_plugin.aws.http import HttpRequest, SignedHttp
 from airflow_sm_plugin.core.names import check_name
-from airflow_sm_plugin.hooks.botocore_calls import BotocoreCalls
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.error_answers import ServiceRequests
-from airflow_sm_plugin.hooks.errors import translated
-from airflow_sm_plugin.hooks.service_access import Address, ServiceAccess, UnrepeatedHook
-from airflow_sm_plugin.hooks.signed_http import HttpRequest, SignedHttp
 from airflow_sm_plugin.invoke.request import READ_TIMEOUT
 
 log = get_log(__name__)

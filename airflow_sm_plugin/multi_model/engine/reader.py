@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.batches.attribute_template import attribute_fields, attributes_of
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.hooks.s3_listing import ListedObject
 from airflow_sm_plugin.multi_model.engine.open_input import OpenInput
 from airflow_sm_plugin.multi_model.engine.settings import SMALL, SMALL_READERS, EngineSettings
 from airflow_sm_plugin.multi_model.payloads.source import payloads
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
     from airflow_sm_plugin.batches.shard_inputs import ShardInputs
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
     from airflow_sm_plugin.multi_model.engine.feed import ModelFeed
     from airflow_sm_plugin.multi_model.payloads.payload import Payload
     from airflow_sm_plugin.multi_model.state.journal import Journal

@@ -14,7 +14,7 @@ from airflow_sm_plugin.multi_model.payloads.splitter import Splitter, needs_head
 from airflow_sm_plugin.multi_model.state.journal import Gap
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 WHOLE = (Gap(0, None, 0),)
 

@@ -21,7 +21,7 @@ from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 log = get_log(__name__)
 

@@ -14,7 +14,7 @@ from airflow_sm_plugin.exceptions import AccessDenied
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 log = get_log(__name__)
 

@@ -15,7 +15,7 @@ from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
 from airflow_sm_plugin.multi_model.state.shard_state import clean_entries
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 log = get_log(__name__)
 

@@ -21,7 +21,7 @@ from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan
 from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder, PlanFolder
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 
 @dataclass(frozen=True)

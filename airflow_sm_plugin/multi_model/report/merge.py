@@ -20,9 +20,9 @@ from airflow_sm_plugin.multi_model.state.shard_state import latest_report
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
     from airflow_sm_plugin.batches.task_try import TaskTry
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
-    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 
 _AT_ONCE = 16
 """How many shards are read at the same time; no more of their reports are in memory than these and the sum."""

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.outcome import Sight
+from airflow_sm_plugin.aws.s3.listing import ListedObject
+from airflow_sm_plugin.aws.s3.upload import MultipartUpload
 from airflow_sm_plugin.batches.folder import MARK
 from airflow_sm_plugin.exceptions import FencedOff, PlanReplaced, PreconditionFailed, ServiceError
-from airflow_sm_plugin.hooks.s3_listing import ListedObject
-from airflow_sm_plugin.hooks.s3_upload import MultipartUpload
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
-    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
+    from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
     from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
 
 log = get_log(__name__)

@@ -18,10 +18,10 @@ from airflow_sm_plugin.multi_model.state.packed_stretches import PackedStretches
 from airflow_sm_plugin.multi_model.state.stretches import Copied, Joined, Stretch, joined, parts_of, reads_of
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
+    from airflow_sm_plugin.aws.s3.upload import MultipartUpload
     from airflow_sm_plugin.batches.inputs import BatchInput
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
-    from airflow_sm_plugin.hooks.s3_upload import MultipartUpload
-    from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
     from airflow_sm_plugin.multi_model.state.journal import Placed, PlacedFailure
     from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
 

@@ -10,7 +10,7 @@ from airflow_sm_plugin.multi_model.state.store import read_journal
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
     from airflow_sm_plugin.multi_model.plan.store import StoredPlan
     from airflow_sm_plugin.multi_model.state.journal import Journal
 

@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.s3.upload import MultipartUpload, abort_upload
 from airflow_sm_plugin.batches.claim import names_below
 from airflow_sm_plugin.core.s3_uri import S3Uri
 from airflow_sm_plugin.exceptions import ServiceError
-from airflow_sm_plugin.hooks.s3_upload import MultipartUpload, abort_upload
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.s3_objects import S3Objects
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 log = get_log(__name__)
 

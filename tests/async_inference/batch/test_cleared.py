@@ -16,10 +16,10 @@ from airflow_sm_plugin.async_inference.batch.report import Row, Status
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
 from airflow_sm_plugin.async_inference.batch.run import Waiting
 from airflow_sm_plugin.async_inference.watch_state import Counts
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.listing import InputSource
 from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.async_inference.batch.async_batches import CONNECTION, OBEDIENT, advance_batch, rows_at, run_batch
 from tests.async_inference.batch.test_runs import NEW, OLD, Task
 from tests.support import POLL, Account, unique

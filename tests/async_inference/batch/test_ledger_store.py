@@ -15,13 +15,13 @@ from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames
 from airflow_sm_plugin.async_inference.batch.submission import Submission
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.adaptive import Pace
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.number_sets import below, numbers_of
 from airflow_sm_plugin.exceptions import AccessDenied, AnswerLost, FencedOff, ResourceConflict
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.async_inference.batch.async_batches import CONNECTION
 from tests.support import Account, unique
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
 from airflow_sm_plugin.batches.listing import MANIFEST_FILE, InputSource
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 from tests.async_inference.batch.async_batches import (
     OBEDIENT,
     advance_batch,

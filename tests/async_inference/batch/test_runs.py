@@ -12,10 +12,10 @@ from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
 from airflow_sm_plugin.async_inference.batch.plan import Plan
 from airflow_sm_plugin.async_inference.batch.run import AsyncBatch, Finished, Waiting
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import FencedOff
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.async_inference.batch.async_batches import (
     CONNECTION,
     OBEDIENT,

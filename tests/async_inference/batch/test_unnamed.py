@@ -19,7 +19,7 @@ import pytest
 from airflow_sm_plugin.async_inference.batch.run import AsyncBatch, Finished, Waiting
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
-from airflow_sm_plugin.hooks.connection import AwsConnection
+from airflow_sm_plugin.aws.connection import AwsConnection
 from tests.async_inference.batch.async_batches import (
     OBEDIENT,
     calls,

@@ -19,6 +19,8 @@ from airflow_sm_plugin.async_inference.single.input import Sending
 from airflow_sm_plugin.async_inference.single.run import SingleInvocation
 from airflow_sm_plugin.async_inference.single.state import Identity, Intent, OnUnknown, arguments_digest
 from airflow_sm_plugin.async_inference.single.store import InvocationStore, lose
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
@@ -27,8 +29,6 @@ from airflow_sm_plugin.exceptions import (
     InputNotFound,
     InvalidRequest,
 )
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from tests.async_inference.batch.async_batches import invocations_of
 from tests.batch.killing_proxy import KillingProxy, killing_proxy
 from tests.support import FAILING, POLL, Account, Answer, answering, unique

@@ -22,8 +22,8 @@ from botocore.exceptions import (
     SSLError,
 )
 
+from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest
-from airflow_sm_plugin.hooks.connection import AwsConnection
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import CallFailure
 from airflow_sm_plugin.invoke.request import Attempt

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.multi_model.payloads.payload import Payload, SplitOptions
 from airflow_sm_plugin.multi_model.payloads.source import payloads
 from airflow_sm_plugin.multi_model.state.journal import Gap

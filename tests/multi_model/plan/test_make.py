@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.listing import InputSource
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.exceptions import (
@@ -19,7 +20,6 @@ from airflow_sm_plugin.exceptions import (
     TargetModelNotFound,
 )
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.multi_model.plan.estimate import Splitting
 from airflow_sm_plugin.multi_model.plan.make import make_plan, shard_references
 from airflow_sm_plugin.multi_model.plan.plan import CHUNK

@@ -71,7 +71,7 @@ def test_where_nobody_may_look_none_is_missing_and_the_log_says_so(
 
 
 def test_an_s3_that_does_not_answer_is_no_verdict(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_sm_plugin.hooks.s3_repeats.ATTEMPTS", 1)
+    monkeypatch.setattr("airflow_sm_plugin.aws.retry.ATTEMPTS", 1)
     with answering(Answer(503, "ServiceUnavailable")) as (url, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         with pytest.raises(ServiceUnavailable):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.multi_model.plan.store import PlanStore
 from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder
 from tests.support import Account, unique

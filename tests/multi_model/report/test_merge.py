@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, InferenceError, InputNotFound
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.report.merge import merge_reports, report_batch
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 import pytest
 
 from airflow_sm_plugin.async_inference.outcome import Sight
+from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
+from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.aws.s3.upload import MultipartUpload
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.folder import MARK
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from airflow_sm_plugin.hooks.s3_upload import MultipartUpload
-from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 from airflow_sm_plugin.multi_model.state import outputs as output_writer
 from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder

@@ -12,14 +12,14 @@ from typing import TypeVar
 
 import pytest
 
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.listing import Page
+from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
+from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.aws.s3.upload import MultipartUpload
 from airflow_sm_plugin.batches.folder import MARK
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import ServiceUnavailable
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_listing import Page
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
-from airflow_sm_plugin.hooks.s3_upload import MultipartUpload
-from airflow_sm_plugin.hooks.s3_upload_calls import ObjectOptions
 from airflow_sm_plugin.multi_model.state.journal import Failure, Placed, PlacedFailure, Run
 from airflow_sm_plugin.multi_model.state.outputs import LEAST_PART, OutputWriter
 from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords

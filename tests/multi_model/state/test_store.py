@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.claim import Claim, names_below
 from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.hooks.connection import AwsConnection
-from airflow_sm_plugin.hooks.s3_objects import S3Objects
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder
 from airflow_sm_plugin.multi_model.state.store import sweep
 from tests.support import Account, unique

@@ -1,0 +1,335 @@
+"""How the installed botocore reaches a service, so that a faster transport does the same, or leaves it to botocore.
+
+Address, region and signature come from a dry run of botocore's own client; what else counts stands in the client's
+configuration. Each of its options is known here to be mapped or harmless; anything else means that botocore's own
+client carries the calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote, urlsplit
+
+import botocore.session
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from asgiref.sync import sync_to_async
+from botocore.config import Config
+from botocore.exceptions import NoCredentialsError
+from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
+
+from airflow_sm_plugin.aws.errors import stumbles_as_botocore
+from airflow_sm_plugin.aws.hook import AwsHook
+from airflow_sm_plugin.aws.signer import Keys, Signer
+from airflow_sm_plugin.aws.unsent import DryRuns, UnsentRequest
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+if TYPE_CHECKING:
+    from botocore.auth import SigV4Auth
+    from botocore.client import BaseClient
+    from botocore.credentials import Credentials, ReadOnlyCredentials
+
+_MAPPED = frozenset(
+    {
+        "account_id_endpoint_mode",
+        "auth_scheme_preference",
+        "client_context_params",
+        "connect_timeout",
+        "ignore_configured_endpoint_urls",
+        "inject_host_prefix",
+        "max_pool_connections",
+        "proxies",
+        "read_timeout",
+        "region_name",
+        "request_checksum_calculation",
+        "response_checksum_validation",
+        "s3",
+        "s3_disable_express_session_auth",
+        "signature_version",
+        "sigv4a_signing_region_set",
+        "use_dualstack_endpoint",
+        "use_fips_endpoint",
+        "user_agent",
+        "user_agent_appid",
+        "user_agent_extra",
+    }
+)
+"""Options of botocore's Config that the dry run shows, or that are read here."""
+
+_HARMLESS = frozenset(
+    {
+        "defaults_mode",
+        "disable_request_compression",
+        "endpoint_discovery_enabled",
+        "parameter_validation",
+        "request_min_compression_size_bytes",
+        "retries",
+        "tcp_keepalive",
+    }
+)
+"""What changes nothing here: repeats are ours, limits are checked before, no operation of ours is compressed."""
+
+_OWN_HEADERS = ("x-amz-", "x-amzn-", "amz-sdk-")
+_PLAIN_HEADERS = frozenset({"authorization", "content-length", "content-type", "user-agent", "expect"})
+_SESSION_OF_A_BUCKET = "x-amz-s3session-token"
+_FRESH_SECONDS = 30.0
+
+
+class UnrepeatedHook(AwsHook):
+    """The provider's hook with a client that repeats nothing by itself: who calls decides about that.
+
+    :param least_read_timeout: seconds; a shorter read time-out is raised to it
+    :param max_connections: the size of the connection pool; None is what the botocore configuration says
+    """
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - handed on
+        least_read_timeout: float = 0,
+        max_connections: int | None = None,
+        **kwargs: Any,  # noqa: ANN401 - handed on
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._least_read_timeout = least_read_timeout
+        self._most_connections = max_connections
+
+    def _get_config(self, config: Config | None = None) -> Config:
+        merged = (
+            super()._get_config(config).merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
+        )
+        if self._most_connections is not None:
+            merged = merged.merge(Config(max_pool_connections=self._most_connections))
+        asked: float | None = vars(merged)["read_timeout"]
+        if asked is not None and asked < self._least_read_timeout:
+            return merged.merge(Config(read_timeout=self._least_read_timeout))
+        return merged
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where requests go (scheme, host and perhaps a path, without a slash at the end), and what signs them."""
+
+    url: str
+    region: str
+    service: str
+
+    @cached_property
+    def host(self) -> str:
+        """The host as the signature sees it: with the port, unless it is the scheme's own."""
+        parts = urlsplit(self.url)
+        own = {"http": 80, "https": 443}.get(parts.scheme)
+        name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else str(parts.hostname)
+        return name if parts.port in (None, own) else f"{name}:{parts.port}"
+
+    @cached_property
+    def path(self) -> str:
+        """What of the path belongs to the address: a bucket's name in path style."""
+        return urlsplit(self.url).path
+
+    @cached_property
+    def root(self) -> str:
+        """The address without its path."""
+        return self.url.removesuffix(self.path)
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How connections are made. Times in seconds, None waits for ever."""
+
+    connect_timeout: float | None
+    read_timeout: float | None
+    max_connections: int
+    proxy: str | None
+    proxy_headers: Mapping[str, str]
+    tls: ssl.SSLContext | bool
+    user_agent: str
+
+
+class ServiceAccess:
+    """A service as one hook's client reaches it. Making one blocks, unless by :meth:`connect`."""
+
+    def __init__(self, hook: AwsHook) -> None:
+        self._hook = hook
+        self.client: BaseClient = cast("BaseClient", hook.get_conn())
+        self.options: Mapping[str, Any] = vars(self.client.meta.config)
+        self._dry_runs = DryRuns(self.client)
+
+    @classmethod
+    async def connect(cls, hook: AwsHook) -> ServiceAccess:
+        """Make one from within an event loop."""
+        # As the provider does it: in a triggerer, Airflow's connections come through the event loop.
+        await sync_to_async(lambda: hook.conn_config)()
+        return await asyncio.to_thread(cls, hook)
+
+    def dry_run(self, operation: str, parameters: Mapping[str, object], answer: bytes) -> UnsentRequest:
+        """Return what a call would send. Blocks."""
+        with stumbles_as_botocore():
+            return self._dry_runs.request(operation, parameters, answer=answer)
+
+    def unmapped(self, request: UnsentRequest) -> str | None:
+        """Say why requests like this one must go through botocore; None when they need not."""
+        known = _MAPPED | _HARMLESS
+        strange = [
+            name
+            for name, value in self.options.items()
+            if not name.startswith("_") and name not in known and value not in (None, False)
+        ]
+        if strange:
+            return f"botocore_config sets {', '.join(sorted(strange))}"
+        if request.scope is None:
+            return "requests are not signed with Signature Version 4"
+        if _SESSION_OF_A_BUCKET in request.headers:
+            return "it is a directory bucket, with sessions of its own"
+        added = [n for n in request.headers if n not in _PLAIN_HEADERS and not n.startswith(_OWN_HEADERS)]
+        if added:
+            return f"something adds the headers {', '.join(sorted(added))}"
+        proxy = self._proxy(request.url)
+        if proxy and (not proxy.startswith("http:") or ("@" in proxy and request.url.startswith("http:"))):
+            return "the proxy wants what only botocore does"
+        return None
+
+    def address(self, request: UnsentRequest, *, path: str = "") -> Address:
+        """Return the address of a dry run's request.
+
+        :param path: the operation's own part of the path, left out
+        """
+        region, service = cast("tuple[str, str]", request.scope)
+        url = request.url.partition("?")[0]
+        return Address(url.removesuffix(path).rstrip("/"), region, service)
+
+    def wire(self, *, max_connections: int | None) -> Wire:
+        """Return how connections to the service are made. Blocks: certificates are read.
+
+        :param max_connections: how many at once; None is what the botocore configuration says
+        """
+        url = str(self.client.meta.endpoint_url)
+        proxy = self._proxy(url)
+        return Wire(
+            connect_timeout=_seconds(self.options["connect_timeout"]),
+            read_timeout=_seconds(self.options["read_timeout"]),
+            max_connections=max_connections or int(self.options["max_pool_connections"]),
+            proxy=_without_secret(proxy) if proxy else None,
+            proxy_headers=_proxy_headers(proxy) if proxy else {},
+            tls=self._tls() if url.startswith("https:") else True,
+            user_agent=str(self.options["user_agent"]),
+        )
+
+    def keys(self, address: Address) -> Keys:
+        """Return credentials that are valid now. Blocks when they must be fetched.
+
+        :raises BotoCoreError: there are none, or they could not be fetched
+        """
+        signer = self._dry_runs.signer
+        if signer is None:
+            raise RuntimeError("no dry run was made before")
+        with stumbles_as_botocore():
+            auth = cast("SigV4Auth", signer.get_auth_instance(address.service, address.region, "v4"))
+        found = cast("Credentials | ReadOnlyCredentials | None", auth.credentials)
+        if found is None or not found.access_key or not found.secret_key:
+            raise NoCredentialsError
+        return Keys(found.access_key, found.secret_key, found.token)
+
+    def renew_credentials(self) -> None:
+        """Fetch fresh credentials, whatever botocore takes the present ones for. Blocks."""
+        if self._hook.credentials is not None:
+            self._hook.credentials.renew()
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        verify = _verify(self._hook)
+        if verify is False:
+            return False
+        found = get_cert_path(verify)  # type: ignore[arg-type]  # it hands a path through
+        return _certificates(str(found))
+
+    def _proxy(self, url: str) -> str | None:
+        """Return the proxy as botocore finds it: by the client's endpoint, whatever the bucket's own host is."""
+        proxies = self.options["proxies"]
+        if proxies is None:
+            proxies = get_environ_proxies(self.client.meta.endpoint_url)
+        proxy: str | None = proxies.get(urlsplit(url).scheme)
+        if not proxy or proxy.startswith(("http:", "https:")):
+            return proxy or None
+        return f"http:{proxy}" if proxy.startswith("//") else f"http://{proxy}"
+
+
+class FreshSigners:
+    """Signers by address, made anew every 30 s so that rotated credentials are used; a refresh holds nobody up."""
+
+    def __init__(self, access: ServiceAccess, *, is_s3: bool) -> None:
+        self._access = access
+        self._is_s3 = is_s3
+        self._made: dict[Address, tuple[Signer, float]] = {}
+
+    async def for_address(self, address: Address) -> Signer:
+        """Return a signer.
+
+        :raises BotoCoreError: no credentials, or they could not be fetched
+        """
+        signer, until = self._made.get(address, (None, 0.0))
+        now = time.monotonic()
+        if signer is not None and now < until:
+            return signer
+        if signer is not None:  # others go on with these: botocore renews them long before they expire
+            self._made[address] = (signer, now + _FRESH_SECONDS)
+        keys = await asyncio.to_thread(self._access.keys, address)
+        signer = Signer(keys, region=address.region, service=address.service, is_s3=self._is_s3)
+        self._made[address] = (signer, time.monotonic() + _FRESH_SECONDS)
+        return signer
+
+    async def renew(self) -> None:
+        """Fetch fresh credentials, and sign with them from now on."""
+        await asyncio.to_thread(self._access.renew_credentials)
+        self._made.clear()
+
+
+def _verify(hook: AwsBaseHook) -> bool | str:
+    """Return whether, or against which certificates, TLS is verified, in botocore's order of places."""
+    verify = hook.verify
+    if verify is None:
+        session = botocore.session.Session(profile=hook.conn_config.profile_name)
+        verify = session.get_config_variable("ca_bundle")
+    if verify is None:
+        verify = os.environ.get("REQUESTS_CA_BUNDLE")
+    return True if verify is None else verify
+
+
+def _certificates(path: str) -> ssl.SSLContext:
+    try:
+        if Path(path).is_dir():
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:  # ssl's own errors among them
+        raise InvalidRequest(
+            f"the CA bundle {path} cannot be used: {error}; mend verify, AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE"
+        ) from error
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _without_secret(proxy: str) -> str:
+    scheme, _, rest = proxy.partition("//")
+    return f"{scheme}//{rest.rpartition('@')[2]}"
+
+
+def _proxy_headers(proxy: str) -> Mapping[str, str]:
+    try:
+        parts = urlsplit(proxy)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"the proxy's URL in botocore_config or the environment is none: {error}; percent-encode user and password"
+        ) from None
+    if not (parts.username and parts.password):
+        return {}
+    secret = f"{unquote(parts.username)}:{unquote(parts.password)}".encode()
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(secret).decode()}"}

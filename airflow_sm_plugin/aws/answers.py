@@ -1,0 +1,256 @@
+"""Read answers by botocore's own parsers, whatever came: a proxy's page, JSON of another shape, bytes that are no text.
+
+An error answer that cannot be read keeps its HTTP status, and that decides; a successful one that cannot be read is
+:class:`UnreadableAnswer`. Both transports read through this one place, botocore's clients by a component of their
+session (:mod:`airflow_sm_plugin.aws.hook`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http.client import responses
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from botocore.exceptions import HTTPClientError
+from botocore.parsers import ResponseParser, ResponseParserFactory, create_parser
+
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.service_errors import FOREIGN_PAGE, UNREADABLE, text_of
+from airflow_sm_plugin.exceptions import InvalidS3Uri, ServiceUnavailable
+
+if TYPE_CHECKING:
+    from botocore.model import Shape
+
+ERROR = 300
+"""HTTP statuses from here on are errors: redirects are followed by nobody here."""
+
+_PAGE_BEGINS = (b"<!doctype html", b"<html")
+_REQUEST_IDS = ("x-amzn-requestid", "x-amz-request-id", "x-amzn-request-id")
+_LONGEST_MESSAGE = 2_000
+_SERVER_ERROR = 500
+_TYPES: Mapping[str, type] = {"string": str, "integer": int, "long": int, "boolean": bool}
+
+
+class UnreadableAnswer(HTTPClientError):
+    """AWS said yes, or something else in its place did: what came cannot be read. The request may be carried out."""
+
+    fmt = "{error}"
+
+
+def result_locations(output: object, failure: object) -> tuple[str, str | None]:
+    """Read where an answer that said yes puts output and failure object.
+
+    :raises UnreadableAnswer: it does not say where the result will be, or names no object in S3: as good as lost
+    """
+    if not output:
+        raise UnreadableAnswer(error="the answer does not say where the result will be")
+    locations = _as_sent(str(output)), _as_sent(str(failure)) if failure else None
+    for location in filter(None, locations):
+        try:
+            S3Uri.parse_object(location)
+        except InvalidS3Uri as error:
+            raise UnreadableAnswer(
+                error=f"the answer puts the result at {location!r:.200}, which is no object in S3"
+            ) from error
+    return locations
+
+
+def _as_sent(header: str) -> str:
+    """Return a header as it was sent, if it was sent in UTF-8: botocore reads each of its bytes as a character."""
+    try:
+        return header if header.isascii() else header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
+
+
+class Answer(dict[str, Any]):
+    """A part of a successful answer. To ask it for a member that is not there is an error of ours, no KeyError."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        """Say that the answer lacks a member.
+
+        :raises ServiceUnavailable: always
+        """
+        raise ServiceUnavailable(
+            f"AWS's answer has no {name}, or something else answered in its place: check the endpoint URL and proxies; "
+            f"a later retry may fare better"
+        )
+
+
+class AnswerParser:
+    """A parser of botocore that no answer can break.
+
+    :param protocol: botocore's name: ``rest-xml``, ``rest-json``, ``json`` …
+    """
+
+    def __init__(self, protocol: str) -> None:
+        self._parser: ResponseParser = create_parser(protocol)
+        self._is_json = protocol in ("json", "rest-json")
+
+    def parse(self, response: dict[str, Any], shape: Shape | None) -> dict[str, Any]:
+        """Return an answer as botocore does.
+
+        :param response: ``status_code``, ``headers``, ``body``, ``context``
+        :raises UnreadableAnswer: it is no error answer, and not what its shape says
+        """
+        failed = response["status_code"] >= ERROR
+        parsed: dict[str, Any] = {}
+        try:
+            if not failed:
+                self._check(response, shape)
+            parsed = self._parser.parse(response, cast("Shape", shape))
+            if not failed:
+                _check_types(parsed, shape)
+        except Exception as error:  # whatever a parser stumbles over: they do not expect such answers
+            if not failed:
+                _close(response["body"])
+                if isinstance(error, UnreadableAnswer):
+                    raise
+                raise UnreadableAnswer(
+                    error=f"the answer of status {response['status_code']} cannot be read ({type(error).__name__})"
+                ) from error
+        if not failed:
+            return cast("dict[str, Any]", _guarded(parsed))
+        if shape is not None and shape.metadata.get("exception"):
+            parsed.pop(
+                "Error", None
+            )  # of a 5xx without a body botocore tells the bare status, which is known
+            return parsed  # the error's own members, as OriginalStatusCode of a ModelError
+        return _error(parsed, response)
+
+    def _check(self, response: Mapping[str, Any], shape: Shape | None) -> None:
+        """Refuse what a parser would take for an empty answer."""
+        check_no_page(response["status_code"], response["headers"], response["body"])
+        body = response["body"]
+        if not (self._is_json and isinstance(body, bytes) and body.strip()):
+            return
+        if shape is not None and not shape.serialization.get("payload") and not _is_object(body):
+            raise UnreadableAnswer(error=f"the answer of status {response['status_code']} is no JSON object")
+
+
+def check_no_page(status: int, headers: Mapping[str, str], body: object) -> None:
+    """Refuse an HTML page in the place of a successful answer, as a proxy sends that wants a login.
+
+    A model, or an object in S3, may well be HTML: then AWS's request id comes with it.
+
+    :raises UnreadableAnswer: it is one
+    """
+    if _is_page(headers, body) and not _is_from_aws(headers):
+        raise UnreadableAnswer(
+            error=f"the answer of status {status} is an HTML page and bears no request id of AWS: a proxy, or another "
+            f"server at that address"
+        )
+
+
+def _is_from_aws(headers: Mapping[str, str]) -> bool:
+    return any(name in headers for name in _REQUEST_IDS)
+
+
+def _is_page(headers: Mapping[str, str], body: object) -> bool:
+    if isinstance(body, bytes) and body[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_PAGE_BEGINS):
+        return True
+    named = str(headers.get("content-type", "")).lower().startswith("text/html")
+    return named and not (isinstance(body, bytes) and _is_object(body))
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _check_types(value: object, shape: Shape | None) -> None:
+    """Refuse members of another JSON type than their shape says: botocore hands them on as they are.
+
+    :raises TypeError: there is one
+    """
+    kind = getattr(shape, "type_name", None)
+    if isinstance(kind, str) and not isinstance(value, _TYPES.get(kind, object)):
+        raise TypeError(f"no {kind}")
+    if kind == "structure" and isinstance(value, dict):
+        for name, member in cast("Any", shape).members.items():
+            if name in value:
+                _check_types(value[name], member)
+    elif kind == "list" and isinstance(value, list):
+        for item in value:
+            _check_types(item, cast("Any", shape).member)
+
+
+def _guarded(value: object) -> object:
+    if isinstance(value, dict):
+        return Answer((name, _guarded(item)) for name, item in value.items())
+    return [_guarded(item) for item in value] if isinstance(value, list) else value
+
+
+def _error(parsed: dict[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an error answer as botocore does, with a code that :mod:`core.service_errors` can trust."""
+    status: int = response["status_code"]
+    found = parsed.get("Error")
+    details: dict[str, Any] = found if isinstance(found, dict) else {}
+    found_code, message = details.get("Code"), text_of(details.get("Message"))
+    code = found_code if isinstance(found_code, str) else ""
+    if code in ("", str(status)):  # not every protocol of botocore looks there
+        code = str(response["headers"].get("x-amzn-errortype", "")).partition(":")[0] or code
+    if code in ("", str(status)):
+        code, message = _without_code(message, response)
+    metadata = parsed.get("ResponseMetadata")
+    return {
+        **parsed,
+        "Error": {**details, "Code": code, "Message": message},
+        "ResponseMetadata": {
+            **(metadata if isinstance(metadata, dict) else {}),
+            "HTTPStatusCode": status,
+            "HTTPHeaders": {str(name).lower(): value for name, value in response["headers"].items()},
+        },
+    }
+
+
+def _without_code(message: str, response: Mapping[str, Any]) -> tuple[str, str]:
+    """Return code and message of an error answer that has no code of AWS.
+
+    The bare status is a code only where nobody can say more: ``404`` means that something is missing, and a proxy's
+    page of that status does not tell so.
+    """
+    status, is_page = response["status_code"], _is_page(response["headers"], response["body"])
+    if status >= _SERVER_ERROR:
+        return str(status), responses.get(status, "") if is_page or not message else message[
+            :_LONGEST_MESSAGE
+        ]
+    if _is_head(response) and (_is_from_aws(response["headers"]) or not is_page):
+        return str(status), message
+    if is_page:
+        return FOREIGN_PAGE, f"status {status} with an HTML page, which is none of AWS's"
+    return UNREADABLE, f"status {status} without an error of AWS; {message[:_LONGEST_MESSAGE]}".rstrip("; ")
+
+
+def _is_head(response: Mapping[str, Any]) -> bool:
+    return str((response.get("context") or {}).get("operation_name", "")).startswith("Head")
+
+
+def _close(body: object) -> None:
+    """Let go of the connection of a body that nobody will read."""
+    if hasattr(body, "close"):
+        body.close()
+
+
+class AnswerParsers(ResponseParserFactory):
+    """What botocore's clients take their parsers from."""
+
+    def create_parser(self, protocol_name: str) -> Any:  # noqa: ANN401 - it looks like a parser, as botocore needs it
+        """Make a parser of a protocol."""
+        return AnswerParser(protocol_name)
+
+
+class _AwaitedParser(AnswerParser):
+    async def parse(self, response: dict[str, Any], shape: Shape | None) -> dict[str, Any]:  # type: ignore[override]
+        return super().parse(response, shape)
+
+
+class AwaitedParsers(ResponseParserFactory):
+    """The same for aiobotocore's clients, which await their parsers."""
+
+    def create_parser(self, protocol_name: str) -> Any:  # noqa: ANN401 - as above
+        """Make a parser of a protocol."""
+        return _AwaitedParser(protocol_name)

@@ -1,0 +1,251 @@
+"""Turn botocore's errors into ours, which know whether a retry helps."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+from xml.etree.ElementTree import ParseError
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConfigNotFound,
+    ConfigParseError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    InvalidConfigError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+from botocore.parsers import ResponseParserError
+
+from airflow_sm_plugin.aws.answers import UnreadableAnswer
+from airflow_sm_plugin.core.safe_text import masked
+from airflow_sm_plugin.core.service_errors import Meaning, meaning_of, status_in, text_of
+from airflow_sm_plugin.exceptions import (
+    AccessDenied,
+    CredentialsExpired,
+    InvalidRequest,
+    ModelUnavailable,
+    RecordTooLarge,
+    RequestRefused,
+    SageMakerInferenceError,
+    ServiceUnavailable,
+    Throttled,
+)
+
+_BY_MEANING: dict[Meaning, type[SageMakerInferenceError]] = {
+    Meaning.ACCESS_DENIED: AccessDenied,
+    Meaning.CREDENTIALS_EXPIRED: CredentialsExpired,
+    Meaning.THROTTLED: Throttled,
+    Meaning.UNAVAILABLE: ServiceUnavailable,
+    Meaning.NO_CAPACITY: ModelUnavailable,
+    Meaning.TOO_LARGE: RecordTooLarge,
+}
+_REMEDIES: dict[type[SageMakerInferenceError], str] = {
+    AccessDenied: ": allow this action to the task's role",
+    CredentialsExpired: ": renew or mend the credentials, or set the clock; a retry of the task reads them anew",
+    ModelUnavailable: ": the call that failed makes its scaling policy start copies, within 5 to 6 minutes; retry",
+    RecordTooLarge: ": send less at once (a serverless endpoint takes 4 MB), or use an asynchronous endpoint",
+}
+_CREDENTIALS = (
+    ConfigNotFound,
+    ConfigParseError,
+    CredentialRetrievalError,
+    InvalidConfigError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+"""Credentials are not there, or not whole. None of these is for good: a metadata service that does not answer and files
+that are being written look so too."""
+_OF_BOTOCORE: Sequence[
+    tuple[type[BotoCoreError] | tuple[type[BotoCoreError], ...], type[SageMakerInferenceError], str]
+] = (
+    (
+        _CREDENTIALS,
+        ServiceUnavailable,
+        "AWS credentials could not be fetched: {}; a later retry may fare better. If none are set, set them or a role",
+    ),
+    (NoRegionError, InvalidRequest, "no AWS region: pass region_name, or set it in the Airflow connection"),
+    (
+        UnreadableAnswer,
+        ServiceUnavailable,
+        "{}. Check the endpoint URL, proxy and network; a later retry may fare better",
+    ),
+    (
+        (BotoConnectionError, HTTPClientError),
+        ServiceUnavailable,
+        "the service did not answer: {}. Check endpoint URL, region, proxy and network; a later retry may fare better",
+    ),
+    (BotoCoreError, ServiceUnavailable, "{}"),
+)
+"""The first that fits."""
+
+_REFUSED = 400
+
+_BAD_HEAD = "400"
+"""S3's answer to a HEAD with an expired token, which has no words; that of another region is asked after before."""
+
+_STUMBLES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    ParseError,
+    RuntimeError,
+    ResponseParserError,
+    TypeError,
+    ValueError,
+)
+"""What code raises that does not expect the answer, or the file, that it gets."""
+
+_BELOW = ("boto3.", "botocore.", "aiobotocore.", "airflow.providers.amazon.")
+_REPORTED = ("Missing required parameter", "Unknown parameter", "Invalid ")
+"""How a line of botocore's report on parameters begins."""
+
+_READERS = tuple(
+    f"{library}.{module}"
+    for library in ("botocore", "aiobotocore")
+    for module in ("parsers", "credentials", "tokens", "utils")
+)
+"""Where botocore reads what services of credentials answer, and files of credentials and tokens."""
+
+
+def meaning(error: ClientError) -> Meaning:
+    """Say what an error answer of AWS means."""
+    return meaning_of_parsed(cast("Mapping[str, Any]", error.response), error.operation_name)
+
+
+def has_expired_in_words(error: ClientError) -> bool:
+    """Say whether an error answer calls the credentials expired; a HEAD's cannot, it may also mean another region."""
+    return words_of(error)[0] != _BAD_HEAD and meaning(error) is Meaning.CREDENTIALS_EXPIRED
+
+
+def meaning_of_parsed(response: Mapping[str, Any], operation: str) -> Meaning:
+    """Say what an error answer means, as botocore's parsers return it.
+
+    :param operation: e.g. ``GetObject``
+    """
+    if operation.startswith("Head") and _said(response)[0] == _BAD_HEAD:
+        return Meaning.CREDENTIALS_EXPIRED
+    return meaning_of(*_said(response), _status(response))
+
+
+def is_about_credentials(error: BaseException) -> bool:
+    """Say whether credentials are missing or not accepted, so that a client with others may fare better."""
+    if isinstance(error, ClientError):
+        return meaning(error) is Meaning.CREDENTIALS_EXPIRED
+    return isinstance(error, (CredentialsExpired, *_CREDENTIALS))
+
+
+def status_of(error: ClientError) -> int:
+    """Return an error answer's HTTP status."""
+    return _status(cast("Mapping[str, Any]", error.response))
+
+
+def words_of(error: ClientError) -> tuple[str, str]:
+    """Return an error answer's code and message, each empty when it has none."""
+    return _said(cast("Mapping[str, Any]", error.response))
+
+
+def _said(response: Mapping[str, Any]) -> tuple[str, str]:
+    details = response.get("Error")
+    if not isinstance(details, Mapping):
+        return "", ""
+    return text_of(details.get("Code")), text_of(details.get("Message"))
+
+
+def _status(response: Mapping[str, Any]) -> int:
+    metadata = response.get("ResponseMetadata")
+    found = status_in(metadata.get("HTTPStatusCode")) if isinstance(metadata, Mapping) else None
+    return _REFUSED if found is None else found
+
+
+def translate(error: ClientError | BotoCoreError, doing: str) -> SageMakerInferenceError:
+    """Return our error for botocore's.
+
+    :param doing: the call and its object, e.g. ``"sagemaker:CreateModel churn"``; it opens the message
+    """
+    if isinstance(error, ClientError):
+        code, message = words_of(error)
+        kind = _BY_MEANING.get(meaning(error), RequestRefused)
+        said = f"{code}: {message}" if message else code
+        return kind(f"{doing}: AWS answered {said}{_REMEDIES.get(kind, '')}")
+    if isinstance(error, ParamValidationError):
+        return InvalidRequest(
+            f"{doing}: the request is not well formed; botocore names the fields: {_fields(error)}"
+        )
+    kind, text = next((kind, text) for kinds, kind, text in _OF_BOTOCORE if isinstance(error, kinds))
+    return kind(f"{doing}: {text.format(error)}")
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Return an error to raise ours ``from``; None where its text, or that of what led to it, shows a secret.
+
+    Airflow logs the whole chain. A proxy's URL may hold a password, a parameter that is refused may be a payload.
+    """
+    chain: list[BaseException] = []
+    led_to: BaseException | None = error
+    while led_to is not None and led_to not in chain:  # an error may be raised from itself
+        chain.append(led_to)
+        led_to = led_to.__cause__ or led_to.__context__
+    texts = [str(each) for each in chain]
+    secret = isinstance(error, ParamValidationError) or any(masked(text) != text for text in texts)
+    return None if secret else error
+
+
+@contextmanager
+def stumbles_as_botocore() -> Iterator[None]:
+    """Raise botocore's errors for what botocore or the Amazon provider raise over an answer that they do not expect.
+
+    Our clients' own answers never do that (:mod:`airflow_sm_plugin.aws.answers`); those of STS, which the provider
+    asks for a role's credentials, and of other sources of credentials, may.
+    """
+    try:
+        yield
+    except (SageMakerInferenceError, ClientError, BotoCoreError):
+        raise
+    except _STUMBLES as error:
+        modules = [
+            str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)
+        ]
+        if modules[-1].startswith(_BELOW[-1]) or any(module.startswith(_READERS) for module in modules):
+            raise CredentialRetrievalError(
+                provider="AWS", error_msg=f"an answer or a file cannot be read ({type(error).__name__})"
+            ) from error
+        if isinstance(error, ValueError) and any(module.startswith(_BELOW) for module in modules):
+            # Of the request: half of a surrogate pair, an address that is none.
+            raise ParamValidationError(report=f"{type(error).__name__}: {error}") from None
+        raise
+
+
+def _fields(error: ParamValidationError) -> str:
+    """Return botocore's report cut to its first words per line: the rest shows values, which may have lines as well."""
+    first, *others = str(error.kwargs["report"]).splitlines() or [""]
+    lines = [first, *(line for line in others if line.startswith(_REPORTED))]
+    return "; ".join(line.split(", value:")[0].strip() for line in lines)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise our errors instead of botocore's for one call."""
+    try:
+        with stumbles_as_botocore():
+            yield
+    except (ClientError, BotoCoreError) as error:
+        raise translate(error, doing) from cause_of(error)

@@ -1,0 +1,128 @@
+"""What the errors of one S3 request mean to us, and which requests are sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.async_inference.outcome import Sight
+from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate, words_of
+from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.exceptions import ServiceError
+from airflow_sm_plugin.invoke.request import pause_after
+
+log = get_log(__name__)
+
+ATTEMPTS = 5
+"""Requests in all for one read or write, at least: each may take as long as its time-out."""
+
+OUTAGE_SECONDS = 60.0
+"""For so long S3 may be out, or ask to slow down, before a read or write is given up: as long as an endpoint may."""
+
+NOT_FOUND = 404
+NOTHING_IN_RANGE = 416
+CHANGED = 412
+CONFLICT = 409
+"""Two conditional writes at the same time: S3 asks to try again."""
+
+_NO_BUCKET = "NoSuchBucket"
+_NO_UPLOAD = "NoSuchUpload"
+_RACES = frozenset({"PreconditionFailed", "ConditionalRequestConflict", _NO_UPLOAD})
+
+_SIGHTS = {Meaning.NOT_FOUND: Sight.ABSENT, Meaning.ACCESS_DENIED: Sight.FORBIDDEN}
+_PASSING = frozenset({Meaning.CREDENTIALS_EXPIRED, Meaning.THROTTLED, Meaning.UNAVAILABLE})
+
+_Result = TypeVar("_Result")
+
+
+def code_of(error: ClientError) -> str:
+    """Return an error answer's code."""
+    return words_of(error)[0]
+
+
+def is_upload_gone(error: ClientError) -> bool:
+    """Say whether S3 knows an upload no more: it was completed, or somebody gave it up."""
+    return code_of(error) == _NO_UPLOAD
+
+
+def is_race_lost(error: ClientError) -> bool:
+    """Say whether a conditional write failed for what somebody else wrote or deleted meanwhile.
+
+    The code counts, too: S3 may find that out after it has said 200.
+    """
+    status, code = status_of(error), code_of(error)
+    return code in _RACES or status in (CHANGED, CONFLICT) or (status == NOT_FOUND and code != _NO_BUCKET)
+
+
+def sight_of(error: ClientError | BotoCoreError, location: str) -> Sight:
+    """Say what a failed HEAD tells of an object.
+
+    :raises SageMakerInferenceError: nothing was asked and nothing ever will be
+    """
+    if isinstance(error, ClientError):
+        return _SIGHTS.get(meaning(error), Sight.UNKNOWN)
+    ours = translate(error, f"s3:HeadObject {location}")
+    if ours.retryable:
+        return Sight.UNKNOWN
+    raise ours from cause_of(error)
+
+
+async def repeated(doing: str, request: Callable[[], Awaitable[_Result]]) -> _Result:
+    """Send a request, again after full-jitter pauses of up to 8 s while its failure may pass.
+
+    It gives up when both :data:`ATTEMPTS` and :data:`OUTAGE_SECONDS` are spent; a task that is cancelled, at once.
+
+    :param doing: the call and its object, e.g. ``"s3:GetObject s3://bucket/key"``
+    :raises ClientError: S3 answered an error that does not pass, or did so at the last attempt
+    :raises SageMakerInferenceError: S3 did not answer, or could not be asked
+    """
+    patience = Patience()
+    while True:
+        try:
+            return await request()
+        except (ClientError, BotoCoreError, ServiceError) as error:
+            if not may_pass(error) or patience.is_spent():
+                if not isinstance(error, BotoCoreError):
+                    raise
+                raise translate(error, doing) from cause_of(error)
+            await pause(doing, error, patience.failed)
+
+
+class Patience:
+    """How long one request is repeated, from its first failure on.
+
+    :attr failed: attempts so far
+    """
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self.failed = 0
+
+    def is_spent(self) -> bool:
+        """Count a failed attempt; say whether it was the last one."""
+        now = time.monotonic()
+        self._since = self._since if self.failed else now
+        self.failed += 1
+        return self.failed >= ATTEMPTS and now - self._since >= OUTAGE_SECONDS
+
+
+def may_pass(error: ClientError | BotoCoreError | ServiceError) -> bool:
+    """Say whether the same request may fare better a little later."""
+    if isinstance(error, ServiceError):
+        return error.retryable
+    if isinstance(error, ClientError):
+        return meaning(error) in _PASSING or status_of(error) == CONFLICT
+    return translate(error, "").retryable
+
+
+async def pause(doing: str, error: Exception, attempt: int) -> None:
+    """Sleep before the next attempt, and say so."""
+    seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
+    log.info("%s: %s at attempt %d; again in %.1f s", doing, type(error).__name__, attempt, seconds)
+    await asyncio.sleep(seconds)

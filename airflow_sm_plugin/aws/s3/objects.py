@@ -1,0 +1,249 @@
+"""S3 from an event loop: pages of listings, small objects whole, large ones by the line, writes that can be fenced."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_sm_plugin.async_inference.outcome import Sight
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate, translated
+from airflow_sm_plugin.aws.retry import NOT_FOUND, NOTHING_IN_RANGE, is_race_lost, repeated, sight_of
+from airflow_sm_plugin.aws.s3.calls import S3Calls
+from airflow_sm_plugin.aws.s3.listing import ListedObject, ObjectPage, Page
+from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions, UploadCalls
+from airflow_sm_plugin.aws.s3.page_checks import Wanted, whole_page
+from airflow_sm_plugin.aws.s3.stream import Reading, missing
+from airflow_sm_plugin.aws.s3.transport import s3_calls
+from airflow_sm_plugin.core.line_splitter import LONGEST_LINE, LineSplitter
+from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.exceptions import AccessDenied, InputChanged, PreconditionFailed
+
+__all__ = ["ListedObject", "ObjectPage", "Page", "S3Objects"]
+
+
+class S3Objects:
+    """Objects in S3. Reads and writes are repeated over an outage of a minute; listings and looks are not.
+
+    A listing or a look that fails is one failed look: whoever waits counts those. Nothing here logs content.
+    """
+
+    def __init__(self, calls: S3Calls, options: ObjectOptions = PLAIN) -> None:
+        self._calls = calls
+        self._options = options
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, connection: AwsConnection, *, max_connections: int | None = None, options: ObjectOptions = PLAIN
+    ) -> AsyncIterator[S3Objects]:
+        """Open connections for the block.
+
+        :param max_connections: how many at once; None is what ``botocore_config`` says (botocore's default: 10)
+        :param options: how :meth:`write` keeps objects, unless it is told otherwise
+        :raises ServiceUnavailable: no credentials
+        :raises InvalidRequest: no region
+        """
+        async with s3_calls(connection, max_connections=max_connections) as calls:
+            yield cls(calls, options)
+
+    @property
+    def uploads(self) -> UploadCalls:
+        """The bare calls of uploads in parts: see :class:`~airflow_sm_plugin.aws.s3.upload.MultipartUpload`."""
+        return self._calls.uploads
+
+    async def list_names(self, bucket: str, prefix: str, *, start_after: str = "") -> Page:
+        """Return one page of key names (up to 1,000) behind ``start_after``, in S3's order; empty only at the end.
+
+        :raises ServiceError: S3 refused, throttled, did not answer, or what it answered is not what was asked for
+        """
+        wanted = Wanted(bucket, prefix, start_after)
+        with translated(f"s3:ListObjectsV2 {wanted}"):
+            return await whole_page(partial(self._calls.names, bucket, prefix, start_after), wanted)
+
+    async def list_objects(self, bucket: str, prefix: str, *, start_after: str = "") -> ObjectPage:
+        """Return one page of objects with sizes and ETags, as :meth:`list_names`."""
+        wanted = Wanted(bucket, prefix, start_after)
+        with translated(f"s3:ListObjectsV2 {wanted}"):
+            return await whole_page(partial(self._calls.objects, bucket, prefix, start_after), wanted)
+
+    async def sight(self, location: str) -> Sight:
+        """Say whether an object is there; an error of the service is no verdict.
+
+        :raises SageMakerInferenceError: nothing was asked and nothing ever will be: no region, or a location that
+            botocore refuses
+        """
+        uri = S3Uri.parse_object(location)
+        try:
+            await self._calls.head(uri)
+        except (ClientError, BotoCoreError) as error:
+            return sight_of(error, location)
+        return Sight.PRESENT
+
+    async def stat(self, location: str) -> ListedObject | Sight:
+        """Return an object's size and ETag; ABSENT when there is none, FORBIDDEN when nobody may tell us.
+
+        Repeated like a read, unlike :meth:`sight`. Without ``s3:ListBucket`` S3 calls a missing object FORBIDDEN.
+
+        :raises ServiceError: S3 refused otherwise, or did not answer at any attempt
+        """
+        uri = S3Uri.parse_object(location)
+        try:
+            return await repeated(f"s3:HeadObject {location}", lambda: self._calls.head(uri))
+        except ClientError as error:
+            if meaning(error) is Meaning.NOT_FOUND:
+                return Sight.ABSENT
+            if meaning(error) is Meaning.ACCESS_DENIED:
+                return Sight.FORBIDDEN
+            raise translate(error, f"s3:HeadObject {location}") from cause_of(error)
+
+    async def read(self, location: str, *, first_bytes: int | None = None) -> bytes:
+        """Return an object, or its beginning.
+
+        :raises InputNotFound: it does not exist
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        return await self._found(location, None if first_bytes is None else (0, first_bytes))
+
+    async def read_range(self, location: str, start: int, length: int) -> bytes:
+        """Return ``length`` bytes of an object from byte ``start`` on; fewer when it ends before.
+
+        :raises InputNotFound: it does not exist
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        return await self._found(location, (start, length))
+
+    async def read_if_any(self, location: str) -> bytes | None:
+        """Return an object, None when it does not exist.
+
+        :raises ServiceError: S3 refused, or did not answer at any attempt. Without ``s3:ListBucket`` it refuses to say
+            that an object is missing
+        """
+        return await self._read(location, None)
+
+    async def _found(self, location: str, part: tuple[int, int] | None) -> bytes:
+        found = await self._read(location, part)
+        if found is None:
+            raise missing(location)
+        return found
+
+    async def _read(self, location: str, part: tuple[int, int] | None) -> bytes | None:
+        uri = S3Uri.parse_object(location)
+        wanted = None if part is None else f"bytes={part[0]}-{part[0] + part[1] - 1}"
+        try:
+            return await repeated(f"s3:GetObject {location}", lambda: self._calls.get(uri, wanted))
+        except ClientError as error:
+            if part is not None and status_of(error) == NOTHING_IN_RANGE:  # it ends before its first byte
+                return b""
+            if meaning(error) is Meaning.NOT_FOUND:
+                return None
+            raise translate(error, f"s3:GetObject {location}") from cause_of(error)
+
+    async def chunks(self, location: str, *, etag: str | None, start: int = 0) -> AsyncGenerator[bytes]:
+        """Yield an object's bytes in pieces of up to 64 KiB; it is never in memory as a whole.
+
+        A connection that breaks is opened again where it broke, over an outage of a minute.
+
+        :param etag: of the object that is meant, with or without quotes; None takes what is there
+        :param start: byte to begin at; at or behind the object's end nothing is left
+        :raises InputNotFound: it does not exist
+        :raises InputChanged: its ETag is another one, or somebody wrote it anew meanwhile
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        spelled = f'"{etag.strip(chr(34))}"' if etag else ""
+        reading = Reading(location, InputChanged, etag=spelled, done=start)
+        async with aclosing(reading.chunks(self._calls)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def read_lines(self, location: str, *, longest: int = LONGEST_LINE) -> AsyncGenerator[str]:
+        """Yield an object's lines, without their ends; the object is never in memory as a whole.
+
+        A connection that breaks is opened again where it broke, over an outage of a minute.
+
+        :param longest: bytes that a line may have
+        :raises InputNotFound: it does not exist
+        :raises InvalidRequest: a line is no UTF-8 or longer
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        :raises PreconditionFailed: somebody wrote the object anew meanwhile
+        """
+        lines = LineSplitter(location, longest=longest)
+        async with aclosing(Reading(location, PreconditionFailed).chunks(self._calls)) as chunks:
+            async for chunk in chunks:
+                for line in lines.after(chunk):
+                    yield line
+        for line in lines.rest():
+            yield line
+
+    async def write(
+        self,
+        location: str,
+        body: bytes,
+        *,
+        content_type: str = "application/json",
+        only_if_new: bool = False,
+        if_match: str | None = None,
+        options: ObjectOptions | None = None,
+    ) -> None:
+        """Write an object.
+
+        :param only_if_new: only where there is none yet: the first of several writers wins
+        :param if_match: only in place of the object with this ETag, with or without quotes; S3 wants the permission
+            ``s3:GetObject`` for that, too
+        :raises PreconditionFailed: one of these did not hold: somebody else wrote or deleted it. Not when it was an
+            earlier attempt of this very call whose answer was lost
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        uri = S3Uri.parse_object(location)
+        attempts = 0
+
+        async def put() -> None:
+            nonlocal attempts
+            attempts += 1
+            await self._calls.put(
+                uri,
+                body,
+                content_type,
+                only_if_new=only_if_new,
+                if_match=if_match,
+                options=options or self._options,
+            )
+
+        try:
+            await repeated(f"s3:PutObject {location}", put)
+        except ClientError as error:
+            if not is_race_lost(error) or not (only_if_new or if_match is not None):
+                raise translate(error, f"s3:PutObject {location}") from cause_of(error)
+            if attempts > 1 and await self._holds(location, body):
+                return
+            what = "has written it before" if only_if_new else "has written it anew, or deleted it"
+            raise PreconditionFailed(f"s3:PutObject {location}: somebody else {what}") from error
+
+    async def _holds(self, location: str, body: bytes) -> bool:
+        try:
+            return await self.read_if_any(location) == body
+        except AccessDenied:
+            return False  # nobody may tell
+
+    async def delete(self, location: str, *, if_match: str | None = None) -> None:
+        """Delete an object; that there was none is fine.
+
+        :param if_match: only the object with this ETag, with or without quotes; S3 wants the permission
+            ``s3:GetObject`` for that, too
+        :raises PreconditionFailed: another object is there
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        uri = S3Uri.parse_object(location)
+        try:
+            await repeated(f"s3:DeleteObject {location}", lambda: self._calls.delete(uri, if_match=if_match))
+        except ClientError as error:
+            if if_match is None or not is_race_lost(error):
+                raise translate(error, f"s3:DeleteObject {location}") from error
+            if status_of(error) != NOT_FOUND:
+                raise PreconditionFailed(
+                    f"s3:DeleteObject {location}: somebody else has written it anew, or deleted it"
+                ) from error

@@ -1,0 +1,111 @@
+"""Our signer gives the very bytes that botocore's gives."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import ParamValidationError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_sm_plugin.aws.http import HttpRequest, encoded_query
+from airflow_sm_plugin.aws.signer import UNSIGNED_PAYLOAD, Clock, Keys, Signer, ToSign
+
+pytestmark = pytest.mark.airflow
+
+TIMESTAMP = "20260131T235959Z"
+REGION = "eu-central-1"
+
+visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=20)
+values = st.lists(visible, min_size=1, max_size=3).map("  ".join)
+names = st.from_regex(r"X-[A-Z][a-z]{1,8}(-[A-Z][a-z]{1,8})?", fullmatch=True)
+texts = st.text(max_size=12)
+segments = st.text(st.characters(codec="utf-8", exclude_characters="/."), min_size=1, max_size=12)
+paths = st.lists(segments, max_size=4).map(lambda parts: "/" + "/".join(quote(p, safe="~") for p in parts))
+queries = st.lists(st.tuples(st.text(min_size=1, max_size=12), st.none() | texts), max_size=4).map(
+    encoded_query
+)
+hosts = ["runtime.sagemaker.eu-central-1.amazonaws.com", "bucket.s3.test", "127.0.0.1:5000"]
+requests = st.builds(
+    ToSign,
+    method=st.sampled_from(["GET", "PUT", "POST", "HEAD", "DELETE"]),
+    host=st.sampled_from(hosts),
+    path=paths,
+    query=queries,
+    headers=st.dictionaries(names, values, max_size=4),
+    body=st.none() | st.binary(max_size=50),
+)
+keys = st.builds(Keys, st.just("AKIDEXAMPLE"), visible, st.none() | visible)
+
+
+def by_botocore(request: ToSign, given_keys: Keys, service: str, *, is_s3: bool) -> str:
+    url = f"https://{request.host}{request.path}" + (f"?{request.query}" if request.query else "")
+    theirs: Any = AWSRequest(request.method, url, dict(request.headers), request.body or b"")
+    signs_body = request.body is not None
+    theirs.context["timestamp"] = TIMESTAMP
+    theirs.context["payload_signing_enabled"] = signs_body
+    theirs.context["client_config"] = Config(s3={"payload_signing_enabled": signs_body})
+    credentials = Credentials(given_keys.access_key, given_keys.secret_key, given_keys.token)
+    auth: Any = (S3SigV4Auth if is_s3 else SigV4Auth)(credentials, service, REGION)
+    auth._modify_request_before_signing(theirs)
+    text = auth.string_to_sign(theirs, auth.canonical_request(theirs))
+    auth._inject_signature_to_request(theirs, auth.signature(text, theirs))
+    return str(theirs.headers["Authorization"])
+
+
+@pytest.mark.parametrize(("service", "is_s3"), [("s3", True), ("sagemaker", False), ("sqs", False)])
+@given(request_to_sign=requests, given_keys=keys)
+@settings(max_examples=60, deadline=None)
+def test_the_signature_is_that_of_botocore(
+    service: str, is_s3: bool, request_to_sign: ToSign, given_keys: Keys
+) -> None:
+    signer = Signer(given_keys, region=REGION, service=service, is_s3=is_s3)
+    signed = signer.signed(request_to_sign, TIMESTAMP)
+    assert signed["Authorization"] == by_botocore(request_to_sign, given_keys, service, is_s3=is_s3)
+    assert signed.get("X-Amz-Security-Token") == given_keys.token
+    assert (signed.get("X-Amz-Content-SHA256") == UNSIGNED_PAYLOAD) is (request_to_sign.body is None)
+
+
+def test_a_new_day_has_a_new_key() -> None:
+    signer = Signer(Keys("AKID", "secret", None), region=REGION, service="sqs")
+    request = ToSign("POST", "sqs.test", "/", "", {}, b"{}")
+    first, again = signer.signed(request, TIMESTAMP), signer.signed(request, TIMESTAMP)
+    later = signer.signed(request, "20260201T000000Z")
+    anew = Signer(Keys("AKID", "secret", None), region=REGION, service="sqs").signed(
+        request, "20260201T000000Z"
+    )
+    assert first == again
+    assert later == anew
+    assert "/20260201/eu-central-1/sqs/" in later["Authorization"]
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\0b", "\ud800"])
+def test_what_no_header_can_hold_is_not_signed(value: str) -> None:
+    signer = Signer(Keys("AKID", "secret", None), region=REGION, service="sqs")
+    with pytest.raises(ParamValidationError, match="X-Evil: a line break") as caught:
+        signer.signed(ToSign("POST", "sqs.test", "/", "", {"X-Evil": f"hidden {value}"}, b""), TIMESTAMP)
+    assert "hidden" not in str(caught.value)
+
+
+def test_requests_show_no_secret() -> None:
+    headers, body = {"X-A": "hidden"}, b"hidden"
+    asked = HttpRequest("POST", "/path", headers=headers, body=body)
+    assert "hidden" not in f"{ToSign('POST', 'host', '/path', '', headers, body)} {asked}"
+
+
+def test_the_clock_tells_utc_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    for now, told in ((0.9, "19700101T000000Z"), (1.0, "19700101T000001Z"), (1.5, "19700101T000001Z")):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        assert clock.timestamp() == told
+
+
+def test_keys_show_no_secret() -> None:
+    assert "hidden" not in repr(Keys("AKID", "hidden-secret", "hidden-token"))
