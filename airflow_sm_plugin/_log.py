@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_sm_plugin.core.safe_text import presentable
+from airflow_sm_plugin._safe_text import presentable
 
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]

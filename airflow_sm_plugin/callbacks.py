@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.core.container_logs import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
+from airflow_sm_plugin.core.log_groups import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 log = get_log(__name__)

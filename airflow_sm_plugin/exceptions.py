@@ -71,7 +71,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from airflow_sm_plugin.core.safe_text import presentable
+from airflow_sm_plugin._safe_text import presentable
 
 __all__ = [
     "AccessDenied",

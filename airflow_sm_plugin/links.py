@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context, XCom
-from airflow_sm_plugin.core.container_logs import endpoint_log_group
 from airflow_sm_plugin.core.data_capture import captured_data
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.log_groups import endpoint_log_group
+from airflow_sm_plugin.core.s3 import S3Uri
 
 if TYPE_CHECKING:
     from airflow_sm_plugin._compat import BaseOperator

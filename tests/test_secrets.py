@@ -20,7 +20,7 @@ from airflow_sm_plugin.async_inference.outcome import AsyncRequest
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.base import AwsArguments
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InvalidS3Uri, SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook

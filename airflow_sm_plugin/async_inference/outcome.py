@@ -15,7 +15,7 @@ from typing import Any
 from airflow_sm_plugin.core.custom_attributes import validate
 from airflow_sm_plugin.core.header_values import check_header
 from airflow_sm_plugin.core.names import check_name
-from airflow_sm_plugin.core.s3_uri import S3Uri, check_input_location
+from airflow_sm_plugin.core.s3 import S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 MAX_INLINE_BYTES = 128_000

@@ -35,7 +35,7 @@ from airflow_sm_plugin.async_inference.watch_requests import (
     root_listing,
 )
 from airflow_sm_plugin.async_inference.watch_state import WatchState, past
-from airflow_sm_plugin.core.failed_looks import FailedLooks
+from airflow_sm_plugin.core.failed_polls import FailedLooks
 
 MOST_HEADS = 2_000
 """HEADs of one look while no deadline presses; what is left out comes in turn at the next looks."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
 from airflow_sm_plugin.async_inference.result_names import ListedNames, NumberedNames, names_from
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 __all__ = ["ListedNames", "NumberedNames", "Place", "Shelf", "Watch", "group", "mask_of", "positions_of"]

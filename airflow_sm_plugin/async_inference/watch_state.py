@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from airflow_sm_plugin.async_inference.outcome import Outcome
 from airflow_sm_plugin.async_inference.watch import Place, Shelf, Watch, mask_of, positions_of
-from airflow_sm_plugin.core.failed_looks import FailedLooks
+from airflow_sm_plugin.core.failed_polls import FailedLooks
 
 LAST_LOOKS_SECONDS = 60.0
 """How long after the last deadline an S3 that does not answer is asked again: no answer is no verdict."""

@@ -16,7 +16,7 @@ from airflow_sm_plugin.async_inference.watch_requests import HeadRequest, ListRe
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InferenceError,

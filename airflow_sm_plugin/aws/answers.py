@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from botocore.exceptions import HTTPClientError
 from botocore.parsers import ResponseParser, ResponseParserFactory, create_parser
 
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.service_errors import FOREIGN_PAGE, UNREADABLE, text_of
 from airflow_sm_plugin.exceptions import InvalidS3Uri, ServiceUnavailable
 

@@ -30,8 +30,8 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from airflow_sm_plugin._safe_text import masked
 from airflow_sm_plugin.aws.answers import UnreadableAnswer
-from airflow_sm_plugin.core.safe_text import masked
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of, status_in, text_of
 from airflow_sm_plugin.exceptions import (
     AccessDenied,

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from airflow_sm_plugin.batches.templates import fields_of, render
 from airflow_sm_plugin.core.custom_attributes import validate
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 
 _VISIBLE = "".join(map(chr, range(0x20, 0x7F)))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_sm_plugin.aws.retry import repeated
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed, ServiceUnavailable
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.batches.folder import MARK, result_if_marked, state_in
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.parallel import side_by_side
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from typing import cast
 
 from airflow_sm_plugin.core.custom_attributes import validate
 from airflow_sm_plugin.core.header_values import check_header
-from airflow_sm_plugin.core.line_splitter import LONGEST_LINE
-from airflow_sm_plugin.core.s3_uri import S3Uri, check_input_location
+from airflow_sm_plugin.core.lines import LONGEST_LINE
+from airflow_sm_plugin.core.s3 import S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidRequest, InvalidS3Uri
 
 _SOURCE, _CONTENT_TYPE, _CUSTOM_ATTRIBUTES = MANIFEST_KEYS = (

@@ -17,7 +17,7 @@ from airflow_sm_plugin.batches.manifest_check import looked_at
 from airflow_sm_plugin.batches.manifest_reading import manifest_entries
 from airflow_sm_plugin.batches.templates import fields_of, relative_key, render
 from airflow_sm_plugin.core.input_selection import InputSelection
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import choice
 from airflow_sm_plugin.exceptions import InvalidRequest
 

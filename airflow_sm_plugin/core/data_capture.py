@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InvalidS3Uri
 
 

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.aws.errors import meaning, translated
 from airflow_sm_plugin.aws.hook import AwsHook
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
 from airflow_sm_plugin.resources.containers import artefact_of

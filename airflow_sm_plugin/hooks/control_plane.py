@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.aws.errors import meaning, translated, words_of
-from airflow_sm_plugin.core.failed_looks import FailedLooks
+from airflow_sm_plugin.core.failed_polls import FailedLooks
 from airflow_sm_plugin.core.ownership import is_same
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
@@ -244,7 +244,7 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
         """Describe the endpoint until that is ``enough`` or time is up; return the last description, None when gone.
 
         The one loop of every blocking wait for an endpoint. Failed looks are endured as
-        :mod:`airflow_sm_plugin.core.failed_looks` says.
+        :mod:`airflow_sm_plugin.core.failed_polls` says.
 
         :param give_up: when time is up, by ``time.monotonic()``; there is always one look
         :param paused: begin with a pause, since one has looked already

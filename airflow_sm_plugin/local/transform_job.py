@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from airflow_sm_plugin.core.container_logs import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
+from airflow_sm_plugin.core.log_groups import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
 from airflow_sm_plugin.local import s3_objects, transform_io
 from airflow_sm_plugin.local.containers import (
     ContainerFailed,

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_sm_plugin._safe_text import presentable
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.core.safe_text import presentable
 from airflow_sm_plugin.core.template_values import whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavailable
 from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models

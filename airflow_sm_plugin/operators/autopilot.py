@@ -11,7 +11,7 @@ from airflow_sm_plugin._compat import AirflowSkipException, Context, default_def
 from airflow_sm_plugin.autopilot import candidates as autopilot
 from airflow_sm_plugin.autopilot.candidate_choice import CandidateChoice
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
-from airflow_sm_plugin.core.failed_looks import FailedLooks
+from airflow_sm_plugin.core.failed_polls import FailedLooks
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
 from airflow_sm_plugin.core.template_values import (

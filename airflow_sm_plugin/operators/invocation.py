@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context
+from airflow_sm_plugin._safe_text import is_text
 from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
-from airflow_sm_plugin.core.safe_text import is_text
 from airflow_sm_plugin.core.template_values import as_text
 from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, InvalidRequest, ServiceError
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink

@@ -25,7 +25,7 @@ from airflow_sm_plugin.base import (
     task_instance_owner,
     try_of,
 )
-from airflow_sm_plugin.core.container_logs import endpoint_log_group
+from airflow_sm_plugin.core.log_groups import endpoint_log_group
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number

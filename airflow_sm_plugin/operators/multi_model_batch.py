@@ -14,7 +14,7 @@ from airflow_sm_plugin.base import (
     undisturbed,
     writer_of,
 )
-from airflow_sm_plugin.core.container_logs import endpoint_log_group
+from airflow_sm_plugin.core.log_groups import endpoint_log_group
 from airflow_sm_plugin.core.template_values import choice, is_given, mapping, number, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
 from airflow_sm_plugin.links import BatchReportLink, persist_endpoint, persist_report

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import choice
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.resources.serving_presets import with_preset

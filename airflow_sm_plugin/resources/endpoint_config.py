@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_sm_plugin.core.names import check_name, content_name
 from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, OWNER_TAG
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.resources.production_variant import Variant
 from airflow_sm_plugin.resources.tags import check_tags

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.core.names import check_name, content_name, digest
-from airflow_sm_plugin.core.safe_text import as_utf8
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.resources.model_content import (
     content_of,

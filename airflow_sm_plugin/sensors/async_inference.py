@@ -33,10 +33,10 @@ from airflow_sm_plugin.base import (
     task_instance_owner,
 )
 from airflow_sm_plugin.batches.folder import state_folder
-from airflow_sm_plugin.core.container_logs import endpoint_log_group
+from airflow_sm_plugin.core.log_groups import endpoint_log_group
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import choice, is_given, text
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,

@@ -17,7 +17,7 @@ from airflow_sm_plugin.async_inference.watch_state import LAST_LOOKS_SECONDS, Ve
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.core.failed_looks import FailedLooks
+from airflow_sm_plugin.core.failed_polls import FailedLooks
 from airflow_sm_plugin.exceptions import InvalidRequest, ServiceError
 from airflow_sm_plugin.triggers.one_event import OneEventTrigger
 

@@ -9,7 +9,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.safe_text import presentable, storable
+from airflow_sm_plugin._safe_text import presentable, storable
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 log = get_log(__name__)

@@ -13,11 +13,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin._safe_text import presentable, storable
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of, is_about_credentials, stumbles_as_botocore, translate
 from airflow_sm_plugin.aws.hook import AwsHook
-from airflow_sm_plugin.core.failed_looks import FailedLooks
-from airflow_sm_plugin.core.safe_text import presentable, storable
+from airflow_sm_plugin.core.failed_polls import FailedLooks
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
 
 log = get_log(__name__)
@@ -137,7 +137,7 @@ class PollingTrigger(BaseTrigger):
         await asyncio.sleep(min(self.poll_interval, max(_SHORTEST_PAUSE, self.deadline - time.time())))
 
     def _tolerate(self, error: ClientError | BotoCoreError | ServiceError) -> None:
-        """Count a failed look; raise its error, as ours, where :mod:`airflow_sm_plugin.core.failed_looks` says so."""
+        """Count a failed look; raise its error, as ours, where :mod:`airflow_sm_plugin.core.failed_polls` says so."""
         self._failed = self._failed.one_more()
         doing = f"{type(self).__name__}, {self._failed.in_a_row} failed looks in a row"
         ours = (

@@ -25,7 +25,7 @@ from airflow_sm_plugin.exceptions import (
     Throttled,
 )
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
-from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
+from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, Requests, botocore_knows, closed_port
 
 pytestmark = pytest.mark.airflow

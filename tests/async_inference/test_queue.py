@@ -21,7 +21,7 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from tests.hooks.recorder import TRANSPORTS, Said, recording
+from tests.stubs.recorder import TRANSPORTS, Said, recording
 from tests.support import unique
 
 pytestmark = pytest.mark.airflow

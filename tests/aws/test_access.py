@@ -21,7 +21,7 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.buckets import BucketAddresses
 from airflow_sm_plugin.aws.signer import Keys
 from airflow_sm_plugin.exceptions import InvalidRequest
-from tests.hooks.recorder import Said, recording
+from tests.stubs.recorder import Said, recording
 
 pytestmark = pytest.mark.airflow
 

@@ -15,7 +15,7 @@ from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequ
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.exceptions import AnswerLost, ServiceUnavailable
-from tests.hooks.recorder import Said, recording
+from tests.stubs.recorder import Said, recording
 
 pytestmark = pytest.mark.airflow
 

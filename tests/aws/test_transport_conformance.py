@@ -19,10 +19,10 @@ from airflow_sm_plugin.aws.invoke_calls import invoke_calls
 from airflow_sm_plugin.aws.queue_calls import queue_calls
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions, UploadedPart
 from airflow_sm_plugin.aws.s3.transport import s3_calls
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
-from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
+from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import botocore_knows, closed_port
 
 pytestmark = pytest.mark.airflow

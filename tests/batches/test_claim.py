@@ -16,7 +16,7 @@ from airflow_sm_plugin.batches.claim import Claim, names_below
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import AccessDenied, FencedOff, ServiceUnavailable
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder
-from tests.hooks.recorder import Asked, Said, recording
+from tests.stubs.recorder import Asked, Said, recording
 from tests.support import Account, unique
 
 NOBODY = Said(

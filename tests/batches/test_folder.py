@@ -8,7 +8,7 @@ from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
 from airflow_sm_plugin.async_inference.single.state import Identity
 from airflow_sm_plugin.batches.folder import result_if_marked, state_in
 from airflow_sm_plugin.core.names import digest
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder
 
 OWNER, ARGUMENTS = digest("a task instance"), digest("arguments")

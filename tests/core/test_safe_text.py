@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_sm_plugin._safe_text import as_utf8, in_one_line, json_line, masked, presentable, storable
 from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.core.s3_uri import S3Uri
-from airflow_sm_plugin.core.safe_text import as_utf8, in_one_line, json_line, masked, presentable, storable
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import (
     InvalidS3Uri,
     ModelError,

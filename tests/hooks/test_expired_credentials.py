@@ -16,8 +16,8 @@ from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.exceptions import AccessDenied, CredentialsExpired, SageMakerInferenceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
-from tests.hooks.recorder import Asked, Said, recording
 from tests.hooks.test_hostile_answers import CALLS, CASES
+from tests.stubs.recorder import Asked, Said, recording
 
 pytestmark = pytest.mark.airflow
 

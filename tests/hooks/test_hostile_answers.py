@@ -32,7 +32,7 @@ from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
 from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
 from airflow_sm_plugin.resources.model import ModelSpec
 from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
-from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
+from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
 
 pytestmark = pytest.mark.airflow
 

@@ -17,7 +17,7 @@ from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook
 from airflow_sm_plugin.resources.scaling import ScaledVariant
-from tests.hooks.recorder import Asked, Recorder, Said, recording
+from tests.stubs.recorder import Asked, Recorder, Said, recording
 
 MOST = 5
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:endpoint/e"

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, InvalidS3Uri, ServiceUnavailable
 from airflow_sm_plugin.hooks.result_store import ResultStoreHook
-from tests.hooks.recorder import Said, recording
+from tests.stubs.recorder import Said, recording
 from tests.support import Account, Answer, answering, closed_port, unique
 
 ONCE = {"retries": {"total_max_attempts": 1}}

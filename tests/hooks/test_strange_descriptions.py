@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.batch.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.endpoints.deletion import EndpointDeletion
 from airflow_sm_plugin.endpoints.deployment import Deployment
 from airflow_sm_plugin.endpoints.options import DeploymentOptions
@@ -18,10 +17,11 @@ from airflow_sm_plugin.endpoints.usage import EndpointUsage
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
 from airflow_sm_plugin.operators.autoscaling import SageMakerScaleEndpointOperator
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec, Variant
-from tests.hooks.recorder import Asked, Said, recording
+from tests.stubs.recorder import Asked, Said, recording
 from tests.support import context_for
 
 pytestmark = pytest.mark.airflow

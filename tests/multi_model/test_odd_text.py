@@ -16,8 +16,8 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.shard import run_shard
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
-from tests.hooks.recorder import TRANSPORTS
 from tests.multi_model.multi_models import MultiModel
+from tests.stubs.recorder import TRANSPORTS
 from tests.support import Account, unique
 
 pytestmark = pytest.mark.airflow

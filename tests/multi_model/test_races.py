@@ -29,8 +29,8 @@ from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.run import BatchOutcome, run_batch
 from airflow_sm_plugin.multi_model.shard import ShardSettings
-from tests.batch.stopped_s3 import Stop, StoppedCalls
 from tests.multi_model.multi_models import CONNECTION, MultiModel
+from tests.stubs.stopped_s3 import Stop, StoppedCalls
 from tests.support import Account, unique
 
 pytestmark = pytest.mark.slow

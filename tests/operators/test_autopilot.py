@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
-from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
 from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, SageMakerInferenceError, Throttled
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator

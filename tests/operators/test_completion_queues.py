@@ -16,7 +16,7 @@ from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
 from tests.async_inference.batch.async_batches import OBEDIENT, upload_inputs
-from tests.batch.notified_endpoint import NotifiedEndpoint, notification_of, notified_endpoint
+from tests.stubs.notified_endpoint import NotifiedEndpoint, notification_of, notified_endpoint
 from tests.support import Account, context_for, deferred, event_of, rebuilt, run_task, unique
 
 pytestmark = pytest.mark.airflow

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.safe_text import presentable
+from airflow_sm_plugin._safe_text import presentable
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
     EndpointError,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
-from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
 from airflow_sm_plugin.exceptions import AsyncInferenceTimedOut, InvalidRequest, ServiceUnavailable
 from tests.sensors.conftest import INVOCATION, OUTPUT, sensor
 from tests.stubs.s3 import DROP, StubS3, fixed, statuses, use

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
 from airflow_sm_plugin.triggers.endpoint import (
     EndpointChangeableTrigger,
     EndpointServingTrigger,

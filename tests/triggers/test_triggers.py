@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseTrigger
 
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
 from airflow_sm_plugin.async_inference.watch import group
-from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger

@@ -18,7 +18,7 @@ from airflow_sm_plugin.batches.claim import Claim, listed_names
 from airflow_sm_plugin.batches.input_chunks import plan_inputs
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.number_sets import below, from_ranges, to_ranges
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import PreconditionFailed
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.async_inference.batch.plan import Plan, Run, read_rows
 from airflow_sm_plugin.async_inference.batch.report import Status
 from airflow_sm_plugin.async_inference.locations import SHARD, LocationPattern, shard_of
 from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
 from airflow_sm_plugin.batches.input_chunks import read_shard
 from airflow_sm_plugin.core.number_sets import from_numbers, numbers_of
-from airflow_sm_plugin.core.safe_text import as_utf8
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.batch.folder import PlanFolder

@@ -29,12 +29,12 @@ from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batch.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.batches.adaptive import Pace
 from airflow_sm_plugin.batches.claim import RACES, Claim
 from airflow_sm_plugin.batches.input_chunks import inputs_digest
 from airflow_sm_plugin.batches.manifest_check import LOOKS_AT_ONCE
 from airflow_sm_plugin.exceptions import EndpointNotFound, FencedOff, ServiceUnavailable
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 
 log = get_log(__name__)
 

@@ -13,7 +13,7 @@ from airflow_sm_plugin.async_inference.single.state import OnUnknown
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.batches.text_input import SENT_AS_IT_IS, format_by_name
-from airflow_sm_plugin.core.s3_uri import S3Uri, check_input_location
+from airflow_sm_plugin.core.s3 import S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceError
 from airflow_sm_plugin.invoke.request import pause_after
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from airflow_sm_plugin.aws.s3.listing import ListedObject, ObjectPage, Page
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions, UploadCalls
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 
 
 @dataclass(frozen=True)

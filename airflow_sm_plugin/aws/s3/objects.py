@@ -18,8 +18,8 @@ from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions, Upload
 from airflow_sm_plugin.aws.s3.page_checks import Wanted, whole_page
 from airflow_sm_plugin.aws.s3.stream import Reading, missing
 from airflow_sm_plugin.aws.s3.transport import s3_calls
-from airflow_sm_plugin.core.line_splitter import LONGEST_LINE, LineSplitter
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.lines import LONGEST_LINE, LineSplitter
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, InputChanged, PreconditionFailed
 

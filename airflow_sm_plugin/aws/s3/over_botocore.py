@@ -12,7 +12,7 @@ from airflow_sm_plugin.aws.s3.calls import OpenObject
 from airflow_sm_plugin.aws.s3.listing import ListedObject, ObjectPage, Page
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions, UploadCalls, conditions
 from airflow_sm_plugin.aws.s3.uploads_over_botocore import BotocoreUploads
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 
 _CHUNK = 65_536
 

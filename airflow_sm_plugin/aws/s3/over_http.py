@@ -29,7 +29,7 @@ from airflow_sm_plugin.aws.s3.object_options import (
 )
 from airflow_sm_plugin.aws.s3.requests import BucketRequests
 from airflow_sm_plugin.aws.s3.uploads_over_http import HttpUploads
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 
 _OK = 200
 _WHEN_SUPPORTED = "when_supported"

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate
 from airflow_sm_plugin.aws.retry import CHANGED, NOTHING_IN_RANGE, Patience, may_pass, pause
 from airflow_sm_plugin.aws.s3.calls import S3Calls
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import InputNotFound, SageMakerInferenceError
 

@@ -13,7 +13,7 @@ from airflow_sm_plugin.aws.retry import NOT_FOUND, is_race_lost, is_upload_gone,
 from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions, UploadedPart
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import PreconditionFailed
 
 __all__ = ["LEAST_PART_BYTES", "MOST_PARTS", "MultipartUpload", "ObjectOptions", "abort_upload"]

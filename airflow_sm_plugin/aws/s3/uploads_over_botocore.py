@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from airflow_sm_plugin.aws.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.aws.s3.object_options import CRC32, ObjectOptions, UploadedPart, conditions
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 
 
 class BotocoreUploads:

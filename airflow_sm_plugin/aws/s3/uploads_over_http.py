@@ -19,7 +19,7 @@ from airflow_sm_plugin.aws.s3.object_options import (
     conditions,
 )
 from airflow_sm_plugin.aws.s3.requests import BucketRequests
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _FAILED = 500

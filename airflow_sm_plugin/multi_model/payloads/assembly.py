@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from airflow_sm_plugin._safe_text import json_line
 from airflow_sm_plugin.batches.text_input import CSV, JSON, JSON_LINES, media_type
-from airflow_sm_plugin.core.safe_text import json_line
 from airflow_sm_plugin.exceptions import InvalidRequest, OutputMismatch
 from airflow_sm_plugin.multi_model.payloads.payload import SPLIT_TYPES, Payload, records_of
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batches.listing import MANIFEST_FILE, InputSource, batch_inputs
 from airflow_sm_plugin.core.input_selection import InputSelection
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.separate_places import check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest, TargetModelNotFound
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels

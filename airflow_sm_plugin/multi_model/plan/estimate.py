@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 
-from airflow_sm_plugin.core.human_text import duration
+from airflow_sm_plugin.core.text import duration
 from airflow_sm_plugin.invoke.request import DEFAULT_PAYLOAD_BYTES
 
 _SHOWN = 20

@@ -9,7 +9,7 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.batches.listing import listed_page
 from airflow_sm_plugin.batches.parallel import side_by_side
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import AccessDenied
 from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 

@@ -9,7 +9,7 @@ from airflow_sm_plugin.batches.folder import ATTRIBUTES, STATE
 from airflow_sm_plugin.batches.inputs import TARGET_MODEL, BatchInput
 from airflow_sm_plugin.batches.templates import check_template, fields_of, render
 from airflow_sm_plugin.core.header_values import check_header
-from airflow_sm_plugin.core.s3_uri import LONGEST_KEY, S3Uri
+from airflow_sm_plugin.core.s3 import LONGEST_KEY, S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
 
 RELATIVE = "{relative}"

@@ -9,7 +9,7 @@ from airflow_sm_plugin.batches.inputs import MULTI_MODEL_LIMITS
 from airflow_sm_plugin.batches.listing import MANIFEST_FILE, InputSource
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.core.names import check_name, digest
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.separate_places import check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.multi_model.plan.naming import RELATIVE, EntryNames

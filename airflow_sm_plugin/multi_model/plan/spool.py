@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.core.safe_text import as_utf8
 from airflow_sm_plugin.multi_model.plan.naming import same_name
 from airflow_sm_plugin.multi_model.plan.packing import LEAST_BYTES, ModelSize, Piece, weight_of
 

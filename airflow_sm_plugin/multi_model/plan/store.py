@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from airflow_sm_plugin.batches.claim import names_below
 from airflow_sm_plugin.batches.shard_inputs import read_plan
 from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InputNotFound, PlanReplaced, PreconditionFailed
 from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan
 from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder, PlanFolder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from airflow_sm_plugin.core.human_text import amount, duration
+from airflow_sm_plugin.core.text import amount, duration
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.report.chart_paths import Scale, Spot, line, runs_of, steps
 from airflow_sm_plugin.multi_model.report.report_lanes import Lane, Shape, intervals_of, lanes_of

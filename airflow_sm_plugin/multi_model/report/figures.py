@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from airflow_sm_plugin.core.human_text import amount, count, duration, plural, share
+from airflow_sm_plugin.core.text import amount, count, duration, plural, share
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.statistics.latencies import Latencies
 from airflow_sm_plugin.multi_model.statistics.shard_report import seconds_between

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from airflow_sm_plugin.core.human_text import clock, duration, plural
+from airflow_sm_plugin.core.text import clock, duration, plural
 from airflow_sm_plugin.multi_model.report.chart_paths import Spot, bars
 from airflow_sm_plugin.multi_model.report.model_report import ModelReport
 from airflow_sm_plugin.multi_model.report.time_axis import TimeAxis

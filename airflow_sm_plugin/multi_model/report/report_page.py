@@ -7,8 +7,8 @@ from importlib import resources
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from airflow_sm_plugin.core.human_text import legible
-from airflow_sm_plugin.core.safe_text import as_utf8
+from airflow_sm_plugin._safe_text import as_utf8
+from airflow_sm_plugin.core.text import legible
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.report.charts import charts_of
 from airflow_sm_plugin.multi_model.report.view import view_of

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 
-from airflow_sm_plugin.core.human_text import clock, day, duration
+from airflow_sm_plugin.core.text import clock, day, duration
 
 WIDTH = 1_000.0
 """Where the axis ends; it begins at 0."""

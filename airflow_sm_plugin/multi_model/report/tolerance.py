@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_sm_plugin._safe_text import presentable
 from airflow_sm_plugin.core.number_sets import from_numbers, to_ranges
-from airflow_sm_plugin.core.safe_text import presentable
 from airflow_sm_plugin.exceptions import InputChanged, InputNotFound, InvalidRequest
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts

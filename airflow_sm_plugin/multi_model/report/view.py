@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_sm_plugin.core.human_text import amount, count, duration, period, plural, share, shortened
+from airflow_sm_plugin.core.text import amount, count, duration, period, plural, share, shortened
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.report.figures import Card, Verdict, cards_of, verdict_of
 from airflow_sm_plugin.multi_model.report.model_report import ModelReport

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from airflow_sm_plugin._safe_text import json_line
 from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.core.safe_text import json_line
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batches.claim import pages_below
 from airflow_sm_plugin.batches.folder import ATTRIBUTES, ERRORS
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects
 from airflow_sm_plugin.multi_model.state.packed_stretches import PackedStretches
 from airflow_sm_plugin.multi_model.state.stretches import Copied, Joined, Stretch, joined, parts_of, reads_of

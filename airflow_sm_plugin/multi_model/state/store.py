@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batches.claim import RACES, Claim, fenced_off, names_below
 from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import (
     FencedOff,
     PlanReplaced,

@@ -21,8 +21,8 @@ from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from tests.async_inference.batch.async_batches import OBEDIENT
 from tests.async_inference.batch.batch_tasks import BatchTry, outputs_of
 from tests.async_inference.batch.test_unnamed import older_botocore  # noqa: F401 - a fixture
-from tests.batch.killing_proxy import KillingProxy, killing_proxy
-from tests.hooks.recorder import TRANSPORTS
+from tests.stubs.killing_proxy import KillingProxy, killing_proxy
+from tests.stubs.recorder import TRANSPORTS
 from tests.support import Account, unique
 from tests.task_runs import Deferral, Step, event_from, execute, resume
 

@@ -21,7 +21,7 @@ from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.exceptions import FencedOff
 from tests.async_inference.batch.async_batches import OBEDIENT
 from tests.async_inference.batch.batch_tasks import STARTED, BatchTry, outputs_of
-from tests.batch.killing_proxy import KillingProxy, killing_proxy
+from tests.stubs.killing_proxy import KillingProxy, killing_proxy
 from tests.support import Account
 from tests.task_runs import Deferral, event_of
 

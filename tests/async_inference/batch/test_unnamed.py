@@ -32,7 +32,7 @@ from tests.async_inference.batch.async_batches import (
 )
 from tests.async_inference.batch.batch_tasks import BatchTry, outputs_of
 from tests.async_inference.batch.killed_batch import process_of
-from tests.hooks.recorder import TRANSPORTS
+from tests.stubs.recorder import TRANSPORTS
 from tests.support import Account
 
 THROUGH_BOTOCORE = AwsConnection(

@@ -30,7 +30,7 @@ from airflow_sm_plugin.exceptions import (
     InvalidRequest,
 )
 from tests.async_inference.batch.async_batches import invocations_of
-from tests.batch.killing_proxy import KillingProxy, killing_proxy
+from tests.stubs.killing_proxy import KillingProxy, killing_proxy
 from tests.support import FAILING, POLL, Account, Answer, answering, unique
 
 AWS = AwsConnection(aws_conn_id=None, botocore_config={"s3": {"addressing_style": "path"}})

@@ -11,7 +11,7 @@ import pytest
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
-from tests.hooks.recorder import Asked, Said, recording
+from tests.stubs.recorder import Asked, Said, recording
 
 Result = TypeVar("Result")
 

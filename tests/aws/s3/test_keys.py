@@ -10,7 +10,7 @@ from airflow_sm_plugin.aws.answers import result_locations
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.local.protocol import runtime_response
 from tests.aws.s3.against import run
-from tests.hooks.recorder import TRANSPORTS
+from tests.stubs.recorder import TRANSPORTS
 from tests.support import Account
 
 pytestmark = pytest.mark.airflow

@@ -28,7 +28,7 @@ from airflow_sm_plugin.exceptions import (
     Throttled,
 )
 from tests.aws.s3.against import against, run
-from tests.hooks.recorder import TRANSPORTS, Asked, Said
+from tests.stubs.recorder import TRANSPORTS, Asked, Said
 from tests.support import Account, closed_port, unique
 
 pytestmark = pytest.mark.airflow

@@ -18,7 +18,7 @@ from airflow_sm_plugin.batches.claim import names_below
 from airflow_sm_plugin.batches.listing import InputSource, batch_inputs
 from airflow_sm_plugin.exceptions import RequestRefused, ServiceUnavailable
 from tests.aws.s3.against import against
-from tests.hooks.recorder import TRANSPORTS, Asked, Said
+from tests.stubs.recorder import TRANSPORTS, Asked, Said
 
 WANTED = Wanted("bucket", "in/", "in/b")
 

@@ -13,10 +13,10 @@ from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.aws.s3.upload import MultipartUpload
 from airflow_sm_plugin.batches.claim import listed_names
 from airflow_sm_plugin.batches.listing import listed_page
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from tests.aws.s3.against import against
-from tests.hooks.recorder import Asked, Said
+from tests.stubs.recorder import Asked, Said
 
 LISTING = (
     b"<ListBucketResult><IsTruncated>false</IsTruncated><EncodingType>url</EncodingType></ListBucketResult>"

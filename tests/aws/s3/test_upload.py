@@ -24,7 +24,7 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
 )
 from tests.aws.s3.against import against, run
-from tests.hooks.recorder import TRANSPORTS, Asked, Said
+from tests.stubs.recorder import TRANSPORTS, Asked, Said
 from tests.support import Account, unique
 
 pytestmark = pytest.mark.airflow

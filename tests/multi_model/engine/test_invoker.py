@@ -28,7 +28,7 @@ from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import CallFailure
 from airflow_sm_plugin.invoke.request import Attempt
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
-from tests.hooks.recorder import TRANSPORTS, Asked, Said, recording
+from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, closed_port
 
 pytestmark = pytest.mark.airflow

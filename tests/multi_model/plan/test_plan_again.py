@@ -17,8 +17,8 @@ from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
 from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.store import PlanFence
-from tests.batch.stopped_s3 import SharedS3, Stop
 from tests.multi_model.plan.plans import finish, planned, settings_of
+from tests.stubs.stopped_s3 import SharedS3, Stop
 from tests.support import Account, unique
 
 Put = Callable[..., None]

@@ -17,9 +17,9 @@ from airflow_sm_plugin.exceptions import FencedOff, InferenceError, InputNotFoun
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.report.merge import merge_reports, report_batch
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder
-from tests.batch.stopped_s3 import SharedS3, Stop
 from tests.multi_model.report.reports import BAD, GOOD, busy, collected, shard_of
 from tests.multi_model.report.shard_reports import lay_out, put
+from tests.stubs.stopped_s3 import SharedS3, Stop
 from tests.support import Account
 
 CONNECTION = AwsConnection(aws_conn_id=None)

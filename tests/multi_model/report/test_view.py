@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.core.human_text import THIN
+from airflow_sm_plugin.core.text import THIN
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.report.view import MOST_ROWS, view_of
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts

@@ -26,7 +26,7 @@ from airflow_sm_plugin.multi_model.state.folder import ShardFolder
 from airflow_sm_plugin.multi_model.state.journal import Failure, Placed, PlacedFailure, Run
 from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
 from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
-from tests.batch.stopped_s3 import SharedS3, Stop
+from tests.stubs.stopped_s3 import SharedS3, Stop
 from tests.support import Account, unique
 
 ONE = BatchInput(source="s3://b/x.csv", target_model="a.tar.gz", output="x.csv")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_sm_plugin._safe_text import is_text
 from airflow_sm_plugin.core.header_values import unsendable
-from airflow_sm_plugin.core.safe_text import is_text
 from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
 
 LONGEST_KEY = 1_024

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.s3_uri import LONGEST_KEY, S3Uri, check_input_location
+from airflow_sm_plugin.core.s3 import LONGEST_KEY, S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
 
 buckets = st.from_regex(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", fullmatch=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.core.human_text import (
+from airflow_sm_plugin.core.text import (
     amount,
     clock,
     count,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.line_splitter import LONGEST_LINE, LineSplitter
+from airflow_sm_plugin.core.lines import LONGEST_LINE, LineSplitter
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 

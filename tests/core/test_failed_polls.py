@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.failed_looks import TOLERATED_FAILED_LOOKS, FailedLooks
+from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS, FailedLooks
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     EndpointNotFound,

@@ -14,7 +14,7 @@ from airflow_sm_plugin.aws.s3.calls import OpenObject, S3Calls
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions, UploadCalls, UploadedPart
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.aws.s3.transport import s3_calls
-from airflow_sm_plugin.core.s3_uri import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri
 
 
 class Stop:
