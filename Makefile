@@ -37,17 +37,17 @@ help:  ## Say what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## Autopilot job to predictions in a real Airflow, offline; ends with a table
-	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo
+	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.stack.demo
 
 demo-batch: $(READY)  ## Sixty models behind one endpoint, a batch through all of them; ends with a table and a report
-	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo --dag multi_model_batch \
+	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.stack.demo --dag multi_model_batch \
 	  --set multi_model_capacity=24 --set multi_model_load_seconds=0.4
 
 up: $(READY)  ## The demo's Airflow and embedded SageMaker, kept running; prints their addresses
-	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo --up
+	@exec $(VENV)/bin/python -m airflow_sm_plugin.local.stack.demo --up
 
 down:  ## Stop what `make up` started
-	@if [ -x $(VENV)/bin/python ]; then exec $(VENV)/bin/python -m airflow_sm_plugin.local.demo --down; fi
+	@if [ -x $(VENV)/bin/python ]; then exec $(VENV)/bin/python -m airflow_sm_plugin.local.stack.demo --down; fi
 
 # How long each test took stays in .cache/junit*.xml.
 test: $(READY)  ## The tests, without the long tables of kills and most of what needs a running Airflow

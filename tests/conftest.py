@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
-from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
+from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
+from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
 from tests.cheap_clients import cheap_clients
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ FIRST = (
     "e2e",
     "demo",
     "test_readme.py",
-    "local/test_automl_jobs.py",
+    "local/automl/test_jobs.py",
     "hooks/test_hostile_answers.py",
 )
 """What takes longest, by the names that :func:`shared_by` returns."""

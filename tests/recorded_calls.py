@@ -8,9 +8,14 @@ from botocore.exceptions import ClientError
 from botocore.model import Shape
 from botocore.parsers import create_parser
 
-from airflow_sm_plugin.local.error_forms import error_in_form
-from airflow_sm_plugin.local.protocol import CONTROL_PLANE, RUNTIME, error_response, service_model
-from airflow_sm_plugin.local.recorded import recorded_answers, recorded_for_rule
+from airflow_sm_plugin.local.faults.faults.recorded import recorded_answers, recorded_for_rule
+from airflow_sm_plugin.local.protocol.protocol.error_forms import error_in_form
+from airflow_sm_plugin.local.protocol.protocol.protocol import (
+    CONTROL_PLANE,
+    RUNTIME,
+    error_response,
+    service_model,
+)
 
 ALL_SITUATIONS = tuple(recorded_answers())
 SITUATIONS = tuple(name for name, row in recorded_answers().items() if row.operation == "InvokeEndpoint")

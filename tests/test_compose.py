@@ -14,8 +14,8 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
-from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS, COMPONENTS, SETTINGS
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS, COMPONENTS, SETTINGS
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "docker-compose.yaml"

@@ -13,7 +13,7 @@ from pathlib import Path
 import boto3
 from botocore import xform_name
 
-from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
+from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -83,7 +83,7 @@ def test_the_embedded_sagemaker_starts_with_the_command_it_shows(tmp_path: Path)
 
 
 def test_the_output_it_shows_has_the_columns_of_the_demo() -> None:
-    from airflow_sm_plugin.local.demo_view import COLUMNS
+    from airflow_sm_plugin.local.stack.demo_view import COLUMNS
 
     shown = next(text for text in blocks("text") if "breast_cancer" in text)
     for heading in COLUMNS.values():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 from tests.benchmarks.client_cost import table
 from tests.benchmarks.multi_model_job import Job
 from tests.benchmarks.multi_model_runs import ROOT, load, setting

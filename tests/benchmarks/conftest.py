@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
+from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
 from tests.stubs.aws import StubClient, running
 from tests.stubs.endpoint import StubServer, serving
 

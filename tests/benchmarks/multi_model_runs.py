@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from airflow_sm_plugin.local.processes import clean_environment
+from airflow_sm_plugin.local.stack.processes import clean_environment
 from tests.benchmarks.multi_model_job import Job
 from tests.stubs.endpoint import StubServer
 from tests.stubs.models import EndpointSettings

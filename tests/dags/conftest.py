@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
+from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
 
 ROOT = Path(__file__).parents[2]
 _DRIVE = Path(__file__).with_name("drive.py")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
-from airflow_sm_plugin.local.processes import StackError, marked
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.processes import StackError, marked
 from tests.e2e.conftest import until
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ SECONDS = 1700
 STARTS_UNTIL_A_SIGNAL = """
 import signal, sys
 from pathlib import Path
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.default_int_handler)

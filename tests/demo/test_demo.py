@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_sm_plugin.local.processes import marked
+from airflow_sm_plugin.local.stack.processes import marked
 from tests.e2e.conftest import until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -67,7 +67,7 @@ def _demo(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     """Start the demo and hand its process over; it is killed when the test fails to end it."""
     # A shell without job control hands its background children SIGINT ignored; a terminal does not.
     command = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    command += "runpy.run_module('airflow_sm_plugin.local.demo', run_name='__main__')"
+    command += "runpy.run_module('airflow_sm_plugin.local.stack.demo', run_name='__main__')"
     process = subprocess.Popen(
         [sys.executable, "-c", command, *arguments],
         stdout=subprocess.PIPE,

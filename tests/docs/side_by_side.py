@@ -30,8 +30,8 @@ from airflow.providers.amazon.aws.operators.sagemaker import (
 )
 
 from airflow_sm_plugin._compat import AirflowFailException, BaseOperator
-from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
-from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
+from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
+from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
 from tests.support import (

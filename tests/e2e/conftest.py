@@ -10,9 +10,9 @@ from typing import Protocol
 
 import pytest
 
-from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
-from airflow_sm_plugin.local.processes import marked
+from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.processes import marked
 
 HERE = Path(__file__).parent
 DAGS = (HERE.parent.parent / "dags", HERE / "dags")

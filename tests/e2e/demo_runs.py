@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from airflow_sm_plugin.local import demo
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
-from airflow_sm_plugin.local.demo_stack import Addresses, DemoStack
+from airflow_sm_plugin.local.stack import demo
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.demo_stack import Addresses, DemoStack
 
 
 class RunningStack(DemoStack):

@@ -19,9 +19,9 @@ from typing import Any, cast
 import psutil
 import pytest
 
-from airflow_sm_plugin.local.airflow_api import Json
-from airflow_sm_plugin.local.airflow_settings import COMPONENTS
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.airflow_api import Json
+from airflow_sm_plugin.local.stack.airflow_settings import COMPONENTS
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 from tests.async_inference.batch.async_batches import faults, invocations_of
 from tests.e2e.conftest import until
 from tests.e2e.workers import Worker

@@ -9,7 +9,7 @@ from typing import Any, cast
 import boto3
 import pytest
 
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 from tests.support import REGION, Account, unique
 
 pytestmark = pytest.mark.slow

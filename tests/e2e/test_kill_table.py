@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_sm_plugin.local.airflow_api import Json
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.airflow_api import Json
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 from tests.endpoint_trials import (
     REGIONS,
     End,

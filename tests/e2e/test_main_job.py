@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.local.airflow_api import Json, RunLook
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
-from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
+from airflow_sm_plugin.local.stack.airflow_api import Json, RunLook
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
 from tests.dags.main_job import (
     DATA_SETS,
     assert_documented_xcoms,

@@ -19,8 +19,8 @@ import psutil
 import pytest
 import requests
 
-from airflow_sm_plugin.local.airflow_api import Json, RunLook
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.airflow_api import Json, RunLook
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 from airflow_sm_plugin.multi_model.plan.plan import ShardPlan
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
 from airflow_sm_plugin.multi_model.state.journal import Failure, Part, Run

@@ -10,8 +10,8 @@ from typing import Any, cast
 import psutil
 import pytest
 
-from airflow_sm_plugin.local.airflow_settings import COMPONENTS
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.airflow_settings import COMPONENTS
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 from tests.async_inference.batch.async_batches import calls
 from tests.e2e.conftest import until
 from tests.e2e.workers import Worker

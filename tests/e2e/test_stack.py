@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from airflow_sm_plugin.local.airflow_api import AirflowApi, DagImportError, RequestRefusedError
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
-from airflow_sm_plugin.local.embedded_process import EmbeddedProcess
-from airflow_sm_plugin.local.processes import StackError
+from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, DagImportError, RequestRefusedError
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
+from airflow_sm_plugin.local.stack.processes import StackError
 from tests.e2e.conftest import until
 from tests.e2e.demo_runs import demo_of
 

@@ -8,8 +8,8 @@ from contextlib import closing
 
 import psutil
 
-from airflow_sm_plugin.local.airflow_stack import AirflowStack
-from airflow_sm_plugin.local.processes import marked
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.processes import marked
 
 
 class Worker:

@@ -15,8 +15,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from airflow_sm_plugin.local.server import EmbeddedSageMaker
-from airflow_sm_plugin.local.settings import Settings
+from airflow_sm_plugin.local.account.settings import Settings
+from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient

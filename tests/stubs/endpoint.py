@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
+from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
 from tests.stubs.certificates import make_certificates
 from tests.stubs.http_server import Answer, Reply, Request, listen
 from tests.stubs.models import EndpointSettings, StubModels

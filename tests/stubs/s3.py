@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from airflow_sm_plugin.local.airflow_settings import AWS_SETTINGS
+from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
 
 QUICK = {
     "retries": {"mode": "standard", "total_max_attempts": 1},

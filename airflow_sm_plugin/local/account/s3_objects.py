@@ -1,0 +1,151 @@
+"""Read and write the S3 objects that requests name, through moto behind the same address."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.local.account.state import Region
+
+_VIRTUAL_HOST = re.compile(
+    r"https://(?P<bucket>[^/]+?)\.s3[.-][^/]*?amazonaws\.com(?:\.cn)?/(?P<key>.*)", re.DOTALL
+)
+_PATH_STYLE = re.compile(
+    r"https://s3[.-][^/]*?amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)/?(?P<key>.*)", re.DOTALL
+)
+_PIECE_BYTES = 256 * 1024
+_S3_URI = re.compile(r"(?:s3|https)://(?P<bucket>[^/]+)/?(?P<key>.*)", re.DOTALL)
+
+
+class ObjectFailure(Exception):
+    """S3 refused: ``reason`` is its error code, such as ``NoSuchKey`` or ``NoSuchBucket``."""
+
+    def __init__(self, location: Location, reason: str) -> None:
+        super().__init__(f"{location.uri}: {reason}")
+        self.location = location
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in S3; ``key`` may be a prefix."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, uri: str) -> Location:
+        """Read ``s3://bucket/key``, or the https:// address of an object. Raises ValueError otherwise."""
+        for pattern in (_PATH_STYLE, _VIRTUAL_HOST, _S3_URI):
+            match = pattern.fullmatch(uri)
+            if match:
+                return cls(match["bucket"], match["key"])
+        raise ValueError(f"not an S3 location: {uri}")
+
+    @property
+    def uri(self) -> str:
+        """The location as ``s3://bucket/key``."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    def below(self, relative: str) -> Location:
+        """Return ``relative`` under this prefix, joined with exactly one slash."""
+        prefix = self.key.rstrip("/")
+        return Location(self.bucket, f"{prefix}/{relative}" if prefix else relative)
+
+
+def read(region: Region, location: Location) -> bytes:
+    """Return an object's bytes. Raises ObjectFailure."""
+    try:
+        answer = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
+        return bytes(answer["Body"].read())
+    except (ClientError, BotoCoreError) as error:
+        raise ObjectFailure(location, _reason(error)) from error
+
+
+def copy_to(
+    region: Region, location: Location, file: IO[bytes], *, count: Callable[[int], None] | None = None
+) -> None:
+    """Copy an object's bytes to a file, piece by piece. Raises ObjectFailure.
+
+    :param count: is told the size of each piece before it is written, and ends the copy by raising
+    """
+    try:
+        answer = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
+        with closing(answer["Body"]) as body:
+            for piece in body.iter_chunks(_PIECE_BYTES):
+                if count is not None:
+                    count(len(piece))
+                file.write(piece)
+    except (ClientError, BotoCoreError) as error:
+        raise ObjectFailure(location, _reason(error)) from error
+
+
+def write(
+    region: Region,
+    location: Location,
+    body: bytes,
+    *,
+    content_type: str | None = None,
+    kms_key_id: str | None = None,
+) -> None:
+    """Write an object whole, encrypted with the KMS key if one is given. Raises ObjectFailure."""
+    extra: dict[str, str] = {}
+    if content_type:
+        extra["ContentType"] = content_type
+    if kms_key_id:
+        extra |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id}
+    try:
+        region.aws.s3(region.name).put_object(
+            Bucket=location.bucket,
+            Key=location.key,
+            Body=body,
+            **extra,  # type: ignore[arg-type] # the stubs want literals; any of these strings may come
+        )
+    except (ClientError, BotoCoreError) as error:
+        raise ObjectFailure(location, _reason(error)) from error
+
+
+def keys_below(region: Region, location: Location) -> Iterator[str]:
+    """Yield the keys that begin with the location's key, in S3's order. Raises ObjectFailure."""
+    pages = region.aws.s3(region.name).get_paginator("list_objects_v2")
+    try:
+        for page in pages.paginate(Bucket=location.bucket, Prefix=location.key):
+            for item in page.get("Contents", ()):
+                yield item["Key"]
+    except (ClientError, BotoCoreError) as error:
+        raise ObjectFailure(location, _reason(error)) from error
+
+
+def check_object(region: Region, location: Location) -> None:
+    """Check that an object is there. Raises ObjectFailure, ``NoSuchKey`` where only the object is missing."""
+    if _first_key(region, location) != location.key:  # an object comes before all that its key begins
+        raise ObjectFailure(location, "NoSuchKey")
+
+
+def check_prefix(region: Region, location: Location) -> None:
+    """Check that objects lie below a prefix. Raises ObjectFailure as :func:`check_object`."""
+    if _first_key(region, location) is None:
+        raise ObjectFailure(location, "NoSuchKey")
+
+
+def _first_key(region: Region, location: Location) -> str | None:
+    """Return the first key that begins with the location's: a listing tells a missing bucket, a HEAD does not."""
+    try:
+        page = region.aws.s3(region.name).list_objects_v2(
+            Bucket=location.bucket, Prefix=location.key, MaxKeys=1
+        )
+    except (ClientError, BotoCoreError) as error:
+        raise ObjectFailure(location, _reason(error)) from error
+    return next((item["Key"] for item in page.get("Contents", ())), None)
+
+
+def _reason(error: ClientError | BotoCoreError) -> str:
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"]
+    return type(error).__name__

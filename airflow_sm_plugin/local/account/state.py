@@ -1,0 +1,176 @@
+"""What the embedded SageMaker knows: records by kind and name, one set a region, gone at a reset."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_sm_plugin.local.account.aws import ACCOUNT_ID, AwsClients
+from airflow_sm_plugin.local.account.calls import CallLog
+from airflow_sm_plugin.local.account.settings import Settings
+from airflow_sm_plugin.local.automl.training.training.training_cache import TrainingCache
+from airflow_sm_plugin.local.faults.faults.faults import FaultPlan
+from airflow_sm_plugin.local.faults.faults.outcomes import Outcomes
+
+log = logging.getLogger(__name__)
+
+_SETTINGS_LOOK_SECONDS = 0.05
+"""Between two looks of a wait at the setting that says how long it lasts."""
+
+Record = dict[str, Any]
+"""A record as Describe answers it; keys that begin with ``_`` are ours and never leave."""
+
+
+class Region:
+    """One region's records and its background work. Every access to ``tables`` holds ``lock``."""
+
+    def __init__(
+        self,
+        name: str,
+        aws: AwsClients,
+        settings: Settings,
+        outcomes: Outcomes,
+        training_cache: TrainingCache | None = None,
+    ) -> None:
+        self.name = name
+        self.aws = aws
+        self.settings = settings
+        self.outcomes = outcomes
+        self.training_cache = training_cache
+        self.lock = threading.RLock()
+        self.closed = threading.Event()
+        self._tables: dict[str, dict[str, Record]] = {}
+        self._threads: set[threading.Thread] = set()
+        self._at_close: dict[object, Callable[[], None]] = {}
+
+    @contextmanager
+    def table(self, kind: str) -> Iterator[dict[str, Record]]:
+        """Lend the records of one kind, by name, while the region's lock is held."""
+        with self.lock:
+            yield self._tables.setdefault(kind, {})
+
+    def with_arn(self, arn: str) -> Record | None:
+        """Return the record whose ``<Kind>Arn`` is ``arn``, None when there is none."""
+        with self.lock:
+            return self.by_arn().get(arn)
+
+    def by_arn(self) -> dict[str, Record]:
+        """Return every resource's record by its ARN, the oldest of a kind first."""
+        with self.lock:
+            return {
+                value: record
+                for kind, table in self._tables.items()
+                for record in table.values()
+                for key, value in record.items()
+                if key.lower() == f"{kind.replace('-', '')}arn"
+            }
+
+    def arn(self, kind: str, name: str) -> str:
+        """Return the ARN of a resource; SageMaker lower-cases the name."""
+        return f"arn:aws:sagemaker:{self.name}:{ACCOUNT_ID}:{kind}/{name.lower()}"
+
+    def in_background(self, name: str, work: Callable[[], None]) -> None:
+        """Run ``work`` in a thread of its own until it ends or the region closes (``closed`` is set)."""
+
+        def run() -> None:
+            try:
+                work()
+            except Exception:
+                if not self.closed.is_set():
+                    log.exception("background work failed: %s", name)
+            finally:
+                with self.lock:
+                    self._threads.discard(threading.current_thread())
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        with self.lock:
+            self._threads.add(thread)
+        thread.start()
+
+    def wait(self, seconds: Callable[[], float], *, since: float | None = None) -> None:
+        """Return when so much time is over, or the region closes.
+
+        :param seconds: what the settings say; asked again and again, so that a change holds for who waits already
+        :param since: a monotonic moment; None is now
+        """
+        since = time.monotonic() if since is None else since
+        while (left := since + seconds() - time.monotonic()) > 0:
+            if self.closed.wait(min(left, _SETTINGS_LOOK_SECONDS)):
+                return
+
+    def at_close(self, release: Callable[[], None]) -> Callable[[], None]:
+        """Call ``release`` when the region closes (reset or shutdown); what is returned takes that back."""
+        key = object()
+        with self.lock:
+            self._at_close[key] = release
+
+        def take_back() -> None:
+            with self.lock:
+                self._at_close.pop(key, None)
+
+        return take_back
+
+    def close(self) -> None:
+        """Stop the background work and release what was registered."""
+        self.closed.set()
+        with self.lock:
+            releases, threads = list(self._at_close.values()), list(self._threads)
+        for release in releases:
+            release()
+        for thread in threads:
+            thread.join(timeout=10)
+
+
+class Account:
+    """The regions of the one account, made when first used, and what rules all of them."""
+
+    def __init__(
+        self, aws: AwsClients, settings: Settings, training_cache: TrainingCache | None = None
+    ) -> None:
+        self.aws = aws
+        self.settings = settings
+        self._training_cache = training_cache
+        self.faults = FaultPlan()
+        self.calls = CallLog()
+        self.outcomes = Outcomes()
+        self._lock = threading.Lock()
+        self._regions: dict[str, Region] = {}
+
+    def region(self, name: str) -> Region:
+        """Return the region called ``name``."""
+        with self._lock:
+            if name not in self._regions:
+                self._regions[name] = Region(
+                    name, self.aws, self.settings, self.outcomes, self._training_cache
+                )
+            return self._regions[name]
+
+    def regions(self) -> list[Region]:
+        """Return the regions used so far."""
+        with self._lock:
+            return list(self._regions.values())
+
+    def reset(self) -> None:
+        """Forget everything, the fault plan, outcomes and call log too, and stop all that runs; settings stay."""
+        self.faults.clear()
+        self.calls.clear()
+        self.outcomes.clear()
+        with self._lock:
+            regions, self._regions = list(self._regions.values()), {}
+        for region in regions:
+            region.close()
+
+
+def now() -> datetime.datetime:
+    """Return the time, as records hold it."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+def public(record: Mapping[str, Any]) -> Record:
+    """Return the record as Describe shows it: without our keys and without what is not set."""
+    return {key: value for key, value in record.items() if not key.startswith("_") and value is not None}

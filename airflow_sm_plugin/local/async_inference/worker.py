@@ -1,0 +1,130 @@
+"""Run one asynchronous invocation: read its input, ask the model, store the answer, tell SNS."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from airflow_sm_plugin.local.account import s3_objects
+from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
+from airflow_sm_plugin.local.account.state import Region, now
+from airflow_sm_plugin.local.async_inference.requests import notifications
+from airflow_sm_plugin.local.async_inference.requests.queue import Invocation
+from airflow_sm_plugin.local.containers.containers.containers import Payload, Reply
+from airflow_sm_plugin.local.containers.containers.data_log import DataLog
+from airflow_sm_plugin.local.endpoints.endpoints.endpoints import LiveEndpoint, LiveVariant
+from airflow_sm_plugin.local.protocol.protocol.errors import ModelFailure
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    region: Region,
+    invocation: Invocation,
+    live: LiveEndpoint,
+    variant: LiveVariant,
+    *,
+    is_dropped: Callable[[], bool],
+) -> None:
+    """Take an invocation to its output or its failure object.
+
+    Raises ServiceUnavailable when no instance serves.
+
+    :param is_dropped: says that the endpoint has gone meanwhile; then nothing is stored or published
+    """
+    pipeline = variant.next_pipeline()
+    try:
+        payload = Payload(
+            _input(region, invocation),
+            invocation.content_type or "application/octet-stream",
+            invocation.accept,
+            invocation.custom_attributes,
+        )
+        reply = pipeline.invoke(payload, timeout=invocation.invocation_timeout)
+        if live.data_capture:
+            live.data_capture.capture(variant.name, payload, reply, inference_id=invocation.inference_id)
+        if not is_dropped():
+            _complete(region, invocation, reply)
+    except ObjectFailure as error:
+        if not is_dropped():
+            _fail(region, invocation, f"ClientError: Cannot access {error.location.uri}: {error.reason}.")
+    except ModelFailure as error:
+        if not is_dropped():
+            with DataLog(region, pipeline.logs) as data_log:
+                data_log.say(error.message, about=invocation.inference_id)
+            _fail(region, invocation, _reason(error), error.original_message.encode())
+
+
+def expired(region: Region, invocation: Invocation) -> None:
+    """Fail an invocation that nobody took from the queue in time."""
+    _fail(
+        region,
+        invocation,
+        "ClientError: The request expired: it waited in the queue for longer than its RequestTTLSeconds.",
+    )
+
+
+def _input(region: Region, invocation: Invocation) -> bytes:
+    """Return the body. It is read only now: an input that is missing was accepted all the same."""
+    if invocation.body is not None:
+        return invocation.body
+    return s3_objects.read(region, Location.parse(str(invocation.input_location)))
+
+
+def _reason(error: ModelFailure) -> str:
+    kind = "client" if 400 <= error.original_status < 500 else "server"
+    return (
+        f"ClientError: Received {kind} error ({error.original_status}) from model. "
+        "See the SageMaker Endpoint logs in your account for more information."
+    )
+
+
+def _complete(region: Region, invocation: Invocation, reply: Reply) -> None:
+    s3_objects.write(
+        region,
+        invocation.output,
+        reply.body,
+        content_type=reply.content_type,
+        kms_key_id=invocation.kms_key_id,
+    )
+    log.info("asynchronous invocation %s of %s completed", invocation.inference_id, invocation.endpoint)
+    included = "SUCCESS_NOTIFICATION_TOPIC" in invocation.topics.included
+    message = notifications.completed(
+        _event(region, invocation, reply.body if included else None),
+        now=now(),
+        content_type=reply.content_type,
+        output_location=invocation.output.uri,
+    )
+    notifications.publish(region, invocation.topics.success, message)
+
+
+def _fail(region: Region, invocation: Invocation, reason: str, model_body: bytes | None = None) -> None:
+    if invocation.failure:
+        content = reason.encode() if model_body is None else model_body
+        try:
+            s3_objects.write(region, invocation.failure, content, kms_key_id=invocation.kms_key_id)
+        except ObjectFailure as error:
+            log.warning("asynchronous invocation %s: cannot write %s", invocation.inference_id, error)
+    log.info("asynchronous invocation %s of %s failed", invocation.inference_id, invocation.endpoint)
+    included = "ERROR_NOTIFICATION_TOPIC" in invocation.topics.included
+    event = _event(region, invocation, model_body if included else None)
+    notifications.publish(
+        region, invocation.topics.error, notifications.failed(event, now=now(), reason=reason)
+    )
+
+
+def _event(region: Region, invocation: Invocation, body: bytes | None) -> notifications.Event:
+    request = {
+        "accept": invocation.accept,
+        "contentType": invocation.content_type,
+        "customAttributes": invocation.custom_attributes,
+        "endpointName": invocation.endpoint,
+        "inputLocation": invocation.input_location,
+    }
+    return notifications.Event(
+        region=region.name,
+        inference_id=invocation.inference_id,
+        received=invocation.received,
+        request=request,
+        response_body=body,
+    )

@@ -1,0 +1,138 @@
+"""CreateAutoMLJob (V1, V2), both Describes, ListAutoMLJobs, ListCandidatesForAutoMLJob, StopAutoMLJob."""
+
+from __future__ import annotations
+
+import copy
+
+from airflow_sm_plugin.local.account.listing import list_page, with_token
+from airflow_sm_plugin.local.account.moto_operations import moto_sagemaker
+from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.state import Record, Region, now
+from airflow_sm_plugin.local.automl.jobs.jobs import candidates
+from airflow_sm_plugin.local.automl.jobs.jobs.descriptions import as_v1, as_v2
+from airflow_sm_plugin.local.automl.jobs.jobs.request import JobRequest, from_v1, from_v2
+from airflow_sm_plugin.local.automl.jobs.jobs.run import AutoMLRun
+from airflow_sm_plugin.local.protocol.protocol.errors import (
+    ResourceInUseFailure,
+    ResourceNotFoundFailure,
+    ValidationFailure,
+)
+
+KIND = "automl-job"
+_SUMMARY = (
+    "AutoMLJobName",
+    "AutoMLJobArn",
+    "AutoMLJobStatus",
+    "AutoMLJobSecondaryStatus",
+    "CreationTime",
+    "EndTime",
+    "LastModifiedTime",
+    "FailureReason",
+)
+
+
+@operation("CreateAutoMLJob")
+def create_auto_ml_job(region: Region, params: Params) -> Record:
+    """Start a job; it trains in the background."""
+    return _create(region, params, from_v1(params), version=1)
+
+
+@operation("CreateAutoMLJobV2")
+def create_auto_ml_job_v2(region: Region, params: Params) -> Record:
+    """Start a tabular job; other problem types are refused."""
+    return _create(region, params, from_v2(params), version=2)
+
+
+@operation("DescribeAutoMLJob")
+def describe_auto_ml_job(region: Region, params: Params) -> Record:
+    """Describe a job of CreateAutoMLJob; one of CreateAutoMLJobV2 cannot be described here."""
+    with region.lock:
+        record = _job(region, params)
+        if record["_version"] == 2:
+            raise ValidationFailure(
+                f"AutoML job {record['AutoMLJobName']} was created by CreateAutoMLJobV2 and cannot be described by "
+                "DescribeAutoMLJob. Use DescribeAutoMLJobV2."
+            )
+        return as_v1(record)
+
+
+@operation("DescribeAutoMLJobV2")
+def describe_auto_ml_job_v2(region: Region, params: Params) -> Record:
+    """Describe a job of either API."""
+    with region.lock:
+        return as_v2(_job(region, params))
+
+
+@operation("ListAutoMLJobs")
+def list_auto_ml_jobs(region: Region, params: Params) -> Record:
+    """List jobs, by name from the end of the alphabet unless told otherwise, as the service does."""
+    with region.table(KIND) as jobs:
+        page = list_page(jobs.values(), {"SortBy": "Name", **params}, kind="AutoMLJob", members=_SUMMARY)
+    return with_token("AutoMLJobSummaries", page)
+
+
+@operation("ListCandidatesForAutoMLJob")
+def list_candidates_for_auto_ml_job(region: Region, params: Params) -> Record:
+    """List a job's candidates, the first trained first unless told otherwise."""
+    wanted = params.get("CandidateNameEquals")
+    with region.lock:
+        found = [
+            candidates.sortable(candidate)
+            for name, candidate in _job(region, params)["_candidates"].items()
+            if wanted in {None, name}
+        ]
+        page = list_page(
+            found, {"SortOrder": "Ascending", **params}, kind="Candidate", members=candidates.MEMBERS
+        )
+        return with_token("Candidates", copy.deepcopy(page))
+
+
+@operation("StopAutoMLJob")
+def stop_auto_ml_job(region: Region, params: Params) -> Record:
+    """Stop a running job; one that has ended stays as it is."""
+    with region.lock:
+        record = _job(region, params)
+        if record["AutoMLJobStatus"] == "InProgress":
+            record["AutoMLJobStatus"] = record["AutoMLJobSecondaryStatus"] = "Stopping"
+            record["LastModifiedTime"] = now()
+            record["_run"].stop()
+    return {}
+
+
+def _create(region: Region, params: Params, request: JobRequest, *, version: int) -> Record:
+    moment = now()
+    record: Record = {
+        "AutoMLJobName": request.name,
+        "AutoMLJobArn": region.arn(KIND, request.name),
+        "OutputDataConfig": params["OutputDataConfig"],
+        "RoleArn": request.role,
+        "AutoMLJobObjective": params.get("AutoMLJobObjective"),
+        "ModelDeployConfig": params.get("ModelDeployConfig"),
+        "CreationTime": moment,
+        "LastModifiedTime": moment,
+        "AutoMLJobStatus": "InProgress",
+        "AutoMLJobSecondaryStatus": "Starting",
+        "_version": version,
+        "_params": params,
+        "_request": request,
+        "_candidates": {},
+        "_resolved": None,
+        "_tags": list(params.get("Tags") or []),
+    }
+    run = record["_run"] = AutoMLRun(region, record, request)
+    with region.table(KIND) as jobs:
+        if request.name in jobs:
+            raise ResourceInUseFailure(f"An AutoML job called {request.name} already exists.")
+        jobs[request.name] = record
+    moto_sagemaker(region.name).create_experiment(f"{request.name}-aws-auto-ml-job")
+    region.at_close(run.stop)
+    region.in_background(f"automl-{request.name}", run.run)
+    return {"AutoMLJobArn": record["AutoMLJobArn"]}
+
+
+def _job(region: Region, params: Params) -> Record:
+    name = params["AutoMLJobName"]
+    with region.table(KIND) as jobs:
+        if name not in jobs:
+            raise ResourceNotFoundFailure(f"Amazon SageMaker can't find an AutoML job called {name}.")
+        return jobs[name]

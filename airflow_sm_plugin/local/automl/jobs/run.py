@@ -1,0 +1,273 @@
+"""Carry out one AutoML job: fetch the data, train in a process, lay the candidates out in S3, keep the record."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+
+from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure, write
+from airflow_sm_plugin.local.account.state import Record, Region, now
+from airflow_sm_plugin.local.automl.jobs.jobs import candidates, step_jobs
+from airflow_sm_plugin.local.automl.jobs.jobs.deployment import DeploymentFailed, deploy
+from airflow_sm_plugin.local.automl.jobs.jobs.inputs import InputFailure, fetch
+from airflow_sm_plugin.local.automl.jobs.jobs.layout import CandidateLayout, JobLayout
+from airflow_sm_plugin.local.automl.jobs.jobs.reports import notebook, settings_of
+from airflow_sm_plugin.local.automl.jobs.jobs.request import JobRequest
+from airflow_sm_plugin.local.automl.training.training.plan import (
+    ENSEMBLING,
+    TUNING,
+    Analyzed,
+    Event,
+    Explained,
+    Plan,
+    Started,
+    Trained,
+)
+from airflow_sm_plugin.local.automl.training.training.process import TrainingCrashed, TrainingProcess
+
+_LARGE = 100 * 1024**2
+"""From this size in bytes on, AUTO means hyperparameter tuning instead of ensembling."""
+_REASON_LENGTH = 1024
+
+
+class _Ended(Exception):
+    """The job goes no further: status, secondary status and reason."""
+
+    def __init__(self, status: str, secondary: str, reason: str | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.secondary = secondary
+        self.reason = reason
+
+
+class AutoMLRun:
+    """One job, run once in a thread of the region; ``stop`` may be called from any other."""
+
+    def __init__(self, region: Region, record: Record, request: JobRequest) -> None:
+        self._region = region
+        self._record = record
+        self._request = request
+        self._started = time.monotonic()
+        self._interrupted = threading.Event()
+        self._expired = False
+        self._process: TrainingProcess | None = None
+        self._lock = threading.Lock()
+        self._problem_type = ""
+        self._objective = ""
+        self._layouts: dict[int, CandidateLayout] = {}
+        self._stored: set[str] = set()
+        self._layout: JobLayout
+
+    def stop(self) -> None:
+        """End the job early; candidates that are ready stay."""
+        with self._lock:
+            self._interrupted.set()
+            if self._process is not None:
+                self._process.kill()
+
+    def run(self) -> None:
+        """Run the job to its end; whatever goes wrong becomes its FailureReason."""
+        limit = self._request.most_seconds
+        timer = threading.Timer(limit, self._expire) if limit else None
+        if timer:
+            timer.daemon = True
+            timer.start()
+        try:
+            with tempfile.TemporaryDirectory(prefix="automl-", ignore_cleanup_errors=True) as folder:
+                self._carry_out(Path(folder))
+        except _Ended as end:
+            self._end(end)
+        except (InputFailure, ObjectFailure, DeploymentFailed) as failure:
+            self._end(_Ended("Failed", "Failed", str(failure)))
+        except TrainingCrashed as crash:
+            self._end(_Ended("Failed", "Failed", f"InternalServerError: the training process ended: {crash}"))
+        except Exception:
+            self._end(_Ended("Failed", "Failed", "InternalServerError: the embedded SageMaker failed."))
+            raise
+        finally:
+            if timer:
+                timer.cancel()
+
+    def _carry_out(self, folder: Path) -> None:
+        self._enter("AnalyzingData", 0.1)
+        plan = self._plan(folder)
+        process = TrainingProcess(folder)
+        with self._lock:
+            self._process = process
+            if self._interrupted.is_set():
+                process.kill()
+        cache = self._region.training_cache
+        with contextlib.closing(
+            cache.events(plan, process.events) if cache else process.events(plan)
+        ) as events:
+            for event in events:
+                self._hear(event, plan)
+        self._check()
+        if plan["definitions_only"]:
+            raise _Ended("Completed", "CandidateDefinitionsGenerated")
+        self._enter("GeneratingModelInsightsReport", 0.9)
+        self._wait(1.0)
+        if self._request.deploy:
+            self._deploy()
+        raise _Ended("Completed", "Completed")
+
+    def _plan(self, folder: Path) -> Plan:
+        request = self._request
+        training, size = fetch(self._region, request.training, folder / "training")
+        validation = None
+        if request.validation:
+            validation, _ = fetch(self._region, request.validation, folder / "validation")
+        mode = request.mode
+        if mode == "AUTO":
+            mode = TUNING if size >= _LARGE else ENSEMBLING
+        self._layout = JobLayout(request.name, request.output, self._region.name, mode, uuid.uuid4().hex[:8])
+        output = folder / "output"
+        output.mkdir()
+        return {
+            "training": training,
+            "validation": validation,
+            "target": request.target,
+            "weight": request.weight,
+            "problem_type": request.problem_type,
+            "objective": request.objective,
+            "mode": mode,
+            "max_candidates": request.max_candidates,
+            "algorithms": list(request.algorithms),
+            "validation_fraction": request.validation_fraction,
+            "definitions_only": request.definitions_only,
+            "output": str(output),
+        }
+
+    def _hear(self, event: Event, plan: Plan) -> None:
+        self._check()
+        if event["event"] == "failed":
+            raise _Ended("Failed", "Failed", event["reason"])
+        if event["event"] == "analyzed":
+            self._analyzed(event, plan)
+        elif event["event"] == "started":
+            self._candidate_started(event)
+        elif event["event"] == "trained":
+            self._candidate_trained(event)
+        else:
+            self._explained(event)
+
+    def _analyzed(self, event: Analyzed, plan: Plan) -> None:
+        self._problem_type, self._objective = event["problem_type"], event["objective"]
+        self._write(self._layout.data_exploration, notebook("# Data exploration", event["report"]))
+        self._write(self._layout.candidate_definition, notebook("# Candidate definitions", settings_of(plan)))
+        with self._region.lock:
+            self._record["AutoMLJobArtifacts"] = {
+                "CandidateDefinitionNotebookLocation": self._layout.candidate_definition,
+                "DataExplorationNotebookLocation": self._layout.data_exploration,
+            }
+            self._record["_resolved"] = {"ProblemType": self._problem_type, "MetricName": self._objective}
+        ensembling = plan["mode"] == ENSEMBLING
+        self._enter("PreTraining" if ensembling else "FeatureEngineering", 0.3)
+        if not plan["definitions_only"]:
+            self._enter("TrainingModels" if ensembling else "ModelTuning", 0.5)
+
+    def _candidate_started(self, event: Started) -> None:
+        layout = self._layout.candidate(event["number"], event["algorithm"], event["processor"])
+        self._layouts[event["number"]] = layout
+        with self._region.lock:
+            step_jobs.begin(self._region, self._request, self._layout, layout)
+            self._record["_candidates"][layout.name] = candidates.started(self._layout, layout)
+
+    def _candidate_trained(self, event: Trained) -> None:
+        layout = self._layouts[event["number"]]
+        for role, path in event["archives"].items():
+            target = layout.archives[role]
+            if target not in self._stored:
+                self._write(target, Path(path).read_bytes())
+                self._stored.add(target)
+        self._write(
+            f"{self._layout.insights(layout.name)}/statistics.json", json.dumps(event["scores"]).encode()
+        )
+        with self._region.lock:
+            record = self._record["_candidates"][layout.name]
+            record |= candidates.trained(
+                self._layout, layout, self._problem_type, self._objective, event["scores"]
+            )
+            step_jobs.complete(
+                self._region, self._request, layout, record["InferenceContainers"], event["scores"]
+            )
+            self._record["BestCandidate"] = candidates.best(self._record["_candidates"].values())
+            self._touch()
+
+    def _explained(self, event: Explained) -> None:
+        prefix = self._layout.explainability(self._layouts[event["number"]].name)
+        report = {"method": "permutation", "metric": self._objective, "importances": event["importances"]}
+        self._write(f"{prefix}/analysis.json", json.dumps(report).encode())
+
+    def _deploy(self) -> None:
+        self._set("DeployingModel")
+        with self._region.lock:
+            candidate = dict(self._record["BestCandidate"])
+        endpoint = deploy(self._region, self._request, candidate, interrupted=self._interrupted)
+        self._check()
+        with self._region.lock:
+            self._record["ModelDeployResult"] = {"EndpointName": endpoint}
+
+    def _enter(self, secondary: str, share: float) -> None:
+        """Go on to a phase, not before its share of the time a job takes at least."""
+        self._wait(share)
+        self._set(secondary)
+
+    def _set(self, secondary: str) -> None:
+        with self._region.lock:
+            if self._record["AutoMLJobStatus"] == "InProgress":
+                self._record["AutoMLJobSecondaryStatus"] = secondary
+                self._touch()
+
+    def _wait(self, share: float) -> None:
+        self._region.wait(lambda: self._least_seconds(share), since=self._started)
+        self._check()
+        if self._region.closed.is_set():
+            raise _Ended("Stopped", "Stopped")
+
+    def _least_seconds(self, share: float) -> float:
+        """Return how long the job has to take until then: a stopped one need not."""
+        return 0.0 if self._interrupted.is_set() else share * self._region.settings.automl_seconds
+
+    def _check(self) -> None:
+        """Raise when the job was stopped or its time is over."""
+        if not self._interrupted.is_set():
+            return
+        if not self._expired:
+            raise _Ended("Stopped", "Stopped")
+        if self._record.get("BestCandidate"):
+            raise _Ended("Completed", "MaxAutoMLJobRuntimeReached")
+        raise _Ended(
+            "Failed",
+            "MaxAutoMLJobRuntimeReached",
+            "MaxAutoMLJobRuntimeInSeconds passed before any candidate was ready.",
+        )
+
+    def _expire(self) -> None:
+        self._expired = not self._interrupted.is_set()
+        self.stop()
+
+    def _end(self, end: _Ended) -> None:
+        with self._region.lock:
+            step_jobs.stop(self._region, self._record["AutoMLJobArn"])
+            for candidate in self._record["_candidates"].values():
+                if candidate["CandidateStatus"] == "InProgress":
+                    candidate |= {"CandidateStatus": "Stopped", "ObjectiveStatus": "Failed", "EndTime": now()}
+            if end.status == "Failed":
+                self._record["BestCandidate"] = None
+                self._record["FailureReason"] = (end.reason or "")[:_REASON_LENGTH]
+            self._record["AutoMLJobStatus"] = end.status
+            self._record["AutoMLJobSecondaryStatus"] = end.secondary
+            self._touch()
+            self._record["EndTime"] = self._record["LastModifiedTime"]
+
+    def _touch(self) -> None:
+        self._record["LastModifiedTime"] = now()
+
+    def _write(self, uri: str, body: bytes) -> None:
+        write(self._region, Location.parse(uri), body)

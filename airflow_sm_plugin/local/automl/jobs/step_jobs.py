@@ -1,0 +1,184 @@
+"""The training, processing and transform jobs that a candidate's steps name, as their Describe operations answer them.
+
+The training process does their work; the records say when, on what, and where the results lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airflow_sm_plugin.local.account.state import Record, Region, now
+from airflow_sm_plugin.local.automl.jobs.jobs.layout import CandidateLayout, Container, JobLayout
+from airflow_sm_plugin.local.automl.jobs.jobs.request import JobRequest
+from airflow_sm_plugin.local.models.models import models
+from airflow_sm_plugin.local.transform.operations import operations as transform
+
+TRAINING = "training-job"
+PROCESSING = "processing-job"
+PREFIXES = {TRAINING: "Training", PROCESSING: "Processing", transform.JOBS: "Transform"}
+"""What the members of a kind of jobs begin with."""
+
+_INSTANCES = {"InstanceType": "ml.m5.4xlarge", "InstanceCount": 1}
+"""What Autopilot's steps run on."""
+_VOLUME = {"VolumeSizeInGB": 50}
+_STOPPING = {"MaxRuntimeInSeconds": 86_400}
+
+
+def begin(region: Region, request: JobRequest, job: JobLayout, candidate: CandidateLayout) -> None:
+    """Record the steps of a candidate whose training begins; those it shares with others are there already."""
+    for _, kind, name in candidate.steps:
+        prefix, moment = PREFIXES[kind], now()
+        record: Record = {
+            f"{prefix}JobName": name,
+            f"{prefix}JobArn": region.arn(kind, name),
+            f"{prefix}JobStatus": "InProgress",
+            "AutoMLJobArn": region.arn("automl-job", request.name),
+            "CreationTime": moment,
+            f"{prefix}StartTime": moment,
+            "LastModifiedTime": moment,
+            "_tags": [],
+        }
+        if kind == TRAINING:
+            record |= _training(request, job, candidate, name)
+        elif kind == PROCESSING:
+            record |= _processing(request, job)
+        else:
+            record |= _transform(request, candidate)
+        with region.table(kind) as jobs:
+            jobs.setdefault(name, record)
+
+
+def complete(
+    region: Region,
+    request: JobRequest,
+    candidate: CandidateLayout,
+    containers: list[Container],
+    metrics: Mapping[str, float],
+) -> None:
+    """Record that a candidate's archives are stored: its steps are Completed.
+
+    :param containers: its InferenceContainers; the first one's model is what the transform step transforms with
+    """
+    for _, kind, name in candidate.steps:
+        with region.table(kind) as jobs:
+            record = jobs[name]
+            if record[f"{PREFIXES[kind]}JobStatus"] != "InProgress":
+                continue
+            _end(record, kind, "Completed")
+            if kind == TRAINING:
+                record["ModelArtifacts"] = {"S3ModelArtifacts": candidate.artefact(name)}
+                if name == candidate.steps[-1][2]:
+                    record["FinalMetricDataList"] = _metrics(metrics, record)
+            elif kind == transform.JOBS:
+                _make_model(region, request, record["ModelName"], containers[0])
+
+
+def stop(region: Region, automl_job_arn: str) -> None:
+    """Record that the steps of an AutoML job that has ended, so far as they are not completed, were stopped."""
+    for kind, prefix in PREFIXES.items():
+        with region.table(kind) as jobs:
+            for record in jobs.values():
+                if (record.get("AutoMLJobArn"), record[f"{prefix}JobStatus"]) == (
+                    automl_job_arn,
+                    "InProgress",
+                ):
+                    _end(record, kind, "Stopped")
+
+
+def _training(request: JobRequest, job: JobLayout, candidate: CandidateLayout, name: str) -> Record:
+    folder = candidate.artefact(name).removesuffix("/model.tar.gz").removesuffix("/output")
+    channels = [("train", request.training), ("validation", request.validation)]
+    return {
+        "SecondaryStatus": "Training",
+        "AlgorithmSpecification": {
+            "TrainingImage": job.training_image(candidate, name),
+            "TrainingInputMode": "File",
+        },
+        "RoleArn": request.role,
+        "InputDataConfig": [
+            {
+                "ChannelName": channel,
+                "DataSource": {
+                    "S3DataSource": {
+                        "S3DataType": source.kind,
+                        "S3Uri": source.uri,
+                        "S3DataDistributionType": "FullyReplicated",
+                    }
+                },
+                "ContentType": "text/csv",
+                "CompressionType": "Gzip" if source.gzipped else "None",
+            }
+            for channel, source in channels
+            if source
+        ],
+        "OutputDataConfig": {"S3OutputPath": folder.rpartition("/")[0]},
+        "ResourceConfig": {**_INSTANCES, **_VOLUME},
+        "StoppingCondition": _STOPPING,
+        "EnableNetworkIsolation": False,
+        "EnableInterContainerTrafficEncryption": False,
+        "EnableManagedSpotTraining": False,
+    }
+
+
+def _processing(request: JobRequest, job: JobLayout) -> Record:
+    """Describe the analysis of the data, whose results are the notebooks."""
+    source = {"S3DataType": request.training.kind, "S3InputMode": "File", "S3Uri": request.training.uri}
+    result = {"S3Uri": job.notebooks, "LocalPath": "/opt/ml/processing/output", "S3UploadMode": "EndOfJob"}
+    return {
+        "RoleArn": request.role,
+        "ProcessingInputs": [
+            {"InputName": "train", "S3Input": {**source, "LocalPath": "/opt/ml/processing/input"}}
+        ],
+        "ProcessingOutputConfig": {"Outputs": [{"OutputName": "notebooks", "S3Output": result}]},
+        "ProcessingResources": {"ClusterConfig": {**_INSTANCES, **_VOLUME}},
+        "StoppingCondition": _STOPPING,
+        "AppSpecification": {"ImageUri": job.processor_image},
+    }
+
+
+def _transform(request: JobRequest, candidate: CandidateLayout) -> Record:
+    return {
+        "ModelName": candidate.processor_model,
+        "TransformInput": {
+            "DataSource": {
+                "S3DataSource": {"S3DataType": request.training.kind, "S3Uri": request.training.uri}
+            },
+            "ContentType": "text/csv",
+            "CompressionType": "Gzip" if request.training.gzipped else "None",
+            "SplitType": "Line",
+        },
+        "TransformOutput": {
+            "S3OutputPath": candidate.archives["transformed"].rpartition("/")[0],
+            "AssembleWith": "Line",
+        },
+        "TransformResources": _INSTANCES,
+        "BatchStrategy": "MultiRecord",
+        "DataProcessing": {"InputFilter": "$", "OutputFilter": "$", "JoinSource": "None"},
+    }
+
+
+def _end(record: Record, kind: str, status: str) -> None:
+    prefix, moment = PREFIXES[kind], now()
+    record |= {f"{prefix}JobStatus": status, f"{prefix}EndTime": moment, "LastModifiedTime": moment}
+    if kind == TRAINING:
+        seconds = max(1, round((moment - record["TrainingStartTime"]).total_seconds()))
+        record |= {
+            "SecondaryStatus": status,
+            "TrainingTimeInSeconds": seconds,
+            "BillableTimeInSeconds": seconds,
+        }
+
+
+def _metrics(metrics: Mapping[str, float], record: Record) -> list[Record]:
+    return [
+        {"MetricName": f"validation:{name}", "Value": value, "Timestamp": record["TrainingEndTime"]}
+        for name, value in metrics.items()
+    ]
+
+
+def _make_model(region: Region, request: JobRequest, name: str, container: Container) -> None:
+    """Make the model that a transform step names, as Autopilot does."""
+    with region.table(models.KIND) as table:
+        if name not in table:
+            params = {"ModelName": name, "ExecutionRoleArn": request.role, "PrimaryContainer": container}
+            models.create_model(region, params)

@@ -1,0 +1,171 @@
+"""Fit candidates and score them on rows they have not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
+
+from airflow_sm_plugin.local.automl.archive.algorithm import spread
+from airflow_sm_plugin.local.automl.archive.tabular import (
+    Floats,
+    Layout,
+    Numbers,
+    Processor,
+    Texts,
+    apply,
+    fit,
+)
+from airflow_sm_plugin.local.automl.training.training.metrics import better, scores
+from airflow_sm_plugin.local.automl.training.training.recipes import Recipe, Trainable
+
+Places = npt.NDArray[np.int64]
+Array = npt.NDArray[np.float64]
+Fold = tuple[Places, Places]
+
+DEFAULT_FRACTION = 0.2
+_SEED = 7
+_ENOUGH_FOR_ONE_SPLIT = 1000
+"""With fewer rows a fifth of them says little, so candidates are cross-validated instead."""
+_FOLDS = 3
+_VOTING_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything there is to train on; the rows of a validation channel come after those of the training channel."""
+
+    layout: Layout
+    numbers: Numbers
+    texts: Texts
+    target: Array
+    labels: list[str]
+    problem_type: str
+    weights: Array | None
+    folds: list[Fold]
+    fit_on: Places
+    _features: dict[tuple[int, bool], tuple[Floats, Floats]] = field(default_factory=dict)
+    _processors: dict[bool, Processor] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> Places:
+        """The rows that candidates are scored on, in the order of their predictions."""
+        return np.concatenate([valid for _, valid in self.folds])
+
+    def processor(self, *, scaled: bool) -> Processor:
+        """Return the feature processor that candidates of one kind share."""
+        if scaled not in self._processors:
+            self._processors[scaled] = self._fit(self.fit_on, scaled=scaled)
+        return self._processors[scaled]
+
+    def fold_features(self, number: int, *, scaled: bool) -> tuple[Floats, Floats]:
+        """Return a fold's features, from a processor that has seen its training rows only."""
+        if (number, scaled) not in self._features:
+            train, valid = self.folds[number]
+            whole = np.array_equal(train, self.fit_on)
+            processor = self.processor(scaled=scaled) if whole else self._fit(train, scaled=scaled)
+            self._features[number, scaled] = (
+                self.features(processor, train),
+                self.features(processor, valid),
+            )
+        return self._features[number, scaled]
+
+    def features(self, processor: Processor, places: Places) -> Floats:
+        """Return the features of some rows."""
+        return apply(processor, self.numbers[places], self.texts[places])
+
+    def _fit(self, places: Places, *, scaled: bool) -> Processor:
+        return fit(
+            self.layout, self.numbers[places], self.texts[places], scaled=scaled, labels=self.labels or None
+        )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A candidate's model, what it predicted for :attr:`Material.seen`, and how good that was."""
+
+    recipe: Recipe
+    processor: Processor
+    estimator: Trainable
+    predicted: Array
+    scores: dict[str, float]
+
+
+def folds_of(target: Array, *, training: int, classes: int, fraction: float | None) -> list[Fold]:
+    """Split: by channel when there are validation rows, else one split of a large set, folds of a small one.
+
+    :param training: rows of the training channel, the first ones
+    :param fraction: share of validation rows asked for, None for the default
+    """
+    rows = np.arange(len(target))
+    if training < len(target):
+        return [(rows[:training], rows[training:])]
+    rarest = min(np.unique(target, return_counts=True)[1]) if classes else 0
+    stratify = target if rarest >= _FOLDS else None
+    if fraction is not None or training >= _ENOUGH_FOR_ONE_SPLIT:
+        train, valid = train_test_split(
+            rows, test_size=fraction or DEFAULT_FRACTION, stratify=stratify, random_state=_SEED
+        )
+        return [(np.sort(train), np.sort(valid))]
+    splitter = (KFold if stratify is None else StratifiedKFold)(_FOLDS, shuffle=True, random_state=_SEED)
+    return list(splitter.split(rows, target))
+
+
+def train(recipe: Recipe, material: Material) -> Fitted:
+    """Score a candidate on every fold, then fit it on all training rows (of one split: keep that fit)."""
+    parts = []
+    estimator = recipe.make()
+    for number, (rows, _) in enumerate(material.folds):
+        estimator = recipe.make()
+        features, unseen = material.fold_features(number, scaled=recipe.scaled)
+        _fit(estimator, features, rows, material)
+        parts.append(predictions(estimator, unseen, len(material.labels)))
+    processor = material.processor(scaled=recipe.scaled)
+    if len(material.folds) > 1:
+        estimator = recipe.make()
+        _fit(estimator, material.features(processor, material.fit_on), material.fit_on, material)
+    predicted = np.concatenate(parts)
+    measured = scores(material.problem_type, material.target[material.seen], predicted)
+    return Fitted(recipe, processor, estimator, predicted, measured)
+
+
+def predictions(estimator: Trainable, features: Floats, classes: int) -> Array:
+    """Return a column of probabilities for every class, or one column of values."""
+    if classes:
+        return spread(estimator, features, classes)
+    return np.asarray(estimator.predict(features), dtype=np.float64).reshape(-1, 1)
+
+
+def vote(fitted: Sequence[Fitted], material: Material, metric: str) -> tuple[list[float], dict[str, float]]:
+    """Weigh the candidates by greedy ensemble selection: add, ten times, whichever helps the metric most.
+
+    Returns a weight for each (they add up to 1) and the ensemble's scores, as of the best turn: the first turn is
+    the best single model, so the ensemble is never worse.
+    """
+    truth = material.target[material.seen]
+    counts = [0] * len(fitted)
+    total = np.zeros_like(fitted[0].predicted)
+    weights: list[float] = []
+    measured: dict[str, float] = {}
+    for turn in range(1, _VOTING_ROUNDS + 1):
+        tried = [scores(material.problem_type, truth, (total + model.predicted) / turn) for model in fitted]
+        best = 0
+        for place, found in enumerate(tried):
+            if better(metric, found[metric], tried[best][metric]):
+                best = place
+        counts[best] += 1
+        total = total + fitted[best].predicted
+        if not measured or not better(metric, measured[metric], tried[best][metric]):
+            weights, measured = [count / turn for count in counts], tried[best]
+    return weights, measured
+
+
+def _fit(estimator: Trainable, features: Floats, rows: Places, material: Material) -> None:
+    values = material.target[rows]
+    if material.weights is None:
+        estimator.fit(features, values)
+    else:
+        estimator.fit(features, values, sample_weight=material.weights[rows])

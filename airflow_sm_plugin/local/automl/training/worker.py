@@ -1,0 +1,173 @@
+"""The training process of one job: ``python -m airflow_sm_plugin.local.automl.training.worker plan.json``.
+
+Writes the candidates' archives below the plan's ``output`` and one JSON event a line on standard output. A process
+of its own, so that the server needs no scikit-learn and stopping a job is killing it; it ends by itself when its
+standard input closes, that is, when the server is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from airflow_sm_plugin.local.automl.archive.ensemble import Ensemble
+from airflow_sm_plugin.local.automl.training.training import dataset, problems
+from airflow_sm_plugin.local.automl.training.training.explain import importances
+from airflow_sm_plugin.local.automl.training.training.material import read_material
+from airflow_sm_plugin.local.automl.training.training.metrics import better
+from airflow_sm_plugin.local.automl.training.training.packing import write_archive
+from airflow_sm_plugin.local.automl.training.training.plan import ENSEMBLING, Event, Plan
+from airflow_sm_plugin.local.automl.training.training.recipes import MOST_CANDIDATES, Recipe, recipes
+from airflow_sm_plugin.local.automl.training.training.training import Fitted, Material, train, vote
+
+_FEWEST_WITH_ENSEMBLE = 3
+"""Candidates from which on the last is an ensemble: one of a single model would be that model again."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the plan; a job that cannot go on is an event, not an exit status."""
+    threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
+    plan: Plan = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    try:
+        _run(plan)
+    except dataset.JobFailed as failure:
+        _tell({"event": "failed", "reason": str(failure)})
+    return 0
+
+
+def _run(plan: Plan) -> None:
+    material, report = read_material(plan)
+    metric = plan["objective"] or problems.default_metric(material.problem_type)
+    _tell({"event": "analyzed", "problem_type": material.problem_type, "objective": metric, "report": report})
+    if plan["definitions_only"]:
+        return
+    asked = plan["max_candidates"]
+    with_ensemble = plan["mode"] == ENSEMBLING and (asked is None or asked >= _FEWEST_WITH_ENSEMBLE)
+    singles = None if asked is None else min(asked, MOST_CANDIDATES) - with_ensemble
+    chosen = recipes(material.problem_type, plan["algorithms"], singles)
+    if not chosen:
+        raise dataset.JobFailed(f"No candidate can be trained with {', '.join(plan['algorithms'])}.")
+    if plan["mode"] == ENSEMBLING:
+        number, members, weights = _ensembling(plan, material, chosen, metric, with_ensemble=with_ensemble)
+    else:
+        number, members, weights = _tuning(plan, material, chosen, metric)
+    found = importances(members, weights, material, metric)
+    _tell({"event": "explained", "number": number, "importances": found})
+
+
+Winner = tuple[int, Sequence[Fitted], Sequence[float]]
+"""The best candidate: its number, its models and their weights."""
+
+
+def _tuning(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
+    """Train candidates of a feature processor and an algorithm each."""
+    output = Path(plan["output"])
+    fitted: list[Fitted] = []
+    for place, recipe in enumerate(chosen, start=1):
+        _tell_started(place, recipe.name, processor=int(recipe.scaled))
+        model = train(recipe, material)
+        fitted.append(model)
+        processor, algorithm = output / f"dpp{int(recipe.scaled)}.tar.gz", output / f"{place}.tar.gz"
+        transformed = processor.with_suffix(".csv")
+        if not processor.exists():
+            write_archive(processor, entry="features", model=model.processor)
+            np.savetxt(
+                transformed, material.features(model.processor, material.fit_on), fmt="%.6g", delimiter=","
+            )
+        contents = {"estimator": model.estimator, "classes": len(material.labels)}
+        write_archive(algorithm, entry="algorithm", model=contents)
+        archives = {"processor": processor, "algorithm": algorithm, "transformed": transformed}
+        _tell_trained(place, recipe.name, model, {role: str(path) for role, path in archives.items()})
+    best = _best(fitted, metric)
+    return best + 1, [fitted[best]], [1.0]
+
+
+def _ensembling(
+    plan: Plan, material: Material, chosen: list[Recipe], metric: str, *, with_ensemble: bool
+) -> Winner:
+    """Train single models, then a weighted ensemble of them; each is a candidate with one container."""
+    fitted: list[Fitted] = []
+    for place, recipe in enumerate(chosen, start=1):
+        name = f"{recipe.name}_L1_FULL"
+        _tell_started(place, name)
+        fitted.append(train(recipe, material))
+        archive = _pack_ensemble(plan, material, fitted[-1:], [1.0], place)
+        _tell_trained(place, name, fitted[-1], {"model": str(archive)})
+    best = _best(fitted, metric)
+    if not with_ensemble or len(fitted) == 1:
+        return best + 1, [fitted[best]], [1.0]
+    return _weighted(plan, material, fitted, metric)
+
+
+def _weighted(plan: Plan, material: Material, fitted: list[Fitted], metric: str) -> Winner:
+    """Train the ensemble, which by its making is at least as good as its best member."""
+    place, name = len(fitted) + 1, "WeightedEnsemble_L2_FULL"
+    _tell_started(place, name)
+    weights, scores = vote(fitted, material, metric)
+    archive = _pack_ensemble(plan, material, fitted, weights, place)
+    _tell(
+        {
+            "event": "trained",
+            "number": place,
+            "algorithm": name,
+            "scores": scores,
+            "archives": {"model": str(archive)},
+        }
+    )
+    return place, fitted, weights
+
+
+def _pack_ensemble(
+    plan: Plan, material: Material, fitted: Sequence[Fitted], weights: Sequence[float], place: int
+) -> Path:
+    model: Ensemble = {
+        "members": [
+            {"processor": member.processor, "estimator": member.estimator, "weight": weight}
+            for member, weight in zip(fitted, weights, strict=True)
+            if weight
+        ],
+        "labels": material.labels or None,
+    }
+    archive = Path(plan["output"]) / f"{place}.tar.gz"
+    write_archive(archive, entry="ensemble", model=model)
+    return archive
+
+
+def _best(fitted: Sequence[Fitted], metric: str) -> int:
+    """Return the place of the best, of the later one when two are as good, as the job's record has it."""
+    best = 0
+    for place, model in enumerate(fitted):
+        if not better(metric, fitted[best].scores[metric], model.scores[metric]):
+            best = place
+    return best
+
+
+def _tell_started(place: int, name: str, *, processor: int = 0) -> None:
+    _tell({"event": "started", "number": place, "algorithm": name, "processor": processor})
+
+
+def _tell_trained(place: int, name: str, model: Fitted, archives: dict[str, str]) -> None:
+    _tell(
+        {"event": "trained", "number": place, "algorithm": name, "scores": model.scores, "archives": archives}
+    )
+
+
+def _tell(event: Event) -> None:
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
+
+
+def _end_with_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,124 @@
+"""Speak HTTP to a container: kept-alive connections, a total time limit, no retries."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from airflow_sm_plugin.local.containers.containers.containers import Payload
+
+CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
+FROM_SERVER = "X-Embedded-Token"
+"""Proves that a request comes from the server: a web page, or another user, may find the container's port as well."""
+
+
+class Unreachable(Exception):
+    """The container gave no answer: it is gone or closed the connection."""
+
+
+class TooSlow(Exception):
+    """The container gave no answer in time."""
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """A container's HTTP answer."""
+
+    status: int
+    body: bytes
+    content_type: str
+    custom_attributes: str | None
+
+
+class ContainerClient:
+    """A container's address with its idle connections; safe to use from many threads.
+
+    :param is_alive: says whether the container still runs: its port may be another's by now
+    :param token: what the container was told to answer to alone
+    """
+
+    def __init__(self, port: int, is_alive: Callable[[], bool], token: str = "") -> None:
+        self.port = port
+        self._token = token
+        self._is_alive = is_alive
+        self._lock = threading.Lock()
+        self._idle: list[http.client.HTTPConnection] = []
+        self._closed = False
+
+    def ping(self, *, timeout: float) -> int:
+        """Return the status of ``GET /ping``."""
+        try:
+            return self._send("GET", "/ping", b"", {}, timeout).status
+        except TooSlow as error:
+            raise Unreachable from error
+
+    def invoke(self, payload: Payload, *, timeout: float, path: str = "/invocations") -> RawAnswer:
+        """Send an invocation by POST; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+        headers = {"Content-Type": payload.content_type}
+        if payload.accept:
+            headers["Accept"] = payload.accept
+        if payload.custom_attributes is not None:
+            headers[CUSTOM_ATTRIBUTES] = payload.custom_attributes
+        if payload.target_model is not None:
+            headers[TARGET_MODEL] = payload.target_model
+        return self._send("POST", path, payload.body, headers, timeout)
+
+    def load_model(self, name: str, url: str, *, timeout: float) -> RawAnswer:
+        """Send ``POST /models``; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+        body = json.dumps({"model_name": name, "url": url}).encode()
+        return self._send("POST", "/models", body, {"Content-Type": "application/json"}, timeout)
+
+    def unload_model(self, name: str, *, timeout: float) -> RawAnswer:
+        """Send ``DELETE /models/{name}``; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+        return self._send("DELETE", f"/models/{name}", b"", {}, timeout)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            idle, self._idle, self._closed = self._idle, [], True
+        for connection in idle:
+            connection.close()
+
+    def _send(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout: float
+    ) -> RawAnswer:
+        connection = self._connection(timeout)
+        try:
+            connection.request(method, path, body, {**headers, FROM_SERVER: self._token})
+            response = connection.getresponse()
+            answer = RawAnswer(
+                status=response.status,
+                body=response.read(),
+                content_type=response.getheader("Content-Type") or "application/octet-stream",
+                custom_attributes=response.getheader(CUSTOM_ATTRIBUTES),
+            )
+        except TimeoutError as error:
+            connection.close()
+            raise TooSlow from error
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise Unreachable from error
+        self._keep(connection)
+        return answer
+
+    def _keep(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        if connection is None or connection.sock is None:
+            if not self._is_alive():
+                raise Unreachable
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection.timeout = timeout
+        connection.sock.settimeout(timeout)
+        return connection

@@ -1,0 +1,119 @@
+"""Carry a container's output to CloudWatch Logs: in order, in batches, never holding the container up."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from typing import IO, TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_sm_plugin.local.account.state import Region
+from airflow_sm_plugin.local.containers.containers.containers import LogTarget
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs.type_defs import InputLogEventTypeDef
+
+log = logging.getLogger(__name__)
+
+_BATCH_SECONDS = 0.2
+_BATCH_LINES = 1000
+_BATCH_BYTES = 1_000_000
+"""CloudWatch takes 1,048,576 bytes and 10,000 events a call."""
+_LINE_CHARACTERS = 65_000
+"""At four bytes a character still below CloudWatch's 262,144 bytes an event."""
+_WAITING_LINES = 100_000
+"""Lines kept while CloudWatch is slower than the container; older ones are dropped and counted."""
+
+
+class LogShipper:
+    """Ships what can be read from ``output`` until its end; ``finish`` waits for that."""
+
+    def __init__(self, region: Region, target: LogTarget, output: IO[bytes]) -> None:
+        self._region = region
+        self._target = target
+        self._output = output
+        self._lines: deque[InputLogEventTypeDef] = deque(maxlen=_WAITING_LINES)
+        self._dropped = 0
+        self._there = threading.Event()
+        self._ended = threading.Event()
+        self._reader = threading.Thread(target=self._read, name=f"read {target.stream}", daemon=True)
+        self._sender = threading.Thread(target=self._send, name=f"log {target.stream}", daemon=True)
+        self._reader.start()
+        self._sender.start()
+
+    def finish(self, timeout: float) -> None:
+        """Wait at most ``timeout`` seconds until everything written so far is in CloudWatch."""
+        deadline = time.monotonic() + timeout
+        self._reader.join(timeout)
+        self._sender.join(max(deadline - time.monotonic(), 0.1))
+
+    def _read(self) -> None:
+        with self._output:
+            for raw in self._output:
+                line = raw.decode(errors="replace").rstrip()[:_LINE_CHARACTERS]
+                if not line:  # CloudWatch refuses empty events
+                    continue
+                self._dropped += len(self._lines) == _WAITING_LINES
+                self._lines.append({"timestamp": int(time.time() * 1000), "message": line})
+                self._there.set()
+        self._ended.set()
+        self._there.set()
+
+    def _send(self) -> None:
+        while True:
+            self._there.wait()
+            self._ended.wait(_BATCH_SECONDS)
+            self._there.clear()
+            ended = self._ended.is_set()
+            while self._lines:
+                _put(self._region, self._target, self._batch())
+            if ended:
+                return
+
+    def _batch(self) -> list[InputLogEventTypeDef]:
+        batch: list[InputLogEventTypeDef] = []
+        size = 0
+        if self._dropped:
+            message = f"{self._dropped} lines dropped: written faster than they could be stored"
+            batch.append({"timestamp": int(time.time() * 1000), "message": message})
+            self._dropped = 0
+        while self._lines and len(batch) < _BATCH_LINES:
+            size += len(self._lines[0]["message"].encode()) + 26
+            if size > _BATCH_BYTES:
+                break
+            batch.append(self._lines.popleft())
+        return batch
+
+
+def announce(region: Region, target: LogTarget, message: str) -> None:
+    """Store the first line of a container's log: every container of SageMaker says something when it starts.
+
+    Returns when the log group is there, so that it is before the endpoint is in service.
+    """
+    _put(region, target, [{"timestamp": int(time.time() * 1000), "message": message}])
+
+
+def _put(region: Region, target: LogTarget, events: list[InputLogEventTypeDef]) -> None:
+    """Store a batch. What CloudWatch refuses is lost: serving goes on without its log."""
+    logs = region.aws.logs(region.name)
+    group, stream = target.group, target.stream
+    try:
+        try:
+            logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+        except logs.exceptions.ResourceNotFoundException:
+            _make_stream(region, target)
+            logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+    except (BotoCoreError, ClientError) as error:
+        log.warning("%s %s: %d log lines lost: %s", group, stream, len(events), type(error).__name__)
+
+
+def _make_stream(region: Region, target: LogTarget) -> None:
+    logs = region.aws.logs(region.name)
+    with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_group(logGroupName=target.group)
+    with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_stream(logGroupName=target.group, logStreamName=target.stream)

@@ -1,0 +1,229 @@
+"""One container: a subprocess of its own environment, folder and port, its output in CloudWatch Logs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from airflow_sm_plugin.local.account.state import Region
+from airflow_sm_plugin.local.containers.containers.container_client import ContainerClient, Unreachable
+from airflow_sm_plugin.local.containers.containers.container_logs import LogShipper, announce
+from airflow_sm_plugin.local.containers.containers.containers import ContainerFailed, ContainerSpec, LogTarget
+from airflow_sm_plugin.local.containers.containers.model_data import unpack_model_data, unpack_source
+
+_PACKAGES = str(Path(__file__).parents[2])
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
+"""All that a container gets of the server's environment: above all no AWS credentials."""
+_LIBRARIES = "LD_LIBRARY_PATH"
+_OF_THE_INTERPRETER = frozenset({"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONINSPECT"})
+"""What a model cannot set: it speaks of the image's Python; the server's own would not start, or not end, with it."""
+_STOP_SECONDS = 2.0
+_LOOK_SECONDS = 0.1
+
+
+class ContainerProcess:
+    """A running container; ``client`` speaks to it."""
+
+    def __init__(self, region: Region, spec: ContainerSpec, logs: LogTarget) -> None:
+        self.spec = spec
+        self.client = ContainerClient(0, self._runs)
+        self._token = secrets.token_urlsafe(32)
+        self._region = region
+        self._logs = logs
+        self._lock = threading.RLock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._shipper: LogShipper | None = None
+        self._stopped = threading.Event()
+        self._made_folder: Path | None = None
+        self._code_dir: Path | None = None
+
+    @property
+    def models_folder(self) -> Path:
+        """Where the archives of a multi-model container's models are unpacked, each in a folder of its own."""
+        return self._folder / "model"
+
+    @property
+    def _folder(self) -> Path:
+        """A folder of its own, made when first needed: a container that never runs leaves none behind."""
+        with self._lock:
+            if self._made_folder is None:
+                self._made_folder = Path(tempfile.mkdtemp(prefix="sagemaker-container-"))
+            return self._made_folder
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._runs()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None before it has started."""
+        return self._process.pid if self._process else None
+
+    def announce(self) -> None:
+        """Begin the container's log, which is there from now on."""
+        announce(self._region, self._logs, f"Starting container {self.spec.name}")
+
+    def start(self) -> None:
+        """Unpack the model (of a multi-model container: none) and return once ``/ping`` is answered.
+
+        Raises ContainerFailed when the model data is missing or bad (SageMaker's words), and with an empty
+        text when the container ends or stays silent for ``container_start_timeout_seconds``: who the failure
+        is told to words that one.
+        """
+        model_dir = self.models_folder
+        for folder in (model_dir, self._folder / "home", self._folder / "tmp"):
+            folder.mkdir(exist_ok=True)
+        if not self.spec.multi_model and not any(model_dir.iterdir()):
+            unpack_model_data(self._region, self.spec, model_dir, self._check_wanted)
+        if self._code_dir is None:
+            self._code_dir = unpack_source(self._region, self.spec, self._folder / "code", self._check_wanted)
+        self._end_process()  # of a container that is started again
+        deadline = time.monotonic() + self._region.settings.container_start_timeout_seconds
+        port = self._launch(model_dir, deadline)
+        self.client.close()
+        self.client = ContainerClient(port, self._runs, self._token)
+        try:
+            status = self.client.ping(timeout=max(deadline - time.monotonic(), 0.1))
+        except Unreachable as error:
+            raise ContainerFailed from error
+        if status != 200:
+            raise ContainerFailed
+
+    def _check_wanted(self) -> None:
+        """Raise ContainerFailed once the container or the server is stopped."""
+        if self._stopped.is_set() or self._region.closed.is_set():
+            raise ContainerFailed
+
+    def stop(self) -> None:
+        """End the process and what it started, store its last output, remove its folder."""
+        with self._lock:
+            self._stopped.set()
+        self._end_process()
+        self.remove_folder()
+
+    def remove_folder(self) -> None:
+        """Remove its folder with all that is in it."""
+        if self._made_folder is not None:
+            shutil.rmtree(self._made_folder, ignore_errors=True)
+
+    def _runs(self) -> bool:
+        process = self._process
+        return process is not None and process.poll() is None
+
+    def _end_process(self) -> None:
+        with self._lock:
+            process, shipper = self._process, self._shipper
+        if process is not None:
+            _end(process)
+        self.client.close()
+        if shipper is not None:
+            shipper.finish(_STOP_SECONDS)
+
+    def _launch(self, model_dir: Path, deadline: float) -> int:
+        port_out, port_in = os.pipe()
+        try:
+            with self._lock:
+                if self._stopped.is_set():
+                    raise ContainerFailed
+                self._process = self._spawn(model_dir, port_in)
+        finally:
+            os.close(port_in)
+        with os.fdopen(port_out) as report:
+            heard = select.poll()  # select() knows no descriptor beyond 1023
+            heard.register(report, select.POLLIN)
+            while not heard.poll(_LOOK_SECONDS * 1000):
+                if time.monotonic() > deadline or self._stopped.is_set() or self._region.closed.is_set():
+                    raise ContainerFailed
+            port = report.readline().strip()
+        if not port:  # closed without a word: the process is gone
+            raise ContainerFailed
+        return int(port)
+
+    def _spawn(self, model_dir: Path, port_fd: int) -> subprocess.Popen[bytes]:
+        """Start the process; it inherits three pipes and nothing else. Raises ContainerFailed."""
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "airflow_sm_plugin.local.serving",
+            "--multi-model" if self.spec.multi_model else f"--model-dir={model_dir}",
+            *([f"--code-dir={self._code_dir}"] if self._code_dir else []),
+            f"--port-fd={port_fd}",
+            f"--scratch={self._folder}",
+        ]
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=model_dir,
+                env=self._environment(model_dir),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(port_fd,),
+                start_new_session=True,
+            )
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # a value that no environment can hold: a null byte, a lone surrogate
+            raise ContainerFailed(
+                f"Container {self.spec.label} could not be started with its Environment: {error}"
+            ) from error
+        if process.stdin is not None:
+            process.stdin.write(f"{self._token}\n".encode())
+            process.stdin.flush()
+        if process.stdout is not None:
+            self._shipper = LogShipper(self._region, self._logs, process.stdout)
+        return process
+
+    def _environment(self, model_dir: Path) -> dict[str, str]:
+        """Return the model's ``Environment`` and what SageMaker and Python add to it.
+
+        AWS calls that the model's own code makes reach this server, not the user's account. What finds the server's own
+        Python and packages goes before the model's, which was written for another machine's.
+        """
+        passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        own = {
+            name: value for name, value in self.spec.environment.items() if name not in _OF_THE_INTERPRETER
+        }
+        python_path = [_PACKAGES, *filter(None, [own.get("PYTHONPATH")])]
+        libraries = list(filter(None, [passed_on.get(_LIBRARIES), own.get(_LIBRARIES)]))
+        return {
+            **passed_on,
+            "AWS_ENDPOINT_URL": self._region.aws.url,
+            "AWS_ACCESS_KEY_ID": "embedded",
+            "AWS_SECRET_ACCESS_KEY": "embedded",
+            "AWS_REGION": self._region.name,
+            "AWS_DEFAULT_REGION": self._region.name,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "PYTHONUNBUFFERED": "1",
+            **own,
+            **({_LIBRARIES: os.pathsep.join(libraries)} if libraries else {}),
+            "HOME": str(self._folder / "home"),
+            "TMPDIR": str(self._folder / "tmp"),
+            "SM_MODEL_DIR": str(model_dir),
+            "PYTHONPATH": os.pathsep.join(python_path),
+        }
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process group: a moment to go by itself, then for certain."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+            break
+    if process.stdin is not None:
+        process.stdin.close()

@@ -1,0 +1,269 @@
+"""The models of one multi-model container: loaded when first asked for, evicted when memory is short.
+
+What SageMaker does around a multi-model container: it fetches an archive, has the container load it, has it unload
+the models that were not used for longest when there is no room, and forgets a load that failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
+from airflow_sm_plugin.local.account.state import Record, Region
+from airflow_sm_plugin.local.containers.containers.archives import BadArchive
+from airflow_sm_plugin.local.containers.containers.container_client import TooSlow, Unreachable
+from airflow_sm_plugin.local.containers.containers.container_process import ContainerProcess
+from airflow_sm_plugin.local.containers.containers.containers import ContainerFailed
+from airflow_sm_plugin.local.containers.containers.model_data import reason, unpack_target_model
+from airflow_sm_plugin.local.containers.containers.target_models import ModelTable, Room, TargetModel
+from airflow_sm_plugin.local.faults.faults.recorded import recorded, said_by_container
+from airflow_sm_plugin.local.protocol.protocol.errors import ServiceError
+
+_LOAD_SECONDS = 360.0
+"""How long SageMaker lets a container load a model."""
+_UNLOAD_SECONDS = 10.0
+_STOP_SECONDS = 10.0
+
+Fail = Callable[[int, str], ServiceError]
+"""Makes the error of an invocation of which the container answers this status and text."""
+
+
+class _Failed(Exception):
+    """A load has failed; ``failure`` makes the error for each who is told."""
+
+    def __init__(self, failure: Callable[[], ServiceError]) -> None:
+        super().__init__()
+        self.failure = failure
+
+
+class ModelHost:
+    """One multi-model container and its models. Thread-safe.
+
+    The container's process is started by the first load: an endpoint that nobody invokes costs none.
+    """
+
+    def __init__(self, region: Region, container: ContainerProcess, fail: Fail) -> None:
+        self.container = container
+        self._region = region
+        self._fail = fail
+        self._table = ModelTable()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._starting = threading.Lock()
+        self._closed = threading.Event()
+        self._working = 0
+
+    def holds(self, name: str) -> bool:
+        """Say whether a model is loaded here, or on its way."""
+        with self._lock:
+            return name in self._table
+
+    def __len__(self) -> int:
+        """Return how many models are loaded here, or on their way."""
+        with self._lock:
+            return len(self._table)
+
+    def lease(self, name: str) -> TargetModel:
+        """Keep a model here until it is given back; loading begins when it is not there."""
+        with self._lock:
+            model, is_new = self._table.take(name)
+            self._working += is_new
+        if is_new:
+            self._region.in_background(f"load {name}", lambda: self._load(model))
+        return model
+
+    def wait(self, model: TargetModel, *, seconds: float) -> None:
+        """Return once a leased model is loaded.
+
+        Raises ModelNotReadyException when it is not after ``seconds`` (loading goes on), or what loading ended with.
+        """
+        if not model.settled.wait(seconds):
+            raise recorded("the target model is being loaded")
+        if model.failure:
+            raise model.failure()
+        model.was_invoked = True
+
+    def give_back(self, model: TargetModel) -> None:
+        """End a lease. A model whose cache is off is unloaded after its call."""
+        with self._lock:
+            self._table.give_back(model)
+            is_done = not model.users and model.is_loaded and model.was_invoked
+            unloads = is_done and not self.container.spec.keeps_models
+            if unloads:
+                self._table.forget(model)
+            self._changed.notify_all()
+        if unloads:
+            self._unload(model)
+
+    def lost(self) -> None:
+        """Forget what the container held, if its process is gone; the next load starts it again."""
+        if self.container.is_alive:
+            return
+        with self._lock:
+            gone = self._table.forget_loaded()
+        for model in gone:
+            self._unload(model)
+
+    def close(self) -> None:
+        """Begin nothing more; whoever waits is told that the instance is gone."""
+        self._closed.set()
+        with self._lock:
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """After :meth:`close` and the container's end: wait for the loads to end, and leave nothing on the disk."""
+        with self._lock:
+            self._changed.wait_for(lambda: not self._working, _STOP_SECONDS)
+        self.container.remove_folder()
+
+    def as_json(self) -> Record:
+        """Tell which models are loaded and loading, and what was done so far."""
+        with self._lock:
+            return self._table.as_json()
+
+    def _load(self, model: TargetModel) -> None:
+        try:
+            self._fetch(model)
+            self._admit(model)
+            while not self._place(model):
+                self._unload(self._evicted(model))
+        except _Failed as failed:
+            self._failed(model, failed.failure)
+        except BaseException:
+            self._failed(model, lambda: ServiceError("The model could not be loaded."))
+            raise
+        finally:
+            with self._lock:
+                self._working -= 1
+                self._changed.notify_all()
+
+    def _failed(self, model: TargetModel, failure: Callable[[], ServiceError]) -> None:
+        shutil.rmtree(self._folder(model), ignore_errors=True)
+        with self._lock:
+            self._table.failed(model, failure)
+
+    def _fetch(self, model: TargetModel) -> None:
+        """Download and unpack a model. Raises _Failed."""
+        location, folder = self._location(model), self._folder(model)
+        try:
+            with self._at_least(lambda: self._region.settings.multi_model_download_seconds):
+                unpack_target_model(self._region, location, folder, self._check_open)
+        except ObjectFailure as error:
+            raise _not_found(location) from error
+        except BadArchive as error:
+            said = said_by_container(
+                "a target model is no tar.gz archive", uri=location.uri, reason=reason(error)
+            )
+            raise _Failed(lambda: self._fail(*said)) from error
+        model.size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    def _location(self, model: TargetModel) -> Location:
+        url = self.container.spec.model_data_url or ""
+        try:
+            return Location.parse(f"{url}{model.name}")  # plainly: both together need exactly one slash
+        except ValueError as error:
+            raise _not_found(Location("", model.name)) from error
+
+    def _admit(self, model: TargetModel) -> None:
+        """Make room: evict idle models, or wait for one to become idle. Raises _Failed.
+
+        That takes half as long as a call waits for its model, so that the call is told.
+        """
+        settings = self._region.settings
+        room = Room(settings.multi_model_capacity, settings.multi_model_memory_mb)
+        deadline = time.monotonic() + settings.multi_model_ready_wait_seconds / 2
+        while (victim := self._next_victim(model, room, deadline)) is not None:
+            self._unload(victim)
+
+    def _next_victim(self, model: TargetModel, room: Room, deadline: float) -> TargetModel | None:
+        """Return the model to unload next, None once ``model`` is admitted. Raises _Failed."""
+        with self._lock:
+            while not self._table.admit(model, room):
+                victim = self._table.evict() if room.holds(model) else None
+                left = deadline - time.monotonic() if room.holds(model) else 0
+                if victim is not None:
+                    return victim
+                if left <= 0:
+                    raise self._no_memory(model)
+                self._changed.wait(left)
+                self._check_open()
+        return None
+
+    def _evicted(self, model: TargetModel) -> TargetModel:
+        """Return a model to unload because the container itself has no memory for ``model``. Raises _Failed."""
+        with self._lock:
+            victim = self._table.evict()
+        if victim is None:
+            raise self._no_memory(model)
+        return victim
+
+    def _no_memory(self, model: TargetModel) -> _Failed:
+        said = said_by_container("no memory for the model", model=model.name)
+        return _Failed(lambda: self._fail(*said))
+
+    def _place(self, model: TargetModel) -> bool:
+        """Have the container load an unpacked model; False when it has no memory for it. Raises _Failed."""
+        folder = str(self._folder(model))
+        try:
+            with self._at_least(lambda: self._region.settings.multi_model_load_seconds):
+                self._start_container()
+                answer = self.container.client.load_model(model.key, folder, timeout=_LOAD_SECONDS)
+        except (ContainerFailed, Unreachable) as error:
+            self._check_open()
+            said = said_by_container("the model process exited")
+            raise _Failed(lambda: self._fail(*said)) from error
+        except TooSlow as error:
+            text = f"Loading model {model.name} took longer than {_LOAD_SECONDS:.0f} seconds."
+            raise _Failed(lambda: self._fail(0, text)) from error
+        if answer.status == 507:
+            return False
+        if answer.status != 200:
+            reason_given = answer.body.decode(errors="replace")
+            _, text = said_by_container("the model failed to load", model=model.name, reason=reason_given)
+            raise _Failed(lambda: self._fail(answer.status, text))
+        with self._lock:
+            self._table.loaded(model)
+            self._changed.notify_all()
+        return True
+
+    def _start_container(self) -> None:
+        with self._starting:
+            self._check_open()
+            if not self.container.is_alive:
+                self.lost()
+                self.container.start()
+
+    def _unload(self, model: TargetModel) -> None:
+        """Take a model, which is forgotten already, out of the container and off the disk."""
+        with contextlib.suppress(Unreachable, TooSlow):
+            if self.container.is_alive and not self._closed.is_set():
+                self.container.client.unload_model(model.key, timeout=_UNLOAD_SECONDS)
+        shutil.rmtree(self._folder(model), ignore_errors=True)
+        with self._lock:
+            self._table.gone(model)
+            self._changed.notify_all()
+
+    def _folder(self, model: TargetModel) -> Path:
+        return self.container.models_folder / model.key
+
+    @contextlib.contextmanager
+    def _at_least(self, seconds: Callable[[], float]) -> Iterator[None]:
+        """Let a step take so long. Raises _Failed when the instance is taken away meanwhile."""
+        began = time.monotonic()
+        yield
+        self._region.wait(lambda: 0.0 if self._closed.is_set() else seconds(), since=began)
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self._closed.is_set() or self._region.closed.is_set():
+            raise _Failed(lambda: recorded("the instance was taken away"))
+
+
+def _not_found(location: Location) -> _Failed:
+    missing = {"bucket": location.bucket, "key": location.key}
+    return _Failed(lambda: recorded("a target model's artefact is missing", **missing))

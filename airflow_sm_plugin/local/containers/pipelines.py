@@ -1,0 +1,288 @@
+"""An instance's containers, run one after the other on every invocation; a single one is a pipeline too."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
+from airflow_sm_plugin.local.account.state import Region
+from airflow_sm_plugin.local.containers.containers.container_client import RawAnswer, TooSlow, Unreachable
+from airflow_sm_plugin.local.containers.containers.container_process import ContainerProcess
+from airflow_sm_plugin.local.containers.containers.containers import (
+    ContainerFailed,
+    ContainerSpec,
+    LogTarget,
+    Payload,
+    Reply,
+)
+from airflow_sm_plugin.local.containers.containers.model_host import ModelHost
+from airflow_sm_plugin.local.containers.containers.target_models import TargetModel
+from airflow_sm_plugin.local.faults.faults.recorded import recorded, said_by_container
+from airflow_sm_plugin.local.protocol.protocol.errors import ModelFailure
+
+_IDLE_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A target model that stays on its instance until the block ends.
+
+    ``wait`` for it, then invoke the ``pipeline``.
+    """
+
+    pipeline: Pipeline
+    models: Sequence[tuple[ModelHost, TargetModel]]
+
+    def wait(self, *, seconds: float) -> None:
+        """Return once the model is loaded. Raises ModelNotReadyException, or what loading it ended with."""
+        deadline = time.monotonic() + seconds
+        for host, model in self.models:
+            host.wait(model, seconds=max(deadline - time.monotonic(), 0))
+
+    def __enter__(self) -> Self:
+        """Return the lease, which is running already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it back."""
+        self.pipeline.give_back(self)
+
+
+class Pipeline:
+    """Running containers; ``start`` makes one, ``stop`` ends it."""
+
+    def __init__(self, region: Region, logs: LogTarget, containers: Sequence[ContainerProcess]) -> None:
+        self._region = region
+        self._logs = logs
+        self._containers = tuple(containers)
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._restarting = False
+        self._hosts = {
+            container: ModelHost(region, container, functools.partial(self.failure, container.spec.name))
+            for container in self._containers
+            if container.spec.multi_model
+        }
+        self._take_back = region.at_close(self.stop)
+
+    @classmethod
+    def start(
+        cls, region: Region, specs: Sequence[ContainerSpec], logs: LogTarget, *, variant: str = ""
+    ) -> Pipeline:
+        """Start the containers side by side and return when every one answers its ping.
+
+        Raises ContainerFailed with the text for FailureReason; nothing is left running then. ``variant`` is
+        the production variant that text speaks of.
+        """
+        several = len(specs) > 1
+        containers = [
+            ContainerProcess(
+                region, spec, replace(logs, stream=f"{logs.stream}/{spec.name}") if several else logs
+            )
+            for spec in specs
+        ]
+        pipeline = cls(region, logs, containers)
+        with ThreadPoolExecutor(max_workers=max(len(containers), 1)) as pool:
+            starting = {pool.submit(_begin, container): container for container in containers}
+            wait(starting)
+        failed = [(one.exception(), container) for one, container in starting.items() if one.exception()]
+        if region.closed.is_set() and not failed:
+            pipeline.stop()
+            raise ContainerFailed("The endpoint was removed while it started.")
+        if failed:
+            pipeline.stop()
+            error, container = failed[0]
+            raise _failure(error, container, variant) from error
+        return pipeline
+
+    @property
+    def logs(self) -> LogTarget:
+        """Where the containers' output goes."""
+        return self._logs
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the containers."""
+        return tuple(container.pid for container in self._containers if container.pid is not None)
+
+    @property
+    def hosts(self) -> tuple[ModelHost, ...]:
+        """The multi-model containers' models; none when each container has its one model."""
+        return tuple(self._hosts.values())
+
+    def holds(self, target_model: str) -> bool:
+        """Say whether a target model is loaded here, or on its way."""
+        return any(host.holds(target_model) for host in self._hosts.values())
+
+    @property
+    def models_held(self) -> int:
+        """How many target models are loaded here, or on their way."""
+        return sum(len(host) for host in self._hosts.values())
+
+    def lease(self, target_model: str, *, hostname: str | None = None) -> Lease:
+        """Keep a target model, and this instance, until the lease is given back; it is loaded if need be.
+
+        :param hostname: of the only container to load it, None for all
+        """
+        with self._lock:
+            self._in_flight += 1
+        hosts = [host for container, host in self._hosts.items() if hostname in (None, container.spec.name)]
+        return Lease(self, [(host, host.lease(target_model)) for host in hosts])
+
+    def give_back(self, lease: Lease) -> None:
+        """End a lease."""
+        for host, model in lease.models:
+            host.give_back(model)
+        with self._lock:
+            self._in_flight -= 1
+
+    def invoke(
+        self, payload: Payload, *, timeout: float, lease: Lease | None = None, hostname: str | None = None
+    ) -> Reply:
+        """Send ``payload`` through the containers, or to the one called ``hostname``.
+
+        Each one's output is the next one's input.
+
+        The request's Accept is for the last container, the ones before choose their own (SAGEMAKER_DEFAULT_
+        INVOCATIONS_ACCEPT); custom attributes go to every container, the last one's are answered. Multi-model
+        containers need a ``lease`` that has been waited for. Raises
+        ModelFailure when a container answers an error, is gone, or all together take over ``timeout``
+        seconds.
+        """
+        deadline = time.monotonic() + timeout
+        containers = [one for one in self._containers if hostname in (None, one.spec.name)]
+        with self._lock:
+            self._in_flight += 1
+        try:
+            answer = RawAnswer(200, payload.body, payload.content_type, None)
+            for container in containers:
+                step = replace(
+                    payload,
+                    body=answer.body,
+                    content_type=answer.content_type,
+                    accept=payload.accept if container is containers[-1] else None,
+                )
+                answer = self._ask(container, step, deadline, self._path(container, lease))
+            return Reply(answer.body, answer.content_type, answer.custom_attributes)
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+    def stop(self) -> None:
+        """End every container now. Stopping twice is fine."""
+        self._take_back()
+        for host in self._hosts.values():
+            host.close()
+        for container in self._containers:
+            container.stop()
+        for host in self._hosts.values():
+            host.finish()
+
+    def retire(self, *, timeout: float) -> None:
+        """Stop once no invocation runs, at the latest after ``timeout`` seconds.
+
+        Whoever picked this pipeline just before it was taken out of service has one look's time to use it.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._region.closed.wait(_IDLE_LOOK_SECONDS):
+            with self._lock:
+                idle = self._in_flight == 0
+            if idle or time.monotonic() > deadline:
+                break
+        self.stop()
+
+    def _path(self, container: ContainerProcess, lease: Lease | None) -> str:
+        host = self._hosts.get(container)
+        if host is None:
+            return "/invocations"
+        if lease is None:
+            raise self.failure(container.spec.name, 400, "The request names no target model.")
+        return f"/models/{dict(lease.models)[host].key}/invoke"
+
+    def _ask(self, container: ContainerProcess, payload: Payload, deadline: float, path: str) -> RawAnswer:
+        name = container.spec.name
+        try:
+            timeout = max(deadline - time.monotonic(), 0.001)
+            answer = container.client.invoke(payload, timeout=timeout, path=path)
+        except TooSlow:
+            raise self.failure(
+                name, *said_by_container("no answer within 60 seconds", container=name)
+            ) from None
+        except Unreachable:
+            self._restart(container)
+            raise self.failure(name, *said_by_container("the model process exited")) from None
+        if not 200 <= answer.status < 300:
+            raise self.failure(name, answer.status, answer.body.decode(errors="replace"))
+        return answer
+
+    def failure(self, name: str, status: int, message: str) -> ModelFailure:
+        """Return what an invocation answers when container ``name`` answered ``status`` and ``message``."""
+        side = "client" if 400 <= status < 500 else "server"
+        region, group = self._region.name, self._logs.group
+        answer = recorded(
+            "a container answered an error",
+            side=side,
+            status=status,
+            container=name,
+            text=message,
+            region=region,
+            group=group,
+            account=ACCOUNT_ID,
+            arn=f"arn:aws:logs:{region}:{ACCOUNT_ID}:log-group:{group}",
+        )
+        return ModelFailure(
+            answer.message,
+            original_status=status,
+            original_message=message,
+            log_stream_arn=str(answer.body["LogStreamArn"]),
+        )
+
+    def _restart(self, container: ContainerProcess) -> None:
+        """Start a container that died again, as SageMaker does; in the background, once at a time.
+
+        A multi-model one has lost its models; it starts when the next is loaded.
+        """
+        if container in self._hosts:
+            self._hosts[container].lost()
+            return
+        with self._lock:
+            if self._restarting or container.is_alive:
+                return
+            self._restarting = True
+
+        def again() -> None:
+            try:
+                with contextlib.suppress(ContainerFailed):  # the next invocation tries again
+                    container.start()
+            finally:
+                with self._lock:
+                    self._restarting = False
+
+        self._region.in_background(f"restart {self._logs.stream}", again)
+
+
+def _begin(container: ContainerProcess) -> None:
+    """Start a container; a multi-model one is started by the first model to be loaded."""
+    container.announce()
+    if not container.spec.multi_model:
+        container.start()
+
+
+def _failure(error: BaseException | None, container: ContainerProcess, variant: str) -> ContainerFailed:
+    if isinstance(error, ContainerFailed) and str(error):
+        return error
+    of_variant = f" for production variant {variant}" if variant else ""
+    return ContainerFailed(
+        f"The {container.spec.name} container{of_variant} did not pass the ping health check. "
+        "Please check CloudWatch logs for this endpoint."
+    )

@@ -1,0 +1,110 @@
+"""What DescribeEndpoint answers, in full shape."""
+
+from __future__ import annotations
+
+import hashlib
+
+from airflow_sm_plugin.local.account.state import Record, public
+from airflow_sm_plugin.local.containers.containers.containers import containers_of
+from airflow_sm_plugin.local.endpoints.endpoints.data_capture import is_enabled
+from airflow_sm_plugin.local.endpoints.endpoints.endpoints import LiveEndpoint, LiveVariant
+from airflow_sm_plugin.local.endpoints.endpoints.guardrails import Stage
+
+_OF_CONFIG = ("AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig")
+"""What DescribeEndpoint repeats from the configuration."""
+_OF_VARIANT = ("ManagedInstanceScaling", "RoutingConfig", "InstancePools")
+"""What a variant's summary repeats from it."""
+
+
+def describe(record: Record) -> Record:
+    """Return the description of an endpoint's record; the region's lock is held."""
+    live: LiveEndpoint | None = record.get("_live")
+    config: Record = live.config if live else record["_config"]
+    pending: Record | None = record.get("_pending")
+    answer = {
+        **record,
+        "PendingDeploymentSummary": _pending(pending) if pending else None,
+        "DataCaptureConfig": _data_capture(config),
+        **{member: config.get(member) for member in _OF_CONFIG},
+    }
+    if live is not None:
+        answer["ProductionVariants"] = [_variant(one) for one in live.variants.values()]
+    return public(answer)
+
+
+def _variant(variant: LiveVariant) -> Record:
+    return {
+        "VariantName": variant.name,
+        "DeployedImages": [_image(one, variant.model) for one in containers_of(variant.model)],
+        "CurrentWeight": variant.weight,
+        "DesiredWeight": variant.weight,
+        **_capacity(variant),
+    }
+
+
+def _pending(pending: Record) -> Record:
+    new: LiveEndpoint = pending["live"]
+    stage: Stage | None = pending["stage"]
+    status = {
+        "Status": stage.status if stage else "Deleting",
+        "StartTime": pending["since"],
+    }
+    if stage is None:
+        status["StatusMessage"] = "The deployment is being rolled back."
+    variants = [
+        {
+            "VariantName": variant.name,
+            "DeployedImages": [_image(one, variant.model) for one in containers_of(variant.model)],
+            "CurrentWeight": variant.weight,
+            "DesiredWeight": variant.weight,
+            **_capacity(variant),
+            **{
+                key: variant.config[key]
+                for key in ("InstanceType", "AcceleratorType")
+                if key in variant.config
+            },
+            "VariantStatus": [status],
+        }
+        for variant in new.variants.values()
+    ]
+    return {
+        "EndpointConfigName": new.config["EndpointConfigName"],
+        "ProductionVariants": variants,
+        "StartTime": pending["start"],
+    }
+
+
+def _capacity(variant: LiveVariant) -> Record:
+    told = {key: variant.config[key] for key in _OF_VARIANT if variant.config.get(key)}
+    serverless = variant.config.get("ServerlessConfig")
+    if serverless:
+        return {**told, "CurrentServerlessConfig": serverless, "DesiredServerlessConfig": serverless}
+    return {
+        **told,
+        "CurrentInstanceCount": variant.instance_count,
+        "DesiredInstanceCount": variant.wanted_count,
+    }
+
+
+def _image(container: Record, model: Record) -> Record:
+    image = container.get("Image", "")
+    digest = hashlib.sha256(image.encode()).hexdigest()
+    return {
+        "SpecifiedImage": image,
+        "ResolvedImage": f"{image.split(':')[0]}@sha256:{digest}",
+        "ResolutionTime": model["CreationTime"],
+    }
+
+
+def _data_capture(config: Record) -> Record | None:
+    told = config.get("DataCaptureConfig")
+    if not told:
+        return None
+    enabled = is_enabled(told)
+    return {
+        "EnableCapture": enabled,
+        "CaptureStatus": "Started" if enabled else "Stopped",
+        "CurrentSamplingPercentage": told["InitialSamplingPercentage"],
+        "DestinationS3Uri": told["DestinationS3Uri"],
+        **({"KmsKeyId": told["KmsKeyId"]} if told.get("KmsKeyId") else {}),
+    }

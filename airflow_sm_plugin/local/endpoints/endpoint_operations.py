@@ -1,0 +1,219 @@
+"""CreateEndpoint, UpdateEndpoint(WeightsAndCapacities), DescribeEndpoint, DeleteEndpoint, ListEndpoints."""
+
+from __future__ import annotations
+
+import copy
+
+from airflow_sm_plugin.local.account.listing import list_page, with_token
+from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.state import Record, Region, now
+from airflow_sm_plugin.local.endpoints.endpoints import (
+    deployments,
+    endpoint_descriptions,
+    guardrails,
+    scaled_variants,
+)
+from airflow_sm_plugin.local.endpoints.endpoints.endpoint_configs import (
+    config_called,
+    is_serverless,
+    not_found,
+)
+from airflow_sm_plugin.local.endpoints.endpoints.endpoints import KIND, LiveEndpoint
+from airflow_sm_plugin.local.endpoints.endpoints.guardrails import Stage
+from airflow_sm_plugin.local.faults.faults.recorded import recorded
+from airflow_sm_plugin.local.models.models.models import model_called
+
+_IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
+
+
+@operation("CreateEndpoint")
+def create_endpoint(region: Region, params: Params) -> Record:
+    """Begin to bring an endpoint up."""
+    name = params["EndpointName"]
+    arn = region.arn(KIND, name)
+    guardrails.check(params.get("DeploymentConfig"))
+    with region.table(KIND) as endpoints:
+        if name in endpoints:
+            raise recorded("the endpoint exists already", arn=arn)
+        live = _assemble(region, name, params["EndpointConfigName"])
+        endpoints[name] = {
+            "EndpointName": name,
+            "EndpointArn": arn,
+            "EndpointConfigName": params["EndpointConfigName"],
+            "EndpointStatus": "Creating",
+            "CreationTime": now(),
+            "LastModifiedTime": now(),
+            "LastDeploymentConfig": params.get("DeploymentConfig"),
+            "_tags": params.get("Tags", []),
+            "_config": live.config,
+            "_pending": _pending(live),
+        }
+    deployments.create(region, live)
+    return {"EndpointArn": arn}
+
+
+@operation("UpdateEndpoint")
+def update_endpoint(region: Region, params: Params) -> Record:
+    """Begin to replace what serves behind an endpoint."""
+    name = params["EndpointName"]
+    guardrails.check(params.get("DeploymentConfig"))
+    # Application Auto Scaling is asked over HTTP, so outside of the lock.
+    scaled = scaled_variants.of_endpoint(region, name)
+    with region.table(KIND):
+        record = _changeable(region, name)
+        old: LiveEndpoint = record["_live"]
+        # Deleted behind its back, it cannot be rolled back to: hashicorp/terraform-provider-aws issue 48997.
+        config_called(region, record["EndpointConfigName"])
+        new = _assemble(region, name, params["EndpointConfigName"])
+        _check_change(old, new, scaled)
+        kept = record["LastDeploymentConfig"] if params.get("RetainDeploymentConfig") else None
+        guardrails.check_update(params.get("DeploymentConfig") or kept, _variants_of(old), _variants_of(new))
+        if params.get("RetainAllVariantProperties"):
+            excluded = params.get("ExcludeRetainedVariantProperties", [])
+            _retain(old, new, {one["VariantPropertyType"] for one in excluded})
+        if not params.get("RetainDeploymentConfig"):
+            record["LastDeploymentConfig"] = params.get("DeploymentConfig")
+        _begin(record)
+        record["_pending"] = _pending(new)
+        deployment: Record | None = record["LastDeploymentConfig"]
+    deployments.replace(region, old, new, deployment)
+    return {"EndpointArn": record["EndpointArn"]}
+
+
+@operation("UpdateEndpointWeightsAndCapacities")
+def update_weights_and_capacities(region: Region, params: Params) -> Record:
+    """Begin to change variants' weights and instance counts; the configuration stays."""
+    names = [one["VariantName"] for one in params["DesiredWeightsAndCapacities"]]
+    if len(names) != len(set(names)):
+        raise recorded("a variant is named twice")
+    wanted = {one["VariantName"]: one for one in params["DesiredWeightsAndCapacities"]}
+    with region.table(KIND):
+        record = _changeable(region, params["EndpointName"])
+        live: LiveEndpoint = record["_live"]
+        unknown = sorted(set(wanted) - set(live.variants))
+        if unknown:
+            raise recorded(
+                "a variant is not in the configuration",
+                variants=", ".join(unknown),
+                config=record["EndpointConfigName"],
+            )
+        _begin(record)
+    deployments.rescale(region, live, wanted)
+    return {"EndpointArn": record["EndpointArn"]}
+
+
+def scale_variant(region: Region, name: str, variant: str, count: int) -> bool:
+    """Begin to scale a variant, as Application Auto Scaling does; say whether the endpoint was free for it."""
+    with region.table(KIND) as endpoints:
+        record = endpoints.get(name, {})
+        live = record.get("_live")
+        if record.get("EndpointStatus") != "InService" or live is None or variant not in live.variants:
+            return False
+        _begin(record)
+    deployments.rescale(region, live, {variant: {"DesiredInstanceCount": count}})
+    return True
+
+
+@operation("DeleteEndpoint")
+def delete_endpoint(region: Region, params: Params) -> Record:
+    """Begin to end an endpoint; its configuration and models stay."""
+    name = params["EndpointName"]
+    with region.table(KIND):
+        record = _idle(region, name)
+        live = record.get("_live")
+        record.update({"EndpointStatus": "Deleting", "LastModifiedTime": now(), "_live": None})
+    scaled_variants.deregister(region, name)
+    deployments.delete(region, name, live)
+    return {}
+
+
+@operation("DescribeEndpoint")
+def describe_endpoint(region: Region, params: Params) -> Record:
+    """Answer an endpoint's status, and what serves behind it."""
+    with region.table(KIND):
+        return endpoint_descriptions.describe(_called(region, params["EndpointName"]))
+
+
+@operation("ListEndpoints")
+def list_endpoints(region: Region, params: Params) -> Record:
+    """List endpoints."""
+    members = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
+    with region.table(KIND) as endpoints:
+        page = list_page(endpoints.values(), params, kind="Endpoint", members=members)
+    return with_token("Endpoints", page)
+
+
+def _called(region: Region, name: str) -> Record:
+    with region.table(KIND) as endpoints:
+        if name not in endpoints:
+            raise recorded("no such endpoint", arn=region.arn(KIND, name))
+        return endpoints[name]
+
+
+def _idle(region: Region, name: str) -> Record:
+    record = _called(region, name)
+    if record["EndpointStatus"] in _IN_PROGRESS:
+        raise recorded("the endpoint is in progress", arn=record["EndpointArn"])
+    return record
+
+
+def _changeable(region: Region, name: str) -> Record:
+    record = _idle(region, name)
+    if (
+        record.get("_live") is None or record["EndpointStatus"] == "Failed"
+    ):  # only deletion is open to a failed endpoint
+        raise recorded("the endpoint has failed", arn=record["EndpointArn"])
+    return record
+
+
+def _variants_of(live: LiveEndpoint) -> dict[str, Record]:
+    return {variant["VariantName"]: variant for variant in live.config["ProductionVariants"]}
+
+
+def _check_change(old: LiveEndpoint, new: LiveEndpoint, scaled: set[str]) -> None:
+    """Raise RecordedError for an update that SageMaker refuses.
+
+    :param scaled: the names of the variants that are scalable targets
+    """
+    kinds = {True: "serverless variants", False: "variants with instances"}
+    before, after = kinds[is_serverless(old.config)], kinds[is_serverless(new.config)]
+    if before != after:
+        raise recorded("an endpoint changes between instances and serverless", before=before, after=after)
+    wanted = _variants_of(new)
+    changing = [
+        name
+        for name, variant in _variants_of(old).items()
+        if name in scaled
+        and (name not in wanted or variant.get("InstanceType") != wanted[name].get("InstanceType"))
+    ]
+    if changing:
+        raise recorded("a variant that changes is a scalable target", variants=", ".join(changing))
+
+
+def _begin(record: Record) -> None:
+    record.update({"EndpointStatus": "Updating", "FailureReason": None, "LastModifiedTime": now()})
+
+
+def _assemble(region: Region, name: str, config_name: str) -> LiveEndpoint:
+    """Return the endpoint as its configuration and models are now; later changes do not reach it."""
+    config = copy.deepcopy(config_called(region, config_name))
+    if (now() - config["CreationTime"]).total_seconds() < region.settings.endpoint_config_delay_seconds:
+        raise not_found(region, config_name)
+    models = {
+        variant["ModelName"]: copy.deepcopy(model_called(region, variant["ModelName"]))
+        for variant in config["ProductionVariants"]
+    }
+    return LiveEndpoint(region, name, config, models)
+
+
+def _pending(new: LiveEndpoint) -> Record:
+    return {"live": new, "start": now(), "stage": Stage("Creating", 0.0), "since": now()}
+
+
+def _retain(old: LiveEndpoint, new: LiveEndpoint, excluded: set[str]) -> None:
+    for name, variant in new.variants.items():
+        before = old.variants.get(name)
+        if before is not None and "DesiredWeight" not in excluded:
+            variant.weight = before.weight
+        if before is not None and "DesiredInstanceCount" not in excluded:
+            variant.wanted_count = before.instance_count

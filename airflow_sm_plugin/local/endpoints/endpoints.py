@@ -1,0 +1,252 @@
+"""Endpoints that serve: their variants, and each variant's instances.
+
+What the API answers about endpoints is in ``endpoint_operations``, how they come and go in ``deployments``.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
+from airflow_sm_plugin.local.account.state import Record, Region
+from airflow_sm_plugin.local.containers.containers.containers import (
+    LogTarget,
+    container_specs,
+    is_direct,
+    is_multi_model,
+)
+from airflow_sm_plugin.local.containers.containers.pipelines import Lease, Pipeline
+from airflow_sm_plugin.local.endpoints.endpoints.data_capture import CaptureConfig, DataCapture
+from airflow_sm_plugin.local.faults.faults.recorded import recorded
+
+KIND = "endpoint"
+MAX_PROCESSES = 4
+"""Instances of a variant that are really started: each costs a process a container. Beyond it, an instance
+is only counted; its requests are shared among these."""
+
+_SECONDS_COUNTED = 600
+"""Seconds of which a variant remembers how many invocations came in each."""
+
+_NOT_SERVING = ("Creating", "OutOfService", "Failed", "Deleting")
+
+Hook = Callable[[Region, str], None]
+_SERVING_HOOKS: list[Hook] = []
+_DELETED_HOOKS: list[Hook] = []
+
+
+class LiveVariant:
+    """A production variant that serves: ``instance_count`` instances behind a round robin."""
+
+    def __init__(self, region: Region, endpoint: str, config: Record, model: Record) -> None:
+        self.name: str = config["VariantName"]
+        self.config = config
+        self.model = model
+        self.is_multi_model = is_multi_model(model)
+        self.is_direct = is_direct(model)
+        self.is_serverless = bool(config.get("ServerlessConfig"))
+        self.specs = container_specs(model)
+        self.weight = float(config.get("InitialVariantWeight", 1.0))
+        self.instance_count = 0
+        self.wanted_count = int(config.get("InitialInstanceCount", 1))
+        self._region = region
+        self._group = f"/aws/sagemaker/Endpoints/{endpoint}"
+        self._lock = threading.Lock()
+        self._pipelines: list[Pipeline] = []
+        self._turn = 0
+        self._last_used = -math.inf
+        self._invocations: Counter[int] = Counter()
+
+    @property
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """The instances that run now."""
+        with self._lock:
+            return tuple(self._pipelines)
+
+    def next_pipeline(self) -> Pipeline:
+        """Return the instance whose turn it is. Raises ServiceUnavailable when there is none.
+
+        A serverless variant that was idle takes its cold start's time.
+        """
+        self._wake_up()
+        with self._lock:
+            return self._in_turn()[0]
+
+    def lease(self, target_model: str, *, hostname: str | None = None) -> Lease:
+        """Lease a target model on the instance that holds it, else on the one that holds the fewest.
+
+        :param hostname: of the only container to load it, None for all
+        Raises ServiceUnavailable when there is no instance.
+        """
+        self._wake_up()
+        with self._lock:
+            instances = self._in_turn()
+            holding = (one for one in instances if one.holds(target_model))
+            chosen = next(holding, None) or min(instances, key=lambda one: one.models_held)
+            return chosen.lease(target_model, hostname=hostname)
+
+    def _in_turn(self) -> list[Pipeline]:
+        """Return the instances, the one whose turn it is first, and count an invocation."""
+        self._count()
+        if not self._pipelines:
+            raise recorded("no instance serves", variant=self.name)
+        self._turn = (self._turn + 1) % len(self._pipelines)
+        return self._pipelines[self._turn :] + self._pipelines[: self._turn]
+
+    def invocations(self, seconds: float) -> int:
+        """Return how many requests came in the last ``seconds``, and forget those before."""
+        first = int(time.monotonic() - seconds)
+        with self._lock:
+            for old in [second for second in self._invocations if second < first]:
+                del self._invocations[old]
+            return self._invocations.total()
+
+    def _count(self) -> None:
+        self._invocations[int(time.monotonic())] += 1
+        if len(self._invocations) > _SECONDS_COUNTED:
+            del self._invocations[min(self._invocations)]
+
+    def _wake_up(self) -> None:
+        settings = self._region.settings
+        moment = time.monotonic()
+        with self._lock:
+            cold = moment - self._last_used > settings.serverless_idle_seconds
+            self._last_used = moment
+        if cold and self.is_serverless:
+            self._region.wait(lambda: settings.serverless_cold_start_seconds)
+
+    def scale_to(self, count: int) -> list[Pipeline]:
+        """Start or take out instances until there are ``count``.
+
+        Returns those taken out, for the caller to end. Raises ContainerFailed when a new one does not come
+        up; then nothing has changed.
+        """
+        processes = min(count, MAX_PROCESSES)
+        with self._lock:
+            missing = processes - len(self._pipelines)
+        started = self._start(missing) if missing > 0 else []
+        with self._lock:
+            self._pipelines.extend(started)
+            removed, self._pipelines = self._pipelines[processes:], self._pipelines[:processes]
+            self.instance_count = self.wanted_count = count
+        return removed
+
+    def _start(self, count: int) -> list[Pipeline]:
+        with ThreadPoolExecutor(max_workers=count) as pool:
+            starting = [
+                pool.submit(
+                    Pipeline.start,
+                    self._region,
+                    self.specs,
+                    LogTarget(self._group, f"{self.name}/i-{uuid.uuid4().hex[:17]}"),
+                    variant=self.name,
+                )
+                for _ in range(count)
+            ]
+            wait(starting)
+        errors = [one.exception() for one in starting if one.exception()]
+        if errors and errors[0]:
+            for one in starting:
+                if not one.exception():
+                    one.result().stop()
+            raise errors[0]
+        return [one.result() for one in starting]
+
+
+class LiveEndpoint:
+    """What answers behind an endpoint's name until the next update replaces it."""
+
+    def __init__(self, region: Region, name: str, config: Record, models: Mapping[str, Record]) -> None:
+        self.name = name
+        self.config = config
+        self.variants = {
+            variant["VariantName"]: LiveVariant(region, name, variant, models[variant["ModelName"]])
+            for variant in config["ProductionVariants"]
+        }
+        capture = CaptureConfig.of(config)
+        self.data_capture = DataCapture(region, name, capture) if capture else None
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it answers InvokeEndpointAsync (and only that)."""
+        return bool(self.config.get("AsyncInferenceConfig"))
+
+    def start(self) -> None:
+        """Start every variant's instances. Raises ContainerFailed; nothing is left running then."""
+        with ThreadPoolExecutor(max_workers=len(self.variants)) as pool:
+            starting = [
+                pool.submit(variant.scale_to, variant.wanted_count) for variant in self.variants.values()
+            ]
+            wait(starting)
+        for one in starting:
+            error = one.exception()
+            if error is not None:
+                self.retire(timeout=0)
+                raise error
+
+    def retire(self, *, timeout: float) -> None:
+        """End every instance once it is idle, at the latest after ``timeout`` seconds, and write what was captured."""
+        for variant in self.variants.values():
+            for pipeline in variant.scale_to(0):
+                pipeline.retire(timeout=timeout)
+        if self.data_capture:
+            self.data_capture.flush()
+
+    def choose_variant(self, target_variant: str | None) -> LiveVariant:
+        """Return the variant asked for, or one by weight. Raises ValidationError for an unknown one."""
+        if target_variant is None:
+            variants = list(self.variants.values())
+            weights = [variant.weight for variant in variants]
+            return random.choices(variants, weights if any(weights) else None)[0]  # noqa: S311 - traffic, not a secret
+        if target_variant not in self.variants:
+            raise recorded("the variant is not known", variant=target_variant, endpoint=self.name)
+        return self.variants[target_variant]
+
+
+def endpoint_in_service(region: Region, name: str) -> LiveEndpoint:
+    """Return the serving endpoint, also while it is updated. Raises ValidationError in the runtime's words.
+
+    The runtime knows only endpoints that serve: one that is being created or has failed is not found either. While
+    traffic shifts, it is the new endpoint by its share.
+    """
+    with region.table(KIND) as endpoints:
+        record = endpoints.get(name, {})
+        live = record.get("_live")
+        pending, serves = record.get("_pending"), record.get("EndpointStatus") not in _NOT_SERVING
+    if live is not None and pending and pending["stage"] and random.random() < pending["stage"].share:  # noqa: S311 - traffic, not a secret
+        live = pending["live"]
+    if not serves or not isinstance(live, LiveEndpoint):
+        raise recorded("no such endpoint at the runtime", endpoint=name, account=ACCOUNT_ID)
+    return live
+
+
+def when_serving(hook: Hook) -> None:
+    """Call ``hook`` (in the background) whenever an endpoint was created, updated or scaled."""
+    _SERVING_HOOKS.append(hook)
+
+
+def when_deleted(hook: Hook) -> None:
+    """Call ``hook`` (in the background) whenever an endpoint is gone."""
+    _DELETED_HOOKS.append(hook)
+
+
+def tell_serving(region: Region, name: str) -> None:
+    """Run the hooks of an endpoint that has become InService."""
+    _tell(_SERVING_HOOKS, region, name)
+
+
+def tell_deleted(region: Region, name: str) -> None:
+    """Run the hooks of an endpoint that is gone."""
+    _tell(_DELETED_HOOKS, region, name)
+
+
+def _tell(hooks: list[Hook], region: Region, name: str) -> None:
+    for hook in hooks:
+        region.in_background(f"{hook.__name__} {name}", functools.partial(hook, region, name))

@@ -1,0 +1,197 @@
+"""The fault plan: which calls meet an error, a delay, or a connection that closes."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from airflow_sm_plugin.local.faults.faults.fault_rules import BadRule, Rule, rule_from
+from airflow_sm_plugin.local.protocol.protocol.call_names import CallName
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A call is held for so many seconds, or until the rule that holds it is forgotten."""
+
+    seconds: float
+    forgotten: threading.Event
+
+    def sit_out(self) -> None:
+        """Wait for its end."""
+        self.forgotten.wait(self.seconds)
+
+
+@dataclass(frozen=True)
+class Strike:
+    """What the plan does to one call.
+
+    :param before: what holds the call before anything is done
+    :param after: what holds its answer once it was carried out, of a ``lost_answer``
+    :param rule: the fault that ends it, None when it is only held
+    """
+
+    before: tuple[Hold, ...] = ()
+    after: Hold | None = None
+    rule: Rule | None = None
+
+    @property
+    def delay(self) -> float:
+        """For how many seconds the call is held before anything is done."""
+        return sum(hold.seconds for hold in self.before)
+
+    @property
+    def fault(self) -> str | None:
+        """The fault's name for the call log, None when no rule struck."""
+        if self.rule is not None:
+            return self.rule.fault
+        return "latency" if self.before else None
+
+    def hold_call(self) -> None:
+        """Wait for as long as the call is held, or until the rules that hold it are forgotten."""
+        for hold in self.before:
+            hold.sit_out()
+
+    def hold_answer(self) -> None:
+        """Wait for as long as the answer of a call that was carried out is held, or until its rule is forgotten."""
+        if self.after is not None:
+            self.after.sit_out()
+
+
+@dataclass
+class _Counted:
+    rule: Rule
+    chance: random.Random
+    matched: int = 0
+    struck: int = 0
+    forgotten: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def hold(self) -> Hold:
+        return Hold(self.rule.seconds, self.forgotten)
+
+
+@dataclass
+class FaultPlan:
+    """Rules in order, with how often each struck. Thread-safe.
+
+    A call passes the rules one after the other: every latency that strikes adds up, the first other fault that
+    strikes decides, and the rules behind it do not see the call.
+    """
+
+    _rules: list[_Counted] = field(default_factory=list)
+    _seed: int | None = None
+    _appended: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def replace(self, rules: Iterable[object], *, seed: int | None = None) -> None:
+        """Put new rules in the place of the old ones, all or none.
+
+        :param rules: :class:`Rule` or the JSON object of one
+        :param seed: makes probabilities repeatable: the same calls are struck each time
+
+        Raises BadRule saying which rule is wrong.
+        """
+        read = _read(rules)
+        with self._lock:
+            self._keep(lambda _: False)
+            self._seed, self._appended = seed, 0
+            self._append(read)
+
+    def add(self, rules: Iterable[object]) -> None:
+        """Append rules; those that are there go on counting. Raises BadRule."""
+        read = _read(rules)
+        with self._lock:
+            self._append(read)
+
+    def clear(self) -> None:
+        """Forget the rules, and let go at once of the calls they hold."""
+        self.replace(())
+
+    def forget(self, resource: str) -> None:
+        """Forget the rules with exactly this ``resource``, and let go at once of the calls they hold; others stay."""
+        with self._lock:
+            self._keep(lambda rule: rule.resource != resource)
+
+    def strike(self, call: CallName) -> Strike:
+        """Say what happens to a call, and count it."""
+        before: list[Hold] = []
+        with self._lock:
+            for counted in self._rules:
+                if not _strikes(counted, call):
+                    continue
+                if counted.rule.fault == "lost_answer":
+                    return Strike(tuple(before), after=counted.hold, rule=counted.rule)
+                before.append(counted.hold)
+                if counted.rule.fault != "latency":
+                    return Strike(tuple(before), rule=counted.rule)
+        return Strike(tuple(before))
+
+    def as_json(self) -> dict[str, object]:
+        """Return the seed and every rule with ``matched`` and ``struck``, how many calls it saw and hit."""
+        with self._lock:
+            return {
+                "seed": self._seed,
+                "rules": [
+                    {**_given(one.rule), "matched": one.matched, "struck": one.struck} for one in self._rules
+                ],
+            }
+
+    def _append(self, rules: Iterable[Rule]) -> None:
+        for rule in rules:
+            # Of its own, so that a rule strikes the same calls whatever other rules there are.
+            number, self._appended = self._appended, self._appended + 1
+            chance = random.Random(None if self._seed is None else f"{self._seed}/{number}")  # noqa: S311 - not a secret
+            self._rules.append(_Counted(rule, chance))
+
+    def _keep(self, kept: Callable[[Rule], bool]) -> None:
+        """Forget all rules but these."""
+        for counted in self._rules:
+            if not kept(counted.rule):
+                counted.forgotten.set()
+        self._rules = [counted for counted in self._rules if kept(counted.rule)]
+
+
+def plan_from(value: object) -> tuple[list[object], int | None]:
+    """Read a plan from JSON: a list of rules, or ``{"seed": 7, "rules": [...]}``. Raises BadRule."""
+    if isinstance(value, list):
+        return value, None
+    if (
+        not isinstance(value, Mapping)
+        or set(value) - {"seed", "rules"}
+        or not isinstance(value.get("rules"), list)
+    ):
+        raise BadRule('a fault plan is a list of rules, or {"seed": number, "rules": [...]}')
+    seed = value.get("seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise BadRule(f"seed must be a whole number, not {seed!r}")
+    return list(value["rules"]), seed
+
+
+def _read(rules: Iterable[object]) -> list[Rule]:
+    read = []
+    for number, rule in enumerate(rules, start=1):
+        try:
+            read.append(rule if isinstance(rule, Rule) else rule_from(rule))
+        except BadRule as error:
+            raise BadRule(f"rule {number}: {error}") from None
+    return read
+
+
+def _strikes(counted: _Counted, call: CallName) -> bool:
+    rule = counted.rule
+    if not rule.concerns(call):
+        return False
+    counted.matched += 1
+    if counted.matched <= rule.after or counted.struck == rule.times:
+        return False
+    if counted.chance.random() >= rule.probability:
+        return False
+    counted.struck += 1
+    return True
+
+
+def _given(rule: Rule) -> dict[str, object]:
+    return {name: value for name, value in dataclasses.asdict(rule).items() if value is not None}

@@ -1,0 +1,114 @@
+"""The answers that AWS and its containers were seen to give, and the errors that the embedded service makes of them.
+
+``recorded_answers.json`` has a row for each situation. Its grade says how much is known: ``recorded`` (seen in a log,
+an issue or a sample), ``documented`` (AWS's documentation or service model), ``source`` (read in a container's source),
+or ``invented``: the situation is real, nobody has published the text. ``$name`` stands for a value of the request.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from airflow_sm_plugin.local.protocol.protocol.errors import ServiceError
+
+GRADES = ("recorded", "documented", "source", "invented")
+
+
+@dataclass(frozen=True)
+class RecordedAnswer:
+    """A row of the table.
+
+    :param situation: what has happened, in words; it names the row
+    :param operation: of SageMaker or of another service of AWS
+    :param status: HTTP status
+    :param code: ``Error.Code``
+    :param body: members of the answer's body, with ``$name`` in place of what differs from request to request
+    :param grade: one of :data:`GRADES`
+    :param source: where the answer was seen, or what of it is not known
+    """
+
+    situation: str
+    operation: str
+    status: int
+    code: str
+    body: Mapping[str, object]
+    grade: str
+    source: str
+
+    def filled(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Return the body with the values in their places.
+
+        :raises KeyError: a value is missing
+        """
+        return {
+            name: Template(member).substitute(values) if isinstance(member, str) else member
+            for name, member in self.body.items()
+        }
+
+
+class RecordedError(ServiceError):
+    """An error whose code, status and body come from the table."""
+
+    def __init__(self, answer: RecordedAnswer, body: dict[str, object]) -> None:
+        self.code, self.status = answer.code, answer.status
+        self.body = body
+        text = body.get("Message", body.get("message"))
+        super().__init__("" if text is None else str(text))
+
+    def body_for(self, service: str) -> dict[str, object]:
+        """Return the body as it was recorded; the control plane says the code in it."""
+        return {"__type": self.code, **self.body} if service == "sagemaker" else self.body
+
+
+@functools.cache
+def recorded_answers() -> Mapping[str, RecordedAnswer]:
+    """Read the table; its keys are the situations."""
+    rows = json.loads(Path(__file__).with_name("recorded_answers.json").read_text(encoding="utf-8"))
+    return {row["situation"]: RecordedAnswer(**row) for row in rows}
+
+
+def recorded(situation: str, **values: object) -> RecordedError:
+    """Return the error that AWS answers in a situation.
+
+    :param values: what the row's ``$names`` stand for; ``request``, the request's id, is made up
+    :raises KeyError: there is no such row, or a value is missing
+    """
+    answer = recorded_answers()[situation]
+    return RecordedError(answer, answer.filled({"request": uuid.uuid4(), **values}))
+
+
+def recorded_for_rule(situation: str, *, endpoint: str) -> RecordedError:
+    """Return the error of a situation that a fault plan asks for; what it cannot know stands as ``(name)``.
+
+    :raises KeyError: there is no such row
+    """
+    values = _Unknown(endpoint=endpoint, request=uuid.uuid4())
+    answer = recorded_answers()[situation]
+    body = answer.filled(values)
+    if "OriginalStatusCode" in body and "Message" not in body:
+        status, text = body["OriginalStatusCode"], body["OriginalMessage"]
+        side = "client" if 400 <= int(str(status)) < 500 else "server"
+        outer = recorded_answers()["a container answered an error"]
+        values.update(side=side, status=status, container="primary", text=text)
+        body = {**outer.filled(values), "OriginalStatusCode": status, "OriginalMessage": text}
+    return RecordedError(answer, body)
+
+
+class _Unknown(dict[str, object]):
+    def __missing__(self, name: str) -> str:
+        return f"({name})"
+
+
+def said_by_container(situation: str, **values: object) -> tuple[int, str]:
+    """Return status and text of a container's answer in a situation.
+
+    :raises KeyError: there is no such row, or a value is missing
+    """
+    body = recorded_answers()[situation].filled(values)
+    return int(str(body["OriginalStatusCode"])), str(body["OriginalMessage"])

@@ -1,0 +1,193 @@
+"""The model registry: packages, versioned in groups or by a name of their own.
+
+moto's knows a list of instance types (newer ones are refused) and deletes nothing. Texts of errors follow it, which
+took them from the service.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+from airflow_sm_plugin.local.account.listing import list_page, with_token
+from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.state import Record, Region, now, public
+from airflow_sm_plugin.local.faults.faults.recorded import recorded
+from airflow_sm_plugin.local.models.models.model_package_groups import GROUPS, PACKAGES, group_called
+from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
+
+_UPDATED = (
+    "ModelApprovalStatus",
+    "ApprovalDescription",
+    "InferenceSpecification",
+    "SourceUri",
+    "ModelCard",
+    "ModelLifeCycle",
+    "ModelPackageRegistrationType",
+)
+_PACKAGE_SUMMARY = (
+    "ModelPackageName",
+    "ModelPackageGroupName",
+    "ModelPackageVersion",
+    "ModelPackageArn",
+    "ModelPackageDescription",
+    "CreationTime",
+    "ModelPackageStatus",
+    "ModelApprovalStatus",
+    "ModelLifeCycle",
+    "ModelPackageRegistrationType",
+)
+
+
+@operation("CreateModelPackage")
+def create_model_package(region: Region, params: Params) -> Record:
+    """Register a package: the next version of a group, or one of its own name."""
+    own_name, group_name = params.get("ModelPackageName"), params.get("ModelPackageGroupName")
+    if own_name and group_name:
+        raise ValidationFailure(
+            "Both ModelPackageName and ModelPackageGroupName are provided in the input. "
+            "Cannot determine which one to use."
+        )
+    if not own_name and not group_name:
+        raise ValidationFailure("Missing ARN.")
+    if group_name and params.get("Tags"):
+        raise ValidationFailure(
+            "Tags cannot be given for a version of a model package group; it uses the group's. Tag the group."
+        )
+    with region.table(PACKAGES) as packages:
+        key, place = _next_version(region, group_name, params) if group_name else (str(own_name), {})
+        arn = region.arn(PACKAGES, key)
+        if key in packages:
+            raise ValidationFailure(f"Model Package already exists: {arn}")
+        validation = [{"Name": arn, "Status": "Completed"}]
+        packages[key] = {
+            **copy.deepcopy(dict(params)),
+            **place,
+            "Tags": None,
+            "ClientToken": None,
+            "_tags": params.get("Tags", []),
+            "ModelPackageArn": arn,
+            "CreationTime": now(),
+            "CreatedBy": {},
+            "ModelPackageStatus": "Completed",
+            "ModelPackageStatusDetails": {"ValidationStatuses": validation, "ImageScanStatuses": validation},
+        }
+    return {"ModelPackageArn": arn}
+
+
+@operation("DescribeModelPackage")
+def describe_model_package(region: Region, params: Params) -> Record:
+    """Describe a package, by name or ARN."""
+    return public(package_called(region, params["ModelPackageName"]))
+
+
+@operation("UpdateModelPackage")
+def update_model_package(region: Region, params: Params) -> Record:
+    """Approve or reject a package, or change what is said of it."""
+    with region.table(PACKAGES):
+        record = package_called(region, params["ModelPackageArn"])
+        record.update({name: params[name] for name in _UPDATED if name in params})
+        kept = {
+            **(record.get("CustomerMetadataProperties") or {}),
+            **params.get("CustomerMetadataProperties", {}),
+        }
+        for name in params.get("CustomerMetadataPropertiesToRemove", []):
+            kept.pop(name, None)
+        record["CustomerMetadataProperties"] = kept or None
+        more = params.get("AdditionalInferenceSpecificationsToAdd")
+        if more:
+            record["AdditionalInferenceSpecifications"] = [
+                *(record.get("AdditionalInferenceSpecifications") or []),
+                *more,
+            ]
+        record |= {"LastModifiedTime": now(), "LastModifiedBy": {}}
+        return {"ModelPackageArn": record["ModelPackageArn"]}
+
+
+@operation("DeleteModelPackage")
+def delete_model_package(region: Region, params: Params) -> Record:
+    """Forget a package; models made of it go on, and its version number is not used again."""
+    with region.table(PACKAGES) as packages:
+        record = package_called(region, params["ModelPackageName"])
+        for key in [key for key, one in packages.items() if one is record]:
+            del packages[key]
+    return {}
+
+
+@operation("ListModelPackages")
+def list_model_packages(region: Region, params: Params) -> Record:
+    """List packages, the oldest first unless told otherwise; without a group only those that are in none."""
+    group, approval = params.get("ModelPackageGroupName"), params.get("ModelApprovalStatus")
+    kind = params.get("ModelPackageType", "Versioned" if group else "Unversioned")
+    with region.table(PACKAGES):
+        chosen = [
+            {"ModelPackageName": _sort_name(one), **one}
+            for one in _packages(region)
+            if kind in ("Both", "Versioned" if "ModelPackageVersion" in one else "Unversioned")
+            and group in (None, one.get("ModelPackageGroupName"), _group_arn(region, one))
+            and approval in (None, one.get("ModelApprovalStatus"))
+        ]
+        entries, token = list_page(
+            chosen,
+            {"SortOrder": "Ascending", **params},
+            kind="ModelPackage",
+            members=_PACKAGE_SUMMARY,
+        )
+    for entry in entries:
+        if "ModelPackageVersion" in entry:
+            del entry["ModelPackageName"]
+    return with_token("ModelPackageSummaryList", (entries, token))
+
+
+def package_called(region: Region, name: str) -> Record:
+    """Return a package's record, by name or ARN. Raises RecordedError."""
+    arn = name if name.startswith("arn:") else region.arn(PACKAGES, name)
+    with region.table(PACKAGES):
+        for one in _packages(region):
+            if one["ModelPackageArn"] == arn:
+                return one
+    raise recorded("no such model package", arn=arn)
+
+
+def containers_in(region: Region, package: str) -> list[Record]:
+    """Return copies of the containers that a package's InferenceSpecification names, in order.
+
+    Raises RecordedError for one that has none, or that is not Approved, as "to deploy the model" needs (API reference,
+    CreateModelPackage).
+    """
+    record = package_called(region, package)
+    arn = record["ModelPackageArn"]
+    status = record.get("ModelApprovalStatus", "Approved")
+    if status != "Approved":
+        raise recorded("the model package is not approved", arn=arn, status=status)
+    containers = record.get("InferenceSpecification", {}).get("Containers", [])
+    if not containers:
+        raise recorded("the model package has no containers", arn=arn)
+    return copy.deepcopy(list(containers))
+
+
+def _next_version(region: Region, group_name: str, params: Params) -> tuple[str, Record]:
+    """Return the key of a group's next version, and what its record says of it."""
+    group = group_called(region, group_name)
+    group["_versions"] += 1
+    name, version = group["ModelPackageGroupName"], group["_versions"]
+    return f"{name}/{version}", {
+        "ModelPackageGroupName": name,
+        "ModelPackageVersion": version,
+        "ModelApprovalStatus": params.get("ModelApprovalStatus", "PendingManualApproval"),
+    }
+
+
+def _packages(region: Region) -> Iterator[Record]:
+    with region.table(PACKAGES) as packages:
+        yield from list(packages.values())
+
+
+def _group_arn(region: Region, package: Record) -> str | None:
+    name = package.get("ModelPackageGroupName")
+    return region.arn(GROUPS, name) if name else None
+
+
+def _sort_name(package: Record) -> str:
+    """Return what a version is sorted by: the tenth after the ninth."""
+    return f"{package.get('ModelPackageGroupName')}/{package.get('ModelPackageVersion', 0):06}"

@@ -1,0 +1,145 @@
+"""What goes back to a client: an answer of ours, moto's as it came, or an error of the called service."""
+
+from __future__ import annotations
+
+import dataclasses
+import http
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote
+
+from airflow_sm_plugin.local.protocol.protocol.environ import HttpRequest
+from airflow_sm_plugin.local.protocol.protocol.error_forms import error_in_form, form_of
+from airflow_sm_plugin.local.protocol.protocol.protocol import Response
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+_REQUEST_ID = "x-amzn-RequestId"
+_NO_SUCH_PATH = (404, 405)
+_FIRST_ERROR = 400
+_START_AFTER = re.compile(b"<StartAfter>.*?</StartAfter>", re.DOTALL)
+_MARKUP = re.compile("html|svg|xml", re.IGNORECASE)
+"""Types that a browser runs scripts of, also one that does not say what it wants them for."""
+_NO_SCRIPT_DRIVES_US = ("Content-Security-Policy", "sandbox allow-scripts")
+"""For objects that a browser shows: their scripts get an origin of their own, whose requests are refused."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer that can be written once, or discarded.
+
+    :param error: the error code if it is an error and the code is known
+    """
+
+    status: int
+    error: str | None
+    request_id: str
+    line: str
+    headers: Sequence[tuple[str, str]] = field(repr=False)
+    content: Iterable[bytes] = field(repr=False)
+
+    def write(self, start_response: StartResponse, after: OptExcInfo | None = None) -> Iterable[bytes]:
+        """Write it, as a WSGI application does; *after* an exception in place of what was begun."""
+        if after:
+            start_response(self.line, list(self.headers), after)
+        else:
+            start_response(self.line, list(self.headers))
+        return self.content
+
+    def discard(self) -> None:
+        """Let it go: nobody will read it."""
+        close: Callable[[], None] | None = getattr(self.content, "close", None)
+        if close is not None:
+            close()
+
+
+def of_response(response: Response, error: str | None, request_id: str) -> Answer:
+    """Return an answer of ours."""
+    headers = {**response.headers, _REQUEST_ID: request_id}
+    if response.status != 204:
+        headers["Content-Length"] = str(len(response.body))
+    line = _line(response.status)
+    return Answer(response.status, error, request_id, line, list(headers.items()), [response.body])
+
+
+def passed_on(application: WSGIApplication, request: HttpRequest) -> Answer:
+    """Have moto carry a request out and return its answer, not yet written to anybody.
+
+    Without the CORS headers that moto adds to each answer, and those of a bucket's CORS configuration: no page may
+    read this service. Raises UnicodeEncodeError for a header that HTTP cannot hold.
+    """
+    told: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def start(line: str, headers: list[tuple[str, str]], _: object = None) -> Callable[[bytes], object]:
+        told.append((line, headers))
+        return lambda _: None  # the imperative half of WSGI, which moto does not use
+
+    content = application(request.for_moto(), start)
+    line, given = told[-1]
+    headers = [(name, value) for name, value in given if not name.lower().startswith("access-control-")]
+    shown = "sec-fetch-dest" in request.headers or _MARKUP.search(_header(headers, "Content-Type") or "")
+    if shown and not request.path.startswith("/moto-api/"):
+        headers.append(_NO_SCRIPT_DRIVES_US)
+    request_id = _header(headers, _REQUEST_ID)
+    if request_id is None:
+        request_id = request.request_id
+        headers.append((_REQUEST_ID, request_id))
+    status = int(line.split()[0])
+    for name, value in headers:
+        name.encode("ascii"), value.encode("latin-1")  # waitress fails where nothing can be answered any more
+    if status >= _FIRST_ERROR:
+        content = [b"".join(content)]
+    return Answer(status, _header(headers, "x-amzn-ErrorType"), request_id, line, headers, content)
+
+
+def is_unknown_path(answer: Answer) -> bool:
+    """Whether moto answered that no operation has this method and path."""
+    return answer.status in _NO_SUCH_PATH and is_without_message(answer)
+
+
+def is_without_message(answer: Answer) -> bool:
+    """Whether moto answered an error with a page of HTML, or with nothing."""
+    content = b"".join(answer.content) if answer.status >= _FIRST_ERROR else b"there is"
+    return not content or content.startswith(b"<!doctype html>")
+
+
+def with_encoded_start(answer: Answer, query: str) -> Answer:
+    """Return moto's listing with StartAfter in the encoding that was asked for, as S3 answers it.
+
+    moto leaves it as it is: a key may hold what XML does not.
+    """
+    asked = dict(parse_qsl(query))
+    if answer.status >= _FIRST_ERROR or asked.get("encoding-type") != "url" or "start-after" not in asked:
+        return answer
+    start = f"<StartAfter>{quote(asked['start-after'])}</StartAfter>".encode()
+    content = _START_AFTER.sub(lambda _: start, b"".join(answer.content))
+    headers = [
+        (name, str(len(content)) if name.lower() == "content-length" else value)
+        for name, value in answer.headers
+    ]
+    return dataclasses.replace(answer, headers=headers, content=[content])
+
+
+def in_form(request: HttpRequest, service: str, *, status: int, code: str, message: str) -> Answer:
+    """Return an error in the form that the called service's clients read."""
+    form = form_of(service, request.headers, request.query)
+    response = error_in_form(form, status=status, code=code, message=message, request_id=request.request_id)
+    if request.method == "HEAD":
+        response = dataclasses.replace(response, body=b"")
+    return of_response(response, code, request.request_id)
+
+
+def _header(headers: Iterable[tuple[str, str]], wanted: str) -> str | None:
+    return next((value for name, value in headers if name.lower() == wanted.lower()), None)
+
+
+def _line(status: int) -> str:
+    try:
+        phrase = http.HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Error"
+    return f"{status} {phrase}"

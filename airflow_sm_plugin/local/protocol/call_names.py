@@ -1,0 +1,142 @@
+"""Name what a client calls: the service, its operation, and the resource it is about; for any AWS service.
+
+SageMaker's calls are parsed elsewhere; the others are named as far as the fault plan and the call log need it. No
+body is looked at but for an operation's and a resource's name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs
+
+from botocore.model import StructureShape
+
+from airflow_sm_plugin.local.account.aws import OWN_ACCESS_KEY
+from airflow_sm_plugin.local.protocol.protocol.protocol import CONTROL_PLANE, RUNTIME, Request, service_model
+from airflow_sm_plugin.local.protocol.protocol.s3_calls import s3_operation
+from airflow_sm_plugin.local.protocol.protocol.signatures import Signature, only_reads
+
+_NAMES_A_RESOURCE = ("ResourceId", "AlarmName", "TopicArn", "QueueUrl", "QueueName", "logGroupName")
+"""Members of other services' requests that say what a call is about, the first found."""
+
+
+@dataclass(frozen=True)
+class CallName:
+    """What a call is called.
+
+    :param service: what it is signed for, with ``sagemaker-runtime`` apart; empty when it is not signed
+    :param operation: by the name of the API reference, else method and path
+    :param resource: the name of what it is about, ``bucket/key`` in S3, None where none is known
+    :param is_own: whether the embedded SageMaker itself calls
+    :param target_model: the model of a multi-model endpoint that is meant, None where none is named
+    :param body: of an invocation, empty for all other calls; it is secret
+    """
+
+    service: str
+    operation: str
+    resource: str | None
+    region: str
+    method: str
+    path: str
+    is_own: bool = False
+    target_model: str | None = None
+    body: bytes = field(default=b"", repr=False)
+
+    @property
+    def changes_something(self) -> bool:
+        """Whether the operation, carried out, has an effect: all but those that only read."""
+        return not (only_reads(self.operation) or self.operation.startswith(("GET ", "HEAD ", "OPTIONS ")))
+
+
+def name_sagemaker(
+    request: Request | None, signature: Signature, *, method: str, path: str, target: str
+) -> CallName:
+    """Name a call of SageMaker or its runtime; ``request`` is None when it could not be read."""
+    is_own = signature.access_key == OWN_ACCESS_KEY
+    if request is not None:
+        return CallName(
+            request.service,
+            request.operation,
+            _sagemaker_resource(request),
+            signature.region,
+            method,
+            path,
+            is_own,
+            _text(request.params.get("TargetModel")),
+            _bytes(request.params.get("Body")),
+        )
+    service = CONTROL_PLANE if target else RUNTIME
+    operation = target.removeprefix("SageMaker.") or f"{method} {path}"
+    return CallName(service, operation, None, signature.region, method, path, is_own)
+
+
+def name_other(
+    signature: Signature,
+    *,
+    method: str,
+    path: str,
+    query: str,
+    headers: Mapping[str, str],
+    body: Callable[[], bytes],
+    bucket: str | None = None,
+) -> CallName:
+    """Name a call of any other service.
+
+    :param path: decoded
+    :param body: read only where the protocol names the operation in it
+    :param bucket: what a virtual-host style address of S3 names
+    """
+    service = signature.service
+    target = headers.get("x-amz-target", "")
+    kind = headers.get("content-type", "")
+    resource: str | None = None
+    if service == "s3" or not service:
+        address = path if bucket is None else f"/{bucket}{path}"
+        operation, resource = s3_operation(method, address, query, headers), address[1:] or None
+    elif target:
+        operation, resource = target.rpartition(".")[2], _resource(_json_members(body()))
+    elif "x-www-form-urlencoded" in kind or "Action=" in query:
+        fields = parse_qs(f"{query}&{body().decode(errors='replace')}")
+        form = {name: values[0] for name, values in fields.items()}
+        operation, resource = form.get("Action", f"{method} {path}"), _resource(form)
+    elif "/operation/" in path:  # Smithy RPC: CloudWatch speaks CBOR
+        operation = path.rpartition("/")[2]
+    else:
+        operation = f"{method} {path}"
+    is_own = signature.access_key == OWN_ACCESS_KEY
+    return CallName(service or "s3", operation, resource, signature.region, method, path, is_own)
+
+
+def _sagemaker_resource(request: Request) -> str | None:
+    """Return the name (or ARN) of what a call is about: the first member so called, required ones first."""
+    model = service_model(request.service)
+    known = request.operation in model.operation_names
+    shape = model.operation_model(request.operation).input_shape if known else None
+    required = shape.required_members if isinstance(shape, StructureShape) else []
+    for name in (*required, *request.params):
+        value = request.params.get(name)
+        if name.endswith(("Name", "Arn")) and isinstance(value, str):
+            return value
+    return None
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _json_members(body: bytes) -> Mapping[str, object]:
+    try:
+        value = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _resource(members: Mapping[str, object]) -> str | None:
+    return next((str(members[name]) for name in _NAMES_A_RESOURCE if members.get(name)), None)

@@ -1,0 +1,129 @@
+"""Read a WSGI request without keeping what is behind from reading it too."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from airflow_sm_plugin.local.protocol.protocol.access import ServedNames, host_of, is_of_aws
+from airflow_sm_plugin.local.protocol.protocol.signatures import Signature, signature_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """An HTTP request, as far as it is needed to say what it calls.
+
+    :param target: the request target as it was sent
+    :param path: decoded, with one slash in front
+    :param headers: lower-case names
+    :param bucket: what a virtual-host style address of S3 names, else None
+    :param request_id: what the answer says in ``x-amzn-RequestId``
+    """
+
+    environ: WSGIEnvironment = field(repr=False)
+    method: str
+    target: str
+    path: str
+    query: str
+    headers: Mapping[str, str] = field(repr=False)
+    signature: Signature
+    bucket: str | None
+    request_id: str
+
+    @classmethod
+    def of(cls, environ: WSGIEnvironment, served: ServedNames) -> HttpRequest:
+        """Read a WSGI environment of waitress."""
+        headers, query = _headers_of(environ), environ.get("QUERY_STRING", "")
+        signature = signature_of(headers.get("authorization", ""), query)
+        path = _decoded(_raw_path_of(environ["REQUEST_URI"]))
+        bucket: str | None = None
+        is_s3 = signature.service in ("", "s3") and "x-amz-target" not in headers
+        host = host_of(headers.get("host", "")) or ""
+        is_control = path.startswith(_S3_CONTROL) and (
+            "x-amz-account-id" in headers or ".s3-control." in host
+        )
+        if is_s3 and not is_control:
+            bucket = served.bucket_of(host)
+        return cls(
+            environ,
+            environ["REQUEST_METHOD"],
+            environ["REQUEST_URI"],
+            path if bucket is not None else f"/{path.lstrip('/')}",
+            query,
+            headers,
+            signature,
+            bucket,
+            str(uuid.uuid4()),
+        )
+
+    @property
+    def is_s3_control(self) -> bool:
+        """Whether the request is one of S3 Control: moto takes each path-style one for it that begins so."""
+        return self.bucket is None and self.path.startswith(_S3_CONTROL)
+
+    @property
+    def shown_path(self) -> str:
+        """The path for a line of a log: as it was sent, without query and control characters."""
+        return ascii(_raw_path_of(self.target))[1:-1]
+
+    def body(self) -> bytes:
+        """Read the body and leave it readable again."""
+        length = int(self.environ.get("CONTENT_LENGTH") or 0)
+        content: bytes = self.environ["wsgi.input"].read(length)
+        self.environ["wsgi.input"] = io.BytesIO(content)
+        return content
+
+    def for_moto(self) -> WSGIEnvironment:
+        """Return the environment with what moto's own server adds, and S3's addresses in path style.
+
+        Moto takes a key from ``RAW_URI``, where it still is percent-encoded, and every host name with a dot for a
+        bucket's, save for a few that it knows.
+        """
+        raw_path = _raw_path_of(self.target)
+        environ = dict(self.environ)
+        if self.bucket is not None:
+            raw_path = f"/{self.bucket}{raw_path}"
+            environ["PATH_INFO"] = f"/{self.bucket}{environ['PATH_INFO']}"
+        if self.signature.service in ("", "s3"):
+            environ["PATH_INFO"] = environ["PATH_INFO"].replace(
+                "\n", "_"
+            )  # moto's routes know no line breaks
+            if self.bucket is not None or not is_of_aws(host_of(self.headers.get("host", "")) or ""):
+                environ["HTTP_HOST"] = f"localhost:{environ['SERVER_PORT']}"
+        environ["RAW_URI"] = f"{raw_path}?{self.query}" if self.query else raw_path
+        return environ
+
+
+_S3_CONTROL = "/v20180820/"
+"""The path of S3 Control, which is signed as S3, and whose host names begin with an account, not a bucket.
+
+A key can begin so as well. S3 Control's requests say their account in a header, or go to ``<account>.s3-control.…``.
+"""
+
+
+def _headers_of(environ: WSGIEnvironment) -> dict[str, str]:
+    found = {
+        name.removeprefix("HTTP_").replace("_", "-").lower(): str(value)
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+    if environ.get("CONTENT_TYPE"):
+        found["content-type"] = environ["CONTENT_TYPE"]
+    return found
+
+
+def _raw_path_of(target: str) -> str:
+    """Return the path of a request target as it was sent: percent-encoded, repeated slashes and all."""
+    return target.partition("?")[0] if target.startswith("/") else urlsplit(target).path or "/"
+
+
+def _decoded(raw_path: str) -> str:
+    """Decode a path as it was sent; WSGI holds each of its bytes as a character."""
+    return unquote_to_bytes(raw_path.encode("latin-1")).decode(errors="replace")

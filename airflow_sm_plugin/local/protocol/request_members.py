@@ -1,0 +1,376 @@
+"""What becomes of each member of a request: the embedded SageMaker does it, ignores it without harm, or refuses it.
+
+Each member of the operations in :data:`OPERATIONS` stands here, so that none is ignored unnoticed; one that does not (a
+newer botocore's) is refused. Structures are mappings of their members; lists stand for their items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
+
+
+@dataclass(frozen=True)
+class Done:
+    """The member has its effect."""
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """The member is accepted and described, but has no effect; ``why`` that does no harm."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The member is refused: without it, answers would be other than SageMaker's. ``what`` is not done."""
+
+    what: str
+
+
+Members: TypeAlias = "Mapping[str, Done | Ignored | Refused | Members]"
+
+DONE: Final = Done()
+_HARDWARE: Final = Ignored("containers are processes of this machine")
+_ENCRYPTION: Final = Ignored("the containers' disk is this machine's")
+_NETWORK: Final = Ignored("containers are processes of this machine, with its network")
+_IMAGE: Final = Ignored("the image is not pulled")
+_ROLE: Final = Ignored("no permissions are checked")
+_METRICS: Final = Ignored("no metrics of containers and instances are published")
+_TIMES: Final = Ignored("the settings say how long things take")
+_HUB: Final = Refused("models of a SageMaker hub")
+_PINNED: Final = Refused("model data of a given version")
+
+_KEPT: Final = Ignored("it is described, and nothing here reads it")
+_MORE_DATA: Final = Refused("additional model data")
+
+_TAGS: Members = {"Key": DONE, "Value": DONE}
+_VPC: Members = {"SecurityGroupIds": _NETWORK, "Subnets": _NETWORK}
+
+_MODEL_DATA: Members = {
+    "S3DataSource": {
+        "S3Uri": DONE,
+        "S3DataType": DONE,
+        "CompressionType": DONE,
+        "ModelAccessConfig": {"AcceptEula": Ignored("no licence is asked for")},
+        "HubAccessConfig": _HUB,
+        "ManifestS3Uri": Refused("model data listed in a manifest"),
+        "ETag": _PINNED,
+        "ManifestEtag": _PINNED,
+    }
+}
+
+_CONTAINER: Members = {
+    "ContainerHostname": DONE,
+    "Image": _IMAGE,
+    "ImageConfig": _IMAGE,
+    "Mode": DONE,
+    "ModelDataUrl": DONE,
+    "ModelDataSource": _MODEL_DATA,
+    "AdditionalModelDataSources": _MORE_DATA,
+    "Environment": DONE,
+    "ModelPackageName": DONE,
+    "InferenceSpecificationName": Refused("additional inference specifications of a model package"),
+    "MultiModelConfig": {"ModelCacheSetting": DONE},
+    "ContainerMetricsConfig": _METRICS,
+}
+
+_VARIANT: Members = {
+    "VariantName": DONE,
+    "ModelName": DONE,
+    "InitialInstanceCount": DONE,
+    "InstanceType": _HARDWARE,
+    "InstancePools": {
+        "InstanceType": _HARDWARE,
+        "ModelNameOverride": Refused("other models by instance type"),
+        "Priority": _HARDWARE,
+    },
+    "VariantInstanceProvisionTimeoutInSeconds": _TIMES,
+    "InitialVariantWeight": DONE,
+    "AcceleratorType": _HARDWARE,
+    "CoreDumpConfig": Ignored("no core is dumped"),
+    "ServerlessConfig": {
+        "MemorySizeInMB": DONE,
+        "MaxConcurrency": Ignored("requests are not throttled"),
+        "ProvisionedConcurrency": Ignored("the settings say how long a cold start takes"),
+    },
+    "VolumeSizeInGB": _HARDWARE,
+    "ModelDataDownloadTimeoutInSeconds": _TIMES,
+    "ContainerStartupHealthCheckTimeoutInSeconds": _TIMES,
+    "EnableSSMAccess": _HARDWARE,
+    "ManagedInstanceScaling": Ignored("it concerns inference components, which are refused"),
+    "RoutingConfig": Ignored("requests go to the instances in turn"),
+    "InferenceAmiVersion": _HARDWARE,
+    "CapacityReservationConfig": _HARDWARE,
+}
+
+_SIZE: Members = {"Type": DONE, "Value": DONE}
+_DEPLOYMENT: Members = {
+    "BlueGreenUpdatePolicy": {
+        "TrafficRoutingConfiguration": {
+            "Type": DONE,
+            "WaitIntervalInSeconds": DONE,
+            "CanarySize": _SIZE,
+            "LinearStepSize": _SIZE,
+        },
+        "TerminationWaitInSeconds": DONE,
+        "MaximumExecutionTimeoutInSeconds": _TIMES,
+    },
+    "RollingUpdatePolicy": {
+        "MaximumBatchSize": _SIZE,
+        "WaitIntervalInSeconds": DONE,
+        "MaximumExecutionTimeoutInSeconds": _TIMES,
+        "RollbackMaximumBatchSize": Ignored("a rollback takes all instances back at once"),
+    },
+    "AutoRollbackConfiguration": {"Alarms": {"AlarmName": DONE}},
+}
+
+_PACKAGE_CONTAINER: Members = {
+    "ContainerHostname": DONE,
+    "Image": _IMAGE,
+    "ImageDigest": _IMAGE,
+    "ModelDataUrl": DONE,
+    "ModelDataSource": _MODEL_DATA,
+    "ProductId": _KEPT,
+    "Environment": DONE,
+    "ModelInput": _KEPT,
+    "Framework": _KEPT,
+    "FrameworkVersion": _KEPT,
+    "NearestModelName": _KEPT,
+    "AdditionalModelDataSources": _MORE_DATA,
+    "AdditionalS3DataSource": _MORE_DATA,
+    "ModelDataETag": _PINNED,
+    "IsCheckpoint": _KEPT,
+    "BaseModel": _KEPT,
+}
+
+_NOT_TABULAR: Final = Refused("Autopilot jobs on text, images and time series")
+_TABULAR: Members = {
+    "CandidateGenerationConfig": {"AlgorithmsConfig": {"AutoMLAlgorithms": DONE}},
+    "CompletionCriteria": {
+        "MaxCandidates": DONE,
+        "MaxRuntimePerTrainingJobInSeconds": _TIMES,
+        "MaxAutoMLJobRuntimeInSeconds": DONE,
+    },
+    "FeatureSpecificationS3Uri": Refused("feature specifications"),
+    "Mode": DONE,
+    "GenerateCandidateDefinitionsOnly": DONE,
+    "ProblemType": DONE,
+    "TargetAttributeName": DONE,
+    "SampleWeightAttributeName": DONE,
+}
+
+OPERATIONS: Final[Mapping[str, Members]] = {
+    "CreateModel": {
+        "ModelName": DONE,
+        "PrimaryContainer": _CONTAINER,
+        "Containers": _CONTAINER,
+        "InferenceExecutionConfig": {"Mode": DONE},
+        "ExecutionRoleArn": _ROLE,
+        "Tags": _TAGS,
+        "VpcConfig": _VPC,
+        "EnableNetworkIsolation": _NETWORK,
+    },
+    "CreateModelPackage": {
+        "ModelPackageName": DONE,
+        "ModelPackageGroupName": DONE,
+        "ModelPackageDescription": DONE,
+        "ModelPackageRegistrationType": DONE,
+        "InferenceSpecification": {
+            "Containers": _PACKAGE_CONTAINER,
+            "SupportedTransformInstanceTypes": _HARDWARE,
+            "SupportedRealtimeInferenceInstanceTypes": _HARDWARE,
+            "SupportedContentTypes": _KEPT,
+            "SupportedResponseMIMETypes": _KEPT,
+        },
+        "ValidationSpecification": Refused("validation jobs of a model package"),
+        "SourceAlgorithmSpecification": Refused("model packages made of an algorithm"),
+        "CertifyForMarketplace": Refused("certification for AWS Marketplace"),
+        "Tags": _TAGS,
+        "ModelApprovalStatus": DONE,
+        "MetadataProperties": _KEPT,
+        "ModelMetrics": _KEPT,
+        "ClientToken": Ignored("each call is one of its own"),
+        "Domain": _KEPT,
+        "Task": _KEPT,
+        "SamplePayloadUrl": _KEPT,
+        "CustomerMetadataProperties": DONE,
+        "DriftCheckBaselines": _KEPT,
+        "AdditionalInferenceSpecifications": Refused(
+            "additional inference specifications of a model package"
+        ),
+        "SkipModelValidation": Ignored("no model is validated"),
+        "SourceUri": DONE,
+        "SecurityConfig": {"KmsKeyId": _ENCRYPTION},
+        "ModelCard": _KEPT,
+        "ModelLifeCycle": {"Stage": DONE, "StageStatus": DONE, "StageDescription": DONE},
+        "ManagedStorageType": _KEPT,
+    },
+    "CreateAutoMLJobV2": {
+        "AutoMLJobName": DONE,
+        "AutoMLJobInputDataConfig": {
+            "ChannelType": DONE,
+            "ContentType": DONE,
+            "CompressionType": DONE,
+            "DataSource": {"S3DataSource": {"S3DataType": DONE, "S3Uri": DONE}},
+        },
+        "OutputDataConfig": {"KmsKeyId": _ENCRYPTION, "S3OutputPath": DONE},
+        "AutoMLProblemTypeConfig": {
+            "ImageClassificationJobConfig": _NOT_TABULAR,
+            "TextClassificationJobConfig": _NOT_TABULAR,
+            "TimeSeriesForecastingJobConfig": _NOT_TABULAR,
+            "TabularJobConfig": _TABULAR,
+            "TextGenerationJobConfig": _NOT_TABULAR,
+        },
+        "RoleArn": _ROLE,
+        "Tags": _TAGS,
+        "SecurityConfig": {
+            "VolumeKmsKeyId": _ENCRYPTION,
+            "EnableInterContainerTrafficEncryption": _NETWORK,
+            "VpcConfig": _VPC,
+        },
+        "AutoMLJobObjective": {"MetricName": DONE},
+        "ModelDeployConfig": {"AutoGenerateEndpointName": DONE, "EndpointName": DONE},
+        "DataSplitConfig": {"ValidationFraction": DONE},
+        "AutoMLComputeConfig": Refused("other compute than this machine's"),
+    },
+    "CreateEndpointConfig": {
+        "EndpointConfigName": DONE,
+        "ProductionVariants": _VARIANT,
+        "DataCaptureConfig": {
+            "EnableCapture": DONE,
+            "InitialSamplingPercentage": DONE,
+            "DestinationS3Uri": DONE,
+            "KmsKeyId": DONE,
+            "CaptureOptions": {"CaptureMode": DONE},
+            "CaptureContentTypeHeader": {"CsvContentTypes": DONE, "JsonContentTypes": DONE},
+        },
+        "Tags": _TAGS,
+        "KmsKeyId": _ENCRYPTION,
+        "AsyncInferenceConfig": {
+            "ClientConfig": {"MaxConcurrentInvocationsPerInstance": DONE},
+            "OutputConfig": {
+                "KmsKeyId": DONE,
+                "S3OutputPath": DONE,
+                "NotificationConfig": {
+                    "SuccessTopic": DONE,
+                    "ErrorTopic": DONE,
+                    "IncludeInferenceResponseIn": DONE,
+                },
+                "S3FailurePath": DONE,
+            },
+        },
+        "ExplainerConfig": Refused("explanations"),
+        "ShadowProductionVariants": Refused("shadow variants"),
+        "ExecutionRoleArn": _ROLE,
+        "VpcConfig": _VPC,
+        "EnableNetworkIsolation": _NETWORK,
+        "MetricsConfig": _METRICS,
+    },
+    "CreateEndpoint": {
+        "EndpointName": DONE,
+        "EndpointConfigName": DONE,
+        "DeploymentConfig": _DEPLOYMENT,
+        "Tags": _TAGS,
+    },
+    "UpdateEndpoint": {
+        "EndpointName": DONE,
+        "EndpointConfigName": DONE,
+        "RetainAllVariantProperties": DONE,
+        "ExcludeRetainedVariantProperties": {"VariantPropertyType": DONE},
+        "DeploymentConfig": _DEPLOYMENT,
+        "RetainDeploymentConfig": DONE,
+    },
+    "UpdateEndpointWeightsAndCapacities": {
+        "EndpointName": DONE,
+        "DesiredWeightsAndCapacities": {
+            "VariantName": DONE,
+            "DesiredWeight": DONE,
+            "DesiredInstanceCount": DONE,
+            "ServerlessUpdateConfig": Refused("changes of a serverless variant's concurrency"),
+        },
+    },
+    "CreateTransformJob": {
+        "TransformJobName": DONE,
+        "ModelName": DONE,
+        "MaxConcurrentTransforms": DONE,
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": DONE, "InvocationsMaxRetries": DONE},
+        "MaxPayloadInMB": DONE,
+        "BatchStrategy": DONE,
+        "Environment": DONE,
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": DONE, "S3Uri": DONE}},
+            "ContentType": DONE,
+            "CompressionType": DONE,
+            "SplitType": DONE,
+        },
+        "TransformOutput": {"S3OutputPath": DONE, "Accept": DONE, "AssembleWith": DONE, "KmsKeyId": DONE},
+        "DataCaptureConfig": {"DestinationS3Uri": DONE, "KmsKeyId": DONE, "GenerateInferenceId": DONE},
+        "TransformResources": {
+            "InstanceType": _HARDWARE,
+            "InstanceCount": DONE,
+            "VolumeKmsKeyId": _ENCRYPTION,
+            "TransformAmiVersion": _HARDWARE,
+        },
+        "DataProcessing": {"InputFilter": DONE, "OutputFilter": DONE, "JoinSource": DONE},
+        "Tags": _TAGS,
+        "ExperimentConfig": Ignored("experiments are not kept"),
+    },
+    "InvokeEndpoint": {
+        "EndpointName": DONE,
+        "Body": DONE,
+        "ContentType": DONE,
+        "Accept": DONE,
+        "CustomAttributes": DONE,
+        "TargetModel": DONE,
+        "TargetVariant": DONE,
+        "TargetContainerHostname": DONE,
+        "InferenceId": DONE,
+        "EnableExplanations": Refused("explanations"),
+        "InferenceComponentName": Refused("inference components"),
+        "SessionId": Refused("stateful sessions"),
+        "PrefixAwareId": Ignored("requests go to the instances in turn"),
+    },
+    "InvokeEndpointAsync": {
+        "EndpointName": DONE,
+        "ContentType": DONE,
+        "Accept": DONE,
+        "CustomAttributes": DONE,
+        "InferenceId": DONE,
+        "InputLocation": DONE,
+        "S3OutputPathExtension": DONE,
+        "Filename": DONE,
+        "RequestTTLSeconds": DONE,
+        "InvocationTimeoutSeconds": DONE,
+        "Body": DONE,
+    },
+}
+
+
+def check_members(operation: str, params: Mapping[str, object]) -> None:
+    """Raise ValidationFailure that names the members which the embedded SageMaker does not do."""
+    members = OPERATIONS.get(operation)
+    problems = list(_problems(members, params, "")) if members is not None else []
+    if problems:
+        raise ValidationFailure(f"The embedded SageMaker cannot do this {operation}: {'; '.join(problems)}.")
+
+
+def _problems(members: Members, value: object, path: str) -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _problems(members, item, path)
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            if inner is None or inner in ([], {}):
+                continue
+            here, member = f"{path}.{name}" if path else name, members.get(name)
+            if member is None:
+                yield f"it does not know the member {here}"
+            elif isinstance(member, Refused) and inner is not False:
+                yield f"it does not do {member.what} (member {here})"
+            elif isinstance(member, Mapping):
+                yield from _problems(member, inner, here)

@@ -1,0 +1,258 @@
+"""Follow the scaling policies that moto's Application Auto Scaling keeps for endpoint variants.
+
+From the first RegisterScalableTarget until nothing is registered any more, one thread a region looks at every target:
+it publishes the endpoint's metrics to CloudWatch, sets the alarms on them, and scales. At rest it does not exist.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, cast
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_sm_plugin.local.account.state import Record, Region
+from airflow_sm_plugin.local.async_inference.requests.requests import backlog
+from airflow_sm_plugin.local.endpoints.endpoints.endpoint_operations import scale_variant
+from airflow_sm_plugin.local.endpoints.endpoints.endpoints import (
+    LiveEndpoint,
+    LiveVariant,
+    endpoint_in_service,
+)
+from airflow_sm_plugin.local.endpoints.endpoints.scaled_variants import FOLLOWER
+from airflow_sm_plugin.local.faults.faults.recorded import RecordedError
+from airflow_sm_plugin.local.scaling.scaling import scaling_activities
+from airflow_sm_plugin.local.scaling.scaling import scaling_policies as policies
+from airflow_sm_plugin.local.scaling.scaling.scaling_policies import Look, Wish
+
+log = logging.getLogger(__name__)
+
+NAMESPACE: Final = "sagemaker"
+DIMENSION: Final = "sagemaker:variant:DesiredInstanceCount"
+_PUBLISH_SECONDS = 60.0
+"""A metric is published when it changes and, as by the service, once a minute."""
+
+
+@dataclass
+class _Watched:
+    """What is remembered of one target between two looks."""
+
+    scaled: float = -math.inf
+    fewer_since: float | None = None
+    published: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def heard(region: Region, operation: str, resource: str | None) -> None:
+    """Take notice of a call that moto's Application Auto Scaling has answered with success."""
+    if operation == "RegisterScalableTarget":
+        _start(region)
+    elif operation == "DeregisterScalableTarget" and resource:
+        _delete_policies(region, resource)  # the service does, moto does not
+        _delete_scheduled_actions(region, resource)
+
+
+def _start(region: Region) -> None:
+    with region.table(FOLLOWER) as followers:
+        is_running = bool(followers)
+        followers["one"] = {"_again": True}
+    if not is_running:
+        region.in_background("follow scaling policies", lambda: _follow(region))
+
+
+def _follow(region: Region) -> None:
+    watched: dict[str, _Watched] = {}
+    while not region.closed.wait(max(region.settings.scaling_interval_seconds, 0.01)):
+        with region.table(FOLLOWER) as followers:
+            followers["one"]["_again"] = False
+        try:
+            registered = list(_targets(region))
+            followed = {one["ResourceId"]: one for one in registered if one["ScalableDimension"] == DIMENSION}
+            _look(region, followed, watched)
+        except (BotoCoreError, ClientError) as error:
+            log.warning("scaling policies cannot be followed now: %s", type(error).__name__)
+            continue
+        with region.table(FOLLOWER) as followers:
+            if not registered and not followers["one"]["_again"]:
+                followers.clear()
+                return
+
+
+def _look(region: Region, targets: Mapping[str, Record], watched: dict[str, _Watched]) -> None:
+    for gone in set(watched) - set(targets):
+        del watched[gone]
+    alarms = list(_alarms(region)) if targets else []
+    for resource, target in targets.items():
+        found = _variant(region, resource)
+        if found is not None:
+            memory = watched.setdefault(resource, _Watched())
+            _look_at(region, target, found, alarms, memory)
+
+
+def _look_at(
+    region: Region,
+    target: Record,
+    found: tuple[LiveEndpoint, LiveVariant],
+    alarms: list[Record],
+    memory: _Watched,
+) -> None:
+    live, variant = found
+    look = Look(_metrics(region, live, variant), variant.instance_count)
+    _publish(region, live, variant, look.metrics, memory)
+    breaches = _set_alarms(region, live.name, alarms, look.metrics)
+    wishes = list(_wishes(region, str(target["ResourceId"]), look, breaches))
+    if wishes:
+        bounds = {"minimum": int(target["MinCapacity"]), "maximum": int(target["MaxCapacity"])}
+        wish = policies.combined(wishes, instances=look.instances, **bounds)
+        _grant(region, target, found, wish, memory)
+
+
+def _grant(
+    region: Region, target: Record, found: tuple[LiveEndpoint, LiveVariant], wish: Wish, memory: _Watched
+) -> None:
+    """Scale, unless a cooldown or a suspension stands against it."""
+    live, variant = found
+    moment = time.monotonic()
+    cooldown = min(wish.cooldown, region.settings.scaling_cooldown_limit_seconds)
+    suspended = target.get("SuspendedState", {})
+    if wish.instances >= variant.instance_count:
+        memory.fewer_since = None
+    elif memory.fewer_since is None:
+        memory.fewer_since = moment
+    if wish.instances == variant.instance_count:
+        return
+    since = memory.scaled if memory.fewer_since is None else memory.fewer_since
+    kind = "Out" if memory.fewer_since is None else "In"
+    if moment - since < cooldown or suspended.get(f"DynamicScaling{kind}Suspended"):
+        return
+    if scale_variant(region, live.name, variant.name, wish.instances):
+        log.info("endpoint %s, variant %s: scaling to %d", live.name, variant.name, wish.instances)
+        memory.scaled, memory.fewer_since = moment, None
+        scaling_activities.add(
+            region, str(target["ResourceId"]), DIMENSION, instances=wish.instances, policy=wish.policy
+        )
+
+
+def _metrics(region: Region, live: LiveEndpoint, variant: LiveVariant) -> dict[str, float]:
+    if not live.is_async:
+        window = max(region.settings.scaling_window_seconds, 1.0)
+        a_minute = variant.invocations(window) * 60 / window
+        return {policies.INVOCATIONS_PER_INSTANCE: a_minute / max(variant.instance_count, 1)}
+    waiting = backlog(region, live.name)
+    found = {
+        policies.BACKLOG: float(waiting.size),
+        policies.BACKLOG_WITHOUT_CAPACITY: float(waiting.without_capacity),
+    }
+    if waiting.instances:
+        found[policies.BACKLOG_PER_INSTANCE] = waiting.per_instance
+    return found
+
+
+def _publish(
+    region: Region, live: LiveEndpoint, variant: LiveVariant, metrics: Mapping[str, float], memory: _Watched
+) -> None:
+    moment = time.monotonic()
+    dimensions = [{"Name": "EndpointName", "Value": live.name}]
+    if not live.is_async:
+        dimensions.append({"Name": "VariantName", "Value": variant.name})
+    news = []
+    for name, value in metrics.items():
+        before, when = memory.published.get(name, (math.nan, -math.inf))
+        if value != before or moment - when >= _PUBLISH_SECONDS:
+            news.append({"MetricName": name, "Dimensions": dimensions, "Value": value})
+            memory.published[name] = (value, moment)
+    if news:
+        data = cast("Any", news)  # plain dicts
+        region.aws.cloudwatch(region.name).put_metric_data(Namespace=policies.NAMESPACE, MetricData=data)
+
+
+def _set_alarms(
+    region: Region, endpoint: str, alarms: list[Record], metrics: Mapping[str, float]
+) -> dict[str, float]:
+    """Bring the endpoint's alarms up to date; return the breach by policy ARN, for those in ALARM."""
+    breaches: dict[str, float] = {}
+    for alarm in alarms:
+        dimensions = {one["Name"]: one["Value"] for one in alarm.get("Dimensions", [])}
+        breach = policies.breach_of(alarm, metrics)
+        if dimensions.get("EndpointName") != endpoint or breach is None:
+            continue
+        state = "OK" if math.isnan(breach) else "ALARM"
+        if alarm["StateValue"] != state:
+            region.aws.cloudwatch(region.name).set_alarm_state(
+                AlarmName=alarm["AlarmName"],
+                StateValue=cast("Any", state),
+                StateReason=f"Threshold {'not ' if state == 'OK' else ''}crossed",
+            )
+        if state == "ALARM" and alarm.get("ActionsEnabled", True):
+            breaches.update(dict.fromkeys(alarm.get("AlarmActions", []), breach))
+    return breaches
+
+
+def _wishes(region: Region, resource: str, look: Look, breaches: Mapping[str, float]) -> Iterator[Wish]:
+    for policy in _policies(region, resource):
+        wish: Wish | None = None
+        tracking = policy.get("TargetTrackingScalingPolicyConfiguration")
+        step = policy.get("StepScalingPolicyConfiguration")
+        if tracking:
+            wish = policies.tracking_wish(tracking, look)
+        elif step and policy["PolicyARN"] in breaches:
+            wish = policies.step_wish(step, look, breach=breaches[policy["PolicyARN"]])
+        if wish is not None:
+            yield replace(wish, policy=str(policy["PolicyName"]))
+
+
+def _variant(region: Region, resource: str) -> tuple[LiveEndpoint, LiveVariant] | None:
+    """Return what ``endpoint/<name>/variant/<name>`` names, None when it does not serve."""
+    parts = resource.split("/")
+    if len(parts) != 4:
+        return None
+    try:
+        live = endpoint_in_service(region, parts[1])
+    except RecordedError:
+        return None
+    variant = live.variants.get(parts[3])
+    return (live, variant) if variant is not None else None
+
+
+def _targets(region: Region) -> Iterator[Record]:
+    pages = region.aws.autoscaling(region.name).get_paginator("describe_scalable_targets")
+    for page in pages.paginate(ServiceNamespace=NAMESPACE):
+        yield from (dict(one) for one in page["ScalableTargets"])
+
+
+def _policies(region: Region, resource: str) -> Iterator[Record]:
+    pages = region.aws.autoscaling(region.name).get_paginator("describe_scaling_policies")
+    for page in pages.paginate(ServiceNamespace=NAMESPACE, ResourceId=resource, ScalableDimension=DIMENSION):
+        yield from (dict(one) for one in page["ScalingPolicies"])
+
+
+def _alarms(region: Region) -> Iterator[Record]:
+    for page in region.aws.cloudwatch(region.name).get_paginator("describe_alarms").paginate():
+        yield from (dict(one) for one in page["MetricAlarms"] if one.get("Namespace") == policies.NAMESPACE)
+
+
+def _delete_policies(region: Region, resource: str) -> None:
+    client = region.aws.autoscaling(region.name)
+    for policy in list(_policies(region, resource)):
+        client.delete_scaling_policy(
+            PolicyName=policy["PolicyName"],
+            ServiceNamespace=NAMESPACE,
+            ResourceId=resource,
+            ScalableDimension=DIMENSION,
+        )
+
+
+def _delete_scheduled_actions(region: Region, resource: str) -> None:
+    client = region.aws.autoscaling(region.name)
+    pages = client.get_paginator("describe_scheduled_actions")
+    for page in pages.paginate(ServiceNamespace=NAMESPACE, ResourceId=resource, ScalableDimension=DIMENSION):
+        for action in page["ScheduledActions"]:
+            client.delete_scheduled_action(
+                ScheduledActionName=action["ScheduledActionName"],
+                ServiceNamespace=NAMESPACE,
+                ResourceId=resource,
+                ScalableDimension=DIMENSION,
+            )

@@ -1,0 +1,335 @@
+"""One WSGI application in front of moto's: ours answers SageMaker and its runtime, moto the rest.
+
+A request passes, in this order: whether its sender may drive this service (:mod:`.access`), ``/_embedded/`` (see
+:mod:`.control`) and ``/moto-api/``, whether it is signed where AWS wants it (:mod:`.signatures`), the fault plan, and
+then the operation. Both planes of SageMaker are signed for ``sagemaker``, which tells them apart from every other
+service whatever the host name. Every call of every service is in the call log; ``POST /moto-api/reset`` resets ours
+and moto's.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from botocore.model import OperationNotFoundError
+
+from airflow_sm_plugin.local.account import s3_checks
+from airflow_sm_plugin.local.account.moto_operations import moto_failure
+from airflow_sm_plugin.local.account.operations import NotOurs, handler_of
+from airflow_sm_plugin.local.account.state import Account, now
+from airflow_sm_plugin.local.catalogue.tags import tagged_by_moto
+from airflow_sm_plugin.local.faults.faults.fault_rules import Rule
+from airflow_sm_plugin.local.faults.faults.faults import Strike
+from airflow_sm_plugin.local.protocol.protocol.access import ServedNames, refusal
+from airflow_sm_plugin.local.protocol.protocol.answers import (
+    Answer,
+    in_form,
+    is_unknown_path,
+    is_without_message,
+    of_response,
+    passed_on,
+    with_encoded_start,
+)
+from airflow_sm_plugin.local.protocol.protocol.call_names import CallName, name_other, name_sagemaker
+from airflow_sm_plugin.local.protocol.protocol.environ import HttpRequest
+from airflow_sm_plugin.local.protocol.protocol.errors import (
+    AccessDeniedFailure,
+    MissingAuthenticationFailure,
+    ServiceError,
+    UnknownOperationFailure,
+    UnknownPathFailure,
+)
+from airflow_sm_plugin.local.protocol.protocol.protocol import (
+    CONTROL_PLANE,
+    RUNTIME,
+    Request,
+    Response,
+    control_plane_response,
+    error_response,
+    json_object,
+    parse_request,
+    runtime_response,
+)
+from airflow_sm_plugin.local.protocol.protocol.s3_calls import NOT_IN_MOTO
+from airflow_sm_plugin.local.protocol.protocol.signatures import is_runtime_call, needs_signature
+from airflow_sm_plugin.local.protocol.protocol.validation import validate
+from airflow_sm_plugin.local.scaling.scaling import scaling, scaling_activities
+from airflow_sm_plugin.local.server.server import control
+from airflow_sm_plugin.local.server.server.http_channel import Dropped
+from airflow_sm_plugin.local.server.server.other_services import other_service_response
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+requests_log = logging.getLogger("airflow_sm_plugin.local.requests")
+
+_MOTO_API = "/moto-api/"
+_METHODS = "GET, HEAD, POST, PUT, DELETE, PATCH"
+
+
+class EmbeddedApplication:
+    """The WSGI application. Thread-safe; every request is logged without its query and body.
+
+    :param served: the host names it answers
+    """
+
+    def __init__(self, account: Account, moto: WSGIApplication, served: ServedNames) -> None:
+        self.account = account
+        self._moto = moto
+        self._served = served
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one HTTP request. Raises Dropped when the connection is to close without an answer."""
+        http = HttpRequest.of(environ, self._served)
+        try:
+            return self._answer(http).write(start_response)
+        except Dropped:
+            raise
+        except Exception as error:
+            log.exception("%s %s failed", http.method, http.shown_path)
+            name = _name(http, None, reads_body=False)
+            return _failure(http, name, error).write(start_response, sys.exc_info())
+
+    def _answer(self, http: HttpRequest) -> Answer:
+        denial = refusal(
+            self._served, method=http.method, target=http.target, path=http.path, headers=http.headers
+        )
+        if denial is not None:
+            return self._refuse(http, AccessDeniedFailure(denial))
+        if http.method == "OPTIONS":
+            return of_response(Response(204, b"", {"Allow": _METHODS}), None, http.request_id)
+        if http.bucket is None and http.path.startswith(control.PREFIX):
+            response = control.answer(
+                self.account, method=http.method, path=http.path, query=http.query, body=http.body()
+            )
+            return of_response(response, None, http.request_id)
+        if http.bucket is None and http.path.startswith(_MOTO_API):
+            if http.path.rstrip("/") == f"{_MOTO_API}reset" and http.method == "POST":
+                self.account.reset()
+            return passed_on(self._moto, http)
+        if needs_signature(
+            http.signature,
+            method=http.method,
+            path=http.path,
+            query=http.query,
+            headers=http.headers,
+            body=http.body,
+        ):
+            return self._refuse(http, MissingAuthenticationFailure(_NOT_SIGNED))
+        return self._call(http)
+
+    def _refuse(self, http: HttpRequest, error: ServiceError) -> Answer:
+        """Refuse a request before anything is done, and say so in the logs."""
+        requests_log.warning("%s %s refused (403): %s", http.method, http.shown_path, error.message)
+        if http.bucket is None and http.path.startswith((control.PREFIX, _MOTO_API)):
+            return of_response(control.error(403, error.message), error.code, http.request_id)
+        name = _name(http, None, reads_body=False)
+        answer = _error(http, name, error)
+        self._note(http, name, now(), answer, Strike(), carried_out=False)
+        return answer
+
+    def _call(self, http: HttpRequest) -> Answer:
+        """Carry a call out, as the fault plan lets it, and note it."""
+        began, started = now(), time.monotonic()
+        request = _parse(http) if http.signature.service == CONTROL_PLANE else None
+        name = _name(http, request)
+        strike = Strike() if name.is_own else self.account.faults.strike(name)
+        fault = strike.rule.fault if strike.rule else None
+        strike.hold_call()
+        if fault == "drop":
+            answer = None
+        elif strike.rule is not None and fault in ("error", "throttle"):
+            answer = _struck(http, name, strike.rule)
+        else:
+            answer = self._carry_out(http, name, request)
+        carried_out = fault in (None, "lost_answer")
+        self._note(http, name, began, answer, strike, carried_out=carried_out)
+        _log(name, http, answer, strike, (time.monotonic() - started) * 1000)
+        if answer is None:
+            raise Dropped
+        if fault == "lost_answer":
+            answer.discard()
+            strike.hold_answer()
+            raise Dropped
+        return answer
+
+    def _note(
+        self,
+        http: HttpRequest,
+        name: CallName,
+        began: datetime.datetime,
+        answer: Answer | None,
+        strike: Strike,
+        *,
+        carried_out: bool,
+    ) -> None:
+        self.account.calls.add(
+            name,
+            request_id=answer.request_id if answer else http.request_id,
+            began=began,
+            status=answer.status if answer else None,
+            error=answer.error if answer else None,
+            fault=strike.fault,
+            carried_out=carried_out,
+        )
+
+    def _carry_out(self, http: HttpRequest, name: CallName, request: Request | ServiceError | None) -> Answer:
+        """Answer SageMaker's operations, have moto answer the others; whatever fails is an error of the service."""
+        try:
+            if isinstance(request, ServiceError):
+                raise request
+            if (name.service, name.operation) == ("application-autoscaling", "DescribeScalingActivities"):
+                found = scaling_activities.describe(
+                    self.account.region(name.region), json_object(http.body())
+                )
+                return of_response(control_plane_response(found), None, http.request_id)
+            if request is None:
+                response = other_service_response(self.account, name, http.body)
+            else:
+                response = self._sagemaker(request)
+            if response is not None:
+                return of_response(response, None, http.request_id)
+            return self._motos(http, name, request)
+        except ServiceError as error:
+            return _error(http, name, error)
+        except Exception as error:
+            log.exception("%s failed", name.operation)
+            return _failure(http, name, error)
+
+    def _motos(self, http: HttpRequest, name: CallName, request: Request | None) -> Answer:
+        """Have moto answer. Raises UnknownOperationFailure for an operation that it has not, or takes for another."""
+        unknown = (
+            f"Neither the embedded SageMaker nor moto behind it answers {name.operation} of {name.service}"
+        )
+        target = http.headers.get("x-amz-target", "").lower()
+        is_sagemakers = http.signature.service.lower() == CONTROL_PLANE or target.startswith("sagemaker.")
+        if request is None and is_sagemakers:
+            raise UnknownOperationFailure(unknown)  # however it is spelt: moto would take it for its own
+        if name.service == "s3" and name.operation in NOT_IN_MOTO:
+            raise UnknownOperationFailure(unknown)
+        try:
+            if name.service == "s3" and not http.is_s3_control:
+                return self._s3(http, name.operation)
+            answer = passed_on(self._moto, http)
+        except (NotImplementedError, OperationNotFoundError) as error:
+            raise UnknownOperationFailure(unknown) from error
+        except Exception as crash:
+            if request is None:
+                raise
+            raise moto_failure(crash, request.operation, request.params) from crash
+        if request is not None:
+            return tagged_by_moto(self.account.region(request.region), request, answer)
+        if http.method != "HEAD" and is_unknown_path(answer):
+            raise UnknownPathFailure(unknown)
+        if name.service == "application-autoscaling" and answer.status < 300:
+            scaling.heard(self.account.region(name.region), name.operation, name.resource)
+        return answer
+
+    def _s3(self, http: HttpRequest, operation: str) -> Answer:
+        """Have moto answer a call of S3. Raises S3Failure for a request that is wrong."""
+        s3_checks.check(operation, query=http.query, headers=http.headers, body=http.body)
+        try:
+            answer = passed_on(self._moto, http)
+        except NotImplementedError:
+            raise
+        except Exception as crash:
+            failure = s3_checks.failure_of_crash(crash, operation, query=http.query, headers=http.headers)
+            if failure is None:
+                raise
+            raise failure from crash
+        if http.method != "HEAD" and is_without_message(answer):
+            raise s3_checks.failure_of_status(answer.status, operation)
+        return with_encoded_start(answer, http.query) if operation == "ListObjectsV2" else answer
+
+    def _sagemaker(self, request: Request) -> Response | None:
+        handler = handler_of(request.operation)
+        if handler is None and request.service == RUNTIME:
+            raise UnknownPathFailure(f"The embedded SageMaker does not answer {request.operation}")
+        if handler is None:
+            return None
+        validate(request)
+        try:
+            result = handler(self.account.region(request.region), request.params)
+        except NotOurs:
+            return None
+        if request.service == RUNTIME:
+            return runtime_response(request.operation, result)
+        return control_plane_response(result)
+
+
+_NOT_SIGNED = (
+    "The request is not signed, or its Authorization header names no access key, date, region and service. Any "
+    "credentials do: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to any text, or run curl with --aws-sigv4."
+)
+
+
+def _parse(http: HttpRequest) -> Request | ServiceError | None:
+    try:
+        return parse_request(
+            method=http.method,
+            path=http.path,
+            headers=http.headers,
+            body=http.body(),
+            region=http.signature.region,
+        )
+    except ServiceError as error:
+        return error
+
+
+def _name(http: HttpRequest, request: Request | ServiceError | None, *, reads_body: bool = True) -> CallName:
+    target = http.headers.get("x-amz-target", "")
+    is_sagemaker = http.signature.service == CONTROL_PLANE or target.startswith("SageMaker.")
+    if is_sagemaker or (not http.signature.service and is_runtime_call(http.method, http.path)):
+        read = None if isinstance(request, ServiceError) else request
+        return name_sagemaker(read, http.signature, method=http.method, path=http.path, target=target)
+    return name_other(
+        http.signature,
+        method=http.method,
+        path=http.path,
+        query=http.query,
+        headers=http.headers,
+        body=http.body if reads_body else bytes,
+        bucket=http.bucket,
+    )
+
+
+def _error(http: HttpRequest, name: CallName, error: ServiceError) -> Answer:
+    code = error.code_for(name.service)
+    if name.service in (CONTROL_PLANE, RUNTIME):
+        return of_response(error_response(error, name.service), code, http.request_id)
+    return in_form(http, name.service, status=error.status, code=code, message=error.message)
+
+
+def _struck(http: HttpRequest, name: CallName, rule: Rule) -> Answer:
+    """Return the error of a rule of the fault plan."""
+    recorded = rule.recorded(name)
+    if recorded is not None:
+        return _error(http, name, recorded)
+    status, code, message = rule.answer(name)
+    return in_form(http, name.service, status=status, code=code, message=message)
+
+
+def _failure(http: HttpRequest, name: CallName, error: Exception) -> Answer:
+    reason = f"{type(error).__name__}: {error}"
+    return _error(http, name, ServiceError(f"The embedded SageMaker failed at {name.operation}: {reason}"))
+
+
+def _log(
+    name: CallName, http: HttpRequest, answer: Answer | None, strike: Strike, milliseconds: float
+) -> None:
+    told = f" (fault plan: {strike.fault})" if strike.fault else ""
+    error = f" {answer.error}" if answer is not None and answer.error else ""
+    if name.service not in (CONTROL_PLANE, RUNTIME):
+        requests_log.info("%s %s (moto)%s%s", name.method, http.shown_path, error, told)
+        return
+    label = http.headers.get("x-amz-target", http.shown_path) + error
+    if answer is None:
+        requests_log.info("%s %s%s", name.method, label, told)
+        return
+    requests_log.info("%s %s %d %.0f ms%s", name.method, label, answer.status, milliseconds, told)

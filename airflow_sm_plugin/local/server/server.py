@@ -1,0 +1,226 @@
+"""Serve the embedded SageMaker on loopback, from Python.
+
+::
+
+    with EmbeddedSageMaker() as sagemaker:
+        client = boto3.client("sagemaker", endpoint_url=sagemaker.url, region_name="us-east-1")
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import logging
+import socket
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import waitress
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from waitress import wasyncore
+
+from airflow_sm_plugin.local.account import operations
+from airflow_sm_plugin.local.account.aws import AwsClients
+from airflow_sm_plugin.local.account.calls import CallLog
+from airflow_sm_plugin.local.account.settings import Settings
+from airflow_sm_plugin.local.account.state import Account
+from airflow_sm_plugin.local.automl.training.training.training_cache import TrainingCache
+from airflow_sm_plugin.local.faults.faults.faults import FaultPlan
+from airflow_sm_plugin.local.faults.faults.outcomes import Outcomes
+from airflow_sm_plugin.local.protocol.protocol.access import ServedNames
+from airflow_sm_plugin.local.server.server.app import EmbeddedApplication
+from airflow_sm_plugin.local.server.server.http_channel import Channel, Dispatcher
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from waitress.server import BaseWSGIServer
+
+log = logging.getLogger(__name__)
+
+_THREADS = 512
+"""Requests answered at the same time; an InvokeEndpoint holds one for as long as its model loads and answers."""
+
+_CONNECTIONS = 4_096
+"""Open at the same time: waitress's 100 are few for several batch tasks, and once full it accepts none for seconds."""
+
+_STOP_SECONDS = 5
+"""How long stop() waits for requests that are being answered."""
+
+
+_REMOTE = (
+    "everyone who reaches the port runs code on this machine as you, without login, because the service runs the "
+    "archives that it is given."
+)
+
+
+class _Moto(DomainDispatcherApplication):
+    """Moto's application. Raises NotImplementedError for a request of a service that it has not."""
+
+    @functools.lru_cache(maxsize=1_000)  # noqa: B019 - there is one, and it lives as long as the process
+    def get_backend_for_host(self, host: str | None) -> Any:  # noqa: ANN401 - moto's
+        """Return the service of a host; moto lists its own folder for each request, and others wait meanwhile."""
+        return super().get_backend_for_host(host)
+
+    def get_application(self, environ: dict[str, Any]) -> Flask:
+        """Return the application of the service that a request is for."""
+        try:
+            return super().get_application(environ)
+        except Exception as error:
+            raise NotImplementedError(f"moto knows no service for this request: {error}") from error
+
+
+class EmbeddedSageMaker:
+    """A running embedded SageMaker, a context manager.
+
+    ``url``, ``settings``, ``faults``, ``outcomes``, ``calls``, ``reset()``.
+
+    Two in one process keep their SageMaker resources apart, but share moto's (buckets, topics, logs, …).
+
+    :param host: address to bind, loopback by default: it runs the archives it is given
+    :param port: 0 picks a free one
+    :param settings: delays; see :class:`~airflow_sm_plugin.local.account.settings.Settings`
+    :param serve_as: host names to answer beside loopback's and the bound one, such as a container's; buckets are
+        answered below them, too. Every other ``Host`` is refused
+    :param allow_remote: permit a *host* that is not loopback
+    :param training_cache: a folder that keeps what AutoML jobs train; a job over the same data with the same settings
+        takes it from there. None: every job trains
+
+    Raises ValueError for a *host* beyond loopback without *allow_remote*, one that has no address, and for a name in
+    *serve_as* that is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        settings: Settings | None = None,
+        serve_as: Sequence[str] = (),
+        allow_remote: bool = False,
+        training_cache: Path | None = None,
+    ) -> None:
+        self._address = _address_of(host)
+        self._is_remote = not ipaddress.ip_address(self._address).is_loopback
+        if self._is_remote and not allow_remote:
+            raise ValueError(
+                f"host {host} is not loopback: {_REMOTE} Bind 127.0.0.1, or permit it with --allow-remote "
+                "(allow_remote=True in Python)."
+            )
+        self._served = ServedNames.of([host, *serve_as])
+        self._host = host
+        self._port = port
+        self.settings = settings or Settings()
+        cache = TrainingCache(training_cache) if training_cache else None
+        self._account = Account(AwsClients(lambda: self.own_url), self.settings, cache)
+        self._server: BaseWSGIServer | None = None
+        self._stopping = threading.Event()
+        self._waking = threading.Lock()
+        self._sockets: dict[int, object] = {}
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The address clients use as ``endpoint_url`` or ``AWS_ENDPOINT_URL``."""
+        return f"http://{_in_url(self._host)}:{self._port}"
+
+    @property
+    def faults(self) -> FaultPlan:
+        """The fault plan: ``faults.replace([{"operation": "CreateEndpoint", "fault": "throttle"}])``."""
+        return self._account.faults
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """What endpoints' next deployments come to: ``outcomes.replace("mine", [Outcome(end="RolledBack")])``."""
+        return self._account.outcomes
+
+    @property
+    def calls(self) -> CallLog:
+        """The call log: ``calls.calls(operation="Create*")``."""
+        return self._account.calls
+
+    @property
+    def own_url(self) -> str:
+        """The address under which it reaches itself, also when bound to every interface."""
+        address = ipaddress.ip_address(self._address)
+        host = ("127.0.0.1" if address.version == 4 else "::1") if address.is_unspecified else self._address
+        return f"http://{_in_url(host)}:{self._port}"
+
+    def start(self) -> None:
+        """Bind and serve in a thread of its own; when this returns, requests are answered."""
+        operations.load()
+        if self._is_remote:
+            log.warning("WARNING: %s is not loopback: %s", self._host, _REMOTE)
+        application = EmbeddedApplication(self._account, _Moto(create_backend_app), self._served)
+        server = waitress.create_server(
+            application,
+            host=self._address,
+            port=self._port,
+            _dispatcher=Dispatcher(_THREADS),
+            asyncore_use_poll=True,
+            channel_timeout=600,
+            connection_limit=_CONNECTIONS,
+            max_request_body_size=5 * 1024**3,
+            clear_untrusted_proxy_headers=True,
+            map=self._sockets,
+        )
+        server.channel_class = Channel
+        self._port = int(server.effective_port)
+        self._server = server
+        self._stopping.clear()
+        self._thread = threading.Thread(
+            target=self._serve, args=(server,), name="embedded-sagemaker", daemon=True
+        )
+        self._thread.start()
+
+    def _serve(self, server: BaseWSGIServer) -> None:
+        while not self._stopping.is_set():
+            wasyncore.loop(timeout=1, map=self._sockets, use_poll=True, count=1)
+        server.task_dispatcher.shutdown(timeout=_STOP_SECONDS)
+        for channel in [one for one in self._sockets.values() if isinstance(one, Channel)]:
+            channel.handle_close()  # clients keep theirs open; long answers are in temporary files
+        with self._waking:
+            wasyncore.close_all(self._sockets, ignore_all=True)
+
+    def stop(self) -> None:
+        """Stop the containers, then the server."""
+        self._account.reset()
+        with self._waking:  # or the loop may end by itself and close what would wake it
+            self._stopping.set()
+            if self._server is not None:
+                self._server.pull_trigger()
+                self._server = None
+        if self._thread is not None:
+            self._thread.join(timeout=2 * _STOP_SECONDS)
+            self._thread = None
+
+    def reset(self) -> None:
+        """Forget every SageMaker resource and stop what runs; ``POST /moto-api/reset`` clears moto too."""
+        self._account.reset()
+
+    def __enter__(self) -> Self:
+        """Start serving."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop serving."""
+        self.stop()
+
+
+def _address_of(host: str) -> str:
+    """Return one address of a host, as "localhost" can have two. Raises ValueError."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ValueError(f"host {host!r} has no address on this machine: {error}") from None
+    addresses = [str(one[4][0]) for one in found]
+    return next((address for address in addresses if ":" not in address), addresses[0])
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,183 @@
+"""``make demo``: the main job in a real Airflow against the embedded SageMaker, offline, ending with a table.
+
+``make demo-batch`` runs the multi-model batch instead, and saves its report as well. ``--up`` starts the same two
+services and leaves them running, ``--down`` ends them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.markup import escape
+
+from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, RequestRefusedError, RunLook
+from airflow_sm_plugin.local.stack.demo_report import report_of, saved_page
+from airflow_sm_plugin.local.stack.demo_stack import Addresses, DemoStack
+from airflow_sm_plugin.local.stack.demo_view import Progress, report_table
+from airflow_sm_plugin.local.stack.processes import StackError
+
+_DAG_ID = "autopilot_to_predictions"
+_RUN_SECONDS = 3600.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo, or start or end the kept stack; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m airflow_sm_plugin.local.stack.demo", description=__doc__)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--up", action="store_true", help="start Airflow and SageMaker, and leave them running")
+    what.add_argument("--down", action="store_true", help="end what --up started")
+    parser.add_argument("--dags", type=Path, default=Path("dags"), help="DAG folder (default: %(default)s)")
+    parser.add_argument("--dag", default=_DAG_ID, help="DAG to run (default: %(default)s)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the embedded SageMaker, e.g. multi_model_load_seconds=0.5; may be repeated",
+    )
+    parser.add_argument(
+        "--state", type=Path, default=Path(".demo"), help="logs and databases (default: %(default)s)"
+    )
+    options = parser.parse_args(arguments)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=240)  # in a file the table need not be squeezed into 80 columns
+    kept = DemoStack(options.state / "up", options.dags, settings=options.set)
+    if options.down:
+        kept.stop()
+        return 0
+    if not options.dags.is_dir():
+        parser.error(f"there is no folder {options.dags}; run this where the repository's dags/ is")
+    if options.up:
+        return _up(console, kept)
+    return _demo(console, DemoStack(options.state / "run", options.dags, settings=options.set), options.dag)
+
+
+def _up(console: Console, stack: DemoStack) -> int:
+    addresses = stack.running()
+    if addresses is None:
+        try:
+            with _ended_on_error(console, stack):
+                addresses = stack.start()
+        except StackError as error:
+            return _failed(console, error)
+        except KeyboardInterrupt:
+            return _INTERRUPTED
+    _say_addresses(console, addresses)
+    console.print("Both keep running until [bold]make down[/].")
+    return 0
+
+
+def _demo(console: Console, stack: DemoStack, dag_id: str) -> int:
+    begun = time.monotonic()
+    try:
+        with _ended_on_error(console, stack):
+            console.print("Starting the embedded SageMaker and Airflow …")
+            addresses = stack.start()
+            _say_addresses(console, addresses)
+            console.print(
+                f"Healthy after {time.monotonic() - begun:.0f} s; running the DAG [bold]{dag_id}[/]."
+            )
+            succeeded = _run(console, stack, dag_id, addresses)
+            _stop(stack)
+    except StackError as error:
+        return _failed(console, error)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    seconds = time.monotonic() - begun
+    console.print(
+        f"{seconds:.0f} s in all; everything is stopped, logs: {os.path.relpath(stack.folder)}",
+        highlight=False,
+    )
+    return 0 if succeeded else 1
+
+
+def _run(console: Console, stack: DemoStack, dag_id: str, addresses: Addresses) -> bool:
+    if stack.airflow is None:
+        raise StackError("Airflow is not running")
+    api = stack.airflow.api
+    api.wait_for_dag(dag_id)
+    run_id = api.begin(dag_id)
+    with Progress(console) as progress:
+        look = api.wait_for_run(dag_id, run_id, seconds=_RUN_SECONDS, on_look=progress.show)
+    reports = [report for task in look.tasks if (report := report_of(api, dag_id, run_id, task))]
+    if reports:
+        console.print(report_table(reports, width=console.width))
+    for report in reports:
+        if page := saved_page(report, folder=stack.folder, sagemaker=addresses.sagemaker):
+            console.print(f"Open [bold]{os.path.relpath(page)}[/] to see the report.", highlight=False)
+    if look.state == "success":
+        return True
+    _show_failures(console, api, dag_id, run_id, look)
+    return False
+
+
+def _show_failures(console: Console, api: AirflowApi, dag_id: str, run_id: str, look: RunLook) -> None:
+    for task in look.tasks:
+        if task.state != "failed":
+            continue
+        try:
+            text = api.log_text(
+                dag_id, run_id, task.task_id, try_number=task.try_number, map_index=task.map_index
+            )
+        except RequestRefusedError as error:
+            text = str(error)
+        console.print(f"\n[bold red]{task.label} failed[/], the end of its log:")
+        lines = [line for line in text.splitlines() if "::group::" not in line and "::endgroup::" not in line]
+        console.print(escape("\n".join(lines[-30:])), highlight=False, soft_wrap=True)
+
+
+def _say_addresses(console: Console, addresses: Addresses) -> None:
+    console.print(f"  Airflow    {addresses.airflow}", highlight=False)
+    console.print(
+        f"  SageMaker  {addresses.sagemaker}  (AWS_ENDPOINT_URL; any made-up credentials)", highlight=False
+    )
+
+
+def _failed(console: Console, error: StackError) -> int:
+    console.print(f"[bold red]Failed:[/] {escape(str(error))}", highlight=False)
+    return 1
+
+
+@contextmanager
+def _ended_on_error(console: Console, stack: DemoStack) -> Iterator[None]:
+    """Turn every signal that asks for an end into KeyboardInterrupt, and end the stack on any exception."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        _hold_signals()  # the first one is enough: nothing may interrupt the clean-up
+        raise KeyboardInterrupt
+
+    for number in _SIGNALS:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            console.print("\nInterrupted; ending every process …")
+        _stop(stack)
+        raise
+
+
+def _stop(stack: DemoStack) -> None:
+    _hold_signals()
+    stack.stop()
+
+
+def _hold_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

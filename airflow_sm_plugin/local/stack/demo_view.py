@@ -1,0 +1,144 @@
+"""What the demo shows: the tasks while they run, a table of results, the log of what failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from airflow_sm_plugin.local.stack.airflow_api import Json, RunLook, TaskInstance
+
+COLUMNS: Mapping[str, str] = {
+    "data_set": "data set",
+    "candidate": "candidate",
+    "objective": "objective",
+    "response_keys": "response keys",
+    "rows": "rows predicted",
+    "accuracy": "accuracy on held-out rows",
+    "trace_id_round_trip": "trace id round trip",
+    "outputs": "outputs",
+}
+"""Key in a data set's report, and its heading."""
+
+BATCH_COLUMNS: Mapping[str, str] = {
+    "models": "models",
+    "inputs": "inputs",
+    "records": "records",
+    "failed": "failed",
+    "accuracy": "accuracy",
+    "records_per_second": "records/s",
+    "report": "report",
+}
+"""The same of a batch's report."""
+
+_STATES: Mapping[str | None, tuple[str, str]] = {
+    None: ("·", "dim"),
+    "scheduled": ("·", "dim"),
+    "queued": ("·", "yellow"),
+    "running": ("▶", "bold cyan"),
+    "deferred": ("⏸", "magenta"),
+    "up_for_retry": ("↻", "yellow"),
+    "up_for_reschedule": ("↻", "cyan"),
+    "success": ("✔", "green"),
+    "failed": ("✘", "bold red"),
+    "upstream_failed": ("✘", "dim red"),
+    "skipped": ("-", "dim"),
+}
+_WIDE = 160
+"""Characters from which on the eight columns of the report fit on a line."""
+
+_WAITING = frozenset({None, "scheduled", "queued"})
+
+
+class Progress:
+    """Shows looks at a run: a live table on a terminal, else a line for each change of a task's state."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._begun = time.monotonic()
+        self._states: dict[str, str | None] = {}
+        self._live = Live(console=console, refresh_per_second=4, transient=False)
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the last picture standing."""
+        self._live.stop()
+
+    def show(self, look: RunLook) -> None:
+        """Show what changed since the last look."""
+        if self._console.is_terminal:
+            self._live.update(progress_table(look.tasks, seconds=time.monotonic() - self._begun))
+            return
+        for task in sorted(look.tasks, key=lambda task: task.start_date or "~"):
+            if task.state not in _WAITING and task.state != self._states.get(task.label):
+                seconds = f"{time.monotonic() - self._begun:6.1f} s"
+                self._console.print(f"{seconds}  {task.label:<40} {task.state}", highlight=False)
+            self._states[task.label] = task.state
+
+
+def progress_table(tasks: Sequence[TaskInstance], *, seconds: float) -> Table:
+    """Lay tasks out: a row for each step, a column for each task group."""
+    steps: dict[str, dict[str, TaskInstance]] = {}
+    for task in tasks:
+        group, _, step = task.label.rpartition(".")
+        steps.setdefault(step, {})[group] = task
+    groups = sorted({group for row in steps.values() for group in row})
+    ordered = sorted(steps.items(), key=lambda item: min(t.start_date or "~" for t in item[1].values()))
+    table = Table(
+        title=f"{seconds:.0f} s", title_justify="left", title_style="dim", box=None, padding=(0, 2, 0, 0)
+    )
+    table.add_column("step")
+    for group in groups:
+        table.add_column(group or "run")
+    for step, row in ordered:
+        table.add_row(step, *(_cell(row.get(group)) for group in groups))
+    return table
+
+
+def report_table(reports: Sequence[Mapping[str, Json]], *, width: int) -> Table:
+    """Lay reports of one kind out: one a row, or one a column where ``width`` is too small for that."""
+    columns = BATCH_COLUMNS if BATCH_COLUMNS.keys() <= reports[0].keys() else COLUMNS
+    cells = [[heading, *(_text(report.get(key)) for report in reports)] for key, heading in columns.items()]
+    rows = list(zip(*cells, strict=True)) if width >= _WIDE else cells
+    table = Table(show_lines=width >= _WIDE)
+    for heading in rows[0]:
+        table.add_column(heading, overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
+
+
+def _cell(task: TaskInstance | None) -> Text:
+    if task is None:
+        return Text("")
+    sign, style = _STATES.get(task.state, ("?", ""))
+    seconds = f" {task.duration:.1f} s" if task.duration is not None else ""
+    return Text(f"{sign} {task.state or 'waiting'}{seconds}", style=style)
+
+
+def _text(value: Json) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4f}"
+        case list():
+            return "\n".join(_text(item) for item in value)
+        case dict():
+            return "\n".join(f"{name}: {_text(item)}" for name, item in value.items())
+    return str(value)

@@ -1,0 +1,88 @@
+"""The embedded SageMaker as a process of its own, in this interpreter or another."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from airflow_sm_plugin.local.stack.processes import StackError, clean_environment, end, last_lines, start
+
+_READY = re.compile(r"^ready (http://\S+)$", re.MULTILINE)
+_LOOK_SECONDS = 0.05
+
+
+class EmbeddedProcess:
+    """``python -m airflow_sm_plugin.local`` on a free port of loopback; a context manager.
+
+    :param log: gets its output; also the line that says where it serves
+    :param python: an interpreter with the extra ``local``
+    :param environment: added to what the process inherits
+    :param arguments: further ones for its command line, e.g. ``["--set", "automl_seconds=5"]``
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        *,
+        python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+        start_seconds: float = 300.0,
+    ) -> None:
+        self.url = ""
+        self._log = log.resolve()
+        self._python = python
+        self._marker = ("AIRFLOW_SM_EMBEDDED", str(self._log))
+        self._additions = {**(environment or {}), self._marker[0]: self._marker[1]}
+        self._arguments = tuple(arguments)
+        self._start_seconds = start_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and return when it serves; ``url`` says where. Raises :class:`StackError` with its log."""
+        self._log.unlink(missing_ok=True)
+        try:
+            self.url = self._launch()
+        except BaseException:  # a Ctrl-C in the middle as well
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End it and the containers it runs; may be called at any time."""
+        process, self._process = self._process, None
+        end(marker=self._marker, pids=[process.pid] if process else [])
+        if process:
+            process.wait()  # it has ended; without this Popen does not know
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    def _launch(self) -> str:
+        command = [self._python, "-m", "airflow_sm_plugin.local", "--host", "127.0.0.1", "--port", "0"]
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._process = process = start(
+            [*command, *self._arguments],
+            environment=clean_environment(self._additions),
+            folder=self._log.parent,
+            log=self._log,
+        )
+        deadline = time.monotonic() + self._start_seconds
+        while not (ready := _READY.search(self._log.read_text(errors="replace"))):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise StackError(f"the embedded SageMaker did not start:\n{last_lines(self._log)}")
+            time.sleep(_LOOK_SECONDS)
+        return ready[1]

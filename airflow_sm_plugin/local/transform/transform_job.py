@@ -1,0 +1,260 @@
+"""Run a transform job: start its containers, send them the input piece by piece, store what they answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import itertools
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from airflow_sm_plugin.core.log_groups import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
+from airflow_sm_plugin.local.account import s3_objects
+from airflow_sm_plugin.local.account.input_objects import InputObject
+from airflow_sm_plugin.local.account.s3_objects import ObjectFailure
+from airflow_sm_plugin.local.account.state import Record, Region, now
+from airflow_sm_plugin.local.containers.containers.containers import (
+    ContainerFailed,
+    ContainerSpec,
+    LogTarget,
+    Payload,
+    Reply,
+    container_specs,
+)
+from airflow_sm_plugin.local.containers.containers.data_log import DataLog
+from airflow_sm_plugin.local.containers.containers.pipelines import Pipeline
+from airflow_sm_plugin.local.protocol.protocol.errors import ModelFailure
+from airflow_sm_plugin.local.transform.operations import transform_io
+from airflow_sm_plugin.local.transform.operations.data_processing import (
+    ProcessingFailed,
+    output_format,
+    with_inference_ids,
+)
+from airflow_sm_plugin.local.transform.operations.transform_capture import write_manifests
+from airflow_sm_plugin.local.transform.operations.transform_io import BadInput
+from airflow_sm_plugin.local.transform.operations.transform_plan import MOST_CONCURRENT, MOST_INSTANCES, Plan
+from airflow_sm_plugin.local.transform.operations.transform_sources import sources_of
+
+log = logging.getLogger(__name__)
+
+CLIENT_ERROR = "ClientError: See job logs for more information"
+ALGORITHM_ERROR = "AlgorithmError: See job logs for more information"
+_RETRY_SECONDS = 0.1
+_WAITING_REQUESTS = 2 * MOST_CONCURRENT * MOST_INSTANCES
+
+NO_PING = (
+    "AlgorithmError: Model container failed to respond to ping. Please ensure /ping endpoint is implemented "
+    "and responds with an HTTP 200 status code"
+)
+
+
+class _Stopped(Exception):
+    """The job is to end early."""
+
+
+class TransformJob:
+    """One job, run once. It keeps its record's status; ``stop`` may be called from any thread, at any time.
+
+    An object that fails does not end the job: the others are still transformed, as the service does, and only
+    then the job is Failed. Outputs are written whole, so a failed object has none.
+    """
+
+    def __init__(self, region: Region, record: Record, model: Record) -> None:
+        self._region = region
+        self._record = record
+        self._name = str(record["TransformJobName"])
+        self._plan = Plan.of(record)
+        self._specs = tuple(self._with_environment(spec) for spec in container_specs(model))
+        self._streams = [
+            f"{transform_job_streams(self._name)}i-{uuid.uuid4().hex[:17]}"
+            for _ in range(self._plan.instances)
+        ]
+        self._stopping = threading.Event()
+        self._pipelines: list[Pipeline] = []
+        self._turns: Iterator[Pipeline] = iter(())
+        self._lock = threading.Lock()
+        self._started = now()
+        self._data_log: DataLog
+
+    def stop(self) -> None:
+        """End the job early: nothing more is sent, and what is in flight is abandoned. Returns at once."""
+        self._stopping.set()
+        self._region.in_background(f"stop-{self._name}", self._stop_pipelines)
+
+    def run(self) -> None:
+        """Take the job to Completed, Failed or Stopped."""
+        began, self._started = time.monotonic(), now()
+        forget = self._region.at_close(self.stop)
+        self._update(TransformStartTime=self._started)
+        failure: str | None = ALGORITHM_ERROR  # an error nobody foresaw must not look like success
+        try:
+            with DataLog(
+                self._region, LogTarget(TRANSFORM_JOBS_LOG_GROUP, self._streams[0])
+            ) as self._data_log:
+                failure = self._transform_all()
+        except ContainerFailed as error:
+            failure = _container_failure(error)
+        except (BadInput, ObjectFailure) as error:
+            failure = f"ClientError: {error}"
+        finally:
+            self._stop_pipelines()
+            self._region.wait(self._least_seconds, since=began)
+            self._end(failure)
+            forget()
+
+    def _least_seconds(self) -> float:
+        """Return how long the job has to take: a stopped one need not."""
+        return 0.0 if self._stopping.is_set() else self._region.settings.transform_seconds
+
+    def _stop_pipelines(self) -> None:
+        with self._lock:
+            pipelines = list(self._pipelines)
+        for pipeline in pipelines:
+            pipeline.stop()
+
+    def _end(self, failure: str | None) -> None:
+        with self._region.lock:
+            if self._stopping.is_set() or self._region.closed.is_set():
+                status: Record = {"TransformJobStatus": "Stopped"}
+            elif failure:
+                status = {"TransformJobStatus": "Failed", "FailureReason": failure[:1024]}
+            else:
+                status = {"TransformJobStatus": "Completed"}
+            self._update(TransformEndTime=now(), **status)
+        log.info("transform job %s: %s", self._name, status["TransformJobStatus"])
+
+    def _update(self, **changes: object) -> None:
+        with self._region.lock:
+            self._record.update(changes, LastModifiedTime=now())
+
+    def _with_environment(self, spec: ContainerSpec) -> ContainerSpec:
+        environment = {**spec.environment, **self._plan.environment, **self._record.get("Environment", {})}
+        return dataclasses.replace(spec, environment=environment)
+
+    def _transform_all(self) -> str | None:
+        """Transform every object; return why the job failed, if it did."""
+        sources = list(sources_of(self._region, self._plan))
+        self._start_pipelines()
+        self._data_log.say(self._plan.in_words)
+        width = self._plan.concurrent * len(self._pipelines)
+        with ThreadPoolExecutor(width) as objects, ThreadPoolExecutor(width) as requests:
+            failures = [
+                failure
+                for failure in objects.map(lambda source: self._transform(source, requests), sources)
+                if failure
+            ]
+        if not failures and self._plan.capture and not self._stopping.is_set():
+            write_manifests(
+                self._region, self._plan.capture, sources, self._plan.output, started=self._started
+            )
+        return failures[0] if failures else None
+
+    def _start_pipelines(self) -> None:
+        with ThreadPoolExecutor(len(self._streams)) as starting:
+            for started in [starting.submit(self._start_pipeline, stream) for stream in self._streams]:
+                started.result()
+        self._turns = itertools.cycle(self._pipelines)
+
+    def _start_pipeline(self, stream: str) -> None:
+        pipeline = Pipeline.start(self._region, self._specs, LogTarget(TRANSFORM_JOBS_LOG_GROUP, stream))
+        with self._lock:
+            self._pipelines.append(pipeline)
+        if self._stopping.is_set():
+            pipeline.stop()
+
+    def _transform(self, source: InputObject, requests: ThreadPoolExecutor) -> str | None:
+        """Transform one object; return why it failed, if it did."""
+        if self._stopping.is_set():
+            return None
+        try:
+            data = s3_objects.read(self._region, source.location)
+            batches = transform_io.payloads(
+                gzip.decompress(data) if self._plan.gzip else data,
+                split_type=self._plan.split_type,
+                batch_strategy=self._plan.batch_strategy,
+                max_payload_bytes=self._plan.max_payload_bytes,
+            )
+            output = transform_io.assemble(self._answers(requests, batches), self._plan.assemble_with)
+            s3_objects.write(
+                self._region,
+                self._plan.output.below(f"{source.relative}.out"),
+                output,
+                kms_key_id=self._plan.kms_key_id,
+            )
+        except _Stopped:
+            return None
+        except ModelFailure as error:
+            return self._model_failure(source, error)
+        except (BadInput, ProcessingFailed, ObjectFailure, OSError, EOFError) as error:
+            self._say(source, f"ClientError: {error}")
+            return CLIENT_ERROR
+        return None
+
+    def _answers(self, requests: ThreadPoolExecutor, batches: Iterator[Sequence[bytes]]) -> Iterator[bytes]:
+        """Yield the answers in order, with no more than a few requests waiting for their turn."""
+        waiting: deque[Future[bytes]] = deque()
+        try:
+            for batch in batches:
+                waiting.append(requests.submit(self._answer, batch))
+                if len(waiting) > _WAITING_REQUESTS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for request in waiting:
+                request.cancel()
+
+    def _answer(self, batch: Sequence[bytes]) -> bytes:
+        """Return what is stored for one batch of records. Raises ModelFailure, ProcessingFailed."""
+        if self._stopping.is_set():
+            raise _Stopped
+        body = b"".join(batch)
+        processing = self._plan.processing
+        reply = self._invoke(processing.request_body(body) if processing else body)
+        answer = processing.output(body, reply.body) if processing else reply.body
+        if self._plan.capture and self._plan.capture.generates_ids:
+            kind = output_format(self._plan.accept or reply.content_type, self._plan.split_type)
+            return with_inference_ids(answer, kind, started=self._started)
+        return answer
+
+    def _invoke(self, body: bytes) -> Reply:
+        payload = Payload(body, self._plan.content_type, self._plan.accept)
+        tries_left = self._plan.retries
+        while True:
+            with self._lock:
+                pipeline = next(self._turns)
+            try:
+                return pipeline.invoke(payload, timeout=self._plan.timeout)
+            except ModelFailure as error:
+                if not tries_left or _is_client_error(error) or self._stopping.wait(_RETRY_SECONDS):
+                    raise
+            tries_left -= 1
+
+    def _model_failure(self, source: InputObject, error: ModelFailure) -> str:
+        if _is_client_error(error):
+            self._say(source, f"ClientError: {error.original_status}")
+        elif error.original_status:
+            self._say(source, f"Bad HTTP status received from algorithm: {error.original_status}")
+        else:
+            self._say(source, "Unable to get response from algorithm")
+        self._say(source, "", "Message:", error.original_message)
+        return CLIENT_ERROR if _is_client_error(error) else ALGORITHM_ERROR
+
+    def _say(self, source: InputObject, *texts: str) -> None:
+        """Tell the data log: the one place where the reason of a failed object is found."""
+        lines = [line for text in texts for line in text.splitlines() or [""]]
+        place = f"{source.location.bucket}/{source.location.key}"
+        self._data_log.say("\n".join(f"{place}: {line}" for line in lines))
+
+
+def _container_failure(error: ContainerFailed) -> str:
+    return NO_PING if "ping health check" in str(error) else f"ClientError: {error}"
+
+
+def _is_client_error(error: ModelFailure) -> bool:
+    return 400 <= error.original_status < 500
