@@ -8,9 +8,9 @@ from botocore.exceptions import ClientError
 from botocore.model import Shape
 from botocore.parsers import create_parser
 
-from airflow_sm_plugin.local.faults.faults.recorded import recorded_answers, recorded_for_rule
-from airflow_sm_plugin.local.protocol.protocol.error_forms import error_in_form
-from airflow_sm_plugin.local.protocol.protocol.protocol import (
+from airflow_sm_plugin.local.faults.recorded import recorded_answers, recorded_for_rule
+from airflow_sm_plugin.local.protocol.error_forms import error_in_form
+from airflow_sm_plugin.local.protocol.protocol import (
     CONTROL_PLANE,
     RUNTIME,
     error_response,

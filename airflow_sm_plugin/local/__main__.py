@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 
 _LAST_PORT = 65_535
 

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from airflow_sm_plugin.local.faults.faults.recorded import RecordedAnswer, recorded_answers
+from airflow_sm_plugin.local.faults.recorded import RecordedAnswer, recorded_answers
 
 PAGE = Path(__file__).parents[2] / "docs" / "embedded-sagemaker.md"
 BEGIN, END = "<!-- made by make invented-answers -->", "<!-- up to here -->"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from airflow_sm_plugin.local.account import operations
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.faults.faults.fault_rules import Rule
-from airflow_sm_plugin.local.faults.faults.faults import FaultPlan, plan_from
-from airflow_sm_plugin.local.faults.faults.outcomes import Outcome, outcome_from
-from airflow_sm_plugin.local.faults.faults.recorded import recorded_answers
+from airflow_sm_plugin.local.faults.fault_rules import Rule
+from airflow_sm_plugin.local.faults.faults import FaultPlan, plan_from
+from airflow_sm_plugin.local.faults.outcomes import Outcome, outcome_from
+from airflow_sm_plugin.local.faults.recorded import recorded_answers
 from tests.docs.invented_answers import listed, table
 
 HOW = "run `make invented-answers`"

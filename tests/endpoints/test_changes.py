@@ -171,7 +171,9 @@ UNTOLD = (
 """Waited for before anybody asks what it means; and texts that say it only when they are filled in."""
 OF_UPDATES = [
     row
-    for row in json.loads(files("airflow_sm_plugin.local").joinpath("recorded_answers.json").read_text())
+    for row in json.loads(
+        files("airflow_sm_plugin.local.faults").joinpath("recorded_answers.json").read_text()
+    )
     if row["operation"] == "UpdateEndpoint"
 ]
 

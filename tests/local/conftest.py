@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient

@@ -19,7 +19,7 @@ from pathlib import Path
 import moto
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 
 SUITES = ("s3", "sqs", "sns")
 FOLDER = Path(__file__).parents[2] / ".cache" / "moto"

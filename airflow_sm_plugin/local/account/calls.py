@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
 
-from airflow_sm_plugin.local.protocol.protocol.call_names import CallName
-from airflow_sm_plugin.local.protocol.protocol.protocol import CONTROL_PLANE, RUNTIME
+from airflow_sm_plugin.local.protocol.call_names import CallName
+from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME
 
 KEPT = 20_000
 """Calls remembered; older ones are forgotten and counted."""

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from airflow_sm_plugin.local.account.state import Record
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 
 _PAGE = 10
 """Entries of a page when MaxResults is not given."""

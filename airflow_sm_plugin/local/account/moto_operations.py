@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
-from airflow_sm_plugin.local.protocol.protocol.errors import (
+from airflow_sm_plugin.local.protocol.errors import (
     ResourceNotFoundFailure,
     ServiceError,
     ValidationFailure,

@@ -11,8 +11,8 @@ from typing import Any
 
 from airflow_sm_plugin.local.account.moto_operations import PASSED_ON, refusal
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.protocol.protocol.errors import UnknownOperationFailure
-from airflow_sm_plugin.local.protocol.protocol.protocol import RUNTIME, service_model
+from airflow_sm_plugin.local.protocol.errors import UnknownOperationFailure
+from airflow_sm_plugin.local.protocol.protocol import RUNTIME, service_model
 
 Params = Mapping[str, Any]
 Handler = Callable[[Region, Params], Record]
@@ -23,18 +23,18 @@ class NotOurs(Exception):
 
 
 _MODULES = (
-    "model_package_groups",
-    "model_packages",
-    "models",
-    "endpoint_configs",
-    "endpoint_operations",
-    "tags",
-    "runtime",
-    "async_inference",
-    "transform",
-    "automl.jobs",
-    "automl.step_operations",
-    "search",
+    "models.model_package_groups",
+    "models.model_packages",
+    "models.models",
+    "endpoints.endpoint_configs",
+    "endpoints.endpoint_operations",
+    "catalogue.tags",
+    "endpoints.runtime",
+    "async_inference.requests",
+    "transform.operations",
+    "automl.jobs.jobs",
+    "automl.jobs.step_operations",
+    "catalogue.search",
 )
 _HANDLERS: dict[str, Handler] = {}
 

@@ -19,8 +19,8 @@ from xml.parsers import expat
 
 from botocore.model import OperationModel
 
-from airflow_sm_plugin.local.protocol.protocol.errors import S3Failure
-from airflow_sm_plugin.local.protocol.protocol.protocol import service_model
+from airflow_sm_plugin.local.protocol.errors import S3Failure
+from airflow_sm_plugin.local.protocol.protocol import service_model
 
 _LARGEST_COUNT = 2**31 - 1
 _HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"

@@ -13,9 +13,9 @@ from typing import Any
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID, AwsClients
 from airflow_sm_plugin.local.account.calls import CallLog
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.automl.training.training.training_cache import TrainingCache
-from airflow_sm_plugin.local.faults.faults.faults import FaultPlan
-from airflow_sm_plugin.local.faults.faults.outcomes import Outcomes
+from airflow_sm_plugin.local.automl.training.training_cache import TrainingCache
+from airflow_sm_plugin.local.faults.faults import FaultPlan
+from airflow_sm_plugin.local.faults.outcomes import Outcomes
 
 log = logging.getLogger(__name__)
 

@@ -13,16 +13,16 @@ from collections.abc import Mapping
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.s3_objects import Location
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.async_inference.requests import notifications
-from airflow_sm_plugin.local.async_inference.requests.queue import AsyncQueue, Backlog, Invocation, Topics
-from airflow_sm_plugin.local.async_inference.requests.worker import expired, run
-from airflow_sm_plugin.local.endpoints.endpoints.endpoints import (
+from airflow_sm_plugin.local.async_inference import notifications
+from airflow_sm_plugin.local.async_inference.queue import AsyncQueue, Backlog, Invocation, Topics
+from airflow_sm_plugin.local.async_inference.worker import expired, run
+from airflow_sm_plugin.local.endpoints.endpoints import (
     LiveEndpoint,
     endpoint_in_service,
     when_deleted,
     when_serving,
 )
-from airflow_sm_plugin.local.faults.faults.recorded import RecordedError, recorded
+from airflow_sm_plugin.local.faults.recorded import RecordedError, recorded
 
 DEFAULT_CONCURRENT_INVOCATIONS = 4
 """MaxConcurrentInvocationsPerInstance when not configured; the service picks a number it does not tell."""

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from airflow_sm_plugin.local.account import s3_objects
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.state import Region, now
-from airflow_sm_plugin.local.async_inference.requests import notifications
-from airflow_sm_plugin.local.async_inference.requests.queue import Invocation
-from airflow_sm_plugin.local.containers.containers.containers import Payload, Reply
-from airflow_sm_plugin.local.containers.containers.data_log import DataLog
-from airflow_sm_plugin.local.endpoints.endpoints.endpoints import LiveEndpoint, LiveVariant
-from airflow_sm_plugin.local.protocol.protocol.errors import ModelFailure
+from airflow_sm_plugin.local.async_inference import notifications
+from airflow_sm_plugin.local.async_inference.queue import Invocation
+from airflow_sm_plugin.local.containers.containers import Payload, Reply
+from airflow_sm_plugin.local.containers.data_log import DataLog
+from airflow_sm_plugin.local.endpoints.endpoints import LiveEndpoint, LiveVariant
+from airflow_sm_plugin.local.protocol.errors import ModelFailure
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import yaml
 
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
-from airflow_sm_plugin.local.protocol.protocol.errors import TemplateFailure
+from airflow_sm_plugin.local.protocol.errors import TemplateFailure
 
 _PREFIX = "AWS::SageMaker::"
 _STACK = "AWS::CloudFormation::Stack"

@@ -9,14 +9,14 @@ from airflow_sm_plugin.local.account.listing import page_of
 from airflow_sm_plugin.local.account.moto_operations import moto_sagemaker
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, public
-from airflow_sm_plugin.local.automl.jobs.jobs.step_jobs import TRAINING
+from airflow_sm_plugin.local.automl.jobs.step_jobs import TRAINING
 from airflow_sm_plugin.local.catalogue.search_expression import matches, sort_key
-from airflow_sm_plugin.local.endpoints.endpoints import endpoints
-from airflow_sm_plugin.local.endpoints.endpoints.endpoint_descriptions import describe
-from airflow_sm_plugin.local.models.models import models
-from airflow_sm_plugin.local.models.models.model_package_groups import GROUPS, PACKAGES
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
-from airflow_sm_plugin.local.protocol.protocol.protocol import CONTROL_PLANE, service_model
+from airflow_sm_plugin.local.endpoints import endpoints
+from airflow_sm_plugin.local.endpoints.endpoint_descriptions import describe
+from airflow_sm_plugin.local.models import models
+from airflow_sm_plugin.local.models.model_package_groups import GROUPS, PACKAGES
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, service_model
 
 if TYPE_CHECKING:
     from botocore.model import StructureShape

@@ -13,7 +13,7 @@ from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 
 Description = Mapping[str, Any]
 

@@ -17,9 +17,9 @@ from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.account.operations import Params
 from airflow_sm_plugin.local.account.state import Record, Region
 from airflow_sm_plugin.local.catalogue.tags import change_tags
-from airflow_sm_plugin.local.protocol.protocol.errors import InvalidParameterFailure, ValidationFailure
-from airflow_sm_plugin.local.protocol.protocol.protocol import Request, Response, control_plane_response
-from airflow_sm_plugin.local.protocol.protocol.validation import validate
+from airflow_sm_plugin.local.protocol.errors import InvalidParameterFailure, ValidationFailure
+from airflow_sm_plugin.local.protocol.protocol import Request, Response, control_plane_response
+from airflow_sm_plugin.local.protocol.validation import validate
 
 SIGNED_AS = "tagging"
 _SERVICE = "resourcegroupstaggingapi"

@@ -14,9 +14,9 @@ from typing import cast
 from airflow_sm_plugin.local.account.moto_operations import moto_sagemaker
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.protocol.protocol.answers import Answer
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
-from airflow_sm_plugin.local.protocol.protocol.protocol import Request
+from airflow_sm_plugin.local.protocol.answers import Answer
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.protocol.protocol import Request
 
 Tags = list[dict[str, str]]
 

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.local.account.state import Region
-from airflow_sm_plugin.local.containers.containers.containers import LogTarget
+from airflow_sm_plugin.local.containers.containers import LogTarget
 
 if TYPE_CHECKING:
     from mypy_boto3_logs.type_defs import InputLogEventTypeDef

@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 from airflow_sm_plugin.local.account.state import Region
-from airflow_sm_plugin.local.containers.containers.container_client import ContainerClient, Unreachable
-from airflow_sm_plugin.local.containers.containers.container_logs import LogShipper, announce
-from airflow_sm_plugin.local.containers.containers.containers import ContainerFailed, ContainerSpec, LogTarget
-from airflow_sm_plugin.local.containers.containers.model_data import unpack_model_data, unpack_source
+from airflow_sm_plugin.local.containers.container_client import ContainerClient, Unreachable
+from airflow_sm_plugin.local.containers.container_logs import LogShipper, announce
+from airflow_sm_plugin.local.containers.containers import ContainerFailed, ContainerSpec, LogTarget
+from airflow_sm_plugin.local.containers.model_data import unpack_model_data, unpack_source
 
-_PACKAGES = str(Path(__file__).parents[2])
+_PACKAGES = str(Path(__file__).parents[3])
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 """All that a container gets of the server's environment: above all no AWS credentials."""
 _LIBRARIES = "LD_LIBRARY_PATH"

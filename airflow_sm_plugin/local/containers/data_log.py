@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from airflow_sm_plugin.local.account.state import Region, now
-from airflow_sm_plugin.local.containers.containers.container_logs import LogShipper
-from airflow_sm_plugin.local.containers.containers.containers import LogTarget
+from airflow_sm_plugin.local.containers.container_logs import LogShipper
+from airflow_sm_plugin.local.containers.containers import LogTarget
 
 _STORE_SECONDS = 5.0
 

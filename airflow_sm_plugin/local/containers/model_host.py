@@ -15,14 +15,14 @@ from pathlib import Path
 
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.containers.containers.archives import BadArchive
-from airflow_sm_plugin.local.containers.containers.container_client import TooSlow, Unreachable
-from airflow_sm_plugin.local.containers.containers.container_process import ContainerProcess
-from airflow_sm_plugin.local.containers.containers.containers import ContainerFailed
-from airflow_sm_plugin.local.containers.containers.model_data import reason, unpack_target_model
-from airflow_sm_plugin.local.containers.containers.target_models import ModelTable, Room, TargetModel
-from airflow_sm_plugin.local.faults.faults.recorded import recorded, said_by_container
-from airflow_sm_plugin.local.protocol.protocol.errors import ServiceError
+from airflow_sm_plugin.local.containers.archives import BadArchive
+from airflow_sm_plugin.local.containers.container_client import TooSlow, Unreachable
+from airflow_sm_plugin.local.containers.container_process import ContainerProcess
+from airflow_sm_plugin.local.containers.containers import ContainerFailed
+from airflow_sm_plugin.local.containers.model_data import reason, unpack_target_model
+from airflow_sm_plugin.local.containers.target_models import ModelTable, Room, TargetModel
+from airflow_sm_plugin.local.faults.recorded import recorded, said_by_container
+from airflow_sm_plugin.local.protocol.errors import ServiceError
 
 _LOAD_SECONDS = 360.0
 """How long SageMaker lets a container load a model."""

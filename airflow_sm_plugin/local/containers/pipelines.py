@@ -14,19 +14,19 @@ from typing import Self
 
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.account.state import Region
-from airflow_sm_plugin.local.containers.containers.container_client import RawAnswer, TooSlow, Unreachable
-from airflow_sm_plugin.local.containers.containers.container_process import ContainerProcess
-from airflow_sm_plugin.local.containers.containers.containers import (
+from airflow_sm_plugin.local.containers.container_client import RawAnswer, TooSlow, Unreachable
+from airflow_sm_plugin.local.containers.container_process import ContainerProcess
+from airflow_sm_plugin.local.containers.containers import (
     ContainerFailed,
     ContainerSpec,
     LogTarget,
     Payload,
     Reply,
 )
-from airflow_sm_plugin.local.containers.containers.model_host import ModelHost
-from airflow_sm_plugin.local.containers.containers.target_models import TargetModel
-from airflow_sm_plugin.local.faults.faults.recorded import recorded, said_by_container
-from airflow_sm_plugin.local.protocol.protocol.errors import ModelFailure
+from airflow_sm_plugin.local.containers.model_host import ModelHost
+from airflow_sm_plugin.local.containers.target_models import TargetModel
+from airflow_sm_plugin.local.faults.recorded import recorded, said_by_container
+from airflow_sm_plugin.local.protocol.errors import ModelFailure
 
 _IDLE_LOOK_SECONDS = 0.05
 

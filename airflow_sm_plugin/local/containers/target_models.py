@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from airflow_sm_plugin.local.account.state import Record
-from airflow_sm_plugin.local.protocol.protocol.errors import ServiceError
+from airflow_sm_plugin.local.protocol.errors import ServiceError
 
 _MIB = 1024 * 1024
 

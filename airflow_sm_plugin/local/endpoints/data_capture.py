@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from airflow_sm_plugin.local.account import s3_objects
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.containers.containers.containers import Payload, Reply
+from airflow_sm_plugin.local.containers.containers import Payload, Reply
 
 log = logging.getLogger(__name__)
 

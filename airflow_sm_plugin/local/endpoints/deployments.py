@@ -15,17 +15,17 @@ from collections.abc import Callable, Mapping
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.containers.containers.containers import ContainerFailed
-from airflow_sm_plugin.local.containers.containers.pipelines import Pipeline
-from airflow_sm_plugin.local.endpoints.endpoints import guardrails
-from airflow_sm_plugin.local.endpoints.endpoints.endpoints import (
+from airflow_sm_plugin.local.containers.containers import ContainerFailed
+from airflow_sm_plugin.local.containers.pipelines import Pipeline
+from airflow_sm_plugin.local.endpoints import guardrails
+from airflow_sm_plugin.local.endpoints.endpoints import (
     KIND,
     LiveEndpoint,
     tell_deleted,
     tell_serving,
 )
-from airflow_sm_plugin.local.endpoints.endpoints.guardrails import DeploymentConfig, Stage
-from airflow_sm_plugin.local.faults.faults.outcomes import CREATE, SCALE, UPDATE, Outcome
+from airflow_sm_plugin.local.endpoints.guardrails import DeploymentConfig, Stage
+from airflow_sm_plugin.local.faults.outcomes import CREATE, SCALE, UPDATE, Outcome
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import copy
 from airflow_sm_plugin.local.account.listing import list_page, with_token
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
-from airflow_sm_plugin.local.containers.containers.containers import containers_of, is_direct, is_multi_model
-from airflow_sm_plugin.local.faults.faults.recorded import RecordedError, recorded
-from airflow_sm_plugin.local.models.models.models import model_called
+from airflow_sm_plugin.local.containers.containers import containers_of, is_direct, is_multi_model
+from airflow_sm_plugin.local.faults.recorded import RecordedError, recorded
+from airflow_sm_plugin.local.models.models import model_called
 
 KIND = "endpoint-config"
 _MEMORY_SIZES = (1024, 2048, 3072, 4096, 5120, 6144)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 
 from airflow_sm_plugin.local.account.state import Record, public
-from airflow_sm_plugin.local.containers.containers.containers import containers_of
-from airflow_sm_plugin.local.endpoints.endpoints.data_capture import is_enabled
-from airflow_sm_plugin.local.endpoints.endpoints.endpoints import LiveEndpoint, LiveVariant
-from airflow_sm_plugin.local.endpoints.endpoints.guardrails import Stage
+from airflow_sm_plugin.local.containers.containers import containers_of
+from airflow_sm_plugin.local.endpoints.data_capture import is_enabled
+from airflow_sm_plugin.local.endpoints.endpoints import LiveEndpoint, LiveVariant
+from airflow_sm_plugin.local.endpoints.guardrails import Stage
 
 _OF_CONFIG = ("AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig")
 """What DescribeEndpoint repeats from the configuration."""

@@ -7,21 +7,16 @@ import copy
 from airflow_sm_plugin.local.account.listing import list_page, with_token
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.endpoints.endpoints import (
-    deployments,
-    endpoint_descriptions,
-    guardrails,
-    scaled_variants,
-)
-from airflow_sm_plugin.local.endpoints.endpoints.endpoint_configs import (
+from airflow_sm_plugin.local.endpoints import deployments, endpoint_descriptions, guardrails, scaled_variants
+from airflow_sm_plugin.local.endpoints.endpoint_configs import (
     config_called,
     is_serverless,
     not_found,
 )
-from airflow_sm_plugin.local.endpoints.endpoints.endpoints import KIND, LiveEndpoint
-from airflow_sm_plugin.local.endpoints.endpoints.guardrails import Stage
-from airflow_sm_plugin.local.faults.faults.recorded import recorded
-from airflow_sm_plugin.local.models.models.models import model_called
+from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint
+from airflow_sm_plugin.local.endpoints.guardrails import Stage
+from airflow_sm_plugin.local.faults.recorded import recorded
+from airflow_sm_plugin.local.models.models import model_called
 
 _IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
 

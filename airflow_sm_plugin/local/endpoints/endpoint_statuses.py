@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.endpoints.endpoints.endpoints import KIND
-from airflow_sm_plugin.local.faults.faults.outcomes import BadOutcome, is_seconds
+from airflow_sm_plugin.local.endpoints.endpoints import KIND
+from airflow_sm_plugin.local.faults.outcomes import BadOutcome, is_seconds
 
 STATUSES = (
     "OutOfService",

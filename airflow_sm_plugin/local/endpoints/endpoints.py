@@ -17,15 +17,15 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.containers.containers.containers import (
+from airflow_sm_plugin.local.containers.containers import (
     LogTarget,
     container_specs,
     is_direct,
     is_multi_model,
 )
-from airflow_sm_plugin.local.containers.containers.pipelines import Lease, Pipeline
-from airflow_sm_plugin.local.endpoints.endpoints.data_capture import CaptureConfig, DataCapture
-from airflow_sm_plugin.local.faults.faults.recorded import recorded
+from airflow_sm_plugin.local.containers.pipelines import Lease, Pipeline
+from airflow_sm_plugin.local.endpoints.data_capture import CaptureConfig, DataCapture
+from airflow_sm_plugin.local.faults.recorded import recorded
 
 KIND = "endpoint"
 MAX_PROCESSES = 4

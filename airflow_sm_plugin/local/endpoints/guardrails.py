@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_sm_plugin.local.faults.faults.recorded import recorded
+from airflow_sm_plugin.local.faults.recorded import recorded
 
 DeploymentConfig = Mapping[str, Any]
 VariantsByName = Mapping[str, Mapping[str, Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.endpoints.endpoints.endpoints import KIND, LiveEndpoint
+from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint
 
 
 def hosted_models(region: Region, endpoint: str | None) -> list[Record] | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.containers.containers.containers import PRIMARY, Payload, Reply
-from airflow_sm_plugin.local.containers.containers.pipelines import Pipeline
-from airflow_sm_plugin.local.endpoints.endpoints.endpoints import (
+from airflow_sm_plugin.local.containers.containers import PRIMARY, Payload, Reply
+from airflow_sm_plugin.local.containers.pipelines import Pipeline
+from airflow_sm_plugin.local.endpoints.endpoints import (
     LiveEndpoint,
     LiveVariant,
     endpoint_in_service,
 )
-from airflow_sm_plugin.local.faults.faults.recorded import recorded, said_by_container
+from airflow_sm_plugin.local.faults.recorded import recorded, said_by_container
 
 MAX_BODY_BYTES = 26_214_400
 """Of a request and of a response: 25 MB, as AWS's FAQ on hosting says. botocore's model still says 6,291,456."""

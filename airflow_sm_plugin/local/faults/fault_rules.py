@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 
-from airflow_sm_plugin.local.faults.faults.recorded import RecordedError, recorded_answers, recorded_for_rule
-from airflow_sm_plugin.local.protocol.protocol.call_names import CallName
-from airflow_sm_plugin.local.protocol.protocol.protocol import CONTROL_PLANE, RUNTIME
+from airflow_sm_plugin.local.faults.recorded import RecordedError, recorded_answers, recorded_for_rule
+from airflow_sm_plugin.local.protocol.call_names import CallName
+from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME
 
 FAULTS = ("error", "throttle", "latency", "drop", "lost_answer")
 

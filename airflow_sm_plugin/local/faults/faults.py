@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from airflow_sm_plugin.local.faults.faults.fault_rules import BadRule, Rule, rule_from
-from airflow_sm_plugin.local.protocol.protocol.call_names import CallName
+from airflow_sm_plugin.local.faults.fault_rules import BadRule, Rule, rule_from
+from airflow_sm_plugin.local.protocol.call_names import CallName
 
 
 @dataclass(frozen=True)

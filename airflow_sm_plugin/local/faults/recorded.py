@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from airflow_sm_plugin.local.protocol.protocol.errors import ServiceError
+from airflow_sm_plugin.local.protocol.errors import ServiceError
 
 GRADES = ("recorded", "documented", "source", "invented")
 

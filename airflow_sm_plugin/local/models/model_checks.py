@@ -6,13 +6,13 @@ import re
 
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure, check_object, check_prefix
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.containers.containers.containers import (
+from airflow_sm_plugin.local.containers.containers import (
     ContainerSpec,
     container_specs,
     containers_of,
     is_direct,
 )
-from airflow_sm_plugin.local.faults.faults.recorded import recorded
+from airflow_sm_plugin.local.faults.recorded import recorded
 
 _ENVIRONMENT_BYTES = 32 * 1024
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]{1,64}")

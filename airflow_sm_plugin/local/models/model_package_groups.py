@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow_sm_plugin.local.account.listing import list_page, with_token
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 
 GROUPS = "model-package-group"
 PACKAGES = "model-package"

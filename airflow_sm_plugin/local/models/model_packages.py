@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from airflow_sm_plugin.local.account.listing import list_page, with_token
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
-from airflow_sm_plugin.local.faults.faults.recorded import recorded
-from airflow_sm_plugin.local.models.models.model_package_groups import GROUPS, PACKAGES, group_called
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.faults.recorded import recorded
+from airflow_sm_plugin.local.models.model_package_groups import GROUPS, PACKAGES, group_called
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 
 _UPDATED = (
     "ModelApprovalStatus",

@@ -7,10 +7,10 @@ import copy
 from airflow_sm_plugin.local.account.listing import list_page, with_token
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
-from airflow_sm_plugin.local.containers.containers.containers import containers_of
-from airflow_sm_plugin.local.faults.faults.recorded import recorded
-from airflow_sm_plugin.local.models.models.model_checks import check_model_data, check_request
-from airflow_sm_plugin.local.models.models.model_packages import containers_in
+from airflow_sm_plugin.local.containers.containers import containers_of
+from airflow_sm_plugin.local.faults.recorded import recorded
+from airflow_sm_plugin.local.models.model_checks import check_model_data, check_request
+from airflow_sm_plugin.local.models.model_packages import containers_in
 
 KIND = "model"
 

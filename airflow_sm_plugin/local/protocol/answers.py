@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote
 
-from airflow_sm_plugin.local.protocol.protocol.environ import HttpRequest
-from airflow_sm_plugin.local.protocol.protocol.error_forms import error_in_form, form_of
-from airflow_sm_plugin.local.protocol.protocol.protocol import Response
+from airflow_sm_plugin.local.protocol.environ import HttpRequest
+from airflow_sm_plugin.local.protocol.error_forms import error_in_form, form_of
+from airflow_sm_plugin.local.protocol.protocol import Response
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo

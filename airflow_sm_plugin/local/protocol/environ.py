@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from airflow_sm_plugin.local.protocol.protocol.access import ServedNames, host_of, is_of_aws
-from airflow_sm_plugin.local.protocol.protocol.signatures import Signature, signature_of
+from airflow_sm_plugin.local.protocol.access import ServedNames, host_of, is_of_aws
+from airflow_sm_plugin.local.protocol.signatures import Signature, signature_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

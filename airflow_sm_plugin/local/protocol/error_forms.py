@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Literal
 from xml.sax.saxutils import escape
 
-from airflow_sm_plugin.local.protocol.protocol.protocol import Response
+from airflow_sm_plugin.local.protocol.protocol import Response
 
 ErrorForm = Literal["json", "rest-json", "cbor", "query", "ec2", "s3"]
 

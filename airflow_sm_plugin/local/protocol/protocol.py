@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel, Shape, StructureShape
 
-from airflow_sm_plugin.local.protocol.protocol.errors import ServiceError, ValidationFailure
+from airflow_sm_plugin.local.protocol.errors import ServiceError, ValidationFailure
 
 CONTROL_PLANE = "sagemaker"
 RUNTIME = "sagemaker-runtime"

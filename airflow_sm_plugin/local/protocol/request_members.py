@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import cast
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from airflow_sm_plugin.local.catalogue.tags import Tags, check_tags
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
-from airflow_sm_plugin.local.protocol.protocol.protocol import Request, service_model
-from airflow_sm_plugin.local.protocol.protocol.request_members import check_members
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.protocol.protocol import Request, service_model
+from airflow_sm_plugin.local.protocol.request_members import check_members
 
 _SHOWN = 256
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {

@@ -16,18 +16,18 @@ from typing import Any, Final, cast
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.async_inference.requests.requests import backlog
-from airflow_sm_plugin.local.endpoints.endpoints.endpoint_operations import scale_variant
-from airflow_sm_plugin.local.endpoints.endpoints.endpoints import (
+from airflow_sm_plugin.local.async_inference.requests import backlog
+from airflow_sm_plugin.local.endpoints.endpoint_operations import scale_variant
+from airflow_sm_plugin.local.endpoints.endpoints import (
     LiveEndpoint,
     LiveVariant,
     endpoint_in_service,
 )
-from airflow_sm_plugin.local.endpoints.endpoints.scaled_variants import FOLLOWER
-from airflow_sm_plugin.local.faults.faults.recorded import RecordedError
-from airflow_sm_plugin.local.scaling.scaling import scaling_activities
-from airflow_sm_plugin.local.scaling.scaling import scaling_policies as policies
-from airflow_sm_plugin.local.scaling.scaling.scaling_policies import Look, Wish
+from airflow_sm_plugin.local.endpoints.scaled_variants import FOLLOWER
+from airflow_sm_plugin.local.faults.recorded import RecordedError
+from airflow_sm_plugin.local.scaling import scaling_activities
+from airflow_sm_plugin.local.scaling import scaling_policies as policies
+from airflow_sm_plugin.local.scaling.scaling_policies import Look, Wish
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
-from airflow_sm_plugin.local.endpoints.endpoints.endpoints import KIND
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.endpoints.endpoints import KIND
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 
 _ACTIVITIES = "scaling-activity"
 _MOST = 50

@@ -11,15 +11,15 @@ from airflow_sm_plugin.local.account.listing import list_page, with_token
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
-from airflow_sm_plugin.local.containers.containers.containers import is_direct
-from airflow_sm_plugin.local.models.models.models import model_called
-from airflow_sm_plugin.local.protocol.protocol.errors import ResourceInUseFailure, ValidationFailure
-from airflow_sm_plugin.local.transform.operations.data_processing import (
+from airflow_sm_plugin.local.containers.containers import is_direct
+from airflow_sm_plugin.local.models.models import model_called
+from airflow_sm_plugin.local.protocol.errors import ResourceInUseFailure, ValidationFailure
+from airflow_sm_plugin.local.transform.data_processing import (
     UnsupportedPath,
     format_of,
     parse_path,
 )
-from airflow_sm_plugin.local.transform.operations.transform_job import TransformJob
+from airflow_sm_plugin.local.transform.transform_job import TransformJob
 
 JOBS = "transform-job"
 

@@ -15,7 +15,7 @@ from airflow_sm_plugin.local.account import s3_objects
 from airflow_sm_plugin.local.account.input_objects import InputObject
 from airflow_sm_plugin.local.account.s3_objects import Location
 from airflow_sm_plugin.local.account.state import Region
-from airflow_sm_plugin.local.transform.operations.transform_plan import Capture
+from airflow_sm_plugin.local.transform.transform_plan import Capture
 
 
 def write_manifests(

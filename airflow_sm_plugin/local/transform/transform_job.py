@@ -18,7 +18,7 @@ from airflow_sm_plugin.local.account import s3_objects
 from airflow_sm_plugin.local.account.input_objects import InputObject
 from airflow_sm_plugin.local.account.s3_objects import ObjectFailure
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.containers.containers.containers import (
+from airflow_sm_plugin.local.containers.containers import (
     ContainerFailed,
     ContainerSpec,
     LogTarget,
@@ -26,19 +26,19 @@ from airflow_sm_plugin.local.containers.containers.containers import (
     Reply,
     container_specs,
 )
-from airflow_sm_plugin.local.containers.containers.data_log import DataLog
-from airflow_sm_plugin.local.containers.containers.pipelines import Pipeline
-from airflow_sm_plugin.local.protocol.protocol.errors import ModelFailure
-from airflow_sm_plugin.local.transform.operations import transform_io
-from airflow_sm_plugin.local.transform.operations.data_processing import (
+from airflow_sm_plugin.local.containers.data_log import DataLog
+from airflow_sm_plugin.local.containers.pipelines import Pipeline
+from airflow_sm_plugin.local.protocol.errors import ModelFailure
+from airflow_sm_plugin.local.transform import transform_io
+from airflow_sm_plugin.local.transform.data_processing import (
     ProcessingFailed,
     output_format,
     with_inference_ids,
 )
-from airflow_sm_plugin.local.transform.operations.transform_capture import write_manifests
-from airflow_sm_plugin.local.transform.operations.transform_io import BadInput
-from airflow_sm_plugin.local.transform.operations.transform_plan import MOST_CONCURRENT, MOST_INSTANCES, Plan
-from airflow_sm_plugin.local.transform.operations.transform_sources import sources_of
+from airflow_sm_plugin.local.transform.transform_capture import write_manifests
+from airflow_sm_plugin.local.transform.transform_io import BadInput
+from airflow_sm_plugin.local.transform.transform_plan import MOST_CONCURRENT, MOST_INSTANCES, Plan
+from airflow_sm_plugin.local.transform.transform_sources import sources_of
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow_sm_plugin.local.account.s3_objects import Location
 from airflow_sm_plugin.local.account.state import Record
-from airflow_sm_plugin.local.transform.operations.data_processing import Processing, format_of
-from airflow_sm_plugin.local.transform.operations.transform_io import DEFAULT_MAX_PAYLOAD_MB, MEGABYTE
+from airflow_sm_plugin.local.transform.data_processing import Processing, format_of
+from airflow_sm_plugin.local.transform.transform_io import DEFAULT_MAX_PAYLOAD_MB, MEGABYTE
 
 DEFAULT_TIMEOUT_SECONDS = 600
 DEFAULT_RETRIES = 3

@@ -11,8 +11,8 @@ from airflow_sm_plugin.local.account.input_objects import (
     objects_in_manifest,
 )
 from airflow_sm_plugin.local.account.state import Region
-from airflow_sm_plugin.local.transform.operations.transform_io import BadInput
-from airflow_sm_plugin.local.transform.operations.transform_plan import Plan
+from airflow_sm_plugin.local.transform.transform_io import BadInput
+from airflow_sm_plugin.local.transform.transform_plan import Plan
 
 
 def sources_of(region: Region, plan: Plan) -> Iterator[InputObject]:

@@ -24,7 +24,11 @@ def page_of(report: BatchReport) -> bytes:
 
 @functools.cache
 def _template() -> Template:
-    source = resources.files("airflow_sm_plugin.batch").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    source = (
+        resources.files("airflow_sm_plugin.multi_model.report")
+        .joinpath(_TEMPLATE)
+        .read_text(encoding="utf-8")
+    )
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,

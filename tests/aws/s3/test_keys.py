@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.aws.answers import result_locations
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.local.protocol.protocol.protocol import runtime_response
+from airflow_sm_plugin.local.protocol.protocol import runtime_response
 from tests.aws.s3.against import run
 from tests.stubs.recorder import TRANSPORTS
 from tests.support import Account

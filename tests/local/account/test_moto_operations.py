@@ -10,9 +10,9 @@ from moto.sagemaker.responses import SageMakerResponse
 
 from airflow_sm_plugin.local.account import operations
 from airflow_sm_plugin.local.account.moto_operations import NOT_DONE, PASSED_ON
-from airflow_sm_plugin.local.protocol.protocol.errors import UnknownOperationFailure
-from airflow_sm_plugin.local.protocol.protocol.protocol import CONTROL_PLANE, service_model
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.protocol.errors import UnknownOperationFailure
+from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, service_model
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import Clients, unique
 
 MOTOS = sorted(

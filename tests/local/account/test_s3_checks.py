@@ -13,7 +13,7 @@ import pytest
 from tests.local.conftest import Clients, unique
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+    from airflow_sm_plugin.local.server import EmbeddedSageMaker
 
 SIGNED = (
     "AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=00"

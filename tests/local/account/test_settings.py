@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 
 
 def _put(url: str, body: bytes) -> dict[str, float]:

@@ -13,11 +13,11 @@ import pytest
 from aiobotocore.session import get_session  # type: ignore[import-untyped] # it has no annotations
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.local.async_inference.requests.requests import backlog, output_locations
+from airflow_sm_plugin.local.async_inference.requests import backlog, output_locations
 from tests.local.conftest import changed_settings
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+    from airflow_sm_plugin.local.server import EmbeddedSageMaker
     from tests.local.conftest import Clients
 
 TELLTALE = """

@@ -7,7 +7,7 @@ import datetime
 
 import pytest
 
-from airflow_sm_plugin.local.async_inference.requests.notifications import (
+from airflow_sm_plugin.local.async_inference.notifications import (
     INCLUDED_RESPONSE_LIMIT,
     Event,
     completed,

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from airflow_sm_plugin.local.account.s3_objects import Location
-from airflow_sm_plugin.local.async_inference.requests.queue import AsyncQueue, Backlog, Invocation
+from airflow_sm_plugin.local.async_inference.queue import AsyncQueue, Backlog, Invocation
 
 
 class Bench:

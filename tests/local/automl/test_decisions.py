@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.local.automl.jobs.jobs.layout import JobLayout
-from airflow_sm_plugin.local.automl.training.training import dataset, problems
-from airflow_sm_plugin.local.automl.training.training.plan import ENSEMBLING, TUNING
-from airflow_sm_plugin.local.automl.training.training.problems import BINARY, MULTICLASS, REGRESSION
+from airflow_sm_plugin.local.automl.jobs.layout import JobLayout
+from airflow_sm_plugin.local.automl.training import dataset, problems
+from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING, TUNING
+from airflow_sm_plugin.local.automl.training.problems import BINARY, MULTICLASS, REGRESSION
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 from airflow_sm_plugin.local.account.state import Region
-from airflow_sm_plugin.local.automl.jobs.jobs.request import from_v1
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.automl.jobs.request import from_v1
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import REGION, ROLE, Clients, changed_settings, unique
 
 Record = dict[str, Any]

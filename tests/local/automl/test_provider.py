@@ -9,7 +9,7 @@ import pytest
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerAutoMLOperator
 from airflow.providers.amazon.aws.sensors.sagemaker import SageMakerAutoMLSensor
 
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import REGION, ROLE, Clients, unique
 
 ROWS = "x,y\n" + "".join(f"{number},{'high' if number > 14 else 'low'}\n" for number in range(30))

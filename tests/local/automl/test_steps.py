@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.local.automl.training.training.plan import Event, Plan
-from airflow_sm_plugin.local.automl.training.training.problems import BINARY, REGRESSION
-from airflow_sm_plugin.local.automl.training.training.process import TrainingProcess
-from airflow_sm_plugin.local.automl.training.training.recipes import MOST_CANDIDATES, recipes
+from airflow_sm_plugin.local.automl.training.plan import Event, Plan
+from airflow_sm_plugin.local.automl.training.problems import BINARY, REGRESSION
+from airflow_sm_plugin.local.automl.training.process import TrainingProcess
+from airflow_sm_plugin.local.automl.training.recipes import MOST_CANDIDATES, recipes
 from tests.local.automl.test_jobs import _described, job_v1, put, run
 from tests.local.conftest import ROLE, Clients, unique
 

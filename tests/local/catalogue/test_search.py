@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 from botocore.model import StructureShape
 
 from airflow_sm_plugin.local.catalogue.search_expression import matches, sort_key
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
-from airflow_sm_plugin.local.protocol.protocol.protocol import CONTROL_PLANE, service_model
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, service_model
 from tests.local.conftest import IMAGE, Clients, unique
 
 MODEL = service_model(CONTROL_PLANE)

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import IMAGE, REGION, ROLE, Clients, unique
 
 

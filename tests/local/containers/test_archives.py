@@ -15,8 +15,8 @@ import pytest
 from botocore.exceptions import ClientError, WaiterError
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.containers.containers.archives import Allowance, BadArchive, TooLarge, extract
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.containers.archives import Allowance, BadArchive, TooLarge, extract
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import ECHO, IMAGE, ROLE, Clients, clients_of, unique
 
 MIB = 1024 * 1024

@@ -18,8 +18,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.containers.containers.model_data import unpack_target_model
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.containers.model_data import unpack_target_model
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import ECHO, IMAGE, ROLE, Clients, clients_of, unique
 from tests.local.faults.test_faults import control
 

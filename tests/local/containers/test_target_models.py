@@ -5,8 +5,8 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from airflow_sm_plugin.local.containers.containers.target_models import ModelTable, Room, TargetModel
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.containers.target_models import ModelTable, Room, TargetModel
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 
 NAMES = st.sampled_from("abcdef")
 MIB = 1024 * 1024

@@ -10,8 +10,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.local.faults.faults.recorded import GRADES, recorded_answers
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.faults.recorded import GRADES, recorded_answers
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import REGION, Clients, unique
 
 INSTANCES: dict[str, Any] = {"VariantName": "v", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}

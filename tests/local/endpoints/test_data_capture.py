@@ -14,15 +14,15 @@ import pytest
 
 from airflow_sm_plugin.core.data_capture import captured_data
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.containers.containers.containers import Payload, Reply
-from airflow_sm_plugin.local.endpoints.endpoints.data_capture import CaptureConfig, captured
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
-from airflow_sm_plugin.local.transform.operations.data_processing import (
+from airflow_sm_plugin.local.containers.containers import Payload, Reply
+from airflow_sm_plugin.local.endpoints.data_capture import CaptureConfig, captured
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.transform.data_processing import (
     ProcessingFailed,
     output_format,
     with_inference_ids,
 )
-from airflow_sm_plugin.local.transform.operations.transform_capture import manifests
+from airflow_sm_plugin.local.transform.transform_capture import manifests
 from tests.local.conftest import Clients, clients_of, unique
 
 MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, 678_000, datetime.UTC)

@@ -12,8 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.faults.faults.outcomes import CAPACITY_REASON, Outcome, Outcomes
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.faults.outcomes import CAPACITY_REASON, Outcome, Outcomes
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import Clients, changed_settings, clients_of, unique
 from tests.local.faults.test_faults import control
 

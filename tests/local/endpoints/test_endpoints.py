@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import Clients, changed_settings, clients_of, unique
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:endpoint"

@@ -12,8 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.endpoints.endpoints.guardrails import Stage, stages
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.endpoints.guardrails import Stage, stages
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import REGION, Clients, clients_of, unique
 from tests.local.endpoints.test_endpoints import says
 

@@ -13,7 +13,7 @@ from aiobotocore.session import get_session  # type: ignore[import-untyped] # it
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import ECHO, IMAGE, REGION, ROLE, Clients, clients_of, unique
 
 LIMIT = 26_214_400

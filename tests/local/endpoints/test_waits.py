@@ -12,9 +12,9 @@ import pytest
 
 from airflow_sm_plugin.local.account.settings import Settings
 from airflow_sm_plugin.local.account.state import Region
-from airflow_sm_plugin.local.endpoints.endpoints import deployments
-from airflow_sm_plugin.local.endpoints.endpoints.guardrails import Stage
-from airflow_sm_plugin.local.faults.faults.outcomes import Outcomes
+from airflow_sm_plugin.local.endpoints import deployments
+from airflow_sm_plugin.local.endpoints.guardrails import Stage
+from airflow_sm_plugin.local.faults.outcomes import Outcomes
 
 HOUR = 3600.0
 

@@ -13,9 +13,9 @@ from urllib.parse import urlencode
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from airflow_sm_plugin.local.faults.faults.faults import FaultPlan
-from airflow_sm_plugin.local.protocol.protocol.call_names import CallName
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.faults.faults import FaultPlan
+from airflow_sm_plugin.local.protocol.call_names import CallName
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import IMAGE, ROLE, Clients, clients_of, unique
 
 

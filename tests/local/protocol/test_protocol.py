@@ -7,12 +7,12 @@ import json
 
 import pytest
 
-from airflow_sm_plugin.local.protocol.protocol.errors import (
+from airflow_sm_plugin.local.protocol.errors import (
     ModelFailure,
     ResourceNotFoundFailure,
     ValidationFailure,
 )
-from airflow_sm_plugin.local.protocol.protocol.protocol import (
+from airflow_sm_plugin.local.protocol.protocol import (
     CONTROL_PLANE,
     RUNTIME,
     Request,
@@ -21,7 +21,7 @@ from airflow_sm_plugin.local.protocol.protocol.protocol import (
     parse_request,
     runtime_response,
 )
-from airflow_sm_plugin.local.protocol.protocol.signatures import signature_of
+from airflow_sm_plugin.local.protocol.signatures import signature_of
 
 SIGNED = "AWS4-HMAC-SHA256 Credential=AKID/20260101/eu-west-1/{service}/aws4_request, SignedHeaders=host"
 

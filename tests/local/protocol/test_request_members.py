@@ -9,9 +9,9 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.model import ListShape, Shape, StructureShape
 
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
-from airflow_sm_plugin.local.protocol.protocol.protocol import CONTROL_PLANE, RUNTIME, service_model
-from airflow_sm_plugin.local.protocol.protocol.request_members import (
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME, service_model
+from airflow_sm_plugin.local.protocol.request_members import (
     OPERATIONS,
     Done,
     Ignored,
@@ -21,7 +21,7 @@ from airflow_sm_plugin.local.protocol.protocol.request_members import (
 )
 from tests.local.conftest import IMAGE, ROLE, Clients, unique
 
-PAGE = (Path(__file__).parents[2] / "docs" / "embedded-sagemaker.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "embedded-sagemaker.md").read_text()
 
 
 def _input(operation: str) -> Shape:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
-from airflow_sm_plugin.local.protocol.protocol.protocol import CONTROL_PLANE, RUNTIME, Request
-from airflow_sm_plugin.local.protocol.protocol.validation import validate
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME, Request
+from airflow_sm_plugin.local.protocol.validation import validate
 
 
 def _message(service: str, operation: str, params: dict[str, object]) -> str:

@@ -15,10 +15,10 @@ import requests
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from airflow_sm_plugin.local.account import operations
-from airflow_sm_plugin.local.protocol.protocol.errors import UnknownOperationFailure
-from airflow_sm_plugin.local.protocol.protocol.protocol import CONTROL_PLANE, service_model
-from airflow_sm_plugin.local.protocol.protocol.validation import satisfies
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.protocol.errors import UnknownOperationFailure
+from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, service_model
+from airflow_sm_plugin.local.protocol.validation import satisfies
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 
 MODEL = service_model(CONTROL_PLANE)
 

@@ -15,10 +15,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.faults.faults.outcomes import Outcome
-from airflow_sm_plugin.local.scaling.scaling import scaling_policies as policies
-from airflow_sm_plugin.local.scaling.scaling.scaling_policies import Look, Wish
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.faults.outcomes import Outcome
+from airflow_sm_plugin.local.scaling import scaling_policies as policies
+from airflow_sm_plugin.local.scaling.scaling_policies import Look, Wish
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import REGION, Clients, changed_settings, clients_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.local.transform.operations.data_processing import (
+from airflow_sm_plugin.local.transform.data_processing import (
     Json,
     Processing,
     ProcessingFailed,

@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.core.log_groups import TRANSFORM_JOBS_LOG_GROUP
-from airflow_sm_plugin.local.transform.operations.transform_job import ALGORITHM_ERROR, CLIENT_ERROR, NO_PING
+from airflow_sm_plugin.local.transform.transform_job import ALGORITHM_ERROR, CLIENT_ERROR, NO_PING
 
 if TYPE_CHECKING:
     from tests.local.conftest import Clients

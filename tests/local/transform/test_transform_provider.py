@@ -12,7 +12,7 @@ from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTransformO
 from airflow.providers.amazon.aws.sensors.sagemaker import SageMakerTransformSensor
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import ECHO, IMAGE, REGION, ROLE, Clients, changed_settings, unique
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.account.state import Record, now
-from airflow_sm_plugin.local.automl.jobs.jobs.layout import CandidateLayout, JobLayout
-from airflow_sm_plugin.local.automl.training.training import problems
+from airflow_sm_plugin.local.automl.jobs.layout import CandidateLayout, JobLayout
+from airflow_sm_plugin.local.automl.training import problems
 
 MEMBERS = (
     "CandidateName",

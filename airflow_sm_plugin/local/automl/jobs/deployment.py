@@ -7,8 +7,8 @@ import uuid
 
 from airflow_sm_plugin.local.account.operations import Params, handler_of
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.automl.jobs.jobs.request import JobRequest
-from airflow_sm_plugin.local.protocol.protocol.errors import ServiceError
+from airflow_sm_plugin.local.automl.jobs.request import JobRequest
+from airflow_sm_plugin.local.protocol.errors import ServiceError
 
 _INSTANCE = "ml.m5.2xlarge"
 _LOOK_SECONDS = 0.1

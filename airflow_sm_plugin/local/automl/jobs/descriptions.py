@@ -6,7 +6,7 @@ import copy
 
 from airflow_sm_plugin.local.account.operations import Params
 from airflow_sm_plugin.local.account.state import Record, public
-from airflow_sm_plugin.local.automl.jobs.jobs.request import JobRequest
+from airflow_sm_plugin.local.automl.jobs.request import JobRequest
 
 _DEFAULT_CANDIDATES = 250
 """What the service resolves MaxCandidates to."""

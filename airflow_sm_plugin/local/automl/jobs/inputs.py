@@ -7,8 +7,8 @@ from pathlib import Path
 from airflow_sm_plugin.local.account.input_objects import BadManifest, objects_below, objects_in_manifest
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure, read
 from airflow_sm_plugin.local.account.state import Region
-from airflow_sm_plugin.local.automl.jobs.jobs.request import InputChannel
-from airflow_sm_plugin.local.automl.training.training.plan import Channel
+from airflow_sm_plugin.local.automl.jobs.request import InputChannel
+from airflow_sm_plugin.local.automl.training.plan import Channel
 
 
 class InputFailure(Exception):

@@ -8,11 +8,11 @@ from airflow_sm_plugin.local.account.listing import list_page, with_token
 from airflow_sm_plugin.local.account.moto_operations import moto_sagemaker
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.automl.jobs.jobs import candidates
-from airflow_sm_plugin.local.automl.jobs.jobs.descriptions import as_v1, as_v2
-from airflow_sm_plugin.local.automl.jobs.jobs.request import JobRequest, from_v1, from_v2
-from airflow_sm_plugin.local.automl.jobs.jobs.run import AutoMLRun
-from airflow_sm_plugin.local.protocol.protocol.errors import (
+from airflow_sm_plugin.local.automl.jobs import candidates
+from airflow_sm_plugin.local.automl.jobs.descriptions import as_v1, as_v2
+from airflow_sm_plugin.local.automl.jobs.request import JobRequest, from_v1, from_v2
+from airflow_sm_plugin.local.automl.jobs.run import AutoMLRun
+from airflow_sm_plugin.local.protocol.errors import (
     ResourceInUseFailure,
     ResourceNotFoundFailure,
     ValidationFailure,

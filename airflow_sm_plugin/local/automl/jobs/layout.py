@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from airflow_sm_plugin.local.automl.training.training import problems
-from airflow_sm_plugin.local.automl.training.training.plan import ENSEMBLING
+from airflow_sm_plugin.local.automl.training import problems
+from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING
 
 _PROGRAM = {"SAGEMAKER_PROGRAM": "sagemaker_serve", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
 _CSV_BY_DEFAULT = {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "text/csv"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from airflow_sm_plugin.local.automl.training.training.plan import Plan
+from airflow_sm_plugin.local.automl.training.plan import Plan
 
 
 def settings_of(plan: Plan) -> str:

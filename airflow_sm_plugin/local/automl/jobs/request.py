@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_sm_plugin.local.account.operations import Params
-from airflow_sm_plugin.local.automl.training.training import problems
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.automl.training import problems
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 
 _CSV = frozenset({"", "text/csv", "text/csv;header=present"})
 

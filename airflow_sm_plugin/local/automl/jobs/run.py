@@ -12,13 +12,13 @@ from pathlib import Path
 
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure, write
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.automl.jobs.jobs import candidates, step_jobs
-from airflow_sm_plugin.local.automl.jobs.jobs.deployment import DeploymentFailed, deploy
-from airflow_sm_plugin.local.automl.jobs.jobs.inputs import InputFailure, fetch
-from airflow_sm_plugin.local.automl.jobs.jobs.layout import CandidateLayout, JobLayout
-from airflow_sm_plugin.local.automl.jobs.jobs.reports import notebook, settings_of
-from airflow_sm_plugin.local.automl.jobs.jobs.request import JobRequest
-from airflow_sm_plugin.local.automl.training.training.plan import (
+from airflow_sm_plugin.local.automl.jobs import candidates, step_jobs
+from airflow_sm_plugin.local.automl.jobs.deployment import DeploymentFailed, deploy
+from airflow_sm_plugin.local.automl.jobs.inputs import InputFailure, fetch
+from airflow_sm_plugin.local.automl.jobs.layout import CandidateLayout, JobLayout
+from airflow_sm_plugin.local.automl.jobs.reports import notebook, settings_of
+from airflow_sm_plugin.local.automl.jobs.request import JobRequest
+from airflow_sm_plugin.local.automl.training.plan import (
     ENSEMBLING,
     TUNING,
     Analyzed,
@@ -28,7 +28,7 @@ from airflow_sm_plugin.local.automl.training.training.plan import (
     Started,
     Trained,
 )
-from airflow_sm_plugin.local.automl.training.training.process import TrainingCrashed, TrainingProcess
+from airflow_sm_plugin.local.automl.training.process import TrainingCrashed, TrainingProcess
 
 _LARGE = 100 * 1024**2
 """From this size in bytes on, AUTO means hyperparameter tuning instead of ensembling."""

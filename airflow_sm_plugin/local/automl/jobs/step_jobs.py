@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.automl.jobs.jobs.layout import CandidateLayout, Container, JobLayout
-from airflow_sm_plugin.local.automl.jobs.jobs.request import JobRequest
-from airflow_sm_plugin.local.models.models import models
-from airflow_sm_plugin.local.transform.operations import operations as transform
+from airflow_sm_plugin.local.automl.jobs.layout import CandidateLayout, Container, JobLayout
+from airflow_sm_plugin.local.automl.jobs.request import JobRequest
+from airflow_sm_plugin.local.models import models
+from airflow_sm_plugin.local.transform import operations as transform
 
 TRAINING = "training-job"
 PROCESSING = "processing-job"

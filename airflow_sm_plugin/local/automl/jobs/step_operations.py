@@ -7,9 +7,9 @@ import copy
 from airflow_sm_plugin.local.account.listing import list_page, with_token
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, public
-from airflow_sm_plugin.local.automl.jobs.jobs.step_jobs import PREFIXES, PROCESSING, TRAINING
-from airflow_sm_plugin.local.protocol.protocol.errors import ValidationFailure
-from airflow_sm_plugin.local.transform.operations.operations import step_of_automl
+from airflow_sm_plugin.local.automl.jobs.step_jobs import PREFIXES, PROCESSING, TRAINING
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
+from airflow_sm_plugin.local.transform.operations import step_of_automl
 
 _MISSING = {
     TRAINING: "Requested resource not found.",

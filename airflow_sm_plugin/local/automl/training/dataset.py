@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_sm_plugin.local.automl.archive.tabular import is_missing, number
-from airflow_sm_plugin.local.automl.training.training import problems
+from airflow_sm_plugin.local.automl.training import problems
 
 LEAST_ROWS = 20
 """Fewer training rows fail the job. The service wants 500; small sets are what one tests with."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from airflow_sm_plugin.local.automl.archive.tabular import Numbers, Texts, apply
-from airflow_sm_plugin.local.automl.training.training import problems
-from airflow_sm_plugin.local.automl.training.training.metrics import scores
-from airflow_sm_plugin.local.automl.training.training.training import Array, Fitted, Material, predictions
+from airflow_sm_plugin.local.automl.training import problems
+from airflow_sm_plugin.local.automl.training.metrics import scores
+from airflow_sm_plugin.local.automl.training.training import Array, Fitted, Material, predictions
 
 _MOST_ROWS = 200
 _MOST_COLUMNS = 60

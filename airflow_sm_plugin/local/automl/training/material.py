@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from airflow_sm_plugin.local.automl.archive.tabular import is_missing, layout_of, number, parse
-from airflow_sm_plugin.local.automl.training.training import dataset
-from airflow_sm_plugin.local.automl.training.training.plan import Plan
-from airflow_sm_plugin.local.automl.training.training.training import Material, folds_of
+from airflow_sm_plugin.local.automl.training import dataset
+from airflow_sm_plugin.local.automl.training.plan import Plan
+from airflow_sm_plugin.local.automl.training.training import Material, folds_of
 
 
 def read_material(plan: Plan) -> tuple[Material, str]:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import metrics
 
-from airflow_sm_plugin.local.automl.training.training import problems
+from airflow_sm_plugin.local.automl.training import problems
 
 Array = npt.NDArray[np.float64]
 

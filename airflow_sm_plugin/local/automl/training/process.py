@@ -11,9 +11,9 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import cast
 
-from airflow_sm_plugin.local.automl.training.training.plan import Event, Plan
+from airflow_sm_plugin.local.automl.training.plan import Event, Plan
 
-_PACKAGES = str(Path(__file__).parents[3])
+_PACKAGES = str(Path(__file__).parents[4])
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """A job takes one core: endpoints and other jobs share the machine."""

@@ -25,7 +25,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from airflow_sm_plugin.local.automl.archive.algorithm import Estimator
 from airflow_sm_plugin.local.automl.archive.tabular import Floats
-from airflow_sm_plugin.local.automl.training.training import problems
+from airflow_sm_plugin.local.automl.training import problems
 
 _SEED = 7
 _LEAF = 5

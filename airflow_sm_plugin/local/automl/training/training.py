@@ -19,8 +19,8 @@ from airflow_sm_plugin.local.automl.archive.tabular import (
     apply,
     fit,
 )
-from airflow_sm_plugin.local.automl.training.training.metrics import better, scores
-from airflow_sm_plugin.local.automl.training.training.recipes import Recipe, Trainable
+from airflow_sm_plugin.local.automl.training.metrics import better, scores
+from airflow_sm_plugin.local.automl.training.recipes import Recipe, Trainable
 
 Places = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
-from airflow_sm_plugin.local.automl.training.training.plan import Channel, Event, Plan
+from airflow_sm_plugin.local.automl.training.plan import Channel, Event, Plan
 
 _EVENTS = "events.jsonl"
 _LIBRARIES = ("scikit-learn", "numpy", "joblib")
@@ -84,6 +84,6 @@ def _digests(channel: Channel | None) -> list[object] | None:
 def _code() -> str:
     """Return a digest of the modules that train."""
     digest = hashlib.sha256()
-    for module in sorted(Path(__file__).parent.rglob("*.py")):
+    for module in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(os.fsencode(module.name) + module.read_bytes())
     return digest.hexdigest()

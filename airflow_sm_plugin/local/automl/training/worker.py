@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from airflow_sm_plugin.local.automl.archive.ensemble import Ensemble
-from airflow_sm_plugin.local.automl.training.training import dataset, problems
-from airflow_sm_plugin.local.automl.training.training.explain import importances
-from airflow_sm_plugin.local.automl.training.training.material import read_material
-from airflow_sm_plugin.local.automl.training.training.metrics import better
-from airflow_sm_plugin.local.automl.training.training.packing import write_archive
-from airflow_sm_plugin.local.automl.training.training.plan import ENSEMBLING, Event, Plan
-from airflow_sm_plugin.local.automl.training.training.recipes import MOST_CANDIDATES, Recipe, recipes
-from airflow_sm_plugin.local.automl.training.training.training import Fitted, Material, train, vote
+from airflow_sm_plugin.local.automl.training import dataset, problems
+from airflow_sm_plugin.local.automl.training.explain import importances
+from airflow_sm_plugin.local.automl.training.material import read_material
+from airflow_sm_plugin.local.automl.training.metrics import better
+from airflow_sm_plugin.local.automl.training.packing import write_archive
+from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING, Event, Plan
+from airflow_sm_plugin.local.automl.training.recipes import MOST_CANDIDATES, Recipe, recipes
+from airflow_sm_plugin.local.automl.training.training import Fitted, Material, train, vote
 
 _FEWEST_WITH_ENSEMBLE = 3
 """Candidates from which on the last is an ensemble: one of a single model would be that model again."""

@@ -19,7 +19,7 @@ import pytest
 from botocore.exceptions import ClientError, WaiterError
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import Clients, clients_of
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from airflow_sm_plugin.local.account.state import Account
 from airflow_sm_plugin.local.catalogue import cloudformation, tagging_api
-from airflow_sm_plugin.local.protocol.protocol.call_names import CallName
-from airflow_sm_plugin.local.protocol.protocol.protocol import Response
+from airflow_sm_plugin.local.protocol.call_names import CallName
+from airflow_sm_plugin.local.protocol.protocol import Response
 
 
 def other_service_response(account: Account, name: CallName, body: Callable[[], bytes]) -> Response | None:

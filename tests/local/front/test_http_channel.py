@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+    from airflow_sm_plugin.local.server import EmbeddedSageMaker
     from tests.local.conftest import Clients
 
 

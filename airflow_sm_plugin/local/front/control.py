@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from airflow_sm_plugin.local.account.state import Account
-from airflow_sm_plugin.local.endpoints.endpoints.endpoint_statuses import put_status
-from airflow_sm_plugin.local.endpoints.endpoints.model_views import hosted_models
-from airflow_sm_plugin.local.faults.faults.faults import FaultPlan, plan_from
-from airflow_sm_plugin.local.faults.faults.outcomes import outcome_from
-from airflow_sm_plugin.local.protocol.protocol.protocol import Response
+from airflow_sm_plugin.local.endpoints.endpoint_statuses import put_status
+from airflow_sm_plugin.local.endpoints.model_views import hosted_models
+from airflow_sm_plugin.local.faults.faults import FaultPlan, plan_from
+from airflow_sm_plugin.local.faults.outcomes import outcome_from
+from airflow_sm_plugin.local.protocol.protocol import Response
 
 PREFIX = "/_embedded/"
 

@@ -23,10 +23,13 @@ from airflow_sm_plugin.local.account.moto_operations import moto_failure
 from airflow_sm_plugin.local.account.operations import NotOurs, handler_of
 from airflow_sm_plugin.local.account.state import Account, now
 from airflow_sm_plugin.local.catalogue.tags import tagged_by_moto
-from airflow_sm_plugin.local.faults.faults.fault_rules import Rule
-from airflow_sm_plugin.local.faults.faults.faults import Strike
-from airflow_sm_plugin.local.protocol.protocol.access import ServedNames, refusal
-from airflow_sm_plugin.local.protocol.protocol.answers import (
+from airflow_sm_plugin.local.faults.fault_rules import Rule
+from airflow_sm_plugin.local.faults.faults import Strike
+from airflow_sm_plugin.local.front import control
+from airflow_sm_plugin.local.front.http_channel import Dropped
+from airflow_sm_plugin.local.front.other_services import other_service_response
+from airflow_sm_plugin.local.protocol.access import ServedNames, refusal
+from airflow_sm_plugin.local.protocol.answers import (
     Answer,
     in_form,
     is_unknown_path,
@@ -35,16 +38,16 @@ from airflow_sm_plugin.local.protocol.protocol.answers import (
     passed_on,
     with_encoded_start,
 )
-from airflow_sm_plugin.local.protocol.protocol.call_names import CallName, name_other, name_sagemaker
-from airflow_sm_plugin.local.protocol.protocol.environ import HttpRequest
-from airflow_sm_plugin.local.protocol.protocol.errors import (
+from airflow_sm_plugin.local.protocol.call_names import CallName, name_other, name_sagemaker
+from airflow_sm_plugin.local.protocol.environ import HttpRequest
+from airflow_sm_plugin.local.protocol.errors import (
     AccessDeniedFailure,
     MissingAuthenticationFailure,
     ServiceError,
     UnknownOperationFailure,
     UnknownPathFailure,
 )
-from airflow_sm_plugin.local.protocol.protocol.protocol import (
+from airflow_sm_plugin.local.protocol.protocol import (
     CONTROL_PLANE,
     RUNTIME,
     Request,
@@ -55,13 +58,10 @@ from airflow_sm_plugin.local.protocol.protocol.protocol import (
     parse_request,
     runtime_response,
 )
-from airflow_sm_plugin.local.protocol.protocol.s3_calls import NOT_IN_MOTO
-from airflow_sm_plugin.local.protocol.protocol.signatures import is_runtime_call, needs_signature
-from airflow_sm_plugin.local.protocol.protocol.validation import validate
-from airflow_sm_plugin.local.scaling.scaling import scaling, scaling_activities
-from airflow_sm_plugin.local.server.server import control
-from airflow_sm_plugin.local.server.server.http_channel import Dropped
-from airflow_sm_plugin.local.server.server.other_services import other_service_response
+from airflow_sm_plugin.local.protocol.s3_calls import NOT_IN_MOTO
+from airflow_sm_plugin.local.protocol.signatures import is_runtime_call, needs_signature
+from airflow_sm_plugin.local.protocol.validation import validate
+from airflow_sm_plugin.local.scaling import scaling, scaling_activities
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -14,7 +14,7 @@ from airflow.providers.amazon.aws.operators.sagemaker import (
 from airflow.providers.amazon.aws.sensors.sagemaker import SageMakerEndpointSensor
 from botocore.exceptions import WaiterError
 
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import ECHO, IMAGE, REGION, ROLE, Clients, unique
 
 if TYPE_CHECKING:

@@ -27,12 +27,12 @@ from airflow_sm_plugin.local.account.aws import AwsClients
 from airflow_sm_plugin.local.account.calls import CallLog
 from airflow_sm_plugin.local.account.settings import Settings
 from airflow_sm_plugin.local.account.state import Account
-from airflow_sm_plugin.local.automl.training.training.training_cache import TrainingCache
-from airflow_sm_plugin.local.faults.faults.faults import FaultPlan
-from airflow_sm_plugin.local.faults.faults.outcomes import Outcomes
-from airflow_sm_plugin.local.protocol.protocol.access import ServedNames
-from airflow_sm_plugin.local.server.server.app import EmbeddedApplication
-from airflow_sm_plugin.local.server.server.http_channel import Channel, Dispatcher
+from airflow_sm_plugin.local.automl.training.training_cache import TrainingCache
+from airflow_sm_plugin.local.faults.faults import FaultPlan
+from airflow_sm_plugin.local.faults.outcomes import Outcomes
+from airflow_sm_plugin.local.front.app import EmbeddedApplication
+from airflow_sm_plugin.local.front.http_channel import Channel, Dispatcher
+from airflow_sm_plugin.local.protocol.access import ServedNames
 
 if TYPE_CHECKING:
     from flask import Flask

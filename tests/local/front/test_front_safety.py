@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.local.protocol.protocol.access import ServedNames, host_of, refusal
-from airflow_sm_plugin.local.protocol.protocol.signatures import Signature, needs_signature, signature_of
-from airflow_sm_plugin.local.server.server.server import EmbeddedSageMaker
+from airflow_sm_plugin.local.protocol.access import ServedNames, host_of, refusal
+from airflow_sm_plugin.local.protocol.signatures import Signature, needs_signature, signature_of
+from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import Clients, clients_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SIGNED = (
     "AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=00"
 )
