@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -173,3 +174,14 @@ def _no_patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Have requests of S3 give up by the number of their attempts: an outage of a minute takes a minute."""
     if "airflow" in sys.modules:
         monkeypatch.setattr("airflow_sm_plugin.aws.retry.OUTAGE_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    """A bundle that trusts a server on loopback, and that server's context."""
+    from tests.stubs.certificates import make_certificates
+
+    bundle, server = make_certificates(tmp_path_factory.mktemp("tls"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server)
+    return bundle, context

@@ -28,7 +28,7 @@ from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, Requests, botocore_knows, closed_port
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.usefixtures("account"), pytest.mark.airflow]
 
 REQUEST = AsyncRequest(
     endpoint_name="an-endpoint",

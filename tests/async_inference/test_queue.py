@@ -24,7 +24,7 @@ from airflow_sm_plugin.exceptions import (
 from tests.stubs.recorder import TRANSPORTS, Said, recording
 from tests.support import unique
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.usefixtures("account"), pytest.mark.airflow]
 
 Result = TypeVar("Result")
 QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/results"

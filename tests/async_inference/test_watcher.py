@@ -14,6 +14,9 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from tests.stubs.s3 import QUICK, fixed, stub_s3, use
 from tests.support import REGION, Account, closed_port, unique
 
+pytestmark = pytest.mark.usefixtures("account")
+
+
 CONNECTION = AwsConnection(aws_conn_id=None, region_name=REGION, botocore_config=QUICK)
 
 

@@ -21,7 +21,7 @@ from tests.endpoint_trials import control
 from tests.scaled_endpoints import clients, notes_on, scale, scaling_of, target_of
 from tests.support import Account
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.usefixtures("account"), pytest.mark.airflow]
 
 CONNECTION = AwsConnection(aws_conn_id=None)
 DENIED = {"fault": "error", "code": "AccessDeniedException", "status": 400}

@@ -31,7 +31,7 @@ from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelA
 from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, closed_port
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.usefixtures("account"), pytest.mark.airflow]
 
 SECRET: Mapping[str, str] = {"custom_attributes": "attribute-secret"}
 ANSWER = Said(
