@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.core.log_groups import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
+from airflow_sm_plugin.core.names import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 
 log = get_log(__name__)
@@ -48,8 +48,7 @@ class TransformJobLogs:
             log.warning("the logs of the transform job could not be looked for", exc_info=True)
 
     def _show(self, context: Context) -> None:
-        from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
-        from airflow_sm_plugin.hooks.transform_jobs import TransformJobsHook
+        from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook, TransformJobsHook
 
         task = context["task"]
         name, is_this_trys = _job_name(context, task)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context, XCom
-from airflow_sm_plugin.core.data_capture import captured_data
-from airflow_sm_plugin.core.log_groups import endpoint_log_group
+from airflow_sm_plugin.core.names import endpoint_log_group
 from airflow_sm_plugin.core.s3 import S3Uri
+from airflow_sm_plugin.exceptions import InvalidS3Uri
 
 if TYPE_CHECKING:
     from airflow_sm_plugin._compat import BaseOperator
@@ -142,3 +142,22 @@ class BatchReportLink(_StoredLink):
         uri = S3Uri.parse_object(location)
         prefix = quote(uri.key, safe="/")
         return f"{console_url(region_name)}/s3/object/{uri.bucket}?region={region_name}&prefix={prefix}"
+
+
+def captured_data(config: Mapping[str, object], *, endpoint_name: str) -> S3Uri | None:
+    """Return the folder of an endpoint's captured data; None when it captures none.
+
+    SageMaker stores under ``<DestinationS3Uri>/<endpoint>/<variant>/<yyyy>/<mm>/<dd>/<hh>/`` (Developer Guide, "Capture
+    data from real-time endpoint").
+
+    :param config: SageMaker's DataCaptureConfig
+    """
+    destination = config.get("DestinationS3Uri")
+    if config.get("EnableCapture") is not True or not isinstance(destination, str):
+        return None
+    try:
+        parsed = S3Uri.parse(destination)
+    except InvalidS3Uri:  # it is SageMaker that refuses it, with the reason
+        return None
+    folders = [*filter(None, parsed.key.strip("/").split("/")), endpoint_name]
+    return S3Uri(parsed.bucket, "/".join(folders) + "/")

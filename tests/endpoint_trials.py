@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 
 import boto3
 
-from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, OWNER_TAG
+from airflow_sm_plugin.core.names import ENDPOINT_TAG, OWNER_TAG
 from airflow_sm_plugin.operators.endpoint import (
     SageMakerDeleteEndpointOperator,
     SageMakerDeployEndpointOperator,

@@ -16,7 +16,6 @@ import pytest
 from airflow_sm_plugin import operators, sensors
 from airflow_sm_plugin._compat import BaseOperator
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.outcome import AsyncRequest
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.base import AwsArguments
@@ -24,6 +23,7 @@ from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InvalidS3Uri, SageMakerInferenceError, ServiceUnavailable
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
+from airflow_sm_plugin.invoke.async_request import AsyncRequest
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
 

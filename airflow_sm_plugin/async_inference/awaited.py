@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, deadline_of
+from airflow_sm_plugin.async_inference.outcome import deadline_of
 from airflow_sm_plugin.core.template_values import parsed
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of
 from airflow_sm_plugin.aws.invoke_calls import InvokeCalls, invoke_calls
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
-from airflow_sm_plugin.invoke.endpoint_errors import explained, unanswered
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.invoke.errors import explained, unanswered
 
 
 class AsyncInvoker:

@@ -11,11 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from airflow_sm_plugin.batches.inputs import SHARD
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.exceptions import InvalidRequest
-
-SHARD = 1_000
-"""Inputs that share an output path extension: as many as one page of ListObjectsV2 shows."""
 
 _NUMBER = "{:07}"
 OUTPUT_NAME = f"{_NUMBER}.out"

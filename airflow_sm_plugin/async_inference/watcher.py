@@ -9,14 +9,12 @@ from dataclasses import replace
 from typing import TypeVar
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.outcome import Sight
-from airflow_sm_plugin.async_inference.poll import Looking
+from airflow_sm_plugin.async_inference.poll import HeadRequest, ListRequest, Looking, Request, Which
 from airflow_sm_plugin.async_inference.watch import Watch
-from airflow_sm_plugin.async_inference.watch_requests import HeadRequest, ListRequest, Request, Which
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.core.s3 import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri, Sight
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InferenceError,

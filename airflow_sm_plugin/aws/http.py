@@ -18,12 +18,48 @@ from urllib.parse import quote
 
 import aiohttp
 from aiohttp import hdrs
+from botocore.exceptions import (
+    BotoCoreError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    ProxyConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
 from yarl import URL
 
 from airflow_sm_plugin.aws.access import Address, FreshSigners, ServiceAccess, Wire
 from airflow_sm_plugin.aws.answers import UnreadableAnswer
-from airflow_sm_plugin.aws.http_failures import BROKEN, as_botocore
 from airflow_sm_plugin.aws.signer import Clock, Signer, ToSign
+
+BROKEN = (aiohttp.ClientError, OSError)
+"""What aiohttp raises where a connection broke, or never was."""
+
+_KINDS: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], type[BotoCoreError]]] = (
+    (aiohttp.ClientSSLError, SSLError),
+    (aiohttp.ClientConnectorError, EndpointConnectionError),
+    (aiohttp.ConnectionTimeoutError, ConnectTimeoutError),
+    (TimeoutError, ReadTimeoutError),
+    ((aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError), ConnectionClosedError),
+)
+"""The first that fits."""
+
+
+def as_botocore(error: Exception, url: str, proxy: str | None) -> BotoCoreError:
+    """Return botocore's exception: ``ConnectionError`` and its kin mean that nothing was sent.
+
+    :param url: address that was asked
+    :param proxy: address of the proxy between, without its password
+    """
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        return ProxyConnectionError(proxy_url=str(proxy), error=error)
+    for kinds, kind in _KINDS:
+        if isinstance(error, kinds):
+            return kind(endpoint_url=url, error=error)
+    return HTTPClientError(error=error)
+
 
 _NOT_BY_ITSELF = (hdrs.ACCEPT, hdrs.CONTENT_TYPE)
 """Headers that aiohttp would add to a request without them."""

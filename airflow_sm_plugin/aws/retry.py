@@ -11,11 +11,11 @@ from typing import TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate, words_of
+from airflow_sm_plugin.core.backoff import pause_after
+from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import ServiceError
-from airflow_sm_plugin.invoke.request import pause_after
 
 log = get_log(__name__)
 

@@ -10,13 +10,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.locations import SHARD
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.batches.listing import MANIFEST_FILE, InputSource, batch_inputs
+from airflow_sm_plugin.batches.inputs import MANIFEST_FILE, SHARD, BatchInput, InputSource
+from airflow_sm_plugin.batches.listing import batch_inputs
 from airflow_sm_plugin.batches.text_input import SENT_AS_IT_IS, format_by_name
 from airflow_sm_plugin.core.input_selection import InputSelection
-from airflow_sm_plugin.core.separate_places import check_inputs_apart
+from airflow_sm_plugin.core.s3 import check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 log = get_log(__name__)

@@ -6,12 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.batches.folder import MARK, result_if_marked, state_in
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.parallel import side_by_side
-from airflow_sm_plugin.core.s3 import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri, Sight
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 if TYPE_CHECKING:

@@ -19,8 +19,10 @@ from typing import cast
 
 from airflow_sm_plugin.core.custom_attributes import validate
 from airflow_sm_plugin.core.header_values import check_header
+from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.lines import LONGEST_LINE
 from airflow_sm_plugin.core.s3 import S3Uri, check_input_location
+from airflow_sm_plugin.core.template_values import choice
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidRequest, InvalidS3Uri
 
 _SOURCE, _CONTENT_TYPE, _CUSTOM_ATTRIBUTES = MANIFEST_KEYS = (
@@ -288,3 +290,67 @@ def _check_attributes(value: str, where: str) -> None:
         validate(value)
     except InvalidCustomAttributes as error:
         raise InvalidCustomAttributes(f"{where}: {error}") from None
+
+
+SHARD = 1_000
+"""Inputs that share an output path extension: as many as one page of ListObjectsV2 shows."""
+
+CHUNK = 250
+"""Inputs that a shard keeps in one object: some 60 KB, so that many models' inputs can be in memory at once."""
+
+S3_PREFIX = "S3Prefix"
+MANIFEST_FILE = "ManifestFile"
+INPUTS_TYPES = (S3_PREFIX, MANIFEST_FILE)
+"""As Batch Transform calls them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSource:
+    """Where a batch's inputs come from.
+
+    :param location: ``s3://bucket/prefix``: the objects whose keys begin so, in the order of the keys, but for what is
+        hidden (:mod:`airflow_sm_plugin.core.input_selection`); or ``s3://bucket/key`` of a manifest
+        (:mod:`airflow_sm_plugin.batches.inputs`, :mod:`airflow_sm_plugin.core.manifest_array`), of which every
+        object is taken
+    :param inputs_type: ``S3Prefix`` or ``ManifestFile``
+    :param include: patterns of relative keys below a prefix, empty for all
+    :param exclude: patterns of relative keys below a prefix that are no inputs
+    :param custom_attributes: template over :func:`~airflow_sm_plugin.batches.templates.fields_of` the key, ``run`` and
+        ``{number}``, the input's place in the plan from 0; an input that a manifest gives attributes keeps them as they
+        are
+    :param run: further fields, e.g. ``dag_id``; they go before Hive partitions of the same name
+    :param check_inputs: whether a manifest's objects are looked at (a HeadObject each): that they exist, how large they
+        are, and which content they have
+    :param target_models: whether a manifest may say which model is an input's
+    """
+
+    location: str
+    inputs_type: str = S3_PREFIX
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    custom_attributes: str | None = field(default=None, repr=False)
+    run: Mapping[str, str] = field(default_factory=dict)
+    limits: InputLimits = ASYNC_LIMITS
+    check_inputs: bool = True
+    target_models: bool = False
+
+    def checked(self) -> InputSource:
+        """Return the source itself when it can be read.
+
+        :raises InvalidRequest: ``inputs_type`` is another, the location is none, or a manifest has patterns
+        """
+        if choice(self.inputs_type, "inputs_type", INPUTS_TYPES) == MANIFEST_FILE:
+            S3Uri.parse_object(self.location, name="inputs")
+            if self.include or self.exclude:
+                raise InvalidRequest(
+                    "include and exclude choose among the objects below a prefix; a manifest says by itself which are "
+                    "meant: leave them out, or give inputs_type='S3Prefix'"
+                )
+        else:
+            S3Uri.parse(self.location, name="inputs")
+        return self
+
+    def selection(self) -> InputSelection:
+        """Return what chooses among the objects below the prefix, and counts for one listing."""
+        prefix = S3Uri.parse(self.location, name="inputs").key
+        return InputSelection(prefix, include=self.include, exclude=self.exclude)

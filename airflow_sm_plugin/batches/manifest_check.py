@@ -10,9 +10,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.batches.inputs import BatchInput, ManifestEntry
+from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.exceptions import InputNotFound
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batches.inputs import BatchInput, ManifestEntry, entry_of_line
-from airflow_sm_plugin.batches.templates import relative_key
 from airflow_sm_plugin.core.manifest_array import LARGEST_ARRAY, parse_array
-from airflow_sm_plugin.core.s3 import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri, relative_key
 from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
 
 if TYPE_CHECKING:

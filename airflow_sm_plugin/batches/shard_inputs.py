@@ -7,39 +7,15 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest
-from airflow_sm_plugin.multi_model.plan.plan import CHUNK, MultiModelPlan, ShardPlan
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
+from airflow_sm_plugin.batches.inputs import CHUNK, BatchInput
+from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.multi_model.state.folder import ShardFolder
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 _CHUNKS_KEPT = 64
 """Some 5 MB. As many models that each have more inputs than a chunk may be read at once without reading any twice."""
-
-
-async def read_plan(s3: S3Objects, plan_location: str) -> MultiModelPlan:
-    """Read a plan.
-
-    :param plan_location: of its folder, as the plan task says
-    :raises InputNotFound: there is none
-    """
-    where = PlanFolder(plan_location).plan
-    found = await s3.read_if_any(where)
-    if found is None:
-        raise InputNotFound(
-            f"there is no plan at {where}: it was deleted, or never finished; run the plan task again"
-        )
-    return MultiModelPlan.from_json(found)
-
-
-async def read_shard_plan(s3: S3Objects, folder: ShardFolder) -> ShardPlan:
-    """Read which models a shard has.
-
-    :raises InputNotFound: the plan has no such shard
-    """
-    return ShardPlan.from_json(await s3.read(folder.plan))
 
 
 class ShardInputs:

@@ -5,22 +5,13 @@ from __future__ import annotations
 import functools
 import string
 from collections.abc import Iterator, Mapping
+from urllib.parse import quote
 
+from airflow_sm_plugin.core.custom_attributes import validate
+from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 _EXAMPLE = "{{ and }} stand for braces themselves"
-
-
-def relative_key(prefix: str, key: str) -> str:
-    """Return a key below the folder that a prefix names or ends in, as Batch Transform names its outputs.
-
-    The prefixes ``in`` and ``in/`` both leave ``a.csv`` of ``in/a.csv``; ``in/par`` leaves ``part-0.csv`` of
-    ``in/part-0.csv``. AWS's MNIST notebook reads ``data-0.csv.out`` after a transform of ``…/mnist-1000-samples``.
-    """
-    if prefix and not prefix.endswith("/") and key.startswith(f"{prefix}/"):
-        return key[len(prefix) + 1 :]
-    top = prefix[: prefix.rfind("/") + 1]
-    return key.removeprefix(top)
 
 
 def fields_of(key: str, *, relative: str | None = None) -> dict[str, str]:
@@ -104,3 +95,45 @@ def check_template(template: str, *, what: str) -> None:
     :raises InvalidRequest: it is not
     """
     _pieces(template, what)
+
+
+_VISIBLE = "".join(map(chr, range(0x20, 0x7F)))
+
+
+def attribute_fields(source: str, given: Mapping[str, str], *, relative: str | None = None) -> dict[str, str]:
+    """Return what a template may say about an input, but for ``first_record``.
+
+    :param source: ``s3://bucket/key``
+    :param given: fields that go before those of the key: ``run`` and the like
+    :param relative: the key below the inputs' prefix, None where they have none
+    """
+    found = {**fields_of(S3Uri.parse(source).key, relative=relative), **given, "source": source}
+    return {name: value if value.isascii() else quote(value, safe=_VISIBLE) for name, value in found.items()}
+
+
+def check_attribute_template(template: str) -> None:
+    """Make sure that a template is well formed; its fields are known with the first key only.
+
+    :raises InvalidRequest: it is not
+    """
+    render(template, _Anything(), what="custom_attributes")
+
+
+class _Anything(dict[str, str]):
+    """Fields of every name."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def __missing__(self, _: str) -> str:
+        return "x"
+
+
+def attributes_of(template: str, fields: Mapping[str, str], *, first_record: int) -> str:
+    """Return the CustomAttributes of one payload.
+
+    :param fields: of :func:`attribute_fields`
+    :raises InvalidRequest: the template names a field that is not there
+    :raises InvalidCustomAttributes: what it gives is too long or cannot be sent; the message does not show it
+    """
+    return validate(render(template, {**fields, "first_record": str(first_record)}, what="custom_attributes"))

@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from airflow_sm_plugin.batches.templates import relative_key
+from airflow_sm_plugin.core.s3 import relative_key
 from airflow_sm_plugin.core.template_values import is_given, parsed, sequence
 from airflow_sm_plugin.exceptions import InvalidRequest
 
@@ -206,7 +206,7 @@ class InputSelection:
     """Choose inputs among the objects below a prefix, and count what is passed over.
 
     :param prefix: key prefix that the objects were listed by; a name that begins in it is never hidden
-    :param include: patterns of relative keys (:func:`~airflow_sm_plugin.batches.templates.relative_key`); one has to
+    :param include: patterns of relative keys (:func:`~airflow_sm_plugin.core.s3.relative_key`); one has to
         match, and none at all takes everything. What is hidden is taken only where a pattern itself names it:
         ``_raw/*`` takes ``_raw/a.csv``, and neither ``_raw/_SUCCESS`` nor ``_other/a.csv``. Each hidden name needs a
         part of its own: ``_*/*`` takes no ``_raw/_SUCCESS``

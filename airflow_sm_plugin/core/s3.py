@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from airflow_sm_plugin._safe_text import is_text
@@ -76,3 +78,51 @@ def check_input_location(location: str, *, name: str) -> None:
             f"{shown} holds {bad}, which cannot be sent: SageMaker takes the location in an HTTP "
             f"header of visible US-ASCII; rename the object"
         )
+
+
+class Sight(enum.Enum):
+    """What one HEAD of an object tells: S3 answers 403 for a missing key without ``s3:ListBucket``."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    FORBIDDEN = "forbidden"
+    UNKNOWN = "unknown"
+
+
+def check_inputs_apart(inputs: str, places: Mapping[str, str], *, is_object: bool = False) -> None:
+    """Refuse inputs of which one may be, or become, an object that is written by a batch or by its endpoint.
+
+    :param inputs: ``s3://bucket/prefix`` that is listed, or the location of one object
+    :param places: what is written, for the message, and below which ``s3://bucket/prefix``
+    :param is_object: whether ``inputs`` is the location of one object, as a manifest lists it
+    :raises InvalidRequest: naming both places
+    """
+    listed = S3Uri.parse(inputs, name="inputs")
+    for what, location in places.items():
+        if _meet(listed, S3Uri.parse(location, name=what), is_object=is_object):
+            kind = "the input" if is_object else "inputs"
+            raise InvalidRequest(
+                f"{kind} {inputs} and {what} {location} are not apart: what is written there would be taken for "
+                f"inputs, by this run or the next. Use prefixes of which neither contains the other; nothing was sent"
+            )
+
+
+def _meet(listed: S3Uri, written: S3Uri, *, is_object: bool) -> bool:
+    """Tell whether a key can be in both places."""
+    path = written.key.rstrip("/")
+    folder = f"{path}/" if path else ""
+    if listed.bucket != written.bucket:
+        return False
+    return listed.key.startswith(folder) or (not is_object and folder.startswith(listed.key))
+
+
+def relative_key(prefix: str, key: str) -> str:
+    """Return a key below the folder that a prefix names or ends in, as Batch Transform names its outputs.
+
+    The prefixes ``in`` and ``in/`` both leave ``a.csv`` of ``in/a.csv``; ``in/par`` leaves ``part-0.csv`` of
+    ``in/part-0.csv``. AWS's MNIST notebook reads ``data-0.csv.out`` after a transform of ``…/mnist-1000-samples``.
+    """
+    if prefix and not prefix.endswith("/") and key.startswith(f"{prefix}/"):
+        return key[len(prefix) + 1 :]
+    top = prefix[: prefix.rfind("/") + 1]
+    return key.removeprefix(top)

@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from airflow_sm_plugin.exceptions import EndpointScaled, InvalidRequest
-from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
-from airflow_sm_plugin.resources.production_variant import Variant
+from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec, Variant
 
 _SCALED = re.compile(r"scalable target|auto scaling|application autoscaling|be deregistered", re.IGNORECASE)
 _OTHERWISE = re.compile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.ownership import is_same
+from airflow_sm_plugin.core.names import is_same
 from airflow_sm_plugin.endpoints.usage import EndpointUsage
 from airflow_sm_plugin.exceptions import AccessDenied
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook

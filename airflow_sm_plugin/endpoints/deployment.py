@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.core.ownership import EndpointClaim, is_same
+from airflow_sm_plugin.core.names import EndpointClaim, is_same
 from airflow_sm_plugin.endpoints.changes import check_change
-from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup
+from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup, OwnWork
 from airflow_sm_plugin.endpoints.deployment_scaling import DeploymentScaling
 from airflow_sm_plugin.endpoints.earlier_configs import EarlierConfigs
 from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions, DeploymentTarget
-from airflow_sm_plugin.endpoints.own_work import OwnWork
 from airflow_sm_plugin.endpoints.scaling_note import note_tags
 from airflow_sm_plugin.exceptions import (
     CredentialsExpired,
@@ -28,8 +27,13 @@ from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources import endpoint_status
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
-from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict, Step
-from airflow_sm_plugin.resources.scaled_counts import differing_counts, scaled_counts
+from airflow_sm_plugin.resources.endpoint_status import (
+    EndpointState,
+    EndpointVerdict,
+    Step,
+    differing_counts,
+    scaled_counts,
+)
 
 log = get_log(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 from airflow_sm_plugin.aws.errors import translated
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.pages import pages_of
+from airflow_sm_plugin.resources.endpoint_config import models_of
 from airflow_sm_plugin.resources.endpoint_status import configs_of
-from airflow_sm_plugin.resources.production_variant import models_of
 
 _CLOCKS = datetime.timedelta(minutes=5)
 """By how much the times that SageMaker gives to different resources may disagree."""

@@ -14,6 +14,8 @@ from airflow_sm_plugin.hooks.pages import pages_of
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_logs.type_defs import LogStreamTypeDef
+    from mypy_boto3_sagemaker import SageMakerClient
+    from mypy_boto3_sagemaker.type_defs import DescribeTransformJobResponseTypeDef
 
 _LONGEST_LINE = 500
 _STREAMS = 3
@@ -112,3 +114,21 @@ class ContainerLogsHook(AwsHook):
         )
         found = [stream for page in pages for stream in page["logStreams"]]
         return sorted(found, key=lambda stream: stream.get("lastEventTimestamp", 0), reverse=True)[:_STREAMS]
+
+
+class TransformJobsHook(AwsHook):
+    """Look at transform jobs. Takes the arguments of the provider's ``AwsBaseHook``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
+        kwargs["client_type"] = "sagemaker"
+        super().__init__(*args, **kwargs)
+
+    def describe(self, job_name: str) -> DescribeTransformJobResponseTypeDef:
+        """Describe a job.
+
+        :raises RequestRefused: there is no such job
+        :raises AccessDenied: without ``sagemaker:DescribeTransformJob``
+        """
+        with translated(f"sagemaker:DescribeTransformJob {job_name}"):
+            client = cast("SageMakerClient", self.get_conn())
+            return client.describe_transform_job(TransformJobName=job_name)

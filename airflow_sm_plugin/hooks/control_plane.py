@@ -16,8 +16,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.aws.errors import meaning, translated, words_of
+from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.core.failed_polls import FailedLooks
-from airflow_sm_plugin.core.ownership import is_same
+from airflow_sm_plugin.core.names import is_same
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -32,7 +33,6 @@ from airflow_sm_plugin.hooks.automl import AutoMLCalls
 from airflow_sm_plugin.hooks.endpoint_configs import EndpointConfigCalls
 from airflow_sm_plugin.hooks.model_packages import ModelPackageCalls
 from airflow_sm_plugin.hooks.models import ModelCalls
-from airflow_sm_plugin.invoke.request import pause_after
 from airflow_sm_plugin.resources import endpoint_status
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict

@@ -8,8 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.aws.errors import meaning, translated
-from airflow_sm_plugin.core.names import content_stem, is_content_name
-from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, users_tags
+from airflow_sm_plugin.core.names import ENDPOINT_TAG, content_stem, is_content_name, users_tags
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound
 from airflow_sm_plugin.hooks.pages import pages_of

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.core.separate_places import places_written_by
-from airflow_sm_plugin.exceptions import AccessDenied, EndpointNotAsynchronous, EndpointNotFound, ServiceError
+from airflow_sm_plugin.exceptions import (
+    AccessDenied,
+    EndpointNotAsynchronous,
+    EndpointNotFound,
+    EndpointNotInService,
+    EndpointNotMultiModel,
+    EndpointNotRealTime,
+    ModelNotFound,
+    ServiceError,
+)
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
+from airflow_sm_plugin.resources.endpoint_config import models_of
+from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES, places_written_by
 
 log = get_log(__name__)
 
@@ -75,3 +86,115 @@ class EndpointFacts:
     def _describe_now(self) -> Mapping[str, Any] | None:
         hook = SageMakerControlPlaneHook(**self._connection.hook_arguments())
         return hook.describe_endpoint(self._name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointModels:
+    """A multi-model endpoint that serves.
+
+    :param endpoint_name: its name
+    :param prefixes: ``s3://bucket/prefix/`` of its artefacts, one for each container with its own; empty where nobody
+        may tell
+    :param ends_in_slash: whether the prefixes, as the models spell them, end in a slash; None where that is not known,
+        or where containers differ. SageMaker joins prefix and name of a target model plainly
+    :param written: what it writes, and where, as far as that may be known
+    """
+
+    endpoint_name: str
+    prefixes: tuple[str, ...] = ()
+    ends_in_slash: bool | None = None
+    written: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where no input may lie: what the endpoint writes, and its models."""
+        models = {f"model prefix {number} of the endpoint": at for number, at in enumerate(self.prefixes, 1)}
+        return {**self.written, **models}
+
+
+async def endpoint_models(connection: AwsConnection, endpoint_name: str) -> EndpointModels | None:
+    """Describe a multi-model endpoint, off the event loop; None where nobody may ask, which the log tells.
+
+    :raises EndpointNotFound: there is none of that name
+    :raises EndpointNotInService: it does not serve now
+    :raises EndpointNotRealTime: it is asynchronous
+    :raises EndpointNotMultiModel: none of its containers serves many models
+    :raises ServiceError: SageMaker refused otherwise, or did not answer
+    """
+    return await asyncio.to_thread(_describe, connection, endpoint_name)
+
+
+def _describe(connection: AwsConnection, endpoint_name: str) -> EndpointModels | None:
+    hook = SageMakerControlPlaneHook(**connection.hook_arguments())
+    try:
+        endpoint = hook.describe_endpoint(endpoint_name)
+    except AccessDenied as error:
+        log.info("endpoint %s is not looked at: %s", endpoint_name, error)
+        return None
+    if endpoint is None:
+        raise EndpointNotFound(
+            f"there is no endpoint {endpoint_name} in {hook.conn_region_name}: deploy it first, or mend its name"
+        )
+    _check(endpoint_name, endpoint)
+    models = EndpointModels(endpoint_name=endpoint_name, written=places_written_by(endpoint))
+    try:
+        containers = list(_containers(hook, endpoint.get("EndpointConfigName")))
+    except (AccessDenied, ModelNotFound) as error:
+        # What serves goes on serving when its model is deleted, so this is no verdict.
+        log.info("the models of endpoint %s cannot be looked at: %s", endpoint_name, error)
+        return models
+    spelled = [_prefix(container) for container in containers if container.get("Mode") == "MultiModel"]
+    if not spelled:
+        raise EndpointNotMultiModel(
+            f"endpoint {endpoint_name} serves no target models: none of its containers has Mode MultiModel "
+            f"(SageMakerCreateModelOperator(mode='MultiModel') makes such a model)"
+        )
+    given = dict.fromkeys(filter(None, spelled))
+    slashes = {prefix.endswith("/") for prefix in given}
+    if len(slashes) > 1:
+        log.warning(
+            "the model prefixes of endpoint %s end with and without a slash (%s): SageMaker joins them with the "
+            "name of a target model as they are, so that one of the containers does not find it; spell them alike",
+            endpoint_name,
+            ", ".join(given),
+        )
+    return replace(
+        models,
+        prefixes=tuple(dict.fromkeys(prefix if prefix.endswith("/") else f"{prefix}/" for prefix in given)),
+        ends_in_slash=slashes.pop() if len(slashes) == 1 else None,
+    )
+
+
+def _check(endpoint_name: str, endpoint: Mapping[str, Any]) -> None:
+    status = endpoint.get("EndpointStatus")
+    if status not in SERVING_STATUSES:
+        raise EndpointNotInService(
+            f"endpoint {endpoint_name} is {status}, it serves only InService: wait for it first "
+            f"(SageMakerDeployEndpointOperator does)"
+        )
+    if endpoint.get("AsyncInferenceConfig"):
+        raise EndpointNotRealTime(
+            f"endpoint {endpoint_name} is asynchronous, and such an endpoint has no target models: take "
+            f"SageMakerAsyncBatchOperator for it, or deploy a real-time multi-model endpoint"
+        )
+
+
+def _containers(hook: SageMakerControlPlaneHook, config_name: str | None) -> Iterator[Mapping[str, Any]]:
+    """Yield the containers of every model behind an endpoint.
+
+    :param config_name: None where its description names no configuration
+    :raises ModelNotFound: a model, or the configuration that names it, was deleted or is not known
+    """
+    if not config_name:
+        raise ModelNotFound("DescribeEndpoint names no endpoint configuration")
+    config = hook.describe_endpoint_config(config_name)
+    if config is None:
+        raise ModelNotFound(f"there is no endpoint configuration {config_name} any more")
+    for name in models_of(config):
+        model = hook.describe_model(name)
+        yield from model.get("Containers") or filter(None, [model.get("PrimaryContainer")])
+
+
+def _prefix(container: Mapping[str, Any]) -> str:
+    source = (container.get("ModelDataSource") or {}).get("S3DataSource") or {}
+    return str(container.get("ModelDataUrl") or source.get("S3Uri") or "")

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.aws.errors import cause_of, meaning, translated, words_of
-from airflow_sm_plugin.core.ownership import is_made_here
+from airflow_sm_plugin.core.names import is_made_here
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound, ResourceConflict, ServiceUnavailable
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls

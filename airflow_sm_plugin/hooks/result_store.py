@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +13,9 @@ from airflow_sm_plugin.aws.errors import meaning, translated
 from airflow_sm_plugin.aws.hook import AwsHook
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
-from airflow_sm_plugin.exceptions import InputNotFound
+from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, RequestRefused
+from airflow_sm_plugin.resources.containers import artefact_of
+from airflow_sm_plugin.resources.model import ModelSpec
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -68,3 +72,58 @@ def _read(stream: StreamingBody, limit: int) -> bytes:
     while len(body) < limit and (piece := stream.read(limit - len(body))):
         body += piece
     return body
+
+
+class ArtefactHook(AwsHook):
+    """Look at artefacts. Takes the arguments of the provider's ``AwsBaseHook``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
+        kwargs["client_type"] = "s3"
+        super().__init__(*args, **kwargs)
+
+    @property
+    def client(self) -> S3Client:
+        """Return the boto3 client."""
+        return cast("S3Client", self.get_conn())
+
+    def with_etags(self, spec: ModelSpec) -> ModelSpec:
+        """Return the spec with the ETags of its containers' artefacts, so far as they can be read.
+
+        :raises ServiceError: as :meth:`etags`
+        """
+        etags = self.etags(map(artefact_of, spec.containers))
+        return dataclasses.replace(spec, artefact_etags=etags if any(etags) else ())
+
+    def etags(self, locations: Iterable[str | None]) -> list[str | None]:
+        """Return the artefacts' ETags in their order; one HEAD for each different location.
+
+        None stands for no artefact, one that may not be read by this role (SageMaker reads with its own), and one that
+        does not exist: CreateModel refuses that, but a model that is there already may be reused, so it is warned of.
+
+        :raises ServiceError: S3 could not answer now; a name derived without the ETag would be another one
+        """
+        found: dict[str, str | None] = {}
+        given = list(locations)
+        for location in given:
+            if location is not None and location not in found:
+                found[location] = self._etag(location)
+        return [None if location is None else found[location] for location in given]
+
+    def _etag(self, location: str) -> str | None:
+        uri = S3Uri.parse_object(location, name="model_data_url")
+        try:
+            with translated(f"s3:HeadObject {location}"):
+                return self.client.head_object(Bucket=uri.bucket, Key=uri.key)["ETag"].strip('"')
+        except RequestRefused as error:
+            cause = error.__cause__
+            if isinstance(cause, ClientError) and meaning(cause) is Meaning.NOT_FOUND:
+                self.log.warning(
+                    "the artefact %s does not exist: no new model can be made of it, and where one is reused, no "
+                    "instance of it starts",
+                    location,
+                )
+            else:
+                self.log.info("changes of the artefact %s cannot be seen: %s", location, error)
+        except AccessDenied as denied:
+            self.log.info("changes of the artefact %s cannot be seen: %s", location, denied)
+        return None

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.aws.answers import UnreadableAnswer, result_locations
 from airflow_sm_plugin.aws.errors import cause_of, meaning, stumbles_as_botocore, translate, translated
 from airflow_sm_plugin.aws.hook import AwsHook
+from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
     InvalidRequest,
@@ -27,17 +27,15 @@ from airflow_sm_plugin.exceptions import (
     RecordTooLarge,
     SageMakerInferenceError,
 )
-from airflow_sm_plugin.invoke.endpoint_errors import explained, unanswered
-from airflow_sm_plugin.invoke.errors import failure_of
-from airflow_sm_plugin.invoke.failure import is_size_suspect
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.invoke.errors import explained, failure_of, unanswered
+from airflow_sm_plugin.invoke.failure import Attempt, is_size_suspect
 from airflow_sm_plugin.invoke.request import (
     MODEL_LOAD_SECONDS,
     READ_TIMEOUT,
     TOO_LARGE_PERHAPS,
-    Attempt,
     InvokeReply,
     InvokeRequest,
-    pause_after,
 )
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.aws.errors import meaning, translated
 from airflow_sm_plugin.aws.hook import AwsHook
-from airflow_sm_plugin.core.ownership import tags_to_write, users_tags
+from airflow_sm_plugin.core.names import tags_to_write, users_tags
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
 from airflow_sm_plugin.hooks.pages import pages_of

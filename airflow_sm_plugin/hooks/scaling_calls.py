@@ -15,9 +15,9 @@ from botocore.exceptions import ClientError
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.errors import meaning, translated, words_of
 from airflow_sm_plugin.aws.hook import AwsHook
+from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.hooks.pages import pages_of
-from airflow_sm_plugin.invoke.request import pause_after
 from airflow_sm_plugin.resources.scaling import (
     SERVICE_NAMESPACE,
     ScaledVariant,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import Literal
 
-from airflow_sm_plugin.invoke.request import MAX_SERVERLESS_PAYLOAD_BYTES, Attempt, attempt_after
+from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
+from airflow_sm_plugin.invoke.container_errors import container_error
+from airflow_sm_plugin.invoke.request import MAX_SERVERLESS_PAYLOAD_BYTES
 
 FailureKind = Literal["answered", "unreachable", "unanswered", "local"]
 """An error answer; nothing was sent (no connection, no credentials); it was sent and no answer came; nothing could ever
@@ -55,3 +58,40 @@ def is_size_suspect(failure: CallFailure, size: int) -> bool:
     :param size: bytes of the payload
     """
     return failure.code == "ConnectionClosedError" and size > MAX_SERVERLESS_PAYLOAD_BYTES
+
+
+class Attempt(enum.Enum):
+    """What a failed attempt asks for."""
+
+    AGAIN = "again, a few times"
+    MODEL_LOADS = "again until the model's own deadline"
+    FINAL = "no other attempt"
+
+
+_PASSING = frozenset({Meaning.CREDENTIALS_EXPIRED, Meaning.THROTTLED, Meaning.UNAVAILABLE})
+
+
+def attempt_after(
+    code: str,
+    message: str,
+    status: int,
+    *,
+    original_status: int | None = None,
+    original_message: str = "",
+) -> Attempt:
+    """Say what an error answer of InvokeEndpoint asks for.
+
+    :param code: ``Error.Code``
+    :param status: HTTP status
+    :param original_status: ``OriginalStatusCode`` of a ModelError, what the container answered
+    :param original_message: ``OriginalMessage`` of a ModelError
+    """
+    if code == "ModelNotReadyException":
+        return Attempt.MODEL_LOADS
+    if code == "ModelError":
+        passes = container_error(original_status, original_message).passes
+        return Attempt.AGAIN if passes else Attempt.FINAL
+    meaning = meaning_of(code, message, status)
+    if meaning is Meaning.NO_CAPACITY:
+        return Attempt.MODEL_LOADS
+    return Attempt.AGAIN if meaning in _PASSING else Attempt.FINAL

@@ -6,7 +6,6 @@ disagree about ModelNotReadyException, so both are decided here.
 
 from __future__ import annotations
 
-import enum
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,7 @@ from typing import Any
 from airflow_sm_plugin.core.custom_attributes import validate
 from airflow_sm_plugin.core.header_values import LONGEST_HEADER, check_header
 from airflow_sm_plugin.core.names import check_name
-from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.invoke.container_errors import container_error
 
 MAX_PAYLOAD_BYTES = 26_214_400
 """Of a request and of a response: 25 MB (AWS's FAQ on hosting). botocore's service model still says 6,291,456, and
@@ -137,48 +134,3 @@ class InvokeReply:
     new_session_id: str | None = None
     closed_session_id: str | None = None
     attempts: int = 1
-
-
-class Attempt(enum.Enum):
-    """What a failed attempt asks for."""
-
-    AGAIN = "again, a few times"
-    MODEL_LOADS = "again until the model's own deadline"
-    FINAL = "no other attempt"
-
-
-_PASSING = frozenset({Meaning.CREDENTIALS_EXPIRED, Meaning.THROTTLED, Meaning.UNAVAILABLE})
-
-
-def attempt_after(
-    code: str,
-    message: str,
-    status: int,
-    *,
-    original_status: int | None = None,
-    original_message: str = "",
-) -> Attempt:
-    """Say what an error answer of InvokeEndpoint asks for.
-
-    :param code: ``Error.Code``
-    :param status: HTTP status
-    :param original_status: ``OriginalStatusCode`` of a ModelError, what the container answered
-    :param original_message: ``OriginalMessage`` of a ModelError
-    """
-    if code == "ModelNotReadyException":
-        return Attempt.MODEL_LOADS
-    if code == "ModelError":
-        passes = container_error(original_status, original_message).passes
-        return Attempt.AGAIN if passes else Attempt.FINAL
-    meaning = meaning_of(code, message, status)
-    if meaning is Meaning.NO_CAPACITY:
-        return Attempt.MODEL_LOADS
-    return Attempt.AGAIN if meaning in _PASSING else Attempt.FINAL
-
-
-def pause_after(attempt: int, *, jitter: float, first: float = 0.5, longest: float = 8.0) -> float:
-    """Return the seconds to wait after attempt number ``attempt`` (from 1): full jitter under a doubling cap.
-
-    :param jitter: a random number in [0, 1)
-    """
-    return float(jitter * min(longest, first * 2.0 ** min(attempt, 32)))

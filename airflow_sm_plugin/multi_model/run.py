@@ -11,7 +11,7 @@ from airflow_sm_plugin._safe_text import presentable
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.template_values import whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavailable
-from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
+from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
 from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.report.merge import report_batch
 from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failed_share, failure_line

@@ -19,16 +19,16 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.claim import Claim, fenced_off
-from airflow_sm_plugin.batches.shard_inputs import ShardInputs, read_plan, read_shard_plan
+from airflow_sm_plugin.batches.shard_inputs import ShardInputs
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.batches.task_try import Origin
-from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
+from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
 from airflow_sm_plugin.multi_model.engine.engine import ModelEngine
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
 from airflow_sm_plugin.multi_model.engine.progress import BatchProgress, Before
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
-from airflow_sm_plugin.multi_model.plan.store import PlanFence
+from airflow_sm_plugin.multi_model.plan.store import PlanFence, read_plan, read_shard_plan
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder
 from airflow_sm_plugin.multi_model.state.journal import Failure, Journal, Part, PlacedFailure
 from airflow_sm_plugin.multi_model.state.outputs import OutputWriter

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.async_inference.outcome import AsyncRequest
 from airflow_sm_plugin.base import (
     SageMakerInferenceOperator,
     SensitiveField,
@@ -19,8 +18,7 @@ from airflow_sm_plugin.base import (
     try_of,
 )
 from airflow_sm_plugin.core.input_selection import patterns
-from airflow_sm_plugin.core.log_groups import endpoint_log_group
-from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.names import digest, endpoint_log_group
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import (
@@ -33,9 +31,10 @@ from airflow_sm_plugin.core.template_values import (
     whole_number,
 )
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed
+from airflow_sm_plugin.invoke.async_request import AsyncRequest
 from airflow_sm_plugin.links import persist_endpoint
-from airflow_sm_plugin.operators.engine_arguments import object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator
+from airflow_sm_plugin.operators.multi_model_arguments import object_options
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.batch.run import Finished, Waiting
@@ -337,7 +336,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         """Return what to do, with every limit checked that can be before inputs are listed."""
         from airflow_sm_plugin.async_inference.batch.round import RequestTemplate
         from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
-        from airflow_sm_plugin.batches.listing import InputSource
+        from airflow_sm_plugin.batches.inputs import InputSource
 
         S3Uri.parse(self.ledger_prefix, name="ledger_prefix")
         choice(self.on_failure, "on_failure", ("fail", "collect"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import AirflowSkipException, Context, default_deferrable
 from airflow_sm_plugin.autopilot import candidates as autopilot
-from airflow_sm_plugin.autopilot.candidate_choice import CandidateChoice
+from airflow_sm_plugin.autopilot.candidates import CandidateChoice
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
 from airflow_sm_plugin.core.failed_polls import FailedLooks
 from airflow_sm_plugin.core.names import check_name
@@ -237,7 +237,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         )
 
     def _export(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> dict[str, Any]:
-        from airflow_sm_plugin.hooks.artefacts import ArtefactHook
+        from airflow_sm_plugin.hooks.result_store import ArtefactHook
 
         autopilot.check_completed(job)
         choice = self._choice()

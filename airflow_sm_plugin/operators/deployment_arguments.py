@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, mark_of, with_owner
+from airflow_sm_plugin.core.names import DEPLOYED_TAG, mark_of, with_owner
 from airflow_sm_plugin.core.template_values import (
     boolean,
     choice,
@@ -16,11 +16,15 @@ from airflow_sm_plugin.core.template_values import (
     text,
 )
 from airflow_sm_plugin.core.template_values import whole_number as whole_number_from
-from airflow_sm_plugin.endpoints import deployment_guardrails
 from airflow_sm_plugin.endpoints.options import DeploymentOptions
+from airflow_sm_plugin.endpoints.options import checked as checked_guardrails
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.resources.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
-from airflow_sm_plugin.resources.production_variant import whole_number
+from airflow_sm_plugin.resources.endpoint_config import (
+    AsyncSection,
+    EndpointConfigSpec,
+    Variant,
+    whole_number,
+)
 from airflow_sm_plugin.resources.tags import read_tags
 
 if TYPE_CHECKING:
@@ -47,7 +51,7 @@ def options_of(operator: SageMakerDeployEndpointOperator) -> DeploymentOptions:
         cleanup_wait=seconds(operator.cleanup_wait_seconds, "cleanup_wait_seconds"),
         cleanup_on_failure=boolean(operator.cleanup_on_failure, "cleanup_on_failure"),
         recreate_failed=choice(operator.on_failed, "on_failed", ("fail", "recreate")) == "recreate",
-        deployment_config=deployment_guardrails.checked(guardrails) if guardrails else None,
+        deployment_config=checked_guardrails(guardrails) if guardrails else None,
         retain_variant_properties=boolean(operator.retain_variant_properties, "retain_variant_properties"),
         rescale=rescale,
         keep_configs=whole_number_from(operator.keep_configs, "keep_configs")

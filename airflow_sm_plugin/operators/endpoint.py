@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task_instance_owner
-from airflow_sm_plugin.core.log_groups import endpoint_log_group
-from airflow_sm_plugin.core.ownership import times_of
+from airflow_sm_plugin.core.names import endpoint_log_group, times_of
 from airflow_sm_plugin.endpoints.options import DeploymentNote
 from airflow_sm_plugin.exceptions import EndpointError
 from airflow_sm_plugin.links import DataCaptureLink, EndpointConsoleLink, EndpointLogsLink, persist_endpoint

@@ -14,7 +14,7 @@ from airflow_sm_plugin.base import (
     SensitiveField,
     reveal,
 )
-from airflow_sm_plugin.core.log_groups import FRESH_LINES_SECONDS, endpoint_log_group
+from airflow_sm_plugin.core.names import FRESH_LINES_SECONDS, endpoint_log_group
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, seconds, text, whole_number
 from airflow_sm_plugin.exceptions import (

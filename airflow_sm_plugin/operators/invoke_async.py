@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest, Outcome, Sight
-from airflow_sm_plugin.async_inference.single.single_wait import SingleWait
+from airflow_sm_plugin.async_inference.outcome import Outcome
 from airflow_sm_plugin.async_inference.single.state import (
     Identity,
     OnUnknown,
+    SingleWait,
     arguments_digest,
     seconds_to_live,
 )
@@ -25,14 +25,15 @@ from airflow_sm_plugin.base import (
     task_instance_owner,
     try_of,
 )
-from airflow_sm_plugin.core.log_groups import endpoint_log_group
-from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.names import digest, endpoint_log_group
 from airflow_sm_plugin.core.notifications import check_queue_url
+from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.links import persist_endpoint
-from airflow_sm_plugin.operators.engine_arguments import object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
+from airflow_sm_plugin.operators.multi_model_arguments import object_options
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.single.input import Sending

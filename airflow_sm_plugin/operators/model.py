@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator, SensitiveField, reveal
-from airflow_sm_plugin.core.names import check_name
-from airflow_sm_plugin.core.ownership import owner_of
+from airflow_sm_plugin.core.names import check_name, owner_of
 from airflow_sm_plugin.core.template_values import boolean, mapping, mappings, text, texts_by_name
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest
 from airflow_sm_plugin.resources.containers import ContainerRequest
@@ -151,7 +150,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the model or find it."""
-        from airflow_sm_plugin.hooks.artefacts import ArtefactHook
+        from airflow_sm_plugin.hooks.result_store import ArtefactHook
 
         with self.reading_arguments():
             wanted, tags = self._container_request(), read_tags(self.tags, "tags")

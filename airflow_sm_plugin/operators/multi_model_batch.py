@@ -14,14 +14,13 @@ from airflow_sm_plugin.base import (
     undisturbed,
     writer_of,
 )
-from airflow_sm_plugin.core.log_groups import endpoint_log_group
+from airflow_sm_plugin.core.names import endpoint_log_group
 from airflow_sm_plugin.core.template_values import choice, is_given, mapping, number, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
 from airflow_sm_plugin.links import BatchReportLink, persist_endpoint, persist_report
 from airflow_sm_plugin.multi_model.report.tolerance import Tolerance
-from airflow_sm_plugin.operators.engine_arguments import engine_settings, object_options
 from airflow_sm_plugin.operators.invocation import InvocationOperator
-from airflow_sm_plugin.operators.plan_arguments import plan_settings
+from airflow_sm_plugin.operators.multi_model_arguments import engine_settings, object_options, plan_settings
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.run import BatchOutcome

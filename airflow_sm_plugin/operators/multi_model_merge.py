@@ -13,7 +13,7 @@ from airflow_sm_plugin.core.template_values import choice, is_given, number, who
 from airflow_sm_plugin.exceptions import BatchFailed, InvalidRequest
 from airflow_sm_plugin.links import BatchReportLink, EndpointConsoleLink, persist_endpoint, persist_report
 from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failure_text
-from airflow_sm_plugin.operators.engine_arguments import object_options
+from airflow_sm_plugin.operators.multi_model_arguments import object_options
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.batches.task_try import TaskTry

@@ -10,8 +10,7 @@ from airflow_sm_plugin.base import SageMakerInferenceOperator
 from airflow_sm_plugin.core.template_values import boolean, choice, whole_number
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.multi_model.plan.estimate import Splitting
-from airflow_sm_plugin.operators.engine_arguments import object_options, payload_bytes
-from airflow_sm_plugin.operators.plan_arguments import plan_settings
+from airflow_sm_plugin.operators.multi_model_arguments import object_options, payload_bytes, plan_settings
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
@@ -198,7 +197,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
 
     async def _plan(self, settings: PlanSettings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         from airflow_sm_plugin.aws.s3.objects import S3Objects
-        from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
+        from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
         from airflow_sm_plugin.multi_model.plan.make import make_plan, shard_references
 
         endpoint = await endpoint_models(self.aws, settings.endpoint_name)
@@ -209,7 +208,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
 
     async def _estimate(self, settings: PlanSettings, splitting: Splitting) -> list[str]:
         from airflow_sm_plugin.aws.s3.objects import S3Objects
-        from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
+        from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
         from airflow_sm_plugin.multi_model.plan.sampling import estimate_plan
 
         endpoint = await endpoint_models(self.aws, settings.endpoint_name)

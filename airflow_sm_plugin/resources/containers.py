@@ -9,7 +9,6 @@ from typing import Any
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import choice
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.resources.serving_presets import with_preset
 
 MULTI_MODEL = "MultiModel"
 _MODES = ("SingleModel", MULTI_MODEL)
@@ -25,7 +24,7 @@ class ContainerRequest:
     :param from_package: the container is a model package's; which one is told to :meth:`definitions`
     :param mode: ``SingleModel`` or ``MultiModel`` for the one container
     :param model_cache: ``Enabled`` or ``Disabled``, of a multi-model container
-    :param serving_preset: of :data:`airflow_sm_plugin.resources.serving_presets.PRESETS`, for the one container
+    :param serving_preset: of :data:`airflow_sm_plugin.resources.containers.PRESETS`, for the one container
     """
 
     image: str | None = None
@@ -77,7 +76,7 @@ class ContainerRequest:
         if self.serving_preset:
             raise InvalidRequest(
                 f"serving_preset goes with one container, not {len(self.containers)}: put the variables into the "
-                f"definitions (airflow_sm_plugin.resources.serving_presets.with_preset makes them)"
+                f"definitions (airflow_sm_plugin.resources.containers.with_preset makes them)"
             )
 
     def definitions(
@@ -161,3 +160,38 @@ def artefact_of(container: Mapping[str, Any]) -> str | None:
     if not location or not str(location).startswith("s3://") or str(location).endswith("/"):
         return None
     return str(location) if S3Uri.parse(location).key else None
+
+
+PRESETS: Mapping[str, Mapping[str, str]] = {
+    "torchserve": {
+        "TS_MAX_REQUEST_SIZE": "100000000",
+        "TS_MAX_RESPONSE_SIZE": "100000000",
+        "TS_DEFAULT_RESPONSE_TIMEOUT": "1000",
+    },
+    "mms": {
+        "MMS_MAX_REQUEST_SIZE": "1000000000",
+        "MMS_MAX_RESPONSE_SIZE": "1000000000",
+        "MMS_DEFAULT_RESPONSE_TIMEOUT": "900",
+    },
+    "huggingface": {
+        "MMS_MAX_REQUEST_SIZE": "2000000000",
+        "MMS_MAX_RESPONSE_SIZE": "2000000000",
+        "MMS_DEFAULT_RESPONSE_TIMEOUT": "900",
+    },
+}
+"""By name: TorchServe (PyTorch from 1.8 on), the Multi Model Server (PyTorch 1.4), Hugging Face on the latter."""
+
+
+def with_preset(
+    environment: Mapping[str, str] | None, preset: str, *, kept: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return a new environment: the preset's entries, save those that are there already.
+
+    :param environment: the user's; what it sets is never overwritten
+    :param preset: ``torchserve``, ``mms`` or ``huggingface``
+    :param kept: what is set elsewhere (in a model package): the preset leaves these names alone too, and they are not
+        part of the result
+    :raises InvalidRequest: no such preset
+    """
+    entries = PRESETS[choice(preset, "serving_preset", tuple(PRESETS))]
+    return {key: value for key, value in entries.items() if key not in (kept or {})} | dict(environment or {})

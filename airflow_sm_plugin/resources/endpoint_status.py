@@ -8,7 +8,7 @@ UpdateEndpointWeightsAndCapacities only.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from airflow_sm_plugin.exceptions import (
     SageMakerInferenceError,
     ServiceUnavailable,
 )
+from airflow_sm_plugin.resources.endpoint_config import Variant
 
 
 class EndpointState(enum.Enum):
@@ -261,3 +262,65 @@ def next_step(description: Mapping[str, Any] | None, *, wanted_config: str) -> S
         heading_there = verdict.config_name == wanted_config and verdict.status != "Updating"
         return Step.AWAIT if heading_there else Step.WAIT_OUT
     return Step.WAIT_OUT if verdict.status == "Deleting" else Step.GIVE_UP
+
+
+def places_written_by(endpoint: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what an endpoint writes, and where, as :func:`check_inputs_apart` takes it.
+
+    :param endpoint: the answer of DescribeEndpoint; None where it is not known
+    """
+    described = endpoint or {}
+    outputs = (described.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
+    places = {
+        "the endpoint's S3OutputPath": outputs.get("S3OutputPath"),
+        "the endpoint's S3FailurePath": outputs.get("S3FailurePath"),
+        "the endpoint's data capture": (described.get("DataCaptureConfig") or {}).get("DestinationS3Uri"),
+    }
+    return {what: place for what, place in places.items() if place and str(place).startswith("s3://")}
+
+
+@dataclass(frozen=True)
+class ScaledCount:
+    """A variant that runs ``current`` instances, and that an update would set to ``initial``."""
+
+    variant_name: str
+    current: int
+    initial: int
+
+
+def differing_counts(description: Mapping[str, Any], variants: Sequence[Variant]) -> list[ScaledCount]:
+    """Return the variants that run another number of instances than the wanted configuration begins with.
+
+    :param description: DescribeEndpoint's; only variants that it describes with ``CurrentInstanceCount`` count, so
+        neither new nor serverless ones
+    """
+    current = {
+        variant.get("VariantName"): variant["CurrentInstanceCount"]
+        for variant in description.get("ProductionVariants") or ()
+        if variant.get("CurrentInstanceCount") is not None
+    }
+    return [
+        ScaledCount(variant.variant_name, current[variant.variant_name], variant.initial_instance_count)
+        for variant in variants
+        if variant.serverless is None
+        and variant.initial_instance_count is not None
+        and current.get(variant.variant_name, variant.initial_instance_count)
+        != variant.initial_instance_count
+    ]
+
+
+def scaled_counts(differing: Sequence[ScaledCount], served: Mapping[str, Any] | None) -> list[ScaledCount]:
+    """Return those of :func:`differing_counts` that were scaled, and not only configured otherwise.
+
+    :param served: DescribeEndpointConfig's of the configuration behind the endpoint; None where it is not known, and
+        then nothing was scaled as far as one can tell
+    """
+    configured = {
+        variant.get("VariantName"): variant.get("InitialInstanceCount")
+        for variant in (served or {}).get("ProductionVariants") or ()
+    }
+    return [
+        count
+        for count in differing
+        if count.variant_name in configured and configured[count.variant_name] != count.current
+    ]

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_sm_plugin.core.ownership import OUR_PREFIX
+from airflow_sm_plugin.core.names import OUR_PREFIX
 from airflow_sm_plugin.core.template_values import as_text, parsed, texts_by_name
 from airflow_sm_plugin.exceptions import InvalidRequest
 

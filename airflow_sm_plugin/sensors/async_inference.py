@@ -19,12 +19,7 @@ from airflow_sm_plugin._compat import (
     first_reschedule_date,
 )
 from airflow_sm_plugin.async_inference.awaited import AwaitedInvocations
-from airflow_sm_plugin.async_inference.outcome import (
-    DEFAULT_INVOCATION_TIMEOUT,
-    DEFAULT_REQUEST_TTL,
-    AsyncInvocation,
-    Outcome,
-)
+from airflow_sm_plugin.async_inference.outcome import Outcome
 from airflow_sm_plugin.async_inference.watch import Place, Watch, group
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.base import (
@@ -33,8 +28,7 @@ from airflow_sm_plugin.base import (
     task_instance_owner,
 )
 from airflow_sm_plugin.batches.folder import state_folder
-from airflow_sm_plugin.core.log_groups import endpoint_log_group
-from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.names import digest, endpoint_log_group
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import choice, is_given, text
@@ -45,6 +39,11 @@ from airflow_sm_plugin.exceptions import (
     SageMakerInferenceError,
     ServiceError,
     ServiceUnavailable,
+)
+from airflow_sm_plugin.invoke.async_request import (
+    DEFAULT_INVOCATION_TIMEOUT,
+    DEFAULT_REQUEST_TTL,
+    AsyncInvocation,
 )
 
 if TYPE_CHECKING:

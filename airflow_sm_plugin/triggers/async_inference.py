@@ -19,7 +19,7 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.failed_polls import FailedLooks
 from airflow_sm_plugin.exceptions import InvalidRequest, ServiceError
-from airflow_sm_plugin.triggers.one_event import OneEventTrigger
+from airflow_sm_plugin.triggers.polling import OneEventTrigger
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.queue import CompletionQueue, QueueMessage

@@ -15,12 +15,11 @@ from airflow_sm_plugin._compat import on_kill_seconds, task_state
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import meaning
-from airflow_sm_plugin.core.ownership import EndpointClaim
+from airflow_sm_plugin.core.names import EndpointClaim
 from airflow_sm_plugin.core.service_errors import Meaning
-from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup
+from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup, OwnWork
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions, DeploymentTarget
-from airflow_sm_plugin.endpoints.own_work import OwnWork
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, TaskKilled
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook

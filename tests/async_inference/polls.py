@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from airflow_sm_plugin.async_inference.outcome import Sight
-from airflow_sm_plugin.async_inference.poll import Looking
+from airflow_sm_plugin.async_inference.poll import HeadRequest, ListRequest, Looking, Request
 from airflow_sm_plugin.async_inference.watch import Watch
-from airflow_sm_plugin.async_inference.watch_requests import HeadRequest, ListRequest, Request
 from airflow_sm_plugin.async_inference.watch_state import WatchState
+from airflow_sm_plugin.core.s3 import Sight
 
 PAGE = 1_000
 

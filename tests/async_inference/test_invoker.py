@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -25,6 +24,7 @@ from airflow_sm_plugin.exceptions import (
     Throttled,
 )
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, Requests, botocore_knows, closed_port
 

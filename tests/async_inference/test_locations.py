@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.async_inference.locations import (
-    SHARD,
     LocationPattern,
     batch_root,
     extension,
@@ -14,7 +13,8 @@ from airflow_sm_plugin.async_inference.locations import (
     shard_of,
     shards_of,
 )
-from airflow_sm_plugin.async_inference.outcome import AsyncRequest
+from airflow_sm_plugin.batches.inputs import SHARD
+from airflow_sm_plugin.invoke.async_request import AsyncRequest
 
 ROOT = batch_root("0123456789ab", "ba9876543210", 0, nonce="n")
 PREFIX = st.text(st.sampled_from("abzAZ09-_./{}%$ é"), max_size=30).map(lambda text: f"s3://bucket/{text}x")

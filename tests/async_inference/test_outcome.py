@@ -10,19 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.outcome import (
+from airflow_sm_plugin.async_inference.outcome import Look, Outcome, deadline_of, outcome
+from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidName, InvalidRequest, InvalidS3Uri
+from airflow_sm_plugin.invoke.async_request import (
     DEFAULT_INVOCATION_TIMEOUT,
     DEFAULT_REQUEST_TTL,
     MAX_INLINE_BYTES,
     AsyncInvocation,
     AsyncRequest,
-    Look,
-    Outcome,
-    Sight,
-    deadline_of,
-    outcome,
 )
-from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidName, InvalidRequest, InvalidS3Uri
 
 BASE = AsyncRequest(endpoint_name="churn", input_location="s3://bucket/in.csv")
 SECRET = "secret-7d20"

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, Outcome, Sight
+from airflow_sm_plugin.async_inference.outcome import Outcome
+from airflow_sm_plugin.async_inference.poll import HeadRequest, ListRequest, Request, Which
 from airflow_sm_plugin.async_inference.watch import ListedNames, NumberedNames, Place, Shelf, Watch, group
-from airflow_sm_plugin.async_inference.watch_requests import HeadRequest, ListRequest, Request, Which
 from airflow_sm_plugin.async_inference.watch_state import LAST_LOOKS_SECONDS, WatchState
 from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 from tests.async_inference.polls import MemoryS3
 
 END = 1_000.0

@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
-from airflow_sm_plugin.async_inference.result_names import ListedNames, NumberedNames
-from airflow_sm_plugin.async_inference.watch import Place, Shelf, Watch, group, mask_of, positions_of
+from airflow_sm_plugin.async_inference.watch import (
+    ListedNames,
+    NumberedNames,
+    Place,
+    Shelf,
+    Watch,
+    group,
+    mask_of,
+    positions_of,
+)
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
 names = st.text(st.sampled_from("ab/.-é{}%0"), min_size=1, max_size=6).filter(
     lambda name: not name.endswith("/")

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
 from airflow_sm_plugin.async_inference.watch import NumberedNames, Shelf, Watch, group
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.async_inference.watcher import BlockingWatcher
 from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 from tests.stubs.s3 import QUICK, fixed, stub_s3, use
 from tests.support import REGION, Account, closed_port, unique
 

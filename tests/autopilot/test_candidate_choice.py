@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.autopilot.candidate_choice import CandidateChoice
+from airflow_sm_plugin.autopilot.candidates import CandidateChoice
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 

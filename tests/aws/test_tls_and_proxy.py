@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.exceptions import AnswerLost, ServiceUnavailable
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from tests.stubs.recorder import Said, recording
 
 pytestmark = pytest.mark.airflow

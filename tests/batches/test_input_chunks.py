@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import pytest
 
-from airflow_sm_plugin.async_inference.locations import SHARD
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.input_chunks import (
@@ -22,8 +21,7 @@ from airflow_sm_plugin.batches.input_chunks import (
     shard_location,
     write_plan,
 )
-from airflow_sm_plugin.batches.inputs import BatchInput, InputLimits
-from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.inputs import SHARD, BatchInput, InputLimits, InputSource
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputNotFound,

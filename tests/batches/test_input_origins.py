@@ -12,7 +12,7 @@ from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.folder import MARK
 from airflow_sm_plugin.batches.input_chunks import inputs_digest, plan_inputs
-from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.exceptions import InvalidRequest

@@ -11,12 +11,10 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_sm_plugin.async_inference.locations import SHARD
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.input_chunks import PlanSummary, plan_inputs, read_shard
-from airflow_sm_plugin.batches.inputs import BatchInput, InputLimits
-from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.inputs import SHARD, BatchInput, InputLimits, InputSource
 from airflow_sm_plugin.batches.manifest_check import LOOKS_AT_ONCE
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceUnavailable
 from tests.async_inference.batch.async_batches import faults

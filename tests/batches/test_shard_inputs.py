@@ -10,10 +10,10 @@ import pytest
 
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches import shard_inputs
-from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.batches.shard_inputs import ShardInputs, read_plan, read_shard_plan
+from airflow_sm_plugin.batches.inputs import CHUNK, BatchInput
+from airflow_sm_plugin.batches.shard_inputs import ShardInputs
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest
-from airflow_sm_plugin.multi_model.plan.plan import CHUNK
+from airflow_sm_plugin.multi_model.plan.store import read_plan, read_shard_plan
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder
 from tests.multi_model.plan.plans import in_s3
 from tests.stubs.aws import StubClient, running

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.batches.templates import check_template, fields_of, relative_key, render
+from airflow_sm_plugin.batches.templates import check_template, fields_of, render
+from airflow_sm_plugin.core.s3 import relative_key
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 PLAIN = string.ascii_letters + string.digits + "-_. "

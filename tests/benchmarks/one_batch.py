@@ -10,7 +10,7 @@ from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.locations import LocationPattern, shards_of
 from airflow_sm_plugin.async_inference.watch import Watch
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.core.number_sets import below
 
 BUCKET = "bench"

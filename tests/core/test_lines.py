@@ -46,7 +46,7 @@ def test_what_is_no_text_is_named_by_its_line() -> None:
         ),
         ("[]\n".encode("utf-16-le"), "holds NUL, as UTF-16 does: write it as UTF-8 text"),
         ("[]\n".encode("utf-16-be"), "holds NUL, as UTF-16 does: write it as UTF-8 text"),
-        (gzip.compress(b"[]\n"), "is no UTF-8 text: it looks like gzip: write it uncompressed"),
+        (gzip.compress(b"[]\n", mtime=0), "is no UTF-8 text: it looks like gzip: write it uncompressed"),
         (b"PK\x03\x04\x14\x00\x08\xff", "is no UTF-8 text: it looks like a ZIP file: write it as text"),
         ("Zürich".encode("latin-1"), "is no UTF-8 text: write it as UTF-8"),
     ],

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.ownership import (
+from airflow_sm_plugin.core.names import (
     DEPLOYED_TAG,
     ENDPOINT_TAG,
     NEVER_SERVED,

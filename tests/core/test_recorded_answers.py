@@ -26,9 +26,8 @@ from airflow_sm_plugin.exceptions import (
     TargetModelNotFound,
     Throttled,
 )
-from airflow_sm_plugin.invoke.endpoint_errors import explained
-from airflow_sm_plugin.invoke.errors import failure_of
-from airflow_sm_plugin.invoke.request import Attempt
+from airflow_sm_plugin.invoke.errors import explained, failure_of
+from airflow_sm_plugin.invoke.failure import Attempt
 from airflow_sm_plugin.local.faults.recorded import GRADES, recorded_answers
 from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
 from airflow_sm_plugin.resources.model_refusals import refusal

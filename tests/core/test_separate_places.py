@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.separate_places import check_inputs_apart, places_written_by
+from airflow_sm_plugin.core.s3 import check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
+from airflow_sm_plugin.resources.endpoint_status import places_written_by
 
 
 def are_apart(inputs: str, place: str, *, is_object: bool = False) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.core.separate_places import places_written_by
 from airflow_sm_plugin.endpoints.changes import (
     changing_variants,
     check_change,
@@ -18,10 +17,21 @@ from airflow_sm_plugin.endpoints.changes import (
     variant_names,
 )
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError
-from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec, Variant, serverless_objection
-from airflow_sm_plugin.resources.endpoint_status import configs_of, judge, next_step, uses_config
-from airflow_sm_plugin.resources.production_variant import models_of
-from airflow_sm_plugin.resources.scaled_counts import differing_counts, scaled_counts
+from airflow_sm_plugin.resources.endpoint_config import (
+    EndpointConfigSpec,
+    Variant,
+    models_of,
+    serverless_objection,
+)
+from airflow_sm_plugin.resources.endpoint_status import (
+    configs_of,
+    differing_counts,
+    judge,
+    next_step,
+    places_written_by,
+    scaled_counts,
+    uses_config,
+)
 from airflow_sm_plugin.resources.scaling import (
     ScaledVariant,
     Scaling,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.endpoints.deployment_guardrails import checked
+from airflow_sm_plugin.endpoints.options import checked
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 SIZE = {"Type": "CAPACITY_PERCENT", "Value": 10}

@@ -14,20 +14,20 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin import exceptions
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
-from airflow_sm_plugin.async_inference.outcome import AsyncRequest, Sight
 from airflow_sm_plugin.async_inference.queue import CompletionQueue
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.exceptions import AnswerLost, SageMakerInferenceError, ServiceUnavailable, Throttled
-from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
+from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook, TransformJobsHook
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.result_store import ResultStoreHook
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook, ScalingAlarmHook
-from airflow_sm_plugin.hooks.transform_jobs import TransformJobsHook
+from airflow_sm_plugin.invoke.async_request import AsyncRequest
 from airflow_sm_plugin.invoke.errors import failure_of
-from airflow_sm_plugin.invoke.failure import CallFailure
-from airflow_sm_plugin.invoke.request import Attempt, InvokeRequest
+from airflow_sm_plugin.invoke.failure import Attempt, CallFailure
+from airflow_sm_plugin.invoke.request import InvokeRequest
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
 from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
 from airflow_sm_plugin.resources.model import ModelSpec

@@ -25,7 +25,6 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
 from airflow_sm_plugin.async_inference.watch import group
 from airflow_sm_plugin.aws import hook as aws_hook
 from airflow_sm_plugin.aws.connection import AwsConnection
@@ -33,8 +32,10 @@ from airflow_sm_plugin.aws.errors import is_about_credentials, translate
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 from airflow_sm_plugin.invoke.errors import failure_of
-from airflow_sm_plugin.invoke.request import Attempt, InvokeRequest
+from airflow_sm_plugin.invoke.failure import Attempt
+from airflow_sm_plugin.invoke.request import InvokeRequest
 from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor

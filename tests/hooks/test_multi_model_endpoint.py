@@ -16,7 +16,7 @@ from airflow_sm_plugin.exceptions import (
     EndpointNotRealTime,
     ServiceUnavailable,
 )
-from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels, endpoint_models
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels, endpoint_models
 from tests.support import BROKEN, Account, Answer, answering, unique
 
 CONNECTION = AwsConnection(

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_sm_plugin.async_inference.outcome import AsyncRequest
 from airflow_sm_plugin.exceptions import (
     EndpointNotAsynchronous,
     EndpointNotFound,
@@ -19,6 +18,7 @@ from airflow_sm_plugin.exceptions import (
     Throttled,
 )
 from airflow_sm_plugin.hooks.runtime import ATTEMPTS, SageMakerRuntimeHook
+from airflow_sm_plugin.invoke.async_request import AsyncRequest
 from tests.support import Account, Answer, Requests, answering, closed_port
 
 pytestmark = pytest.mark.airflow

@@ -17,8 +17,7 @@ from airflow_sm_plugin.endpoints.usage import EndpointUsage
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
-from airflow_sm_plugin.hooks.multi_model_endpoint import endpoint_models
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts, endpoint_models
 from airflow_sm_plugin.operators.autoscaling import SageMakerScaleEndpointOperator
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec, Variant
 from tests.stubs.recorder import Asked, Said, recording

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.invoke.failure import CallFailure, FailureKind
-from airflow_sm_plugin.invoke.request import Attempt
+from airflow_sm_plugin.invoke.failure import Attempt, CallFailure, FailureKind
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidName, InvalidRequest
-from airflow_sm_plugin.invoke.request import (
-    MAX_PAYLOAD_BYTES,
-    Attempt,
-    InvokeReply,
-    InvokeRequest,
-    attempt_after,
-    pause_after,
-)
+from airflow_sm_plugin.invoke.failure import Attempt, attempt_after
+from airflow_sm_plugin.invoke.request import MAX_PAYLOAD_BYTES, InvokeReply, InvokeRequest
 
 PLAIN = InvokeRequest(endpoint_name="churn", body=b"1,2")
 CARRIED = re.compile(r"[!-~]([ -~]*[!-~])?")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
-from airflow_sm_plugin.core.ownership import OWNER_TAG
+from airflow_sm_plugin.core.names import OWNER_TAG
 from airflow_sm_plugin.exceptions import EndpointDeadlineExceeded
 from airflow_sm_plugin.operators.endpoint import (
     SageMakerDeleteEndpointOperator,

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
-from airflow_sm_plugin.core.ownership import ENDPOINT_TAG, OWNER_TAG
+from airflow_sm_plugin.core.names import ENDPOINT_TAG, OWNER_TAG
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
     EndpointFailed,

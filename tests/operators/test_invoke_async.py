@@ -15,7 +15,6 @@ import boto3
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
-from airflow_sm_plugin.async_inference.outcome import AsyncRequest
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
     AsyncInferenceTimedOut,
@@ -25,6 +24,7 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
 )
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
+from airflow_sm_plugin.invoke.async_request import AsyncRequest
 from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from tests.async_inference.batch.async_batches import calls, invocations_of

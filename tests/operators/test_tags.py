@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
-from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, ENDPOINT_TAG, OWNER_TAG
+from airflow_sm_plugin.core.names import DEPLOYED_TAG, ENDPOINT_TAG, OWNER_TAG
 from airflow_sm_plugin.exceptions import Throttled
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.names import check_name
-from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, OWNER_TAG
+from airflow_sm_plugin.core.names import DEPLOYED_TAG, OWNER_TAG, check_name
 from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest, InvalidS3Uri
 from airflow_sm_plugin.resources.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest
-from airflow_sm_plugin.resources.production_variant import Variant, whole_number
+from airflow_sm_plugin.resources.endpoint_config import Variant, whole_number
 
 INSTANCES = {"ModelName": "churn-1", "InstanceType": "ml.m5.xlarge"}
 SERVERLESS = {"ModelName": "churn-1", "ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 5}}

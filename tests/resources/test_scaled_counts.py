@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.resources.production_variant import Variant
-from airflow_sm_plugin.resources.scaled_counts import ScaledCount, differing_counts, scaled_counts
+from airflow_sm_plugin.resources.endpoint_config import Variant
+from airflow_sm_plugin.resources.endpoint_status import ScaledCount, differing_counts, scaled_counts
 
 
 def endpoint(**counts: int | None) -> dict[str, Any]:

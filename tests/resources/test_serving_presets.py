@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.resources.serving_presets import PRESETS, with_preset
+from airflow_sm_plugin.resources.containers import PRESETS, with_preset
 
 names = st.sampled_from(sorted({key for preset in PRESETS.values() for key in preset} | {"OTHER"}))
 environments = st.dictionaries(names, st.text(max_size=5))

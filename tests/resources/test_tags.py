@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.ownership import DEPLOYED_TAG, ENDPOINT_TAG, OWNER_TAG
+from airflow_sm_plugin.core.names import DEPLOYED_TAG, ENDPOINT_TAG, OWNER_TAG
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.resources.tags import check_tags, read_tags
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
 from airflow_sm_plugin.async_inference.watch import NumberedNames, Shelf, Watch, group
 from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from tests.stubs.s3 import QUICK, fixed, stub_s3, use
 from tests.support import REGION, Account, closed_port, event_of, rebuilt, unique

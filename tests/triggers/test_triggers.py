@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from airflow.triggers.base import BaseTrigger
 
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
 from airflow_sm_plugin.async_inference.watch import group
 from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
 from airflow_sm_plugin.exceptions import ServiceUnavailable
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
 from airflow_sm_plugin.triggers.endpoint import EndpointChangeableTrigger, EndpointServingTrigger

@@ -5,24 +5,30 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
-
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import asdict
+from dataclasses import dataclass
+from dataclasses import field
+from typing import TYPE_CHECKING, Protocol
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.batch.folder import BatchFolder, PlanFolder
+from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
+from airflow_sm_plugin.async_inference.batch.folder import PlanFolder
 from airflow_sm_plugin.async_inference.batch.report import Row
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.locations import batch_root
-from airflow_sm_plugin.batches.claim import Claim, listed_names
+from airflow_sm_plugin.batches.claim import Claim
+from airflow_sm_plugin.batches.claim import listed_names
 from airflow_sm_plugin.batches.input_chunks import plan_inputs
 from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.core.number_sets import below, from_ranges, to_ranges
+from airflow_sm_plugin.core.number_sets import below
+from airflow_sm_plugin.core.number_sets import from_ranges
+from airflow_sm_plugin.core.number_sets import to_ranges
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import PreconditionFailed
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.async_inference.batch.plan_reuse import PlanReuse
     from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 log = get_log(__name__)
@@ -90,6 +96,17 @@ class Plan:
         }
 
 
+class Reuse(Protocol):
+    """What an earlier plan spares a new one."""
+
+    @property
+    def carried_from(self) -> int | None:
+        """Number of the finished plan whose results count."""
+
+    async def applied(self, s3: S3Objects, into: str, shards: int) -> tuple[list[Run], int]:
+        """Return which inputs of a new plan have an output, and the set of those that were sent."""
+
+
 class Plans:
     """All plans of a batch in S3."""
 
@@ -123,7 +140,7 @@ class Plans:
         return self._folder.plan(plan.number)
 
     async def make(
-        self, *, claim: Claim, number: int, reuse: PlanReuse | None, places: Mapping[str, str]
+        self, *, claim: Claim, number: int, reuse: Reuse | None, places: Mapping[str, str]
     ) -> Plan | None:
         """List the inputs and fix them as a plan; None when another process wrote one of this number.
 
@@ -178,3 +195,44 @@ async def read_rows(s3: S3Objects, folder: PlanFolder, shard: int) -> list[Row]:
 
 def _rows_in(body: bytes) -> Iterator[Row]:
     return (Row.from_line(line) for line in body.decode().splitlines())
+
+
+@dataclass(frozen=True)
+class SentBefore:
+    """An input whose request an earlier plan sent.
+
+    :param number: of the input in the new plan
+    :param is_assumed: no answer said that the request was accepted
+    """
+
+    number: int
+    invocation: AsyncInvocation
+    submitted_at: float
+    is_assumed: bool
+
+    def as_line(self) -> str:
+        """Return it as a line of JSON, as :meth:`from_line` reads it."""
+        invocation = self.invocation
+        places = [invocation.output_location, invocation.failure_location, invocation.inference_id]
+        return json.dumps([self.number, *places, self.submitted_at, self.is_assumed], separators=(",", ":"))
+
+    @classmethod
+    def from_line(cls, line: str) -> SentBefore:
+        """Read what :meth:`as_line` wrote."""
+        number, output, failure, inference_id, submitted_at, is_assumed = json.loads(line)
+        return cls(
+            number, AsyncInvocation(output, failure, inference_id), submitted_at, is_assumed=is_assumed
+        )
+
+
+def taken_over_file(into: str) -> str:
+    return f"{into}/taken-over.jsonl"
+
+
+async def read_sent_before(s3: S3Objects, plan: Plan) -> list[SentBefore]:
+    """Return what an earlier plan sent of a plan's inputs.
+
+    :raises InputNotFound: it was deleted
+    """
+    body = await s3.read(taken_over_file(plan.inputs))
+    return [SentBefore.from_line(line) for line in body.decode().splitlines()]

@@ -9,16 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field
 from typing import TYPE_CHECKING
-
 from airflow_sm_plugin._safe_text import as_utf8
-from airflow_sm_plugin.async_inference.batch.plan import Plan, Run, read_rows
+from airflow_sm_plugin.async_inference.batch.plan import Plan
+from airflow_sm_plugin.async_inference.batch.plan import Run
+from airflow_sm_plugin.async_inference.batch.plan import read_rows
 from airflow_sm_plugin.async_inference.batch.report import Status
-from airflow_sm_plugin.async_inference.locations import SHARD, LocationPattern, shard_of
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
+from airflow_sm_plugin.async_inference.locations import LocationPattern
+from airflow_sm_plugin.async_inference.locations import shard_of
 from airflow_sm_plugin.batches.input_chunks import read_shard
-from airflow_sm_plugin.core.number_sets import from_numbers, numbers_of
+from airflow_sm_plugin.batches.inputs import SHARD
+from airflow_sm_plugin.core.number_sets import from_numbers
+from airflow_sm_plugin.core.number_sets import numbers_of
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation
+from airflow_sm_plugin.async_inference.batch.plan import SentBefore
+from airflow_sm_plugin.async_inference.batch.plan import taken_over_file
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.batch.folder import PlanFolder
@@ -46,34 +53,6 @@ class SentRound:
             self.progress.names.invocation(there, ledger, self.pattern),
             ledger.submitted_at(shard_of(there)) or 0.0,
             is_assumed=bool(ledger.never_answered >> there & 1),
-        )
-
-
-@dataclass(frozen=True)
-class SentBefore:
-    """An input whose request an earlier plan sent.
-
-    :param number: of the input in the new plan
-    :param is_assumed: no answer said that the request was accepted
-    """
-
-    number: int
-    invocation: AsyncInvocation
-    submitted_at: float
-    is_assumed: bool
-
-    def as_line(self) -> str:
-        """Return it as a line of JSON, as :meth:`from_line` reads it."""
-        invocation = self.invocation
-        places = [invocation.output_location, invocation.failure_location, invocation.inference_id]
-        return json.dumps([self.number, *places, self.submitted_at, self.is_assumed], separators=(",", ":"))
-
-    @classmethod
-    def from_line(cls, line: str) -> SentBefore:
-        """Read what :meth:`as_line` wrote."""
-        number, output, failure, inference_id, submitted_at, is_assumed = json.loads(line)
-        return cls(
-            number, AsyncInvocation(output, failure, inference_id), submitted_at, is_assumed=is_assumed
         )
 
 
@@ -140,21 +119,8 @@ class PlanReuse:
                     sent.append(round_.sent(there, number))
         if sent:
             body = "".join(f"{one.as_line()}\n" for one in sent).encode()
-            await s3.write(_taken_over(into), body, content_type="application/jsonl")
+            await s3.write(taken_over_file(into), body, content_type="application/jsonl")
         return runs, from_numbers(one.number for one in sent)
-
-
-def _taken_over(into: str) -> str:
-    return f"{into}/taken-over.jsonl"
-
-
-async def read_sent_before(s3: S3Objects, plan: Plan) -> list[SentBefore]:
-    """Return what an earlier plan sent of a plan's inputs.
-
-    :raises InputNotFound: it was deleted
-    """
-    body = await s3.read(_taken_over(plan.inputs))
-    return [SentBefore.from_line(line) for line in body.decode().splitlines()]
 
 
 def _fingerprint(source: str, etag: str) -> int:

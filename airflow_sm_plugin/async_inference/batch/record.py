@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from airflow_sm_plugin.async_inference.batch.ledger import Odd, Part, Refusal
 from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.async_inference.locations import LocationPattern
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.core.number_sets import first_of, from_numbers, numbers_of
 from airflow_sm_plugin.exceptions import FencedOff
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
 BLOCK = 100
 """Numbers that one part of the ledger intends at most: at most two blocks are in doubt after a kill."""

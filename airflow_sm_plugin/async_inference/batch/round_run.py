@@ -13,19 +13,18 @@ from airflow_sm_plugin.async_inference.batch.folder import RoundFolder
 from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, Part, doubts_in_words
 from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.async_inference.batch.plan import Plan
-from airflow_sm_plugin.async_inference.batch.plan_reuse import read_sent_before
+from airflow_sm_plugin.async_inference.batch.plan import read_sent_before
 from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch, untellable
-from airflow_sm_plugin.async_inference.batch.round_outcome import RoundOutcome
+from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
 from airflow_sm_plugin.async_inference.batch.submission import Submission
-from airflow_sm_plugin.async_inference.locations import SHARD, LocationPattern, check_apart, shard_of
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
+from airflow_sm_plugin.async_inference.locations import LocationPattern, check_apart, shard_of
 from airflow_sm_plugin.async_inference.watch_state import Counts, WatchState
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.batches.adaptive import Pace
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.input_chunks import read_shard
-from airflow_sm_plugin.batches.inputs import BatchInput
+from airflow_sm_plugin.batches.inputs import SHARD, BatchInput
 from airflow_sm_plugin.core.number_sets import first_of, from_numbers, from_ranges, numbers_of, to_ranges
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -33,6 +32,7 @@ from airflow_sm_plugin.exceptions import (
     PreconditionFailed,
     ServiceUnavailable,
 )
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.invoker import AsyncInvoker

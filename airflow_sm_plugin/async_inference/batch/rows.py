@@ -13,15 +13,15 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import PlanFolder
 from airflow_sm_plugin.async_inference.batch.plan import Plan, read_rows
 from airflow_sm_plugin.async_inference.batch.report import Counts, Report, Row, Status
-from airflow_sm_plugin.async_inference.batch.round_outcome import RoundOutcome
+from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
-from airflow_sm_plugin.async_inference.locations import SHARD, LocationPattern, shard_of
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
+from airflow_sm_plugin.async_inference.locations import LocationPattern, shard_of
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.batches.input_chunks import read_shard
-from airflow_sm_plugin.batches.inputs import BatchInput
+from airflow_sm_plugin.batches.inputs import SHARD, BatchInput
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import PreconditionFailed
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects

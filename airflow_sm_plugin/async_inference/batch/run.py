@@ -21,7 +21,7 @@ from airflow_sm_plugin.async_inference.batch.plan import Plan, Plans
 from airflow_sm_plugin.async_inference.batch.plan_reuse import PlanReuse, SentRound
 from airflow_sm_plugin.async_inference.batch.report import Report, Row
 from airflow_sm_plugin.async_inference.batch.round import RoundNames
-from airflow_sm_plugin.async_inference.batch.round_outcome import RoundOutcome
+from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress, Shards
 from airflow_sm_plugin.async_inference.batch.rows import EndedRound, RowWriter, first_failures
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate
-from airflow_sm_plugin.async_inference.outcome import DEFAULT_INVOCATION_TIMEOUT, DEFAULT_REQUEST_TTL
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions
-from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.invoke.async_request import DEFAULT_INVOCATION_TIMEOUT, DEFAULT_REQUEST_TTL
 
 
 @dataclass(frozen=True, kw_only=True)

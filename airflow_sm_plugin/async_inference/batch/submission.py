@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.record import BLOCK, SubmissionRecord
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.batches.adaptive import Pace, Reply
+from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.core.number_sets import numbers_of
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
@@ -32,7 +32,7 @@ from airflow_sm_plugin.exceptions import (
     TaskKilled,
     Throttled,
 )
-from airflow_sm_plugin.invoke.request import pause_after
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
 log = get_log(__name__)
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.outcome import MAX_INLINE_BYTES, AsyncRequest, Sight
 from airflow_sm_plugin.async_inference.single.state import OnUnknown
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.batches.text_input import SENT_AS_IT_IS, format_by_name
-from airflow_sm_plugin.core.s3 import S3Uri, check_input_location
+from airflow_sm_plugin.core.backoff import pause_after
+from airflow_sm_plugin.core.s3 import S3Uri, Sight, check_input_location
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceError
-from airflow_sm_plugin.invoke.request import pause_after
+from airflow_sm_plugin.invoke.async_request import MAX_INLINE_BYTES, AsyncRequest
 
 log = get_log(__name__)
 

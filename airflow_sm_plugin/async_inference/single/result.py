@@ -7,16 +7,18 @@ import random
 from dataclasses import dataclass, replace
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, Look, Outcome, Sight, outcome
+from airflow_sm_plugin.async_inference.outcome import Look, Outcome, outcome
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.core.backoff import pause_after
+from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
     AsyncInferenceTimedOut,
     ServiceUnavailable,
 )
-from airflow_sm_plugin.invoke.request import pause_after
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
 log = get_log(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.locations import check_apart
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest, Look, Sight
+from airflow_sm_plugin.async_inference.outcome import Look
 from airflow_sm_plugin.async_inference.single.input import RequestInput, Sending
 from airflow_sm_plugin.async_inference.single.state import (
     Attach,
@@ -27,6 +27,8 @@ from airflow_sm_plugin.async_inference.single.state import (
 )
 from airflow_sm_plugin.async_inference.single.store import InvocationStore
 from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.core.backoff import pause_after
+from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
     CredentialsExpired,
@@ -35,7 +37,7 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from airflow_sm_plugin.invoke.request import pause_after
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
 log = get_log(__name__)
 

@@ -18,17 +18,17 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
-from airflow_sm_plugin.async_inference.outcome import (
+from airflow_sm_plugin.async_inference.outcome import Look
+from airflow_sm_plugin.batches.task_try import Origin, TaskTry
+from airflow_sm_plugin.core.names import digest
+from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
+from airflow_sm_plugin.invoke.async_request import (
     DEFAULT_INVOCATION_TIMEOUT,
     DEFAULT_REQUEST_TTL,
     AsyncInvocation,
     AsyncRequest,
-    Look,
-    Sight,
 )
-from airflow_sm_plugin.batches.task_try import Origin, TaskTry
-from airflow_sm_plugin.core.names import digest
-from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
 
 SLACK_SECONDS = 60.0
 """How long after RequestTTL + InvocationTimeout a result may still be on its way: clocks differ, writing takes time."""
@@ -375,3 +375,38 @@ def _mapping(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"an object was expected, not {type(value).__name__}")
     return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleWait:
+    """One invocation that is waited for.
+
+    :param deadline: epoch seconds after which no result is expected any more
+    :param state: ``s3://bucket/prefix/`` below which lies what was sent; None where nothing is remembered
+    :param task_try: the try that waits
+    """
+
+    invocation: AsyncInvocation
+    deadline: float
+    state: str | None
+    task_try: TaskTry
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return it with JSON values."""
+        return {
+            "invocation": self.invocation.as_mapping(),
+            "deadline": self.deadline,
+            "state": self.state,
+            "try": self.task_try.as_list(),
+        }
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> SingleWait:
+        """Read what :meth:`as_mapping` wrote, also of an earlier version, which knew the try's number alone."""
+        written_by = value.get("try", [None, value.get("try_number")])
+        return cls(
+            invocation=AsyncInvocation.from_mapping(value["invocation"]),
+            deadline=float(value["deadline"]),
+            state=value["state"],
+            task_try=TaskTry.from_list(written_by),
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation
 from airflow_sm_plugin.async_inference.single.state import Intent, InvocationState
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions
@@ -14,6 +13,7 @@ from airflow_sm_plugin.batches.claim import listed_names
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import PreconditionFailed, ServiceError
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
 log = get_log(__name__)
 

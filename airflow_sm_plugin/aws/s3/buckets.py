@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -10,7 +12,9 @@ from botocore.exceptions import ClientError
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.access import Address, ServiceAccess
 from airflow_sm_plugin.aws.botocore_calls import BotocoreCalls
-from airflow_sm_plugin.aws.errors import status_of, words_of
+from airflow_sm_plugin.aws.errors import ServiceRequests, has_expired_in_words, meaning, status_of, words_of
+from airflow_sm_plugin.aws.http import HttpAnswer, HttpRequest, OpenAnswer, SignedHttp
+from airflow_sm_plugin.core.service_errors import Meaning
 
 log = get_log(__name__)
 
@@ -77,3 +81,48 @@ def _elsewhere(error: ClientError) -> bool:
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         return "x-amz-bucket-region" in headers or "Region" in error.response.get("Error", {})
     return status == _BAD_REQUEST and words_of(error)[0] in _WRONG_REGION
+
+
+class BucketRequests:
+    """Send requests; raise botocore's errors for error answers. A bucket that botocore must serve answers None."""
+
+    def __init__(self, access: ServiceAccess, http: SignedHttp, buckets: BucketAddresses) -> None:
+        self._buckets = buckets
+        self.service = ServiceRequests(access.client, http, "rest-xml")
+
+    async def send(self, operation: str, bucket: str, request: HttpRequest) -> HttpAnswer | None:
+        """Send a request and return its answer."""
+        renewed = False
+        while (address := await self._buckets.address(bucket)) is not None:
+            try:
+                return await self.service.send(address, request, operation)
+            except ClientError as error:
+                if await self._buckets.moved(bucket, address, error):
+                    continue
+                if (
+                    renewed
+                    or has_expired_in_words(error)
+                    or meaning(error) is not Meaning.CREDENTIALS_EXPIRED
+                ):
+                    raise
+                await self.service.renew_credentials()  # a HEAD's 400, and the bucket is where it was
+                renewed = True
+        return None
+
+    @asynccontextmanager
+    async def opened(
+        self, operation: str, bucket: str, request: HttpRequest
+    ) -> AsyncIterator[OpenAnswer | None]:
+        """Send a request and hand over its answer before the body is read."""
+        async with AsyncExitStack() as stack:
+            while (address := await self._buckets.address(bucket)) is not None:
+                try:
+                    opened = self.service.opened(address, request, operation)
+                    answer: OpenAnswer | None = await stack.enter_async_context(opened)
+                    break
+                except ClientError as error:
+                    if not await self._buckets.moved(bucket, address, error):
+                        raise
+            else:
+                answer = None
+            yield answer

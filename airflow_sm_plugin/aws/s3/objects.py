@@ -8,7 +8,6 @@ from functools import partial
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate, translated
 from airflow_sm_plugin.aws.retry import NOT_FOUND, NOTHING_IN_RANGE, is_race_lost, repeated, sight_of
@@ -19,7 +18,7 @@ from airflow_sm_plugin.aws.s3.page_checks import Wanted, whole_page
 from airflow_sm_plugin.aws.s3.stream import Reading, missing
 from airflow_sm_plugin.aws.s3.transport import s3_calls
 from airflow_sm_plugin.core.lines import LONGEST_LINE, LineSplitter
-from airflow_sm_plugin.core.s3 import S3Uri
+from airflow_sm_plugin.core.s3 import S3Uri, Sight
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, InputChanged, PreconditionFailed
 

@@ -17,6 +17,7 @@ from botocore.exceptions import ChecksumError
 from airflow_sm_plugin.aws.access import ServiceAccess
 from airflow_sm_plugin.aws.answers import UnreadableAnswer
 from airflow_sm_plugin.aws.http import HttpAnswer, HttpRequest, encoded_path
+from airflow_sm_plugin.aws.s3.buckets import BucketRequests
 from airflow_sm_plugin.aws.s3.calls import OpenObject, S3Calls
 from airflow_sm_plugin.aws.s3.listing import ListedObject, ObjectPage, Page, names_of, objects_of
 from airflow_sm_plugin.aws.s3.object_options import (
@@ -27,7 +28,6 @@ from airflow_sm_plugin.aws.s3.object_options import (
     as_headers,
     conditions,
 )
-from airflow_sm_plugin.aws.s3.requests import BucketRequests
 from airflow_sm_plugin.aws.s3.uploads_over_http import HttpUploads
 from airflow_sm_plugin.core.s3 import S3Uri
 

@@ -11,11 +11,10 @@ from airflow_sm_plugin.aws.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import translated
 from airflow_sm_plugin.aws.http import SignedHttp
-from airflow_sm_plugin.aws.s3.buckets import BucketAddresses
+from airflow_sm_plugin.aws.s3.buckets import BucketAddresses, BucketRequests
 from airflow_sm_plugin.aws.s3.calls import S3Calls
 from airflow_sm_plugin.aws.s3.over_botocore import BotocoreS3
 from airflow_sm_plugin.aws.s3.over_http import HttpS3
-from airflow_sm_plugin.aws.s3.requests import BucketRequests
 
 
 @asynccontextmanager

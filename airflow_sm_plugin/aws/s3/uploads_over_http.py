@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape
 
 from airflow_sm_plugin.aws.answers import UnreadableAnswer
 from airflow_sm_plugin.aws.http import HttpAnswer, HttpRequest, encoded_path
+from airflow_sm_plugin.aws.s3.buckets import BucketRequests
 from airflow_sm_plugin.aws.s3.object_options import (
     CRC32,
     ObjectOptions,
@@ -18,7 +19,6 @@ from airflow_sm_plugin.aws.s3.object_options import (
     as_headers,
     conditions,
 )
-from airflow_sm_plugin.aws.s3.requests import BucketRequests
 from airflow_sm_plugin.core.s3 import S3Uri
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"

@@ -11,6 +11,8 @@ import boto3
 from botocore.config import Config
 from botocore.session import Session
 
+from airflow_sm_plugin.local.protocol.signatures import OWN_ACCESS_KEY
+
 if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
 ACCOUNT_ID = "123456789012"
-OWN_ACCESS_KEY = "embedded-server"
-"""What this server signs its own calls with: the fault plan spares them, the call log leaves them out."""
 
 _NOT_THE_USERS = {
     "profile": (None, None, None, None),

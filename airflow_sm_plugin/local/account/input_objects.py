@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from airflow_sm_plugin.batches.templates import relative_key
 from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.manifest_array import parse_array
+from airflow_sm_plugin.core.s3 import relative_key
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.local.account.s3_objects import Location, keys_below, read
 from airflow_sm_plugin.local.account.state import Region

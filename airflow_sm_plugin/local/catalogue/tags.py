@@ -17,6 +17,7 @@ from airflow_sm_plugin.local.account.state import Record, Region
 from airflow_sm_plugin.local.protocol.answers import Answer
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 from airflow_sm_plugin.local.protocol.protocol import Request
+from airflow_sm_plugin.local.protocol.validation import check_tag_key, check_tags
 
 Tags = list[dict[str, str]]
 
@@ -50,7 +51,7 @@ def change_tags(
     """Remove and add tags of a resource; return all that it then has. Raises ValidationFailure."""
     removed = frozenset(remove)
     for key in removed:
-        _check_key(key)
+        check_tag_key(key)
     check_tags(add)
     with region.lock:
         before = _tags_of(region, arn)
@@ -84,21 +85,6 @@ def tagged_by_moto(region: Region, request: Request, answer: Answer) -> Answer:
             with contextlib.suppress(ValidationFailure):
                 change_tags(region, arn, add=tags)
     return dataclasses.replace(answer, content=[body])
-
-
-def check_tags(tags: Iterable[dict[str, str]]) -> None:
-    """Refuse a key that is given twice or reserved for AWS. Raises ValidationFailure."""
-    seen: set[str] = set()
-    for tag in tags:
-        _check_key(tag["Key"])
-        if tag["Key"] in seen:
-            raise ValidationFailure(f"Duplicate tag key: {tag['Key']}. Give each tag key once.")
-        seen.add(tag["Key"])
-
-
-def _check_key(key: str) -> None:
-    if key.lower().startswith("aws:"):
-        raise ValidationFailure(f"System prefix 'aws:' reserved for AWS usage in tag key: {key}")
 
 
 def _tags_of(region: Region, arn: str) -> Tags:

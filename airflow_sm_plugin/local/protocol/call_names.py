@@ -13,10 +13,9 @@ from urllib.parse import parse_qs
 
 from botocore.model import StructureShape
 
-from airflow_sm_plugin.local.account.aws import OWN_ACCESS_KEY
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME, Request, service_model
 from airflow_sm_plugin.local.protocol.s3_calls import s3_operation
-from airflow_sm_plugin.local.protocol.signatures import Signature, only_reads
+from airflow_sm_plugin.local.protocol.signatures import OWN_ACCESS_KEY, Signature, only_reads
 
 _NAMES_A_RESOURCE = ("ResourceId", "AlarmName", "TopicArn", "QueueUrl", "QueueName", "logGroupName")
 """Members of other services' requests that say what a call is about, the first found."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from airflow_sm_plugin.local.catalogue.tags import Tags, check_tags
+
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 from airflow_sm_plugin.local.protocol.protocol import Request, service_model
 from airflow_sm_plugin.local.protocol.request_members import check_members
@@ -48,7 +48,7 @@ def validate(request: Request) -> None:
         raise ValidationFailure(f"{len(broken)} validation {plural} detected: {'; '.join(broken)}")
     check_members(request.operation, request.params)
     if shape and getattr(shape.members.get("Tags"), "name", "") == "TagList":
-        check_tags(cast("Tags", request.params.get("Tags") or []))
+        check_tags(cast("list[dict[str, str]]", request.params.get("Tags") or []))
 
 
 def _broken(shape: Shape, value: object, path: str) -> Iterator[str]:
@@ -160,3 +160,18 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         return re.compile(translated, re.DOTALL)
     except re.error:
         return re.compile(".*", re.DOTALL)
+
+
+def check_tags(tags: Iterable[dict[str, str]]) -> None:
+    """Refuse a key that is given twice or reserved for AWS. Raises ValidationFailure."""
+    seen: set[str] = set()
+    for tag in tags:
+        check_tag_key(tag["Key"])
+        if tag["Key"] in seen:
+            raise ValidationFailure(f"Duplicate tag key: {tag['Key']}. Give each tag key once.")
+        seen.add(tag["Key"])
+
+
+def check_tag_key(key: str) -> None:
+    if key.lower().startswith("aws:"):
+        raise ValidationFailure(f"System prefix 'aws:' reserved for AWS usage in tag key: {key}")

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from airflow_sm_plugin.core.log_groups import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
+from airflow_sm_plugin.core.names import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
 from airflow_sm_plugin.local.account import s3_objects
 from airflow_sm_plugin.local.account.input_objects import InputObject
 from airflow_sm_plugin.local.account.s3_objects import ObjectFailure

@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.aws.errors import cause_of, translate
 from airflow_sm_plugin.batches.in_flight import InFlightBound
+from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.exceptions import (
     CredentialsExpired,
     EndpointNotInService,
@@ -25,14 +26,12 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from airflow_sm_plugin.invoke.endpoint_errors import explained
-from airflow_sm_plugin.invoke.errors import failure_of
+from airflow_sm_plugin.invoke.errors import explained, failure_of
 from airflow_sm_plugin.invoke.failure import is_size_suspect
-from airflow_sm_plugin.invoke.request import TOO_LARGE_PERHAPS, pause_after
-from airflow_sm_plugin.multi_model.engine.evidence import Evidence
-from airflow_sm_plugin.multi_model.engine.judgement import Judgement, Verdict, judge
+from airflow_sm_plugin.invoke.request import TOO_LARGE_PERHAPS
+from airflow_sm_plugin.multi_model.engine.judgement import Evidence, Judgement, Verdict, judge
 from airflow_sm_plugin.multi_model.engine.model_queue import Lane
-from airflow_sm_plugin.multi_model.engine.open_input import Job, OpenInput, Result
+from airflow_sm_plugin.multi_model.engine.feed import Job, OpenInput, Result
 from airflow_sm_plugin.multi_model.engine.schedule import Turns
 from airflow_sm_plugin.multi_model.engine.settings import WAITING_BYTES, EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload, split_in_two

@@ -19,7 +19,7 @@ from airflow_sm_plugin.multi_model.engine.finishing import InputEnds
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
 from airflow_sm_plugin.multi_model.engine.judgement import Judgement, Verdict
 from airflow_sm_plugin.multi_model.engine.model_queue import Lane, Stage
-from airflow_sm_plugin.multi_model.engine.open_input import Job, OpenInput, Result
+from airflow_sm_plugin.multi_model.engine.feed import Job, OpenInput, Result
 from airflow_sm_plugin.multi_model.engine.reader import InputReader
 from airflow_sm_plugin.multi_model.engine.recorder import ResultRecorder
 from airflow_sm_plugin.multi_model.engine.settings import OPEN_INPUTS, WAITING_BYTES, EngineSettings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_sm_plugin.multi_model.state.journal import Ended
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.multi_model.engine.open_input import OpenInput
+    from airflow_sm_plugin.multi_model.engine.feed import OpenInput
     from airflow_sm_plugin.multi_model.engine.recorder import ResultRecorder
     from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
 

@@ -9,9 +9,9 @@ from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.aws.s3.listing import ListedObject
-from airflow_sm_plugin.batches.attribute_template import attribute_fields, attributes_of
+from airflow_sm_plugin.batches.templates import attribute_fields, attributes_of
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.multi_model.engine.open_input import OpenInput
+from airflow_sm_plugin.multi_model.engine.feed import OpenInput
 from airflow_sm_plugin.multi_model.engine.settings import SMALL, SMALL_READERS, EngineSettings
 from airflow_sm_plugin.multi_model.payloads.source import payloads
 

@@ -16,7 +16,7 @@ from airflow_sm_plugin.multi_model.state.journal import Ended, Failure, Part, Ru
 from airflow_sm_plugin.multi_model.statistics.shard_report import MOST_FAILURES
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.multi_model.engine.open_input import OpenInput, Result
+    from airflow_sm_plugin.multi_model.engine.feed import OpenInput, Result
     from airflow_sm_plugin.multi_model.state.store import JournalStore
     from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 

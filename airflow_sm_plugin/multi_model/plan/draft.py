@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.batches.listing import MANIFEST_FILE, InputSource, batch_inputs
+from airflow_sm_plugin.batches.inputs import CHUNK, MANIFEST_FILE, InputSource
+from airflow_sm_plugin.batches.listing import batch_inputs, listed_page
+from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.core.input_selection import InputSelection
-from airflow_sm_plugin.core.s3 import S3Uri
-from airflow_sm_plugin.core.separate_places import check_inputs_apart
-from airflow_sm_plugin.exceptions import InvalidRequest, TargetModelNotFound
-from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
-from airflow_sm_plugin.multi_model.plan.model_check import missing_models
+from airflow_sm_plugin.core.number_sets import window
+from airflow_sm_plugin.core.s3 import S3Uri, Sight, check_inputs_apart
+from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, InvalidRequest, TargetModelNotFound
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.packing import ModelSize, Piece, pack
-from airflow_sm_plugin.multi_model.plan.plan_carry import note_what_is_done
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
+from airflow_sm_plugin.multi_model.plan.store import read_plan, read_shard_plan
+from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
+from airflow_sm_plugin.multi_model.state.shard_state import clean_entries
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -160,3 +163,86 @@ def _why_empty(source: InputSource, selection: InputSelection) -> str:
         f"there are no inputs below {source.location}: nothing was planned{selection.why_nothing()}; check the prefix, "
         f"wait for the data before this task, or say empty_ok=True for an empty plan"
     )
+
+
+MOST_LOOKS = 1_000
+"""Models that are looked at one by one; of more the prefix is listed, which tells of a thousand objects at once."""
+
+LOOKS_AT_ONCE = 32
+
+
+async def missing_models(s3: S3Objects, endpoint: EndpointModels, models: Sequence[str]) -> tuple[str, ...]:
+    """Return those target models of which an artefact is not there, in the order of their names.
+
+    Where nobody may look, none is taken for missing, and the log tells so.
+
+    :raises ServiceError: S3 refused otherwise, or did not answer at any attempt
+    """
+    missing: set[str] = set()
+    names = {model.lstrip("/"): model for model in models}
+    for prefix in endpoint.prefixes if names else ():
+        absent = _looked_for if len(names) <= MOST_LOOKS else _listed
+        try:
+            missing |= {names[name] for name in await absent(s3, prefix, names)}
+        except AccessDenied as error:
+            log.info("the models below %s are not looked for: %s", prefix, error)
+    return tuple(sorted(missing))
+
+
+async def _looked_for(s3: S3Objects, prefix: str, names: Iterable[str]) -> set[str]:
+    """Return which of the names below the prefix are no objects, by a HeadObject each."""
+    asked = list(names)
+    found = await side_by_side(s3.stat, (f"{prefix}{name}" for name in asked), at_once=LOOKS_AT_ONCE)
+    if forbidden := found.count(Sight.FORBIDDEN):
+        log.info(
+            "%d models below %s cannot be looked at: S3 answered 403, as it does without s3:GetObject, and for what is "
+            "missing without s3:ListBucket; the endpoint has its own role, so they are tried",
+            forbidden,
+            prefix,
+        )
+    return {name for name, seen in zip(asked, found, strict=True) if seen is Sight.ABSENT}
+
+
+async def _listed(s3: S3Objects, prefix: str, names: Iterable[str]) -> set[str]:
+    """Return which of the names below the prefix are no objects, by a listing up to the last of them."""
+    uri, absent = S3Uri.parse(prefix), set(names)
+    last = f"{uri.key}{max(absent)}"
+    after: str | None = ""
+    while after is not None and after < last:
+        page = await listed_page(s3, uri, after)
+        absent.difference_update(listed.key.removeprefix(uri.key) for listed in page.objects)
+        after = page.next_start_after
+    return absent
+
+
+async def note_what_is_done(s3: S3Objects, locations: Iterable[str], spool: PlanSpool) -> None:
+    """Tell the spool which entries of earlier plans were done without any failed record.
+
+    All plans are read, not only the last: what one carried over from another is no entry of its own. Where one is not
+    whole any more, nobody knows which outputs it replaced, so that nothing up to it is taken for done.
+
+    :param locations: of the plans, the earliest first
+    """
+    for location in locations:
+        try:
+            await _note_plan(s3, PlanFolder(location), spool)
+        except InputNotFound as error:
+            log.warning(
+                "what was done up to %s is done again, since its plan is not whole: %s", location, error
+            )
+            spool.forget_done()
+
+
+async def _note_plan(s3: S3Objects, folder: PlanFolder, spool: PlanSpool) -> None:
+    plan = await read_plan(s3, folder.location)
+    for number in range(plan.shards):
+        await _note_shard(s3, folder.shard(number), spool)
+
+
+async def _note_shard(s3: S3Objects, folder: ShardFolder, spool: PlanSpool) -> None:
+    clean = await clean_entries(s3, folder)
+    shard = await read_shard_plan(s3, folder)
+    for chunk in range(shard.chunks):
+        lines = (await s3.read(folder.inputs(chunk))).decode().splitlines()
+        done = window(clean, chunk * CHUNK, CHUNK)
+        spool.note_done((line, bool(done >> place & 1)) for place, line in enumerate(lines))

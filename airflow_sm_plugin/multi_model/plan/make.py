@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batches.claim import RACES, fenced_off
 from airflow_sm_plugin.batches.parallel import side_by_side
-from airflow_sm_plugin.batches.shard_inputs import read_shard_plan
 from airflow_sm_plugin.batches.task_try import Origin
 from airflow_sm_plugin.exceptions import ServiceUnavailable
-from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.draft import Draft, spool_inputs
 from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan, shard_reference
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
-from airflow_sm_plugin.multi_model.plan.store import Choice, PlanStore, StoredPlan
+from airflow_sm_plugin.multi_model.plan.store import Choice, PlanStore, StoredPlan, read_shard_plan
 from airflow_sm_plugin.multi_model.plan.writer import write_shards
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder
 from airflow_sm_plugin.multi_model.state.shard_state import is_done
@@ -43,7 +42,7 @@ async def make_plan(
     gets the last plan too while it is still true; else a new one without what was done before (``resume``), or always a
     new one of everything (``restart``). A DAG run that was deleted and created again always plans everything.
 
-    :param endpoint: as :func:`~airflow_sm_plugin.hooks.multi_model_endpoint.endpoint_models` found it; None looks for
+    :param endpoint: as :func:`~airflow_sm_plugin.hooks.endpoint_facts.endpoint_models` found it; None looks for
         no artefacts
     :raises InvalidRequest: an argument or an input breaks a limit, or there is no input
     :raises InputNotFound: there is no such manifest, or objects that it lists do not exist

@@ -6,12 +6,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.batches.state_writer import StateWriter
 
 _Json = bytes  # the name means a count in the classes below
-
-CHUNK = 250
-"""Inputs that a shard keeps in one object: some 60 KB, so that many models' inputs can be in memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound
-from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.payloads.whole_lines import BLANK
 from airflow_sm_plugin.multi_model.plan.draft import Draft, spool_inputs
 from airflow_sm_plugin.multi_model.plan.estimate import (

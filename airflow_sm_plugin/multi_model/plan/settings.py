@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.batches.inputs import MULTI_MODEL_LIMITS
-from airflow_sm_plugin.batches.listing import MANIFEST_FILE, InputSource
+from airflow_sm_plugin.batches.inputs import MANIFEST_FILE, MULTI_MODEL_LIMITS, InputSource
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.core.names import check_name, digest
-from airflow_sm_plugin.core.s3 import S3Uri
-from airflow_sm_plugin.core.separate_places import check_inputs_apart
+from airflow_sm_plugin.core.s3 import S3Uri, check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.multi_model.plan.naming import RELATIVE, EntryNames
 from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+    from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 
 
 @dataclass(frozen=True, kw_only=True)

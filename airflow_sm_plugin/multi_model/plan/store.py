@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batches.claim import names_below
-from airflow_sm_plugin.batches.shard_inputs import read_plan
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InputNotFound, PlanReplaced, PreconditionFailed
-from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan
-from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder, PlanFolder
+from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan, ShardPlan
+from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder, PlanFolder, ShardFolder
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -116,3 +115,26 @@ async def _choice(s3: S3Objects, folder: MultiModelFolder, name: str) -> Choice:
     bucket = S3Uri.parse(folder.location).bucket
     entry = json.loads(await s3.read(f"s3://{bucket}/{name}"))
     return Choice(number, entry["plan_location"], StateWriter.from_json(entry))
+
+
+async def read_plan(s3: S3Objects, plan_location: str) -> MultiModelPlan:
+    """Read a plan.
+
+    :param plan_location: of its folder, as the plan task says
+    :raises InputNotFound: there is none
+    """
+    where = PlanFolder(plan_location).plan
+    found = await s3.read_if_any(where)
+    if found is None:
+        raise InputNotFound(
+            f"there is no plan at {where}: it was deleted, or never finished; run the plan task again"
+        )
+    return MultiModelPlan.from_json(found)
+
+
+async def read_shard_plan(s3: S3Objects, folder: ShardFolder) -> ShardPlan:
+    """Read which models a shard has.
+
+    :raises InputNotFound: the plan has no such shard
+    """
+    return ShardPlan.from_json(await s3.read(folder.plan))

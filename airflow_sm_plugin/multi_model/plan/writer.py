@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Container, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.multi_model.plan.packing import Piece
-from airflow_sm_plugin.multi_model.plan.plan import CHUNK, ModelWork, ShardPlan
+from airflow_sm_plugin.multi_model.plan.plan import ModelWork, ShardPlan
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
 

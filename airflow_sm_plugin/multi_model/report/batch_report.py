@@ -9,14 +9,88 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from airflow_sm_plugin.exceptions import InferenceError
-from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan
-from airflow_sm_plugin.multi_model.report.model_report import ModelReport
-from airflow_sm_plugin.multi_model.statistics.counters import add_each
+from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan, ShardPlan
+from airflow_sm_plugin.multi_model.statistics.counters import ModelStatistics, add_each, length_of
 from airflow_sm_plugin.multi_model.statistics.series import BatchSeries
-from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, seconds_between
+from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, ShardReport, seconds_between
+
+_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelReport:
+    """What became of one target model, over all shards.
+
+    :param unreported: its inputs in shards without a report
+    :param missing: whether the plan found no artefact of it
+    """
+
+    target_model: str
+    counts: ModelCounts = field(default_factory=ModelCounts)
+    unreported: int = 0
+    missing: bool = False
+    statistics: ModelStatistics = field(default_factory=ModelStatistics, repr=False)
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything of it failed."""
+        return self.counts.failed
+
+    @property
+    def retries(self) -> int:
+        """How many attempts failed and went again."""
+        return sum(self.statistics.repeats.values())
+
+    @property
+    def cold_start_seconds(self) -> float:
+        """How long it was loading, all cold starts together."""
+        return self.statistics.load_milliseconds / 1_000
+
+    @property
+    def working_seconds(self) -> float:
+        """How long it was being invoked."""
+        return length_of(self.statistics.working)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its row in the report; latencies are seconds."""
+        latencies = self.statistics.latencies
+        quantiles = {name: latencies.quantile(share) for name, share in _QUANTILES.items()}
+        return {
+            "target_model": self.target_model,
+            "inputs": self.counts.inputs,
+            "inputs_failed": self.counts.inputs_failed,
+            "inputs_unread": self.counts.inputs_unread,
+            "inputs_unreported": self.unreported,
+            "records": self.counts.records,
+            "succeeded": self.counts.records - self.counts.records_failed,
+            "failed": self.counts.records_failed,
+            "failures": self.statistics.failures,
+            "invocations": self.statistics.invocations,
+            "retries": self.retries,
+            "retried": self.statistics.repeats,
+            "cold_starts": self.statistics.loads,
+            "cold_start_seconds": self.cold_start_seconds,
+            "working_seconds": self.working_seconds,
+            "latency": _rounded({"mean": latencies.mean, **quantiles, "max": latencies.longest}),
+            "artefact_missing": self.missing,
+        }
+
+    def timeline(self) -> dict[str, Any]:
+        """Return when it was loading and when it was invoked, as pairs of epoch seconds."""
+        return {
+            "target_model": self.target_model,
+            "loading": [[began / 1_000, ended / 1_000] for began, ended in self.statistics.loading],
+            "working": [[began / 1_000, ended / 1_000] for began, ended in self.statistics.working],
+        }
+
+
+def _rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: None if value is None else round(value, 6) for name, value in values.items()}
+
 
 _SHOWN = 5
 
@@ -171,3 +245,95 @@ def _by_class(counted: Iterable[Mapping[str, int]]) -> dict[str, int]:
     for counts in counted:
         add_each(together, counts)
     return dict(sorted(together.items(), key=lambda one: (-one[1], one[0])))
+
+
+MOST_FAILURES = 100
+"""How many failure rows a batch's report keeps."""
+
+
+class ReportSum:
+    """The sum of the shards' reports so far.
+
+    :param plan: the plan that they carry out
+    """
+
+    def __init__(self, plan: MultiModelPlan) -> None:
+        self._plan = plan
+        self._seen: set[int] = set()
+        self._missing: list[int] = []
+        self._total = ModelCounts()
+        self._counts: dict[str, ModelCounts] = {}
+        self._unreported: dict[str, int] = {}
+        self._statistics: dict[str, ModelStatistics] = {}
+        self._series = BatchSeries()
+        self._failures: list[tuple[int, Mapping[str, Any]]] = []
+        self._started: list[str] = []
+        self._finished: list[str] = []
+
+    def add(self, shard: ShardReport) -> None:
+        """Add one shard's report.
+
+        :raises InferenceError: it is of another plan, or there was one of that shard already
+        """
+        if (shard.plan_nonce, shard.endpoint_name) != (self._plan.nonce, self._plan.endpoint_name):
+            raise InferenceError(
+                f"the report of shard {shard.shard} is of plan {shard.plan_nonce} for endpoint {shard.endpoint_name}, "
+                f"not of plan {self._plan.nonce} for endpoint {self._plan.endpoint_name}"
+            )
+        self._see(shard.shard)
+        self._total += shard.total
+        for name, counts in shard.counts.items():
+            self._counts[name] = self._counts.get(name, ModelCounts()) + counts
+        for name, one in shard.statistics.get("models", {}).items():
+            self._statistics.setdefault(name, ModelStatistics()).add(one)
+        if series := shard.statistics.get("series"):
+            self._series.add(series)
+        self._failures = sorted(
+            [*self._failures, *((shard.shard, row) for row in shard.failures)], key=lambda row: row[0]
+        )[:MOST_FAILURES]
+        self._started = [min([*self._started, shard.started_at], key=datetime.fromisoformat)]
+        self._finished = [max([*self._finished, shard.finished_at], key=datetime.fromisoformat)]
+
+    def miss(self, shard: ShardPlan) -> None:
+        """Add a shard that has no report: its inputs are unreported.
+
+        :raises InferenceError: there was a report of that shard
+        """
+        self._see(shard.number)
+        self._missing.append(shard.number)
+        for work in shard.models:
+            self._unreported[work.target_model] = self._unreported.get(work.target_model, 0) + work.count
+
+    def _see(self, number: int) -> None:
+        if number in self._seen or not 0 <= number < self._plan.shards:
+            raise InferenceError(
+                f"shard {number} of plan {self._plan.digest} is reported twice, or is none of its {self._plan.shards}"
+            )
+        self._seen.add(number)
+
+    def report(self) -> BatchReport:
+        """Return the whole batch's report.
+
+        :raises InferenceError: it does not add up
+        """
+        gone = set(self._plan.missing_models)
+        names = sorted({*self._counts, *self._unreported, *self._statistics})
+        return BatchReport(
+            plan=self._plan,
+            started_at=next(iter(self._started), self._plan.created_at),
+            finished_at=next(iter(self._finished), self._plan.created_at),
+            total=self._total,
+            models=[
+                ModelReport(
+                    target_model=name,
+                    counts=self._counts.get(name, ModelCounts()),
+                    unreported=self._unreported.get(name, 0),
+                    missing=name in gone,
+                    statistics=self._statistics.get(name) or ModelStatistics(),
+                )
+                for name in names
+            ],
+            missing_shards=sorted(self._missing),
+            failures=[row for _, row in self._failures],
+            series=self._series,
+        ).checked()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import uuid
+from importlib import resources
 from typing import TYPE_CHECKING
 
+from jinja2 import Environment, StrictUndefined, Template
+
+from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.folder import REPORT, REPORT_PAGE
-from airflow_sm_plugin.batches.shard_inputs import read_plan, read_shard_plan
+from airflow_sm_plugin.core.text import legible
 from airflow_sm_plugin.multi_model.plan.plan import ShardPlan
-from airflow_sm_plugin.multi_model.plan.store import PlanFence
-from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
-from airflow_sm_plugin.multi_model.report.report_merging import ReportSum
-from airflow_sm_plugin.multi_model.report.report_page import page_of
+from airflow_sm_plugin.multi_model.plan.store import PlanFence, read_plan, read_shard_plan
+from airflow_sm_plugin.multi_model.report.batch_report import BatchReport, ReportSum
+from airflow_sm_plugin.multi_model.report.charts import charts_of
+from airflow_sm_plugin.multi_model.report.view import view_of
 from airflow_sm_plugin.multi_model.state.fenced_objects import FencedObjects
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
 from airflow_sm_plugin.multi_model.state.shard_state import latest_report
@@ -85,3 +90,29 @@ async def report_batch(
     for location in (folder.report_page, f"{outputs}/{REPORT_PAGE}"):
         await objects.write(location, page, content_type=_PAGE_TYPE)
     return report
+
+
+_TEMPLATE = "report.html.jinja"
+
+
+def page_of(report: BatchReport) -> bytes:
+    """Return the content of ``report.html``. What the report quotes, names and containers' texts, is escaped."""
+    page = _template().render(view=view_of(report), charts=charts_of(report))
+    return as_utf8(page)
+
+
+@functools.cache
+def _template() -> Template:
+    source = (
+        resources.files("airflow_sm_plugin.multi_model.report")
+        .joinpath(_TEMPLATE)
+        .read_text(encoding="utf-8")
+    )
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: legible(value) if type(value) is str else value,
+    )
+    return environment.from_string(source)

@@ -9,9 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from airflow_sm_plugin.core.text import amount, count, duration, period, plural, share, shortened
-from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
+from airflow_sm_plugin.multi_model.report.batch_report import BatchReport, ModelReport
 from airflow_sm_plugin.multi_model.report.figures import Card, Verdict, cards_of, verdict_of
-from airflow_sm_plugin.multi_model.report.model_report import ModelReport
 
 MOST_ROWS = 3_000
 """Rows of the table of models; ``report.json`` has them all."""

@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.aws.s3.upload import MultipartUpload
 from airflow_sm_plugin.batches.folder import MARK
+from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.exceptions import FencedOff, PlanReplaced, PreconditionFailed, ServiceError
 
 if TYPE_CHECKING:

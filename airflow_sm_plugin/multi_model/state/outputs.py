@@ -14,8 +14,15 @@ from airflow_sm_plugin.batches.claim import pages_below
 from airflow_sm_plugin.batches.folder import ATTRIBUTES, ERRORS
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects
-from airflow_sm_plugin.multi_model.state.packed_stretches import PackedStretches
-from airflow_sm_plugin.multi_model.state.stretches import Copied, Joined, Stretch, joined, parts_of, reads_of
+from airflow_sm_plugin.multi_model.state.stretches import (
+    Copied,
+    Joined,
+    PackedStretches,
+    Stretch,
+    joined,
+    parts_of,
+    reads_of,
+)
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.object_options import ObjectOptions

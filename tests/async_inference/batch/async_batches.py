@@ -21,7 +21,7 @@ from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
 from airflow_sm_plugin.async_inference.batch.run import AsyncBatch, Finished, Waiting
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
 from tests.support import POLL, Account, run_task, unique
 

@@ -12,7 +12,6 @@ import pytest
 from airflow_sm_plugin.async_inference.batch import submission as async_submission
 from airflow_sm_plugin.async_inference.batch.run import Finished, Waiting
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.exceptions import (
     EndpointNotAsynchronous,
     EndpointNotFound,
@@ -21,6 +20,7 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from tests.async_inference.batch.async_batches import (
     OBEDIENT,
     advance_batch,

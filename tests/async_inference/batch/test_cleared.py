@@ -18,7 +18,7 @@ from airflow_sm_plugin.async_inference.batch.run import Waiting
 from airflow_sm_plugin.async_inference.watch_state import Counts
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.claim import Claim
-from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.batches.task_try import TaskTry
 from tests.async_inference.batch.async_batches import CONNECTION, OBEDIENT, advance_batch, rows_at, run_batch
 from tests.async_inference.batch.test_runs import NEW, OLD, Task

@@ -14,7 +14,6 @@ from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames
 from airflow_sm_plugin.async_inference.batch.submission import Submission
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.adaptive import Pace
 from airflow_sm_plugin.batches.claim import Claim
@@ -22,6 +21,7 @@ from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.number_sets import below, numbers_of
 from airflow_sm_plugin.exceptions import AccessDenied, AnswerLost, FencedOff, ResourceConflict
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from tests.async_inference.batch.async_batches import CONNECTION
 from tests.support import Account, unique
 

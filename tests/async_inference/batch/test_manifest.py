@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
-from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest
 from tests.async_inference.batch.async_batches import (
     OBEDIENT,

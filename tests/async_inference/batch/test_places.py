@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
-from airflow_sm_plugin.batches.listing import MANIFEST_FILE, InputSource
+from airflow_sm_plugin.batches.inputs import MANIFEST_FILE, InputSource
 from airflow_sm_plugin.exceptions import InvalidRequest
 from tests.async_inference.batch.async_batches import (
     OBEDIENT,

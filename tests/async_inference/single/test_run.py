@@ -14,7 +14,6 @@ from typing import Any, cast
 import pytest
 
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.async_inference.single.input import Sending
 from airflow_sm_plugin.async_inference.single.run import SingleInvocation
 from airflow_sm_plugin.async_inference.single.state import Identity, Intent, OnUnknown, arguments_digest
@@ -29,6 +28,7 @@ from airflow_sm_plugin.exceptions import (
     InputNotFound,
     InvalidRequest,
 )
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from tests.async_inference.batch.async_batches import invocations_of
 from tests.stubs.killing_proxy import KillingProxy, killing_proxy
 from tests.support import FAILING, POLL, Account, Answer, answering, unique

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.outcome import AsyncInvocation, AsyncRequest, Look, Sight
+from airflow_sm_plugin.async_inference.outcome import Look
 from airflow_sm_plugin.async_inference.single.state import (
     SLACK_SECONDS,
     Attach,
@@ -26,7 +26,9 @@ from airflow_sm_plugin.async_inference.single.state import (
     seconds_to_live,
 )
 from airflow_sm_plugin.batches.task_try import TaskTry
+from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
 NOTHING = Look(Sight.ABSENT, Sight.ABSENT)
 OUTPUT = Look(Sight.PRESENT, Sight.ABSENT)

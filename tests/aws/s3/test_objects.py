@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.aws.retry import ATTEMPTS
 from airflow_sm_plugin.aws.s3.listing import ListedObject, ObjectPage
 from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputNotFound,

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.aws.retry import ATTEMPTS
 from airflow_sm_plugin.aws.s3.objects import ListedObject, S3Objects
 from airflow_sm_plugin.aws.s3.upload import LEAST_PART_BYTES, MultipartUpload, ObjectOptions
+from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputChanged,

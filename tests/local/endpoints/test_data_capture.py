@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.core.data_capture import captured_data
+from airflow_sm_plugin.links import captured_data
 from airflow_sm_plugin.local.account.settings import Settings
 from airflow_sm_plugin.local.containers.containers import Payload, Reply
 from airflow_sm_plugin.local.endpoints.data_capture import CaptureConfig, captured

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.core.log_groups import TRANSFORM_JOBS_LOG_GROUP
+from airflow_sm_plugin.core.names import TRANSFORM_JOBS_LOG_GROUP
 from airflow_sm_plugin.local.transform.transform_job import ALGORITHM_ERROR, CLIENT_ERROR, NO_PING
 
 if TYPE_CHECKING:

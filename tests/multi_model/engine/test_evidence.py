@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.multi_model.engine.evidence import Evidence
+from airflow_sm_plugin.multi_model.engine.judgement import Evidence
 
 
 def conclusion(evidence: Evidence, *, untried: bool, began: float = 0.0, most: int = 1_000) -> int | None:

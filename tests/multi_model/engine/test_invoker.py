@@ -25,8 +25,7 @@ from botocore.exceptions import (
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.exceptions import InvalidName, InvalidRequest
 from airflow_sm_plugin.invoke.errors import failure_of
-from airflow_sm_plugin.invoke.failure import CallFailure
-from airflow_sm_plugin.invoke.request import Attempt
+from airflow_sm_plugin.invoke.failure import Attempt, CallFailure
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
 from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
 from tests.support import Account, closed_port

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_sm_plugin.invoke.errors import failure_of
-from airflow_sm_plugin.invoke.request import Attempt
+from airflow_sm_plugin.invoke.failure import Attempt
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 from tests.multi_model.multi_models import MultiModel
 from tests.recorded_calls import SITUATIONS, recorded_error

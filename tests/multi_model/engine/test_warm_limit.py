@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from airflow_sm_plugin.multi_model.engine.warm_limit import WarmLimit
+from airflow_sm_plugin.multi_model.engine.schedule import WarmLimit
 
 
 def test_a_limit_that_the_user_gave_never_changes() -> None:

@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.batches.listing import InputSource
-from airflow_sm_plugin.batches.shard_inputs import ShardInputs, read_plan, read_shard_plan
+from airflow_sm_plugin.batches.inputs import BatchInput, InputSource
+from airflow_sm_plugin.batches.shard_inputs import ShardInputs
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
+from airflow_sm_plugin.multi_model.plan.store import read_plan, read_shard_plan
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder
 from airflow_sm_plugin.multi_model.state.journal import Ended, Part
 from tests.support import unique

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches.listing import InputSource
+from airflow_sm_plugin.batches.inputs import CHUNK, InputSource
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -19,10 +19,9 @@ from airflow_sm_plugin.exceptions import (
     InvalidS3Uri,
     TargetModelNotFound,
 )
-from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.estimate import Splitting
 from airflow_sm_plugin.multi_model.plan.make import make_plan, shard_references
-from airflow_sm_plugin.multi_model.plan.plan import CHUNK
 from airflow_sm_plugin.multi_model.plan.sampling import estimate_plan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from tests.multi_model.plan.plans import in_s3, planned, settings_of

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_sm_plugin.exceptions import ServiceUnavailable
-from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
-from airflow_sm_plugin.multi_model.plan import model_check
-from airflow_sm_plugin.multi_model.plan.model_check import missing_models
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
+from airflow_sm_plugin.multi_model.plan import draft
+from airflow_sm_plugin.multi_model.plan.draft import missing_models
 from tests.multi_model.plan.plans import in_s3
 from tests.stubs.aws import StubClient, running
 from tests.support import Account, Answer, answering, unique
@@ -37,7 +37,7 @@ def prefix(account: Account) -> str:
 
 @pytest.mark.parametrize("most_looks", [0, 1_000], ids=["listed", "looked at one by one"])
 def test_what_is_not_there_is_named(prefix: str, monkeypatch: pytest.MonkeyPatch, most_looks: int) -> None:
-    monkeypatch.setattr(model_check, "MOST_LOOKS", most_looks)
+    monkeypatch.setattr(draft, "MOST_LOOKS", most_looks)
     assert missing(endpoint_of(prefix), [*NAMES, "0.tar.gz"]) == ("0.tar.gz", "c.tar.gz")
     assert missing(endpoint_of(prefix), NAMES[:2]) == ()
 
@@ -62,7 +62,7 @@ def test_no_prefix_no_verdict() -> None:
 def test_where_nobody_may_look_none_is_missing_and_the_log_says_so(
     account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, most_looks: int
 ) -> None:
-    monkeypatch.setattr(model_check, "MOST_LOOKS", most_looks)
+    monkeypatch.setattr(draft, "MOST_LOOKS", most_looks)
     with answering(Answer(403, "AccessDenied")) as (url, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         with caplog.at_level(logging.INFO):

@@ -7,15 +7,10 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.multi_model.plan.plan import (
-    CHUNK,
-    ModelWork,
-    MultiModelPlan,
-    ShardPlan,
-    shard_reference,
-)
+from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan, shard_reference
 
 NUMBERS = st.integers(0, 2**50)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.hooks.multi_model_endpoint import EndpointModels
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.estimate import PlanEstimate, Splitting
 from airflow_sm_plugin.multi_model.plan.sampling import estimate_plan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings

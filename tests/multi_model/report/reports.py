@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
-from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
-from airflow_sm_plugin.multi_model.report.report_merging import ReportSum
+from airflow_sm_plugin.multi_model.report.batch_report import BatchReport, ReportSum
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, ShardReport
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.multi_model.report.chart_paths import Scale, bars, line, runs_of, steps
+from airflow_sm_plugin.multi_model.report.charts import Scale, bars, line, runs_of, steps
 
 
 @given(st.lists(st.floats(1e-6, 1e9), min_size=1))

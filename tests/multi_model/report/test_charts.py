@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_sm_plugin.multi_model.report.charts import MOST_POINTS, charts_of
-from airflow_sm_plugin.multi_model.report.report_lanes import MOST_LANES
+from airflow_sm_plugin.multi_model.report.charts import MOST_LANES, MOST_POINTS, charts_of
 from tests.multi_model.report.reports import BAD, GOOD, T0, batch_of, busy, collected, shard_of
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.exceptions import InferenceError
-from airflow_sm_plugin.multi_model.report.report_merging import MOST_FAILURES
+from airflow_sm_plugin.multi_model.report.batch_report import MOST_FAILURES
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, ShardReport
 from tests.multi_model.report.reports import (
     BAD,

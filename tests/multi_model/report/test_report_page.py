@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
-from airflow_sm_plugin.multi_model.report.report_page import page_of
+from airflow_sm_plugin.multi_model.report.merge import page_of
 from tests.multi_model.report.reports import (
     BAD,
     GOOD,

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from airflow_sm_plugin.async_inference.outcome import Sight
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.aws.s3.upload import MultipartUpload
@@ -19,6 +18,7 @@ from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.folder import MARK
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.task_try import TaskTry
+from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed
 from airflow_sm_plugin.multi_model.state import outputs as output_writer
 from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects

@@ -9,8 +9,7 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.multi_model.state.packed_stretches import PackedStretches
-from airflow_sm_plugin.multi_model.state.stretches import Stretch
+from airflow_sm_plugin.multi_model.state.stretches import PackedStretches, Stretch
 
 PIECES = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(0, 3)), max_size=30)
 

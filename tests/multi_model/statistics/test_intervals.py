@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.multi_model.statistics.intervals import MOST, Interval, joined, length_of
+from airflow_sm_plugin.multi_model.statistics.counters import MOST, Interval, joined, length_of
 
 TIMES = st.integers(min_value=0, max_value=10_000_000)
 INTERVALS = st.lists(st.tuples(TIMES, TIMES).map(lambda pair: (min(pair), max(pair))), max_size=80)

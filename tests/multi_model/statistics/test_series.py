@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
-from airflow_sm_plugin.multi_model.statistics.series import BatchSeries
-from airflow_sm_plugin.multi_model.statistics.time_bins import MOST_BINS
+from airflow_sm_plugin.multi_model.statistics.series import MOST_BINS, BatchSeries
 from tests.multi_model.report.reports import T0
 
 

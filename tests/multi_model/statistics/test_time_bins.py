@@ -8,7 +8,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.multi_model.statistics.time_bins import MOST_BINS, TimeBins
+from airflow_sm_plugin.multi_model.statistics.series import MOST_BINS, TimeBins
 
 SECONDS = st.lists(st.integers(min_value=1_700_000_000, max_value=1_700_005_000), max_size=60)
 

@@ -1,0 +1,11 @@
+"""How long to wait before the next attempt."""
+
+from __future__ import annotations
+
+
+def pause_after(attempt: int, *, jitter: float, first: float = 0.5, longest: float = 8.0) -> float:
+    """Return the seconds to wait after attempt number ``attempt`` (from 1): full jitter under a doubling cap.
+
+    :param jitter: a random number in [0, 1)
+    """
+    return float(jitter * min(longest, first * 2.0 ** min(attempt, 32)))
