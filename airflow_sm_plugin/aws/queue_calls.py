@@ -12,8 +12,9 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.aws.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.errors import ServiceRequests, translated
+from airflow_sm_plugin.aws.errors import translated
 from airflow_sm_plugin.aws.http import HttpRequest, SignedHttp
+from airflow_sm_plugin.aws.service_requests import ServiceRequests
 
 log = get_log(__name__)
 

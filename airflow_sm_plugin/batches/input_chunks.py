@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -190,3 +192,53 @@ async def read_shard(s3: S3Objects, into: str, number: int) -> list[BatchInput]:
     """
     body = await s3.read(shard_location(into, number))
     return [BatchInput.from_line(line) for line in body.decode().splitlines()]
+
+
+_CHUNKS_KEPT = 64
+"""Some 5 MB. As many models that each have more inputs than a chunk may be read at once without reading any twice."""
+
+
+class ChunkedInputs:
+    """Inputs that lie in S3 in chunks, read when they are asked for. Many tasks may ask at once.
+
+    :param location: the folder that the chunks were written below
+    :param size: inputs of a chunk
+    :param keep: chunks in memory; about 80 KB each
+    """
+
+    def __init__(self, s3: S3Objects, location: str, size: int, *, keep: int = _CHUNKS_KEPT) -> None:
+        self._s3 = s3
+        self._location = location
+        self._size = size
+        self._keep = keep
+        self._chunks: OrderedDict[int, list[str]] = OrderedDict()
+        self._reading: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+
+    async def input(self, number: int) -> BatchInput:
+        """Return one input.
+
+        :param number: from 0
+        :raises InvalidRequest: there is no such input
+        :raises InputNotFound: the plan was deleted
+        :raises ServiceError: S3 refused, or did not answer at any attempt
+        """
+        chunk, place = divmod(number, self._size)
+        lines = await self._chunk(chunk)
+        if not 0 <= place < len(lines):
+            raise InvalidRequest(f"{self._location} has no input {number}")
+        return BatchInput.from_line(lines[place])
+
+    async def _chunk(self, chunk: int) -> list[str]:
+        """Return a chunk's lines; who asks for one that is being read waits for it."""
+        lock = self._reading.get(chunk)
+        if lock is None:
+            lock = self._reading[chunk] = asyncio.Lock()
+        async with lock:
+            lines = self._chunks.get(chunk)
+            if lines is None:
+                body = await self._s3.read(shard_location(self._location, chunk))
+                lines = self._chunks[chunk] = body.decode().splitlines()
+            self._chunks.move_to_end(chunk)
+            if len(self._chunks) > self._keep:
+                self._chunks.popitem(last=False)
+            return lines

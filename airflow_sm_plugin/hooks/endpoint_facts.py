@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -58,8 +57,8 @@ class EndpointFacts:
             raise EndpointNotFound(f"there is no endpoint {self._name} in this account and region")
         return places_written_by(description)
 
-    async def guess(self) -> LocationPattern:
-        """Return where results would lie, by the endpoint's configuration and the documentation's natural reading.
+    async def output_paths(self) -> tuple[str, str | None]:
+        """Return its S3OutputPath, and its S3FailurePath where it has one.
 
         :raises EndpointNotFound: there is none of that name
         :raises EndpointNotAsynchronous: it writes no results
@@ -78,7 +77,7 @@ class EndpointFacts:
         output = (description.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
         if not output.get("S3OutputPath"):
             raise EndpointNotAsynchronous(f"endpoint {self._name} is not asynchronous: it has no output path")
-        return LocationPattern.guessed(output["S3OutputPath"], output.get("S3FailurePath") or None)
+        return output["S3OutputPath"], output.get("S3FailurePath") or None
 
     async def _describe(self) -> Mapping[str, Any] | None:
         return await asyncio.to_thread(self._describe_now)

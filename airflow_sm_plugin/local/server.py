@@ -27,7 +27,6 @@ from airflow_sm_plugin.local.account.aws import AwsClients
 from airflow_sm_plugin.local.account.calls import CallLog
 from airflow_sm_plugin.local.account.settings import Settings
 from airflow_sm_plugin.local.account.state import Account
-from airflow_sm_plugin.local.automl.training.training_cache import TrainingCache
 from airflow_sm_plugin.local.faults.faults import FaultPlan
 from airflow_sm_plugin.local.faults.outcomes import Outcomes
 from airflow_sm_plugin.local.front.app import EmbeddedApplication
@@ -113,8 +112,7 @@ class EmbeddedSageMaker:
         self._host = host
         self._port = port
         self.settings = settings or Settings()
-        cache = TrainingCache(training_cache) if training_cache else None
-        self._account = Account(AwsClients(lambda: self.own_url), self.settings, cache)
+        self._account = Account(AwsClients(lambda: self.own_url), self.settings, training_cache)
         self._server: BaseWSGIServer | None = None
         self._stopping = threading.Event()
         self._waking = threading.Lock()

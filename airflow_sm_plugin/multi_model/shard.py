@@ -19,7 +19,8 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.claim import Claim, fenced_off
-from airflow_sm_plugin.batches.shard_inputs import ShardInputs
+from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
+from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.batches.task_try import Origin
 from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
@@ -115,7 +116,7 @@ class _ShardRun:
         self._fence = PlanFence(s3, PlanFolder(settings.plan_location))
         self.folder = PlanFolder(settings.plan_location).shard(settings.shard)
         """What this process, and those before it, keep."""
-        self._inputs = ShardInputs(s3, self.folder)
+        self._inputs = ChunkedInputs(s3, self.folder.location, CHUNK)
         self._firsts = [work.first for work in shard.models]
         self._trusts_plan = True
         """Whether models are missing that the plan did not find."""

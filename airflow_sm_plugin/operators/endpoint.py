@@ -302,10 +302,10 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         from airflow_sm_plugin.endpoints.deployment import Deployment
         from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 
-        options = options_of(self)
+        options = options_of(vars(self))
         owner = task_instance_owner(context) if options.cleanup_on_failure else None
         try_number = _try_number(context)
-        hook, spec = self.control_plane(), spec_of(self, owner, try_number)
+        hook, spec = self.control_plane(), spec_of(vars(self), owner, try_number)
         left = None if note is None else DeploymentNote.from_mapping(note)
         if left is None:
             # First of all: a task that fails needs its links most.

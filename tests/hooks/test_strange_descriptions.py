@@ -128,7 +128,7 @@ READERS: Mapping[str, Callable[[], object]] = {
     "multi-model": lambda: asyncio.run(endpoint_models(CONNECTION, "e")),
     "gone": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").is_gone()),
     "places": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").places()),
-    "guess": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").guess()),
+    "output paths": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").output_paths()),
     "wait": lambda: hook().wait_for_endpoint("e", wanted_config="c", max_wait=0, poll_interval=0.01),
 }
 

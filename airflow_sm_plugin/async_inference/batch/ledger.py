@@ -9,20 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import replace
-from typing import Any
-from typing import NamedTuple
-from airflow_sm_plugin.async_inference.locations import LocationPattern
-from airflow_sm_plugin.async_inference.locations import shard_of
-from airflow_sm_plugin.batches.inputs import SHARD
-from airflow_sm_plugin.core.number_sets import below
-from airflow_sm_plugin.core.number_sets import from_numbers
-from airflow_sm_plugin.core.number_sets import from_ranges
-from airflow_sm_plugin.core.number_sets import numbers_of
-from airflow_sm_plugin.core.number_sets import to_ranges
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
+from airflow_sm_plugin.async_inference.locations import LocationPattern, shard_of
+from airflow_sm_plugin.batches.inputs import SHARD
+from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, numbers_of, to_ranges
 
 _ENDS = ("succeeded", "failed", "expired")
 

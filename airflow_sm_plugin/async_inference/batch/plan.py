@@ -5,25 +5,19 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
-from collections.abc import Iterator
-from collections.abc import Mapping
-from dataclasses import asdict
-from dataclasses import dataclass
-from dataclasses import field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
-from airflow_sm_plugin.async_inference.batch.folder import PlanFolder
+from airflow_sm_plugin.async_inference.batch.folder import BatchFolder, PlanFolder
 from airflow_sm_plugin.async_inference.batch.report import Row
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.locations import batch_root
-from airflow_sm_plugin.batches.claim import Claim
-from airflow_sm_plugin.batches.claim import listed_names
+from airflow_sm_plugin.batches.claim import Claim, listed_names
 from airflow_sm_plugin.batches.input_chunks import plan_inputs
 from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.core.number_sets import below
-from airflow_sm_plugin.core.number_sets import from_ranges
-from airflow_sm_plugin.core.number_sets import to_ranges
+from airflow_sm_plugin.core.number_sets import below, from_ranges, to_ranges
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import PreconditionFailed
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation

@@ -7,25 +7,17 @@ and has not failed is waited for by the next plan's first round, where the earli
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
 from airflow_sm_plugin._safe_text import as_utf8
-from airflow_sm_plugin.async_inference.batch.plan import Plan
-from airflow_sm_plugin.async_inference.batch.plan import Run
-from airflow_sm_plugin.async_inference.batch.plan import read_rows
+from airflow_sm_plugin.async_inference.batch.plan import Plan, Run, SentBefore, read_rows, taken_over_file
 from airflow_sm_plugin.async_inference.batch.report import Status
-from airflow_sm_plugin.async_inference.locations import LocationPattern
-from airflow_sm_plugin.async_inference.locations import shard_of
+from airflow_sm_plugin.async_inference.locations import LocationPattern, shard_of
 from airflow_sm_plugin.batches.input_chunks import read_shard
 from airflow_sm_plugin.batches.inputs import SHARD
-from airflow_sm_plugin.core.number_sets import from_numbers
-from airflow_sm_plugin.core.number_sets import numbers_of
-from airflow_sm_plugin.invoke.async_request import AsyncInvocation
-from airflow_sm_plugin.async_inference.batch.plan import SentBefore
-from airflow_sm_plugin.async_inference.batch.plan import taken_over_file
+from airflow_sm_plugin.core.number_sets import from_numbers, numbers_of
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.batch.folder import PlanFolder

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from typing import NamedTuple
+
 from airflow_sm_plugin.async_inference.batch.ledger import Ledger
-from airflow_sm_plugin.async_inference.locations import LocationPattern
-from airflow_sm_plugin.async_inference.locations import extension
-from airflow_sm_plugin.async_inference.locations import filename
-from airflow_sm_plugin.async_inference.locations import inference_id
-from airflow_sm_plugin.async_inference.locations import inference_id_form
-from airflow_sm_plugin.async_inference.locations import shard_of
-from airflow_sm_plugin.async_inference.locations import shards_of
-from airflow_sm_plugin.async_inference.watch import NumberedNames
-from airflow_sm_plugin.async_inference.watch import Shelf
-from airflow_sm_plugin.async_inference.watch import Watch
-from airflow_sm_plugin.async_inference.watch import group
-from airflow_sm_plugin.batches.inputs import SHARD
-from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.core.number_sets import below
-from airflow_sm_plugin.core.number_sets import from_numbers
-from airflow_sm_plugin.core.number_sets import from_ranges
-from airflow_sm_plugin.core.number_sets import numbers_of
-from airflow_sm_plugin.core.number_sets import to_ranges
-from airflow_sm_plugin.core.number_sets import window
-from airflow_sm_plugin.invoke.async_request import AsyncInvocation
-from airflow_sm_plugin.invoke.async_request import AsyncRequest
+from airflow_sm_plugin.async_inference.locations import (
+    LocationPattern,
+    extension,
+    filename,
+    inference_id,
+    inference_id_form,
+    shard_of,
+    shards_of,
+)
+from airflow_sm_plugin.async_inference.watch import NumberedNames, Shelf, Watch, group
+from airflow_sm_plugin.batches.inputs import SHARD, BatchInput
+from airflow_sm_plugin.core.number_sets import below, from_numbers, numbers_of, window
+from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import RoundFolder
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, Part, doubts_in_words
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, Part, RoundOutcome, doubts_in_words
 from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
-from airflow_sm_plugin.async_inference.batch.plan import Plan
-from airflow_sm_plugin.async_inference.batch.plan import read_sent_before
+from airflow_sm_plugin.async_inference.batch.plan import Plan, read_sent_before
 from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch, untellable
-from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
 from airflow_sm_plugin.async_inference.batch.submission import Submission
-from airflow_sm_plugin.async_inference.locations import LocationPattern, check_apart, shard_of
+from airflow_sm_plugin.async_inference.locations import LocationPattern, check_apart
 from airflow_sm_plugin.async_inference.watch_state import Counts, WatchState
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.batches.adaptive import Pace
 from airflow_sm_plugin.batches.claim import Claim
-from airflow_sm_plugin.batches.input_chunks import read_shard
-from airflow_sm_plugin.batches.inputs import SHARD, BatchInput
+from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.core.number_sets import first_of, from_numbers, from_ranges, numbers_of, to_ranges
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
@@ -44,24 +41,6 @@ SIGN_OF_LIFE_SECONDS = 60.0
 """A process that sends writes to the ledger every few seconds: what it left in doubt was sent before this was over."""
 
 Guess = Callable[[], Awaitable[LocationPattern]]
-
-
-class Shards:
-    """A plan's inputs by number, a few shards in memory."""
-
-    def __init__(self, s3: S3Objects, plan: Plan) -> None:
-        self._s3 = s3
-        self._into = plan.inputs
-        self._loaded: dict[int, list[BatchInput]] = {}
-
-    async def input(self, number: int) -> BatchInput:
-        """Return one input; they are best asked for in order."""
-        shard = shard_of(number)
-        if shard not in self._loaded:
-            while len(self._loaded) > 1:
-                self._loaded.pop(next(iter(self._loaded)))
-            self._loaded[shard] = await read_shard(self._s3, self._into, shard)
-        return self._loaded[shard][number % SHARD]
 
 
 class RoundProgress:
@@ -244,7 +223,7 @@ class RoundProgress:
     async def submit(
         self,
         invoker: AsyncInvoker,
-        shards: Shards,
+        inputs: ChunkedInputs,
         template: RequestTemplate,
         *,
         pace: Pace,
@@ -277,7 +256,7 @@ class RoundProgress:
         ledger = self.ledger
         submission = Submission(
             invoke=invoke,
-            request_of=self._request_of(shards, template),
+            request_of=self._request_of(inputs, template),
             record=SubmissionRecord(self._store, named=self.names.named),
             pace=pace,
             at_once=at_once,
@@ -296,10 +275,10 @@ class RoundProgress:
         return submission.pace
 
     def _request_of(
-        self, shards: Shards, template: RequestTemplate
+        self, inputs: ChunkedInputs, template: RequestTemplate
     ) -> Callable[[int], Awaitable[AsyncRequest]]:
         async def request(number: int) -> AsyncRequest:
-            return self.names.request(number, await shards.input(self.numbers[number]), template)
+            return self.names.request(number, await inputs.input(self.numbers[number]), template)
 
         return request
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import PlanFolder
+from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
 from airflow_sm_plugin.async_inference.batch.plan import Plan, read_rows
 from airflow_sm_plugin.async_inference.batch.report import Counts, Report, Row, Status
-from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
 from airflow_sm_plugin.async_inference.locations import LocationPattern, shard_of
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher

@@ -16,13 +16,13 @@ from functools import partial
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
+from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
 from airflow_sm_plugin.async_inference.batch.next_plan import NextPlan, next_plan
 from airflow_sm_plugin.async_inference.batch.plan import Plan, Plans
 from airflow_sm_plugin.async_inference.batch.plan_reuse import PlanReuse, SentRound
 from airflow_sm_plugin.async_inference.batch.report import Report, Row
 from airflow_sm_plugin.async_inference.batch.round import RoundNames
-from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
-from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress, Shards
+from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
 from airflow_sm_plugin.async_inference.batch.rows import EndedRound, RowWriter, first_failures
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
@@ -31,7 +31,8 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.adaptive import Pace
 from airflow_sm_plugin.batches.claim import RACES, Claim
-from airflow_sm_plugin.batches.input_chunks import inputs_digest
+from airflow_sm_plugin.batches.input_chunks import ChunkedInputs, inputs_digest
+from airflow_sm_plugin.batches.inputs import SHARD
 from airflow_sm_plugin.batches.manifest_check import LOOKS_AT_ONCE
 from airflow_sm_plugin.exceptions import EndpointNotFound, FencedOff, ServiceUnavailable
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
@@ -272,7 +273,7 @@ class AsyncBatch:
     async def _guess(self, patterns: Sequence[LocationPattern | None]) -> LocationPattern:
         """Return where results would lie that no answer told of: as in the round before, or as the endpoint says."""
         known = [pattern for pattern in patterns if pattern is not None]
-        return known[-1] if known else await self._endpoint.guess()
+        return known[-1] if known else LocationPattern.guessed(*await self._endpoint.output_paths())
 
     async def _begin(self, plan: Plan, current: RoundProgress) -> None:
         await current.begin(resend=self._settings.resend)
@@ -322,7 +323,7 @@ class AsyncBatch:
             current.name_outputs(invoker.names_outputs)
             self._pace = await current.submit(
                 invoker,
-                Shards(self._s3, self._plan),
+                ChunkedInputs(self._s3, self._plan.inputs, SHARD, keep=2),
                 settings.template,
                 pace=self._pace,
                 at_once=settings.at_once,

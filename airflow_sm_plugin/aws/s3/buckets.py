@@ -12,8 +12,9 @@ from botocore.exceptions import ClientError
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.access import Address, ServiceAccess
 from airflow_sm_plugin.aws.botocore_calls import BotocoreCalls
-from airflow_sm_plugin.aws.errors import ServiceRequests, has_expired_in_words, meaning, status_of, words_of
+from airflow_sm_plugin.aws.errors import has_expired_in_words, meaning, status_of, words_of
 from airflow_sm_plugin.aws.http import HttpAnswer, HttpRequest, OpenAnswer, SignedHttp
+from airflow_sm_plugin.aws.service_requests import ServiceRequests
 from airflow_sm_plugin.core.service_errors import Meaning
 
 log = get_log(__name__)

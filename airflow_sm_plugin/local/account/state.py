@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID, AwsClients
 from airflow_sm_plugin.local.account.calls import CallLog
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.automl.training.training_cache import TrainingCache
 from airflow_sm_plugin.local.faults.faults import FaultPlan
 from airflow_sm_plugin.local.faults.outcomes import Outcomes
 
@@ -35,7 +35,7 @@ class Region:
         aws: AwsClients,
         settings: Settings,
         outcomes: Outcomes,
-        training_cache: TrainingCache | None = None,
+        training_cache: Path | None = None,
     ) -> None:
         self.name = name
         self.aws = aws
@@ -129,9 +129,7 @@ class Region:
 class Account:
     """The regions of the one account, made when first used, and what rules all of them."""
 
-    def __init__(
-        self, aws: AwsClients, settings: Settings, training_cache: TrainingCache | None = None
-    ) -> None:
+    def __init__(self, aws: AwsClients, settings: Settings, training_cache: Path | None = None) -> None:
         self.aws = aws
         self.settings = settings
         self._training_cache = training_cache

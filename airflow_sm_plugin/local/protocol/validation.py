@@ -15,7 +15,6 @@ from typing import cast
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 from airflow_sm_plugin.local.protocol.protocol import Request, service_model
 from airflow_sm_plugin.local.protocol.request_members import check_members

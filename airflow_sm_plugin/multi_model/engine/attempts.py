@@ -29,9 +29,9 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.invoke.errors import explained, failure_of
 from airflow_sm_plugin.invoke.failure import is_size_suspect
 from airflow_sm_plugin.invoke.request import TOO_LARGE_PERHAPS
+from airflow_sm_plugin.multi_model.engine.feed import Job, OpenInput, Result
 from airflow_sm_plugin.multi_model.engine.judgement import Evidence, Judgement, Verdict, judge
 from airflow_sm_plugin.multi_model.engine.model_queue import Lane
-from airflow_sm_plugin.multi_model.engine.feed import Job, OpenInput, Result
 from airflow_sm_plugin.multi_model.engine.schedule import Turns
 from airflow_sm_plugin.multi_model.engine.settings import WAITING_BYTES, EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload, split_in_two

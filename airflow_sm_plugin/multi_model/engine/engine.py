@@ -14,12 +14,11 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     TargetModelNotFound,
 )
-from airflow_sm_plugin.multi_model.engine.feed import ModelFeed
+from airflow_sm_plugin.multi_model.engine.feed import Job, ModelFeed, OpenInput, Result
 from airflow_sm_plugin.multi_model.engine.finishing import InputEnds
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
 from airflow_sm_plugin.multi_model.engine.judgement import Judgement, Verdict
 from airflow_sm_plugin.multi_model.engine.model_queue import Lane, Stage
-from airflow_sm_plugin.multi_model.engine.feed import Job, OpenInput, Result
 from airflow_sm_plugin.multi_model.engine.reader import InputReader
 from airflow_sm_plugin.multi_model.engine.recorder import ResultRecorder
 from airflow_sm_plugin.multi_model.engine.settings import OPEN_INPUTS, WAITING_BYTES, EngineSettings
@@ -28,7 +27,7 @@ from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
-    from airflow_sm_plugin.batches.shard_inputs import ShardInputs
+    from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
     from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
     from airflow_sm_plugin.multi_model.engine.progress import BatchProgress
     from airflow_sm_plugin.multi_model.plan.plan import ModelWork
@@ -57,7 +56,7 @@ class ModelEngine:
         settings: EngineSettings,
         *,
         reads: S3Objects,
-        inputs: ShardInputs,
+        inputs: ChunkedInputs,
         invoker: EndpointInvoker,
         writer: OutputWriter,
         store: JournalStore,

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-from airflow_sm_plugin.multi_model.engine.judgement import Evidence
-from airflow_sm_plugin.multi_model.engine.settings import READERS
-from airflow_sm_plugin.multi_model.plan.plan import ModelWork
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple
+
 from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
 from airflow_sm_plugin.exceptions import InvalidRequest
-from typing import NamedTuple
-from airflow_sm_plugin.multi_model.engine.settings import OVERHEAD
+from airflow_sm_plugin.multi_model.engine.judgement import Evidence
+from airflow_sm_plugin.multi_model.engine.settings import OVERHEAD, READERS
 from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
+from airflow_sm_plugin.multi_model.plan.plan import ModelWork
+from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
 from airflow_sm_plugin.multi_model.state.journal import Story
 
 if TYPE_CHECKING:
@@ -113,6 +111,7 @@ class Job:
         """Bytes it takes in memory."""
         self.began = 0.0
         """When it was sent first, by the loop's clock; 0 before."""
+
 
 _UNKNOWN_SIZE = 65_536
 _ISOLATED = 32

@@ -15,8 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_plugin.batches.templates import attributes_of
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError
 from airflow_sm_plugin.multi_model.engine.attempts import Attempts, Settler
-from airflow_sm_plugin.multi_model.engine.model_queue import Lane
 from airflow_sm_plugin.multi_model.engine.feed import Job, Result
+from airflow_sm_plugin.multi_model.engine.model_queue import Lane
 from airflow_sm_plugin.multi_model.engine.settings import UNWRITTEN_BYTES, EngineSettings
 from airflow_sm_plugin.multi_model.payloads.assembly import output_of
 from airflow_sm_plugin.multi_model.payloads.payload import Payload

@@ -15,8 +15,9 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.aws.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.errors import ServiceRequests, translated
+from airflow_sm_plugin.aws.errors import translated
 from airflow_sm_plugin.aws.http import HttpRequest, SignedHttp
+from airflow_sm_plugin.aws.service_requests import ServiceRequests
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.invoke.request import READ_TIMEOUT
 

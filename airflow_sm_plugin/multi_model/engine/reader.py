@@ -17,7 +17,7 @@ from airflow_sm_plugin.multi_model.payloads.source import payloads
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
-    from airflow_sm_plugin.batches.shard_inputs import ShardInputs
+    from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
     from airflow_sm_plugin.multi_model.engine.feed import ModelFeed
     from airflow_sm_plugin.multi_model.payloads.payload import Payload
     from airflow_sm_plugin.multi_model.state.journal import Journal
@@ -35,7 +35,7 @@ class InputReader:
         settings: EngineSettings,
         *,
         reads: S3Objects,
-        inputs: ShardInputs,
+        inputs: ChunkedInputs,
         journal: Journal,
         bound: Callable[[OpenInput, str], None],
     ) -> None:

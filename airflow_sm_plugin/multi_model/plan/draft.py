@@ -21,7 +21,7 @@ from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 from airflow_sm_plugin.multi_model.plan.store import read_plan, read_shard_plan
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
-from airflow_sm_plugin.multi_model.state.shard_state import clean_entries
+from airflow_sm_plugin.multi_model.state.store import clean_entries
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects

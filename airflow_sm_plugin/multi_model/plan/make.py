@@ -23,7 +23,7 @@ from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 from airflow_sm_plugin.multi_model.plan.store import Choice, PlanStore, StoredPlan, read_shard_plan
 from airflow_sm_plugin.multi_model.plan.writer import write_shards
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder
-from airflow_sm_plugin.multi_model.state.shard_state import is_done
+from airflow_sm_plugin.multi_model.state.store import read_journal
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -189,3 +189,12 @@ def _tell(stored: StoredPlan) -> None:
         plan.carried,
         stored.folder.location,
     )
+
+
+async def is_done(s3: S3Objects, stored: StoredPlan) -> bool:
+    """Say whether all inputs of a plan have ended, with nothing that a retry would do again."""
+    for number in range(stored.plan.shards):
+        journal = await read_journal(s3, stored.folder.shard(number), lambda _: 0, keep=False)
+        if not journal.is_finished or any(ended.retryable for ended in journal.failed.values()):
+            return False
+    return True

@@ -21,7 +21,7 @@ from airflow_sm_plugin.multi_model.report.charts import charts_of
 from airflow_sm_plugin.multi_model.report.view import view_of
 from airflow_sm_plugin.multi_model.state.fenced_objects import FencedObjects
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
-from airflow_sm_plugin.multi_model.state.shard_state import latest_report
+from airflow_sm_plugin.multi_model.state.store import latest_report
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder
 from airflow_sm_plugin.multi_model.state.journal import Failure, Journal, Part
+from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -185,3 +186,18 @@ async def sweep(s3: S3Objects, folder: ShardFolder, claim: Claim) -> None:
             await asyncio.gather(*(s3.delete(f"s3://{bucket}/{name}") for name in some))
     except (ServiceError, FencedOff, PlanReplaced) as error:
         log.info("%s stays: %s", folder.data(""), error)
+
+
+async def clean_entries(s3: S3Objects, shard: ShardFolder) -> int:
+    """Return the set of the shard's inputs that are done without any failure."""
+    return (await read_journal(s3, shard, lambda _: 0, keep=False)).clean
+
+
+async def latest_report(s3: S3Objects, shard: ShardFolder) -> ShardReport | None:
+    """Return the report of the process that claimed the shard last; None when it has not written one."""
+    claims = await names_below(s3, shard.claims)
+    if not claims:
+        return None
+    claim = int(claims[-1].rpartition("/")[2].removesuffix(".json"))
+    body = await s3.read_if_any(shard.report(claim))
+    return None if body is None else ShardReport.from_json(body)

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, Part
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, Part, RoundOutcome
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch
-from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.async_inference.watch import Watch
 from airflow_sm_plugin.batches.inputs import BatchInput

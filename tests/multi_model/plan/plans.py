@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches.inputs import BatchInput, InputSource
-from airflow_sm_plugin.batches.shard_inputs import ShardInputs
+from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
+from airflow_sm_plugin.batches.inputs import CHUNK, BatchInput, InputSource
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
@@ -83,7 +83,7 @@ def planned(settings: PlanSettings, endpoint: EndpointModels | None = None) -> P
         shards = [await read_shard_plan(s3, folder.shard(number)) for number in range(plan.shards)]
         entries = []
         for shard in shards:
-            inputs = ShardInputs(s3, folder.shard(shard.number))
+            inputs = ChunkedInputs(s3, folder.shard(shard.number).location, CHUNK)
             entries.append([await inputs.input(number) for number in range(shard.inputs)])
         return Planned(plan, folder, shards, entries)
 

@@ -29,6 +29,7 @@ from airflow_sm_plugin.local.automl.training.plan import (
     Trained,
 )
 from airflow_sm_plugin.local.automl.training.process import TrainingCrashed, TrainingProcess
+from airflow_sm_plugin.local.automl.training.training_cache import TrainingCache
 
 _LARGE = 100 * 1024**2
 """From this size in bytes on, AUTO means hyperparameter tuning instead of ensembling."""
@@ -101,9 +102,9 @@ class AutoMLRun:
             self._process = process
             if self._interrupted.is_set():
                 process.kill()
-        cache = self._region.training_cache
+        kept = self._region.training_cache
         with contextlib.closing(
-            cache.events(plan, process.events) if cache else process.events(plan)
+            TrainingCache(kept).events(plan, process.events) if kept else process.events(plan)
         ) as events:
             for event in events:
                 self._hear(event, plan)

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches import shard_inputs
+from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.batches.inputs import CHUNK, BatchInput
-from airflow_sm_plugin.batches.shard_inputs import ShardInputs
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest
 from airflow_sm_plugin.multi_model.plan.store import read_plan, read_shard_plan
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder
@@ -49,7 +48,7 @@ def test_any_order_gives_the_same_inputs_at_one_read_a_chunk(quick: StubClient, 
     random.Random(7).shuffle(numbers)  # noqa: S311 - an order
 
     async def read(s3: S3Objects) -> list[BatchInput]:
-        inputs = ShardInputs(s3, folder)
+        inputs = ChunkedInputs(s3, folder.location, CHUNK)
         return [await inputs.input(number) for number in numbers]
 
     assert in_s3(read) == [ENTRIES[number] for number in numbers]
@@ -58,7 +57,7 @@ def test_any_order_gives_the_same_inputs_at_one_read_a_chunk(quick: StubClient, 
 
 def test_who_asks_for_what_is_being_read_waits_for_it(quick: StubClient, folder: ShardFolder) -> None:
     async def read(s3: S3Objects) -> list[BatchInput]:
-        inputs = ShardInputs(s3, folder)
+        inputs = ChunkedInputs(s3, folder.location, CHUNK)
         return await asyncio.gather(*map(inputs.input, range(COUNT)))
 
     assert in_s3(read) == ENTRIES
@@ -67,7 +66,7 @@ def test_who_asks_for_what_is_being_read_waits_for_it(quick: StubClient, folder:
 
 def test_who_is_cancelled_takes_nobody_with_him(folder: ShardFolder) -> None:
     async def read(s3: S3Objects) -> BatchInput:
-        inputs = ShardInputs(s3, folder)
+        inputs = ChunkedInputs(s3, folder.location, CHUNK)
         first = asyncio.create_task(inputs.input(0))
         second = asyncio.create_task(inputs.input(1))
         await asyncio.sleep(0)
@@ -77,13 +76,9 @@ def test_who_is_cancelled_takes_nobody_with_him(folder: ShardFolder) -> None:
     assert in_s3(read) == ENTRIES[1]
 
 
-def test_only_some_chunks_are_kept(
-    quick: StubClient, folder: ShardFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shard_inputs, "_CHUNKS_KEPT", 2)
-
+def test_only_some_chunks_are_kept(quick: StubClient, folder: ShardFolder) -> None:
     async def read(s3: S3Objects) -> None:
-        inputs = ShardInputs(s3, folder)
+        inputs = ChunkedInputs(s3, folder.location, CHUNK, keep=2)
         for chunk in (0, 1, 0, 2, 0, 1):
             assert await inputs.input(chunk * CHUNK) == ENTRIES[chunk * CHUNK]
 
@@ -94,7 +89,7 @@ def test_only_some_chunks_are_kept(
 @pytest.mark.parametrize("number", [COUNT, -1])
 def test_an_entry_that_there_is_not_is_told(folder: ShardFolder, number: int) -> None:
     with pytest.raises((InvalidRequest, InputNotFound)):
-        in_s3(lambda s3: ShardInputs(s3, folder).input(number))
+        in_s3(lambda s3: ChunkedInputs(s3, folder.location, CHUNK).input(number))
 
 
 def test_a_plan_or_shard_that_is_not_there_is_told_with_the_remedy(
