@@ -1,1 +1,1 @@
-"""TODO"""
+"""Multi model."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Async inference."""

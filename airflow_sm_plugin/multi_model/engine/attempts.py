@@ -1,7 +1,7 @@
 """What follows from an answer that is no result: another attempt, a failed payload, a lost model, an error of the task.
 
-What a failure means is decided in :mod:`airflow_sm_plugin.multi_model.engine.judgement`. A payload that waits for its next
-attempt holds no place among those on their way.
+What a failure means is decided in :mod:`airflow_sm_plugin.multi_model.engine.judgement`. A payload that waits for
+its next attempt holds no place among those on their way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Invoke payloads: as many at once as the endpoint bears, each again while that may help, none longer than allowed.
 
 What goes next is decided in :mod:`airflow_sm_plugin.multi_model.engine.schedule`, how many may be on their way in
-:mod:`airflow_sm_plugin.batches.in_flight`, what follows from failures in :mod:`airflow_sm_plugin.multi_model.engine.attempts`.
+:mod:`airflow_sm_plugin.batches.in_flight`, what follows from failures in
+:mod:`airflow_sm_plugin.multi_model.engine.attempts`.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ class EntryNames:
     """How inputs are named.
 
     :param outputs: ``s3://bucket/prefix`` of the results
-    :param target_model: template over :func:`~airflow_sm_plugin.batches.templates.fields_of` the key, for inputs of which
-        no manifest says the model
+    :param target_model: template over :func:`~airflow_sm_plugin.batches.templates.fields_of` the key, for inputs of
+        which no manifest says the model
     :param output_name: template over the same fields and ``{target_model}``
     :param many_buckets: whether the inputs lie in more than one bucket: ``{relative}`` then begins with the bucket
     """
