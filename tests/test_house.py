@@ -49,6 +49,7 @@ ALLOWED = {
     "itertools",
     "json",
     "math",
+    "msgspec",
     "operator",
     "re",
     "statistics",

@@ -133,4 +133,8 @@ def test_the_wheel_says_what_it_needs_and_where_airflow_enters(wheel: Path) -> N
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
     plain = {line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
-    assert plain == {"apache-airflow>=2.11.0", "apache-airflow-providers-amazon[aiobotocore]>=9.8.0"}
+    assert plain == {
+        "apache-airflow>=2.11.0",
+        "apache-airflow-providers-amazon[aiobotocore]>=9.8.0",
+        "msgspec>=0.18",
+    }

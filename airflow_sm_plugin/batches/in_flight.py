@@ -1,8 +1,8 @@
 """How many invocations may be on their way: more while that is borne, fewer while the endpoint asks to slow down.
 
 The law is that of :mod:`airflow_sm_plugin.batches.adaptive`, for a bound instead of a rate: decided once per interval
-from the share of answers that asked to slow down, so that a burst of them is one piece of news. One throttled call in twenty
-at any bound costs next to nothing, an endpoint that is overloaded halves the bound each interval.
+from the share of answers that asked to slow down, so that a burst of them is one piece of news. One throttled call in
+twenty at any bound costs next to nothing, an endpoint that is overloaded halves the bound each interval.
 
 Times are seconds of a clock that never goes back; the caller reads it. Nothing here is copied per answer: it is asked
 thousands of times a second.

@@ -1,8 +1,8 @@
 """The journal of a shard in S3: parts in a row, each written only if nobody else wrote that number.
 
 As with the ledger of asynchronous batches (:mod:`airflow_sm_plugin.async_inference.batch.ledger_store`), whoever
-claims later owns the shard: its first part takes the next number, so that the next part of an orphan fails and the orphan stops. What an
-orphan had answered but not written down is done again.
+claims later owns the shard: its first part takes the next number, so that the next part of an orphan fails and the
+orphan stops. What an orphan had answered but not written down is done again.
 """
 
 from __future__ import annotations
