@@ -51,7 +51,8 @@ def test_the_policy_allows_what_the_hooks_call_and_no_more() -> None:
     (policy,) = blocks("json")
     statements = json.loads(policy)["Statement"]
     allowed = {action for one in statements for action in _listed(one["Action"])}
-    source = "".join(path.read_text() for path in (ROOT / "airflow_sm_plugin" / "hooks").glob("*.py"))
+    rooms = [ROOT / "airflow_sm_plugin" / room for room in ("hooks", "endpoints")]
+    source = "".join(path.read_text() for room in rooms for path in room.glob("*.py"))
     called = set(re.findall(r"client\.(\w+)\(", source)) - {"get_paginator"}
     called |= set(re.findall(r"pages_of\(\s*[\w.]+,\s*\"(\w+)\"", source))
     sagemaker = {
