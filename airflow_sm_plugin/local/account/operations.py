@@ -9,10 +9,99 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_sm_plugin.local.account.moto_operations import PASSED_ON, refusal
+from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.protocol.errors import UnknownOperationFailure
+from airflow_sm_plugin.local.protocol.errors import (
+    ResourceNotFoundFailure,
+    ServiceError,
+    UnknownOperationFailure,
+    ValidationFailure,
+)
 from airflow_sm_plugin.local.protocol.protocol import RUNTIME, service_model
+
+_EXPERIMENTS = """
+    CreateExperiment DeleteExperiment DescribeExperiment ListExperiments
+    CreateTrial DeleteTrial DescribeTrial ListTrials
+    CreateTrialComponent DeleteTrialComponent DescribeTrialComponent ListTrialComponents UpdateTrialComponent
+    AssociateTrialComponent DisassociateTrialComponent
+"""
+_MODEL_CARDS = """
+    CreateModelCard DeleteModelCard DescribeModelCard ListModelCards ListModelCardVersions UpdateModelCard
+"""
+_DEFINITIONS = """
+    CreateDataQualityJobDefinition DeleteDataQualityJobDefinition DescribeDataQualityJobDefinition
+    ListDataQualityJobDefinitions
+    CreateModelBiasJobDefinition DeleteModelBiasJobDefinition DescribeModelBiasJobDefinition
+    ListModelBiasJobDefinitions
+    CreateModelExplainabilityJobDefinition DeleteModelExplainabilityJobDefinition
+    DescribeModelExplainabilityJobDefinition ListModelExplainabilityJobDefinitions
+    CreateModelQualityJobDefinition DeleteModelQualityJobDefinition DescribeModelQualityJobDefinition
+    ListModelQualityJobDefinitions
+    CreateNotebookInstanceLifecycleConfig DeleteNotebookInstanceLifecycleConfig
+    DescribeNotebookInstanceLifecycleConfig
+    CreatePipeline DeletePipeline DescribePipeline ListPipelines UpdatePipeline
+"""
+"""Definitions of what something else would run; running it is refused."""
+_NEVER_MADE = """
+    DeleteHyperParameterTuningJob DescribeHyperParameterTuningJob ListHyperParameterTuningJobs
+    DeleteCompilationJob DescribeCompilationJob ListCompilationJobs
+    DeleteNotebookInstance DescribeNotebookInstance ListNotebookInstances
+    DeleteCluster DescribeCluster ListClusters
+    DeleteDomain DescribeDomain ListDomains
+    DescribePipelineExecution ListPipelineExecutions
+"""
+"""Operations on kinds that only a refused operation makes: an empty list, or not found."""
+
+PASSED_ON = frozenset(f"{_EXPERIMENTS} {_MODEL_CARDS} {_DEFINITIONS} {_NEVER_MADE}".split())
+"""The operations that moto answers."""
+
+NOT_DONE = {
+    "CreateTrainingJob": "run training jobs",
+    "CreateProcessingJob": "run processing jobs",
+    "CreateHyperParameterTuningJob": "run hyperparameter tuning jobs",
+    "CreateCompilationJob": "compile models",
+    "CreateNotebookInstance": "run notebook instances",
+    "StartNotebookInstance": "run notebook instances",
+    "StopNotebookInstance": "run notebook instances",
+    "CreateCluster": "run clusters",
+    "DescribeClusterNode": "run clusters",
+    "ListClusterNodes": "run clusters",
+    "CreateDomain": "run Studio domains",
+    "CreateFeatureGroup": "have a feature store",
+    "DescribeFeatureGroup": "have a feature store",
+    "StartPipelineExecution": "run pipelines",
+    "DescribePipelineDefinitionForExecution": "run pipelines",
+    "ListPipelineParametersForExecution": "run pipelines",
+}
+"""What moto would pretend, or crash at, and why it is refused."""
+
+
+def refusal(operation: str) -> str:
+    """Return the text that refuses an operation."""
+    what = NOT_DONE.get(operation)
+    if what is None:
+        return f"The embedded SageMaker does not answer this: {operation}"
+    return f"The embedded SageMaker does not {what}: {operation} is not available"
+
+
+def moto_failure(crash: Exception, operation: str, params: Mapping[str, object]) -> ServiceError:
+    """Return the error that stands for moto's crash, which happens where the service would refuse.
+
+    A name that moto looked up in vain is a missing resource; what else it stumbles over are parameters that the
+    service model permits and moto does not expect. Neither passes by itself, so neither is a 500.
+    """
+    if isinstance(crash, KeyError) and crash.args[0] in params.values():
+        return ResourceNotFoundFailure(f"{operation} could not find {crash.args[0]}.")
+    reason = f"{type(crash).__name__}: {crash}"
+    return ValidationFailure(f"moto, which keeps these records, does not support {operation} so ({reason}).")
+
+
+def moto_sagemaker(region: str) -> Any:  # noqa: ANN401 - moto's backend; importing its type takes a second
+    """Return a region of moto's SageMaker, which keeps, in this process, the records of what is passed on."""
+    from moto.sagemaker.models import sagemaker_backends
+
+    return sagemaker_backends[ACCOUNT_ID][region]
+
 
 Params = Mapping[str, Any]
 Handler = Callable[[Region, Params], Record]
@@ -23,7 +112,6 @@ class NotOurs(Exception):
 
 
 _MODULES = (
-    "models.model_package_groups",
     "models.model_packages",
     "models.models",
     "endpoints.endpoint_configs",
@@ -33,7 +121,7 @@ _MODULES = (
     "async_inference.requests",
     "transform.operations",
     "automl.jobs.jobs",
-    "automl.jobs.step_operations",
+    "automl.jobs.step_jobs",
     "catalogue.search",
 )
 _HANDLERS: dict[str, Handler] = {}

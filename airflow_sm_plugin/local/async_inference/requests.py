@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.s3_objects import Location
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.async_inference import notifications
 from airflow_sm_plugin.local.async_inference.queue import AsyncQueue, Backlog, Invocation, Topics
-from airflow_sm_plugin.local.async_inference.worker import expired, run
+from airflow_sm_plugin.local.async_inference.worker import TEST_NOTIFICATION, expired, publish, run
 from airflow_sm_plugin.local.endpoints.endpoints import (
     LiveEndpoint,
     endpoint_in_service,
@@ -128,7 +127,7 @@ def _serving(region: Region, name: str) -> None:
     _queue(region, name).look_again()
     topics = _topics(live.config["AsyncInferenceConfig"]["OutputConfig"])
     for topic in dict.fromkeys((topics.success, topics.error)):
-        notifications.publish(region, topic, notifications.TEST_NOTIFICATION)
+        publish(region, topic, TEST_NOTIFICATION)
 
 
 def _deleted(region: Region, name: str) -> None:

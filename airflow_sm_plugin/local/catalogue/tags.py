@@ -11,8 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from airflow_sm_plugin.local.account.moto_operations import moto_sagemaker
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, moto_sagemaker, operation
 from airflow_sm_plugin.local.account.state import Record, Region
 from airflow_sm_plugin.local.protocol.answers import Answer
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Iterator
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.local.account.listing import list_page, with_token
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.endpoints import deployments, endpoint_descriptions, guardrails, scaled_variants
-from airflow_sm_plugin.local.endpoints.endpoint_configs import (
-    config_called,
-    is_serverless,
-    not_found,
-)
+from airflow_sm_plugin.local.endpoints import deployments, endpoint_descriptions, guardrails
+from airflow_sm_plugin.local.endpoints.endpoint_configs import config_called, is_serverless, not_found
 from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint
 from airflow_sm_plugin.local.endpoints.guardrails import Stage
 from airflow_sm_plugin.local.faults.recorded import recorded
@@ -53,7 +53,7 @@ def update_endpoint(region: Region, params: Params) -> Record:
     name = params["EndpointName"]
     guardrails.check(params.get("DeploymentConfig"))
     # Application Auto Scaling is asked over HTTP, so outside of the lock.
-    scaled = scaled_variants.of_endpoint(region, name)
+    scaled = _scaled_variants(region, name)
     with region.table(KIND):
         record = _changeable(region, name)
         old: LiveEndpoint = record["_live"]
@@ -117,7 +117,7 @@ def delete_endpoint(region: Region, params: Params) -> Record:
         record = _idle(region, name)
         live = record.get("_live")
         record.update({"EndpointStatus": "Deleting", "LastModifiedTime": now(), "_live": None})
-    scaled_variants.deregister(region, name)
+    _deregister(region, name)
     deployments.delete(region, name, live)
     return {}
 
@@ -212,3 +212,39 @@ def _retain(old: LiveEndpoint, new: LiveEndpoint, excluded: set[str]) -> None:
             variant.weight = before.weight
         if before is not None and "DesiredInstanceCount" not in excluded:
             variant.wanted_count = before.instance_count
+
+
+log = logging.getLogger(__name__)
+
+FOLLOWER = "scaling-follower"
+"""The table that is empty while nothing is registered: then nobody has to be asked."""
+
+
+def _scaled_variants(region: Region, name: str) -> set[str]:
+    """Return the names of the endpoint's variants that are scalable targets."""
+    return {str(target["ResourceId"]).rpartition("/")[2] for target in _targets(region, name)}
+
+
+def _deregister(region: Region, name: str) -> None:
+    """Deregister all variants of an endpoint, as SageMaker does where the caller of DeleteEndpoint is permitted to."""
+    client = region.aws.autoscaling(region.name)
+    for target in list(_targets(region, name)):
+        try:
+            client.deregister_scalable_target(
+                ServiceNamespace="sagemaker",
+                ResourceId=target["ResourceId"],
+                ScalableDimension=target["ScalableDimension"],
+            )
+        except (BotoCoreError, ClientError) as error:
+            log.warning("%s stays registered: %s", target["ResourceId"], type(error).__name__)
+
+
+def _targets(region: Region, name: str) -> Iterator[Record]:
+    with region.table(FOLLOWER) as followers:
+        if not followers:
+            return
+    pages = region.aws.autoscaling(region.name).get_paginator("describe_scalable_targets")
+    for page in pages.paginate(ServiceNamespace="sagemaker"):
+        for target in page["ScalableTargets"]:
+            if str(target["ResourceId"]).startswith(f"endpoint/{name}/variant/"):
+                yield dict(target)

@@ -13,21 +13,20 @@ import datetime
 import logging
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from botocore.model import OperationNotFoundError
 
 from airflow_sm_plugin.local.account import s3_checks
-from airflow_sm_plugin.local.account.moto_operations import moto_failure
-from airflow_sm_plugin.local.account.operations import NotOurs, handler_of
+from airflow_sm_plugin.local.account.operations import NotOurs, handler_of, moto_failure
 from airflow_sm_plugin.local.account.state import Account, now
+from airflow_sm_plugin.local.catalogue import cloudformation, tagging_api
 from airflow_sm_plugin.local.catalogue.tags import tagged_by_moto
 from airflow_sm_plugin.local.faults.fault_rules import Rule
 from airflow_sm_plugin.local.faults.faults import Strike
 from airflow_sm_plugin.local.front import control
 from airflow_sm_plugin.local.front.http_channel import Dropped
-from airflow_sm_plugin.local.front.other_services import other_service_response
 from airflow_sm_plugin.local.protocol.access import ServedNames, refusal
 from airflow_sm_plugin.local.protocol.answers import (
     Answer,
@@ -38,7 +37,7 @@ from airflow_sm_plugin.local.protocol.answers import (
     passed_on,
     with_encoded_start,
 )
-from airflow_sm_plugin.local.protocol.call_names import CallName, name_other, name_sagemaker
+from airflow_sm_plugin.local.protocol.call_names import NOT_IN_MOTO, CallName, name_other, name_sagemaker
 from airflow_sm_plugin.local.protocol.environ import HttpRequest
 from airflow_sm_plugin.local.protocol.errors import (
     AccessDeniedFailure,
@@ -58,10 +57,9 @@ from airflow_sm_plugin.local.protocol.protocol import (
     parse_request,
     runtime_response,
 )
-from airflow_sm_plugin.local.protocol.s3_calls import NOT_IN_MOTO
 from airflow_sm_plugin.local.protocol.signatures import is_runtime_call, needs_signature
 from airflow_sm_plugin.local.protocol.validation import validate
-from airflow_sm_plugin.local.scaling import scaling, scaling_activities
+from airflow_sm_plugin.local.scaling import scaling
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -185,7 +183,7 @@ class EmbeddedApplication:
             if isinstance(request, ServiceError):
                 raise request
             if (name.service, name.operation) == ("application-autoscaling", "DescribeScalingActivities"):
-                found = scaling_activities.describe(
+                found = scaling.describe_activities(
                     self.account.region(name.region), json_object(http.body())
                 )
                 return of_response(control_plane_response(found), None, http.request_id)
@@ -333,3 +331,12 @@ def _log(
         requests_log.info("%s %s%s", name.method, label, told)
         return
     requests_log.info("%s %s %d %.0f ms%s", name.method, label, answer.status, milliseconds, told)
+
+
+def other_service_response(account: Account, name: CallName, body: Callable[[], bytes]) -> Response | None:
+    """Return our answer to a call of another service, None when it is moto's to answer. Raises ServiceError."""
+    if name.service == "cloudformation":
+        cloudformation.check(body())
+    if name.service == tagging_api.SIGNED_AS:
+        return tagging_api.answer(account.region(name.region), name.operation, body())
+    return None

@@ -6,15 +6,14 @@ Health, settings, the fault plan, the call log, what becomes of endpoints, and t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from airflow_sm_plugin.local.account.state import Account
-from airflow_sm_plugin.local.endpoints.endpoint_statuses import put_status
-from airflow_sm_plugin.local.endpoints.model_views import hosted_models
+from airflow_sm_plugin.local.account.state import Account, Record, Region, now
+from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint
 from airflow_sm_plugin.local.faults.faults import FaultPlan, plan_from
-from airflow_sm_plugin.local.faults.outcomes import outcome_from
+from airflow_sm_plugin.local.faults.outcomes import BadOutcome, is_seconds, outcome_from
 from airflow_sm_plugin.local.protocol.protocol import Response
 
 PREFIX = "/_embedded/"
@@ -165,3 +164,88 @@ _ROUTES: Mapping[str, Route] = {
     "endpoints": _endpoints,
     "models": _models,
 }
+
+
+def hosted_models(region: Region, endpoint: str | None) -> list[Record] | None:
+    """Return what each instance of multi-model variants holds; None when there is no ``endpoint`` of that name.
+
+    :param endpoint: its name; None: of all of them
+    """
+    with region.table(KIND) as endpoints:
+        if endpoint is not None and endpoint not in endpoints:
+            return None
+        records = [record for name, record in endpoints.items() if endpoint in (None, name)]
+        serving = [live for record in records for live in _serving(record)]
+    return [row for live in serving for row in _instances(live)]
+
+
+def _serving(record: Record) -> Iterator[LiveEndpoint]:
+    """Yield what serves behind an endpoint, and what is about to."""
+    pending = record.get("_pending") or {}
+    found = [record.get("_live"), pending.get("live")]
+    yield from {id(live): live for live in found if isinstance(live, LiveEndpoint)}.values()
+
+
+def _instances(live: LiveEndpoint) -> Iterator[Record]:
+    for variant in live.variants.values():
+        for pipeline in variant.pipelines:
+            for host in pipeline.hosts:
+                yield {
+                    "endpoint": live.name,
+                    "variant": variant.name,
+                    "instance": pipeline.logs.stream.rpartition("/")[2],
+                    "container": host.container.spec.name,
+                    "pid": host.container.pid,
+                    **host.as_json(),
+                }
+
+
+STATUSES = (
+    "OutOfService",
+    "Creating",
+    "Updating",
+    "SystemUpdating",
+    "RollingBack",
+    "InService",
+    "Failed",
+    "UpdateRollbackFailed",
+)
+
+
+def put_status(region: Region, name: str, value: object) -> bool:
+    """Give an endpoint ``{"status": …, "seconds": …, "reason": …}``; say whether there is one of that name.
+
+    :param value: after ``seconds`` the status is again what it was; without them it stays until something changes
+        it. ``reason`` is the FailureReason, none when left out
+
+    Raises BadOutcome saying what is wrong with it.
+    """
+    if not isinstance(value, Mapping) or set(value) - {"status", "seconds", "reason"}:
+        raise BadOutcome('a status is {"status": …, "seconds": number or null, "reason": text or null}')
+    if value.get("status") not in STATUSES:
+        raise BadOutcome(f"status must be one of {', '.join(STATUSES)}, not {value.get('status')!r}")
+    seconds = value.get("seconds")
+    if seconds is not None and not is_seconds(seconds):
+        raise BadOutcome(f"seconds must be a number of seconds >= 0, or null, not {seconds!r}")
+    with region.table(KIND) as endpoints:
+        record = endpoints.get(name)
+        if record is None:
+            return False
+        if record.get("_pending") is not None:
+            raise BadOutcome(f"endpoint {name} is being deployed: set its outcome before instead")
+        before = {key: record.get(key) for key in ("EndpointStatus", "FailureReason")}
+        forced = {"EndpointStatus": value["status"], "FailureReason": value.get("reason")}
+        marker = object()
+        record.update({**forced, "LastModifiedTime": now(), "_forced": marker})
+    if seconds is not None:
+        region.in_background(f"status of {name}", lambda: _restore(region, record, before, seconds))
+    return True
+
+
+def _restore(region: Region, record: Record, before: Record, seconds: float) -> None:
+    with region.lock:
+        marker, status = record["_forced"], record["EndpointStatus"]
+    region.closed.wait(seconds)
+    with region.lock:
+        if record.get("_forced") is marker and record["EndpointStatus"] == status:
+            record.update({**before, "LastModifiedTime": now()})

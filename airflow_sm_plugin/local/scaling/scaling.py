@@ -9,23 +9,19 @@ from __future__ import annotations
 import logging
 import math
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.local.account.state import Record, Region
+from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.async_inference.requests import backlog
-from airflow_sm_plugin.local.endpoints.endpoint_operations import scale_variant
-from airflow_sm_plugin.local.endpoints.endpoints import (
-    LiveEndpoint,
-    LiveVariant,
-    endpoint_in_service,
-)
-from airflow_sm_plugin.local.endpoints.scaled_variants import FOLLOWER
+from airflow_sm_plugin.local.endpoints.endpoint_operations import FOLLOWER, scale_variant
+from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint, LiveVariant, endpoint_in_service
 from airflow_sm_plugin.local.faults.recorded import RecordedError
-from airflow_sm_plugin.local.scaling import scaling_activities
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 from airflow_sm_plugin.local.scaling import scaling_policies as policies
 from airflow_sm_plugin.local.scaling.scaling_policies import Look, Wish
 
@@ -131,7 +127,7 @@ def _grant(
     if scale_variant(region, live.name, variant.name, wish.instances):
         log.info("endpoint %s, variant %s: scaling to %d", live.name, variant.name, wish.instances)
         memory.scaled, memory.fewer_since = moment, None
-        scaling_activities.add(
+        _note_activity(
             region, str(target["ResourceId"]), DIMENSION, instances=wish.instances, policy=wish.policy
         )
 
@@ -256,3 +252,82 @@ def _delete_scheduled_actions(region: Region, resource: str) -> None:
                 ResourceId=resource,
                 ScalableDimension=DIMENSION,
             )
+
+
+_ACTIVITIES = "scaling-activity"
+_MOST = 50
+"""Activities on a page, as by the service."""
+
+
+def _note_activity(region: Region, resource: str, dimension: str, *, instances: int, policy: str) -> None:
+    """Note that a variant begins to be scaled.
+
+    :param resource: ``endpoint/<name>/variant/<name>``
+    :param policy: name of the policy that asked for it; empty: a bound of the scalable target did
+    """
+    activity_id = str(uuid.uuid4())
+    with region.table(_ACTIVITIES) as activities:
+        activities[activity_id] = {
+            "ActivityId": activity_id,
+            "ServiceNamespace": "sagemaker",
+            "ResourceId": resource,
+            "ScalableDimension": dimension,
+            "Description": f"Setting desired instance count to {instances}.",
+            "Cause": f"policy {policy} triggered" if policy else "a capacity limit of the scalable target",
+            "StartTime": now(),
+            "StatusCode": "InProgress",
+            "StatusMessage": f"Setting desired instance count to {instances}. Waiting for change to be fulfilled.",
+            "_instances": instances,
+        }
+
+
+def describe_activities(region: Region, params: Mapping[str, Any]) -> Record:
+    """Answer DescribeScalingActivities: the newest first."""
+    if not params.get("ServiceNamespace"):
+        raise ValidationFailure("ServiceNamespace is required")
+    limit, token = params.get("MaxResults", _MOST), str(params.get("NextToken", "0"))
+    if not isinstance(limit, int) or not 1 <= limit <= _MOST:
+        raise ValidationFailure(f"MaxResults must be a number from 1 to {_MOST}, not {limit!r}")
+    if not token.isdigit():
+        raise ValidationFailure(f"NextToken is none of an earlier answer: {token!r}")
+    wanted = {
+        name: params[name]
+        for name in ("ServiceNamespace", "ResourceId", "ScalableDimension")
+        if params.get(name)
+    }
+    with region.table(_ACTIVITIES) as activities:
+        for activity in activities.values():
+            _settle(region, activity)
+        found = [
+            public(activity)
+            for activity in reversed(activities.values())
+            if all(activity[name] == value for name, value in wanted.items())
+        ]
+    end = int(token) + limit
+    answer: Record = {"ScalingActivities": found[int(token) : end]}
+    return answer | ({"NextToken": str(end)} if end < len(found) else {})
+
+
+def _settle(region: Region, activity: Record) -> None:
+    """Bring an activity up to date with its endpoint; the region's lock is held."""
+    if activity["StatusCode"] != "InProgress":
+        return
+    _, name, _, variant = activity["ResourceId"].split("/")
+    instances = activity["_instances"]
+    with region.table(KIND) as endpoints:
+        endpoint = endpoints.get(name)
+    if endpoint is not None and endpoint["EndpointStatus"] in ("Updating", "RollingBack"):
+        return
+    live = endpoint["_live"] if endpoint is not None and endpoint["EndpointStatus"] == "InService" else None
+    is_done = (
+        live is not None and variant in live.variants and live.variants[variant].instance_count == instances
+    )
+    outcome = "Successfully set" if is_done else "Failed to set"
+    ending = (
+        "Change successfully fulfilled by sagemaker." if is_done else "The endpoint did not take it over."
+    )
+    activity.update(
+        StatusCode="Successful" if is_done else "Failed",
+        StatusMessage=f"{outcome} desired instance count to {instances}. {ending}",
+        EndTime=endpoint["LastModifiedTime"] if endpoint else now(),
+    )

@@ -20,9 +20,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, RequestRefusedError, RunLook
-from airflow_sm_plugin.local.stack.demo_report import report_of, saved_page
 from airflow_sm_plugin.local.stack.demo_stack import Addresses, DemoStack
-from airflow_sm_plugin.local.stack.demo_view import Progress, report_table
+from airflow_sm_plugin.local.stack.demo_view import Progress, report_of, report_table, saved_page
 from airflow_sm_plugin.local.stack.processes import StackError
 
 _DAG_ID = "autopilot_to_predictions"

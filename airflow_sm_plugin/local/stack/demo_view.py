@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import boto3
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from airflow_sm_plugin.local.stack.airflow_api import Json, RunLook, TaskInstance
+from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, Json, RunLook, TaskInstance
+from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
 
 COLUMNS: Mapping[str, str] = {
     "data_set": "data set",
@@ -142,3 +145,32 @@ def _text(value: Json) -> str:
         case dict():
             return "\n".join(f"{name}: {_text(item)}" for name, item in value.items())
     return str(value)
+
+
+def report_of(api: AirflowApi, dag_id: str, run_id: str, task: TaskInstance) -> dict[str, Json] | None:
+    """Return what a task named ``report``, alone or in a group, has returned; one that failed has nothing to say."""
+    if task.task_id.rpartition(".")[2] != "report" or task.state != "success":
+        return None
+    value = api.xcom(dag_id, run_id, task.task_id)
+    return value if isinstance(value, dict) else None
+
+
+def saved_page(report: Mapping[str, Json], *, folder: Path, sagemaker: str) -> Path | None:
+    """Save the page that a report names as ``report.html`` in a folder; None when it names none.
+
+    :param sagemaker: the address of the embedded SageMaker, whose S3 holds the page
+    """
+    location = report.get("report")
+    if not isinstance(location, str) or not location.endswith(".html"):
+        return None
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=sagemaker,
+        region_name=AWS_SETTINGS["AWS_DEFAULT_REGION"],
+        aws_access_key_id=AWS_SETTINGS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=AWS_SETTINGS["AWS_SECRET_ACCESS_KEY"],
+    )
+    page = folder / "report.html"
+    page.write_bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    return page

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import gzip
 import itertools
+import json
 import logging
 import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from airflow_sm_plugin.core.names import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
 from airflow_sm_plugin.local.account import s3_objects
-from airflow_sm_plugin.local.account.input_objects import InputObject
-from airflow_sm_plugin.local.account.s3_objects import ObjectFailure
+from airflow_sm_plugin.local.account.s3_objects import (
+    BadManifest,
+    InputObject,
+    Location,
+    ObjectFailure,
+    objects_below,
+    objects_in_manifest,
+)
 from airflow_sm_plugin.local.account.state import Record, Region, now
+from airflow_sm_plugin.local.containers.container_logs import DataLog
 from airflow_sm_plugin.local.containers.containers import (
     ContainerFailed,
     ContainerSpec,
@@ -26,7 +35,6 @@ from airflow_sm_plugin.local.containers.containers import (
     Reply,
     container_specs,
 )
-from airflow_sm_plugin.local.containers.data_log import DataLog
 from airflow_sm_plugin.local.containers.pipelines import Pipeline
 from airflow_sm_plugin.local.protocol.errors import ModelFailure
 from airflow_sm_plugin.local.transform import transform_io
@@ -35,10 +43,20 @@ from airflow_sm_plugin.local.transform.data_processing import (
     output_format,
     with_inference_ids,
 )
-from airflow_sm_plugin.local.transform.transform_capture import write_manifests
 from airflow_sm_plugin.local.transform.transform_io import BadInput
-from airflow_sm_plugin.local.transform.transform_plan import MOST_CONCURRENT, MOST_INSTANCES, Plan
-from airflow_sm_plugin.local.transform.transform_sources import sources_of
+from airflow_sm_plugin.local.transform.transform_plan import MOST_CONCURRENT, MOST_INSTANCES, Capture, Plan
+
+
+def sources_of(region: Region, plan: Plan) -> Iterator[InputObject]:
+    """Yield the objects to transform; ``.out`` behind an object's relative key names its output.
+
+    Raises ObjectFailure, and BadInput for a manifest that is none.
+    """
+    try:
+        yield from (objects_in_manifest if plan.is_manifest else objects_below)(region, plan.source)
+    except BadManifest as error:
+        raise BadInput(str(error)) from error
+
 
 log = logging.getLogger(__name__)
 
@@ -258,3 +276,36 @@ def _container_failure(error: ContainerFailed) -> str:
 
 def _is_client_error(error: ModelFailure) -> bool:
     return 400 <= error.original_status < 500
+
+
+def write_manifests(
+    region: Region,
+    capture: Capture,
+    sources: Sequence[InputObject],
+    output: Location,
+    *,
+    started: datetime.datetime,
+) -> None:
+    """Write the manifests of a completed job below the hour of its start. Raises ObjectFailure."""
+    outputs = [(f"{output.below('').uri.rstrip('/')}/", f"{source.relative}.out") for source in sources]
+    for folder, entries in (("input", map(_split, sources)), ("output", outputs)):
+        for manifest in manifests(entries):
+            name = f"{folder}/{started:%Y/%m/%d/%H}/{uuid.uuid4()}.jsonl"
+            body = json.dumps(manifest).encode()
+            s3_objects.write(region, capture.destination.below(name), body, kms_key_id=capture.kms_key_id)
+
+
+def manifests(entries: Iterable[tuple[str, str]]) -> list[list[object]]:
+    """Return manifests, ``[{"prefix": "s3://bucket/p/"}, "name", …]``, of (prefix, name) pairs: one for each prefix."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for prefix, name in entries:
+        names[prefix].append(name)
+    return [[{"prefix": prefix}, *below] for prefix, below in names.items()]
+
+
+def _split(source: InputObject) -> tuple[str, str]:
+    uri = source.location.uri
+    if uri.endswith(f"/{source.relative}"):
+        return uri.removesuffix(source.relative), source.relative
+    folder, _, name = uri.rpartition("/")
+    return f"{folder}/", name

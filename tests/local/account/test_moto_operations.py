@@ -9,7 +9,7 @@ from moto.core.utils import camelcase_to_underscores
 from moto.sagemaker.responses import SageMakerResponse
 
 from airflow_sm_plugin.local.account import operations
-from airflow_sm_plugin.local.account.moto_operations import NOT_DONE, PASSED_ON
+from airflow_sm_plugin.local.account.operations import NOT_DONE, PASSED_ON
 from airflow_sm_plugin.local.protocol.errors import UnknownOperationFailure
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, service_model
 from airflow_sm_plugin.local.server import EmbeddedSageMaker

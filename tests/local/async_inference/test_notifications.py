@@ -7,12 +7,7 @@ import datetime
 
 import pytest
 
-from airflow_sm_plugin.local.async_inference.notifications import (
-    INCLUDED_RESPONSE_LIMIT,
-    Event,
-    completed,
-    failed,
-)
+from airflow_sm_plugin.local.async_inference.worker import INCLUDED_RESPONSE_LIMIT, Event, completed, failed
 
 _RECEIVED = datetime.datetime(2023, 5, 23, 3, 23, 9, 588_999, datetime.UTC)
 _NOW = datetime.datetime(2023, 5, 23, 3, 23, 21, 814_000, datetime.UTC)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from airflow_sm_plugin.local.automl.training.plan import Event, Plan
-from airflow_sm_plugin.local.automl.training.training_cache import TrainingCache
+from airflow_sm_plugin.local.automl.training.process import TrainingCache
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.automl.test_jobs import job_v1, put, run
 from tests.local.conftest import Clients, clients_of

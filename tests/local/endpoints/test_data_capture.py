@@ -22,7 +22,7 @@ from airflow_sm_plugin.local.transform.data_processing import (
     output_format,
     with_inference_ids,
 )
-from airflow_sm_plugin.local.transform.transform_capture import manifests
+from airflow_sm_plugin.local.transform.transform_job import manifests
 from tests.local.conftest import Clients, clients_of, unique
 
 MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, 678_000, datetime.UTC)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
-from airflow_sm_plugin.local.automl.training.plan import Event, Plan
+from airflow_sm_plugin.local.automl.training.plan import Channel, Event, Plan
 
 _PACKAGES = str(Path(__file__).parents[4])
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -67,3 +73,76 @@ class TrainingProcess:
             self._killed = True
             if self._process is not None:
                 self._process.kill()
+
+
+_EVENTS = "events.jsonl"
+_LIBRARIES = ("scikit-learn", "numpy", "joblib")
+"""A model is pickled, so that only the versions that made it may load it."""
+
+
+class TrainingCache:
+    """A folder of finished trainings; several services may share it.
+
+    :param folder: made when something is kept. Archives in it are run as they are: whoever can write there runs code
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def events(self, plan: Plan, train: Callable[[Plan], Generator[Event]]) -> Generator[Event]:
+        """Yield what happens while the plan is carried out: told again if that was done before, else by training."""
+        kept = self._folder / _key(plan)
+        with contextlib.suppress(FileNotFoundError):
+            lines = (kept / _EVENTS).read_text(encoding="utf-8").splitlines()
+            yield from (_with_archives_in(kept, json.loads(line)) for line in lines)
+            return
+        told: list[Event] = []
+        with contextlib.closing(train(plan)) as events:
+            for event in events:
+                told.append(event)
+                yield event
+        if told and told[-1]["event"] == "explained":  # to its very end: neither killed nor failed
+            self._keep(kept, Path(plan["output"]), told)
+
+    def _keep(self, kept: Path, output: Path, events: Iterable[Event]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=self._folder, prefix="new-"))
+        try:
+            shutil.copytree(output, made, dirs_exist_ok=True)
+            lines = [json.dumps(_with_archives_in(Path(), event)) for event in events]
+            (made / _EVENTS).write_text("\n".join(lines), encoding="utf-8")
+            with contextlib.suppress(OSError):  # another job has kept the same meanwhile
+                made.rename(kept)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _with_archives_in(folder: Path, event: Event) -> Event:
+    if event["event"] != "trained":
+        return event
+    archives = {role: str(folder / Path(path).name) for role, path in event["archives"].items()}
+    return cast("Event", {**event, "archives": archives})
+
+
+def _key(plan: Plan) -> str:
+    """Return a name for all that the result depends on: data, settings, this package's code and the libraries."""
+    settings = {name: value for name, value in plan.items() if name != "output"}
+    channels = {name: _digests(plan[name]) for name in ("training", "validation")}
+    told = json.dumps([settings | channels, _code(), list(map(version, _LIBRARIES))], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _digests(channel: Channel | None) -> list[object] | None:
+    if channel is None:
+        return None
+    files = [hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in channel["files"]]
+    return [channel["gzipped"], files]
+
+
+@cache
+def _code() -> str:
+    """Return a digest of the modules that train."""
+    digest = hashlib.sha256()
+    for module in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(os.fsencode(module.name) + module.read_bytes())
+    return digest.hexdigest()

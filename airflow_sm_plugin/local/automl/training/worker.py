@@ -7,24 +7,69 @@ standard input closes, that is, when the server is gone.
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import sys
+import tarfile
 import threading
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 
+import joblib
 import numpy as np
 
 from airflow_sm_plugin.local.automl.archive.ensemble import Ensemble
 from airflow_sm_plugin.local.automl.training import dataset, problems
-from airflow_sm_plugin.local.automl.training.explain import importances
-from airflow_sm_plugin.local.automl.training.material import read_material
-from airflow_sm_plugin.local.automl.training.metrics import better
-from airflow_sm_plugin.local.automl.training.packing import write_archive
+from airflow_sm_plugin.local.automl.training.dataset import read_material
 from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING, Event, Plan
 from airflow_sm_plugin.local.automl.training.recipes import MOST_CANDIDATES, Recipe, recipes
-from airflow_sm_plugin.local.automl.training.training import Fitted, Material, train, vote
+from airflow_sm_plugin.local.automl.training.training import (
+    Fitted,
+    Material,
+    better,
+    importances,
+    train,
+    vote,
+)
+
+_PACKAGE = "airflow_sm_plugin.local.automl.archive"
+_IMPORT = re.compile(rf"^from {re.escape(_PACKAGE)}\.(\w+) import", re.MULTILINE)
+
+
+def write_archive(path: Path, *, entry: str, model: object) -> None:
+    """Write ``model.tar.gz``; ``entry`` is the module that becomes ``code/inference.py``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pickled = io.BytesIO()
+    joblib.dump(model, pickled)
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        _add(archive, "model.joblib", pickled.getvalue())
+        for name, source in _sources(entry).items():
+            _add(archive, f"code/{name}.py", source.encode())
+
+
+def _sources(entry: str) -> dict[str, str]:
+    """Return the entry's source and those it imports, by their names in the archive."""
+    found: dict[str, str] = {}
+    todo = [(entry, "inference")]
+    while todo:
+        module, name = todo.pop()
+        source = (resources.files(_PACKAGE) / f"{module}.py").read_text(encoding="utf-8")
+        found[name] = _IMPORT.sub(r"from automl_\1 import", source)
+        todo += [
+            (other, f"automl_{other}") for other in _IMPORT.findall(source) if f"automl_{other}" not in found
+        ]
+    return found
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    member.mode = 0o644
+    archive.addfile(member, io.BytesIO(content))
+
 
 _FEWEST_WITH_ENSEMBLE = 3
 """Candidates from which on the last is an ensemble: one of a single model would be that model again."""
