@@ -30,7 +30,7 @@ from airflow_sm_plugin.local.account.state import Account
 from airflow_sm_plugin.local.faults.faults import FaultPlan
 from airflow_sm_plugin.local.faults.outcomes import Outcomes
 from airflow_sm_plugin.local.front.app import EmbeddedApplication
-from airflow_sm_plugin.local.front.http_channel import Channel, Dispatcher
+from airflow_sm_plugin.local.front.http_channel import ClientChannel, Dispatcher
 from airflow_sm_plugin.local.protocol.access import ServedNames
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class EmbeddedSageMaker:
 
     @property
     def outcomes(self) -> Outcomes:
-        """What endpoints' next deployments come to: ``outcomes.replace("mine", [Outcome(end="RolledBack")])``."""
+        """What endpoints' next deployments come to: ``outcomes.replace("mine", [DeploymentOutcome(end="RolledBack")])``."""
         return self._account.outcomes
 
     @property
@@ -164,7 +164,7 @@ class EmbeddedSageMaker:
             clear_untrusted_proxy_headers=True,
             map=self._sockets,
         )
-        server.channel_class = Channel
+        server.channel_class = ClientChannel
         self._port = int(server.effective_port)
         self._server = server
         self._stopping.clear()
@@ -177,7 +177,7 @@ class EmbeddedSageMaker:
         while not self._stopping.is_set():
             wasyncore.loop(timeout=1, map=self._sockets, use_poll=True, count=1)
         server.task_dispatcher.shutdown(timeout=_STOP_SECONDS)
-        for channel in [one for one in self._sockets.values() if isinstance(one, Channel)]:
+        for channel in [one for one in self._sockets.values() if isinstance(one, ClientChannel)]:
             channel.handle_close()  # clients keep theirs open; long answers are in temporary files
         with self._waking:
             wasyncore.close_all(self._sockets, ignore_all=True)

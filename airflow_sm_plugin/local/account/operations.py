@@ -13,7 +13,7 @@ from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.account.state import Record, Region
 from airflow_sm_plugin.local.protocol.errors import (
     ResourceNotFoundFailure,
-    ServiceError,
+    ServiceFailure,
     UnknownOperationFailure,
     ValidationFailure,
 )
@@ -84,7 +84,7 @@ def refusal(operation: str) -> str:
     return f"The embedded SageMaker does not {what}: {operation} is not available"
 
 
-def moto_failure(crash: Exception, operation: str, params: Mapping[str, object]) -> ServiceError:
+def moto_failure(crash: Exception, operation: str, params: Mapping[str, object]) -> ServiceFailure:
     """Return the error that stands for moto's crash, which happens where the service would refuse.
 
     A name that moto looked up in vain is a missing resource; what else it stumbles over are parameters that the
@@ -107,7 +107,7 @@ Params = Mapping[str, Any]
 Handler = Callable[[Region, Params], Record]
 
 
-class NotOurs(Exception):
+class LeftToMoto(Exception):
     """The call is moto's to answer."""
 
 
@@ -144,7 +144,7 @@ def load() -> None:
 
 
 def handler_of(name: str) -> Handler | None:
-    """Return the handler of an operation, one that raises NotOurs where moto answers; None of the runtime's others.
+    """Return the handler of an operation, one that raises LeftToMoto where moto answers; None of the runtime's others.
 
     Raises UnknownOperationFailure for an operation of the control plane that is not answered.
     """
@@ -158,5 +158,5 @@ def handler_of(name: str) -> Handler | None:
 
 
 def pass_on(region: Region, params: Params) -> Record:  # noqa: ARG001 - a handler like the others
-    """Leave a call to moto. Raises NotOurs."""
-    raise NotOurs
+    """Leave a call to moto. Raises LeftToMoto."""
+    raise LeftToMoto

@@ -31,7 +31,7 @@ _CANNED_ACLS = (
 _GRANTEES = re.compile(r'\s*(id|uri|url|emailAddress)\s*=\s*("[^"]+"|[^",\s]+)\s*(,(?=.)|$)', re.IGNORECASE)
 _STATEMENT_MEMBERS = ("Principal", "Action", "Resource")
 
-Rule = tuple[Callable[[str], object], str]
+ValueRule = tuple[Callable[[str], object], str]
 """Whether a value is valid, and what it must be."""
 
 
@@ -94,7 +94,7 @@ _OF_STATUS = {
 }
 
 
-def _check_argument(name: str, value: str, rule: Rule | None) -> None:
+def _check_argument(name: str, value: str, rule: ValueRule | None) -> None:
     if rule is not None and not rule[0](value):
         raise S3Failure("InvalidArgument", f"{name} must be {rule[1]}, not {value[:100]!r}.")
 
@@ -124,13 +124,13 @@ def _are_grantees(value: str) -> bool:
 
 
 _COUNTS = ("max-keys", "max-parts", "max-uploads", "max-buckets", "part-number-marker", "partNumber")
-_DATE: Rule = (_is_date, "a date such as 'Wed, 21 Oct 2026 07:28:00 GMT'")
-_GRANT: Rule = (_are_grantees, "a list of grantees such as 'id=\"…\"'")
-_QUERY: Mapping[str, Rule] = {
+_DATE: ValueRule = (_is_date, "a date such as 'Wed, 21 Oct 2026 07:28:00 GMT'")
+_GRANT: ValueRule = (_are_grantees, "a list of grantees such as 'id=\"…\"'")
+_QUERY: Mapping[str, ValueRule] = {
     "encoding-type": (lambda value: value == "url", "'url'"),
     "list-type": (lambda value: value == "2", "'2'"),
 }
-_HEADERS: Mapping[str, Rule] = {
+_HEADERS: Mapping[str, ValueRule] = {
     "x-amz-acl": (lambda value: value in ("", *_CANNED_ACLS), f"one of {', '.join(_CANNED_ACLS)}"),
     "x-amz-copy-source": (lambda value: re.fullmatch("/?[^/]+/.+", value, re.DOTALL), "'<bucket>/<key>'"),
     "x-amz-copy-source-range": (

@@ -21,7 +21,7 @@ from airflow_sm_plugin.local.endpoints.endpoints import (
     when_deleted,
     when_serving,
 )
-from airflow_sm_plugin.local.faults.recorded import RecordedError, recorded
+from airflow_sm_plugin.local.faults.recorded import RecordedFailure, recorded
 
 DEFAULT_CONCURRENT_INVOCATIONS = 4
 """MaxConcurrentInvocationsPerInstance when not configured; the service picks a number it does not tell."""
@@ -141,7 +141,7 @@ def _deleted(region: Region, name: str) -> None:
 def _live(region: Region, name: str) -> LiveEndpoint | None:
     try:
         return endpoint_in_service(region, name)
-    except RecordedError:
+    except RecordedFailure:
         return None
 
 
@@ -167,7 +167,7 @@ def _start(region: Region, queue: AsyncQueue, invocation: Invocation) -> None:
             live = endpoint_in_service(region, invocation.endpoint)
             variant = live.choose_variant(None)
             run(region, invocation, live, variant, is_dropped=is_dropped)
-        except RecordedError:
+        except RecordedFailure:
             queue.put(invocation)  # its instance has just gone: it waits for the next
         finally:
             queue.finished()

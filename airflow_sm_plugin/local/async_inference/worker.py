@@ -16,7 +16,7 @@ from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.state import Region, now
 from airflow_sm_plugin.local.async_inference.queue import Invocation
 from airflow_sm_plugin.local.containers.container_logs import DataLog
-from airflow_sm_plugin.local.containers.containers import Payload, Reply
+from airflow_sm_plugin.local.containers.containers import ContainerInput, ContainerReply
 from airflow_sm_plugin.local.endpoints.endpoints import LiveEndpoint, LiveVariant
 from airflow_sm_plugin.local.protocol.errors import ModelFailure
 
@@ -131,7 +131,7 @@ def run(
     """
     pipeline = variant.next_pipeline()
     try:
-        payload = Payload(
+        payload = ContainerInput(
             _input(region, invocation),
             invocation.content_type or "application/octet-stream",
             invocation.accept,
@@ -176,7 +176,7 @@ def _reason(error: ModelFailure) -> str:
     )
 
 
-def _complete(region: Region, invocation: Invocation, reply: Reply) -> None:
+def _complete(region: Region, invocation: Invocation, reply: ContainerReply) -> None:
     s3_objects.write(
         region,
         invocation.output,
@@ -205,9 +205,7 @@ def _fail(region: Region, invocation: Invocation, reason: str, model_body: bytes
     log.info("asynchronous invocation %s of %s failed", invocation.inference_id, invocation.endpoint)
     included = "ERROR_NOTIFICATION_TOPIC" in invocation.topics.included
     event = _event(region, invocation, model_body if included else None)
-    publish(
-        region, invocation.topics.error, failed(event, now=now(), reason=reason)
-    )
+    publish(region, invocation.topics.error, failed(event, now=now(), reason=reason))
 
 
 def _event(region: Region, invocation: Invocation, body: bytes | None) -> Event:

@@ -13,7 +13,7 @@ from typing import cast
 
 from airflow_sm_plugin.local.account.operations import Params, moto_sagemaker, operation
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.protocol.answers import Answer
+from airflow_sm_plugin.local.protocol.answers import ClientAnswer
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 from airflow_sm_plugin.local.protocol.protocol import Request
 from airflow_sm_plugin.local.protocol.validation import check_tag_key, check_tags
@@ -70,7 +70,7 @@ def change_tags(
         return after
 
 
-def tagged_by_moto(region: Region, request: Request, answer: Answer) -> Answer:
+def tagged_by_moto(region: Region, request: Request, answer: ClientAnswer) -> ClientAnswer:
     """Return moto's answer after tagging what it has created: by itself it keeps the tags of some kinds only.
 
     Kinds that moto cannot tag stay without.

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from airflow_sm_plugin.local.containers.containers import Payload
+from airflow_sm_plugin.local.containers.containers import ContainerInput
 
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
@@ -56,7 +56,7 @@ class ContainerClient:
         except TooSlow as error:
             raise Unreachable from error
 
-    def invoke(self, payload: Payload, *, timeout: float, path: str = "/invocations") -> RawAnswer:
+    def invoke(self, payload: ContainerInput, *, timeout: float, path: str = "/invocations") -> RawAnswer:
         """Send an invocation by POST; a status of any kind is an answer. Raises Unreachable or TooSlow."""
         headers = {"Content-Type": payload.content_type}
         if payload.accept:

@@ -49,7 +49,7 @@ class ContainerSpec:
 
 
 @dataclass(frozen=True)
-class Payload:
+class ContainerInput:
     """What one invocation sends."""
 
     body: bytes = field(repr=False)
@@ -60,7 +60,7 @@ class Payload:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ContainerReply:
     """What the last container answered."""
 
     body: bytes = field(repr=False)

@@ -22,21 +22,21 @@ from airflow_sm_plugin.local.containers.containers import ContainerFailed
 from airflow_sm_plugin.local.containers.model_data import reason, unpack_target_model
 from airflow_sm_plugin.local.containers.target_models import ModelTable, Room, TargetModel
 from airflow_sm_plugin.local.faults.recorded import recorded, said_by_container
-from airflow_sm_plugin.local.protocol.errors import ServiceError
+from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
 _LOAD_SECONDS = 360.0
 """How long SageMaker lets a container load a model."""
 _UNLOAD_SECONDS = 10.0
 _STOP_SECONDS = 10.0
 
-Fail = Callable[[int, str], ServiceError]
+Fail = Callable[[int, str], ServiceFailure]
 """Makes the error of an invocation of which the container answers this status and text."""
 
 
 class _Failed(Exception):
     """A load has failed; ``failure`` makes the error for each who is told."""
 
-    def __init__(self, failure: Callable[[], ServiceError]) -> None:
+    def __init__(self, failure: Callable[[], ServiceFailure]) -> None:
         super().__init__()
         self.failure = failure
 
@@ -135,14 +135,14 @@ class ModelHost:
         except _Failed as failed:
             self._failed(model, failed.failure)
         except BaseException:
-            self._failed(model, lambda: ServiceError("The model could not be loaded."))
+            self._failed(model, lambda: ServiceFailure("The model could not be loaded."))
             raise
         finally:
             with self._lock:
                 self._working -= 1
                 self._changed.notify_all()
 
-    def _failed(self, model: TargetModel, failure: Callable[[], ServiceError]) -> None:
+    def _failed(self, model: TargetModel, failure: Callable[[], ServiceFailure]) -> None:
         shutil.rmtree(self._folder(model), ignore_errors=True)
         with self._lock:
             self._table.failed(model, failure)

@@ -18,10 +18,10 @@ from airflow_sm_plugin.local.containers.container_client import RawAnswer, TooSl
 from airflow_sm_plugin.local.containers.container_process import ContainerProcess
 from airflow_sm_plugin.local.containers.containers import (
     ContainerFailed,
+    ContainerInput,
+    ContainerReply,
     ContainerSpec,
     LogTarget,
-    Payload,
-    Reply,
 )
 from airflow_sm_plugin.local.containers.model_host import ModelHost
 from airflow_sm_plugin.local.containers.target_models import TargetModel
@@ -147,8 +147,13 @@ class Pipeline:
             self._in_flight -= 1
 
     def invoke(
-        self, payload: Payload, *, timeout: float, lease: Lease | None = None, hostname: str | None = None
-    ) -> Reply:
+        self,
+        payload: ContainerInput,
+        *,
+        timeout: float,
+        lease: Lease | None = None,
+        hostname: str | None = None,
+    ) -> ContainerReply:
         """Send ``payload`` through the containers, or to the one called ``hostname``.
 
         Each one's output is the next one's input.
@@ -173,7 +178,7 @@ class Pipeline:
                     accept=payload.accept if container is containers[-1] else None,
                 )
                 answer = self._ask(container, step, deadline, self._path(container, lease))
-            return Reply(answer.body, answer.content_type, answer.custom_attributes)
+            return ContainerReply(answer.body, answer.content_type, answer.custom_attributes)
         finally:
             with self._lock:
                 self._in_flight -= 1
@@ -209,7 +214,9 @@ class Pipeline:
             raise self.failure(container.spec.name, 400, "The request names no target model.")
         return f"/models/{dict(lease.models)[host].key}/invoke"
 
-    def _ask(self, container: ContainerProcess, payload: Payload, deadline: float, path: str) -> RawAnswer:
+    def _ask(
+        self, container: ContainerProcess, payload: ContainerInput, deadline: float, path: str
+    ) -> RawAnswer:
         name = container.spec.name
         try:
             timeout = max(deadline - time.monotonic(), 0.001)

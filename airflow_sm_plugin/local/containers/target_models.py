@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from airflow_sm_plugin.local.account.state import Record
-from airflow_sm_plugin.local.protocol.errors import ServiceError
+from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
 _MIB = 1024 * 1024
 
@@ -34,7 +34,7 @@ class TargetModel:
     last_used: int = 0
     is_loaded: bool = False
     was_invoked: bool = False
-    failure: Callable[[], ServiceError] | None = None
+    failure: Callable[[], ServiceFailure] | None = None
     settled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -98,7 +98,7 @@ class ModelTable:
         self._loads[model.name] += 1
         model.settled.set()
 
-    def failed(self, model: TargetModel, failure: Callable[[], ServiceError]) -> None:
+    def failed(self, model: TargetModel, failure: Callable[[], ServiceFailure]) -> None:
         """Note that a model could not be loaded, and forget it if somebody waits to be told."""
         model.failure = failure
         self._in_memory.discard(model)

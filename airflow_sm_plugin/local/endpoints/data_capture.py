@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from airflow_sm_plugin.local.account import s3_objects
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.containers.containers import Payload, Reply
+from airflow_sm_plugin.local.containers.containers import ContainerInput, ContainerReply
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +69,8 @@ def is_enabled(capture: Record) -> bool:
 
 def captured(
     config: CaptureConfig,
-    payload: Payload,
-    reply: Reply,
+    payload: ContainerInput,
+    reply: ContainerReply,
     *,
     inference_id: str | None,
     moment: datetime.datetime,
@@ -106,7 +106,9 @@ class DataCapture:
         self._size = 0
         self._is_scheduled = False
 
-    def capture(self, variant: str, payload: Payload, reply: Reply, *, inference_id: str | None) -> None:
+    def capture(
+        self, variant: str, payload: ContainerInput, reply: ContainerReply, *, inference_id: str | None
+    ) -> None:
         """Capture an invocation, if chance picks it."""
         if random.random() * 100 >= self._config.percentage:  # noqa: S311 - a sample, not a secret
             return

@@ -24,8 +24,8 @@ from airflow_sm_plugin.local.endpoints.endpoints import (
     tell_deleted,
     tell_serving,
 )
-from airflow_sm_plugin.local.endpoints.guardrails import DeploymentConfig, Stage
-from airflow_sm_plugin.local.faults.outcomes import CREATE, SCALE, UPDATE, Outcome
+from airflow_sm_plugin.local.endpoints.guardrails import DeploymentConfig, DeploymentStage
+from airflow_sm_plugin.local.faults.outcomes import CREATE, SCALE, UPDATE, DeploymentOutcome
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def delete(region: Region, name: str, live: LiveEndpoint | None) -> None:
 
 
 def _bring_up(
-    region: Region, start: Callable[[], None], outcome: Outcome, least: Callable[[], float]
+    region: Region, start: Callable[[], None], outcome: DeploymentOutcome, least: Callable[[], float]
 ) -> None:
     """Start instances, or let it fail as it is set to. Raises _RollBack."""
 
@@ -153,7 +153,7 @@ def _shift_traffic(region: Region, new: LiveEndpoint, config: DeploymentConfig |
         _sit_out(region, stage, alarms)
 
 
-def _sit_out(region: Region, stage: Stage, alarms: list[str]) -> None:
+def _sit_out(region: Region, stage: DeploymentStage, alarms: list[str]) -> None:
     """Wait for as long as the stage lasts, with an eye on the alarms; at least one look."""
 
     def seconds() -> float:
@@ -181,7 +181,7 @@ def _in_alarm(region: Region, names: list[str]) -> list[str]:
 
 
 def _roll_back(
-    region: Region, old: LiveEndpoint, outcome: Outcome, reason: str | None, *, shown: str
+    region: Region, old: LiveEndpoint, outcome: DeploymentOutcome, reason: str | None, *, shown: str
 ) -> None:
     """Show a status for a while, then what the endpoint ends in."""
     with region.table(KIND) as endpoints:

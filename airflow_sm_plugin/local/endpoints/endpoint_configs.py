@@ -8,7 +8,7 @@ from airflow_sm_plugin.local.account.listing import list_page, with_token
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.containers.containers import containers_of, is_direct, is_multi_model
-from airflow_sm_plugin.local.faults.recorded import RecordedError, recorded
+from airflow_sm_plugin.local.faults.recorded import RecordedFailure, recorded
 from airflow_sm_plugin.local.models.models import model_called
 
 KIND = "endpoint-config"
@@ -61,14 +61,14 @@ def list_endpoint_configs(region: Region, params: Params) -> Record:
 
 
 def config_called(region: Region, name: str) -> Record:
-    """Return a configuration's record. Raises RecordedError."""
+    """Return a configuration's record. Raises RecordedFailure."""
     with region.table(KIND) as configs:
         if name not in configs:
             raise not_found(region, name)
         return configs[name]
 
 
-def not_found(region: Region, name: str) -> RecordedError:
+def not_found(region: Region, name: str) -> RecordedFailure:
     """Return what the service says of a configuration that it does not know (or does not see yet)."""
     return recorded("no such endpoint configuration", arn=region.arn(KIND, name))
 

@@ -8,7 +8,7 @@ from airflow_sm_plugin.local.account.state import Record, public
 from airflow_sm_plugin.local.containers.containers import containers_of
 from airflow_sm_plugin.local.endpoints.data_capture import is_enabled
 from airflow_sm_plugin.local.endpoints.endpoints import LiveEndpoint, LiveVariant
-from airflow_sm_plugin.local.endpoints.guardrails import Stage
+from airflow_sm_plugin.local.endpoints.guardrails import DeploymentStage
 
 _OF_CONFIG = ("AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig")
 """What DescribeEndpoint repeats from the configuration."""
@@ -44,7 +44,7 @@ def _variant(variant: LiveVariant) -> Record:
 
 def _pending(pending: Record) -> Record:
     new: LiveEndpoint = pending["live"]
-    stage: Stage | None = pending["stage"]
+    stage: DeploymentStage | None = pending["stage"]
     status = {
         "Status": stage.status if stage else "Deleting",
         "StartTime": pending["since"],

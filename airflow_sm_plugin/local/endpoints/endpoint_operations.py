@@ -14,7 +14,7 @@ from airflow_sm_plugin.local.account.state import Record, Region, now
 from airflow_sm_plugin.local.endpoints import deployments, endpoint_descriptions, guardrails
 from airflow_sm_plugin.local.endpoints.endpoint_configs import config_called, is_serverless, not_found
 from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint
-from airflow_sm_plugin.local.endpoints.guardrails import Stage
+from airflow_sm_plugin.local.endpoints.guardrails import DeploymentStage
 from airflow_sm_plugin.local.faults.recorded import recorded
 from airflow_sm_plugin.local.models.models import model_called
 
@@ -166,7 +166,7 @@ def _variants_of(live: LiveEndpoint) -> dict[str, Record]:
 
 
 def _check_change(old: LiveEndpoint, new: LiveEndpoint, scaled: set[str]) -> None:
-    """Raise RecordedError for an update that SageMaker refuses.
+    """Raise RecordedFailure for an update that SageMaker refuses.
 
     :param scaled: the names of the variants that are scalable targets
     """
@@ -202,7 +202,7 @@ def _assemble(region: Region, name: str, config_name: str) -> LiveEndpoint:
 
 
 def _pending(new: LiveEndpoint) -> Record:
-    return {"live": new, "start": now(), "stage": Stage("Creating", 0.0), "since": now()}
+    return {"live": new, "start": now(), "stage": DeploymentStage("Creating", 0.0), "since": now()}
 
 
 def _retain(old: LiveEndpoint, new: LiveEndpoint, excluded: set[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.containers.containers import PRIMARY, Payload, Reply
+from airflow_sm_plugin.local.containers.containers import PRIMARY, ContainerInput, ContainerReply
 from airflow_sm_plugin.local.containers.pipelines import Pipeline
 from airflow_sm_plugin.local.endpoints.endpoints import (
     LiveEndpoint,
@@ -32,7 +32,7 @@ def invoke_endpoint(region: Region, params: Params) -> Record:
     target_model, hostname = params.get("TargetModel"), params.get("TargetContainerHostname")
     _check_hostname(live, variant, hostname)
     _check_target_model(live, variant, target_model, hostname)
-    payload = Payload(
+    payload = ContainerInput(
         body=params["Body"],
         content_type=params.get("ContentType") or "application/octet-stream",
         accept=params.get("Accept"),
@@ -50,7 +50,9 @@ def invoke_endpoint(region: Region, params: Params) -> Record:
     }
 
 
-def _reply(region: Region, variant: LiveVariant, payload: Payload, hostname: str | None) -> Reply:
+def _reply(
+    region: Region, variant: LiveVariant, payload: ContainerInput, hostname: str | None
+) -> ContainerReply:
     timeout = region.settings.invocation_timeout_seconds
     if payload.target_model is None:
         pipeline = variant.next_pipeline()
@@ -61,7 +63,7 @@ def _reply(region: Region, variant: LiveVariant, payload: Payload, hostname: str
         return _checked(lease.pipeline, reply)
 
 
-def _checked(pipeline: Pipeline, reply: Reply) -> Reply:
+def _checked(pipeline: Pipeline, reply: ContainerReply) -> ContainerReply:
     if len(reply.body) > MAX_BODY_BYTES:
         said = said_by_container("a response over the limit", size=len(reply.body), limit=MAX_BODY_BYTES)
         raise pipeline.failure(PRIMARY, *said)

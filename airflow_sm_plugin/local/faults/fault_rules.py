@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 
-from airflow_sm_plugin.local.faults.recorded import RecordedError, recorded_answers, recorded_for_rule
+from airflow_sm_plugin.local.faults.recorded import RecordedFailure, recorded_answers, recorded_for_rule
 from airflow_sm_plugin.local.protocol.call_names import CallName
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME
 
@@ -103,7 +103,7 @@ class Rule:
             and (self.body_contains is None or self.body_contains.encode() in call.body)
         )
 
-    def recorded(self, call: CallName) -> RecordedError | None:
+    def recorded(self, call: CallName) -> RecordedFailure | None:
         """Return the recorded answer that it stands for; None where it says, or leaves open, what is answered."""
         if self.situation is not None:
             return recorded_for_rule(self.situation, endpoint=call.resource or "")

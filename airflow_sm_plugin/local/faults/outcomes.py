@@ -22,7 +22,7 @@ _WHEN = ("any", CREATE, UPDATE, SCALE)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DeploymentOutcome:
     """How one deployment goes.
 
     :param end: one of :data:`ENDS`. ``RolledBack`` ends InService with what was there before; only updates and
@@ -53,14 +53,14 @@ class Outcome:
         return self.on == deployment or (self.on == "any" and deployment != SCALE)
 
 
-AS_IT_GOES = Outcome()
+AS_IT_GOES = DeploymentOutcome()
 
 
 class BadOutcome(ValueError):
     """An outcome or a status cannot be set; the text says why."""
 
 
-def outcome_from(value: object) -> Outcome:
+def outcome_from(value: object) -> DeploymentOutcome:
     """Read an outcome from JSON. Raises BadOutcome saying what is wrong with it."""
     if not isinstance(value, Mapping):
         raise BadOutcome(f"an outcome is an object, not {value!r}")
@@ -71,7 +71,7 @@ def outcome_from(value: object) -> Outcome:
         check, expected = _CHECKS[name]
         if not check(item):
             raise BadOutcome(f"{name} must be {expected}, not {item!r}")
-    outcome = Outcome(**value)
+    outcome = DeploymentOutcome(**value)
     if outcome.on == CREATE and not outcome.is_for(CREATE):
         raise BadOutcome(f"a creation cannot end {outcome.end}: there is nothing to go back to")
     if outcome.on == SCALE and outcome.end == "UpdateRollbackFailed":
@@ -104,9 +104,9 @@ class Outcomes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._set: list[tuple[str, Outcome]] = []
+        self._set: list[tuple[str, DeploymentOutcome]] = []
 
-    def replace(self, endpoints: str, outcomes: Iterable[Outcome]) -> None:
+    def replace(self, endpoints: str, outcomes: Iterable[DeploymentOutcome]) -> None:
         """Set what the next deployments of these endpoints come to, in the place of what was set for this glob."""
         with self._lock:
             self._set = [one for one in self._set if one[0] != endpoints]
@@ -117,7 +117,7 @@ class Outcomes:
         with self._lock:
             self._set = []
 
-    def take(self, endpoint: str, deployment: str) -> Outcome:
+    def take(self, endpoint: str, deployment: str) -> DeploymentOutcome:
         """Use one up for a ``create``, ``update`` or ``scale``; :data:`AS_IT_GOES` when none is set."""
         with self._lock:
             for number, (glob, outcome) in enumerate(self._set):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from airflow_sm_plugin.local.protocol.errors import ServiceError
+from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
 GRADES = ("recorded", "documented", "source", "invented")
 
@@ -52,7 +52,7 @@ class RecordedAnswer:
         }
 
 
-class RecordedError(ServiceError):
+class RecordedFailure(ServiceFailure):
     """An error whose code, status and body come from the table."""
 
     def __init__(self, answer: RecordedAnswer, body: dict[str, object]) -> None:
@@ -73,17 +73,17 @@ def recorded_answers() -> Mapping[str, RecordedAnswer]:
     return {row["situation"]: RecordedAnswer(**row) for row in rows}
 
 
-def recorded(situation: str, **values: object) -> RecordedError:
+def recorded(situation: str, **values: object) -> RecordedFailure:
     """Return the error that AWS answers in a situation.
 
     :param values: what the row's ``$names`` stand for; ``request``, the request's id, is made up
     :raises KeyError: there is no such row, or a value is missing
     """
     answer = recorded_answers()[situation]
-    return RecordedError(answer, answer.filled({"request": uuid.uuid4(), **values}))
+    return RecordedFailure(answer, answer.filled({"request": uuid.uuid4(), **values}))
 
 
-def recorded_for_rule(situation: str, *, endpoint: str) -> RecordedError:
+def recorded_for_rule(situation: str, *, endpoint: str) -> RecordedFailure:
     """Return the error of a situation that a fault plan asks for; what it cannot know stands as ``(name)``.
 
     :raises KeyError: there is no such row
@@ -97,7 +97,7 @@ def recorded_for_rule(situation: str, *, endpoint: str) -> RecordedError:
         outer = recorded_answers()["a container answered an error"]
         values.update(side=side, status=status, container="primary", text=text)
         body = {**outer.filled(values), "OriginalStatusCode": status, "OriginalMessage": text}
-    return RecordedError(answer, body)
+    return RecordedFailure(answer, body)
 
 
 class _Unknown(dict[str, object]):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from botocore.model import OperationNotFoundError
 
 from airflow_sm_plugin.local.account import s3_checks
-from airflow_sm_plugin.local.account.operations import NotOurs, handler_of, moto_failure
+from airflow_sm_plugin.local.account.operations import LeftToMoto, handler_of, moto_failure
 from airflow_sm_plugin.local.account.state import Account, now
 from airflow_sm_plugin.local.catalogue import cloudformation, tagging_api
 from airflow_sm_plugin.local.catalogue.tags import tagged_by_moto
@@ -29,7 +29,7 @@ from airflow_sm_plugin.local.front import control
 from airflow_sm_plugin.local.front.http_channel import Dropped
 from airflow_sm_plugin.local.protocol.access import ServedNames, refusal
 from airflow_sm_plugin.local.protocol.answers import (
-    Answer,
+    ClientAnswer,
     in_form,
     is_unknown_path,
     is_without_message,
@@ -38,11 +38,11 @@ from airflow_sm_plugin.local.protocol.answers import (
     with_encoded_start,
 )
 from airflow_sm_plugin.local.protocol.call_names import NOT_IN_MOTO, CallName, name_other, name_sagemaker
-from airflow_sm_plugin.local.protocol.environ import HttpRequest
+from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
 from airflow_sm_plugin.local.protocol.errors import (
     AccessDeniedFailure,
     MissingAuthenticationFailure,
-    ServiceError,
+    ServiceFailure,
     UnknownOperationFailure,
     UnknownPathFailure,
 )
@@ -84,7 +84,7 @@ class EmbeddedApplication:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one HTTP request. Raises Dropped when the connection is to close without an answer."""
-        http = HttpRequest.of(environ, self._served)
+        http = ReceivedRequest.of(environ, self._served)
         try:
             return self._answer(http).write(start_response)
         except Dropped:
@@ -94,7 +94,7 @@ class EmbeddedApplication:
             name = _name(http, None, reads_body=False)
             return _failure(http, name, error).write(start_response, sys.exc_info())
 
-    def _answer(self, http: HttpRequest) -> Answer:
+    def _answer(self, http: ReceivedRequest) -> ClientAnswer:
         denial = refusal(
             self._served, method=http.method, target=http.target, path=http.path, headers=http.headers
         )
@@ -122,7 +122,7 @@ class EmbeddedApplication:
             return self._refuse(http, MissingAuthenticationFailure(_NOT_SIGNED))
         return self._call(http)
 
-    def _refuse(self, http: HttpRequest, error: ServiceError) -> Answer:
+    def _refuse(self, http: ReceivedRequest, error: ServiceFailure) -> ClientAnswer:
         """Refuse a request before anything is done, and say so in the logs."""
         requests_log.warning("%s %s refused (403): %s", http.method, http.shown_path, error.message)
         if http.bucket is None and http.path.startswith((control.PREFIX, _MOTO_API)):
@@ -132,7 +132,7 @@ class EmbeddedApplication:
         self._note(http, name, now(), answer, Strike(), carried_out=False)
         return answer
 
-    def _call(self, http: HttpRequest) -> Answer:
+    def _call(self, http: ReceivedRequest) -> ClientAnswer:
         """Carry a call out, as the fault plan lets it, and note it."""
         began, started = now(), time.monotonic()
         request = _parse(http) if http.signature.service == CONTROL_PLANE else None
@@ -159,10 +159,10 @@ class EmbeddedApplication:
 
     def _note(
         self,
-        http: HttpRequest,
+        http: ReceivedRequest,
         name: CallName,
         began: datetime.datetime,
-        answer: Answer | None,
+        answer: ClientAnswer | None,
         strike: Strike,
         *,
         carried_out: bool,
@@ -177,10 +177,12 @@ class EmbeddedApplication:
             carried_out=carried_out,
         )
 
-    def _carry_out(self, http: HttpRequest, name: CallName, request: Request | ServiceError | None) -> Answer:
+    def _carry_out(
+        self, http: ReceivedRequest, name: CallName, request: Request | ServiceFailure | None
+    ) -> ClientAnswer:
         """Answer SageMaker's operations, have moto answer the others; whatever fails is an error of the service."""
         try:
-            if isinstance(request, ServiceError):
+            if isinstance(request, ServiceFailure):
                 raise request
             if (name.service, name.operation) == ("application-autoscaling", "DescribeScalingActivities"):
                 found = scaling.describe_activities(
@@ -194,13 +196,13 @@ class EmbeddedApplication:
             if response is not None:
                 return of_response(response, None, http.request_id)
             return self._motos(http, name, request)
-        except ServiceError as error:
+        except ServiceFailure as error:
             return _error(http, name, error)
         except Exception as error:
             log.exception("%s failed", name.operation)
             return _failure(http, name, error)
 
-    def _motos(self, http: HttpRequest, name: CallName, request: Request | None) -> Answer:
+    def _motos(self, http: ReceivedRequest, name: CallName, request: Request | None) -> ClientAnswer:
         """Have moto answer. Raises UnknownOperationFailure for an operation that it has not, or takes for another."""
         unknown = (
             f"Neither the embedded SageMaker nor moto behind it answers {name.operation} of {name.service}"
@@ -229,7 +231,7 @@ class EmbeddedApplication:
             scaling.heard(self.account.region(name.region), name.operation, name.resource)
         return answer
 
-    def _s3(self, http: HttpRequest, operation: str) -> Answer:
+    def _s3(self, http: ReceivedRequest, operation: str) -> ClientAnswer:
         """Have moto answer a call of S3. Raises S3Failure for a request that is wrong."""
         s3_checks.check(operation, query=http.query, headers=http.headers, body=http.body)
         try:
@@ -254,7 +256,7 @@ class EmbeddedApplication:
         validate(request)
         try:
             result = handler(self.account.region(request.region), request.params)
-        except NotOurs:
+        except LeftToMoto:
             return None
         if request.service == RUNTIME:
             return runtime_response(request.operation, result)
@@ -267,7 +269,7 @@ _NOT_SIGNED = (
 )
 
 
-def _parse(http: HttpRequest) -> Request | ServiceError | None:
+def _parse(http: ReceivedRequest) -> Request | ServiceFailure | None:
     try:
         return parse_request(
             method=http.method,
@@ -276,15 +278,17 @@ def _parse(http: HttpRequest) -> Request | ServiceError | None:
             body=http.body(),
             region=http.signature.region,
         )
-    except ServiceError as error:
+    except ServiceFailure as error:
         return error
 
 
-def _name(http: HttpRequest, request: Request | ServiceError | None, *, reads_body: bool = True) -> CallName:
+def _name(
+    http: ReceivedRequest, request: Request | ServiceFailure | None, *, reads_body: bool = True
+) -> CallName:
     target = http.headers.get("x-amz-target", "")
     is_sagemaker = http.signature.service == CONTROL_PLANE or target.startswith("SageMaker.")
     if is_sagemaker or (not http.signature.service and is_runtime_call(http.method, http.path)):
-        read = None if isinstance(request, ServiceError) else request
+        read = None if isinstance(request, ServiceFailure) else request
         return name_sagemaker(read, http.signature, method=http.method, path=http.path, target=target)
     return name_other(
         http.signature,
@@ -297,14 +301,14 @@ def _name(http: HttpRequest, request: Request | ServiceError | None, *, reads_bo
     )
 
 
-def _error(http: HttpRequest, name: CallName, error: ServiceError) -> Answer:
+def _error(http: ReceivedRequest, name: CallName, error: ServiceFailure) -> ClientAnswer:
     code = error.code_for(name.service)
     if name.service in (CONTROL_PLANE, RUNTIME):
         return of_response(error_response(error, name.service), code, http.request_id)
     return in_form(http, name.service, status=error.status, code=code, message=error.message)
 
 
-def _struck(http: HttpRequest, name: CallName, rule: Rule) -> Answer:
+def _struck(http: ReceivedRequest, name: CallName, rule: Rule) -> ClientAnswer:
     """Return the error of a rule of the fault plan."""
     recorded = rule.recorded(name)
     if recorded is not None:
@@ -313,13 +317,13 @@ def _struck(http: HttpRequest, name: CallName, rule: Rule) -> Answer:
     return in_form(http, name.service, status=status, code=code, message=message)
 
 
-def _failure(http: HttpRequest, name: CallName, error: Exception) -> Answer:
+def _failure(http: ReceivedRequest, name: CallName, error: Exception) -> ClientAnswer:
     reason = f"{type(error).__name__}: {error}"
-    return _error(http, name, ServiceError(f"The embedded SageMaker failed at {name.operation}: {reason}"))
+    return _error(http, name, ServiceFailure(f"The embedded SageMaker failed at {name.operation}: {reason}"))
 
 
 def _log(
-    name: CallName, http: HttpRequest, answer: Answer | None, strike: Strike, milliseconds: float
+    name: CallName, http: ReceivedRequest, answer: ClientAnswer | None, strike: Strike, milliseconds: float
 ) -> None:
     told = f" (fault plan: {strike.fault})" if strike.fault else ""
     error = f" {answer.error}" if answer is not None and answer.error else ""
@@ -334,7 +338,7 @@ def _log(
 
 
 def other_service_response(account: Account, name: CallName, body: Callable[[], bytes]) -> Response | None:
-    """Return our answer to a call of another service, None when it is moto's to answer. Raises ServiceError."""
+    """Return our answer to a call of another service, None when it is moto's to answer. Raises ServiceFailure."""
     if name.service == "cloudformation":
         cloudformation.check(body())
     if name.service == tagging_api.SIGNED_AS:

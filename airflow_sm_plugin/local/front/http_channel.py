@@ -22,7 +22,7 @@ class Dropped(ClientDisconnected):  # type: ignore[misc] # waitress has no annot
     """
 
 
-class Parser(HTTPRequestParser):  # type: ignore[misc] # waitress has no annotations
+class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no annotations
     """A request whose S3 metadata may have underscores in their names.
 
     Waitress leaves out every header with an underscore, because WSGI cannot tell it from a dash. S3 does.
@@ -45,7 +45,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc] # waitress has no annotat
                 self.metadata[environ_key_for_header(name)] = name, value.strip(" \t")
 
 
-class Task(WSGITask):  # type: ignore[misc] # waitress has no annotations
+class RequestTask(WSGITask):  # type: ignore[misc] # waitress has no annotations
     """A request and its answer with header names as the client and the application wrote them.
 
     Waitress capitalises the names of answers. HTTP does not care, but S3's metadata come back as keys of a dict:
@@ -71,7 +71,7 @@ class Task(WSGITask):  # type: ignore[misc] # waitress has no annotations
         return "\r\n".join(lines).encode("latin-1")
 
 
-class Refusal(ErrorTask):  # type: ignore[misc] # waitress has no annotations
+class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no annotations
     """An answer to a message that is no HTTP or too large, which no application sees. It has a request id."""
 
     def execute(self) -> None:
@@ -80,7 +80,7 @@ class Refusal(ErrorTask):  # type: ignore[misc] # waitress has no annotations
         super().execute()
 
 
-class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no annotations
+class ClientChannel(HTTPChannel):  # type: ignore[misc] # waitress has no annotations
     """A connection on which ``Expect: 100-continue`` without a body is answered.
 
     Waitress (3.0) answers such a request with ``100 Continue`` and then waits for the body that does not come;
@@ -88,9 +88,9 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no annotations
     final answer in its place for that of the connection's next request as well, and hangs.
     """
 
-    parser_class = Parser
-    task_class = Task
-    error_task_class = Refusal
+    parser_class = RequestParser
+    task_class = RequestTask
+    error_task_class = RefusalTask
 
     def send_continue(self) -> None:
         """Invite the client to go on; a request without a body is complete all the same."""

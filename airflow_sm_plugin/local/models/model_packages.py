@@ -217,7 +217,7 @@ def list_model_packages(region: Region, params: Params) -> Record:
 
 
 def package_called(region: Region, name: str) -> Record:
-    """Return a package's record, by name or ARN. Raises RecordedError."""
+    """Return a package's record, by name or ARN. Raises RecordedFailure."""
     arn = name if name.startswith("arn:") else region.arn(PACKAGES, name)
     with region.table(PACKAGES):
         for one in _packages(region):
@@ -229,7 +229,7 @@ def package_called(region: Region, name: str) -> Record:
 def containers_in(region: Region, package: str) -> list[Record]:
     """Return copies of the containers that a package's InferenceSpecification names, in order.
 
-    Raises RecordedError for one that has none, or that is not Approved, as "to deploy the model" needs (API reference,
+    Raises RecordedFailure for one that has none, or that is not Approved, as "to deploy the model" needs (API reference,
     CreateModelPackage).
     """
     record = package_called(region, package)

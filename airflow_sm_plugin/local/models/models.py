@@ -72,7 +72,7 @@ def list_models(region: Region, params: Params) -> Record:
 
 
 def model_called(region: Region, name: str) -> Record:
-    """Return a model's record. Raises RecordedError."""
+    """Return a model's record. Raises RecordedFailure."""
     with region.table(KIND) as models:
         if name not in models:
             raise recorded("no such model", arn=region.arn(KIND, name))
@@ -105,7 +105,7 @@ _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]{1,64}
 
 
 def check_request(model: Record) -> None:
-    """Check what the request alone tells. Raises RecordedError."""
+    """Check what the request alone tells. Raises RecordedFailure."""
     if bool(model.get("PrimaryContainer")) == bool(model.get("Containers")):
         raise recorded("neither PrimaryContainer nor Containers, or both")
     definitions = containers_of(model)
@@ -124,7 +124,7 @@ def check_request(model: Record) -> None:
 def check_model_data(region: Region, model: Record) -> None:
     """Check that the containers' model data are in S3; target models are looked for by request only.
 
-    Raises RecordedError. Which role may read them is not known here: all that can be told is whether S3 has them.
+    Raises RecordedFailure. Which role may read them is not known here: all that can be told is whether S3 has them.
     """
     for spec in container_specs(model):
         if spec.model_data_url is not None and not spec.multi_model:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, quote
 from xml.sax.saxutils import escape
 
-from airflow_sm_plugin.local.protocol.environ import HttpRequest
+from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
 from airflow_sm_plugin.local.protocol.protocol import Response
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _NO_SCRIPT_DRIVES_US = ("Content-Security-Policy", "sandbox allow-scripts")
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClientAnswer:
     """An HTTP answer that can be written once, or discarded.
 
     :param error: the error code if it is an error and the code is known
@@ -58,16 +58,16 @@ class Answer:
             close()
 
 
-def of_response(response: Response, error: str | None, request_id: str) -> Answer:
+def of_response(response: Response, error: str | None, request_id: str) -> ClientAnswer:
     """Return an answer of ours."""
     headers = {**response.headers, _REQUEST_ID: request_id}
     if response.status != 204:
         headers["Content-Length"] = str(len(response.body))
     line = _line(response.status)
-    return Answer(response.status, error, request_id, line, list(headers.items()), [response.body])
+    return ClientAnswer(response.status, error, request_id, line, list(headers.items()), [response.body])
 
 
-def passed_on(application: WSGIApplication, request: HttpRequest) -> Answer:
+def passed_on(application: WSGIApplication, request: ReceivedRequest) -> ClientAnswer:
     """Have moto carry a request out and return its answer, not yet written to anybody.
 
     Without the CORS headers that moto adds to each answer, and those of a bucket's CORS configuration: no page may
@@ -94,21 +94,21 @@ def passed_on(application: WSGIApplication, request: HttpRequest) -> Answer:
         name.encode("ascii"), value.encode("latin-1")  # waitress fails where nothing can be answered any more
     if status >= _FIRST_ERROR:
         content = [b"".join(content)]
-    return Answer(status, _header(headers, "x-amzn-ErrorType"), request_id, line, headers, content)
+    return ClientAnswer(status, _header(headers, "x-amzn-ErrorType"), request_id, line, headers, content)
 
 
-def is_unknown_path(answer: Answer) -> bool:
+def is_unknown_path(answer: ClientAnswer) -> bool:
     """Whether moto answered that no operation has this method and path."""
     return answer.status in _NO_SUCH_PATH and is_without_message(answer)
 
 
-def is_without_message(answer: Answer) -> bool:
+def is_without_message(answer: ClientAnswer) -> bool:
     """Whether moto answered an error with a page of HTML, or with nothing."""
     content = b"".join(answer.content) if answer.status >= _FIRST_ERROR else b"there is"
     return not content or content.startswith(b"<!doctype html>")
 
 
-def with_encoded_start(answer: Answer, query: str) -> Answer:
+def with_encoded_start(answer: ClientAnswer, query: str) -> ClientAnswer:
     """Return moto's listing with StartAfter in the encoding that was asked for, as S3 answers it.
 
     moto leaves it as it is: a key may hold what XML does not.
@@ -125,7 +125,7 @@ def with_encoded_start(answer: Answer, query: str) -> Answer:
     return dataclasses.replace(answer, headers=headers, content=[content])
 
 
-def in_form(request: HttpRequest, service: str, *, status: int, code: str, message: str) -> Answer:
+def in_form(request: ReceivedRequest, service: str, *, status: int, code: str, message: str) -> ClientAnswer:
     """Return an error in the form that the called service's clients read."""
     form = form_of(service, request.headers, request.query)
     response = error_in_form(form, status=status, code=code, message=message, request_id=request.request_id)

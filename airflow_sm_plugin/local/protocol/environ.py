@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class HttpRequest:
+class ReceivedRequest:
     """An HTTP request, as far as it is needed to say what it calls.
 
     :param target: the request target as it was sent
@@ -38,7 +38,7 @@ class HttpRequest:
     request_id: str
 
     @classmethod
-    def of(cls, environ: WSGIEnvironment, served: ServedNames) -> HttpRequest:
+    def of(cls, environ: WSGIEnvironment, served: ServedNames) -> ReceivedRequest:
         """Read a WSGI environment of waitress."""
         headers, query = _headers_of(environ), environ.get("QUERY_STRING", "")
         signature = signature_of(headers.get("authorization", ""), query)

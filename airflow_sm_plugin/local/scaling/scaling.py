@@ -20,10 +20,10 @@ from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.async_inference.requests import backlog
 from airflow_sm_plugin.local.endpoints.endpoint_operations import FOLLOWER, scale_variant
 from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint, LiveVariant, endpoint_in_service
-from airflow_sm_plugin.local.faults.recorded import RecordedError
+from airflow_sm_plugin.local.faults.recorded import RecordedFailure
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 from airflow_sm_plugin.local.scaling import scaling_policies as policies
-from airflow_sm_plugin.local.scaling.scaling_policies import Look, Wish
+from airflow_sm_plugin.local.scaling.scaling_policies import VariantMetrics, Wish
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def _look_at(
     memory: _Watched,
 ) -> None:
     live, variant = found
-    look = Look(_metrics(region, live, variant), variant.instance_count)
+    look = VariantMetrics(_metrics(region, live, variant), variant.instance_count)
     _publish(region, live, variant, look.metrics, memory)
     breaches = _set_alarms(region, live.name, alarms, look.metrics)
     wishes = list(_wishes(region, str(target["ResourceId"]), look, breaches))
@@ -187,7 +187,9 @@ def _set_alarms(
     return breaches
 
 
-def _wishes(region: Region, resource: str, look: Look, breaches: Mapping[str, float]) -> Iterator[Wish]:
+def _wishes(
+    region: Region, resource: str, look: VariantMetrics, breaches: Mapping[str, float]
+) -> Iterator[Wish]:
     for policy in _policies(region, resource):
         wish: Wish | None = None
         tracking = policy.get("TargetTrackingScalingPolicyConfiguration")
@@ -207,7 +209,7 @@ def _variant(region: Region, resource: str) -> tuple[LiveEndpoint, LiveVariant] 
         return None
     try:
         live = endpoint_in_service(region, parts[1])
-    except RecordedError:
+    except RecordedFailure:
         return None
     variant = live.variants.get(parts[3])
     return (live, variant) if variant is not None else None

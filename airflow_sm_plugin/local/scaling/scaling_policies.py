@@ -33,7 +33,7 @@ _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
 
 
 @dataclass(frozen=True)
-class Look:
+class VariantMetrics:
     """What is seen of a variant at one time.
 
     :param metrics: values by metric name; one that has no value now is missing
@@ -57,7 +57,7 @@ class Wish:
     policy: str = ""
 
 
-def tracking_wish(config: Mapping[str, Any], look: Look) -> Wish | None:
+def tracking_wish(config: Mapping[str, Any], look: VariantMetrics) -> Wish | None:
     """Return what a TargetTrackingScalingPolicyConfiguration asks for; None when its metric has no value."""
     value = look.metrics.get(_metric(config))
     if value is None:
@@ -71,7 +71,7 @@ def tracking_wish(config: Mapping[str, Any], look: Look) -> Wish | None:
     return Wish(look.instances)
 
 
-def step_wish(config: Mapping[str, Any], look: Look, *, breach: float) -> Wish | None:
+def step_wish(config: Mapping[str, Any], look: VariantMetrics, *, breach: float) -> Wish | None:
     """Return what a StepScalingPolicyConfiguration asks for whose alarm is in ALARM.
 
     :param breach: by how much the metric is over (or, negative, under) the alarm's threshold

@@ -26,7 +26,7 @@ _CODE_IN_MODEL = "/opt/ml/model/"
 
 
 @dataclass(frozen=True)
-class Answer:
+class ContainerAnswer:
     """A container's answer to one invocation."""
 
     status: int
@@ -87,7 +87,7 @@ class LoadedModel:
             )
         self._model = load(RequestContext({}, self._model_dir), self._model_dir)
 
-    def answer(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def answer(self, body: bytes, headers: Mapping[str, str]) -> ContainerAnswer:
         """Run the handlers on one request. Whatever they raise is the caller's to answer."""
         context = RequestContext(headers, self._model_dir)
         request = context.request_processor[0]
@@ -100,7 +100,7 @@ class LoadedModel:
         if isinstance(result, tuple):
             result, answered_type = result[0], str(result[1])
         context.set_response_content_type(0, answered_type)  # checks that a header can carry it
-        return Answer(request.status, _as_bytes(result), dict(request.response_headers))
+        return ContainerAnswer(request.status, _as_bytes(result), dict(request.response_headers))
 
     def _run(self, context: RequestContext, data: str | bytes, content_type: str, accept: str) -> object:
         if self._transform is not None:
@@ -110,13 +110,13 @@ class LoadedModel:
         return self._output(context, prediction, accept)
 
 
-def error_answer(error: BaseException, status: int) -> Answer:
+def error_answer(error: BaseException, status: int) -> ContainerAnswer:
     """Return what a container answers for an exception: its text, whatever that holds."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an exception of the archive's own, whose text raises
         text = ""
-    return Answer(status, (text or type(error).__name__).encode(errors="backslashreplace"), TEXT)
+    return ContainerAnswer(status, (text or type(error).__name__).encode(errors="backslashreplace"), TEXT)
 
 
 def program_of(model_dir: Path, environment: Mapping[str, str], code_dir: Path | None = None) -> Program:

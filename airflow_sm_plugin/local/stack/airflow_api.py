@@ -58,7 +58,7 @@ class TaskInstance:
 
 
 @dataclass(frozen=True, slots=True)
-class RunLook:
+class RunStatus:
     """A run and its tasks, seen at one time."""
 
     state: str
@@ -144,10 +144,10 @@ class AirflowApi:
             if len(found) < _PAGE:
                 return tuple(_task(row) for row in rows)
 
-    def look(self, dag_id: str, run_id: str) -> RunLook:
+    def look(self, dag_id: str, run_id: str) -> RunStatus:
         """Return the run's state and its tasks; the state is read first, so it never is ahead of them."""
         state = self.run_state(dag_id, run_id)
-        return RunLook(state, self.task_instances(dag_id, run_id))
+        return RunStatus(state, self.task_instances(dag_id, run_id))
 
     def wait_for_run(
         self,
@@ -155,8 +155,8 @@ class AirflowApi:
         run_id: str,
         *,
         seconds: float,
-        on_look: Callable[[RunLook], None] | None = None,
-    ) -> RunLook:
+        on_look: Callable[[RunStatus], None] | None = None,
+    ) -> RunStatus:
         """Return the last look once the run has ended, well or badly; ``on_look`` is told of every look.
 
         Raises :class:`StackError` when it has not ended after ``seconds``.

@@ -19,7 +19,7 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
-from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, RequestRefusedError, RunLook
+from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, RequestRefusedError, RunStatus
 from airflow_sm_plugin.local.stack.demo_stack import Addresses, DemoStack
 from airflow_sm_plugin.local.stack.demo_view import Progress, report_of, report_table, saved_page
 from airflow_sm_plugin.local.stack.processes import StackError
@@ -122,7 +122,7 @@ def _run(console: Console, stack: DemoStack, dag_id: str, addresses: Addresses) 
     return False
 
 
-def _show_failures(console: Console, api: AirflowApi, dag_id: str, run_id: str, look: RunLook) -> None:
+def _show_failures(console: Console, api: AirflowApi, dag_id: str, run_id: str, look: RunStatus) -> None:
     for task in look.tasks:
         if task.state != "failed":
             continue

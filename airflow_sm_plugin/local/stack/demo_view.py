@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, Json, RunLook, TaskInstance
+from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, Json, RunStatus, TaskInstance
 from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
 
 COLUMNS: Mapping[str, str] = {
@@ -80,7 +80,7 @@ class Progress:
         """Leave the last picture standing."""
         self._live.stop()
 
-    def show(self, look: RunLook) -> None:
+    def show(self, look: RunStatus) -> None:
         """Show what changed since the last look."""
         if self._console.is_terminal:
             self._live.update(progress_table(look.tasks, seconds=time.monotonic() - self._begun))

@@ -29,10 +29,10 @@ from airflow_sm_plugin.local.account.state import Record, Region, now
 from airflow_sm_plugin.local.containers.container_logs import DataLog
 from airflow_sm_plugin.local.containers.containers import (
     ContainerFailed,
+    ContainerInput,
+    ContainerReply,
     ContainerSpec,
     LogTarget,
-    Payload,
-    Reply,
     container_specs,
 )
 from airflow_sm_plugin.local.containers.pipelines import Pipeline
@@ -44,10 +44,15 @@ from airflow_sm_plugin.local.transform.data_processing import (
     with_inference_ids,
 )
 from airflow_sm_plugin.local.transform.transform_io import BadInput
-from airflow_sm_plugin.local.transform.transform_plan import MOST_CONCURRENT, MOST_INSTANCES, Capture, Plan
+from airflow_sm_plugin.local.transform.transform_plan import (
+    MOST_CONCURRENT,
+    MOST_INSTANCES,
+    Capture,
+    TransformPlan,
+)
 
 
-def sources_of(region: Region, plan: Plan) -> Iterator[InputObject]:
+def sources_of(region: Region, plan: TransformPlan) -> Iterator[InputObject]:
     """Yield the objects to transform; ``.out`` behind an object's relative key names its output.
 
     Raises ObjectFailure, and BadInput for a manifest that is none.
@@ -86,7 +91,7 @@ class TransformJob:
         self._region = region
         self._record = record
         self._name = str(record["TransformJobName"])
-        self._plan = Plan.of(record)
+        self._plan = TransformPlan.of(record)
         self._specs = tuple(self._with_environment(spec) for spec in container_specs(model))
         self._streams = [
             f"{transform_job_streams(self._name)}i-{uuid.uuid4().hex[:17]}"
@@ -240,8 +245,8 @@ class TransformJob:
             return with_inference_ids(answer, kind, started=self._started)
         return answer
 
-    def _invoke(self, body: bytes) -> Reply:
-        payload = Payload(body, self._plan.content_type, self._plan.accept)
+    def _invoke(self, body: bytes) -> ContainerReply:
+        payload = ContainerInput(body, self._plan.content_type, self._plan.accept)
         tries_left = self._plan.retries
         while True:
             with self._lock:

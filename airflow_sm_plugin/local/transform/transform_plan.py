@@ -41,7 +41,7 @@ class Capture:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TransformPlan:
     """How to cut, send and store. Sizes in bytes (0: no limit), times in seconds.
 
     :param retries: further tries of a request that the model answered with a 5xx, or not in time
@@ -66,7 +66,7 @@ class Plan:
     capture: Capture | None
 
     @classmethod
-    def of(cls, record: Record) -> Plan:
+    def of(cls, record: Record) -> TransformPlan:
         """Read a CreateTransformJob request."""
         job_input, output = record["TransformInput"], record["TransformOutput"]
         source, client = job_input["DataSource"]["S3DataSource"], record.get("ModelClientConfig", {})

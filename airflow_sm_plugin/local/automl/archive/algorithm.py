@@ -17,7 +17,7 @@ import numpy.typing as npt
 from airflow_sm_plugin.local.automl.archive.recordio import decode
 from airflow_sm_plugin.local.automl.archive.responses import (
     CSV,
-    RequestRefused,
+    RejectedRequest,
     accepted,
     encode,
     keys_of,
@@ -67,14 +67,14 @@ def input_fn(body: str | bytes, content_type: str | None) -> Floats:
             return decode(raw)
         return np.array(read_rows(raw.decode()), dtype=np.float32)
     except ValueError as error:
-        raise RequestRefused(str(error), 415) from error
+        raise RejectedRequest(str(error), 415) from error
 
 
 def predict_fn(features: Floats, algorithm: Algorithm) -> Answer:
     """Predict; 400 when the features do not fit the model."""
     estimator = algorithm["estimator"]
     if features.ndim != 2 or features.shape[1] != estimator.n_features_in_:
-        raise RequestRefused(
+        raise RejectedRequest(
             f"Unable to evaluate payload provided: {features.shape[-1]} features are not consistent with the "
             f"{estimator.n_features_in_} features of the trained model.",
             400,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from airflow_sm_plugin.local.automl.archive.algorithm import Estimator, spread
 from airflow_sm_plugin.local.automl.archive.responses import (
     CSV,
-    RequestRefused,
+    RejectedRequest,
     accepted,
     encode,
     keys_of,
@@ -53,7 +53,7 @@ def input_fn(body: str | bytes, content_type: str | None) -> list[list[str]]:
     try:
         return read_rows(body.decode() if isinstance(body, bytes) else body)
     except ValueError as error:
-        raise RequestRefused(f"The body is not CSV in UTF-8: {error}", 400) from error
+        raise RejectedRequest(f"The body is not CSV in UTF-8: {error}", 400) from error
 
 
 def predict_fn(rows: list[list[str]], ensemble: Ensemble) -> Answer:
@@ -63,7 +63,7 @@ def predict_fn(rows: list[list[str]], ensemble: Ensemble) -> Answer:
             member["weight"] * _vote(member, rows, ensemble["labels"]) for member in ensemble["members"]
         )
     except ValueError as error:
-        raise RequestRefused(str(error), 400) from error
+        raise RejectedRequest(str(error), 400) from error
     keys = keys_of("SAGEMAKER_INFERENCE_OUTPUT") or ("predicted_label",)
     return [_selected(vote, keys, ensemble["labels"]) for vote in np.asarray(votes).tolist()]
 

@@ -17,7 +17,7 @@ import joblib
 from airflow_sm_plugin.local.automl.archive.recordio import encode as encode_recordio
 from airflow_sm_plugin.local.automl.archive.responses import (
     CSV,
-    RequestRefused,
+    RejectedRequest,
     accepted,
     encode,
     keys_of,
@@ -45,7 +45,7 @@ def input_fn(body: str | bytes, content_type: str | None) -> Rows:
     try:
         return read_rows(body.decode() if isinstance(body, bytes) else body)
     except ValueError as error:
-        raise RequestRefused(f"The body is not CSV in UTF-8: {error}", 400) from error
+        raise RejectedRequest(f"The body is not CSV in UTF-8: {error}", 400) from error
 
 
 def predict_fn(rows: Rows, processor: Processor) -> Floats | Answer:
@@ -55,7 +55,7 @@ def predict_fn(rows: Rows, processor: Processor) -> Floats | Answer:
     try:
         return transform(processor, rows)
     except ValueError as error:
-        raise RequestRefused(str(error), 400) from error
+        raise RejectedRequest(str(error), 400) from error
 
 
 def output_fn(prediction: Floats | Answer, accept: str | None) -> tuple[bytes, str]:

@@ -17,7 +17,7 @@ JSON = "application/json"
 JSON_LINES = "application/jsonlines"
 
 
-class RequestRefused(ValueError):
+class RejectedRequest(ValueError):
     """A request that the container answers with ``status_code`` and the text."""
 
     def __init__(self, message: str, status_code: int) -> None:
@@ -43,14 +43,14 @@ def keys_of(variable: str) -> tuple[str, ...] | None:
     return None if value is None else tuple(key.strip().lower() for key in value.split(","))
 
 
-def refuse_content_type(value: str | None) -> RequestRefused:
+def refuse_content_type(value: str | None) -> RejectedRequest:
     """Return the refusal (415) of a content type."""
-    return RequestRefused(f"'{value}' is an unsupported content type.", 415)
+    return RejectedRequest(f"'{value}' is an unsupported content type.", 415)
 
 
-def refuse_accept(value: str) -> RequestRefused:
+def refuse_accept(value: str) -> RejectedRequest:
     """Return the refusal (406) of an accept type."""
-    return RequestRefused(f"Accept type '{value}' is not supported.", 406)
+    return RejectedRequest(f"Accept type '{value}' is not supported.", 406)
 
 
 def encode(rows: Sequence[Sequence[object]], keys: Sequence[str] | None, accept: str) -> tuple[bytes, str]:

@@ -28,22 +28,22 @@ from airflow_sm_plugin.local.automl.training.plan import (
     ENSEMBLING,
     TUNING,
     Analyzed,
-    Channel,
-    Event,
+    ChannelFiles,
     Explained,
-    Plan,
     Started,
     Trained,
+    TrainingEvent,
+    TrainingPlan,
 )
 from airflow_sm_plugin.local.automl.training.process import TrainingCache, TrainingCrashed, TrainingProcess
-from airflow_sm_plugin.local.protocol.errors import ServiceError
+from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
 
 class InputFailure(Exception):
     """The input is not there or cannot be read."""
 
 
-def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[Channel, int]:
+def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[ChannelFiles, int]:
     """Copy the channel's objects into ``folder``; returns the files in order and their size in bytes."""
     folder.mkdir(parents=True)
     listed = objects_in_manifest if channel.kind == "ManifestFile" else objects_below
@@ -93,7 +93,7 @@ def deploy(region: Region, request: JobRequest, candidate: Record, *, interrupte
         _call(region, "CreateEndpointConfig", {"EndpointConfigName": name, "ProductionVariants": [variant]})
         _call(region, "CreateEndpoint", {"EndpointName": endpoint, "EndpointConfigName": name})
         return _in_service(region, endpoint, interrupted)
-    except ServiceError as error:
+    except ServiceFailure as error:
         raise DeploymentFailed(f"The best candidate could not be deployed: {error.message}") from error
 
 
@@ -201,7 +201,7 @@ class AutoMLRun:
             self._deploy()
         raise _Ended("Completed", "Completed")
 
-    def _plan(self, folder: Path) -> Plan:
+    def _plan(self, folder: Path) -> TrainingPlan:
         request = self._request
         training, size = fetch(self._region, request.training, folder / "training")
         validation = None
@@ -228,7 +228,7 @@ class AutoMLRun:
             "output": str(output),
         }
 
-    def _hear(self, event: Event, plan: Plan) -> None:
+    def _hear(self, event: TrainingEvent, plan: TrainingPlan) -> None:
         self._check()
         if event["event"] == "failed":
             raise _Ended("Failed", "Failed", event["reason"])
@@ -241,7 +241,7 @@ class AutoMLRun:
         else:
             self._explained(event)
 
-    def _analyzed(self, event: Analyzed, plan: Plan) -> None:
+    def _analyzed(self, event: Analyzed, plan: TrainingPlan) -> None:
         self._problem_type, self._objective = event["problem_type"], event["objective"]
         self._write(self._layout.data_exploration, notebook("# Data exploration", event["report"]))
         self._write(self._layout.candidate_definition, notebook("# Candidate definitions", settings_of(plan)))
@@ -358,7 +358,7 @@ class AutoMLRun:
         write(self._region, Location.parse(uri), body)
 
 
-def settings_of(plan: Plan) -> str:
+def settings_of(plan: TrainingPlan) -> str:
     """List what the candidates are made by (Markdown)."""
     shown = {
         "mode": plan["mode"],

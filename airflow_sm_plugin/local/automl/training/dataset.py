@@ -14,7 +14,7 @@ import numpy as np
 
 from airflow_sm_plugin.local.automl.archive.tabular import is_missing, layout_of, number, parse
 from airflow_sm_plugin.local.automl.training import problems
-from airflow_sm_plugin.local.automl.training.plan import Plan
+from airflow_sm_plugin.local.automl.training.plan import TrainingPlan
 from airflow_sm_plugin.local.automl.training.training import Material, folds_of
 
 LEAST_ROWS = 20
@@ -129,7 +129,7 @@ def _check_classes(problem_type: str, labels: Sequence[str], rows: int, name: st
         )
 
 
-def read_material(plan: Plan) -> tuple[Material, str]:
+def read_material(plan: TrainingPlan) -> tuple[Material, str]:
     """Read and check a job's data; returns it with a report on what was found. Raises JobFailed."""
     given = plan["training"]
     table = read_table([Path(name) for name in given["files"]], gzipped=given["gzipped"])
@@ -163,7 +163,7 @@ def read_material(plan: Plan) -> tuple[Material, str]:
     return material, _report(training, material)
 
 
-def _validation(plan: Plan, training: Table, place: int) -> Table | None:
+def _validation(plan: TrainingPlan, training: Table, place: int) -> Table | None:
     given = plan["validation"]
     if given is None:
         return None

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
-from airflow_sm_plugin.local.automl.training.plan import Channel, Event, Plan
+from airflow_sm_plugin.local.automl.training.plan import ChannelFiles, TrainingEvent, TrainingPlan
 
 _PACKAGES = str(Path(__file__).parents[4])
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -38,7 +38,7 @@ class TrainingProcess:
         self._process: subprocess.Popen[str] | None = None
         self._killed = False
 
-    def events(self, plan: Plan) -> Generator[Event]:
+    def events(self, plan: TrainingPlan) -> Generator[TrainingEvent]:
         """Run the plan and yield what happens; ends early when killed. Raises TrainingCrashed."""
         script = self._folder / "plan.json"
         script.write_text(json.dumps(plan), encoding="utf-8")
@@ -59,7 +59,7 @@ class TrainingProcess:
         with process:
             try:
                 for line in process.stdout or ():
-                    yield cast("Event", json.loads(line))
+                    yield cast("TrainingEvent", json.loads(line))
             finally:
                 if process.stdin:
                     process.stdin.close()  # its end of file ends the process if it is still at work
@@ -89,14 +89,16 @@ class TrainingCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def events(self, plan: Plan, train: Callable[[Plan], Generator[Event]]) -> Generator[Event]:
+    def events(
+        self, plan: TrainingPlan, train: Callable[[TrainingPlan], Generator[TrainingEvent]]
+    ) -> Generator[TrainingEvent]:
         """Yield what happens while the plan is carried out: told again if that was done before, else by training."""
         kept = self._folder / _key(plan)
         with contextlib.suppress(FileNotFoundError):
             lines = (kept / _EVENTS).read_text(encoding="utf-8").splitlines()
             yield from (_with_archives_in(kept, json.loads(line)) for line in lines)
             return
-        told: list[Event] = []
+        told: list[TrainingEvent] = []
         with contextlib.closing(train(plan)) as events:
             for event in events:
                 told.append(event)
@@ -104,7 +106,7 @@ class TrainingCache:
         if told and told[-1]["event"] == "explained":  # to its very end: neither killed nor failed
             self._keep(kept, Path(plan["output"]), told)
 
-    def _keep(self, kept: Path, output: Path, events: Iterable[Event]) -> None:
+    def _keep(self, kept: Path, output: Path, events: Iterable[TrainingEvent]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=self._folder, prefix="new-"))
         try:
@@ -117,14 +119,14 @@ class TrainingCache:
             shutil.rmtree(made, ignore_errors=True)
 
 
-def _with_archives_in(folder: Path, event: Event) -> Event:
+def _with_archives_in(folder: Path, event: TrainingEvent) -> TrainingEvent:
     if event["event"] != "trained":
         return event
     archives = {role: str(folder / Path(path).name) for role, path in event["archives"].items()}
-    return cast("Event", {**event, "archives": archives})
+    return cast("TrainingEvent", {**event, "archives": archives})
 
 
-def _key(plan: Plan) -> str:
+def _key(plan: TrainingPlan) -> str:
     """Return a name for all that the result depends on: data, settings, this package's code and the libraries."""
     settings = {name: value for name, value in plan.items() if name != "output"}
     channels = {name: _digests(plan[name]) for name in ("training", "validation")}
@@ -132,7 +134,7 @@ def _key(plan: Plan) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
-def _digests(channel: Channel | None) -> list[object] | None:
+def _digests(channel: ChannelFiles | None) -> list[object] | None:
     if channel is None:
         return None
     files = [hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in channel["files"]]

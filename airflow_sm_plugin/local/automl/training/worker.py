@@ -24,7 +24,7 @@ import numpy as np
 from airflow_sm_plugin.local.automl.archive.ensemble import Ensemble
 from airflow_sm_plugin.local.automl.training import dataset, problems
 from airflow_sm_plugin.local.automl.training.dataset import read_material
-from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING, Event, Plan
+from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING, TrainingEvent, TrainingPlan
 from airflow_sm_plugin.local.automl.training.recipes import MOST_CANDIDATES, Recipe, recipes
 from airflow_sm_plugin.local.automl.training.training import (
     Fitted,
@@ -78,7 +78,7 @@ _FEWEST_WITH_ENSEMBLE = 3
 def main(arguments: list[str]) -> int:
     """Run the plan; a job that cannot go on is an event, not an exit status."""
     threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
-    plan: Plan = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    plan: TrainingPlan = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
         _run(plan)
     except dataset.JobFailed as failure:
@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _run(plan: Plan) -> None:
+def _run(plan: TrainingPlan) -> None:
     material, report = read_material(plan)
     metric = plan["objective"] or problems.default_metric(material.problem_type)
     _tell({"event": "analyzed", "problem_type": material.problem_type, "objective": metric, "report": report})
@@ -110,7 +110,7 @@ Winner = tuple[int, Sequence[Fitted], Sequence[float]]
 """The best candidate: its number, its models and their weights."""
 
 
-def _tuning(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
+def _tuning(plan: TrainingPlan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
     """Train candidates of a feature processor and an algorithm each."""
     output = Path(plan["output"])
     fitted: list[Fitted] = []
@@ -134,7 +134,7 @@ def _tuning(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -
 
 
 def _ensembling(
-    plan: Plan, material: Material, chosen: list[Recipe], metric: str, *, with_ensemble: bool
+    plan: TrainingPlan, material: Material, chosen: list[Recipe], metric: str, *, with_ensemble: bool
 ) -> Winner:
     """Train single models, then a weighted ensemble of them; each is a candidate with one container."""
     fitted: list[Fitted] = []
@@ -150,7 +150,7 @@ def _ensembling(
     return _weighted(plan, material, fitted, metric)
 
 
-def _weighted(plan: Plan, material: Material, fitted: list[Fitted], metric: str) -> Winner:
+def _weighted(plan: TrainingPlan, material: Material, fitted: list[Fitted], metric: str) -> Winner:
     """Train the ensemble, which by its making is at least as good as its best member."""
     place, name = len(fitted) + 1, "WeightedEnsemble_L2_FULL"
     _tell_started(place, name)
@@ -169,7 +169,7 @@ def _weighted(plan: Plan, material: Material, fitted: list[Fitted], metric: str)
 
 
 def _pack_ensemble(
-    plan: Plan, material: Material, fitted: Sequence[Fitted], weights: Sequence[float], place: int
+    plan: TrainingPlan, material: Material, fitted: Sequence[Fitted], weights: Sequence[float], place: int
 ) -> Path:
     model: Ensemble = {
         "members": [
@@ -203,7 +203,7 @@ def _tell_trained(place: int, name: str, model: Fitted, archives: dict[str, str]
     )
 
 
-def _tell(event: Event) -> None:
+def _tell(event: TrainingEvent) -> None:
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
 
