@@ -77,7 +77,6 @@ NOT_DONE = {
 
 
 def refusal(operation: str) -> str:
-    """Return the text that refuses an operation."""
     what = NOT_DONE.get(operation)
     if what is None:
         return f"The embedded SageMaker does not answer this: {operation}"
@@ -138,7 +137,6 @@ def operation(*names: str) -> Callable[[Handler], Handler]:
 
 
 def load() -> None:
-    """Import the modules that register handlers."""
     for module in _MODULES:
         importlib.import_module(f"airflow_sm_plugin.local.{module}")
 

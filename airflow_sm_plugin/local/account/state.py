@@ -140,7 +140,6 @@ class Account:
         self._regions: dict[str, Region] = {}
 
     def region(self, name: str) -> Region:
-        """Return the region called ``name``."""
         with self._lock:
             if name not in self._regions:
                 self._regions[name] = Region(
@@ -149,7 +148,6 @@ class Account:
             return self._regions[name]
 
     def regions(self) -> list[Region]:
-        """Return the regions used so far."""
         with self._lock:
             return list(self._regions.values())
 
@@ -165,7 +163,6 @@ class Account:
 
 
 def now() -> datetime.datetime:
-    """Return the time, as records hold it."""
     return datetime.datetime.now(datetime.UTC)
 
 

@@ -106,7 +106,6 @@ class AsyncQueue:
         return self._closed
 
     def put(self, invocation: Invocation) -> None:
-        """Accept a request."""
         with self._changed:
             self._waiting.append(invocation)
             self._notify()
@@ -123,7 +122,6 @@ class AsyncQueue:
             self._notify()
 
     def size(self) -> int:
-        """Return how many requests wait or run."""
         with self._changed:
             return len(self._waiting) + self._running
 

@@ -48,7 +48,6 @@ class Event:
 def completed(
     event: Event, *, now: datetime.datetime, content_type: str, output_location: str
 ) -> dict[str, object]:
-    """Return the message for the success topic."""
     return {
         **_opening(event, now, "Completed"),
         "requestParameters": _given(event.request),
@@ -58,7 +57,6 @@ def completed(
 
 
 def failed(event: Event, *, now: datetime.datetime, reason: str) -> dict[str, object]:
-    """Return the message for the error topic."""
     return {
         **_opening(event, now, "Failed"),
         "failureReason": reason,

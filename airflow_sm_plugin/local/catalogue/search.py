@@ -104,7 +104,6 @@ def _descriptions(region: Region, resource: str) -> Iterator[Record]:
 
 
 def _parents(region: Region, component: Record) -> list[Record]:
-    """Return the trials of a trial component."""
     return [
         {"TrialName": trial.trial_name, "ExperimentName": trial.experiment_name}
         for trial in moto_sagemaker(region.name).trials.values()

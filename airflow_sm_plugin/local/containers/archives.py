@@ -234,7 +234,6 @@ class _Bounded(io.RawIOBase):
         self._unread = b""
 
     def unread(self, data: bytes) -> None:
-        """Have the next read return *data* again."""
         self._unread = data
 
     def read(self, size: int = -1, /) -> bytes:

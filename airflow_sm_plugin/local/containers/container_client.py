@@ -50,7 +50,6 @@ class ContainerClient:
         self._closed = False
 
     def ping(self, *, timeout: float) -> int:
-        """Return the status of ``GET /ping``."""
         try:
             return self._send("GET", "/ping", b"", {}, timeout).status
         except TooSlow as error:
@@ -77,7 +76,6 @@ class ContainerClient:
         return self._send("DELETE", f"/models/{name}", b"", {}, timeout)
 
     def close(self) -> None:
-        """Close the idle connections."""
         with self._lock:
             idle, self._idle, self._closed = self._idle, [], True
         for connection in idle:

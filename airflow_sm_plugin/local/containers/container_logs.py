@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections import deque
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -147,12 +146,8 @@ class DataLog:
                 self._writer.write(f"{stamp}:{source} {line}\n")
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Store what is left, for at most a few seconds."""
+    def __exit__(self, *_: object) -> None:
         self._writer.close()
         self._shipper.finish(_STORE_SECONDS)

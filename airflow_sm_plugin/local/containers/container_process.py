@@ -62,12 +62,10 @@ class ContainerProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process runs."""
         return self._runs()
 
     @property
     def pid(self) -> int | None:
-        """The process id, None before it has started."""
         return self._process.pid if self._process else None
 
     def announce(self) -> None:
@@ -113,7 +111,6 @@ class ContainerProcess:
         self.remove_folder()
 
     def remove_folder(self) -> None:
-        """Remove its folder with all that is in it."""
         if self._made_folder is not None:
             shutil.rmtree(self._made_folder, ignore_errors=True)
 

@@ -89,7 +89,6 @@ def containers_of(model: Record) -> list[Record]:
 
 
 def container_specs(model: Record) -> tuple[ContainerSpec, ...]:
-    """Return the containers of a CreateModel record, in pipeline order."""
     definitions = containers_of(model)
     return tuple(_spec(one, number, len(definitions)) for number, one in enumerate(definitions, start=1))
 

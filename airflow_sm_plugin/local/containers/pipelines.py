@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Self
 
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
@@ -48,13 +47,9 @@ class Lease:
             host.wait(model, seconds=max(deadline - time.monotonic(), 0))
 
     def __enter__(self) -> Self:
-        """Return the lease, which is running already."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give it back."""
+    def __exit__(self, *_: object) -> None:
         self.pipeline.give_back(self)
 
 
@@ -107,12 +102,10 @@ class Pipeline:
 
     @property
     def logs(self) -> LogTarget:
-        """Where the containers' output goes."""
         return self._logs
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The process ids of the containers."""
         return tuple(container.pid for container in self._containers if container.pid is not None)
 
     @property
@@ -140,7 +133,6 @@ class Pipeline:
         return Lease(self, [(host, host.lease(target_model)) for host in hosts])
 
     def give_back(self, lease: Lease) -> None:
-        """End a lease."""
         for host, model in lease.models:
             host.give_back(model)
         with self._lock:

@@ -46,7 +46,6 @@ class Room:
     memory_mb: float
 
     def holds(self, *models: TargetModel) -> bool:
-        """Say whether there is room for these at once."""
         size = sum(model.size for model in models)
         return (not self.capacity or len(models) <= self.capacity) and (
             not self.memory_mb or size <= self.memory_mb * _MIB
@@ -87,12 +86,10 @@ class ModelTable:
         return model, is_new
 
     def give_back(self, model: TargetModel) -> None:
-        """Note that a user has ended."""
         model.users -= 1
         self._touch(model)
 
     def loaded(self, model: TargetModel) -> None:
-        """Note that a model can be used."""
         model.is_loaded = True
         self._touch(model)
         self._loads[model.name] += 1
@@ -135,7 +132,6 @@ class ModelTable:
         return found
 
     def gone(self, model: TargetModel) -> None:
-        """Note that a model is unloaded."""
         self._in_memory.discard(model)
 
     def as_json(self) -> Record:

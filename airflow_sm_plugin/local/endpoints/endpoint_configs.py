@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from airflow_sm_plugin.local.account.listing import list_page, with_token
+from airflow_sm_plugin.local.account.listing import listed
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.containers.containers import containers_of, is_direct, is_multi_model
@@ -38,7 +38,6 @@ def create_endpoint_config(region: Region, params: Params) -> Record:
 
 @operation("DescribeEndpointConfig")
 def describe_endpoint_config(region: Region, params: Params) -> Record:
-    """Answer what CreateEndpointConfig was told."""
     return public(config_called(region, params["EndpointConfigName"]))
 
 
@@ -53,11 +52,9 @@ def delete_endpoint_config(region: Region, params: Params) -> Record:
 
 @operation("ListEndpointConfigs")
 def list_endpoint_configs(region: Region, params: Params) -> Record:
-    """List endpoint configurations."""
-    members = ("EndpointConfigName", "EndpointConfigArn", "CreationTime")
+    members = "EndpointConfigName EndpointConfigArn CreationTime"
     with region.table(KIND) as configs:
-        page = list_page(configs.values(), params, kind="EndpointConfig", members=members)
-    return with_token("EndpointConfigs", page)
+        return listed("EndpointConfigs", configs.values(), params, kind="EndpointConfig", members=members)
 
 
 def config_called(region: Region, name: str) -> Record:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.local.account.listing import list_page, with_token
+from airflow_sm_plugin.local.account.listing import listed
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now
 from airflow_sm_plugin.local.endpoints import deployments, endpoint_descriptions, guardrails
@@ -23,7 +23,6 @@ _IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack
 
 @operation("CreateEndpoint")
 def create_endpoint(region: Region, params: Params) -> Record:
-    """Begin to bring an endpoint up."""
     name = params["EndpointName"]
     arn = region.arn(KIND, name)
     guardrails.check(params.get("DeploymentConfig"))
@@ -49,7 +48,6 @@ def create_endpoint(region: Region, params: Params) -> Record:
 
 @operation("UpdateEndpoint")
 def update_endpoint(region: Region, params: Params) -> Record:
-    """Begin to replace what serves behind an endpoint."""
     name = params["EndpointName"]
     guardrails.check(params.get("DeploymentConfig"))
     # Application Auto Scaling is asked over HTTP, so outside of the lock.
@@ -124,18 +122,15 @@ def delete_endpoint(region: Region, params: Params) -> Record:
 
 @operation("DescribeEndpoint")
 def describe_endpoint(region: Region, params: Params) -> Record:
-    """Answer an endpoint's status, and what serves behind it."""
     with region.table(KIND):
         return endpoint_descriptions.describe(_called(region, params["EndpointName"]))
 
 
 @operation("ListEndpoints")
 def list_endpoints(region: Region, params: Params) -> Record:
-    """List endpoints."""
-    members = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
+    members = "EndpointName EndpointArn CreationTime LastModifiedTime EndpointStatus"
     with region.table(KIND) as endpoints:
-        page = list_page(endpoints.values(), params, kind="Endpoint", members=members)
-    return with_token("Endpoints", page)
+        return listed("Endpoints", endpoints.values(), params, kind="Endpoint", members=members)
 
 
 def _called(region: Region, name: str) -> Record:

@@ -66,7 +66,6 @@ class LiveVariant:
 
     @property
     def pipelines(self) -> tuple[Pipeline, ...]:
-        """The instances that run now."""
         with self._lock:
             return tuple(self._pipelines)
 
@@ -238,12 +237,10 @@ def when_deleted(hook: Hook) -> None:
 
 
 def tell_serving(region: Region, name: str) -> None:
-    """Run the hooks of an endpoint that has become InService."""
     _tell(_SERVING_HOOKS, region, name)
 
 
 def tell_deleted(region: Region, name: str) -> None:
-    """Run the hooks of an endpoint that is gone."""
     _tell(_DELETED_HOOKS, region, name)
 
 

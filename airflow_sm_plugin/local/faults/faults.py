@@ -20,7 +20,6 @@ class Hold:
     forgotten: threading.Event
 
     def sit_out(self) -> None:
-        """Wait for its end."""
         self.forgotten.wait(self.seconds)
 
 

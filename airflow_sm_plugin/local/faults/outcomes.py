@@ -80,7 +80,6 @@ def outcome_from(value: object) -> DeploymentOutcome:
 
 
 def is_seconds(value: object) -> bool:
-    """Say whether ``value`` is a number of seconds, 0 or more."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
@@ -113,7 +112,6 @@ class Outcomes:
             self._set += [(endpoints, outcome) for outcome in outcomes]
 
     def clear(self) -> None:
-        """Forget everything that is set."""
         with self._lock:
             self._set = []
 

@@ -309,7 +309,6 @@ def _error(http: ReceivedRequest, name: CallName, error: ServiceFailure) -> Clie
 
 
 def _struck(http: ReceivedRequest, name: CallName, rule: Rule) -> ClientAnswer:
-    """Return the error of a rule of the fault plan."""
     recorded = rule.recorded(name)
     if recorded is not None:
         return _error(http, name, recorded)

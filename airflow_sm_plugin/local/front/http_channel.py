@@ -75,7 +75,6 @@ class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no annotation
     """An answer to a message that is no HTTP or too large, which no application sees. It has a request id."""
 
     def execute(self) -> None:
-        """Write the answer."""
         self.response_headers.append(("x-amzn-RequestId", str(uuid.uuid4())))
         super().execute()
 

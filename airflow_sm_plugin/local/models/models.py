@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 
-from airflow_sm_plugin.local.account.listing import list_page, with_token
+from airflow_sm_plugin.local.account.listing import listed
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure, check_object, check_prefix
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
@@ -65,10 +65,9 @@ def delete_model(region: Region, params: Params) -> Record:
 def list_models(region: Region, params: Params) -> Record:
     """List models."""
     with region.table(KIND) as models:
-        page = list_page(
-            models.values(), params, kind="Model", members=("ModelName", "ModelArn", "CreationTime")
+        return listed(
+            "Models", models.values(), params, kind="Model", members="ModelName ModelArn CreationTime"
         )
-    return with_token("Models", page)
 
 
 def model_called(region: Region, name: str) -> Record:

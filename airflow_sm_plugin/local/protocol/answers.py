@@ -59,7 +59,6 @@ class ClientAnswer:
 
 
 def of_response(response: Response, error: str | None, request_id: str) -> ClientAnswer:
-    """Return an answer of ours."""
     headers = {**response.headers, _REQUEST_ID: request_id}
     if response.status != 204:
         headers["Content-Length"] = str(len(response.body))
@@ -184,7 +183,6 @@ def form_of(service: str, headers: Mapping[str, str], query: str) -> ErrorForm:
 
 
 def error_in_form(form: ErrorForm, *, status: int, code: str, message: str, request_id: str) -> Response:
-    """Write an error as the clients of ``form`` read it."""
     headers = {"x-amzn-ErrorType": code}
     if form == "cbor":
         headers |= {"Content-Type": "application/cbor", "smithy-protocol": "rpc-v2-cbor"}

@@ -50,7 +50,6 @@ class ValidationFailure(ServiceFailure):
     status = 400
 
     def code_for(self, service: str) -> str:
-        """Return ValidationError for the runtime, ValidationException for the control plane."""
         return "ValidationError" if service == "sagemaker-runtime" else self.code
 
 

@@ -47,7 +47,6 @@ class Response:
 
 @functools.cache
 def service_model(service: str) -> ServiceModel:
-    """Load botocore's model of ``service``."""
     return ServiceModel(Loader().load_service_model(service, "service-2"))
 
 

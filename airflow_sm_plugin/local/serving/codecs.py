@@ -33,7 +33,6 @@ TEXT_TYPES = frozenset({CSV, JSON})
 
 
 def media_type(content_type: str) -> str:
-    """Return a content type without its parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
 
 

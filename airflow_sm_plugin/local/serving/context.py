@@ -30,7 +30,6 @@ class RequestProcessor:
         return self._by_name.get(key.lower())
 
     def get_request_properties(self) -> dict[str, str]:
-        """Return the request's headers."""
         return dict(self._headers)
 
     def add_response_property(self, key: str, value: str) -> None:
@@ -59,19 +58,15 @@ class RequestContext:
         self.system_properties: dict[str, object] = {"model_dir": model_dir, "gpu_id": None, "batch_size": 1}
 
     def get_request_header(self, idx: int, key: str) -> str | None:
-        """Return a request header, None when it was not sent."""
         return self.request_processor[idx].get_request_property(key)
 
     def get_all_request_header(self, idx: int) -> dict[str, str]:
-        """Return the request's headers."""
         return self.request_processor[idx].get_request_properties()
 
     def set_response_content_type(self, idx: int, value: str) -> None:
-        """Set the response's content type."""
         self.set_response_header(idx, "Content-Type", value)
 
     def get_response_content_type(self, idx: int) -> str | None:
-        """Return the content type set so far."""
         headers = self.request_processor[idx].response_headers.items()
         return next((value for name, value in headers if name.lower() == "content-type"), None)
 
@@ -80,9 +75,7 @@ class RequestContext:
         self.request_processor[idx].add_response_property(key, value)
 
     def get_response_headers(self, idx: int) -> dict[str, str]:
-        """Return the response headers set so far."""
         return dict(self.request_processor[idx].response_headers)
 
     def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
-        """Set the response's HTTP status."""
         self.request_processor[idx].report_status(code, phrase)

@@ -62,7 +62,6 @@ class HostedModel:
             return self._loaded.answer(body, headers)
 
     def release(self) -> None:
-        """Let go of the model and its code."""
         self._loaded = None
         if self._code is not None:
             self._code.forget()
@@ -78,7 +77,6 @@ class HostedModels:
         self._models: dict[str, HostedModel | None] = {}
 
     def respond(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> ContainerAnswer:
-        """Answer a request below ``/models``."""
         parts = path.strip("/").split("/")
         name = parts[1] if len(parts) > 1 else ""
         match method, len(parts), parts[-1]:

@@ -52,11 +52,9 @@ class _RequestHandler(BaseHTTPRequestHandler):
         self._write(ContainerAnswer(200, b"", {}) if self._is_ping() else self._answer(b""))
 
     def do_POST(self) -> None:
-        """Answer an invocation, or load a model."""
         self._write(self._answer(self.rfile.read(int(self.headers.get("Content-Length") or 0))))
 
     def do_DELETE(self) -> None:
-        """Unload a model."""
         self._write(self._answer(b""))
 
     def _is_ping(self) -> bool:

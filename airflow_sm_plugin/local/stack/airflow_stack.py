@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from airflow_sm_plugin.local.stack.airflow_api import AirflowApi
@@ -74,12 +73,10 @@ class AirflowStack:
 
     @property
     def api(self) -> AirflowApi:
-        """A client of the REST API."""
         return AirflowApi(self.url)
 
     @property
     def environment(self) -> dict[str, str]:
-        """The whole environment of the processes."""
         return clean_environment(
             {
                 **SETTINGS,
@@ -131,14 +128,10 @@ class AirflowStack:
                 )
 
     def __enter__(self) -> Self:
-        """Start."""
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop."""
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _log(self, component: str) -> Path:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from airflow_sm_plugin.local.stack.processes import StackError, clean_environment, end, last_lines, start
@@ -61,14 +60,10 @@ class EmbeddedProcess:
             process.wait()  # it has ended; without this Popen does not know
 
     def __enter__(self) -> Self:
-        """Start."""
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop."""
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _launch(self) -> str:

@@ -24,7 +24,6 @@ class StackError(RuntimeError):
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -74,7 +73,6 @@ def start(
 
 
 def last_lines(log: Path, count: int = 30) -> str:
-    """Return the end of a log file, or an empty text when there is none."""
     if not log.exists():
         return ""
     return "\n".join(log.read_text(errors="replace").splitlines()[-count:])

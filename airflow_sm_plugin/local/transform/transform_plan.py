@@ -32,7 +32,6 @@ class Capture:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Capture:
-        """Read a BatchDataCaptureConfig."""
         return cls(
             destination=Location.parse(config["DestinationS3Uri"]),
             kms_key_id=config.get("KmsKeyId") or None,
@@ -67,7 +66,6 @@ class TransformPlan:
 
     @classmethod
     def of(cls, record: Record) -> TransformPlan:
-        """Read a CreateTransformJob request."""
         job_input, output = record["TransformInput"], record["TransformOutput"]
         source, client = job_input["DataSource"]["S3DataSource"], record.get("ModelClientConfig", {})
         split_type = job_input.get("SplitType", "None")

@@ -51,7 +51,6 @@ class Algorithm(TypedDict):
 
 
 def model_fn(model_dir: str) -> Algorithm:
-    """Load the algorithm."""
     algorithm: Algorithm = joblib.load(Path(model_dir) / "model.joblib")
     return algorithm
 

@@ -41,7 +41,6 @@ class Ensemble(TypedDict):
 
 
 def model_fn(model_dir: str) -> Ensemble:
-    """Load the ensemble."""
     ensemble: Ensemble = joblib.load(Path(model_dir) / "model.joblib")
     return ensemble
 

@@ -33,7 +33,6 @@ Answer = list[list[object]]
 
 
 def model_fn(model_dir: str) -> Processor:
-    """Load the feature processor."""
     processor: Processor = joblib.load(Path(model_dir) / "model.joblib")
     return processor
 

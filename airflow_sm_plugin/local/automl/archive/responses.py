@@ -44,12 +44,10 @@ def keys_of(variable: str) -> tuple[str, ...] | None:
 
 
 def refuse_content_type(value: str | None) -> RejectedRequest:
-    """Return the refusal (415) of a content type."""
     return RejectedRequest(f"'{value}' is an unsupported content type.", 415)
 
 
 def refuse_accept(value: str) -> RejectedRequest:
-    """Return the refusal (406) of an accept type."""
     return RejectedRequest(f"Accept type '{value}' is not supported.", 406)
 
 

@@ -56,7 +56,6 @@ def read_rows(text: str) -> list[list[str]]:
 
 
 def is_missing(value: str) -> bool:
-    """Say whether a field counts as having no value."""
     return value.strip().lower() in MISSING
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from airflow_sm_plugin.local.account.listing import list_page, with_token
+from airflow_sm_plugin.local.account.listing import listed
 from airflow_sm_plugin.local.account.operations import Params, moto_sagemaker, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.automl.jobs import candidates
@@ -17,21 +17,14 @@ from airflow_sm_plugin.local.protocol.errors import (
 )
 
 KIND = "automl-job"
-_SUMMARY = (
-    "AutoMLJobName",
-    "AutoMLJobArn",
-    "AutoMLJobStatus",
-    "AutoMLJobSecondaryStatus",
-    "CreationTime",
-    "EndTime",
-    "LastModifiedTime",
-    "FailureReason",
-)
+_SUMMARY = """
+    AutoMLJobName AutoMLJobArn AutoMLJobStatus AutoMLJobSecondaryStatus CreationTime EndTime LastModifiedTime
+    FailureReason
+"""
 
 
 @operation("CreateAutoMLJob")
 def create_auto_ml_job(region: Region, params: Params) -> Record:
-    """Start a job; it trains in the background."""
     return _create(region, params, from_v1(params), version=1)
 
 
@@ -64,9 +57,9 @@ def describe_auto_ml_job_v2(region: Region, params: Params) -> Record:
 @operation("ListAutoMLJobs")
 def list_auto_ml_jobs(region: Region, params: Params) -> Record:
     """List jobs, by name from the end of the alphabet unless told otherwise, as the service does."""
+    order = {"SortBy": "Name", **params}
     with region.table(KIND) as jobs:
-        page = list_page(jobs.values(), {"SortBy": "Name", **params}, kind="AutoMLJob", members=_SUMMARY)
-    return with_token("AutoMLJobSummaries", page)
+        return listed("AutoMLJobSummaries", jobs.values(), order, kind="AutoMLJob", members=_SUMMARY)
 
 
 @operation("ListCandidatesForAutoMLJob")
@@ -79,10 +72,9 @@ def list_candidates_for_auto_ml_job(region: Region, params: Params) -> Record:
             for name, candidate in _job(region, params)["_candidates"].items()
             if wanted in {None, name}
         ]
-        page = list_page(
-            found, {"SortOrder": "Ascending", **params}, kind="Candidate", members=candidates.MEMBERS
-        )
-        return with_token("Candidates", copy.deepcopy(page))
+        order = {"SortOrder": "Ascending", **params}
+        answer = listed("Candidates", found, order, kind="Candidate", members=candidates.MEMBERS)
+        return copy.deepcopy(answer)
 
 
 @operation("StopAutoMLJob")

@@ -372,6 +372,5 @@ def settings_of(plan: TrainingPlan) -> str:
 
 
 def notebook(title: str, text: str) -> bytes:
-    """Return a Jupyter notebook of one Markdown cell."""
     cell = {"cell_type": "markdown", "metadata": {}, "source": [f"{title}\n\n", text]}
     return json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 2}).encode()

@@ -6,9 +6,9 @@ The training process does their work; the records say when, on what, and where t
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from airflow_sm_plugin.local.account.listing import list_page, with_token
+from airflow_sm_plugin.local.account.listing import listed
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.automl.jobs.layout import CandidateLayout, Container, JobLayout
@@ -64,30 +64,38 @@ def complete(
 
     :param containers: its InferenceContainers; the first one's model is what the transform step transforms with
     """
-    for _, kind, name in candidate.steps:
-        with region.table(kind) as jobs:
-            record = jobs[name]
-            if record[f"{PREFIXES[kind]}JobStatus"] != "InProgress":
-                continue
+    with region.lock:
+        for kind, name, record in _running(region, candidate):
             _end(record, kind, "Completed")
             if kind == TRAINING:
                 record["ModelArtifacts"] = {"S3ModelArtifacts": candidate.artefact(name)}
-                if name == candidate.steps[-1][2]:
-                    record["FinalMetricDataList"] = _metrics(metrics, record)
             elif kind == transform.JOBS:
                 _make_model(region, request, record["ModelName"], containers[0])
+            if name == candidate.steps[-1][2]:  # the one that trains the model
+                record["FinalMetricDataList"] = _metrics(metrics, record)
+
+
+def _running(region: Region, candidate: CandidateLayout) -> Iterator[tuple[str, str, Record]]:
+    """Yield kind, name and record of the steps that are not over."""
+    for _, kind, name in candidate.steps:
+        with region.table(kind) as jobs:
+            record = jobs[name]
+        if record[f"{PREFIXES[kind]}JobStatus"] == "InProgress":
+            yield kind, name, record
 
 
 def stop(region: Region, automl_job_arn: str) -> None:
     """Record that the steps of an AutoML job that has ended, so far as they are not completed, were stopped."""
     for kind, prefix in PREFIXES.items():
+        running = (automl_job_arn, "InProgress")
         with region.table(kind) as jobs:
-            for record in jobs.values():
-                if (record.get("AutoMLJobArn"), record[f"{prefix}JobStatus"]) == (
-                    automl_job_arn,
-                    "InProgress",
-                ):
-                    _end(record, kind, "Stopped")
+            steps = [
+                job
+                for job in jobs.values()
+                if (job.get("AutoMLJobArn"), job[f"{prefix}JobStatus"]) == running
+            ]
+        for step in steps:
+            _end(step, kind, "Stopped")
 
 
 def _training(request: JobRequest, job: JobLayout, candidate: CandidateLayout, name: str) -> Record:
@@ -196,59 +204,29 @@ _MISSING = {
 """The service's texts."""
 
 
-@operation("DescribeTrainingJob")
-def describe_training_job(region: Region, params: Params) -> Record:
-    """Describe the training step of a candidate."""
-    return _described(region, TRAINING, params)
+@operation("DescribeTrainingJob", "DescribeProcessingJob")
+def describe_step(region: Region, params: Params) -> Record:
+    """Describe the training or processing step of a candidate."""
+    with region.lock:
+        return copy.deepcopy(public(_job(region, params)))
 
 
 @operation("ListTrainingJobs")
 def list_training_jobs(region: Region, params: Params) -> Record:
-    """List training steps."""
-    return _listed(region, TRAINING, params, ("SecondaryStatus",))
-
-
-@operation("StopTrainingJob")
-def stop_training_job(region: Region, params: Params) -> Record:
-    """Refuse to stop a step alone."""
-    return _stopped(region, TRAINING, params)
-
-
-@operation("DescribeProcessingJob")
-def describe_processing_job(region: Region, params: Params) -> Record:
-    """Describe the processing step of candidates."""
-    return _described(region, PROCESSING, params)
+    return _listed(region, TRAINING, params, "SecondaryStatus")
 
 
 @operation("ListProcessingJobs")
 def list_processing_jobs(region: Region, params: Params) -> Record:
-    """List processing steps."""
-    return _listed(region, PROCESSING, params, ("FailureReason",))
+    return _listed(region, PROCESSING, params, "FailureReason")
 
 
-@operation("StopProcessingJob")
-def stop_processing_job(region: Region, params: Params) -> Record:
+@operation("StopTrainingJob", "StopProcessingJob")
+def stop_step(region: Region, params: Params) -> Record:
     """Refuse to stop a step alone."""
-    return _stopped(region, PROCESSING, params)
-
-
-def _described(region: Region, kind: str, params: Params) -> Record:
     with region.lock:
-        return copy.deepcopy(public(_job(region, kind, params)))
-
-
-def _listed(region: Region, kind: str, params: Params, more: tuple[str, ...]) -> Record:
-    prefix = PREFIXES[kind]
-    members = (f"{prefix}JobName", f"{prefix}JobArn", "CreationTime", f"{prefix}EndTime", "LastModifiedTime",
-               f"{prefix}JobStatus", *more)  # fmt: skip
-    with region.table(kind) as jobs:
-        page = list_page(jobs.values(), params, kind=f"{prefix}Job", members=members)
-    return with_token(f"{prefix}JobSummaries", page)
-
-
-def _stopped(region: Region, kind: str, params: Params) -> Record:
-    with region.lock:
-        record = _job(region, kind, params)
+        record = _job(region, params)
+        kind = _kind_of(params)
         status = record[f"{PREFIXES[kind]}JobStatus"]
         if status == "InProgress":
             raise ValidationFailure(step_of_automl(record["AutoMLJobArn"]))
@@ -257,7 +235,19 @@ def _stopped(region: Region, kind: str, params: Params) -> Record:
         )
 
 
-def _job(region: Region, kind: str, params: Params) -> Record:
+def _listed(region: Region, kind: str, params: Params, more: str) -> Record:
+    prefix = PREFIXES[kind]
+    members = f"{prefix}JobName {prefix}JobArn CreationTime {prefix}EndTime LastModifiedTime {prefix}JobStatus {more}"
+    with region.table(kind) as jobs:
+        return listed(f"{prefix}JobSummaries", jobs.values(), params, kind=f"{prefix}Job", members=members)
+
+
+def _kind_of(params: Params) -> str:
+    return TRAINING if "TrainingJobName" in params else PROCESSING
+
+
+def _job(region: Region, params: Params) -> Record:
+    kind = _kind_of(params)
     name = params[f"{PREFIXES[kind]}JobName"]
     with region.table(kind) as jobs:
         if name not in jobs:

@@ -181,7 +181,6 @@ def _weights(rows: list[list[str]], place: int, name: str) -> np.typing.NDArray[
 
 
 def _report(table: Table, material: Material) -> str:
-    """Write the data exploration report (Markdown)."""
     missing = [sum(is_missing(row[place]) for row in table.rows) for place in range(len(table.columns))]
     layout = material.layout
     kinds = {layout["columns"][place]: kind for kind in ("numeric", "categorical") for place in layout[kind]}

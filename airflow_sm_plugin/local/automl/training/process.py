@@ -68,7 +68,6 @@ class TrainingProcess:
             raise TrainingCrashed(said[-1] if said else f"exit status {process.returncode}")
 
     def kill(self) -> None:
-        """End the process at once."""
         with self._lock:
             self._killed = True
             if self._process is not None:
@@ -143,7 +142,6 @@ def _digests(channel: ChannelFiles | None) -> list[object] | None:
 
 @cache
 def _code() -> str:
-    """Return a digest of the modules that train."""
     digest = hashlib.sha256()
     for module in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(os.fsencode(module.name) + module.read_bytes())

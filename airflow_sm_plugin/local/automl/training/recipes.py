@@ -56,7 +56,6 @@ class Recipe:
     variant: int = 0
 
     def make(self) -> Trainable:
-        """Return a new estimator, with the settings of the variant."""
         return self.build(self.variant)
 
     def varied(self, variant: int) -> Recipe:

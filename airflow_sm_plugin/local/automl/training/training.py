@@ -132,7 +132,6 @@ class Material:
         return self._features[number, scaled]
 
     def features(self, processor: Processor, places: Places) -> Floats:
-        """Return the features of some rows."""
         return apply(processor, self.numbers[places], self.texts[places])
 
     def _fit(self, places: Places, *, scaled: bool) -> Processor:
