@@ -70,4 +70,6 @@ def test_the_operations_it_names_are_answered() -> None:
         "UpdateRollbackFailed",  # a status
     }
     assert "CreateTransformJob" in named
-    assert [name for name in sorted(named) if operations.handler_of(name) is None] == []
+    assert [
+        name for name in sorted(named - operations.PASSED_ON) if operations.handler_of(name) is None
+    ] == []

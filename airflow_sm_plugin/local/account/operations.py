@@ -1,6 +1,11 @@
 """The registry of what is answered here, or passed on to moto; every other operation is refused.
 
 A module registers its handlers with ``@operation("CreateModel")``; ``load()`` imports them all.
+
+moto answers a training job ``Completed`` without training anything. An operation is passed on when it keeps records
+and does nothing else in the real service either, or when it reads or deletes records of a kind that can never be
+made here, so that "none" is the truth. Every other one is refused, also one that a later moto adds.
+
 """
 
 from __future__ import annotations
@@ -86,8 +91,8 @@ def refusal(operation: str) -> str:
 def moto_failure(crash: Exception, operation: str, params: Mapping[str, object]) -> ServiceFailure:
     """Return the error that stands for moto's crash, which happens where the service would refuse.
 
-    A name that moto looked up in vain is a missing resource; what else it stumbles over are parameters that the
-    service model permits and moto does not expect. Neither passes by itself, so neither is a 500.
+    A name that moto does not find is a missing resource; anything else is a parameter that the service model permits
+    and moto does not expect. Neither passes by itself, so neither is a 500.
     """
     if isinstance(crash, KeyError) and crash.args[0] in params.values():
         return ResourceNotFoundFailure(f"{operation} could not find {crash.args[0]}.")
@@ -96,7 +101,7 @@ def moto_failure(crash: Exception, operation: str, params: Mapping[str, object])
 
 
 def moto_sagemaker(region: str) -> Any:  # noqa: ANN401 - moto's backend; importing its type takes a second
-    """Return a region of moto's SageMaker, which keeps, in this process, the records of what is passed on."""
+    """Return moto's SageMaker of a region, which keeps, in this process, the records of what is passed on."""
     from moto.sagemaker.models import sagemaker_backends
 
     return sagemaker_backends[ACCOUNT_ID][region]
@@ -104,10 +109,6 @@ def moto_sagemaker(region: str) -> Any:  # noqa: ANN401 - moto's backend; import
 
 Params = Mapping[str, Any]
 Handler = Callable[[Region, Params], Record]
-
-
-class LeftToMoto(Exception):
-    """The call is moto's to answer."""
 
 
 _MODULES = (
@@ -142,19 +143,12 @@ def load() -> None:
 
 
 def handler_of(name: str) -> Handler | None:
-    """Return the handler of an operation, one that raises LeftToMoto where moto answers; None of the runtime's others.
+    """Return the handler of an operation; None for those passed on, and the runtime's that are not answered.
 
     Raises UnknownOperationFailure for an operation of the control plane that is not answered.
     """
     if name in _HANDLERS:
         return _HANDLERS[name]
-    if name in PASSED_ON:
-        return pass_on
-    if name in service_model(RUNTIME).operation_names:
+    if name in PASSED_ON or name in service_model(RUNTIME).operation_names:
         return None
     raise UnknownOperationFailure(refusal(name))
-
-
-def pass_on(region: Region, params: Params) -> Record:  # noqa: ARG001 - a handler like the others
-    """Leave a call to moto. Raises LeftToMoto."""
-    raise LeftToMoto

@@ -39,7 +39,7 @@ def check(operation: str, *, query: str, headers: Mapping[str, str], body: Calla
     """Raise S3Failure for a request that is wrong.
 
     :param headers: lower-case names
-    :param body: read only where there is something to check in it
+    :param body: called only where there is something to check in the body
     """
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in _COUNTS:

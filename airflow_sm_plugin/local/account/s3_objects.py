@@ -1,4 +1,4 @@
-"""Read and write the S3 objects that requests name, through moto behind the same address."""
+"""Read, write and list the S3 objects that requests name, through moto behind the same address."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _refused(location: Location) -> Iterator[None]:
 
 
 class BadManifest(Exception):
-    """A manifest is none."""
+    """An object is not a manifest."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,11 @@ class InputObject:
 
 
 def objects_below(region: Region, prefix: Location) -> Iterator[InputObject]:
-    """Yield the inputs below a prefix, in S3's order. Raises ObjectFailure."""
+    """Yield the inputs below a prefix, in S3's order. Raises ObjectFailure.
+
+    AWS documents "all objects with the specified key name prefix", and nothing about the markers that Spark and others
+    leave beside data; whether the service passes them over is not proven. Here they are, as the batch operators do it.
+    """
     selection = InputSelection(prefix.key)
     for key in keys_below(region, prefix):
         if selection.takes(key):

@@ -1,4 +1,4 @@
-"""What the embedded SageMaker knows: records by kind and name, one set a region, gone at a reset."""
+"""The records of the embedded SageMaker by kind and name, one set a region, gone at a reset."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Region:
     def wait(self, seconds: Callable[[], float], *, since: float | None = None) -> None:
         """Return when so much time is over, or the region closes.
 
-        :param seconds: what the settings say; asked again and again, so that a change holds for who waits already
+        :param seconds: read again and again, so that a change of the settings holds for waits that have begun
         :param since: a monotonic moment; None is now
         """
         since = time.monotonic() if since is None else since
@@ -104,7 +104,7 @@ class Region:
                 return
 
     def at_close(self, release: Callable[[], None]) -> Callable[[], None]:
-        """Call ``release`` when the region closes (reset or shutdown); what is returned takes that back."""
+        """Call ``release`` when the region closes (reset or shutdown); the returned function revokes that."""
         key = object()
         with self.lock:
             self._at_close[key] = release
@@ -127,7 +127,7 @@ class Region:
 
 
 class Account:
-    """The regions of the one account, made when first used, and what rules all of them."""
+    """The regions of the one account, made when first used, and what all of them share."""
 
     def __init__(self, aws: AwsClients, settings: Settings, training_cache: Path | None = None) -> None:
         self.aws = aws

@@ -1,7 +1,7 @@
 """InvokeEndpointAsync: accept a request into its endpoint's queue, and keep the queues.
 
-Names of outputs and error texts follow what the service was seen to do: the output object's uuid is not the
-inference id, and the answer carries no custom attributes.
+Names of outputs and error texts are those observed of the service: the output object's uuid is not the inference
+id, and the answer carries no custom attributes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
+from typing import cast
 
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.s3_objects import Location
@@ -24,14 +25,13 @@ from airflow_sm_plugin.local.endpoints.endpoints import (
 from airflow_sm_plugin.local.faults.recorded import RecordedFailure, recorded
 
 DEFAULT_CONCURRENT_INVOCATIONS = 4
-"""MaxConcurrentInvocationsPerInstance when not configured; the service picks a number it does not tell."""
+"""MaxConcurrentInvocationsPerInstance when not configured; the service picks a number that it does not publish."""
 
 _QUEUES = "async-queue"
 
 
 @operation("InvokeEndpointAsync")
 def invoke_endpoint_async(region: Region, params: Params) -> Record:
-    """Accept a request into the endpoint's queue and say where its output will be."""
     live = endpoint_in_service(region, params["EndpointName"])
     if not live.is_async:
         raise recorded("the endpoint is of the other kind", endpoint=live.name)
@@ -48,7 +48,6 @@ def invoke_endpoint_async(region: Region, params: Params) -> Record:
 
 
 def backlog(region: Region, endpoint_name: str) -> Backlog:
-    """Return what waits and runs at an asynchronous endpoint, and on how many instances."""
     with region.table(_QUEUES) as queues:
         record = queues.get(endpoint_name)
     live = _live(region, endpoint_name)
@@ -115,23 +114,21 @@ def _queue(region: Region, name: str) -> AsyncQueue:
             queues[name] = {"_queue": queue}
             region.at_close(queue.close)
             region.in_background(f"async-queue-{name}", queue.run)
-        found: AsyncQueue = queues[name]["_queue"]
-    return found
+        return cast("AsyncQueue", queues[name]["_queue"])
 
 
 def _serving(region: Region, name: str) -> None:
-    """Let the queue see the instances; an endpoint with topics announces itself on each."""
+    """Wake the queue; an endpoint with topics announces itself on each."""
     live = _live(region, name)
     if live is None or not live.is_async:
         return
-    _queue(region, name).look_again()
+    _queue(region, name).capacity_changed()
     topics = _topics(live.config["AsyncInferenceConfig"]["OutputConfig"])
     for topic in dict.fromkeys((topics.success, topics.error)):
         publish(region, topic, TEST_NOTIFICATION)
 
 
 def _deleted(region: Region, name: str) -> None:
-    """Drop the queue with the endpoint."""
     with region.table(_QUEUES) as queues:
         record = queues.pop(name, None)
     if record:

@@ -1,4 +1,7 @@
-"""Run one asynchronous invocation: read its input, ask the model, store the answer, tell SNS."""
+"""Run one asynchronous invocation: read its input, ask the model, store the answer, publish to SNS.
+
+The messages have the service's own form.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import datetime
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -20,6 +22,8 @@ from airflow_sm_plugin.local.containers.containers import ContainerInput, Contai
 from airflow_sm_plugin.local.endpoints.endpoints import LiveEndpoint, LiveVariant
 from airflow_sm_plugin.local.protocol.errors import ModelFailure
 
+log = logging.getLogger(__name__)
+
 INCLUDED_RESPONSE_LIMIT = 128 * 1024
 """Larger model responses are left out of a notification (API reference, AsyncInferenceNotificationConfig)."""
 
@@ -28,89 +32,6 @@ TEST_NOTIFICATION: Mapping[str, object] = {
     "eventSource": "aws:sagemaker",
     "eventName": "TestNotification",
 }
-
-
-@dataclass(frozen=True)
-class Event:
-    """What one notification tells about one invocation.
-
-    :param request: accept, contentType, customAttributes, endpointName, inputLocation; without those None
-    :param response_body: the model's response; given only when the topic is to include it
-    """
-
-    region: str
-    inference_id: str
-    received: datetime.datetime
-    request: Mapping[str, str | None] = field(repr=False)
-    response_body: bytes | None = field(default=None, repr=False)
-
-
-def completed(
-    event: Event, *, now: datetime.datetime, content_type: str, output_location: str
-) -> dict[str, object]:
-    return {
-        **_opening(event, now, "Completed"),
-        "requestParameters": _given(event.request),
-        "responseParameters": {"contentType": content_type, "outputLocation": output_location},
-        **_closing(event, "Success"),
-    }
-
-
-def failed(event: Event, *, now: datetime.datetime, reason: str) -> dict[str, object]:
-    return {
-        **_opening(event, now, "Failed"),
-        "failureReason": reason,
-        "requestParameters": _given(event.request),
-        **_closing(event, reason),
-    }
-
-
-def publish(region: Region, topic: str | None, message: Mapping[str, object]) -> None:
-    """Publish to ``topic`` if there is one; a failure is logged and goes no further, as in the service."""
-    if not topic:
-        return
-    topic_region = topic.split(":")[3]
-    try:
-        region.aws.sns(topic_region).publish(
-            TopicArn=topic, Message=json.dumps(message, separators=(",", ":"))
-        )
-    except (ClientError, BotoCoreError) as error:
-        log.warning("cannot publish to %s: %s", topic, error)
-
-
-def _opening(event: Event, now: datetime.datetime, status: str) -> dict[str, object]:
-    return {
-        "awsRegion": event.region,
-        "eventTime": _timestamp(now),
-        "receivedTime": _timestamp(event.received),
-        "invocationStatus": status,
-    }
-
-
-def _closing(event: Event, message: str) -> dict[str, object]:
-    included: dict[str, object] = {}
-    if event.response_body is not None and len(event.response_body) <= INCLUDED_RESPONSE_LIMIT:
-        content = base64.b64encode(event.response_body).decode()
-        # An undocumented form: this is what clients of the notification read.
-        included = {"responseBody": {"message": message, "encoding": "BASE64", "content": content}}
-    return {
-        **included,
-        "inferenceId": event.inference_id,
-        "eventVersion": "1.0",
-        "eventSource": "aws:sagemaker",
-        "eventName": "InferenceResult",
-    }
-
-
-def _given(parameters: Mapping[str, str | None]) -> dict[str, str]:
-    return {name: value for name, value in parameters.items() if value is not None}
-
-
-def _timestamp(moment: datetime.datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
-
-
-log = logging.getLogger(__name__)
 
 
 def run(
@@ -125,7 +46,7 @@ def run(
 
     Raises ServiceUnavailable when no instance serves.
 
-    :param is_dropped: says that the endpoint has gone meanwhile; then nothing is stored or published
+    :param is_dropped: whether the endpoint has gone meanwhile; then nothing is stored or published
     """
     pipeline = variant.next_pipeline()
     try:
@@ -146,17 +67,57 @@ def run(
     except ModelFailure as error:
         if not is_dropped():
             with DataLog(region, pipeline.logs) as data_log:
-                data_log.say(error.message, about=invocation.inference_id)
+                data_log.write(error.message, about=invocation.inference_id)
             _fail(region, invocation, _reason(error), error.original_message.encode())
 
 
 def expired(region: Region, invocation: Invocation) -> None:
-    """Fail an invocation that nobody took from the queue in time."""
+    """Fail an invocation that was not taken from the queue in time."""
     _fail(
         region,
         invocation,
         "ClientError: The request expired: it waited in the queue for longer than its RequestTTLSeconds.",
     )
+
+
+def completed(
+    region: str, invocation: Invocation, reply: ContainerReply, *, now: datetime.datetime
+) -> dict[str, object]:
+    """Return the message for the success topic."""
+    is_included = "SUCCESS_NOTIFICATION_TOPIC" in invocation.topics.included
+    return {
+        **_opening(region, invocation, now, "Completed"),
+        "requestParameters": _parameters(invocation),
+        "responseParameters": {"contentType": reply.content_type, "outputLocation": invocation.output.uri},
+        **_closing(invocation, "Success", reply.body if is_included else None),
+    }
+
+
+def failed(
+    region: str, invocation: Invocation, reason: str, model_body: bytes | None, *, now: datetime.datetime
+) -> dict[str, object]:
+    """Return the message for the error topic.
+
+    :param model_body: the model's response, None where it gave none
+    """
+    is_included = "ERROR_NOTIFICATION_TOPIC" in invocation.topics.included
+    return {
+        **_opening(region, invocation, now, "Failed"),
+        "failureReason": reason,
+        "requestParameters": _parameters(invocation),
+        **_closing(invocation, reason, model_body if is_included else None),
+    }
+
+
+def publish(region: Region, topic: str | None, message: Mapping[str, object]) -> None:
+    """Publish to ``topic`` if there is one; a failure is logged and goes no further, as in the service."""
+    if not topic:
+        return
+    sns = region.aws.sns(topic.split(":")[3])
+    try:
+        sns.publish(TopicArn=topic, Message=json.dumps(message, separators=(",", ":")))
+    except (ClientError, BotoCoreError) as error:
+        log.warning("cannot publish to %s: %s", topic, error)
 
 
 def _input(region: Region, invocation: Invocation) -> bytes:
@@ -183,14 +144,7 @@ def _complete(region: Region, invocation: Invocation, reply: ContainerReply) -> 
         kms_key_id=invocation.kms_key_id,
     )
     log.info("asynchronous invocation %s of %s completed", invocation.inference_id, invocation.endpoint)
-    included = "SUCCESS_NOTIFICATION_TOPIC" in invocation.topics.included
-    message = completed(
-        _event(region, invocation, reply.body if included else None),
-        now=now(),
-        content_type=reply.content_type,
-        output_location=invocation.output.uri,
-    )
-    publish(region, invocation.topics.success, message)
+    publish(region, invocation.topics.success, completed(region.name, invocation, reply, now=now()))
 
 
 def _fail(region: Region, invocation: Invocation, reason: str, model_body: bytes | None = None) -> None:
@@ -201,23 +155,43 @@ def _fail(region: Region, invocation: Invocation, reason: str, model_body: bytes
         except ObjectFailure as error:
             log.warning("asynchronous invocation %s: cannot write %s", invocation.inference_id, error)
     log.info("asynchronous invocation %s of %s failed", invocation.inference_id, invocation.endpoint)
-    included = "ERROR_NOTIFICATION_TOPIC" in invocation.topics.included
-    event = _event(region, invocation, model_body if included else None)
-    publish(region, invocation.topics.error, failed(event, now=now(), reason=reason))
+    publish(region, invocation.topics.error, failed(region.name, invocation, reason, model_body, now=now()))
 
 
-def _event(region: Region, invocation: Invocation, body: bytes | None) -> Event:
-    request = {
+def _opening(region: str, invocation: Invocation, now: datetime.datetime, status: str) -> dict[str, object]:
+    return {
+        "awsRegion": region,
+        "eventTime": _timestamp(now),
+        "receivedTime": _timestamp(invocation.received),
+        "invocationStatus": status,
+    }
+
+
+def _parameters(invocation: Invocation) -> dict[str, str]:
+    parameters = {
         "accept": invocation.accept,
         "contentType": invocation.content_type,
         "customAttributes": invocation.custom_attributes,
         "endpointName": invocation.endpoint,
         "inputLocation": invocation.input_location,
     }
-    return Event(
-        region=region.name,
-        inference_id=invocation.inference_id,
-        received=invocation.received,
-        request=request,
-        response_body=body,
-    )
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _closing(invocation: Invocation, message: str, body: bytes | None) -> dict[str, object]:
+    included: dict[str, object] = {}
+    if body is not None and len(body) <= INCLUDED_RESPONSE_LIMIT:
+        content = base64.b64encode(body).decode()
+        # An undocumented form: this is what clients of the notification read.
+        included = {"responseBody": {"message": message, "encoding": "BASE64", "content": content}}
+    return {
+        **included,
+        "inferenceId": invocation.inference_id,
+        "eventVersion": "1.0",
+        "eventSource": "aws:sagemaker",
+        "eventName": "InferenceResult",
+    }
+
+
+def _timestamp(moment: datetime.datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

@@ -1,4 +1,9 @@
-"""Search over what is here, and over the records that moto keeps."""
+"""Search over the records here, and over those that moto keeps.
+
+Properties are named by path (``ProductionVariants.VariantName``) and looked up in botocore's model of the resource, so
+that an unknown one is refused. Source: API reference, Search, Filter, NestedFilters, SearchExpression.
+
+"""
 
 from __future__ import annotations
 
@@ -148,7 +153,7 @@ def matches(description: Description, expression: Mapping[str, Any], shape: Stru
 
 
 def sort_key(description: Description, name: str, shape: StructureShape) -> tuple[bool, Any]:
-    """Return what a description is sorted by; those without the property come first."""
+    """Return the key that a description is sorted by; those without the property come first."""
     kind = _kind(shape, name)
     if kind not in _SIMPLE:
         raise ValidationFailure(f"Cannot sort by property: {name}")
@@ -248,7 +253,7 @@ def _shape_at(shape: Shape, name: str) -> Shape | None:
 
 
 def _values(value: Any, path: Sequence[str]) -> Iterator[Any]:  # noqa: ANN401 - a part of a description
-    """Yield what lies at a path, of every element of a list; a tag, a map's entry by the whole rest of the path."""
+    """Yield the values at a path, of every element of a list; a tag, a map's entry by the whole rest of the path."""
     if not path:
         yield from value if isinstance(value, list) else [] if value is None else [value]
     elif isinstance(value, list):

@@ -104,7 +104,7 @@ def _changed(
     change: Callable[[str], object],
     motos: Callable[[list[str]], Mapping[str, Any]],
 ) -> Record:
-    """Change the tags of SageMaker's resources here, of the others in moto; say which could not be changed."""
+    """Change the tags of SageMaker's resources here, of the others in moto; return those that could not be changed."""
     failed: dict[str, Any] = {}
     for arn in arns:
         try:

@@ -71,10 +71,7 @@ def change_tags(
 
 
 def tagged_by_moto(region: Region, request: Request, answer: ClientAnswer) -> ClientAnswer:
-    """Return moto's answer after tagging what it has created: by itself it keeps the tags of some kinds only.
-
-    Kinds that moto cannot tag stay without.
-    """
+    """Return moto's answer after tagging the resource it created: by itself it keeps the tags of some kinds only."""
     tags = cast("Tags", request.params.get("Tags") or [])
     if not tags or not request.operation.startswith("Create") or answer.status >= 300:
         return answer

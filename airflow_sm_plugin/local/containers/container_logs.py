@@ -136,7 +136,7 @@ class DataLog:
         self._writer = os.fdopen(writing, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
         self._lock = threading.Lock()
 
-    def say(self, text: str, *, about: str = "") -> None:
+    def write(self, text: str, *, about: str = "") -> None:
         """Write each line of ``text`` with the time, and the inference id it is ``about``, as the service does."""
         moment = now()
         stamp = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from botocore.model import OperationNotFoundError
 
 from airflow_sm_plugin.local.account import s3_checks
-from airflow_sm_plugin.local.account.operations import LeftToMoto, handler_of, moto_failure
+from airflow_sm_plugin.local.account.operations import PASSED_ON, handler_of, moto_failure
 from airflow_sm_plugin.local.account.state import Account, now
 from airflow_sm_plugin.local.catalogue import cloudformation, tagging_api
 from airflow_sm_plugin.local.catalogue.tags import tagged_by_moto
@@ -248,16 +248,15 @@ class EmbeddedApplication:
         return with_encoded_start(answer, http.query) if operation == "ListObjectsV2" else answer
 
     def _sagemaker(self, request: Request) -> Response | None:
+        """Return our answer to SageMaker's operation, None when it is moto's to answer."""
         handler = handler_of(request.operation)
         if handler is None and request.service == RUNTIME:
             raise UnknownPathFailure(f"The embedded SageMaker does not answer {request.operation}")
+        if handler is not None or request.operation in PASSED_ON:
+            validate(request)
         if handler is None:
             return None
-        validate(request)
-        try:
-            result = handler(self.account.region(request.region), request.params)
-        except LeftToMoto:
-            return None
+        result = handler(self.account.region(request.region), request.params)
         if request.service == RUNTIME:
             return runtime_response(request.operation, result)
         return control_plane_response(result)

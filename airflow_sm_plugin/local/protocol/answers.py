@@ -1,4 +1,7 @@
-"""What goes back to a client: an answer of ours, moto's as it came, or an error of the called service."""
+"""The answer to a client: one of ours, moto's as it came, or an error of the called service.
+
+An error is written in the protocol that the request speaks, so that any client reads its code and message.
+"""
 
 from __future__ import annotations
 
@@ -44,15 +47,12 @@ class ClientAnswer:
     content: Iterable[bytes] = field(repr=False)
 
     def write(self, start_response: StartResponse, after: OptExcInfo | None = None) -> Iterable[bytes]:
-        """Write it, as a WSGI application does; *after* an exception in place of what was begun."""
-        if after:
-            start_response(self.line, list(self.headers), after)
-        else:
-            start_response(self.line, list(self.headers))
+        """Write it, as a WSGI application does; *after* an exception in place of the answer that was begun."""
+        start_response(self.line, list(self.headers), *([after] if after else []))
         return self.content
 
     def discard(self) -> None:
-        """Let it go: nobody will read it."""
+        """Close it unread."""
         close: Callable[[], None] | None = getattr(self.content, "close", None)
         if close is not None:
             close()
@@ -67,19 +67,19 @@ def of_response(response: Response, error: str | None, request_id: str) -> Clien
 
 
 def passed_on(application: WSGIApplication, request: ReceivedRequest) -> ClientAnswer:
-    """Have moto carry a request out and return its answer, not yet written to anybody.
+    """Have moto carry a request out and return its answer, not yet written.
 
-    Without the CORS headers that moto adds to each answer, and those of a bucket's CORS configuration: no page may
+    Without the CORS headers that moto adds to each answer, and those of a bucket's CORS configuration: no page can
     read this service. Raises UnicodeEncodeError for a header that HTTP cannot hold.
     """
-    told: list[tuple[str, list[tuple[str, str]]]] = []
+    started: list[tuple[str, list[tuple[str, str]]]] = []
 
     def start(line: str, headers: list[tuple[str, str]], _: object = None) -> Callable[[bytes], object]:
-        told.append((line, headers))
+        started.append((line, headers))
         return lambda _: None  # the imperative half of WSGI, which moto does not use
 
     content = application(request.for_moto(), start)
-    line, given = told[-1]
+    line, given = started[-1]
     headers = [(name, value) for name, value in given if not name.lower().startswith("access-control-")]
     shown = "sec-fetch-dest" in request.headers or _MARKUP.search(_header(headers, "Content-Type") or "")
     if shown and not request.path.startswith("/moto-api/"):
@@ -108,9 +108,9 @@ def is_without_message(answer: ClientAnswer) -> bool:
 
 
 def with_encoded_start(answer: ClientAnswer, query: str) -> ClientAnswer:
-    """Return moto's listing with StartAfter in the encoding that was asked for, as S3 answers it.
+    """Return moto's listing with StartAfter in the requested encoding, as S3 answers it.
 
-    moto leaves it as it is: a key may hold what XML does not.
+    moto leaves it as it is; a key can hold characters that XML does not.
     """
     asked = dict(parse_qsl(query))
     if answer.status >= _FIRST_ERROR or asked.get("encoding-type") != "url" or "start-after" not in asked:
@@ -150,14 +150,8 @@ ErrorForm = Literal["json", "rest-json", "cbor", "query", "ec2", "s3"]
 _XML_SERVICES = ("cloudfront", "route53")
 """Beside S3 the only ones that speak REST-XML; their errors look like those of the query protocol."""
 _QUERY_SERVICES = (
-    "autoscaling",
-    "cloudformation",
-    "elasticloadbalancing",
-    "iam",
-    "rds",
-    "redshift",
-    "sns",
-    "sts",
+    *("autoscaling", "cloudformation", "elasticloadbalancing"),
+    *("iam", "rds", "redshift", "sns", "sts"),
 )
 """Services that speak nothing but the query protocol, whatever a request looks like."""
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -215,9 +209,8 @@ def _text(value: str) -> str:
 
 def _cbor(members: Mapping[str, str]) -> bytes:
     """Write a map of texts (RFC 8949); botocore only reads this format."""
-    return bytes([0xA0 + len(members)]) + b"".join(
-        _cbor_text(one) for member in members.items() for one in member
-    )
+    texts = (_cbor_text(text) for member in members.items() for text in member)
+    return bytes([0xA0 + len(members)]) + b"".join(texts)
 
 
 def _cbor_text(value: str) -> bytes:

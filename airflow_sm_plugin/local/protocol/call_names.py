@@ -1,7 +1,8 @@
-"""Name what a client calls: the service, its operation, and the resource it is about; for any AWS service.
+"""Name a client's call: the service, its operation, and the resource it is about; for any AWS service.
 
-SageMaker's calls are parsed elsewhere; the others are named as far as the fault plan and the call log need it. No
-body is looked at but for an operation's and a resource's name.
+SageMaker's calls are parsed elsewhere; the others are named as far as the fault plan and the call log need it. A body
+is read only for an operation's and a resource's name. S3's protocol does not name the operation: method, path, query
+and headers together do.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, parse_qsl
 
-from botocore.loaders import Loader
-from botocore.model import OperationModel, ServiceModel, StructureShape
+from botocore.model import OperationModel, StructureShape
 
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME, Request, service_model
 from airflow_sm_plugin.local.protocol.signatures import OWN_ACCESS_KEY, Signature, only_reads
@@ -24,11 +24,11 @@ _NAMES_A_RESOURCE = ("ResourceId", "AlarmName", "TopicArn", "QueueUrl", "QueueNa
 
 @dataclass(frozen=True)
 class CallName:
-    """What a call is called.
+    """The name of a call.
 
-    :param service: what it is signed for, with ``sagemaker-runtime`` apart; empty when it is not signed
-    :param operation: by the name of the API reference, else method and path
-    :param resource: the name of what it is about, ``bucket/key`` in S3, None where none is known
+    :param service: the one that it is signed for, with ``sagemaker-runtime`` apart; empty when it is not signed
+    :param operation: the API reference's name, else method and path
+    :param resource: the name of the resource it is about, ``bucket/key`` in S3, None where none is known
     :param is_own: whether the embedded SageMaker itself calls
     :param target_model: the model of a multi-model endpoint that is meant, None where none is named
     :param body: of an invocation, empty for all other calls; it is secret
@@ -56,6 +56,7 @@ def name_sagemaker(
     """Name a call of SageMaker or its runtime; ``request`` is None when it could not be read."""
     is_own = signature.access_key == OWN_ACCESS_KEY
     if request is not None:
+        target_model, body = request.params.get("TargetModel"), request.params.get("Body")
         return CallName(
             request.service,
             request.operation,
@@ -64,8 +65,8 @@ def name_sagemaker(
             method,
             path,
             is_own,
-            _text(request.params.get("TargetModel")),
-            _bytes(request.params.get("Body")),
+            target_model if isinstance(target_model, str) else None,
+            body if isinstance(body, bytes) else b"",
         )
     service = CONTROL_PLANE if target else RUNTIME
     operation = target.removeprefix("SageMaker.") or f"{method} {path}"
@@ -122,14 +123,6 @@ def _sagemaker_resource(request: Request) -> str | None:
     return None
 
 
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
 def _json_members(body: bytes) -> Mapping[str, object]:
     try:
         value = json.loads(body or b"{}")
@@ -142,69 +135,42 @@ def _resource(members: Mapping[str, object]) -> str | None:
     return next((str(members[name]) for name in _NAMES_A_RESOURCE if members.get(name)), None)
 
 
-NOT_IN_MOTO = frozenset(
-    {
-        "CreateBucketMetadataConfiguration",
-        "CreateBucketMetadataTableConfiguration",
-        "CreateSession",
-        "DeleteBucketAnalyticsConfiguration",
-        "DeleteBucketIntelligentTieringConfiguration",
-        "DeleteBucketInventoryConfiguration",
-        "DeleteBucketMetadataConfiguration",
-        "DeleteBucketMetadataTableConfiguration",
-        "DeleteBucketMetricsConfiguration",
-        "DeleteObjectAnnotation",
-        "GetBucketAbac",
-        "GetBucketAnalyticsConfiguration",
-        "GetBucketIntelligentTieringConfiguration",
-        "GetBucketMetadataConfiguration",
-        "GetBucketMetadataTableConfiguration",
-        "GetBucketMetricsConfiguration",
-        "GetBucketRequestPayment",
-        "GetObjectAnnotation",
-        "GetObjectRetention",
-        "GetObjectTorrent",
-        "ListBucketAnalyticsConfigurations",
-        "ListBucketIntelligentTieringConfigurations",
-        "ListBucketMetricsConfigurations",
-        "ListObjectAnnotations",
-        "PutBucketAbac",
-        "PutBucketAnalyticsConfiguration",
-        "PutBucketIntelligentTieringConfiguration",
-        "PutBucketMetricsConfiguration",
-        "PutBucketRequestPayment",
-        "PutObjectAnnotation",
-        "RenameObject",
-        "UpdateBucketMetadataAnnotationTableConfiguration",
-        "UpdateBucketMetadataInventoryTableConfiguration",
-        "UpdateBucketMetadataJournalTableConfiguration",
-        "UpdateObjectEncryption",
-        "WriteGetObjectResponse",
-    }
-)
+_TAKEN_FOR_OTHERS = """
+    CreateBucketMetadataConfiguration CreateBucketMetadataTableConfiguration CreateSession
+    DeleteBucketAnalyticsConfiguration DeleteBucketIntelligentTieringConfiguration
+    DeleteBucketInventoryConfiguration DeleteBucketMetadataConfiguration
+    DeleteBucketMetadataTableConfiguration DeleteBucketMetricsConfiguration DeleteObjectAnnotation
+    GetBucketAbac GetBucketAnalyticsConfiguration GetBucketIntelligentTieringConfiguration
+    GetBucketMetadataConfiguration GetBucketMetadataTableConfiguration GetBucketMetricsConfiguration
+    GetBucketRequestPayment GetObjectAnnotation GetObjectRetention GetObjectTorrent
+    ListBucketAnalyticsConfigurations ListBucketIntelligentTieringConfigurations
+    ListBucketMetricsConfigurations ListObjectAnnotations PutBucketAbac PutBucketAnalyticsConfiguration
+    PutBucketIntelligentTieringConfiguration PutBucketMetricsConfiguration PutBucketRequestPayment
+    PutObjectAnnotation RenameObject UpdateBucketMetadataAnnotationTableConfiguration
+    UpdateBucketMetadataInventoryTableConfiguration UpdateBucketMetadataJournalTableConfiguration
+    UpdateObjectEncryption WriteGetObjectResponse
+"""
+NOT_IN_MOTO = frozenset(_TAKEN_FOR_OTHERS.split())
 """Operations that moto 5.2.5 takes for another, as it ignores the sub-resource: to get a bucket's metrics lists its
 objects, to delete its inventory deletes the bucket."""
 
 
 def s3_operation(method: str, path: str, query: str, headers: Mapping[str, str]) -> str:
-    """Return the S3 operation of a path-style request, by what botocore's model says of each.
+    """Return the S3 operation of a path-style request: that of botocore's model with the most conditions that all hold.
 
-    The one with the most conditions (sub-resource, parameters, a copy's source) that all hold.
+    Conditions are a sub-resource, parameters, a copy's source.
 
     :param path: ``/bucket/key``, decoded
     """
     bucket, _, key = path[1:].partition("/")
     level = 2 if key else 1 if bucket else 0
-    there = dict(parse_qsl(query, keep_blank_values=True))
-    best = max(
-        (
-            one
-            for one in _s3_operations()
-            if one.method == method and one.level == level and one.holds(there, headers)
-        ),
-        key=lambda one: one.conditions,
-        default=None,
-    )
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    operations = [
+        operation
+        for operation in _s3_operations()
+        if (operation.method, operation.level) == (method, level) and operation.holds(parameters, headers)
+    ]
+    best = max(operations, key=lambda operation: operation.conditions, default=None)
     return best.name if best else f"{method} {path}"
 
 
@@ -228,7 +194,7 @@ class _S3Operation:
 
 @functools.cache
 def _s3_operations() -> tuple[_S3Operation, ...]:
-    model = ServiceModel(Loader().load_service_model("s3", "service-2"))
+    model = service_model("s3")
     return tuple(_s3(model.operation_model(name)) for name in sorted(model.operation_names))
 
 

@@ -163,7 +163,7 @@ class TransformJob:
         """Transform every object; return why the job failed, if it did."""
         sources = list(sources_of(self._region, self._plan))
         self._start_pipelines()
-        self._data_log.say(self._plan.in_words)
+        self._data_log.write(self._plan.in_words)
         width = self._plan.concurrent * len(self._pipelines)
         with ThreadPoolExecutor(width) as objects, ThreadPoolExecutor(width) as requests:
             failures = [
@@ -272,7 +272,7 @@ class TransformJob:
         """Tell the data log: the one place where the reason of a failed object is found."""
         lines = [line for text in texts for line in text.splitlines() or [""]]
         place = f"{source.location.bucket}/{source.location.key}"
-        self._data_log.say("\n".join(f"{place}: {line}" for line in lines))
+        self._data_log.write("\n".join(f"{place}: {line}" for line in lines))
 
 
 def _container_failure(error: ContainerFailed) -> str:

@@ -2,6 +2,7 @@
 
 Reads RecordIO-protobuf or CSV; answers the keys in SAGEMAKER_INFERENCE_OUTPUT, or the bare prediction without it.
 Classes are numbers here; the label container behind it knows their names.
+
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy.typing as npt
 from airflow_sm_plugin.local.automl.archive.recordio import decode
 from airflow_sm_plugin.local.automl.archive.responses import (
     CSV,
+    RECORDIO,
+    Answer,
     RejectedRequest,
     accepted,
     encode,
@@ -26,12 +29,9 @@ from airflow_sm_plugin.local.automl.archive.responses import (
 )
 from airflow_sm_plugin.local.automl.archive.tabular import Floats, read_rows
 
-_RECORDIO = "application/x-recordio-protobuf"
-Answer = list[list[object]]
-
 
 class Estimator(Protocol):
-    """What is used of a fitted scikit-learn estimator."""
+    """The part of a fitted scikit-learn estimator that is used."""
 
     n_features_in_: int
     classes_: npt.NDArray[np.int64]
@@ -59,10 +59,10 @@ def input_fn(body: str | bytes, content_type: str | None) -> Floats:
     """Read RecordIO-protobuf or CSV of numbers; 415 for anything else or what cannot be read, as XGBoost's."""
     kind = media_type(content_type)
     raw = body.encode() if isinstance(body, str) else body
-    if kind not in (_RECORDIO, CSV):
+    if kind not in (RECORDIO, CSV):
         raise refuse_content_type(content_type)
     try:
-        if kind == _RECORDIO:
+        if kind == RECORDIO:
             return decode(raw)
         return np.array(read_rows(raw.decode()), dtype=np.float32)
     except ValueError as error:

@@ -1,7 +1,8 @@
-"""What Autopilot's containers answer: the selected keys as CSV, JSON or JSON Lines.
+"""Read the headers of requests to Autopilot's containers, and write the selected keys as CSV, JSON or JSON Lines.
 
 Keys and encodings follow the serving code that Autopilot generates: names are stripped and lower-cased, CSV is the
 default, JSON and JSON Lines exist only where the content of the response can be selected.
+
 """
 
 from __future__ import annotations
@@ -12,9 +13,15 @@ import json
 import os
 from collections.abc import Sequence
 
+from airflow_sm_plugin.local.automl.archive.tabular import read_rows
+
 CSV = "text/csv"
 JSON = "application/json"
 JSON_LINES = "application/jsonlines"
+RECORDIO = "application/x-recordio-protobuf"
+
+Answer = list[list[object]]
+"""The values of the selected keys, row by row."""
 
 
 class RejectedRequest(ValueError):
@@ -35,6 +42,16 @@ def accepted(value: str | None) -> str:
     default = os.environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or CSV
     wanted = media_type(value, default)
     return media_type(default) if wanted == "*/*" else wanted
+
+
+def csv_rows(body: str | bytes, content_type: str | None) -> list[list[str]]:
+    """Read CSV without a header; 415 for anything else."""
+    if media_type(content_type) != CSV:
+        raise refuse_content_type(content_type)
+    try:
+        return read_rows(body.decode() if isinstance(body, bytes) else body)
+    except ValueError as error:
+        raise RejectedRequest(f"The body is not CSV in UTF-8: {error}", 400) from error
 
 
 def keys_of(variable: str) -> tuple[str, ...] | None:

@@ -27,7 +27,7 @@ _MOST_CATEGORIES = 50
 
 
 class Steps(Protocol):
-    """What is used of a fitted scikit-learn transformer."""
+    """The part of a fitted scikit-learn transformer that is used."""
 
     def transform(self, values: npt.NDArray[np.generic]) -> Numbers:
         """Return the transformed columns."""

@@ -27,7 +27,7 @@ Container = dict[str, object]
 
 @dataclass(frozen=True)
 class CandidateLayout:
-    """A candidate's name, its steps (type, ARN kind, name) and where what they make goes, by role.
+    """A candidate's name, its steps (type, ARN kind, name) and the locations of its results, by role.
 
     :param processor_model: name of the model of its feature processor alone, empty when it has none
     """
@@ -45,7 +45,7 @@ class CandidateLayout:
 
 @dataclass(frozen=True)
 class JobLayout:
-    """A job's places; ``token`` (hexadecimal) keeps the names of two jobs apart."""
+    """The locations of a job's results; ``token`` (hexadecimal) keeps the names of two jobs apart."""
 
     job: str
     output: str

@@ -44,7 +44,7 @@ class InputFailure(Exception):
 
 
 def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[ChannelFiles, int]:
-    """Copy the channel's objects into ``folder``; returns the files in order and their size in bytes."""
+    """Copy the channel's objects into ``folder``; return the files in order and their size in bytes."""
     folder.mkdir(parents=True)
     listed = objects_in_manifest if channel.kind == "ManifestFile" else objects_below
     try:
@@ -299,7 +299,7 @@ class AutoMLRun:
             self._record["ModelDeployResult"] = {"EndpointName": endpoint}
 
     def _enter(self, secondary: str, share: float) -> None:
-        """Go on to a phase, not before its share of the time a job takes at least."""
+        """Go on to a phase, not before its share of the least time that a job takes."""
         self._wait(share)
         self._set(secondary)
 
@@ -316,7 +316,6 @@ class AutoMLRun:
             raise _Ended("Stopped", "Stopped")
 
     def _least_seconds(self, share: float) -> float:
-        """Return how long the job has to take until then: a stopped one need not."""
         return 0.0 if self._interrupted.is_set() else share * self._region.settings.automl_seconds
 
     def _check(self) -> None:

@@ -1,6 +1,7 @@
-"""The training, processing and transform jobs that a candidate's steps name, as their Describe operations answer them.
+"""The training, processing and transform jobs that a candidate's steps name: records, and their operations.
 
 The training process does their work; the records say when, on what, and where the results lie.
+
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _STOPPING = {"MaxRuntimeInSeconds": 86_400}
 
 
 def begin(region: Region, request: JobRequest, job: JobLayout, candidate: CandidateLayout) -> None:
-    """Record the steps of a candidate whose training begins; those it shares with others are there already."""
+    """Record the steps of a candidate whose training begins; those shared with other candidates exist already."""
     for _, kind, name in candidate.steps:
         prefix, moment = PREFIXES[kind], now()
         record: Record = {
@@ -62,7 +63,7 @@ def complete(
 ) -> None:
     """Record that a candidate's archives are stored: its steps are Completed.
 
-    :param containers: its InferenceContainers; the first one's model is what the transform step transforms with
+    :param containers: its InferenceContainers; the first one's model is the one that the transform step uses
     """
     with region.lock:
         for kind, name, record in _running(region, candidate):
@@ -85,7 +86,7 @@ def _running(region: Region, candidate: CandidateLayout) -> Iterator[tuple[str, 
 
 
 def stop(region: Region, automl_job_arn: str) -> None:
-    """Record that the steps of an AutoML job that has ended, so far as they are not completed, were stopped."""
+    """Record that the steps of an ended AutoML job that are not completed were stopped."""
     for kind, prefix in PREFIXES.items():
         running = (automl_job_arn, "InProgress")
         with region.table(kind) as jobs:

@@ -1,4 +1,4 @@
-"""Read a job's CSV files into one table and prepare it for training. Raises JobFailed for what cannot be trained on."""
+"""Read a job's CSV files into what its candidates are trained on. Raises JobFailed for data that are unfit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Target:
 
 
 def read_table(files: Sequence[Path], *, gzipped: bool) -> Table:
-    """Read CSV files that each begin with the same header. Names files by their last part."""
+    """Read CSV files that each begin with the same header. Messages name files by their last part."""
     tables = [_read_file(path, gzipped=gzipped) for path in files]
     header = tables[0].columns
     for path, table in zip(files, tables, strict=True):
@@ -72,7 +72,7 @@ def _read_file(path: Path, *, gzipped: bool) -> Table:
 
 
 def column(table: Table, name: str) -> int:
-    """Return the place of a column. Raises JobFailed when there is none of that name."""
+    """Return the index of a column. Raises JobFailed when there is none of that name."""
     if name not in table.columns:
         raise JobFailed(
             f"The target column {name!r} was not found; the columns are {', '.join(table.columns)}."[:900]

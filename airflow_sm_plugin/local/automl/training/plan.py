@@ -1,4 +1,4 @@
-"""What the server tells the training process (JSON), and the events it hears back (JSON lines)."""
+"""The plan that the server gives the training process (JSON), and the events it reads back (JSON lines)."""
 
 from __future__ import annotations
 

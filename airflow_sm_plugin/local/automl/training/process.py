@@ -1,4 +1,4 @@
-"""Start the training process and hear its events."""
+"""Start the training process and read its events, or those that are kept of an equal job."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 
 
 class TrainingCrashed(Exception):
-    """The process ended before its plan was carried out; the text is the end of what it said."""
+    """The process ended before its plan was carried out; the text is the end of its stderr."""
 
 
 class TrainingProcess:
@@ -91,7 +91,7 @@ class TrainingCache:
     def events(
         self, plan: TrainingPlan, train: Callable[[TrainingPlan], Generator[TrainingEvent]]
     ) -> Generator[TrainingEvent]:
-        """Yield what happens while the plan is carried out: told again if that was done before, else by training."""
+        """Yield the events of the plan: the kept ones if an equal plan was carried out before, else by training."""
         kept = self._folder / _key(plan)
         with contextlib.suppress(FileNotFoundError):
             lines = (kept / _EVENTS).read_text(encoding="utf-8").splitlines()

@@ -49,7 +49,6 @@ def scores(problem_type: str, truth: Array, predicted: Array) -> dict[str, float
 
 
 def better(metric: str, value: float, than: float) -> bool:
-    """Say whether ``value`` beats ``than`` by this metric."""
     return value < than if metric in problems.MINIMIZED else value > than
 
 

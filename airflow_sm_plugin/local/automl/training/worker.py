@@ -3,6 +3,11 @@
 Writes the candidates' archives below the plan's ``output`` and one JSON event a line on standard output. A process
 of its own, so that the server needs no scikit-learn and stopping a job is killing it; it ends by itself when its
 standard input closes, that is, when the server is gone.
+
+An archive holds ``model.joblib``, ``code/inference.py`` and the modules it imports: this package's
+:mod:`airflow_sm_plugin.local.automl.archive`, under names of their own (``automl_tabular`` for ``…archive.tabular``),
+so that it runs where this package is not installed.
+
 """
 
 from __future__ import annotations
@@ -185,7 +190,7 @@ def _pack_ensemble(
 
 
 def _best(fitted: Sequence[Fitted], metric: str) -> int:
-    """Return the place of the best, of the later one when two are as good, as the job's record has it."""
+    """Return the index of the best model, of the later one when two are as good, as in the job's record."""
     best = 0
     for place, model in enumerate(fitted):
         if not better(metric, fitted[best].scores[metric], model.scores[metric]):
