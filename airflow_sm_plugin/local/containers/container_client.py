@@ -37,8 +37,8 @@ class RawAnswer:
 class ContainerClient:
     """A container's address with its idle connections; safe to use from many threads.
 
-    :param is_alive: says whether the container still runs: its port may be another's by now
-    :param token: what the container was told to answer to alone
+    :param is_alive: whether the container still runs: its port can be another's by now
+    :param token: proves to the container that a request comes from the server
     """
 
     def __init__(self, port: int, is_alive: Callable[[], bool], token: str = "") -> None:
@@ -56,7 +56,7 @@ class ContainerClient:
             raise Unreachable from error
 
     def invoke(self, payload: ContainerInput, *, timeout: float, path: str = "/invocations") -> RawAnswer:
-        """Send an invocation by POST; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+        """Send an invocation by POST; any status is an answer. Raises Unreachable or TooSlow."""
         headers = {"Content-Type": payload.content_type}
         if payload.accept:
             headers["Accept"] = payload.accept
@@ -67,12 +67,12 @@ class ContainerClient:
         return self._send("POST", path, payload.body, headers, timeout)
 
     def load_model(self, name: str, url: str, *, timeout: float) -> RawAnswer:
-        """Send ``POST /models``; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+        """Send ``POST /models``; any status is an answer. Raises Unreachable or TooSlow."""
         body = json.dumps({"model_name": name, "url": url}).encode()
         return self._send("POST", "/models", body, {"Content-Type": "application/json"}, timeout)
 
     def unload_model(self, name: str, *, timeout: float) -> RawAnswer:
-        """Send ``DELETE /models/{name}``; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+        """Send ``DELETE /models/{name}``; any status is an answer. Raises Unreachable or TooSlow."""
         return self._send("DELETE", f"/models/{name}", b"", {}, timeout)
 
     def close(self) -> None:

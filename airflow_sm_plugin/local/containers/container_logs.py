@@ -1,4 +1,8 @@
-"""Carry a container's output to CloudWatch Logs: in order, in batches, never holding the container up."""
+"""Carry a container's output to CloudWatch Logs: in order, in batches, never holding the container up.
+
+SageMaker keeps a data log beside a container's own, in which it notes what became of the requests.
+
+"""
 
 from __future__ import annotations
 
@@ -91,9 +95,9 @@ class LogShipper:
 
 
 def announce(region: Region, target: LogTarget, message: str) -> None:
-    """Store the first line of a container's log: every container of SageMaker says something when it starts.
+    """Store the first line of a container's log, as every container of SageMaker writes one when it starts.
 
-    Returns when the log group is there, so that it is before the endpoint is in service.
+    Returns when the log group exists, so that it does before the endpoint is in service.
     """
     _put(region, target, [{"timestamp": int(time.time() * 1000), "message": message}])
 

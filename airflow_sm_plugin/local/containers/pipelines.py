@@ -27,15 +27,12 @@ from airflow_sm_plugin.local.containers.target_models import TargetModel
 from airflow_sm_plugin.local.faults.recorded import recorded, said_by_container
 from airflow_sm_plugin.local.protocol.errors import ModelFailure
 
-_IDLE_LOOK_SECONDS = 0.05
+_IDLE_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A target model that stays on its instance until the block ends.
-
-    ``wait`` for it, then invoke the ``pipeline``.
-    """
+    """A target model that stays on its instance until the block ends: ``wait`` for it, then invoke the ``pipeline``."""
 
     pipeline: Pipeline
     models: Sequence[tuple[ModelHost, TargetModel]]
@@ -76,8 +73,8 @@ class Pipeline:
     ) -> Pipeline:
         """Start the containers side by side and return when every one answers its ping.
 
-        Raises ContainerFailed with the text for FailureReason; nothing is left running then. ``variant`` is
-        the production variant that text speaks of.
+        Raises ContainerFailed with the text for FailureReason; nothing is left running then. ``variant`` is the production
+        variant in that text.
         """
         several = len(specs) > 1
         containers = [
@@ -114,12 +111,10 @@ class Pipeline:
         return tuple(self._hosts.values())
 
     def holds(self, target_model: str) -> bool:
-        """Say whether a target model is loaded here, or on its way."""
         return any(host.holds(target_model) for host in self._hosts.values())
 
     @property
     def models_held(self) -> int:
-        """How many target models are loaded here, or on their way."""
         return sum(len(host) for host in self._hosts.values())
 
     def lease(self, target_model: str, *, hostname: str | None = None) -> Lease:
@@ -146,15 +141,12 @@ class Pipeline:
         lease: Lease | None = None,
         hostname: str | None = None,
     ) -> ContainerReply:
-        """Send ``payload`` through the containers, or to the one called ``hostname``.
-
-        Each one's output is the next one's input.
+        """Send ``payload`` through the containers, or to the one called ``hostname``; one's output is the next one's input.
 
         The request's Accept is for the last container, the ones before choose their own (SAGEMAKER_DEFAULT_
-        INVOCATIONS_ACCEPT); custom attributes go to every container, the last one's are answered. Multi-model
-        containers need a ``lease`` that has been waited for. Raises
-        ModelFailure when a container answers an error, is gone, or all together take over ``timeout``
-        seconds.
+        INVOCATIONS_ACCEPT); custom attributes go to every container, the last one's are answered. Multi-model containers need
+        a ``lease`` that has been waited for. Raises ModelFailure when a container answers an error, is gone, or all together
+        take over ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
         containers = [one for one in self._containers if hostname in (None, one.spec.name)]
@@ -188,10 +180,10 @@ class Pipeline:
     def retire(self, *, timeout: float) -> None:
         """Stop once no invocation runs, at the latest after ``timeout`` seconds.
 
-        Whoever picked this pipeline just before it was taken out of service has one look's time to use it.
+        A caller that chose this pipeline just before it was taken out of service has one poll's time to use it.
         """
         deadline = time.monotonic() + timeout
-        while not self._region.closed.wait(_IDLE_LOOK_SECONDS):
+        while not self._region.closed.wait(_IDLE_POLL_SECONDS):
             with self._lock:
                 idle = self._in_flight == 0
             if idle or time.monotonic() > deadline:
@@ -225,7 +217,7 @@ class Pipeline:
         return answer
 
     def failure(self, name: str, status: int, message: str) -> ModelFailure:
-        """Return what an invocation answers when container ``name`` answered ``status`` and ``message``."""
+        """Return the error of an invocation whose container ``name`` answered ``status`` and ``message``."""
         side = "client" if 400 <= status < 500 else "server"
         region, group = self._region.name, self._logs.group
         answer = recorded(
