@@ -26,7 +26,7 @@ _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 """All that a container gets of the server's environment, and no AWS credentials."""
 _LIBRARIES = "LD_LIBRARY_PATH"
 _OF_THE_INTERPRETER = frozenset({"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONINSPECT"})
-"""Variables that a model cannot set: they are for the image's Python; the server's would not start, or end, with them."""
+"""A model cannot set these: made for the image's Python, they keep the server's from starting, or ending."""
 _STOP_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 
@@ -75,8 +75,8 @@ class ContainerProcess:
     def start(self) -> None:
         """Unpack the model (of a multi-model container: none) and return once ``/ping`` is answered.
 
-        Raises ContainerFailed when the model data is missing or bad (SageMaker's words), and with an empty text when the
-        container ends or stays silent for ``container_start_timeout_seconds``: the caller words that one.
+        Raises ContainerFailed when the model data is missing or bad (SageMaker's words), and with an empty text when
+        the container ends or stays silent for ``container_start_timeout_seconds``: the caller words that one.
         """
         model_dir = self.models_folder
         for folder in (model_dir, self._folder / "home", self._folder / "tmp"):
@@ -180,8 +180,8 @@ class ContainerProcess:
     def _environment(self, model_dir: Path) -> dict[str, str]:
         """Return the model's ``Environment`` and the variables that SageMaker and Python add to it.
 
-        AWS calls of the model's own code reach this server, not the user's account. Paths to the server's own Python and
-        packages go before the model's, which was written for another machine's.
+        AWS calls of the model's own code reach this server, not the user's account. Paths to the server's own Python
+        and packages go before the model's, which was written for another machine's.
         """
         passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         own = {

@@ -21,8 +21,9 @@ class ContainerSpec:
     """One container of a model, as CreateModel was told.
 
     ``name`` is its ContainerHostname, ``primary`` where a model has only one, else ``container_<n>``. Model data is a
-    ``tar.gz`` unless ``unpacked``: then ``model_data_url`` is the prefix of the loose files, or (``is_object``) one of
-    them. Of a ``multi_model`` one it is the prefix of the target models' archives; ``keeps_models`` is ModelCacheSetting.
+    ``tar.gz`` unless ``unpacked``: then ``model_data_url`` is the prefix of the loose files, or (``is_object``) one
+    of them. Of a ``multi_model`` one it is the prefix of the target models' archives; ``keeps_models`` is
+    ModelCacheSetting.
     """
 
     name: str

@@ -73,21 +73,20 @@ class Pipeline:
     ) -> Pipeline:
         """Start the containers side by side and return when every one answers its ping.
 
-        Raises ContainerFailed with the text for FailureReason; nothing is left running then. ``variant`` is the production
-        variant in that text.
+        Raises ContainerFailed with the text for FailureReason; nothing is left running then. ``variant`` is the
+        production variant in that text.
         """
         several = len(specs) > 1
+        streams = [f"{logs.stream}/{spec.name}" if several else logs.stream for spec in specs]
         containers = [
-            ContainerProcess(
-                region, spec, replace(logs, stream=f"{logs.stream}/{spec.name}") if several else logs
-            )
-            for spec in specs
+            ContainerProcess(region, spec, replace(logs, stream=stream))
+            for spec, stream in zip(specs, streams, strict=True)
         ]
         pipeline = cls(region, logs, containers)
         with ThreadPoolExecutor(max_workers=max(len(containers), 1)) as pool:
             starting = {pool.submit(_begin, container): container for container in containers}
             wait(starting)
-        failed = [(one.exception(), container) for one, container in starting.items() if one.exception()]
+        failed = [(error, container) for start, container in starting.items() if (error := start.exception())]
         if region.closed.is_set() and not failed:
             pipeline.stop()
             raise ContainerFailed("The endpoint was removed while it started.")
@@ -141,15 +140,15 @@ class Pipeline:
         lease: Lease | None = None,
         hostname: str | None = None,
     ) -> ContainerReply:
-        """Send ``payload`` through the containers, or to the one called ``hostname``; one's output is the next one's input.
+        """Send ``payload`` through the containers in order, or to the one called ``hostname``.
 
-        The request's Accept is for the last container, the ones before choose their own (SAGEMAKER_DEFAULT_
-        INVOCATIONS_ACCEPT); custom attributes go to every container, the last one's are answered. Multi-model containers need
-        a ``lease`` that has been waited for. Raises ModelFailure when a container answers an error, is gone, or all together
-        take over ``timeout`` seconds.
+        One's output is the next one's input. The request's Accept is for the last container, the ones before choose
+        their own (SAGEMAKER_DEFAULT_ INVOCATIONS_ACCEPT); custom attributes go to every container, the last one's are
+        answered. Multi-model containers need a ``lease`` that has been waited for. Raises ModelFailure when a
+        container answers an error, is gone, or all together take over ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
-        containers = [one for one in self._containers if hostname in (None, one.spec.name)]
+        containers = [container for container in self._containers if hostname in (None, container.spec.name)]
         with self._lock:
             self._in_flight += 1
         try:

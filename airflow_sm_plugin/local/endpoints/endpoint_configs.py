@@ -58,7 +58,6 @@ def list_endpoint_configs(region: Region, params: Params) -> Record:
 
 
 def config_called(region: Region, name: str) -> Record:
-    """Return a configuration's record. Raises RecordedFailure."""
     with region.table(KIND) as configs:
         if name not in configs:
             raise not_found(region, name)
@@ -66,7 +65,7 @@ def config_called(region: Region, name: str) -> Record:
 
 
 def not_found(region: Region, name: str) -> RecordedFailure:
-    """Return what the service says of a configuration that it does not know (or does not see yet)."""
+    """Return the service's error for a configuration that it does not know, or does not know yet."""
     return recorded("no such endpoint configuration", arn=region.arn(KIND, name))
 
 
@@ -82,9 +81,7 @@ def _check_variants(region: Region, variants: list[Record]) -> None:
             raise recorded("managed instance scaling with a model")
         model_called(region, variant["ModelName"])
         if variant.get("ServerlessConfig"):
-            _check_no_instances(variant)
-            _check_memory(variant)
-            _check_concurrency(variant)
+            _check_serverless(variant)
         else:
             _check_instances(variant)
         variant.setdefault("InitialVariantWeight", 1.0)
@@ -116,41 +113,22 @@ def _check_together(region: Region, config: Record) -> None:
 
 
 def is_serverless(config: Record) -> bool:
-    """Whether an endpoint of this configuration has no instances: all of its variants are alike."""
+    """Return whether an endpoint of this configuration has no instances: all of its variants are alike."""
     return any(variant.get("ServerlessConfig") for variant in config["ProductionVariants"])
 
 
-def _check_memory(variant: Record) -> None:
-    size = variant["ServerlessConfig"]["MemorySizeInMB"]
-    if size not in _MEMORY_SIZES:
-        sizes = ", ".join(map(str, _MEMORY_SIZES))
-        raise recorded(
-            "a memory size that serverless does not have",
-            variant=variant["VariantName"],
-            sizes=sizes,
-            size=size,
-        )
-
-
-def _check_concurrency(variant: Record) -> None:
-    config = variant["ServerlessConfig"]
-    provisioned, most = config.get("ProvisionedConcurrency", 0), config["MaxConcurrency"]
-    if provisioned > most:
-        raise recorded(
-            "more provisioned than permitted concurrency",
-            variant=variant["VariantName"],
-            provisioned=provisioned,
-            most=most,
-        )
-
-
-def _check_no_instances(variant: Record) -> None:
-    """Refuse members of instances beside ServerlessConfig, as SageMaker does."""
+def _check_serverless(variant: Record) -> None:
+    """Refuse members of instances beside ServerlessConfig, as SageMaker does, and sizes that it does not have."""
+    name, config = variant["VariantName"], variant["ServerlessConfig"]
     for member in ("InstanceType", "InitialInstanceCount", "InstancePools"):
         if variant.get(member):
-            raise recorded(
-                "serverless and instances in one variant", variant=variant["VariantName"], member=member
-            )
+            raise recorded("serverless and instances in one variant", variant=name, member=member)
+    size, sizes = config["MemorySizeInMB"], ", ".join(map(str, _MEMORY_SIZES))
+    if size not in _MEMORY_SIZES:
+        raise recorded("a memory size that serverless does not have", variant=name, sizes=sizes, size=size)
+    counts = {"provisioned": config.get("ProvisionedConcurrency", 0), "most": config["MaxConcurrency"]}
+    if counts["provisioned"] > counts["most"]:
+        raise recorded("more provisioned than permitted concurrency", variant=name, **counts)
 
 
 def _check_instances(variant: Record) -> None:

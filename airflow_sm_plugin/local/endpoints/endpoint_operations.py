@@ -75,28 +75,23 @@ def update_endpoint(region: Region, params: Params) -> Record:
 
 @operation("UpdateEndpointWeightsAndCapacities")
 def update_weights_and_capacities(region: Region, params: Params) -> Record:
-    """Begin to change variants' weights and instance counts; the configuration stays."""
-    names = [one["VariantName"] for one in params["DesiredWeightsAndCapacities"]]
-    if len(names) != len(set(names)):
+    wanted = {desired["VariantName"]: desired for desired in params["DesiredWeightsAndCapacities"]}
+    if len(wanted) != len(params["DesiredWeightsAndCapacities"]):
         raise recorded("a variant is named twice")
-    wanted = {one["VariantName"]: one for one in params["DesiredWeightsAndCapacities"]}
     with region.table(KIND):
         record = _changeable(region, params["EndpointName"])
         live: LiveEndpoint = record["_live"]
         unknown = sorted(set(wanted) - set(live.variants))
         if unknown:
-            raise recorded(
-                "a variant is not in the configuration",
-                variants=", ".join(unknown),
-                config=record["EndpointConfigName"],
-            )
+            named = {"variants": ", ".join(unknown), "config": record["EndpointConfigName"]}
+            raise recorded("a variant is not in the configuration", **named)
         _begin(record)
     deployments.rescale(region, live, wanted)
     return {"EndpointArn": record["EndpointArn"]}
 
 
 def scale_variant(region: Region, name: str, variant: str, count: int) -> bool:
-    """Begin to scale a variant, as Application Auto Scaling does; say whether the endpoint was free for it."""
+    """Begin to scale a variant, as Application Auto Scaling does; return whether the endpoint was free for it."""
     with region.table(KIND) as endpoints:
         record = endpoints.get(name, {})
         live = record.get("_live")
@@ -149,9 +144,8 @@ def _idle(region: Region, name: str) -> Record:
 
 def _changeable(region: Region, name: str) -> Record:
     record = _idle(region, name)
-    if (
-        record.get("_live") is None or record["EndpointStatus"] == "Failed"
-    ):  # only deletion is open to a failed endpoint
+    # A failed endpoint can only be deleted.
+    if record.get("_live") is None or record["EndpointStatus"] == "Failed":
         raise recorded("the endpoint has failed", arn=record["EndpointArn"])
     return record
 
@@ -212,18 +206,17 @@ def _retain(old: LiveEndpoint, new: LiveEndpoint, excluded: set[str]) -> None:
 log = logging.getLogger(__name__)
 
 FOLLOWER = "scaling-follower"
-"""The table that is empty while nothing is registered: then nobody has to be asked."""
+"""The table that is empty while nothing is registered with Application Auto Scaling, which is then not called."""
 
 
 def _scaled_variants(region: Region, name: str) -> set[str]:
-    """Return the names of the endpoint's variants that are scalable targets."""
-    return {str(target["ResourceId"]).rpartition("/")[2] for target in _targets(region, name)}
+    return {str(target["ResourceId"]).rpartition("/")[2] for target in _targets_of(region, name)}
 
 
 def _deregister(region: Region, name: str) -> None:
     """Deregister all variants of an endpoint, as SageMaker does where the caller of DeleteEndpoint is permitted to."""
     client = region.aws.autoscaling(region.name)
-    for target in list(_targets(region, name)):
+    for target in _targets_of(region, name):
         try:
             client.deregister_scalable_target(
                 ServiceNamespace="sagemaker",
@@ -234,12 +227,14 @@ def _deregister(region: Region, name: str) -> None:
             log.warning("%s stays registered: %s", target["ResourceId"], type(error).__name__)
 
 
-def _targets(region: Region, name: str) -> Iterator[Record]:
+def _targets_of(region: Region, name: str) -> list[Record]:
     with region.table(FOLLOWER) as followers:
-        if not followers:
-            return
+        targets = scalable_targets(region) if followers else ()
+    return [target for target in targets if target["ResourceId"].startswith(f"endpoint/{name}/variant/")]
+
+
+def scalable_targets(region: Region) -> Iterator[Record]:
+    """Yield the targets that are registered with moto's Application Auto Scaling."""
     pages = region.aws.autoscaling(region.name).get_paginator("describe_scalable_targets")
     for page in pages.paginate(ServiceNamespace="sagemaker"):
-        for target in page["ScalableTargets"]:
-            if str(target["ResourceId"]).startswith(f"endpoint/{name}/variant/"):
-                yield dict(target)
+        yield from map(dict, page["ScalableTargets"])

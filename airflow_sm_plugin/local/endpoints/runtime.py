@@ -22,7 +22,6 @@ MAX_SERVERLESS_BODY_BYTES = 4 * 1_048_576
 
 @operation("InvokeEndpoint")
 def invoke_endpoint(region: Region, params: Params) -> Record:
-    """Run one request through the containers behind an endpoint and answer what the last one said."""
     name = params["EndpointName"]
     live = endpoint_in_service(region, name)
     if live.is_async:
@@ -78,7 +77,7 @@ def _check_size(variant: LiveVariant, body: bytes) -> None:
 
 
 def _check_hostname(live: LiveEndpoint, variant: LiveVariant, hostname: str | None) -> None:
-    """Refuse what the Developer Guide says is refused ("Invoke a multi-container endpoint with direct invocation")."""
+    """Refuse as the Developer Guide says ("Invoke a multi-container endpoint with direct invocation")."""
     if hostname is None and variant.is_direct:
         raise recorded("a direct endpoint needs a container's name", endpoint=live.name)
     if hostname is not None and not variant.is_direct:

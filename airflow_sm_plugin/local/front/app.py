@@ -37,7 +37,7 @@ from airflow_sm_plugin.local.protocol.answers import (
     passed_on,
     with_encoded_start,
 )
-from airflow_sm_plugin.local.protocol.call_names import NOT_IN_MOTO, CallName, name_other, name_sagemaker
+from airflow_sm_plugin.local.protocol.call_names import NOT_IN_MOTO, CallName, name_call
 from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
 from airflow_sm_plugin.local.protocol.errors import (
     AccessDeniedFailure,
@@ -57,7 +57,7 @@ from airflow_sm_plugin.local.protocol.protocol import (
     parse_request,
     runtime_response,
 )
-from airflow_sm_plugin.local.protocol.signatures import is_runtime_call, needs_signature
+from airflow_sm_plugin.local.protocol.signatures import needs_signature
 from airflow_sm_plugin.local.protocol.validation import validate
 from airflow_sm_plugin.local.scaling import scaling
 
@@ -91,7 +91,7 @@ class EmbeddedApplication:
             raise
         except Exception as error:
             log.exception("%s %s failed", http.method, http.shown_path)
-            name = _name(http, None, reads_body=False)
+            name = name_call(http, None, reads_body=False)
             return _failure(http, name, error).write(start_response, sys.exc_info())
 
     def _answer(self, http: ReceivedRequest) -> ClientAnswer:
@@ -103,10 +103,7 @@ class EmbeddedApplication:
         if http.method == "OPTIONS":
             return of_response(Response(204, b"", {"Allow": _METHODS}), None, http.request_id)
         if http.bucket is None and http.path.startswith(control.PREFIX):
-            response = control.answer(
-                self.account, method=http.method, path=http.path, query=http.query, body=http.body()
-            )
-            return of_response(response, None, http.request_id)
+            return of_response(control.answer(self.account, http), None, http.request_id)
         if http.bucket is None and http.path.startswith(_MOTO_API):
             if http.path.rstrip("/") == f"{_MOTO_API}reset" and http.method == "POST":
                 self.account.reset()
@@ -127,7 +124,7 @@ class EmbeddedApplication:
         requests_log.warning("%s %s refused (403): %s", http.method, http.shown_path, error.message)
         if http.bucket is None and http.path.startswith((control.PREFIX, _MOTO_API)):
             return of_response(control.error(403, error.message), error.code, http.request_id)
-        name = _name(http, None, reads_body=False)
+        name = name_call(http, None, reads_body=False)
         answer = _error(http, name, error)
         self._note(http, name, now(), answer, Strike(), carried_out=False)
         return answer
@@ -136,7 +133,7 @@ class EmbeddedApplication:
         """Carry a call out, as the fault plan lets it, and note it."""
         began, started = now(), time.monotonic()
         request = _parse(http) if http.signature.service == CONTROL_PLANE else None
-        name = _name(http, request)
+        name = name_call(http, None if isinstance(request, ServiceFailure) else request)
         strike = Strike() if name.is_own else self.account.faults.strike(name)
         fault = strike.rule.fault if strike.rule else None
         strike.hold_call()
@@ -228,18 +225,18 @@ class EmbeddedApplication:
         if http.method != "HEAD" and is_unknown_path(answer):
             raise UnknownPathFailure(unknown)
         if name.service == "application-autoscaling" and answer.status < 300:
-            scaling.heard(self.account.region(name.region), name.operation, name.resource)
+            scaling.follow(self.account.region(name.region), name.operation, name.resource)
         return answer
 
     def _s3(self, http: ReceivedRequest, operation: str) -> ClientAnswer:
         """Have moto answer a call of S3. Raises S3Failure for a request that is wrong."""
-        s3_checks.check(operation, query=http.query, headers=http.headers, body=http.body)
+        s3_checks.check(operation, http)
         try:
             answer = passed_on(self._moto, http)
         except NotImplementedError:
             raise
         except Exception as crash:
-            failure = s3_checks.failure_of_crash(crash, operation, query=http.query, headers=http.headers)
+            failure = s3_checks.failure_of_crash(crash, operation, http)
             if failure is None:
                 raise
             raise failure from crash
@@ -279,25 +276,6 @@ def _parse(http: ReceivedRequest) -> Request | ServiceFailure | None:
         )
     except ServiceFailure as error:
         return error
-
-
-def _name(
-    http: ReceivedRequest, request: Request | ServiceFailure | None, *, reads_body: bool = True
-) -> CallName:
-    target = http.headers.get("x-amz-target", "")
-    is_sagemaker = http.signature.service == CONTROL_PLANE or target.startswith("SageMaker.")
-    if is_sagemaker or (not http.signature.service and is_runtime_call(http.method, http.path)):
-        read = None if isinstance(request, ServiceFailure) else request
-        return name_sagemaker(read, http.signature, method=http.method, path=http.path, target=target)
-    return name_other(
-        http.signature,
-        method=http.method,
-        path=http.path,
-        query=http.query,
-        headers=http.headers,
-        body=http.body if reads_body else bytes,
-        bucket=http.bucket,
-    )
 
 
 def _error(http: ReceivedRequest, name: CallName, error: ServiceFailure) -> ClientAnswer:

@@ -14,6 +14,7 @@ from airflow_sm_plugin.local.account.state import Account, Record, Region, now
 from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint
 from airflow_sm_plugin.local.faults.faults import FaultPlan, plan_from
 from airflow_sm_plugin.local.faults.outcomes import BadOutcome, is_seconds, outcome_from
+from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
 from airflow_sm_plugin.local.protocol.protocol import Response
 
 PREFIX = "/_embedded/"
@@ -44,17 +45,17 @@ class NoSuchRoute(Exception):
     """Nothing answers this method and path."""
 
 
-def answer(account: Account, *, method: str, path: str, query: str, body: bytes) -> Response:
+def answer(account: Account, http: ReceivedRequest) -> Response:
     """Answer a request below ``/_embedded/``: 400 says what is wrong with it, 404 that nothing is there."""
-    name, *rest = path.removeprefix(PREFIX).split("/")
-    first = {key: values[0] for key, values in parse_qs(query, keep_blank_values=True).items()}
+    name, *rest = http.path.removeprefix(PREFIX).split("/")
+    first = {key: values[0] for key, values in parse_qs(http.query, keep_blank_values=True).items()}
     try:
         route = _ROUTES.get(name)
         if route is None:
             raise NoSuchRoute
-        return _json(200, route(account, ControlRequest(method, tuple(rest), first, body)))
+        return _json(200, route(account, ControlRequest(http.method, tuple(rest), first, http.body())))
     except NoSuchRoute:
-        return error(404, f"nothing answers {method} {path}")
+        return error(404, f"nothing answers {http.method} {http.path}")
     except ValueError as wrong:
         return error(400, str(wrong))
 

@@ -15,8 +15,9 @@ from urllib.parse import parse_qs, parse_qsl
 
 from botocore.model import OperationModel, StructureShape
 
+from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME, Request, service_model
-from airflow_sm_plugin.local.protocol.signatures import OWN_ACCESS_KEY, Signature, only_reads
+from airflow_sm_plugin.local.protocol.signatures import OWN_ACCESS_KEY, is_runtime_call, only_reads
 
 _NAMES_A_RESOURCE = ("ResourceId", "AlarmName", "TopicArn", "QueueUrl", "QueueName", "logGroupName")
 """Members of other services' requests that say what a call is about, the first found."""
@@ -50,64 +51,52 @@ class CallName:
         return not (only_reads(self.operation) or self.operation.startswith(("GET ", "HEAD ", "OPTIONS ")))
 
 
-def name_sagemaker(
-    request: Request | None, signature: Signature, *, method: str, path: str, target: str
-) -> CallName:
-    """Name a call of SageMaker or its runtime; ``request`` is None when it could not be read."""
-    is_own = signature.access_key == OWN_ACCESS_KEY
-    if request is not None:
-        target_model, body = request.params.get("TargetModel"), request.params.get("Body")
-        return CallName(
-            request.service,
-            request.operation,
-            _sagemaker_resource(request),
-            signature.region,
-            method,
-            path,
-            is_own,
-            target_model if isinstance(target_model, str) else None,
-            body if isinstance(body, bytes) else b"",
-        )
-    service = CONTROL_PLANE if target else RUNTIME
-    operation = target.removeprefix("SageMaker.") or f"{method} {path}"
-    return CallName(service, operation, None, signature.region, method, path, is_own)
+def name_call(http: ReceivedRequest, request: Request | None, *, reads_body: bool = True) -> CallName:
+    """Name a call of any service.
 
-
-def name_other(
-    signature: Signature,
-    *,
-    method: str,
-    path: str,
-    query: str,
-    headers: Mapping[str, str],
-    body: Callable[[], bytes],
-    bucket: str | None = None,
-) -> CallName:
-    """Name a call of any other service.
-
-    :param path: decoded
-    :param body: read only where the protocol names the operation in it
-    :param bucket: what a virtual-host style address of S3 names
+    :param request: of SageMaker or its runtime; None when it could not be read, and of other services
     """
-    service = signature.service
-    target = headers.get("x-amz-target", "")
-    kind = headers.get("content-type", "")
-    resource: str | None = None
-    if service == "s3" or not service:
-        address = path if bucket is None else f"/{bucket}{path}"
-        operation, resource = s3_operation(method, address, query, headers), address[1:] or None
-    elif target:
-        operation, resource = target.rpartition(".")[2], _resource(_json_members(body()))
-    elif "x-www-form-urlencoded" in kind or "Action=" in query:
-        fields = parse_qs(f"{query}&{body().decode(errors='replace')}")
+    target = http.headers.get("x-amz-target", "")
+    is_sagemaker = http.signature.service == CONTROL_PLANE or target.startswith("SageMaker.")
+    is_own = http.signature.access_key == OWN_ACCESS_KEY
+    if not is_sagemaker and (http.signature.service or not is_runtime_call(http.method, http.path)):
+        operation, resource = _other_operation(http, http.body if reads_body else bytes)
+        service = http.signature.service or "s3"
+        return CallName(service, operation, resource, http.signature.region, http.method, http.path, is_own)
+    if request is None:
+        service = CONTROL_PLANE if target else RUNTIME
+        operation = target.removeprefix("SageMaker.") or f"{http.method} {http.path}"
+        return CallName(service, operation, None, http.signature.region, http.method, http.path, is_own)
+    target_model, body = request.params.get("TargetModel"), request.params.get("Body")
+    return CallName(
+        request.service,
+        request.operation,
+        _sagemaker_resource(request),
+        http.signature.region,
+        http.method,
+        http.path,
+        is_own,
+        target_model if isinstance(target_model, str) else None,
+        body if isinstance(body, bytes) else b"",
+    )
+
+
+def _other_operation(http: ReceivedRequest, body: Callable[[], bytes]) -> tuple[str, str | None]:
+    """Return operation and resource of another service's call; *body* is read only where it names the operation."""
+    target, kind = http.headers.get("x-amz-target", ""), http.headers.get("content-type", "")
+    by_path = f"{http.method} {http.path}"
+    if http.signature.service in ("", "s3"):
+        address = http.path if http.bucket is None else f"/{http.bucket}{http.path}"
+        return s3_operation(http.method, address, http.query, http.headers), address[1:] or None
+    if target:
+        return target.rpartition(".")[2], _resource(_json_members(body()))
+    if "x-www-form-urlencoded" in kind or "Action=" in http.query:
+        fields = parse_qs(f"{http.query}&{body().decode(errors='replace')}")
         form = {name: values[0] for name, values in fields.items()}
-        operation, resource = form.get("Action", f"{method} {path}"), _resource(form)
-    elif "/operation/" in path:  # Smithy RPC: CloudWatch speaks CBOR
-        operation = path.rpartition("/")[2]
-    else:
-        operation = f"{method} {path}"
-    is_own = signature.access_key == OWN_ACCESS_KEY
-    return CallName(service or "s3", operation, resource, signature.region, method, path, is_own)
+        return form.get("Action", by_path), _resource(form)
+    if "/operation/" in http.path:  # Smithy RPC: CloudWatch speaks CBOR
+        return http.path.rpartition("/")[2], None
+    return by_path, None
 
 
 def _sagemaker_resource(request: Request) -> str | None:

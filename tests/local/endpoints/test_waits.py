@@ -88,7 +88,7 @@ def test_a_stage_of_a_deployment_ends_when_the_limit_is_lowered(
     asked = Asked(HOUR)
     region.settings = cast("Settings", Limit(asked))
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(deployments._sit_out, region, DeploymentStage("Baking", 0.2, HOUR), alarms)
+        waiting = pool.submit(deployments._wait_out, region, DeploymentStage("Baking", 0.2, HOUR), alarms)
         assert asked.often.wait(600)
         asked.seconds = 0
         waiting.result(600)
