@@ -97,7 +97,7 @@ def main_job(airflow_stack: AirflowStack, demo: tuple[int, str]) -> Run:
     listed = api._call("GET", f"/dags/{MAIN_JOB}/dagRuns")
     assert isinstance(listed, dict)
     (run_id,) = (str(entry["dag_run_id"]) for entry in _entries(listed["dag_runs"]))
-    return Run(MAIN_JOB, run_id, "", api.look(MAIN_JOB, run_id))
+    return Run(MAIN_JOB, run_id, "", api.poll(MAIN_JOB, run_id))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from airflow_sm_plugin.local.containers.container_process import ContainerProces
 from airflow_sm_plugin.local.containers.containers import ContainerFailed
 from airflow_sm_plugin.local.containers.model_data import reason, unpack
 from airflow_sm_plugin.local.containers.target_models import ModelTable, Room, TargetModel
-from airflow_sm_plugin.local.faults.recorded import recorded, said_by_container
+from airflow_sm_plugin.local.faults.recorded import container_answer, recorded
 from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
 _LOAD_SECONDS = 360.0
@@ -154,10 +154,10 @@ class ModelHost:
         except ObjectFailure as error:
             raise _not_found(location) from error
         except BadArchive as error:
-            said = said_by_container(
+            reply = container_answer(
                 "a target model is no tar.gz archive", uri=location.uri, reason=reason(error)
             )
-            raise _Failed(lambda: self._fail(*said)) from error
+            raise _Failed(lambda: self._fail(*reply)) from error
         model.size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
     def _location(self, model: TargetModel) -> Location:
@@ -201,8 +201,8 @@ class ModelHost:
         return victim
 
     def _no_memory(self, model: TargetModel) -> _Failed:
-        said = said_by_container("no memory for the model", model=model.name)
-        return _Failed(lambda: self._fail(*said))
+        reply = container_answer("no memory for the model", model=model.name)
+        return _Failed(lambda: self._fail(*reply))
 
     def _place(self, model: TargetModel) -> bool:
         """Have the container load an unpacked model; False when it has no memory for it. Raises _Failed."""
@@ -213,8 +213,8 @@ class ModelHost:
                 answer = self.container.client.load_model(model.key, folder, timeout=_LOAD_SECONDS)
         except (ContainerFailed, Unreachable) as error:
             self._check_open()
-            said = said_by_container("the model process exited")
-            raise _Failed(lambda: self._fail(*said)) from error
+            reply = container_answer("the model process exited")
+            raise _Failed(lambda: self._fail(*reply)) from error
         except TooSlow as error:
             text = f"Loading model {model.name} took longer than {_LOAD_SECONDS:.0f} seconds."
             raise _Failed(lambda: self._fail(0, text)) from error
@@ -222,7 +222,7 @@ class ModelHost:
             return False
         if answer.status != 200:
             reason_given = answer.body.decode(errors="replace")
-            _, text = said_by_container("the model failed to load", model=model.name, reason=reason_given)
+            _, text = container_answer("the model failed to load", model=model.name, reason=reason_given)
             raise _Failed(lambda: self._fail(answer.status, text))
         with self._lock:
             self._table.loaded(model)

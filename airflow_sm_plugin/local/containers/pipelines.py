@@ -24,7 +24,7 @@ from airflow_sm_plugin.local.containers.containers import (
 )
 from airflow_sm_plugin.local.containers.model_host import ModelHost
 from airflow_sm_plugin.local.containers.target_models import TargetModel
-from airflow_sm_plugin.local.faults.recorded import recorded, said_by_container
+from airflow_sm_plugin.local.faults.recorded import container_answer, recorded
 from airflow_sm_plugin.local.protocol.errors import ModelFailure
 
 _IDLE_POLL_SECONDS = 0.05
@@ -206,11 +206,11 @@ class Pipeline:
             answer = container.client.invoke(payload, timeout=timeout, path=path)
         except TooSlow:
             raise self.failure(
-                name, *said_by_container("no answer within 60 seconds", container=name)
+                name, *container_answer("no answer within 60 seconds", container=name)
             ) from None
         except Unreachable:
             self._restart(container)
-            raise self.failure(name, *said_by_container("the model process exited")) from None
+            raise self.failure(name, *container_answer("the model process exited")) from None
         if not 200 <= answer.status < 300:
             raise self.failure(name, answer.status, answer.body.decode(errors="replace"))
         return answer

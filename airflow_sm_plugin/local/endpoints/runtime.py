@@ -11,7 +11,7 @@ from airflow_sm_plugin.local.endpoints.endpoints import (
     LiveVariant,
     endpoint_in_service,
 )
-from airflow_sm_plugin.local.faults.recorded import recorded, said_by_container
+from airflow_sm_plugin.local.faults.recorded import container_answer, recorded
 
 MAX_BODY_BYTES = 26_214_400
 """Of a request and of a response: 25 MB, as AWS's FAQ on hosting says. botocore's model still says 6,291,456."""
@@ -64,8 +64,8 @@ def _reply(
 
 def _checked(pipeline: Pipeline, reply: ContainerReply) -> ContainerReply:
     if len(reply.body) > MAX_BODY_BYTES:
-        said = said_by_container("a response over the limit", size=len(reply.body), limit=MAX_BODY_BYTES)
-        raise pipeline.failure(PRIMARY, *said)
+        answer = container_answer("a response over the limit", size=len(reply.body), limit=MAX_BODY_BYTES)
+        raise pipeline.failure(PRIMARY, *answer)
     return reply
 
 

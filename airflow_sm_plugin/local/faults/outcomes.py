@@ -1,7 +1,7 @@
-"""What is to become of the next creation, update or scaling of an endpoint, as a user has set it.
+"""The ends that a user has set for the next creation, update or scaling of an endpoint.
 
-Without an outcome set, things go as they really go: containers that do not come up fail a creation and roll an
-update back.
+Without one, things go as they really go: containers that do not come up fail a creation and roll an update back.
+
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ class DeploymentOutcome:
         return self.end in ("RolledBack", "UpdateRollbackFailed", "Failed")
 
     def is_for(self, deployment: str) -> bool:
-        """Say whether a ``create``, ``update`` or ``scale`` is one of those meant."""
         if self.end in ("RolledBack", "UpdateRollbackFailed") and deployment == CREATE:
             return False
         return self.on == deployment or (self.on == "any" and deployment != SCALE)
@@ -61,7 +60,7 @@ class BadOutcome(ValueError):
 
 
 def outcome_from(value: object) -> DeploymentOutcome:
-    """Read an outcome from JSON. Raises BadOutcome saying what is wrong with it."""
+    """Read an outcome from JSON. Raises BadOutcome."""
     if not isinstance(value, Mapping):
         raise BadOutcome(f"an outcome is an object, not {value!r}")
     unknown = sorted(set(value) - set(_CHECKS))
@@ -106,9 +105,9 @@ class Outcomes:
         self._set: list[tuple[str, DeploymentOutcome]] = []
 
     def replace(self, endpoints: str, outcomes: Iterable[DeploymentOutcome]) -> None:
-        """Set what the next deployments of these endpoints come to, in the place of what was set for this glob."""
+        """Set the outcomes of these endpoints' next deployments, in the place of those set for this glob."""
         with self._lock:
-            self._set = [one for one in self._set if one[0] != endpoints]
+            self._set = [(glob, outcome) for glob, outcome in self._set if glob != endpoints]
             self._set += [(endpoints, outcome) for outcome in outcomes]
 
     def clear(self) -> None:
@@ -129,6 +128,6 @@ class Outcomes:
         return AS_IT_GOES
 
     def as_json(self) -> list[dict[str, object]]:
-        """Return what is still to come, each with the ``endpoints`` it is for."""
+        """Return the outcomes still to come, each with the ``endpoints`` it is for."""
         with self._lock:
             return [{"endpoints": glob, **dataclasses.asdict(outcome)} for glob, outcome in self._set]

@@ -1,10 +1,11 @@
 """One WSGI application in front of moto's: ours answers SageMaker and its runtime, moto the rest.
 
-A request passes, in this order: whether its sender may drive this service (:mod:`.access`), ``/_embedded/`` (see
-:mod:`.control`) and ``/moto-api/``, whether it is signed where AWS wants it (:mod:`.signatures`), the fault plan, and
-then the operation. Both planes of SageMaker are signed for ``sagemaker``, which tells them apart from every other
-service whatever the host name. Every call of every service is in the call log; ``POST /moto-api/reset`` resets ours
-and moto's.
+A request passes, in this order: whether its sender is permitted to drive this service
+(:mod:`airflow_sm_plugin.local.protocol.access`), ``/_embedded/`` (:mod:`.control`) and ``/moto-api/``, whether it is
+signed where AWS wants it (:mod:`airflow_sm_plugin.local.protocol.signatures`), the fault plan, and then the operation.
+Both planes of SageMaker are signed for ``sagemaker``, which tells them apart from every other service whatever the host
+name. Every call of every service is in the call log; ``POST /moto-api/reset`` resets ours and moto's.
+
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class EmbeddedApplication:
         return self._call(http)
 
     def _refuse(self, http: ReceivedRequest, error: ServiceFailure) -> ClientAnswer:
-        """Refuse a request before anything is done, and say so in the logs."""
+        """Refuse a request before anything is done, and log it."""
         requests_log.warning("%s %s refused (403): %s", http.method, http.shown_path, error.message)
         if http.bucket is None and http.path.startswith((control.PREFIX, _MOTO_API)):
             return of_response(control.error(403, error.message), error.code, http.request_id)
@@ -130,7 +131,7 @@ class EmbeddedApplication:
         return answer
 
     def _call(self, http: ReceivedRequest) -> ClientAnswer:
-        """Carry a call out, as the fault plan lets it, and note it."""
+        """Carry a call out, as the fault plan lets it, and log it."""
         began, started = now(), time.monotonic()
         request = _parse(http) if http.signature.service == CONTROL_PLANE else None
         name = name_call(http, None if isinstance(request, ServiceFailure) else request)
@@ -200,7 +201,7 @@ class EmbeddedApplication:
             return _failure(http, name, error)
 
     def _motos(self, http: ReceivedRequest, name: CallName, request: Request | None) -> ClientAnswer:
-        """Have moto answer. Raises UnknownOperationFailure for an operation that it has not, or takes for another."""
+        """Have moto answer. Raises UnknownOperationFailure for an operation that it lacks, or takes for another."""
         unknown = (
             f"Neither the embedded SageMaker nor moto behind it answers {name.operation} of {name.service}"
         )
@@ -314,7 +315,7 @@ def _log(
 
 
 def other_service_response(account: Account, name: CallName, body: Callable[[], bytes]) -> Response | None:
-    """Return our answer to a call of another service, None when it is moto's to answer. Raises ServiceFailure."""
+    """Return our answer where moto alone would miss or hide our resources, else None. Raises ServiceFailure."""
     if name.service == "cloudformation":
         cloudformation.check(body())
     if name.service == tagging_api.SIGNED_AS:

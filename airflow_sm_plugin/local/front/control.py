@@ -1,6 +1,7 @@
 """The embedded SageMaker's own HTTP interface below ``/_embedded/``.
 
-Health, settings, the fault plan, the call log, what becomes of endpoints, and the models they hold.
+Health, settings, the fault plan, the call log, outcomes and statuses of endpoints, and the models they hold.
+
 """
 
 from __future__ import annotations
@@ -61,7 +62,6 @@ def answer(account: Account, http: ReceivedRequest) -> Response:
 
 
 def error(status: int, message: str) -> Response:
-    """Write an error as this interface does."""
     return _json(status, {"message": message})
 
 
@@ -98,7 +98,7 @@ def _faults(account: Account, request: ControlRequest) -> object:
 
 
 def _forget(plan: FaultPlan, query: Mapping[str, str]) -> None:
-    """Clear the plan, or forget the rules of ``?resource=``; a slip must not clear what others have set."""
+    """Clear the plan, or forget the rules of ``?resource=``; a slip must not clear the rules of other users."""
     if not query:
         plan.clear()
     elif set(query) == {"resource"} and query["resource"]:
@@ -168,7 +168,7 @@ _ROUTES: Mapping[str, Route] = {
 
 
 def hosted_models(region: Region, endpoint: str | None) -> list[Record] | None:
-    """Return what each instance of multi-model variants holds; None when there is no ``endpoint`` of that name.
+    """Return the models on each instance of multi-model variants; None when there is no ``endpoint`` of that name.
 
     :param endpoint: its name; None: of all of them
     """
@@ -181,7 +181,7 @@ def hosted_models(region: Region, endpoint: str | None) -> list[Record] | None:
 
 
 def _serving(record: Record) -> Iterator[LiveEndpoint]:
-    """Yield what serves behind an endpoint, and what is about to."""
+    """Yield the live endpoint behind a record, and the one that is about to serve."""
     pending = record.get("_pending") or {}
     found = [record.get("_live"), pending.get("live")]
     yield from {id(live): live for live in found if isinstance(live, LiveEndpoint)}.values()
@@ -214,12 +214,12 @@ STATUSES = (
 
 
 def put_status(region: Region, name: str, value: object) -> bool:
-    """Give an endpoint ``{"status": …, "seconds": …, "reason": …}``; say whether there is one of that name.
+    """Give an endpoint ``{"status": …, "seconds": …, "reason": …}``; return whether there is one of that name.
 
-    :param value: after ``seconds`` the status is again what it was; without them it stays until something changes
-        it. ``reason`` is the FailureReason, none when left out
+    :param value: after ``seconds`` the old status returns; without them this one stays until something changes it.
+        ``reason`` is the FailureReason, none when left out
 
-    Raises BadOutcome saying what is wrong with it.
+    Raises BadOutcome saying what is wrong with it, also for an endpoint that is being deployed.
     """
     if not isinstance(value, Mapping) or set(value) - {"status", "seconds", "reason"}:
         raise BadOutcome('a status is {"status": …, "seconds": number or null, "reason": text or null}')

@@ -1,4 +1,4 @@
-"""Waitress's handling of connections, messages and threads, mended in one place."""
+"""Waitress's handling of connections, messages and threads, corrected in one place."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 
 class Dropped(ClientDisconnected):  # type: ignore[misc] # waitress has no annotations
-    """Close this connection without an answer.
-
-    Waitress takes it for the client's having gone, and does just that.
-    """
+    """Close this connection without an answer: for waitress, the client has gone."""
 
 
 class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no annotations
-    """A request whose S3 metadata may have underscores in their names.
+    """A request whose S3 metadata can have underscores in their names.
 
-    Waitress leaves out every header with an underscore, because WSGI cannot tell it from a dash. S3 does.
-    ``metadata`` has what was left out, by WSGI's name: the name as it was sent, and the value.
+    Waitress leaves out every header with an underscore, because WSGI cannot tell it from a dash. S3 does. ``metadata``
+    has what was left out, by WSGI's name: the name as it was sent, and the value.
     """
 
     def __init__(self, adj: object) -> None:
@@ -72,7 +69,7 @@ class RequestTask(WSGITask):  # type: ignore[misc] # waitress has no annotations
 
 
 class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no annotations
-    """An answer to a message that is no HTTP or too large, which no application sees. It has a request id."""
+    """An answer, with a request id, to a message that is no HTTP or too large; the application does not get it."""
 
     def execute(self) -> None:
         self.response_headers.append(("x-amzn-RequestId", str(uuid.uuid4())))
@@ -92,17 +89,17 @@ class ClientChannel(HTTPChannel):  # type: ignore[misc] # waitress has no annota
     error_task_class = RefusalTask
 
     def send_continue(self) -> None:
-        """Invite the client to go on; a request without a body is complete all the same."""
+        """Invite the client to go on; a request without a body is complete already."""
         complete = self.request.body_rcv is None
         super().send_continue()
         self.request.completed = complete
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress has no annotations
-    """Threads that are started when there is something for them to do.
+    """Threads that are started when there is work for them.
 
-    Calls wait here (for a model to be loaded, for a container to answer), and what they wait for may need threads as
-    well: the server reads S3 through itself.
+    Calls wait here (for a model to be loaded, for a container to answer), and may wait for calls that need threads,
+    too: the server reads S3 through itself.
 
     :param most: how many threads there are at most
     """
@@ -112,7 +109,6 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress has n
         self._most = most
 
     def add_task(self, task: object) -> None:
-        """Have a request answered, by a new thread if every other is busy."""
         with self.lock:
             self.queue.append(task)
             self.queue_cv.notify()

@@ -25,10 +25,7 @@ RUNTIME = "sagemaker-runtime"
 
 @dataclass(frozen=True)
 class Request:
-    """One call: the operation, and its parameters by the names of the API reference.
-
-    ``params`` holds the payload of runtime calls under ``Body`` as bytes.
-    """
+    """One call; ``params`` have the API reference's names, the payload of runtime calls is ``Body``, as bytes."""
 
     service: str
     operation: str

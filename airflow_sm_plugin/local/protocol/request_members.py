@@ -1,7 +1,8 @@
-"""What becomes of each member of a request: the embedded SageMaker does it, ignores it without harm, or refuses it.
+"""The fate of each member of a request: the embedded SageMaker does it, ignores it without harm, or refuses it.
 
 Each member of the operations in :data:`OPERATIONS` stands here, so that none is ignored unnoticed; one that does not (a
 newer botocore's) is refused. Structures are mappings of their members; lists stand for their items.
+
 """
 
 from __future__ import annotations

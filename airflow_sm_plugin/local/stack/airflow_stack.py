@@ -30,7 +30,7 @@ from airflow_sm_plugin.local.stack.processes import (
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 class AirflowStack:
@@ -173,4 +173,4 @@ class AirflowStack:
                 raise StackError(
                     f"not healthy after {self._start_seconds:g} s: {', '.join(unhealthy)}\n{ends}"
                 )
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)

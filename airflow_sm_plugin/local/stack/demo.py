@@ -73,7 +73,7 @@ def _up(console: Console, stack: DemoStack) -> int:
             return _failed(console, error)
         except KeyboardInterrupt:
             return _INTERRUPTED
-    _say_addresses(console, addresses)
+    _show_addresses(console, addresses)
     console.print("Both keep running until [bold]make down[/].")
     return 0
 
@@ -84,7 +84,7 @@ def _demo(console: Console, stack: DemoStack, dag_id: str) -> int:
         with _ended_on_error(console, stack):
             console.print("Starting the embedded SageMaker and Airflow …")
             addresses = stack.start()
-            _say_addresses(console, addresses)
+            _show_addresses(console, addresses)
             console.print(
                 f"Healthy after {time.monotonic() - begun:.0f} s; running the DAG [bold]{dag_id}[/]."
             )
@@ -109,21 +109,21 @@ def _run(console: Console, stack: DemoStack, dag_id: str, addresses: Addresses) 
     api.wait_for_dag(dag_id)
     run_id = api.begin(dag_id)
     with Progress(console) as progress:
-        look = api.wait_for_run(dag_id, run_id, seconds=_RUN_SECONDS, on_look=progress.show)
-    reports = [report for task in look.tasks if (report := report_of(api, dag_id, run_id, task))]
+        status = api.wait_for_run(dag_id, run_id, seconds=_RUN_SECONDS, on_poll=progress.show)
+    reports = [report for task in status.tasks if (report := report_of(api, dag_id, run_id, task))]
     if reports:
         console.print(report_table(reports, width=console.width))
     for report in reports:
         if page := saved_page(report, folder=stack.folder, sagemaker=addresses.sagemaker):
             console.print(f"Open [bold]{os.path.relpath(page)}[/] to see the report.", highlight=False)
-    if look.state == "success":
+    if status.state == "success":
         return True
-    _show_failures(console, api, dag_id, run_id, look)
+    _show_failures(console, api, dag_id, run_id, status)
     return False
 
 
-def _show_failures(console: Console, api: AirflowApi, dag_id: str, run_id: str, look: RunStatus) -> None:
-    for task in look.tasks:
+def _show_failures(console: Console, api: AirflowApi, dag_id: str, run_id: str, status: RunStatus) -> None:
+    for task in status.tasks:
         if task.state != "failed":
             continue
         try:
@@ -137,7 +137,7 @@ def _show_failures(console: Console, api: AirflowApi, dag_id: str, run_id: str, 
         console.print(escape("\n".join(lines[-30:])), highlight=False, soft_wrap=True)
 
 
-def _say_addresses(console: Console, addresses: Addresses) -> None:
+def _show_addresses(console: Console, addresses: Addresses) -> None:
     console.print(f"  Airflow    {addresses.airflow}", highlight=False)
     console.print(
         f"  SageMaker  {addresses.sagemaker}  (AWS_ENDPOINT_URL; any made-up credentials)", highlight=False

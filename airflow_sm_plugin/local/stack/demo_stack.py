@@ -18,7 +18,7 @@ _MARKER = "AIRFLOW_SM_DEMO"
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the two serve."""
+    """The URLs of both services."""
 
     airflow: str
     sagemaker: str

@@ -1,4 +1,4 @@
-"""What the demo shows: the tasks while they run, a table of results, the log of what failed."""
+"""The demo's output: the tasks while they run, a table of results, and their page as a file."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _WAITING = frozenset({None, "scheduled", "queued"})
 
 
 class Progress:
-    """Shows looks at a run: a live table on a terminal, else a line for each change of a task's state."""
+    """Shows a run as it is polled: a live table on a terminal, else a line for each change of a task's state."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -75,12 +75,12 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def show(self, look: RunStatus) -> None:
-        """Show what changed since the last look."""
+    def show(self, status: RunStatus) -> None:
+        """Show what changed since the last poll."""
         if self._console.is_terminal:
-            self._live.update(progress_table(look.tasks, seconds=time.monotonic() - self._begun))
+            self._live.update(progress_table(status.tasks, seconds=time.monotonic() - self._begun))
             return
-        for task in sorted(look.tasks, key=lambda task: task.start_date or "~"):
+        for task in sorted(status.tasks, key=lambda task: task.start_date or "~"):
             if task.state not in _WAITING and task.state != self._states.get(task.label):
                 seconds = f"{time.monotonic() - self._begun:6.1f} s"
                 self._console.print(f"{seconds}  {task.label:<40} {task.state}", highlight=False)
@@ -143,7 +143,7 @@ def _text(value: Json) -> str:
 
 
 def report_of(api: AirflowApi, dag_id: str, run_id: str, task: TaskInstance) -> dict[str, Json] | None:
-    """Return what a task named ``report``, alone or in a group, has returned; one that failed has nothing to say."""
+    """Return the value that a successful task named ``report``, alone or in a group, has returned, else None."""
     if task.task_id.rpartition(".")[2] != "report" or task.state != "success":
         return None
     value = api.xcom(dag_id, run_id, task.task_id)

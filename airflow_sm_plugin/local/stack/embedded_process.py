@@ -13,7 +13,7 @@ from typing import Self
 from airflow_sm_plugin.local.stack.processes import StackError, clean_environment, end, last_lines, start
 
 _READY = re.compile(r"^ready (http://\S+)$", re.MULTILINE)
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 class EmbeddedProcess:
@@ -79,5 +79,5 @@ class EmbeddedProcess:
         while not (ready := _READY.search(self._log.read_text(errors="replace"))):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise StackError(f"the embedded SageMaker did not start:\n{last_lines(self._log)}")
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         return ready[1]
