@@ -100,9 +100,7 @@ _OPERATIONS: Mapping[str, Callable[[Region, Params], Record]] = {
 
 
 def _changed(
-    arns: Sequence[str],
-    change: Callable[[str], object],
-    motos: Callable[[list[str]], Mapping[str, Any]],
+    arns: Sequence[str], change: Callable[[str], object], motos: Callable[[list[str]], Mapping[str, Any]]
 ) -> Record:
     """Change the tags of SageMaker's resources here, of the others in moto; return those that could not be changed."""
     failed: dict[str, Any] = {}

@@ -9,13 +9,7 @@ from airflow_sm_plugin.local.account import s3_objects
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.settings import Settings
 from airflow_sm_plugin.local.account.state import Region
-from airflow_sm_plugin.local.containers.archives import (
-    Allowance,
-    BadArchive,
-    Parents,
-    TooLarge,
-    extract,
-)
+from airflow_sm_plugin.local.containers.archives import Allowance, BadArchive, Parents, TooLarge, extract
 from airflow_sm_plugin.local.containers.containers import ContainerFailed, ContainerSpec
 
 

@@ -18,12 +18,7 @@ from airflow_sm_plugin.local.account.state import Record, Region, now
 from airflow_sm_plugin.local.containers.containers import ContainerFailed
 from airflow_sm_plugin.local.containers.pipelines import Pipeline
 from airflow_sm_plugin.local.endpoints import guardrails
-from airflow_sm_plugin.local.endpoints.endpoints import (
-    KIND,
-    LiveEndpoint,
-    notify_deleted,
-    notify_serving,
-)
+from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint, notify_deleted, notify_serving
 from airflow_sm_plugin.local.endpoints.guardrails import DeploymentConfig, DeploymentStage
 from airflow_sm_plugin.local.faults.outcomes import CREATE, SCALE, UPDATE, DeploymentOutcome
 

@@ -6,11 +6,7 @@ from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region
 from airflow_sm_plugin.local.containers.containers import PRIMARY, ContainerInput, ContainerReply
 from airflow_sm_plugin.local.containers.pipelines import Pipeline
-from airflow_sm_plugin.local.endpoints.endpoints import (
-    LiveEndpoint,
-    LiveVariant,
-    endpoint_in_service,
-)
+from airflow_sm_plugin.local.endpoints.endpoints import LiveEndpoint, LiveVariant, endpoint_in_service
 from airflow_sm_plugin.local.faults.recorded import container_answer, recorded
 
 MAX_BODY_BYTES = 26_214_400

@@ -65,7 +65,7 @@ _MODEL_DATA: Members = {
         "ManifestS3Uri": Refused("model data listed in a manifest"),
         "ETag": _PINNED,
         "ManifestEtag": _PINNED,
-    },
+    }
 }
 
 _CONTAINER: Members = {

@@ -149,12 +149,7 @@ class AirflowApi:
         return RunStatus(state, self.task_instances(dag_id, run_id))
 
     def wait_for_run(
-        self,
-        dag_id: str,
-        run_id: str,
-        *,
-        seconds: float,
-        on_poll: Callable[[RunStatus], None] | None = None,
+        self, dag_id: str, run_id: str, *, seconds: float, on_poll: Callable[[RunStatus], None] | None = None
     ) -> RunStatus:
         """Return the status once the run has ended, well or badly; ``on_poll`` is called with that of every poll.
 

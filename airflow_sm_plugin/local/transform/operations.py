@@ -14,11 +14,7 @@ from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.containers.containers import is_direct
 from airflow_sm_plugin.local.models.models import model_called
 from airflow_sm_plugin.local.protocol.errors import ResourceInUseFailure, ValidationFailure
-from airflow_sm_plugin.local.transform.data_processing import (
-    UnsupportedPath,
-    format_of,
-    parse_path,
-)
+from airflow_sm_plugin.local.transform.data_processing import UnsupportedPath, format_of, parse_path
 from airflow_sm_plugin.local.transform.transform_job import TransformJob
 
 JOBS = "transform-job"

@@ -53,11 +53,7 @@ def better(metric: str, value: float, than: float) -> bool:
 
 
 def _averaged(truth: Array, labels: npt.NDArray[np.int64], average: str, suffix: str) -> dict[str, float]:
-    functions = {
-        "F1": metrics.f1_score,
-        "Precision": metrics.precision_score,
-        "Recall": metrics.recall_score,
-    }
+    functions = {"F1": metrics.f1_score, "Precision": metrics.precision_score, "Recall": metrics.recall_score}
     return {
         f"{name}{suffix}": score(truth, labels, average=average, zero_division=0.0)
         for name, score in functions.items()
