@@ -19,8 +19,8 @@ from airflow_sm_plugin.local.faults.outcomes import Outcomes
 
 log = logging.getLogger(__name__)
 
-_SETTINGS_LOOK_SECONDS = 0.05
-"""Between two looks of a wait at the setting that says how long it lasts."""
+_SETTINGS_POLL_SECONDS = 0.05
+"""Between two readings of the setting by a wait that it rules."""
 
 Record = dict[str, Any]
 """A record as Describe answers it; keys that begin with ``_`` are ours and never leave."""
@@ -30,12 +30,7 @@ class Region:
     """One region's records and its background work. Every access to ``tables`` holds ``lock``."""
 
     def __init__(
-        self,
-        name: str,
-        aws: AwsClients,
-        settings: Settings,
-        outcomes: Outcomes,
-        training_cache: Path | None = None,
+        self, name: str, aws: AwsClients, settings: Settings, outcomes: Outcomes, training_cache: Path | None
     ) -> None:
         self.name = name
         self.aws = aws
@@ -100,7 +95,7 @@ class Region:
         """
         since = time.monotonic() if since is None else since
         while (left := since + seconds() - time.monotonic()) > 0:
-            if self.closed.wait(min(left, _SETTINGS_LOOK_SECONDS)):
+            if self.closed.wait(min(left, _SETTINGS_POLL_SECONDS)):
                 return
 
     def at_close(self, release: Callable[[], None]) -> Callable[[], None]:
@@ -129,7 +124,7 @@ class Region:
 class Account:
     """The regions of the one account, made when first used, and what all of them share."""
 
-    def __init__(self, aws: AwsClients, settings: Settings, training_cache: Path | None = None) -> None:
+    def __init__(self, aws: AwsClients, settings: Settings, training_cache: Path | None) -> None:
         self.aws = aws
         self.settings = settings
         self._training_cache = training_cache
@@ -142,9 +137,8 @@ class Account:
     def region(self, name: str) -> Region:
         with self._lock:
             if name not in self._regions:
-                self._regions[name] = Region(
-                    name, self.aws, self.settings, self.outcomes, self._training_cache
-                )
+                shared = (self.aws, self.settings, self.outcomes, self._training_cache)
+                self._regions[name] = Region(name, *shared)
             return self._regions[name]
 
     def regions(self) -> list[Region]:

@@ -7,7 +7,7 @@ import functools
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -85,7 +85,6 @@ class Pipeline:
         pipeline = cls(region, logs, containers)
         with ThreadPoolExecutor(max_workers=max(len(containers), 1)) as pool:
             starting = {pool.submit(_begin, container): container for container in containers}
-            wait(starting)
         failed = [(error, container) for start, container in starting.items() if (error := start.exception())]
         if region.closed.is_set() and not failed:
             pipeline.stop()

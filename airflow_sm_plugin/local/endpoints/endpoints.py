@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.account.state import Record, Region
@@ -148,7 +148,6 @@ class LiveVariant:
                 )
                 for _ in range(count)
             ]
-            wait(starting)
         errors = [error for start in starting if (error := start.exception())]
         if errors:
             for started in [start.result() for start in starting if not start.exception()]:
@@ -181,7 +180,6 @@ class LiveEndpoint:
             starting = [
                 pool.submit(variant.scale_to, variant.wanted_count) for variant in self.variants.values()
             ]
-            wait(starting)
         errors = [error for start in starting if (error := start.exception())]
         if errors:
             self.retire(timeout=0)

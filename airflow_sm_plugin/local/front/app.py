@@ -22,8 +22,8 @@ from botocore.model import OperationNotFoundError
 from airflow_sm_plugin.local.account import s3_checks
 from airflow_sm_plugin.local.account.operations import PASSED_ON, handler_of, moto_failure
 from airflow_sm_plugin.local.account.state import Account, now
-from airflow_sm_plugin.local.catalogue import cloudformation, tagging_api
-from airflow_sm_plugin.local.catalogue.tags import tagged_by_moto
+from airflow_sm_plugin.local.catalogue import cloudformation
+from airflow_sm_plugin.local.catalogue.tags import TAGGING_API, answer_tagging_api, tagged_by_moto
 from airflow_sm_plugin.local.faults.fault_rules import Rule
 from airflow_sm_plugin.local.faults.faults import Strike
 from airflow_sm_plugin.local.front import control
@@ -318,6 +318,6 @@ def other_service_response(account: Account, name: CallName, body: Callable[[], 
     """Return our answer where moto alone would miss or hide our resources, else None. Raises ServiceFailure."""
     if name.service == "cloudformation":
         cloudformation.check(body())
-    if name.service == tagging_api.SIGNED_AS:
-        return tagging_api.answer(account.region(name.region), name.operation, body())
+    if name.service == TAGGING_API:
+        return answer_tagging_api(account.region(name.region), name.operation, body())
     return None

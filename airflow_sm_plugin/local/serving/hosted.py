@@ -55,7 +55,6 @@ class HostedModel:
                 raise
 
     def answer(self, body: bytes, headers: Mapping[str, str]) -> ContainerAnswer:
-        """Run the handlers on one request. Whatever they raise is the caller's to answer."""
         if self._code is None or self._loaded is None:
             raise LookupError("the model is unloaded")
         with self._code.running():

@@ -1,4 +1,4 @@
-"""The container's HTTP side: ``GET /ping`` and what it serves, on loopback, a thread a connection."""
+"""The container's HTTP side: ``GET /ping`` and its models, on loopback, a thread a connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Respond = Callable[[str, str, bytes, Mapping[str, str]], ContainerAnswer]
 
 
 class ContainerServer(ThreadingHTTPServer):
-    """Serves on a port of its own choice (``server_port``) who knows the token, nobody else."""
+    """Serves callers that know the token, and no others, on a free port (``server_port``)."""
 
     daemon_threads = True
     request_queue_size = 128

@@ -36,13 +36,11 @@ _POLL_SECONDS = 0.1
 class AirflowStack:
     """One Airflow with LocalExecutor and SQLite; a context manager.
 
-    :param home: becomes AIRFLOW_HOME: configuration, database, logs; made when missing. The processes' own
-        output goes to ``<home>/components/<component>.log``
-    :param dags_folder: where the DAG files are
-    :param environment: added to what the processes inherit; the user's own ``AWS_*`` and ``AIRFLOW_*``
-        variables are not inherited
+    :param home: becomes AIRFLOW_HOME; made when missing. The processes' output goes to ``<home>/components/``
+    :param environment: added to what the processes inherit; the user's own ``AWS_*`` and ``AIRFLOW_*`` variables are
+        not
     :param python: the interpreter whose Airflow is started
-    :param start_seconds: how long :meth:`start` may take in all, in seconds
+    :param start_seconds: the longest that :meth:`start` takes in all
     :param grace: seconds between SIGTERM and SIGKILL in :meth:`stop`
     """
 

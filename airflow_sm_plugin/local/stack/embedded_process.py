@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.05
 class EmbeddedProcess:
     """``python -m airflow_sm_plugin.local`` on a free port of loopback; a context manager.
 
-    :param log: gets its output; also the line that says where it serves
+    :param log: gets its output
     :param python: an interpreter with the extra ``local``
     :param environment: added to what the process inherits
     :param arguments: further ones for its command line, e.g. ``["--set", "automl_seconds=5"]``
@@ -44,7 +44,7 @@ class EmbeddedProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and return when it serves; ``url`` says where. Raises :class:`StackError` with its log."""
+        """Start it and return when it serves, at ``url``. Raises :class:`StackError` with its log."""
         self._log.unlink(missing_ok=True)
         try:
             self.url = self._launch()

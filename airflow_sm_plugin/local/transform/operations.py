@@ -1,7 +1,8 @@
 """Create, describe, stop and list transform jobs; :mod:`.transform_job` runs them.
 
-Error texts as the service was seen to write them: a missing job is a ValidationException, not the
-ResourceNotFound that its API model names.
+Error texts are those observed of the service: a missing job is a ValidationException, not the ResourceNotFound that
+its API model names.
+
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _SUMMARY = """
 
 @operation("CreateTransformJob")
 def create_transform_job(region: Region, params: Params) -> Record:
-    """Start a job; what can be known to be wrong is refused here."""
+    """Start a job; a request that is known to be wrong is refused here."""
     name = params["TransformJobName"]
     arn = region.arn(JOBS, name)
     _check_payload_limits(params)

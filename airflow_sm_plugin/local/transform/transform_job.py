@@ -1,4 +1,8 @@
-"""Run a transform job: start its containers, send them the input piece by piece, store what they answer."""
+"""Run a transform job: start its containers, send them the input piece by piece, store what they answer.
+
+Form and places of captured data: Developer Guide, "Capture data from batch transform job".
+
+"""
 
 from __future__ import annotations
 
@@ -37,18 +41,19 @@ from airflow_sm_plugin.local.containers.containers import (
 )
 from airflow_sm_plugin.local.containers.pipelines import Pipeline
 from airflow_sm_plugin.local.protocol.errors import ModelFailure
-from airflow_sm_plugin.local.transform import transform_io
 from airflow_sm_plugin.local.transform.data_processing import (
     ProcessingFailed,
     output_format,
     with_inference_ids,
 )
-from airflow_sm_plugin.local.transform.transform_io import BadInput
 from airflow_sm_plugin.local.transform.transform_plan import (
     MOST_CONCURRENT,
     MOST_INSTANCES,
+    BadInput,
     Capture,
     TransformPlan,
+    assemble,
+    payloads,
 )
 
 
@@ -81,10 +86,10 @@ class _Stopped(Exception):
 
 
 class TransformJob:
-    """One job, run once. It keeps its record's status; ``stop`` may be called from any thread, at any time.
+    """One job, run once. It keeps its record's status; ``stop`` can be called from any thread, at any time.
 
-    An object that fails does not end the job: the others are still transformed, as the service does, and only
-    then the job is Failed. Outputs are written whole, so a failed object has none.
+    An object that fails does not end the job: the others are still transformed, as the service does, and only then the
+    job is Failed. Outputs are written whole, so a failed object has none.
     """
 
     def __init__(self, region: Region, record: Record, model: Record) -> None:
@@ -99,7 +104,7 @@ class TransformJob:
         ]
         self._stopping = threading.Event()
         self._pipelines: list[Pipeline] = []
-        self._turns: Iterator[Pipeline] = iter(())
+        self._next_pipelines: Iterator[Pipeline] = iter(())
         self._lock = threading.Lock()
         self._started = now()
         self._data_log: DataLog
@@ -114,7 +119,7 @@ class TransformJob:
         began, self._started = time.monotonic(), now()
         forget = self._region.at_close(self.stop)
         self._update(TransformStartTime=self._started)
-        failure: str | None = ALGORITHM_ERROR  # an error nobody foresaw must not look like success
+        failure: str | None = ALGORITHM_ERROR  # an unforeseen error must not look like success
         try:
             with DataLog(
                 self._region, LogTarget(TRANSFORM_JOBS_LOG_GROUP, self._streams[0])
@@ -131,7 +136,6 @@ class TransformJob:
             forget()
 
     def _least_seconds(self) -> float:
-        """Return how long the job has to take: a stopped one need not."""
         return 0.0 if self._stopping.is_set() else self._region.settings.transform_seconds
 
     def _stop_pipelines(self) -> None:
@@ -181,7 +185,7 @@ class TransformJob:
         with ThreadPoolExecutor(len(self._streams)) as starting:
             for started in [starting.submit(self._start_pipeline, stream) for stream in self._streams]:
                 started.result()
-        self._turns = itertools.cycle(self._pipelines)
+        self._next_pipelines = itertools.cycle(self._pipelines)
 
     def _start_pipeline(self, stream: str) -> None:
         pipeline = Pipeline.start(self._region, self._specs, LogTarget(TRANSFORM_JOBS_LOG_GROUP, stream))
@@ -196,13 +200,13 @@ class TransformJob:
             return None
         try:
             data = s3_objects.read(self._region, source.location)
-            batches = transform_io.payloads(
+            batches = payloads(
                 gzip.decompress(data) if self._plan.gzip else data,
                 split_type=self._plan.split_type,
                 batch_strategy=self._plan.batch_strategy,
                 max_payload_bytes=self._plan.max_payload_bytes,
             )
-            output = transform_io.assemble(self._answers(requests, batches), self._plan.assemble_with)
+            output = assemble(self._answers(requests, batches), self._plan.assemble_with)
             s3_objects.write(
                 self._region,
                 self._plan.output.below(f"{source.relative}.out"),
@@ -214,12 +218,12 @@ class TransformJob:
         except ModelFailure as error:
             return self._model_failure(source, error)
         except (BadInput, ProcessingFailed, ObjectFailure, OSError, EOFError) as error:
-            self._say(source, f"ClientError: {error}")
+            self._log_failure(source, f"ClientError: {error}")
             return CLIENT_ERROR
         return None
 
     def _answers(self, requests: ThreadPoolExecutor, batches: Iterator[Sequence[bytes]]) -> Iterator[bytes]:
-        """Yield the answers in order, with no more than a few requests waiting for their turn."""
+        """Yield the answers in order, with a bounded number of requests waiting."""
         waiting: deque[Future[bytes]] = deque()
         try:
             for batch in batches:
@@ -250,7 +254,7 @@ class TransformJob:
         tries_left = self._plan.retries
         while True:
             with self._lock:
-                pipeline = next(self._turns)
+                pipeline = next(self._next_pipelines)
             try:
                 return pipeline.invoke(payload, timeout=self._plan.timeout)
             except ModelFailure as error:
@@ -260,16 +264,16 @@ class TransformJob:
 
     def _model_failure(self, source: InputObject, error: ModelFailure) -> str:
         if _is_client_error(error):
-            self._say(source, f"ClientError: {error.original_status}")
+            self._log_failure(source, f"ClientError: {error.original_status}")
         elif error.original_status:
-            self._say(source, f"Bad HTTP status received from algorithm: {error.original_status}")
+            self._log_failure(source, f"Bad HTTP status received from algorithm: {error.original_status}")
         else:
-            self._say(source, "Unable to get response from algorithm")
-        self._say(source, "", "Message:", error.original_message)
+            self._log_failure(source, "Unable to get response from algorithm")
+        self._log_failure(source, "", "Message:", error.original_message)
         return CLIENT_ERROR if _is_client_error(error) else ALGORITHM_ERROR
 
-    def _say(self, source: InputObject, *texts: str) -> None:
-        """Tell the data log: the one place where the reason of a failed object is found."""
+    def _log_failure(self, source: InputObject, *texts: str) -> None:
+        """Write to the data log, the one place that has the reason of a failed object."""
         lines = [line for text in texts for line in text.splitlines() or [""]]
         place = f"{source.location.bucket}/{source.location.key}"
         self._data_log.write("\n".join(f"{place}: {line}" for line in lines))

@@ -23,7 +23,7 @@ HOUR = 3600.0
 def region() -> Iterator[Region]:
     """A region without a service; whoever still waits at the test's end goes on."""
     nothing = cast("Any", None)
-    region = Region("us-east-1", nothing, Settings(), Outcomes())
+    region = Region("us-east-1", nothing, Settings(), Outcomes(), None)
     yield region
     region.closed.set()
 
