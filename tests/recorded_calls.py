@@ -9,7 +9,7 @@ from botocore.model import Shape
 from botocore.parsers import create_parser
 
 from airflow_sm_plugin.local.faults.recorded import recorded_answers, recorded_for_rule
-from airflow_sm_plugin.local.protocol.error_forms import error_in_form
+from airflow_sm_plugin.local.protocol.answers import error_in_form
 from airflow_sm_plugin.local.protocol.protocol import (
     CONTROL_PLANE,
     RUNTIME,

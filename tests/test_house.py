@@ -177,24 +177,12 @@ FACES = {
 }
 
 SAME_NAME = {
-    "Answer",
-    "Channel",
     "Counts",
-    "HttpRequest",
     "Lane",
-    "Look",
     "ModelCalls",
-    "NotOurs",
-    "Outcome",
     "Pace",
     "Part",
-    "Payload",
-    "Plan",
     "PlanFolder",
-    "Reply",
-    "RequestRefused",
-    "ServiceError",
-    "Stage",
     "Verdict",
 }
 

@@ -15,7 +15,6 @@ import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import waitress
@@ -30,7 +29,7 @@ from airflow_sm_plugin.local.account.state import Account
 from airflow_sm_plugin.local.faults.faults import FaultPlan
 from airflow_sm_plugin.local.faults.outcomes import Outcomes
 from airflow_sm_plugin.local.front.app import EmbeddedApplication
-from airflow_sm_plugin.local.front.http_channel import Channel, Dispatcher
+from airflow_sm_plugin.local.front.http_channel import ClientChannel, Dispatcher
 from airflow_sm_plugin.local.protocol.access import ServedNames
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ class _Moto(DomainDispatcherApplication):
         return super().get_backend_for_host(host)
 
     def get_application(self, environ: dict[str, Any]) -> Flask:
-        """Return the application of the service that a request is for."""
         try:
             return super().get_application(environ)
         except Exception as error:
@@ -131,7 +129,7 @@ class EmbeddedSageMaker:
 
     @property
     def outcomes(self) -> Outcomes:
-        """What endpoints' next deployments come to: ``outcomes.replace("mine", [Outcome(end="RolledBack")])``."""
+        """The ends of coming deployments: ``outcomes.replace("mine", [DeploymentOutcome(end="RolledBack")])``."""
         return self._account.outcomes
 
     @property
@@ -164,7 +162,7 @@ class EmbeddedSageMaker:
             clear_untrusted_proxy_headers=True,
             map=self._sockets,
         )
-        server.channel_class = Channel
+        server.channel_class = ClientChannel
         self._port = int(server.effective_port)
         self._server = server
         self._stopping.clear()
@@ -177,7 +175,7 @@ class EmbeddedSageMaker:
         while not self._stopping.is_set():
             wasyncore.loop(timeout=1, map=self._sockets, use_poll=True, count=1)
         server.task_dispatcher.shutdown(timeout=_STOP_SECONDS)
-        for channel in [one for one in self._sockets.values() if isinstance(one, Channel)]:
+        for channel in [channel for channel in self._sockets.values() if isinstance(channel, ClientChannel)]:
             channel.handle_close()  # clients keep theirs open; long answers are in temporary files
         with self._waking:
             wasyncore.close_all(self._sockets, ignore_all=True)
@@ -199,14 +197,10 @@ class EmbeddedSageMaker:
         self._account.reset()
 
     def __enter__(self) -> Self:
-        """Start serving."""
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop serving."""
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
@@ -216,7 +210,7 @@ def _address_of(host: str) -> str:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise ValueError(f"host {host!r} has no address on this machine: {error}") from None
-    addresses = [str(one[4][0]) for one in found]
+    addresses = [str(entry[4][0]) for entry in found]
     return next((address for address in addresses if ":" not in address), addresses[0])
 
 

@@ -11,7 +11,7 @@ from airflow_sm_plugin.local.account import operations
 from airflow_sm_plugin.local.account.settings import Settings
 from airflow_sm_plugin.local.faults.fault_rules import Rule
 from airflow_sm_plugin.local.faults.faults import FaultPlan, plan_from
-from airflow_sm_plugin.local.faults.outcomes import Outcome, outcome_from
+from airflow_sm_plugin.local.faults.outcomes import DeploymentOutcome, outcome_from
 from airflow_sm_plugin.local.faults.recorded import recorded_answers
 from tests.docs.invented_answers import listed, table
 
@@ -34,7 +34,7 @@ def _table(beginning: str) -> set[str]:
 
 def test_it_tells_every_part_of_a_rule_and_of_an_outcome() -> None:
     assert _table("in a rule") == {field.name for field in dataclasses.fields(Rule)}
-    assert _table("in an outcome") == {field.name for field in dataclasses.fields(Outcome)}
+    assert _table("in an outcome") == {field.name for field in dataclasses.fields(DeploymentOutcome)}
 
 
 def test_its_examples_of_faults_and_outcomes_can_be_set() -> None:
@@ -70,4 +70,6 @@ def test_the_operations_it_names_are_answered() -> None:
         "UpdateRollbackFailed",  # a status
     }
     assert "CreateTransformJob" in named
-    assert [name for name in sorted(named) if operations.handler_of(name) is None] == []
+    assert [
+        name for name in sorted(named - operations.PASSED_ON) if operations.handler_of(name) is None
+    ] == []

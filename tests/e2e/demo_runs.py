@@ -10,7 +10,7 @@ from rich.console import Console
 
 from airflow_sm_plugin.local.stack import demo
 from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
-from airflow_sm_plugin.local.stack.demo_stack import Addresses, DemoStack
+from airflow_sm_plugin.local.stack.demo import Addresses, DemoStack
 
 
 class RunningStack(DemoStack):

@@ -10,8 +10,7 @@ from rich.console import Console
 
 from airflow_sm_plugin.local.stack import airflow_api
 from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
-from airflow_sm_plugin.local.stack.demo_report import report_of, saved_page
-from airflow_sm_plugin.local.stack.demo_view import report_table
+from airflow_sm_plugin.local.stack.demo_view import report_of, report_table, saved_page
 from tests.support import Account
 
 pytestmark = pytest.mark.slow

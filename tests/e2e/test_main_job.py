@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.local.stack.airflow_api import Json, RunLook
+from airflow_sm_plugin.local.stack.airflow_api import Json, RunStatus
 from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
 from tests.dags.main_job import (
@@ -45,7 +45,7 @@ class Run:
     dag_id: str
     run_id: str
     name: str
-    look: RunLook
+    look: RunStatus
 
     @property
     def states(self) -> dict[str, str | None]:
@@ -97,7 +97,7 @@ def main_job(airflow_stack: AirflowStack, demo: tuple[int, str]) -> Run:
     listed = api._call("GET", f"/dags/{MAIN_JOB}/dagRuns")
     assert isinstance(listed, dict)
     (run_id,) = (str(entry["dag_run_id"]) for entry in _entries(listed["dag_runs"]))
-    return Run(MAIN_JOB, run_id, "", api.look(MAIN_JOB, run_id))
+    return Run(MAIN_JOB, run_id, "", api.poll(MAIN_JOB, run_id))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import psutil
 import pytest
 import requests
 
-from airflow_sm_plugin.local.stack.airflow_api import Json, RunLook
+from airflow_sm_plugin.local.stack.airflow_api import Json, RunStatus
 from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 from airflow_sm_plugin.multi_model.plan.plan import ShardPlan
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
@@ -144,7 +144,7 @@ class Day:
     def errors(self, model: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.output(model, ".errors.jsonl") or b"").splitlines()]
 
-    def end(self) -> RunLook:
+    def end(self) -> RunStatus:
         """Wait for the run's end; a busy machine's API server may take longer than a request of ours waits."""
         while True:
             try:
@@ -152,7 +152,7 @@ class Day:
             except requests.exceptions.ReadTimeout:
                 continue
 
-    def logs(self, look: RunLook) -> str:
+    def logs(self, look: RunStatus) -> str:
         """Return the logs of all tries of all tasks."""
         return "\n".join(
             self.stack.api.log_text(
@@ -175,7 +175,7 @@ class Ended:
     """A day and what was seen at its end."""
 
     day: Day
-    look: RunLook
+    look: RunStatus
     asked: list[Call]
     report: Mapping[str, Any]
     kept: Sequence[Kept]

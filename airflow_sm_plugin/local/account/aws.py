@@ -46,27 +46,21 @@ class AwsClients:
 
     @property
     def url(self) -> str:
-        """The address all of them speak to."""
         return self._url()
 
     def s3(self, region: str) -> S3Client:
-        """Return the S3 client."""
         return cast("S3Client", self._client("s3", region))
 
     def sns(self, region: str) -> SNSClient:
-        """Return the SNS client."""
         return cast("SNSClient", self._client("sns", region))
 
     def logs(self, region: str) -> CloudWatchLogsClient:
-        """Return the CloudWatch Logs client."""
         return cast("CloudWatchLogsClient", self._client("logs", region))
 
     def cloudwatch(self, region: str) -> CloudWatchClient:
-        """Return the CloudWatch client."""
         return cast("CloudWatchClient", self._client("cloudwatch", region))
 
     def autoscaling(self, region: str) -> ApplicationAutoScalingClient:
-        """Return the Application Auto Scaling client."""
         return cast("ApplicationAutoScalingClient", self._client("application-autoscaling", region))
 
     def _client(self, service: str, region: str) -> object:

@@ -21,13 +21,11 @@ KEPT = 20_000
 class Call:
     """One call, as ``GET /_embedded/calls`` shows it.
 
-    :param sequence: counts from 1 in the order in which calls ended, never anew until a reset
+    :param sequence: counts from 1 in the order in which calls ended, until a reset
     :param time: when the call came in
     :param resource: name of what it is about, None where none is known
-    :param target_model: which model of a multi-model endpoint, None where none is named
     :param status: HTTP status, None when nothing was carried out or answered; of a lost answer what it was
     :param error: error code, None when there was none (or, from moto, it is not known)
-    :param request_id: what the answer says in ``x-amzn-RequestId``
     :param fault: what the fault plan did, None when nothing
     :param effect: whether something was changed: carried out with success, and not a call that only reads
     """
@@ -66,7 +64,6 @@ class CallLog:
         fault: str | None,
         carried_out: bool,
     ) -> None:
-        """Note a call that has ended. The server's own are left out."""
         if name.is_own:
             return
         effect = carried_out and status is not None and status < 400 and name.changes_something
@@ -103,7 +100,6 @@ class CallLog:
 
         :param since: leave out this sequence number and those before it
         :param service: glob; None: SageMaker and its runtime
-        :param operation: glob
         :param resource: glob; ``*`` also finds calls about nothing that has a name
         """
         with self._lock:
@@ -119,7 +115,7 @@ class CallLog:
         ]
 
     def as_json(self, **asked: Any) -> dict[str, object]:  # noqa: ANN401 - those of calls()
-        """Return the same for JSON: the calls, the newest sequence number, and how many were forgotten."""
+        """Return the calls, the newest sequence number, and how many calls were forgotten, for JSON."""
         found = self.calls(**asked)
         with self._lock:
             return {

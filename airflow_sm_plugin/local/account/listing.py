@@ -12,19 +12,20 @@ _PAGE = 10
 """Entries of a page when MaxResults is not given."""
 
 
-def list_page(
-    records: Iterable[Record], params: Mapping[str, object], *, kind: str, members: Iterable[str]
-) -> tuple[list[Record], str | None]:
-    """Return the page of summaries that ``params`` ask for, and the token of the next.
+def listed(
+    result: str, records: Iterable[Record], params: Mapping[str, object], *, kind: str, members: str
+) -> Record:
+    """Return the output of a List operation: the page of summaries under *result*, NextToken when there is more.
 
     :param kind: what the records' keys begin with: ``<kind>Name``, ``<kind>Status``
-    :param members: keys a summary has
+    :param members: keys of a summary, separated by blanks
     """
     chosen = [record for record in records if _matches(record, params, kind)]
     chosen.sort(key=_order(params, kind), reverse=params.get("SortOrder", "Descending") == "Descending")
     page, token = page_of(chosen, params)
-    names = tuple(members)
-    return [{name: one[name] for name in names if one.get(name) is not None} for one in page], token
+    names = members.split()
+    entries = [{name: record[name] for name in names if record.get(name) is not None} for record in page]
+    return {result: entries, **({"NextToken": token} if token else {})}
 
 
 def page_of(chosen: Sequence[Record], params: Mapping[str, object]) -> tuple[Sequence[Record], str | None]:
@@ -32,12 +33,6 @@ def page_of(chosen: Sequence[Record], params: Mapping[str, object]) -> tuple[Seq
     start = _start(params.get("NextToken"))
     end = start + int(str(params.get("MaxResults") or _PAGE))
     return chosen[start:end], str(end) if end < len(chosen) else None
-
-
-def with_token(name: str, page: tuple[list[Record], str | None]) -> Record:
-    """Return the output of a List operation: the page under ``name``, NextToken when there is more."""
-    entries, token = page
-    return {name: entries, **({"NextToken": token} if token else {})}
 
 
 def _matches(record: Record, params: Mapping[str, object], kind: str) -> bool:

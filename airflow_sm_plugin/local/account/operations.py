@@ -1,6 +1,11 @@
 """The registry of what is answered here, or passed on to moto; every other operation is refused.
 
 A module registers its handlers with ``@operation("CreateModel")``; ``load()`` imports them all.
+
+moto answers a training job ``Completed`` without training anything. An operation is passed on when it keeps records
+and does nothing else in the real service either, or when it reads or deletes records of a kind that can never be
+made here, so that "none" is the truth. Every other one is refused, also one that a later moto adds.
+
 """
 
 from __future__ import annotations
@@ -9,21 +14,104 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_sm_plugin.local.account.moto_operations import PASSED_ON, refusal
+from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.protocol.errors import UnknownOperationFailure
+from airflow_sm_plugin.local.protocol.errors import (
+    ResourceNotFoundFailure,
+    ServiceFailure,
+    UnknownOperationFailure,
+    ValidationFailure,
+)
 from airflow_sm_plugin.local.protocol.protocol import RUNTIME, service_model
+
+_EXPERIMENTS = """
+    CreateExperiment DeleteExperiment DescribeExperiment ListExperiments
+    CreateTrial DeleteTrial DescribeTrial ListTrials
+    CreateTrialComponent DeleteTrialComponent DescribeTrialComponent ListTrialComponents UpdateTrialComponent
+    AssociateTrialComponent DisassociateTrialComponent
+"""
+_MODEL_CARDS = """
+    CreateModelCard DeleteModelCard DescribeModelCard ListModelCards ListModelCardVersions UpdateModelCard
+"""
+_DEFINITIONS = """
+    CreateDataQualityJobDefinition DeleteDataQualityJobDefinition DescribeDataQualityJobDefinition
+    ListDataQualityJobDefinitions
+    CreateModelBiasJobDefinition DeleteModelBiasJobDefinition DescribeModelBiasJobDefinition
+    ListModelBiasJobDefinitions
+    CreateModelExplainabilityJobDefinition DeleteModelExplainabilityJobDefinition
+    DescribeModelExplainabilityJobDefinition ListModelExplainabilityJobDefinitions
+    CreateModelQualityJobDefinition DeleteModelQualityJobDefinition DescribeModelQualityJobDefinition
+    ListModelQualityJobDefinitions
+    CreateNotebookInstanceLifecycleConfig DeleteNotebookInstanceLifecycleConfig
+    DescribeNotebookInstanceLifecycleConfig
+    CreatePipeline DeletePipeline DescribePipeline ListPipelines UpdatePipeline
+"""
+"""Definitions of what something else would run; running it is refused."""
+_NEVER_MADE = """
+    DeleteHyperParameterTuningJob DescribeHyperParameterTuningJob ListHyperParameterTuningJobs
+    DeleteCompilationJob DescribeCompilationJob ListCompilationJobs
+    DeleteNotebookInstance DescribeNotebookInstance ListNotebookInstances
+    DeleteCluster DescribeCluster ListClusters
+    DeleteDomain DescribeDomain ListDomains
+    DescribePipelineExecution ListPipelineExecutions
+"""
+"""Operations on kinds that only a refused operation makes: an empty list, or not found."""
+
+PASSED_ON = frozenset(f"{_EXPERIMENTS} {_MODEL_CARDS} {_DEFINITIONS} {_NEVER_MADE}".split())
+"""The operations that moto answers."""
+
+NOT_DONE = {
+    "CreateTrainingJob": "run training jobs",
+    "CreateProcessingJob": "run processing jobs",
+    "CreateHyperParameterTuningJob": "run hyperparameter tuning jobs",
+    "CreateCompilationJob": "compile models",
+    "CreateNotebookInstance": "run notebook instances",
+    "StartNotebookInstance": "run notebook instances",
+    "StopNotebookInstance": "run notebook instances",
+    "CreateCluster": "run clusters",
+    "DescribeClusterNode": "run clusters",
+    "ListClusterNodes": "run clusters",
+    "CreateDomain": "run Studio domains",
+    "CreateFeatureGroup": "have a feature store",
+    "DescribeFeatureGroup": "have a feature store",
+    "StartPipelineExecution": "run pipelines",
+    "DescribePipelineDefinitionForExecution": "run pipelines",
+    "ListPipelineParametersForExecution": "run pipelines",
+}
+"""What moto would pretend, or crash at, and why it is refused."""
+
+
+def refusal(operation: str) -> str:
+    what = NOT_DONE.get(operation)
+    if what is None:
+        return f"The embedded SageMaker does not answer this: {operation}"
+    return f"The embedded SageMaker does not {what}: {operation} is not available"
+
+
+def moto_failure(crash: Exception, operation: str, params: Mapping[str, object]) -> ServiceFailure:
+    """Return the error that stands for moto's crash, which happens where the service would refuse.
+
+    A name that moto does not find is a missing resource; anything else is a parameter that the service model permits
+    and moto does not expect. Neither passes by itself, so neither is a 500.
+    """
+    if isinstance(crash, KeyError) and crash.args[0] in params.values():
+        return ResourceNotFoundFailure(f"{operation} could not find {crash.args[0]}.")
+    reason = f"{type(crash).__name__}: {crash}"
+    return ValidationFailure(f"moto, which keeps these records, does not support {operation} so ({reason}).")
+
+
+def moto_sagemaker(region: str) -> Any:  # noqa: ANN401 - moto's backend; importing its type takes a second
+    """Return moto's SageMaker of a region, which keeps, in this process, the records of what is passed on."""
+    from moto.sagemaker.models import sagemaker_backends
+
+    return sagemaker_backends[ACCOUNT_ID][region]
+
 
 Params = Mapping[str, Any]
 Handler = Callable[[Region, Params], Record]
 
 
-class NotOurs(Exception):
-    """The call is moto's to answer."""
-
-
 _MODULES = (
-    "models.model_package_groups",
     "models.model_packages",
     "models.models",
     "endpoints.endpoint_configs",
@@ -33,7 +121,7 @@ _MODULES = (
     "async_inference.requests",
     "transform.operations",
     "automl.jobs.jobs",
-    "automl.jobs.step_operations",
+    "automl.jobs.step_jobs",
     "catalogue.search",
 )
 _HANDLERS: dict[str, Handler] = {}
@@ -50,25 +138,17 @@ def operation(*names: str) -> Callable[[Handler], Handler]:
 
 
 def load() -> None:
-    """Import the modules that register handlers."""
     for module in _MODULES:
         importlib.import_module(f"airflow_sm_plugin.local.{module}")
 
 
 def handler_of(name: str) -> Handler | None:
-    """Return the handler of an operation, one that raises NotOurs where moto answers; None of the runtime's others.
+    """Return the handler of an operation; None for those passed on, and the runtime's that are not answered.
 
     Raises UnknownOperationFailure for an operation of the control plane that is not answered.
     """
     if name in _HANDLERS:
         return _HANDLERS[name]
-    if name in PASSED_ON:
-        return pass_on
-    if name in service_model(RUNTIME).operation_names:
+    if name in PASSED_ON or name in service_model(RUNTIME).operation_names:
         return None
     raise UnknownOperationFailure(refusal(name))
-
-
-def pass_on(region: Region, params: Params) -> Record:  # noqa: ARG001 - a handler like the others
-    """Leave a call to moto. Raises NotOurs."""
-    raise NotOurs

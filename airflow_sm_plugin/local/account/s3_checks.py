@@ -19,6 +19,7 @@ from xml.parsers import expat
 
 from botocore.model import OperationModel
 
+from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
 from airflow_sm_plugin.local.protocol.errors import S3Failure
 from airflow_sm_plugin.local.protocol.protocol import service_model
 
@@ -31,17 +32,14 @@ _CANNED_ACLS = (
 _GRANTEES = re.compile(r'\s*(id|uri|url|emailAddress)\s*=\s*("[^"]+"|[^",\s]+)\s*(,(?=.)|$)', re.IGNORECASE)
 _STATEMENT_MEMBERS = ("Principal", "Action", "Resource")
 
-Rule = tuple[Callable[[str], object], str]
+ValueRule = tuple[Callable[[str], object], str]
 """Whether a value is valid, and what it must be."""
 
 
-def check(operation: str, *, query: str, headers: Mapping[str, str], body: Callable[[], bytes]) -> None:
-    """Raise S3Failure for a request that is wrong.
-
-    :param headers: lower-case names
-    :param body: read only where there is something to check in it
-    """
-    for name, value in parse_qsl(query, keep_blank_values=True):
+def check(operation: str, http: ReceivedRequest) -> None:
+    """Raise S3Failure for a request that is wrong."""
+    headers = http.headers
+    for name, value in parse_qsl(http.query, keep_blank_values=True):
         if name in _COUNTS:
             _check_count(name, value)
         _check_argument(name, value, _QUERY.get(name))
@@ -52,23 +50,21 @@ def check(operation: str, *, query: str, headers: Mapping[str, str], body: Calla
             raise S3Failure("MissingContentLength", "You must provide x-amz-decoded-content-length.", 411)
         return
     if "content-md5" in headers:
-        _check_digest(headers["content-md5"], body())
+        _check_digest(headers["content-md5"], http.body())
     if operation == "PutBucketPolicy":
-        _check_policy(body())
+        _check_policy(http.body())
     if operation in _documents():
-        _check_document(operation, body())
+        _check_document(operation, http.body())
 
 
-def failure_of_crash(
-    crash: Exception, operation: str, *, query: str, headers: Mapping[str, str]
-) -> S3Failure | None:
+def failure_of_crash(crash: Exception, operation: str, http: ReceivedRequest) -> S3Failure | None:
     """Return the mistake in a request that moto crashed at, None where it is moto's own."""
-    given = dict(parse_qsl(query, keep_blank_values=True))
+    given = dict(parse_qsl(http.query, keep_blank_values=True))
     reason = f"{type(crash).__name__}: {crash}"
     if isinstance(crash, KeyError) and crash.args[0] == given.get("uploadId"):
         return S3Failure("NoSuchUpload", f"The specified upload does not exist: {crash.args[0]!r}.", 404)
     if operation.startswith("POST "):
-        if headers.get("content-type", "").startswith("multipart/form-data"):
+        if http.headers.get("content-type", "").startswith("multipart/form-data"):
             return S3Failure("InvalidArgument", f"Not a form that uploads an object to a bucket ({reason}).")
         return failure_of_status(405, operation)
     if operation == "ListObjectsV2" and "continuation-token" in given:
@@ -94,7 +90,7 @@ _OF_STATUS = {
 }
 
 
-def _check_argument(name: str, value: str, rule: Rule | None) -> None:
+def _check_argument(name: str, value: str, rule: ValueRule | None) -> None:
     if rule is not None and not rule[0](value):
         raise S3Failure("InvalidArgument", f"{name} must be {rule[1]}, not {value[:100]!r}.")
 
@@ -124,13 +120,13 @@ def _are_grantees(value: str) -> bool:
 
 
 _COUNTS = ("max-keys", "max-parts", "max-uploads", "max-buckets", "part-number-marker", "partNumber")
-_DATE: Rule = (_is_date, "a date such as 'Wed, 21 Oct 2026 07:28:00 GMT'")
-_GRANT: Rule = (_are_grantees, "a list of grantees such as 'id=\"…\"'")
-_QUERY: Mapping[str, Rule] = {
+_DATE: ValueRule = (_is_date, "a date such as 'Wed, 21 Oct 2026 07:28:00 GMT'")
+_GRANT: ValueRule = (_are_grantees, "a list of grantees such as 'id=\"…\"'")
+_QUERY: Mapping[str, ValueRule] = {
     "encoding-type": (lambda value: value == "url", "'url'"),
     "list-type": (lambda value: value == "2", "'2'"),
 }
-_HEADERS: Mapping[str, Rule] = {
+_HEADERS: Mapping[str, ValueRule] = {
     "x-amz-acl": (lambda value: value in ("", *_CANNED_ACLS), f"one of {', '.join(_CANNED_ACLS)}"),
     "x-amz-copy-source": (lambda value: re.fullmatch("/?[^/]+/.+", value, re.DOTALL), "'<bucket>/<key>'"),
     "x-amz-copy-source-range": (

@@ -1,17 +1,20 @@
-"""Read and write the S3 objects that requests name, through moto behind the same address."""
+"""Read, write and list the S3 objects that requests name, through moto behind the same address."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-if TYPE_CHECKING:
-    from airflow_sm_plugin.local.account.state import Region
+from airflow_sm_plugin.core.input_selection import InputSelection
+from airflow_sm_plugin.core.manifest_array import parse_array
+from airflow_sm_plugin.core.s3 import relative_key
+from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.local.account.state import Region
 
 _VIRTUAL_HOST = re.compile(
     r"https://(?P<bucket>[^/]+?)\.s3[.-][^/]*?amazonaws\.com(?:\.cn)?/(?P<key>.*)", re.DOTALL
@@ -50,7 +53,6 @@ class Location:
 
     @property
     def uri(self) -> str:
-        """The location as ``s3://bucket/key``."""
         return f"s3://{self.bucket}/{self.key}"
 
     def below(self, relative: str) -> Location:
@@ -61,29 +63,22 @@ class Location:
 
 def read(region: Region, location: Location) -> bytes:
     """Return an object's bytes. Raises ObjectFailure."""
-    try:
-        answer = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
-        return bytes(answer["Body"].read())
-    except (ClientError, BotoCoreError) as error:
-        raise ObjectFailure(location, _reason(error)) from error
+    with _refused(location):
+        response = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
+        return bytes(response["Body"].read())
 
 
-def copy_to(
-    region: Region, location: Location, file: IO[bytes], *, count: Callable[[int], None] | None = None
-) -> None:
+def copy_to(region: Region, location: Location, file: IO[bytes], *, count: Callable[[int], None]) -> None:
     """Copy an object's bytes to a file, piece by piece. Raises ObjectFailure.
 
-    :param count: is told the size of each piece before it is written, and ends the copy by raising
+    :param count: called with the size of each piece before it is written; what it raises ends the copy
     """
-    try:
-        answer = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
-        with closing(answer["Body"]) as body:
+    with _refused(location):
+        response = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
+        with closing(response["Body"]) as body:
             for piece in body.iter_chunks(_PIECE_BYTES):
-                if count is not None:
-                    count(len(piece))
+                count(len(piece))
                 file.write(piece)
-    except (ClientError, BotoCoreError) as error:
-        raise ObjectFailure(location, _reason(error)) from error
 
 
 def write(
@@ -100,26 +95,21 @@ def write(
         extra["ContentType"] = content_type
     if kms_key_id:
         extra |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id}
-    try:
+    with _refused(location):
         region.aws.s3(region.name).put_object(
             Bucket=location.bucket,
             Key=location.key,
             Body=body,
             **extra,  # type: ignore[arg-type] # the stubs want literals; any of these strings may come
         )
-    except (ClientError, BotoCoreError) as error:
-        raise ObjectFailure(location, _reason(error)) from error
 
 
 def keys_below(region: Region, location: Location) -> Iterator[str]:
     """Yield the keys that begin with the location's key, in S3's order. Raises ObjectFailure."""
     pages = region.aws.s3(region.name).get_paginator("list_objects_v2")
-    try:
+    with _refused(location):
         for page in pages.paginate(Bucket=location.bucket, Prefix=location.key):
-            for item in page.get("Contents", ()):
-                yield item["Key"]
-    except (ClientError, BotoCoreError) as error:
-        raise ObjectFailure(location, _reason(error)) from error
+            yield from (listed_object["Key"] for listed_object in page.get("Contents", ()))
 
 
 def check_object(region: Region, location: Location) -> None:
@@ -136,16 +126,58 @@ def check_prefix(region: Region, location: Location) -> None:
 
 def _first_key(region: Region, location: Location) -> str | None:
     """Return the first key that begins with the location's: a listing tells a missing bucket, a HEAD does not."""
-    try:
+    with _refused(location):
         page = region.aws.s3(region.name).list_objects_v2(
             Bucket=location.bucket, Prefix=location.key, MaxKeys=1
         )
-    except (ClientError, BotoCoreError) as error:
-        raise ObjectFailure(location, _reason(error)) from error
-    return next((item["Key"] for item in page.get("Contents", ())), None)
+    return next((listed_object["Key"] for listed_object in page.get("Contents", ())), None)
 
 
-def _reason(error: ClientError | BotoCoreError) -> str:
-    if isinstance(error, ClientError):
-        return error.response["Error"]["Code"]
-    return type(error).__name__
+@contextmanager
+def _refused(location: Location) -> Iterator[None]:
+    """Raise what a call of S3 in the block raises as ObjectFailure."""
+    try:
+        yield
+    except ClientError as error:
+        raise ObjectFailure(location, error.response["Error"]["Code"]) from error
+    except BotoCoreError as error:
+        raise ObjectFailure(location, type(error).__name__) from error
+
+
+class BadManifest(Exception):
+    """An object is not a manifest."""
+
+
+@dataclass(frozen=True)
+class InputObject:
+    """One object, and its key below the job's prefix."""
+
+    location: Location
+    relative: str
+
+
+def objects_below(region: Region, prefix: Location) -> Iterator[InputObject]:
+    """Yield the inputs below a prefix, in S3's order. Raises ObjectFailure.
+
+    AWS documents "all objects with the specified key name prefix", and nothing about the markers that Spark and others
+    leave beside data; whether the service passes them over is not proven. Here they are, as the batch operators do it.
+    """
+    selection = InputSelection(prefix.key)
+    for key in keys_below(region, prefix):
+        if selection.takes(key):
+            yield InputObject(Location(prefix.bucket, key), relative_key(prefix.key, key))
+
+
+def objects_in_manifest(region: Region, manifest: Location) -> Iterator[InputObject]:
+    """Yield what a manifest lists, in its order. Raises ObjectFailure, and BadManifest.
+
+    The relative key is that below the manifest's prefix; how Batch Transform names such outputs is not documented.
+    """
+    try:
+        prefix, names = parse_array(read(region, manifest))
+        top = Location.parse(prefix)
+    except (InvalidRequest, ValueError) as error:
+        raise BadManifest(f"The manifest file {manifest.uri} cannot be read: {error}") from error
+    for name in names:
+        location = Location.parse(prefix + name)
+        yield InputObject(location, relative_key(top.key, location.key))

@@ -75,5 +75,4 @@ class Settings:
             setattr(self, name, float(str(value)))
 
     def as_json(self) -> dict[str, float]:
-        """Return every setting by name."""
         return dataclasses.asdict(self)

@@ -1,4 +1,4 @@
-"""What the embedded SageMaker knows: records by kind and name, one set a region, gone at a reset."""
+"""The records of the embedded SageMaker by kind and name, one set a region, gone at a reset."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from airflow_sm_plugin.local.faults.outcomes import Outcomes
 
 log = logging.getLogger(__name__)
 
-_SETTINGS_LOOK_SECONDS = 0.05
-"""Between two looks of a wait at the setting that says how long it lasts."""
+_SETTINGS_POLL_SECONDS = 0.05
+"""Between two readings of the setting by a wait that it rules."""
 
 Record = dict[str, Any]
 """A record as Describe answers it; keys that begin with ``_`` are ours and never leave."""
@@ -30,12 +30,7 @@ class Region:
     """One region's records and its background work. Every access to ``tables`` holds ``lock``."""
 
     def __init__(
-        self,
-        name: str,
-        aws: AwsClients,
-        settings: Settings,
-        outcomes: Outcomes,
-        training_cache: Path | None = None,
+        self, name: str, aws: AwsClients, settings: Settings, outcomes: Outcomes, training_cache: Path | None
     ) -> None:
         self.name = name
         self.aws = aws
@@ -95,16 +90,16 @@ class Region:
     def wait(self, seconds: Callable[[], float], *, since: float | None = None) -> None:
         """Return when so much time is over, or the region closes.
 
-        :param seconds: what the settings say; asked again and again, so that a change holds for who waits already
+        :param seconds: read again and again, so that a change of the settings holds for waits that have begun
         :param since: a monotonic moment; None is now
         """
         since = time.monotonic() if since is None else since
         while (left := since + seconds() - time.monotonic()) > 0:
-            if self.closed.wait(min(left, _SETTINGS_LOOK_SECONDS)):
+            if self.closed.wait(min(left, _SETTINGS_POLL_SECONDS)):
                 return
 
     def at_close(self, release: Callable[[], None]) -> Callable[[], None]:
-        """Call ``release`` when the region closes (reset or shutdown); what is returned takes that back."""
+        """Call ``release`` when the region closes (reset or shutdown); the returned function revokes that."""
         key = object()
         with self.lock:
             self._at_close[key] = release
@@ -127,9 +122,9 @@ class Region:
 
 
 class Account:
-    """The regions of the one account, made when first used, and what rules all of them."""
+    """The regions of the one account, made when first used, and what all of them share."""
 
-    def __init__(self, aws: AwsClients, settings: Settings, training_cache: Path | None = None) -> None:
+    def __init__(self, aws: AwsClients, settings: Settings, training_cache: Path | None) -> None:
         self.aws = aws
         self.settings = settings
         self._training_cache = training_cache
@@ -140,16 +135,13 @@ class Account:
         self._regions: dict[str, Region] = {}
 
     def region(self, name: str) -> Region:
-        """Return the region called ``name``."""
         with self._lock:
             if name not in self._regions:
-                self._regions[name] = Region(
-                    name, self.aws, self.settings, self.outcomes, self._training_cache
-                )
+                shared = (self.aws, self.settings, self.outcomes, self._training_cache)
+                self._regions[name] = Region(name, *shared)
             return self._regions[name]
 
     def regions(self) -> list[Region]:
-        """Return the regions used so far."""
         with self._lock:
             return list(self._regions.values())
 
@@ -165,7 +157,6 @@ class Account:
 
 
 def now() -> datetime.datetime:
-    """Return the time, as records hold it."""
     return datetime.datetime.now(datetime.UTC)
 
 

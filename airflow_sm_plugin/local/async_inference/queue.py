@@ -1,7 +1,7 @@
-"""The queue of an asynchronous endpoint: who waits, who runs, and what has waited too long.
+"""The queue of an asynchronous endpoint: which requests wait, run, or have waited too long.
 
 One thread a queue hands requests on, each to a thread of its own; no more run at once than the endpoint has
-room for. That is asked anew each time: a queue outlives updates and waits while there are no instances.
+room for. The capacity is read again each time: a queue outlives updates and waits while there are no instances.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ class Topics:
 class Invocation:
     """One accepted InvokeEndpointAsync.
 
-    :param expires: when the queue gives up on it, in seconds of the queue's clock
-    :param invocation_timeout: how long the model may take, in seconds
-    :param kms_key_id: encrypts the output and the failure object
+    :param expires: when the queue gives it up, in seconds of the queue's clock
+    :param invocation_timeout: seconds
     :param topics: NotificationConfig of the endpoint when the request came
     """
 
@@ -53,11 +52,7 @@ class Invocation:
 
 @dataclass(frozen=True)
 class Backlog:
-    """The figures that SageMaker publishes to CloudWatch for scaling, under the same names.
-
-    :param size: ApproximateBacklogSize, requests waiting or being processed
-    :param instances: what the endpoint has running now
-    """
+    """The figures that SageMaker publishes to CloudWatch for scaling, under the same names."""
 
     size: int
     instances: int
@@ -76,9 +71,9 @@ class Backlog:
 class AsyncQueue:
     """Requests in order of arrival. Thread-safe; ``run`` must be called in a thread of its own.
 
-    :param capacity: how many may run at once, now; asked without any lock held
+    :param capacity: how many invocations can run at once, now; called without any lock held
     :param start: runs one invocation in the background and calls ``finished`` at its end
-    :param expire: told of each request that waited longer than its TTL
+    :param expire: called with each request that waited longer than its TTL
     :param clock: seconds; the time that ``Invocation.expires`` is in
     """
 
@@ -102,28 +97,25 @@ class AsyncQueue:
 
     @property
     def closed(self) -> bool:
-        """Whether the endpoint is gone: what still runs must leave no trace."""
+        """Whether the endpoint is gone: what still runs must store and publish nothing."""
         return self._closed
 
     def put(self, invocation: Invocation) -> None:
-        """Accept a request."""
         with self._changed:
             self._waiting.append(invocation)
             self._notify()
 
     def finished(self) -> None:
-        """Give back the place of an invocation that has run."""
+        """Free the place of an invocation that has run."""
         with self._changed:
             self._running -= 1
             self._notify()
 
-    def look_again(self) -> None:
-        """Ask for the capacity anew: instances have come or gone."""
+    def capacity_changed(self) -> None:
         with self._changed:
             self._notify()
 
     def size(self) -> int:
-        """Return how many requests wait or run."""
         with self._changed:
             return len(self._waiting) + self._running
 
@@ -142,7 +134,7 @@ class AsyncQueue:
                 self._wait_for_change(seen)
 
     def step(self) -> bool:
-        """Expire what is due and start what there is room for; say whether anything was done."""
+        """Expire what is due and start what there is room for; return whether anything was done."""
         room = self._capacity()
         with self._changed:
             expired = self._take_expired()

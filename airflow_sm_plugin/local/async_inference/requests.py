@@ -1,7 +1,7 @@
 """InvokeEndpointAsync: accept a request into its endpoint's queue, and keep the queues.
 
-Names of outputs and error texts follow what the service was seen to do: the output object's uuid is not the
-inference id, and the answer carries no custom attributes.
+Names of outputs and error texts are those observed of the service: the output object's uuid is not the inference
+id, and the answer carries no custom attributes.
 """
 
 from __future__ import annotations
@@ -9,30 +9,29 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
+from typing import cast
 
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.s3_objects import Location
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.async_inference import notifications
 from airflow_sm_plugin.local.async_inference.queue import AsyncQueue, Backlog, Invocation, Topics
-from airflow_sm_plugin.local.async_inference.worker import expired, run
+from airflow_sm_plugin.local.async_inference.worker import TEST_NOTIFICATION, expired, publish, run
 from airflow_sm_plugin.local.endpoints.endpoints import (
     LiveEndpoint,
     endpoint_in_service,
     when_deleted,
     when_serving,
 )
-from airflow_sm_plugin.local.faults.recorded import RecordedError, recorded
+from airflow_sm_plugin.local.faults.recorded import RecordedFailure, recorded
 
 DEFAULT_CONCURRENT_INVOCATIONS = 4
-"""MaxConcurrentInvocationsPerInstance when not configured; the service picks a number it does not tell."""
+"""MaxConcurrentInvocationsPerInstance when not configured; the service picks a number that it does not publish."""
 
 _QUEUES = "async-queue"
 
 
 @operation("InvokeEndpointAsync")
 def invoke_endpoint_async(region: Region, params: Params) -> Record:
-    """Accept a request into the endpoint's queue and say where its output will be."""
     live = endpoint_in_service(region, params["EndpointName"])
     if not live.is_async:
         raise recorded("the endpoint is of the other kind", endpoint=live.name)
@@ -49,7 +48,6 @@ def invoke_endpoint_async(region: Region, params: Params) -> Record:
 
 
 def backlog(region: Region, endpoint_name: str) -> Backlog:
-    """Return what waits and runs at an asynchronous endpoint, and on how many instances."""
     with region.table(_QUEUES) as queues:
         record = queues.get(endpoint_name)
     live = _live(region, endpoint_name)
@@ -116,23 +114,21 @@ def _queue(region: Region, name: str) -> AsyncQueue:
             queues[name] = {"_queue": queue}
             region.at_close(queue.close)
             region.in_background(f"async-queue-{name}", queue.run)
-        found: AsyncQueue = queues[name]["_queue"]
-    return found
+        return cast("AsyncQueue", queues[name]["_queue"])
 
 
 def _serving(region: Region, name: str) -> None:
-    """Let the queue see the instances; an endpoint with topics announces itself on each."""
+    """Wake the queue; an endpoint with topics announces itself on each."""
     live = _live(region, name)
     if live is None or not live.is_async:
         return
-    _queue(region, name).look_again()
+    _queue(region, name).capacity_changed()
     topics = _topics(live.config["AsyncInferenceConfig"]["OutputConfig"])
     for topic in dict.fromkeys((topics.success, topics.error)):
-        notifications.publish(region, topic, notifications.TEST_NOTIFICATION)
+        publish(region, topic, TEST_NOTIFICATION)
 
 
 def _deleted(region: Region, name: str) -> None:
-    """Drop the queue with the endpoint."""
     with region.table(_QUEUES) as queues:
         record = queues.pop(name, None)
     if record:
@@ -142,7 +138,7 @@ def _deleted(region: Region, name: str) -> None:
 def _live(region: Region, name: str) -> LiveEndpoint | None:
     try:
         return endpoint_in_service(region, name)
-    except RecordedError:
+    except RecordedFailure:
         return None
 
 
@@ -168,7 +164,7 @@ def _start(region: Region, queue: AsyncQueue, invocation: Invocation) -> None:
             live = endpoint_in_service(region, invocation.endpoint)
             variant = live.choose_variant(None)
             run(region, invocation, live, variant, is_dropped=is_dropped)
-        except RecordedError:
+        except RecordedFailure:
             queue.put(invocation)  # its instance has just gone: it waits for the next
         finally:
             queue.finished()

@@ -1,21 +1,37 @@
-"""Run one asynchronous invocation: read its input, ask the model, store the answer, tell SNS."""
+"""Run one asynchronous invocation: read its input, ask the model, store the answer, publish to SNS.
+
+The messages have the service's own form.
+"""
 
 from __future__ import annotations
 
+import base64
+import datetime
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.local.account import s3_objects
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.state import Region, now
-from airflow_sm_plugin.local.async_inference import notifications
 from airflow_sm_plugin.local.async_inference.queue import Invocation
-from airflow_sm_plugin.local.containers.containers import Payload, Reply
-from airflow_sm_plugin.local.containers.data_log import DataLog
+from airflow_sm_plugin.local.containers.container_logs import DataLog
+from airflow_sm_plugin.local.containers.containers import ContainerInput, ContainerReply
 from airflow_sm_plugin.local.endpoints.endpoints import LiveEndpoint, LiveVariant
 from airflow_sm_plugin.local.protocol.errors import ModelFailure
 
 log = logging.getLogger(__name__)
+
+INCLUDED_RESPONSE_LIMIT = 128 * 1024
+"""Larger model responses are left out of a notification (API reference, AsyncInferenceNotificationConfig)."""
+
+TEST_NOTIFICATION: Mapping[str, object] = {
+    "eventVersion": "1.0",
+    "eventSource": "aws:sagemaker",
+    "eventName": "TestNotification",
+}
 
 
 def run(
@@ -30,11 +46,11 @@ def run(
 
     Raises ServiceUnavailable when no instance serves.
 
-    :param is_dropped: says that the endpoint has gone meanwhile; then nothing is stored or published
+    :param is_dropped: whether the endpoint has gone meanwhile; then nothing is stored or published
     """
     pipeline = variant.next_pipeline()
     try:
-        payload = Payload(
+        payload = ContainerInput(
             _input(region, invocation),
             invocation.content_type or "application/octet-stream",
             invocation.accept,
@@ -51,17 +67,57 @@ def run(
     except ModelFailure as error:
         if not is_dropped():
             with DataLog(region, pipeline.logs) as data_log:
-                data_log.say(error.message, about=invocation.inference_id)
+                data_log.write(error.message, about=invocation.inference_id)
             _fail(region, invocation, _reason(error), error.original_message.encode())
 
 
 def expired(region: Region, invocation: Invocation) -> None:
-    """Fail an invocation that nobody took from the queue in time."""
+    """Fail an invocation that was not taken from the queue in time."""
     _fail(
         region,
         invocation,
         "ClientError: The request expired: it waited in the queue for longer than its RequestTTLSeconds.",
     )
+
+
+def completed(
+    region: str, invocation: Invocation, reply: ContainerReply, *, now: datetime.datetime
+) -> dict[str, object]:
+    """Return the message for the success topic."""
+    is_included = "SUCCESS_NOTIFICATION_TOPIC" in invocation.topics.included
+    return {
+        **_opening(region, invocation, now, "Completed"),
+        "requestParameters": _parameters(invocation),
+        "responseParameters": {"contentType": reply.content_type, "outputLocation": invocation.output.uri},
+        **_closing(invocation, "Success", reply.body if is_included else None),
+    }
+
+
+def failed(
+    region: str, invocation: Invocation, reason: str, model_body: bytes | None, *, now: datetime.datetime
+) -> dict[str, object]:
+    """Return the message for the error topic.
+
+    :param model_body: the model's response, None where it gave none
+    """
+    is_included = "ERROR_NOTIFICATION_TOPIC" in invocation.topics.included
+    return {
+        **_opening(region, invocation, now, "Failed"),
+        "failureReason": reason,
+        "requestParameters": _parameters(invocation),
+        **_closing(invocation, reason, model_body if is_included else None),
+    }
+
+
+def publish(region: Region, topic: str | None, message: Mapping[str, object]) -> None:
+    """Publish to ``topic`` if there is one; a failure is logged and goes no further, as in the service."""
+    if not topic:
+        return
+    sns = region.aws.sns(topic.split(":")[3])
+    try:
+        sns.publish(TopicArn=topic, Message=json.dumps(message, separators=(",", ":")))
+    except (ClientError, BotoCoreError) as error:
+        log.warning("cannot publish to %s: %s", topic, error)
 
 
 def _input(region: Region, invocation: Invocation) -> bytes:
@@ -79,7 +135,7 @@ def _reason(error: ModelFailure) -> str:
     )
 
 
-def _complete(region: Region, invocation: Invocation, reply: Reply) -> None:
+def _complete(region: Region, invocation: Invocation, reply: ContainerReply) -> None:
     s3_objects.write(
         region,
         invocation.output,
@@ -88,14 +144,7 @@ def _complete(region: Region, invocation: Invocation, reply: Reply) -> None:
         kms_key_id=invocation.kms_key_id,
     )
     log.info("asynchronous invocation %s of %s completed", invocation.inference_id, invocation.endpoint)
-    included = "SUCCESS_NOTIFICATION_TOPIC" in invocation.topics.included
-    message = notifications.completed(
-        _event(region, invocation, reply.body if included else None),
-        now=now(),
-        content_type=reply.content_type,
-        output_location=invocation.output.uri,
-    )
-    notifications.publish(region, invocation.topics.success, message)
+    publish(region, invocation.topics.success, completed(region.name, invocation, reply, now=now()))
 
 
 def _fail(region: Region, invocation: Invocation, reason: str, model_body: bytes | None = None) -> None:
@@ -106,25 +155,43 @@ def _fail(region: Region, invocation: Invocation, reason: str, model_body: bytes
         except ObjectFailure as error:
             log.warning("asynchronous invocation %s: cannot write %s", invocation.inference_id, error)
     log.info("asynchronous invocation %s of %s failed", invocation.inference_id, invocation.endpoint)
-    included = "ERROR_NOTIFICATION_TOPIC" in invocation.topics.included
-    event = _event(region, invocation, model_body if included else None)
-    notifications.publish(
-        region, invocation.topics.error, notifications.failed(event, now=now(), reason=reason)
-    )
+    publish(region, invocation.topics.error, failed(region.name, invocation, reason, model_body, now=now()))
 
 
-def _event(region: Region, invocation: Invocation, body: bytes | None) -> notifications.Event:
-    request = {
+def _opening(region: str, invocation: Invocation, now: datetime.datetime, status: str) -> dict[str, object]:
+    return {
+        "awsRegion": region,
+        "eventTime": _timestamp(now),
+        "receivedTime": _timestamp(invocation.received),
+        "invocationStatus": status,
+    }
+
+
+def _parameters(invocation: Invocation) -> dict[str, str]:
+    parameters = {
         "accept": invocation.accept,
         "contentType": invocation.content_type,
         "customAttributes": invocation.custom_attributes,
         "endpointName": invocation.endpoint,
         "inputLocation": invocation.input_location,
     }
-    return notifications.Event(
-        region=region.name,
-        inference_id=invocation.inference_id,
-        received=invocation.received,
-        request=request,
-        response_body=body,
-    )
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _closing(invocation: Invocation, message: str, body: bytes | None) -> dict[str, object]:
+    included: dict[str, object] = {}
+    if body is not None and len(body) <= INCLUDED_RESPONSE_LIMIT:
+        content = base64.b64encode(body).decode()
+        # An undocumented form: this is what clients of the notification read.
+        included = {"responseBody": {"message": message, "encoding": "BASE64", "content": content}}
+    return {
+        **included,
+        "inferenceId": invocation.inference_id,
+        "eventVersion": "1.0",
+        "eventSource": "aws:sagemaker",
+        "eventName": "InferenceResult",
+    }
+
+
+def _timestamp(moment: datetime.datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

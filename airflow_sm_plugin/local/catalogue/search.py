@@ -1,25 +1,29 @@
-"""Search over what is here, and over the records that moto keeps."""
+"""Search over the records here, and over those that moto keeps.
+
+Properties are named by path (``ProductionVariants.VariantName``) and looked up in botocore's model of the resource, so
+that an unknown one is refused. Source: API reference, Search, Filter, NestedFilters, SearchExpression.
+
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+import datetime
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from airflow_sm_plugin.local.account.listing import page_of
-from airflow_sm_plugin.local.account.moto_operations import moto_sagemaker
-from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.operations import Params, moto_sagemaker, operation
 from airflow_sm_plugin.local.account.state import Record, Region, public
 from airflow_sm_plugin.local.automl.jobs.step_jobs import TRAINING
-from airflow_sm_plugin.local.catalogue.search_expression import matches, sort_key
 from airflow_sm_plugin.local.endpoints import endpoints
 from airflow_sm_plugin.local.endpoints.endpoint_descriptions import describe
 from airflow_sm_plugin.local.models import models
-from airflow_sm_plugin.local.models.model_package_groups import GROUPS, PACKAGES
+from airflow_sm_plugin.local.models.model_packages import GROUPS, PACKAGES
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, service_model
-
-if TYPE_CHECKING:
-    from botocore.model import StructureShape
 
 _OURS: dict[str, tuple[str, Callable[[Record], Record]]] = {
     "Endpoint": (endpoints.KIND, describe),
@@ -105,7 +109,6 @@ def _descriptions(region: Region, resource: str) -> Iterator[Record]:
 
 
 def _parents(region: Region, component: Record) -> list[Record]:
-    """Return the trials of a trial component."""
     return [
         {"TrialName": trial.trial_name, "ExperimentName": trial.experiment_name}
         for trial in moto_sagemaker(region.name).trials.values()
@@ -123,3 +126,143 @@ def _serving(region: Region, model: Record) -> list[Record]:
             if (live := record.get("_live"))
             and any(variant.model["ModelName"] == model["ModelName"] for variant in live.variants.values())
         ]
+
+
+Description = Mapping[str, Any]
+
+_ORDERED: dict[str, Callable[[float, float], bool]] = {
+    "GreaterThan": operator.gt,
+    "GreaterThanOrEqualTo": operator.ge,
+    "LessThan": operator.lt,
+    "LessThanOrEqualTo": operator.le,
+}
+_NUMBERS = frozenset({"integer", "long", "float", "double"})
+_SIMPLE = _NUMBERS | {"string", "boolean", "timestamp"}
+
+
+def matches(description: Description, expression: Mapping[str, Any], shape: StructureShape) -> bool:
+    """Decide whether a description satisfies an expression. Raises ValidationFailure when it is none."""
+    results = [
+        *(_holds(description, one, shape) for one in expression.get("Filters", ())),
+        *(_nested(description, one, shape) for one in expression.get("NestedFilters", ())),
+        *(matches(description, one, shape) for one in expression.get("SubExpressions", ())),
+    ]
+    if not results:
+        return True
+    return any(results) if expression.get("Operator") == "Or" else all(results)
+
+
+def sort_key(description: Description, name: str, shape: StructureShape) -> tuple[bool, Any]:
+    """Return the key that a description is sorted by; those without the property come first."""
+    kind = _kind(shape, name)
+    if kind not in _SIMPLE:
+        raise ValidationFailure(f"Cannot sort by property: {name}")
+    value = next(_values(description, name.split(".")), None)
+    return value is not None, _comparable(value) if value is not None else 0
+
+
+def _nested(description: Description, nested: Mapping[str, Any], shape: StructureShape) -> bool:
+    """Decide whether one and the same element of a list satisfies all the filters."""
+    name = nested["NestedPropertyName"]
+    inner = _shape_at(shape, name)
+    if inner is None:
+        raise ValidationFailure(f"Unknown property name: {name}")
+    if not isinstance(inner, StructureShape):
+        raise ValidationFailure(f"Property {name} has no nested properties.")
+    filters = [
+        {**one, "Name": one["Name"].removeprefix(f"{name}.").removeprefix(f"{name.rpartition('.')[2]}.")}
+        for one in nested["Filters"]
+    ]
+    elements = [one for one in _values(description, name.split(".")) if isinstance(one, Mapping)]
+    held = [[_holds(element, one, inner) for one in filters] for element in (elements or [{}])]
+    return any(map(all, held))
+
+
+def _holds(description: Description, condition: Mapping[str, Any], shape: StructureShape) -> bool:
+    name: str = condition["Name"]
+    relation: str = condition.get("Operator", "Equals")
+    text: str | None = condition.get("Value")
+    kind = _kind(shape, name)
+    if kind is None:
+        raise ValidationFailure(f"Unknown property name: {name}")
+    values = list(_values(description, name.split(".")))
+    if relation in ("Exists", "NotExists"):
+        if text is not None:
+            raise ValidationFailure(f"Operator {relation} on {name} takes no Value.")
+        return bool(values) is (relation == "Exists")
+    if text is None:
+        raise ValidationFailure(f"Operator {relation} on {name} needs a Value.")
+    if kind not in _SIMPLE:
+        raise ValidationFailure(f"Operator {relation} is for values, not for {name}, which is a {kind}.")
+    accepts = _test(relation, text, kind, name)
+    return all(map(accepts, values)) if relation == "NotEquals" else any(map(accepts, values))
+
+
+def _test(relation: str, text: str, kind: str, name: str) -> Callable[[Any], bool]:
+    """Return the test of one value. Raises ValidationFailure for a Value that the property cannot have."""
+    if relation == "Contains":
+        if kind != "string":
+            raise ValidationFailure(f"Operator Contains is for text, not for {name}.")
+        return lambda value: text in str(value)
+    if relation in _ORDERED:
+        if kind not in _NUMBERS and kind != "timestamp":
+            raise ValidationFailure(f"Operator {relation} is for numbers and times, not for {name}.")
+        compare, limit = _ORDERED[relation], _parsed(text, kind, name)
+        return lambda value: compare(_comparable(value), limit)
+    wanted = [_parsed(part.strip(), kind, name) for part in (text.split(",") if relation == "In" else [text])]
+    negated = relation == "NotEquals"
+    return lambda value: (_comparable(value) in wanted) is not negated
+
+
+def _parsed(text: str, kind: str, name: str) -> Any:  # noqa: ANN401 - as the property's type
+    try:
+        if kind in _NUMBERS:
+            return float(text)
+        if kind == "timestamp":
+            moment = datetime.datetime.fromisoformat(text)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    except ValueError:
+        raise ValidationFailure(f"Invalid value for property {name} of type {kind}: {text}") from None
+    return text.lower() == "true" if kind == "boolean" else text
+
+
+def _comparable(value: Any) -> Any:  # noqa: ANN401 - a description's value
+    return value.timestamp() if isinstance(value, datetime.datetime) else value
+
+
+def _kind(shape: StructureShape, name: str) -> str | None:
+    """Return the type of a property's values, None when there is no such property."""
+    found = _shape_at(shape, name)
+    return None if found is None else str(found.type_name)
+
+
+def _shape_at(shape: Shape, name: str) -> Shape | None:
+    """Return the shape at a path, of a list that of its elements; None when there is no such property."""
+    current: Shape | None = shape
+    for part in name.split("."):
+        if isinstance(current, MapShape):
+            return current.value
+        if not isinstance(current, StructureShape):
+            return None
+        if set(current.members) == {"Key", "Value"}:
+            return current.members["Value"]
+        current = current.members.get(part)
+        while isinstance(current, ListShape):
+            current = current.member
+    return current
+
+
+def _values(value: Any, path: Sequence[str]) -> Iterator[Any]:  # noqa: ANN401 - a part of a description
+    """Yield the values at a path, of every element of a list; a tag, a map's entry by the whole rest of the path."""
+    if not path:
+        yield from value if isinstance(value, list) else [] if value is None else [value]
+    elif isinstance(value, list):
+        key = ".".join(path)
+        for element in value:
+            if isinstance(element, Mapping) and element.keys() <= {"Key", "Value"}:
+                yield from [element["Value"]] if element["Key"] == key else []
+            else:
+                yield from _values(element, path)
+    elif isinstance(value, Mapping):
+        whole = ".".join(path)
+        yield from _values(value[whole], ()) if whole in value else _values(value.get(path[0]), path[1:])

@@ -1,4 +1,4 @@
-"""Unpack a tar.gz into a folder, within bounds: nobody knows what is in it before it is read."""
+"""Unpack a tar.gz into a folder, within bounds: its content is not trusted."""
 
 from __future__ import annotations
 
@@ -43,11 +43,7 @@ class TooLarge(BadArchive):
 
 @dataclass
 class Allowance:
-    """How much may still be written, for all archives and objects of one model together.
-
-    :param size: bytes; 0 sets no limit
-    :param files: files, folders and links; 0 sets no limit
-    """
+    """How many bytes and files (folders and links, too) can still be written for one model; 0 sets no limit."""
 
     size: int
     files: int
@@ -56,7 +52,6 @@ class Allowance:
 
     @classmethod
     def of(cls, megabytes: float, files: float) -> Allowance:
-        """Return the allowance of ``model_data_limit_mb`` and ``model_data_limit_files``."""
         return cls(int(megabytes * _MIB), int(files))
 
     def take_file(self) -> None:
@@ -89,15 +84,18 @@ def extract(archive: Path, folder: Path, allowance: Allowance, check: Callable[[
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with gzip.open(archive) as unzipped:
-            stream = _Bounded(unzipped, allowance, check)
-            with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header) as packed:
-                for member in _members(packed, folder, allowance, check):
-                    packed.extract(member, folder, filter="data")
-            while rest := stream.read(_LONGEST_HEADER):  # gzip verifies its checksum at its end only
-                if rest.strip(b"\0"):
-                    raise BadArchive("Data follow the archive's end")
+            _extract_all(_Bounded(unzipped, allowance, check), folder, allowance, check)
     except _DAMAGED as error:
         raise BadArchive(str(error) or type(error).__name__) from error
+
+
+def _extract_all(stream: _Bounded, folder: Path, allowance: Allowance, check: Callable[[], None]) -> None:
+    with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header) as packed:
+        for member in _members(packed, folder, allowance, check):
+            packed.extract(member, folder, filter="data")
+    while rest := stream.read(_LONGEST_HEADER):  # gzip verifies its checksum at its end only
+        if rest.strip(b"\0"):
+            raise BadArchive("Data follow the archive's end")
 
 
 def check_path(folder: Path, relative: str) -> Path:
@@ -162,7 +160,7 @@ class Parents:
         )
 
     def forget(self) -> None:
-        """Resolve all anew: a symbolic link can change where a path leads."""
+        """Resolve all again: a symbolic link can change where a path leads."""
         self._resolved.clear()
 
     def _count_missing(self, parent: Path) -> None:
@@ -234,7 +232,6 @@ class _Bounded(io.RawIOBase):
         self._unread = b""
 
     def unread(self, data: bytes) -> None:
-        """Have the next read return *data* again."""
         self._unread = data
 
     def read(self, size: int = -1, /) -> bytes:

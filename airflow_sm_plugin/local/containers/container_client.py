@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from airflow_sm_plugin.local.containers.containers import Payload
+from airflow_sm_plugin.local.containers.containers import ContainerInput
 
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
@@ -37,8 +37,8 @@ class RawAnswer:
 class ContainerClient:
     """A container's address with its idle connections; safe to use from many threads.
 
-    :param is_alive: says whether the container still runs: its port may be another's by now
-    :param token: what the container was told to answer to alone
+    :param is_alive: whether the container still runs: its port can be another's by now
+    :param token: proves to the container that a request comes from the server
     """
 
     def __init__(self, port: int, is_alive: Callable[[], bool], token: str = "") -> None:
@@ -50,14 +50,13 @@ class ContainerClient:
         self._closed = False
 
     def ping(self, *, timeout: float) -> int:
-        """Return the status of ``GET /ping``."""
         try:
             return self._send("GET", "/ping", b"", {}, timeout).status
         except TooSlow as error:
             raise Unreachable from error
 
-    def invoke(self, payload: Payload, *, timeout: float, path: str = "/invocations") -> RawAnswer:
-        """Send an invocation by POST; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+    def invoke(self, payload: ContainerInput, *, timeout: float, path: str = "/invocations") -> RawAnswer:
+        """Send an invocation by POST; any status is an answer. Raises Unreachable or TooSlow."""
         headers = {"Content-Type": payload.content_type}
         if payload.accept:
             headers["Accept"] = payload.accept
@@ -68,16 +67,15 @@ class ContainerClient:
         return self._send("POST", path, payload.body, headers, timeout)
 
     def load_model(self, name: str, url: str, *, timeout: float) -> RawAnswer:
-        """Send ``POST /models``; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+        """Send ``POST /models``; any status is an answer. Raises Unreachable or TooSlow."""
         body = json.dumps({"model_name": name, "url": url}).encode()
         return self._send("POST", "/models", body, {"Content-Type": "application/json"}, timeout)
 
     def unload_model(self, name: str, *, timeout: float) -> RawAnswer:
-        """Send ``DELETE /models/{name}``; a status of any kind is an answer. Raises Unreachable or TooSlow."""
+        """Send ``DELETE /models/{name}``; any status is an answer. Raises Unreachable or TooSlow."""
         return self._send("DELETE", f"/models/{name}", b"", {}, timeout)
 
     def close(self) -> None:
-        """Close the idle connections."""
         with self._lock:
             idle, self._idle, self._closed = self._idle, [], True
         for connection in idle:

@@ -1,17 +1,22 @@
-"""Carry a container's output to CloudWatch Logs: in order, in batches, never holding the container up."""
+"""Carry a container's output to CloudWatch Logs: in order, in batches, never holding the container up.
+
+SageMaker keeps a data log beside a container's own, in which it notes what became of the requests.
+
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections import deque
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.local.account.state import Region
+from airflow_sm_plugin.local.account.state import Region, now
 from airflow_sm_plugin.local.containers.containers import LogTarget
 
 if TYPE_CHECKING:
@@ -90,9 +95,9 @@ class LogShipper:
 
 
 def announce(region: Region, target: LogTarget, message: str) -> None:
-    """Store the first line of a container's log: every container of SageMaker says something when it starts.
+    """Store the first line of a container's log, as every container of SageMaker writes one when it starts.
 
-    Returns when the log group is there, so that it is before the endpoint is in service.
+    Returns when the log group exists, so that it does before the endpoint is in service.
     """
     _put(region, target, [{"timestamp": int(time.time() * 1000), "message": message}])
 
@@ -117,3 +122,36 @@ def _make_stream(region: Region, target: LogTarget) -> None:
         logs.create_log_group(logGroupName=target.group)
     with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
         logs.create_log_stream(logGroupName=target.group, logStreamName=target.stream)
+
+
+_STORE_SECONDS = 5.0
+
+
+class DataLog:
+    """Takes lines from any thread; a context manager that has stored them all when it ends.
+
+    :param beside: where the instance's containers log
+    """
+
+    def __init__(self, region: Region, beside: LogTarget) -> None:
+        target = LogTarget(beside.group, f"{beside.stream}/data-log")
+        reading, writing = os.pipe()
+        self._shipper = LogShipper(region, target, os.fdopen(reading, "rb"))
+        self._writer = os.fdopen(writing, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+        self._lock = threading.Lock()
+
+    def write(self, text: str, *, about: str = "") -> None:
+        """Write each line of ``text`` with the time, and the inference id it is ``about``, as the service does."""
+        moment = now()
+        stamp = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}"
+        source = f"[sagemaker logs] [{about}]" if about else "[sagemaker logs]:"
+        with self._lock:
+            for line in text.splitlines() or [""]:
+                self._writer.write(f"{stamp}:{source} {line}\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+        self._shipper.finish(_STORE_SECONDS)

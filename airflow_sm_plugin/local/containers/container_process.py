@@ -23,12 +23,12 @@ from airflow_sm_plugin.local.containers.model_data import unpack_model_data, unp
 
 _PACKAGES = str(Path(__file__).parents[3])
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
-"""All that a container gets of the server's environment: above all no AWS credentials."""
+"""All that a container gets of the server's environment, and no AWS credentials."""
 _LIBRARIES = "LD_LIBRARY_PATH"
 _OF_THE_INTERPRETER = frozenset({"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONINSPECT"})
-"""What a model cannot set: it speaks of the image's Python; the server's own would not start, or not end, with it."""
+"""A model cannot set these: made for the image's Python, they keep the server's from starting, or ending."""
 _STOP_SECONDS = 2.0
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 class ContainerProcess:
@@ -36,7 +36,7 @@ class ContainerProcess:
 
     def __init__(self, region: Region, spec: ContainerSpec, logs: LogTarget) -> None:
         self.spec = spec
-        self.client = ContainerClient(0, self._runs)
+        self.client = ContainerClient(0, lambda: self.is_alive)
         self._token = secrets.token_urlsafe(32)
         self._region = region
         self._logs = logs
@@ -49,7 +49,7 @@ class ContainerProcess:
 
     @property
     def models_folder(self) -> Path:
-        """Where the archives of a multi-model container's models are unpacked, each in a folder of its own."""
+        """The folder of a multi-model container's unpacked models, each in a folder of its own."""
         return self._folder / "model"
 
     @property
@@ -62,24 +62,21 @@ class ContainerProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process runs."""
-        return self._runs()
+        process = self._process
+        return process is not None and process.poll() is None
 
     @property
     def pid(self) -> int | None:
-        """The process id, None before it has started."""
         return self._process.pid if self._process else None
 
     def announce(self) -> None:
-        """Begin the container's log, which is there from now on."""
         announce(self._region, self._logs, f"Starting container {self.spec.name}")
 
     def start(self) -> None:
         """Unpack the model (of a multi-model container: none) and return once ``/ping`` is answered.
 
-        Raises ContainerFailed when the model data is missing or bad (SageMaker's words), and with an empty
-        text when the container ends or stays silent for ``container_start_timeout_seconds``: who the failure
-        is told to words that one.
+        Raises ContainerFailed when the model data is missing or bad (SageMaker's words), and with an empty text when
+        the container ends or stays silent for ``container_start_timeout_seconds``: the caller words that one.
         """
         model_dir = self.models_folder
         for folder in (model_dir, self._folder / "home", self._folder / "tmp"):
@@ -92,7 +89,7 @@ class ContainerProcess:
         deadline = time.monotonic() + self._region.settings.container_start_timeout_seconds
         port = self._launch(model_dir, deadline)
         self.client.close()
-        self.client = ContainerClient(port, self._runs, self._token)
+        self.client = ContainerClient(port, lambda: self.is_alive, self._token)
         try:
             status = self.client.ping(timeout=max(deadline - time.monotonic(), 0.1))
         except Unreachable as error:
@@ -113,13 +110,8 @@ class ContainerProcess:
         self.remove_folder()
 
     def remove_folder(self) -> None:
-        """Remove its folder with all that is in it."""
         if self._made_folder is not None:
             shutil.rmtree(self._made_folder, ignore_errors=True)
-
-    def _runs(self) -> bool:
-        process = self._process
-        return process is not None and process.poll() is None
 
     def _end_process(self) -> None:
         with self._lock:
@@ -140,9 +132,9 @@ class ContainerProcess:
         finally:
             os.close(port_in)
         with os.fdopen(port_out) as report:
-            heard = select.poll()  # select() knows no descriptor beyond 1023
-            heard.register(report, select.POLLIN)
-            while not heard.poll(_LOOK_SECONDS * 1000):
+            output = select.poll()  # select() knows no descriptor beyond 1023
+            output.register(report, select.POLLIN)
+            while not output.poll(_POLL_SECONDS * 1000):
                 if time.monotonic() > deadline or self._stopped.is_set() or self._region.closed.is_set():
                     raise ContainerFailed
             port = report.readline().strip()
@@ -173,10 +165,8 @@ class ContainerProcess:
                 pass_fds=(port_fd,),
                 start_new_session=True,
             )
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # a value that no environment can hold: a null byte, a lone surrogate
+        except (OSError, ValueError) as error:
+            # A value that no environment can hold: a null byte, a lone surrogate.
             raise ContainerFailed(
                 f"Container {self.spec.label} could not be started with its Environment: {error}"
             ) from error
@@ -188,10 +178,10 @@ class ContainerProcess:
         return process
 
     def _environment(self, model_dir: Path) -> dict[str, str]:
-        """Return the model's ``Environment`` and what SageMaker and Python add to it.
+        """Return the model's ``Environment`` and the variables that SageMaker and Python add to it.
 
-        AWS calls that the model's own code makes reach this server, not the user's account. What finds the server's own
-        Python and packages goes before the model's, which was written for another machine's.
+        AWS calls of the model's own code reach this server, not the user's account. Paths to the server's own Python
+        and packages go before the model's, which was written for another machine's.
         """
         passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         own = {

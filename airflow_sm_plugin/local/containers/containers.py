@@ -1,4 +1,4 @@
-"""What a container is made of, and what goes in and comes out of it."""
+"""The containers of a model, their requests and replies."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class ContainerFailed(Exception):
 class ContainerSpec:
     """One container of a model, as CreateModel was told.
 
-    ``name`` is its ContainerHostname, ``primary`` where a model has only one, else ``container_<n>``. Model
-    data is a ``tar.gz`` unless ``unpacked``: then ``model_data_url`` is the prefix of the loose files, or
-    (``is_object``) one of them. Of a ``multi_model`` one it is the prefix below which the target models' archives lie;
-    ``keeps_models`` says that they stay loaded (ModelCacheSetting).
+    ``name`` is its ContainerHostname, ``primary`` where a model has only one, else ``container_<n>``. Model data is a
+    ``tar.gz`` unless ``unpacked``: then ``model_data_url`` is the prefix of the loose files, or (``is_object``) one
+    of them. Of a ``multi_model`` one it is the prefix of the target models' archives; ``keeps_models`` is
+    ModelCacheSetting.
     """
 
     name: str
@@ -38,19 +38,19 @@ class ContainerSpec:
 
     @property
     def label(self) -> str:
-        """The name under which failures to get its model data speak of it."""
+        """The name in failures to get its model data."""
         return f"container_{self.number}" if self.name == PRIMARY else self.name
 
     @property
     def source_url(self) -> str | None:
-        """Where the code lies when it is not in the model data: SageMaker's SDK leaves it in S3 for some frameworks."""
+        """The location of code outside of the model data: SageMaker's SDK leaves it in S3 for some frameworks."""
         directory = self.environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
         return directory if directory.startswith("s3://") else None
 
 
 @dataclass(frozen=True)
-class Payload:
-    """What one invocation sends."""
+class ContainerInput:
+    """The input of one invocation."""
 
     body: bytes = field(repr=False)
     content_type: str
@@ -60,8 +60,8 @@ class Payload:
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What the last container answered."""
+class ContainerReply:
+    """The reply of the last container."""
 
     body: bytes = field(repr=False)
     content_type: str
@@ -70,7 +70,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class LogTarget:
-    """Where output goes in CloudWatch Logs; each of several containers appends ``/<name>`` to stream."""
+    """A log group and stream in CloudWatch; each of several containers appends ``/<name>`` to the stream."""
 
     group: str
     stream: str
@@ -79,7 +79,7 @@ class LogTarget:
 def containers_of(model: Record) -> list[Record]:
     """Return the container definitions of a CreateModel record, in pipeline order.
 
-    Once it is stored, those of model packages stand in their places.
+    In a stored record, those of model packages are resolved.
     """
     if "_containers" in model:
         return list(model["_containers"])
@@ -89,18 +89,16 @@ def containers_of(model: Record) -> list[Record]:
 
 
 def container_specs(model: Record) -> tuple[ContainerSpec, ...]:
-    """Return the containers of a CreateModel record, in pipeline order."""
     definitions = containers_of(model)
     return tuple(_spec(one, number, len(definitions)) for number, one in enumerate(definitions, start=1))
 
 
 def is_multi_model(model: Record) -> bool:
-    """Say whether a container of the model loads its target models by request."""
     return any(one.get("Mode") == MULTI_MODEL for one in containers_of(model))
 
 
 def is_direct(model: Record) -> bool:
-    """Say whether each invocation names the one container that answers it (InferenceExecutionConfig)."""
+    """Return whether each invocation names the one container that answers it (InferenceExecutionConfig)."""
     return bool((model.get("InferenceExecutionConfig") or {}).get("Mode") == DIRECT)
 
 

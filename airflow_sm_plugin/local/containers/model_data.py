@@ -9,13 +9,7 @@ from airflow_sm_plugin.local.account import s3_objects
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.settings import Settings
 from airflow_sm_plugin.local.account.state import Region
-from airflow_sm_plugin.local.containers.archives import (
-    Allowance,
-    BadArchive,
-    Parents,
-    TooLarge,
-    extract,
-)
+from airflow_sm_plugin.local.containers.archives import Allowance, BadArchive, Parents, TooLarge, extract
 from airflow_sm_plugin.local.containers.containers import ContainerFailed, ContainerSpec
 
 
@@ -25,7 +19,7 @@ def unpack_model_data(region: Region, spec: ContainerSpec, folder: Path, check: 
     Raises ContainerFailed in SageMaker's words when the object is missing or is no archive, and with the limit when it
     is larger than the settings permit.
 
-    :param check: called over and over meanwhile; what it raises ends the work
+    :param check: called repeatedly meanwhile; what it raises ends the work
     """
     if spec.model_data_url is None:
         return
@@ -34,7 +28,7 @@ def unpack_model_data(region: Region, spec: ContainerSpec, folder: Path, check: 
         if spec.unpacked:
             _copy_files(region, location, folder, check, is_object=spec.is_object)
         else:
-            _unpack(region, location, folder, check)
+            unpack(region, location, folder, check)
     except (ObjectFailure, ValueError) as error:
         raise _not_downloaded(spec) from error
     except BadArchive as error:
@@ -57,7 +51,7 @@ def unpack_source(
     if spec.source_url is None:
         return None
     try:
-        _unpack(region, Location.parse(spec.source_url), folder, check)
+        unpack(region, Location.parse(spec.source_url), folder, check)
     except (ObjectFailure, BadArchive, ValueError) as error:
         raise ContainerFailed(
             f'Failed to fetch the source code for container "{spec.label}" from SAGEMAKER_SUBMIT_DIRECTORY '
@@ -66,16 +60,8 @@ def unpack_source(
     return folder
 
 
-def unpack_target_model(region: Region, location: Location, folder: Path, check: Callable[[], None]) -> None:
-    """Fill ``folder`` with one archive of a multi-model container.
-
-    Raises ObjectFailure when S3 does not give it, BadArchive when it is no tar.gz, or larger than the settings permit.
-    """
-    _unpack(region, location, folder, check)
-
-
 def reason(error: BadArchive) -> str:
-    """Return what is to be told beside SageMaker's text: which of our own limits is passed."""
+    """Return what to add to SageMaker's text: which of our own limits is passed."""
     return f" {error}" if isinstance(error, TooLarge) else ""
 
 
@@ -87,7 +73,11 @@ def _not_downloaded(spec: ContainerSpec, why: str = "") -> ContainerFailed:
     )
 
 
-def _unpack(region: Region, location: Location, folder: Path, check: Callable[[], None]) -> None:
+def unpack(region: Region, location: Location, folder: Path, check: Callable[[], None]) -> None:
+    """Fill ``folder`` with an archive.
+
+    Raises ObjectFailure when S3 does not give it, BadArchive when it is no tar.gz, or larger than the settings permit.
+    """
     archive = folder.with_name(f"{folder.name}.tar.gz")
     archive.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -104,15 +94,10 @@ def _copy_files(
     """Copy the object, or those below a prefix. Raises ObjectFailure, also when there is none, and BadArchive."""
     allowance = _allowance(region.settings)
     parents = Parents(folder, allowance)
-    keys = (
-        {location.key: location.key.rpartition("/")[2]}
-        if is_object
-        else {
-            key: key.removeprefix(location.key).lstrip("/")
-            for key in s3_objects.keys_below(region, location)
-            if not key.endswith("/")
-        }
-    )
+    keys = {location.key: location.key.rpartition("/")[2]}
+    if not is_object:
+        below = s3_objects.keys_below(region, location)
+        keys = {key: key.removeprefix(location.key).lstrip("/") for key in below if not key.endswith("/")}
     if not keys:
         raise ObjectFailure(location, "NoSuchKey")
 

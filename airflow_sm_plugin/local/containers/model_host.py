@@ -19,24 +19,24 @@ from airflow_sm_plugin.local.containers.archives import BadArchive
 from airflow_sm_plugin.local.containers.container_client import TooSlow, Unreachable
 from airflow_sm_plugin.local.containers.container_process import ContainerProcess
 from airflow_sm_plugin.local.containers.containers import ContainerFailed
-from airflow_sm_plugin.local.containers.model_data import reason, unpack_target_model
+from airflow_sm_plugin.local.containers.model_data import reason, unpack
 from airflow_sm_plugin.local.containers.target_models import ModelTable, Room, TargetModel
-from airflow_sm_plugin.local.faults.recorded import recorded, said_by_container
-from airflow_sm_plugin.local.protocol.errors import ServiceError
+from airflow_sm_plugin.local.faults.recorded import container_answer, recorded
+from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
 _LOAD_SECONDS = 360.0
 """How long SageMaker lets a container load a model."""
 _UNLOAD_SECONDS = 10.0
 _STOP_SECONDS = 10.0
 
-Fail = Callable[[int, str], ServiceError]
+Fail = Callable[[int, str], ServiceFailure]
 """Makes the error of an invocation of which the container answers this status and text."""
 
 
 class _Failed(Exception):
-    """A load has failed; ``failure`` makes the error for each who is told."""
+    """A load has failed; ``failure`` makes the error for each caller that waits."""
 
-    def __init__(self, failure: Callable[[], ServiceError]) -> None:
+    def __init__(self, failure: Callable[[], ServiceFailure]) -> None:
         super().__init__()
         self.failure = failure
 
@@ -44,7 +44,7 @@ class _Failed(Exception):
 class ModelHost:
     """One multi-model container and its models. Thread-safe.
 
-    The container's process is started by the first load: an endpoint that nobody invokes costs none.
+    The container's process is started by the first load: an endpoint that is not invoked costs none.
     """
 
     def __init__(self, region: Region, container: ContainerProcess, fail: Fail) -> None:
@@ -59,17 +59,16 @@ class ModelHost:
         self._working = 0
 
     def holds(self, name: str) -> bool:
-        """Say whether a model is loaded here, or on its way."""
+        """Return whether a model is loaded here, or on its way."""
         with self._lock:
             return name in self._table
 
     def __len__(self) -> int:
-        """Return how many models are loaded here, or on their way."""
         with self._lock:
             return len(self._table)
 
     def lease(self, name: str) -> TargetModel:
-        """Keep a model here until it is given back; loading begins when it is not there."""
+        """Keep a model here until it is given back; begin to load it when it is missing."""
         with self._lock:
             model, is_new = self._table.take(name)
             self._working += is_new
@@ -110,7 +109,7 @@ class ModelHost:
             self._unload(model)
 
     def close(self) -> None:
-        """Begin nothing more; whoever waits is told that the instance is gone."""
+        """Begin nothing more; callers that wait get the error that the instance is gone."""
         self._closed.set()
         with self._lock:
             self._changed.notify_all()
@@ -122,7 +121,6 @@ class ModelHost:
         self.container.remove_folder()
 
     def as_json(self) -> Record:
-        """Tell which models are loaded and loading, and what was done so far."""
         with self._lock:
             return self._table.as_json()
 
@@ -135,14 +133,14 @@ class ModelHost:
         except _Failed as failed:
             self._failed(model, failed.failure)
         except BaseException:
-            self._failed(model, lambda: ServiceError("The model could not be loaded."))
+            self._failed(model, lambda: ServiceFailure("The model could not be loaded."))
             raise
         finally:
             with self._lock:
                 self._working -= 1
                 self._changed.notify_all()
 
-    def _failed(self, model: TargetModel, failure: Callable[[], ServiceError]) -> None:
+    def _failed(self, model: TargetModel, failure: Callable[[], ServiceFailure]) -> None:
         shutil.rmtree(self._folder(model), ignore_errors=True)
         with self._lock:
             self._table.failed(model, failure)
@@ -152,14 +150,14 @@ class ModelHost:
         location, folder = self._location(model), self._folder(model)
         try:
             with self._at_least(lambda: self._region.settings.multi_model_download_seconds):
-                unpack_target_model(self._region, location, folder, self._check_open)
+                unpack(self._region, location, folder, self._check_open)
         except ObjectFailure as error:
             raise _not_found(location) from error
         except BadArchive as error:
-            said = said_by_container(
+            reply = container_answer(
                 "a target model is no tar.gz archive", uri=location.uri, reason=reason(error)
             )
-            raise _Failed(lambda: self._fail(*said)) from error
+            raise _Failed(lambda: self._fail(*reply)) from error
         model.size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
     def _location(self, model: TargetModel) -> Location:
@@ -172,7 +170,7 @@ class ModelHost:
     def _admit(self, model: TargetModel) -> None:
         """Make room: evict idle models, or wait for one to become idle. Raises _Failed.
 
-        That takes half as long as a call waits for its model, so that the call is told.
+        That takes half as long as a call waits for its model, so that the call gets the error.
         """
         settings = self._region.settings
         room = Room(settings.multi_model_capacity, settings.multi_model_memory_mb)
@@ -203,8 +201,8 @@ class ModelHost:
         return victim
 
     def _no_memory(self, model: TargetModel) -> _Failed:
-        said = said_by_container("no memory for the model", model=model.name)
-        return _Failed(lambda: self._fail(*said))
+        reply = container_answer("no memory for the model", model=model.name)
+        return _Failed(lambda: self._fail(*reply))
 
     def _place(self, model: TargetModel) -> bool:
         """Have the container load an unpacked model; False when it has no memory for it. Raises _Failed."""
@@ -215,8 +213,8 @@ class ModelHost:
                 answer = self.container.client.load_model(model.key, folder, timeout=_LOAD_SECONDS)
         except (ContainerFailed, Unreachable) as error:
             self._check_open()
-            said = said_by_container("the model process exited")
-            raise _Failed(lambda: self._fail(*said)) from error
+            reply = container_answer("the model process exited")
+            raise _Failed(lambda: self._fail(*reply)) from error
         except TooSlow as error:
             text = f"Loading model {model.name} took longer than {_LOAD_SECONDS:.0f} seconds."
             raise _Failed(lambda: self._fail(0, text)) from error
@@ -224,7 +222,7 @@ class ModelHost:
             return False
         if answer.status != 200:
             reason_given = answer.body.decode(errors="replace")
-            _, text = said_by_container("the model failed to load", model=model.name, reason=reason_given)
+            _, text = container_answer("the model failed to load", model=model.name, reason=reason_given)
             raise _Failed(lambda: self._fail(answer.status, text))
         with self._lock:
             self._table.loaded(model)
@@ -239,7 +237,7 @@ class ModelHost:
                 self.container.start()
 
     def _unload(self, model: TargetModel) -> None:
-        """Take a model, which is forgotten already, out of the container and off the disk."""
+        """Remove a model, which is forgotten already, from the container and the disk."""
         with contextlib.suppress(Unreachable, TooSlow):
             if self.container.is_alive and not self._closed.is_set():
                 self.container.client.unload_model(model.key, timeout=_UNLOAD_SECONDS)
@@ -253,7 +251,7 @@ class ModelHost:
 
     @contextlib.contextmanager
     def _at_least(self, seconds: Callable[[], float]) -> Iterator[None]:
-        """Let a step take so long. Raises _Failed when the instance is taken away meanwhile."""
+        """Let a step last so long. Raises _Failed when the instance is taken away meanwhile."""
         began = time.monotonic()
         yield
         self._region.wait(lambda: 0.0 if self._closed.is_set() else seconds(), since=began)

@@ -7,9 +7,8 @@ import functools
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Self
 
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
@@ -18,25 +17,22 @@ from airflow_sm_plugin.local.containers.container_client import RawAnswer, TooSl
 from airflow_sm_plugin.local.containers.container_process import ContainerProcess
 from airflow_sm_plugin.local.containers.containers import (
     ContainerFailed,
+    ContainerInput,
+    ContainerReply,
     ContainerSpec,
     LogTarget,
-    Payload,
-    Reply,
 )
 from airflow_sm_plugin.local.containers.model_host import ModelHost
 from airflow_sm_plugin.local.containers.target_models import TargetModel
-from airflow_sm_plugin.local.faults.recorded import recorded, said_by_container
+from airflow_sm_plugin.local.faults.recorded import container_answer, recorded
 from airflow_sm_plugin.local.protocol.errors import ModelFailure
 
-_IDLE_LOOK_SECONDS = 0.05
+_IDLE_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A target model that stays on its instance until the block ends.
-
-    ``wait`` for it, then invoke the ``pipeline``.
-    """
+    """A target model that stays on its instance until the block ends: ``wait`` for it, then invoke the ``pipeline``."""
 
     pipeline: Pipeline
     models: Sequence[tuple[ModelHost, TargetModel]]
@@ -48,13 +44,9 @@ class Lease:
             host.wait(model, seconds=max(deadline - time.monotonic(), 0))
 
     def __enter__(self) -> Self:
-        """Return the lease, which is running already."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give it back."""
+    def __exit__(self, *_: object) -> None:
         self.pipeline.give_back(self)
 
 
@@ -81,21 +73,19 @@ class Pipeline:
     ) -> Pipeline:
         """Start the containers side by side and return when every one answers its ping.
 
-        Raises ContainerFailed with the text for FailureReason; nothing is left running then. ``variant`` is
-        the production variant that text speaks of.
+        Raises ContainerFailed with the text for FailureReason; nothing is left running then. ``variant`` is the
+        production variant in that text.
         """
         several = len(specs) > 1
+        streams = [f"{logs.stream}/{spec.name}" if several else logs.stream for spec in specs]
         containers = [
-            ContainerProcess(
-                region, spec, replace(logs, stream=f"{logs.stream}/{spec.name}") if several else logs
-            )
-            for spec in specs
+            ContainerProcess(region, spec, replace(logs, stream=stream))
+            for spec, stream in zip(specs, streams, strict=True)
         ]
         pipeline = cls(region, logs, containers)
         with ThreadPoolExecutor(max_workers=max(len(containers), 1)) as pool:
             starting = {pool.submit(_begin, container): container for container in containers}
-            wait(starting)
-        failed = [(one.exception(), container) for one, container in starting.items() if one.exception()]
+        failed = [(error, container) for start, container in starting.items() if (error := start.exception())]
         if region.closed.is_set() and not failed:
             pipeline.stop()
             raise ContainerFailed("The endpoint was removed while it started.")
@@ -107,12 +97,10 @@ class Pipeline:
 
     @property
     def logs(self) -> LogTarget:
-        """Where the containers' output goes."""
         return self._logs
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The process ids of the containers."""
         return tuple(container.pid for container in self._containers if container.pid is not None)
 
     @property
@@ -121,12 +109,10 @@ class Pipeline:
         return tuple(self._hosts.values())
 
     def holds(self, target_model: str) -> bool:
-        """Say whether a target model is loaded here, or on its way."""
         return any(host.holds(target_model) for host in self._hosts.values())
 
     @property
     def models_held(self) -> int:
-        """How many target models are loaded here, or on their way."""
         return sum(len(host) for host in self._hosts.values())
 
     def lease(self, target_model: str, *, hostname: str | None = None) -> Lease:
@@ -140,27 +126,28 @@ class Pipeline:
         return Lease(self, [(host, host.lease(target_model)) for host in hosts])
 
     def give_back(self, lease: Lease) -> None:
-        """End a lease."""
         for host, model in lease.models:
             host.give_back(model)
         with self._lock:
             self._in_flight -= 1
 
     def invoke(
-        self, payload: Payload, *, timeout: float, lease: Lease | None = None, hostname: str | None = None
-    ) -> Reply:
-        """Send ``payload`` through the containers, or to the one called ``hostname``.
+        self,
+        payload: ContainerInput,
+        *,
+        timeout: float,
+        lease: Lease | None = None,
+        hostname: str | None = None,
+    ) -> ContainerReply:
+        """Send ``payload`` through the containers in order, or to the one called ``hostname``.
 
-        Each one's output is the next one's input.
-
-        The request's Accept is for the last container, the ones before choose their own (SAGEMAKER_DEFAULT_
-        INVOCATIONS_ACCEPT); custom attributes go to every container, the last one's are answered. Multi-model
-        containers need a ``lease`` that has been waited for. Raises
-        ModelFailure when a container answers an error, is gone, or all together take over ``timeout``
-        seconds.
+        One's output is the next one's input. The request's Accept is for the last container, the ones before choose
+        their own (SAGEMAKER_DEFAULT_ INVOCATIONS_ACCEPT); custom attributes go to every container, the last one's are
+        answered. Multi-model containers need a ``lease`` that has been waited for. Raises ModelFailure when a
+        container answers an error, is gone, or all together take over ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
-        containers = [one for one in self._containers if hostname in (None, one.spec.name)]
+        containers = [container for container in self._containers if hostname in (None, container.spec.name)]
         with self._lock:
             self._in_flight += 1
         try:
@@ -173,7 +160,7 @@ class Pipeline:
                     accept=payload.accept if container is containers[-1] else None,
                 )
                 answer = self._ask(container, step, deadline, self._path(container, lease))
-            return Reply(answer.body, answer.content_type, answer.custom_attributes)
+            return ContainerReply(answer.body, answer.content_type, answer.custom_attributes)
         finally:
             with self._lock:
                 self._in_flight -= 1
@@ -191,10 +178,10 @@ class Pipeline:
     def retire(self, *, timeout: float) -> None:
         """Stop once no invocation runs, at the latest after ``timeout`` seconds.
 
-        Whoever picked this pipeline just before it was taken out of service has one look's time to use it.
+        A caller that chose this pipeline just before it was taken out of service has one poll's time to use it.
         """
         deadline = time.monotonic() + timeout
-        while not self._region.closed.wait(_IDLE_LOOK_SECONDS):
+        while not self._region.closed.wait(_IDLE_POLL_SECONDS):
             with self._lock:
                 idle = self._in_flight == 0
             if idle or time.monotonic() > deadline:
@@ -209,24 +196,26 @@ class Pipeline:
             raise self.failure(container.spec.name, 400, "The request names no target model.")
         return f"/models/{dict(lease.models)[host].key}/invoke"
 
-    def _ask(self, container: ContainerProcess, payload: Payload, deadline: float, path: str) -> RawAnswer:
+    def _ask(
+        self, container: ContainerProcess, payload: ContainerInput, deadline: float, path: str
+    ) -> RawAnswer:
         name = container.spec.name
         try:
             timeout = max(deadline - time.monotonic(), 0.001)
             answer = container.client.invoke(payload, timeout=timeout, path=path)
         except TooSlow:
             raise self.failure(
-                name, *said_by_container("no answer within 60 seconds", container=name)
+                name, *container_answer("no answer within 60 seconds", container=name)
             ) from None
         except Unreachable:
             self._restart(container)
-            raise self.failure(name, *said_by_container("the model process exited")) from None
+            raise self.failure(name, *container_answer("the model process exited")) from None
         if not 200 <= answer.status < 300:
             raise self.failure(name, answer.status, answer.body.decode(errors="replace"))
         return answer
 
     def failure(self, name: str, status: int, message: str) -> ModelFailure:
-        """Return what an invocation answers when container ``name`` answered ``status`` and ``message``."""
+        """Return the error of an invocation whose container ``name`` answered ``status`` and ``message``."""
         side = "client" if 400 <= status < 500 else "server"
         region, group = self._region.name, self._logs.group
         answer = recorded(

@@ -1,4 +1,4 @@
-"""Which target models a multi-model container holds, who uses them, and which has to go when memory is short."""
+"""The target models that a multi-model container holds, their users, and the order of eviction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from airflow_sm_plugin.local.account.state import Record
-from airflow_sm_plugin.local.protocol.errors import ServiceError
+from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
 _MIB = 1024 * 1024
 
@@ -23,7 +23,7 @@ class TargetModel:
     :param users: calls that wait for it or run on it; it is not evicted then
     :param size: bytes, unpacked
     :param last_used: when the last of them ended, in ticks of the table
-    :param failure: makes the error that loading ended with, anew for everyone who is told
+    :param failure: makes the error that loading ended with, a new one for each caller
     :param settled: set once it is loaded or has failed
     """
 
@@ -34,19 +34,18 @@ class TargetModel:
     last_used: int = 0
     is_loaded: bool = False
     was_invoked: bool = False
-    failure: Callable[[], ServiceError] | None = None
+    failure: Callable[[], ServiceFailure] | None = None
     settled: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
 class Room:
-    """How much an instance holds: so many models, and MiB of them; 0 sets no limit."""
+    """How much an instance holds: models, and MiB of them; 0 sets no limit."""
 
     capacity: float
     memory_mb: float
 
     def holds(self, *models: TargetModel) -> bool:
-        """Say whether there is room for these at once."""
         size = sum(model.size for model in models)
         return (not self.capacity or len(models) <= self.capacity) and (
             not self.memory_mb or size <= self.memory_mb * _MIB
@@ -75,7 +74,7 @@ class ModelTable:
     def take(self, name: str) -> tuple[TargetModel, bool]:
         """Return a model with one user more, and whether it is new.
 
-        A failure that nobody has heard of is told to the one who comes next; who comes then begins anew.
+        A failure that no caller has got yet is kept for the next one; the one after it begins a new load.
         """
         model = self._models.get(name)
         is_new = model is None
@@ -87,19 +86,17 @@ class ModelTable:
         return model, is_new
 
     def give_back(self, model: TargetModel) -> None:
-        """Note that a user has ended."""
         model.users -= 1
         self._touch(model)
 
     def loaded(self, model: TargetModel) -> None:
-        """Note that a model can be used."""
         model.is_loaded = True
         self._touch(model)
         self._loads[model.name] += 1
         model.settled.set()
 
-    def failed(self, model: TargetModel, failure: Callable[[], ServiceError]) -> None:
-        """Note that a model could not be loaded, and forget it if somebody waits to be told."""
+    def failed(self, model: TargetModel, failure: Callable[[], ServiceFailure]) -> None:
+        """Record that a model could not be loaded, and forget it if a caller waits for it."""
         model.failure = failure
         self._in_memory.discard(model)
         if model.users:
@@ -107,7 +104,7 @@ class ModelTable:
         model.settled.set()
 
     def admit(self, model: TargetModel, room: Room) -> bool:
-        """Give a model its place in memory, if there is room."""
+        """Give a model its place in memory, if there is room; return whether there is."""
         fits = room.holds(*self._in_memory | {model})
         if fits:
             self._in_memory.add(model)
@@ -123,23 +120,22 @@ class ModelTable:
         return victim
 
     def forget(self, model: TargetModel) -> None:
-        """Let the next who asks for it begin anew; its memory is still taken."""
+        """Let the next caller begin a new load; its memory is still taken."""
         if self._models.get(model.name) is model:
             del self._models[model.name]
 
     def forget_loaded(self) -> list[TargetModel]:
-        """Forget and return all that are loaded."""
+        """Forget and return the loaded models."""
         found = [model for model in self._models.values() if model.is_loaded]
         for model in found:
             self.forget(model)
         return found
 
     def gone(self, model: TargetModel) -> None:
-        """Note that a model is unloaded."""
         self._in_memory.discard(model)
 
     def as_json(self) -> Record:
-        """Tell what is loaded (first what is to be evicted first), what is loading, and what was done so far."""
+        """Return the models loaded (first what is to be evicted first), those loading, and counts, for JSON."""
         models = sorted(self._models.values(), key=lambda model: model.last_used)
         return {
             "loaded": [model.name for model in models if model.is_loaded],

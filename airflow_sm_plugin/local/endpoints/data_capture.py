@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from airflow_sm_plugin.local.account import s3_objects
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.containers.containers import Payload, Reply
+from airflow_sm_plugin.local.containers.containers import ContainerInput, ContainerReply
 
 log = logging.getLogger(__name__)
 
 _MOST_WAITING_BYTES = 64 * 1024 * 1024
-"""What may wait to be written; beyond it invocations go uncaptured, as in SageMaker when an instance's disk fills."""
+"""Waiting to be written; beyond it invocations go uncaptured, as in SageMaker when an instance's disk fills."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CaptureConfig:
     """A DataCaptureConfig that is enabled.
 
     :param modes: ``Input``, ``Output`` or both
-    :param encodings: CSV or JSON by content type; what is of another one is captured in Base64
+    :param encodings: CSV or JSON by content type; others are captured in Base64
     """
 
     destination: Location
@@ -48,12 +48,12 @@ class CaptureConfig:
         capture: Record = config.get("DataCaptureConfig") or {}
         if not is_enabled(capture):
             return None
-        told = {one["CaptureMode"] for one in capture["CaptureOptions"]}
+        modes = {option["CaptureMode"] for option in capture["CaptureOptions"]}
         types = capture.get("CaptureContentTypeHeader", {})
         return cls(
             destination=Location.parse(capture["DestinationS3Uri"]),
             percentage=float(capture["InitialSamplingPercentage"]),
-            modes=frozenset({"Input", "Output"} if "InputAndOutput" in told else told),
+            modes=frozenset({"Input", "Output"} if "InputAndOutput" in modes else modes),
             encodings={
                 **{_media_type(kind): "CSV" for kind in types.get("CsvContentTypes", ())},
                 **{_media_type(kind): "JSON" for kind in types.get("JsonContentTypes", ())},
@@ -63,19 +63,19 @@ class CaptureConfig:
 
 
 def is_enabled(capture: Record) -> bool:
-    """Tell whether a DataCaptureConfig is enabled; one that does not say so is (API reference)."""
+    """Return whether a DataCaptureConfig is enabled; one that does not say so is (API reference)."""
     return bool(capture) and bool(capture.get("EnableCapture", True))
 
 
 def captured(
     config: CaptureConfig,
-    payload: Payload,
-    reply: Reply,
+    payload: ContainerInput,
+    reply: ContainerReply,
     *,
     inference_id: str | None,
     moment: datetime.datetime,
 ) -> bytes:
-    """Return the line that tells of one invocation."""
+    """Return the line of one invocation."""
     data: dict[str, object] = {}
     if "Input" in config.modes:
         data["endpointInput"] = _part(config, "INPUT", payload.body, payload.content_type)
@@ -106,8 +106,10 @@ class DataCapture:
         self._size = 0
         self._is_scheduled = False
 
-    def capture(self, variant: str, payload: Payload, reply: Reply, *, inference_id: str | None) -> None:
-        """Capture an invocation, if chance picks it."""
+    def capture(
+        self, variant: str, payload: ContainerInput, reply: ContainerReply, *, inference_id: str | None
+    ) -> None:
+        """Capture an invocation, if it is sampled."""
         if random.random() * 100 >= self._config.percentage:  # noqa: S311 - a sample, not a secret
             return
         moment = now()

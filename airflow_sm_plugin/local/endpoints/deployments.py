@@ -18,19 +18,14 @@ from airflow_sm_plugin.local.account.state import Record, Region, now
 from airflow_sm_plugin.local.containers.containers import ContainerFailed
 from airflow_sm_plugin.local.containers.pipelines import Pipeline
 from airflow_sm_plugin.local.endpoints import guardrails
-from airflow_sm_plugin.local.endpoints.endpoints import (
-    KIND,
-    LiveEndpoint,
-    tell_deleted,
-    tell_serving,
-)
-from airflow_sm_plugin.local.endpoints.guardrails import DeploymentConfig, Stage
-from airflow_sm_plugin.local.faults.outcomes import CREATE, SCALE, UPDATE, Outcome
+from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint, notify_deleted, notify_serving
+from airflow_sm_plugin.local.endpoints.guardrails import DeploymentConfig, DeploymentStage
+from airflow_sm_plugin.local.faults.outcomes import CREATE, SCALE, UPDATE, DeploymentOutcome
 
 log = logging.getLogger(__name__)
 
 _SERVICE_FAILED = "Request to service failed. If failure persists after retry, contact customer support."
-_ALARM_LOOK_SECONDS = 0.1
+_ALARM_POLL_SECONDS = 0.1
 
 
 class _RollBack(Exception):
@@ -53,7 +48,7 @@ def create(region: Region, live: LiveEndpoint) -> None:
             return
         _settle(region, live.name, outcome.end, _live=live)
         if outcome.end == "InService":
-            tell_serving(region, live.name)
+            notify_serving(region, live.name)
 
     region.in_background(f"create endpoint {live.name}", work)
 
@@ -72,14 +67,13 @@ def replace(region: Region, old: LiveEndpoint, new: LiveEndpoint, config: Deploy
             return
         config_name = new.config["EndpointConfigName"]
         _settle(region, new.name, outcome.end, _live=new, EndpointConfigName=config_name)
-        tell_serving(region, new.name)
+        notify_serving(region, new.name)
         old.retire(timeout=_longest_invocation(region, old))
 
     region.in_background(f"update endpoint {old.name}", work)
 
 
 def rescale(region: Region, live: LiveEndpoint, wanted: Mapping[str, Record]) -> None:
-    """Give variants (by name) the DesiredWeight and DesiredInstanceCount wanted."""
     outcome = region.outcomes.take(live.name, SCALE)
     removed: list[Pipeline] = []
     for name, change in wanted.items():
@@ -101,7 +95,7 @@ def rescale(region: Region, live: LiveEndpoint, wanted: Mapping[str, Record]) ->
             _roll_back(region, live, outcome, failed.reason, shown="RollingBack")
             return
         _settle(region, live.name, outcome.end)
-        tell_serving(region, live.name)
+        notify_serving(region, live.name)
         for pipeline in removed:
             pipeline.retire(timeout=_longest_invocation(region, live))
 
@@ -119,15 +113,15 @@ def delete(region: Region, name: str, live: LiveEndpoint | None) -> None:
         )
         with region.table(KIND) as endpoints:
             endpoints.pop(name, None)
-        tell_deleted(region, name)
+        notify_deleted(region, name)
 
     region.in_background(f"delete endpoint {name}", work)
 
 
 def _bring_up(
-    region: Region, start: Callable[[], None], outcome: Outcome, least: Callable[[], float]
+    region: Region, start: Callable[[], None], outcome: DeploymentOutcome, least: Callable[[], float]
 ) -> None:
-    """Start instances, or let it fail as it is set to. Raises _RollBack."""
+    """Start instances, or fail as the outcome is set. Raises _RollBack."""
 
     def seconds() -> float:
         return least() if outcome.seconds is None else outcome.seconds
@@ -150,11 +144,11 @@ def _shift_traffic(region: Region, new: LiveEndpoint, config: DeploymentConfig |
             if record is None:
                 return
             record["_pending"].update({"stage": stage, "since": now()})
-        _sit_out(region, stage, alarms)
+        _wait_out(region, stage, alarms)
 
 
-def _sit_out(region: Region, stage: Stage, alarms: list[str]) -> None:
-    """Wait for as long as the stage lasts, with an eye on the alarms; at least one look."""
+def _wait_out(region: Region, stage: DeploymentStage, alarms: list[str]) -> None:
+    """Wait for as long as the stage lasts, and poll the alarms at least once. Raises _RollBack."""
 
     def seconds() -> float:
         return min(stage.seconds, region.settings.deployment_wait_limit_seconds)
@@ -166,7 +160,7 @@ def _sit_out(region: Region, stage: Stage, alarms: list[str]) -> None:
                 f"Alarm(s) of the deployment configuration went into ALARM: {', '.join(gone_off)}."
             )
         left = began + seconds() - time.monotonic()
-        if left <= 0 or region.closed.wait(min(left, _ALARM_LOOK_SECONDS)):
+        if left <= 0 or region.closed.wait(min(left, _ALARM_POLL_SECONDS)):
             return
     region.wait(seconds, since=began)
 
@@ -177,11 +171,11 @@ def _in_alarm(region: Region, names: list[str]) -> list[str]:
     except (BotoCoreError, ClientError):
         log.warning("the alarms of a deployment cannot be read")
         return []
-    return [one["AlarmName"] for one in found["MetricAlarms"] if one["StateValue"] == "ALARM"]
+    return [alarm["AlarmName"] for alarm in found["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
 
 
 def _roll_back(
-    region: Region, old: LiveEndpoint, outcome: Outcome, reason: str | None, *, shown: str
+    region: Region, old: LiveEndpoint, outcome: DeploymentOutcome, reason: str | None, *, shown: str
 ) -> None:
     """Show a status for a while, then what the endpoint ends in."""
     with region.table(KIND) as endpoints:
@@ -201,7 +195,7 @@ def _roll_back(
 
 
 def _longest_invocation(region: Region, live: LiveEndpoint) -> float:
-    """Return for how many seconds an instance taken out of service may still be answering."""
+    """Return for how many seconds an instance taken out of service can still be answering."""
     settings = region.settings
     return settings.async_invocation_timeout_seconds if live.is_async else settings.invocation_timeout_seconds
 
@@ -222,7 +216,7 @@ def _attempt(region: Region, work: Callable[[], None], seconds: Callable[[], flo
 
 
 def _settle(region: Region, name: str, status: str, **changes: object) -> None:
-    """Set the endpoint's status and the given keys; what is being deployed is no more pending."""
+    """Set the endpoint's status and the given keys; nothing is pending any more."""
     with region.table(KIND) as endpoints:
         record = endpoints.get(name)
         if record is not None:

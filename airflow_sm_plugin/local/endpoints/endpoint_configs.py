@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 
-from airflow_sm_plugin.local.account.listing import list_page, with_token
+from airflow_sm_plugin.local.account.listing import listed
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.containers.containers import containers_of, is_direct, is_multi_model
-from airflow_sm_plugin.local.faults.recorded import RecordedError, recorded
+from airflow_sm_plugin.local.faults.recorded import RecordedFailure, recorded
 from airflow_sm_plugin.local.models.models import model_called
 
 KIND = "endpoint-config"
@@ -38,7 +38,6 @@ def create_endpoint_config(region: Region, params: Params) -> Record:
 
 @operation("DescribeEndpointConfig")
 def describe_endpoint_config(region: Region, params: Params) -> Record:
-    """Answer what CreateEndpointConfig was told."""
     return public(config_called(region, params["EndpointConfigName"]))
 
 
@@ -53,23 +52,20 @@ def delete_endpoint_config(region: Region, params: Params) -> Record:
 
 @operation("ListEndpointConfigs")
 def list_endpoint_configs(region: Region, params: Params) -> Record:
-    """List endpoint configurations."""
-    members = ("EndpointConfigName", "EndpointConfigArn", "CreationTime")
+    members = "EndpointConfigName EndpointConfigArn CreationTime"
     with region.table(KIND) as configs:
-        page = list_page(configs.values(), params, kind="EndpointConfig", members=members)
-    return with_token("EndpointConfigs", page)
+        return listed("EndpointConfigs", configs.values(), params, kind="EndpointConfig", members=members)
 
 
 def config_called(region: Region, name: str) -> Record:
-    """Return a configuration's record. Raises RecordedError."""
     with region.table(KIND) as configs:
         if name not in configs:
             raise not_found(region, name)
         return configs[name]
 
 
-def not_found(region: Region, name: str) -> RecordedError:
-    """Return what the service says of a configuration that it does not know (or does not see yet)."""
+def not_found(region: Region, name: str) -> RecordedFailure:
+    """Return the service's error for a configuration that it does not know, or does not know yet."""
     return recorded("no such endpoint configuration", arn=region.arn(KIND, name))
 
 
@@ -85,9 +81,7 @@ def _check_variants(region: Region, variants: list[Record]) -> None:
             raise recorded("managed instance scaling with a model")
         model_called(region, variant["ModelName"])
         if variant.get("ServerlessConfig"):
-            _check_no_instances(variant)
-            _check_memory(variant)
-            _check_concurrency(variant)
+            _check_serverless(variant)
         else:
             _check_instances(variant)
         variant.setdefault("InitialVariantWeight", 1.0)
@@ -119,41 +113,22 @@ def _check_together(region: Region, config: Record) -> None:
 
 
 def is_serverless(config: Record) -> bool:
-    """Whether an endpoint of this configuration has no instances: all of its variants are alike."""
+    """Return whether an endpoint of this configuration has no instances: all of its variants are alike."""
     return any(variant.get("ServerlessConfig") for variant in config["ProductionVariants"])
 
 
-def _check_memory(variant: Record) -> None:
-    size = variant["ServerlessConfig"]["MemorySizeInMB"]
-    if size not in _MEMORY_SIZES:
-        sizes = ", ".join(map(str, _MEMORY_SIZES))
-        raise recorded(
-            "a memory size that serverless does not have",
-            variant=variant["VariantName"],
-            sizes=sizes,
-            size=size,
-        )
-
-
-def _check_concurrency(variant: Record) -> None:
-    config = variant["ServerlessConfig"]
-    provisioned, most = config.get("ProvisionedConcurrency", 0), config["MaxConcurrency"]
-    if provisioned > most:
-        raise recorded(
-            "more provisioned than permitted concurrency",
-            variant=variant["VariantName"],
-            provisioned=provisioned,
-            most=most,
-        )
-
-
-def _check_no_instances(variant: Record) -> None:
-    """Refuse members of instances beside ServerlessConfig, as SageMaker does."""
+def _check_serverless(variant: Record) -> None:
+    """Refuse members of instances beside ServerlessConfig, as SageMaker does, and sizes that it does not have."""
+    name, config = variant["VariantName"], variant["ServerlessConfig"]
     for member in ("InstanceType", "InitialInstanceCount", "InstancePools"):
         if variant.get(member):
-            raise recorded(
-                "serverless and instances in one variant", variant=variant["VariantName"], member=member
-            )
+            raise recorded("serverless and instances in one variant", variant=name, member=member)
+    size, sizes = config["MemorySizeInMB"], ", ".join(map(str, _MEMORY_SIZES))
+    if size not in _MEMORY_SIZES:
+        raise recorded("a memory size that serverless does not have", variant=name, sizes=sizes, size=size)
+    counts = {"provisioned": config.get("ProvisionedConcurrency", 0), "most": config["MaxConcurrency"]}
+    if counts["provisioned"] > counts["most"]:
+        raise recorded("more provisioned than permitted concurrency", variant=name, **counts)
 
 
 def _check_instances(variant: Record) -> None:

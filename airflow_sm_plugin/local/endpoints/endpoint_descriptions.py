@@ -1,4 +1,4 @@
-"""What DescribeEndpoint answers, in full shape."""
+"""The answer of DescribeEndpoint, in full shape."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from airflow_sm_plugin.local.account.state import Record, public
 from airflow_sm_plugin.local.containers.containers import containers_of
 from airflow_sm_plugin.local.endpoints.data_capture import is_enabled
 from airflow_sm_plugin.local.endpoints.endpoints import LiveEndpoint, LiveVariant
-from airflow_sm_plugin.local.endpoints.guardrails import Stage
+from airflow_sm_plugin.local.endpoints.guardrails import DeploymentStage
 
 _OF_CONFIG = ("AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig")
-"""What DescribeEndpoint repeats from the configuration."""
+"""Members that DescribeEndpoint repeats from the configuration."""
 _OF_VARIANT = ("ManagedInstanceScaling", "RoutingConfig", "InstancePools")
-"""What a variant's summary repeats from it."""
+"""Members that a variant's summary repeats from the configuration."""
 
 
 def describe(record: Record) -> Record:
@@ -28,14 +28,14 @@ def describe(record: Record) -> Record:
         **{member: config.get(member) for member in _OF_CONFIG},
     }
     if live is not None:
-        answer["ProductionVariants"] = [_variant(one) for one in live.variants.values()]
+        answer["ProductionVariants"] = [_variant(variant) for variant in live.variants.values()]
     return public(answer)
 
 
 def _variant(variant: LiveVariant) -> Record:
     return {
         "VariantName": variant.name,
-        "DeployedImages": [_image(one, variant.model) for one in containers_of(variant.model)],
+        "DeployedImages": [_image(container, variant.model) for container in containers_of(variant.model)],
         "CurrentWeight": variant.weight,
         "DesiredWeight": variant.weight,
         **_capacity(variant),
@@ -44,27 +44,12 @@ def _variant(variant: LiveVariant) -> Record:
 
 def _pending(pending: Record) -> Record:
     new: LiveEndpoint = pending["live"]
-    stage: Stage | None = pending["stage"]
-    status = {
-        "Status": stage.status if stage else "Deleting",
-        "StartTime": pending["since"],
-    }
+    stage: DeploymentStage | None = pending["stage"]
+    status = {"Status": stage.status if stage else "Deleting", "StartTime": pending["since"]}
     if stage is None:
         status["StatusMessage"] = "The deployment is being rolled back."
     variants = [
-        {
-            "VariantName": variant.name,
-            "DeployedImages": [_image(one, variant.model) for one in containers_of(variant.model)],
-            "CurrentWeight": variant.weight,
-            "DesiredWeight": variant.weight,
-            **_capacity(variant),
-            **{
-                key: variant.config[key]
-                for key in ("InstanceType", "AcceleratorType")
-                if key in variant.config
-            },
-            "VariantStatus": [status],
-        }
+        {**_variant(variant), **_of(variant, "InstanceType", "AcceleratorType"), "VariantStatus": [status]}
         for variant in new.variants.values()
     ]
     return {
@@ -74,13 +59,17 @@ def _pending(pending: Record) -> Record:
     }
 
 
+def _of(variant: LiveVariant, *members: str) -> Record:
+    return {member: variant.config[member] for member in members if variant.config.get(member)}
+
+
 def _capacity(variant: LiveVariant) -> Record:
-    told = {key: variant.config[key] for key in _OF_VARIANT if variant.config.get(key)}
+    repeated = _of(variant, *_OF_VARIANT)
     serverless = variant.config.get("ServerlessConfig")
     if serverless:
-        return {**told, "CurrentServerlessConfig": serverless, "DesiredServerlessConfig": serverless}
+        return {**repeated, "CurrentServerlessConfig": serverless, "DesiredServerlessConfig": serverless}
     return {
-        **told,
+        **repeated,
         "CurrentInstanceCount": variant.instance_count,
         "DesiredInstanceCount": variant.wanted_count,
     }
@@ -97,14 +86,14 @@ def _image(container: Record, model: Record) -> Record:
 
 
 def _data_capture(config: Record) -> Record | None:
-    told = config.get("DataCaptureConfig")
-    if not told:
+    capture = config.get("DataCaptureConfig")
+    if not capture:
         return None
-    enabled = is_enabled(told)
+    enabled = is_enabled(capture)
     return {
         "EnableCapture": enabled,
         "CaptureStatus": "Started" if enabled else "Stopped",
-        "CurrentSamplingPercentage": told["InitialSamplingPercentage"],
-        "DestinationS3Uri": told["DestinationS3Uri"],
-        **({"KmsKeyId": told["KmsKeyId"]} if told.get("KmsKeyId") else {}),
+        "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
+        "DestinationS3Uri": capture["DestinationS3Uri"],
+        **({"KmsKeyId": capture["KmsKeyId"]} if capture.get("KmsKeyId") else {}),
     }

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Iterator
 
-from airflow_sm_plugin.local.account.listing import list_page, with_token
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_sm_plugin.local.account.listing import listed
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now
-from airflow_sm_plugin.local.endpoints import deployments, endpoint_descriptions, guardrails, scaled_variants
-from airflow_sm_plugin.local.endpoints.endpoint_configs import (
-    config_called,
-    is_serverless,
-    not_found,
-)
+from airflow_sm_plugin.local.endpoints import deployments, endpoint_descriptions, guardrails
+from airflow_sm_plugin.local.endpoints.endpoint_configs import config_called, is_serverless, not_found
 from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint
-from airflow_sm_plugin.local.endpoints.guardrails import Stage
+from airflow_sm_plugin.local.endpoints.guardrails import DeploymentStage
 from airflow_sm_plugin.local.faults.recorded import recorded
 from airflow_sm_plugin.local.models.models import model_called
 
@@ -23,7 +23,6 @@ _IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack
 
 @operation("CreateEndpoint")
 def create_endpoint(region: Region, params: Params) -> Record:
-    """Begin to bring an endpoint up."""
     name = params["EndpointName"]
     arn = region.arn(KIND, name)
     guardrails.check(params.get("DeploymentConfig"))
@@ -49,11 +48,10 @@ def create_endpoint(region: Region, params: Params) -> Record:
 
 @operation("UpdateEndpoint")
 def update_endpoint(region: Region, params: Params) -> Record:
-    """Begin to replace what serves behind an endpoint."""
     name = params["EndpointName"]
     guardrails.check(params.get("DeploymentConfig"))
     # Application Auto Scaling is asked over HTTP, so outside of the lock.
-    scaled = scaled_variants.of_endpoint(region, name)
+    scaled = _scaled_variants(region, name)
     with region.table(KIND):
         record = _changeable(region, name)
         old: LiveEndpoint = record["_live"]
@@ -77,28 +75,23 @@ def update_endpoint(region: Region, params: Params) -> Record:
 
 @operation("UpdateEndpointWeightsAndCapacities")
 def update_weights_and_capacities(region: Region, params: Params) -> Record:
-    """Begin to change variants' weights and instance counts; the configuration stays."""
-    names = [one["VariantName"] for one in params["DesiredWeightsAndCapacities"]]
-    if len(names) != len(set(names)):
+    wanted = {desired["VariantName"]: desired for desired in params["DesiredWeightsAndCapacities"]}
+    if len(wanted) != len(params["DesiredWeightsAndCapacities"]):
         raise recorded("a variant is named twice")
-    wanted = {one["VariantName"]: one for one in params["DesiredWeightsAndCapacities"]}
     with region.table(KIND):
         record = _changeable(region, params["EndpointName"])
         live: LiveEndpoint = record["_live"]
         unknown = sorted(set(wanted) - set(live.variants))
         if unknown:
-            raise recorded(
-                "a variant is not in the configuration",
-                variants=", ".join(unknown),
-                config=record["EndpointConfigName"],
-            )
+            named = {"variants": ", ".join(unknown), "config": record["EndpointConfigName"]}
+            raise recorded("a variant is not in the configuration", **named)
         _begin(record)
     deployments.rescale(region, live, wanted)
     return {"EndpointArn": record["EndpointArn"]}
 
 
 def scale_variant(region: Region, name: str, variant: str, count: int) -> bool:
-    """Begin to scale a variant, as Application Auto Scaling does; say whether the endpoint was free for it."""
+    """Begin to scale a variant, as Application Auto Scaling does; return whether the endpoint was free for it."""
     with region.table(KIND) as endpoints:
         record = endpoints.get(name, {})
         live = record.get("_live")
@@ -117,25 +110,22 @@ def delete_endpoint(region: Region, params: Params) -> Record:
         record = _idle(region, name)
         live = record.get("_live")
         record.update({"EndpointStatus": "Deleting", "LastModifiedTime": now(), "_live": None})
-    scaled_variants.deregister(region, name)
+    _deregister(region, name)
     deployments.delete(region, name, live)
     return {}
 
 
 @operation("DescribeEndpoint")
 def describe_endpoint(region: Region, params: Params) -> Record:
-    """Answer an endpoint's status, and what serves behind it."""
     with region.table(KIND):
         return endpoint_descriptions.describe(_called(region, params["EndpointName"]))
 
 
 @operation("ListEndpoints")
 def list_endpoints(region: Region, params: Params) -> Record:
-    """List endpoints."""
-    members = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
+    members = "EndpointName EndpointArn CreationTime LastModifiedTime EndpointStatus"
     with region.table(KIND) as endpoints:
-        page = list_page(endpoints.values(), params, kind="Endpoint", members=members)
-    return with_token("Endpoints", page)
+        return listed("Endpoints", endpoints.values(), params, kind="Endpoint", members=members)
 
 
 def _called(region: Region, name: str) -> Record:
@@ -154,9 +144,8 @@ def _idle(region: Region, name: str) -> Record:
 
 def _changeable(region: Region, name: str) -> Record:
     record = _idle(region, name)
-    if (
-        record.get("_live") is None or record["EndpointStatus"] == "Failed"
-    ):  # only deletion is open to a failed endpoint
+    # A failed endpoint can only be deleted.
+    if record.get("_live") is None or record["EndpointStatus"] == "Failed":
         raise recorded("the endpoint has failed", arn=record["EndpointArn"])
     return record
 
@@ -166,7 +155,7 @@ def _variants_of(live: LiveEndpoint) -> dict[str, Record]:
 
 
 def _check_change(old: LiveEndpoint, new: LiveEndpoint, scaled: set[str]) -> None:
-    """Raise RecordedError for an update that SageMaker refuses.
+    """Raise RecordedFailure for an update that SageMaker refuses.
 
     :param scaled: the names of the variants that are scalable targets
     """
@@ -202,7 +191,7 @@ def _assemble(region: Region, name: str, config_name: str) -> LiveEndpoint:
 
 
 def _pending(new: LiveEndpoint) -> Record:
-    return {"live": new, "start": now(), "stage": Stage("Creating", 0.0), "since": now()}
+    return {"live": new, "start": now(), "stage": DeploymentStage("Creating", 0.0), "since": now()}
 
 
 def _retain(old: LiveEndpoint, new: LiveEndpoint, excluded: set[str]) -> None:
@@ -212,3 +201,40 @@ def _retain(old: LiveEndpoint, new: LiveEndpoint, excluded: set[str]) -> None:
             variant.weight = before.weight
         if before is not None and "DesiredInstanceCount" not in excluded:
             variant.wanted_count = before.instance_count
+
+
+log = logging.getLogger(__name__)
+
+FOLLOWER = "scaling-follower"
+"""The table that is empty while nothing is registered with Application Auto Scaling, which is then not called."""
+
+
+def _scaled_variants(region: Region, name: str) -> set[str]:
+    return {str(target["ResourceId"]).rpartition("/")[2] for target in _targets_of(region, name)}
+
+
+def _deregister(region: Region, name: str) -> None:
+    """Deregister all variants of an endpoint, as SageMaker does where the caller of DeleteEndpoint is permitted to."""
+    client = region.aws.autoscaling(region.name)
+    for target in _targets_of(region, name):
+        try:
+            client.deregister_scalable_target(
+                ServiceNamespace="sagemaker",
+                ResourceId=target["ResourceId"],
+                ScalableDimension=target["ScalableDimension"],
+            )
+        except (BotoCoreError, ClientError) as error:
+            log.warning("%s stays registered: %s", target["ResourceId"], type(error).__name__)
+
+
+def _targets_of(region: Region, name: str) -> list[Record]:
+    with region.table(FOLLOWER) as followers:
+        targets = scalable_targets(region) if followers else ()
+    return [target for target in targets if target["ResourceId"].startswith(f"endpoint/{name}/variant/")]
+
+
+def scalable_targets(region: Region) -> Iterator[Record]:
+    """Yield the targets that are registered with moto's Application Auto Scaling."""
+    pages = region.aws.autoscaling(region.name).get_paginator("describe_scalable_targets")
+    for page in pages.paginate(ServiceNamespace="sagemaker"):
+        yield from map(dict, page["ScalableTargets"])

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 
 from airflow_sm_plugin.local.account.aws import ACCOUNT_ID
 from airflow_sm_plugin.local.account.state import Record, Region
@@ -60,24 +60,23 @@ class LiveVariant:
         self._group = f"/aws/sagemaker/Endpoints/{endpoint}"
         self._lock = threading.Lock()
         self._pipelines: list[Pipeline] = []
-        self._turn = 0
+        self._next = 0
         self._last_used = -math.inf
         self._invocations: Counter[int] = Counter()
 
     @property
     def pipelines(self) -> tuple[Pipeline, ...]:
-        """The instances that run now."""
         with self._lock:
             return tuple(self._pipelines)
 
     def next_pipeline(self) -> Pipeline:
-        """Return the instance whose turn it is. Raises ServiceUnavailable when there is none.
+        """Return the next instance of the round robin. Raises ServiceUnavailable when there is none.
 
         A serverless variant that was idle takes its cold start's time.
         """
         self._wake_up()
         with self._lock:
-            return self._in_turn()[0]
+            return self._from_next()[0]
 
     def lease(self, target_model: str, *, hostname: str | None = None) -> Lease:
         """Lease a target model on the instance that holds it, else on the one that holds the fewest.
@@ -87,18 +86,18 @@ class LiveVariant:
         """
         self._wake_up()
         with self._lock:
-            instances = self._in_turn()
-            holding = (one for one in instances if one.holds(target_model))
-            chosen = next(holding, None) or min(instances, key=lambda one: one.models_held)
+            instances = self._from_next()
+            holding = (instance for instance in instances if instance.holds(target_model))
+            chosen = next(holding, None) or min(instances, key=lambda instance: instance.models_held)
             return chosen.lease(target_model, hostname=hostname)
 
-    def _in_turn(self) -> list[Pipeline]:
-        """Return the instances, the one whose turn it is first, and count an invocation."""
+    def _from_next(self) -> list[Pipeline]:
+        """Return the instances, the next of the round robin first, and count an invocation."""
         self._count()
         if not self._pipelines:
             raise recorded("no instance serves", variant=self.name)
-        self._turn = (self._turn + 1) % len(self._pipelines)
-        return self._pipelines[self._turn :] + self._pipelines[: self._turn]
+        self._next = (self._next + 1) % len(self._pipelines)
+        return self._pipelines[self._next :] + self._pipelines[: self._next]
 
     def invocations(self, seconds: float) -> int:
         """Return how many requests came in the last ``seconds``, and forget those before."""
@@ -123,10 +122,9 @@ class LiveVariant:
             self._region.wait(lambda: settings.serverless_cold_start_seconds)
 
     def scale_to(self, count: int) -> list[Pipeline]:
-        """Start or take out instances until there are ``count``.
+        """Start or take out instances until there are ``count``; return those taken out, for the caller to end.
 
-        Returns those taken out, for the caller to end. Raises ContainerFailed when a new one does not come
-        up; then nothing has changed.
+        Raises ContainerFailed when a new one does not come up; then nothing has changed.
         """
         processes = min(count, MAX_PROCESSES)
         with self._lock:
@@ -150,18 +148,16 @@ class LiveVariant:
                 )
                 for _ in range(count)
             ]
-            wait(starting)
-        errors = [one.exception() for one in starting if one.exception()]
-        if errors and errors[0]:
-            for one in starting:
-                if not one.exception():
-                    one.result().stop()
+        errors = [error for start in starting if (error := start.exception())]
+        if errors:
+            for started in [start.result() for start in starting if not start.exception()]:
+                started.stop()
             raise errors[0]
-        return [one.result() for one in starting]
+        return [start.result() for start in starting]
 
 
 class LiveEndpoint:
-    """What answers behind an endpoint's name until the next update replaces it."""
+    """The instances behind an endpoint's name until the next update replaces them."""
 
     def __init__(self, region: Region, name: str, config: Record, models: Mapping[str, Record]) -> None:
         self.name = name
@@ -184,12 +180,10 @@ class LiveEndpoint:
             starting = [
                 pool.submit(variant.scale_to, variant.wanted_count) for variant in self.variants.values()
             ]
-            wait(starting)
-        for one in starting:
-            error = one.exception()
-            if error is not None:
-                self.retire(timeout=0)
-                raise error
+        errors = [error for start in starting if (error := start.exception())]
+        if errors:
+            self.retire(timeout=0)
+            raise errors[0]
 
     def retire(self, *, timeout: float) -> None:
         """End every instance once it is idle, at the latest after ``timeout`` seconds, and write what was captured."""
@@ -237,16 +231,14 @@ def when_deleted(hook: Hook) -> None:
     _DELETED_HOOKS.append(hook)
 
 
-def tell_serving(region: Region, name: str) -> None:
-    """Run the hooks of an endpoint that has become InService."""
-    _tell(_SERVING_HOOKS, region, name)
+def notify_serving(region: Region, name: str) -> None:
+    _notify(_SERVING_HOOKS, region, name)
 
 
-def tell_deleted(region: Region, name: str) -> None:
-    """Run the hooks of an endpoint that is gone."""
-    _tell(_DELETED_HOOKS, region, name)
+def notify_deleted(region: Region, name: str) -> None:
+    _notify(_DELETED_HOOKS, region, name)
 
 
-def _tell(hooks: list[Hook], region: Region, name: str) -> None:
+def _notify(hooks: list[Hook], region: Region, name: str) -> None:
     for hook in hooks:
         region.in_background(f"{hook.__name__} {name}", functools.partial(hook, region, name))

@@ -13,7 +13,7 @@ VariantsByName = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Stage:
+class DeploymentStage:
     """One step of an update.
 
     :param status: VariantStatus: Creating, ActivatingTraffic, Baking or Deleting
@@ -27,7 +27,7 @@ class Stage:
 
 
 def check(config: DeploymentConfig | None) -> None:
-    """Raise RecordedError for a DeploymentConfig that contradicts itself."""
+    """Raise RecordedFailure for a DeploymentConfig that contradicts itself."""
     if config is None:
         return
     blue_green, rolling = config.get("BlueGreenUpdatePolicy"), config.get("RollingUpdatePolicy")
@@ -45,7 +45,7 @@ def check(config: DeploymentConfig | None) -> None:
 
 
 def check_update(config: DeploymentConfig | None, before: VariantsByName, after: VariantsByName) -> None:
-    """Raise RecordedError for a DeploymentConfig that does not fit the variants before and after an update.
+    """Raise RecordedFailure for a DeploymentConfig that does not fit the variants before and after an update.
 
     :param before: production variants of the endpoint's configuration, by name
     """
@@ -67,7 +67,7 @@ def alarms_of(config: DeploymentConfig | None) -> list[str]:
     return [alarm["AlarmName"] for alarm in rollback.get("Alarms", [])]
 
 
-def stages(config: DeploymentConfig | None, *, instances: int) -> tuple[Stage, ...]:
+def stages(config: DeploymentConfig | None, *, instances: int) -> tuple[DeploymentStage, ...]:
     """Return the stages after the first instances have come up; the last has all the traffic.
 
     :param instances: of the largest variant, to which a size in instances relates
@@ -84,19 +84,19 @@ def stages(config: DeploymentConfig | None, *, instances: int) -> tuple[Stage, .
     found = [
         stage
         for share in shares
-        for stage in (Stage("ActivatingTraffic", share), Stage("Baking", share, wait))
+        for stage in (DeploymentStage("ActivatingTraffic", share), DeploymentStage("Baking", share, wait))
     ]
-    return (*found, Stage("Deleting", 1.0, float(policy.get("TerminationWaitInSeconds", 0))))
+    return (*found, DeploymentStage("Deleting", 1.0, float(policy.get("TerminationWaitInSeconds", 0))))
 
 
-def _rolling(policy: Mapping[str, Any], instances: int) -> Iterator[Stage]:
+def _rolling(policy: Mapping[str, Any], instances: int) -> Iterator[DeploymentStage]:
     wait = float(policy["WaitIntervalInSeconds"])
     before = 0.0
     for share in _steps(_share(policy["MaximumBatchSize"], instances)):
-        yield Stage("Creating", before)
-        yield Stage("ActivatingTraffic", share)
-        yield Stage("Baking", share, wait)
-        yield Stage("Deleting", share)
+        yield DeploymentStage("Creating", before)
+        yield DeploymentStage("ActivatingTraffic", share)
+        yield DeploymentStage("Baking", share, wait)
+        yield DeploymentStage("Deleting", share)
         before = share
 
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region
-from airflow_sm_plugin.local.containers.containers import PRIMARY, Payload, Reply
+from airflow_sm_plugin.local.containers.containers import PRIMARY, ContainerInput, ContainerReply
 from airflow_sm_plugin.local.containers.pipelines import Pipeline
-from airflow_sm_plugin.local.endpoints.endpoints import (
-    LiveEndpoint,
-    LiveVariant,
-    endpoint_in_service,
-)
-from airflow_sm_plugin.local.faults.recorded import recorded, said_by_container
+from airflow_sm_plugin.local.endpoints.endpoints import LiveEndpoint, LiveVariant, endpoint_in_service
+from airflow_sm_plugin.local.faults.recorded import container_answer, recorded
 
 MAX_BODY_BYTES = 26_214_400
 """Of a request and of a response: 25 MB, as AWS's FAQ on hosting says. botocore's model still says 6,291,456."""
@@ -22,7 +18,6 @@ MAX_SERVERLESS_BODY_BYTES = 4 * 1_048_576
 
 @operation("InvokeEndpoint")
 def invoke_endpoint(region: Region, params: Params) -> Record:
-    """Run one request through the containers behind an endpoint and answer what the last one said."""
     name = params["EndpointName"]
     live = endpoint_in_service(region, name)
     if live.is_async:
@@ -32,7 +27,7 @@ def invoke_endpoint(region: Region, params: Params) -> Record:
     target_model, hostname = params.get("TargetModel"), params.get("TargetContainerHostname")
     _check_hostname(live, variant, hostname)
     _check_target_model(live, variant, target_model, hostname)
-    payload = Payload(
+    payload = ContainerInput(
         body=params["Body"],
         content_type=params.get("ContentType") or "application/octet-stream",
         accept=params.get("Accept"),
@@ -50,7 +45,9 @@ def invoke_endpoint(region: Region, params: Params) -> Record:
     }
 
 
-def _reply(region: Region, variant: LiveVariant, payload: Payload, hostname: str | None) -> Reply:
+def _reply(
+    region: Region, variant: LiveVariant, payload: ContainerInput, hostname: str | None
+) -> ContainerReply:
     timeout = region.settings.invocation_timeout_seconds
     if payload.target_model is None:
         pipeline = variant.next_pipeline()
@@ -61,10 +58,10 @@ def _reply(region: Region, variant: LiveVariant, payload: Payload, hostname: str
         return _checked(lease.pipeline, reply)
 
 
-def _checked(pipeline: Pipeline, reply: Reply) -> Reply:
+def _checked(pipeline: Pipeline, reply: ContainerReply) -> ContainerReply:
     if len(reply.body) > MAX_BODY_BYTES:
-        said = said_by_container("a response over the limit", size=len(reply.body), limit=MAX_BODY_BYTES)
-        raise pipeline.failure(PRIMARY, *said)
+        answer = container_answer("a response over the limit", size=len(reply.body), limit=MAX_BODY_BYTES)
+        raise pipeline.failure(PRIMARY, *answer)
     return reply
 
 
@@ -76,7 +73,7 @@ def _check_size(variant: LiveVariant, body: bytes) -> None:
 
 
 def _check_hostname(live: LiveEndpoint, variant: LiveVariant, hostname: str | None) -> None:
-    """Refuse what the Developer Guide says is refused ("Invoke a multi-container endpoint with direct invocation")."""
+    """Refuse as the Developer Guide says ("Invoke a multi-container endpoint with direct invocation")."""
     if hostname is None and variant.is_direct:
         raise recorded("a direct endpoint needs a container's name", endpoint=live.name)
     if hostname is not None and not variant.is_direct:

@@ -1,4 +1,4 @@
-"""The rules of a fault plan: what JSON may say, which calls a rule is for, and the error it answers."""
+"""The rules of a fault plan: their JSON, the calls that a rule is for, and the error it answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 
-from airflow_sm_plugin.local.faults.recorded import RecordedError, recorded_answers, recorded_for_rule
+from airflow_sm_plugin.local.faults.recorded import RecordedFailure, recorded_answers, recorded_for_rule
 from airflow_sm_plugin.local.protocol.call_names import CallName
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME
 
@@ -56,22 +56,20 @@ class BadRule(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """What is to happen to which calls.
+    """A fault, and the calls that it strikes.
 
     :param fault: one of :data:`FAULTS`
     :param operation: glob: ``CreateEndpoint``, ``Describe*``, ``*`` (SageMaker and its runtime), or with a service,
         ``s3:GetObject``, ``application-autoscaling:*``, ``*:*``
-    :param resource: glob on the resource's name; a call without one is then none of the rule's
-    :param target_model: glob on the model that an InvokeEndpoint names; a call without one is then none of the rule's
-    :param body_contains: text that the body of an invocation holds; all other calls are then none of the rule's
+    :param resource: glob on the resource's name; the rule is not for a call without one
+    :param target_model: glob on the model that an InvokeEndpoint names; the rule is not for a call without one
+    :param body_contains: text in the body of an invocation; the rule is for no other calls
     :param method: HTTP method
     :param path: glob on the HTTP path, for calls of any service
     :param probability: of striking a call that matches, 0 to 1
     :param times: strike so often at most; None for ever
     :param after: let the first so many matching calls pass
     :param status: HTTP status of the error, 400 to 599
-    :param code: error code
-    :param message: error text
     :param situation: of ``recorded_answers.json``: status, code and body of the error are that row's
     :param seconds: hold the call for so long: before anything is done, but ``lost_answer`` holds after it was
     """
@@ -93,7 +91,7 @@ class Rule:
     seconds: float = 0.0
 
     def concerns(self, call: CallName) -> bool:
-        """Say whether a call is one of those the rule is for."""
+        """Return whether the rule is for a call."""
         return (
             _operation_matches(self.operation, call)
             and (self.method is None or self.method.upper() == call.method)
@@ -103,8 +101,8 @@ class Rule:
             and (self.body_contains is None or self.body_contains.encode() in call.body)
         )
 
-    def recorded(self, call: CallName) -> RecordedError | None:
-        """Return the recorded answer that it stands for; None where it says, or leaves open, what is answered."""
+    def recorded(self, call: CallName) -> RecordedFailure | None:
+        """Return the recorded answer that it names; None where it says, or leaves open, what is answered."""
         if self.situation is not None:
             return recorded_for_rule(self.situation, endpoint=call.resource or "")
         if (
@@ -116,7 +114,7 @@ class Rule:
         return None
 
     def answer(self, call: CallName) -> tuple[int, str, str]:
-        """Return status, code and message of the error, in the words of the call's service where it said none."""
+        """Return status, code and message of the error, those of the call's service where the rule names none."""
         code = self.code or _default_code(self, call)
         status, message = _KNOWN_CODES.get(code, (500, "A fault of the fault plan."))
         return self.status or status, code, self.message or message
@@ -153,7 +151,6 @@ def rule_from(value: object) -> Rule:
 
 
 def _matches(pattern: str | None, value: str | None) -> bool:
-    """Say whether a name is meant; what has none is meant only by a rule that asks for none."""
     return pattern is None or (value is not None and fnmatchcase(value, pattern))
 
 

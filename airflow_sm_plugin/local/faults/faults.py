@@ -19,17 +19,16 @@ class Hold:
     seconds: float
     forgotten: threading.Event
 
-    def sit_out(self) -> None:
-        """Wait for its end."""
+    def wait(self) -> None:
         self.forgotten.wait(self.seconds)
 
 
 @dataclass(frozen=True)
 class Strike:
-    """What the plan does to one call.
+    """The effect of the plan on one call.
 
-    :param before: what holds the call before anything is done
-    :param after: what holds its answer once it was carried out, of a ``lost_answer``
+    :param before: holds the call before anything is done
+    :param after: holds the answer of a ``lost_answer``, once it was carried out
     :param rule: the fault that ends it, None when it is only held
     """
 
@@ -39,25 +38,22 @@ class Strike:
 
     @property
     def delay(self) -> float:
-        """For how many seconds the call is held before anything is done."""
+        """The seconds for which the call is held before anything is done."""
         return sum(hold.seconds for hold in self.before)
 
     @property
     def fault(self) -> str | None:
-        """The fault's name for the call log, None when no rule struck."""
         if self.rule is not None:
             return self.rule.fault
         return "latency" if self.before else None
 
     def hold_call(self) -> None:
-        """Wait for as long as the call is held, or until the rules that hold it are forgotten."""
         for hold in self.before:
-            hold.sit_out()
+            hold.wait()
 
     def hold_answer(self) -> None:
-        """Wait for as long as the answer of a call that was carried out is held, or until its rule is forgotten."""
         if self.after is not None:
-            self.after.sit_out()
+            self.after.wait()
 
 
 @dataclass
@@ -87,12 +83,12 @@ class FaultPlan:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def replace(self, rules: Iterable[object], *, seed: int | None = None) -> None:
-        """Put new rules in the place of the old ones, all or none.
+        """Replace the rules, all or none.
 
         :param rules: :class:`Rule` or the JSON object of one
         :param seed: makes probabilities repeatable: the same calls are struck each time
 
-        Raises BadRule saying which rule is wrong.
+        Raises BadRule naming the rule that is wrong.
         """
         read = _read(rules)
         with self._lock:
@@ -107,16 +103,16 @@ class FaultPlan:
             self._append(read)
 
     def clear(self) -> None:
-        """Forget the rules, and let go at once of the calls they hold."""
+        """Forget the rules, and release at once the calls they hold."""
         self.replace(())
 
     def forget(self, resource: str) -> None:
-        """Forget the rules with exactly this ``resource``, and let go at once of the calls they hold; others stay."""
+        """Forget the rules with exactly this ``resource``, and release at once the calls they hold; others stay."""
         with self._lock:
             self._keep(lambda rule: rule.resource != resource)
 
     def strike(self, call: CallName) -> Strike:
-        """Say what happens to a call, and count it."""
+        """Decide the effect on a call, and count it."""
         before: list[Hold] = []
         with self._lock:
             for counted in self._rules:
@@ -135,19 +131,19 @@ class FaultPlan:
             return {
                 "seed": self._seed,
                 "rules": [
-                    {**_given(one.rule), "matched": one.matched, "struck": one.struck} for one in self._rules
+                    {**_given(counted.rule), "matched": counted.matched, "struck": counted.struck}
+                    for counted in self._rules
                 ],
             }
 
     def _append(self, rules: Iterable[Rule]) -> None:
         for rule in rules:
-            # Of its own, so that a rule strikes the same calls whatever other rules there are.
+            # Each has its own, so that a rule strikes the same calls whatever other rules there are.
             number, self._appended = self._appended, self._appended + 1
             chance = random.Random(None if self._seed is None else f"{self._seed}/{number}")  # noqa: S311 - not a secret
             self._rules.append(_Counted(rule, chance))
 
     def _keep(self, kept: Callable[[Rule], bool]) -> None:
-        """Forget all rules but these."""
         for counted in self._rules:
             if not kept(counted.rule):
                 counted.forgotten.set()

@@ -1,7 +1,7 @@
-"""What is to become of the next creation, update or scaling of an endpoint, as a user has set it.
+"""The ends that a user has set for the next creation, update or scaling of an endpoint.
 
-Without an outcome set, things go as they really go: containers that do not come up fail a creation and roll an
-update back.
+Without one, things go as they really go: containers that do not come up fail a creation and roll an update back.
+
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WHEN = ("any", CREATE, UPDATE, SCALE)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DeploymentOutcome:
     """How one deployment goes.
 
     :param end: one of :data:`ENDS`. ``RolledBack`` ends InService with what was there before; only updates and
@@ -47,21 +47,20 @@ class Outcome:
         return self.end in ("RolledBack", "UpdateRollbackFailed", "Failed")
 
     def is_for(self, deployment: str) -> bool:
-        """Say whether a ``create``, ``update`` or ``scale`` is one of those meant."""
         if self.end in ("RolledBack", "UpdateRollbackFailed") and deployment == CREATE:
             return False
         return self.on == deployment or (self.on == "any" and deployment != SCALE)
 
 
-AS_IT_GOES = Outcome()
+AS_IT_GOES = DeploymentOutcome()
 
 
 class BadOutcome(ValueError):
     """An outcome or a status cannot be set; the text says why."""
 
 
-def outcome_from(value: object) -> Outcome:
-    """Read an outcome from JSON. Raises BadOutcome saying what is wrong with it."""
+def outcome_from(value: object) -> DeploymentOutcome:
+    """Read an outcome from JSON. Raises BadOutcome."""
     if not isinstance(value, Mapping):
         raise BadOutcome(f"an outcome is an object, not {value!r}")
     unknown = sorted(set(value) - set(_CHECKS))
@@ -71,7 +70,7 @@ def outcome_from(value: object) -> Outcome:
         check, expected = _CHECKS[name]
         if not check(item):
             raise BadOutcome(f"{name} must be {expected}, not {item!r}")
-    outcome = Outcome(**value)
+    outcome = DeploymentOutcome(**value)
     if outcome.on == CREATE and not outcome.is_for(CREATE):
         raise BadOutcome(f"a creation cannot end {outcome.end}: there is nothing to go back to")
     if outcome.on == SCALE and outcome.end == "UpdateRollbackFailed":
@@ -80,7 +79,6 @@ def outcome_from(value: object) -> Outcome:
 
 
 def is_seconds(value: object) -> bool:
-    """Say whether ``value`` is a number of seconds, 0 or more."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
@@ -104,20 +102,19 @@ class Outcomes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._set: list[tuple[str, Outcome]] = []
+        self._set: list[tuple[str, DeploymentOutcome]] = []
 
-    def replace(self, endpoints: str, outcomes: Iterable[Outcome]) -> None:
-        """Set what the next deployments of these endpoints come to, in the place of what was set for this glob."""
+    def replace(self, endpoints: str, outcomes: Iterable[DeploymentOutcome]) -> None:
+        """Set the outcomes of these endpoints' next deployments, in the place of those set for this glob."""
         with self._lock:
-            self._set = [one for one in self._set if one[0] != endpoints]
+            self._set = [(glob, outcome) for glob, outcome in self._set if glob != endpoints]
             self._set += [(endpoints, outcome) for outcome in outcomes]
 
     def clear(self) -> None:
-        """Forget everything that is set."""
         with self._lock:
             self._set = []
 
-    def take(self, endpoint: str, deployment: str) -> Outcome:
+    def take(self, endpoint: str, deployment: str) -> DeploymentOutcome:
         """Use one up for a ``create``, ``update`` or ``scale``; :data:`AS_IT_GOES` when none is set."""
         with self._lock:
             for number, (glob, outcome) in enumerate(self._set):
@@ -131,6 +128,6 @@ class Outcomes:
         return AS_IT_GOES
 
     def as_json(self) -> list[dict[str, object]]:
-        """Return what is still to come, each with the ``endpoints`` it is for."""
+        """Return the outcomes still to come, each with the ``endpoints`` it is for."""
         with self._lock:
             return [{"endpoints": glob, **dataclasses.asdict(outcome)} for glob, outcome in self._set]

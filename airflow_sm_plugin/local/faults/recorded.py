@@ -1,8 +1,9 @@
-"""The answers that AWS and its containers were seen to give, and the errors that the embedded service makes of them.
+"""The answers that AWS and its containers were observed to give, and the errors that are made of them here.
 
 ``recorded_answers.json`` has a row for each situation. Its grade says how much is known: ``recorded`` (seen in a log,
 an issue or a sample), ``documented`` (AWS's documentation or service model), ``source`` (read in a container's source),
-or ``invented``: the situation is real, nobody has published the text. ``$name`` stands for a value of the request.
+or ``invented``: the situation is real, but its text is not published. ``$name`` stands for a value of the request.
+
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from airflow_sm_plugin.local.protocol.errors import ServiceError
+from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
 GRADES = ("recorded", "documented", "source", "invented")
 
@@ -26,8 +27,6 @@ class RecordedAnswer:
 
     :param situation: what has happened, in words; it names the row
     :param operation: of SageMaker or of another service of AWS
-    :param status: HTTP status
-    :param code: ``Error.Code``
     :param body: members of the answer's body, with ``$name`` in place of what differs from request to request
     :param grade: one of :data:`GRADES`
     :param source: where the answer was seen, or what of it is not known
@@ -42,17 +41,14 @@ class RecordedAnswer:
     source: str
 
     def filled(self, values: Mapping[str, object]) -> dict[str, object]:
-        """Return the body with the values in their places.
-
-        :raises KeyError: a value is missing
-        """
+        """Return the body with the values in their places. Raises KeyError when one is missing."""
         return {
             name: Template(member).substitute(values) if isinstance(member, str) else member
             for name, member in self.body.items()
         }
 
 
-class RecordedError(ServiceError):
+class RecordedFailure(ServiceFailure):
     """An error whose code, status and body come from the table."""
 
     def __init__(self, answer: RecordedAnswer, body: dict[str, object]) -> None:
@@ -68,25 +64,24 @@ class RecordedError(ServiceError):
 
 @functools.cache
 def recorded_answers() -> Mapping[str, RecordedAnswer]:
-    """Read the table; its keys are the situations."""
+    """Read the table, by situation."""
     rows = json.loads(Path(__file__).with_name("recorded_answers.json").read_text(encoding="utf-8"))
     return {row["situation"]: RecordedAnswer(**row) for row in rows}
 
 
-def recorded(situation: str, **values: object) -> RecordedError:
-    """Return the error that AWS answers in a situation.
+def recorded(situation: str, **values: object) -> RecordedFailure:
+    """Return the error that AWS answers in a situation. Raises KeyError for an unknown row, or a missing value.
 
     :param values: what the row's ``$names`` stand for; ``request``, the request's id, is made up
-    :raises KeyError: there is no such row, or a value is missing
     """
     answer = recorded_answers()[situation]
-    return RecordedError(answer, answer.filled({"request": uuid.uuid4(), **values}))
+    return RecordedFailure(answer, answer.filled({"request": uuid.uuid4(), **values}))
 
 
-def recorded_for_rule(situation: str, *, endpoint: str) -> RecordedError:
-    """Return the error of a situation that a fault plan asks for; what it cannot know stands as ``(name)``.
+def recorded_for_rule(situation: str, *, endpoint: str) -> RecordedFailure:
+    """Return the error of a situation that a fault plan names; a value it cannot know stands as ``(name)``.
 
-    :raises KeyError: there is no such row
+    Raises KeyError for an unknown row.
     """
     values = _Unknown(endpoint=endpoint, request=uuid.uuid4())
     answer = recorded_answers()[situation]
@@ -97,7 +92,7 @@ def recorded_for_rule(situation: str, *, endpoint: str) -> RecordedError:
         outer = recorded_answers()["a container answered an error"]
         values.update(side=side, status=status, container="primary", text=text)
         body = {**outer.filled(values), "OriginalStatusCode": status, "OriginalMessage": text}
-    return RecordedError(answer, body)
+    return RecordedFailure(answer, body)
 
 
 class _Unknown(dict[str, object]):
@@ -105,10 +100,7 @@ class _Unknown(dict[str, object]):
         return f"({name})"
 
 
-def said_by_container(situation: str, **values: object) -> tuple[int, str]:
-    """Return status and text of a container's answer in a situation.
-
-    :raises KeyError: there is no such row, or a value is missing
-    """
+def container_answer(situation: str, **values: object) -> tuple[int, str]:
+    """Return status and text of a container's answer in a situation. Raises KeyError as :func:`recorded`."""
     body = recorded_answers()[situation].filled(values)
     return int(str(body["OriginalStatusCode"])), str(body["OriginalMessage"])

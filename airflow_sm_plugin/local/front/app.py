@@ -1,10 +1,11 @@
 """One WSGI application in front of moto's: ours answers SageMaker and its runtime, moto the rest.
 
-A request passes, in this order: whether its sender may drive this service (:mod:`.access`), ``/_embedded/`` (see
-:mod:`.control`) and ``/moto-api/``, whether it is signed where AWS wants it (:mod:`.signatures`), the fault plan, and
-then the operation. Both planes of SageMaker are signed for ``sagemaker``, which tells them apart from every other
-service whatever the host name. Every call of every service is in the call log; ``POST /moto-api/reset`` resets ours
-and moto's.
+A request passes, in this order: whether its sender is permitted to drive this service
+(:mod:`airflow_sm_plugin.local.protocol.access`), ``/_embedded/`` (:mod:`.control`) and ``/moto-api/``, whether it is
+signed where AWS wants it (:mod:`airflow_sm_plugin.local.protocol.signatures`), the fault plan, and then the operation.
+Both planes of SageMaker are signed for ``sagemaker``, which tells them apart from every other service whatever the host
+name. Every call of every service is in the call log; ``POST /moto-api/reset`` resets ours and moto's.
+
 """
 
 from __future__ import annotations
@@ -13,24 +14,23 @@ import datetime
 import logging
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from botocore.model import OperationNotFoundError
 
 from airflow_sm_plugin.local.account import s3_checks
-from airflow_sm_plugin.local.account.moto_operations import moto_failure
-from airflow_sm_plugin.local.account.operations import NotOurs, handler_of
+from airflow_sm_plugin.local.account.operations import PASSED_ON, handler_of, moto_failure
 from airflow_sm_plugin.local.account.state import Account, now
-from airflow_sm_plugin.local.catalogue.tags import tagged_by_moto
+from airflow_sm_plugin.local.catalogue import cloudformation
+from airflow_sm_plugin.local.catalogue.tags import TAGGING_API, answer_tagging_api, tagged_by_moto
 from airflow_sm_plugin.local.faults.fault_rules import Rule
 from airflow_sm_plugin.local.faults.faults import Strike
 from airflow_sm_plugin.local.front import control
 from airflow_sm_plugin.local.front.http_channel import Dropped
-from airflow_sm_plugin.local.front.other_services import other_service_response
 from airflow_sm_plugin.local.protocol.access import ServedNames, refusal
 from airflow_sm_plugin.local.protocol.answers import (
-    Answer,
+    ClientAnswer,
     in_form,
     is_unknown_path,
     is_without_message,
@@ -38,12 +38,12 @@ from airflow_sm_plugin.local.protocol.answers import (
     passed_on,
     with_encoded_start,
 )
-from airflow_sm_plugin.local.protocol.call_names import CallName, name_other, name_sagemaker
-from airflow_sm_plugin.local.protocol.environ import HttpRequest
+from airflow_sm_plugin.local.protocol.call_names import NOT_IN_MOTO, CallName, name_call
+from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
 from airflow_sm_plugin.local.protocol.errors import (
     AccessDeniedFailure,
     MissingAuthenticationFailure,
-    ServiceError,
+    ServiceFailure,
     UnknownOperationFailure,
     UnknownPathFailure,
 )
@@ -58,10 +58,9 @@ from airflow_sm_plugin.local.protocol.protocol import (
     parse_request,
     runtime_response,
 )
-from airflow_sm_plugin.local.protocol.s3_calls import NOT_IN_MOTO
-from airflow_sm_plugin.local.protocol.signatures import is_runtime_call, needs_signature
+from airflow_sm_plugin.local.protocol.signatures import needs_signature
 from airflow_sm_plugin.local.protocol.validation import validate
-from airflow_sm_plugin.local.scaling import scaling, scaling_activities
+from airflow_sm_plugin.local.scaling import scaling
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -86,17 +85,17 @@ class EmbeddedApplication:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one HTTP request. Raises Dropped when the connection is to close without an answer."""
-        http = HttpRequest.of(environ, self._served)
+        http = ReceivedRequest.of(environ, self._served)
         try:
             return self._answer(http).write(start_response)
         except Dropped:
             raise
         except Exception as error:
             log.exception("%s %s failed", http.method, http.shown_path)
-            name = _name(http, None, reads_body=False)
+            name = name_call(http, None, reads_body=False)
             return _failure(http, name, error).write(start_response, sys.exc_info())
 
-    def _answer(self, http: HttpRequest) -> Answer:
+    def _answer(self, http: ReceivedRequest) -> ClientAnswer:
         denial = refusal(
             self._served, method=http.method, target=http.target, path=http.path, headers=http.headers
         )
@@ -105,10 +104,7 @@ class EmbeddedApplication:
         if http.method == "OPTIONS":
             return of_response(Response(204, b"", {"Allow": _METHODS}), None, http.request_id)
         if http.bucket is None and http.path.startswith(control.PREFIX):
-            response = control.answer(
-                self.account, method=http.method, path=http.path, query=http.query, body=http.body()
-            )
-            return of_response(response, None, http.request_id)
+            return of_response(control.answer(self.account, http), None, http.request_id)
         if http.bucket is None and http.path.startswith(_MOTO_API):
             if http.path.rstrip("/") == f"{_MOTO_API}reset" and http.method == "POST":
                 self.account.reset()
@@ -124,21 +120,21 @@ class EmbeddedApplication:
             return self._refuse(http, MissingAuthenticationFailure(_NOT_SIGNED))
         return self._call(http)
 
-    def _refuse(self, http: HttpRequest, error: ServiceError) -> Answer:
-        """Refuse a request before anything is done, and say so in the logs."""
+    def _refuse(self, http: ReceivedRequest, error: ServiceFailure) -> ClientAnswer:
+        """Refuse a request before anything is done, and log it."""
         requests_log.warning("%s %s refused (403): %s", http.method, http.shown_path, error.message)
         if http.bucket is None and http.path.startswith((control.PREFIX, _MOTO_API)):
             return of_response(control.error(403, error.message), error.code, http.request_id)
-        name = _name(http, None, reads_body=False)
+        name = name_call(http, None, reads_body=False)
         answer = _error(http, name, error)
         self._note(http, name, now(), answer, Strike(), carried_out=False)
         return answer
 
-    def _call(self, http: HttpRequest) -> Answer:
-        """Carry a call out, as the fault plan lets it, and note it."""
+    def _call(self, http: ReceivedRequest) -> ClientAnswer:
+        """Carry a call out, as the fault plan lets it, and log it."""
         began, started = now(), time.monotonic()
         request = _parse(http) if http.signature.service == CONTROL_PLANE else None
-        name = _name(http, request)
+        name = name_call(http, None if isinstance(request, ServiceFailure) else request)
         strike = Strike() if name.is_own else self.account.faults.strike(name)
         fault = strike.rule.fault if strike.rule else None
         strike.hold_call()
@@ -161,10 +157,10 @@ class EmbeddedApplication:
 
     def _note(
         self,
-        http: HttpRequest,
+        http: ReceivedRequest,
         name: CallName,
         began: datetime.datetime,
-        answer: Answer | None,
+        answer: ClientAnswer | None,
         strike: Strike,
         *,
         carried_out: bool,
@@ -179,13 +175,15 @@ class EmbeddedApplication:
             carried_out=carried_out,
         )
 
-    def _carry_out(self, http: HttpRequest, name: CallName, request: Request | ServiceError | None) -> Answer:
+    def _carry_out(
+        self, http: ReceivedRequest, name: CallName, request: Request | ServiceFailure | None
+    ) -> ClientAnswer:
         """Answer SageMaker's operations, have moto answer the others; whatever fails is an error of the service."""
         try:
-            if isinstance(request, ServiceError):
+            if isinstance(request, ServiceFailure):
                 raise request
             if (name.service, name.operation) == ("application-autoscaling", "DescribeScalingActivities"):
-                found = scaling_activities.describe(
+                found = scaling.describe_activities(
                     self.account.region(name.region), json_object(http.body())
                 )
                 return of_response(control_plane_response(found), None, http.request_id)
@@ -196,14 +194,14 @@ class EmbeddedApplication:
             if response is not None:
                 return of_response(response, None, http.request_id)
             return self._motos(http, name, request)
-        except ServiceError as error:
+        except ServiceFailure as error:
             return _error(http, name, error)
         except Exception as error:
             log.exception("%s failed", name.operation)
             return _failure(http, name, error)
 
-    def _motos(self, http: HttpRequest, name: CallName, request: Request | None) -> Answer:
-        """Have moto answer. Raises UnknownOperationFailure for an operation that it has not, or takes for another."""
+    def _motos(self, http: ReceivedRequest, name: CallName, request: Request | None) -> ClientAnswer:
+        """Have moto answer. Raises UnknownOperationFailure for an operation that it lacks, or takes for another."""
         unknown = (
             f"Neither the embedded SageMaker nor moto behind it answers {name.operation} of {name.service}"
         )
@@ -228,18 +226,18 @@ class EmbeddedApplication:
         if http.method != "HEAD" and is_unknown_path(answer):
             raise UnknownPathFailure(unknown)
         if name.service == "application-autoscaling" and answer.status < 300:
-            scaling.heard(self.account.region(name.region), name.operation, name.resource)
+            scaling.follow(self.account.region(name.region), name.operation, name.resource)
         return answer
 
-    def _s3(self, http: HttpRequest, operation: str) -> Answer:
+    def _s3(self, http: ReceivedRequest, operation: str) -> ClientAnswer:
         """Have moto answer a call of S3. Raises S3Failure for a request that is wrong."""
-        s3_checks.check(operation, query=http.query, headers=http.headers, body=http.body)
+        s3_checks.check(operation, http)
         try:
             answer = passed_on(self._moto, http)
         except NotImplementedError:
             raise
         except Exception as crash:
-            failure = s3_checks.failure_of_crash(crash, operation, query=http.query, headers=http.headers)
+            failure = s3_checks.failure_of_crash(crash, operation, http)
             if failure is None:
                 raise
             raise failure from crash
@@ -248,16 +246,15 @@ class EmbeddedApplication:
         return with_encoded_start(answer, http.query) if operation == "ListObjectsV2" else answer
 
     def _sagemaker(self, request: Request) -> Response | None:
+        """Return our answer to SageMaker's operation, None when it is moto's to answer."""
         handler = handler_of(request.operation)
         if handler is None and request.service == RUNTIME:
             raise UnknownPathFailure(f"The embedded SageMaker does not answer {request.operation}")
+        if handler is not None or request.operation in PASSED_ON:
+            validate(request)
         if handler is None:
             return None
-        validate(request)
-        try:
-            result = handler(self.account.region(request.region), request.params)
-        except NotOurs:
-            return None
+        result = handler(self.account.region(request.region), request.params)
         if request.service == RUNTIME:
             return runtime_response(request.operation, result)
         return control_plane_response(result)
@@ -269,7 +266,7 @@ _NOT_SIGNED = (
 )
 
 
-def _parse(http: HttpRequest) -> Request | ServiceError | None:
+def _parse(http: ReceivedRequest) -> Request | ServiceFailure | None:
     try:
         return parse_request(
             method=http.method,
@@ -278,36 +275,18 @@ def _parse(http: HttpRequest) -> Request | ServiceError | None:
             body=http.body(),
             region=http.signature.region,
         )
-    except ServiceError as error:
+    except ServiceFailure as error:
         return error
 
 
-def _name(http: HttpRequest, request: Request | ServiceError | None, *, reads_body: bool = True) -> CallName:
-    target = http.headers.get("x-amz-target", "")
-    is_sagemaker = http.signature.service == CONTROL_PLANE or target.startswith("SageMaker.")
-    if is_sagemaker or (not http.signature.service and is_runtime_call(http.method, http.path)):
-        read = None if isinstance(request, ServiceError) else request
-        return name_sagemaker(read, http.signature, method=http.method, path=http.path, target=target)
-    return name_other(
-        http.signature,
-        method=http.method,
-        path=http.path,
-        query=http.query,
-        headers=http.headers,
-        body=http.body if reads_body else bytes,
-        bucket=http.bucket,
-    )
-
-
-def _error(http: HttpRequest, name: CallName, error: ServiceError) -> Answer:
+def _error(http: ReceivedRequest, name: CallName, error: ServiceFailure) -> ClientAnswer:
     code = error.code_for(name.service)
     if name.service in (CONTROL_PLANE, RUNTIME):
         return of_response(error_response(error, name.service), code, http.request_id)
     return in_form(http, name.service, status=error.status, code=code, message=error.message)
 
 
-def _struck(http: HttpRequest, name: CallName, rule: Rule) -> Answer:
-    """Return the error of a rule of the fault plan."""
+def _struck(http: ReceivedRequest, name: CallName, rule: Rule) -> ClientAnswer:
     recorded = rule.recorded(name)
     if recorded is not None:
         return _error(http, name, recorded)
@@ -315,13 +294,13 @@ def _struck(http: HttpRequest, name: CallName, rule: Rule) -> Answer:
     return in_form(http, name.service, status=status, code=code, message=message)
 
 
-def _failure(http: HttpRequest, name: CallName, error: Exception) -> Answer:
+def _failure(http: ReceivedRequest, name: CallName, error: Exception) -> ClientAnswer:
     reason = f"{type(error).__name__}: {error}"
-    return _error(http, name, ServiceError(f"The embedded SageMaker failed at {name.operation}: {reason}"))
+    return _error(http, name, ServiceFailure(f"The embedded SageMaker failed at {name.operation}: {reason}"))
 
 
 def _log(
-    name: CallName, http: HttpRequest, answer: Answer | None, strike: Strike, milliseconds: float
+    name: CallName, http: ReceivedRequest, answer: ClientAnswer | None, strike: Strike, milliseconds: float
 ) -> None:
     told = f" (fault plan: {strike.fault})" if strike.fault else ""
     error = f" {answer.error}" if answer is not None and answer.error else ""
@@ -333,3 +312,12 @@ def _log(
         requests_log.info("%s %s%s", name.method, label, told)
         return
     requests_log.info("%s %s %d %.0f ms%s", name.method, label, answer.status, milliseconds, told)
+
+
+def other_service_response(account: Account, name: CallName, body: Callable[[], bytes]) -> Response | None:
+    """Return our answer where moto alone would miss or hide our resources, else None. Raises ServiceFailure."""
+    if name.service == "cloudformation":
+        cloudformation.check(body())
+    if name.service == TAGGING_API:
+        return answer_tagging_api(account.region(name.region), name.operation, body())
+    return None

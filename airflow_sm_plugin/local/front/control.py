@@ -1,20 +1,21 @@
 """The embedded SageMaker's own HTTP interface below ``/_embedded/``.
 
-Health, settings, the fault plan, the call log, what becomes of endpoints, and the models they hold.
+Health, settings, the fault plan, the call log, outcomes and statuses of endpoints, and the models they hold.
+
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from airflow_sm_plugin.local.account.state import Account
-from airflow_sm_plugin.local.endpoints.endpoint_statuses import put_status
-from airflow_sm_plugin.local.endpoints.model_views import hosted_models
+from airflow_sm_plugin.local.account.state import Account, Record, Region, now
+from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint
 from airflow_sm_plugin.local.faults.faults import FaultPlan, plan_from
-from airflow_sm_plugin.local.faults.outcomes import outcome_from
+from airflow_sm_plugin.local.faults.outcomes import BadOutcome, is_seconds, outcome_from
+from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
 from airflow_sm_plugin.local.protocol.protocol import Response
 
 PREFIX = "/_embedded/"
@@ -45,23 +46,22 @@ class NoSuchRoute(Exception):
     """Nothing answers this method and path."""
 
 
-def answer(account: Account, *, method: str, path: str, query: str, body: bytes) -> Response:
+def answer(account: Account, http: ReceivedRequest) -> Response:
     """Answer a request below ``/_embedded/``: 400 says what is wrong with it, 404 that nothing is there."""
-    name, *rest = path.removeprefix(PREFIX).split("/")
-    first = {key: values[0] for key, values in parse_qs(query, keep_blank_values=True).items()}
+    name, *rest = http.path.removeprefix(PREFIX).split("/")
+    first = {key: values[0] for key, values in parse_qs(http.query, keep_blank_values=True).items()}
     try:
         route = _ROUTES.get(name)
         if route is None:
             raise NoSuchRoute
-        return _json(200, route(account, ControlRequest(method, tuple(rest), first, body)))
+        return _json(200, route(account, ControlRequest(http.method, tuple(rest), first, http.body())))
     except NoSuchRoute:
-        return error(404, f"nothing answers {method} {path}")
+        return error(404, f"nothing answers {http.method} {http.path}")
     except ValueError as wrong:
         return error(400, str(wrong))
 
 
 def error(status: int, message: str) -> Response:
-    """Write an error as this interface does."""
     return _json(status, {"message": message})
 
 
@@ -98,7 +98,7 @@ def _faults(account: Account, request: ControlRequest) -> object:
 
 
 def _forget(plan: FaultPlan, query: Mapping[str, str]) -> None:
-    """Clear the plan, or forget the rules of ``?resource=``; a slip must not clear what others have set."""
+    """Clear the plan, or forget the rules of ``?resource=``; a slip must not clear the rules of other users."""
     if not query:
         plan.clear()
     elif set(query) == {"resource"} and query["resource"]:
@@ -165,3 +165,88 @@ _ROUTES: Mapping[str, Route] = {
     "endpoints": _endpoints,
     "models": _models,
 }
+
+
+def hosted_models(region: Region, endpoint: str | None) -> list[Record] | None:
+    """Return the models on each instance of multi-model variants; None when there is no ``endpoint`` of that name.
+
+    :param endpoint: its name; None: of all of them
+    """
+    with region.table(KIND) as endpoints:
+        if endpoint is not None and endpoint not in endpoints:
+            return None
+        records = [record for name, record in endpoints.items() if endpoint in (None, name)]
+        serving = [live for record in records for live in _serving(record)]
+    return [row for live in serving for row in _instances(live)]
+
+
+def _serving(record: Record) -> Iterator[LiveEndpoint]:
+    """Yield the live endpoint behind a record, and the one that is about to serve."""
+    pending = record.get("_pending") or {}
+    found = [record.get("_live"), pending.get("live")]
+    yield from {id(live): live for live in found if isinstance(live, LiveEndpoint)}.values()
+
+
+def _instances(live: LiveEndpoint) -> Iterator[Record]:
+    for variant in live.variants.values():
+        for pipeline in variant.pipelines:
+            for host in pipeline.hosts:
+                yield {
+                    "endpoint": live.name,
+                    "variant": variant.name,
+                    "instance": pipeline.logs.stream.rpartition("/")[2],
+                    "container": host.container.spec.name,
+                    "pid": host.container.pid,
+                    **host.as_json(),
+                }
+
+
+STATUSES = (
+    "OutOfService",
+    "Creating",
+    "Updating",
+    "SystemUpdating",
+    "RollingBack",
+    "InService",
+    "Failed",
+    "UpdateRollbackFailed",
+)
+
+
+def put_status(region: Region, name: str, value: object) -> bool:
+    """Give an endpoint ``{"status": …, "seconds": …, "reason": …}``; return whether there is one of that name.
+
+    :param value: after ``seconds`` the old status returns; without them this one stays until something changes it.
+        ``reason`` is the FailureReason, none when left out
+
+    Raises BadOutcome saying what is wrong with it, also for an endpoint that is being deployed.
+    """
+    if not isinstance(value, Mapping) or set(value) - {"status", "seconds", "reason"}:
+        raise BadOutcome('a status is {"status": …, "seconds": number or null, "reason": text or null}')
+    if value.get("status") not in STATUSES:
+        raise BadOutcome(f"status must be one of {', '.join(STATUSES)}, not {value.get('status')!r}")
+    seconds = value.get("seconds")
+    if seconds is not None and not is_seconds(seconds):
+        raise BadOutcome(f"seconds must be a number of seconds >= 0, or null, not {seconds!r}")
+    with region.table(KIND) as endpoints:
+        record = endpoints.get(name)
+        if record is None:
+            return False
+        if record.get("_pending") is not None:
+            raise BadOutcome(f"endpoint {name} is being deployed: set its outcome before instead")
+        before = {key: record.get(key) for key in ("EndpointStatus", "FailureReason")}
+        forced = {"EndpointStatus": value["status"], "FailureReason": value.get("reason")}
+        marker = object()
+        record.update({**forced, "LastModifiedTime": now(), "_forced": marker})
+    if seconds is not None:
+        region.in_background(f"status of {name}", lambda: _restore(region, record, before, seconds))
+    return True
+
+
+def _restore(region: Region, record: Record, before: Record, seconds: float) -> None:
+    with region.lock:
+        marker, status = record["_forced"], record["EndpointStatus"]
+    region.closed.wait(seconds)
+    with region.lock:
+        if record.get("_forced") is marker and record["EndpointStatus"] == status:
+            record.update({**before, "LastModifiedTime": now()})

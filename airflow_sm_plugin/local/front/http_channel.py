@@ -1,4 +1,4 @@
-"""Waitress's handling of connections, messages and threads, mended in one place."""
+"""Waitress's handling of connections, messages and threads, corrected in one place."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 
 class Dropped(ClientDisconnected):  # type: ignore[misc] # waitress has no annotations
-    """Close this connection without an answer.
-
-    Waitress takes it for the client's having gone, and does just that.
-    """
+    """Close this connection without an answer: for waitress, the client has gone."""
 
 
-class Parser(HTTPRequestParser):  # type: ignore[misc] # waitress has no annotations
-    """A request whose S3 metadata may have underscores in their names.
+class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no annotations
+    """A request whose S3 metadata can have underscores in their names.
 
-    Waitress leaves out every header with an underscore, because WSGI cannot tell it from a dash. S3 does.
-    ``metadata`` has what was left out, by WSGI's name: the name as it was sent, and the value.
+    Waitress leaves out every header with an underscore, because WSGI cannot tell it from a dash. S3 does. ``metadata``
+    has what was left out, by WSGI's name: the name as it was sent, and the value.
     """
 
     def __init__(self, adj: object) -> None:
@@ -45,7 +42,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc] # waitress has no annotat
                 self.metadata[environ_key_for_header(name)] = name, value.strip(" \t")
 
 
-class Task(WSGITask):  # type: ignore[misc] # waitress has no annotations
+class RequestTask(WSGITask):  # type: ignore[misc] # waitress has no annotations
     """A request and its answer with header names as the client and the application wrote them.
 
     Waitress capitalises the names of answers. HTTP does not care, but S3's metadata come back as keys of a dict:
@@ -71,16 +68,15 @@ class Task(WSGITask):  # type: ignore[misc] # waitress has no annotations
         return "\r\n".join(lines).encode("latin-1")
 
 
-class Refusal(ErrorTask):  # type: ignore[misc] # waitress has no annotations
-    """An answer to a message that is no HTTP or too large, which no application sees. It has a request id."""
+class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no annotations
+    """An answer, with a request id, to a message that is no HTTP or too large; the application does not get it."""
 
     def execute(self) -> None:
-        """Write the answer."""
         self.response_headers.append(("x-amzn-RequestId", str(uuid.uuid4())))
         super().execute()
 
 
-class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no annotations
+class ClientChannel(HTTPChannel):  # type: ignore[misc] # waitress has no annotations
     """A connection on which ``Expect: 100-continue`` without a body is answered.
 
     Waitress (3.0) answers such a request with ``100 Continue`` and then waits for the body that does not come;
@@ -88,22 +84,22 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no annotations
     final answer in its place for that of the connection's next request as well, and hangs.
     """
 
-    parser_class = Parser
-    task_class = Task
-    error_task_class = Refusal
+    parser_class = RequestParser
+    task_class = RequestTask
+    error_task_class = RefusalTask
 
     def send_continue(self) -> None:
-        """Invite the client to go on; a request without a body is complete all the same."""
+        """Invite the client to go on; a request without a body is complete already."""
         complete = self.request.body_rcv is None
         super().send_continue()
         self.request.completed = complete
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress has no annotations
-    """Threads that are started when there is something for them to do.
+    """Threads that are started when there is work for them.
 
-    Calls wait here (for a model to be loaded, for a container to answer), and what they wait for may need threads as
-    well: the server reads S3 through itself.
+    Calls wait here (for a model to be loaded, for a container to answer), and may wait for calls that need threads,
+    too: the server reads S3 through itself.
 
     :param most: how many threads there are at most
     """
@@ -113,7 +109,6 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress has n
         self._most = most
 
     def add_task(self, task: object) -> None:
-        """Have a request answered, by a new thread if every other is busy."""
         with self.lock:
             self.queue.append(task)
             self.queue_cv.notify()

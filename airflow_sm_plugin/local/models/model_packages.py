@@ -7,36 +7,93 @@ took them from the service.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
-from airflow_sm_plugin.local.account.listing import list_page, with_token
+from airflow_sm_plugin.local.account.listing import listed
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.faults.recorded import recorded
-from airflow_sm_plugin.local.models.model_package_groups import GROUPS, PACKAGES, group_called
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 
-_UPDATED = (
-    "ModelApprovalStatus",
-    "ApprovalDescription",
-    "InferenceSpecification",
-    "SourceUri",
-    "ModelCard",
-    "ModelLifeCycle",
-    "ModelPackageRegistrationType",
-)
-_PACKAGE_SUMMARY = (
-    "ModelPackageName",
-    "ModelPackageGroupName",
-    "ModelPackageVersion",
-    "ModelPackageArn",
-    "ModelPackageDescription",
-    "CreationTime",
-    "ModelPackageStatus",
-    "ModelApprovalStatus",
-    "ModelLifeCycle",
-    "ModelPackageRegistrationType",
-)
+GROUPS = "model-package-group"
+PACKAGES = "model-package"
+
+_GROUP_SUMMARY = """
+    ModelPackageGroupName ModelPackageGroupArn ModelPackageGroupDescription CreationTime ModelPackageGroupStatus
+"""
+
+
+@operation("CreateModelPackageGroup")
+def create_model_package_group(region: Region, params: Params) -> Record:
+    name = params["ModelPackageGroupName"]
+    arn = region.arn(GROUPS, name)
+    with region.table(GROUPS) as groups:
+        if name in groups:
+            raise ValidationFailure(f"Model Package Group already exists: {arn}")
+        groups[name] = {
+            "ModelPackageGroupName": name,
+            "ModelPackageGroupArn": arn,
+            "ModelPackageGroupDescription": params.get("ModelPackageGroupDescription"),
+            "CreationTime": now(),
+            "CreatedBy": {},
+            "ModelPackageGroupStatus": "Completed",
+            "_tags": params.get("Tags", []),
+            "_versions": 0,
+        }
+    return {"ModelPackageGroupArn": arn}
+
+
+@operation("DescribeModelPackageGroup")
+def describe_model_package_group(region: Region, params: Params) -> Record:
+    return public(group_called(region, params["ModelPackageGroupName"]))
+
+
+@operation("ListModelPackageGroups")
+def list_model_package_groups(region: Region, params: Params) -> Record:
+    """List groups, the oldest first unless told otherwise."""
+    with region.table(GROUPS) as groups:
+        return listed(
+            "ModelPackageGroupSummaryList",
+            groups.values(),
+            {"SortOrder": "Ascending", **params},
+            kind="ModelPackageGroup",
+            members=_GROUP_SUMMARY,
+        )
+
+
+@operation("DeleteModelPackageGroup")
+def delete_model_package_group(region: Region, params: Params) -> Record:
+    """Forget a group that has no versions."""
+    with region.table(GROUPS) as groups:
+        group = group_called(region, params["ModelPackageGroupName"])
+        name = group["ModelPackageGroupName"]
+        with region.table(PACKAGES) as packages:
+            is_used = any(one.get("ModelPackageGroupName") == name for one in packages.values())
+        if is_used:
+            raise ValidationFailure(
+                f"Model Package Group cannot be deleted because it is not empty: {group['ModelPackageGroupArn']}"
+            )
+        del groups[name]
+    return {}
+
+
+def group_called(region: Region, name: str) -> Record:
+    """Return a group's record, by name or ARN. Raises ValidationFailure in the service's words."""
+    plain = name.rpartition("/")[2]
+    with region.table(GROUPS) as groups:
+        for one in groups.values():
+            if name in (one["ModelPackageGroupName"], one["ModelPackageGroupArn"]):
+                return one
+    raise ValidationFailure(f"ModelPackageGroup {region.arn(GROUPS, plain)} does not exist.")
+
+
+_UPDATED = """
+    ModelApprovalStatus ApprovalDescription InferenceSpecification SourceUri ModelCard ModelLifeCycle
+    ModelPackageRegistrationType
+"""
+_PACKAGE_SUMMARY = """
+    ModelPackageName ModelPackageGroupName ModelPackageVersion ModelPackageArn ModelPackageDescription CreationTime
+    ModelPackageStatus ModelApprovalStatus ModelLifeCycle ModelPackageRegistrationType
+"""
 
 
 @operation("CreateModelPackage")
@@ -86,20 +143,15 @@ def update_model_package(region: Region, params: Params) -> Record:
     """Approve or reject a package, or change what is said of it."""
     with region.table(PACKAGES):
         record = package_called(region, params["ModelPackageArn"])
-        record.update({name: params[name] for name in _UPDATED if name in params})
-        kept = {
-            **(record.get("CustomerMetadataProperties") or {}),
-            **params.get("CustomerMetadataProperties", {}),
-        }
+        record.update({name: params[name] for name in _UPDATED.split() if name in params})
+        kept = dict(record.get("CustomerMetadataProperties") or {})
+        kept |= params.get("CustomerMetadataProperties", {})
         for name in params.get("CustomerMetadataPropertiesToRemove", []):
             kept.pop(name, None)
         record["CustomerMetadataProperties"] = kept or None
-        more = params.get("AdditionalInferenceSpecificationsToAdd")
-        if more:
-            record["AdditionalInferenceSpecifications"] = [
-                *(record.get("AdditionalInferenceSpecifications") or []),
-                *more,
-            ]
+        if more := params.get("AdditionalInferenceSpecificationsToAdd"):
+            specifications = record.get("AdditionalInferenceSpecifications") or []
+            record["AdditionalInferenceSpecifications"] = [*specifications, *more]
         record |= {"LastModifiedTime": now(), "LastModifiedBy": {}}
         return {"ModelPackageArn": record["ModelPackageArn"]}
 
@@ -109,8 +161,7 @@ def delete_model_package(region: Region, params: Params) -> Record:
     """Forget a package; models made of it go on, and its version number is not used again."""
     with region.table(PACKAGES) as packages:
         record = package_called(region, params["ModelPackageName"])
-        for key in [key for key, one in packages.items() if one is record]:
-            del packages[key]
+        del packages[next(key for key, package in packages.items() if package is record)]
     return {}
 
 
@@ -119,41 +170,42 @@ def list_model_packages(region: Region, params: Params) -> Record:
     """List packages, the oldest first unless told otherwise; without a group only those that are in none."""
     group, approval = params.get("ModelPackageGroupName"), params.get("ModelApprovalStatus")
     kind = params.get("ModelPackageType", "Versioned" if group else "Unversioned")
-    with region.table(PACKAGES):
+    with region.table(PACKAGES) as packages:
         chosen = [
             {"ModelPackageName": _sort_name(one), **one}
-            for one in _packages(region)
+            for one in packages.values()
             if kind in ("Both", "Versioned" if "ModelPackageVersion" in one else "Unversioned")
             and group in (None, one.get("ModelPackageGroupName"), _group_arn(region, one))
             and approval in (None, one.get("ModelApprovalStatus"))
         ]
-        entries, token = list_page(
+        answer = listed(
+            "ModelPackageSummaryList",
             chosen,
             {"SortOrder": "Ascending", **params},
             kind="ModelPackage",
             members=_PACKAGE_SUMMARY,
         )
-    for entry in entries:
+    for entry in answer["ModelPackageSummaryList"]:
         if "ModelPackageVersion" in entry:
             del entry["ModelPackageName"]
-    return with_token("ModelPackageSummaryList", (entries, token))
+    return answer
 
 
 def package_called(region: Region, name: str) -> Record:
-    """Return a package's record, by name or ARN. Raises RecordedError."""
+    """Return a package's record, by name or ARN. Raises RecordedFailure."""
     arn = name if name.startswith("arn:") else region.arn(PACKAGES, name)
-    with region.table(PACKAGES):
-        for one in _packages(region):
-            if one["ModelPackageArn"] == arn:
-                return one
+    with region.table(PACKAGES) as packages:
+        for package in packages.values():
+            if package["ModelPackageArn"] == arn:
+                return package
     raise recorded("no such model package", arn=arn)
 
 
 def containers_in(region: Region, package: str) -> list[Record]:
     """Return copies of the containers that a package's InferenceSpecification names, in order.
 
-    Raises RecordedError for one that has none, or that is not Approved, as "to deploy the model" needs (API reference,
-    CreateModelPackage).
+    Raises RecordedFailure for one that has none, or that is not Approved, as "to deploy the model" needs (API
+    reference, CreateModelPackage).
     """
     record = package_called(region, package)
     arn = record["ModelPackageArn"]
@@ -176,11 +228,6 @@ def _next_version(region: Region, group_name: str, params: Params) -> tuple[str,
         "ModelPackageVersion": version,
         "ModelApprovalStatus": params.get("ModelApprovalStatus", "PendingManualApproval"),
     }
-
-
-def _packages(region: Region) -> Iterator[Record]:
-    with region.table(PACKAGES) as packages:
-        yield from list(packages.values())
 
 
 def _group_arn(region: Region, package: Record) -> str | None:

@@ -1,4 +1,4 @@
-"""Decide whether a request may drive the embedded SageMaker, which runs code, by what its headers say.
+"""Decide by its headers whether a request is permitted to drive the embedded SageMaker, which runs code.
 
 A browser adds ``Origin`` or ``Sec-Fetch-Site`` to every request that a web page makes, and ``Host`` is the name under
 which the page reached the service. AWS clients send neither of the first two. Pure decisions; nothing else is read.
@@ -39,20 +39,17 @@ class ServedNames:
         given = [name.strip() for name in names]
         for name in given:
             match = _AUTHORITY.fullmatch(name)
-            if not _is_address(name.strip("[]")) and (match is None or match["port"]):
+            if _address(name.strip("[]")) is None and (match is None or match["port"]):
                 raise ValueError(
                     f"{name!r} is not a host name: give it without scheme and port, e.g. sagemaker"
                 )
         return cls(frozenset(name.strip("[]").rstrip(".").lower() for name in given))
 
     def is_own(self, host: str) -> bool:
-        """Whether ``host`` is one of loopback's names or one that was given, or a bucket's name below one."""
-        return (
-            _is_loopback(host)
-            or host in self.names
-            or host in self._parents()
-            or self._bucket_below(host) is not None
-        )
+        """Whether ``host`` is a loopback name, one that was given, or a bucket's name below one."""
+        address = _address(host)
+        is_loopback = host == "localhost" or (address is not None and address.is_loopback)
+        return is_loopback or host in (*self.names, *self._parents()) or self._bucket_below(host) is not None
 
     def serves(self, host: str) -> bool:
         """Whether a request for ``host`` is answered: one of the service's own names, or one of AWS."""
@@ -71,8 +68,8 @@ class ServedNames:
         return (host.removesuffix(f".{parent}") or None) if parent else None
 
     def _parents(self) -> list[str]:
-        """Return what a bucket's name may stand before, the longest first."""
-        names = [name for name in ("localhost", *self.names) if not _is_address(name)]
+        """Return the names that a bucket's name can stand before, the longest first."""
+        names = [name for name in ("localhost", *self.names) if _address(name) is None]
         return sorted((f"{prefix}{name}" for name in names for prefix in ("", "s3.")), key=len, reverse=True)
 
 
@@ -90,7 +87,7 @@ def is_of_aws(host: str) -> bool:
 def refusal(
     served: ServedNames, *, method: str, target: str, path: str, headers: Mapping[str, str]
 ) -> str | None:
-    """Say why a request is refused and what to do about it, or return None for one that is to be answered.
+    """Return why a request is refused and what to do about it, None for one that is to be answered.
 
     :param target: the request target as it was sent: a path, or an absolute URL
     :param path: the decoded path
@@ -158,21 +155,11 @@ def _form(method: str, path: str, headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+        return None
 
 
 def _shown(value: str) -> str:

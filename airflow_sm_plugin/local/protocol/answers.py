@@ -1,17 +1,21 @@
-"""What goes back to a client: an answer of ours, moto's as it came, or an error of the called service."""
+"""The answer to a client: one of ours, moto's as it came, or an error of the called service.
+
+An error is written in the protocol that the request speaks, so that any client reads its code and message.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import http
+import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, quote
+from xml.sax.saxutils import escape
 
-from airflow_sm_plugin.local.protocol.environ import HttpRequest
-from airflow_sm_plugin.local.protocol.error_forms import error_in_form, form_of
+from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
 from airflow_sm_plugin.local.protocol.protocol import Response
 
 if TYPE_CHECKING:
@@ -29,7 +33,7 @@ _NO_SCRIPT_DRIVES_US = ("Content-Security-Policy", "sandbox allow-scripts")
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClientAnswer:
     """An HTTP answer that can be written once, or discarded.
 
     :param error: the error code if it is an error and the code is known
@@ -43,43 +47,39 @@ class Answer:
     content: Iterable[bytes] = field(repr=False)
 
     def write(self, start_response: StartResponse, after: OptExcInfo | None = None) -> Iterable[bytes]:
-        """Write it, as a WSGI application does; *after* an exception in place of what was begun."""
-        if after:
-            start_response(self.line, list(self.headers), after)
-        else:
-            start_response(self.line, list(self.headers))
+        """Write it, as a WSGI application does; *after* an exception in place of the answer that was begun."""
+        start_response(self.line, list(self.headers), *([after] if after else []))
         return self.content
 
     def discard(self) -> None:
-        """Let it go: nobody will read it."""
+        """Close it unread."""
         close: Callable[[], None] | None = getattr(self.content, "close", None)
         if close is not None:
             close()
 
 
-def of_response(response: Response, error: str | None, request_id: str) -> Answer:
-    """Return an answer of ours."""
+def of_response(response: Response, error: str | None, request_id: str) -> ClientAnswer:
     headers = {**response.headers, _REQUEST_ID: request_id}
     if response.status != 204:
         headers["Content-Length"] = str(len(response.body))
     line = _line(response.status)
-    return Answer(response.status, error, request_id, line, list(headers.items()), [response.body])
+    return ClientAnswer(response.status, error, request_id, line, list(headers.items()), [response.body])
 
 
-def passed_on(application: WSGIApplication, request: HttpRequest) -> Answer:
-    """Have moto carry a request out and return its answer, not yet written to anybody.
+def passed_on(application: WSGIApplication, request: ReceivedRequest) -> ClientAnswer:
+    """Have moto carry a request out and return its answer, not yet written.
 
-    Without the CORS headers that moto adds to each answer, and those of a bucket's CORS configuration: no page may
+    Without the CORS headers that moto adds to each answer, and those of a bucket's CORS configuration: no page can
     read this service. Raises UnicodeEncodeError for a header that HTTP cannot hold.
     """
-    told: list[tuple[str, list[tuple[str, str]]]] = []
+    started: list[tuple[str, list[tuple[str, str]]]] = []
 
     def start(line: str, headers: list[tuple[str, str]], _: object = None) -> Callable[[bytes], object]:
-        told.append((line, headers))
+        started.append((line, headers))
         return lambda _: None  # the imperative half of WSGI, which moto does not use
 
     content = application(request.for_moto(), start)
-    line, given = told[-1]
+    line, given = started[-1]
     headers = [(name, value) for name, value in given if not name.lower().startswith("access-control-")]
     shown = "sec-fetch-dest" in request.headers or _MARKUP.search(_header(headers, "Content-Type") or "")
     if shown and not request.path.startswith("/moto-api/"):
@@ -93,24 +93,24 @@ def passed_on(application: WSGIApplication, request: HttpRequest) -> Answer:
         name.encode("ascii"), value.encode("latin-1")  # waitress fails where nothing can be answered any more
     if status >= _FIRST_ERROR:
         content = [b"".join(content)]
-    return Answer(status, _header(headers, "x-amzn-ErrorType"), request_id, line, headers, content)
+    return ClientAnswer(status, _header(headers, "x-amzn-ErrorType"), request_id, line, headers, content)
 
 
-def is_unknown_path(answer: Answer) -> bool:
+def is_unknown_path(answer: ClientAnswer) -> bool:
     """Whether moto answered that no operation has this method and path."""
     return answer.status in _NO_SUCH_PATH and is_without_message(answer)
 
 
-def is_without_message(answer: Answer) -> bool:
+def is_without_message(answer: ClientAnswer) -> bool:
     """Whether moto answered an error with a page of HTML, or with nothing."""
     content = b"".join(answer.content) if answer.status >= _FIRST_ERROR else b"there is"
     return not content or content.startswith(b"<!doctype html>")
 
 
-def with_encoded_start(answer: Answer, query: str) -> Answer:
-    """Return moto's listing with StartAfter in the encoding that was asked for, as S3 answers it.
+def with_encoded_start(answer: ClientAnswer, query: str) -> ClientAnswer:
+    """Return moto's listing with StartAfter in the requested encoding, as S3 answers it.
 
-    moto leaves it as it is: a key may hold what XML does not.
+    moto leaves it as it is; a key can hold characters that XML does not.
     """
     asked = dict(parse_qsl(query))
     if answer.status >= _FIRST_ERROR or asked.get("encoding-type") != "url" or "start-after" not in asked:
@@ -124,7 +124,7 @@ def with_encoded_start(answer: Answer, query: str) -> Answer:
     return dataclasses.replace(answer, headers=headers, content=[content])
 
 
-def in_form(request: HttpRequest, service: str, *, status: int, code: str, message: str) -> Answer:
+def in_form(request: ReceivedRequest, service: str, *, status: int, code: str, message: str) -> ClientAnswer:
     """Return an error in the form that the called service's clients read."""
     form = form_of(service, request.headers, request.query)
     response = error_in_form(form, status=status, code=code, message=message, request_id=request.request_id)
@@ -143,3 +143,76 @@ def _line(status: int) -> str:
     except ValueError:
         phrase = "Error"
     return f"{status} {phrase}"
+
+
+ErrorForm = Literal["json", "rest-json", "cbor", "query", "ec2", "s3"]
+
+_XML_SERVICES = ("cloudfront", "route53")
+"""Beside S3 the only ones that speak REST-XML; their errors look like those of the query protocol."""
+_QUERY_SERVICES = (
+    *("autoscaling", "cloudformation", "elasticloadbalancing"),
+    *("iam", "rds", "redshift", "sns", "sts"),
+)
+"""Services that speak nothing but the query protocol, whatever a request looks like."""
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def form_of(service: str, headers: Mapping[str, str], query: str) -> ErrorForm:
+    """Return the protocol of a request's errors, by what the request looks like.
+
+    :param service: what it is signed for, empty when it is not signed
+    :param headers: lower-case names
+    """
+    if "smithy-protocol" in headers:
+        return "cbor"
+    if "x-amz-target" in headers:
+        return "json"
+    if service == "ec2":
+        return "ec2"
+    if service in (*_XML_SERVICES, *_QUERY_SERVICES) or "Action=" in query:
+        return "query"
+    if service not in ("", "s3") and "x-www-form-urlencoded" in headers.get("content-type", ""):
+        return "query"
+    return "s3" if service in ("", "s3") else "rest-json"
+
+
+def error_in_form(form: ErrorForm, *, status: int, code: str, message: str, request_id: str) -> Response:
+    headers = {"x-amzn-ErrorType": code}
+    if form == "cbor":
+        headers |= {"Content-Type": "application/cbor", "smithy-protocol": "rpc-v2-cbor"}
+        return Response(status, _cbor({"__type": code, "message": message}), headers)
+    if form in ("json", "rest-json"):
+        headers["Content-Type"] = f"application/{'x-amz-json-1.1' if form == 'json' else 'json'}"
+        return Response(status, json.dumps({"__type": code, "message": message}).encode(), headers)
+    headers["Content-Type"] = "text/xml"
+    return Response(status, _xml(form, status, code, message, request_id).encode(), headers)
+
+
+def _xml(form: ErrorForm, status: int, code: str, message: str, request_id: str) -> str:
+    error = f"<Code>{_text(code)}</Code><Message>{_text(message)}</Message>"
+    if form == "s3":
+        return f"<Error>{error}<RequestId>{request_id}</RequestId></Error>"
+    if form == "ec2":
+        return (
+            f"<Response><Errors><Error>{error}</Error></Errors><RequestID>{request_id}</RequestID></Response>"
+        )
+    kind = "Sender" if status < 500 else "Receiver"
+    return (
+        f"<ErrorResponse><Error><Type>{kind}</Type>{error}</Error>"
+        f"<RequestId>{request_id}</RequestId></ErrorResponse>"
+    )
+
+
+def _text(value: str) -> str:
+    return escape(_NOT_XML.sub("?", value))
+
+
+def _cbor(members: Mapping[str, str]) -> bytes:
+    """Write a map of texts (RFC 8949); botocore only reads this format."""
+    texts = (_cbor_text(text) for member in members.items() for text in member)
+    return bytes([0xA0 + len(members)]) + b"".join(texts)
+
+
+def _cbor_text(value: str) -> bytes:
+    content = value.encode(errors="replace")
+    return b"\x7a" + len(content).to_bytes(4, "big") + content

@@ -1,21 +1,23 @@
-"""Name what a client calls: the service, its operation, and the resource it is about; for any AWS service.
+"""Name a client's call: the service, its operation, and the resource it is about; for any AWS service.
 
-SageMaker's calls are parsed elsewhere; the others are named as far as the fault plan and the call log need it. No
-body is looked at but for an operation's and a resource's name.
+SageMaker's calls are parsed elsewhere; the others are named as far as the fault plan and the call log need it. A body
+is read only for an operation's and a resource's name. S3's protocol does not name the operation: method, path, query
+and headers together do.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl
 
-from botocore.model import StructureShape
+from botocore.model import OperationModel, StructureShape
 
+from airflow_sm_plugin.local.protocol.environ import ReceivedRequest
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, RUNTIME, Request, service_model
-from airflow_sm_plugin.local.protocol.s3_calls import s3_operation
-from airflow_sm_plugin.local.protocol.signatures import OWN_ACCESS_KEY, Signature, only_reads
+from airflow_sm_plugin.local.protocol.signatures import OWN_ACCESS_KEY, is_runtime_call, only_reads
 
 _NAMES_A_RESOURCE = ("ResourceId", "AlarmName", "TopicArn", "QueueUrl", "QueueName", "logGroupName")
 """Members of other services' requests that say what a call is about, the first found."""
@@ -23,11 +25,11 @@ _NAMES_A_RESOURCE = ("ResourceId", "AlarmName", "TopicArn", "QueueUrl", "QueueNa
 
 @dataclass(frozen=True)
 class CallName:
-    """What a call is called.
+    """The name of a call.
 
-    :param service: what it is signed for, with ``sagemaker-runtime`` apart; empty when it is not signed
-    :param operation: by the name of the API reference, else method and path
-    :param resource: the name of what it is about, ``bucket/key`` in S3, None where none is known
+    :param service: the one that it is signed for, with ``sagemaker-runtime`` apart; empty when it is not signed
+    :param operation: the API reference's name, else method and path
+    :param resource: the name of the resource it is about, ``bucket/key`` in S3, None where none is known
     :param is_own: whether the embedded SageMaker itself calls
     :param target_model: the model of a multi-model endpoint that is meant, None where none is named
     :param body: of an invocation, empty for all other calls; it is secret
@@ -49,63 +51,52 @@ class CallName:
         return not (only_reads(self.operation) or self.operation.startswith(("GET ", "HEAD ", "OPTIONS ")))
 
 
-def name_sagemaker(
-    request: Request | None, signature: Signature, *, method: str, path: str, target: str
-) -> CallName:
-    """Name a call of SageMaker or its runtime; ``request`` is None when it could not be read."""
-    is_own = signature.access_key == OWN_ACCESS_KEY
-    if request is not None:
-        return CallName(
-            request.service,
-            request.operation,
-            _sagemaker_resource(request),
-            signature.region,
-            method,
-            path,
-            is_own,
-            _text(request.params.get("TargetModel")),
-            _bytes(request.params.get("Body")),
-        )
-    service = CONTROL_PLANE if target else RUNTIME
-    operation = target.removeprefix("SageMaker.") or f"{method} {path}"
-    return CallName(service, operation, None, signature.region, method, path, is_own)
+def name_call(http: ReceivedRequest, request: Request | None, *, reads_body: bool = True) -> CallName:
+    """Name a call of any service.
 
-
-def name_other(
-    signature: Signature,
-    *,
-    method: str,
-    path: str,
-    query: str,
-    headers: Mapping[str, str],
-    body: Callable[[], bytes],
-    bucket: str | None = None,
-) -> CallName:
-    """Name a call of any other service.
-
-    :param path: decoded
-    :param body: read only where the protocol names the operation in it
-    :param bucket: what a virtual-host style address of S3 names
+    :param request: of SageMaker or its runtime; None when it could not be read, and of other services
     """
-    service = signature.service
-    target = headers.get("x-amz-target", "")
-    kind = headers.get("content-type", "")
-    resource: str | None = None
-    if service == "s3" or not service:
-        address = path if bucket is None else f"/{bucket}{path}"
-        operation, resource = s3_operation(method, address, query, headers), address[1:] or None
-    elif target:
-        operation, resource = target.rpartition(".")[2], _resource(_json_members(body()))
-    elif "x-www-form-urlencoded" in kind or "Action=" in query:
-        fields = parse_qs(f"{query}&{body().decode(errors='replace')}")
+    target = http.headers.get("x-amz-target", "")
+    is_sagemaker = http.signature.service == CONTROL_PLANE or target.startswith("SageMaker.")
+    is_own = http.signature.access_key == OWN_ACCESS_KEY
+    if not is_sagemaker and (http.signature.service or not is_runtime_call(http.method, http.path)):
+        operation, resource = _other_operation(http, http.body if reads_body else bytes)
+        service = http.signature.service or "s3"
+        return CallName(service, operation, resource, http.signature.region, http.method, http.path, is_own)
+    if request is None:
+        service = CONTROL_PLANE if target else RUNTIME
+        operation = target.removeprefix("SageMaker.") or f"{http.method} {http.path}"
+        return CallName(service, operation, None, http.signature.region, http.method, http.path, is_own)
+    target_model, body = request.params.get("TargetModel"), request.params.get("Body")
+    return CallName(
+        request.service,
+        request.operation,
+        _sagemaker_resource(request),
+        http.signature.region,
+        http.method,
+        http.path,
+        is_own,
+        target_model if isinstance(target_model, str) else None,
+        body if isinstance(body, bytes) else b"",
+    )
+
+
+def _other_operation(http: ReceivedRequest, body: Callable[[], bytes]) -> tuple[str, str | None]:
+    """Return operation and resource of another service's call; *body* is read only where it names the operation."""
+    target, kind = http.headers.get("x-amz-target", ""), http.headers.get("content-type", "")
+    by_path = f"{http.method} {http.path}"
+    if http.signature.service in ("", "s3"):
+        address = http.path if http.bucket is None else f"/{http.bucket}{http.path}"
+        return s3_operation(http.method, address, http.query, http.headers), address[1:] or None
+    if target:
+        return target.rpartition(".")[2], _resource(_json_members(body()))
+    if "x-www-form-urlencoded" in kind or "Action=" in http.query:
+        fields = parse_qs(f"{http.query}&{body().decode(errors='replace')}")
         form = {name: values[0] for name, values in fields.items()}
-        operation, resource = form.get("Action", f"{method} {path}"), _resource(form)
-    elif "/operation/" in path:  # Smithy RPC: CloudWatch speaks CBOR
-        operation = path.rpartition("/")[2]
-    else:
-        operation = f"{method} {path}"
-    is_own = signature.access_key == OWN_ACCESS_KEY
-    return CallName(service or "s3", operation, resource, signature.region, method, path, is_own)
+        return form.get("Action", by_path), _resource(form)
+    if "/operation/" in http.path:  # Smithy RPC: CloudWatch speaks CBOR
+        return http.path.rpartition("/")[2], None
+    return by_path, None
 
 
 def _sagemaker_resource(request: Request) -> str | None:
@@ -121,14 +112,6 @@ def _sagemaker_resource(request: Request) -> str | None:
     return None
 
 
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
 def _json_members(body: bytes) -> Mapping[str, object]:
     try:
         value = json.loads(body or b"{}")
@@ -139,3 +122,91 @@ def _json_members(body: bytes) -> Mapping[str, object]:
 
 def _resource(members: Mapping[str, object]) -> str | None:
     return next((str(members[name]) for name in _NAMES_A_RESOURCE if members.get(name)), None)
+
+
+_TAKEN_FOR_OTHERS = """
+    CreateBucketMetadataConfiguration CreateBucketMetadataTableConfiguration CreateSession
+    DeleteBucketAnalyticsConfiguration DeleteBucketIntelligentTieringConfiguration
+    DeleteBucketInventoryConfiguration DeleteBucketMetadataConfiguration
+    DeleteBucketMetadataTableConfiguration DeleteBucketMetricsConfiguration DeleteObjectAnnotation
+    GetBucketAbac GetBucketAnalyticsConfiguration GetBucketIntelligentTieringConfiguration
+    GetBucketMetadataConfiguration GetBucketMetadataTableConfiguration GetBucketMetricsConfiguration
+    GetBucketRequestPayment GetObjectAnnotation GetObjectRetention GetObjectTorrent
+    ListBucketAnalyticsConfigurations ListBucketIntelligentTieringConfigurations
+    ListBucketMetricsConfigurations ListObjectAnnotations PutBucketAbac PutBucketAnalyticsConfiguration
+    PutBucketIntelligentTieringConfiguration PutBucketMetricsConfiguration PutBucketRequestPayment
+    PutObjectAnnotation RenameObject UpdateBucketMetadataAnnotationTableConfiguration
+    UpdateBucketMetadataInventoryTableConfiguration UpdateBucketMetadataJournalTableConfiguration
+    UpdateObjectEncryption WriteGetObjectResponse
+"""
+NOT_IN_MOTO = frozenset(_TAKEN_FOR_OTHERS.split())
+"""Operations that moto 5.2.5 takes for another, as it ignores the sub-resource: to get a bucket's metrics lists its
+objects, to delete its inventory deletes the bucket."""
+
+
+def s3_operation(method: str, path: str, query: str, headers: Mapping[str, str]) -> str:
+    """Return the S3 operation of a path-style request: that of botocore's model with the most conditions that all hold.
+
+    Conditions are a sub-resource, parameters, a copy's source.
+
+    :param path: ``/bucket/key``, decoded
+    """
+    bucket, _, key = path[1:].partition("/")
+    level = 2 if key else 1 if bucket else 0
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    operations = [
+        operation
+        for operation in _s3_operations()
+        if (operation.method, operation.level) == (method, level) and operation.holds(parameters, headers)
+    ]
+    best = max(operations, key=lambda operation: operation.conditions, default=None)
+    return best.name if best else f"{method} {path}"
+
+
+@dataclass(frozen=True)
+class _S3Operation:
+    name: str
+    method: str
+    level: int
+    parameters: Mapping[str, str | None]
+    required_headers: frozenset[str]
+
+    @property
+    def conditions(self) -> int:
+        return len(self.parameters) + len(self.required_headers)
+
+    def holds(self, query: Mapping[str, str], headers: Mapping[str, str]) -> bool:
+        return all(
+            name in query and value in (None, query[name]) for name, value in self.parameters.items()
+        ) and all(name in headers for name in self.required_headers)
+
+
+@functools.cache
+def _s3_operations() -> tuple[_S3Operation, ...]:
+    model = service_model("s3")
+    return tuple(_s3(model.operation_model(name)) for name in sorted(model.operation_names))
+
+
+def _s3(operation: OperationModel) -> _S3Operation:
+    path, _, literal = operation.http["requestUri"].partition("?")
+    parameters: dict[str, str | None] = {
+        name: value or None for name, value in parse_qsl(literal, keep_blank_values=True)
+    }
+    parameters.update(dict.fromkeys(_required(operation, "querystring")))
+    return _S3Operation(
+        operation.name,
+        operation.http["method"],
+        ("{Bucket}" in path) + ("{Key+}" in path),
+        parameters,
+        frozenset(name.lower() for name in _required(operation, "header")),
+    )
+
+
+def _required(operation: OperationModel, location: str) -> Iterator[str]:
+    shape = operation.input_shape
+    if shape is None:
+        return
+    for name in shape.required_members:
+        serialization = shape.members[name].serialization
+        if serialization.get("location") == location:
+            yield serialization["name"]

@@ -1,4 +1,4 @@
-"""Read a WSGI request without keeping what is behind from reading it too."""
+"""Read a WSGI request and leave it readable for the application behind."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class HttpRequest:
-    """An HTTP request, as far as it is needed to say what it calls.
+class ReceivedRequest:
+    """An HTTP request.
 
     :param target: the request target as it was sent
     :param path: decoded, with one slash in front
     :param headers: lower-case names
     :param bucket: what a virtual-host style address of S3 names, else None
-    :param request_id: what the answer says in ``x-amzn-RequestId``
+    :param request_id: the answer's ``x-amzn-RequestId``
     """
 
     environ: WSGIEnvironment = field(repr=False)
@@ -38,19 +38,16 @@ class HttpRequest:
     request_id: str
 
     @classmethod
-    def of(cls, environ: WSGIEnvironment, served: ServedNames) -> HttpRequest:
+    def of(cls, environ: WSGIEnvironment, served: ServedNames) -> ReceivedRequest:
         """Read a WSGI environment of waitress."""
         headers, query = _headers_of(environ), environ.get("QUERY_STRING", "")
         signature = signature_of(headers.get("authorization", ""), query)
         path = _decoded(_raw_path_of(environ["REQUEST_URI"]))
-        bucket: str | None = None
         is_s3 = signature.service in ("", "s3") and "x-amz-target" not in headers
         host = host_of(headers.get("host", "")) or ""
-        is_control = path.startswith(_S3_CONTROL) and (
-            "x-amz-account-id" in headers or ".s3-control." in host
-        )
-        if is_s3 and not is_control:
-            bucket = served.bucket_of(host)
+        names_account = "x-amz-account-id" in headers or ".s3-control." in host
+        is_control = path.startswith(_S3_CONTROL) and names_account
+        bucket = served.bucket_of(host) if is_s3 and not is_control else None
         return cls(
             environ,
             environ["REQUEST_METHOD"],
@@ -65,7 +62,7 @@ class HttpRequest:
 
     @property
     def is_s3_control(self) -> bool:
-        """Whether the request is one of S3 Control: moto takes each path-style one for it that begins so."""
+        """Whether it is one of S3 Control: moto takes each path-style request for one whose path begins so."""
         return self.bucket is None and self.path.startswith(_S3_CONTROL)
 
     @property
@@ -81,7 +78,7 @@ class HttpRequest:
         return content
 
     def for_moto(self) -> WSGIEnvironment:
-        """Return the environment with what moto's own server adds, and S3's addresses in path style.
+        """Return the environment with the variables that moto's own server adds, and S3's addresses in path style.
 
         Moto takes a key from ``RAW_URI``, where it still is percent-encoded, and every host name with a dot for a
         bucket's, save for a few that it knows.

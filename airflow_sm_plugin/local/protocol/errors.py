@@ -2,11 +2,11 @@
 
 ::
 
-    ServiceError                    code, HTTP status and message as the service writes them
+    ServiceFailure                    code, HTTP status and message as the service writes them
     ├── ValidationFailure           ValidationException (control plane) or ValidationError (runtime), 400
     ├── ResourceNotFoundFailure     ResourceNotFound, 400 (Describe of a missing AutoML, transform, … job)
     ├── ResourceInUseFailure        ResourceInUse, 400 (a job name taken)
-    ├── RecordedError               code, status and body of a row of recorded_answers.json (recorded.py)
+    ├── RecordedFailure               code, status and body of a row of recorded_answers.json (recorded.py)
     ├── UnknownOperationFailure     UnknownOperationException, 400: nothing here answers this operation
     │   └── UnknownPathFailure      the same, 404, where method and path name the operation
     ├── MissingAuthenticationFailure MissingAuthenticationToken, 403: AWS does not answer this without a signature
@@ -20,7 +20,7 @@
 from __future__ import annotations
 
 
-class ServiceError(Exception):
+class ServiceFailure(Exception):
     """An answer of the service that is an error; ``fields`` are further top-level keys of its body."""
 
     code: str = "InternalFailure"
@@ -33,7 +33,7 @@ class ServiceError(Exception):
 
     def code_for(self, service: str) -> str:
         """Return the error code as ``service`` (its signing-model name) spells it."""
-        return "InternalError" if service == "s3" and self.code == ServiceError.code else self.code
+        return "InternalError" if service == "s3" and self.code == ServiceFailure.code else self.code
 
     def body_for(self, service: str) -> dict[str, object]:
         """Return the JSON body in which ``service`` answers the error."""
@@ -43,46 +43,45 @@ class ServiceError(Exception):
         return {"ErrorCode": code, "Message": self.message, **self.fields}
 
 
-class ValidationFailure(ServiceError):
+class ValidationFailure(ServiceFailure):
     """The request is wrong; the control plane says ValidationException, the runtime ValidationError."""
 
     code = "ValidationException"
     status = 400
 
     def code_for(self, service: str) -> str:
-        """Return ValidationError for the runtime, ValidationException for the control plane."""
         return "ValidationError" if service == "sagemaker-runtime" else self.code
 
 
-class ResourceNotFoundFailure(ServiceError):
+class ResourceNotFoundFailure(ServiceFailure):
     """The named job does not exist."""
 
     code = "ResourceNotFound"
     status = 400
 
 
-class ResourceInUseFailure(ServiceError):
+class ResourceInUseFailure(ServiceFailure):
     """The name is taken by a job."""
 
     code = "ResourceInUse"
     status = 400
 
 
-class InvalidParameterFailure(ServiceError):
+class InvalidParameterFailure(ServiceFailure):
     """A parameter of the Resource Groups Tagging API is wrong."""
 
     code = "InvalidParameterException"
     status = 400
 
 
-class TemplateFailure(ServiceError):
+class TemplateFailure(ServiceFailure):
     """A template of CloudFormation cannot be carried out."""
 
     code = "ValidationError"
     status = 400
 
 
-class S3Failure(ServiceError):
+class S3Failure(ServiceFailure):
     """A request of S3 is wrong. Retrying does not help."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
@@ -91,7 +90,7 @@ class S3Failure(ServiceError):
         self.status = status
 
 
-class UnknownOperationFailure(ServiceError):
+class UnknownOperationFailure(ServiceFailure):
     """Neither this service nor moto knows the operation. Retrying does not help."""
 
     code = "UnknownOperationException"
@@ -104,21 +103,21 @@ class UnknownPathFailure(UnknownOperationFailure):
     status = 404
 
 
-class MissingAuthenticationFailure(ServiceError):
+class MissingAuthenticationFailure(ServiceFailure):
     """The request is not signed, or its Authorization header cannot be read. Retrying does not help."""
 
     code = "MissingAuthenticationToken"
     status = 403
 
 
-class AccessDeniedFailure(ServiceError):
+class AccessDeniedFailure(ServiceFailure):
     """The request comes from a web page, or for a host name that is not served. Retrying does not help."""
 
     code = "AccessDenied"
     status = 403
 
 
-class ModelFailure(ServiceError):
+class ModelFailure(ServiceFailure):
     """The container behind the endpoint raised, answered an error, or did not answer in time."""
 
     code = "ModelError"

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel, Shape, StructureShape
 
-from airflow_sm_plugin.local.protocol.errors import ServiceError, ValidationFailure
+from airflow_sm_plugin.local.protocol.errors import ServiceFailure, ValidationFailure
 
 CONTROL_PLANE = "sagemaker"
 RUNTIME = "sagemaker-runtime"
@@ -25,10 +25,7 @@ RUNTIME = "sagemaker-runtime"
 
 @dataclass(frozen=True)
 class Request:
-    """One call: the operation, and its parameters by the names of the API reference.
-
-    ``params`` holds the payload of runtime calls under ``Body`` as bytes.
-    """
+    """One call; ``params`` have the API reference's names, the payload of runtime calls is ``Body``, as bytes."""
 
     service: str
     operation: str
@@ -47,7 +44,6 @@ class Response:
 
 @functools.cache
 def service_model(service: str) -> ServiceModel:
-    """Load botocore's model of ``service``."""
     return ServiceModel(Loader().load_service_model(service, "service-2"))
 
 
@@ -151,7 +147,7 @@ def runtime_response(operation: str, result: Mapping[str, object]) -> Response:
     return Response(status, json.dumps(rest).encode(), {"Content-Type": "application/json"} | headers)
 
 
-def error_response(error: ServiceError, service: str) -> Response:
+def error_response(error: ServiceFailure, service: str) -> Response:
     """Write an error as ``service`` does: the code in ``__type`` (JSON 1.1) or in a header (REST-JSON)."""
     body = json.dumps(error.body_for(service)).encode()
     if service == CONTROL_PLANE:

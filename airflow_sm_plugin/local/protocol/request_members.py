@@ -1,7 +1,8 @@
-"""What becomes of each member of a request: the embedded SageMaker does it, ignores it without harm, or refuses it.
+"""The fate of each member of a request: the embedded SageMaker does it, ignores it without harm, or refuses it.
 
 Each member of the operations in :data:`OPERATIONS` stands here, so that none is ignored unnoticed; one that does not (a
 newer botocore's) is refused. Structures are mappings of their members; lists stand for their items.
+
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ class Refused:
 
 Members: TypeAlias = "Mapping[str, Done | Ignored | Refused | Members]"
 
+
+def _each(fate: Done | Ignored | Refused, names: str) -> Members:
+    return dict.fromkeys(names.split(), fate)
+
+
 DONE: Final = Done()
 _HARDWARE: Final = Ignored("containers are processes of this machine")
 _ENCRYPTION: Final = Ignored("the containers' disk is this machine's")
@@ -53,9 +59,7 @@ _VPC: Members = {"SecurityGroupIds": _NETWORK, "Subnets": _NETWORK}
 
 _MODEL_DATA: Members = {
     "S3DataSource": {
-        "S3Uri": DONE,
-        "S3DataType": DONE,
-        "CompressionType": DONE,
+        **_each(DONE, "S3Uri S3DataType CompressionType"),
         "ModelAccessConfig": {"AcceptEula": Ignored("no licence is asked for")},
         "HubAccessConfig": _HUB,
         "ManifestS3Uri": Refused("model data listed in a manifest"),
@@ -65,47 +69,35 @@ _MODEL_DATA: Members = {
 }
 
 _CONTAINER: Members = {
-    "ContainerHostname": DONE,
+    **_each(DONE, "ContainerHostname Mode ModelDataUrl Environment ModelPackageName"),
     "Image": _IMAGE,
     "ImageConfig": _IMAGE,
-    "Mode": DONE,
-    "ModelDataUrl": DONE,
     "ModelDataSource": _MODEL_DATA,
     "AdditionalModelDataSources": _MORE_DATA,
-    "Environment": DONE,
-    "ModelPackageName": DONE,
     "InferenceSpecificationName": Refused("additional inference specifications of a model package"),
     "MultiModelConfig": {"ModelCacheSetting": DONE},
     "ContainerMetricsConfig": _METRICS,
 }
 
 _VARIANT: Members = {
-    "VariantName": DONE,
-    "ModelName": DONE,
-    "InitialInstanceCount": DONE,
-    "InstanceType": _HARDWARE,
+    **_each(DONE, "VariantName ModelName InitialInstanceCount InitialVariantWeight"),
+    **_each(_HARDWARE, "InstanceType AcceleratorType VolumeSizeInGB EnableSSMAccess InferenceAmiVersion"),
+    "CapacityReservationConfig": _HARDWARE,
     "InstancePools": {
         "InstanceType": _HARDWARE,
-        "ModelNameOverride": Refused("other models by instance type"),
         "Priority": _HARDWARE,
+        "ModelNameOverride": Refused("other models by instance type"),
     },
-    "VariantInstanceProvisionTimeoutInSeconds": _TIMES,
-    "InitialVariantWeight": DONE,
-    "AcceleratorType": _HARDWARE,
+    **_each(_TIMES, "VariantInstanceProvisionTimeoutInSeconds ModelDataDownloadTimeoutInSeconds"),
+    "ContainerStartupHealthCheckTimeoutInSeconds": _TIMES,
     "CoreDumpConfig": Ignored("no core is dumped"),
     "ServerlessConfig": {
         "MemorySizeInMB": DONE,
         "MaxConcurrency": Ignored("requests are not throttled"),
         "ProvisionedConcurrency": Ignored("the settings say how long a cold start takes"),
     },
-    "VolumeSizeInGB": _HARDWARE,
-    "ModelDataDownloadTimeoutInSeconds": _TIMES,
-    "ContainerStartupHealthCheckTimeoutInSeconds": _TIMES,
-    "EnableSSMAccess": _HARDWARE,
     "ManagedInstanceScaling": Ignored("it concerns inference components, which are refused"),
     "RoutingConfig": Ignored("requests go to the instances in turn"),
-    "InferenceAmiVersion": _HARDWARE,
-    "CapacityReservationConfig": _HARDWARE,
 }
 
 _SIZE: Members = {"Type": DONE, "Value": DONE}
@@ -130,22 +122,14 @@ _DEPLOYMENT: Members = {
 }
 
 _PACKAGE_CONTAINER: Members = {
-    "ContainerHostname": DONE,
+    **_each(DONE, "ContainerHostname ModelDataUrl Environment"),
     "Image": _IMAGE,
     "ImageDigest": _IMAGE,
-    "ModelDataUrl": DONE,
     "ModelDataSource": _MODEL_DATA,
-    "ProductId": _KEPT,
-    "Environment": DONE,
-    "ModelInput": _KEPT,
-    "Framework": _KEPT,
-    "FrameworkVersion": _KEPT,
-    "NearestModelName": _KEPT,
+    **_each(_KEPT, "ProductId ModelInput Framework FrameworkVersion NearestModelName IsCheckpoint BaseModel"),
     "AdditionalModelDataSources": _MORE_DATA,
     "AdditionalS3DataSource": _MORE_DATA,
     "ModelDataETag": _PINNED,
-    "IsCheckpoint": _KEPT,
-    "BaseModel": _KEPT,
 }
 
 _NOT_TABULAR: Final = Refused("Autopilot jobs on text, images and time series")
@@ -153,14 +137,11 @@ _TABULAR: Members = {
     "CandidateGenerationConfig": {"AlgorithmsConfig": {"AutoMLAlgorithms": DONE}},
     "CompletionCriteria": {
         "MaxCandidates": DONE,
-        "MaxRuntimePerTrainingJobInSeconds": _TIMES,
         "MaxAutoMLJobRuntimeInSeconds": DONE,
+        "MaxRuntimePerTrainingJobInSeconds": _TIMES,
     },
     "FeatureSpecificationS3Uri": Refused("feature specifications"),
-    "Mode": DONE,
-    "GenerateCandidateDefinitionsOnly": DONE,
-    "ProblemType": DONE,
-    "TargetAttributeName": DONE,
+    **_each(DONE, "Mode GenerateCandidateDefinitionsOnly ProblemType TargetAttributeName"),
     "SampleWeightAttributeName": DONE,
 }
 
@@ -176,10 +157,9 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "EnableNetworkIsolation": _NETWORK,
     },
     "CreateModelPackage": {
-        "ModelPackageName": DONE,
-        "ModelPackageGroupName": DONE,
-        "ModelPackageDescription": DONE,
-        "ModelPackageRegistrationType": DONE,
+        **_each(DONE, "ModelPackageName ModelPackageGroupName ModelPackageDescription"),
+        **_each(DONE, "ModelPackageRegistrationType ModelApprovalStatus CustomerMetadataProperties"),
+        "SourceUri": DONE,
         "InferenceSpecification": {
             "Containers": _PACKAGE_CONTAINER,
             "SupportedTransformInstanceTypes": _HARDWARE,
@@ -191,40 +171,27 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "SourceAlgorithmSpecification": Refused("model packages made of an algorithm"),
         "CertifyForMarketplace": Refused("certification for AWS Marketplace"),
         "Tags": _TAGS,
-        "ModelApprovalStatus": DONE,
-        "MetadataProperties": _KEPT,
-        "ModelMetrics": _KEPT,
+        **_each(_KEPT, "MetadataProperties ModelMetrics Domain Task SamplePayloadUrl DriftCheckBaselines"),
+        **_each(_KEPT, "ModelCard ManagedStorageType"),
         "ClientToken": Ignored("each call is one of its own"),
-        "Domain": _KEPT,
-        "Task": _KEPT,
-        "SamplePayloadUrl": _KEPT,
-        "CustomerMetadataProperties": DONE,
-        "DriftCheckBaselines": _KEPT,
         "AdditionalInferenceSpecifications": Refused(
             "additional inference specifications of a model package"
         ),
         "SkipModelValidation": Ignored("no model is validated"),
-        "SourceUri": DONE,
         "SecurityConfig": {"KmsKeyId": _ENCRYPTION},
-        "ModelCard": _KEPT,
         "ModelLifeCycle": {"Stage": DONE, "StageStatus": DONE, "StageDescription": DONE},
-        "ManagedStorageType": _KEPT,
     },
     "CreateAutoMLJobV2": {
         "AutoMLJobName": DONE,
         "AutoMLJobInputDataConfig": {
-            "ChannelType": DONE,
-            "ContentType": DONE,
-            "CompressionType": DONE,
+            **_each(DONE, "ChannelType ContentType CompressionType"),
             "DataSource": {"S3DataSource": {"S3DataType": DONE, "S3Uri": DONE}},
         },
         "OutputDataConfig": {"KmsKeyId": _ENCRYPTION, "S3OutputPath": DONE},
         "AutoMLProblemTypeConfig": {
-            "ImageClassificationJobConfig": _NOT_TABULAR,
-            "TextClassificationJobConfig": _NOT_TABULAR,
-            "TimeSeriesForecastingJobConfig": _NOT_TABULAR,
+            **_each(_NOT_TABULAR, "ImageClassificationJobConfig TextClassificationJobConfig"),
+            **_each(_NOT_TABULAR, "TimeSeriesForecastingJobConfig TextGenerationJobConfig"),
             "TabularJobConfig": _TABULAR,
-            "TextGenerationJobConfig": _NOT_TABULAR,
         },
         "RoleArn": _ROLE,
         "Tags": _TAGS,
@@ -242,10 +209,7 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "EndpointConfigName": DONE,
         "ProductionVariants": _VARIANT,
         "DataCaptureConfig": {
-            "EnableCapture": DONE,
-            "InitialSamplingPercentage": DONE,
-            "DestinationS3Uri": DONE,
-            "KmsKeyId": DONE,
+            **_each(DONE, "EnableCapture InitialSamplingPercentage DestinationS3Uri KmsKeyId"),
             "CaptureOptions": {"CaptureMode": DONE},
             "CaptureContentTypeHeader": {"CsvContentTypes": DONE, "JsonContentTypes": DONE},
         },
@@ -254,14 +218,8 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "AsyncInferenceConfig": {
             "ClientConfig": {"MaxConcurrentInvocationsPerInstance": DONE},
             "OutputConfig": {
-                "KmsKeyId": DONE,
-                "S3OutputPath": DONE,
-                "NotificationConfig": {
-                    "SuccessTopic": DONE,
-                    "ErrorTopic": DONE,
-                    "IncludeInferenceResponseIn": DONE,
-                },
-                "S3FailurePath": DONE,
+                **_each(DONE, "KmsKeyId S3OutputPath S3FailurePath"),
+                "NotificationConfig": _each(DONE, "SuccessTopic ErrorTopic IncludeInferenceResponseIn"),
             },
         },
         "ExplainerConfig": Refused("explanations"),
@@ -278,75 +236,48 @@ OPERATIONS: Final[Mapping[str, Members]] = {
         "Tags": _TAGS,
     },
     "UpdateEndpoint": {
-        "EndpointName": DONE,
-        "EndpointConfigName": DONE,
-        "RetainAllVariantProperties": DONE,
+        **_each(DONE, "EndpointName EndpointConfigName RetainAllVariantProperties RetainDeploymentConfig"),
         "ExcludeRetainedVariantProperties": {"VariantPropertyType": DONE},
         "DeploymentConfig": _DEPLOYMENT,
-        "RetainDeploymentConfig": DONE,
     },
     "UpdateEndpointWeightsAndCapacities": {
         "EndpointName": DONE,
         "DesiredWeightsAndCapacities": {
-            "VariantName": DONE,
-            "DesiredWeight": DONE,
-            "DesiredInstanceCount": DONE,
+            **_each(DONE, "VariantName DesiredWeight DesiredInstanceCount"),
             "ServerlessUpdateConfig": Refused("changes of a serverless variant's concurrency"),
         },
     },
     "CreateTransformJob": {
-        "TransformJobName": DONE,
-        "ModelName": DONE,
-        "MaxConcurrentTransforms": DONE,
-        "ModelClientConfig": {"InvocationsTimeoutInSeconds": DONE, "InvocationsMaxRetries": DONE},
-        "MaxPayloadInMB": DONE,
-        "BatchStrategy": DONE,
+        **_each(DONE, "TransformJobName ModelName MaxConcurrentTransforms MaxPayloadInMB BatchStrategy"),
         "Environment": DONE,
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": DONE, "InvocationsMaxRetries": DONE},
         "TransformInput": {
             "DataSource": {"S3DataSource": {"S3DataType": DONE, "S3Uri": DONE}},
-            "ContentType": DONE,
-            "CompressionType": DONE,
-            "SplitType": DONE,
+            **_each(DONE, "ContentType CompressionType SplitType"),
         },
         "TransformOutput": {"S3OutputPath": DONE, "Accept": DONE, "AssembleWith": DONE, "KmsKeyId": DONE},
         "DataCaptureConfig": {"DestinationS3Uri": DONE, "KmsKeyId": DONE, "GenerateInferenceId": DONE},
         "TransformResources": {
             "InstanceType": _HARDWARE,
+            "TransformAmiVersion": _HARDWARE,
             "InstanceCount": DONE,
             "VolumeKmsKeyId": _ENCRYPTION,
-            "TransformAmiVersion": _HARDWARE,
         },
         "DataProcessing": {"InputFilter": DONE, "OutputFilter": DONE, "JoinSource": DONE},
         "Tags": _TAGS,
         "ExperimentConfig": Ignored("experiments are not kept"),
     },
     "InvokeEndpoint": {
-        "EndpointName": DONE,
-        "Body": DONE,
-        "ContentType": DONE,
-        "Accept": DONE,
-        "CustomAttributes": DONE,
-        "TargetModel": DONE,
-        "TargetVariant": DONE,
-        "TargetContainerHostname": DONE,
-        "InferenceId": DONE,
+        **_each(DONE, "EndpointName Body ContentType Accept CustomAttributes TargetModel TargetVariant"),
+        **_each(DONE, "TargetContainerHostname InferenceId"),
         "EnableExplanations": Refused("explanations"),
         "InferenceComponentName": Refused("inference components"),
         "SessionId": Refused("stateful sessions"),
         "PrefixAwareId": Ignored("requests go to the instances in turn"),
     },
     "InvokeEndpointAsync": {
-        "EndpointName": DONE,
-        "ContentType": DONE,
-        "Accept": DONE,
-        "CustomAttributes": DONE,
-        "InferenceId": DONE,
-        "InputLocation": DONE,
-        "S3OutputPathExtension": DONE,
-        "Filename": DONE,
-        "RequestTTLSeconds": DONE,
-        "InvocationTimeoutSeconds": DONE,
-        "Body": DONE,
+        **_each(DONE, "EndpointName ContentType Accept CustomAttributes InferenceId InputLocation"),
+        **_each(DONE, "S3OutputPathExtension Filename RequestTTLSeconds InvocationTimeoutSeconds Body"),
     },
 }
 

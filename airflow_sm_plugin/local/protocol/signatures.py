@@ -1,7 +1,8 @@
-"""Read what a request is signed for, and refuse what AWS does not answer without a signature.
+"""Read a request's signature, and refuse requests that AWS does not answer without one.
 
 No signature is verified: any credentials do. What counts is that a client of AWS sent the request: no web page's form
 or link can have an ``Authorization`` header.
+
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _READING = ("Describe", "List", "Get", "Head", "Search", "BatchGet", "Filter", "
 
 @dataclass(frozen=True)
 class Signature:
-    """Who signed a call, for what; empty where nobody did."""
+    """The scope of a signature; empty parts where a request has none."""
 
     access_key: str
     region: str
@@ -46,12 +47,10 @@ def signature_of(authorization: str, query: str) -> Signature:
 
 
 def only_reads(operation: str) -> bool:
-    """Whether an operation has no effect, by its name."""
     return operation.startswith(_READING)
 
 
 def is_runtime_call(method: str, path: str) -> bool:
-    """Whether method and path are those of an operation of SageMaker's runtime."""
     return method == "POST" and _RUNTIME_PATH.fullmatch(path) is not None
 
 
@@ -64,10 +63,10 @@ def needs_signature(
     headers: Mapping[str, str],
     body: Callable[[], bytes],
 ) -> bool:
-    """Whether AWS would not answer this request as it is signed, or not signed.
+    """Return whether AWS would not answer this request as it is signed, or not signed.
 
     Unsigned are permitted: S3's reads, writes and browser upload forms with a policy, Cognito, the few operations of
-    STS and SNS that AWS answers so, and what only reads. ``body`` is read of unsigned forms only.
+    STS and SNS that AWS answers so, and operations that only read. ``body`` is read of unsigned forms only.
     """
     authorization = headers.get("authorization")
     if authorization is not None:

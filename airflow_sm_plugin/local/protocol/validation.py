@@ -39,7 +39,7 @@ _CHECKED_LATER = frozenset({"BodyBlob"})
 
 
 def validate(request: Request) -> None:
-    """Raise ValidationFailure listing every constraint that the parameters break, or what is not done here."""
+    """Raise ValidationFailure naming each constraint that the parameters break, or each member not done here."""
     shape = service_model(request.service).operation_model(request.operation).input_shape
     broken = list(_broken(shape, request.params, "")) if shape else []
     if broken:
@@ -141,7 +141,7 @@ def _join(path: str, name: str) -> str:
 
 
 def satisfies(value: str, pattern: str) -> bool:
-    """Say whether a text is what a pattern of the service model, in Java's spelling, allows."""
+    """Return whether a text matches a pattern of the service model, which is in Java's spelling."""
     return _compiled(pattern).fullmatch(value) is not None
 
 

@@ -1,7 +1,8 @@
 """Follow the scaling policies that moto's Application Auto Scaling keeps for endpoint variants.
 
-From the first RegisterScalableTarget until nothing is registered any more, one thread a region looks at every target:
-it publishes the endpoint's metrics to CloudWatch, sets the alarms on them, and scales. At rest it does not exist.
+From the first RegisterScalableTarget until nothing is registered any more, one thread a region polls every target:
+it publishes the endpoint's metrics to CloudWatch, sets the alarms on them, and scales. Moto does not answer
+DescribeScalingActivities, so it is answered here.
 """
 
 from __future__ import annotations
@@ -9,25 +10,21 @@ from __future__ import annotations
 import logging
 import math
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_plugin.local.account.state import Record, Region
+from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.async_inference.requests import backlog
-from airflow_sm_plugin.local.endpoints.endpoint_operations import scale_variant
-from airflow_sm_plugin.local.endpoints.endpoints import (
-    LiveEndpoint,
-    LiveVariant,
-    endpoint_in_service,
-)
-from airflow_sm_plugin.local.endpoints.scaled_variants import FOLLOWER
-from airflow_sm_plugin.local.faults.recorded import RecordedError
-from airflow_sm_plugin.local.scaling import scaling_activities
+from airflow_sm_plugin.local.endpoints.endpoint_operations import FOLLOWER, scalable_targets, scale_variant
+from airflow_sm_plugin.local.endpoints.endpoints import KIND, LiveEndpoint, LiveVariant, endpoint_in_service
+from airflow_sm_plugin.local.faults.recorded import RecordedFailure
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 from airflow_sm_plugin.local.scaling import scaling_policies as policies
-from airflow_sm_plugin.local.scaling.scaling_policies import Look, Wish
+from airflow_sm_plugin.local.scaling.scaling_policies import VariantMetrics, Wish
 
 log = logging.getLogger(__name__)
 
@@ -39,20 +36,19 @@ _PUBLISH_SECONDS = 60.0
 
 @dataclass
 class _Watched:
-    """What is remembered of one target between two looks."""
+    """The state of one target between two polls."""
 
     scaled: float = -math.inf
     fewer_since: float | None = None
     published: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
-def heard(region: Region, operation: str, resource: str | None) -> None:
-    """Take notice of a call that moto's Application Auto Scaling has answered with success."""
+def follow(region: Region, operation: str, resource: str | None) -> None:
+    """Act on a call that moto's Application Auto Scaling has answered with success."""
     if operation == "RegisterScalableTarget":
         _start(region)
     elif operation == "DeregisterScalableTarget" and resource:
-        _delete_policies(region, resource)  # the service does, moto does not
-        _delete_scheduled_actions(region, resource)
+        _deregister(region, resource)
 
 
 def _start(region: Region) -> None:
@@ -69,9 +65,10 @@ def _follow(region: Region) -> None:
         with region.table(FOLLOWER) as followers:
             followers["one"]["_again"] = False
         try:
-            registered = list(_targets(region))
-            followed = {one["ResourceId"]: one for one in registered if one["ScalableDimension"] == DIMENSION}
-            _look(region, followed, watched)
+            registered = list(scalable_targets(region))
+            instances = [target for target in registered if target["ScalableDimension"] == DIMENSION]
+            followed = {target["ResourceId"]: target for target in instances}
+            _poll(region, followed, watched)
         except (BotoCoreError, ClientError) as error:
             log.warning("scaling policies cannot be followed now: %s", type(error).__name__)
             continue
@@ -81,7 +78,7 @@ def _follow(region: Region) -> None:
                 return
 
 
-def _look(region: Region, targets: Mapping[str, Record], watched: dict[str, _Watched]) -> None:
+def _poll(region: Region, targets: Mapping[str, Record], watched: dict[str, _Watched]) -> None:
     for gone in set(watched) - set(targets):
         del watched[gone]
     alarms = list(_alarms(region)) if targets else []
@@ -89,10 +86,10 @@ def _look(region: Region, targets: Mapping[str, Record], watched: dict[str, _Wat
         found = _variant(region, resource)
         if found is not None:
             memory = watched.setdefault(resource, _Watched())
-            _look_at(region, target, found, alarms, memory)
+            _poll_target(region, target, found, alarms, memory)
 
 
-def _look_at(
+def _poll_target(
     region: Region,
     target: Record,
     found: tuple[LiveEndpoint, LiveVariant],
@@ -100,13 +97,13 @@ def _look_at(
     memory: _Watched,
 ) -> None:
     live, variant = found
-    look = Look(_metrics(region, live, variant), variant.instance_count)
-    _publish(region, live, variant, look.metrics, memory)
-    breaches = _set_alarms(region, live.name, alarms, look.metrics)
-    wishes = list(_wishes(region, str(target["ResourceId"]), look, breaches))
+    polled = VariantMetrics(_metrics(region, live, variant), variant.instance_count)
+    _publish(region, live, variant, polled.metrics, memory)
+    breaches = _set_alarms(region, live.name, alarms, polled.metrics)
+    wishes = list(_wishes(region, str(target["ResourceId"]), polled, breaches))
     if wishes:
         bounds = {"minimum": int(target["MinCapacity"]), "maximum": int(target["MaxCapacity"])}
-        wish = policies.combined(wishes, instances=look.instances, **bounds)
+        wish = policies.combined(wishes, instances=polled.instances, **bounds)
         _grant(region, target, found, wish, memory)
 
 
@@ -131,7 +128,7 @@ def _grant(
     if scale_variant(region, live.name, variant.name, wish.instances):
         log.info("endpoint %s, variant %s: scaling to %d", live.name, variant.name, wish.instances)
         memory.scaled, memory.fewer_since = moment, None
-        scaling_activities.add(
+        _note_activity(
             region, str(target["ResourceId"]), DIMENSION, instances=wish.instances, policy=wish.policy
         )
 
@@ -175,7 +172,7 @@ def _set_alarms(
     """Bring the endpoint's alarms up to date; return the breach by policy ARN, for those in ALARM."""
     breaches: dict[str, float] = {}
     for alarm in alarms:
-        dimensions = {one["Name"]: one["Value"] for one in alarm.get("Dimensions", [])}
+        dimensions = {dimension["Name"]: dimension["Value"] for dimension in alarm.get("Dimensions", [])}
         breach = policies.breach_of(alarm, metrics)
         if dimensions.get("EndpointName") != endpoint or breach is None:
             continue
@@ -191,15 +188,17 @@ def _set_alarms(
     return breaches
 
 
-def _wishes(region: Region, resource: str, look: Look, breaches: Mapping[str, float]) -> Iterator[Wish]:
+def _wishes(
+    region: Region, resource: str, polled: VariantMetrics, breaches: Mapping[str, float]
+) -> Iterator[Wish]:
     for policy in _policies(region, resource):
         wish: Wish | None = None
         tracking = policy.get("TargetTrackingScalingPolicyConfiguration")
         step = policy.get("StepScalingPolicyConfiguration")
         if tracking:
-            wish = policies.tracking_wish(tracking, look)
+            wish = policies.tracking_wish(tracking, polled)
         elif step and policy["PolicyARN"] in breaches:
-            wish = policies.step_wish(step, look, breach=breaches[policy["PolicyARN"]])
+            wish = policies.step_wish(step, polled, breach=breaches[policy["PolicyARN"]])
         if wish is not None:
             yield replace(wish, policy=str(policy["PolicyName"]))
 
@@ -211,48 +210,109 @@ def _variant(region: Region, resource: str) -> tuple[LiveEndpoint, LiveVariant] 
         return None
     try:
         live = endpoint_in_service(region, parts[1])
-    except RecordedError:
+    except RecordedFailure:
         return None
     variant = live.variants.get(parts[3])
     return (live, variant) if variant is not None else None
 
 
-def _targets(region: Region) -> Iterator[Record]:
-    pages = region.aws.autoscaling(region.name).get_paginator("describe_scalable_targets")
-    for page in pages.paginate(ServiceNamespace=NAMESPACE):
-        yield from (dict(one) for one in page["ScalableTargets"])
-
-
 def _policies(region: Region, resource: str) -> Iterator[Record]:
     pages = region.aws.autoscaling(region.name).get_paginator("describe_scaling_policies")
     for page in pages.paginate(ServiceNamespace=NAMESPACE, ResourceId=resource, ScalableDimension=DIMENSION):
-        yield from (dict(one) for one in page["ScalingPolicies"])
+        yield from map(dict, page["ScalingPolicies"])
 
 
 def _alarms(region: Region) -> Iterator[Record]:
     for page in region.aws.cloudwatch(region.name).get_paginator("describe_alarms").paginate():
-        yield from (dict(one) for one in page["MetricAlarms"] if one.get("Namespace") == policies.NAMESPACE)
+        alarms = map(dict, page["MetricAlarms"])
+        yield from (alarm for alarm in alarms if alarm.get("Namespace") == policies.NAMESPACE)
 
 
-def _delete_policies(region: Region, resource: str) -> None:
-    client = region.aws.autoscaling(region.name)
+def _deregister(region: Region, resource: str) -> None:
+    """Delete the policies and scheduled actions of a target that is deregistered: the service does, moto does not."""
+    client = cast("Any", region.aws.autoscaling(region.name))  # plain names
+    target = {"ServiceNamespace": NAMESPACE, "ResourceId": resource, "ScalableDimension": DIMENSION}
     for policy in list(_policies(region, resource)):
-        client.delete_scaling_policy(
-            PolicyName=policy["PolicyName"],
-            ServiceNamespace=NAMESPACE,
-            ResourceId=resource,
-            ScalableDimension=DIMENSION,
-        )
-
-
-def _delete_scheduled_actions(region: Region, resource: str) -> None:
-    client = region.aws.autoscaling(region.name)
-    pages = client.get_paginator("describe_scheduled_actions")
-    for page in pages.paginate(ServiceNamespace=NAMESPACE, ResourceId=resource, ScalableDimension=DIMENSION):
+        client.delete_scaling_policy(PolicyName=policy["PolicyName"], **target)
+    for page in client.get_paginator("describe_scheduled_actions").paginate(**target):
         for action in page["ScheduledActions"]:
-            client.delete_scheduled_action(
-                ScheduledActionName=action["ScheduledActionName"],
-                ServiceNamespace=NAMESPACE,
-                ResourceId=resource,
-                ScalableDimension=DIMENSION,
-            )
+            client.delete_scheduled_action(ScheduledActionName=action["ScheduledActionName"], **target)
+
+
+_ACTIVITIES = "scaling-activity"
+_MOST = 50
+"""Activities on a page, as by the service."""
+
+
+def _note_activity(region: Region, resource: str, dimension: str, *, instances: int, policy: str) -> None:
+    """Note that a variant begins to be scaled.
+
+    :param resource: ``endpoint/<name>/variant/<name>``
+    :param policy: name of the policy that asked for it; empty: a bound of the scalable target did
+    """
+    activity_id = str(uuid.uuid4())
+    with region.table(_ACTIVITIES) as activities:
+        activities[activity_id] = {
+            "ActivityId": activity_id,
+            "ServiceNamespace": "sagemaker",
+            "ResourceId": resource,
+            "ScalableDimension": dimension,
+            "Description": f"Setting desired instance count to {instances}.",
+            "Cause": f"policy {policy} triggered" if policy else "a capacity limit of the scalable target",
+            "StartTime": now(),
+            "StatusCode": "InProgress",
+            "StatusMessage": f"Setting desired instance count to {instances}. Waiting for change to be fulfilled.",
+            "_instances": instances,
+        }
+
+
+def describe_activities(region: Region, params: Mapping[str, Any]) -> Record:
+    """Answer DescribeScalingActivities: the newest first."""
+    if not params.get("ServiceNamespace"):
+        raise ValidationFailure("ServiceNamespace is required")
+    limit, token = params.get("MaxResults", _MOST), str(params.get("NextToken", "0"))
+    if not isinstance(limit, int) or not 1 <= limit <= _MOST:
+        raise ValidationFailure(f"MaxResults must be a number from 1 to {_MOST}, not {limit!r}")
+    if not token.isdigit():
+        raise ValidationFailure(f"NextToken is none of an earlier answer: {token!r}")
+    wanted = {
+        name: params[name]
+        for name in ("ServiceNamespace", "ResourceId", "ScalableDimension")
+        if params.get(name)
+    }
+    with region.table(_ACTIVITIES) as activities:
+        for activity in activities.values():
+            _settle(region, activity)
+        found = [
+            public(activity)
+            for activity in reversed(activities.values())
+            if all(activity[name] == value for name, value in wanted.items())
+        ]
+    end = int(token) + limit
+    answer: Record = {"ScalingActivities": found[int(token) : end]}
+    return answer | ({"NextToken": str(end)} if end < len(found) else {})
+
+
+def _settle(region: Region, activity: Record) -> None:
+    """Bring an activity up to date with its endpoint; the region's lock is held."""
+    if activity["StatusCode"] != "InProgress":
+        return
+    _, name, _, variant = activity["ResourceId"].split("/")
+    instances = activity["_instances"]
+    with region.table(KIND) as endpoints:
+        endpoint = endpoints.get(name)
+    if endpoint is not None and endpoint["EndpointStatus"] in ("Updating", "RollingBack"):
+        return
+    live = endpoint["_live"] if endpoint is not None and endpoint["EndpointStatus"] == "InService" else None
+    is_done = (
+        live is not None and variant in live.variants and live.variants[variant].instance_count == instances
+    )
+    outcome = "Successfully set" if is_done else "Failed to set"
+    ending = (
+        "Change successfully fulfilled by sagemaker." if is_done else "The endpoint did not take it over."
+    )
+    activity.update(
+        StatusCode="Successful" if is_done else "Failed",
+        StatusMessage=f"{outcome} desired instance count to {instances}. {ending}",
+        EndTime=endpoint["LastModifiedTime"] if endpoint else now(),
+    )

@@ -33,12 +33,8 @@ _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is seen of a variant at one time.
-
-    :param metrics: values by metric name; one that has no value now is missing
-    :param instances: how many there are
-    """
+class VariantMetrics:
+    """A variant's metrics at one time, by name; one that has no value now is missing."""
 
     metrics: Mapping[str, float]
     instances: int
@@ -57,21 +53,21 @@ class Wish:
     policy: str = ""
 
 
-def tracking_wish(config: Mapping[str, Any], look: Look) -> Wish | None:
+def tracking_wish(config: Mapping[str, Any], polled: VariantMetrics) -> Wish | None:
     """Return what a TargetTrackingScalingPolicyConfiguration asks for; None when its metric has no value."""
-    value = look.metrics.get(_metric(config))
+    value = polled.metrics.get(_metric(config))
     if value is None:
         return None
     target = float(config["TargetValue"])
-    wanted = math.ceil(look.instances * value / target)
+    wanted = math.ceil(polled.instances * value / target)
     if value > target:
-        return Wish(max(wanted, look.instances), _cooldown(config, "ScaleOutCooldown"))
-    if value < target * _SCALE_IN_BELOW and wanted < look.instances and not config.get("DisableScaleIn"):
+        return Wish(max(wanted, polled.instances), _cooldown(config, "ScaleOutCooldown"))
+    if value < target * _SCALE_IN_BELOW and wanted < polled.instances and not config.get("DisableScaleIn"):
         return Wish(wanted, _cooldown(config, "ScaleInCooldown"))
-    return Wish(look.instances)
+    return Wish(polled.instances)
 
 
-def step_wish(config: Mapping[str, Any], look: Look, *, breach: float) -> Wish | None:
+def step_wish(config: Mapping[str, Any], polled: VariantMetrics, *, breach: float) -> Wish | None:
     """Return what a StepScalingPolicyConfiguration asks for whose alarm is in ALARM.
 
     :param breach: by how much the metric is over (or, negative, under) the alarm's threshold
@@ -80,7 +76,7 @@ def step_wish(config: Mapping[str, Any], look: Look, *, breach: float) -> Wish |
         lower = step.get("MetricIntervalLowerBound", -math.inf)
         upper = step.get("MetricIntervalUpperBound", math.inf)
         if lower <= breach < upper:
-            return Wish(_adjusted(config, step, look.instances), _cooldown(config, "Cooldown"))
+            return Wish(_adjusted(config, step, polled.instances), _cooldown(config, "Cooldown"))
     return None
 
 

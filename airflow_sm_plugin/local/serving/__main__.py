@@ -23,7 +23,6 @@ from airflow_sm_plugin.local.serving.web import ContainerServer, Respond, one_mo
 
 
 def main() -> int:
-    """Load, report, serve."""
     parser = argparse.ArgumentParser(prog="python -m airflow_sm_plugin.local.serving")
     served = parser.add_mutually_exclusive_group(required=True)
     served.add_argument("--model-dir", type=Path, help="folder of the unpacked archive")

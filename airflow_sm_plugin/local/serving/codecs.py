@@ -1,7 +1,8 @@
-"""The default input_fn and output_fn: what SageMaker's inference toolkit reads and writes without any code.
+"""The default input_fn and output_fn: as SageMaker's inference toolkit reads and writes without any code.
 
 Source: aws/sagemaker-inference-toolkit, ``decoder`` and ``encoder``; Accept lists as RFC 9110 reads them. NumPy is
 imported when first needed.
+
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ TEXT_TYPES = frozenset({CSV, JSON})
 
 
 def media_type(content_type: str) -> str:
-    """Return a content type without its parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
 
 
@@ -41,9 +41,7 @@ def preferred(accept: str, default: str) -> str:
     """Return the content type of an answer whose handler names none: the first that *accept* names.
 
     One type alone stays as it is, with its parameters. When none is named, or those that are have ``q=0``, it is the
-    default, and octet-stream when that has ``q=0`` as well.
-
-    :param default: what ``*/*`` stands for
+    *default*, for which ``*/*`` stands, and octet-stream when that has ``q=0`` as well.
     """
     weights = _weights(accept)
     if not {",", "*"} & set(accept) and any(weights.values()):

@@ -1,7 +1,10 @@
 """Find an archive's handlers and run them as SageMaker's inference toolkit does.
 
 ``model_fn`` loads; then either ``transform_fn`` or ``input_fn``, ``predict_fn`` and ``output_fn`` answer,
-each of the three replaced by its default when absent. Every handler may take one argument more, the context.
+each of the three replaced by its default when absent. Every handler can take one argument more, the context.
+Its methods are those of the multi-model server's context, which the toolkit hands on; a request is a batch of one,
+so every ``idx`` is 0.
+
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,8 +20,79 @@ from pathlib import Path
 from types import ModuleType
 
 from airflow_sm_plugin.local.serving import codecs
-from airflow_sm_plugin.local.serving.context import RequestContext
 from airflow_sm_plugin.local.serving.errors import NoHandlers
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OF_THE_SERVER = frozenset({"content-length", "transfer-encoding", "connection"})
+"""Headers that say how the answer is sent, which a handler does not know."""
+_STATUSES = range(200, 600)
+
+
+class RequestProcessor:
+    """The request's headers (any spelling of a name finds them) and the response's status and headers."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = dict(headers)
+        self._by_name = {name.lower(): value for name, value in headers.items()}
+        self.status = 200
+        self.phrase = ""
+        self.response_headers: dict[str, str] = {}
+
+    def get_request_property(self, key: str) -> str | None:
+        """Return a request header, None when it was not sent."""
+        return self._by_name.get(key.lower())
+
+    def get_request_properties(self) -> dict[str, str]:
+        return dict(self._headers)
+
+    def add_response_property(self, key: str, value: str) -> None:
+        """Set a response header. Raises ValueError for a name or value no header can carry."""
+        if not _HEADER_NAME.fullmatch(key) or key.lower() in _OF_THE_SERVER:
+            raise ValueError(f"{key!r} is no response header that a handler can set")
+        if not value.isprintable() or not value.isascii():
+            raise ValueError(f"the value of response header {key!r} is not printable US-ASCII")
+        for name in [name for name in self.response_headers if name.lower() == key.lower()]:
+            del self.response_headers[name]
+        self.response_headers[key] = value
+
+    def report_status(self, code: int, reason_phrase: str = "") -> None:
+        """Set the response's HTTP status. Raises ValueError for a number that is none of a final answer."""
+        if code not in _STATUSES:
+            raise ValueError(f"{code!r} is no HTTP status from {_STATUSES.start} to {_STATUSES.stop - 1}")
+        self.status = int(code)
+        self.phrase = reason_phrase
+
+
+class RequestContext:
+    """The optional last argument of handlers."""
+
+    def __init__(self, headers: Mapping[str, str], model_dir: str) -> None:
+        self.request_processor = [RequestProcessor(headers)]
+        self.system_properties: dict[str, object] = {"model_dir": model_dir, "gpu_id": None, "batch_size": 1}
+
+    def get_request_header(self, idx: int, key: str) -> str | None:
+        return self.request_processor[idx].get_request_property(key)
+
+    def get_all_request_header(self, idx: int) -> dict[str, str]:
+        return self.request_processor[idx].get_request_properties()
+
+    def set_response_content_type(self, idx: int, value: str) -> None:
+        self.set_response_header(idx, "Content-Type", value)
+
+    def get_response_content_type(self, idx: int) -> str | None:
+        headers = self.request_processor[idx].response_headers.items()
+        return next((value for name, value in headers if name.lower() == "content-type"), None)
+
+    def set_response_header(self, idx: int, key: str, value: str) -> None:
+        """Set a response header. Raises ValueError for a value no header can carry."""
+        self.request_processor[idx].add_response_property(key, value)
+
+    def get_response_headers(self, idx: int) -> dict[str, str]:
+        return dict(self.request_processor[idx].response_headers)
+
+    def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
+        self.request_processor[idx].report_status(code, phrase)
+
 
 CONTENT_TYPE = "Content-Type"
 ACCEPT = "Accept"
@@ -26,7 +101,7 @@ _CODE_IN_MODEL = "/opt/ml/model/"
 
 
 @dataclass(frozen=True)
-class Answer:
+class ContainerAnswer:
     """A container's answer to one invocation."""
 
     status: int
@@ -87,7 +162,7 @@ class LoadedModel:
             )
         self._model = load(RequestContext({}, self._model_dir), self._model_dir)
 
-    def answer(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def answer(self, body: bytes, headers: Mapping[str, str]) -> ContainerAnswer:
         """Run the handlers on one request. Whatever they raise is the caller's to answer."""
         context = RequestContext(headers, self._model_dir)
         request = context.request_processor[0]
@@ -100,7 +175,7 @@ class LoadedModel:
         if isinstance(result, tuple):
             result, answered_type = result[0], str(result[1])
         context.set_response_content_type(0, answered_type)  # checks that a header can carry it
-        return Answer(request.status, _as_bytes(result), dict(request.response_headers))
+        return ContainerAnswer(request.status, _as_bytes(result), dict(request.response_headers))
 
     def _run(self, context: RequestContext, data: str | bytes, content_type: str, accept: str) -> object:
         if self._transform is not None:
@@ -110,20 +185,20 @@ class LoadedModel:
         return self._output(context, prediction, accept)
 
 
-def error_answer(error: BaseException, status: int) -> Answer:
-    """Return what a container answers for an exception: its text, whatever that holds."""
+def error_answer(error: BaseException, status: int) -> ContainerAnswer:
+    """Return a container's answer to an exception: its text, whatever that holds."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an exception of the archive's own, whose text raises
         text = ""
-    return Answer(status, (text or type(error).__name__).encode(errors="backslashreplace"), TEXT)
+    return ContainerAnswer(status, (text or type(error).__name__).encode(errors="backslashreplace"), TEXT)
 
 
 def program_of(model_dir: Path, environment: Mapping[str, str], code_dir: Path | None = None) -> Program:
     """Return ``<SAGEMAKER_PROGRAM>.py`` of the code's folder if it is there, else ``inference.py``. Raises NoHandlers.
 
-    The folder is ``code`` in the archive, or where SAGEMAKER_SUBMIT_DIRECTORY says: in S3 (it is fetched to
-    *code_dir*), or below ``/opt/ml/model/``.
+    The folder is ``code`` in the archive, or SAGEMAKER_SUBMIT_DIRECTORY: in S3 (it is fetched to *code_dir*), or below
+    ``/opt/ml/model/``.
     """
     code = code_dir or model_dir / "code"
     directory = environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
@@ -148,7 +223,6 @@ def _imported(program: Program) -> ModuleType:
 
 
 def _handler(module: ModuleType, name: str, arguments: int) -> _Handler | None:
-    """Return the archive's handler, None when it has none of that name."""
     function = getattr(module, name, None)
     if function is None:
         return None

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 
 from airflow_sm_plugin.local.serving.errors import status_of
-from airflow_sm_plugin.local.serving.handlers import TEXT, Answer, LoadedModel, Program, error_answer
+from airflow_sm_plugin.local.serving.handlers import TEXT, ContainerAnswer, LoadedModel, Program, error_answer
 from airflow_sm_plugin.local.serving.isolation import IsolatedCode
 
 _JSON = {"Content-Type": "application/json"}
@@ -54,15 +54,13 @@ class HostedModel:
                 self.release()
                 raise
 
-    def answer(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Run the handlers on one request. Whatever they raise is the caller's to answer."""
+    def answer(self, body: bytes, headers: Mapping[str, str]) -> ContainerAnswer:
         if self._code is None or self._loaded is None:
             raise LookupError("the model is unloaded")
         with self._code.running():
             return self._loaded.answer(body, headers)
 
     def release(self) -> None:
-        """Let go of the model and its code."""
         self._loaded = None
         if self._code is not None:
             self._code.forget()
@@ -77,8 +75,7 @@ class HostedModels:
         self._lock = threading.Lock()
         self._models: dict[str, HostedModel | None] = {}
 
-    def respond(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Answer a request below ``/models``."""
+    def respond(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> ContainerAnswer:
         parts = path.strip("/").split("/")
         name = parts[1] if len(parts) > 1 else ""
         match method, len(parts), parts[-1]:
@@ -94,9 +91,9 @@ class HostedModels:
                 return self._describe(name)
             case "DELETE", 2, _:
                 return self._unload(name)
-        return Answer(404, f"nothing at {path}".encode(), TEXT)
+        return ContainerAnswer(404, f"nothing at {path}".encode(), TEXT)
 
-    def _invoke(self, name: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def _invoke(self, name: str, body: bytes, headers: Mapping[str, str]) -> ContainerAnswer:
         with self._lock:
             model = self._models.get(name)
             if model is None:
@@ -111,15 +108,15 @@ class HostedModels:
             if is_last:
                 model.release()
 
-    def _load(self, body: bytes) -> Answer:
+    def _load(self, body: bytes) -> ContainerAnswer:
         try:
             told = json.loads(body)
             name, url = str(told["model_name"]), str(told["url"])
         except (ValueError, KeyError, TypeError):
-            return Answer(400, b"model_name and url are wanted", TEXT)
+            return ContainerAnswer(400, b"model_name and url are wanted", TEXT)
         with self._lock:
             if name in self._models:
-                return Answer(409, f"model {name} is loaded already".encode(), TEXT)
+                return ContainerAnswer(409, f"model {name} is loaded already".encode(), TEXT)
             self._models[name] = None
         model = None
         try:
@@ -136,9 +133,9 @@ class HostedModels:
                     del self._models[name]
                 else:
                     self._models[name] = model
-        return Answer(200, b"", TEXT)
+        return ContainerAnswer(200, b"", TEXT)
 
-    def _unload(self, name: str) -> Answer:
+    def _unload(self, name: str) -> ContainerAnswer:
         with self._lock:
             model = self._models.get(name)
             if model is None:
@@ -148,22 +145,26 @@ class HostedModels:
             is_idle = not model.users
         if is_idle:
             model.release()
-        return Answer(200, b"", TEXT)
+        return ContainerAnswer(200, b"", TEXT)
 
-    def _list(self) -> Answer:
+    def _list(self) -> ContainerAnswer:
         with self._lock:
             found = [_described(name, model) for name, model in self._models.items() if model]
-        return Answer(200, json.dumps({"models": found}).encode(), _JSON)
+        return ContainerAnswer(200, json.dumps({"models": found}).encode(), _JSON)
 
-    def _describe(self, name: str) -> Answer:
+    def _describe(self, name: str) -> ContainerAnswer:
         with self._lock:
             model = self._models.get(name)
-        return Answer(200, json.dumps(_described(name, model)).encode(), _JSON) if model else _unknown(name)
+        return (
+            ContainerAnswer(200, json.dumps(_described(name, model)).encode(), _JSON)
+            if model
+            else _unknown(name)
+        )
 
 
 def _described(name: str, model: HostedModel) -> dict[str, str]:
     return {"modelName": name, "modelUrl": model.url}
 
 
-def _unknown(name: str) -> Answer:
-    return Answer(404, f"model {name} is not loaded".encode(), TEXT)
+def _unknown(name: str) -> ContainerAnswer:
+    return ContainerAnswer(404, f"model {name} is not loaded".encode(), TEXT)

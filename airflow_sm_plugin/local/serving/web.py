@@ -1,4 +1,4 @@
-"""The container's HTTP side: ``GET /ping`` and what it serves, on loopback, a thread a connection."""
+"""The container's HTTP side: ``GET /ping`` and its models, on loopback, a thread a connection."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from airflow_sm_plugin.local.serving.errors import status_of
-from airflow_sm_plugin.local.serving.handlers import TEXT, Answer, LoadedModel, error_answer
+from airflow_sm_plugin.local.serving.handlers import TEXT, ContainerAnswer, LoadedModel, error_answer
 
 _WITHOUT_BODY = (204, 304)
 _FROM_SERVER = "X-Embedded-Token"
 
-Respond = Callable[[str, str, bytes, Mapping[str, str]], Answer]
+Respond = Callable[[str, str, bytes, Mapping[str, str]], ContainerAnswer]
 """Answers method, path, body and headers; what it raises is answered as an error of the archive's code."""
 
 
 class ContainerServer(ThreadingHTTPServer):
-    """Serves on a port of its own choice (``server_port``) who knows the token, nobody else."""
+    """Serves callers that know the token, and no others, on a free port (``server_port``)."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -33,9 +33,9 @@ class ContainerServer(ThreadingHTTPServer):
 def one_model(model: LoadedModel) -> Respond:
     """Return what answers ``POST /invocations`` with the only model of a container."""
 
-    def respond(method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def respond(method: str, path: str, body: bytes, headers: Mapping[str, str]) -> ContainerAnswer:
         if (method, path) != ("POST", "/invocations"):
-            return Answer(404, f"nothing at {path}".encode(), TEXT)
+            return ContainerAnswer(404, f"nothing at {path}".encode(), TEXT)
         return model.answer(body, headers)
 
     return respond
@@ -49,14 +49,12 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer the health check; the port is known only when what is to be loaded is, so it always passes."""
-        self._write(Answer(200, b"", {}) if self._is_ping() else self._answer(b""))
+        self._write(ContainerAnswer(200, b"", {}) if self._is_ping() else self._answer(b""))
 
     def do_POST(self) -> None:
-        """Answer an invocation, or load a model."""
         self._write(self._answer(self.rfile.read(int(self.headers.get("Content-Length") or 0))))
 
     def do_DELETE(self) -> None:
-        """Unload a model."""
         self._write(self._answer(b""))
 
     def _is_ping(self) -> bool:
@@ -65,7 +63,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
     def _is_permitted(self) -> bool:
         return hmac.compare_digest(self.headers.get(_FROM_SERVER, "").encode(), self.server.token)
 
-    def _write(self, answer: Answer) -> None:
+    def _write(self, answer: ContainerAnswer) -> None:
         self.send_response_only(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
@@ -74,9 +72,9 @@ class _RequestHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _answer(self, body: bytes) -> Answer:
+    def _answer(self, body: bytes) -> ContainerAnswer:
         if not self._is_permitted():
-            return Answer(403, b"this container answers the embedded SageMaker only", TEXT)
+            return ContainerAnswer(403, b"this container answers the embedded SageMaker only", TEXT)
         del self.headers[_FROM_SERVER]
         try:
             return self.server.respond(self.command, self.path, body, dict(self.headers.items()))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import requests
@@ -14,7 +14,7 @@ from airflow_sm_plugin.local.stack.processes import StackError
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 """Between two polls. Each costs the api-server, which a busy machine shares with the tasks, 0.03 to 0.3 s."""
 
 _SCHEDULE_SECONDS = 300.0
@@ -32,7 +32,7 @@ class DagImportError(StackError):
 
 
 class RequestRefusedError(StackError):
-    """The REST API answered with an error status; ``status`` is its number."""
+    """The REST API answered with an error status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -57,16 +57,19 @@ class TaskInstance:
         return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
 
 
+_TASK = tuple(field.name for field in fields(TaskInstance))
+
+
 @dataclass(frozen=True, slots=True)
-class RunLook:
-    """A run and its tasks, seen at one time."""
+class RunStatus:
+    """A run and its tasks at one time."""
 
     state: str
     tasks: tuple[TaskInstance, ...]
 
 
 class AirflowApi:
-    """A client for an Airflow whose simple auth manager takes everybody for an admin.
+    """A client for an Airflow whose simple auth manager treats each client as an admin.
 
     :param url: the api-server's address, without a path
     :param timeout: of one request, in seconds; a GET that is not answered is repeated, up to 10 attempts in all,
@@ -90,8 +93,8 @@ class AirflowApi:
     def wait_for_dag(self, dag_id: str, *, seconds: float = 600.0) -> None:
         """Return when the DAG can be triggered.
 
-        Raises :class:`DagImportError` as soon as any file of the folder cannot be imported, and
-        :class:`StackError` when the DAG has not come after ``seconds``.
+        Raises :class:`DagImportError` as soon as any file of the folder cannot be imported, and :class:`StackError`
+        when the DAG has not come after ``seconds``.
         """
         deadline = time.monotonic() + seconds
         while not self._exists(dag_id):
@@ -99,12 +102,12 @@ class AirflowApi:
                 raise DagImportError("\n".join(f"{name}:\n{text}" for name, text in errors.items()))
             if time.monotonic() > deadline:
                 raise StackError(f"DAG {dag_id!r} was not found in the DAG folder within {seconds:g} s")
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def import_errors(self) -> dict[str, str]:
         """Return the traceback of each file that cannot be imported, by file name."""
-        found = _rows(self._call("GET", "/importErrors"), "import_errors")
-        return {str(row["filename"]): str(row["stack_trace"]) for row in found}
+        errors = self._call("GET", "/importErrors")["import_errors"]
+        return {error["filename"]: error["stack_trace"] for error in errors}
 
     def trigger(
         self, dag_id: str, *, conf: Mapping[str, Json] | None = None, run_id: str | None = None
@@ -113,67 +116,58 @@ class AirflowApi:
         body: dict[str, Json] = {"logical_date": None, "conf": dict(conf or {})}
         if run_id is not None:
             body["dag_run_id"] = run_id
-        return str(_fields(self._call("POST", f"/dags/{_q(dag_id)}/dagRuns", body=body))["dag_run_id"])
+        return str(self._call("POST", f"/dags/{_q(dag_id)}/dagRuns", body=body)["dag_run_id"])
 
     def begin(self, dag_id: str) -> str:
         """Start a run and return its id. A DAG that comes paused is unpaused: then its schedule starts one."""
-        if not _fields(self._call("GET", f"/dags/{_q(dag_id)}"))["is_paused"]:
+        if not self._call("GET", f"/dags/{_q(dag_id)}")["is_paused"]:
             return self.trigger(dag_id)
         self._call("PATCH", f"/dags/{_q(dag_id)}", body={"is_paused": False})
         deadline = time.monotonic() + _SCHEDULE_SECONDS
         while time.monotonic() < deadline:
-            found = _rows(self._call("GET", f"/dags/{_q(dag_id)}/dagRuns"), "dag_runs")
-            if found:
-                return str(found[0]["dag_run_id"])
-            time.sleep(_LOOK_SECONDS)
+            if runs := self._call("GET", f"/dags/{_q(dag_id)}/dagRuns")["dag_runs"]:
+                return str(runs[0]["dag_run_id"])
+            time.sleep(_POLL_SECONDS)
         return self.trigger(dag_id)
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """Return the run's state: queued, running, success or failed."""
-        return str(_fields(self._call("GET", _run(dag_id, run_id)))["state"])
+        """Return the state: queued, running, success or failed."""
+        return str(self._call("GET", _run(dag_id, run_id))["state"])
 
     def task_instances(self, dag_id: str, run_id: str) -> tuple[TaskInstance, ...]:
         """Return every task of the run, mapped ones one by one."""
-        rows: list[dict[str, Json]] = []
+        path, tasks = f"{_run(dag_id, run_id)}/taskInstances", list[TaskInstance]()
         while True:
-            page = self._call(
-                "GET", f"{_run(dag_id, run_id)}/taskInstances", query={"limit": _PAGE, "offset": len(rows)}
-            )
-            found = _rows(page, "task_instances")
-            rows += found
-            if len(found) < _PAGE:
-                return tuple(_task(row) for row in rows)
+            page = self._call("GET", path, query={"limit": _PAGE, "offset": len(tasks)})["task_instances"]
+            tasks += [TaskInstance(**{name: row[name] for name in _TASK}) for row in page]
+            if len(page) < _PAGE:
+                return tuple(tasks)
 
-    def look(self, dag_id: str, run_id: str) -> RunLook:
+    def poll(self, dag_id: str, run_id: str) -> RunStatus:
         """Return the run's state and its tasks; the state is read first, so it never is ahead of them."""
         state = self.run_state(dag_id, run_id)
-        return RunLook(state, self.task_instances(dag_id, run_id))
+        return RunStatus(state, self.task_instances(dag_id, run_id))
 
     def wait_for_run(
-        self,
-        dag_id: str,
-        run_id: str,
-        *,
-        seconds: float,
-        on_look: Callable[[RunLook], None] | None = None,
-    ) -> RunLook:
-        """Return the last look once the run has ended, well or badly; ``on_look`` is told of every look.
+        self, dag_id: str, run_id: str, *, seconds: float, on_poll: Callable[[RunStatus], None] | None = None
+    ) -> RunStatus:
+        """Return the status once the run has ended, well or badly; ``on_poll`` is called with that of every poll.
 
         Raises :class:`StackError` when it has not ended after ``seconds``.
         """
         deadline = time.monotonic() + seconds
         while True:
-            look = self.look(dag_id, run_id)
-            if on_look is not None:
-                on_look(look)
-            if look.state in RUN_ENDS:
-                return look
+            status = self.poll(dag_id, run_id)
+            if on_poll is not None:
+                on_poll(status)
+            if status.state in RUN_ENDS:
+                return status
             if time.monotonic() > deadline:
-                states = ", ".join(f"{task.label} {task.state}" for task in look.tasks)
+                states = ", ".join(f"{task.label} {task.state}" for task in status.tasks)
                 raise StackError(
-                    f"run {run_id!r} of {dag_id!r} is {look.state} after {seconds:g} s: {states}"
+                    f"run {run_id!r} of {dag_id!r} is {status.state} after {seconds:g} s: {states}"
                 )
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def xcom(
         self, dag_id: str, run_id: str, task_id: str, *, key: str = "return_value", map_index: int = -1
@@ -181,7 +175,8 @@ class AirflowApi:
         """Return one XCom value. Raises :class:`RequestRefusedError` (status 404) when there is none."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{_q(task_id)}/xcomEntries/{_q(key)}"
         query: dict[str, str | int] = {"map_index": map_index, "deserialize": "false", "stringify": "false"}
-        return _fields(self._call("GET", path, query=query))["value"]
+        value: Json = self._call("GET", path, query=query)["value"]
+        return value
 
     def log_text(
         self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1
@@ -189,7 +184,7 @@ class AirflowApi:
         """Return the log of one try, a line per message, times left out."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{_q(task_id)}/logs/{try_number}"
         query: dict[str, str | int] = {"map_index": map_index, "full_content": "true"}
-        content = _fields(self._call("GET", path, query=query))["content"]
+        content = self._call("GET", path, query=query)["content"]
         return "\n".join(_log_line(message) for message in content) if isinstance(content, list) else ""
 
     def _exists(self, dag_id: str) -> bool:
@@ -208,7 +203,7 @@ class AirflowApi:
         *,
         body: Mapping[str, Json] | None = None,
         query: Mapping[str, str | int] | None = None,
-    ) -> Json:
+    ) -> dict[str, Any]:
         if "Authorization" not in self._session.headers:
             token = self._send("GET", "/auth/token")
             token.raise_for_status()
@@ -218,7 +213,7 @@ class AirflowApi:
             raise RequestRefusedError(
                 answer.status_code, f"{method} {path}: {answer.status_code} {answer.text[:1000]}"
             )
-        value: Json = answer.json()
+        value: dict[str, Any] = answer.json()
         return value
 
     def _send(
@@ -253,43 +248,12 @@ def _run(dag_id: str, run_id: str) -> str:
     return f"/dags/{_q(dag_id)}/dagRuns/{_q(run_id)}"
 
 
-def _fields(value: Json) -> dict[str, Json]:
-    if not isinstance(value, dict):
-        raise StackError(f"the REST API answered something unexpected: {value!r}")
-    return value
-
-
-def _rows(value: Json, name: str) -> list[dict[str, Json]]:
-    rows = _fields(value)[name]
-    return [_fields(row) for row in rows] if isinstance(rows, list) else []
-
-
-def _task(row: Mapping[str, Json]) -> TaskInstance:
-    def text(name: str) -> str | None:
-        value = row[name]
-        return None if value is None else str(value)
-
-    duration = row["duration"]
-    return TaskInstance(
-        task_id=str(row["task_id"]),
-        map_index=int(str(row["map_index"])),
-        state=text("state"),
-        try_number=int(str(row["try_number"])),
-        start_date=text("start_date"),
-        end_date=text("end_date"),
-        duration=float(str(duration)) if duration is not None else None,
-    )
-
-
-def _log_line(message: Json) -> str:
-    if not isinstance(message, dict):
-        return str(message)
+def _log_line(message: str | dict[str, Any]) -> str:
+    if isinstance(message, str):
+        return message
     line = f"{str(message.get('level', '')).upper():<8}{message.get('event', '')}"
-    details = message.get("error_detail")
-    for detail in details if isinstance(details, list) else []:
-        fields = _fields(detail)
-        frames = fields.get("frames")
-        for frame in map(_fields, frames[-_FRAMES:] if isinstance(frames, list) else []):
+    for detail in message.get("error_detail") or []:
+        for frame in (detail.get("frames") or [])[-_FRAMES:]:
             line += f"\n          {frame.get('filename')}:{frame.get('lineno')} in {frame.get('name')}"
-        line += f"\n        {fields.get('exc_type')}: {fields.get('exc_value')}"
+        line += f"\n        {detail.get('exc_type')}: {detail.get('exc_value')}"
     return line

@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from airflow_sm_plugin.local.stack.airflow_api import AirflowApi
@@ -31,19 +30,17 @@ from airflow_sm_plugin.local.stack.processes import (
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 class AirflowStack:
     """One Airflow with LocalExecutor and SQLite; a context manager.
 
-    :param home: becomes AIRFLOW_HOME: configuration, database, logs; made when missing. The processes' own
-        output goes to ``<home>/components/<component>.log``
-    :param dags_folder: where the DAG files are
-    :param environment: added to what the processes inherit; the user's own ``AWS_*`` and ``AIRFLOW_*``
-        variables are not inherited
+    :param home: becomes AIRFLOW_HOME; made when missing. The processes' output goes to ``<home>/components/``
+    :param environment: added to what the processes inherit; the user's own ``AWS_*`` and ``AIRFLOW_*`` variables are
+        not
     :param python: the interpreter whose Airflow is started
-    :param start_seconds: how long :meth:`start` may take in all, in seconds
+    :param start_seconds: the longest that :meth:`start` takes in all
     :param grace: seconds between SIGTERM and SIGKILL in :meth:`stop`
     """
 
@@ -74,12 +71,10 @@ class AirflowStack:
 
     @property
     def api(self) -> AirflowApi:
-        """A client of the REST API."""
         return AirflowApi(self.url)
 
     @property
     def environment(self) -> dict[str, str]:
-        """The whole environment of the processes."""
         return clean_environment(
             {
                 **SETTINGS,
@@ -131,14 +126,10 @@ class AirflowStack:
                 )
 
     def __enter__(self) -> Self:
-        """Start."""
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop."""
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _log(self, component: str) -> Path:
@@ -180,4 +171,4 @@ class AirflowStack:
                 raise StackError(
                     f"not healthy after {self._start_seconds:g} s: {', '.join(unhealthy)}\n{ends}"
                 )
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)

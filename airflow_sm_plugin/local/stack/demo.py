@@ -7,23 +7,93 @@ services and leaves them running, ``--down`` ends them.
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
 
-from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, RequestRefusedError, RunLook
-from airflow_sm_plugin.local.stack.demo_report import report_of, saved_page
-from airflow_sm_plugin.local.stack.demo_stack import Addresses, DemoStack
-from airflow_sm_plugin.local.stack.demo_view import Progress, report_table
-from airflow_sm_plugin.local.stack.processes import StackError
+from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, RequestRefusedError, RunStatus
+from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
+from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
+from airflow_sm_plugin.local.stack.demo_view import Progress, report_of, report_table, saved_page
+from airflow_sm_plugin.local.stack.embedded_process import EmbeddedProcess
+from airflow_sm_plugin.local.stack.processes import StackError, end, marked
+
+_MARKER = "AIRFLOW_SM_DEMO"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The URLs of both services."""
+
+    airflow: str
+    sagemaker: str
+
+
+class DemoStack:
+    """Both services, with everything they write in one folder.
+
+    :param folder: emptied at the start; ``airflow/`` becomes AIRFLOW_HOME, ``sagemaker.log`` holds the embedded
+        SageMaker's requests, ``running.json`` the addresses and process ids
+    :param settings: of the embedded SageMaker, ``NAME=VALUE`` each
+    """
+
+    def __init__(self, folder: Path, dags_folder: Path, *, settings: Sequence[str] = ()) -> None:
+        self.folder = folder.resolve()
+        self._marker = (_MARKER, str(self.folder))
+        self._dags_folder = dags_folder
+        self._settings = tuple(settings)
+        self._note = self.folder / "running.json"
+        self.airflow: AirflowStack | None = None
+
+    def start(self) -> Addresses:
+        """Start both and return when both serve; the caller calls :meth:`stop`, too.
+
+        Ends what an earlier run in the same folder left. Raises
+        :class:`~airflow_sm_plugin.local.stack.processes.StackError`.
+        """
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        sagemaker = EmbeddedProcess(
+            self.folder / "sagemaker.log",
+            environment=dict([self._marker]),
+            arguments=[word for setting in self._settings for word in ("--set", setting)],
+        )
+        sagemaker.start()
+        self.airflow = AirflowStack(
+            self.folder / "airflow",
+            self._dags_folder,
+            environment={**AWS_SETTINGS, "AWS_ENDPOINT_URL": sagemaker.url, _MARKER: self._marker[1]},
+        )
+        self.airflow.start()
+        addresses = Addresses(airflow=self.airflow.url, sagemaker=sagemaker.url)
+        pids = sorted(process.pid for process in marked(*self._marker))
+        self._note.write_text(json.dumps({**asdict(addresses), "pids": pids}, indent=1) + "\n")
+        return addresses
+
+    def running(self) -> Addresses | None:
+        """Return the addresses when a stack of this folder runs, started by this process or another."""
+        if not self._note.exists() or not marked(*self._marker):
+            return None
+        note = json.loads(self._note.read_text())
+        return Addresses(airflow=note["airflow"], sagemaker=note["sagemaker"])
+
+    def stop(self) -> None:
+        """End everything that runs for this folder, also of another process; can be called at any time."""
+        end(marker=self._marker)
+        self._note.unlink(missing_ok=True)
+
 
 _DAG_ID = "autopilot_to_predictions"
 _RUN_SECONDS = 3600.0
@@ -74,7 +144,7 @@ def _up(console: Console, stack: DemoStack) -> int:
             return _failed(console, error)
         except KeyboardInterrupt:
             return _INTERRUPTED
-    _say_addresses(console, addresses)
+    _show_addresses(console, addresses)
     console.print("Both keep running until [bold]make down[/].")
     return 0
 
@@ -85,7 +155,7 @@ def _demo(console: Console, stack: DemoStack, dag_id: str) -> int:
         with _ended_on_error(console, stack):
             console.print("Starting the embedded SageMaker and Airflow …")
             addresses = stack.start()
-            _say_addresses(console, addresses)
+            _show_addresses(console, addresses)
             console.print(
                 f"Healthy after {time.monotonic() - begun:.0f} s; running the DAG [bold]{dag_id}[/]."
             )
@@ -110,21 +180,21 @@ def _run(console: Console, stack: DemoStack, dag_id: str, addresses: Addresses) 
     api.wait_for_dag(dag_id)
     run_id = api.begin(dag_id)
     with Progress(console) as progress:
-        look = api.wait_for_run(dag_id, run_id, seconds=_RUN_SECONDS, on_look=progress.show)
-    reports = [report for task in look.tasks if (report := report_of(api, dag_id, run_id, task))]
+        status = api.wait_for_run(dag_id, run_id, seconds=_RUN_SECONDS, on_poll=progress.show)
+    reports = [report for task in status.tasks if (report := report_of(api, dag_id, run_id, task))]
     if reports:
         console.print(report_table(reports, width=console.width))
     for report in reports:
         if page := saved_page(report, folder=stack.folder, sagemaker=addresses.sagemaker):
             console.print(f"Open [bold]{os.path.relpath(page)}[/] to see the report.", highlight=False)
-    if look.state == "success":
+    if status.state == "success":
         return True
-    _show_failures(console, api, dag_id, run_id, look)
+    _show_failures(console, api, dag_id, run_id, status)
     return False
 
 
-def _show_failures(console: Console, api: AirflowApi, dag_id: str, run_id: str, look: RunLook) -> None:
-    for task in look.tasks:
+def _show_failures(console: Console, api: AirflowApi, dag_id: str, run_id: str, status: RunStatus) -> None:
+    for task in status.tasks:
         if task.state != "failed":
             continue
         try:
@@ -138,7 +208,7 @@ def _show_failures(console: Console, api: AirflowApi, dag_id: str, run_id: str, 
         console.print(escape("\n".join(lines[-30:])), highlight=False, soft_wrap=True)
 
 
-def _say_addresses(console: Console, addresses: Addresses) -> None:
+def _show_addresses(console: Console, addresses: Addresses) -> None:
     console.print(f"  Airflow    {addresses.airflow}", highlight=False)
     console.print(
         f"  SageMaker  {addresses.sagemaker}  (AWS_ENDPOINT_URL; any made-up credentials)", highlight=False

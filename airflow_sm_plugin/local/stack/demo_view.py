@@ -1,18 +1,20 @@
-"""What the demo shows: the tasks while they run, a table of results, the log of what failed."""
+"""The demo's output: the tasks while they run, a table of results, and their page as a file."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from pathlib import Path
 from typing import Self
 
+import boto3
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from airflow_sm_plugin.local.stack.airflow_api import Json, RunLook, TaskInstance
+from airflow_sm_plugin.local.stack.airflow_api import AirflowApi, Json, RunStatus, TaskInstance
+from airflow_sm_plugin.local.stack.airflow_settings import AWS_SETTINGS
 
 COLUMNS: Mapping[str, str] = {
     "data_set": "data set",
@@ -57,7 +59,7 @@ _WAITING = frozenset({None, "scheduled", "queued"})
 
 
 class Progress:
-    """Shows looks at a run: a live table on a terminal, else a line for each change of a task's state."""
+    """Shows a run as it is polled: a live table on a terminal, else a line for each change of a task's state."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -66,23 +68,19 @@ class Progress:
         self._live = Live(console=console, refresh_per_second=4, transient=False)
 
     def __enter__(self) -> Self:
-        """Begin to show."""
         if self._console.is_terminal:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the last picture standing."""
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def show(self, look: RunLook) -> None:
-        """Show what changed since the last look."""
+    def show(self, status: RunStatus) -> None:
+        """Show what changed since the last poll."""
         if self._console.is_terminal:
-            self._live.update(progress_table(look.tasks, seconds=time.monotonic() - self._begun))
+            self._live.update(progress_table(status.tasks, seconds=time.monotonic() - self._begun))
             return
-        for task in sorted(look.tasks, key=lambda task: task.start_date or "~"):
+        for task in sorted(status.tasks, key=lambda task: task.start_date or "~"):
             if task.state not in _WAITING and task.state != self._states.get(task.label):
                 seconds = f"{time.monotonic() - self._begun:6.1f} s"
                 self._console.print(f"{seconds}  {task.label:<40} {task.state}", highlight=False)
@@ -142,3 +140,32 @@ def _text(value: Json) -> str:
         case dict():
             return "\n".join(f"{name}: {_text(item)}" for name, item in value.items())
     return str(value)
+
+
+def report_of(api: AirflowApi, dag_id: str, run_id: str, task: TaskInstance) -> dict[str, Json] | None:
+    """Return the value that a successful task named ``report``, alone or in a group, has returned, else None."""
+    if task.task_id.rpartition(".")[2] != "report" or task.state != "success":
+        return None
+    value = api.xcom(dag_id, run_id, task.task_id)
+    return value if isinstance(value, dict) else None
+
+
+def saved_page(report: Mapping[str, Json], *, folder: Path, sagemaker: str) -> Path | None:
+    """Save the page that a report names as ``report.html`` in a folder; None when it names none.
+
+    :param sagemaker: the address of the embedded SageMaker, whose S3 holds the page
+    """
+    location = report.get("report")
+    if not isinstance(location, str) or not location.endswith(".html"):
+        return None
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=sagemaker,
+        region_name=AWS_SETTINGS["AWS_DEFAULT_REGION"],
+        aws_access_key_id=AWS_SETTINGS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=AWS_SETTINGS["AWS_SECRET_ACCESS_KEY"],
+    )
+    page = folder / "report.html"
+    page.write_bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    return page

@@ -8,19 +8,18 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from airflow_sm_plugin.local.stack.processes import StackError, clean_environment, end, last_lines, start
 
 _READY = re.compile(r"^ready (http://\S+)$", re.MULTILINE)
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 class EmbeddedProcess:
     """``python -m airflow_sm_plugin.local`` on a free port of loopback; a context manager.
 
-    :param log: gets its output; also the line that says where it serves
+    :param log: gets its output
     :param python: an interpreter with the extra ``local``
     :param environment: added to what the process inherits
     :param arguments: further ones for its command line, e.g. ``["--set", "automl_seconds=5"]``
@@ -45,7 +44,7 @@ class EmbeddedProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and return when it serves; ``url`` says where. Raises :class:`StackError` with its log."""
+        """Start it and return when it serves, at ``url``. Raises :class:`StackError` with its log."""
         self._log.unlink(missing_ok=True)
         try:
             self.url = self._launch()
@@ -61,14 +60,10 @@ class EmbeddedProcess:
             process.wait()  # it has ended; without this Popen does not know
 
     def __enter__(self) -> Self:
-        """Start."""
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop."""
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _launch(self) -> str:
@@ -84,5 +79,5 @@ class EmbeddedProcess:
         while not (ready := _READY.search(self._log.read_text(errors="replace"))):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise StackError(f"the embedded SageMaker did not start:\n{last_lines(self._log)}")
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         return ready[1]

@@ -1,7 +1,8 @@
 """Start processes that can be found again, and end them all.
 
-A process that was started here is recognised later by an environment variable it inherited, so whatever
-it started in turn is found as well, also when the one in between is gone (an orphaned Airflow task).
+A process that was started here is recognised later by an environment variable it inherited, so that its own children
+are found as well, also when the one in between is gone (an orphaned Airflow task).
+
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ _KILL_SECONDS = 60.0
 
 
 class StackError(RuntimeError):
-    """A process of the stack did not start, died or would not end; the text says what it logged last."""
+    """A process of the stack did not start, died or would not end; the text has its last log lines."""
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -74,7 +74,6 @@ def start(
 
 
 def last_lines(log: Path, count: int = 30) -> str:
-    """Return the end of a log file, or an empty text when there is none."""
     if not log.exists():
         return ""
     return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
@@ -91,10 +90,10 @@ def marked(name: str, value: str) -> list[psutil.Process]:
 
 
 def end(*, marker: tuple[str, str], pids: Iterable[int] = (), grace: float = 8.0) -> None:
-    """End every process that carries the marker, and ``pids``, with all that descends from them.
+    """End every process that carries the marker, and ``pids``, with all their descendants.
 
-    ``pids`` and the topmost marked processes get a SIGTERM (each ends what it started itself) and ``grace``
-    seconds; what then is left is killed. Raises :class:`StackError` when something survives even that.
+    ``pids`` and the topmost marked processes get a SIGTERM (each ends its own children) and ``grace`` seconds; those
+    left then are killed. Raises :class:`StackError` when a process survives even that.
     """
     found = marked(*marker)
     below = {process.pid for process in found}

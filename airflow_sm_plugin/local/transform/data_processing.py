@@ -28,7 +28,7 @@ _FORMATS = {"text/csv": "csv", "application/json": "json", "application/jsonline
 
 
 class UnsupportedPath(ValueError):
-    """The JSONPath expression uses an operator that batch transform does not have."""
+    """The JSONPath expression uses an operator that batch transform lacks."""
 
 
 class ProcessingFailed(Exception):
@@ -37,7 +37,7 @@ class ProcessingFailed(Exception):
 
 @dataclass(frozen=True)
 class Processing:
-    """What to do around each request: filter its input, join, filter the joined record.
+    """The steps around each request: filter its input, join, filter the joined record.
 
     :param format: ``csv``, ``json`` (a request is one document) or ``jsonlines``
     """

@@ -1,60 +1,36 @@
 """Create, describe, stop and list transform jobs; :mod:`.transform_job` runs them.
 
-Error texts as the service was seen to write them: a missing job is a ValidationException, not the
-ResourceNotFound that its API model names.
+Error texts are those observed of the service: a missing job is a ValidationException, not the ResourceNotFound that
+its API model names.
+
 """
 
 from __future__ import annotations
 
 from airflow_sm_plugin.local.account import s3_objects
-from airflow_sm_plugin.local.account.listing import list_page, with_token
+from airflow_sm_plugin.local.account.listing import listed
 from airflow_sm_plugin.local.account.operations import Params, operation
 from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure
 from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.containers.containers import is_direct
 from airflow_sm_plugin.local.models.models import model_called
 from airflow_sm_plugin.local.protocol.errors import ResourceInUseFailure, ValidationFailure
-from airflow_sm_plugin.local.transform.data_processing import (
-    UnsupportedPath,
-    format_of,
-    parse_path,
-)
+from airflow_sm_plugin.local.transform.data_processing import UnsupportedPath, format_of, parse_path
 from airflow_sm_plugin.local.transform.transform_job import TransformJob
 
 JOBS = "transform-job"
 
 _MAX_PAYLOAD_MB = 100
-_COPIED = (
-    "TransformJobName",
-    "ModelName",
-    "MaxConcurrentTransforms",
-    "ModelClientConfig",
-    "MaxPayloadInMB",
-    "BatchStrategy",
-    "Environment",
-    "TransformInput",
-    "TransformOutput",
-    "DataCaptureConfig",
-    "TransformResources",
-    "DataProcessing",
-    "ExperimentConfig",
-)
-_SUMMARY = (
-    "TransformJobName",
-    "TransformJobArn",
-    "CreationTime",
-    "TransformEndTime",
-    "LastModifiedTime",
-    "TransformJobStatus",
-    "FailureReason",
-)
+_SUMMARY = """
+    TransformJobName TransformJobArn CreationTime TransformEndTime LastModifiedTime TransformJobStatus FailureReason
+"""
 
 
 @operation("CreateTransformJob")
 def create_transform_job(region: Region, params: Params) -> Record:
-    """Start a job; what can be known to be wrong is refused here."""
+    """Start a job; a request that is known to be wrong is refused here."""
     name = params["TransformJobName"]
-    arn = region.arn("transform-job", name)
+    arn = region.arn(JOBS, name)
     _check_payload_limits(params)
     _check_data_processing(params)
     model = model_called(region, params["ModelName"])
@@ -64,16 +40,16 @@ def create_transform_job(region: Region, params: Params) -> Record:
             "support them."
         )
     _check_input_exists(region, params["TransformInput"]["DataSource"]["S3DataSource"])
-    record: Record = {key: params[key] for key in _COPIED if key in params}
-    record |= {
+    record: Record = {
+        **params,
+        "Tags": None,
         "TransformJobArn": arn,
         "TransformJobStatus": "InProgress",
         "CreationTime": now(),
         "LastModifiedTime": now(),
         "_tags": params.get("Tags", []),
     }
-    job = TransformJob(region, record, model)
-    record["_job"] = job
+    job = record["_job"] = TransformJob(region, record, model)
     with region.table(JOBS) as jobs:
         if name in jobs:
             raise ResourceInUseFailure(
@@ -87,7 +63,6 @@ def create_transform_job(region: Region, params: Params) -> Record:
 
 @operation("DescribeTransformJob")
 def describe_transform_job(region: Region, params: Params) -> Record:
-    """Describe a job."""
     name = params["TransformJobName"]
     with region.table(JOBS) as jobs:
         if name not in jobs:
@@ -105,8 +80,7 @@ def stop_transform_job(region: Region, params: Params) -> Record:
         if name not in jobs:
             raise ValidationFailure(f"Could not find job to update with name: {name}")
         record = jobs[name]
-        if record["TransformJobStatus"] != "InProgress":
-            status = record["TransformJobStatus"]
+        if (status := record["TransformJobStatus"]) != "InProgress":
             raise ValidationFailure(
                 f"The request was rejected because the transform job is in status {status}"
             )
@@ -121,8 +95,7 @@ def stop_transform_job(region: Region, params: Params) -> Record:
 def list_transform_jobs(region: Region, params: Params) -> Record:
     """List jobs: by name, status and time, in pages."""
     with region.table(JOBS) as jobs:
-        page = list_page(jobs.values(), params, kind="TransformJob", members=_SUMMARY)
-    return with_token("TransformJobSummaries", page)
+        return listed("TransformJobSummaries", jobs.values(), params, kind="TransformJob", members=_SUMMARY)
 
 
 def step_of_automl(job_arn: str) -> str:

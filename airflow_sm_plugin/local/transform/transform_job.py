@@ -1,44 +1,72 @@
-"""Run a transform job: start its containers, send them the input piece by piece, store what they answer."""
+"""Run a transform job: start its containers, send them the input piece by piece, store what they answer.
+
+Form and places of captured data: Developer Guide, "Capture data from batch transform job".
+
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import gzip
 import itertools
+import json
 import logging
 import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from airflow_sm_plugin.core.names import TRANSFORM_JOBS_LOG_GROUP, transform_job_streams
 from airflow_sm_plugin.local.account import s3_objects
-from airflow_sm_plugin.local.account.input_objects import InputObject
-from airflow_sm_plugin.local.account.s3_objects import ObjectFailure
+from airflow_sm_plugin.local.account.s3_objects import (
+    BadManifest,
+    InputObject,
+    Location,
+    ObjectFailure,
+    objects_below,
+    objects_in_manifest,
+)
 from airflow_sm_plugin.local.account.state import Record, Region, now
+from airflow_sm_plugin.local.containers.container_logs import DataLog
 from airflow_sm_plugin.local.containers.containers import (
     ContainerFailed,
+    ContainerInput,
+    ContainerReply,
     ContainerSpec,
     LogTarget,
-    Payload,
-    Reply,
     container_specs,
 )
-from airflow_sm_plugin.local.containers.data_log import DataLog
 from airflow_sm_plugin.local.containers.pipelines import Pipeline
 from airflow_sm_plugin.local.protocol.errors import ModelFailure
-from airflow_sm_plugin.local.transform import transform_io
 from airflow_sm_plugin.local.transform.data_processing import (
     ProcessingFailed,
     output_format,
     with_inference_ids,
 )
-from airflow_sm_plugin.local.transform.transform_capture import write_manifests
-from airflow_sm_plugin.local.transform.transform_io import BadInput
-from airflow_sm_plugin.local.transform.transform_plan import MOST_CONCURRENT, MOST_INSTANCES, Plan
-from airflow_sm_plugin.local.transform.transform_sources import sources_of
+from airflow_sm_plugin.local.transform.transform_plan import (
+    MOST_CONCURRENT,
+    MOST_INSTANCES,
+    BadInput,
+    Capture,
+    TransformPlan,
+    assemble,
+    payloads,
+)
+
+
+def sources_of(region: Region, plan: TransformPlan) -> Iterator[InputObject]:
+    """Yield the objects to transform; ``.out`` behind an object's relative key names its output.
+
+    Raises ObjectFailure, and BadInput for a manifest that is none.
+    """
+    try:
+        yield from (objects_in_manifest if plan.is_manifest else objects_below)(region, plan.source)
+    except BadManifest as error:
+        raise BadInput(str(error)) from error
+
 
 log = logging.getLogger(__name__)
 
@@ -58,17 +86,17 @@ class _Stopped(Exception):
 
 
 class TransformJob:
-    """One job, run once. It keeps its record's status; ``stop`` may be called from any thread, at any time.
+    """One job, run once. It keeps its record's status; ``stop`` can be called from any thread, at any time.
 
-    An object that fails does not end the job: the others are still transformed, as the service does, and only
-    then the job is Failed. Outputs are written whole, so a failed object has none.
+    An object that fails does not end the job: the others are still transformed, as the service does, and only then the
+    job is Failed. Outputs are written whole, so a failed object has none.
     """
 
     def __init__(self, region: Region, record: Record, model: Record) -> None:
         self._region = region
         self._record = record
         self._name = str(record["TransformJobName"])
-        self._plan = Plan.of(record)
+        self._plan = TransformPlan.of(record)
         self._specs = tuple(self._with_environment(spec) for spec in container_specs(model))
         self._streams = [
             f"{transform_job_streams(self._name)}i-{uuid.uuid4().hex[:17]}"
@@ -76,7 +104,7 @@ class TransformJob:
         ]
         self._stopping = threading.Event()
         self._pipelines: list[Pipeline] = []
-        self._turns: Iterator[Pipeline] = iter(())
+        self._next_pipelines: Iterator[Pipeline] = iter(())
         self._lock = threading.Lock()
         self._started = now()
         self._data_log: DataLog
@@ -91,7 +119,7 @@ class TransformJob:
         began, self._started = time.monotonic(), now()
         forget = self._region.at_close(self.stop)
         self._update(TransformStartTime=self._started)
-        failure: str | None = ALGORITHM_ERROR  # an error nobody foresaw must not look like success
+        failure: str | None = ALGORITHM_ERROR  # an unforeseen error must not look like success
         try:
             with DataLog(
                 self._region, LogTarget(TRANSFORM_JOBS_LOG_GROUP, self._streams[0])
@@ -108,7 +136,6 @@ class TransformJob:
             forget()
 
     def _least_seconds(self) -> float:
-        """Return how long the job has to take: a stopped one need not."""
         return 0.0 if self._stopping.is_set() else self._region.settings.transform_seconds
 
     def _stop_pipelines(self) -> None:
@@ -140,7 +167,7 @@ class TransformJob:
         """Transform every object; return why the job failed, if it did."""
         sources = list(sources_of(self._region, self._plan))
         self._start_pipelines()
-        self._data_log.say(self._plan.in_words)
+        self._data_log.write(self._plan.in_words)
         width = self._plan.concurrent * len(self._pipelines)
         with ThreadPoolExecutor(width) as objects, ThreadPoolExecutor(width) as requests:
             failures = [
@@ -158,7 +185,7 @@ class TransformJob:
         with ThreadPoolExecutor(len(self._streams)) as starting:
             for started in [starting.submit(self._start_pipeline, stream) for stream in self._streams]:
                 started.result()
-        self._turns = itertools.cycle(self._pipelines)
+        self._next_pipelines = itertools.cycle(self._pipelines)
 
     def _start_pipeline(self, stream: str) -> None:
         pipeline = Pipeline.start(self._region, self._specs, LogTarget(TRANSFORM_JOBS_LOG_GROUP, stream))
@@ -173,13 +200,13 @@ class TransformJob:
             return None
         try:
             data = s3_objects.read(self._region, source.location)
-            batches = transform_io.payloads(
+            batches = payloads(
                 gzip.decompress(data) if self._plan.gzip else data,
                 split_type=self._plan.split_type,
                 batch_strategy=self._plan.batch_strategy,
                 max_payload_bytes=self._plan.max_payload_bytes,
             )
-            output = transform_io.assemble(self._answers(requests, batches), self._plan.assemble_with)
+            output = assemble(self._answers(requests, batches), self._plan.assemble_with)
             s3_objects.write(
                 self._region,
                 self._plan.output.below(f"{source.relative}.out"),
@@ -191,12 +218,12 @@ class TransformJob:
         except ModelFailure as error:
             return self._model_failure(source, error)
         except (BadInput, ProcessingFailed, ObjectFailure, OSError, EOFError) as error:
-            self._say(source, f"ClientError: {error}")
+            self._log_failure(source, f"ClientError: {error}")
             return CLIENT_ERROR
         return None
 
     def _answers(self, requests: ThreadPoolExecutor, batches: Iterator[Sequence[bytes]]) -> Iterator[bytes]:
-        """Yield the answers in order, with no more than a few requests waiting for their turn."""
+        """Yield the answers in order, with a bounded number of requests waiting."""
         waiting: deque[Future[bytes]] = deque()
         try:
             for batch in batches:
@@ -222,12 +249,12 @@ class TransformJob:
             return with_inference_ids(answer, kind, started=self._started)
         return answer
 
-    def _invoke(self, body: bytes) -> Reply:
-        payload = Payload(body, self._plan.content_type, self._plan.accept)
+    def _invoke(self, body: bytes) -> ContainerReply:
+        payload = ContainerInput(body, self._plan.content_type, self._plan.accept)
         tries_left = self._plan.retries
         while True:
             with self._lock:
-                pipeline = next(self._turns)
+                pipeline = next(self._next_pipelines)
             try:
                 return pipeline.invoke(payload, timeout=self._plan.timeout)
             except ModelFailure as error:
@@ -237,19 +264,19 @@ class TransformJob:
 
     def _model_failure(self, source: InputObject, error: ModelFailure) -> str:
         if _is_client_error(error):
-            self._say(source, f"ClientError: {error.original_status}")
+            self._log_failure(source, f"ClientError: {error.original_status}")
         elif error.original_status:
-            self._say(source, f"Bad HTTP status received from algorithm: {error.original_status}")
+            self._log_failure(source, f"Bad HTTP status received from algorithm: {error.original_status}")
         else:
-            self._say(source, "Unable to get response from algorithm")
-        self._say(source, "", "Message:", error.original_message)
+            self._log_failure(source, "Unable to get response from algorithm")
+        self._log_failure(source, "", "Message:", error.original_message)
         return CLIENT_ERROR if _is_client_error(error) else ALGORITHM_ERROR
 
-    def _say(self, source: InputObject, *texts: str) -> None:
-        """Tell the data log: the one place where the reason of a failed object is found."""
+    def _log_failure(self, source: InputObject, *texts: str) -> None:
+        """Write to the data log, the one place that has the reason of a failed object."""
         lines = [line for text in texts for line in text.splitlines() or [""]]
         place = f"{source.location.bucket}/{source.location.key}"
-        self._data_log.say("\n".join(f"{place}: {line}" for line in lines))
+        self._data_log.write("\n".join(f"{place}: {line}" for line in lines))
 
 
 def _container_failure(error: ContainerFailed) -> str:
@@ -258,3 +285,36 @@ def _container_failure(error: ContainerFailed) -> str:
 
 def _is_client_error(error: ModelFailure) -> bool:
     return 400 <= error.original_status < 500
+
+
+def write_manifests(
+    region: Region,
+    capture: Capture,
+    sources: Sequence[InputObject],
+    output: Location,
+    *,
+    started: datetime.datetime,
+) -> None:
+    """Write the manifests of a completed job below the hour of its start. Raises ObjectFailure."""
+    outputs = [(f"{output.below('').uri.rstrip('/')}/", f"{source.relative}.out") for source in sources]
+    for folder, entries in (("input", map(_split, sources)), ("output", outputs)):
+        for manifest in manifests(entries):
+            name = f"{folder}/{started:%Y/%m/%d/%H}/{uuid.uuid4()}.jsonl"
+            body = json.dumps(manifest).encode()
+            s3_objects.write(region, capture.destination.below(name), body, kms_key_id=capture.kms_key_id)
+
+
+def manifests(entries: Iterable[tuple[str, str]]) -> list[list[object]]:
+    """Return manifests, ``[{"prefix": "s3://bucket/p/"}, "name", …]``, of (prefix, name) pairs: one for each prefix."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for prefix, name in entries:
+        names[prefix].append(name)
+    return [[{"prefix": prefix}, *below] for prefix, below in names.items()]
+
+
+def _split(source: InputObject) -> tuple[str, str]:
+    uri = source.location.uri
+    if uri.endswith(f"/{source.relative}"):
+        return uri.removesuffix(source.relative), source.relative
+    folder, _, name = uri.rpartition("/")
+    return f"{folder}/", name

@@ -12,8 +12,7 @@ from moto.s3.responses import S3Response
 
 from airflow_sm_plugin.local.account.calls import CallLog
 from airflow_sm_plugin.local.account.state import now
-from airflow_sm_plugin.local.protocol.call_names import CallName
-from airflow_sm_plugin.local.protocol.s3_calls import NOT_IN_MOTO, s3_operation
+from airflow_sm_plugin.local.protocol.call_names import NOT_IN_MOTO, CallName, s3_operation
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import IMAGE, ROLE, clients_of
 from tests.local.faults.test_faults import control

@@ -103,7 +103,7 @@ def test_the_thread_wakes_for_new_requests_for_room_and_at_its_close() -> None:
     try:
         bench.put("a")
         bench.capacity = 1
-        bench.queue.look_again()
+        bench.queue.capacity_changed()
         with bench.changed:
             assert bench.changed.wait_for(lambda: bench.started == ["a"], timeout=600)
         bench.put("b")

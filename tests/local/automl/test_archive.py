@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from airflow_sm_plugin.local.automl.archive import algorithm, ensemble, features
 from airflow_sm_plugin.local.automl.archive.recordio import decode, encode
-from airflow_sm_plugin.local.automl.archive.responses import RequestRefused
+from airflow_sm_plugin.local.automl.archive.responses import RejectedRequest
 from airflow_sm_plugin.local.automl.archive.tabular import Processor, apply, fit, layout_of, parse, transform
 
 ROWS = [["1", "red"], ["2", "blue"], ["", "red"], ["4", ""], ["5", "red"], ["6", "blue"]] * 4
@@ -73,21 +73,21 @@ def test_features_come_as_csv_when_asked(environment: Environment) -> None:
 @pytest.mark.parametrize(("accept", "status"), [("application/json", 406), ("image/png", 406)])
 def test_features_have_no_other_form(environment: Environment, accept: str, status: int) -> None:
     environment(AUTOML_TRANSFORM_MODE="feature-transform")
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(RejectedRequest) as refused:
         _answer(features, _processor(), b"3,red\n", accept=accept)
     assert refused.value.status_code == status
 
 
 def test_a_row_of_the_wrong_length_is_a_bad_request(environment: Environment) -> None:
     environment(AUTOML_TRANSFORM_MODE="feature-transform")
-    with pytest.raises(RequestRefused, match="Row 2 has 3 columns; the model was trained on 2") as refused:
+    with pytest.raises(RejectedRequest, match="Row 2 has 3 columns; the model was trained on 2") as refused:
         _answer(features, _processor(), b"3,red\n3,red,1\n")
     assert refused.value.status_code == 400
 
 
 @pytest.mark.parametrize("container", [features, algorithm, ensemble])
 def test_other_content_types_are_415(container: object) -> None:
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(RejectedRequest) as refused:
         container.input_fn(b"{}", "application/json")  # type: ignore[attr-defined] # a module of handlers
     assert refused.value.status_code == 415
 
@@ -123,16 +123,16 @@ def test_without_keys_the_algorithm_answers_its_bare_prediction_in_csv_only() ->
     assert value == regression["estimator"].predict(matrix)[0]
     probability = algorithm.predict_fn(matrix, _algorithm(CLASSES, 2))
     assert isinstance(probability[0][0], float)
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(RejectedRequest) as refused:
         algorithm.output_fn(probability, "application/json")
     assert refused.value.status_code == 406
 
 
 def test_the_algorithm_refuses_other_features() -> None:
-    with pytest.raises(RequestRefused, match="3 features") as refused:
+    with pytest.raises(RejectedRequest, match="3 features") as refused:
         _answer(algorithm, _algorithm(CLASSES, 2), b"1,2,3\n")
     assert refused.value.status_code == 400
-    with pytest.raises(RequestRefused) as unreadable:
+    with pytest.raises(RejectedRequest) as unreadable:
         _answer(algorithm, _algorithm(CLASSES, 2), b"red\n")
     assert unreadable.value.status_code == 415
 
@@ -208,6 +208,6 @@ def test_an_ensemble_votes_and_answers_every_key(environment: Environment) -> No
         assert sum(probabilities) == pytest.approx(1.0)  # type: ignore[call-overload] # a list
         assert labels == ["no", "yes"]
         assert math.isnan(nonsense)  # type: ignore[arg-type] # a float
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(RejectedRequest) as refused:
         ensemble.predict_fn([["1"]], model)
     assert refused.value.status_code == 400

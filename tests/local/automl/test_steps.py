@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.local.automl.training.plan import Event, Plan
+from airflow_sm_plugin.local.automl.training.plan import TrainingEvent, TrainingPlan
 from airflow_sm_plugin.local.automl.training.problems import BINARY, REGRESSION
 from airflow_sm_plugin.local.automl.training.process import TrainingProcess
 from airflow_sm_plugin.local.automl.training.recipes import MOST_CANDIDATES, recipes
@@ -142,7 +142,7 @@ def test_the_steps_of_a_stopped_job_are_stopped(clients: Clients, monkeypatch: p
     """It is held when its second candidate has begun; nobody has trained on its rows before."""
     stopped, train = threading.Event(), TrainingProcess.events
 
-    def held(process: TrainingProcess, plan: Plan) -> Generator[Event]:
+    def held(process: TrainingProcess, plan: TrainingPlan) -> Generator[TrainingEvent]:
         with contextlib.closing(train(process, plan)) as events:
             for event in events:
                 yield event

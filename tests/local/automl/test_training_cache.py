@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from airflow_sm_plugin.local.automl.training.plan import Event, Plan
-from airflow_sm_plugin.local.automl.training.training_cache import TrainingCache
+from airflow_sm_plugin.local.automl.training.plan import TrainingEvent, TrainingPlan
+from airflow_sm_plugin.local.automl.training.process import TrainingCache
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.automl.test_jobs import job_v1, put, run
 from tests.local.conftest import Clients, clients_of
@@ -25,13 +25,13 @@ class Trainer:
         self.events = events
         self.times = 0
 
-    def __call__(self, plan: Plan) -> Generator[Event]:
+    def __call__(self, plan: TrainingPlan) -> Generator[TrainingEvent]:
         self.times += 1
         for event in self.events:
             if event["event"] == "trained":
                 path = Path(plan["output"]) / "model-1.tar.gz"
                 path.write_bytes(b"an archive")
-                yield cast("Event", {**event, "archives": {"model": str(path)}})
+                yield cast("TrainingEvent", {**event, "archives": {"model": str(path)}})
             else:
                 yield event
 
@@ -42,7 +42,7 @@ EXPLAINED = {"event": "explained", "number": 1, "importances": {"a": 1.0}}
 FAILED = {"event": "failed", "reason": "no rows"}
 
 
-def plan_in(folder: Path, rows: str = "a,y\n1,2\n", **others: Any) -> Plan:  # noqa: ANN401 - a plan's
+def plan_in(folder: Path, rows: str = "a,y\n1,2\n", **others: Any) -> TrainingPlan:  # noqa: ANN401 - a plan's
     """Return the plan of a job whose files lie in a new folder."""
     (folder / "output").mkdir(parents=True)
     (folder / "rows.csv").write_text(rows)
@@ -53,10 +53,10 @@ def plan_in(folder: Path, rows: str = "a,y\n1,2\n", **others: Any) -> Plan:  # n
         "mode": "ENSEMBLING",
         "output": str(folder / "output"),
     }
-    return cast("Plan", plan | others)
+    return cast("TrainingPlan", plan | others)
 
 
-def told(cache: TrainingCache, plan: Plan, trainer: Trainer) -> list[Any]:
+def told(cache: TrainingCache, plan: TrainingPlan, trainer: Trainer) -> list[Any]:
     """Return the events without the folders of their archives."""
     events: list[Any] = list(cache.events(plan, trainer))
     for event in events:

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.model import StructureShape
 
-from airflow_sm_plugin.local.catalogue.search_expression import matches, sort_key
+from airflow_sm_plugin.local.catalogue.search import matches, sort_key
 from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 from airflow_sm_plugin.local.protocol.protocol import CONTROL_PLANE, service_model
 from tests.local.conftest import IMAGE, Clients, unique

@@ -18,7 +18,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.containers.model_data import unpack_target_model
+from airflow_sm_plugin.local.containers.model_data import unpack
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import ECHO, IMAGE, ROLE, Clients, clients_of, unique
 from tests.local.faults.test_faults import control
@@ -149,11 +149,11 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """What a model's download waits for, until the test's end at the latest."""
     permitted = threading.Event()
 
-    def held(*arguments: Any) -> None:  # noqa: ANN401 - as unpack_target_model
+    def held(*arguments: Any) -> None:  # noqa: ANN401 - as unpack
         permitted.wait(600)
-        unpack_target_model(*arguments)
+        unpack(*arguments)
 
-    monkeypatch.setattr("airflow_sm_plugin.local.containers.model_host.unpack_target_model", held)
+    monkeypatch.setattr("airflow_sm_plugin.local.containers.model_host.unpack", held)
     yield permitted
     permitted.set()
 

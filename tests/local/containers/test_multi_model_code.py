@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_sm_plugin.local.serving.handlers import Answer
+from airflow_sm_plugin.local.serving.handlers import ContainerAnswer
 from airflow_sm_plugin.local.serving.hosted import HostedModels
 
 IMPORTS = """
@@ -44,7 +44,7 @@ def put(folder: Path, files: Mapping[str, str]) -> str:
     return str(folder)
 
 
-def load(hosted: HostedModels, name: str, url: str) -> Answer:
+def load(hosted: HostedModels, name: str, url: str) -> ContainerAnswer:
     return hosted.respond("POST", "/models", json.dumps({"model_name": name, "url": url}).encode(), {})
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_sm_plugin.links import captured_data
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.containers.containers import Payload, Reply
+from airflow_sm_plugin.local.containers.containers import ContainerInput, ContainerReply
 from airflow_sm_plugin.local.endpoints.data_capture import CaptureConfig, captured
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from airflow_sm_plugin.local.transform.data_processing import (
@@ -22,7 +22,7 @@ from airflow_sm_plugin.local.transform.data_processing import (
     output_format,
     with_inference_ids,
 )
-from airflow_sm_plugin.local.transform.transform_capture import manifests
+from airflow_sm_plugin.local.transform.transform_job import manifests
 from tests.local.conftest import Clients, clients_of, unique
 
 MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, 678_000, datetime.UTC)
@@ -39,7 +39,7 @@ def config(*modes: str, **others: object) -> dict[str, Any]:
 
 
 def line(
-    capture: dict[str, Any], payload: Payload, reply: Reply, inference_id: str | None = None
+    capture: dict[str, Any], payload: ContainerInput, reply: ContainerReply, inference_id: str | None = None
 ) -> dict[str, Any]:
     parsed = CaptureConfig.of({"DataCaptureConfig": capture})
     assert parsed is not None
@@ -50,13 +50,13 @@ def line(
     return told
 
 
-CSV = Payload(b"1,\xe2\x80\xa8\n", "text/csv", None)
-ANSWER = Reply(b"0.5", "text/csv; charset=utf-8", None)
+CSV = ContainerInput(b"1,\xe2\x80\xa8\n", "text/csv", None)
+ANSWER = ContainerReply(b"0.5", "text/csv; charset=utf-8", None)
 TYPES = {"CsvContentTypes": ["text/csv"], "JsonContentTypes": ["application/json"]}
 
 
 def test_a_line_has_the_form_that_model_monitor_reads() -> None:
-    payload = Payload(b"1,2\n", "text/csv", None, custom_attributes="Trace ID: 1")
+    payload = ContainerInput(b"1,2\n", "text/csv", None, custom_attributes="Trace ID: 1")
     told = line(config(CaptureContentTypeHeader=TYPES), payload, ANSWER, "my-id")
     identity = told["eventMetadata"].pop("eventId")
     assert re.fullmatch(r"[0-9a-f-]{36}", identity)
@@ -91,13 +91,13 @@ def test_without_inference_id_and_attributes_they_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("payload", "encoding"),
     [
-        (Payload(b"{}", "application/json", None), "JSON"),
-        (Payload(b"1", "TEXT/CSV; header=absent", None), "CSV"),
-        (Payload(b"\xff", "text/csv", None), "BASE64"),
-        (Payload(b"1", "application/jsonlines", None), "BASE64"),
+        (ContainerInput(b"{}", "application/json", None), "JSON"),
+        (ContainerInput(b"1", "TEXT/CSV; header=absent", None), "CSV"),
+        (ContainerInput(b"\xff", "text/csv", None), "BASE64"),
+        (ContainerInput(b"1", "application/jsonlines", None), "BASE64"),
     ],
 )
-def test_the_content_type_decides_on_the_encoding(payload: Payload, encoding: str) -> None:
+def test_the_content_type_decides_on_the_encoding(payload: ContainerInput, encoding: str) -> None:
     told = line(config(CaptureContentTypeHeader=TYPES), payload, ANSWER)["captureData"]["endpointInput"]
     plain = base64.b64encode(payload.body).decode() if encoding == "BASE64" else payload.body.decode()
     assert (told["encoding"], told["data"]) == (encoding, plain)

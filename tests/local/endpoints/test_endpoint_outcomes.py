@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.faults.outcomes import CAPACITY_REASON, Outcome, Outcomes
+from airflow_sm_plugin.local.faults.outcomes import CAPACITY_REASON, DeploymentOutcome, Outcomes
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import Clients, changed_settings, clients_of, unique
 from tests.local.faults.test_faults import control
@@ -203,8 +203,12 @@ def test_what_cannot_be_set_is_refused_with_the_reason(
 
 def test_outcomes_are_used_up_in_order_each_by_what_it_is_for() -> None:
     outcomes = Outcomes()
-    failed, back, always = Outcome(end="Failed", on="create"), Outcome(end="RolledBack"), Outcome(times=None)
-    twice = Outcome(end="OutOfService", times=2)
+    failed, back, always = (
+        DeploymentOutcome(end="Failed", on="create"),
+        DeploymentOutcome(end="RolledBack"),
+        DeploymentOutcome(times=None),
+    )
+    twice = DeploymentOutcome(end="OutOfService", times=2)
     outcomes.replace("mine-*", [failed, back, twice, always])
     assert outcomes.take("other", "create").end == "InService"
     assert [outcomes.take("mine-1", "update").end for _ in range(4)] == [

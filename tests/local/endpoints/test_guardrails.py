@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.endpoints.guardrails import Stage, stages
+from airflow_sm_plugin.local.endpoints.guardrails import DeploymentStage, stages
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import REGION, Clients, clients_of, unique
 from tests.local.endpoints.test_endpoints import says
@@ -39,9 +39,9 @@ def shares(config: dict[str, Any] | None, instances: int = 10) -> list[tuple[str
 def test_all_at_once_gives_everything_in_one_step() -> None:
     assert shares(None) == [("ActivatingTraffic", 1.0), ("Baking", 1.0), ("Deleting", 1.0)]
     assert stages(blue_green("ALL_AT_ONCE", 5), instances=1) == (
-        Stage("ActivatingTraffic", 1.0),
-        Stage("Baking", 1.0, 9.0),
-        Stage("Deleting", 1.0, 5.0),
+        DeploymentStage("ActivatingTraffic", 1.0),
+        DeploymentStage("Baking", 1.0, 9.0),
+        DeploymentStage("Deleting", 1.0, 5.0),
     )
 
 

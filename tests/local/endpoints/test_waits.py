@@ -13,7 +13,7 @@ import pytest
 from airflow_sm_plugin.local.account.settings import Settings
 from airflow_sm_plugin.local.account.state import Region
 from airflow_sm_plugin.local.endpoints import deployments
-from airflow_sm_plugin.local.endpoints.guardrails import Stage
+from airflow_sm_plugin.local.endpoints.guardrails import DeploymentStage
 from airflow_sm_plugin.local.faults.outcomes import Outcomes
 
 HOUR = 3600.0
@@ -23,7 +23,7 @@ HOUR = 3600.0
 def region() -> Iterator[Region]:
     """A region without a service; whoever still waits at the test's end goes on."""
     nothing = cast("Any", None)
-    region = Region("us-east-1", nothing, Settings(), Outcomes())
+    region = Region("us-east-1", nothing, Settings(), Outcomes(), None)
     yield region
     region.closed.set()
 
@@ -88,7 +88,7 @@ def test_a_stage_of_a_deployment_ends_when_the_limit_is_lowered(
     asked = Asked(HOUR)
     region.settings = cast("Settings", Limit(asked))
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(deployments._sit_out, region, Stage("Baking", 0.2, HOUR), alarms)
+        waiting = pool.submit(deployments._wait_out, region, DeploymentStage("Baking", 0.2, HOUR), alarms)
         assert asked.often.wait(600)
         asked.seconds = 0
         waiting.result(600)

@@ -26,7 +26,7 @@ MODEL = service_model(CONTROL_PLANE)
 def is_answered(name: str) -> bool:
     operations.load()
     try:
-        return operations.handler_of(name) is not None
+        return operations.handler_of(name) is not None or name in operations.PASSED_ON
     except UnknownOperationFailure:
         return False
 

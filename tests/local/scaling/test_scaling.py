@@ -15,9 +15,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.local.account.settings import Settings
-from airflow_sm_plugin.local.faults.outcomes import Outcome
+from airflow_sm_plugin.local.faults.outcomes import DeploymentOutcome
 from airflow_sm_plugin.local.scaling import scaling_policies as policies
-from airflow_sm_plugin.local.scaling.scaling_policies import Look, Wish
+from airflow_sm_plugin.local.scaling.scaling_policies import VariantMetrics, Wish
 from airflow_sm_plugin.local.server import EmbeddedSageMaker
 from tests.local.conftest import REGION, Clients, changed_settings, clients_of
 
@@ -43,8 +43,8 @@ INVOCATIONS: dict[str, Any] = {
 }
 
 
-def backlog(per_instance: float, instances: int) -> Look:
-    return Look({"ApproximateBacklogSizePerInstance": per_instance}, instances)
+def backlog(per_instance: float, instances: int) -> VariantMetrics:
+    return VariantMetrics({"ApproximateBacklogSizePerInstance": per_instance}, instances)
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def backlog(per_instance: float, instances: int) -> Look:
         (BACKLOG, backlog(1.9, 2), Wish(2)),  # not far enough below
         (BACKLOG, backlog(0.5, 4), Wish(1, 600.0)),
         (BACKLOG, backlog(0.0, 1), Wish(0, 600.0)),
-        (BACKLOG, Look({"HasBacklogWithoutCapacity": 1.0}, 0), None),
+        (BACKLOG, VariantMetrics({"HasBacklogWithoutCapacity": 1.0}, 0), None),
         ({**BACKLOG, "DisableScaleIn": True}, backlog(0.0, 3), Wish(3)),
-        (INVOCATIONS, Look({"InvocationsPerInstance": 250.0}, 2), Wish(5, 300.0)),
+        (INVOCATIONS, VariantMetrics({"InvocationsPerInstance": 250.0}, 2), Wish(5, 300.0)),
         ({"TargetValue": 1.0}, backlog(5.0, 2), None),
     ],
 )
 def test_target_tracking_asks_for_what_brings_its_metric_to_the_target(
-    config: dict[str, Any], look: Look, wish: Wish | None
+    config: dict[str, Any], look: VariantMetrics, wish: Wish | None
 ) -> None:
     assert policies.tracking_wish(config, look) == wish
 
@@ -84,7 +84,7 @@ def test_step_scaling_takes_the_step_that_the_breach_falls_into(
         {"MetricIntervalLowerBound": 5, "ScalingAdjustment": 5},
     ]
     wish = policies.step_wish(
-        {**config, "StepAdjustments": steps, "Cooldown": 7}, Look({}, instances), breach=breach
+        {**config, "StepAdjustments": steps, "Cooldown": 7}, VariantMetrics({}, instances), breach=breach
     )
     assert wish == (None if wanted is None else Wish(wanted, 7.0))
 
@@ -313,7 +313,7 @@ def test_what_scaling_did_is_described(scaled: Scaled) -> None:
 
 def test_a_scaling_whose_endpoint_is_rolled_back_has_failed(scaled: Scaled) -> None:
     name = scaled.asynchronous()
-    scaled.embedded.outcomes.replace(name, [Outcome(end="RolledBack", on="scale", times=None)])
+    scaled.embedded.outcomes.replace(name, [DeploymentOutcome(end="RolledBack", on="scale", times=None)])
     which = scaled.register(name, BACKLOG, least=2)
 
     def statuses() -> set[str]:

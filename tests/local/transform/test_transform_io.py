@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.local.transform.transform_io import BadInput, assemble, payloads, records
+from airflow_sm_plugin.local.transform.transform_plan import BadInput, assemble, payloads, records
 
 
 def _recordio(*contents: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 Reads RecordIO-protobuf or CSV; answers the keys in SAGEMAKER_INFERENCE_OUTPUT, or the bare prediction without it.
 Classes are numbers here; the label container behind it knows their names.
+
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy.typing as npt
 from airflow_sm_plugin.local.automl.archive.recordio import decode
 from airflow_sm_plugin.local.automl.archive.responses import (
     CSV,
-    RequestRefused,
+    RECORDIO,
+    Answer,
+    RejectedRequest,
     accepted,
     encode,
     keys_of,
@@ -26,12 +29,9 @@ from airflow_sm_plugin.local.automl.archive.responses import (
 )
 from airflow_sm_plugin.local.automl.archive.tabular import Floats, read_rows
 
-_RECORDIO = "application/x-recordio-protobuf"
-Answer = list[list[object]]
-
 
 class Estimator(Protocol):
-    """What is used of a fitted scikit-learn estimator."""
+    """The part of a fitted scikit-learn estimator that is used."""
 
     n_features_in_: int
     classes_: npt.NDArray[np.int64]
@@ -51,7 +51,6 @@ class Algorithm(TypedDict):
 
 
 def model_fn(model_dir: str) -> Algorithm:
-    """Load the algorithm."""
     algorithm: Algorithm = joblib.load(Path(model_dir) / "model.joblib")
     return algorithm
 
@@ -60,21 +59,21 @@ def input_fn(body: str | bytes, content_type: str | None) -> Floats:
     """Read RecordIO-protobuf or CSV of numbers; 415 for anything else or what cannot be read, as XGBoost's."""
     kind = media_type(content_type)
     raw = body.encode() if isinstance(body, str) else body
-    if kind not in (_RECORDIO, CSV):
+    if kind not in (RECORDIO, CSV):
         raise refuse_content_type(content_type)
     try:
-        if kind == _RECORDIO:
+        if kind == RECORDIO:
             return decode(raw)
         return np.array(read_rows(raw.decode()), dtype=np.float32)
     except ValueError as error:
-        raise RequestRefused(str(error), 415) from error
+        raise RejectedRequest(str(error), 415) from error
 
 
 def predict_fn(features: Floats, algorithm: Algorithm) -> Answer:
     """Predict; 400 when the features do not fit the model."""
     estimator = algorithm["estimator"]
     if features.ndim != 2 or features.shape[1] != estimator.n_features_in_:
-        raise RequestRefused(
+        raise RejectedRequest(
             f"Unable to evaluate payload provided: {features.shape[-1]} features are not consistent with the "
             f"{estimator.n_features_in_} features of the trained model.",
             400,

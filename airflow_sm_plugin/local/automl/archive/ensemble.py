@@ -12,17 +12,14 @@ import numpy.typing as npt
 
 from airflow_sm_plugin.local.automl.archive.algorithm import Estimator, spread
 from airflow_sm_plugin.local.automl.archive.responses import (
-    CSV,
-    RequestRefused,
+    Answer,
+    RejectedRequest,
     accepted,
+    csv_rows,
     encode,
     keys_of,
-    media_type,
-    refuse_content_type,
 )
-from airflow_sm_plugin.local.automl.archive.tabular import Processor, read_rows, transform
-
-Answer = list[list[object]]
+from airflow_sm_plugin.local.automl.archive.tabular import Processor, transform
 
 
 class Member(TypedDict):
@@ -41,19 +38,13 @@ class Ensemble(TypedDict):
 
 
 def model_fn(model_dir: str) -> Ensemble:
-    """Load the ensemble."""
     ensemble: Ensemble = joblib.load(Path(model_dir) / "model.joblib")
     return ensemble
 
 
 def input_fn(body: str | bytes, content_type: str | None) -> list[list[str]]:
     """Read CSV without a header; 415 for anything else."""
-    if media_type(content_type) != CSV:
-        raise refuse_content_type(content_type)
-    try:
-        return read_rows(body.decode() if isinstance(body, bytes) else body)
-    except ValueError as error:
-        raise RequestRefused(f"The body is not CSV in UTF-8: {error}", 400) from error
+    return csv_rows(body, content_type)
 
 
 def predict_fn(rows: list[list[str]], ensemble: Ensemble) -> Answer:
@@ -63,7 +54,7 @@ def predict_fn(rows: list[list[str]], ensemble: Ensemble) -> Answer:
             member["weight"] * _vote(member, rows, ensemble["labels"]) for member in ensemble["members"]
         )
     except ValueError as error:
-        raise RequestRefused(str(error), 400) from error
+        raise RejectedRequest(str(error), 400) from error
     keys = keys_of("SAGEMAKER_INFERENCE_OUTPUT") or ("predicted_label",)
     return [_selected(vote, keys, ensemble["labels"]) for vote in np.asarray(votes).tolist()]
 

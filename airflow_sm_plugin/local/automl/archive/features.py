@@ -17,35 +17,28 @@ import joblib
 from airflow_sm_plugin.local.automl.archive.recordio import encode as encode_recordio
 from airflow_sm_plugin.local.automl.archive.responses import (
     CSV,
-    RequestRefused,
+    RECORDIO,
+    Answer,
+    RejectedRequest,
     accepted,
+    csv_rows,
     encode,
     keys_of,
-    media_type,
     refuse_accept,
-    refuse_content_type,
 )
-from airflow_sm_plugin.local.automl.archive.tabular import Floats, Processor, read_rows, transform
+from airflow_sm_plugin.local.automl.archive.tabular import Floats, Processor, transform
 
-_RECORDIO = "application/x-recordio-protobuf"
 Rows = list[list[str]]
-Answer = list[list[object]]
 
 
 def model_fn(model_dir: str) -> Processor:
-    """Load the feature processor."""
     processor: Processor = joblib.load(Path(model_dir) / "model.joblib")
     return processor
 
 
 def input_fn(body: str | bytes, content_type: str | None) -> Rows:
     """Read CSV without a header; 415 for anything else."""
-    if media_type(content_type) != CSV:
-        raise refuse_content_type(content_type)
-    try:
-        return read_rows(body.decode() if isinstance(body, bytes) else body)
-    except ValueError as error:
-        raise RequestRefused(f"The body is not CSV in UTF-8: {error}", 400) from error
+    return csv_rows(body, content_type)
 
 
 def predict_fn(rows: Rows, processor: Processor) -> Floats | Answer:
@@ -55,7 +48,7 @@ def predict_fn(rows: Rows, processor: Processor) -> Floats | Answer:
     try:
         return transform(processor, rows)
     except ValueError as error:
-        raise RequestRefused(str(error), 400) from error
+        raise RejectedRequest(str(error), 400) from error
 
 
 def output_fn(prediction: Floats | Answer, accept: str | None) -> tuple[bytes, str]:
@@ -63,8 +56,8 @@ def output_fn(prediction: Floats | Answer, accept: str | None) -> tuple[bytes, s
     wanted = accepted(accept)
     if isinstance(prediction, list):
         return encode(prediction, keys_of("SAGEMAKER_INFERENCE_OUTPUT"), wanted)
-    if wanted == _RECORDIO:
-        sparse = os.environ.get("AUTOML_SPARSE_ENCODE_RECORDIO_PROTOBUF") == "1"
+    if wanted == RECORDIO:
+        sparse = os.environ.get("AUTOML_SPARSE_ENCODERECORDIO_PROTOBUF") == "1"
         return encode_recordio(prediction, sparse=sparse), wanted
     if wanted == CSV:
         return encode(prediction.tolist(), None, wanted)

@@ -1,7 +1,8 @@
-"""What Autopilot's containers answer: the selected keys as CSV, JSON or JSON Lines.
+"""Read the headers of requests to Autopilot's containers, and write the selected keys as CSV, JSON or JSON Lines.
 
 Keys and encodings follow the serving code that Autopilot generates: names are stripped and lower-cased, CSV is the
 default, JSON and JSON Lines exist only where the content of the response can be selected.
+
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ import json
 import os
 from collections.abc import Sequence
 
+from airflow_sm_plugin.local.automl.archive.tabular import read_rows
+
 CSV = "text/csv"
 JSON = "application/json"
 JSON_LINES = "application/jsonlines"
+RECORDIO = "application/x-recordio-protobuf"
+
+Answer = list[list[object]]
+"""The values of the selected keys, row by row."""
 
 
-class RequestRefused(ValueError):
+class RejectedRequest(ValueError):
     """A request that the container answers with ``status_code`` and the text."""
 
     def __init__(self, message: str, status_code: int) -> None:
@@ -37,20 +44,28 @@ def accepted(value: str | None) -> str:
     return media_type(default) if wanted == "*/*" else wanted
 
 
+def csv_rows(body: str | bytes, content_type: str | None) -> list[list[str]]:
+    """Read CSV without a header; 415 for anything else."""
+    if media_type(content_type) != CSV:
+        raise refuse_content_type(content_type)
+    try:
+        return read_rows(body.decode() if isinstance(body, bytes) else body)
+    except ValueError as error:
+        raise RejectedRequest(f"The body is not CSV in UTF-8: {error}", 400) from error
+
+
 def keys_of(variable: str) -> tuple[str, ...] | None:
     """Return the response keys that the environment names, None when the content cannot be selected."""
     value = os.environ.get(variable)
     return None if value is None else tuple(key.strip().lower() for key in value.split(","))
 
 
-def refuse_content_type(value: str | None) -> RequestRefused:
-    """Return the refusal (415) of a content type."""
-    return RequestRefused(f"'{value}' is an unsupported content type.", 415)
+def refuse_content_type(value: str | None) -> RejectedRequest:
+    return RejectedRequest(f"'{value}' is an unsupported content type.", 415)
 
 
-def refuse_accept(value: str) -> RequestRefused:
-    """Return the refusal (406) of an accept type."""
-    return RequestRefused(f"Accept type '{value}' is not supported.", 406)
+def refuse_accept(value: str) -> RejectedRequest:
+    return RejectedRequest(f"Accept type '{value}' is not supported.", 406)
 
 
 def encode(rows: Sequence[Sequence[object]], keys: Sequence[str] | None, accept: str) -> tuple[bytes, str]:

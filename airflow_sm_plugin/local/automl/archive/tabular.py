@@ -27,7 +27,7 @@ _MOST_CATEGORIES = 50
 
 
 class Steps(Protocol):
-    """What is used of a fitted scikit-learn transformer."""
+    """The part of a fitted scikit-learn transformer that is used."""
 
     def transform(self, values: npt.NDArray[np.generic]) -> Numbers:
         """Return the transformed columns."""
@@ -56,7 +56,6 @@ def read_rows(text: str) -> list[list[str]]:
 
 
 def is_missing(value: str) -> bool:
-    """Say whether a field counts as having no value."""
     return value.strip().lower() in MISSING
 
 

@@ -10,25 +10,15 @@ from airflow_sm_plugin.local.account.state import Record, now
 from airflow_sm_plugin.local.automl.jobs.layout import CandidateLayout, JobLayout
 from airflow_sm_plugin.local.automl.training import problems
 
-MEMBERS = (
-    "CandidateName",
-    "FinalAutoMLJobObjectiveMetric",
-    "ObjectiveStatus",
-    "CandidateSteps",
-    "CandidateStatus",
-    "InferenceContainers",
-    "CreationTime",
-    "EndTime",
-    "LastModifiedTime",
-    "FailureReason",
-    "CandidateProperties",
-)
+MEMBERS = """
+    CandidateName FinalAutoMLJobObjectiveMetric ObjectiveStatus CandidateSteps CandidateStatus InferenceContainers
+    CreationTime EndTime LastModifiedTime FailureReason CandidateProperties
+"""
 _ONLY_STANDARD = frozenset({"LogLoss"})
 """Metrics that the older of the API's two enumerations has not: they come as StandardMetricName alone."""
 
 
 def started(job: JobLayout, candidate: CandidateLayout) -> Record:
-    """Return the record of a candidate whose training begins."""
     moment = now()
     return {
         "CandidateName": candidate.name,

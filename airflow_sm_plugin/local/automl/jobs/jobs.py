@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 
-from airflow_sm_plugin.local.account.listing import list_page, with_token
-from airflow_sm_plugin.local.account.moto_operations import moto_sagemaker
-from airflow_sm_plugin.local.account.operations import Params, operation
-from airflow_sm_plugin.local.account.state import Record, Region, now
+from airflow_sm_plugin.local.account.listing import listed
+from airflow_sm_plugin.local.account.operations import Params, moto_sagemaker, operation
+from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.automl.jobs import candidates
-from airflow_sm_plugin.local.automl.jobs.descriptions import as_v1, as_v2
 from airflow_sm_plugin.local.automl.jobs.request import JobRequest, from_v1, from_v2
 from airflow_sm_plugin.local.automl.jobs.run import AutoMLRun
 from airflow_sm_plugin.local.protocol.errors import (
@@ -19,21 +17,14 @@ from airflow_sm_plugin.local.protocol.errors import (
 )
 
 KIND = "automl-job"
-_SUMMARY = (
-    "AutoMLJobName",
-    "AutoMLJobArn",
-    "AutoMLJobStatus",
-    "AutoMLJobSecondaryStatus",
-    "CreationTime",
-    "EndTime",
-    "LastModifiedTime",
-    "FailureReason",
-)
+_SUMMARY = """
+    AutoMLJobName AutoMLJobArn AutoMLJobStatus AutoMLJobSecondaryStatus CreationTime EndTime LastModifiedTime
+    FailureReason
+"""
 
 
 @operation("CreateAutoMLJob")
 def create_auto_ml_job(region: Region, params: Params) -> Record:
-    """Start a job; it trains in the background."""
     return _create(region, params, from_v1(params), version=1)
 
 
@@ -66,9 +57,9 @@ def describe_auto_ml_job_v2(region: Region, params: Params) -> Record:
 @operation("ListAutoMLJobs")
 def list_auto_ml_jobs(region: Region, params: Params) -> Record:
     """List jobs, by name from the end of the alphabet unless told otherwise, as the service does."""
+    order = {"SortBy": "Name", **params}
     with region.table(KIND) as jobs:
-        page = list_page(jobs.values(), {"SortBy": "Name", **params}, kind="AutoMLJob", members=_SUMMARY)
-    return with_token("AutoMLJobSummaries", page)
+        return listed("AutoMLJobSummaries", jobs.values(), order, kind="AutoMLJob", members=_SUMMARY)
 
 
 @operation("ListCandidatesForAutoMLJob")
@@ -81,10 +72,9 @@ def list_candidates_for_auto_ml_job(region: Region, params: Params) -> Record:
             for name, candidate in _job(region, params)["_candidates"].items()
             if wanted in {None, name}
         ]
-        page = list_page(
-            found, {"SortOrder": "Ascending", **params}, kind="Candidate", members=candidates.MEMBERS
-        )
-        return with_token("Candidates", copy.deepcopy(page))
+        order = {"SortOrder": "Ascending", **params}
+        answer = listed("Candidates", found, order, kind="Candidate", members=candidates.MEMBERS)
+        return copy.deepcopy(answer)
 
 
 @operation("StopAutoMLJob")
@@ -136,3 +126,59 @@ def _job(region: Region, params: Params) -> Record:
         if name not in jobs:
             raise ResourceNotFoundFailure(f"Amazon SageMaker can't find an AutoML job called {name}.")
         return jobs[name]
+
+
+_DEFAULT_CANDIDATES = 250
+"""The MaxCandidates that the service resolves to."""
+_V1_ONLY = ("TargetAttributeName", "SampleWeightAttributeName")
+
+
+def as_v1(record: Record) -> Record:
+    """Describe a job of CreateAutoMLJob."""
+    params: Params = record["_params"]
+    return _described(
+        record,
+        {"ProblemType": (record["_resolved"] or {}).get("ProblemType")},
+        InputDataConfig=params["InputDataConfig"],
+        ProblemType=params.get("ProblemType"),
+        AutoMLJobConfig=params.get("AutoMLJobConfig"),
+        GenerateCandidateDefinitionsOnly=bool(params.get("GenerateCandidateDefinitionsOnly")),
+    )
+
+
+def as_v2(record: Record) -> Record:
+    """Describe a job of either API."""
+    params: Params = record["_params"]
+    settings = params.get("AutoMLJobConfig") or {}
+    tabular = {"TabularJobConfig": public(record["_request"].tabular)}
+    resolved: Record = {}
+    if record["_resolved"]:
+        problem_type = {"ProblemType": record["_resolved"]["ProblemType"]}
+        resolved = {"AutoMLProblemTypeResolvedAttributes": {"TabularResolvedAttributes": problem_type}}
+    return _described(
+        record,
+        resolved,
+        AutoMLJobInputDataConfig=_channels(params),
+        AutoMLProblemTypeConfig=params.get("AutoMLProblemTypeConfig") or tabular,
+        AutoMLProblemTypeConfigName="Tabular",
+        DataSplitConfig=params.get("DataSplitConfig") or settings.get("DataSplitConfig"),
+        SecurityConfig=params.get("SecurityConfig") or settings.get("SecurityConfig"),
+    )
+
+
+def _described(record: Record, resolved: Record, **members: object) -> Record:
+    request: JobRequest = record["_request"]
+    limit = request.most_seconds
+    completion = {
+        "MaxCandidates": request.max_candidates or _DEFAULT_CANDIDATES,
+        "MaxAutoMLJobRuntimeInSeconds": int(limit) if limit else None,
+    }
+    if record["_resolved"]:
+        resolved = {**resolved, "AutoMLJobObjective": {"MetricName": record["_resolved"]["MetricName"]}}
+    attributes = public({**resolved, "CompletionCriteria": public(completion)})
+    return copy.deepcopy(public({**record, **members, "ResolvedAttributes": attributes}))
+
+
+def _channels(params: Params) -> list[Record]:
+    given = params.get("AutoMLJobInputDataConfig") or params["InputDataConfig"]
+    return [{name: value for name, value in channel.items() if name not in _V1_ONLY} for channel in given]

@@ -27,7 +27,7 @@ Container = dict[str, object]
 
 @dataclass(frozen=True)
 class CandidateLayout:
-    """A candidate's name, its steps (type, ARN kind, name) and where what they make goes, by role.
+    """A candidate's name, its steps (type, ARN kind, name) and the locations of its results, by role.
 
     :param processor_model: name of the model of its feature processor alone, empty when it has none
     """
@@ -45,7 +45,7 @@ class CandidateLayout:
 
 @dataclass(frozen=True)
 class JobLayout:
-    """A job's places; ``token`` (hexadecimal) keeps the names of two jobs apart."""
+    """The locations of a job's results; ``token`` (hexadecimal) keeps the names of two jobs apart."""
 
     job: str
     output: str
@@ -60,25 +60,20 @@ class JobLayout:
 
     @property
     def data_exploration(self) -> str:
-        """The notebook that describes the data."""
         return f"{self.notebooks}/SageMakerAutopilotDataExplorationNotebook.ipynb"
 
     @property
     def candidate_definition(self) -> str:
-        """The notebook that describes the candidates."""
         return f"{self.notebooks}/SageMakerAutopilotCandidateDefinitionNotebook.ipynb"
 
     @property
     def notebooks(self) -> str:
-        """The prefix of both."""
         return f"{self.folder}/sagemaker-automl-candidates/notebooks"
 
     def explainability(self, candidate: str) -> str:
-        """Return the prefix of a candidate's explainability report."""
         return f"{self.folder}/documentation/explainability/output/{candidate}"
 
     def insights(self, candidate: str) -> str:
-        """Return the prefix of a candidate's model quality report."""
         return f"{self.folder}/documentation/model_monitor/output/{candidate}"
 
     def candidate(self, number: int, algorithm: str, processor: int) -> CandidateLayout:
@@ -116,18 +111,15 @@ class JobLayout:
 
     @property
     def processor_image(self) -> str:
-        """The image that processes features."""
         return _SKLEARN.format(region=self.region)
 
     def training_image(self, candidate: CandidateLayout, training_job: str) -> str:
-        """Return the image of one of a candidate's training steps."""
         if self.mode == ENSEMBLING:
             return _AUTOGLUON.format(region=self.region)
         is_last = training_job == candidate.steps[-1][2]
         return (_XGBOOST if is_last else _SKLEARN).format(region=self.region)
 
     def containers(self, candidate: CandidateLayout, problem_type: str) -> list[Container]:
-        """Return the InferenceContainers of a candidate."""
         if self.mode == ENSEMBLING:
             return [self._ensemble(candidate, problem_type)]
         archives = candidate.archives

@@ -24,9 +24,10 @@ class InputChannel:
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What both versions of the API ask for; ``mode`` is AUTO when none was named, times are in seconds.
+    """The request of either version of the API; ``mode`` is AUTO when none was named, times are in seconds.
 
     :param max_candidates: None: one of each kind of candidate
+    :param tabular: a TabularJobConfig, also for a V1 job
     """
 
     name: str
@@ -45,6 +46,7 @@ class JobRequest:
     output: str
     role: str
     deploy: Mapping[str, object] | None
+    tabular: Mapping[str, Any]
 
 
 def from_v1(params: Params) -> JobRequest:
@@ -62,7 +64,7 @@ def from_v1(params: Params) -> JobRequest:
             "TargetAttributeName": targets.pop(),
             "SampleWeightAttributeName": weights.pop() if weights else None,
             "ProblemType": params.get("ProblemType"),
-            "GenerateCandidateDefinitionsOnly": params.get("GenerateCandidateDefinitionsOnly"),
+            "GenerateCandidateDefinitionsOnly": bool(params.get("GenerateCandidateDefinitionsOnly")),
             "CompletionCriteria": settings.get("CompletionCriteria"),
             "CandidateGenerationConfig": settings.get("CandidateGenerationConfig"),
             "Mode": settings.get("Mode"),
@@ -119,6 +121,7 @@ def _read(
         output=params["OutputDataConfig"]["S3OutputPath"].rstrip("/"),
         role=params["RoleArn"],
         deploy=_deployment(params.get("ModelDeployConfig")),
+        tabular=tabular,
     )
 
 

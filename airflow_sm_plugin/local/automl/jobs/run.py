@@ -10,26 +10,110 @@ import time
 import uuid
 from pathlib import Path
 
-from airflow_sm_plugin.local.account.s3_objects import Location, ObjectFailure, write
+from airflow_sm_plugin.local.account.operations import Params, handler_of
+from airflow_sm_plugin.local.account.s3_objects import (
+    BadManifest,
+    Location,
+    ObjectFailure,
+    objects_below,
+    objects_in_manifest,
+    read,
+    write,
+)
 from airflow_sm_plugin.local.account.state import Record, Region, now
 from airflow_sm_plugin.local.automl.jobs import candidates, step_jobs
-from airflow_sm_plugin.local.automl.jobs.deployment import DeploymentFailed, deploy
-from airflow_sm_plugin.local.automl.jobs.inputs import InputFailure, fetch
 from airflow_sm_plugin.local.automl.jobs.layout import CandidateLayout, JobLayout
-from airflow_sm_plugin.local.automl.jobs.reports import notebook, settings_of
-from airflow_sm_plugin.local.automl.jobs.request import JobRequest
+from airflow_sm_plugin.local.automl.jobs.request import InputChannel, JobRequest
 from airflow_sm_plugin.local.automl.training.plan import (
     ENSEMBLING,
     TUNING,
     Analyzed,
-    Event,
+    ChannelFiles,
     Explained,
-    Plan,
     Started,
     Trained,
+    TrainingEvent,
+    TrainingPlan,
 )
-from airflow_sm_plugin.local.automl.training.process import TrainingCrashed, TrainingProcess
-from airflow_sm_plugin.local.automl.training.training_cache import TrainingCache
+from airflow_sm_plugin.local.automl.training.process import TrainingCache, TrainingCrashed, TrainingProcess
+from airflow_sm_plugin.local.protocol.errors import ServiceFailure
+
+
+class InputFailure(Exception):
+    """The input is not there or cannot be read."""
+
+
+def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[ChannelFiles, int]:
+    """Copy the channel's objects into ``folder``; return the files in order and their size in bytes."""
+    folder.mkdir(parents=True)
+    listed = objects_in_manifest if channel.kind == "ManifestFile" else objects_below
+    try:
+        places = [one.location for one in listed(region, Location.parse(channel.uri))]
+        if not places:
+            raise InputFailure(f"No object was found at the S3 location {channel.uri}.")
+        files = []
+        for number, place in enumerate(places):
+            # The number keeps two objects of one name apart; messages name the file.
+            path = folder / f"{number:05d}-{place.key.rsplit('/', 1)[-1]}"
+            path.write_bytes(read(region, place))
+            files.append(path)
+    except ObjectFailure as failure:
+        raise InputFailure(f"The input data could not be read: {failure}.") from failure
+    except BadManifest as error:
+        raise InputFailure(f"{error}.") from error
+    size = sum(path.stat().st_size for path in files)
+    return {"files": [str(path) for path in files], "gzipped": channel.gzipped}, size
+
+
+_INSTANCE = "ml.m5.2xlarge"
+_LOOK_SECONDS = 0.1
+
+
+class DeploymentFailed(Exception):
+    """The endpoint could not be created or did not come into service."""
+
+
+def deploy(region: Region, request: JobRequest, candidate: Record, *, interrupted: threading.Event) -> str:
+    """Create model, configuration and endpoint; return the endpoint's name once it is in service.
+
+    Returns early when ``interrupted``. Raises DeploymentFailed.
+    """
+    name = f"{request.name[:40]}-{uuid.uuid4().hex[:8]}"
+    endpoint = str((request.deploy or {}).get("EndpointName") or name)
+    variant = {
+        "VariantName": "main",
+        "ModelName": name,
+        "InstanceType": _INSTANCE,
+        "InitialInstanceCount": 1,
+        "InitialVariantWeight": 1.0,
+    }
+    model = {"ExecutionRoleArn": request.role, "Containers": candidate["InferenceContainers"]}
+    try:
+        _call(region, "CreateModel", {"ModelName": name, **model})
+        _call(region, "CreateEndpointConfig", {"EndpointConfigName": name, "ProductionVariants": [variant]})
+        _call(region, "CreateEndpoint", {"EndpointName": endpoint, "EndpointConfigName": name})
+        return _in_service(region, endpoint, interrupted)
+    except ServiceFailure as error:
+        raise DeploymentFailed(f"The best candidate could not be deployed: {error.message}") from error
+
+
+def _in_service(region: Region, endpoint: str, interrupted: threading.Event) -> str:
+    while not interrupted.is_set():
+        found = _call(region, "DescribeEndpoint", {"EndpointName": endpoint})
+        if found["EndpointStatus"] == "Failed":
+            raise DeploymentFailed(f"Endpoint {endpoint} failed: {found.get('FailureReason', '')}")
+        if found["EndpointStatus"] == "InService":
+            break
+        interrupted.wait(_LOOK_SECONDS)
+    return endpoint
+
+
+def _call(region: Region, operation: str, params: Params) -> Record:
+    handler = handler_of(operation)
+    if handler is None:
+        raise DeploymentFailed(f"{operation} is not available.")
+    return handler(region, params)
+
 
 _LARGE = 100 * 1024**2
 """From this size in bytes on, AUTO means hyperparameter tuning instead of ensembling."""
@@ -117,7 +201,7 @@ class AutoMLRun:
             self._deploy()
         raise _Ended("Completed", "Completed")
 
-    def _plan(self, folder: Path) -> Plan:
+    def _plan(self, folder: Path) -> TrainingPlan:
         request = self._request
         training, size = fetch(self._region, request.training, folder / "training")
         validation = None
@@ -144,7 +228,7 @@ class AutoMLRun:
             "output": str(output),
         }
 
-    def _hear(self, event: Event, plan: Plan) -> None:
+    def _hear(self, event: TrainingEvent, plan: TrainingPlan) -> None:
         self._check()
         if event["event"] == "failed":
             raise _Ended("Failed", "Failed", event["reason"])
@@ -157,7 +241,7 @@ class AutoMLRun:
         else:
             self._explained(event)
 
-    def _analyzed(self, event: Analyzed, plan: Plan) -> None:
+    def _analyzed(self, event: Analyzed, plan: TrainingPlan) -> None:
         self._problem_type, self._objective = event["problem_type"], event["objective"]
         self._write(self._layout.data_exploration, notebook("# Data exploration", event["report"]))
         self._write(self._layout.candidate_definition, notebook("# Candidate definitions", settings_of(plan)))
@@ -215,7 +299,7 @@ class AutoMLRun:
             self._record["ModelDeployResult"] = {"EndpointName": endpoint}
 
     def _enter(self, secondary: str, share: float) -> None:
-        """Go on to a phase, not before its share of the time a job takes at least."""
+        """Go on to a phase, not before its share of the least time that a job takes."""
         self._wait(share)
         self._set(secondary)
 
@@ -232,7 +316,6 @@ class AutoMLRun:
             raise _Ended("Stopped", "Stopped")
 
     def _least_seconds(self, share: float) -> float:
-        """Return how long the job has to take until then: a stopped one need not."""
         return 0.0 if self._interrupted.is_set() else share * self._region.settings.automl_seconds
 
     def _check(self) -> None:
@@ -272,3 +355,21 @@ class AutoMLRun:
 
     def _write(self, uri: str, body: bytes) -> None:
         write(self._region, Location.parse(uri), body)
+
+
+def settings_of(plan: TrainingPlan) -> str:
+    """List what the candidates are made by (Markdown)."""
+    shown = {
+        "mode": plan["mode"],
+        "target": plan["target"],
+        "problem type": plan["problem_type"] or "found out from the data",
+        "objective": plan["objective"] or "the problem type's default",
+        "candidates at most": plan["max_candidates"] or "one of each kind",
+        "algorithms": ", ".join(plan["algorithms"]) or "all",
+    }
+    return "\n".join(f"- {name}: {value}" for name, value in shown.items())
+
+
+def notebook(title: str, text: str) -> bytes:
+    cell = {"cell_type": "markdown", "metadata": {}, "source": [f"{title}\n\n", text]}
+    return json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 2}).encode()

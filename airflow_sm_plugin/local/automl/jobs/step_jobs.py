@@ -1,17 +1,23 @@
-"""The training, processing and transform jobs that a candidate's steps name, as their Describe operations answer them.
+"""The training, processing and transform jobs that a candidate's steps name: records, and their operations.
 
 The training process does their work; the records say when, on what, and where the results lie.
+
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
 
-from airflow_sm_plugin.local.account.state import Record, Region, now
+from airflow_sm_plugin.local.account.listing import listed
+from airflow_sm_plugin.local.account.operations import Params, operation
+from airflow_sm_plugin.local.account.state import Record, Region, now, public
 from airflow_sm_plugin.local.automl.jobs.layout import CandidateLayout, Container, JobLayout
 from airflow_sm_plugin.local.automl.jobs.request import JobRequest
 from airflow_sm_plugin.local.models import models
+from airflow_sm_plugin.local.protocol.errors import ValidationFailure
 from airflow_sm_plugin.local.transform import operations as transform
+from airflow_sm_plugin.local.transform.operations import step_of_automl
 
 TRAINING = "training-job"
 PROCESSING = "processing-job"
@@ -25,7 +31,7 @@ _STOPPING = {"MaxRuntimeInSeconds": 86_400}
 
 
 def begin(region: Region, request: JobRequest, job: JobLayout, candidate: CandidateLayout) -> None:
-    """Record the steps of a candidate whose training begins; those it shares with others are there already."""
+    """Record the steps of a candidate whose training begins; those shared with other candidates exist already."""
     for _, kind, name in candidate.steps:
         prefix, moment = PREFIXES[kind], now()
         record: Record = {
@@ -57,32 +63,40 @@ def complete(
 ) -> None:
     """Record that a candidate's archives are stored: its steps are Completed.
 
-    :param containers: its InferenceContainers; the first one's model is what the transform step transforms with
+    :param containers: its InferenceContainers; the first one's model is the one that the transform step uses
     """
-    for _, kind, name in candidate.steps:
-        with region.table(kind) as jobs:
-            record = jobs[name]
-            if record[f"{PREFIXES[kind]}JobStatus"] != "InProgress":
-                continue
+    with region.lock:
+        for kind, name, record in _running(region, candidate):
             _end(record, kind, "Completed")
             if kind == TRAINING:
                 record["ModelArtifacts"] = {"S3ModelArtifacts": candidate.artefact(name)}
-                if name == candidate.steps[-1][2]:
-                    record["FinalMetricDataList"] = _metrics(metrics, record)
             elif kind == transform.JOBS:
                 _make_model(region, request, record["ModelName"], containers[0])
+            if name == candidate.steps[-1][2]:  # the one that trains the model
+                record["FinalMetricDataList"] = _metrics(metrics, record)
+
+
+def _running(region: Region, candidate: CandidateLayout) -> Iterator[tuple[str, str, Record]]:
+    """Yield kind, name and record of the steps that are not over."""
+    for _, kind, name in candidate.steps:
+        with region.table(kind) as jobs:
+            record = jobs[name]
+        if record[f"{PREFIXES[kind]}JobStatus"] == "InProgress":
+            yield kind, name, record
 
 
 def stop(region: Region, automl_job_arn: str) -> None:
-    """Record that the steps of an AutoML job that has ended, so far as they are not completed, were stopped."""
+    """Record that the steps of an ended AutoML job that are not completed were stopped."""
     for kind, prefix in PREFIXES.items():
+        running = (automl_job_arn, "InProgress")
         with region.table(kind) as jobs:
-            for record in jobs.values():
-                if (record.get("AutoMLJobArn"), record[f"{prefix}JobStatus"]) == (
-                    automl_job_arn,
-                    "InProgress",
-                ):
-                    _end(record, kind, "Stopped")
+            steps = [
+                job
+                for job in jobs.values()
+                if (job.get("AutoMLJobArn"), job[f"{prefix}JobStatus"]) == running
+            ]
+        for step in steps:
+            _end(step, kind, "Stopped")
 
 
 def _training(request: JobRequest, job: JobLayout, candidate: CandidateLayout, name: str) -> Record:
@@ -182,3 +196,61 @@ def _make_model(region: Region, request: JobRequest, name: str, container: Conta
         if name not in table:
             params = {"ModelName": name, "ExecutionRoleArn": request.role, "PrimaryContainer": container}
             models.create_model(region, params)
+
+
+_MISSING = {
+    TRAINING: "Requested resource not found.",
+    PROCESSING: "Could not find requested job with name: {name}",
+}
+"""The service's texts."""
+
+
+@operation("DescribeTrainingJob", "DescribeProcessingJob")
+def describe_step(region: Region, params: Params) -> Record:
+    """Describe the training or processing step of a candidate."""
+    with region.lock:
+        return copy.deepcopy(public(_job(region, params)))
+
+
+@operation("ListTrainingJobs")
+def list_training_jobs(region: Region, params: Params) -> Record:
+    return _listed(region, TRAINING, params, "SecondaryStatus")
+
+
+@operation("ListProcessingJobs")
+def list_processing_jobs(region: Region, params: Params) -> Record:
+    return _listed(region, PROCESSING, params, "FailureReason")
+
+
+@operation("StopTrainingJob", "StopProcessingJob")
+def stop_step(region: Region, params: Params) -> Record:
+    """Refuse to stop a step alone."""
+    with region.lock:
+        record = _job(region, params)
+        kind = _kind_of(params)
+        status = record[f"{PREFIXES[kind]}JobStatus"]
+        if status == "InProgress":
+            raise ValidationFailure(step_of_automl(record["AutoMLJobArn"]))
+        raise ValidationFailure(
+            f"The request was rejected because the {PREFIXES[kind].lower()} job is in status {status}."
+        )
+
+
+def _listed(region: Region, kind: str, params: Params, more: str) -> Record:
+    prefix = PREFIXES[kind]
+    members = f"{prefix}JobName {prefix}JobArn CreationTime {prefix}EndTime LastModifiedTime {prefix}JobStatus {more}"
+    with region.table(kind) as jobs:
+        return listed(f"{prefix}JobSummaries", jobs.values(), params, kind=f"{prefix}Job", members=members)
+
+
+def _kind_of(params: Params) -> str:
+    return TRAINING if "TrainingJobName" in params else PROCESSING
+
+
+def _job(region: Region, params: Params) -> Record:
+    kind = _kind_of(params)
+    name = params[f"{PREFIXES[kind]}JobName"]
+    with region.table(kind) as jobs:
+        if name not in jobs:
+            raise ValidationFailure(_MISSING[kind].format(name=name))
+        return jobs[name]

@@ -1,4 +1,4 @@
-"""Read a job's CSV files into one table and prepare it for training. Raises JobFailed for what cannot be trained on."""
+"""Read a job's CSV files into what its candidates are trained on. Raises JobFailed for data that are unfit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_sm_plugin.local.automl.archive.tabular import is_missing, number
+import numpy as np
+
+from airflow_sm_plugin.local.automl.archive.tabular import is_missing, layout_of, number, parse
 from airflow_sm_plugin.local.automl.training import problems
+from airflow_sm_plugin.local.automl.training.plan import TrainingPlan
+from airflow_sm_plugin.local.automl.training.training import Material, folds_of
 
 LEAST_ROWS = 20
 """Fewer training rows fail the job. The service wants 500; small sets are what one tests with."""
@@ -39,7 +43,7 @@ class Target:
 
 
 def read_table(files: Sequence[Path], *, gzipped: bool) -> Table:
-    """Read CSV files that each begin with the same header. Names files by their last part."""
+    """Read CSV files that each begin with the same header. Messages name files by their last part."""
     tables = [_read_file(path, gzipped=gzipped) for path in files]
     header = tables[0].columns
     for path, table in zip(files, tables, strict=True):
@@ -68,7 +72,7 @@ def _read_file(path: Path, *, gzipped: bool) -> Table:
 
 
 def column(table: Table, name: str) -> int:
-    """Return the place of a column. Raises JobFailed when there is none of that name."""
+    """Return the index of a column. Raises JobFailed when there is none of that name."""
     if name not in table.columns:
         raise JobFailed(
             f"The target column {name!r} was not found; the columns are {', '.join(table.columns)}."[:900]
@@ -123,3 +127,67 @@ def _check_classes(problem_type: str, labels: Sequence[str], rows: int, name: st
         raise JobFailed(
             f"The target column {name!r} has {len(labels)} classes in {rows} rows: too few rows a class."
         )
+
+
+def read_material(plan: TrainingPlan) -> tuple[Material, str]:
+    """Read and check a job's data; returns it with a report on what was found. Raises JobFailed."""
+    given = plan["training"]
+    table = read_table([Path(name) for name in given["files"]], gzipped=given["gzipped"])
+    place = column(table, plan["target"])
+    training = with_value(table, place, least=LEAST_ROWS)
+    validation = _validation(plan, training, place)
+    target = target_of(training, validation, place, plan["problem_type"])
+    rows = training.rows + (validation.rows if validation else [])
+    weight = column(training, plan["weight"]) if plan["weight"] else None
+    skip = frozenset({place} if weight is None else {place, weight})
+    layout = layout_of(training.columns, training.rows, skip)
+    if not layout["numeric"] and not layout["categorical"]:
+        raise JobFailed("The data has no column but the target that holds any value.")
+    kept = [[field for index, field in enumerate(row) if index not in skip] for row in rows]
+    numbers, texts = parse(layout, kept)
+    values = np.array(target.values, dtype=np.float64)
+    folds = folds_of(
+        values, training=len(training.rows), classes=len(target.labels), fraction=plan["validation_fraction"]
+    )
+    material = Material(
+        layout=layout,
+        numbers=numbers,
+        texts=texts,
+        target=values,
+        labels=target.labels,
+        problem_type=target.problem_type,
+        weights=None if weight is None else _weights(rows, weight, plan["weight"] or ""),
+        folds=folds,
+        fit_on=folds[0][0] if len(folds) == 1 else np.arange(len(rows)),
+    )
+    return material, _report(training, material)
+
+
+def _validation(plan: TrainingPlan, training: Table, place: int) -> Table | None:
+    given = plan["validation"]
+    if given is None:
+        return None
+    table = read_table([Path(name) for name in given["files"]], gzipped=given["gzipped"])
+    if table.columns != training.columns:
+        raise JobFailed("The validation data must have the same header as the training data.")
+    return with_value(table, place)
+
+
+def _weights(rows: list[list[str]], place: int, name: str) -> np.typing.NDArray[np.float64]:
+    weights = np.array([number(row[place]) for row in rows])
+    if not (weights >= 0).all():
+        raise JobFailed(f"The sample weight column {name!r} must hold numbers >= 0 only.")
+    return weights
+
+
+def _report(table: Table, material: Material) -> str:
+    missing = [sum(is_missing(row[place]) for row in table.rows) for place in range(len(table.columns))]
+    layout = material.layout
+    kinds = {layout["columns"][place]: kind for kind in ("numeric", "categorical") for place in layout[kind]}
+    lines = [
+        f"| {name} | {kinds.get(name, '-')} | {gaps} |"
+        for name, gaps in zip(table.columns, missing, strict=True)
+    ]
+    head = f"{len(table.rows)} training rows, problem type {material.problem_type}"
+    classes = f", classes {', '.join(material.labels)}" if material.labels else ""
+    return "\n".join([f"{head}{classes}.", "", "| column | type | missing |", "|---|---|---|", *lines])

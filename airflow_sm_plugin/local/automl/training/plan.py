@@ -1,4 +1,4 @@
-"""What the server tells the training process (JSON), and the events it hears back (JSON lines)."""
+"""The plan that the server gives the training process (JSON), and the events it reads back (JSON lines)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ ENSEMBLING = "ENSEMBLING"
 TUNING = "HYPERPARAMETER_TUNING"
 
 
-class Channel(TypedDict):
+class ChannelFiles(TypedDict):
     """The files of one channel, in order."""
 
     files: list[str]
     gzipped: bool
 
 
-class Plan(TypedDict):
+class TrainingPlan(TypedDict):
     """A job as the training process needs it; ``mode`` is ENSEMBLING or HYPERPARAMETER_TUNING."""
 
-    training: Channel
-    validation: Channel | None
+    training: ChannelFiles
+    validation: ChannelFiles | None
     target: str
     weight: str | None
     problem_type: str | None
@@ -75,4 +75,4 @@ class Failed(TypedDict):
     reason: str
 
 
-Event = Analyzed | Started | Trained | Explained | Failed
+TrainingEvent = Analyzed | Started | Trained | Explained | Failed

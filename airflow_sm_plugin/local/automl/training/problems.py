@@ -30,7 +30,7 @@ def default_metric(problem_type: str) -> str:
 
 
 def resolve_problem_type(values: Sequence[str]) -> str:
-    """Tell the problem type from the target's values: two distinct ones are binary, many numbers a regression."""
+    """Derive the problem type from the target's values: two distinct ones are binary, many numbers a regression."""
     distinct = set(values)
     if len(distinct) == 2:
         return BINARY

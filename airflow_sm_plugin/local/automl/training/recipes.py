@@ -33,7 +33,7 @@ _LEAF = 5
 
 
 class Trainable(Estimator, Protocol):
-    """What is used of a scikit-learn estimator that is not fitted yet."""
+    """The part of a scikit-learn estimator, not fitted yet, that is used."""
 
     def fit(
         self, features: Floats, target: npt.NDArray[np.float64], **options: npt.NDArray[np.float64]
@@ -56,11 +56,9 @@ class Recipe:
     variant: int = 0
 
     def make(self) -> Trainable:
-        """Return a new estimator, with the settings of the variant."""
         return self.build(self.variant)
 
     def varied(self, variant: int) -> Recipe:
-        """Return the same with other settings, under a name of its own."""
         return (
             dataclasses.replace(self, name=f"{self.name}{variant + 1}", variant=variant) if variant else self
         )

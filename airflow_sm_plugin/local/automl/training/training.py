@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from sklearn import metrics
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from airflow_sm_plugin.local.automl.archive.algorithm import spread
@@ -19,8 +20,60 @@ from airflow_sm_plugin.local.automl.archive.tabular import (
     apply,
     fit,
 )
-from airflow_sm_plugin.local.automl.training.metrics import better, scores
+from airflow_sm_plugin.local.automl.training import problems
 from airflow_sm_plugin.local.automl.training.recipes import Recipe, Trainable
+
+
+def scores(problem_type: str, truth: Array, predicted: Array) -> dict[str, float]:
+    """Return the metrics by the API's names.
+
+    :param predicted: a column for every class (probabilities), or one column of values
+    """
+    if problem_type == problems.REGRESSION:
+        return _regression(truth, predicted[:, 0])
+    labels = np.argmax(predicted, axis=1)
+    found = {
+        "Accuracy": metrics.accuracy_score(truth, labels),
+        "BalancedAccuracy": _balanced_accuracy(truth, labels),
+        "LogLoss": metrics.log_loss(truth, predicted, labels=list(range(predicted.shape[1]))),
+    }
+    if problem_type == problems.BINARY:
+        found |= _averaged(truth, labels, "binary", "")
+        # Undefined when only one class was seen: then nothing was told apart, and nothing was better than chance.
+        seen = len(np.unique(truth))
+        found["AUC"] = metrics.roc_auc_score(truth, predicted[:, 1]) if seen == 2 else 0.5
+    else:
+        found |= _averaged(truth, labels, "macro", "Macro")
+        found["F1macro"] = found.pop("F1Macro")
+    return {name: float(value) for name, value in found.items()}
+
+
+def better(metric: str, value: float, than: float) -> bool:
+    return value < than if metric in problems.MINIMIZED else value > than
+
+
+def _averaged(truth: Array, labels: npt.NDArray[np.int64], average: str, suffix: str) -> dict[str, float]:
+    functions = {"F1": metrics.f1_score, "Precision": metrics.precision_score, "Recall": metrics.recall_score}
+    return {
+        f"{name}{suffix}": score(truth, labels, average=average, zero_division=0.0)
+        for name, score in functions.items()
+    }
+
+
+def _balanced_accuracy(truth: Array, labels: npt.NDArray[np.int64]) -> float:
+    present = np.unique(truth)
+    return float(np.mean([np.mean(labels[truth == value] == value) for value in present]))
+
+
+def _regression(truth: Array, values: Array) -> dict[str, float]:
+    mse = float(metrics.mean_squared_error(truth, values))
+    return {
+        "MSE": mse,
+        "RMSE": mse**0.5,
+        "MAE": float(metrics.mean_absolute_error(truth, values)),
+        "R2": float(metrics.r2_score(truth, values)),
+    }
+
 
 Places = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]
@@ -74,7 +127,6 @@ class Material:
         return self._features[number, scaled]
 
     def features(self, processor: Processor, places: Places) -> Floats:
-        """Return the features of some rows."""
         return apply(processor, self.numbers[places], self.texts[places])
 
     def _fit(self, places: Places, *, scaled: bool) -> Processor:
@@ -169,3 +221,54 @@ def _fit(estimator: Trainable, features: Floats, rows: Places, material: Materia
         estimator.fit(features, values)
     else:
         estimator.fit(features, values, sample_weight=material.weights[rows])
+
+
+_MOST_ROWS = 200
+_MOST_COLUMNS = 60
+
+
+def importances(
+    members: Sequence[Fitted], weights: Sequence[float], material: Material, metric: str
+) -> dict[str, float]:
+    """Return each column's permutation importance by ``metric``, on at most 200 rows, for the first 60 columns."""
+    places = material.seen[:_MOST_ROWS]
+    truth = material.target[places]
+    numbers, texts = material.numbers[places], material.texts[places]
+
+    def score(numbers: Numbers, texts: Texts) -> float:
+        votes = _votes(members, weights, numbers, texts, len(material.labels))
+        return scores(material.problem_type, truth, votes).get(metric, 0.0)
+
+    whole = score(numbers, texts)
+    sign = -1.0 if metric in problems.MINIMIZED else 1.0
+    shuffled = np.random.default_rng(_SEED).permutation(len(places))
+    found: dict[str, float] = {}
+    for place, name in enumerate(material.layout["columns"][:_MOST_COLUMNS]):
+        without = _shuffle(material, place, shuffled, numbers, texts)
+        found[name] = sign * (whole - score(*without))
+    return found
+
+
+def _votes(
+    members: Sequence[Fitted], weights: Sequence[float], numbers: Numbers, texts: Texts, classes: int
+) -> Array:
+    votes = [
+        weight * predictions(member.estimator, apply(member.processor, numbers, texts), classes)
+        for member, weight in zip(members, weights, strict=True)
+        if weight
+    ]
+    return np.asarray(sum(votes), dtype=np.float64)
+
+
+def _shuffle(
+    material: Material, place: int, order: np.typing.NDArray[np.int64], numbers: Numbers, texts: Texts
+) -> tuple[Numbers, Texts]:
+    if place in material.layout["numeric"]:
+        numbers = numbers.copy()
+        column = material.layout["numeric"].index(place)
+        numbers[:, column] = numbers[order, column]
+    elif place in material.layout["categorical"]:
+        texts = texts.copy()
+        column = material.layout["categorical"].index(place)
+        texts[:, column] = texts[order, column]
+    return numbers, texts

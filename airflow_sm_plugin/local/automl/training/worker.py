@@ -3,28 +3,78 @@
 Writes the candidates' archives below the plan's ``output`` and one JSON event a line on standard output. A process
 of its own, so that the server needs no scikit-learn and stopping a job is killing it; it ends by itself when its
 standard input closes, that is, when the server is gone.
+
+An archive holds ``model.joblib``, ``code/inference.py`` and the modules it imports: this package's
+:mod:`airflow_sm_plugin.local.automl.archive`, under names of their own (``automl_tabular`` for ``…archive.tabular``),
+so that it runs where this package is not installed.
+
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import sys
+import tarfile
 import threading
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 
+import joblib
 import numpy as np
 
 from airflow_sm_plugin.local.automl.archive.ensemble import Ensemble
 from airflow_sm_plugin.local.automl.training import dataset, problems
-from airflow_sm_plugin.local.automl.training.explain import importances
-from airflow_sm_plugin.local.automl.training.material import read_material
-from airflow_sm_plugin.local.automl.training.metrics import better
-from airflow_sm_plugin.local.automl.training.packing import write_archive
-from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING, Event, Plan
+from airflow_sm_plugin.local.automl.training.dataset import read_material
+from airflow_sm_plugin.local.automl.training.plan import ENSEMBLING, TrainingEvent, TrainingPlan
 from airflow_sm_plugin.local.automl.training.recipes import MOST_CANDIDATES, Recipe, recipes
-from airflow_sm_plugin.local.automl.training.training import Fitted, Material, train, vote
+from airflow_sm_plugin.local.automl.training.training import (
+    Fitted,
+    Material,
+    better,
+    importances,
+    train,
+    vote,
+)
+
+_PACKAGE = "airflow_sm_plugin.local.automl.archive"
+_IMPORT = re.compile(rf"^from {re.escape(_PACKAGE)}\.(\w+) import", re.MULTILINE)
+
+
+def write_archive(path: Path, *, entry: str, model: object) -> None:
+    """Write ``model.tar.gz``; ``entry`` is the module that becomes ``code/inference.py``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pickled = io.BytesIO()
+    joblib.dump(model, pickled)
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        _add(archive, "model.joblib", pickled.getvalue())
+        for name, source in _sources(entry).items():
+            _add(archive, f"code/{name}.py", source.encode())
+
+
+def _sources(entry: str) -> dict[str, str]:
+    """Return the entry's source and those it imports, by their names in the archive."""
+    found: dict[str, str] = {}
+    todo = [(entry, "inference")]
+    while todo:
+        module, name = todo.pop()
+        source = (resources.files(_PACKAGE) / f"{module}.py").read_text(encoding="utf-8")
+        found[name] = _IMPORT.sub(r"from automl_\1 import", source)
+        todo += [
+            (other, f"automl_{other}") for other in _IMPORT.findall(source) if f"automl_{other}" not in found
+        ]
+    return found
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    member.mode = 0o644
+    archive.addfile(member, io.BytesIO(content))
+
 
 _FEWEST_WITH_ENSEMBLE = 3
 """Candidates from which on the last is an ensemble: one of a single model would be that model again."""
@@ -33,7 +83,7 @@ _FEWEST_WITH_ENSEMBLE = 3
 def main(arguments: list[str]) -> int:
     """Run the plan; a job that cannot go on is an event, not an exit status."""
     threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
-    plan: Plan = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    plan: TrainingPlan = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
         _run(plan)
     except dataset.JobFailed as failure:
@@ -41,7 +91,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _run(plan: Plan) -> None:
+def _run(plan: TrainingPlan) -> None:
     material, report = read_material(plan)
     metric = plan["objective"] or problems.default_metric(material.problem_type)
     _tell({"event": "analyzed", "problem_type": material.problem_type, "objective": metric, "report": report})
@@ -65,7 +115,7 @@ Winner = tuple[int, Sequence[Fitted], Sequence[float]]
 """The best candidate: its number, its models and their weights."""
 
 
-def _tuning(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
+def _tuning(plan: TrainingPlan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
     """Train candidates of a feature processor and an algorithm each."""
     output = Path(plan["output"])
     fitted: list[Fitted] = []
@@ -89,7 +139,7 @@ def _tuning(plan: Plan, material: Material, chosen: list[Recipe], metric: str) -
 
 
 def _ensembling(
-    plan: Plan, material: Material, chosen: list[Recipe], metric: str, *, with_ensemble: bool
+    plan: TrainingPlan, material: Material, chosen: list[Recipe], metric: str, *, with_ensemble: bool
 ) -> Winner:
     """Train single models, then a weighted ensemble of them; each is a candidate with one container."""
     fitted: list[Fitted] = []
@@ -105,7 +155,7 @@ def _ensembling(
     return _weighted(plan, material, fitted, metric)
 
 
-def _weighted(plan: Plan, material: Material, fitted: list[Fitted], metric: str) -> Winner:
+def _weighted(plan: TrainingPlan, material: Material, fitted: list[Fitted], metric: str) -> Winner:
     """Train the ensemble, which by its making is at least as good as its best member."""
     place, name = len(fitted) + 1, "WeightedEnsemble_L2_FULL"
     _tell_started(place, name)
@@ -124,7 +174,7 @@ def _weighted(plan: Plan, material: Material, fitted: list[Fitted], metric: str)
 
 
 def _pack_ensemble(
-    plan: Plan, material: Material, fitted: Sequence[Fitted], weights: Sequence[float], place: int
+    plan: TrainingPlan, material: Material, fitted: Sequence[Fitted], weights: Sequence[float], place: int
 ) -> Path:
     model: Ensemble = {
         "members": [
@@ -140,7 +190,7 @@ def _pack_ensemble(
 
 
 def _best(fitted: Sequence[Fitted], metric: str) -> int:
-    """Return the place of the best, of the later one when two are as good, as the job's record has it."""
+    """Return the index of the best model, of the later one when two are as good, as in the job's record."""
     best = 0
     for place, model in enumerate(fitted):
         if not better(metric, fitted[best].scores[metric], model.scores[metric]):
@@ -158,7 +208,7 @@ def _tell_trained(place: int, name: str, model: Fitted, archives: dict[str, str]
     )
 
 
-def _tell(event: Event) -> None:
+def _tell(event: TrainingEvent) -> None:
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
 
