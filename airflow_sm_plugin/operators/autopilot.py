@@ -11,7 +11,6 @@ from airflow_sm_plugin._compat import AirflowSkipException, Context, default_def
 from airflow_sm_plugin.autopilot import candidates as autopilot
 from airflow_sm_plugin.autopilot.candidates import CandidateChoice
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
-from airflow_sm_plugin.core.failed_polls import FailedLooks
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
 from airflow_sm_plugin.core.template_values import (
@@ -22,11 +21,7 @@ from airflow_sm_plugin.core.template_values import (
     seconds,
     text,
 )
-from airflow_sm_plugin.exceptions import (
-    AutoMLJobStillRunning,
-    ObjectiveNotMet,
-    ServiceError,
-)
+from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, ObjectiveNotMet
 from airflow_sm_plugin.resources.model import ModelSpec
 from airflow_sm_plugin.resources.tags import read_tags
 
@@ -145,25 +140,28 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             self._check_arguments()
             hook = self.control_plane()
             job = hook.describe_auto_ml_job(self.auto_ml_job_name)
-            if (
-                boolean(self.wait_for_job, "wait_for_job")
-                and autopilot.job_state(job) is autopilot.JobState.RUNNING
-            ):
-                if self.deferrable:
-                    self._defer()
-                job = self._wait(hook, job)
+            waits = boolean(self.wait_for_job, "wait_for_job")
+            if waits and autopilot.job_state(job) is autopilot.JobState.RUNNING:
+                return self._wait()
             return self._export(hook, job)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Go on when the trigger says that the job is over."""
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on when the wait for the job is over."""
         with self.reading_arguments():
-            if event["status"] == "error":
-                raise broken_wait(f"waiting for AutoML job {self.auto_ml_job_name}", event)
-            hook = self.control_plane()
-            job = hook.describe_auto_ml_job(self.auto_ml_job_name)
-            if autopilot.job_state(job) is autopilot.JobState.RUNNING:
-                raise self._still_running(job)
+            return self._go_on(event)
+
+    def _go_on(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        if event["status"] == "error":
+            raise broken_wait(f"waiting for AutoML job {self.auto_ml_job_name}", event)
+        hook = self.control_plane()
+        job = hook.describe_auto_ml_job(self.auto_ml_job_name)
+        if autopilot.job_state(job) is not autopilot.JobState.RUNNING:
             return self._export(hook, job)
+        raise AutoMLJobStillRunning(
+            f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
+            f"{self._seconds()[0]:.0f} s: raise max_wait_seconds or retry later. "
+            f"The job goes on, and costs money while it does"
+        )
 
     def _check_arguments(self) -> None:
         names(self.inference_response_keys, "inference_response_keys")
@@ -186,55 +184,29 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         )
 
     def _seconds(self) -> tuple[float, float]:
-        """Return how long to wait and how long between two looks."""
+        """Return how long to wait and how long between two polls."""
         return (
             seconds(self.max_wait_seconds, "max_wait_seconds"),
             seconds(self.poll_interval, "poll_interval", positive=True),
         )
 
-    def _defer(self) -> None:
+    def _wait(self) -> dict[str, Any]:
         from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
         from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
         max_wait, poll_interval = self._seconds()
-        self.log.info("AutoML job %s is still running: waiting in the triggerer", self.auto_ml_job_name)
-        self.defer(
-            trigger=AutoMLJobTrigger(
-                job_name=self.auto_ml_job_name,
-                deadline=time.time() + max_wait,
-                poll_interval=poll_interval,
-                aws=self.aws.as_mapping(),
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=max_wait + GRACE_SECONDS),
+        trigger = AutoMLJobTrigger(
+            job_name=self.auto_ml_job_name,
+            deadline=time.time() + max_wait,
+            poll_interval=poll_interval,
+            aws=self.aws.as_mapping(),
         )
-
-    def _wait(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> Mapping[str, Any]:
-        max_wait, poll_interval = self._seconds()
-        give_up, failed = time.monotonic() + max_wait, FailedLooks()
-        while True:
-            if autopilot.job_state(job) is not autopilot.JobState.RUNNING:
-                return job
-            if time.monotonic() >= give_up:
-                raise self._still_running(job)
-            self.log.debug("AutoML job %s is %s", self.auto_ml_job_name, job["AutoMLJobStatus"])
-            time.sleep(min(poll_interval, max(0.0, give_up - time.monotonic())))
-            try:
-                job, failed = hook.describe_auto_ml_job(self.auto_ml_job_name), FailedLooks()
-            except ServiceError as error:
-                failed = failed.one_more()
-                if failed.end_the_wait(error):
-                    raise
-                self.log.warning(
-                    "the wait for AutoML job %s goes on after a failed look: %s", self.auto_ml_job_name, error
-                )
-
-    def _still_running(self, job: Mapping[str, Any]) -> AutoMLJobStillRunning:
-        return AutoMLJobStillRunning(
-            f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
-            f"{self._seconds()[0]:.0f} s: raise max_wait_seconds or retry later. "
-            f"The job goes on, and costs money while it does"
-        )
+        if self.deferrable:
+            self.log.info("AutoML job %s is still running: waiting in the triggerer", self.auto_ml_job_name)
+            timeout = timedelta(seconds=max_wait + GRACE_SECONDS)
+            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
+        self.log.info("AutoML job %s is still running: waiting for it", self.auto_ml_job_name)
+        return self._go_on(self.run_until_killed(trigger.event_here()))
 
     def _export(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_sm_plugin.hooks.result_store import ArtefactHook

@@ -13,6 +13,7 @@ from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task
 from airflow_sm_plugin.core.names import endpoint_log_group, times_of
 from airflow_sm_plugin.endpoints.options import DeploymentNote
 from airflow_sm_plugin.exceptions import EndpointError
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import DataCaptureLink, EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.operators.deployment_arguments import options_of, spec_of
 from airflow_sm_plugin.operators.endpoint_deletion import SageMakerDeleteEndpointOperator
@@ -231,6 +232,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         self.cleanup_on_failure = cleanup_on_failure
         self.cleanup_wait_seconds = cleanup_wait_seconds
         self._working_on: Deployment | None = None
+        self._waiting = Killable()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or update, then wait."""
@@ -261,6 +263,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 self._working_on.at_once()
         finally:
             super().on_kill()
+            self._waiting.on_kill()
 
     def _go_on(
         self, context: Context, deployment: Deployment, event: Mapping[str, Any] | None = None
@@ -268,12 +271,26 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         """Act, and wait for the end; defer instead of either wait where asked to."""
         with deployment.on_failure():
             self._raise_broken(event or {})
-            action = deployment.act(block=not self.deferrable)
-            waits = deployment.pending and deployment.options.wait_for_completion
-            if action is not None and not (waits and self.deferrable):
-                return self._result(context, deployment, deployment.wait(), action)
+            while True:
+                action = deployment.act()
+                waits = deployment.pending and deployment.options.wait_for_completion
+                if action is not None and not waits:
+                    return self._result(context, deployment, deployment.look(), action)
+                if self.deferrable:
+                    break
+                event = self._event_here(self._trigger(deployment, action))
+                self._raise_broken(event)
+                if action is not None:
+                    verdict = EndpointVerdict.from_mapping(event["verdict"])
+                    return self._result(context, deployment, verdict, action)
         self._defer(deployment, action)
         raise EndpointError("Airflow did not defer")  # defer() raises
+
+    def _event_here(self, trigger: EndpointTrigger) -> Mapping[str, Any]:
+        """Wait in this process. A time-out ends the wait alone: cleaning up after it still calls SageMaker."""
+        self._waiting = Killable()
+        self.check_not_killed()
+        return self._waiting.run_until_killed(trigger.event_here())
 
     def _raise_broken(self, event: Mapping[str, Any]) -> None:
         if event.get("status") == "error":
@@ -332,29 +349,32 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         )
         return self._working_on
 
-    def _defer(self, deployment: Deployment, action: str | None) -> None:
-        """Wait in the triggerer: without an action until the endpoint may be changed, then until it serves.
+    def _trigger(self, deployment: Deployment, action: str | None) -> EndpointTrigger:
+        """Return the next wait: without an action until the endpoint may be changed, then until it serves.
 
-        Each wait has its own deadline; deferred again for the same wait, the task keeps the first one.
+        Each wait has its own deadline; begun again, the same wait keeps the first one.
         """
         from airflow_sm_plugin.triggers.endpoint import EndpointChangeableTrigger, EndpointServingTrigger
-        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
         kind: type[EndpointTrigger] = EndpointChangeableTrigger if action is None else EndpointServingTrigger
-        now = time.time()
-        deadline = deployment.deadline if action is None else now + deployment.options.max_wait
+        return kind(
+            endpoint_name=deployment.spec.endpoint_name,
+            wanted_config=deployment.spec.config_name,
+            note=deployment.note(action).as_mapping(),
+            deadline=deployment.deadline if action is None else time.time() + deployment.options.max_wait,
+            poll_interval=deployment.options.poll_interval,
+            cleanup=deployment.cleanup_after_kill(),
+            aws=self.aws.as_mapping(),
+        )
+
+    def _defer(self, deployment: Deployment, action: str | None) -> None:
+        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
+
+        trigger = self._trigger(deployment, action)
         self.defer(
-            trigger=kind(
-                endpoint_name=deployment.spec.endpoint_name,
-                wanted_config=deployment.spec.config_name,
-                note=deployment.note(action).as_mapping(),
-                deadline=deadline,
-                poll_interval=deployment.options.poll_interval,
-                cleanup=deployment.cleanup_after_kill(),
-                aws=self.aws.as_mapping(),
-            ),
+            trigger=trigger,
             method_name="execute_when_changeable" if action is None else "execute_complete",
-            timeout=timedelta(seconds=max(0.0, deadline - now) + GRACE_SECONDS),
+            timeout=timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup, OwnWork
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions, DeploymentTarget
-from airflow_sm_plugin.exceptions import SageMakerInferenceError, TaskKilled
+from airflow_sm_plugin.exceptions import EndpointNotFound, SageMakerInferenceError, TaskKilled
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, Step, judge, next_step
@@ -76,17 +77,34 @@ class EndpointTrigger(PollingTrigger):
         self.cleanup_after_kill = None if cleanup is None else dict(cleanup)
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments beside those of every trigger."""
-        return {
+        own = {
             "endpoint_name": self.endpoint_name,
             "wanted_config": self.wanted_config,
             "note": self.note,
             "cleanup": self.cleanup_after_kill,
         }
+        return own | super().arguments()
 
     def error_event(self, error: Exception) -> dict[str, Any]:
-        """Return the event of a wait that broke."""
         return super().error_event(error) | {"note": self.note}
+
+    @abstractmethod
+    def judged(self, description: Mapping[str, Any] | None, *, is_late: bool) -> dict[str, Any] | None:
+        """Return what the event holds besides status and note; None to go on.
+
+        :param description: DescribeEndpoint's; None where there is no endpoint
+        :param is_late: whether the deadline has passed
+        """
+
+    async def poll(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
+        description: Mapping[str, Any] | None = None
+        try:
+            description = await client.describe_endpoint(EndpointName=self.endpoint_name)
+        except ClientError as error:
+            if meaning(error) is not Meaning.NOT_FOUND:
+                raise
+        result = self.judged(description, is_late=now >= self.deadline)
+        return None if result is None else {"status": "over", **result, "note": self.note}
 
     async def on_kill(self) -> None:
         """Delete what the task created, and put back the scaling that it took down.
@@ -211,17 +229,9 @@ class EndpointChangeableTrigger(EndpointTrigger):
     An endpoint that is gone may be created, one that comes to serve ``wanted_config`` needs no change: both end it.
     """
 
-    async def look(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
-        """Describe the endpoint once."""
-        description: Mapping[str, Any] | None
-        try:
-            description = await client.describe_endpoint(EndpointName=self.endpoint_name)
-        except ClientError as error:
-            if meaning(error) is not Meaning.NOT_FOUND:
-                raise
-            description = None
+    def judged(self, description: Mapping[str, Any] | None, *, is_late: bool) -> dict[str, Any] | None:
         waits = next_step(description, wanted_config=self.wanted_config) is Step.WAIT_OUT
-        return None if waits and now < self.deadline else {"status": "over", "note": self.note}
+        return None if waits and not is_late else {}
 
 
 class EndpointServingTrigger(EndpointTrigger):
@@ -230,10 +240,9 @@ class EndpointServingTrigger(EndpointTrigger):
     The event's ``verdict`` holds state, status, configuration name and SageMaker's reason.
     """
 
-    async def look(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
-        """Describe the endpoint once."""
-        description = await client.describe_endpoint(EndpointName=self.endpoint_name)
+    def judged(self, description: Mapping[str, Any] | None, *, is_late: bool) -> dict[str, Any] | None:
+        if description is None:
+            raise EndpointNotFound(f"there is no endpoint {self.endpoint_name}: it was deleted meanwhile")
         verdict = judge(description, wanted_config=self.wanted_config)
-        if verdict.state is EndpointState.WAIT and now < self.deadline:
-            return None
-        return {"status": "over", "verdict": verdict.as_mapping(), "note": self.note}
+        waits = verdict.state is EndpointState.WAIT
+        return None if waits and not is_late else {"verdict": verdict.as_mapping()}

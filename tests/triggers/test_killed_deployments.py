@@ -317,17 +317,17 @@ class TestInATriggerer:
         from structlog.typing import FilteringBoundLogger
 
         looked = asyncio.Event()
-        look = trigger.look
+        poll = trigger.poll
 
         async def noted(client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - aiobotocore's
-            seen = await look(client, now=now)
+            seen = await poll(client, now=now)
             looked.set()
             return seen
 
         async def run() -> None:
             runner = TriggerRunner()
             runner.log = create_autospec(FilteringBoundLogger, instance=True)
-            trigger.look = noted  # type: ignore[method-assign]
+            trigger.poll = noted  # type: ignore[method-assign]
             task_instance: Any = SimpleNamespace(
                 id="1",
                 dag_id="d",
