@@ -171,10 +171,22 @@ class TemplatedArguments:
     argument that may be a number, a list or a mapping reads text by itself.
     """
 
+    not_templated: Sequence[str]
+    """Declared by a class that templates every argument of its constructor but these: its ``template_fields`` and
+    ``text_fields`` are derived. Another subclass, such as a user's, keeps its parent's or says its own."""
     text_fields: Sequence[str] = ()
-    """The template fields that are text, whatever type a template, or another task, gives them."""
+    """The template fields that are text, whatever type a template, or another task, gives them: those annotated so."""
     none_fields: Sequence[str] = ()
     """The template fields in which None, or its text, means something else than an argument that is not given."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - Python's own
+        super().__init_subclass__(**kwargs)
+        if "not_templated" not in vars(cls):
+            return
+        names = inspect.signature(cls.__init__).parameters
+        own = [name for name in names if name not in ("self", "kwargs", *cls.not_templated)]
+        cls.template_fields = (*AWS_FIELDS, *own)  # type: ignore[attr-defined]  # of Airflow's operators
+        cls.text_fields = tuple(name for name in own if names[name].annotation in ("str", "str | None"))
 
     def _render(self, template: jinja2.Template, context: Context, dag: Any = None) -> Any:  # noqa: ANN401 - Airflow's
         from jinja2 import Undefined
@@ -199,8 +211,7 @@ class TemplatedArguments:
         :raises InvalidRequest: that cannot be, or a needed argument is nothing: naming the argument, not its value
         """
         defaults = _defaults_of(type(self))
-        fields: Sequence[str] = self.template_fields  # type: ignore[attr-defined]  # of Airflow's operators
-        for name in fields:
+        for name in self.template_fields:  # type: ignore[attr-defined]  # as above
             if name in AWS_FIELDS or name in self.none_fields or is_given(reveal(getattr(self, name))):
                 continue
             if defaults.get(name) is inspect.Parameter.empty:

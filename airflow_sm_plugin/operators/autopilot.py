@@ -68,32 +68,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     :raises ResourceConflict: another model has this name; not retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "auto_ml_job_name",
-        "execution_role",
-        "inference_response_keys",
-        "candidate_name",
-        "candidate_rank",
-        "processing_unit",
-        "required_objective",
-        "on_unmet_objective",
-        "model_name",
-        "wait_for_job",
-        "max_wait_seconds",
-        "poll_interval",
-        "vpc_config",
-        "enable_network_isolation",
-        "tags",
-    )
-    text_fields = (
-        "auto_ml_job_name",
-        "execution_role",
-        "candidate_name",
-        "processing_unit",
-        "on_unmet_objective",
-        "model_name",
-    )
+    not_templated = ("deferrable",)
 
     def __init__(
         self,

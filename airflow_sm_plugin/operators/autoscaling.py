@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
@@ -57,23 +57,7 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
     :raises EndpointUnchangeable: it is Failed; not retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "endpoint_name",
-        "min_capacity",
-        "max_capacity",
-        "variant_name",
-        "action",
-        "target_backlog_per_instance",
-        "target_invocations_per_instance",
-        "scale_in_cooldown",
-        "scale_out_cooldown",
-    )
-    text_fields = (
-        "endpoint_name",
-        "variant_name",
-        "action",
-    )
+    not_templated = ()
     operator_extra_links = (EndpointConsoleLink(),)
 
     def __init__(

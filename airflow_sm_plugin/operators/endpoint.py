@@ -122,50 +122,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :raises EndpointDeadlineExceeded: not in service in time; retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "endpoint_name",
-        "model_name",
-        "production_variants",
-        "instance_type",
-        "initial_instance_count",
-        "variant_name",
-        "async_output_path",
-        "async_failure_path",
-        "async_success_topic",
-        "async_error_topic",
-        "kms_key_id",
-        "volume_kms_key_id",
-        "max_concurrent_invocations_per_instance",
-        "data_capture_config",
-        "deployment_config",
-        "retain_variant_properties",
-        "on_scaled",
-        "keep_configs",
-        "delete_old_models",
-        "on_failed",
-        "container_log_lines",
-        "tags",
-        "wait_for_completion",
-        "max_wait_seconds",
-        "poll_interval",
-        "cleanup_on_failure",
-        "cleanup_wait_seconds",
-    )
-    text_fields = (
-        "endpoint_name",
-        "model_name",
-        "instance_type",
-        "variant_name",
-        "async_output_path",
-        "async_failure_path",
-        "async_success_topic",
-        "async_error_topic",
-        "kms_key_id",
-        "volume_kms_key_id",
-        "on_failed",
-        "on_scaled",
-    )
+    not_templated = ("deferrable",)
     none_fields = ("keep_configs",)
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink(), DataCaptureLink())
 
@@ -182,9 +139,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         async_failure_path: str | None = None,
         async_success_topic: str | None = None,
         async_error_topic: str | None = None,
-        max_concurrent_invocations_per_instance: int | str | None = None,
         kms_key_id: str | None = None,
         volume_kms_key_id: str | None = None,
+        max_concurrent_invocations_per_instance: int | str | None = None,
         data_capture_config: Mapping[str, Any] | str | None = None,
         deployment_config: Mapping[str, Any] | str | None = None,
         retain_variant_properties: bool | str = False,

@@ -42,17 +42,7 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
     :raises EndpointDeadlineExceeded: still there in the end; retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "endpoint_name",
-        "delete_config",
-        "delete_models",
-        "remove_scaling",
-        "model_names",
-        "max_wait_seconds",
-        "poll_interval",
-    )
-    text_fields = ("endpoint_name",)
+    not_templated = ()
 
     def __init__(
         self,

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_sm_plugin._compat import Context
-from airflow_sm_plugin.base import (
-    SageMakerInferenceOperator,
-    SensitiveField,
-    reveal,
-)
+from airflow_sm_plugin.base import SensitiveField, reveal
 from airflow_sm_plugin.core.names import FRESH_LINES_SECONDS, endpoint_log_group
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, seconds, text, whole_number
-from airflow_sm_plugin.exceptions import (
-    InvalidRequest,
-    ModelError,
-    ModelUnavailable,
-)
+from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavailable
 from airflow_sm_plugin.invoke.request import MAX_PAYLOAD_BYTES, MODEL_LOAD_SECONDS, InvokeReply, InvokeRequest
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
@@ -94,47 +86,7 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
     :raises EndpointNotInService: it does not serve now; retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "endpoint_name",
-        "body",
-        "body_location",
-        "output_location",
-        "content_type",
-        "accept",
-        "custom_attributes",
-        "target_model",
-        "target_variant",
-        "target_container_hostname",
-        "inference_id",
-        "enable_explanations",
-        "inference_component_name",
-        "session_id",
-        "prefix_aware_id",
-        "return_output",
-        "return_output_limit",
-        "return_custom_attributes",
-        "attempts",
-        "model_load_seconds",
-        "container_log_lines",
-        "error_text_limit",
-    )
-    text_fields = (
-        "endpoint_name",
-        "body_location",
-        "output_location",
-        "content_type",
-        "accept",
-        "custom_attributes",
-        "target_model",
-        "target_variant",
-        "target_container_hostname",
-        "inference_id",
-        "enable_explanations",
-        "inference_component_name",
-        "session_id",
-        "prefix_aware_id",
-    )
+    not_templated = ()
     none_fields = ("body", "custom_attributes")
     body = SensitiveField()
     custom_attributes = SensitiveField()
@@ -146,9 +98,6 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
         body: str | bytes | None = None,
         body_location: str | None = None,
         output_location: str | None = None,
-        return_output: bool | str = False,
-        return_output_limit: int | str = 48_000,
-        return_custom_attributes: bool | str = False,
         content_type: str | None = None,
         accept: str | None = None,
         custom_attributes: str | None = None,
@@ -160,6 +109,9 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
         inference_component_name: str | None = None,
         session_id: str | None = None,
         prefix_aware_id: str | None = None,
+        return_output: bool | str = False,
+        return_output_limit: int | str = 48_000,
+        return_custom_attributes: bool | str = False,
         attempts: int | str = 5,
         model_load_seconds: float | str = MODEL_LOAD_SECONDS,
         container_log_lines: int | str = 20,

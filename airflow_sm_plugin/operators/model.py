@@ -72,38 +72,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
     :raises ModelPackageNotApproved: the package is rejected or waits for approval; not retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "execution_role",
-        "image",
-        "model_data_url",
-        "environment",
-        "containers",
-        "model_package_arn",
-        "model_package_group_name",
-        "require_approved",
-        "mode",
-        "model_cache",
-        "serving_preset",
-        "model_name",
-        "model_name_prefix",
-        "force_new",
-        "vpc_config",
-        "enable_network_isolation",
-        "tags",
-    )
-    text_fields = (
-        "execution_role",
-        "image",
-        "model_data_url",
-        "model_package_arn",
-        "model_package_group_name",
-        "mode",
-        "model_cache",
-        "serving_preset",
-        "model_name",
-        "model_name_prefix",
-    )
+    not_templated = ()
     environment = SensitiveField()
     containers = SensitiveField()
 
