@@ -1,4 +1,4 @@
-"""Deploy SageMaker endpoints. The operator that deletes them is imported from here as well."""
+"""Deploy SageMaker endpoints. The operator that deletes them can be imported from here as well."""
 
 from __future__ import annotations
 
@@ -16,14 +16,23 @@ from airflow_sm_plugin.exceptions import EndpointError
 from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import DataCaptureLink, EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.operators.deployment_arguments import options_of, spec_of
-from airflow_sm_plugin.operators.endpoint_deletion import SageMakerDeleteEndpointOperator
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.endpoints.deployment import Deployment
+    from airflow_sm_plugin.operators.endpoint_deletion import SageMakerDeleteEndpointOperator
     from airflow_sm_plugin.triggers.endpoint import EndpointTrigger
 
 __all__ = ["SageMakerDeleteEndpointOperator", "SageMakerDeployEndpointOperator"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class
+    """Import the operator that deletes when it is asked for."""
+    if name != "SageMakerDeleteEndpointOperator":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from airflow_sm_plugin.operators.endpoint_deletion import SageMakerDeleteEndpointOperator
+
+    return SageMakerDeleteEndpointOperator
 
 
 class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):

@@ -1,4 +1,4 @@
-"""Invoke SageMaker endpoints."""
+"""Invoke SageMaker endpoints in real time. The asynchronous operator can be imported from here as well."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SensitiveField, reveal
@@ -17,9 +17,20 @@ from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavai
 from airflow_sm_plugin.invoke.request import MAX_PAYLOAD_BYTES, MODEL_LOAD_SECONDS, InvokeReply, InvokeRequest
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
-from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
 
 __all__ = ["SageMakerInvokeEndpointAsyncOperator", "SageMakerInvokeEndpointOperator"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class
+    """Import the asynchronous operator when it is asked for: who invokes in real time need not load its leg."""
+    if name != "SageMakerInvokeEndpointAsyncOperator":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
+
+    return SageMakerInvokeEndpointAsyncOperator
 
 
 @dataclass(frozen=True, kw_only=True)
