@@ -170,7 +170,7 @@ class EndpointNotInService(EndpointError):
 
 
 class EndpointFailed(EndpointError):
-    """The endpoint ended in a status that it will not leave. A retry begins again once what was created is cleaned up."""
+    """The endpoint ended in a status that it will not leave. A retry begins again after the cleanup."""
 
     retryable = True
 

@@ -13,14 +13,7 @@ from airflow_sm_plugin.autopilot.candidates import CandidateChoice
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
-from airflow_sm_plugin.core.template_values import (
-    boolean,
-    is_given,
-    mapping,
-    names,
-    seconds,
-    text,
-)
+from airflow_sm_plugin.core.template_values import boolean, is_given, mapping, names, seconds, text
 from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, ObjectiveNotMet
 from airflow_sm_plugin.resources.model import ModelSpec
 from airflow_sm_plugin.resources.tags import read_tags
@@ -39,7 +32,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     Returns on XCom: ``{"model_name", "model_arn", "auto_ml_job_name", "candidate_name", "objective": {"name", "type",
     "value"} or None, "inference_response_keys": [...]}``.
 
-    All parameters are templated; numbers and booleans may be text, lists and mappings JSON or Python text.
+    ``deferrable`` and other shared arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
 
     :param auto_ml_job_name: the job
     :param execution_role: ARN or name of the role that SageMaker runs the model with
@@ -54,12 +47,11 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     :param model_name: up to 63 letters, digits and inner hyphens; default derived from candidate and content, so that
         it stays the same over retries
     :param wait_for_job: wait for a job that still runs instead of failing; default False
-    :param max_wait_seconds: how long to wait for the job; default 24 hours
-    :param poll_interval: seconds between looks while waiting; default 30
-    :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
+    :param max_wait_seconds: for the job; default 24 hours
+    :param poll_interval: default 30
     :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}``
     :param enable_network_isolation: no network in or out of the containers; default False
-    :param tags: further tags of the model, as a mapping or as boto3 spells them
+    :param tags: further tags of the model
     :raises ResponseKeysNotSupported: the candidate cannot answer these keys; not retried
     :raises AutoMLJobFailed: the job ended Failed or Stopped; not retried
     :raises AutoMLJobStillRunning: it has not ended, or not in time; retried
@@ -110,7 +102,6 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         self.tags = tags
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait for the job where asked, then export."""
         with self.reading_arguments():
             self._check_arguments()
             hook = self.control_plane()
@@ -159,11 +150,8 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         )
 
     def _seconds(self) -> tuple[float, float]:
-        """Return how long to wait and how long between two polls."""
-        return (
-            seconds(self.max_wait_seconds, "max_wait_seconds"),
-            seconds(self.poll_interval, "poll_interval", positive=True),
-        )
+        max_wait = seconds(self.max_wait_seconds, "max_wait_seconds")
+        return max_wait, seconds(self.poll_interval, "poll_interval", positive=True)
 
     def _wait(self) -> dict[str, Any]:
         from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
@@ -229,7 +217,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     ) -> Mapping[str, Any]:
         """Return the chosen candidate, which meets the required objective.
 
-        :raises AirflowSkipException: it does not, and that is to skip what follows
+        :raises AirflowSkipException: it does not, and ``on_unmet_objective`` is ``skip``
         """
         name = self.auto_ml_job_name
         if choice.name is not None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task_instance_owner
+from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task_instance_owner, try_of
 from airflow_sm_plugin.core.names import endpoint_log_group, times_of
 from airflow_sm_plugin.endpoints.options import DeploymentNote
 from airflow_sm_plugin.exceptions import EndpointError
@@ -43,10 +43,10 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     task is ``deferrable``. InService is a success only with the wanted configuration: SageMaker ends a failed update
     InService with the old one.
 
-    An update sets instance counts and weights to what the configuration says, also where Application Auto Scaling or
-    somebody's hand has changed them since; the log warns of each variant that was scaled. That is the default because
-    the other way a change of ``initial_instance_count`` or of a weight would be ignored without a word. Endpoints that
-    scale themselves want ``retain_variant_properties=True``.
+    An update sets instance counts and weights to those of the configuration, also where Application Auto Scaling or a
+    person has changed them since; the log warns of each variant that was scaled. Otherwise a change of
+    ``initial_instance_count`` or of a weight would be ignored without a word. Endpoints that scale themselves want
+    ``retain_variant_properties=True``.
 
     When the task fails, times out or is killed, what it created is deleted again (``cleanup_on_failure``): a teardown
     does not run when its setup failed. It is best effort, since SageMaker deletes no endpoint that is still being
@@ -54,12 +54,11 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     20 seconds at most; when it is killed it asks once, at once; when it is killed while deferred, its trigger waits
     almost as long as Airflow lets it (Airflow 3.3 and later, ``[triggerer] on_kill_timeout``, 30 seconds). An endpoint
     that is still being created then stays, which the log says, and costs money until a retry has gone on with it or
-    ``SageMakerDeleteEndpointOperator`` has run. Marked as successful while it is deferred, the task deletes nothing:
-    who marks it says that the work stands. What serves is never
-    cleaned up once the task has seen it, nor is an endpoint found already there, nor one that somebody else has created
-    again, updated or deployed as well since: tags, configuration and creation time tell, immediately before each
-    deletion (``docs/endpoints.md``). An error that says nothing of the endpoint, such as throttling, leaves one that is
-    being created or serves to the retry.
+    ``SageMakerDeleteEndpointOperator`` has run. Marked as successful while it is deferred, the task deletes nothing.
+    Never cleaned up are an endpoint that the task has seen serving, one that it found, and one that another deployment
+    has created again, updated or deployed to since: tags, configuration and creation time are checked immediately
+    before each deletion (``docs/endpoints.md``). An error that says nothing of the endpoint, such as throttling, leaves
+    one that is being created or serves to the retry.
 
     A model that was deleted and created again under its name is another model, and makes another configuration; without
     ``sagemaker:DescribeModel`` that is not seen.
@@ -67,8 +66,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     Returns on XCom: ``{"endpoint_name", "endpoint_arn", "endpoint_config_name", "status", "action": "created" |
     "updated" | "unchanged"}``.
 
-    All parameters but ``deferrable`` are templated; numbers and booleans may be text, lists and mappings JSON or Python
-    text.
+    ``deferrable`` and other shared arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
 
     :param endpoint_name: up to 63 letters, digits and inner hyphens
     :param model_name: the model to serve
@@ -104,17 +102,13 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param delete_old_models: delete the models of removed configurations, those that our operators made and that no
         configuration kept for this endpoint, or used by another, names; default False
     :param on_failed: what to do about an endpoint found Failed: ``fail``, the default, or ``recreate``
-    :param container_log_lines: how many of the containers' last log lines the task's log shows when the endpoint
-        fails or its update is rolled back; default 20, 0 shows none
-    :param tags: tags of endpoint and configuration, up to 48, as a mapping or as boto3 spells them; some of ours are
-        added (asks for ``sagemaker:AddTags``). Those that were there before get them, too, and keep their other tags;
-        where that is not permitted it is warned of
+    :param container_log_lines: shown when the endpoint fails or its update is rolled back; default 20
+    :param tags: tags of endpoint and configuration, up to 48; some of ours are added. Where an existing one cannot be
+        tagged, the log warns
     :param wait_for_completion: default True
     :param max_wait_seconds: for what is in progress before, and again for the endpoint to serve; default 4500, since an
-        endpoint whose container crashes stays Creating for up to an hour before it is Failed. Deferred or not, and
-        whatever is restarted meanwhile, it counts from the wait's beginning
-    :param poll_interval: seconds between looks; default 30
-    :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
+        endpoint whose container crashes stays Creating for up to an hour before it is Failed
+    :param poll_interval: default 30
     :param cleanup_on_failure: delete what this task created when it fails, times out or is killed, and tag what it
         creates so that the next try knows it (asks for ``sagemaker:ListTags``, without which nothing is deleted);
         default True
@@ -201,7 +195,6 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         self._waiting = Killable()
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Create or update, then wait."""
         with self.reading_arguments():
             return self._go_on(context, self._deployment(context))
 
@@ -211,7 +204,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             return self._go_on(context, self._deployment(context, event["note"]), event)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Judge what the trigger saw last."""
+        """Judge the last description that the trigger saw."""
         with self.reading_arguments():
             deployment = self._deployment(context, event["note"])
             with deployment.on_failure():
@@ -274,23 +267,26 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         deployment.put_back_scaling(verdict, action)
         deployment.check(verdict)
         deployment.cleanup.no_more()
-        if verdict.state is EndpointState.SERVING and (action == "updated" or _try_number(context) > 1):
+        if verdict.state is EndpointState.SERVING and (action == "updated" or try_of(context).number > 1):
             deployment.earlier.tidy()
         result = deployment.result(verdict) | {"action": action}
         deployment.update_tags(result["endpoint_arn"])
         return result
 
     def _deployment(self, context: Context, note: Mapping[str, Any] | None = None) -> Deployment:
-        """Make the deployment, or make it again after a deferral, from what the process before left."""
+        """Make the deployment; after a deferral make it again from the note of the process before."""
         from airflow_sm_plugin.endpoints.deployment import Deployment
         from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 
         options = options_of(vars(self))
         owner = task_instance_owner(context) if options.cleanup_on_failure else None
-        try_number = _try_number(context)
+        try_number = try_of(context).number
         hook, spec = self.control_plane(), spec_of(vars(self), owner, try_number)
         left = None if note is None else DeploymentNote.from_mapping(note)
-        if left is None:
+        models_created_at: Mapping[str, float]
+        if left is not None:
+            models_created_at = left.models_created_at
+        else:
             # First of all: a task that fails needs its links most.
             persist_endpoint(
                 context,
@@ -298,12 +294,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 endpoint_name=spec.endpoint_name,
                 data_capture=spec.data_capture,
             )
-        if left is None:
             models = hook.models_called(spec.model_names)
             spec.check_models(models)
-            models_created_at: Mapping[str, float] = times_of(models)
-        else:
-            models_created_at = left.models_created_at
+            models_created_at = times_of(models)
         self._working_on = Deployment(
             hook,
             replace(spec, models_created_at=models_created_at),
@@ -342,8 +335,3 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             method_name="execute_when_changeable" if action is None else "execute_complete",
             timeout=timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS),
         )
-
-
-def _try_number(context: Context) -> int:
-    ti = context.get("ti")
-    return 1 if ti is None else int(ti.try_number)

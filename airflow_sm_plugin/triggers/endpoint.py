@@ -31,27 +31,27 @@ log = get_log(__name__)
 
 _COSTS = (
     "What the task created stays and costs money until a retry has gone on with it, or "
-    "SageMakerDeleteEndpointOperator or somebody has deleted it"
+    "SageMakerDeleteEndpointOperator or a person has deleted it"
 )
 _DOWN = (
     ". The scaling that the task took down stays down, noted in the endpoint's tags, until the next deployment of the "
     "endpoint puts it back"
 )
 _GIVEN_UP = frozenset({None, "failed", "up_for_retry", "skipped", "upstream_failed", "removed"})
-"""States in which nobody works, or waits, for the endpoint any more; None is a task that was cleared just now.
+"""Task states in which no try works, or waits, for the endpoint any more; None is a task that was cleared just now.
 
-In every other one the task goes on (its trigger was moved, or fired in another triggerer, or its next try has begun),
-or has succeeded: also by a person's hand, who says by it that the work stands.
+In every other state the task goes on (its trigger was moved, or fired in another triggerer, or its next try has begun),
+or it has succeeded, also where a person marked it so: then the work stands.
 """
 _ENDED = _GIVEN_UP | {"success"}
-_UNKNOWN = "in a state that Airflow does not tell"
+_UNKNOWN = "in a state that is not known"
 _FOR_LAST_CALLS = 5.0
 _LONGEST_PAUSE = 2.0
-"""Between two looks at an endpoint that is being created when its task is killed: there is little time."""
+"""Between two polls of an endpoint that is being created when its task is killed: there is little time."""
 
 
 class EndpointTrigger(PollingTrigger):
-    """What the triggers of one endpoint and the configuration wanted for it share.
+    """The base of the triggers that wait for an endpoint and the configuration wanted for it.
 
     :param note: comes back in the event: what the task has to remember (``dag.test()`` loses ``defer``'s own kwargs)
     :param cleanup: :meth:`Deployment.cleanup_after_kill`: whose work is deleted when the task is killed meanwhile
@@ -90,7 +90,7 @@ class EndpointTrigger(PollingTrigger):
 
     @abstractmethod
     def judged(self, description: Mapping[str, Any] | None, *, is_late: bool) -> dict[str, Any] | None:
-        """Return what the event holds besides status and note; None to go on.
+        """Return the event's items besides status and note; None to go on.
 
         :param description: DescribeEndpoint's; None where there is no endpoint
         :param is_late: whether the deadline has passed
@@ -109,12 +109,12 @@ class EndpointTrigger(PollingTrigger):
     async def on_kill(self) -> None:
         """Delete what the task created, and put back the scaling that it took down.
 
-        Airflow 3.3 and later call this when somebody kills a deferred task.
-        SageMaker deletes no endpoint that is being created: that is waited for as long as Airflow waits here
-        (``[triggerer] on_kill_timeout``). What stays is told in the task's log. Airflow also calls this for a trigger
-        that another triggerer has taken over, so the task's state decides: nothing is deleted when the task goes on,
-        has succeeded (or was marked as successful), or when Airflow does not tell. Scaling is put back if the endpoint
-        serves by then; else the log says what is left and what puts it back.
+        Airflow 3.3 and later call this when a deferred task is killed. SageMaker deletes no endpoint that is being
+        created: its creation is waited for as long as Airflow waits here (``[triggerer] on_kill_timeout``). The task's
+        log says what stays. Airflow also calls this for a trigger that another triggerer has taken over, so the task's
+        state decides: nothing is deleted when the task goes on, has succeeded (or was marked as successful), or when
+        its state is not known. Scaling is put back if the endpoint serves by then; else the log says what is left and
+        what puts it back.
         """
         if self._has_ended or (self.cleanup_after_kill is None and not self.note.get("taken_down")):
             return
@@ -131,7 +131,6 @@ class EndpointTrigger(PollingTrigger):
                     raise
 
     async def _state(self) -> str | None:
-        """Return the task's state, as Airflow tells it."""
         if self.task_instance is None:
             return None
         try:
@@ -160,14 +159,14 @@ class EndpointTrigger(PollingTrigger):
         hook = SageMakerControlPlaneHook(**AwsConnection(**self.aws).hook_arguments())
         is_over = threading.Event()
 
-        def may_call() -> None:
+        def check_in_time() -> None:
             if is_over.is_set():
                 raise TaskKilled("the triggerer waits no longer for the cleaning up")
 
-        scaling = EndpointScaling(AwsConnection(**self.aws), before_call=may_call)
-        hook.before_call = may_call
+        scaling = EndpointScaling(AwsConnection(**self.aws), before_call=check_in_time)
+        hook.before_call = check_in_time
         # As the provider does it: in a triggerer, Airflow's connections come through the event loop.
-        await sync_to_async(lambda: [one.conn_config for one in (hook, scaling.variants, scaling.alarms)])()
+        await sync_to_async(lambda: [each.conn_config for each in (hook, scaling.variants, scaling.alarms)])()
         is_given_up = state in _GIVEN_UP
 
         def work() -> None:
@@ -180,14 +179,13 @@ class EndpointTrigger(PollingTrigger):
         except asyncio.CancelledError:
             is_over.set()
             log.warning(
-                "cleaning up after the killed task was cut short: look whether endpoint %s is still there. %s",
+                "cleaning up after the killed task was cut short: check whether endpoint %s is still there. %s",
                 self.endpoint_name,
                 self._what_is_left(),
             )
             raise
 
     def _clean_up(self, hook: SageMakerControlPlaneHook, cleanup: Mapping[str, Any], give_up: float) -> None:
-        """Delete what the task created."""
         note = DeploymentNote.from_mapping(self.note)
         claim = EndpointClaim(
             owner=cleanup["owner"],
@@ -208,7 +206,7 @@ class EndpointTrigger(PollingTrigger):
         DeploymentCleanup(hook, options, work).within(seconds)
 
     def _put_back(self, noted: NotedScaling) -> None:
-        """Put back the scaling that the task took down, if the endpoint serves; else say what is left."""
+        """Put back the scaling that the task took down, if the endpoint serves; else log what is left."""
         taken_down = DeploymentNote.from_mapping(self.note).taken_down
         if not taken_down:
             return
@@ -224,9 +222,9 @@ def _reserve(seconds: float) -> float:
 
 
 class EndpointChangeableTrigger(EndpointTrigger):
-    """End when nothing is in progress that forbids the next step, or the deadline passed; the task looks for itself.
+    """End when nothing is in progress that forbids the next step, or the deadline passed; the task then acts again.
 
-    An endpoint that is gone may be created, one that comes to serve ``wanted_config`` needs no change: both end it.
+    An endpoint that is gone can be created, one that comes to serve ``wanted_config`` needs no change: both end it.
     """
 
     def judged(self, description: Mapping[str, Any] | None, *, is_late: bool) -> dict[str, Any] | None:

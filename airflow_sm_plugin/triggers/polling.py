@@ -28,7 +28,7 @@ GRACE_SECONDS = 120
 
 
 class OneEventTrigger(BaseTrigger):
-    """Wait, then emit one event, also when the wait breaks.
+    """A trigger that waits, then emits one event, also when the wait breaks.
 
     The class path and the arguments are stored in Airflow's database: they are public API.
     """
@@ -85,7 +85,7 @@ class OneEventTrigger(BaseTrigger):
 
 
 class PollingTrigger(OneEventTrigger):
-    """Poll every ``poll_interval`` seconds until a poll gives an event or the deadline (epoch seconds) passes.
+    """A trigger that polls until a poll gives an event or the deadline passes.
 
     The pause comes first: the task has polled just before it deferred. Besides, a busy Airflow 3 fails a task whose
     trigger fires before the scheduler has noticed that the deferring process ended ("finished with state success, but

@@ -247,7 +247,7 @@ def test_a_triggerer_that_stops_ends_a_cleanup_and_tells_what_may_be_left(
     asyncio.run(stopped())  # it cancels what is left, and ends when the thread has ended
     account.change_settings(endpoint_creating_seconds=0)
     account.wait_for_endpoint(name)
-    assert f"cut short: look whether endpoint {name} is still there" in caplog.text
+    assert f"cut short: check whether endpoint {name} is still there" in caplog.text
     assert "DeleteEndpoint" not in requests.changes()
 
 
