@@ -63,9 +63,9 @@ __all__ = [
 
 
 def first_reschedule_date(context: Context, *, retries: int) -> datetime | None:
-    """Return when a sensor in reschedule mode looked first, over all its tries; None at its first look.
+    """Return when a sensor in reschedule mode polled first, over all its tries; None at its first poll.
 
-    Each of its looks is a process of its own, which remembers nothing.
+    Each of its polls is a process of its own, which remembers nothing.
     """
     ti: Any = context["ti"]
     if hasattr(ti, "get_first_reschedule_date"):
@@ -73,8 +73,8 @@ def first_reschedule_date(context: Context, *, retries: int) -> datetime | None:
     from airflow.sensors.base import _orig_start_date  # type: ignore[import-not-found]  # Airflow 2.11's
 
     first_try = ti.max_tries - retries + 1
-    found = _orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, first_try)
-    return cast("datetime | None", found)
+    began = _orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, first_try)
+    return cast("datetime | None", began)
 
 
 async def task_state(task_instance: Any) -> str | None:  # noqa: ANN401 - a trigger's, whose type differs in each version
@@ -101,7 +101,7 @@ async def task_state(task_instance: Any) -> str | None:  # noqa: ANN401 - a trig
 
 
 def on_kill_seconds() -> float:
-    """Return Airflow's setting ``[triggerer] on_kill_timeout``: how long a trigger's ``on_kill`` may take."""
+    """Return Airflow's setting ``[triggerer] on_kill_timeout``: seconds that a trigger's ``on_kill`` has."""
     return float(conf.getint("triggerer", "on_kill_timeout", fallback=30))
 
 
@@ -111,5 +111,5 @@ def default_deferrable() -> bool:
 
 
 def max_map_length() -> int:
-    """Return Airflow's setting ``[core] max_map_length``: into how many tasks one may be expanded."""
+    """Return Airflow's setting ``[core] max_map_length``: into how many tasks one can be expanded."""
     return int(conf.getint("core", "max_map_length", fallback=1024))

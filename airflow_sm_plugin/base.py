@@ -1,8 +1,7 @@
-"""Our own operator and sensor bases on Airflow's.
+"""The bases of our operators and sensors: AWS arguments, hooks, templates, errors that Airflow does not retry.
 
-They carry the four AWS arguments, make hooks when first used, and turn errors that no retry can mend into Airflow's
-``AirflowFailException``. Nothing here imports boto3, botocore or the Amazon provider: a DAG file that uses our
-operators parses in milliseconds, where the provider's ``AwsBaseOperator`` costs 0.4 s at every parse.
+Nothing here imports boto3, botocore or the Amazon provider: a DAG file that uses our operators parses in milliseconds,
+where the provider's ``AwsBaseOperator`` costs 0.4 s at every parse.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 
 AWS_FIELDS: tuple[str, ...] = ("aws_conn_id", "region_name", "verify")
-"""As the Amazon provider's: Airflow stores and shows template fields, and a proxy's URL in ``botocore_config`` may hold
-a password."""
+"""As the Amazon provider's: Airflow stores and shows template fields, and ``botocore_config`` may hold a password in a
+proxy's URL."""
 _MASK = "***"
 
 
@@ -54,7 +53,7 @@ def failing_well() -> Iterator[None]:
 def broken_wait(doing: str, event: Mapping[str, Any]) -> SageMakerInferenceError:
     """Return the error that ended a trigger's wait, of its own class, so that a retry is spent only where it helps.
 
-    What is not one of ours (a bug, a client that cannot be made) becomes ``ServiceUnavailable``.
+    An error of another library (a bug, a client that cannot be made) becomes ``ServiceUnavailable``.
 
     :param doing: what was waited for; it opens the message
     :param event: the trigger's event, with ``message`` and ``error``, the class's name
@@ -66,7 +65,7 @@ def broken_wait(doing: str, event: Mapping[str, Any]) -> SageMakerInferenceError
 
 
 def task_instance_owner(context: Context) -> str | None:
-    """Return what names the task instance over all its tries; None outside of Airflow."""
+    """Return a name of the task instance that is the same at all its tries; None outside of Airflow."""
     ti = context.get("ti")
     if ti is None:
         return None
@@ -75,7 +74,7 @@ def task_instance_owner(context: Context) -> str | None:
 
 
 def run_of(context: Context) -> str | None:
-    """Return what stays the same over the retries of one run of a task, and differs when it is cleared.
+    """Return a name of a task's run that is the same at all its retries, and another once the task is cleared.
 
     Airflow raises ``max_tries`` when a task is cleared, and not for a retry. None outside of Airflow.
     """
@@ -101,7 +100,7 @@ def writer_of(context: Context) -> StateWriter:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Keep what the process has made so far, imports above all, out of garbage collections for the block.
+    """Keep all objects made so far, imports above all, out of garbage collections for the block.
 
     A full collection goes through all of Airflow, for some tenths of a second in which an event loop stands still.
     """
@@ -124,7 +123,6 @@ class Sensitive:
     __repr__ = __str__
 
     def serialize(self) -> str:
-        """Return the mask: what Airflow keeps of a rendered field."""
         return _MASK
 
 
@@ -153,7 +151,7 @@ def reveal(value: object) -> Any:  # noqa: ANN401 - the type is the field's
 
 
 def _defaults_of(kind: type) -> Mapping[str, object]:
-    """Return each argument's default as the constructors declare it; ``Parameter.empty`` of one that is needed."""
+    """Return each argument's default as the constructors declare it; ``Parameter.empty`` of a required one."""
     return {
         name: parameter.default
         for base in reversed(kind.__mro__)
@@ -163,18 +161,30 @@ def _defaults_of(kind: type) -> Mapping[str, object]:
 
 
 class TemplatedArguments:
-    """Arguments that templates render: text that stays text in every DAG, and what is read once it is rendered.
+    """Templated arguments: text stays text in every DAG; numbers, lists and mappings are read after rendering.
 
     With ``render_template_as_native_obj=True`` Jinja reads each rendered text as a Python literal, if it can: ``1.0``
-    and ``1,2,3`` become a number and a tuple, ``'a'`` loses its quotes, and nobody knows any more what was written.
-    Here only an expression that stands alone, like ``{{ ti.xcom_pull('t') }}``, gives an object, as it is; every
-    argument that may be a number, a list or a mapping reads text by itself.
+    and ``1,2,3`` become a number and a tuple, ``'a'`` loses its quotes, and the text that was written is lost. Here
+    only an expression that stands alone, like ``{{ ti.xcom_pull('t') }}``, gives an object, as it is; every argument
+    that can be a number, a list or a mapping reads text by itself.
     """
 
+    not_templated: Sequence[str]
+    """A class that declares this templates every other argument of its constructor: ``template_fields`` and
+    ``text_fields`` are derived. Another subclass, such as a user's, inherits or declares them."""
     text_fields: Sequence[str] = ()
-    """The template fields that are text, whatever type a template, or another task, gives them."""
+    """The template fields that are text, whatever type a template or another task gives them."""
     none_fields: Sequence[str] = ()
-    """The template fields in which None, or its text, means something else than an argument that is not given."""
+    """The template fields in which None, or its text, is a value and not a missing argument."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - Python's own
+        super().__init_subclass__(**kwargs)
+        if "not_templated" not in vars(cls):
+            return
+        names = inspect.signature(cls.__init__).parameters
+        own = [name for name in names if name not in ("self", "kwargs", *cls.not_templated)]
+        cls.template_fields = (*AWS_FIELDS, *own)  # type: ignore[attr-defined]  # of Airflow's operators
+        cls.text_fields = tuple(name for name in own if names[name].annotation in ("str", "str | None"))
 
     def _render(self, template: jinja2.Template, context: Context, dag: Any = None) -> Any:  # noqa: ANN401 - Airflow's
         from jinja2 import Undefined
@@ -194,13 +204,12 @@ class TemplatedArguments:
         return values[0] if alone else "".join(map(str, values))
 
     def read_texts(self) -> None:
-        """Turn what was rendered into text where text is meant, and nothing into the argument's default.
+        """Turn rendered values into text where text is meant, and empty ones into the argument's default.
 
-        :raises InvalidRequest: that cannot be, or a needed argument is nothing: naming the argument, not its value
+        :raises InvalidRequest: a value is no text, or a required one is empty; it names the argument, not its value
         """
         defaults = _defaults_of(type(self))
-        fields: Sequence[str] = self.template_fields  # type: ignore[attr-defined]  # of Airflow's operators
-        for name in fields:
+        for name in self.template_fields:  # type: ignore[attr-defined]  # as above
             if name in AWS_FIELDS or name in self.none_fields or is_given(reveal(getattr(self, name))):
                 continue
             if defaults.get(name) is inspect.Parameter.empty:
@@ -246,7 +255,7 @@ class AwsArguments(TemplatedArguments, Killable):
         )
 
     def control_plane(self) -> SageMakerControlPlaneHook:
-        """Make a hook for SageMaker's control plane, which calls nothing any more once the task is killed."""
+        """Make a hook for SageMaker's control plane that sends no call once the task is killed."""
         from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 
         hook = SageMakerControlPlaneHook(**self.aws.hook_arguments())
@@ -254,19 +263,16 @@ class AwsArguments(TemplatedArguments, Killable):
         return hook
 
     def runtime(self) -> SageMakerRuntimeHook:
-        """Make a hook for SageMaker's runtime."""
         from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
 
         return SageMakerRuntimeHook(**self.aws.hook_arguments())
 
     def container_logs(self) -> ContainerLogsHook:
-        """Make a hook for containers' logs in CloudWatch."""
         from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
 
         return ContainerLogsHook(**self.aws.hook_arguments())
 
     def result_store(self) -> ResultStoreHook:
-        """Make a hook for results in S3."""
         from airflow_sm_plugin.hooks.result_store import ResultStoreHook
 
         return ResultStoreHook(**self.aws.hook_arguments())
@@ -281,7 +287,10 @@ def _verify(value: object) -> bool | str | None:
 
 
 class SageMakerInferenceOperator(AwsArguments, BaseOperator):
-    """What all our operators share.
+    """The base of our operators: the arguments that several of them take are described here, once.
+
+    Arguments are templated unless their description says otherwise. Numbers and booleans can be text, lists and
+    mappings can be JSON or Python text, as templates make them.
 
     Each returns a mapping whose keys are XComs of their own as well: ``export.output["model_name"]`` works in a DAG.
 
@@ -291,6 +300,15 @@ class SageMakerInferenceOperator(AwsArguments, BaseOperator):
     :param verify: whether, or against which CA bundle, TLS is verified
     :param botocore_config: keyword arguments of :class:`botocore.config.Config`; not templated, so that Airflow does
         not store it with the task. It goes, encrypted by Airflow, into a trigger's arguments
+    :param deferrable: where an operator waits: wait in the triggerer; default Airflow's ``[operators]
+        default_deferrable``; not templated
+    :param max_wait_seconds: where an operator waits: seconds from the wait's beginning, deferred or not, and whatever
+        is restarted meanwhile
+    :param poll_interval: where an operator waits: seconds between polls
+    :param container_log_lines: how many of a container's last log lines the task's log shows when the container
+        failed; default 20, 0 shows none
+    :param tags: as a mapping or as boto3 spells them. A resource that exists already gets them, too (asks for
+        ``sagemaker:AddTags``), and keeps its other tags
     """
 
     template_fields: Sequence[str] = AWS_FIELDS
@@ -314,7 +332,7 @@ class SageMakerInferenceOperator(AwsArguments, BaseOperator):
 
 
 class SageMakerInferenceSensor(AwsArguments, BaseSensorOperator):
-    """What all our sensors share; the AWS arguments as in :class:`SageMakerInferenceOperator`."""
+    """The base of our sensors; the shared arguments are described in :class:`SageMakerInferenceOperator`."""
 
     template_fields: Sequence[str] = AWS_FIELDS
     ui_color = "#f5ecd9"

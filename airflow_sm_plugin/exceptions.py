@@ -1,70 +1,26 @@
-"""Everything that can go wrong, drawn once. This module imports nothing of Airflow or AWS.
+"""Everything that can go wrong, drawn once; each class says when it happens. A retry can help those with an asterisk.
 
 ::
 
     SageMakerInferenceError
-    ├── InvalidRequest                 an argument breaks a limit; found before the call where possible
-    │   ├── InvalidName                a SageMaker name over 63 characters or with a bad character
-    │   ├── InvalidS3Uri               not s3://bucket/key
-    │   ├── InvalidCustomAttributes    over 1024 characters or not visible US-ASCII
-    │   ├── RecordTooLarge             one record, or request, is larger than permitted
-    │   └── ResponseKeysNotSupported   the candidate cannot answer these inference response keys
-    ├── AutoMLJobError
-    │   ├── AutoMLJobNotFound
-    │   ├── AutoMLJobFailed            Failed or Stopped, with SageMaker's reason
-    │   ├── AutoMLJobStillRunning      (retry) InProgress, or the wait ended first
-    │   ├── CandidateNotFound          no best candidate, or none of that name, or one without containers
-    │   └── ObjectiveNotMet            the candidate is worse than the required objective
-    ├── ResourceConflict               the name is taken by something else than what was asked for
+    ├── InvalidRequest: InvalidName, InvalidS3Uri, InvalidCustomAttributes, RecordTooLarge, ResponseKeysNotSupported
+    ├── AutoMLJobError: AutoMLJobNotFound, AutoMLJobFailed, AutoMLJobStillRunning*, CandidateNotFound, ObjectiveNotMet
+    ├── ResourceConflict
     ├── ModelNotFound
-    ├── ModelCreationRefused           CreateModel looked for what the model is made of
-    │   ├── ModelDataNotFound          its artefact is not in S3
-    │   ├── ModelDataNotAccessible     the execution role may not read the artefact, or there is no such bucket
-    │   ├── ImageNotAccessible         the execution role may not pull the container's image, or there is none
-    │   └── ExecutionRoleNotAssumable  SageMaker may not assume the execution role, for a minute
-    ├── ModelPackageError
-    │   ├── ModelPackageNotFound       no such package or group, or no approved version in the group
-    │   └── ModelPackageNotApproved    it is rejected or waits for approval
-    ├── EndpointError
-    │   ├── EndpointNotFound
-    │   ├── EndpointNotAsynchronous    asked for an asynchronous call; the endpoint has no AsyncInferenceConfig
-    │   ├── EndpointNotRealTime        asked for a real-time call; the endpoint is asynchronous
-    │   ├── EndpointNotMultiModel      asked for a target model; the endpoint has no container of many models
-    │   ├── EndpointNotInService       (retry) its status does not serve
-    │   ├── EndpointFailed             (retry) creation or update ended Failed
-    │   ├── EndpointScaled             an update is refused while a variant that changes is registered for scaling
-    │   ├── EndpointUnchangeable       it was found Failed, OutOfService or UpdateRollbackFailed: somebody has to act
-    │   ├── EndpointRolledBack         an update ended InService with the old configuration
-    │   ├── EndpointTakenOver          another deployment has put a configuration of its own there meanwhile
-    │   ├── EndpointConfigNotFound     (retry) the configuration was deleted, again and again, before it could be used
-    │   └── EndpointDeadlineExceeded   (retry) not in service within the given seconds
-    ├── InferenceError
-    │   ├── InputNotFound              the input object is not in S3
-    │   ├── ModelError                 the container raised or answered an error
-    │   ├── ModelUnavailable           (retry) the container timed out or was overloaded, at every attempt
-    │   ├── ModelLoadTimeout           (retry) a cold model was not loaded before its deadline
-    │   ├── AsyncInferenceFailed       a failure object was written
-    │   ├── AsyncInferenceTimedOut     (retry) neither output nor failure object by the deadline
-    │   ├── FencedOff                  a later try of the same task has taken over its ledger
-    │   ├── PlanReplaced               (retry) a later plan of the same batch counts, not the one this task works on
-    │   ├── InputChanged               the input was written anew after it was planned
-    │   ├── OutputMismatch             the model answered another number of rows than it was asked for
-    │   ├── TargetModelNotFound        the endpoint's model prefix holds no such artefact
-    │   ├── BatchFailed                more records failed than tolerated, for good
-    │   │   └── BatchUnfinished        (retry) the same, but some for reasons that may pass
-    │   └── QueueNotFound              the completion queue does not exist
-    ├── TaskKilled                     (retry) Airflow ended the task: SIGTERM, a time-out, marked by a person
-    └── ServiceError                   AWS answered an error, or did not answer
-        ├── AccessDenied               403: a permission is missing
-        ├── CredentialsExpired         (retry) AWS called them expired or invalid, or the clock skewed
-        ├── RequestRefused             the request is wrong in a way that only the service could see
-        ├── PreconditionFailed         a conditional write found the object changed by somebody else
-        ├── Throttled                  (retry)
-        └── ServiceUnavailable         (retry) 5xx, time-out, or nobody at that address
-            └── AnswerLost             (retry) sent, but no answer: it may have been carried out
+    ├── ModelCreationRefused: ModelDataNotFound, ModelDataNotAccessible, ImageNotAccessible, ExecutionRoleNotAssumable
+    ├── ModelPackageError: ModelPackageNotFound, ModelPackageNotApproved
+    ├── EndpointError: EndpointNotFound, EndpointNotAsynchronous, EndpointNotRealTime, EndpointNotMultiModel,
+    │       EndpointNotInService*, EndpointFailed*, EndpointScaled, EndpointUnchangeable, EndpointRolledBack,
+    │       EndpointTakenOver, EndpointConfigNotFound*, EndpointDeadlineExceeded*
+    ├── InferenceError: InputNotFound, ModelError, ModelUnavailable*, ModelLoadTimeout*, AsyncInferenceFailed,
+    │       AsyncInferenceTimedOut*, FencedOff, PlanReplaced*, InputChanged, OutputMismatch, TargetModelNotFound,
+    │       BatchFailed (BatchUnfinished*), QueueNotFound
+    ├── TaskKilled*
+    └── ServiceError: AccessDenied, CredentialsExpired*, RequestRefused, PreconditionFailed, Throttled*,
+            ServiceUnavailable* (AnswerLost*)
 
-``retryable`` says whether running the task again can help; the operators turn an error that is not into
-Airflow's ``AirflowFailException``, so that no retry is spent on it.
+The operators turn an error that is not ``retryable`` into Airflow's ``AirflowFailException``, so that no retry is spent
+on it. This module imports nothing of Airflow or AWS.
 """
 
 from __future__ import annotations
@@ -73,80 +29,18 @@ from typing import ClassVar
 
 from airflow_sm_plugin._safe_text import presentable
 
-__all__ = [
-    "AccessDenied",
-    "AnswerLost",
-    "AsyncInferenceFailed",
-    "AsyncInferenceTimedOut",
-    "AutoMLJobError",
-    "AutoMLJobFailed",
-    "AutoMLJobNotFound",
-    "AutoMLJobStillRunning",
-    "BatchFailed",
-    "BatchUnfinished",
-    "CandidateNotFound",
-    "CredentialsExpired",
-    "EndpointConfigNotFound",
-    "EndpointDeadlineExceeded",
-    "EndpointError",
-    "EndpointFailed",
-    "EndpointNotAsynchronous",
-    "EndpointNotFound",
-    "EndpointNotInService",
-    "EndpointNotMultiModel",
-    "EndpointNotRealTime",
-    "EndpointRolledBack",
-    "EndpointScaled",
-    "EndpointTakenOver",
-    "EndpointUnchangeable",
-    "ExecutionRoleNotAssumable",
-    "FencedOff",
-    "ImageNotAccessible",
-    "InferenceError",
-    "InputChanged",
-    "InputNotFound",
-    "InvalidCustomAttributes",
-    "InvalidName",
-    "InvalidRequest",
-    "InvalidS3Uri",
-    "ModelCreationRefused",
-    "ModelDataNotAccessible",
-    "ModelDataNotFound",
-    "ModelError",
-    "ModelLoadTimeout",
-    "ModelNotFound",
-    "ModelPackageError",
-    "ModelPackageNotApproved",
-    "ModelPackageNotFound",
-    "ModelUnavailable",
-    "ObjectiveNotMet",
-    "OutputMismatch",
-    "PlanReplaced",
-    "PreconditionFailed",
-    "QueueNotFound",
-    "RecordTooLarge",
-    "RequestRefused",
-    "ResourceConflict",
-    "ResponseKeysNotSupported",
-    "SageMakerInferenceError",
-    "ServiceError",
-    "ServiceUnavailable",
-    "TargetModelNotFound",
-    "TaskKilled",
-    "Throttled",
-]
-
 
 class SageMakerInferenceError(Exception):
     """The root of every error this package raises on purpose.
 
     Its message is fit to be shown wherever it goes: in lines of ours only, and without credentials that came with a
-    text of somebody else (a proxy's URL, a presigned URL).
+    foreign text (a proxy's URL, a presigned URL).
 
     :param lines: the message; each is shown in one line.
     """
 
     retryable: ClassVar[bool] = False
+    """Whether running the task again can help."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__(*map(presentable, lines))
@@ -169,10 +63,7 @@ class InvalidS3Uri(InvalidRequest):
 
 
 class InvalidCustomAttributes(InvalidRequest):
-    """CustomAttributes are longer than 1024 characters or hold something else than visible US-ASCII.
-
-    The message never shows the value: it is sensitive.
-    """
+    """CustomAttributes are no visible US-ASCII of up to 1024 characters. The message never shows them: a secret."""
 
 
 class RecordTooLarge(InvalidRequest):
@@ -246,11 +137,11 @@ class ModelPackageNotFound(ModelPackageError):
 
 
 class ModelPackageNotApproved(ModelPackageError):
-    """The model package is rejected or waits for approval. Somebody has to approve it before a retry can help."""
+    """The model package is rejected or waits for approval: approve it before a retry."""
 
 
 class EndpointError(SageMakerInferenceError):
-    """Something about an endpoint."""
+    """The endpoint is not as it must be."""
 
 
 class EndpointNotFound(EndpointError):
@@ -279,23 +170,20 @@ class EndpointNotInService(EndpointError):
 
 
 class EndpointFailed(EndpointError):
-    """The endpoint ended in a status it will not leave. A retry starts anew once what was created is cleaned up."""
+    """The endpoint ended in a status that it will not leave. A retry begins again after the cleanup."""
 
     retryable = True
 
 
 class EndpointUnchangeable(EndpointError):
-    """The endpoint was found in a status that does not end by itself, so a retry finds the same.
+    """The endpoint was found Failed, OutOfService or UpdateRollbackFailed, which do not end by themselves.
 
-    Only deletion ends Failed; OutOfService and UpdateRollbackFailed need somebody who looks why. The message says what.
+    A retry finds the same; the message says what to do.
     """
 
 
 class EndpointScaled(EndpointError):
-    """SageMaker updates no endpoint whose changing variants are registered with Application Auto Scaling.
-
-    The scaling has to be taken down first: a retry finds the same.
-    """
+    """SageMaker updates no variant that is registered with Application Auto Scaling: deregister it first."""
 
 
 class EndpointRolledBack(EndpointError):
@@ -303,17 +191,11 @@ class EndpointRolledBack(EndpointError):
 
 
 class EndpointTakenOver(EndpointError):
-    """Another deployment has moved the endpoint to a configuration of its own while this task waited.
-
-    Not retried: a retry would replace what the other has deployed.
-    """
+    """Another deployment moved the endpoint to its own configuration meanwhile, which a retry would replace."""
 
 
 class EndpointConfigNotFound(EndpointError):
-    """SageMaker does not find the endpoint configuration, though it was created, and created again where it was gone.
-
-    Something deletes it. A retry can help.
-    """
+    """The endpoint configuration was deleted, again and again, before it could be used. A retry can help."""
 
     retryable = True
 
@@ -349,11 +231,11 @@ class ModelLoadTimeout(InferenceError):
 
 
 class AsyncInferenceFailed(InferenceError):
-    """SageMaker wrote a failure object. Looking again would find the same object: send the input again instead."""
+    """SageMaker wrote a failure object, which a retry would find again: send the input again instead."""
 
 
 class AsyncInferenceTimedOut(InferenceError):
-    """Neither the output nor the failure object was there by the deadline. A retry looks again."""
+    """Neither the output nor the failure object was there by the deadline. A retry polls again."""
 
     retryable = True
 
@@ -369,7 +251,7 @@ class PlanReplaced(InferenceError):
 
 
 class InputChanged(InferenceError):
-    """The input was written anew after it was planned: its ETag is another. A new plan takes it as it is now."""
+    """The input changed after it was planned: its ETag is another. A new plan takes it as it is now."""
 
 
 class OutputMismatch(InferenceError):
@@ -385,7 +267,7 @@ class BatchFailed(InferenceError):
 
 
 class BatchUnfinished(BatchFailed):
-    """As above, but some failed for reasons that may pass. A retry does those again, and nothing else."""
+    """More records failed than are tolerated, some for reasons that may pass. A retry does only those again."""
 
     retryable = True
 
@@ -409,10 +291,9 @@ class AccessDenied(ServiceError):
 
 
 class CredentialsExpired(ServiceError):
-    """AWS called the credentials or the signature expired or invalid, or the clock skewed.
+    """AWS called the credentials or the signature expired or invalid, or the clock skewed, also for fresh credentials.
 
-    Keys that were made, rotated or written down just now are invalid for a moment.
-    Fresh credentials were fetched at once where that is possible, and the request was sent again. A later retry helps.
+    Keys that were made or rotated just now are invalid for a moment: a later retry helps.
     """
 
     retryable = True
@@ -423,7 +304,7 @@ class RequestRefused(ServiceError):
 
 
 class PreconditionFailed(ServiceError):
-    """A conditional write met an object that somebody else wrote meanwhile; nothing was changed."""
+    """A conditional write met an object that another writer changed meanwhile; nothing was written."""
 
 
 class Throttled(ServiceError):
@@ -433,10 +314,9 @@ class Throttled(ServiceError):
 
 
 class ServiceUnavailable(ServiceError):
-    """The service answered 5xx, did not answer in time, or nobody listens at that address. A later retry helps.
+    """The service answered 5xx, did not answer in time, or is not at that address. A later retry helps.
 
-    So does one when there were no credentials: a metadata service that did not answer, or a file that is being written,
-    looks like none at all.
+    So does one when there were no credentials: a metadata service may not have answered.
     """
 
     retryable = True

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin._compat import XComArg
 
 _OURS = frozenset({"self", "kwargs", "shard", "plan_location", "multiple_outputs"})
-"""Arguments that the group itself gives."""
+"""Arguments that the group itself sets."""
 
 _NOT_OF_A_SHARD = frozenset(
     {
@@ -40,7 +40,7 @@ _NOT_OF_A_SHARD = frozenset(
         "tolerated_failure_ratio",
     }
 )
-"""What the batch tasks leave to the plan and to the merge."""
+"""Arguments of the plan and the merge that the batch tasks do not get."""
 
 
 def multi_model_batch(
@@ -55,16 +55,16 @@ def multi_model_batch(
 ) -> TaskGroup:
     """Return plan → batch, mapped over the plan's shards → merge, as one task group.
 
-    The merge runs whatever became of the batch tasks and is the one that fails when records did, so that there is one
-    report; a batch task fails only when its shard could not be done. While failures may pass and it has retries left, a
-    batch task retries, and does only those again.
+    The merge runs whatever became of the batch tasks, and it alone fails when records did, so that there is one report;
+    a batch task fails only when its shard could not be done. While failures may pass and it has retries left, a batch
+    task retries, and does only those again.
 
     :func:`report_of` gives the group's report for other tasks.
 
     :param endpoint_name: of a real-time multi-model endpoint (templated)
     :param inputs: ``s3://bucket/prefix`` or a manifest (templated)
     :param outputs: ``s3://bucket/prefix`` of the results (templated)
-    :param max_active_shards: shards of one DAG run that are done at the same time; default Airflow's own limits. Each
+    :param max_active_shards: shards of one DAG run that run at the same time; default Airflow's own limits. Each
         has its own ``max_concurrent_transforms`` and ``max_warm_models``
     :param task_arguments: Airflow's arguments of all three tasks: ``retries``, ``pool``, ``queue``, …
     :param arguments: of :class:`~airflow_sm_plugin.operators.multi_model.SageMakerPlanMultiModelBatchOperator`,
@@ -101,7 +101,7 @@ def report_of(group: TaskGroup) -> XComArg:
 
 
 def _plan_location(task_id: str) -> str:
-    """Return the template of where the plan lies; empty when it was only estimated, ``None`` when there is none."""
+    """Return the template of the plan's location; empty when it was only estimated, ``None`` when there is none."""
     plan = f"ti.xcom_pull(task_ids='{task_id}', key='{PLAN_KEY}')"
     return f"{{{{ ({plan} or {{'plan_location': None}}).plan_location }}}}"
 
@@ -119,7 +119,7 @@ def _some(given: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
 
 
 def _check(given: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Refuse what would reach one of the tasks only, or none."""
+    """Refuse arguments that would reach one of the tasks only, or none."""
     for name in given.keys() - known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

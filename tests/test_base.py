@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import pickle
 from typing import Any, cast
@@ -18,17 +19,42 @@ from airflow_sm_plugin.exceptions import (
     SageMakerInferenceError,
     ServiceUnavailable,
 )
+from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
+from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
+from airflow_sm_plugin.operators.autoscaling import SageMakerScaleEndpointOperator
 from airflow_sm_plugin.operators.endpoint import (
     SageMakerDeleteEndpointOperator,
     SageMakerDeployEndpointOperator,
 )
-from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
+from airflow_sm_plugin.operators.invoke import (
+    SageMakerInvokeEndpointAsyncOperator,
+    SageMakerInvokeEndpointOperator,
+)
 from airflow_sm_plugin.operators.model import SageMakerCreateModelOperator
+from airflow_sm_plugin.operators.multi_model import (
+    SageMakerMergeBatchReportOperator,
+    SageMakerMultiModelBatchOperator,
+    SageMakerPlanMultiModelBatchOperator,
+)
 from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor
 from tests.support import context_for
 
 pytestmark = pytest.mark.airflow
 
+OPERATORS = [
+    SageMakerAsyncBatchOperator,
+    SageMakerAsyncInferenceSensor,
+    SageMakerCreateModelOperator,
+    SageMakerDeleteEndpointOperator,
+    SageMakerDeployEndpointOperator,
+    SageMakerExportAutopilotModelOperator,
+    SageMakerInvokeEndpointAsyncOperator,
+    SageMakerInvokeEndpointOperator,
+    SageMakerMergeBatchReportOperator,
+    SageMakerMultiModelBatchOperator,
+    SageMakerPlanMultiModelBatchOperator,
+    SageMakerScaleEndpointOperator,
+]
 SECRET = "planted-secret-77aa"
 BOTOCORE = {"connect_timeout": 3}
 
@@ -95,19 +121,55 @@ class TestAwsArguments:
             None,
         )
 
-    @pytest.mark.parametrize(
-        "kind",
-        [
-            SageMakerInvokeEndpointAsyncOperator,
-            SageMakerCreateModelOperator,
-            SageMakerDeployEndpointOperator,
-            SageMakerDeleteEndpointOperator,
-            SageMakerAsyncInferenceSensor,
-        ],
-    )
+    @pytest.mark.parametrize("kind", OPERATORS)
     def test_a_bases_templates_are_not_lost_in_a_subclass(self, kind: type[BaseOperator]) -> None:
-        assert {"aws_conn_id", "region_name", "verify"} < set(kind.template_fields)
+        assert tuple(kind.template_fields)[:3] == ("aws_conn_id", "region_name", "verify")
         assert "botocore_config" not in kind.template_fields
+
+
+class TestTemplateFields:
+    """They are derived from the constructor, and what is text from its annotations."""
+
+    @pytest.mark.parametrize("kind", OPERATORS)
+    def test_every_argument_is_one_but_those_that_airflow_must_know_before(
+        self, kind: type[BaseOperator]
+    ) -> None:
+        arguments = set(inspect.signature(kind.__init__).parameters) - {"self", "kwargs"}
+        left_out = {
+            SageMakerAsyncInferenceSensor: {
+                *("timeout", "poke_interval", "deferrable", "on_failure"),
+                *("failure_text_limit", "container_log_lines"),
+            },
+            SageMakerPlanMultiModelBatchOperator: {"multiple_outputs"},
+        }
+        assert arguments - set(kind.template_fields) == left_out.get(kind, arguments & {"deferrable"})
+
+    def test_they_are_in_the_constructors_order_and_text_is_what_is_annotated_so(self) -> None:
+        kind = SageMakerExportAutopilotModelOperator
+        own = kind.template_fields[3:]
+        assert (own[0], own[2], own[-1]) == ("auto_ml_job_name", "inference_response_keys", "tags")
+        assert kind.text_fields == (
+            "auto_ml_job_name",
+            "execution_role",
+            "candidate_name",
+            "processing_unit",
+            "on_unmet_objective",
+            "model_name",
+        )
+
+    def test_a_users_subclass_keeps_its_parents_or_says_its_own(self) -> None:
+        class Kept(SageMakerDeleteEndpointOperator):
+            def __init__(self, *, note: str, **kwargs: Any) -> None:  # noqa: ANN401 - the parent's
+                super().__init__(**kwargs)
+                self.remark = note
+
+        class Own(SageMakerDeleteEndpointOperator):
+            template_fields = (*SageMakerDeleteEndpointOperator.template_fields, "note")
+
+        assert Kept.template_fields == SageMakerDeleteEndpointOperator.template_fields
+        assert Kept(task_id="delete", endpoint_name="e", note="n").remark == "n"
+        assert Own.template_fields[-1] == "note"
+        assert Own.text_fields == ("endpoint_name",)
 
 
 class TestSensitiveFields:

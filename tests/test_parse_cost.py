@@ -85,3 +85,13 @@ def test_our_modules_bring_in_nothing_but_themselves(tmp_path: Path) -> None:
     assert [name for name in new if _of(name, _HEAVY)] == []
     strangers = {name.partition(".")[0] for name in new} - {"airflow_sm_plugin", "airflow"}
     assert strangers <= sys.stdlib_module_names, strangers
+
+
+@pytest.mark.parametrize(("module", "other"), [("invoke", "invoke_async"), ("endpoint", "endpoint_deletion")])
+def test_an_operator_that_can_be_imported_from_another_module_as_well_is_loaded_when_asked_for(
+    tmp_path: Path, module: str, other: str
+) -> None:
+    new = _newly_imported(tmp_path, f"airflow_sm_plugin.operators.{module}")
+    assert f"airflow_sm_plugin.operators.{module}" in new
+    assert f"airflow_sm_plugin.operators.{other}" not in new
+    assert not [name for name in new if name.startswith("airflow_sm_plugin.async_inference")]

@@ -77,7 +77,6 @@ class Deployment:
         )
         self.deadline = time.time() + options.max_wait if note.deadline is None else note.deadline
         """By when, in epoch seconds, what is in progress must have ended: as it was at first, deferred or not."""
-        self._give_up = time.monotonic() + self.deadline - time.time()
         self.pending = False
         self._failed_updates = note.failed_updates
         self._may_be_updating = note.may_be_updating
@@ -129,13 +128,12 @@ class Deployment:
         finally:
             self.cleanup.at_once()
 
-    def act(self, *, block: bool = True) -> str | None:
+    def act(self) -> str | None:
         """Do what is next until nothing is left but to wait for the end; return created, updated or unchanged.
 
         ``pending`` then says whether there is something to wait for.
 
-        :param block: wait for what is in progress before; else return None, and act again when the endpoint may be
-            changed
+        :return: None where something is in progress: act again when the endpoint may be changed
         :raises EndpointUnchangeable: the endpoint can only be deleted, which nobody asked for
         :raises EndpointScaled: it scales, and the update would change the instance type of what scales
         :raises InvalidRequest: SageMaker does not update it so
@@ -144,25 +142,18 @@ class Deployment:
         """
         name, wanted = self.spec.endpoint_name, self.spec.config_name
         description = self._hook.describe_endpoint(name)
-        while (action := self._advance(description)) is None:
-            # No description and no action: somebody else created it this moment.
-            verdict = endpoint_status.judge(description or _CREATED_BY_ANOTHER, wanted_config=wanted)
-            if time.monotonic() >= self._give_up:
-                raise endpoint_status.deadline_exceeded(
-                    verdict, endpoint_name=name, seconds=self.options.max_wait
-                )
-            log.info("endpoint %s is %s: waiting until it may be changed", name, verdict.status)
-            if not block:
-                return None
-            description = self._hook.look_until(
-                name,
-                lambda seen: endpoint_status.next_step(seen, wanted_config=wanted) is not Step.WAIT_OUT,
-                give_up=self._give_up,
-                poll_interval=self.options.poll_interval,
-                paused=True,
+        action = self._advance(description)
+        if action is not None:
+            log.info("endpoint %s: %s, configuration %s", name, action, wanted)
+            return action
+        # No description and no action: somebody else created it this moment.
+        verdict = endpoint_status.judge(description or _CREATED_BY_ANOTHER, wanted_config=wanted)
+        if time.time() >= self.deadline:
+            raise endpoint_status.deadline_exceeded(
+                verdict, endpoint_name=name, seconds=self.options.max_wait
             )
-        log.info("endpoint %s: %s, configuration %s", name, action, wanted)
-        return action
+        log.info("endpoint %s is %s: waiting until it may be changed", name, verdict.status)
+        return None
 
     def _advance(self, description: Mapping[str, Any] | None) -> str | None:
         """Take the next step; return what it did, None when one has to look again."""
@@ -288,23 +279,11 @@ class Deployment:
         log.info("endpoint %s is Failed: deleting it to create it anew. Reason: %s", name, verdict.reason)
         self._hook.request_deletion(name)
 
-    def wait(self) -> EndpointVerdict:
-        """Wait until the endpoint serves, rolls back or fails; the verdict still waits when time ran out.
-
-        Without ``wait_for_completion`` it is one look, repeated only where it fails.
+    def look(self) -> EndpointVerdict:
+        """Return what the endpoint is now, for a task that need not wait; a look is repeated where it fails.
 
         :raises EndpointNotFound: it is gone
         """
-        if not self.options.wait_for_completion:
-            return self._look()
-        return self._hook.wait_for_endpoint(
-            self.spec.endpoint_name,
-            wanted_config=self.spec.config_name,
-            max_wait=self.options.max_wait,
-            poll_interval=self.options.poll_interval,
-        )
-
-    def _look(self) -> EndpointVerdict:
         name = self.spec.endpoint_name
         description = self._hook.look_until(
             name,
@@ -357,7 +336,7 @@ class Deployment:
         """
         return {
             "endpoint_name": self.spec.endpoint_name,
-            "endpoint_arn": verdict.arn or self._look().arn,
+            "endpoint_arn": verdict.arn or self.look().arn,
             "endpoint_config_name": self.spec.config_name,
             "status": verdict.status,
         }

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.base import (
-    SageMakerInferenceOperator,
     SensitiveField,
     broken_wait,
     reveal,
@@ -127,50 +126,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     :raises ServiceUnavailable: the same of an outage, or S3 did not answer; retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "endpoint_name",
-        "inputs",
-        "inputs_type",
-        "include",
-        "exclude",
-        "check_inputs",
-        "ledger_prefix",
-        "content_type",
-        "accept",
-        "custom_attributes",
-        "request_ttl",
-        "invocation_timeout",
-        "attempts",
-        "max_rate",
-        "max_in_flight",
-        "concurrency",
-        "on_unknown",
-        "on_rerun",
-        "on_failure",
-        "output_kms_key_id",
-        "output_acl",
-        "failure_text_limit",
-        "container_log_lines",
-        "completion_queue",
-        "poll_interval",
-        "max_wait_seconds",
-    )
-    text_fields = (
-        "endpoint_name",
-        "inputs",
-        "inputs_type",
-        "ledger_prefix",
-        "content_type",
-        "accept",
-        "custom_attributes",
-        "on_unknown",
-        "on_rerun",
-        "on_failure",
-        "output_kms_key_id",
-        "output_acl",
-        "completion_queue",
-    )
+    not_templated = ("deferrable",)
     none_fields = ("custom_attributes",)
     custom_attributes = SensitiveField()
 
@@ -179,11 +135,11 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         *,
         endpoint_name: str,
         inputs: str,
-        ledger_prefix: str,
         inputs_type: str = "S3Prefix",
         include: Sequence[str] | str | None = None,
         exclude: Sequence[str] | str | None = None,
         check_inputs: bool | str = True,
+        ledger_prefix: str,
         content_type: str | None = None,
         accept: str | None = None,
         custom_attributes: str | None = None,

@@ -11,22 +11,10 @@ from airflow_sm_plugin._compat import AirflowSkipException, Context, default_def
 from airflow_sm_plugin.autopilot import candidates as autopilot
 from airflow_sm_plugin.autopilot.candidates import CandidateChoice
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
-from airflow_sm_plugin.core.failed_polls import FailedLooks
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
-from airflow_sm_plugin.core.template_values import (
-    boolean,
-    is_given,
-    mapping,
-    names,
-    seconds,
-    text,
-)
-from airflow_sm_plugin.exceptions import (
-    AutoMLJobStillRunning,
-    ObjectiveNotMet,
-    ServiceError,
-)
+from airflow_sm_plugin.core.template_values import boolean, is_given, mapping, names, seconds, text
+from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, ObjectiveNotMet
 from airflow_sm_plugin.resources.model import ModelSpec
 from airflow_sm_plugin.resources.tags import read_tags
 
@@ -44,7 +32,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     Returns on XCom: ``{"model_name", "model_arn", "auto_ml_job_name", "candidate_name", "objective": {"name", "type",
     "value"} or None, "inference_response_keys": [...]}``.
 
-    All parameters are templated; numbers and booleans may be text, lists and mappings JSON or Python text.
+    ``deferrable`` and other shared arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
 
     :param auto_ml_job_name: the job
     :param execution_role: ARN or name of the role that SageMaker runs the model with
@@ -59,12 +47,11 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     :param model_name: up to 63 letters, digits and inner hyphens; default derived from candidate and content, so that
         it stays the same over retries
     :param wait_for_job: wait for a job that still runs instead of failing; default False
-    :param max_wait_seconds: how long to wait for the job; default 24 hours
-    :param poll_interval: seconds between looks while waiting; default 30
-    :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
+    :param max_wait_seconds: for the job; default 24 hours
+    :param poll_interval: default 30
     :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}``
     :param enable_network_isolation: no network in or out of the containers; default False
-    :param tags: further tags of the model, as a mapping or as boto3 spells them
+    :param tags: further tags of the model
     :raises ResponseKeysNotSupported: the candidate cannot answer these keys; not retried
     :raises AutoMLJobFailed: the job ended Failed or Stopped; not retried
     :raises AutoMLJobStillRunning: it has not ended, or not in time; retried
@@ -73,32 +60,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     :raises ResourceConflict: another model has this name; not retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "auto_ml_job_name",
-        "execution_role",
-        "inference_response_keys",
-        "candidate_name",
-        "candidate_rank",
-        "processing_unit",
-        "required_objective",
-        "on_unmet_objective",
-        "model_name",
-        "wait_for_job",
-        "max_wait_seconds",
-        "poll_interval",
-        "vpc_config",
-        "enable_network_isolation",
-        "tags",
-    )
-    text_fields = (
-        "auto_ml_job_name",
-        "execution_role",
-        "candidate_name",
-        "processing_unit",
-        "on_unmet_objective",
-        "model_name",
-    )
+    not_templated = ("deferrable",)
 
     def __init__(
         self,
@@ -140,30 +102,32 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         self.tags = tags
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait for the job where asked, then export."""
         with self.reading_arguments():
             self._check_arguments()
             hook = self.control_plane()
             job = hook.describe_auto_ml_job(self.auto_ml_job_name)
-            if (
-                boolean(self.wait_for_job, "wait_for_job")
-                and autopilot.job_state(job) is autopilot.JobState.RUNNING
-            ):
-                if self.deferrable:
-                    self._defer()
-                job = self._wait(hook, job)
+            waits = boolean(self.wait_for_job, "wait_for_job")
+            if waits and autopilot.job_state(job) is autopilot.JobState.RUNNING:
+                return self._wait()
             return self._export(hook, job)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Go on when the trigger says that the job is over."""
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on when the wait for the job is over."""
         with self.reading_arguments():
-            if event["status"] == "error":
-                raise broken_wait(f"waiting for AutoML job {self.auto_ml_job_name}", event)
-            hook = self.control_plane()
-            job = hook.describe_auto_ml_job(self.auto_ml_job_name)
-            if autopilot.job_state(job) is autopilot.JobState.RUNNING:
-                raise self._still_running(job)
+            return self._go_on(event)
+
+    def _go_on(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        if event["status"] == "error":
+            raise broken_wait(f"waiting for AutoML job {self.auto_ml_job_name}", event)
+        hook = self.control_plane()
+        job = hook.describe_auto_ml_job(self.auto_ml_job_name)
+        if autopilot.job_state(job) is not autopilot.JobState.RUNNING:
             return self._export(hook, job)
+        raise AutoMLJobStillRunning(
+            f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
+            f"{self._seconds()[0]:.0f} s: raise max_wait_seconds or retry later. "
+            f"The job goes on, and costs money while it does"
+        )
 
     def _check_arguments(self) -> None:
         names(self.inference_response_keys, "inference_response_keys")
@@ -186,55 +150,26 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         )
 
     def _seconds(self) -> tuple[float, float]:
-        """Return how long to wait and how long between two looks."""
-        return (
-            seconds(self.max_wait_seconds, "max_wait_seconds"),
-            seconds(self.poll_interval, "poll_interval", positive=True),
-        )
+        max_wait = seconds(self.max_wait_seconds, "max_wait_seconds")
+        return max_wait, seconds(self.poll_interval, "poll_interval", positive=True)
 
-    def _defer(self) -> None:
+    def _wait(self) -> dict[str, Any]:
         from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
         from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
         max_wait, poll_interval = self._seconds()
-        self.log.info("AutoML job %s is still running: waiting in the triggerer", self.auto_ml_job_name)
-        self.defer(
-            trigger=AutoMLJobTrigger(
-                job_name=self.auto_ml_job_name,
-                deadline=time.time() + max_wait,
-                poll_interval=poll_interval,
-                aws=self.aws.as_mapping(),
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=max_wait + GRACE_SECONDS),
+        trigger = AutoMLJobTrigger(
+            job_name=self.auto_ml_job_name,
+            deadline=time.time() + max_wait,
+            poll_interval=poll_interval,
+            aws=self.aws.as_mapping(),
         )
-
-    def _wait(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> Mapping[str, Any]:
-        max_wait, poll_interval = self._seconds()
-        give_up, failed = time.monotonic() + max_wait, FailedLooks()
-        while True:
-            if autopilot.job_state(job) is not autopilot.JobState.RUNNING:
-                return job
-            if time.monotonic() >= give_up:
-                raise self._still_running(job)
-            self.log.debug("AutoML job %s is %s", self.auto_ml_job_name, job["AutoMLJobStatus"])
-            time.sleep(min(poll_interval, max(0.0, give_up - time.monotonic())))
-            try:
-                job, failed = hook.describe_auto_ml_job(self.auto_ml_job_name), FailedLooks()
-            except ServiceError as error:
-                failed = failed.one_more()
-                if failed.end_the_wait(error):
-                    raise
-                self.log.warning(
-                    "the wait for AutoML job %s goes on after a failed look: %s", self.auto_ml_job_name, error
-                )
-
-    def _still_running(self, job: Mapping[str, Any]) -> AutoMLJobStillRunning:
-        return AutoMLJobStillRunning(
-            f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
-            f"{self._seconds()[0]:.0f} s: raise max_wait_seconds or retry later. "
-            f"The job goes on, and costs money while it does"
-        )
+        if self.deferrable:
+            self.log.info("AutoML job %s is still running: waiting in the triggerer", self.auto_ml_job_name)
+            timeout = timedelta(seconds=max_wait + GRACE_SECONDS)
+            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
+        self.log.info("AutoML job %s is still running: waiting for it", self.auto_ml_job_name)
+        return self._go_on(self.run_until_killed(trigger.event_here()))
 
     def _export(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_sm_plugin.hooks.result_store import ArtefactHook
@@ -282,7 +217,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     ) -> Mapping[str, Any]:
         """Return the chosen candidate, which meets the required objective.
 
-        :raises AirflowSkipException: it does not, and that is to skip what follows
+        :raises AirflowSkipException: it does not, and ``on_unmet_objective`` is ``skip``
         """
         name = self.auto_ml_job_name
         if choice.name is not None:

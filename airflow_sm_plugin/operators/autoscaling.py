@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
@@ -23,33 +23,33 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
     An **asynchronous** endpoint scales by target tracking on its backlog per instance. With ``min_capacity=0`` it goes
     down to no instance at all when idle; a step scaling policy with its CloudWatch alarm wakes it when a request
     waits, since target tracking alone may let a few requests wait for ever. A **real-time** endpoint scales by target
-    tracking on invocations per instance, down to one instance. DescribeEndpoint tells which it is; a serverless
+    tracking on invocations per instance, down to one instance. DescribeEndpoint shows which it is; a serverless
     variant scales by itself.
 
-    ``action="apply"`` puts what is asked for and removes what an earlier run of this operator put and is no longer
-    wanted; policies that others made are left alone. ``action="remove"`` deregisters the variant, whose instances stay
-    as many as they are then, and deletes its policies and our alarm; what is missing is fine, the endpoint too.
+    ``action="apply"`` puts the wanted policies and removes those of an earlier run of this operator that are no longer
+    wanted; policies that others made are left alone. ``action="remove"`` deregisters the variant, which keeps its
+    instances, and deletes its policies and our alarm; a missing one is fine, a missing endpoint too.
 
-    Both end what ``SageMakerDeployEndpointOperator(on_scaled="rescale")`` took down of the variant before and has not
-    put back: no deployment puts it back any more. The endpoint's tags keep it (asks for ``sagemaker:DescribeEndpoint``,
-    ``ListTags`` and ``DeleteTags``; without them the next deployment puts it back).
+    Both delete the note, in the endpoint's tags, of scaling that ``SageMakerDeployEndpointOperator`` took down before
+    and has not put back, so that no later deployment does (asks for ``sagemaker:DescribeEndpoint``, ``ListTags`` and
+    ``DeleteTags``; without them the next deployment puts it back).
 
     Returns on XCom: ``{"endpoint_name", "variant_name", "min_capacity", "max_capacity", "policies": {name: ARN},
     "alarm_names": [...], "removed": [...]}``; capacities are None after ``remove``. The alarms that Application Auto
     Scaling makes for target tracking are its own and not listed.
 
-    :param endpoint_name: (templated)
+    :param endpoint_name: the endpoint's name
     :param min_capacity: instances, 0 or more for an asynchronous endpoint, 1 or more for a real-time one; needed to
-        apply (templated)
-    :param max_capacity: instances, 1 or more; needed to apply (templated)
-    :param variant_name: default ``AllTraffic`` (templated)
-    :param action: ``"apply"``, the default, or ``"remove"`` (templated)
+        apply
+    :param max_capacity: instances, 1 or more; needed to apply
+    :param variant_name: default ``AllTraffic``
+    :param action: ``"apply"``, the default, or ``"remove"``
     :param target_backlog_per_instance: waiting requests for each instance, greater than 0; only for an asynchronous
-        endpoint; default 5 (templated)
+        endpoint; default 5
     :param target_invocations_per_instance: invocations a minute for each instance, greater than 0; only for a
-        real-time endpoint, which needs it (templated)
-    :param scale_in_cooldown: seconds between two scale-ins; default 300 (templated)
-    :param scale_out_cooldown: seconds between two scale-outs, waking from zero included; default 300 (templated)
+        real-time endpoint, which needs it
+    :param scale_in_cooldown: seconds between two scale-ins; default 300
+    :param scale_out_cooldown: seconds between two scale-outs, waking from zero included; default 300
     :raises InvalidRequest: an argument breaks a limit or does not fit this endpoint, or it has no such variant; not
         retried
     :raises EndpointNotFound: there is no such endpoint; not retried
@@ -57,23 +57,7 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
     :raises EndpointUnchangeable: it is Failed; not retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "endpoint_name",
-        "min_capacity",
-        "max_capacity",
-        "variant_name",
-        "action",
-        "target_backlog_per_instance",
-        "target_invocations_per_instance",
-        "scale_in_cooldown",
-        "scale_out_cooldown",
-    )
-    text_fields = (
-        "endpoint_name",
-        "variant_name",
-        "action",
-    )
+    not_templated = ()
     operator_extra_links = (EndpointConsoleLink(),)
 
     def __init__(
@@ -102,7 +86,6 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
         self.scale_out_cooldown = scale_out_cooldown
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Apply or remove."""
         with self.reading_arguments():
             if self.action not in _ACTIONS:
                 raise InvalidRequest(f"action must be {' or '.join(_ACTIONS)}, not {self.action!r}")
@@ -133,12 +116,12 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
         }
 
     def _config_of(self, description: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Describe the endpoint's configuration, which tells what does not scale; None where that is not known."""
+        """Describe the endpoint's configuration, which holds what does not scale; None if it is not known."""
         name = description.get("EndpointConfigName")
         try:
             return self.control_plane().describe_endpoint_config(str(name)) if name else None
         except AccessDenied as denied:
-            self.log.info("what endpoint %s runs on is not known: %s", self.endpoint_name, denied)
+            self.log.info("the configuration of endpoint %s is not known: %s", self.endpoint_name, denied)
             return None
 
     def _remove(self, variant: ScaledVariant) -> dict[str, Any]:
@@ -156,7 +139,7 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
         }
 
     def _give_up_noted(self, variant: ScaledVariant, scaling: EndpointScaling) -> None:
-        """Have no deployment put back what one took down of the variant's scaling before."""
+        """Have no later deployment put back the variant's scaling that an earlier one took down."""
         from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 
         NotedScaling(self.control_plane(), variant.endpoint_name, scaling).give_up([variant.variant_name])
@@ -172,7 +155,6 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
         )
 
     def _scaling(self) -> EndpointScaling:
-        """Make the hook for Application Auto Scaling and CloudWatch."""
         from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 
         return EndpointScaling(self.aws)

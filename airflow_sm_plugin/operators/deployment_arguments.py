@@ -1,4 +1,4 @@
-"""Read the arguments of a deployment, after templates are rendered: numbers and booleans may be text."""
+"""Read the arguments of a deployment, after templates are rendered: numbers and booleans can be text."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_sm_plugin.core.names import DEPLOYED_TAG, mark_of, with_owner
-from airflow_sm_plugin.core.template_values import (
-    boolean,
-    choice,
-    is_given,
-    mapping,
-    mappings,
-    seconds,
-    text,
-)
+from airflow_sm_plugin.core.template_values import boolean, choice, is_given, mapping, mappings, seconds, text
 from airflow_sm_plugin.core.template_values import whole_number as whole_number_from
 from airflow_sm_plugin.endpoints.options import DeploymentOptions
 from airflow_sm_plugin.endpoints.options import checked as checked_guardrails
@@ -29,7 +21,7 @@ from airflow_sm_plugin.resources.tags import read_tags
 
 
 def options_of(arguments: Mapping[str, Any]) -> DeploymentOptions:
-    """Return how the deployment is to go about it.
+    """Return how the endpoint is deployed.
 
     :raises InvalidRequest: an argument is not what it must be
     """
@@ -64,7 +56,7 @@ def options_of(arguments: Mapping[str, Any]) -> DeploymentOptions:
 def spec_of(
     arguments: Mapping[str, Any], owner: str | None = None, try_number: int = 1
 ) -> EndpointConfigSpec:
-    """Return what the endpoint is to serve.
+    """Return the configuration that the endpoint is to serve.
 
     :param owner: names the task instance in a tag of what it creates
     :param try_number: the task instance's, in another tag of an endpoint that it creates

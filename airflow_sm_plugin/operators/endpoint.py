@@ -1,4 +1,4 @@
-"""Deploy SageMaker endpoints. The operator that deletes them is imported from here as well."""
+"""Deploy SageMaker endpoints. The operator that deletes them can be imported from here as well."""
 
 from __future__ import annotations
 
@@ -9,20 +9,30 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task_instance_owner
+from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait, task_instance_owner, try_of
 from airflow_sm_plugin.core.names import endpoint_log_group, times_of
 from airflow_sm_plugin.endpoints.options import DeploymentNote
 from airflow_sm_plugin.exceptions import EndpointError
+from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.links import DataCaptureLink, EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.operators.deployment_arguments import options_of, spec_of
-from airflow_sm_plugin.operators.endpoint_deletion import SageMakerDeleteEndpointOperator
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.endpoints.deployment import Deployment
+    from airflow_sm_plugin.operators.endpoint_deletion import SageMakerDeleteEndpointOperator
     from airflow_sm_plugin.triggers.endpoint import EndpointTrigger
 
 __all__ = ["SageMakerDeleteEndpointOperator", "SageMakerDeployEndpointOperator"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class
+    """Import the operator that deletes when it is asked for."""
+    if name != "SageMakerDeleteEndpointOperator":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from airflow_sm_plugin.operators.endpoint_deletion import SageMakerDeleteEndpointOperator
+
+    return SageMakerDeleteEndpointOperator
 
 
 class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
@@ -33,10 +43,10 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     task is ``deferrable``. InService is a success only with the wanted configuration: SageMaker ends a failed update
     InService with the old one.
 
-    An update sets instance counts and weights to what the configuration says, also where Application Auto Scaling or
-    somebody's hand has changed them since; the log warns of each variant that was scaled. That is the default because
-    the other way a change of ``initial_instance_count`` or of a weight would be ignored without a word. Endpoints that
-    scale themselves want ``retain_variant_properties=True``.
+    An update sets instance counts and weights to those of the configuration, also where Application Auto Scaling or a
+    person has changed them since; the log warns of each variant that was scaled. Otherwise a change of
+    ``initial_instance_count`` or of a weight would be ignored without a word. Endpoints that scale themselves want
+    ``retain_variant_properties=True``.
 
     When the task fails, times out or is killed, what it created is deleted again (``cleanup_on_failure``): a teardown
     does not run when its setup failed. It is best effort, since SageMaker deletes no endpoint that is still being
@@ -44,12 +54,11 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     20 seconds at most; when it is killed it asks once, at once; when it is killed while deferred, its trigger waits
     almost as long as Airflow lets it (Airflow 3.3 and later, ``[triggerer] on_kill_timeout``, 30 seconds). An endpoint
     that is still being created then stays, which the log says, and costs money until a retry has gone on with it or
-    ``SageMakerDeleteEndpointOperator`` has run. Marked as successful while it is deferred, the task deletes nothing:
-    who marks it says that the work stands. What serves is never
-    cleaned up once the task has seen it, nor is an endpoint found already there, nor one that somebody else has created
-    again, updated or deployed as well since: tags, configuration and creation time tell, immediately before each
-    deletion (``docs/endpoints.md``). An error that says nothing of the endpoint, such as throttling, leaves one that is
-    being created or serves to the retry.
+    ``SageMakerDeleteEndpointOperator`` has run. Marked as successful while it is deferred, the task deletes nothing.
+    Never cleaned up are an endpoint that the task has seen serving, one that it found, and one that another deployment
+    has created again, updated or deployed to since: tags, configuration and creation time are checked immediately
+    before each deletion (``docs/endpoints.md``). An error that says nothing of the endpoint, such as throttling, leaves
+    one that is being created or serves to the retry.
 
     A model that was deleted and created again under its name is another model, and makes another configuration; without
     ``sagemaker:DescribeModel`` that is not seen.
@@ -57,8 +66,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     Returns on XCom: ``{"endpoint_name", "endpoint_arn", "endpoint_config_name", "status", "action": "created" |
     "updated" | "unchanged"}``.
 
-    All parameters but ``deferrable`` are templated; numbers and booleans may be text, lists and mappings JSON or Python
-    text.
+    ``deferrable`` and other shared arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
 
     :param endpoint_name: up to 63 letters, digits and inner hyphens
     :param model_name: the model to serve
@@ -94,17 +102,13 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :param delete_old_models: delete the models of removed configurations, those that our operators made and that no
         configuration kept for this endpoint, or used by another, names; default False
     :param on_failed: what to do about an endpoint found Failed: ``fail``, the default, or ``recreate``
-    :param container_log_lines: how many of the containers' last log lines the task's log shows when the endpoint
-        fails or its update is rolled back; default 20, 0 shows none
-    :param tags: tags of endpoint and configuration, up to 48, as a mapping or as boto3 spells them; some of ours are
-        added (asks for ``sagemaker:AddTags``). Those that were there before get them, too, and keep their other tags;
-        where that is not permitted it is warned of
+    :param container_log_lines: shown when the endpoint fails or its update is rolled back; default 20
+    :param tags: tags of endpoint and configuration, up to 48; some of ours are added. Where an existing one cannot be
+        tagged, the log warns
     :param wait_for_completion: default True
     :param max_wait_seconds: for what is in progress before, and again for the endpoint to serve; default 4500, since an
-        endpoint whose container crashes stays Creating for up to an hour before it is Failed. Deferred or not, and
-        whatever is restarted meanwhile, it counts from the wait's beginning
-    :param poll_interval: seconds between looks; default 30
-    :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
+        endpoint whose container crashes stays Creating for up to an hour before it is Failed
+    :param poll_interval: default 30
     :param cleanup_on_failure: delete what this task created when it fails, times out or is killed, and tag what it
         creates so that the next try knows it (asks for ``sagemaker:ListTags``, without which nothing is deleted);
         default True
@@ -121,50 +125,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
     :raises EndpointDeadlineExceeded: not in service in time; retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "endpoint_name",
-        "model_name",
-        "production_variants",
-        "instance_type",
-        "initial_instance_count",
-        "variant_name",
-        "async_output_path",
-        "async_failure_path",
-        "async_success_topic",
-        "async_error_topic",
-        "kms_key_id",
-        "volume_kms_key_id",
-        "max_concurrent_invocations_per_instance",
-        "data_capture_config",
-        "deployment_config",
-        "retain_variant_properties",
-        "on_scaled",
-        "keep_configs",
-        "delete_old_models",
-        "on_failed",
-        "container_log_lines",
-        "tags",
-        "wait_for_completion",
-        "max_wait_seconds",
-        "poll_interval",
-        "cleanup_on_failure",
-        "cleanup_wait_seconds",
-    )
-    text_fields = (
-        "endpoint_name",
-        "model_name",
-        "instance_type",
-        "variant_name",
-        "async_output_path",
-        "async_failure_path",
-        "async_success_topic",
-        "async_error_topic",
-        "kms_key_id",
-        "volume_kms_key_id",
-        "on_failed",
-        "on_scaled",
-    )
+    not_templated = ("deferrable",)
     none_fields = ("keep_configs",)
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink(), DataCaptureLink())
 
@@ -181,9 +142,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         async_failure_path: str | None = None,
         async_success_topic: str | None = None,
         async_error_topic: str | None = None,
-        max_concurrent_invocations_per_instance: int | str | None = None,
         kms_key_id: str | None = None,
         volume_kms_key_id: str | None = None,
+        max_concurrent_invocations_per_instance: int | str | None = None,
         data_capture_config: Mapping[str, Any] | str | None = None,
         deployment_config: Mapping[str, Any] | str | None = None,
         retain_variant_properties: bool | str = False,
@@ -231,9 +192,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         self.cleanup_on_failure = cleanup_on_failure
         self.cleanup_wait_seconds = cleanup_wait_seconds
         self._working_on: Deployment | None = None
+        self._waiting = Killable()
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Create or update, then wait."""
         with self.reading_arguments():
             return self._go_on(context, self._deployment(context))
 
@@ -243,7 +204,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
             return self._go_on(context, self._deployment(context, event["note"]), event)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Judge what the trigger saw last."""
+        """Judge the last description that the trigger saw."""
         with self.reading_arguments():
             deployment = self._deployment(context, event["note"])
             with deployment.on_failure():
@@ -261,6 +222,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 self._working_on.at_once()
         finally:
             super().on_kill()
+            self._waiting.on_kill()
 
     def _go_on(
         self, context: Context, deployment: Deployment, event: Mapping[str, Any] | None = None
@@ -268,12 +230,26 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         """Act, and wait for the end; defer instead of either wait where asked to."""
         with deployment.on_failure():
             self._raise_broken(event or {})
-            action = deployment.act(block=not self.deferrable)
-            waits = deployment.pending and deployment.options.wait_for_completion
-            if action is not None and not (waits and self.deferrable):
-                return self._result(context, deployment, deployment.wait(), action)
+            while True:
+                action = deployment.act()
+                waits = deployment.pending and deployment.options.wait_for_completion
+                if action is not None and not waits:
+                    return self._result(context, deployment, deployment.look(), action)
+                if self.deferrable:
+                    break
+                event = self._event_here(self._trigger(deployment, action))
+                self._raise_broken(event)
+                if action is not None:
+                    verdict = EndpointVerdict.from_mapping(event["verdict"])
+                    return self._result(context, deployment, verdict, action)
         self._defer(deployment, action)
         raise EndpointError("Airflow did not defer")  # defer() raises
+
+    def _event_here(self, trigger: EndpointTrigger) -> Mapping[str, Any]:
+        """Wait in this process. A time-out ends the wait alone: cleaning up after it still calls SageMaker."""
+        self._waiting = Killable()
+        self.check_not_killed()
+        return self._waiting.run_until_killed(trigger.event_here())
 
     def _raise_broken(self, event: Mapping[str, Any]) -> None:
         if event.get("status") == "error":
@@ -291,23 +267,26 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         deployment.put_back_scaling(verdict, action)
         deployment.check(verdict)
         deployment.cleanup.no_more()
-        if verdict.state is EndpointState.SERVING and (action == "updated" or _try_number(context) > 1):
+        if verdict.state is EndpointState.SERVING and (action == "updated" or try_of(context).number > 1):
             deployment.earlier.tidy()
         result = deployment.result(verdict) | {"action": action}
         deployment.update_tags(result["endpoint_arn"])
         return result
 
     def _deployment(self, context: Context, note: Mapping[str, Any] | None = None) -> Deployment:
-        """Make the deployment, or make it again after a deferral, from what the process before left."""
+        """Make the deployment; after a deferral make it again from the note of the process before."""
         from airflow_sm_plugin.endpoints.deployment import Deployment
         from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 
         options = options_of(vars(self))
         owner = task_instance_owner(context) if options.cleanup_on_failure else None
-        try_number = _try_number(context)
+        try_number = try_of(context).number
         hook, spec = self.control_plane(), spec_of(vars(self), owner, try_number)
         left = None if note is None else DeploymentNote.from_mapping(note)
-        if left is None:
+        models_created_at: Mapping[str, float]
+        if left is not None:
+            models_created_at = left.models_created_at
+        else:
             # First of all: a task that fails needs its links most.
             persist_endpoint(
                 context,
@@ -315,12 +294,9 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 endpoint_name=spec.endpoint_name,
                 data_capture=spec.data_capture,
             )
-        if left is None:
             models = hook.models_called(spec.model_names)
             spec.check_models(models)
-            models_created_at: Mapping[str, float] = times_of(models)
-        else:
-            models_created_at = left.models_created_at
+            models_created_at = times_of(models)
         self._working_on = Deployment(
             hook,
             replace(spec, models_created_at=models_created_at),
@@ -332,32 +308,30 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
         )
         return self._working_on
 
-    def _defer(self, deployment: Deployment, action: str | None) -> None:
-        """Wait in the triggerer: without an action until the endpoint may be changed, then until it serves.
+    def _trigger(self, deployment: Deployment, action: str | None) -> EndpointTrigger:
+        """Return the next wait: without an action until the endpoint may be changed, then until it serves.
 
-        Each wait has its own deadline; deferred again for the same wait, the task keeps the first one.
+        Each wait has its own deadline; begun again, the same wait keeps the first one.
         """
         from airflow_sm_plugin.triggers.endpoint import EndpointChangeableTrigger, EndpointServingTrigger
-        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
         kind: type[EndpointTrigger] = EndpointChangeableTrigger if action is None else EndpointServingTrigger
-        now = time.time()
-        deadline = deployment.deadline if action is None else now + deployment.options.max_wait
-        self.defer(
-            trigger=kind(
-                endpoint_name=deployment.spec.endpoint_name,
-                wanted_config=deployment.spec.config_name,
-                note=deployment.note(action).as_mapping(),
-                deadline=deadline,
-                poll_interval=deployment.options.poll_interval,
-                cleanup=deployment.cleanup_after_kill(),
-                aws=self.aws.as_mapping(),
-            ),
-            method_name="execute_when_changeable" if action is None else "execute_complete",
-            timeout=timedelta(seconds=max(0.0, deadline - now) + GRACE_SECONDS),
+        return kind(
+            endpoint_name=deployment.spec.endpoint_name,
+            wanted_config=deployment.spec.config_name,
+            note=deployment.note(action).as_mapping(),
+            deadline=deployment.deadline if action is None else time.time() + deployment.options.max_wait,
+            poll_interval=deployment.options.poll_interval,
+            cleanup=deployment.cleanup_after_kill(),
+            aws=self.aws.as_mapping(),
         )
 
+    def _defer(self, deployment: Deployment, action: str | None) -> None:
+        from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
-def _try_number(context: Context) -> int:
-    ti = context.get("ti")
-    return 1 if ti is None else int(ti.try_number)
+        trigger = self._trigger(deployment, action)
+        self.defer(
+            trigger=trigger,
+            method_name="execute_when_changeable" if action is None else "execute_complete",
+            timeout=timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS),
+        )

@@ -14,45 +14,33 @@ from airflow_sm_plugin.core.template_values import as_text, boolean, is_given, s
 class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
     """Delete an endpoint with its scaling, models where asked, its configurations; missing is fine. Fit for a teardown.
 
-    What is in progress is waited out first, as SageMaker demands, and the task ends when the endpoint is gone. The
-    endpoint is deleted as asked, whoever made it: the one that has the name when the try begins, so that one which
-    somebody creates under it meanwhile stays, and all that is left of the earlier one as well.
+    A change in progress is waited out first, as SageMaker demands, and the task ends when the endpoint is gone. The
+    endpoint that has the name when the try begins is deleted, whoever made it; one created under the name meanwhile
+    stays, with all that is left of the earlier one.
 
-    Its configurations are the one that it serves and those that ``SageMakerDeployEndpointOperator`` made for it, which
-    their tag ``airflow-sm-plugin:endpoint`` tells; they are looked for also when the endpoint is gone, since a killed
-    try may have left them. What another endpoint uses stays, with a warning, and so does a model that none of our
-    operators made (their tags begin with ``airflow-sm-plugin:``), unless ``model_names`` names it. Where
-    ``sagemaker:ListEndpoints`` or ``sagemaker:ListTags`` is not permitted, nothing tells, and it stays.
+    Its configurations are the one that it serves and those that ``SageMakerDeployEndpointOperator`` made for it, by
+    their tag ``airflow-sm-plugin:endpoint``; they are deleted also when the endpoint is gone, since a killed try may
+    have left them. A configuration or model that another endpoint uses stays, with a warning, and so does a model that
+    none of our operators made (their tags begin with ``airflow-sm-plugin:``), unless ``model_names`` names it; and all
+    of them stay where ``sagemaker:ListEndpoints`` or ``sagemaker:ListTags`` is not permitted.
 
     Returns on XCom: ``{"endpoint_name", "deleted": ["endpoint …", "endpoint configuration …", "model …"], "missing":
     [...]}``.
-
-    All parameters are templated; numbers and booleans may be text.
 
     :param endpoint_name: the endpoint's name
     :param delete_config: delete its configurations, earlier ones included; default True
     :param delete_models: delete the models that its configurations name and our operators made; default False
     :param remove_scaling: remove Application Auto Scaling's policies, our alarms and the scalable target first; default
-        True. Say False where Application Auto Scaling cannot be reached
+        True. Give False where Application Auto Scaling cannot be reached
     :param model_names: further models to delete, whoever made them, also when there is no endpoint; empty entries are
         passed over, so that a template may render to nothing
     :param max_wait_seconds: default 4500: SageMaker deletes no endpoint that is being created, and one whose container
         crashes stays Creating for up to an hour
-    :param poll_interval: seconds between looks; default 10
+    :param poll_interval: default 10
     :raises EndpointDeadlineExceeded: still there in the end; retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "endpoint_name",
-        "delete_config",
-        "delete_models",
-        "remove_scaling",
-        "model_names",
-        "max_wait_seconds",
-        "poll_interval",
-    )
-    text_fields = ("endpoint_name",)
+    not_templated = ()
 
     def __init__(
         self,
@@ -80,7 +68,7 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
         from airflow_sm_plugin.endpoints.deletion import EndpointDeletion
 
         with self.reading_arguments():
-            given = sequence(self.model_names, "model_names") or ()
+            model_names = sequence(self.model_names, "model_names") or ()
             name = check_name(self.endpoint_name, "endpoint name")
             with_config = boolean(self.delete_config, "delete_config")
             with_models = boolean(self.delete_models, "delete_models")
@@ -93,8 +81,10 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
             done[f"endpoint {name}"] = deletion.delete_endpoint(
                 max_wait=max_wait, poll_interval=poll_interval
             )
-            # Only the configuration tells which models: a retry must find it as long as one of them is left.
-            named = list(dict.fromkeys(as_text(one, "model_names") for one in given if is_given(one)))
+            # The models' names are in the configuration alone: a retry must find it as long as one of them is left.
+            named = list(
+                dict.fromkeys(as_text(model, "model_names") for model in model_names if is_given(model))
+            )
             models = deletion.delete_models(named, of_configs=with_models)
             done |= {f"model {model}": there for model, there in models.items()}
             if with_config:

@@ -1,38 +1,41 @@
-"""Invoke SageMaker endpoints."""
+"""Invoke SageMaker endpoints in real time. The asynchronous operator can be imported from here as well."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
-from airflow_sm_plugin.base import (
-    SageMakerInferenceOperator,
-    SensitiveField,
-    reveal,
-)
+from airflow_sm_plugin.base import SensitiveField, reveal
 from airflow_sm_plugin.core.names import FRESH_LINES_SECONDS, endpoint_log_group
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import boolean, seconds, text, whole_number
-from airflow_sm_plugin.exceptions import (
-    InvalidRequest,
-    ModelError,
-    ModelUnavailable,
-)
+from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavailable
 from airflow_sm_plugin.invoke.request import MAX_PAYLOAD_BYTES, MODEL_LOAD_SECONDS, InvokeReply, InvokeRequest
 from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
-from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
 
 __all__ = ["SageMakerInvokeEndpointAsyncOperator", "SageMakerInvokeEndpointOperator"]
 
 
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class
+    """Import the asynchronous operator when it is asked for: who invokes in real time need not load its leg."""
+    if name != "SageMakerInvokeEndpointAsyncOperator":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from airflow_sm_plugin.operators.invoke_async import SageMakerInvokeEndpointAsyncOperator
+
+    return SageMakerInvokeEndpointAsyncOperator
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Settings:
-    """How an invocation goes about it, after templates are rendered."""
+    """How an invocation is sent and its answer kept, after templates are rendered."""
 
     return_output: bool
     return_output_limit: int
@@ -48,13 +51,13 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
 
     Throttling, 5xx answers, time-outs and containers that time out are tried again up to ``attempts`` times in all;
     ModelNotReadyException until the model's own deadline. botocore's own retries are off, whatever is configured. The
-    answer is kept nowhere unless ``output_location`` or ``return_output`` says where: payloads are secrets.
+    answer is kept nowhere unless ``output_location`` or ``return_output`` asks for it: payloads are secrets.
 
     Returns on XCom: ``{"endpoint_name", "output_location" or None, "output": text or None, "content_type",
     "invoked_production_variant", "custom_attributes": text or None, "attempts", "new_session_id" or None,
     "closed_session_id" or None}``.
 
-    All parameters are templated; numbers and booleans may be text.
+    ``container_log_lines`` and other shared arguments: see :class:`~airflow_sm_plugin.base.SageMakerInferenceOperator`.
 
     :param endpoint_name: the endpoint's name
     :param body: the payload, text or bytes up to 26,214,400 bytes (4 MB on a serverless endpoint), e.g. another task's
@@ -77,12 +80,9 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
     :param inference_component_name: the component's name, on an endpoint that has such
     :param session_id: ``NEW_SESSION`` or a session's id
     :param prefix_aware_id: up to 64 characters; requests of one id go to the same instance of a variant whose
-        RoutingConfig has RoutingStrategy PREFIX_AWARE, where the installed
-        botocore knows it
+        RoutingConfig has RoutingStrategy PREFIX_AWARE, where the installed botocore knows it
     :param attempts: calls in all; default 5
     :param model_load_seconds: how long a cold model is waited for; default 420
-    :param container_log_lines: how many of the container's last log lines the task's log shows when the container
-        failed; default 20, 0 shows none
     :param error_text_limit: how many characters of a container's error text a message shows; default 1000, 0 none
     :raises InvalidRequest: an argument breaks a limit; not retried
     :raises InputNotFound: the payload's object does not exist; not retried
@@ -94,47 +94,7 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
     :raises EndpointNotInService: it does not serve now; retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "endpoint_name",
-        "body",
-        "body_location",
-        "output_location",
-        "content_type",
-        "accept",
-        "custom_attributes",
-        "target_model",
-        "target_variant",
-        "target_container_hostname",
-        "inference_id",
-        "enable_explanations",
-        "inference_component_name",
-        "session_id",
-        "prefix_aware_id",
-        "return_output",
-        "return_output_limit",
-        "return_custom_attributes",
-        "attempts",
-        "model_load_seconds",
-        "container_log_lines",
-        "error_text_limit",
-    )
-    text_fields = (
-        "endpoint_name",
-        "body_location",
-        "output_location",
-        "content_type",
-        "accept",
-        "custom_attributes",
-        "target_model",
-        "target_variant",
-        "target_container_hostname",
-        "inference_id",
-        "enable_explanations",
-        "inference_component_name",
-        "session_id",
-        "prefix_aware_id",
-    )
+    not_templated = ()
     none_fields = ("body", "custom_attributes")
     body = SensitiveField()
     custom_attributes = SensitiveField()
@@ -146,9 +106,6 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
         body: str | bytes | None = None,
         body_location: str | None = None,
         output_location: str | None = None,
-        return_output: bool | str = False,
-        return_output_limit: int | str = 48_000,
-        return_custom_attributes: bool | str = False,
         content_type: str | None = None,
         accept: str | None = None,
         custom_attributes: str | None = None,
@@ -160,6 +117,9 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
         inference_component_name: str | None = None,
         session_id: str | None = None,
         prefix_aware_id: str | None = None,
+        return_output: bool | str = False,
+        return_output_limit: int | str = 48_000,
+        return_custom_attributes: bool | str = False,
         attempts: int | str = 5,
         model_load_seconds: float | str = MODEL_LOAD_SECONDS,
         container_log_lines: int | str = 20,
@@ -191,7 +151,6 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
         self.error_text_limit = error_text_limit
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Read the payload, invoke, keep the answer where asked."""
         with self.reading_arguments():
             settings = self._checked_settings()
             request = replace(self._request(context).checked(), body=self._payload()).checked()
@@ -219,7 +178,7 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
             return self._keep(request.endpoint_name, reply, settings)
 
     def _checked_settings(self) -> _Settings:
-        """Refuse what cannot be, before anything is read, sent or paid."""
+        """Refuse arguments that cannot be, before anything is read, sent or paid."""
         body_location, output_location = self._locations()
         if (self.body is None) == (body_location is None):
             raise InvalidRequest("give exactly one of body and body_location")
@@ -288,15 +247,15 @@ class SageMakerInvokeEndpointOperator(InvocationOperator):
     def _for_xcom(self, body: bytes, limit: int) -> str | None:
         """Return the answer as text; None when it cannot go on XCom and ``output_location`` takes it."""
         try:
-            found = body.decode() if len(body) <= limit and b"\x00" not in body else None
+            output = body.decode() if len(body) <= limit and b"\x00" not in body else None
         except UnicodeDecodeError:
-            found = None
-        if found is None and self._locations()[1] is None:
+            output = None
+        if output is None and self._locations()[1] is None:
             raise InvalidRequest(
                 f"the answer, {len(body)} bytes, is no UTF-8 text or larger than return_output_limit "
                 f"({limit}), or holds NUL: pass output_location, which takes what cannot go on XCom"
             )
-        return found
+        return output
 
     @contextmanager
     def _showing_logs(self, endpoint_name: str, lines: int) -> Iterator[None]:

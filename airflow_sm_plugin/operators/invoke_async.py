@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from airflow_sm_plugin.async_inference.single.state import (
 )
 from airflow_sm_plugin.async_inference.watch import group
 from airflow_sm_plugin.base import (
-    SageMakerInferenceOperator,
     SensitiveField,
     broken_wait,
     reveal,
@@ -117,52 +116,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :raises AnswerLost: it may have been accepted, and nobody can say where its output would be; retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "endpoint_name",
-        "input_location",
-        "body",
-        "content_type",
-        "accept",
-        "custom_attributes",
-        "inference_id",
-        "request_ttl",
-        "invocation_timeout",
-        "filename",
-        "s3_output_path_extension",
-        "check_input",
-        "state_prefix",
-        "upload_prefix",
-        "output_kms_key_id",
-        "output_acl",
-        "on_unknown",
-        "on_rerun",
-        "wait_for_completion",
-        "poll_interval",
-        "max_wait_seconds",
-        "completion_queue",
-        "return_output",
-        "return_output_limit",
-        "failure_text_limit",
-        "container_log_lines",
-    )
-    text_fields = (
-        "endpoint_name",
-        "input_location",
-        "content_type",
-        "accept",
-        "custom_attributes",
-        "inference_id",
-        "filename",
-        "s3_output_path_extension",
-        "state_prefix",
-        "upload_prefix",
-        "output_kms_key_id",
-        "output_acl",
-        "on_unknown",
-        "on_rerun",
-        "completion_queue",
-    )
+    not_templated = ("deferrable",)
     none_fields = ("body", "custom_attributes")
     body = SensitiveField()
     custom_attributes = SensitiveField()

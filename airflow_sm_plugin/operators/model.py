@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
-from airflow_sm_plugin.base import SageMakerInferenceOperator, SensitiveField, reveal
-from airflow_sm_plugin.core.names import check_name, owner_of
+from airflow_sm_plugin.base import SageMakerInferenceOperator, SensitiveField, reveal, task_instance_owner
+from airflow_sm_plugin.core.names import check_name, digest
 from airflow_sm_plugin.core.template_values import boolean, mapping, mappings, text, texts_by_name
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest
 from airflow_sm_plugin.resources.containers import ContainerRequest
@@ -34,9 +34,6 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
     Returns on XCom: ``{"model_name", "model_arn", "created", "model_package_arn"}``; ``created`` says whether this try
     did, ``model_package_arn`` is None without a package.
 
-    All parameters are templated; numbers and booleans may be text, lists and mappings text in JSON or as Python writes
-    them.
-
     :param execution_role: ARN or name of the role that SageMaker runs the model with
     :param image: the container image's URI
     :param model_data_url: ``s3://…/model.tar.gz``; with ``mode="MultiModel"`` the prefix that the archives lie under
@@ -60,8 +57,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         digest stays the same over all tries of one task instance; default False
     :param vpc_config: ``{"SecurityGroupIds": [...], "Subnets": [...]}``
     :param enable_network_isolation: no network in or out of the containers; default False
-    :param tags: tags of the model, as a mapping or as boto3 spells them; one more, ``airflow-sm-plugin:content``, is
-        ours. A model that is reused gets them, too (asks for ``sagemaker:AddTags``), and keeps its other tags
+    :param tags: tags of the model; one more, ``airflow-sm-plugin:content``, is ours
     :raises InvalidRequest: an argument breaks a limit; not retried
     :raises ResourceConflict: another model has this name; not retried
     :raises ModelDataNotFound: the artefact is not in S3; not retried
@@ -72,38 +68,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
     :raises ModelPackageNotApproved: the package is rejected or waits for approval; not retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "execution_role",
-        "image",
-        "model_data_url",
-        "environment",
-        "containers",
-        "model_package_arn",
-        "model_package_group_name",
-        "require_approved",
-        "mode",
-        "model_cache",
-        "serving_preset",
-        "model_name",
-        "model_name_prefix",
-        "force_new",
-        "vpc_config",
-        "enable_network_isolation",
-        "tags",
-    )
-    text_fields = (
-        "execution_role",
-        "image",
-        "model_data_url",
-        "model_package_arn",
-        "model_package_group_name",
-        "mode",
-        "model_cache",
-        "serving_preset",
-        "model_name",
-        "model_name_prefix",
-    )
+    not_templated = ()
     environment = SensitiveField()
     containers = SensitiveField()
 
@@ -149,7 +114,6 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         self.tags = tags
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Create the model or find it."""
         from airflow_sm_plugin.hooks.result_store import ArtefactHook
 
         with self.reading_arguments():
@@ -158,6 +122,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
             if model_name is not None:
                 check_name(model_name, "model name")
             hook = self.control_plane()
+            owner = task_instance_owner(context) or digest("outside of Airflow")
             package_arn, package_environment = self._package(hook)
             spec = ModelSpec(
                 containers=wanted.definitions(package_arn, package_environment),
@@ -167,7 +132,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
                 vpc_config=mapping(self.vpc_config, "vpc_config"),
                 enable_network_isolation=boolean(self.enable_network_isolation, "enable_network_isolation"),
                 tags=tags or {},
-                made_for=_task_instance(context) if boolean(self.force_new, "force_new") else None,
+                made_for=owner if boolean(self.force_new, "force_new") else None,
             ).checked()
             spec = ArtefactHook(**self.aws.hook_arguments()).with_etags(spec)
             name, arn, created = hook.create_model(spec)
@@ -198,8 +163,8 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         approved = boolean(self.require_approved, "require_approved")
         arn: str | None = None
         if self.model_package_group_name:
-            found = hook.newest_model_package(self.model_package_group_name, require_approved=approved)
-            arn = str(found["ModelPackageArn"])
+            newest = hook.newest_model_package(self.model_package_group_name, require_approved=approved)
+            arn = str(newest["ModelPackageArn"])
             if not self.serving_preset:
                 return arn, {}
         elif self.model_package_arn:
@@ -224,20 +189,10 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
 
 def _definitions(containers: object) -> list[Mapping[str, Any]] | None:
     """Return a pipeline's definitions, the values of their environments as text."""
-    found, key = mappings(containers, "containers"), "Environment"
-    if found is None:
+    definitions, key = mappings(containers, "containers"), "Environment"
+    if definitions is None:
         return None
     return [
-        {**one, key: texts_by_name(one[key], f"containers[{number}].{key}") or {}} if key in one else one
-        for number, one in enumerate(found)
+        {**each, key: texts_by_name(each[key], f"containers[{number}].{key}") or {}} if key in each else each
+        for number, each in enumerate(definitions)
     ]
-
-
-def _task_instance(context: Context) -> str:
-    ti = context["ti"]
-    return owner_of(
-        dag_id=ti.dag_id,
-        run_id=ti.run_id,
-        task_id=ti.task_id,
-        map_index=-1 if ti.map_index is None else ti.map_index,
-    )

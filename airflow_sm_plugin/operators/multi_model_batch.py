@@ -8,12 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context
-from airflow_sm_plugin.base import (
-    SageMakerInferenceOperator,
-    SensitiveField,
-    undisturbed,
-    writer_of,
-)
+from airflow_sm_plugin.base import SensitiveField, undisturbed, writer_of
 from airflow_sm_plugin.core.names import endpoint_log_group
 from airflow_sm_plugin.core.template_values import choice, is_given, mapping, number, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
@@ -118,72 +113,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :raises ServiceUnavailable: the endpoint or S3 gave no useful answer for long; retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "endpoint_name",
-        "shard",
-        "inputs",
-        "outputs",
-        "target_model",
-        "inputs_type",
-        "include",
-        "exclude",
-        "output_name",
-        "check_models",
-        "on_missing_model",
-        "empty_ok",
-        "check_inputs",
-        "state_prefix",
-        "content_type",
-        "accept",
-        "split_type",
-        "batch_strategy",
-        "max_payload_in_mb",
-        "max_records",
-        "skip_header",
-        "compression_type",
-        "assemble_with",
-        "join_source",
-        "custom_attributes",
-        "keep_response_attributes",
-        "target_variant",
-        "max_concurrent_transforms",
-        "max_warm_models",
-        "attempts",
-        "max_payload_seconds",
-        "model_load_seconds",
-        "isolate_bad_records",
-        "on_error",
-        "tolerated_failure_ratio",
-        "on_rerun",
-        "error_text_limit",
-        "container_log_lines",
-        "output_kms_key_id",
-        "output_acl",
-    )
-    text_fields = (
-        "endpoint_name",
-        "inputs",
-        "outputs",
-        "target_model",
-        "inputs_type",
-        "output_name",
-        "on_missing_model",
-        "state_prefix",
-        "content_type",
-        "accept",
-        "split_type",
-        "batch_strategy",
-        "compression_type",
-        "assemble_with",
-        "join_source",
-        "custom_attributes",
-        "target_variant",
-        "on_error",
-        "on_rerun",
-        "output_kms_key_id",
-        "output_acl",
-    )
+    not_templated = ()
     none_fields = ("split_type", "compression_type", "assemble_with", "join_source")
     operator_extra_links = (*InvocationOperator.operator_extra_links, BatchReportLink())
     custom_attributes = SensitiveField()

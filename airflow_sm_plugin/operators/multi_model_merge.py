@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import AirflowSkipException, Context
@@ -55,21 +54,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
     :raises ServiceUnavailable: S3 did not answer; retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "plan_location",
-        "on_error",
-        "tolerated_failure_ratio",
-        "failure_rows",
-        "output_kms_key_id",
-        "output_acl",
-    )
-    text_fields = (
-        "plan_location",
-        "on_error",
-        "output_kms_key_id",
-        "output_acl",
-    )
+    not_templated = ()
     none_fields = ("plan_location",)
     operator_extra_links = (BatchReportLink(), EndpointConsoleLink())
 

@@ -88,45 +88,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
     :raises ServiceUnavailable: S3 or SageMaker did not answer; retried
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceOperator.template_fields,
-        "endpoint_name",
-        "inputs",
-        "outputs",
-        "target_model",
-        "inputs_type",
-        "include",
-        "exclude",
-        "split_type",
-        "output_name",
-        "max_shards",
-        "check_models",
-        "on_missing_model",
-        "on_rerun",
-        "empty_ok",
-        "check_inputs",
-        "state_prefix",
-        "plan_only",
-        "batch_strategy",
-        "max_payload_in_mb",
-        "output_kms_key_id",
-        "output_acl",
-    )
-    text_fields = (
-        "endpoint_name",
-        "inputs",
-        "outputs",
-        "target_model",
-        "inputs_type",
-        "split_type",
-        "output_name",
-        "on_missing_model",
-        "on_rerun",
-        "state_prefix",
-        "batch_strategy",
-        "output_kms_key_id",
-        "output_acl",
-    )
+    not_templated = ("multiple_outputs",)
     none_fields = ("split_type",)
     operator_extra_links = (EndpointConsoleLink(), EndpointLogsLink())
 

@@ -116,15 +116,14 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     :raises TaskKilled: Airflow killed the sensor while it waited; retried, where it may be
     """
 
-    template_fields: Sequence[str] = (
-        *SageMakerInferenceSensor.template_fields,
-        "invocations",
-        "output_location",
-        "failure_location",
-        "completion_queue",
-        "ledger_prefix",
+    not_templated = (
+        "timeout",
+        "poke_interval",
+        "deferrable",
+        "on_failure",
+        "failure_text_limit",
+        "container_log_lines",
     )
-    text_fields = ("output_location", "failure_location", "completion_queue", "ledger_prefix")
 
     def __init__(
         self,

@@ -95,11 +95,6 @@ class AsyncInferenceTrigger(OneEventTrigger):
         """Return the event of a wait that broke."""
         return super().error_event(error) | {"note": self.note}
 
-    async def event_here(self) -> Mapping[str, Any]:
-        """Wait in this process and return the event: it differs from a deferred wait in nothing but the place."""
-        payloads: list[Mapping[str, Any]] = [event.payload async for event in self.run()]
-        return payloads[-1]
-
     async def wait(self) -> dict[str, Any]:
         """Look until the wait is over."""
         connection = AwsConnection(**self.aws)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from airflow_sm_plugin.autopilot.candidates import JobState, job_state
+from airflow_sm_plugin.aws.errors import meaning, translate
+from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.triggers.polling import PollingTrigger
 
 
 class AutoMLJobTrigger(PollingTrigger):
-    """End when the job is no longer running, or the deadline passed; the task then looks for itself."""
+    """End when the job is no longer running, or the deadline passed; the task then describes it for itself."""
 
     client_type = "sagemaker"
 
@@ -21,12 +25,26 @@ class AutoMLJobTrigger(PollingTrigger):
         self.job_name = job_name
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments beside those of every trigger."""
-        return {"job_name": self.job_name}
+        return {"job_name": self.job_name} | super().arguments()
 
-    async def look(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
-        """Describe the job once."""
-        job = await client.describe_auto_ml_job_v2(AutoMLJobName=self.job_name)
+    async def poll(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
+        job = await self._describe(client)
         if job_state(job) is JobState.RUNNING and now < self.deadline:
             return None
         return {"status": "over"}
+
+    async def _describe(self, client: Any) -> Mapping[str, Any]:  # noqa: ANN401 - an aiobotocore client
+        """Describe the job: V2 describes both kinds; only where it is not permitted the first version is asked."""
+        job: Mapping[str, Any]
+        try:
+            job = await client.describe_auto_ml_job_v2(AutoMLJobName=self.job_name)
+        except ClientError as denied:
+            if meaning(denied) is not Meaning.ACCESS_DENIED:
+                raise
+            try:
+                job = await client.describe_auto_ml_job(AutoMLJobName=self.job_name)
+            except ClientError as error:
+                if translate(error, "").retryable:
+                    raise
+                raise denied from None
+        return job

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup, OwnWork
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions, DeploymentTarget
-from airflow_sm_plugin.exceptions import SageMakerInferenceError, TaskKilled
+from airflow_sm_plugin.exceptions import EndpointNotFound, SageMakerInferenceError, TaskKilled
 from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, Step, judge, next_step
@@ -30,27 +31,27 @@ log = get_log(__name__)
 
 _COSTS = (
     "What the task created stays and costs money until a retry has gone on with it, or "
-    "SageMakerDeleteEndpointOperator or somebody has deleted it"
+    "SageMakerDeleteEndpointOperator or a person has deleted it"
 )
 _DOWN = (
     ". The scaling that the task took down stays down, noted in the endpoint's tags, until the next deployment of the "
     "endpoint puts it back"
 )
 _GIVEN_UP = frozenset({None, "failed", "up_for_retry", "skipped", "upstream_failed", "removed"})
-"""States in which nobody works, or waits, for the endpoint any more; None is a task that was cleared just now.
+"""Task states in which no try works, or waits, for the endpoint any more; None is a task that was cleared just now.
 
-In every other one the task goes on (its trigger was moved, or fired in another triggerer, or its next try has begun),
-or has succeeded: also by a person's hand, who says by it that the work stands.
+In every other state the task goes on (its trigger was moved, or fired in another triggerer, or its next try has begun),
+or it has succeeded, also where a person marked it so: then the work stands.
 """
 _ENDED = _GIVEN_UP | {"success"}
-_UNKNOWN = "in a state that Airflow does not tell"
+_UNKNOWN = "in a state that is not known"
 _FOR_LAST_CALLS = 5.0
 _LONGEST_PAUSE = 2.0
-"""Between two looks at an endpoint that is being created when its task is killed: there is little time."""
+"""Between two polls of an endpoint that is being created when its task is killed: there is little time."""
 
 
 class EndpointTrigger(PollingTrigger):
-    """What the triggers of one endpoint and the configuration wanted for it share.
+    """The base of the triggers that wait for an endpoint and the configuration wanted for it.
 
     :param note: comes back in the event: what the task has to remember (``dag.test()`` loses ``defer``'s own kwargs)
     :param cleanup: :meth:`Deployment.cleanup_after_kill`: whose work is deleted when the task is killed meanwhile
@@ -76,27 +77,44 @@ class EndpointTrigger(PollingTrigger):
         self.cleanup_after_kill = None if cleanup is None else dict(cleanup)
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments beside those of every trigger."""
-        return {
+        own = {
             "endpoint_name": self.endpoint_name,
             "wanted_config": self.wanted_config,
             "note": self.note,
             "cleanup": self.cleanup_after_kill,
         }
+        return own | super().arguments()
 
     def error_event(self, error: Exception) -> dict[str, Any]:
-        """Return the event of a wait that broke."""
         return super().error_event(error) | {"note": self.note}
+
+    @abstractmethod
+    def judged(self, description: Mapping[str, Any] | None, *, is_late: bool) -> dict[str, Any] | None:
+        """Return the event's items besides status and note; None to go on.
+
+        :param description: DescribeEndpoint's; None where there is no endpoint
+        :param is_late: whether the deadline has passed
+        """
+
+    async def poll(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
+        description: Mapping[str, Any] | None = None
+        try:
+            description = await client.describe_endpoint(EndpointName=self.endpoint_name)
+        except ClientError as error:
+            if meaning(error) is not Meaning.NOT_FOUND:
+                raise
+        result = self.judged(description, is_late=now >= self.deadline)
+        return None if result is None else {"status": "over", **result, "note": self.note}
 
     async def on_kill(self) -> None:
         """Delete what the task created, and put back the scaling that it took down.
 
-        Airflow 3.3 and later call this when somebody kills a deferred task.
-        SageMaker deletes no endpoint that is being created: that is waited for as long as Airflow waits here
-        (``[triggerer] on_kill_timeout``). What stays is told in the task's log. Airflow also calls this for a trigger
-        that another triggerer has taken over, so the task's state decides: nothing is deleted when the task goes on,
-        has succeeded (or was marked as successful), or when Airflow does not tell. Scaling is put back if the endpoint
-        serves by then; else the log says what is left and what puts it back.
+        Airflow 3.3 and later call this when a deferred task is killed. SageMaker deletes no endpoint that is being
+        created: its creation is waited for as long as Airflow waits here (``[triggerer] on_kill_timeout``). The task's
+        log says what stays. Airflow also calls this for a trigger that another triggerer has taken over, so the task's
+        state decides: nothing is deleted when the task goes on, has succeeded (or was marked as successful), or when
+        its state is not known. Scaling is put back if the endpoint serves by then; else the log says what is left and
+        what puts it back.
         """
         if self._has_ended or (self.cleanup_after_kill is None and not self.note.get("taken_down")):
             return
@@ -113,7 +131,6 @@ class EndpointTrigger(PollingTrigger):
                     raise
 
     async def _state(self) -> str | None:
-        """Return the task's state, as Airflow tells it."""
         if self.task_instance is None:
             return None
         try:
@@ -142,14 +159,14 @@ class EndpointTrigger(PollingTrigger):
         hook = SageMakerControlPlaneHook(**AwsConnection(**self.aws).hook_arguments())
         is_over = threading.Event()
 
-        def may_call() -> None:
+        def check_in_time() -> None:
             if is_over.is_set():
                 raise TaskKilled("the triggerer waits no longer for the cleaning up")
 
-        scaling = EndpointScaling(AwsConnection(**self.aws), before_call=may_call)
-        hook.before_call = may_call
+        scaling = EndpointScaling(AwsConnection(**self.aws), before_call=check_in_time)
+        hook.before_call = check_in_time
         # As the provider does it: in a triggerer, Airflow's connections come through the event loop.
-        await sync_to_async(lambda: [one.conn_config for one in (hook, scaling.variants, scaling.alarms)])()
+        await sync_to_async(lambda: [each.conn_config for each in (hook, scaling.variants, scaling.alarms)])()
         is_given_up = state in _GIVEN_UP
 
         def work() -> None:
@@ -162,14 +179,13 @@ class EndpointTrigger(PollingTrigger):
         except asyncio.CancelledError:
             is_over.set()
             log.warning(
-                "cleaning up after the killed task was cut short: look whether endpoint %s is still there. %s",
+                "cleaning up after the killed task was cut short: check whether endpoint %s is still there. %s",
                 self.endpoint_name,
                 self._what_is_left(),
             )
             raise
 
     def _clean_up(self, hook: SageMakerControlPlaneHook, cleanup: Mapping[str, Any], give_up: float) -> None:
-        """Delete what the task created."""
         note = DeploymentNote.from_mapping(self.note)
         claim = EndpointClaim(
             owner=cleanup["owner"],
@@ -190,7 +206,7 @@ class EndpointTrigger(PollingTrigger):
         DeploymentCleanup(hook, options, work).within(seconds)
 
     def _put_back(self, noted: NotedScaling) -> None:
-        """Put back the scaling that the task took down, if the endpoint serves; else say what is left."""
+        """Put back the scaling that the task took down, if the endpoint serves; else log what is left."""
         taken_down = DeploymentNote.from_mapping(self.note).taken_down
         if not taken_down:
             return
@@ -206,22 +222,14 @@ def _reserve(seconds: float) -> float:
 
 
 class EndpointChangeableTrigger(EndpointTrigger):
-    """End when nothing is in progress that forbids the next step, or the deadline passed; the task looks for itself.
+    """End when nothing is in progress that forbids the next step, or the deadline passed; the task then acts again.
 
-    An endpoint that is gone may be created, one that comes to serve ``wanted_config`` needs no change: both end it.
+    An endpoint that is gone can be created, one that comes to serve ``wanted_config`` needs no change: both end it.
     """
 
-    async def look(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
-        """Describe the endpoint once."""
-        description: Mapping[str, Any] | None
-        try:
-            description = await client.describe_endpoint(EndpointName=self.endpoint_name)
-        except ClientError as error:
-            if meaning(error) is not Meaning.NOT_FOUND:
-                raise
-            description = None
+    def judged(self, description: Mapping[str, Any] | None, *, is_late: bool) -> dict[str, Any] | None:
         waits = next_step(description, wanted_config=self.wanted_config) is Step.WAIT_OUT
-        return None if waits and now < self.deadline else {"status": "over", "note": self.note}
+        return None if waits and not is_late else {}
 
 
 class EndpointServingTrigger(EndpointTrigger):
@@ -230,10 +238,9 @@ class EndpointServingTrigger(EndpointTrigger):
     The event's ``verdict`` holds state, status, configuration name and SageMaker's reason.
     """
 
-    async def look(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
-        """Describe the endpoint once."""
-        description = await client.describe_endpoint(EndpointName=self.endpoint_name)
+    def judged(self, description: Mapping[str, Any] | None, *, is_late: bool) -> dict[str, Any] | None:
+        if description is None:
+            raise EndpointNotFound(f"there is no endpoint {self.endpoint_name}: it was deleted meanwhile")
         verdict = judge(description, wanted_config=self.wanted_config)
-        if verdict.state is EndpointState.WAIT and now < self.deadline:
-            return None
-        return {"status": "over", "verdict": verdict.as_mapping(), "note": self.note}
+        waits = verdict.state is EndpointState.WAIT
+        return None if waits and not is_late else {"verdict": verdict.as_mapping()}

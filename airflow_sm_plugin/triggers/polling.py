@@ -1,4 +1,4 @@
-"""The loop every trigger of ours shares: one client, one look after the other, one terminal event on every path."""
+"""The bases of our triggers: one terminal event on every path, and a loop that polls with one client."""
 
 from __future__ import annotations
 
@@ -27,133 +27,17 @@ GRACE_SECONDS = 120
 """How much later than the trigger's own deadline Airflow's deferral time-out comes: it is only the safety net."""
 
 
-class PollingTrigger(BaseTrigger):
-    """Look every ``poll_interval`` seconds until a look gives an event or the deadline (epoch seconds) passes.
+class OneEventTrigger(BaseTrigger):
+    """A trigger that waits, then emits one event, also when the wait breaks.
 
-    The pause comes first: the task has looked just before it deferred. Besides, a busy Airflow 3 fails a task whose
-    trigger fires before the scheduler has noticed that the deferring process ended ("finished with state success, but
-    the task instance's state attribute is queued", seen with 3.3.2).
-
-    The class path and the arguments are stored in Airflow's database: they are public API. Arguments are JSON values.
-
-    :param deadline: epoch seconds
-    :param poll_interval: seconds between looks
-    :param aws: :meth:`AwsConnection.as_mapping`
+    The class path and the arguments are stored in Airflow's database: they are public API.
     """
 
-    client_type: ClassVar[str]
-
-    def __init__(self, *, deadline: float, poll_interval: float, aws: Mapping[str, Any]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow annotates only in part
-        self.deadline = deadline
-        self.poll_interval = poll_interval
-        self.aws = dict(aws)
-        self._failed = FailedLooks()
-        self._has_ended = False
+    _has_ended = False
 
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
-        """Return the subclass's own arguments."""
-
-    @abstractmethod
-    async def look(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
-        """Look once; return the terminal event's payload, or None to go on. ``now`` is in epoch seconds."""
-
-    def error_event(self, error: Exception) -> dict[str, Any]:
-        """Return the event of a wait that broke; the task makes an error of the same class of it."""
-        name = type(error).__name__
-        message = (
-            str(error) if isinstance(error, SageMakerInferenceError) else f"{name}: {presentable(str(error))}"
-        )
-        return {"status": "error", "error": name, "message": message}
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments, for Airflow's database."""
-        path = f"{type(self).__module__}.{type(self).__qualname__}"
-        shared = {"deadline": self.deadline, "poll_interval": self.poll_interval, "aws": self.aws}
-        return path, self.arguments() | shared
-
-    def __repr__(self) -> str:
-        """Return what may be shown: ``aws`` may hold a proxy's password."""
-        shown = {name: value for name, value in self.arguments().items() if name != "aws"}
-        return f"<{type(self).__qualname__} {shown}>"
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and emit exactly one event.
-
-        Airflow tells a kill by the message of the cancellation, which a client that is being made in a thread would
-        swallow: so the wait is a task of its own.
-        """
-        waiting = asyncio.ensure_future(self._wait())
-        try:
-            payload = await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the task must learn of it instead of hanging
-            payload = self.error_event(error)
-            log.warning("%s failed: %s", type(self).__name__, payload["message"])
-        self._has_ended = True
-        yield TriggerEvent(storable(payload))
-
-    async def _wait(self) -> dict[str, Any]:
-        while True:  # once for each set of credentials
-            async with AsyncExitStack() as stack:
-                client = await self._client(stack)
-                payload = None if client is None else await self._poll(client)
-            if payload is not None:
-                return payload
-
-    async def _client(self, stack: AsyncExitStack) -> Any:  # noqa: ANN401 - an aiobotocore client
-        """Return a client; None, after a pause, where that is a failed look: credentials cannot be fetched just now."""
-        hook = AwsHook(client_type=self.client_type, **AwsConnection(**self.aws).hook_arguments())
-        try:
-            with stumbles_as_botocore():
-                made: Any = await hook.get_async_conn()  # type: ignore[no-untyped-call]  # the provider's
-                return await stack.enter_async_context(made)
-        except (ClientError, BotoCoreError) as error:
-            self._tolerate(error)
-        await self._pause()
-        return None
-
-    async def _poll(self, client: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
-        """Look until there is an event; return None when a client with other credentials may fare better."""
-        while True:
-            await self._pause()
-            try:
-                with stumbles_as_botocore():
-                    payload = await self.look(client, now=time.time())
-                self._failed = FailedLooks()
-            except (ClientError, BotoCoreError, ServiceError) as error:
-                self._tolerate(error)
-                if is_about_credentials(error):
-                    return None
-                payload = None
-            if payload is not None:
-                return payload
-
-    async def _pause(self) -> None:
-        await asyncio.sleep(min(self.poll_interval, max(_SHORTEST_PAUSE, self.deadline - time.time())))
-
-    def _tolerate(self, error: ClientError | BotoCoreError | ServiceError) -> None:
-        """Count a failed look; raise its error, as ours, where :mod:`airflow_sm_plugin.core.failed_polls` says so."""
-        self._failed = self._failed.one_more()
-        doing = f"{type(self).__name__}, {self._failed.in_a_row} failed looks in a row"
-        ours = (
-            type(error)(f"{doing}: {error}") if isinstance(error, ServiceError) else translate(error, doing)
-        )
-        if self._failed.end_the_wait(ours) or time.time() >= self.deadline:
-            raise ours from cause_of(error)
-        log.info("tolerated: %s", ours)
-
-
-class OneEventTrigger(BaseTrigger):
-    """Wait, then emit one event, also when the wait breaks."""
-
-    @abstractmethod
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments, as JSON values; with the class path they stand in Airflow's database: public API."""
+        """Return the arguments, as JSON values."""
 
     @abstractmethod
     async def wait(self) -> dict[str, Any]:
@@ -168,19 +52,112 @@ class OneEventTrigger(BaseTrigger):
         return {"status": "error", "error": name, "message": message}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments, for Airflow's database."""
         return f"{type(self).__module__}.{type(self).__qualname__}", self.arguments()
 
     def __repr__(self) -> str:
-        """Return what may be shown: ``aws`` may hold a proxy's password."""
+        """Return what can be shown: ``aws`` may hold a proxy's password."""
         shown = {name: value for name, value in self.arguments().items() if name != "aws"}
         return f"<{type(self).__qualname__} {shown}>"
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and emit exactly one event."""
+        """Wait, and emit exactly one event.
+
+        Airflow marks a kill by the message of the cancellation, which a client that is being made in a thread would
+        swallow: so the wait is a task of its own.
+        """
+        waiting = asyncio.ensure_future(self.wait())
         try:
-            payload = await self.wait()
+            payload = await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the task must learn of it instead of hanging
             payload = self.error_event(error)
             log.warning("%s failed: %s", type(self).__name__, payload["message"])
+        self._has_ended = True
         yield TriggerEvent(storable(payload))
+
+    async def event_here(self) -> dict[str, Any]:
+        """Wait in the task's own process and return the event: a blocking wait is a deferred one in another place."""
+        payloads: list[dict[str, Any]] = [event.payload async for event in self.run()]
+        return payloads[-1]
+
+
+class PollingTrigger(OneEventTrigger):
+    """A trigger that polls until a poll gives an event or the deadline passes.
+
+    The pause comes first: the task has polled just before it deferred. Besides, a busy Airflow 3 fails a task whose
+    trigger fires before the scheduler has noticed that the deferring process ended ("finished with state success, but
+    the task instance's state attribute is queued", seen with 3.3.2).
+
+    :param deadline: epoch seconds
+    :param poll_interval: seconds between polls
+    :param aws: :meth:`AwsConnection.as_mapping`
+    """
+
+    client_type: ClassVar[str]
+
+    def __init__(self, *, deadline: float, poll_interval: float, aws: Mapping[str, Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow annotates only in part
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+        self.aws = dict(aws)
+        self._failed = FailedLooks()
+
+    def arguments(self) -> dict[str, Any]:
+        return {"deadline": self.deadline, "poll_interval": self.poll_interval, "aws": self.aws}
+
+    @abstractmethod
+    async def poll(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
+        """Poll once; return the terminal event's payload, or None to go on. ``now`` is in epoch seconds."""
+
+    async def wait(self) -> dict[str, Any]:
+        while True:  # once for each set of credentials
+            async with AsyncExitStack() as stack:
+                client = await self._client(stack)
+                payload = None if client is None else await self._poll_until_over(client)
+            if payload is not None:
+                return payload
+
+    async def _client(self, stack: AsyncExitStack) -> Any:  # noqa: ANN401 - an aiobotocore client
+        """Return a client; None, after a pause, where that is a failed poll: credentials cannot be fetched just now."""
+        hook = AwsHook(client_type=self.client_type, **AwsConnection(**self.aws).hook_arguments())
+        try:
+            with stumbles_as_botocore():
+                made: Any = await hook.get_async_conn()  # type: ignore[no-untyped-call]  # the provider's
+                return await stack.enter_async_context(made)
+        except (ClientError, BotoCoreError) as error:
+            self._tolerate(error)
+        await self._pause()
+        return None
+
+    async def _poll_until_over(self, client: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
+        """Poll until there is an event; return None when a client with other credentials may fare better."""
+        while True:
+            await self._pause()
+            try:
+                with stumbles_as_botocore():
+                    payload = await self.poll(client, now=time.time())
+                self._failed = FailedLooks()
+            except (ClientError, BotoCoreError, ServiceError) as error:
+                self._tolerate(error)
+                if is_about_credentials(error):
+                    return None
+                payload = None
+            if payload is not None:
+                return payload
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(min(self.poll_interval, max(_SHORTEST_PAUSE, self.deadline - time.time())))
+
+    def _tolerate(self, error: ClientError | BotoCoreError | ServiceError) -> None:
+        """Count a failed poll; raise its error, as ours, where :mod:`airflow_sm_plugin.core.failed_polls` says so."""
+        self._failed = self._failed.one_more()
+        doing = f"{type(self).__name__}, {self._failed.in_a_row} failed polls in a row"
+        ours = (
+            type(error)(f"{doing}: {error}") if isinstance(error, ServiceError) else translate(error, doing)
+        )
+        if self._failed.end_the_wait(ours) or time.time() >= self.deadline:
+            raise ours from cause_of(error)
+        log.warning("tolerated, the wait goes on: %s", ours)

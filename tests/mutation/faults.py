@@ -75,12 +75,12 @@ FAULTS = (
         'for page in list(pages)[:1] for one in page["Candidates"]',
     ),
     Fault(
-        "failed looks at a job add up over the whole wait",
+        "failed polls of a job add up over the whole wait",
         1,
         False,
-        "operators/autopilot.py",
-        "job, failed = hook.describe_auto_ml_job(self.auto_ml_job_name), FailedLooks()",
-        "job = hook.describe_auto_ml_job(self.auto_ml_job_name)",
+        "triggers/polling.py",
+        "payload = await self.poll(client, now=time.time())\n                self._failed = FailedLooks()\n",
+        "payload = await self.poll(client, now=time.time())\n",
     ),
     Fault(
         "a named model with another artefact is reused",

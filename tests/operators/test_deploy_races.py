@@ -126,6 +126,11 @@ class Race:
     before: Callable[[Place], Any] = lambda _: None
 
 
+def _slow(place: Place) -> None:
+    """Have the next creation take longer than it takes to look at it."""
+    control(place.account, "PUT", f"endpoints/{place.name}/next", {"on": "create", "seconds": 0.5})
+
+
 def _twice(place: Place) -> None:
     for number in (0, 1):
         place.deploy("before", number, keep_configs=None)
@@ -157,11 +162,12 @@ RACES = {
     "deploy, deploy the same": Race(
         lambda place: place.deploy("held", 0), lambda place: place.deploy("other", 0)
     ),
-    "clean up, deploy another": Race(too_late, lambda place: place.deploy("other", 1)),
-    "clean up, deploy the same": Race(too_late, lambda place: place.deploy("other", 0)),
+    "clean up, deploy another": Race(too_late, lambda place: place.deploy("other", 1), _slow),
+    "clean up, deploy the same": Race(too_late, lambda place: place.deploy("other", 0), _slow),
     "clean up, deploy the same again as a later try": Race(
         too_late,
         as_a_later_try,
+        _slow,
     ),
     "delete, deploy the same": Race(
         lambda place: place.delete("held"),

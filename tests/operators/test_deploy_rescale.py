@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+from botocore.client import BaseClient
 
 from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.aws.connection import AwsConnection
@@ -514,7 +515,8 @@ def life(monkeypatch: pytest.MonkeyPatch, shared_clients: None) -> Life:
 
     def counted(hook: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the provider's hook and client
         client: Any = make(hook, *args, **kwargs)
-        client.meta.events.register("before-call", before_send, unique_id="life")
+        if isinstance(client, BaseClient):  # and not the one of a wait, which only describes
+            client.meta.events.register("before-call", before_send, unique_id="life")
         return client
 
     monkeypatch.setattr(AwsGenericHook, "get_client_type", counted)

@@ -301,9 +301,10 @@ class TestDeadlines:
             "EndpointStatus": "Failed",
         }
         failure = Said(200, "", json.dumps(failed))
-        again = (failure, failure, Said(200, "", "{}"))  # found Failed, still Failed, DeleteEndpoint
-        quarters = itertools.count(time.monotonic(), 900)
-        clock = SimpleNamespace(time=time.time, monotonic=lambda: next(quarters))
+        # Found Failed, still Failed, DeleteEndpoint; then the wait finds the next one.
+        again = (failure, failure, Said(200, "", "{}"), failure)
+        quarters = itertools.count(time.time(), 900)
+        clock = SimpleNamespace(time=lambda: next(quarters))
         monkeypatch.setattr("airflow_sm_plugin.endpoints.deployment.time", clock)
         with answering(Said(200, "", "{}"), *again * 1000) as (address, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL", address)

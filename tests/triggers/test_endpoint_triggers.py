@@ -97,7 +97,7 @@ def test_just_so_many_failed_looks_in_a_row_are_endured(account: Account, kind: 
         assert event["status"] == "over"
     else:
         assert (event["status"], event["error"]) == ("error", "Throttled")
-        assert f"{failures} failed looks in a row" in event["message"]
+        assert f"{failures} failed polls in a row" in event["message"]
 
 
 class TestChangeable:

@@ -247,7 +247,7 @@ def test_a_triggerer_that_stops_ends_a_cleanup_and_tells_what_may_be_left(
     asyncio.run(stopped())  # it cancels what is left, and ends when the thread has ended
     account.change_settings(endpoint_creating_seconds=0)
     account.wait_for_endpoint(name)
-    assert f"cut short: look whether endpoint {name} is still there" in caplog.text
+    assert f"cut short: check whether endpoint {name} is still there" in caplog.text
     assert "DeleteEndpoint" not in requests.changes()
 
 
@@ -317,17 +317,17 @@ class TestInATriggerer:
         from structlog.typing import FilteringBoundLogger
 
         looked = asyncio.Event()
-        look = trigger.look
+        poll = trigger.poll
 
         async def noted(client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - aiobotocore's
-            seen = await look(client, now=now)
+            seen = await poll(client, now=now)
             looked.set()
             return seen
 
         async def run() -> None:
             runner = TriggerRunner()
             runner.log = create_autospec(FilteringBoundLogger, instance=True)
-            trigger.look = noted  # type: ignore[method-assign]
+            trigger.poll = noted  # type: ignore[method-assign]
             task_instance: Any = SimpleNamespace(
                 id="1",
                 dag_id="d",

@@ -101,10 +101,10 @@ def test_a_client_that_cannot_be_made_is_one_event(make: Any) -> None:  # noqa: 
     assert "no_such_option" in event["message"]
 
 
-@pytest.mark.parametrize("make", [_endpoint, _job])
-def test_what_no_retry_mends_ends_the_wait_at_once_and_by_name(make: Any, aws: str) -> None:  # noqa: ANN401 - as above
+@pytest.mark.parametrize(("make", "error"), [(_endpoint, "EndpointNotFound"), (_job, "RequestRefused")])
+def test_what_no_retry_mends_ends_the_wait_at_once_and_by_name(make: Any, error: str, aws: str) -> None:  # noqa: ANN401 - as above
     event = event_of(rebuilt(make("absent")))
-    assert (event["status"], event["error"]) == ("error", "RequestRefused")
+    assert (event["status"], event["error"]) == ("error", error)
     assert "absent" in event["message"]
 
 
@@ -119,7 +119,7 @@ def test_missing_credentials_are_tolerated_for_some_looks_and_then_told_by_name(
     for make in (_endpoint, _changeable, _job):
         event = event_of(make("absent"))
         assert event["error"] == ServiceUnavailable.__name__
-        assert f"{TOLERATED_FAILED_LOOKS + 1} failed looks in a row" in event["message"]
+        assert f"{TOLERATED_FAILED_LOOKS + 1} failed polls in a row" in event["message"]
         assert "AWS credentials could not be fetched: Unable to locate credentials" in event["message"]
     assert event_of(_results("absent"))["why"] == "unreachable"
 
@@ -133,7 +133,7 @@ def test_nobody_at_the_address_is_tolerated_for_some_looks_and_then_one_event(
     use(monkeypatch, nobody)
     event = event_of(make("absent"))
     assert event["error"] == ServiceUnavailable.__name__
-    assert f"{TOLERATED_FAILED_LOOKS + 1} failed looks in a row" in event["message"]
+    assert f"{TOLERATED_FAILED_LOOKS + 1} failed polls in a row" in event["message"]
     assert nobody in event["message"]
 
 
@@ -141,7 +141,7 @@ def test_nobody_at_the_address_is_tolerated_for_some_looks_and_then_one_event(
 def test_an_outage_does_not_outlive_the_deadline(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401 - as above
     use(monkeypatch, closed_port())
     event = event_of(make("absent", seconds=-1))
-    assert "1 failed looks in a row" in event["message"]
+    assert "1 failed polls in a row" in event["message"]
 
 
 def test_a_wait_survives_a_restart_of_the_triggerer(monkeypatch: pytest.MonkeyPatch) -> None:
