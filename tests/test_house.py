@@ -176,7 +176,7 @@ FACES = {
     "provider_info",
 }
 
-SAME_NAME = {
+SAME_NAME: set[str] = {
     "Counts",
     "Lane",
     "ModelCalls",
