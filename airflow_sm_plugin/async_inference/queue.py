@@ -10,9 +10,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of, translate, words_of
-from airflow_sm_plugin.aws.queue_calls import LONGEST_POLL, QueueCalls, queue_calls
 from airflow_sm_plugin.core.notifications import InferenceNotification, check_queue_url, parse
 from airflow_sm_plugin.exceptions import (
     InvalidRequest,
@@ -23,6 +23,12 @@ from airflow_sm_plugin.exceptions import (
 )
 
 log = get_log(__name__)
+
+LONGEST_POLL = 20
+"""Seconds: SQS's limit."""
+
+_ANSWER_SECONDS = 15.0
+"""What an answer may take beside the poll."""
 
 _AT_ONCE = 10
 _NO_QUEUE = frozenset(
@@ -47,7 +53,7 @@ class QueueMessage:
 class CompletionQueue:
     """Receive and delete notifications. Nothing is repeated here, and no body is ever logged."""
 
-    def __init__(self, calls: QueueCalls, queue_url: str) -> None:
+    def __init__(self, calls: AwsCalls, queue_url: str) -> None:
         self._calls = calls
         self._url = queue_url
 
@@ -61,7 +67,9 @@ class CompletionQueue:
         :raises AccessDenied: no credentials
         """
         check_queue_url(queue_url)
-        async with queue_calls(connection, queue_url) as calls:
+        probe = ("ReceiveMessage", {"QueueUrl": queue_url})
+        patience = LONGEST_POLL + _ANSWER_SECONDS
+        async with open_calls(connection, "sqs", probe=probe, least_read_timeout=patience) as calls:
             yield cls(calls, queue_url)
 
     async def check_it_exists(self) -> None:
@@ -110,7 +118,7 @@ class CompletionQueue:
 
     async def _call(self, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
-            return await self._calls.call(operation, parameters)
+            return await self._calls.call(operation, **parameters)
         except (ClientError, BotoCoreError) as error:
             raise self._failure(error, operation) from cause_of(error)
 

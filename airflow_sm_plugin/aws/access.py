@@ -1,8 +1,8 @@
 """How the installed botocore reaches a service, so that a faster transport does the same, or leaves it to botocore.
 
-Address, region and signature come from a dry run of botocore's own client; what else counts stands in the client's
-configuration. Each of its options is known here to be mapped or harmless; anything else means that botocore's own
-client carries the calls.
+Address, region and signature come from a request that botocore's own client builds and does not send; what else counts
+stands in the client's configuration. Each of its options is known here to be mapped or harmless; anything else means
+that botocore's own client carries the calls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from botocore.utils import get_environ_proxies
 from airflow_sm_plugin.aws.errors import stumbles_as_botocore
 from airflow_sm_plugin.aws.hook import AwsHook
 from airflow_sm_plugin.aws.signer import Keys, Signer
-from airflow_sm_plugin.aws.unsent import DryRuns, UnsentRequest
+from airflow_sm_plugin.aws.unsent import UnsentRequest, UnsentRequests
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ _MAPPED = frozenset(
         "user_agent_extra",
     }
 )
-"""Options of botocore's Config that the dry run shows, or that are read here."""
+"""Options of botocore's Config that the unsent request shows, or that are read here."""
 
 _HARMLESS = frozenset(
     {
@@ -161,7 +161,7 @@ class ServiceAccess:
         self._hook = hook
         self.client: BaseClient = cast("BaseClient", hook.get_conn())
         self.options: Mapping[str, Any] = vars(self.client.meta.config)
-        self._dry_runs = DryRuns(self.client)
+        self._unsent = UnsentRequests(self.client)
 
     @classmethod
     async def connect(cls, hook: AwsHook) -> ServiceAccess:
@@ -170,10 +170,10 @@ class ServiceAccess:
         await sync_to_async(lambda: hook.conn_config)()
         return await asyncio.to_thread(cls, hook)
 
-    def dry_run(self, operation: str, parameters: Mapping[str, object], answer: bytes) -> UnsentRequest:
-        """Return what a call would send. Blocks."""
+    def unsent(self, operation: str, parameters: Mapping[str, object]) -> UnsentRequest:
+        """Return what a call would send, e.g. of ``ListObjectsV2``. Blocks."""
         with stumbles_as_botocore():
-            return self._dry_runs.request(operation, parameters, answer=answer)
+            return self._unsent.request(operation, parameters)
 
     def unmapped(self, request: UnsentRequest) -> str | None:
         """Say why requests like this one must go through botocore; None when they need not."""
@@ -197,26 +197,20 @@ class ServiceAccess:
             return "the proxy wants what only botocore does"
         return None
 
-    def address(self, request: UnsentRequest, *, path: str = "") -> Address:
-        """Return the address of a dry run's request.
-
-        :param path: the operation's own part of the path, left out
-        """
+    def address(self, request: UnsentRequest) -> Address:
+        """Return the address of an unsent request, without the operation's own part of the path."""
         region, service = cast("tuple[str, str]", request.scope)
         url = request.url.partition("?")[0]
-        return Address(url.removesuffix(path).rstrip("/"), region, service)
+        return Address(url.removesuffix(request.path).rstrip("/"), region, service)
 
-    def wire(self, *, max_connections: int | None) -> Wire:
-        """Return how connections to the service are made. Blocks: certificates are read.
-
-        :param max_connections: how many at once; None is what the botocore configuration says
-        """
+    def wire(self) -> Wire:
+        """Return how connections to the service are made. Blocks: certificates are read."""
         url = str(self.client.meta.endpoint_url)
         proxy = self._proxy(url)
         return Wire(
             connect_timeout=_seconds(self.options["connect_timeout"]),
             read_timeout=_seconds(self.options["read_timeout"]),
-            max_connections=max_connections or int(self.options["max_pool_connections"]),
+            max_connections=int(self.options["max_pool_connections"]),
             proxy=_without_secret(proxy) if proxy else None,
             proxy_headers=_proxy_headers(proxy) if proxy else {},
             tls=self._tls() if url.startswith("https:") else True,
@@ -228,9 +222,9 @@ class ServiceAccess:
 
         :raises BotoCoreError: there are none, or they could not be fetched
         """
-        signer = self._dry_runs.signer
+        signer = self._unsent.signer
         if signer is None:
-            raise RuntimeError("no dry run was made before")
+            raise RuntimeError("no request was built before")
         with stumbles_as_botocore():
             auth = cast("SigV4Auth", signer.get_auth_instance(address.service, address.region, "v4"))
         found = cast("Credentials | ReadOnlyCredentials | None", auth.credentials)

@@ -20,7 +20,7 @@ from airflow_sm_plugin.core.service_errors import FOREIGN_PAGE, UNREADABLE, text
 from airflow_sm_plugin.exceptions import InvalidS3Uri, ServiceUnavailable
 
 if TYPE_CHECKING:
-    from botocore.model import Shape
+    from botocore.model import ServiceModel, Shape
 
 ERROR = 300
 """HTTP statuses from here on are errors: redirects are followed by nobody here."""
@@ -64,7 +64,7 @@ def _as_sent(header: str) -> str:
         return header
 
 
-class Answer(dict[str, Any]):
+class ParsedResponse(dict[str, Any]):
     """A part of a successful answer. To ask it for a member that is not there is an error of ours, no KeyError."""
 
     def __missing__(self, name: str) -> NoReturn:
@@ -76,6 +76,11 @@ class Answer(dict[str, Any]):
             f"AWS's answer has no {name}, or something else answered in its place: check the endpoint URL and proxies; "
             f"a later retry may fare better"
         )
+
+
+def protocol_of(service: ServiceModel) -> str:
+    """Return in which protocol a service is spoken to: e.g. ``rest-xml`` or ``json``."""
+    return str(getattr(service, "resolved_protocol", None) or service.metadata["protocol"])
 
 
 class AnswerParser:
@@ -180,7 +185,7 @@ def _check_types(value: object, shape: Shape | None) -> None:
 
 def _guarded(value: object) -> object:
     if isinstance(value, dict):
-        return Answer((name, _guarded(item)) for name, item in value.items())
+        return ParsedResponse((name, _guarded(item)) for name, item in value.items())
     return [_guarded(item) for item in value] if isinstance(value, list) else value
 
 

@@ -87,11 +87,11 @@ async def repeated(doing: str, request: Callable[[], Awaitable[_Result]]) -> _Re
         try:
             return await request()
         except (ClientError, BotoCoreError, ServiceError) as error:
-            if not may_pass(error) or patience.is_spent():
-                if not isinstance(error, BotoCoreError):
-                    raise
+            if await patience.allows(doing, error):
+                continue
+            if isinstance(error, BotoCoreError):
                 raise translate(error, doing) from cause_of(error)
-            await pause(doing, error, patience.failed)
+            raise
 
 
 class Patience:
@@ -105,15 +105,26 @@ class Patience:
         self.failed = 0
 
     def is_spent(self) -> bool:
-        """Count a failed attempt; say whether it was the last one."""
+        """Count a failed attempt; return whether it was the last one."""
         now = time.monotonic()
         self._since = self._since if self.failed else now
         self.failed += 1
         return self.failed >= ATTEMPTS and now - self._since >= OUTAGE_SECONDS
 
+    async def allows(self, doing: str, error: ClientError | BotoCoreError | ServiceError) -> bool:
+        """Pause before another attempt; False when there is none, since the failure does not pass or was the last."""
+        if not may_pass(error) or self.is_spent():
+            return False
+        await pause(doing, error, self.failed)
+        return True
+
+    def succeeded(self) -> None:
+        """Begin anew with the next failure."""
+        self.failed = 0
+
 
 def may_pass(error: ClientError | BotoCoreError | ServiceError) -> bool:
-    """Say whether the same request may fare better a little later."""
+    """Return whether the same request may fare better a little later."""
     if isinstance(error, ServiceError):
         return error.retryable
     if isinstance(error, ClientError):
@@ -122,7 +133,7 @@ def may_pass(error: ClientError | BotoCoreError | ServiceError) -> bool:
 
 
 async def pause(doing: str, error: Exception, attempt: int) -> None:
-    """Sleep before the next attempt, and say so."""
+    """Log the failure, and sleep before the next attempt."""
     seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
     log.info("%s: %s at attempt %d; again in %.1f s", doing, type(error).__name__, attempt, seconds)
     await asyncio.sleep(seconds)

@@ -6,6 +6,7 @@ import re
 import xml.parsers.expat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote_plus
 
 from airflow_sm_plugin.exceptions import ServiceUnavailable
@@ -67,6 +68,26 @@ class ObjectPage:
     def next_start_after(self) -> str | None:
         """The last key when more follow, else None."""
         return self.objects[-1].key if self.is_truncated and self.objects else None
+
+
+def names_in(response: Mapping[str, Any]) -> Page:
+    """Read the key names of a response, parsed or not (see :class:`~airflow_sm_plugin.aws.calls.AwsCalls`)."""
+    if "Body" in response:
+        return names_of(response["Body"])
+    page = objects_in(response)
+    return Page(page.names, page.is_truncated, page.token, page.bucket)
+
+
+def objects_in(response: Mapping[str, Any]) -> ObjectPage:
+    """Read the objects of a response, as :func:`names_in`."""
+    if "Body" in response:
+        return objects_of(response["Body"])
+    objects = [
+        ListedObject(listed["Key"], listed["Size"], listed["ETag"].strip('"'))
+        for listed in response.get("Contents", [])
+    ]
+    token, bucket = response.get(_TOKEN, ""), response.get("Name", "")
+    return ObjectPage(objects, response["IsTruncated"], token, bucket)
 
 
 def names_of(body: bytes) -> Page:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin.aws.calls import AwsCalls
 from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate
-from airflow_sm_plugin.aws.retry import CHANGED, NOTHING_IN_RANGE, Patience, may_pass, pause
-from airflow_sm_plugin.aws.s3.calls import S3Calls
+from airflow_sm_plugin.aws.retry import CHANGED, NOTHING_IN_RANGE, Patience
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import InputNotFound, SageMakerInferenceError
@@ -35,37 +35,38 @@ class Reading:
     etag: str = ""
     done: int = 0
     _patience: Patience = field(default_factory=Patience, init=False)
-    _over: bool = field(default=False, init=False)
+    _is_over: bool = field(default=False, init=False)
 
-    async def chunks(self, calls: S3Calls) -> AsyncGenerator[bytes]:
-        """Yield the object's bytes from ``done`` on; connections may break as :func:`repeated` endures it."""
+    async def chunks(self, calls: AwsCalls) -> AsyncGenerator[bytes]:
+        """Yield the object's bytes from ``done`` on; broken connections are repaired as in :func:`repeated`."""
+        while not self._is_over:
+            try:
+                async with aclosing(self._rest(calls)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            except (ClientError, BotoCoreError) as error:
+                await self._endure(error)
+
+    async def _rest(self, calls: AwsCalls) -> AsyncGenerator[bytes]:
+        """Yield what comes over one connection."""
         uri = S3Uri.parse_object(self.location)
-        while not self._over:
-            async with aclosing(self._rest(calls, uri)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+        rest = {"Range": f"bytes={self.done}-"} if self.done else {}
+        if self.etag:
+            rest["IfMatch"] = self.etag
+        async with calls.opened("GetObject", Bucket=uri.bucket, Key=uri.key, **rest) as response:
+            self.etag = response.get("ETag", "")
+            async for chunk in response["Body"]:
+                self.done += len(chunk)
+                self._patience.succeeded()
+                yield chunk
+        self._is_over = True
 
-    async def _rest(self, calls: S3Calls, uri: S3Uri) -> AsyncGenerator[bytes]:
-        try:
-            async with calls.opened(uri, self.done, self.etag) as found:
-                self.etag = found.etag
-                async for chunk in found.chunks:
-                    self.done += len(chunk)
-                    if self._patience.failed:
-                        self._patience = Patience()
-                    yield chunk
-            self._over = True
-        except (ClientError, BotoCoreError) as error:
-            await self._broke(error)
-
-    async def _broke(self, error: ClientError | BotoCoreError) -> None:
-        """Raise unless reading on may fare better, after a pause."""
+    async def _endure(self, error: ClientError | BotoCoreError) -> None:
+        """Pause before the next connection; raise our error unless reading on may fare better."""
         if self.done and isinstance(error, ClientError) and status_of(error) == NOTHING_IN_RANGE:
-            self._over = True  # it ends here
-            return
-        if not may_pass(error) or self._patience.is_spent():
+            self._is_over = True  # it ends here
+        elif not await self._patience.allows(f"s3:GetObject {self.location}", error):
             raise self._unreadable(error) from cause_of(error)
-        await pause(f"s3:GetObject {self.location}", error, self._patience.failed)
 
     def _unreadable(self, error: ClientError | BotoCoreError) -> SageMakerInferenceError:
         if isinstance(error, ClientError) and meaning(error) is Meaning.NOT_FOUND:
