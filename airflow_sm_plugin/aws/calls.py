@@ -24,7 +24,7 @@ from botocore.serialize import create_serializer
 from botocore.utils import percent_encode_sequence
 
 from airflow_sm_plugin.aws.access import Address, ServiceAccess, UnrepeatedHook
-from airflow_sm_plugin.aws.addresses import ServiceAddresses, Probe
+from airflow_sm_plugin.aws.addresses import Probe, ServiceAddresses
 from airflow_sm_plugin.aws.answers import (
     ERROR,
     AnswerParser,
