@@ -99,30 +99,32 @@ class AnswerParser:
         :param response: ``status_code``, ``headers``, ``body``, ``context``
         :raises UnreadableAnswer: it is no error answer, and not what its shape says
         """
-        failed = response["status_code"] >= ERROR
-        parsed: dict[str, Any] = {}
+        if response["status_code"] >= ERROR:
+            return self._parse_error(response, shape)
         try:
-            if not failed:
-                self._check(response, shape)
+            self._check(response, shape)
             parsed = self._parser.parse(response, cast("Shape", shape))
-            if not failed:
-                _check_types(parsed, shape)
+            _check_types(parsed, shape)
         except Exception as error:  # whatever a parser stumbles over: they do not expect such answers
-            if not failed:
-                _close(response["body"])
-                if isinstance(error, UnreadableAnswer):
-                    raise
-                raise UnreadableAnswer(
-                    error=f"the answer of status {response['status_code']} cannot be read ({type(error).__name__})"
-                ) from error
-        if not failed:
-            return cast("dict[str, Any]", _guarded(parsed))
-        if shape is not None and shape.metadata.get("exception"):
-            parsed.pop(
-                "Error", None
-            )  # of a 5xx without a body botocore tells the bare status, which is known
-            return parsed  # the error's own members, as OriginalStatusCode of a ModelError
-        return _error(parsed, response)
+            _close(response["body"])
+            if isinstance(error, UnreadableAnswer):
+                raise
+            raise UnreadableAnswer(
+                error=f"the answer of status {response['status_code']} cannot be read ({type(error).__name__})"
+            ) from error
+        metadata = parsed.pop("ResponseMetadata", {})
+        return ParsedResponse(_guarded(parsed), ResponseMetadata=metadata)
+
+    def _parse_error(self, response: dict[str, Any], shape: Shape | None) -> dict[str, Any]:
+        try:
+            parsed: dict[str, Any] = self._parser.parse(response, cast("Shape", shape))
+        except Exception:  # noqa: BLE001 - as above; the status alone decides then
+            parsed = {}
+        if shape is None or not shape.metadata.get("exception"):
+            return _error(parsed, response)
+        # Of a 5xx without a body botocore tells the bare status, which is known.
+        parsed.pop("Error", None)
+        return parsed  # the error's own members, as OriginalStatusCode of a ModelError
 
     def _check(self, response: Mapping[str, Any], shape: Shape | None) -> None:
         """Refuse what a parser would take for an empty answer."""
@@ -183,7 +185,7 @@ def _check_types(value: object, shape: Shape | None) -> None:
             _check_types(item, cast("Any", shape).member)
 
 
-def _guarded(value: object) -> object:
+def _guarded(value: Any) -> Any:  # noqa: ANN401 - JSON or XML, parsed
     if isinstance(value, dict):
         return ParsedResponse((name, _guarded(item)) for name, item in value.items())
     return [_guarded(item) for item in value] if isinstance(value, list) else value

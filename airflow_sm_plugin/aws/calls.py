@@ -282,8 +282,8 @@ class HttpCalls:
 class _ResponseHeaders:
     """A response that is all headers, beside a body that nothing parses.
 
-    botocore's parser takes as long for one as all the rest of a small request (80 µs), mostly for dates and switches,
-    which nothing here reads: they are left out.
+    botocore's parser takes 130 µs for one, more than all the rest of a small request; 50 of them are for dates. Nothing
+    here reads dates and switches: they are left out.
 
     :param texts: the members that are text, by their headers in lower case
     :param numbers: those that are whole numbers
@@ -340,8 +340,11 @@ def _whole_number(header: str, text: str) -> int:
 
 
 def _for_botocore(response: HttpResponse, operation: str) -> dict[str, Any]:
+    headers = response.headers
+    if not all(map(str.isascii, headers.values())):
+        headers = HeadersDict({name: as_botocore_reads(value) for name, value in headers.items()})
     return {
-        "headers": HeadersDict({name: as_botocore_reads(value) for name, value in response.headers.items()}),
+        "headers": headers,
         "status_code": response.status,
         "body": response.body,
         "context": {"operation_name": operation},
