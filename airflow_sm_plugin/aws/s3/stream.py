@@ -38,14 +38,11 @@ class Reading:
     _is_over: bool = field(default=False, init=False)
 
     async def chunks(self, calls: AwsCalls) -> AsyncGenerator[bytes]:
-        """Yield the object's bytes from ``done`` on; broken connections are repaired as in :func:`repeated`."""
+        """Yield the object's bytes from ``done`` on; broken connections are endured as in :func:`repeated`."""
         while not self._is_over:
-            try:
-                async with aclosing(self._rest(calls)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-            except (ClientError, BotoCoreError) as error:
-                await self._endure(error)
+            async with aclosing(self._rest(calls)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     async def _rest(self, calls: AwsCalls) -> AsyncGenerator[bytes]:
         """Yield what comes over one connection."""
@@ -53,13 +50,16 @@ class Reading:
         rest = {"Range": f"bytes={self.done}-"} if self.done else {}
         if self.etag:
             rest["IfMatch"] = self.etag
-        async with calls.opened("GetObject", Bucket=uri.bucket, Key=uri.key, **rest) as response:
-            self.etag = response.get("ETag", "")
-            async for chunk in response["Body"]:
-                self.done += len(chunk)
-                self._patience.succeeded()
-                yield chunk
-        self._is_over = True
+        try:
+            async with calls.opened("GetObject", Bucket=uri.bucket, Key=uri.key, **rest) as response:
+                self.etag = response.get("ETag", "")
+                async for chunk in response["Body"]:
+                    self.done += len(chunk)
+                    self._patience.succeeded()
+                    yield chunk
+            self._is_over = True
+        except (ClientError, BotoCoreError) as error:
+            await self._endure(error)
 
     async def _endure(self, error: ClientError | BotoCoreError) -> None:
         """Pause before the next connection; raise our error unless reading on may fare better."""
