@@ -53,7 +53,7 @@ class AsyncInvoker:
 
         :raises InvalidRequest: a limit is broken, or the installed botocore does not know a parameter
         :raises Throttled: not accepted
-        :raises ServiceUnavailable: answered 5xx, or nobody could be asked: not accepted
+        :raises ServiceUnavailable: answered 5xx, or not reachable: not accepted
         :raises AnswerLost: sent, but no answer came: it may have been accepted
         :raises EndpointNotFound: no endpoint of that name serves
         :raises EndpointNotAsynchronous: the endpoint serves real-time requests only

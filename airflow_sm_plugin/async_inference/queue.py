@@ -1,4 +1,4 @@
-"""The SQS queue to which SageMaker's notifications of finished inferences come: a hint where to look, not the truth."""
+"""The SQS queue to which SageMaker's notifications of finished inferences come: hints, not the truth."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _SLOWER = frozenset({"RequestThrottled", "KmsThrottled", "OverLimit"})
 
 @dataclass(frozen=True)
 class QueueMessage:
-    """One message. ``notification`` is None for SageMaker's test notification and for somebody else's message.
+    """One message. ``notification`` is None for SageMaker's test notification and for a foreign message.
 
-    ``foreign`` marks somebody else's. The repr leaves the receipt out: whoever has it can delete the message.
+    ``foreign`` marks what SageMaker did not send. The repr leaves the receipt out: it is enough to delete the message.
     """
 
     receipt: str = field(repr=False)
@@ -73,20 +73,20 @@ class CompletionQueue:
             yield cls(calls, queue_url)
 
     async def check_it_exists(self) -> None:
-        """Ask once for the queue, and leave its messages as they are; an SQS that does not answer is no verdict.
+        """Ask once for the queue, and leave its messages as they are; an SQS that does not answer proves nothing.
 
-        It is a receive, since no other permission is needed then; what it shows stays visible to everybody.
+        It is a receive, since no other permission is needed then; its messages stay visible to all consumers.
 
         :raises QueueNotFound: there is no such queue in this region and account
         """
-        asked = {
+        parameters = {
             "QueueUrl": self._url,
             "MaxNumberOfMessages": 1,
             "WaitTimeSeconds": 0,
             "VisibilityTimeout": 0,
         }
         try:
-            await self._call("ReceiveMessage", asked)
+            await self._call("ReceiveMessage", parameters)
         except ServiceError as error:
             log.warning("cannot tell beforehand whether the completion queue serves: %s", error)
 
@@ -98,22 +98,22 @@ class CompletionQueue:
         :raises QueueNotFound: there is no such queue in this region and account
         :raises ServiceError: SQS refused, throttled, or did not answer
         """
-        asked = {"QueueUrl": self._url, "MaxNumberOfMessages": _AT_ONCE, "WaitTimeSeconds": wait_seconds}
-        answer = await self._call("ReceiveMessage", asked)
-        return [_read(message) for message in answer.get("Messages") or ()]
+        parameters = {"QueueUrl": self._url, "MaxNumberOfMessages": _AT_ONCE, "WaitTimeSeconds": wait_seconds}
+        response = await self._call("ReceiveMessage", parameters)
+        return [_read(message) for message in response.get("Messages") or ()]
 
     async def delete(self, receipts: Sequence[str]) -> None:
-        """Delete messages; one that cannot be deleted comes back, which costs nothing but a look.
+        """Delete messages; one that cannot be deleted comes back, which costs nothing but a poll.
 
         :raises QueueNotFound: as :meth:`receive`
         :raises ServiceError: as :meth:`receive`
         """
         for begin in range(0, len(receipts), _AT_ONCE):
-            some = receipts[begin : begin + _AT_ONCE]
-            entries = [{"Id": str(n), "ReceiptHandle": receipt} for n, receipt in enumerate(some)]
-            answer = await self._call("DeleteMessageBatch", {"QueueUrl": self._url, "Entries": entries})
-            if kept := answer.get("Failed"):
-                codes = ", ".join(sorted({str(each.get("Code")) for each in kept}))
+            batch = receipts[begin : begin + _AT_ONCE]
+            entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(batch)]
+            response = await self._call("DeleteMessageBatch", {"QueueUrl": self._url, "Entries": entries})
+            if kept := response.get("Failed"):
+                codes = ", ".join(sorted({str(message.get("Code")) for message in kept}))
                 log.info("%d messages of %s could not be deleted: %s", len(kept), self._url, codes)
 
     async def _call(self, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -135,7 +135,7 @@ class CompletionQueue:
 
 
 async def check_queue(connection: AwsConnection, queue_url: str) -> None:
-    """Do as :meth:`CompletionQueue.check_it_exists` over a connection of its own: before anything is paid.
+    """Check that the queue exists, over a connection of its own: before anything is paid.
 
     :raises InvalidRequest: as :meth:`CompletionQueue.open`
     :raises QueueNotFound: there is no such queue in this region and account

@@ -108,8 +108,8 @@ class UnrepeatedHook(AwsHook):
         )
         if self._most_connections is not None:
             merged = merged.merge(Config(max_pool_connections=self._most_connections))
-        asked: float | None = vars(merged)["read_timeout"]
-        if asked is not None and asked < self._least_read_timeout:
+        read_timeout: float | None = vars(merged)["read_timeout"]
+        if read_timeout is not None and read_timeout < self._least_read_timeout:
             return merged.merge(Config(read_timeout=self._least_read_timeout))
         return merged
 
@@ -176,15 +176,15 @@ class ServiceAccess:
             return self._unsent.request(operation, parameters)
 
     def unmapped(self, request: UnsentRequest) -> str | None:
-        """Say why requests like this one must go through botocore; None when they need not."""
+        """Return why requests like this one must go through botocore; None when they need not."""
         known = _MAPPED | _HARMLESS
-        strange = [
+        unknown = [
             name
             for name, value in self.options.items()
             if not name.startswith("_") and name not in known and value not in (None, False)
         ]
-        if strange:
-            return f"botocore_config sets {', '.join(sorted(strange))}"
+        if unknown:
+            return f"botocore_config sets {', '.join(sorted(unknown))}"
         if request.scope is None:
             return "requests are not signed with Signature Version 4"
         if _SESSION_OF_A_BUCKET in request.headers:
@@ -227,10 +227,10 @@ class ServiceAccess:
             raise RuntimeError("no request was built before")
         with stumbles_as_botocore():
             auth = cast("SigV4Auth", signer.get_auth_instance(address.service, address.region, "v4"))
-        found = cast("Credentials | ReadOnlyCredentials | None", auth.credentials)
-        if found is None or not found.access_key or not found.secret_key:
+        credentials = cast("Credentials | ReadOnlyCredentials | None", auth.credentials)
+        if credentials is None or not credentials.access_key or not credentials.secret_key:
             raise NoCredentialsError
-        return Keys(found.access_key, found.secret_key, found.token)
+        return Keys(credentials.access_key, credentials.secret_key, credentials.token)
 
     def renew_credentials(self) -> None:
         """Fetch fresh credentials, whatever botocore takes the present ones for. Blocks."""
@@ -241,8 +241,7 @@ class ServiceAccess:
         verify = _verify(self._hook)
         if verify is False:
             return False
-        found = get_cert_path(verify)  # type: ignore[arg-type]  # it hands a path through
-        return _certificates(str(found))
+        return _certificates(str(get_cert_path(verify)))  # type: ignore[arg-type]  # it hands a path through
 
     def _proxy(self, url: str) -> str | None:
         """Return the proxy as botocore finds it: by the client's endpoint, whatever the bucket's own host is."""
@@ -256,7 +255,7 @@ class ServiceAccess:
 
 
 class FreshSigners:
-    """Signers by address, made anew every 30 s so that rotated credentials are used; a refresh holds nobody up."""
+    """Signers by address, replaced every 30 s so that rotated credentials are used; other requests go on meanwhile."""
 
     def __init__(self, access: ServiceAccess, *, is_s3: bool) -> None:
         self._access = access

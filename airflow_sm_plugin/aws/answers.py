@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from botocore.model import ServiceModel, Shape
 
 ERROR = 300
-"""HTTP statuses from here on are errors: redirects are followed by nobody here."""
+"""HTTP statuses from here on are errors: redirects are not followed here."""
 
 _PAGE_BEGINS = (b"<!doctype html", b"<html")
 _REQUEST_IDS = ("x-amzn-requestid", "x-amz-request-id", "x-amzn-request-id")
@@ -33,13 +33,13 @@ _TYPES: Mapping[str, type] = {"string": str, "integer": int, "long": int, "boole
 
 
 class UnreadableAnswer(HTTPClientError):
-    """AWS said yes, or something else in its place did: what came cannot be read. The request may be carried out."""
+    """A successful answer, of AWS or of something in its place, that cannot be read. The request may be carried out."""
 
     fmt = "{error}"
 
 
 def result_locations(output: object, failure: object) -> tuple[str, str | None]:
-    """Read where an answer that said yes puts output and failure object.
+    """Read where a successful answer puts output and failure object.
 
     :raises UnreadableAnswer: it does not say where the result will be, or names no object in S3: as good as lost
     """
@@ -68,10 +68,6 @@ class ParsedResponse(dict[str, Any]):
     """A part of a successful answer. To ask it for a member that is not there is an error of ours, no KeyError."""
 
     def __missing__(self, name: str) -> NoReturn:
-        """Say that the answer lacks a member.
-
-        :raises ServiceUnavailable: always
-        """
         raise ServiceUnavailable(
             f"AWS's answer has no {name}, or something else answered in its place: check the endpoint URL and proxies; "
             f"a later retry may fare better"
@@ -122,7 +118,7 @@ class AnswerParser:
             parsed = {}
         if shape is None or not shape.metadata.get("exception"):
             return _error(parsed, response)
-        # Of a 5xx without a body botocore tells the bare status, which is known.
+        # Of a 5xx without a body botocore returns the bare status, which is known.
         parsed.pop("Error", None)
         return parsed  # the error's own members, as OriginalStatusCode of a ModelError
 
@@ -198,7 +194,7 @@ def _error(parsed: dict[str, Any], response: Mapping[str, Any]) -> dict[str, Any
     details: dict[str, Any] = found if isinstance(found, dict) else {}
     found_code, message = details.get("Code"), text_of(details.get("Message"))
     code = found_code if isinstance(found_code, str) else ""
-    if code in ("", str(status)):  # not every protocol of botocore looks there
+    if code in ("", str(status)):  # not every protocol of botocore reads that header
         code = str(response["headers"].get("x-amzn-errortype", "")).partition(":")[0] or code
     if code in ("", str(status)):
         code, message = _without_code(message, response)
@@ -217,8 +213,8 @@ def _error(parsed: dict[str, Any], response: Mapping[str, Any]) -> dict[str, Any
 def _without_code(message: str, response: Mapping[str, Any]) -> tuple[str, str]:
     """Return code and message of an error answer that has no code of AWS.
 
-    The bare status is a code only where nobody can say more: ``404`` means that something is missing, and a proxy's
-    page of that status does not tell so.
+    The bare status is a code only where no more is known: ``404`` means that something is missing, and a proxy's
+    page of that status does not prove it.
     """
     status, is_page = response["status_code"], _is_page(response["headers"], response["body"])
     if status >= _SERVER_ERROR:
@@ -237,7 +233,7 @@ def _is_head(response: Mapping[str, Any]) -> bool:
 
 
 def _close(body: object) -> None:
-    """Let go of the connection of a body that nobody will read."""
+    """Release the connection of a body that is not read."""
     if hasattr(body, "close"):
         body.close()
 
@@ -245,7 +241,7 @@ def _close(body: object) -> None:
 class AnswerParsers(ResponseParserFactory):
     """What botocore's clients take their parsers from."""
 
-    def create_parser(self, protocol_name: str) -> Any:  # noqa: ANN401 - it looks like a parser, as botocore needs it
+    def create_parser(self, protocol_name: str) -> Any:  # noqa: ANN401 - as much of a parser as botocore needs
         """Make a parser of a protocol."""
         return AnswerParser(protocol_name)
 

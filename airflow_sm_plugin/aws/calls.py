@@ -40,9 +40,9 @@ from airflow_sm_plugin.aws.http import (
     HttpResponse,
     OpenResponse,
     SignedHttp,
-    UnsignedRequest,
     as_botocore_reads,
 )
+from airflow_sm_plugin.aws.signer import UnsignedRequest
 from airflow_sm_plugin.core.service_errors import Meaning
 
 _NEW_MEMBERS: Mapping[str, Mapping[str, str]] = {
@@ -361,7 +361,7 @@ def _digest(name: str, body: bytes) -> str:
 
 
 def _check_sum(response: HttpResponse) -> None:
-    """Compare an object with the checksum it was stored with, where S3 tells one of the kinds known here."""
+    """Compare an object with the checksum it was stored with, where S3 sends one of the kinds known here."""
     for name in _DIGESTS:
         expected = response.headers.get(name)
         if expected is None or "-" in expected:  # that of an upload in parts is a sum of sums

@@ -1,7 +1,7 @@
 """Signed requests over one aiohttp session: a fifth of what they cost through botocore.
 
-No retries, no redirects, nothing decompressed. A broken connection raises botocore's own exceptions, so that nobody has
-to care which transport it was: ``ConnectionError`` and its kin mean that nothing was sent, ``HTTPClientError`` and its
+No retries, no redirects, nothing decompressed. A broken connection raises botocore's own exceptions,
+whichever carrier it was: ``ConnectionError`` and its kin mean that nothing was sent, ``HTTPClientError`` and its
 kin that the request may have been carried out.
 """
 
@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple, Self
+from types import TracebackType
+from typing import Any, Self
 
 import aiohttp
 from aiohttp import hdrs
@@ -29,7 +29,7 @@ from botocore.exceptions import (
 from yarl import URL
 
 from airflow_sm_plugin.aws.access import Address, FreshSigners, ServiceAccess, Wire
-from airflow_sm_plugin.aws.signer import Clock, Signer, ToSign
+from airflow_sm_plugin.aws.signer import Clock, Signer, UnsignedRequest
 
 BROKEN = (aiohttp.ClientError, OSError)
 """What aiohttp raises where a connection broke, or never was."""
@@ -96,30 +96,10 @@ class OpenResponse:
     chunks: AsyncIterator[bytes]
 
 
-class UnsignedRequest(NamedTuple):
-    """A request before it is signed. Its repr shows neither headers nor body: both may be secret.
-
-    :param path: what follows the address, percent-encoded
-    :param query: percent-encoded
-    :param sign_body: False leaves the body out of the signature, as S3 allows
-    """
-
-    method: str
-    path: str = ""
-    query: str = ""
-    headers: Mapping[str, str] = MappingProxyType({})
-    body: bytes = b""
-    sign_body: bool = True
-
-    def __repr__(self) -> str:
-        """Return what is no secret."""
-        return f"UnsignedRequest({self.method!r}, {self.path!r})"
-
-
 class SignedHttp:
     """One session of HTTP connections, as many at once as ``wire`` says; further requests wait for one of them.
 
-    :meth:`send` is what a batch spends its time on: no context managers there, and nothing is made anew for each
+    :meth:`send` is what a batch spends its time on: no context managers there, and nothing is built again for each
     request that can be kept.
 
     :param is_s3: S3 is signed a little differently
@@ -147,7 +127,7 @@ class SignedHttp:
             auto_decompress=False,
             trust_env=False,
         )
-        # Else it sends GET and PUT again by itself when the connection breaks, and nobody learns that it did.
+        # Else aiohttp sends GET and PUT again by itself when the connection breaks, and no log shows that it did.
         self._session._retry_connection = False  # noqa: SLF001 - there is no public way; a test holds it
         return self
 
@@ -162,7 +142,7 @@ class SignedHttp:
         """Send one request and read its answer, whatever its status.
 
         :raises EndpointConnectionError: and its like: nothing was sent
-        :raises HTTPClientError: ReadTimeoutError, ConnectionClosedError: it was sent, or part of it; nobody knows more
+        :raises HTTPClientError: ReadTimeoutError, ConnectionClosedError: it was sent, or part of it; no more is known
         :raises BotoCoreError: no credentials, or a header that cannot be sent
         """
         signer = await self._signers.for_address(address)
@@ -205,15 +185,15 @@ class SignedHttp:
         if self._session is None:
             raise RuntimeError("SignedHttp is used outside of its block")
         path = f"{address.path}{request.path}" or "/"
-        query = request.query
-        body = request.body if request.sign_body else None
-        unsigned = ToSign(request.method, address.host, path, query, request.headers, body)
-        headers = signer.signed(unsigned, self._clock.timestamp())
+        headers = signer.signed(request, address.host, path, self._clock.timestamp())
         if data is not None:
             headers["Content-Length"] = str(len(request.body))
         return self._session.request(
             request.method,
-            URL(f"{address.root}{path}?{query}" if query else f"{address.root}{path}", encoded=True),
+            URL(
+                f"{address.root}{path}?{request.query}" if request.query else f"{address.root}{path}",
+                encoded=True,
+            ),
             headers=headers,
             data=data,
             skip_auto_headers=None if "Accept" in headers and "Content-Type" in headers else _NOT_BY_ITSELF,
@@ -223,7 +203,7 @@ class SignedHttp:
 
 
 async def _pieces(body: bytes, silence: asyncio.Timeout, seconds: float | None) -> AsyncIterator[memoryview]:
-    """Yield a large body in pieces, so that others get their turn between.
+    """Yield a large body in pieces, so that other requests go on in between.
 
     aiohttp's read time-out begins when all is sent: until then ``silence`` ends what does not go on for ``seconds``.
     """

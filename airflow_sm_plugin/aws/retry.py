@@ -1,4 +1,4 @@
-"""What the errors of one S3 request mean to us, and which requests are sent again."""
+"""Which failed requests of S3 are repeated, for how long, and what their errors mean."""
 
 from __future__ import annotations
 
@@ -41,36 +41,31 @@ _PASSING = frozenset({Meaning.CREDENTIALS_EXPIRED, Meaning.THROTTLED, Meaning.UN
 _Result = TypeVar("_Result")
 
 
-def code_of(error: ClientError) -> str:
-    """Return an error answer's code."""
-    return words_of(error)[0]
-
-
 def is_upload_gone(error: ClientError) -> bool:
-    """Say whether S3 knows an upload no more: it was completed, or somebody gave it up."""
-    return code_of(error) == _NO_UPLOAD
+    """Return whether S3 does not know an upload any more: it was completed or aborted."""
+    return words_of(error)[0] == _NO_UPLOAD
 
 
 def is_race_lost(error: ClientError) -> bool:
-    """Say whether a conditional write failed for what somebody else wrote or deleted meanwhile.
+    """Return whether a conditional write failed because another writer wrote or deleted the object meanwhile.
 
-    The code counts, too: S3 may find that out after it has said 200.
+    The code counts, too: S3 may find that out after it has answered 200.
     """
-    status, code = status_of(error), code_of(error)
+    status, code = status_of(error), words_of(error)[0]
     return code in _RACES or status in (CHANGED, CONFLICT) or (status == NOT_FOUND and code != _NO_BUCKET)
 
 
 def sight_of(error: ClientError | BotoCoreError, location: str) -> Sight:
-    """Say what a failed HEAD tells of an object.
+    """Read a failed HEAD.
 
     :raises SageMakerInferenceError: nothing was asked and nothing ever will be
     """
     if isinstance(error, ClientError):
         return _SIGHTS.get(meaning(error), Sight.UNKNOWN)
-    ours = translate(error, f"s3:HeadObject {location}")
-    if ours.retryable:
+    translated = translate(error, f"s3:HeadObject {location}")
+    if translated.retryable:
         return Sight.UNKNOWN
-    raise ours from cause_of(error)
+    raise translated from cause_of(error)
 
 
 async def repeated(doing: str, request: Callable[[], Awaitable[_Result]]) -> _Result:
@@ -119,7 +114,7 @@ class Patience:
         return True
 
     def succeeded(self) -> None:
-        """Begin anew with the next failure."""
+        """Count from the next failure on."""
         self.failed = 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_sm_plugin.core.custom_attributes import validate
@@ -95,7 +95,7 @@ class AsyncRequest:
         check_input_location(self.input_location, name="input_location")
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of ``invoke_endpoint_async``, without what is not set."""
+        """Return the parameters of ``invoke_endpoint_async`` that are set."""
         given = {
             "EndpointName": self.endpoint_name,
             "InputLocation": self.input_location,
@@ -136,7 +136,7 @@ def _check_text(name: str, value: str | None, pattern: re.Pattern[str], longest:
 class AsyncInvocation:
     """An accepted invocation: where its result will be. Locations are opaque; ``failure_location`` may be None.
 
-    ``submitted_at`` is in epoch seconds, None when the invocation was made elsewhere and nobody wrote it down.
+    ``submitted_at`` is in epoch seconds, None when the invocation was made elsewhere and its time is not known.
     """
 
     output_location: str
@@ -171,13 +171,7 @@ class AsyncInvocation:
 
     def as_mapping(self) -> dict[str, Any]:
         """Return it with JSON values, as :meth:`from_mapping` reads it."""
-        return {
-            "output_location": self.output_location,
-            "failure_location": self.failure_location,
-            "inference_id": self.inference_id,
-            "input_location": self.input_location,
-            "submitted_at": self.submitted_at,
-        }
+        return asdict(self)
 
 
 def _epoch_seconds(value: object) -> float | None:

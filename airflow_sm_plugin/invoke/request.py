@@ -91,7 +91,7 @@ class InvokeRequest:
         return self
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of ``invoke_endpoint``, without what is not set."""
+        """Return the parameters of ``invoke_endpoint`` that are set."""
         given = {
             "EndpointName": self.endpoint_name,
             "Body": self.body,

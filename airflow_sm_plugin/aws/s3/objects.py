@@ -12,9 +12,16 @@ from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate, translated
 from airflow_sm_plugin.aws.retry import NOT_FOUND, NOTHING_IN_RANGE, is_race_lost, repeated, sight_of
-from airflow_sm_plugin.aws.s3.listing import ListedObject, ObjectPage, Page, names_in, objects_in
+from airflow_sm_plugin.aws.s3.listing import (
+    ListedObject,
+    ObjectPage,
+    Page,
+    Wanted,
+    names_in,
+    objects_in,
+    whole_page,
+)
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions, conditions, quoted_etag
-from airflow_sm_plugin.aws.s3.page_checks import Wanted, whole_page
 from airflow_sm_plugin.aws.s3.stream import Reading, missing
 from airflow_sm_plugin.core.lines import LONGEST_LINE, LineSplitter
 from airflow_sm_plugin.core.s3 import S3Uri, Sight
@@ -46,7 +53,7 @@ class S3Objects:
         """Open connections for the block.
 
         :param max_connections: how many at once; None is what ``botocore_config`` says (botocore's default: 10)
-        :param options: how :meth:`write` keeps objects, unless it is told otherwise
+        :param options: how :meth:`write` keeps objects, unless that has its own
         :raises ServiceUnavailable: no credentials
         :raises InvalidRequest: no region
         """
@@ -77,10 +84,9 @@ class S3Objects:
             return await whole_page(page, wanted)
 
     async def sight(self, location: str) -> Sight:
-        """Return whether an object is there; an error of the service is no verdict.
+        """Return whether an object is there; UNKNOWN where the service did not say.
 
-        :raises SageMakerInferenceError: nothing was asked and nothing ever will be: no region, or a location that
-            botocore refuses
+        :raises SageMakerInferenceError: no request can be sent: no region, or a location that botocore refuses
         """
         uri = S3Uri.parse_object(location)
         try:
@@ -90,7 +96,7 @@ class S3Objects:
         return Sight.PRESENT
 
     async def stat(self, location: str) -> ListedObject | Sight:
-        """Return an object's size and ETag; ABSENT when there is none, FORBIDDEN when nobody may tell us.
+        """Return an object's size and ETag; ABSENT when there is none, FORBIDDEN without the permission.
 
         Repeated like a read, unlike :meth:`sight`. Without ``s3:ListBucket`` S3 calls a missing object FORBIDDEN.
 
@@ -168,7 +174,7 @@ class S3Objects:
         :param etag: of the object that is meant, with or without quotes; None takes what is there
         :param start: byte to begin at; at or behind the object's end nothing is left
         :raises InputNotFound: it does not exist
-        :raises InputChanged: its ETag is another one, or somebody wrote it anew meanwhile
+        :raises InputChanged: its ETag is another one, or another process wrote it meanwhile
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         reading = Reading(location, InputChanged, etag=quoted_etag(etag) if etag else "", done=start)
@@ -177,15 +183,13 @@ class S3Objects:
                 yield chunk
 
     async def read_lines(self, location: str, *, longest: int = LONGEST_LINE) -> AsyncGenerator[str]:
-        """Yield an object's lines, without their ends; the object is never in memory as a whole.
-
-        A connection that breaks is opened again where it broke, over an outage of a minute.
+        """Yield an object's lines, without their ends; the rest is as in :meth:`chunks`.
 
         :param longest: bytes that a line may have
         :raises InputNotFound: it does not exist
         :raises InvalidRequest: a line is no UTF-8 or longer
         :raises ServiceError: S3 refused, or did not answer at any attempt
-        :raises PreconditionFailed: somebody wrote the object anew meanwhile
+        :raises PreconditionFailed: another process wrote the object meanwhile
         """
         lines = LineSplitter(location, longest=longest)
         async with aclosing(Reading(location, PreconditionFailed).chunks(self.calls)) as chunks:
@@ -210,7 +214,7 @@ class S3Objects:
         :param only_if_new: only where there is none yet: the first of several writers wins
         :param if_match: only in place of the object with this ETag, with or without quotes; S3 wants the permission
             ``s3:GetObject`` for that, too
-        :raises PreconditionFailed: one of these did not hold: somebody else wrote or deleted it. Not when it was an
+        :raises PreconditionFailed: one of these did not hold: another process wrote or deleted it. Not when it was an
             earlier attempt of this very call whose answer was lost
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
@@ -237,14 +241,14 @@ class S3Objects:
                 raise translate(error, f"s3:PutObject {location}") from cause_of(error)
             if attempts > 1 and await self._holds(location, body):
                 return
-            what = "has written it before" if only_if_new else "has written it anew, or deleted it"
-            raise PreconditionFailed(f"s3:PutObject {location}: somebody else {what}") from error
+            what = "written it before" if only_if_new else "replaced or deleted it"
+            raise PreconditionFailed(f"s3:PutObject {location}: another process has {what}") from error
 
     async def _holds(self, location: str, body: bytes) -> bool:
         try:
             return await self.read_if_any(location) == body
         except AccessDenied:
-            return False  # nobody may tell
+            return False  # there is no telling
 
     async def delete(self, location: str, *, if_match: str | None = None) -> None:
         """Delete an object; that there was none is fine.
@@ -265,5 +269,5 @@ class S3Objects:
                 raise translate(error, f"s3:DeleteObject {location}") from error
             if status_of(error) != NOT_FOUND:
                 raise PreconditionFailed(
-                    f"s3:DeleteObject {location}: somebody else has written it anew, or deleted it"
+                    f"s3:DeleteObject {location}: another process has replaced or deleted it"
                 ) from error

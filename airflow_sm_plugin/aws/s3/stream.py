@@ -17,7 +17,6 @@ from airflow_sm_plugin.exceptions import InputNotFound, SageMakerInferenceError
 
 
 def missing(location: str) -> InputNotFound:
-    """Return the error for an object that is not there."""
     return InputNotFound(f"the object {location} does not exist: upload it first, or mend its name")
 
 
@@ -25,7 +24,7 @@ def missing(location: str) -> InputNotFound:
 class Reading:
     """How far an object has been read, over all connections.
 
-    :param changed: what is raised when the object is not the one of ``etag``, or of the first connection
+    :param changed: the error when the object is not the one of ``etag``, or of the first connection
     :param etag: as S3 spells it, in quotes; empty takes the object as it is found
     :param done: where to begin, in bytes
     """
@@ -72,5 +71,5 @@ class Reading:
         if isinstance(error, ClientError) and meaning(error) is Meaning.NOT_FOUND:
             return missing(self.location)
         if isinstance(error, ClientError) and status_of(error) == CHANGED:
-            return self.changed(f"s3:GetObject {self.location}: somebody wrote it anew meanwhile")
+            return self.changed(f"s3:GetObject {self.location}: another process wrote it meanwhile")
         return translate(error, f"s3:GetObject {self.location}")

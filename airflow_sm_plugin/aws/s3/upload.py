@@ -25,7 +25,7 @@ LEAST_PART_BYTES = 5 * 1024 * 1024
 MOST_PARTS = 10_000
 
 _CHECKSUM = "ChecksumCRC32"
-_RACE_LOST = "somebody else has written or deleted this object meanwhile, or given this upload up"
+_RACE_LOST = "another process has written or deleted this object meanwhile, or aborted this upload"
 
 
 class MultipartUpload:
@@ -77,15 +77,15 @@ class MultipartUpload:
     async def add(self, body: bytes) -> None:
         """Upload a part of 5 MiB to 5 GiB; the last one may be smaller.
 
-        :raises PreconditionFailed: somebody else gave this upload up
+        :raises PreconditionFailed: another process aborted this upload
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         await self._add("UploadPart", len(body), Body=body)
 
     async def copy(self, source_location: str, start: int, length: int) -> None:
-        """Have S3 copy a part from another object, with the limits of :meth:`add`; no byte comes by here.
+        """Have S3 copy a part from another object, with the limits of :meth:`add`; no byte passes through here.
 
-        :raises PreconditionFailed: somebody else gave this upload up
+        :raises PreconditionFailed: another process aborted this upload
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         source = _named(source_location, name="source_location")
@@ -97,8 +97,8 @@ class MultipartUpload:
 
         :param only_if_new: as in :meth:`~airflow_sm_plugin.aws.s3.objects.S3Objects.write`
         :param if_match: as there
-        :raises PreconditionFailed: one of these did not hold, or somebody else gave this upload up: begin another. Also
-            when an attempt whose answer was lost may have completed it, but what is there cannot be told to be it
+        :raises PreconditionFailed: one of these did not hold, or another process aborted this upload: begin another.
+            Also when an attempt whose answer was lost may have completed it, but the object cannot be proved to be it
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         attempts = 0
@@ -129,14 +129,11 @@ class MultipartUpload:
                 raise
 
     async def abort(self) -> None:
-        """Give the upload up, and its parts; that there is none any more is fine.
-
-        :raises ServiceError: S3 refused, or did not answer at any attempt
-        """
+        """Give up the upload and its parts; errors as :func:`abort_upload`."""
         await abort_upload(self._s3, self.location, self.id)
 
     async def _is_there(self) -> bool:
-        """Return whether the object is surely this upload's; with a KMS key ETags may not tell."""
+        """Return whether the object is surely this upload's; with a KMS key ETags prove nothing."""
         listed = await self._s3.stat(self.location)
         return isinstance(listed, ListedObject) and (listed.size, listed.etag) == (
             self.size,
@@ -164,7 +161,7 @@ class MultipartUpload:
 
 
 async def abort_upload(s3: S3Objects, location: str, upload: str) -> None:
-    """Give an upload up, and its parts; that there is none any more is fine.
+    """Give up an upload and its parts; an upload that is gone is fine.
 
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """

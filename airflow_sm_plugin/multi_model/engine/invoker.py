@@ -14,7 +14,8 @@ from botocore.exceptions import ParamValidationError
 from airflow_sm_plugin.aws.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.aws.calls import HttpCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.http import HttpResponse, UnsignedRequest
+from airflow_sm_plugin.aws.http import HttpResponse
+from airflow_sm_plugin.aws.signer import UnsignedRequest
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.invoke.request import READ_TIMEOUT
 
