@@ -13,6 +13,7 @@ from airflow_sm_plugin.core.header_values import check_header
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.s3 import S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.invoke.request import check_text
 
 MAX_INLINE_BYTES = 128_000
 DEFAULT_REQUEST_TTL = 21_600
@@ -57,19 +58,19 @@ class AsyncRequest:
         check_header(self.inference_id, "inference_id", longest=_MAX_INFERENCE_ID)
         check_header(self.content_type, "content_type")
         check_header(self.accept, "accept")
-        _check_text(
+        check_text(
             "filename",
             self.filename,
             _FILENAME,
-            32,
-            "letters, digits, and, but not first, '-', '_' and at most one '.'",
+            longest=32,
+            allowed="letters, digits, and, but not first, '-', '_' and at most one '.'",
         )
-        _check_text(
+        check_text(
             "s3_output_path_extension",
             self.s3_output_path_extension,
             _PATH_EXTENSION,
-            512,
-            "letters, digits and !_.*'()/-, not beginning with s3: or https:",
+            longest=512,
+            allowed="letters, digits and !_.*'()/-, not beginning with s3: or https:",
         )
         return self
 
@@ -119,17 +120,6 @@ def _check_range(name: str, value: int | None, limits: tuple[int, int]) -> None:
         raise InvalidRequest(f"{name} must be a whole number of seconds, not {value!r:.80}")
     if not limits[0] <= value <= limits[1]:
         raise InvalidRequest(f"{name} is {value} s, SageMaker takes {limits[0]} to {limits[1]} s")
-
-
-def _check_text(name: str, value: str | None, pattern: re.Pattern[str], longest: int, allowed: str) -> None:
-    if value is None:
-        return
-    if not 1 <= len(value) <= longest:
-        raise InvalidRequest(
-            f"{name} {value!r:.80} has {len(value)} characters, SageMaker takes 1 to {longest}: shorten it or pass None"
-        )
-    if not pattern.fullmatch(value):
-        raise InvalidRequest(f"{name} {value!r:.80} is not allowed; it may hold {allowed}")
 
 
 @dataclass(frozen=True)

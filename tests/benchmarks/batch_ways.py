@@ -199,8 +199,9 @@ def ours_botocore_signer(job: Job) -> None:
 
 
 def _signed(
-    self: sigv4.Signer, request: sigv4.UnsignedRequest, host: str, path: str, _: str
+    self: sigv4.Signer, request: sigv4.UnsignedRequest, host: str, path: str, timestamp: str
 ) -> dict[str, str]:
+    del timestamp  # botocore reads the clock itself
     keys = self._keys
     url = f"https://{host}{path}{f'?{request.query}' if request.query else ''}"
     asked = AWSRequest(request.method, url, headers=dict(request.headers), data=request.body)
