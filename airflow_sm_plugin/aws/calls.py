@@ -1,6 +1,6 @@
 """Calls of AWS from an event loop: ``await calls.call("PutObject", Bucket=…, Key=…, Body=…)``.
 
-Each is one request; who calls decides about repeats. botocore's own serializer builds it, our signer signs it, aiohttp
+Each is one request; the caller decides about repeats. botocore's own serializer builds it, our signer signs it, aiohttp
 carries it, and botocore's parsers read the answer. Where botocore's configuration says what only botocore does, its own
 client carries the calls. Errors are botocore's on both ways.
 """
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import functools
 import hashlib
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from botocore.awsrequest import HeadersDict
@@ -28,20 +26,16 @@ from airflow_sm_plugin.aws.addresses import Probe, ServiceAddresses
 from airflow_sm_plugin.aws.answers import (
     ERROR,
     AnswerParser,
-    ParsedResponse,
-    UnreadableAnswer,
+    ResponseHeaders,
+    as_botocore_reads,
     check_no_page,
     protocol_of,
+    response_headers,
 )
 from airflow_sm_plugin.aws.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import meaning, translated
-from airflow_sm_plugin.aws.http import (
-    HttpResponse,
-    OpenResponse,
-    SignedHttp,
-    as_botocore_reads,
-)
+from airflow_sm_plugin.aws.http import HttpResponse, OpenResponse, SignedHttp
 from airflow_sm_plugin.aws.signer import UnsignedRequest
 from airflow_sm_plugin.core.service_errors import Meaning
 
@@ -173,7 +167,7 @@ class HttpCalls:
             return await self._botocore.call(operation, **parameters)
         if operation in _NOT_PARSED:
             return {"Body": response.body}
-        if (headers := _response_headers(model)) is None:
+        if (headers := response_headers(model)) is None:
             self._check_late_error(response, operation)
             return self._parser.parse(_for_botocore(response, operation), model.output_shape)
         if model.http_checksum.get("responseAlgorithms") and response.status == _OK:
@@ -193,7 +187,7 @@ class HttpCalls:
             async with self._http.opened(address, request) as response:
                 if response.status < ERROR:
                     check_no_page(response.status, response.headers, None)
-                    yield cast("_ResponseHeaders", _response_headers(model)).read(
+                    yield cast("ResponseHeaders", response_headers(model)).read(
                         response.headers, response.chunks
                     )
                     return
@@ -261,7 +255,7 @@ class HttpCalls:
         return self._signs_objects
 
     def _check_late_error(self, response: HttpResponse, operation: str) -> None:
-        """Raise the error of an S3 that found out that it fails after it had said 200."""
+        """Raise the error of an S3 that failed after it had answered 200."""
         if self._is_s3 and b"<Error>" in response.body[:200]:
             raise self._error(HttpResponse(_FAILED, response.headers, response.body), operation)
 
@@ -276,67 +270,6 @@ class HttpCalls:
         code = details.get("QueryErrorCode") or details["Code"]
         kind = cast("type[ClientError]", self._client.exceptions.from_code(code))
         return kind(cast("Any", parsed), operation)
-
-
-@dataclass(frozen=True)
-class _ResponseHeaders:
-    """A response that is all headers, beside a body that nothing parses.
-
-    botocore's parser takes 130 µs for one, more than all the rest of a small request; 50 of them are for dates. Nothing
-    here reads dates and switches: they are left out.
-
-    :param texts: the members that are text, by their headers in lower case
-    :param numbers: those that are whole numbers
-    :param prefix: what the headers of the object's own metadata begin with; empty where there are none
-    """
-
-    texts: Mapping[str, str]
-    numbers: Mapping[str, str]
-    prefix: str
-
-    def read(self, headers: Mapping[str, str], body: object) -> ParsedResponse:
-        """Return the response as botocore parses it.
-
-        :raises UnreadableAnswer: a number is none
-        """
-        parsed, metadata = ParsedResponse(Body=body), {}
-        for header, value in headers.items():
-            name = header.lower()
-            if name in self.texts:
-                parsed[self.texts[name]] = as_botocore_reads(value)
-            elif name in self.numbers:
-                parsed[self.numbers[name]] = _whole_number(name, value)
-            elif self.prefix and name.startswith(self.prefix):
-                metadata[name.removeprefix(self.prefix)] = as_botocore_reads(value)
-        if metadata:
-            parsed["Metadata"] = metadata
-        return parsed
-
-
-@functools.lru_cache(maxsize=64)
-def _response_headers(model: OperationModel) -> _ResponseHeaders | None:
-    """Return how to read an operation's response; None when botocore must parse its body."""
-    shape: Any = model.output_shape
-    texts, numbers, prefix = dict[str, str](), dict[str, str](), ""
-    if shape.serialization.get("payload") and not model.has_streaming_output:
-        return None
-    for name, member in shape.members.items():
-        location, header = member.serialization.get("location"), member.serialization.get("name", "").lower()
-        if location == "headers":
-            prefix = header
-        elif location == "header" and member.type_name == "string":
-            texts[header] = name
-        elif location == "header" and member.type_name in ("integer", "long"):
-            numbers[header] = name
-        elif location != "header" and name != shape.serialization.get("payload"):
-            return None
-    return _ResponseHeaders(texts, numbers, prefix)
-
-
-def _whole_number(header: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise UnreadableAnswer(error=f"the answer's {header} is no whole number")
-    return int(text)
 
 
 def _for_botocore(response: HttpResponse, operation: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from botocore.exceptions import (
 from yarl import URL
 
 from airflow_sm_plugin.aws.access import Address, FreshSigners, ServiceAccess, Wire
+from airflow_sm_plugin.aws.answers import as_botocore_reads
 from airflow_sm_plugin.aws.signer import Clock, Signer, UnsignedRequest
 
 BROKEN = (aiohttp.ClientError, OSError)
@@ -64,11 +65,6 @@ _NOT_BY_ITSELF = (hdrs.ACCEPT, hdrs.CONTENT_TYPE)
 _CHUNK = 65_536
 _LARGE = 32_768
 """Larger bodies may have to wait until the peer has taken what went before."""
-
-
-def as_botocore_reads(header: str) -> str:
-    """Return a header's value as botocore reads it: byte by byte, where aiohttp decodes UTF-8."""
-    return header if header.isascii() else header.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 @dataclass(frozen=True, repr=False)
