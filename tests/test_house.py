@@ -179,7 +179,6 @@ FACES = {
 SAME_NAME: set[str] = {
     "Counts",
     "Lane",
-    "ModelCalls",
     "Pace",
     "Part",
     "PlanFolder",

@@ -8,18 +8,22 @@ from contextlib import asynccontextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin.aws.answers import result_locations
+from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of
-from airflow_sm_plugin.aws.invoke_calls import InvokeCalls, invoke_calls
-from airflow_sm_plugin.exceptions import SageMakerInferenceError
+from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.invoke.errors import explained, unanswered
+
+_OPERATION = "InvokeEndpointAsync"
+_PROBE = (_OPERATION, {"EndpointName": "x", "InputLocation": "s3://x/x"})
 
 
 class AsyncInvoker:
     """Send asynchronous invocations. Nothing is repeated here; nothing of a request is logged."""
 
-    def __init__(self, calls: InvokeCalls) -> None:
+    def __init__(self, calls: AwsCalls) -> None:
         self._calls = calls
 
     @classmethod
@@ -34,20 +38,22 @@ class AsyncInvoker:
         :raises AccessDenied: no credentials
         :raises InvalidRequest: no region
         """
-        async with invoke_calls(connection, max_connections=max_connections) as calls:
+        async with open_calls(
+            connection, "sagemaker-runtime", probe=_PROBE, max_connections=max_connections
+        ) as calls:
             yield cls(calls)
 
     @property
     def names_outputs(self) -> bool:
         """Whether ``filename`` and ``s3_output_path_extension`` can be sent."""
-        return self._calls.knows({"Filename", "S3OutputPathExtension"})
+        return self._calls.members(_OPERATION) >= {"Filename", "S3OutputPathExtension"}
 
     async def invoke(self, request: AsyncRequest) -> AsyncInvocation:
         """Send one request, once.
 
         :raises InvalidRequest: a limit is broken, or the installed botocore does not know a parameter
         :raises Throttled: not accepted
-        :raises ServiceUnavailable: answered 5xx, or nobody could be asked: not accepted
+        :raises ServiceUnavailable: answered 5xx, or not reachable: not accepted
         :raises AnswerLost: sent, but no answer came: it may have been accepted
         :raises EndpointNotFound: no endpoint of that name serves
         :raises EndpointNotAsynchronous: the endpoint serves real-time requests only
@@ -55,20 +61,24 @@ class AsyncInvoker:
         :raises RequestRefused: SageMaker refused the request
         """
         parameters = request.checked().parameters()
+        if unknown := sorted(set(parameters) - self._calls.members(_OPERATION)):
+            raise InvalidRequest(
+                f"the installed botocore does not know {', '.join(unknown)} of {_OPERATION}: upgrade boto3, or do "
+                f"without (an inline body can be uploaded and passed as input_location)"
+            )
         try:
-            accepted = await self._calls.invoke(parameters)
-        except (ClientError, BotoCoreError) as error:
-            raise _failure(error, request.endpoint_name) from cause_of(error)
+            response = await self._calls.call(_OPERATION, **parameters)
+            output, failure = result_locations(
+                response.get("OutputLocation"), response.get("FailureLocation")
+            )
+        except ClientError as error:
+            raise explained(error, _OPERATION, request.endpoint_name) from cause_of(error)
+        except BotoCoreError as error:
+            raise unanswered(error, request.endpoint_name) from cause_of(error)
         return AsyncInvocation(
-            output_location=accepted.output_location,
-            failure_location=accepted.failure_location,
-            inference_id=accepted.inference_id,
+            output_location=output,
+            failure_location=failure,
+            inference_id=response.get("InferenceId") or None,
             input_location=request.input_location,
             submitted_at=time.time(),
         )
-
-
-def _failure(error: ClientError | BotoCoreError, endpoint_name: str) -> SageMakerInferenceError:
-    if isinstance(error, ClientError):
-        return explained(error, "InvokeEndpointAsync", endpoint_name)
-    return unanswered(error, endpoint_name)

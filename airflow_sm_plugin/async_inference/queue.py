@@ -1,4 +1,4 @@
-"""The SQS queue to which SageMaker's notifications of finished inferences come: a hint where to look, not the truth."""
+"""The SQS queue to which SageMaker's notifications of finished inferences come: hints, not the truth."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of, translate, words_of
-from airflow_sm_plugin.aws.queue_calls import LONGEST_POLL, QueueCalls, queue_calls
 from airflow_sm_plugin.core.notifications import InferenceNotification, check_queue_url, parse
 from airflow_sm_plugin.exceptions import (
     InvalidRequest,
@@ -24,6 +24,12 @@ from airflow_sm_plugin.exceptions import (
 
 log = get_log(__name__)
 
+LONGEST_POLL = 20
+"""Seconds: SQS's limit."""
+
+_ANSWER_SECONDS = 15.0
+"""What an answer may take beside the poll."""
+
 _AT_ONCE = 10
 _NO_QUEUE = frozenset(
     {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress", "NonExistentQueue"}
@@ -34,9 +40,9 @@ _SLOWER = frozenset({"RequestThrottled", "KmsThrottled", "OverLimit"})
 
 @dataclass(frozen=True)
 class QueueMessage:
-    """One message. ``notification`` is None for SageMaker's test notification and for somebody else's message.
+    """One message. ``notification`` is None for SageMaker's test notification and for a foreign message.
 
-    ``foreign`` marks somebody else's. The repr leaves the receipt out: whoever has it can delete the message.
+    ``foreign`` marks what SageMaker did not send. The repr leaves the receipt out: it is enough to delete the message.
     """
 
     receipt: str = field(repr=False)
@@ -47,7 +53,7 @@ class QueueMessage:
 class CompletionQueue:
     """Receive and delete notifications. Nothing is repeated here, and no body is ever logged."""
 
-    def __init__(self, calls: QueueCalls, queue_url: str) -> None:
+    def __init__(self, calls: AwsCalls, queue_url: str) -> None:
         self._calls = calls
         self._url = queue_url
 
@@ -61,24 +67,26 @@ class CompletionQueue:
         :raises AccessDenied: no credentials
         """
         check_queue_url(queue_url)
-        async with queue_calls(connection, queue_url) as calls:
+        probe = ("ReceiveMessage", {"QueueUrl": queue_url})
+        patience = LONGEST_POLL + _ANSWER_SECONDS
+        async with open_calls(connection, "sqs", probe=probe, least_read_timeout=patience) as calls:
             yield cls(calls, queue_url)
 
     async def check_it_exists(self) -> None:
-        """Ask once for the queue, and leave its messages as they are; an SQS that does not answer is no verdict.
+        """Ask once for the queue, and leave its messages as they are; an SQS that does not answer proves nothing.
 
-        It is a receive, since no other permission is needed then; what it shows stays visible to everybody.
+        It is a receive, since no other permission is needed then; its messages stay visible to all consumers.
 
         :raises QueueNotFound: there is no such queue in this region and account
         """
-        asked = {
+        parameters = {
             "QueueUrl": self._url,
             "MaxNumberOfMessages": 1,
             "WaitTimeSeconds": 0,
             "VisibilityTimeout": 0,
         }
         try:
-            await self._call("ReceiveMessage", asked)
+            await self._call("ReceiveMessage", parameters)
         except ServiceError as error:
             log.warning("cannot tell beforehand whether the completion queue serves: %s", error)
 
@@ -90,27 +98,27 @@ class CompletionQueue:
         :raises QueueNotFound: there is no such queue in this region and account
         :raises ServiceError: SQS refused, throttled, or did not answer
         """
-        asked = {"QueueUrl": self._url, "MaxNumberOfMessages": _AT_ONCE, "WaitTimeSeconds": wait_seconds}
-        answer = await self._call("ReceiveMessage", asked)
-        return [_read(message) for message in answer.get("Messages") or ()]
+        parameters = {"QueueUrl": self._url, "MaxNumberOfMessages": _AT_ONCE, "WaitTimeSeconds": wait_seconds}
+        response = await self._call("ReceiveMessage", parameters)
+        return [_read(message) for message in response.get("Messages") or ()]
 
     async def delete(self, receipts: Sequence[str]) -> None:
-        """Delete messages; one that cannot be deleted comes back, which costs nothing but a look.
+        """Delete messages; one that cannot be deleted comes back, which costs nothing but a poll.
 
         :raises QueueNotFound: as :meth:`receive`
         :raises ServiceError: as :meth:`receive`
         """
         for begin in range(0, len(receipts), _AT_ONCE):
-            some = receipts[begin : begin + _AT_ONCE]
-            entries = [{"Id": str(n), "ReceiptHandle": receipt} for n, receipt in enumerate(some)]
-            answer = await self._call("DeleteMessageBatch", {"QueueUrl": self._url, "Entries": entries})
-            if kept := answer.get("Failed"):
-                codes = ", ".join(sorted({str(each.get("Code")) for each in kept}))
+            batch = receipts[begin : begin + _AT_ONCE]
+            entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(batch)]
+            response = await self._call("DeleteMessageBatch", {"QueueUrl": self._url, "Entries": entries})
+            if kept := response.get("Failed"):
+                codes = ", ".join(sorted({str(message.get("Code")) for message in kept}))
                 log.info("%d messages of %s could not be deleted: %s", len(kept), self._url, codes)
 
     async def _call(self, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
-            return await self._calls.call(operation, parameters)
+            return await self._calls.call(operation, **parameters)
         except (ClientError, BotoCoreError) as error:
             raise self._failure(error, operation) from cause_of(error)
 
@@ -127,7 +135,7 @@ class CompletionQueue:
 
 
 async def check_queue(connection: AwsConnection, queue_url: str) -> None:
-    """Do as :meth:`CompletionQueue.check_it_exists` over a connection of its own: before anything is paid.
+    """Check that the queue exists, over a connection of its own: before anything is paid.
 
     :raises InvalidRequest: as :meth:`CompletionQueue.open`
     :raises QueueNotFound: there is no such queue in this region and account

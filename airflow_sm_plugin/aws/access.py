@@ -1,8 +1,8 @@
 """How the installed botocore reaches a service, so that a faster transport does the same, or leaves it to botocore.
 
-Address, region and signature come from a dry run of botocore's own client; what else counts stands in the client's
-configuration. Each of its options is known here to be mapped or harmless; anything else means that botocore's own
-client carries the calls.
+Address, region and signature come from a request that botocore's own client builds and does not send; what else counts
+stands in the client's configuration. Each of its options is known here to be mapped or harmless; anything else means
+that botocore's own client carries the calls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from botocore.utils import get_environ_proxies
 from airflow_sm_plugin.aws.errors import stumbles_as_botocore
 from airflow_sm_plugin.aws.hook import AwsHook
 from airflow_sm_plugin.aws.signer import Keys, Signer
-from airflow_sm_plugin.aws.unsent import DryRuns, UnsentRequest
+from airflow_sm_plugin.aws.unsent import UnsentRequest, UnsentRequests
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ _MAPPED = frozenset(
         "user_agent_extra",
     }
 )
-"""Options of botocore's Config that the dry run shows, or that are read here."""
+"""Options of botocore's Config that the unsent request shows, or that are read here."""
 
 _HARMLESS = frozenset(
     {
@@ -108,8 +108,8 @@ class UnrepeatedHook(AwsHook):
         )
         if self._most_connections is not None:
             merged = merged.merge(Config(max_pool_connections=self._most_connections))
-        asked: float | None = vars(merged)["read_timeout"]
-        if asked is not None and asked < self._least_read_timeout:
+        read_timeout: float | None = vars(merged)["read_timeout"]
+        if read_timeout is not None and read_timeout < self._least_read_timeout:
             return merged.merge(Config(read_timeout=self._least_read_timeout))
         return merged
 
@@ -161,7 +161,7 @@ class ServiceAccess:
         self._hook = hook
         self.client: BaseClient = cast("BaseClient", hook.get_conn())
         self.options: Mapping[str, Any] = vars(self.client.meta.config)
-        self._dry_runs = DryRuns(self.client)
+        self._unsent = UnsentRequests(self.client)
 
     @classmethod
     async def connect(cls, hook: AwsHook) -> ServiceAccess:
@@ -170,21 +170,21 @@ class ServiceAccess:
         await sync_to_async(lambda: hook.conn_config)()
         return await asyncio.to_thread(cls, hook)
 
-    def dry_run(self, operation: str, parameters: Mapping[str, object], answer: bytes) -> UnsentRequest:
-        """Return what a call would send. Blocks."""
+    def unsent(self, operation: str, parameters: Mapping[str, object]) -> UnsentRequest:
+        """Return what a call would send, e.g. of ``ListObjectsV2``. Blocks."""
         with stumbles_as_botocore():
-            return self._dry_runs.request(operation, parameters, answer=answer)
+            return self._unsent.request(operation, parameters)
 
     def unmapped(self, request: UnsentRequest) -> str | None:
-        """Say why requests like this one must go through botocore; None when they need not."""
+        """Return why requests like this one must go through botocore; None when they need not."""
         known = _MAPPED | _HARMLESS
-        strange = [
+        unknown = [
             name
             for name, value in self.options.items()
             if not name.startswith("_") and name not in known and value not in (None, False)
         ]
-        if strange:
-            return f"botocore_config sets {', '.join(sorted(strange))}"
+        if unknown:
+            return f"botocore_config sets {', '.join(sorted(unknown))}"
         if request.scope is None:
             return "requests are not signed with Signature Version 4"
         if _SESSION_OF_A_BUCKET in request.headers:
@@ -197,26 +197,20 @@ class ServiceAccess:
             return "the proxy wants what only botocore does"
         return None
 
-    def address(self, request: UnsentRequest, *, path: str = "") -> Address:
-        """Return the address of a dry run's request.
-
-        :param path: the operation's own part of the path, left out
-        """
+    def address(self, request: UnsentRequest) -> Address:
+        """Return the address of an unsent request, without the operation's own part of the path."""
         region, service = cast("tuple[str, str]", request.scope)
         url = request.url.partition("?")[0]
-        return Address(url.removesuffix(path).rstrip("/"), region, service)
+        return Address(url.removesuffix(request.path).rstrip("/"), region, service)
 
-    def wire(self, *, max_connections: int | None) -> Wire:
-        """Return how connections to the service are made. Blocks: certificates are read.
-
-        :param max_connections: how many at once; None is what the botocore configuration says
-        """
+    def wire(self) -> Wire:
+        """Return how connections to the service are made. Blocks: certificates are read."""
         url = str(self.client.meta.endpoint_url)
         proxy = self._proxy(url)
         return Wire(
             connect_timeout=_seconds(self.options["connect_timeout"]),
             read_timeout=_seconds(self.options["read_timeout"]),
-            max_connections=max_connections or int(self.options["max_pool_connections"]),
+            max_connections=int(self.options["max_pool_connections"]),
             proxy=_without_secret(proxy) if proxy else None,
             proxy_headers=_proxy_headers(proxy) if proxy else {},
             tls=self._tls() if url.startswith("https:") else True,
@@ -228,15 +222,15 @@ class ServiceAccess:
 
         :raises BotoCoreError: there are none, or they could not be fetched
         """
-        signer = self._dry_runs.signer
+        signer = self._unsent.signer
         if signer is None:
-            raise RuntimeError("no dry run was made before")
+            raise RuntimeError("no request was built before")
         with stumbles_as_botocore():
             auth = cast("SigV4Auth", signer.get_auth_instance(address.service, address.region, "v4"))
-        found = cast("Credentials | ReadOnlyCredentials | None", auth.credentials)
-        if found is None or not found.access_key or not found.secret_key:
+        credentials = cast("Credentials | ReadOnlyCredentials | None", auth.credentials)
+        if credentials is None or not credentials.access_key or not credentials.secret_key:
             raise NoCredentialsError
-        return Keys(found.access_key, found.secret_key, found.token)
+        return Keys(credentials.access_key, credentials.secret_key, credentials.token)
 
     def renew_credentials(self) -> None:
         """Fetch fresh credentials, whatever botocore takes the present ones for. Blocks."""
@@ -247,8 +241,7 @@ class ServiceAccess:
         verify = _verify(self._hook)
         if verify is False:
             return False
-        found = get_cert_path(verify)  # type: ignore[arg-type]  # it hands a path through
-        return _certificates(str(found))
+        return _certificates(str(get_cert_path(verify)))  # type: ignore[arg-type]  # it hands a path through
 
     def _proxy(self, url: str) -> str | None:
         """Return the proxy as botocore finds it: by the client's endpoint, whatever the bucket's own host is."""
@@ -262,7 +255,7 @@ class ServiceAccess:
 
 
 class FreshSigners:
-    """Signers by address, made anew every 30 s so that rotated credentials are used; a refresh holds nobody up."""
+    """Signers by address, replaced every 30 s so that rotated credentials are used; other requests go on meanwhile."""
 
     def __init__(self, access: ServiceAccess, *, is_s3: bool) -> None:
         self._access = access

@@ -1,36 +1,75 @@
-"""Botocore's own client in an event loop, in threads: for what the fast transport does not do as botocore does."""
+"""Calls through botocore's own client, in threads: for what the fast carrier does not do as botocore does."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from contextlib import asynccontextmanager, closing
+from typing import Any, TypeVar
 
+from botocore import xform_name
 from botocore.client import BaseClient
 
 from airflow_sm_plugin.aws.errors import stumbles_as_botocore
 
+_CHUNK = 65_536
+
+_Result = TypeVar("_Result")
+
 
 class BotocoreCalls:
-    """A boto3 client's calls, each in a thread; as many at once as its connection pool holds."""
+    """The calls of a boto3 client, each in a thread; as many at once as its connection pool holds.
+
+    See :class:`~airflow_sm_plugin.aws.calls.AwsCalls`.
+    """
 
     def __init__(self, client: BaseClient) -> None:
-        self.client: Any = client
-        most = int(getattr(client.meta.config, "max_pool_connections", 10) or 10)
+        self._client: Any = client
+        config = client.meta.config
+        self.adds_checksums = getattr(config, "request_checksum_calculation", None) == "when_supported"
+        most = int(getattr(config, "max_pool_connections", 10) or 10)
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="botocore")
 
-    async def call(self, operation: str, /, **parameters: object) -> Mapping[str, Any]:
-        """Call a method of the client, e.g. ``head_object``."""
-        method = functools.partial(getattr(self.client, operation), **parameters)
-        return cast("Mapping[str, Any]", await self.run(method))
+    def members(self, operation: str) -> frozenset[str]:
+        shape = self._client.meta.service_model.operation_model(operation).input_shape
+        return frozenset(shape.members if shape else ())
 
-    async def run(self, blocking: Callable[[], object]) -> object:
-        """Run something blocking in one of the threads."""
-        with stumbles_as_botocore():
-            return await asyncio.get_running_loop().run_in_executor(self._threads, blocking)
+    async def call(self, operation: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
+        return await self._run(functools.partial(self._whole, operation, parameters))
+
+    @asynccontextmanager
+    async def opened(
+        self,
+        operation: str,
+        /,
+        **parameters: Any,  # noqa: ANN401 - botocore's
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        response = await self._run(functools.partial(self._called, operation, parameters))
+        with closing(response["Body"]) as stream:  # as its own context it is another, that checks nothing
+            yield {**response, "Body": self._chunks(stream)}
 
     def close(self) -> None:
         """Let the threads end; what they are doing is not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _called(self, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        response: Mapping[str, Any] = getattr(self._client, xform_name(operation))(**parameters)
+        return response
+
+    def _whole(self, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        response = self._called(operation, parameters)
+        stream: Any = response.get("Body")
+        if stream is None:
+            return response
+        with closing(stream):  # as above
+            return {**response, "Body": stream.read()}
+
+    async def _chunks(self, stream: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - botocore's stream has no public type
+        while chunk := await self._run(functools.partial(stream.read, _CHUNK)):
+            yield chunk
+
+    async def _run(self, blocking: Callable[[], _Result]) -> _Result:
+        with stumbles_as_botocore():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, blocking)

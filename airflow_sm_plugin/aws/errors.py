@@ -53,7 +53,7 @@ _BY_MEANING: dict[Meaning, type[SageMakerInferenceError]] = {
 }
 _REMEDIES: dict[type[SageMakerInferenceError], str] = {
     AccessDenied: ": allow this action to the task's role",
-    CredentialsExpired: ": renew or mend the credentials, or set the clock; a retry of the task reads them anew",
+    CredentialsExpired: ": renew or mend the credentials, or set the clock; a retry of the task reads them again",
     ModelUnavailable: ": the call that failed makes its scaling policy start copies, within 5 to 6 minutes; retry",
     RecordTooLarge: ": send less at once (a serverless endpoint takes 4 MB), or use an asynchronous endpoint",
 }
@@ -69,8 +69,8 @@ _CREDENTIALS = (
     SSOError,
     TokenRetrievalError,
 )
-"""Credentials are not there, or not whole. None of these is for good: a metadata service that does not answer and files
-that are being written look so too."""
+"""Credentials are not there, or not whole. None of these is for good: so do a metadata service that does not answer and
+files that are being written appear."""
 _OF_BOTOCORE: Sequence[
     tuple[type[BotoCoreError] | tuple[type[BotoCoreError], ...], type[SageMakerInferenceError], str]
 ] = (
@@ -125,27 +125,23 @@ _READERS = tuple(
 
 
 def meaning(error: ClientError) -> Meaning:
-    """Say what an error answer of AWS means."""
+    """Classify an error answer of AWS."""
     return meaning_of_parsed(cast("Mapping[str, Any]", error.response), error.operation_name)
 
 
-def has_expired_in_words(error: ClientError) -> bool:
-    """Say whether an error answer calls the credentials expired; a HEAD's cannot, it may also mean another region."""
-    return words_of(error)[0] != _BAD_HEAD and meaning(error) is Meaning.CREDENTIALS_EXPIRED
-
-
 def meaning_of_parsed(response: Mapping[str, Any], operation: str) -> Meaning:
-    """Say what an error answer means, as botocore's parsers return it.
+    """Classify an error answer as botocore's parsers return it.
 
     :param operation: e.g. ``GetObject``
     """
-    if operation.startswith("Head") and _said(response)[0] == _BAD_HEAD:
+    code, message = _words(response)
+    if operation.startswith("Head") and code == _BAD_HEAD:
         return Meaning.CREDENTIALS_EXPIRED
-    return meaning_of(*_said(response), _status(response))
+    return meaning_of(code, message, _status(response))
 
 
 def is_about_credentials(error: BaseException) -> bool:
-    """Say whether credentials are missing or not accepted, so that a client with others may fare better."""
+    """Return whether credentials are missing or not accepted, so that a client with others may fare better."""
     if isinstance(error, ClientError):
         return meaning(error) is Meaning.CREDENTIALS_EXPIRED
     return isinstance(error, (CredentialsExpired, *_CREDENTIALS))
@@ -158,10 +154,10 @@ def status_of(error: ClientError) -> int:
 
 def words_of(error: ClientError) -> tuple[str, str]:
     """Return an error answer's code and message, each empty when it has none."""
-    return _said(cast("Mapping[str, Any]", error.response))
+    return _words(cast("Mapping[str, Any]", error.response))
 
 
-def _said(response: Mapping[str, Any]) -> tuple[str, str]:
+def _words(response: Mapping[str, Any]) -> tuple[str, str]:
     details = response.get("Error")
     if not isinstance(details, Mapping):
         return "", ""
@@ -170,8 +166,8 @@ def _said(response: Mapping[str, Any]) -> tuple[str, str]:
 
 def _status(response: Mapping[str, Any]) -> int:
     metadata = response.get("ResponseMetadata")
-    found = status_in(metadata.get("HTTPStatusCode")) if isinstance(metadata, Mapping) else None
-    return _REFUSED if found is None else found
+    status = status_in(metadata.get("HTTPStatusCode")) if isinstance(metadata, Mapping) else None
+    return _REFUSED if status is None else status
 
 
 def translate(error: ClientError | BotoCoreError, doing: str) -> SageMakerInferenceError:
@@ -182,8 +178,8 @@ def translate(error: ClientError | BotoCoreError, doing: str) -> SageMakerInfere
     if isinstance(error, ClientError):
         code, message = words_of(error)
         kind = _BY_MEANING.get(meaning(error), RequestRefused)
-        said = f"{code}: {message}" if message else code
-        return kind(f"{doing}: AWS answered {said}{_REMEDIES.get(kind, '')}")
+        words = f"{code}: {message}" if message else code
+        return kind(f"{doing}: AWS answered {words}{_REMEDIES.get(kind, '')}")
     if isinstance(error, ParamValidationError):
         return InvalidRequest(
             f"{doing}: the request is not well formed; botocore names the fields: {_fields(error)}"

@@ -35,9 +35,9 @@ _SENT_AGAIN = "airflow_sm_plugin_sent_again"
 class AwsHook(AwsBaseHook):
     """The provider's hook for boto3's clients. Takes the arguments of the provider's ``AwsBaseHook``.
 
-    Where AWS says that credentials have expired, they are fetched anew (the role is assumed again, files, environment
+    Where AWS says that credentials have expired, they are fetched again (the role is assumed again, files, environment
     and instance are asked again) and the request is signed and sent once more, without a pause: it was not carried out.
-    What Airflow's connection itself holds is read anew by the task's next try only.
+    What Airflow's connection itself holds is read again by the task's next try only.
     """
 
     credentials: RenewableCredentials | None = None
@@ -77,9 +77,9 @@ class AwsHook(AwsBaseHook):
 
 
 class RenewableCredentials:
-    """A session's credentials, which can be fetched anew although botocore takes them for valid, or found none.
+    """A session's credentials, which can be fetched again although botocore takes them for valid, or found none.
 
-    :param held: None where there are none yet: a metadata service that does not answer looks like that
+    :param held: None where there are none yet: a metadata service that does not answer has the same effect
     :param fetch: makes a session of its own and returns its credentials
     """
 
@@ -117,7 +117,7 @@ class RenewableCredentials:
                 return
             try:
                 self._held = self._fetch() or self._held
-            except Exception as error:  # noqa: BLE001 - AWS's first answer is the one to tell of
+            except Exception as error:  # noqa: BLE001 - AWS's first answer is the one to report
                 log.warning("fresh credentials could not be fetched: %s", type(error).__name__)
             self._renewed_at = time.monotonic()
 

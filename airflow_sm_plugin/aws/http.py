@@ -1,20 +1,18 @@
 """Signed requests over one aiohttp session: a fifth of what they cost through botocore.
 
-No retries, no redirects, nothing decompressed. A broken connection raises botocore's own exceptions, so that nobody has
-to care which transport it was: ``ConnectionError`` and its kin mean that nothing was sent, ``HTTPClientError`` and its
+No retries, no redirects, nothing decompressed. A broken connection raises botocore's own exceptions,
+whichever carrier it was: ``ConnectionError`` and its kin mean that nothing was sent, ``HTTPClientError`` and its
 kin that the request may have been carried out.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple, Self
-from urllib.parse import quote
+from types import TracebackType
+from typing import Any, Self
 
 import aiohttp
 from aiohttp import hdrs
@@ -31,8 +29,8 @@ from botocore.exceptions import (
 from yarl import URL
 
 from airflow_sm_plugin.aws.access import Address, FreshSigners, ServiceAccess, Wire
-from airflow_sm_plugin.aws.answers import UnreadableAnswer
-from airflow_sm_plugin.aws.signer import Clock, Signer, ToSign
+from airflow_sm_plugin.aws.answers import as_botocore_reads
+from airflow_sm_plugin.aws.signer import Clock, Signer, UnsignedRequest
 
 BROKEN = (aiohttp.ClientError, OSError)
 """What aiohttp raises where a connection broke, or never was."""
@@ -70,7 +68,7 @@ _LARGE = 32_768
 
 
 @dataclass(frozen=True, repr=False)
-class HttpAnswer:
+class HttpResponse:
     """A whole answer. It has no repr: the body may be secret.
 
     :param headers: to be asked for by names in lower case
@@ -81,31 +79,12 @@ class HttpAnswer:
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """Return a header as botocore reads it: byte by byte, where aiohttp decodes UTF-8.
-
-        :param name: in lower case
-        """
         value = self.headers.get(name)
-        if value is None or value.isascii():
-            return value
-        return value.encode("utf-8", "surrogateescape").decode("latin-1")
-
-    def json_object(self) -> dict[str, object]:
-        """Read the body as a JSON object; none at all is an empty one.
-
-        :raises UnreadableAnswer: it is something else, as a proxy's page is
-        """
-        try:
-            value = json.loads(self.body or b"{}")
-        except (ValueError, RecursionError) as error:
-            raise UnreadableAnswer(error=f"the answer of status {self.status} is no JSON") from error
-        if not isinstance(value, dict):
-            raise UnreadableAnswer(error=f"the answer of status {self.status} is no JSON object")
-        return value
+        return None if value is None else as_botocore_reads(value)
 
 
 @dataclass(frozen=True, repr=False)
-class OpenAnswer:
+class OpenResponse:
     """An answer whose body is still to be read."""
 
     status: int
@@ -113,30 +92,10 @@ class OpenAnswer:
     chunks: AsyncIterator[bytes]
 
 
-class HttpRequest(NamedTuple):
-    """A request before it is signed. Its repr shows neither headers nor body: both may be secret.
-
-    :param path: what follows the address, percent-encoded
-    :param query: names and values, not encoded; None is a name without a value
-    :param sign_body: False leaves the body out of the signature, as S3 allows
-    """
-
-    method: str
-    path: str = ""
-    query: Sequence[tuple[str, str | None]] = ()
-    headers: Mapping[str, str] = MappingProxyType({})
-    body: bytes = b""
-    sign_body: bool = True
-
-    def __repr__(self) -> str:
-        """Return what is no secret."""
-        return f"HttpRequest({self.method!r}, {self.path!r})"
-
-
 class SignedHttp:
     """One session of HTTP connections, as many at once as ``wire`` says; further requests wait for one of them.
 
-    :meth:`send` is what a batch spends its time on: no context managers there, and nothing is made anew for each
+    :meth:`send` is what a batch spends its time on: no context managers there, and nothing is built again for each
     request that can be kept.
 
     :param is_s3: S3 is signed a little differently
@@ -164,7 +123,7 @@ class SignedHttp:
             auto_decompress=False,
             trust_env=False,
         )
-        # Else it sends GET and PUT again by itself when the connection breaks, and nobody learns that it did.
+        # Else aiohttp sends GET and PUT again by itself when the connection breaks, and no log shows that it did.
         self._session._retry_connection = False  # noqa: SLF001 - there is no public way; a test holds it
         return self
 
@@ -175,17 +134,17 @@ class SignedHttp:
         if self._session is not None:
             await self._session.close()
 
-    async def send(self, address: Address, request: HttpRequest) -> HttpAnswer:
+    async def send(self, address: Address, request: UnsignedRequest) -> HttpResponse:
         """Send one request and read its answer, whatever its status.
 
         :raises EndpointConnectionError: and its like: nothing was sent
-        :raises HTTPClientError: ReadTimeoutError, ConnectionClosedError: it was sent, or part of it; nobody knows more
+        :raises HTTPClientError: ReadTimeoutError, ConnectionClosedError: it was sent, or part of it; no more is known
         :raises BotoCoreError: no credentials, or a header that cannot be sent
         """
         signer = await self._signers.for_address(address)
         try:
             response = await self._response(address, request, signer)
-            return HttpAnswer(response.status, response.headers, await response.read())
+            return HttpResponse(response.status, response.headers, await response.read())
         except BROKEN as error:
             raise as_botocore(error, address.url, self._wire.proxy) from error
 
@@ -194,17 +153,17 @@ class SignedHttp:
         await self._signers.renew()
 
     @asynccontextmanager
-    async def opened(self, address: Address, request: HttpRequest) -> AsyncIterator[OpenAnswer]:
+    async def opened(self, address: Address, request: UnsignedRequest) -> AsyncIterator[OpenResponse]:
         """Send one request and hand over its answer before its body is read; errors as :meth:`send`."""
         signer = await self._signers.for_address(address)
         try:
             async with await self._response(address, request, signer) as response:
-                yield OpenAnswer(response.status, response.headers, response.content.iter_chunked(_CHUNK))
+                yield OpenResponse(response.status, response.headers, response.content.iter_chunked(_CHUNK))
         except BROKEN as error:
             raise as_botocore(error, address.url, self._wire.proxy) from error
 
     async def _response(
-        self, address: Address, request: HttpRequest, signer: Signer
+        self, address: Address, request: UnsignedRequest, signer: Signer
     ) -> aiohttp.ClientResponse:
         if len(request.body) <= _LARGE:
             return await self._asked(address, request, signer, request.body or None)
@@ -215,22 +174,22 @@ class SignedHttp:
     def _asked(
         self,
         address: Address,
-        request: HttpRequest,
+        request: UnsignedRequest,
         signer: Signer,
         data: bytes | AsyncIterator[memoryview] | None,
     ) -> Awaitable[aiohttp.ClientResponse]:
         if self._session is None:
             raise RuntimeError("SignedHttp is used outside of its block")
         path = f"{address.path}{request.path}" or "/"
-        query = encoded_query(request.query) if request.query else ""
-        body = request.body if request.sign_body else None
-        unsigned = ToSign(request.method, address.host, path, query, request.headers, body)
-        headers = signer.signed(unsigned, self._clock.timestamp())
+        headers = signer.signed(request, address.host, path, self._clock.timestamp())
         if data is not None:
             headers["Content-Length"] = str(len(request.body))
         return self._session.request(
             request.method,
-            URL(f"{address.root}{path}?{query}" if query else f"{address.root}{path}", encoded=True),
+            URL(
+                f"{address.root}{path}?{request.query}" if request.query else f"{address.root}{path}",
+                encoded=True,
+            ),
             headers=headers,
             data=data,
             skip_auto_headers=None if "Accept" in headers and "Content-Type" in headers else _NOT_BY_ITSELF,
@@ -240,7 +199,7 @@ class SignedHttp:
 
 
 async def _pieces(body: bytes, silence: asyncio.Timeout, seconds: float | None) -> AsyncIterator[memoryview]:
-    """Yield a large body in pieces, so that others get their turn between.
+    """Yield a large body in pieces, so that other requests go on in between.
 
     aiohttp's read time-out begins when all is sent: until then ``silence`` ends what does not go on for ``seconds``.
     """
@@ -249,19 +208,3 @@ async def _pieces(body: bytes, silence: asyncio.Timeout, seconds: float | None) 
         if seconds is not None and not silence.expired():
             silence.reschedule(loop.time() + seconds)
         yield view[start : start + _CHUNK]
-
-
-def encoded_path(key: str) -> str:
-    """Return a key as botocore spells it in a path."""
-    return "/" + quote(key, safe="/~")
-
-
-def encoded_query(query: Sequence[tuple[str, str | None]]) -> str:
-    """Return a query as botocore spells it."""
-    return "&".join(
-        _quoted(name) if value is None else f"{_quoted(name)}={_quoted(value)}" for name, value in query
-    )
-
-
-def _quoted(text: str) -> str:
-    return quote(text, safe="-._~")

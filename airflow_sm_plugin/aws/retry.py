@@ -1,4 +1,4 @@
-"""What the errors of one S3 request mean to us, and which requests are sent again."""
+"""Which failed requests of S3 are repeated, for how long, and what their errors mean."""
 
 from __future__ import annotations
 
@@ -41,36 +41,31 @@ _PASSING = frozenset({Meaning.CREDENTIALS_EXPIRED, Meaning.THROTTLED, Meaning.UN
 _Result = TypeVar("_Result")
 
 
-def code_of(error: ClientError) -> str:
-    """Return an error answer's code."""
-    return words_of(error)[0]
-
-
 def is_upload_gone(error: ClientError) -> bool:
-    """Say whether S3 knows an upload no more: it was completed, or somebody gave it up."""
-    return code_of(error) == _NO_UPLOAD
+    """Return whether S3 does not know an upload any more: it was completed or aborted."""
+    return words_of(error)[0] == _NO_UPLOAD
 
 
 def is_race_lost(error: ClientError) -> bool:
-    """Say whether a conditional write failed for what somebody else wrote or deleted meanwhile.
+    """Return whether a conditional write failed because another writer wrote or deleted the object meanwhile.
 
-    The code counts, too: S3 may find that out after it has said 200.
+    The code counts, too: S3 may find that out after it has answered 200.
     """
-    status, code = status_of(error), code_of(error)
+    status, code = status_of(error), words_of(error)[0]
     return code in _RACES or status in (CHANGED, CONFLICT) or (status == NOT_FOUND and code != _NO_BUCKET)
 
 
 def sight_of(error: ClientError | BotoCoreError, location: str) -> Sight:
-    """Say what a failed HEAD tells of an object.
+    """Read a failed HEAD.
 
     :raises SageMakerInferenceError: nothing was asked and nothing ever will be
     """
     if isinstance(error, ClientError):
         return _SIGHTS.get(meaning(error), Sight.UNKNOWN)
-    ours = translate(error, f"s3:HeadObject {location}")
-    if ours.retryable:
+    translated = translate(error, f"s3:HeadObject {location}")
+    if translated.retryable:
         return Sight.UNKNOWN
-    raise ours from cause_of(error)
+    raise translated from cause_of(error)
 
 
 async def repeated(doing: str, request: Callable[[], Awaitable[_Result]]) -> _Result:
@@ -87,11 +82,11 @@ async def repeated(doing: str, request: Callable[[], Awaitable[_Result]]) -> _Re
         try:
             return await request()
         except (ClientError, BotoCoreError, ServiceError) as error:
-            if not may_pass(error) or patience.is_spent():
-                if not isinstance(error, BotoCoreError):
-                    raise
+            if await patience.allows(doing, error):
+                continue
+            if isinstance(error, BotoCoreError):
                 raise translate(error, doing) from cause_of(error)
-            await pause(doing, error, patience.failed)
+            raise
 
 
 class Patience:
@@ -105,15 +100,26 @@ class Patience:
         self.failed = 0
 
     def is_spent(self) -> bool:
-        """Count a failed attempt; say whether it was the last one."""
+        """Count a failed attempt; return whether it was the last one."""
         now = time.monotonic()
         self._since = self._since if self.failed else now
         self.failed += 1
         return self.failed >= ATTEMPTS and now - self._since >= OUTAGE_SECONDS
 
+    async def allows(self, doing: str, error: ClientError | BotoCoreError | ServiceError) -> bool:
+        """Pause before another attempt; False when there is none, since the failure does not pass or was the last."""
+        if not may_pass(error) or self.is_spent():
+            return False
+        await pause(doing, error, self.failed)
+        return True
+
+    def succeeded(self) -> None:
+        """Count from the next failure on."""
+        self.failed = 0
+
 
 def may_pass(error: ClientError | BotoCoreError | ServiceError) -> bool:
-    """Say whether the same request may fare better a little later."""
+    """Return whether the same request may fare better a little later."""
     if isinstance(error, ServiceError):
         return error.retryable
     if isinstance(error, ClientError):
@@ -122,7 +128,7 @@ def may_pass(error: ClientError | BotoCoreError | ServiceError) -> bool:
 
 
 async def pause(doing: str, error: Exception, attempt: int) -> None:
-    """Sleep before the next attempt, and say so."""
+    """Log the failure, and sleep before the next attempt."""
     seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
     log.info("%s: %s at attempt %d; again in %.1f s", doing, type(error).__name__, attempt, seconds)
     await asyncio.sleep(seconds)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -32,29 +33,27 @@ class Keys:
     token: str | None = field(repr=False)
 
 
-class ToSign(NamedTuple):
-    """A request as the signature sees it. Its repr shows neither headers nor body: both may be secret.
+class UnsignedRequest(NamedTuple):
+    """A request before it is signed. Its repr shows neither headers nor body: both may be secret.
 
-    :param host: with the port, unless it is the scheme's own
-    :param path: percent-encoded, without ``.`` and ``..`` segments
+    :param path: what follows the address, percent-encoded
     :param query: percent-encoded
-    :param body: None leaves it unsigned
+    :param sign_body: False leaves the body out of the signature, as S3 allows
     """
 
     method: str
-    host: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    body: bytes | None
+    path: str = ""
+    query: str = ""
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b""
+    sign_body: bool = True
 
     def __repr__(self) -> str:
-        """Return what is no secret."""
-        return f"ToSign({self.method!r}, {self.host!r}, {self.path!r})"
+        return f"UnsignedRequest({self.method!r}, {self.path!r})"
 
 
 class Clock:
-    """The time as signatures want it, written anew once a second."""
+    """The time as signatures want it, formatted once a second."""
 
     def __init__(self) -> None:
         self._second = -1
@@ -84,9 +83,11 @@ class Signer:
         self._scope = ""
         self._credential = ""
 
-    def signed(self, request: ToSign, timestamp: str) -> dict[str, str]:
+    def signed(self, request: UnsignedRequest, host: str, path: str, timestamp: str) -> dict[str, str]:
         """Return the request's headers with the signature among them.
 
+        :param host: with the port, unless it is the scheme's own
+        :param path: all of it, percent-encoded, without ``.`` and ``..`` segments
         :param timestamp: UTC, as ``20260131T235959Z``
         :raises ParamValidationError: a header holds what cannot be sent
         """
@@ -95,11 +96,11 @@ class Signer:
         headers = {**request.headers, "X-Amz-Date": timestamp}
         if self._keys.token:
             headers["X-Amz-Security-Token"] = self._keys.token
-        content = UNSIGNED_PAYLOAD if request.body is None else _hash(request.body)
-        if self._is_s3 or request.body is None:
+        content = _hash(request.body) if request.sign_body else UNSIGNED_PAYLOAD
+        if self._is_s3 or not request.sign_body:
             headers["X-Amz-Content-SHA256"] = content
-        lines, names = _lines(request.host, tuple(headers.items()))
-        path = request.path if self._is_s3 else _quoted(request.path)
+        lines, names = _lines(host, tuple(headers.items()))
+        path = path if self._is_s3 else _quoted(path)
         query = _canonical_query(request.query) if request.query else ""
         canonical = f"{request.method}\n{path}\n{query}\n{lines}\n\n{names}\n{content}"
         hashed = sha256(canonical.encode()).hexdigest()

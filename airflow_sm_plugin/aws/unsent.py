@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from botocore import xform_name
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.client import BaseClient
 from botocore.compat import HTTPHeaders
+
+from airflow_sm_plugin.aws.answers import protocol_of
 
 if TYPE_CHECKING:
     from botocore.signers import RequestSigner
@@ -21,10 +24,14 @@ _SCOPE = re.compile(r"AWS4-HMAC-SHA256 Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aw
 
 @dataclass(frozen=True)
 class UnsentRequest:
-    """What botocore would have sent. Header names are in lower case. No repr of its own shows a header's value."""
+    """What botocore would have sent. Header names are in lower case. The repr shows no header's value.
+
+    :param path: the operation's own part of the URL, without the query
+    """
 
     url: str
     headers: Mapping[str, str]
+    path: str = ""
 
     def __repr__(self) -> str:
         """Return the names only: the headers hold a signature."""
@@ -37,33 +44,38 @@ class UnsentRequest:
         return (found[1], found[2]) if found else None
 
 
-class DryRuns:
+class UnsentRequests:
     """Let a client's calls come up to the point of sending, no further. Other threads' calls are not touched."""
 
     def __init__(self, client: BaseClient) -> None:
         self._client = client
         self._here = threading.local()
         self.signer: RequestSigner | None = None
-        """Who signed the last dry run: it knows the credentials."""
+        """Signed the last unsent request: it knows the credentials."""
         service = client.meta.service_model.service_id.hyphenize()
+        client.meta.events.register(f"before-call.{service}", self._remember_path)
         client.meta.events.register(f"before-sign.{service}", self._remember_signer)
         client.meta.events.register(f"before-send.{service}", cast("Callable[..., None]", self._stop))
 
-    def request(self, operation: str, parameters: Mapping[str, object], *, answer: bytes) -> UnsentRequest:
-        """Call a method of the client, e.g. ``list_objects``; return what it would have sent.
+    def request(self, operation: str, parameters: Mapping[str, object]) -> UnsentRequest:
+        """Call an operation, e.g. ``ListObjectsV2``; return what botocore would have sent.
 
         Blocks: credentials may have to be fetched.
 
-        :param answer: the body of a successful answer, which botocore parses
         :raises BotoCoreError: as the call itself
         """
-        self._here.answer, self._here.sent = answer, None
+        is_xml = protocol_of(self._client.meta.service_model) == "rest-xml"
+        self._here.answer, self._here.sent, self._here.path = b"<x/>" if is_xml else b"{}", None, ""
         try:
-            getattr(self._client, operation)(**parameters)
+            getattr(self._client, xform_name(operation))(**parameters)
             sent: AWSPreparedRequest = self._here.sent
         finally:
             self._here.answer = None
-        return UnsentRequest(sent.url, {name.lower(): _text(value) for name, value in sent.headers.items()})
+        headers = {name.lower(): _text(value) for name, value in sent.headers.items()}
+        return UnsentRequest(sent.url, headers, self._here.path)
+
+    def _remember_path(self, params: Mapping[str, str], **_: object) -> None:
+        self._here.path = params["url_path"].partition("?")[0]
 
     def _remember_signer(self, request_signer: RequestSigner, **_: object) -> None:
         self.signer = request_signer

@@ -1,4 +1,4 @@
-"""Payloads and outputs of real-time inference in S3."""
+"""Objects in S3 from a task that blocks: payloads and outputs of real-time inference, ETags of artefacts."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-class ResultStoreHook(AwsHook):
-    """Read and write whole objects. Takes the arguments of the provider's ``AwsBaseHook``."""
-
+class _S3Hook(AwsHook):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
         kwargs["client_type"] = "s3"
         super().__init__(*args, **kwargs)
 
     @property
     def client(self) -> S3Client:
-        """Return the boto3 client."""
         return cast("S3Client", self.get_conn())
+
+
+class ResultStoreHook(_S3Hook):
+    """Read and write whole objects. Takes the arguments of the provider's ``AwsBaseHook``."""
 
     def read(self, location: str, *, limit: int) -> bytes:
         """Return an object, or its first ``limit`` bytes when it has more.
@@ -43,14 +44,14 @@ class ResultStoreHook(AwsHook):
         uri = S3Uri.parse_object(location)
         with translated(f"s3:GetObject {location}"):
             try:
-                answer = self.client.get_object(Bucket=uri.bucket, Key=uri.key)
+                response = self.client.get_object(Bucket=uri.bucket, Key=uri.key)
             except ClientError as error:
                 if meaning(error) is not Meaning.NOT_FOUND:
                     raise
                 raise InputNotFound(
                     f"the object {location} does not exist: upload it first, or mend its name"
                 ) from error
-            with closing(answer["Body"]) as stream:  # as its own context it is another, that checks nothing
+            with closing(response["Body"]) as stream:  # as its own context it is another, that checks nothing
                 return _read(stream, limit)
 
     def write(self, location: str, body: bytes, *, content_type: str | None = None) -> None:
@@ -74,17 +75,8 @@ def _read(stream: StreamingBody, limit: int) -> bytes:
     return body
 
 
-class ArtefactHook(AwsHook):
-    """Look at artefacts. Takes the arguments of the provider's ``AwsBaseHook``."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
-        kwargs["client_type"] = "s3"
-        super().__init__(*args, **kwargs)
-
-    @property
-    def client(self) -> S3Client:
-        """Return the boto3 client."""
-        return cast("S3Client", self.get_conn())
+class ArtefactHook(_S3Hook):
+    """Read ETags of artefacts. Takes the arguments of the provider's ``AwsBaseHook``."""
 
     def with_etags(self, spec: ModelSpec) -> ModelSpec:
         """Return the spec with the ETags of its containers' artefacts, so far as they can be read.
@@ -97,17 +89,14 @@ class ArtefactHook(AwsHook):
     def etags(self, locations: Iterable[str | None]) -> list[str | None]:
         """Return the artefacts' ETags in their order; one HEAD for each different location.
 
-        None stands for no artefact, one that may not be read by this role (SageMaker reads with its own), and one that
-        does not exist: CreateModel refuses that, but a model that is there already may be reused, so it is warned of.
+        None stands for no artefact, one that this role is not permitted to read (SageMaker reads with its own), and one
+        that does not exist: CreateModel refuses that, but an existing model may be reused, so it is warned of.
 
         :raises ServiceError: S3 could not answer now; a name derived without the ETag would be another one
         """
-        found: dict[str, str | None] = {}
         given = list(locations)
-        for location in given:
-            if location is not None and location not in found:
-                found[location] = self._etag(location)
-        return [None if location is None else found[location] for location in given]
+        etags = {location: self._etag(location) for location in dict.fromkeys(given) if location is not None}
+        return [None if location is None else etags[location] for location in given]
 
     def _etag(self, location: str) -> str | None:
         uri = S3Uri.parse_object(location, name="model_data_url")

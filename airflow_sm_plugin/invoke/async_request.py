@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_sm_plugin.core.custom_attributes import validate
@@ -13,6 +13,7 @@ from airflow_sm_plugin.core.header_values import check_header
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.s3 import S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.invoke.request import check_text
 
 MAX_INLINE_BYTES = 128_000
 DEFAULT_REQUEST_TTL = 21_600
@@ -57,19 +58,19 @@ class AsyncRequest:
         check_header(self.inference_id, "inference_id", longest=_MAX_INFERENCE_ID)
         check_header(self.content_type, "content_type")
         check_header(self.accept, "accept")
-        _check_text(
+        check_text(
             "filename",
             self.filename,
             _FILENAME,
-            32,
-            "letters, digits, and, but not first, '-', '_' and at most one '.'",
+            longest=32,
+            allowed="letters, digits, and, but not first, '-', '_' and at most one '.'",
         )
-        _check_text(
+        check_text(
             "s3_output_path_extension",
             self.s3_output_path_extension,
             _PATH_EXTENSION,
-            512,
-            "letters, digits and !_.*'()/-, not beginning with s3: or https:",
+            longest=512,
+            allowed="letters, digits and !_.*'()/-, not beginning with s3: or https:",
         )
         return self
 
@@ -95,7 +96,7 @@ class AsyncRequest:
         check_input_location(self.input_location, name="input_location")
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of ``invoke_endpoint_async``, without what is not set."""
+        """Return the parameters of ``invoke_endpoint_async`` that are set."""
         given = {
             "EndpointName": self.endpoint_name,
             "InputLocation": self.input_location,
@@ -121,22 +122,11 @@ def _check_range(name: str, value: int | None, limits: tuple[int, int]) -> None:
         raise InvalidRequest(f"{name} is {value} s, SageMaker takes {limits[0]} to {limits[1]} s")
 
 
-def _check_text(name: str, value: str | None, pattern: re.Pattern[str], longest: int, allowed: str) -> None:
-    if value is None:
-        return
-    if not 1 <= len(value) <= longest:
-        raise InvalidRequest(
-            f"{name} {value!r:.80} has {len(value)} characters, SageMaker takes 1 to {longest}: shorten it or pass None"
-        )
-    if not pattern.fullmatch(value):
-        raise InvalidRequest(f"{name} {value!r:.80} is not allowed; it may hold {allowed}")
-
-
 @dataclass(frozen=True)
 class AsyncInvocation:
     """An accepted invocation: where its result will be. Locations are opaque; ``failure_location`` may be None.
 
-    ``submitted_at`` is in epoch seconds, None when the invocation was made elsewhere and nobody wrote it down.
+    ``submitted_at`` is in epoch seconds, None when the invocation was made elsewhere and its time is not known.
     """
 
     output_location: str
@@ -171,13 +161,7 @@ class AsyncInvocation:
 
     def as_mapping(self) -> dict[str, Any]:
         """Return it with JSON values, as :meth:`from_mapping` reads it."""
-        return {
-            "output_location": self.output_location,
-            "failure_location": self.failure_location,
-            "inference_id": self.inference_id,
-            "input_location": self.input_location,
-            "submitted_at": self.submitted_at,
-        }
+        return asdict(self)
 
 
 def _epoch_seconds(value: object) -> float | None:

@@ -23,7 +23,7 @@ from airflow_sm_plugin.invoke.failure import CallFailure, FailureKind
 
 
 def failure_of(error: ClientError | BotoCoreError) -> CallFailure:
-    """Return what a failed call tells."""
+    """Read a failed call."""
     if not isinstance(error, ClientError):
         return CallFailure(type(error).__name__, str(error), kind=_kind(error))
     response = cast("Mapping[str, Any]", error.response)
@@ -49,26 +49,26 @@ def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMak
 
     :param operation: ``InvokeEndpoint`` or ``InvokeEndpointAsync``
     """
-    said = meaning(error)
-    if said is Meaning.NOT_FOUND:
+    reason = meaning(error)
+    if reason is Meaning.NOT_FOUND:
         return EndpointNotFound(
             f"no endpoint {endpoint_name} serves in this account and region: deploy it first, or mend its name"
         )
-    if said is Meaning.WRONG_KIND and operation == "InvokeEndpoint":
+    if reason is Meaning.WRONG_KIND and operation == "InvokeEndpoint":
         return EndpointNotRealTime(
             f"endpoint {endpoint_name} is asynchronous: use SageMakerInvokeEndpointAsyncOperator"
         )
-    if said is Meaning.NOT_MULTI_MODEL:
+    if reason is Meaning.NOT_MULTI_MODEL:
         return EndpointNotMultiModel(
             f"endpoint {endpoint_name} serves no target models: deploy it with a model of mode MultiModel, or do "
             f"without target_model"
         )
-    if said is Meaning.NO_MODEL_DATA:
+    if reason is Meaning.NO_MODEL_DATA:
         return TargetModelNotFound(
             f"endpoint {endpoint_name} found no artefact of the target model below its model prefix: "
             f"{words_of(error)[1]}"
         )
-    if said is Meaning.WRONG_KIND:
+    if reason is Meaning.WRONG_KIND:
         return EndpointNotAsynchronous(
             f"endpoint {endpoint_name} is not asynchronous: deploy it with async_output_path, or invoke it in real time"
         )

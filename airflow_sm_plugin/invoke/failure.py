@@ -1,14 +1,92 @@
-"""One failed call of SageMaker's runtime, as far as anybody decides by it."""
+"""A failed call of SageMaker's runtime: what it means, and whether another attempt is worth it."""
 
 from __future__ import annotations
 
 import enum
+import json
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from airflow_sm_plugin.core.service_errors import Meaning, meaning_of
-from airflow_sm_plugin.invoke.container_errors import container_error
 from airflow_sm_plugin.invoke.request import MAX_SERVERLESS_PAYLOAD_BYTES
+
+
+class ContainerError(enum.Enum):
+    """What an error answer of a serving container means, by status and words of the original answer of a ModelError.
+
+    MMS and TorchServe answer 503 for a handler's bug as well as for overload, and 507 for a worker killed for its
+    memory, a payload that does not fit, and a model that has no place. Only the words differ; they are read in the
+    sources of both servers and in real transcripts.
+    """
+
+    REFUSED = "the handler raised, or refused the request: the same request fails again"
+    OVERLOADED = "the container has no time for the request now"
+    GONE = "the process that worked on the request died, or gave no answer in time"
+    TOO_LARGE = "the request does not fit in the container's memory"
+    NO_ROOM = "the container has no memory for the target model"
+
+    @property
+    def passes(self) -> bool:
+        """Whether another attempt may succeed."""
+        return self is not ContainerError.REFUSED
+
+
+_WORKER_DIED = re.compile(r"\s*Worker died\.?\s*", re.IGNORECASE)
+_BUSY_TYPES = frozenset({"WlmCapacityException", "ServiceUnavailableException"})
+_BUSY = re.compile(
+    r"\s*(Worker queue capacity exceeded for model|No worker is available to serve request|"
+    r"Model \S+ has no worker to serve)",
+    re.IGNORECASE,
+)
+_FAILED_TYPE = "InternalServerException"
+_FAILED = re.compile(
+    r"\s*(Prediction failed|Invalid model predict output|number of batch response mismatched)", re.IGNORECASE
+)
+_LOAD_OUT_OF_MEMORY = re.compile(r"System out of memory", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"Out of resources|out of memory|MemoryError|RESOURCE_EXHAUSTED|\bOOM\b|bad_alloc", re.IGNORECASE
+)
+_INTERNAL, _TOO_MANY_REQUESTS, _BAD_GATEWAY, _UNAVAILABLE = 500, 429, 502, 503
+_GATEWAY_TIMEOUT, _NO_STORAGE, _NO_ANSWER = 504, 507, 0
+
+
+def container_error(status: int | None, words: str) -> ContainerError:
+    """Return what a container's error answer means.
+
+    Words count only as a whole, and where a server writes them: a handler's own text may quote any of them.
+
+    :param status: ``OriginalStatusCode``; 0 is no answer within a minute, or a process that has exited; None when the
+        answer had none
+    :param words: ``OriginalMessage``: the JSON that MMS and TorchServe write, or any text
+    """
+    kind, message = _read(words)
+    if status in (_NO_ANSWER, _BAD_GATEWAY, _GATEWAY_TIMEOUT):
+        return ContainerError.GONE
+    if status in (_INTERNAL, _NO_STORAGE) and _WORKER_DIED.fullmatch(message):
+        return ContainerError.GONE
+    if status == _NO_STORAGE:
+        too_large = _OUT_OF_MEMORY.search(message) and not _LOAD_OUT_OF_MEMORY.search(message)
+        return ContainerError.TOO_LARGE if too_large else ContainerError.NO_ROOM
+    if status == _UNAVAILABLE and not (kind in _BUSY_TYPES or _BUSY.match(message)):
+        failed = kind == _FAILED_TYPE or _FAILED.match(message)
+        return ContainerError.REFUSED if failed else ContainerError.OVERLOADED
+    if status in (_TOO_MANY_REQUESTS, _UNAVAILABLE):
+        return ContainerError.OVERLOADED
+    return ContainerError.REFUSED
+
+
+def _read(words: str) -> tuple[str, str]:
+    """Return the exception's type and message of MMS's JSON; no type and the whole text where it is anything else."""
+    if words.lstrip().startswith("{"):
+        try:
+            given = json.loads(words)
+        except (ValueError, RecursionError):
+            return "", words
+        if isinstance(given, dict) and isinstance(given.get("message"), str):
+            return str(given.get("type", "")), given["message"]
+    return "", words
+
 
 FailureKind = Literal["answered", "unreachable", "unanswered", "local"]
 """An error answer; nothing was sent (no connection, no credentials); it was sent and no answer came; nothing could ever
@@ -17,7 +95,7 @@ be sent (no region, a malformed request)."""
 
 @dataclass(frozen=True)
 class CallFailure:
-    """What a failed call tells. The repr leaves out the texts: a container may have put records into them.
+    """A failed call. The repr leaves out the texts: a container may have put records into them.
 
     :param code: ``Error.Code`` of an answer, else the name of botocore's exception
     :param message: ``Error.Message`` of an answer, else the exception's text
@@ -35,7 +113,7 @@ class CallFailure:
 
     @property
     def attempt(self) -> Attempt:
-        """What it asks for; what may have been carried out is worth another attempt, too."""
+        """What it asks for. A call that may have been carried out is worth another attempt, too."""
         if self.kind == "answered":
             return attempt_after(
                 self.code,
@@ -53,10 +131,7 @@ class CallFailure:
 
 
 def is_size_suspect(failure: CallFailure, size: int) -> bool:
-    """Say whether a payload's size may be why no answer came: AWS may reset the connection of a body that is too large.
-
-    :param size: bytes of the payload
-    """
+    """Return whether a payload of *size* bytes may be too large: AWS may reset the connection of such a body."""
     return failure.code == "ConnectionClosedError" and size > MAX_SERVERLESS_PAYLOAD_BYTES
 
 
@@ -79,7 +154,7 @@ def attempt_after(
     original_status: int | None = None,
     original_message: str = "",
 ) -> Attempt:
-    """Say what an error answer of InvokeEndpoint asks for.
+    """Decide what an error answer of InvokeEndpoint asks for.
 
     :param code: ``Error.Code``
     :param status: HTTP status

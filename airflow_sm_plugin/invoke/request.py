@@ -87,11 +87,11 @@ class InvokeRequest:
             ("inference_component_name", self.inference_component_name, _VARIANT, 63, _NAME_TEXT),
             ("session_id", self.session_id, _SESSION, 256, f"NEW_SESSION, or {_NAME_TEXT}"),
         ):
-            _check_name(name, value, pattern, longest=longest, allowed=allowed)
+            check_text(name, value, pattern, longest=longest, allowed=allowed)
         return self
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of ``invoke_endpoint``, without what is not set."""
+        """Return the parameters of ``invoke_endpoint`` that are set."""
         given = {
             "EndpointName": self.endpoint_name,
             "Body": self.body,
@@ -110,9 +110,7 @@ class InvokeRequest:
         return {name: value for name, value in given.items() if value is not None}
 
 
-def _check_name(
-    name: str, value: str | None, pattern: re.Pattern[str], *, longest: int, allowed: str
-) -> None:
+def check_text(name: str, value: str | None, pattern: re.Pattern[str], *, longest: int, allowed: str) -> None:
     if value is None:
         return
     if not 1 <= len(value) <= longest:

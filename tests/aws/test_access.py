@@ -16,9 +16,9 @@ from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import NoCredentialsError
 
 from airflow_sm_plugin.aws.access import Address, FreshSigners, ServiceAccess, UnrepeatedHook
+from airflow_sm_plugin.aws.addresses import ServiceAddresses
 from airflow_sm_plugin.aws.botocore_calls import BotocoreCalls
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.s3.buckets import BucketAddresses
 from airflow_sm_plugin.aws.signer import Keys
 from airflow_sm_plugin.exceptions import InvalidRequest
 from tests.stubs.recorder import Said, recording
@@ -28,17 +28,22 @@ pytestmark = pytest.mark.airflow
 
 @pytest.fixture(autouse=True)
 def _at_aws(monkeypatch: pytest.MonkeyPatch, aws: str) -> None:
-    """Addresses are AWS's own here; nothing is sent."""
+    """ServiceAddresses are AWS's own here; nothing is sent."""
     monkeypatch.delenv("AWS_ENDPOINT_URL")
 
 
 def access(
-    service: str = "s3", options: Mapping[str, Any] | None = None, *, verify: bool | str | None = None
+    service: str = "s3",
+    options: Mapping[str, Any] | None = None,
+    *,
+    verify: bool | str | None = None,
+    max_connections: int | None = None,
 ) -> ServiceAccess:
     connection = AwsConnection(
         aws_conn_id=None, region_name="eu-west-1", botocore_config=options, verify=verify
     )
-    return ServiceAccess(UnrepeatedHook(client_type=service, **connection.hook_arguments()))
+    hook = UnrepeatedHook(client_type=service, max_connections=max_connections, **connection.hook_arguments())
+    return ServiceAccess(hook)
 
 
 def address(options: Mapping[str, Any] | None, bucket: str) -> Address | None:
@@ -46,7 +51,7 @@ def address(options: Mapping[str, Any] | None, bucket: str) -> Address | None:
         reached = access(options=options)
         calls = BotocoreCalls(reached.client)
         try:
-            return await BucketAddresses(reached, calls).address(bucket)
+            return await ServiceAddresses(reached, calls).address(bucket)
         finally:
             calls.close()
 
@@ -86,9 +91,7 @@ def test_what_is_not_known_goes_through_botocore(options: Mapping[str, Any], buc
 
 def test_an_option_of_a_botocore_to_come_goes_through_botocore() -> None:
     reached = access("sagemaker-runtime")
-    request = reached.dry_run(
-        "invoke_endpoint_async", {"EndpointName": "e", "InputLocation": "s3://b/k"}, b"{}"
-    )
+    request = reached.unsent("InvokeEndpointAsync", {"EndpointName": "e", "InputLocation": "s3://b/k"})
     assert reached.unmapped(request) is None
     reached.client.meta.config.quantum_safe = True  # type: ignore[attr-defined]  # that is the point
     assert reached.unmapped(request) == "botocore_config sets quantum_safe"
@@ -101,28 +104,28 @@ def test_a_header_that_somebody_adds_goes_through_botocore() -> None:
         request.headers["X-Company-Trace"] = "secret"
 
     reached.client.meta.events.register("before-sign.sagemaker-runtime", add)
-    request = reached.dry_run(
-        "invoke_endpoint_async", {"EndpointName": "e", "InputLocation": "s3://b/k"}, b"{}"
-    )
+    request = reached.unsent("InvokeEndpointAsync", {"EndpointName": "e", "InputLocation": "s3://b/k"})
     assert reached.unmapped(request) == "something adds the headers x-company-trace"
     assert "secret" not in repr(request)
 
 
-def test_a_dry_run_sends_nothing_and_other_threads_calls_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_is_only_built_is_not_sent_and_other_threads_calls_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with recording(lambda _: Said(200, b'{"QueueUrls": ["http://a-queue"]}')) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", recorder.url)
         reached: Any = access("sqs")
         meanwhile: list[object] = []
 
         def call(**_: object) -> None:
-            """Make a real call at the moment when the dry run comes to signing."""
+            """Make a real call at the moment when the unsent request comes to signing."""
             reached.client.meta.events.unregister("before-sign.sqs", call)
             thread = threading.Thread(target=lambda: meanwhile.append(reached.client.list_queues()))
             thread.start()
             thread.join()
 
         reached.client.meta.events.register("before-sign.sqs", call)
-        assert reached.dry_run("list_queues", {}, b"{}").url == f"{recorder.url}/"
+        assert reached.unsent("ListQueues", {}).url == f"{recorder.url}/"
         assert len(recorder.asked) == len(meanwhile) == 1
         assert reached.client.list_queues()["QueueUrls"] == ["http://a-queue"]
 
@@ -141,32 +144,32 @@ def test_a_dry_run_sends_nothing_and_other_threads_calls_go_on(monkeypatch: pyte
 )
 def test_a_proxy_is_used_as_botocore_uses_it(proxy: str, bare: str, headers: Mapping[str, str]) -> None:
     reached = access("sqs", {"proxies": {"https": proxy, "http": "http://another"}})
-    wire = reached.wire(max_connections=None)
+    wire = reached.wire()
     assert (wire.proxy, dict(wire.proxy_headers)) == (bare, headers)
-    assert reached.unmapped(reached.dry_run("list_queues", {}, b"{}")) is None
+    assert reached.unmapped(reached.unsent("ListQueues", {})) is None
 
 
 def test_the_environments_proxy_holds_unless_the_host_is_excepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
-    assert access("sqs").wire(max_connections=None).proxy == "http://proxy:1"
+    assert access("sqs").wire().proxy == "http://proxy:1"
     monkeypatch.setenv("NO_PROXY", ".amazonaws.com")
-    assert access("sqs").wire(max_connections=None).proxy is None
+    assert access("sqs").wire().proxy is None
 
 
 def test_time_outs_and_connections_are_those_of_the_configuration() -> None:
-    usual = access("sqs").wire(max_connections=None)
+    usual = access("sqs").wire()
     assert (usual.connect_timeout, usual.read_timeout, usual.max_connections) == (60, 60, 10)
     options = {"connect_timeout": 1.5, "read_timeout": None, "max_pool_connections": 33}
-    wire = access("sqs", options).wire(max_connections=None)
+    wire = access("sqs", options).wire()
     assert (wire.connect_timeout, wire.read_timeout, wire.max_connections) == (1.5, None, 33)
-    assert access("sqs", options).wire(max_connections=7).max_connections == 7
+    assert access("sqs", options, max_connections=7).wire().max_connections == 7
 
 
 def test_certificates_are_verified_as_the_connection_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def context(verify: bool | str | None = None) -> object:
-        return access("sqs", verify=verify).wire(max_connections=None).tls
+        return access("sqs", verify=verify).wire().tls
 
     def is_strict(found: object) -> bool:
         return isinstance(found, ssl.SSLContext) and found.check_hostname and bool(found.get_ca_certs())
@@ -214,7 +217,7 @@ def test_no_credentials_are_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with pytest.raises(NoCredentialsError):
-        access("sqs").dry_run("list_queues", {}, b"{}")
+        access("sqs").unsent("ListQueues", {})
 
 
 def test_the_hooks_client_repeats_nothing_whatever_is_configured() -> None:

@@ -21,7 +21,8 @@ from botocore.exceptions import (
 
 from airflow_sm_plugin.aws.access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.http import HttpRequest, SignedHttp
+from airflow_sm_plugin.aws.http import SignedHttp
+from airflow_sm_plugin.aws.signer import UnsignedRequest
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.multi_model.engine import invoker as endpoint_invoker
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
@@ -414,13 +415,15 @@ def test_a_read_that_breaks_is_not_sent_again_behind_our_back(monkeypatch: pytes
 
     async def opened() -> int:
         async with scripted(serve) as server:
-            access = await ServiceAccess.connect(UnrepeatedHook(aws_conn_id=None, client_type="sqs"))
-            access.dry_run("list_queues", {}, b"{}")
+            access = await ServiceAccess.connect(
+                UnrepeatedHook(aws_conn_id=None, client_type="sqs", max_connections=1)
+            )
+            access.unsent("ListQueues", {})
             address = Address(server.url, "us-east-1", "sqs")
-            async with SignedHttp(access, access.wire(max_connections=1)) as http:
-                assert (await http.send(address, HttpRequest("GET", "/"))).body == b"ok"
+            async with SignedHttp(access, access.wire()) as http:
+                assert (await http.send(address, UnsignedRequest("GET", "/"))).body == b"ok"
                 with pytest.raises(ConnectionClosedError):
-                    await http.send(address, HttpRequest("GET", "/"))
+                    await http.send(address, UnsignedRequest("GET", "/"))
             return server.connections
 
     assert asyncio.run(opened()) == 1

@@ -13,13 +13,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin.aws.calls import open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import status_of
-from airflow_sm_plugin.aws.invoke_calls import invoke_calls
-from airflow_sm_plugin.aws.queue_calls import queue_calls
-from airflow_sm_plugin.aws.s3.object_options import ObjectOptions, UploadedPart
-from airflow_sm_plugin.aws.s3.transport import s3_calls
-from airflow_sm_plugin.core.s3 import S3Uri
+from airflow_sm_plugin.aws.s3.object_options import ObjectOptions, conditions
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
 from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
@@ -30,8 +27,8 @@ pytestmark = pytest.mark.airflow
 FAST: Mapping[str, Any] = {"connect_timeout": 600, "read_timeout": 600}
 THROUGH_BOTOCORE: Mapping[str, Any] = {**FAST, **TRANSPORTS["botocore"]}
 
-OBJECT = S3Uri("bucket", "a b//../ü+%~*'()/./..x.csv")
-PLAIN = S3Uri("bucket", "a b/ü+.csv")
+OBJECT = {"Bucket": "bucket", "Key": "a b//../ü+%~*'()/./..x.csv"}
+PLAIN = {"Bucket": "bucket", "Key": "a b/ü+.csv"}
 """Without what urllib3 tidies up on the way to an HTTP proxy."""
 
 LISTING = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
@@ -73,30 +70,38 @@ MODEL_CALL: Mapping[str, Any] = {
 }
 MARKED = ObjectOptions(metadata={"a-name": "a value/1"})
 KEPT = ObjectOptions(kms_key_id="arn:aws:kms:us-east-1:1:key/k", acl="bucket-owner-full-control")
-PARTS = [UploadedPart(1, '"e<1>"', "AAAAAA=="), UploadedPart(2, '"e2"', None)]
+BODY = {"Body": b"body", "ContentType": "text/csv"}
+BEGUN = {"ContentType": "text/csv", "ChecksumAlgorithm": "CRC32"}
+UPLOAD = {"UploadId": "u/+= id"}
+PARTS = [
+    {"PartNumber": 1, "ETag": '"e<1>"', "ChecksumCRC32": "AAAAAA=="},
+    {"PartNumber": 2, "ETag": '"e2"'},
+]
 
 Call = Callable[[AwsConnection], Any]
 
 
-def s3(method: str, *arguments: object, **options: object) -> Call:
+def calling(
+    service: str, operation: str, probe: Mapping[str, Any] | None = None, **parameters: object
+) -> Call:
     async def call(connection: AwsConnection) -> object:
-        async with s3_calls(connection, max_connections=None) as calls:
-            return await getattr(calls, method)(*arguments, **options)
+        opening = open_calls(connection, service, probe=(operation, probe) if probe else None)
+        async with opening as calls:
+            return await calls.call(operation, **parameters)
 
     return call
+
+
+def s3(operation: str, *options: Mapping[str, Any], **parameters: Any) -> Call:  # noqa: ANN401 - botocore's
+    for each in options:
+        parameters.update(each)
+    return calling("s3", operation, **parameters)
 
 
 async def read_on(connection: AwsConnection) -> object:
-    async with s3_calls(connection, max_connections=None) as calls, calls.opened(OBJECT, 7, '"e"') as found:
-        return [chunk async for chunk in found.chunks]
-
-
-def upload(method: str, *arguments: object) -> Call:
-    async def call(connection: AwsConnection) -> object:
-        async with s3_calls(connection, max_connections=None) as calls:
-            return await getattr(calls.uploads, method)(*arguments)
-
-    return call
+    rest = {**OBJECT, "Range": "bytes=7-", "IfMatch": '"e"'}
+    async with open_calls(connection, "s3") as calls, calls.opened("GetObject", **rest) as response:
+        return [chunk async for chunk in response["Body"]]
 
 
 def model(**request: Any) -> Call:  # noqa: ANN401 - invoke's own parameters
@@ -108,44 +113,45 @@ def model(**request: Any) -> Call:  # noqa: ANN401 - invoke's own parameters
 
 
 def invoking(parameters: Mapping[str, Any]) -> Call:
-    async def call(connection: AwsConnection) -> object:
-        async with invoke_calls(connection, max_connections=None) as calls:
-            return await calls.invoke(parameters)
-
-    return call
+    probe = {"EndpointName": "x", "InputLocation": "s3://x/x"}
+    return calling("sagemaker-runtime", "InvokeEndpointAsync", probe, **parameters)
 
 
 def queue(operation: str, parameters: Mapping[str, Any]) -> Call:
-    async def call(connection: AwsConnection) -> object:
-        async with queue_calls(connection, QUEUE) as calls:
-            return await calls.call(operation, {"QueueUrl": QUEUE, **parameters})
-
-    return call
+    return calling("sqs", operation, {"QueueUrl": QUEUE, **parameters}, QueueUrl=QUEUE, **parameters)
 
 
 CALLS: dict[str, Call] = {
-    "list all": s3("names", "bucket", "", ""),
-    "list on": s3("names", "bucket", "a b/", "a b/c", "1ueGcx+LPRx1Tr/XYExHnhbYLg="),
-    "list behind": s3("objects", "bucket", "a b/+%~ü", "a b/z="),
-    "head": s3("head", OBJECT),
-    "get": s3("get", OBJECT, None),
-    "get first": s3("get", OBJECT, "bytes=0-9"),
+    "list all": s3("ListObjectsV2", Bucket="bucket", Prefix=""),
+    "list on": s3(
+        "ListObjectsV2",
+        Bucket="bucket",
+        Prefix="a b/",
+        StartAfter="a b/c",
+        ContinuationToken="1ueGcx+LPRx1Tr/XYExHnhbYLg=",
+    ),
+    "list behind": s3("ListObjectsV2", Bucket="bucket", Prefix="a b/+%~ü", StartAfter="a b/z="),
+    "head": s3("HeadObject", OBJECT),
+    "get": s3("GetObject", OBJECT),
+    "get first": s3("GetObject", OBJECT, Range="bytes=0-9"),
     "read on": read_on,
-    "put": s3("put", OBJECT, b"body", "text/csv", only_if_new=False),
-    "put if new": s3("put", OBJECT, b"body", "text/csv", only_if_new=True),
-    "put nothing": s3("put", OBJECT, b"", "application/json", only_if_new=False),
-    "delete": s3("delete", OBJECT),
-    "delete this one": s3("delete", OBJECT, if_match="e"),
-    "put with metadata": s3("put", OBJECT, b"body", "text/csv", only_if_new=True, options=MARKED),
-    "begin upload with metadata": upload("begin", OBJECT, "text/csv", MARKED),
-    "put plain": s3("put", PLAIN, b"body", "text/csv", only_if_new=True),
-    "get plain": s3("get", PLAIN, None),
-    "put for others": s3("put", OBJECT, b"body", "text/csv", only_if_new=False, options=KEPT),
-    "begin upload": upload("begin", OBJECT, "text/csv", KEPT),
-    "add part": upload("add", OBJECT, "u/+= id", 7, b"body"),
-    "copy part": upload("copy", OBJECT, "u/+= id", 7, PLAIN, "bytes=5-9"),
-    "complete upload": upload("complete", OBJECT, "u/+= id", PARTS),
-    "abort upload": upload("abort", OBJECT, "u/+= id"),
+    "put": s3("PutObject", OBJECT, BODY),
+    "put if new": s3("PutObject", OBJECT, BODY, conditions(only_if_new=True)),
+    "put nothing": s3("PutObject", OBJECT, Body=b"", ContentType="application/json"),
+    "delete": s3("DeleteObject", OBJECT),
+    "delete this one": s3("DeleteObject", OBJECT, conditions(if_match="e")),
+    "put with metadata": s3("PutObject", OBJECT, BODY, MARKED.parameters(), conditions(only_if_new=True)),
+    "begin upload with metadata": s3("CreateMultipartUpload", OBJECT, BEGUN, MARKED.parameters()),
+    "put plain": s3("PutObject", PLAIN, BODY, conditions(only_if_new=True)),
+    "get plain": s3("GetObject", PLAIN),
+    "put for others": s3("PutObject", OBJECT, BODY, KEPT.parameters()),
+    "begin upload": s3("CreateMultipartUpload", OBJECT, BEGUN, KEPT.parameters()),
+    "add part": s3("UploadPart", OBJECT, UPLOAD, PartNumber=7, Body=b"body"),
+    "copy part": s3(
+        "UploadPartCopy", OBJECT, UPLOAD, PartNumber=7, CopySource=PLAIN, CopySourceRange="bytes=5-9"
+    ),
+    "complete upload": s3("CompleteMultipartUpload", OBJECT, UPLOAD, MultipartUpload={"Parts": PARTS}),
+    "abort upload": s3("AbortMultipartUpload", OBJECT, UPLOAD),
     "invoke": invoking(INVOCATION),
     "invoke model": model(**MODEL_CALL),
     "invoke plainly": model(body=b"{}", target_model=None),

@@ -198,14 +198,17 @@ def ours_botocore_signer(job: Job) -> None:
     ours(job)
 
 
-def _signed(self: sigv4.Signer, request: sigv4.ToSign, timestamp: str) -> dict[str, str]:
+def _signed(
+    self: sigv4.Signer, request: sigv4.UnsignedRequest, host: str, path: str, timestamp: str
+) -> dict[str, str]:
+    del timestamp  # botocore reads the clock itself
     keys = self._keys
-    url = f"https://{request.host}{request.path}{f'?{request.query}' if request.query else ''}"
-    asked = AWSRequest(request.method, url, headers=dict(request.headers), data=request.body or b"")
+    url = f"https://{host}{path}{f'?{request.query}' if request.query else ''}"
+    asked = AWSRequest(request.method, url, headers=dict(request.headers), data=request.body)
     credentials = Credentials(keys.access_key, keys.secret_key, keys.token)
-    if self._is_s3 or request.body is None:
+    if self._is_s3 or not request.sign_body:
         asked.context["client_config"] = Config()
-        asked.context["payload_signing_enabled"] = request.body is not None
+        asked.context["payload_signing_enabled"] = request.sign_body
         S3SigV4Auth(credentials, self._service, self._region).add_auth(asked)
     else:
         SigV4Auth(credentials, self._service, self._region).add_auth(asked)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.invoke.container_errors import ContainerError, container_error
+from airflow_sm_plugin.invoke.failure import ContainerError, container_error
 
 REFUSED, OVERLOADED, GONE = ContainerError.REFUSED, ContainerError.OVERLOADED, ContainerError.GONE
 TOO_LARGE, NO_ROOM = ContainerError.TOO_LARGE, ContainerError.NO_ROOM

@@ -18,9 +18,8 @@ from typing import Any
 
 import pytest
 
+from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.s3.calls import S3Calls
-from airflow_sm_plugin.aws.s3.transport import s3_calls
 from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.batches.task_try import TaskTry
@@ -61,12 +60,12 @@ def _stopped_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     live = set[str]()
 
     @asynccontextmanager
-    async def calls(connection: AwsConnection, **how: Any) -> AsyncIterator[S3Calls]:  # noqa: ANN401 - as s3_calls()
-        async with s3_calls(connection, **how) as found:
+    async def calls(connection: AwsConnection, service: str, **how: Any) -> AsyncIterator[AwsCalls]:  # noqa: ANN401 - as open_calls()
+        async with open_calls(connection, service, **how) as found:
             stop = _STOP.get()
             yield found if stop is None else StoppedCalls(found, stop, live)
 
-    monkeypatch.setattr("airflow_sm_plugin.aws.s3.objects.s3_calls", calls)
+    monkeypatch.setattr("airflow_sm_plugin.aws.s3.objects.open_calls", calls)
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.s3.calls import OpenObject, S3Calls
-from airflow_sm_plugin.aws.s3.object_options import ObjectOptions, UploadCalls, UploadedPart
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.aws.s3.transport import s3_calls
-from airflow_sm_plugin.core.s3 import S3Uri
 
 
 class Stop:
@@ -43,91 +40,59 @@ class Stop:
 
 
 class StoppedCalls:
-    """The calls of S3 of one process."""
+    """The calls of S3 of one process.
 
-    def __init__(self, calls: S3Calls, stop: Stop, live: set[str]) -> None:
-        self._calls = calls
-        self._stop = stop
-        self.uploads: UploadCalls = _Uploads(calls, stop, live)
-
-    @asynccontextmanager
-    async def opened(self, uri: S3Uri, start: int, etag: str) -> AsyncIterator[OpenObject]:
-        await self._stop.request()
-        async with self._calls.opened(uri, start, etag) as found:
-            yield found
-
-    async def delete(self, uri: S3Uri, *, if_match: str | None = None) -> None:
-        """Obey ``If-Match``, which moto does not."""
-        await self._stop.request()
-        if if_match is not None and (await self._calls.head(uri)).etag != if_match:
-            raise _error(412, "PreconditionFailed")
-        await self._calls.delete(uri)
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def call(*arguments: object, **options: object) -> object:
-            await self._stop.request()
-            return await getattr(self._calls, name)(*arguments, **options)
-
-        return call
-
-
-class _Uploads:
-    """Adds what moto does not know: ``If-Match`` of a completion, and 404 for uploads that are gone (it answers 500).
+    Adds what moto does not know: ``If-Match`` of deletions and completions, and 404 for uploads that are gone (it
+    answers 500).
 
     :param live: the uploads there are, of all processes
     """
 
-    def __init__(self, calls: S3Calls, stop: Stop, live: set[str]) -> None:
+    def __init__(self, calls: AwsCalls, stop: Stop, live: set[str]) -> None:
         self._calls = calls
         self._stop = stop
         self._live = live
+        self.adds_checksums = calls.adds_checksums
 
-    async def begin(self, uri: S3Uri, content_type: str, options: ObjectOptions) -> str:
-        await self._stop.request()
-        upload = await self._calls.uploads.begin(uri, content_type, options)
-        self._live.add(upload)
-        return upload
+    def members(self, operation: str) -> frozenset[str]:
+        return self._calls.members(operation)
 
-    async def add(self, uri: S3Uri, upload: str, number: int, body: bytes) -> UploadedPart:
-        await self._known(upload)
-        return await self._calls.uploads.add(uri, upload, number, body)
-
-    async def copy(
-        self, uri: S3Uri, upload: str, number: int, source: S3Uri, bytes_range: str
-    ) -> UploadedPart:
-        await self._known(upload)
-        return await self._calls.uploads.copy(uri, upload, number, source, bytes_range)
-
-    async def complete(
+    @asynccontextmanager
+    async def opened(
         self,
-        uri: S3Uri,
-        upload: str,
-        parts: Sequence[UploadedPart],
-        *,
-        only_if_new: bool = False,
-        if_match: str | None = None,
-    ) -> None:
-        await self._known(upload)
-        if if_match is not None and (await self._calls.head(uri)).etag != if_match:
-            raise _error(412, "PreconditionFailed")
-        await self._calls.uploads.complete(uri, upload, parts, only_if_new=only_if_new)
-        self._live.discard(upload)
-
-    async def abort(self, uri: S3Uri, upload: str) -> None:
-        await self._known(upload)
-        self._live.discard(upload)
-        await self._calls.uploads.abort(uri, upload)
-
-    async def _known(self, upload: str) -> None:
+        operation: str,
+        /,
+        **parameters: Any,  # noqa: ANN401 - botocore's
+    ) -> AsyncIterator[Mapping[str, Any]]:
         await self._stop.request()
-        if upload not in self._live:
+        async with self._calls.opened(operation, **parameters) as response:
+            yield response
+
+    async def call(self, operation: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
+        await self._stop.request()
+        upload = parameters.get("UploadId")
+        if upload is not None and upload not in self._live:
             raise _error(404, "NoSuchUpload")
+        if operation in ("DeleteObject", "CompleteMultipartUpload"):
+            await self._check(parameters["Bucket"], parameters["Key"], parameters.pop("IfMatch", None))
+        response = await self._calls.call(operation, **parameters)
+        if operation == "CreateMultipartUpload":
+            self._live.add(response["UploadId"])
+        if operation in ("CompleteMultipartUpload", "AbortMultipartUpload"):
+            self._live.discard(parameters["UploadId"])
+        return response
+
+    async def _check(self, bucket: str, key: str, if_match: str | None) -> None:
+        if if_match is None:
+            return
+        if (await self._calls.call("HeadObject", Bucket=bucket, Key=key))["ETag"] != if_match:
+            raise _error(412, "PreconditionFailed")
 
 
 class SharedS3:
     """S3 as several processes see it."""
 
-    def __init__(self, calls: S3Calls) -> None:
+    def __init__(self, calls: AwsCalls) -> None:
         self._calls = calls
         self._live: set[str] = set()
 
@@ -135,7 +100,7 @@ class SharedS3:
     @asynccontextmanager
     async def open(cls) -> AsyncIterator[SharedS3]:
         """Open connections for the block."""
-        async with s3_calls(AwsConnection(aws_conn_id=None), max_connections=None) as calls:
+        async with open_calls(AwsConnection(aws_conn_id=None), "s3") as calls:
             yield cls(calls)
 
     @property

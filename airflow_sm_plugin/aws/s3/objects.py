@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
+from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate, translated
 from airflow_sm_plugin.aws.retry import NOT_FOUND, NOTHING_IN_RANGE, is_race_lost, repeated, sight_of
-from airflow_sm_plugin.aws.s3.calls import S3Calls
-from airflow_sm_plugin.aws.s3.listing import ListedObject, ObjectPage, Page
-from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions, UploadCalls
-from airflow_sm_plugin.aws.s3.page_checks import Wanted, whole_page
+from airflow_sm_plugin.aws.s3.listing import (
+    ListedObject,
+    ObjectPage,
+    Page,
+    Wanted,
+    names_in,
+    objects_in,
+    whole_page,
+)
+from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions, conditions, quoted_etag
 from airflow_sm_plugin.aws.s3.stream import Reading, missing
-from airflow_sm_plugin.aws.s3.transport import s3_calls
 from airflow_sm_plugin.core.lines import LONGEST_LINE, LineSplitter
 from airflow_sm_plugin.core.s3 import S3Uri, Sight
 from airflow_sm_plugin.core.service_errors import Meaning
@@ -24,15 +30,19 @@ from airflow_sm_plugin.exceptions import AccessDenied, InputChanged, Preconditio
 
 __all__ = ["ListedObject", "ObjectPage", "Page", "S3Objects"]
 
+_AnyPage = TypeVar("_AnyPage", Page, ObjectPage)
+
 
 class S3Objects:
-    """Objects in S3. Reads and writes are repeated over an outage of a minute; listings and looks are not.
+    """Objects in S3. Reads and writes are repeated over an outage of a minute; listings and :meth:`sight` are not.
 
-    A listing or a look that fails is one failed look: whoever waits counts those. Nothing here logs content.
+    One of those that fails is a failed poll: whoever waits counts them. Nothing here logs content.
+
+    :attr calls: the bare calls, each sent once
     """
 
-    def __init__(self, calls: S3Calls, options: ObjectOptions = PLAIN) -> None:
-        self._calls = calls
+    def __init__(self, calls: AwsCalls, options: ObjectOptions = PLAIN) -> None:
+        self.calls = calls
         self._options = options
 
     @classmethod
@@ -43,48 +53,50 @@ class S3Objects:
         """Open connections for the block.
 
         :param max_connections: how many at once; None is what ``botocore_config`` says (botocore's default: 10)
-        :param options: how :meth:`write` keeps objects, unless it is told otherwise
+        :param options: how :meth:`write` keeps objects, unless that has its own
         :raises ServiceUnavailable: no credentials
         :raises InvalidRequest: no region
         """
-        async with s3_calls(connection, max_connections=max_connections) as calls:
+        async with open_calls(connection, "s3", max_connections=max_connections) as calls:
             yield cls(calls, options)
-
-    @property
-    def uploads(self) -> UploadCalls:
-        """The bare calls of uploads in parts: see :class:`~airflow_sm_plugin.aws.s3.upload.MultipartUpload`."""
-        return self._calls.uploads
 
     async def list_names(self, bucket: str, prefix: str, *, start_after: str = "") -> Page:
         """Return one page of key names (up to 1,000) behind ``start_after``, in S3's order; empty only at the end.
 
         :raises ServiceError: S3 refused, throttled, did not answer, or what it answered is not what was asked for
         """
-        wanted = Wanted(bucket, prefix, start_after)
-        with translated(f"s3:ListObjectsV2 {wanted}"):
-            return await whole_page(partial(self._calls.names, bucket, prefix, start_after), wanted)
+        return await self._listed(Wanted(bucket, prefix, start_after), names_in)
 
     async def list_objects(self, bucket: str, prefix: str, *, start_after: str = "") -> ObjectPage:
         """Return one page of objects with sizes and ETags, as :meth:`list_names`."""
-        wanted = Wanted(bucket, prefix, start_after)
+        return await self._listed(Wanted(bucket, prefix, start_after), objects_in)
+
+    async def _listed(self, wanted: Wanted, read: Callable[[Mapping[str, Any]], _AnyPage]) -> _AnyPage:
+        parameters = {"Bucket": wanted.bucket, "Prefix": wanted.prefix}
+        if wanted.start_after:
+            parameters["StartAfter"] = wanted.start_after
+
+        async def page(token: str) -> _AnyPage:
+            following = {"ContinuationToken": token} if token else {}
+            return read(await self.calls.call("ListObjectsV2", **parameters, **following))
+
         with translated(f"s3:ListObjectsV2 {wanted}"):
-            return await whole_page(partial(self._calls.objects, bucket, prefix, start_after), wanted)
+            return await whole_page(page, wanted)
 
     async def sight(self, location: str) -> Sight:
-        """Say whether an object is there; an error of the service is no verdict.
+        """Return whether an object is there; UNKNOWN where the service did not say.
 
-        :raises SageMakerInferenceError: nothing was asked and nothing ever will be: no region, or a location that
-            botocore refuses
+        :raises SageMakerInferenceError: no request can be sent: no region, or a location that botocore refuses
         """
         uri = S3Uri.parse_object(location)
         try:
-            await self._calls.head(uri)
+            await self._head(uri)
         except (ClientError, BotoCoreError) as error:
             return sight_of(error, location)
         return Sight.PRESENT
 
     async def stat(self, location: str) -> ListedObject | Sight:
-        """Return an object's size and ETag; ABSENT when there is none, FORBIDDEN when nobody may tell us.
+        """Return an object's size and ETag; ABSENT when there is none, FORBIDDEN without the permission.
 
         Repeated like a read, unlike :meth:`sight`. Without ``s3:ListBucket`` S3 calls a missing object FORBIDDEN.
 
@@ -92,13 +104,19 @@ class S3Objects:
         """
         uri = S3Uri.parse_object(location)
         try:
-            return await repeated(f"s3:HeadObject {location}", lambda: self._calls.head(uri))
+            return await repeated(f"s3:HeadObject {location}", lambda: self._head(uri))
         except ClientError as error:
             if meaning(error) is Meaning.NOT_FOUND:
                 return Sight.ABSENT
             if meaning(error) is Meaning.ACCESS_DENIED:
                 return Sight.FORBIDDEN
             raise translate(error, f"s3:HeadObject {location}") from cause_of(error)
+
+    async def _head(self, uri: S3Uri) -> ListedObject:
+        response = await self.calls.call("HeadObject", Bucket=uri.bucket, Key=uri.key)
+        metadata = {name.lower(): value for name, value in response.get("Metadata", {}).items()}
+        size, etag = response.get("ContentLength", 0), response.get("ETag", "")
+        return ListedObject(uri.key, size, etag.strip('"'), metadata or None)
 
     async def read(self, location: str, *, first_bytes: int | None = None) -> bytes:
         """Return an object, or its beginning.
@@ -132,9 +150,15 @@ class S3Objects:
 
     async def _read(self, location: str, part: tuple[int, int] | None) -> bytes | None:
         uri = S3Uri.parse_object(location)
-        wanted = None if part is None else f"bytes={part[0]}-{part[0] + part[1] - 1}"
+        wanted = {"Range": f"bytes={part[0]}-{part[0] + part[1] - 1}"} if part else {}
+
+        async def get() -> bytes:
+            response = await self.calls.call("GetObject", Bucket=uri.bucket, Key=uri.key, **wanted)
+            body: bytes = response["Body"]
+            return body
+
         try:
-            return await repeated(f"s3:GetObject {location}", lambda: self._calls.get(uri, wanted))
+            return await repeated(f"s3:GetObject {location}", get)
         except ClientError as error:
             if part is not None and status_of(error) == NOTHING_IN_RANGE:  # it ends before its first byte
                 return b""
@@ -150,28 +174,25 @@ class S3Objects:
         :param etag: of the object that is meant, with or without quotes; None takes what is there
         :param start: byte to begin at; at or behind the object's end nothing is left
         :raises InputNotFound: it does not exist
-        :raises InputChanged: its ETag is another one, or somebody wrote it anew meanwhile
+        :raises InputChanged: its ETag is another one, or another process wrote it meanwhile
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
-        spelled = f'"{etag.strip(chr(34))}"' if etag else ""
-        reading = Reading(location, InputChanged, etag=spelled, done=start)
-        async with aclosing(reading.chunks(self._calls)) as chunks:
+        reading = Reading(location, InputChanged, etag=quoted_etag(etag) if etag else "", done=start)
+        async with aclosing(reading.chunks(self.calls)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     async def read_lines(self, location: str, *, longest: int = LONGEST_LINE) -> AsyncGenerator[str]:
-        """Yield an object's lines, without their ends; the object is never in memory as a whole.
-
-        A connection that breaks is opened again where it broke, over an outage of a minute.
+        """Yield an object's lines, without their ends; the rest is as in :meth:`chunks`.
 
         :param longest: bytes that a line may have
         :raises InputNotFound: it does not exist
         :raises InvalidRequest: a line is no UTF-8 or longer
         :raises ServiceError: S3 refused, or did not answer at any attempt
-        :raises PreconditionFailed: somebody wrote the object anew meanwhile
+        :raises PreconditionFailed: another process wrote the object meanwhile
         """
         lines = LineSplitter(location, longest=longest)
-        async with aclosing(Reading(location, PreconditionFailed).chunks(self._calls)) as chunks:
+        async with aclosing(Reading(location, PreconditionFailed).chunks(self.calls)) as chunks:
             async for chunk in chunks:
                 for line in lines.after(chunk):
                     yield line
@@ -193,24 +214,25 @@ class S3Objects:
         :param only_if_new: only where there is none yet: the first of several writers wins
         :param if_match: only in place of the object with this ETag, with or without quotes; S3 wants the permission
             ``s3:GetObject`` for that, too
-        :raises PreconditionFailed: one of these did not hold: somebody else wrote or deleted it. Not when it was an
+        :raises PreconditionFailed: one of these did not hold: another process wrote or deleted it. Not when it was an
             earlier attempt of this very call whose answer was lost
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         uri = S3Uri.parse_object(location)
+        parameters: dict[str, Any] = {
+            "Bucket": uri.bucket,
+            "Key": uri.key,
+            "Body": body,
+            "ContentType": content_type,
+            **(options or self._options).parameters(),
+            **conditions(only_if_new=only_if_new, if_match=if_match),
+        }
         attempts = 0
 
         async def put() -> None:
             nonlocal attempts
             attempts += 1
-            await self._calls.put(
-                uri,
-                body,
-                content_type,
-                only_if_new=only_if_new,
-                if_match=if_match,
-                options=options or self._options,
-            )
+            await self.calls.call("PutObject", **parameters)
 
         try:
             await repeated(f"s3:PutObject {location}", put)
@@ -219,14 +241,14 @@ class S3Objects:
                 raise translate(error, f"s3:PutObject {location}") from cause_of(error)
             if attempts > 1 and await self._holds(location, body):
                 return
-            what = "has written it before" if only_if_new else "has written it anew, or deleted it"
-            raise PreconditionFailed(f"s3:PutObject {location}: somebody else {what}") from error
+            what = "written it before" if only_if_new else "replaced or deleted it"
+            raise PreconditionFailed(f"s3:PutObject {location}: another process has {what}") from error
 
     async def _holds(self, location: str, body: bytes) -> bool:
         try:
             return await self.read_if_any(location) == body
         except AccessDenied:
-            return False  # nobody may tell
+            return False  # there is no telling
 
     async def delete(self, location: str, *, if_match: str | None = None) -> None:
         """Delete an object; that there was none is fine.
@@ -237,12 +259,15 @@ class S3Objects:
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         uri = S3Uri.parse_object(location)
+        parameters = {"Bucket": uri.bucket, "Key": uri.key, **conditions(if_match=if_match)}
         try:
-            await repeated(f"s3:DeleteObject {location}", lambda: self._calls.delete(uri, if_match=if_match))
+            await repeated(
+                f"s3:DeleteObject {location}", lambda: self.calls.call("DeleteObject", **parameters)
+            )
         except ClientError as error:
             if if_match is None or not is_race_lost(error):
                 raise translate(error, f"s3:DeleteObject {location}") from error
             if status_of(error) != NOT_FOUND:
                 raise PreconditionFailed(
-                    f"s3:DeleteObject {location}: somebody else has written it anew, or deleted it"
+                    f"s3:DeleteObject {location}: another process has replaced or deleted it"
                 ) from error

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from functools import partial
+from typing import cast
 
 from botocore.exceptions import ParamValidationError
 
-from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.aws.access import Address, ServiceAccess, UnrepeatedHook
 from airflow_sm_plugin.aws.botocore_calls import BotocoreCalls
+from airflow_sm_plugin.aws.calls import HttpCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.aws.errors import translated
-from airflow_sm_plugin.aws.http import HttpRequest, SignedHttp
-from airflow_sm_plugin.aws.service_requests import ServiceRequests
+from airflow_sm_plugin.aws.http import HttpResponse
+from airflow_sm_plugin.aws.signer import UnsignedRequest
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.invoke.request import READ_TIMEOUT
 
-log = get_log(__name__)
-
 _OPERATION = "InvokeEndpoint"
 _CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
-_TOLD_ATTRIBUTES = _CUSTOM_ATTRIBUTES.lower()
+_RESPONSE_ATTRIBUTES = _CUSTOM_ATTRIBUTES.lower()
 _HEADERS = {
     "ContentType": "Content-Type",
     "Accept": "Accept",
@@ -51,18 +47,15 @@ class ModelAnswer:
     custom_attributes: str | None = field(repr=False)
 
 
-class ModelCalls(Protocol):
-    """One InvokeEndpoint."""
-
-    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
-        """Send it, once."""
+Invoke = Callable[[bytes, Mapping[str, str]], Awaitable[ModelAnswer]]
+"""Send one InvokeEndpoint, once, with botocore's parameters."""
 
 
 class EndpointInvoker:
     """InvokeEndpoint of one endpoint. Nothing is repeated here; nothing of a request is logged."""
 
-    def __init__(self, calls: ModelCalls) -> None:
-        self._calls = calls
+    def __init__(self, invoke: Invoke) -> None:
+        self._invoke = invoke
 
     @classmethod
     @asynccontextmanager
@@ -76,8 +69,18 @@ class EndpointInvoker:
         :raises InvalidRequest: no region, or no endpoint can have that name
         """
         check_name(endpoint_name, "endpoint name")
-        async with _model_calls(connection, endpoint_name, max_connections=max_connections) as calls:
-            yield cls(calls)
+        probe = (_OPERATION, {"EndpointName": endpoint_name, "Body": b"x"})
+        async with open_calls(
+            connection,
+            "sagemaker-runtime",
+            probe=probe,
+            max_connections=max_connections,
+            least_read_timeout=READ_TIMEOUT,
+        ) as calls:
+            if isinstance(calls, HttpCalls):
+                yield cls(partial(_over_http, calls, f"/endpoints/{endpoint_name}/invocations"))
+            else:
+                yield cls(partial(_through_botocore, calls, endpoint_name))
 
     async def invoke(
         self,
@@ -108,40 +111,22 @@ class EndpointInvoker:
         for name, value in parameters.items():
             if not value or not value.isprintable():
                 _check(name, value)
-        return await self._calls.invoke(body, parameters)
+        return await self._invoke(body, parameters)
 
 
-class BotocoreModelCalls:
-    """InvokeEndpoint through botocore, in threads."""
-
-    def __init__(self, calls: BotocoreCalls, endpoint_name: str) -> None:
-        self._calls = calls
-        self._endpoint = endpoint_name
-
-    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
-        """Send it, once."""
-        return cast("ModelAnswer", await self._calls.run(lambda: self._invoke(body, parameters)))
-
-    def _invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
-        answer = self._calls.client.invoke_endpoint(EndpointName=self._endpoint, Body=body, **parameters)
-        with closing(answer["Body"]) as stream:  # as its own context it is another, that checks nothing
-            return ModelAnswer(stream.read(), answer.get("ContentType"), answer.get("CustomAttributes"))
+async def _over_http(calls: HttpCalls, path: str, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
+    """Build the request here: botocore's serializer would cost as much again as all the rest of a payload's call."""
+    headers = {_HEADERS[name]: value for name, value in parameters.items()}
+    request = UnsignedRequest("POST", path, headers=headers, body=body)
+    response = cast("HttpResponse", await calls.send(_OPERATION, request))  # None is for buckets
+    return ModelAnswer(response.body, response.header("content-type"), response.header(_RESPONSE_ATTRIBUTES))
 
 
-class HttpModelCalls:
-    """InvokeEndpoint over the fast transport."""
-
-    def __init__(self, access: ServiceAccess, http: SignedHttp, address: Address, endpoint_name: str) -> None:
-        self._address = address
-        self._path = f"/endpoints/{endpoint_name}/invocations"
-        self._service = ServiceRequests(access.client, http, "rest-json")
-
-    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
-        """Send it, once."""
-        headers = {_HEADERS[name]: value for name, value in parameters.items()}
-        request = HttpRequest("POST", self._path, headers=headers, body=body)
-        answer = await self._service.send(self._address, request, _OPERATION)
-        return ModelAnswer(answer.body, answer.header("content-type"), answer.header(_TOLD_ATTRIBUTES))
+async def _through_botocore(
+    calls: BotocoreCalls, endpoint_name: str, body: bytes, parameters: Mapping[str, str]
+) -> ModelAnswer:
+    response = await calls.call(_OPERATION, EndpointName=endpoint_name, Body=body, **parameters)
+    return ModelAnswer(response["Body"], response.get("ContentType"), response.get("CustomAttributes"))
 
 
 def _check(name: str, value: str) -> None:
@@ -150,31 +135,3 @@ def _check(name: str, value: str) -> None:
         raise ParamValidationError(report=f"{name} is empty")
     if found := _NO_HEADER.search(value):
         raise ParamValidationError(report=f"{name} holds U+{ord(found[0]):04X}, which no header can hold")
-
-
-@asynccontextmanager
-async def _model_calls(
-    connection: AwsConnection, endpoint_name: str, *, max_connections: int
-) -> AsyncIterator[ModelCalls]:
-    with translated("sagemaker-runtime"):
-        hook = UnrepeatedHook(
-            client_type="sagemaker-runtime",
-            least_read_timeout=READ_TIMEOUT,
-            max_connections=max_connections,
-            **connection.hook_arguments(),
-        )
-        access = await ServiceAccess.connect(hook)
-        anything = {"EndpointName": endpoint_name, "Body": b"x"}
-        request = await asyncio.to_thread(access.dry_run, "invoke_endpoint", anything, b"")
-        wire = await asyncio.to_thread(access.wire, max_connections=max_connections)
-    if reason := access.unmapped(request):
-        log.info("%s of %s goes through botocore: %s", _OPERATION, endpoint_name, reason)
-        calls = BotocoreCalls(access.client)
-        try:
-            yield BotocoreModelCalls(calls, endpoint_name)
-        finally:
-            calls.close()
-        return
-    address = access.address(request, path=f"/endpoints/{endpoint_name}/invocations")
-    async with SignedHttp(access, wire) as http:
-        yield HttpModelCalls(access, http, address, endpoint_name)

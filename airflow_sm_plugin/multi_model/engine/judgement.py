@@ -22,8 +22,7 @@ from airflow_sm_plugin.exceptions import (
     TargetModelNotFound,
     Throttled,
 )
-from airflow_sm_plugin.invoke.container_errors import ContainerError, container_error
-from airflow_sm_plugin.invoke.failure import CallFailure
+from airflow_sm_plugin.invoke.failure import CallFailure, ContainerError, container_error
 
 _NO_MEMORY = 507
 _OVERLOADED = frozenset({429, 503, _NO_MEMORY})

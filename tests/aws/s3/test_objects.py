@@ -139,7 +139,7 @@ def test_the_first_of_several_writers_wins(account: Account, options: Mapping[st
 
     async def use(s3: S3Objects) -> None:
         await s3.write(location, b"first", only_if_new=True)
-        with pytest.raises(PreconditionFailed, match="somebody else has written it before"):
+        with pytest.raises(PreconditionFailed, match="another process has written it before"):
             await s3.write(location, b"second", only_if_new=True)
         with pytest.raises(PreconditionFailed):  # equal bytes prove nothing when nothing was lost
             await s3.write(location, b"first", only_if_new=True)
@@ -176,7 +176,7 @@ def test_an_object_is_replaced_only_while_it_is_the_one_that_is_meant(
         etag = f"{quote}{found.etag}{quote}"
         await s3.write(location, b"second", if_match=etag)
         for stale in (b"third", b"second"):
-            with pytest.raises(PreconditionFailed, match="somebody else has written it anew, or deleted it"):
+            with pytest.raises(PreconditionFailed, match="another process has replaced or deleted it"):
                 await s3.write(location, stale, if_match=etag)
         await s3.delete(location)
         with pytest.raises(PreconditionFailed):

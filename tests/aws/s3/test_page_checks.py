@@ -11,9 +11,15 @@ import pytest
 
 from airflow_sm_plugin.async_inference.single.store import InvocationStore
 from airflow_sm_plugin.aws import retry as s3_repeats
-from airflow_sm_plugin.aws.s3.listing import ListedObject, ObjectPage, Page
+from airflow_sm_plugin.aws.s3.listing import (
+    MOST_EMPTY_PAGES,
+    ListedObject,
+    ObjectPage,
+    Page,
+    Wanted,
+    whole_page,
+)
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.aws.s3.page_checks import MOST_EMPTY_PAGES, Wanted, whole_page
 from airflow_sm_plugin.batches.claim import names_below
 from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.batches.listing import batch_inputs

@@ -324,7 +324,7 @@ def test_an_object_is_read_from_any_byte_on_while_it_is_the_one_that_is_meant(
         with pytest.raises(InputNotFound):
             await read_on(s3, f"{location}-not", listed.etag)
         for start in (0, 7):
-            with pytest.raises(InputChanged, match="somebody wrote it anew"):
+            with pytest.raises(InputChanged, match="another process wrote it"):
                 await read_on(s3, location, "0" * 32, start)
 
     run(options, use)

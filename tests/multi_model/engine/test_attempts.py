@@ -19,7 +19,7 @@ from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import Attempt
 from airflow_sm_plugin.multi_model.engine.feed import Job, ModelFeed, OpenInput, Result
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
-from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer, ModelCalls
+from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
 from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
@@ -91,7 +91,7 @@ class Script:
         self._now = 0
         self.calls = 0
 
-    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:  # noqa: ARG002 - ModelCalls' own
+    async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:  # noqa: ARG002 - as invoke() is called
         self.calls += 1
         self._now += 1
         assert self._now <= self._most, "more were in flight than the bound says"
@@ -156,7 +156,7 @@ async def run(words: list[str], *, models: int, payloads: int, at_once: int, sec
 
 
 async def send(
-    batch: list[list[Payload]], endpoint: ModelCalls, *, at_once: int, isolate: bool = False
+    batch: list[list[Payload]], endpoint: Script | Poisoned | Behaving, *, at_once: int, isolate: bool = False
 ) -> Ends:
     """Send each model's payloads until each record has ended."""
     ends, tasks = Ends(sum(payload.records for one in batch for payload in one)), set[asyncio.Task[None]]()
@@ -180,7 +180,7 @@ async def send(
         model_load_seconds=30,
         isolate_bad_records=isolate,
     )
-    invoker = EndpointInvoker(endpoint)
+    invoker = EndpointInvoker(endpoint.invoke)
     calls = Invocations(invoker, given_, Statistics(), ends, spawn=spawn, unwritten_bytes=lambda: 0)
     ends.calls = calls
     for number, payloads in enumerate(batch):
