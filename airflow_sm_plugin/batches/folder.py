@@ -35,6 +35,14 @@ def state_folder(prefix: str, *, owner: str, arguments: str) -> str:
     return f"{prefix.rstrip('/')}/{STATE}/{owner}/{arguments}"
 
 
+def numbered(prefix: str, number: int) -> str:
+    """Return the location of one entry of a :class:`~airflow_sm_plugin.batches.numbered_log.NumberedLog`.
+
+    :param prefix: with a slash at its end
+    """
+    return f"{prefix}{number:08d}.json"
+
+
 def state_in(key: str) -> str | None:
     """Return what a key of state of ours is, for a message; None for any other key."""
     if f"{STATE}/" in key and _STATE_KEY.search(key):

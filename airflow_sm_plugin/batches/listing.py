@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.retry import repeated
@@ -17,6 +18,9 @@ from airflow_sm_plugin.batches.manifest_reading import manifest_entries
 from airflow_sm_plugin.batches.templates import fields_of, render
 from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.s3 import S3Uri, relative_key
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.aws.s3.listing import Page
 
 log = get_log(__name__)
 
@@ -111,3 +115,36 @@ async def listed_page(s3: S3Objects, uri: S3Uri, start_after: str) -> ObjectPage
     return await repeated(
         f"s3:ListObjectsV2 {uri}", lambda: s3.list_objects(uri.bucket, uri.key, start_after=start_after)
     )
+
+
+async def listed_names(s3: S3Objects, bucket: str, prefix: str, *, start_after: str = "") -> Page:
+    """Return one page of a listing that nobody waits with, so that what may pass is endured as in a read.
+
+    :raises ServiceError: S3 refused, or did not answer at any attempt
+    """
+    return await repeated(
+        f"s3:ListObjectsV2 s3://{bucket}/{prefix}",
+        lambda: s3.list_names(bucket, prefix, start_after=start_after),
+    )
+
+
+async def pages_below(s3: S3Objects, prefix: str) -> AsyncIterator[list[str]]:
+    """Yield all keys below a prefix, in order, page by page.
+
+    :raises ServiceError: as :func:`listed_names`
+    """
+    uri, after = S3Uri.parse(prefix), ""
+    while True:
+        page = await listed_names(s3, uri.bucket, uri.key, start_after=after)
+        yield page.names
+        if page.next_start_after is None:
+            return
+        after = page.next_start_after
+
+
+async def names_below(s3: S3Objects, prefix: str) -> list[str]:
+    """Return all keys below a prefix, in order.
+
+    :raises ServiceError: as :func:`listed_names`
+    """
+    return [name async for page in pages_below(s3, prefix) for name in page]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
 
@@ -43,12 +41,3 @@ class StateWriter:
         """
         dates = (self.task_try.run_started, writer.task_try.run_started)
         return self.origin_of(writer) is Origin.SAME_RUN and (self.task_try.number > 1 or None not in dates)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as :meth:`from_json` reads it."""
-        return {"run": self.run, "try": self.task_try.as_list()}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> StateWriter:
-        """Read what :meth:`as_json` returned, from among other fields as well."""
-        return cls(TaskTry.from_list(value.get("try")), value.get("run"))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, max_map_length
 from airflow_sm_plugin.base import SageMakerInferenceOperator
-from airflow_sm_plugin.core.template_values import boolean, choice, whole_number
+from airflow_sm_plugin.core.template_values import boolean, whole_number
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
-from airflow_sm_plugin.multi_model.plan.estimate import Splitting
-from airflow_sm_plugin.operators.multi_model_arguments import object_options, payload_bytes, plan_settings
+from airflow_sm_plugin.operators.multi_model_arguments import object_options, plan_settings, split_options
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
     from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 
 PLAN_KEY = "plan"
@@ -184,11 +184,11 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         """Plan, or find the plan that there is already."""
         with self.reading_arguments():
             settings = plan_settings(self, context, max_shards=self._most_shards())
-            splitting = self._splitting()
+            options = split_options(self)
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             if boolean(self.plan_only, "plan_only"):
-                self._show(self.run_until_killed(self._estimate(settings, splitting)))
+                self._show(self.run_until_killed(self._estimate(settings, options)))
                 _push(context, {"plan_location": ""})
                 return []
             summary, references = self.run_until_killed(self._plan(settings))
@@ -206,14 +206,14 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
             plan, folder = await make_plan(s3, settings, endpoint)
             return plan.summary(folder.location), await shard_references(s3, plan, folder)
 
-    async def _estimate(self, settings: PlanSettings, splitting: Splitting) -> list[str]:
+    async def _estimate(self, settings: PlanSettings, options: SplitOptions) -> list[str]:
         from airflow_sm_plugin.aws.s3.objects import S3Objects
         from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
-        from airflow_sm_plugin.multi_model.plan.sampling import estimate_plan
+        from airflow_sm_plugin.multi_model.plan.estimate import estimate_plan
 
         endpoint = await endpoint_models(self.aws, settings.endpoint_name)
         async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
-            return (await estimate_plan(s3, settings, endpoint, splitting)).lines()
+            return (await estimate_plan(s3, settings, endpoint, options)).lines()
 
     def _show(self, lines: Sequence[str]) -> None:
         for line in lines:
@@ -226,17 +226,6 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         if asked > allowed:
             self.log.info("at most %d shards, as [core] max_map_length says, not %d", allowed, asked)
         return min(asked, allowed)
-
-    def _splitting(self) -> Splitting:
-        from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
-
-        split_type = str(self.split_type)
-        SplitOptions(split_type=split_type, batch_strategy=self.batch_strategy).checked()
-        return Splitting(
-            split_type=choice(split_type, "split_type", ("Line", "None")),
-            batch_strategy=choice(self.batch_strategy, "batch_strategy", ("SingleRecord", "MultiRecord")),
-            max_payload_bytes=payload_bytes(self.max_payload_in_mb),
-        )
 
 
 def _push(context: Context, plan: Mapping[str, Any]) -> None:

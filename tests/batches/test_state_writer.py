@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,4 +67,4 @@ def test_an_earlier_try_never_counts_as_the_later_one(one: StateWriter, other: S
 
 @given(_WRITERS)
 def test_it_survives_its_json(found: StateWriter) -> None:
-    assert StateWriter.from_json(json.loads(json.dumps(found.as_json()))) == found
+    assert msgspec.json.decode(msgspec.json.encode(found), type=StateWriter) == found

@@ -23,7 +23,7 @@ from airflow_sm_plugin.local.stack.airflow_api import Json, RunLook
 from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 from airflow_sm_plugin.multi_model.plan.plan import ShardPlan
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
-from airflow_sm_plugin.multi_model.state.journal import Failure, Part, Run
+from airflow_sm_plugin.multi_model.state.records import Failure, JournalPart, Run
 from tests.e2e.conftest import until
 from tests.e2e.workers import Worker
 from tests.support import IMAGE, ROLE, Account, archive, unique
@@ -112,7 +112,7 @@ class Day:
         folder, models = self.shard(number)
         bucket, _, prefix = folder.journal.removeprefix("s3://").partition("/")
         found = self.account.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-        parts = [Part.from_json(self.account.read(f"s3://{bucket}/{one['Key']}")) for one in found]
+        parts = [JournalPart.from_json(self.account.read(f"s3://{bucket}/{one['Key']}")) for one in found]
         told: list[Run | Failure] = [run for part in parts for run in part.runs]
         told += [failure for part in parts for failure in part.failures if not failure.retryable]
         return {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.s3.upload import MultipartUpload, abort_upload
-from airflow_sm_plugin.batches.claim import names_below
+from airflow_sm_plugin.batches.listing import names_below
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import ServiceError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from airflow_sm_plugin.batches.folder import numbered
 from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.state.folder import PlanFolder
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
@@ -30,7 +31,7 @@ def lay_out(account: Account, shards: Sequence[ShardReport | None]) -> tuple[Pla
     for shard, report in zip(planned, shards, strict=True):
         place = folder.shard(shard.number)
         put(account, place.plan, shard.as_json())
-        put(account, place.claim(0), b"{}")
+        put(account, numbered(place.claims, 0), b"{}")
         if report is not None:
             put(account, place.report(0), report.as_json())
     return folder, plan

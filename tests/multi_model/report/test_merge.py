@@ -12,6 +12,7 @@ import pytest
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
 from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.batches.folder import numbered
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, InferenceError, InputNotFound
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
@@ -52,7 +53,7 @@ def test_more_shards_than_are_read_at_once_are_all_merged(account: Account) -> N
 
 def test_a_shard_that_was_begun_anew_counts_as_it_is_now(account: Account) -> None:
     folder, _ = lay_out(account, [shard_of(0, {"a.tar.gz": BAD})])
-    put(account, folder.shard(0).claim(1), b"{}")
+    put(account, numbered(folder.shard(0).claims, 1), b"{}")
     assert merged(folder).missing_shards == [0]
     put(account, folder.shard(0).report(1), shard_of(0, {"a.tar.gz": GOOD}).as_json())
     assert merged(folder).total == GOOD
