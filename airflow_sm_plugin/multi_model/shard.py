@@ -23,8 +23,7 @@ from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.claim import Claim, fenced_off
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.batches.inputs import CHUNK
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.batches.task_try import Origin
+from airflow_sm_plugin.batches.task_try import Origin, StateWriter
 from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
 from airflow_sm_plugin.multi_model.engine.engine import ModelEngine
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker

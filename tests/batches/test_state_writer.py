@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.batches.task_try import Origin, TaskTry
+from airflow_sm_plugin.batches.task_try import Origin, StateWriter, TaskTry
 
 Given = tuple[float | None, int, str | None]
 

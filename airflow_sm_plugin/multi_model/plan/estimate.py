@@ -21,8 +21,8 @@ from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.core.text import duration
 from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
+from airflow_sm_plugin.multi_model.payloads.lines import BLANK
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
-from airflow_sm_plugin.multi_model.payloads.whole_lines import BLANK
 from airflow_sm_plugin.multi_model.plan.draft import Draft, spool_inputs
 from airflow_sm_plugin.multi_model.plan.make import earlier_plans
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings

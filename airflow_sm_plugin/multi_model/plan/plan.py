@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from airflow_sm_plugin.batches.inputs import CHUNK
-from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.exceptions import ResourceConflict
 
 FORMAT = 2

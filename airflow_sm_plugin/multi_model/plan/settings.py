@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batches.inputs import MANIFEST_FILE, MULTI_MODEL_LIMITS, InputSource
-from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.core.names import check_name, digest
 from airflow_sm_plugin.core.s3 import S3Uri, check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest

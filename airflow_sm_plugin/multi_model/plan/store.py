@@ -22,7 +22,7 @@ from airflow_sm_plugin.batches.input_chunks import JSON_LINES, chunk_location
 from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.batches.numbered_log import NumberedLog
 from airflow_sm_plugin.batches.parallel import bounded_tasks
-from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.exceptions import InputNotFound, PlanReplaced
 from airflow_sm_plugin.multi_model.plan.packing import Piece
 from airflow_sm_plugin.multi_model.plan.plan import Choice, ModelWork, MultiModelPlan, ShardPlan, read_state

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.core.number_sets import below, from_numbers, numbers_of, window
 from airflow_sm_plugin.multi_model.state.records import Ended, Failure, JournalPart, Reopened, Run
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics

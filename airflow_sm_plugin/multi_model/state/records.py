@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import StateWriter
 
 
 class Run(NamedTuple):

@@ -17,7 +17,7 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batches.claim import RACES, Claim, fenced_off
 from airflow_sm_plugin.batches.listing import names_below
 from airflow_sm_plugin.batches.numbered_log import NumberedLog
-from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import (
     FencedOff,

@@ -12,8 +12,7 @@ from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.folder import numbered
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.batches.inputs import CHUNK, BatchInput, InputSource
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.batches.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.inputs import CHUNK, InputSource
-from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputNotFound,

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.batches.inputs import CHUNK
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.batches.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
 from airflow_sm_plugin.exceptions import ResourceConflict
 from airflow_sm_plugin.multi_model.plan.plan import (
     FORMAT,

@@ -6,8 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.batches.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
 from airflow_sm_plugin.multi_model.state.journal import Gap, InputProgress, Journal
 from airflow_sm_plugin.multi_model.state.records import Ended, Failure, JournalPart, Reopened, Run
 
