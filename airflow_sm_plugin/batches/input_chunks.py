@@ -98,9 +98,9 @@ async def _with_format_warning(
     count, example = 0, ""
     async for one in inputs:
         kind = one.content_type or content_type
-        if looks := format_by_name(one.source, kind):
+        if other_format := format_by_name(one.source, kind):
             count += 1
-            example = example or f"{one.source} ({looks}, sent as {kind})"
+            example = example or f"{one.source} ({other_format}, sent as {kind})"
         yield one
     if count:
         log.warning(

@@ -52,12 +52,12 @@ class BatchInput:
     """One object to infer on.
 
     :param source: ``s3://bucket/key``
-    :param size: bytes, None where nobody looked, or may look
-    :param etag: without its quotes, None where nobody looked
+    :param size: bytes, None where they are not known
+    :param etag: without its quotes, None where it is not known
     :param content_type: of this input, None for the batch's own
     :param custom_attributes: ready to send; they are sensitive, so no repr shows them
     :param target_model: path below a multi-model endpoint's model prefix, None where there is no such endpoint
-    :param output: name of its results below the batch's outputs, without ``.out``; None where nobody chose one
+    :param output: name of its results below the batch's outputs, without ``.out``; None where none was chosen
     :param relative: its key below the inputs' prefix, as templates have it; None for the whole key
     """
 
@@ -209,7 +209,7 @@ def _json_type(value: object) -> str:
 def _sorted(
     pairs: Sequence[tuple[str, object]], where: str, *, target_models: bool
 ) -> tuple[Mapping[str, object], tuple[str, ...]]:
-    """Tell the keys that count, each there once, from those that are passed over.
+    """Separate the keys that count, each there once, from those that are passed over.
 
     :raises InvalidRequest: one is there twice, is misspelled, or is not for this kind of batch
     """
@@ -319,7 +319,7 @@ class InputSource:
         ``{number}``, the input's place in the plan from 0; an input that a manifest gives attributes keeps them as they
         are
     :param run: further fields, e.g. ``dag_id``; they go before Hive partitions of the same name
-    :param check_inputs: whether a manifest's objects are looked at (a HeadObject each): that they exist, how large they
+    :param check_inputs: whether a manifest's objects are checked (a HeadObject each): that they exist, how large they
         are, and which content they have
     :param target_models: whether a manifest may say which model is an input's
     """

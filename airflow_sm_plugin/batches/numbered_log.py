@@ -1,6 +1,6 @@
 """A log of numbered objects in S3: of several writers of one number the first wins.
 
-Claims, journals and the choice of a plan rest on it: whoever has written a number knows that nobody else did.
+Claims, journals and the choice of a plan rest on it: a process that has written a number knows that no other did.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
     from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
     from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
+    from airflow_sm_plugin.multi_model.report.tolerance import Tolerance
 
 _MEGABYTE = 1_048_576
 
@@ -73,6 +74,13 @@ class ObjectArguments(Protocol):
 
     output_kms_key_id: str | None
     output_acl: str | None
+
+
+class ToleranceArguments(Protocol):
+    """How many failures a batch tolerates."""
+
+    on_error: str
+    tolerated_failure_ratio: float | str | None
 
 
 class EngineArguments(SplitArguments, Protocol):
@@ -149,6 +157,17 @@ def object_options(given: ObjectArguments) -> ObjectOptions:
         kms_key_id=text(given.output_kms_key_id, "output_kms_key_id"),
         acl=text(given.output_acl, "output_acl"),
     )
+
+
+def tolerance_of(given: ToleranceArguments) -> Tolerance:
+    """Return how many failures a batch tolerates."""
+    from airflow_sm_plugin.multi_model.report.tolerance import Tolerance
+
+    ratio, name = given.tolerated_failure_ratio, "tolerated_failure_ratio"
+    return Tolerance(
+        on_error=choice(given.on_error, "on_error", ("fail", "tolerate")),
+        failure_ratio=number(ratio, name) if is_given(ratio) else None,
+    ).checked()
 
 
 def engine_settings(given: EngineArguments, context: Context) -> EngineSettings:

@@ -26,7 +26,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
 
     Nothing is invoked. The plan lies in S3, so XCom carries small references only; a hundred thousand inputs take a few
     seconds and some megabytes of memory. Shards are even by bytes, and a model is in as few of them as possible, since
-    each loads it anew. Where the endpoint and its model prefix may be looked at, a missing artefact is known now.
+    each loads it again. Where the endpoint and its model prefix are readable, a missing artefact is known now.
 
     **A retry** returns the plan that the killed try made, if it had finished it. **Clearing** the task returns the same
     plan while no input has changed; else it makes the next one, without the inputs that were done before and are the
@@ -58,14 +58,14 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         default ``"{relative}"``, the key below ``inputs``, whether that ends in a slash or not, as Batch Transform has
         it. No two inputs may have the same (templated)
     :param max_shards: how many shards at most; default 8, never more than ``[core] max_map_length`` (templated)
-    :param check_models: look for each model's artefact: a HeadObject each, of more than a thousand a listing; default
-        True (templated)
+    :param check_models: check that each model's artefact exists: a HeadObject each, of more than a thousand a listing;
+        default True (templated)
     :param on_missing_model: ``"record"`` (default) plans such a model's inputs, whose records then fail in the report;
         ``"fail"`` fails this task (templated)
     :param on_rerun: what clearing the task means: ``"resume"`` (default) leaves out what was done, ``"restart"`` plans
-        everything anew (templated)
+        everything again (templated)
     :param empty_ok: whether no input at all is fine; default False (templated)
-    :param check_inputs: look at each object that a manifest lists: whether it exists, how large it is, and which
+    :param check_inputs: check each object that a manifest lists: whether it exists, how large it is, and which
         content it has, which ``on_rerun="resume"`` goes by; a HeadObject each; default True (templated)
     :param state_prefix: ``s3://bucket/prefix`` for plans, journals and reports, which lie in ``_batch`` below it;
         default ``outputs``. The role needs s3:ListBucket, s3:GetObject and s3:PutObject there (templated)
@@ -188,7 +188,8 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             if boolean(self.plan_only, "plan_only"):
-                self._show(self.run_until_killed(self._estimate(settings, options)))
+                for line in self.run_until_killed(self._estimate(settings, options)):
+                    self.log.info("%s", line)
                 _push(context, {"plan_location": ""})
                 return []
             summary, references = self.run_until_killed(self._plan(settings))
@@ -214,10 +215,6 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         endpoint = await endpoint_models(self.aws, settings.endpoint_name)
         async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
             return (await estimate_plan(s3, settings, endpoint, options)).lines()
-
-    def _show(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self.log.info("%s", line)
 
     # Arguments
 

@@ -23,7 +23,7 @@ class ModelWork(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     :param target_model: path below the endpoint's model prefix
     :param bytes: of its inputs whose size is known
-    :param missing: whether its artefact was looked for and was not there
+    :param missing: whether its artefact was found to be missing
     """
 
     target_model: str
@@ -72,7 +72,7 @@ class MultiModelPlan:
     :param inputs: to be done, over all shards
     :param bytes: of these, as far as their size is known
     :param models: distinct target models of these
-    :param missing_models: those of them whose artefact was looked for and was not there, in order
+    :param missing_models: those of them whose artefact was found to be missing, in order
     :param carried: inputs that an earlier plan has done and that are the same still
     :param passed_over: objects below the inputs' prefix that were no inputs
     :param created_at: ISO 8601

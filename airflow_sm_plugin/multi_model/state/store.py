@@ -1,7 +1,7 @@
-"""The journal of a shard in S3: parts in a row, each written only if nobody else wrote that number.
+"""The journal of a shard in S3: parts in a row, each in a log whose numbers have one writer each.
 
-As with the ledger of asynchronous batches (:mod:`airflow_sm_plugin.async_inference.batch.ledger_store`), whoever
-claims later owns the shard: its first part takes the next number, so that the next part of an orphan fails and the
+As with the ledger of asynchronous batches (:mod:`airflow_sm_plugin.async_inference.batch.ledger_store`), the process
+that claims later owns the shard: its first part takes the next number, so that the next part of an orphan fails and the
 orphan stops. What an orphan had answered but not written down is done again.
 """
 
