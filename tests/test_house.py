@@ -188,7 +188,6 @@ SAME_NAME = {
     "Pace",
     "Payload",
     "Plan",
-    "PlanFolder",
     "Reply",
     "RequestRefused",
     "ServiceError",

@@ -18,7 +18,6 @@ from airflow_sm_plugin.batches.inputs import MANIFEST_FILE, SHARD, BatchInput, I
 from airflow_sm_plugin.batches.listing import batch_inputs
 from airflow_sm_plugin.batches.parallel import bounded_tasks
 from airflow_sm_plugin.batches.text_input import SENT_AS_IT_IS, format_by_name
-from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.s3 import check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest
 
@@ -77,7 +76,7 @@ async def plan_inputs(
             s3, _with_format_warning(_apart(inputs, source, places), content_type), into=into
         )
     if not planned.count:
-        raise InvalidRequest(_why_empty(source, selection))
+        raise source.no_inputs(selection, "nothing was sent")
     return dataclasses.replace(planned, passed_over=selection.passed_over)
 
 
@@ -122,15 +121,6 @@ async def inputs_digest(s3: S3Objects, source: InputSource) -> str:
 
 def _line(one: BatchInput) -> bytes:
     return f"{one.as_line()}\n".encode()
-
-
-def _why_empty(source: InputSource, selection: InputSelection) -> str:
-    if source.inputs_type == MANIFEST_FILE:
-        return f"the manifest {source.location} lists no inputs: nothing was sent"
-    return (
-        f"there are no inputs below {source.location}: nothing was sent{selection.why_nothing()}; check the prefix, or "
-        f"wait for the data before this task"
-    )
 
 
 async def write_plan(s3: S3Objects, inputs: AsyncIterable[BatchInput], *, into: str) -> PlanSummary:

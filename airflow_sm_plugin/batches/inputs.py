@@ -33,7 +33,18 @@ _SOURCE, _CONTENT_TYPE, _CUSTOM_ATTRIBUTES = MANIFEST_KEYS = (
 TARGET_MODEL = "target-model"
 """The key that only a multi-model batch's manifest may have."""
 
-_SIZE, _ETAG, _OUTPUT, _RELATIVE = "size", "etag", "output", "relative"
+_STORED = {
+    "source": _SOURCE,
+    "size": "size",
+    "etag": "etag",
+    "content_type": _CONTENT_TYPE,
+    "custom_attributes": _CUSTOM_ATTRIBUTES,
+    "target_model": TARGET_MODEL,
+    "output": "output",
+    "relative": "relative",
+}
+"""The keys of a planned input's fields, in the order in which they are written: digests rest on it."""
+
 _INLINE = "source"
 """The key of a record that stands in an augmented manifest itself."""
 
@@ -72,34 +83,14 @@ class BatchInput:
 
     def as_line(self) -> str:
         """Return it as one line of JSON without a line break, as :meth:`from_line` reads it."""
-        given = {
-            _SOURCE: self.source,
-            _SIZE: self.size,
-            _ETAG: self.etag,
-            _CONTENT_TYPE: self.content_type,
-            _CUSTOM_ATTRIBUTES: self.custom_attributes,
-            TARGET_MODEL: self.target_model,
-            _OUTPUT: self.output,
-            _RELATIVE: self.relative,
-        }
-        return json.dumps(
-            {name: value for name, value in given.items() if value is not None}, separators=(",", ":")
-        )
+        values = ((key, getattr(self, name)) for name, key in _STORED.items())
+        return json.dumps({key: value for key, value in values if value is not None}, separators=(",", ":"))
 
     @classmethod
     def from_line(cls, line: str) -> BatchInput:
         """Read what :meth:`as_line` wrote; it is not checked again."""
         given = json.loads(line)
-        return cls(
-            source=given[_SOURCE],
-            size=given.get(_SIZE),
-            etag=given.get(_ETAG),
-            content_type=given.get(_CONTENT_TYPE),
-            custom_attributes=given.get(_CUSTOM_ATTRIBUTES),
-            target_model=given.get(TARGET_MODEL),
-            output=given.get(_OUTPUT),
-            relative=given.get(_RELATIVE),
-        )
+        return cls(**{name: given[key] for name, key in _STORED.items() if key in given})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,3 +345,16 @@ class InputSource:
         """Return what chooses among the objects below the prefix, and counts for one listing."""
         prefix = S3Uri.parse(self.location, name="inputs").key
         return InputSelection(prefix, include=self.include, exclude=self.exclude)
+
+    def no_inputs(self, selection: InputSelection, effect: str, *, remedy: str = "") -> InvalidRequest:
+        """Return the error of a listing without any input.
+
+        :param effect: what follows of it, such as ``nothing was sent``
+        :param remedy: a clause more for the end
+        """
+        if self.inputs_type == MANIFEST_FILE:
+            return InvalidRequest(f"the manifest {self.location} lists no inputs: {effect}{remedy}")
+        return InvalidRequest(
+            f"there are no inputs below {self.location}: {effect}{selection.why_nothing()}; check the prefix, or wait "
+            f"for the data before this task{remedy}"
+        )

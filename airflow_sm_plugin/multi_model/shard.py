@@ -31,7 +31,7 @@ from airflow_sm_plugin.multi_model.engine.progress import BatchProgress, Before
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.plan.store import PlanFence, read_plan, read_shard_plan
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder
+from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
 from airflow_sm_plugin.multi_model.state.journal import Journal, PlacedFailure
 from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
 from airflow_sm_plugin.multi_model.state.records import Failure, JournalPart
@@ -115,8 +115,8 @@ class _ShardRun:
         self._settings = settings
         self._plan = plan
         self._shard = shard
-        self._fence = PlanFence(s3, PlanFolder(settings.plan_location))
-        self.folder = PlanFolder(settings.plan_location).shard(settings.shard)
+        self._fence = PlanFence(s3, MultiModelPlanFolder(settings.plan_location))
+        self.folder = MultiModelPlanFolder(settings.plan_location).shard(settings.shard)
         """What this process, and those before it, keep."""
         self._inputs = ChunkedInputs(s3, self.folder.location, CHUNK)
         self._firsts = [work.first for work in shard.models]
@@ -128,7 +128,7 @@ class _ShardRun:
     @classmethod
     async def of(cls, connection: AwsConnection, s3: S3Objects, settings: ShardSettings) -> _ShardRun:
         plan = await read_plan(s3, settings.plan_location)
-        shard = await read_shard_plan(s3, PlanFolder(settings.plan_location).shard(settings.shard))
+        shard = await read_shard_plan(s3, MultiModelPlanFolder(settings.plan_location).shard(settings.shard))
         return cls(connection, s3, settings, plan, shard)
 
     async def done_before(self) -> FinishedShard | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import reveal, task_instance_owner, writer_of
-from airflow_sm_plugin.batches.templates import check_attribute_template
+from airflow_sm_plugin.batches.templates import check_template
 from airflow_sm_plugin.core.input_selection import patterns
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.template_values import (
@@ -185,7 +185,7 @@ def engine_settings(given: EngineArguments, context: Context) -> EngineSettings:
     target_variant = text(given.target_variant, "target_variant")
     custom_attributes = text(reveal(given.custom_attributes), "custom_attributes")
     if custom_attributes is not None:
-        check_attribute_template(custom_attributes)
+        check_template(custom_attributes, what="custom_attributes")
     InvokeRequest(
         endpoint_name=given.endpoint_name,
         body=b"",

@@ -22,7 +22,7 @@ import requests
 from airflow_sm_plugin.local.stack.airflow_api import Json, RunLook
 from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 from airflow_sm_plugin.multi_model.plan.plan import ShardPlan
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
+from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder, ShardFolder
 from airflow_sm_plugin.multi_model.state.records import Failure, JournalPart, Run
 from tests.e2e.conftest import until
 from tests.e2e.workers import Worker
@@ -103,7 +103,7 @@ class Day:
     def shard(self, number: int) -> tuple[ShardFolder, list[str]]:
         """Return where a shard lies, and its models: of each it has one input."""
         plan = cast("dict[str, Any]", self.xcom("scores.plan", key="plan"))
-        folder = PlanFolder(plan["plan_location"]).shard(number)
+        folder = MultiModelPlanFolder(plan["plan_location"]).shard(number)
         models = ShardPlan.from_json(self.account.read(folder.plan)).models
         return folder, [work.target_model.removesuffix(".tar.gz") for work in models]
 

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.batches.input_chunks import read_lines
-from airflow_sm_plugin.batches.inputs import CHUNK, MANIFEST_FILE, InputSource
+from airflow_sm_plugin.batches.inputs import CHUNK, MANIFEST_FILE
 from airflow_sm_plugin.batches.listing import batch_inputs, listed_page
 from airflow_sm_plugin.batches.parallel import side_by_side
-from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.number_sets import window
 from airflow_sm_plugin.core.s3 import S3Uri, Sight, check_inputs_apart
-from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, InvalidRequest, TargetModelNotFound
+from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, TargetModelNotFound
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.packing import ModelSize, Piece, pack
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 from airflow_sm_plugin.multi_model.plan.store import read_plan, read_shard_plan
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
+from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder, ShardFolder
 from airflow_sm_plugin.multi_model.state.store import clean_entries
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ async def spool_inputs(
                 spool.add(names.named(entry))
     spool.finish()
     if not spool.count and not settings.empty_ok:
-        raise InvalidRequest(_why_empty(source, selection))
+        raise source.no_inputs(selection, "nothing was planned", remedy="; empty_ok=True makes an empty plan")
     return selection.passed_over
 
 
@@ -134,15 +133,6 @@ async def _spool_manifest(
         spool.add(names.named(entry))
 
 
-def _why_empty(source: InputSource, selection: InputSelection) -> str:
-    if source.inputs_type == MANIFEST_FILE:
-        return f"the manifest {source.location} lists no inputs: nothing was planned; empty_ok=True makes an empty plan"
-    return (
-        f"there are no inputs below {source.location}: nothing was planned{selection.why_nothing()}; check the prefix, "
-        f"wait for the data before this task, or say empty_ok=True for an empty plan"
-    )
-
-
 # What earlier plans have done
 
 
@@ -158,7 +148,7 @@ async def reuse_finished_inputs(s3: S3Objects, locations: Iterable[str], spool: 
         try:
             plan = await read_plan(s3, location)
             for number in range(plan.shards):
-                await _note_finished(s3, PlanFolder(location).shard(number), spool)
+                await _note_finished(s3, MultiModelPlanFolder(location).shard(number), spool)
         except InputNotFound as error:
             log.warning(
                 "what was done up to %s is done again, since its plan is not whole: %s", location, error

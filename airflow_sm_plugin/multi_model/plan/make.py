@@ -20,7 +20,7 @@ from airflow_sm_plugin.multi_model.plan.plan import Choice, MultiModelPlan, shar
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
 from airflow_sm_plugin.multi_model.plan.store import PlanStore, StoredPlan, read_shard_plan, write_shards
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder
+from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
 from airflow_sm_plugin.multi_model.state.store import read_journal
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _READ_AT_ONCE = 16
 
 async def make_plan(
     s3: S3Objects, settings: PlanSettings, endpoint: EndpointModels | None
-) -> tuple[MultiModelPlan, PlanFolder]:
+) -> tuple[MultiModelPlan, MultiModelPlanFolder]:
     """Return the plan of a batch and where it lies: one that is there already, or a new one.
 
     A retry goes on with the plan that its run has made, until all of it is done. Another run (the task was cleared)
@@ -72,7 +72,9 @@ async def make_plan(
     )
 
 
-async def shard_references(s3: S3Objects, plan: MultiModelPlan, folder: PlanFolder) -> list[dict[str, Any]]:
+async def shard_references(
+    s3: S3Objects, plan: MultiModelPlan, folder: MultiModelPlanFolder
+) -> list[dict[str, Any]]:
     """Return the XCom reference of each shard: ``{"plan_location", "shard", "inputs", "models", "bytes"}``.
 
     :raises InputNotFound: the plan was deleted
@@ -121,7 +123,7 @@ async def _planned(
         if before is not None and earlier and _is_unchanged(settings, spool, before):
             return before
         draft = await Draft.of(s3, settings, endpoint, spool, earlier)
-        number = 0 if latest is None else PlanFolder(latest.plan_location).number + 1
+        number = 0 if latest is None else MultiModelPlanFolder(latest.plan_location).number + 1
         return await _written(s3, settings, draft, number=number, earlier=earlier, passed_over=passed_over)
 
 

@@ -27,7 +27,7 @@ from airflow_sm_plugin.exceptions import InputNotFound, PlanReplaced
 from airflow_sm_plugin.multi_model.plan.packing import Piece
 from airflow_sm_plugin.multi_model.plan.plan import Choice, ModelWork, MultiModelPlan, ShardPlan, read_state
 from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
-from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder, PlanFolder, ShardFolder
+from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder, MultiModelPlanFolder, ShardFolder
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -40,7 +40,7 @@ class StoredPlan:
     """A plan and where it lies."""
 
     plan: MultiModelPlan
-    folder: PlanFolder
+    folder: MultiModelPlanFolder
 
 
 class PlanStore:
@@ -59,11 +59,13 @@ class PlanStore:
     async def stored(self, location: str) -> StoredPlan | None:
         """Return a plan; None when it was deleted, by a lifecycle rule for instance."""
         try:
-            return StoredPlan(await read_plan(self._s3, location), PlanFolder(location))
+            return StoredPlan(await read_plan(self._s3, location), MultiModelPlanFolder(location))
         except InputNotFound:
             return None
 
-    async def choose(self, folder: PlanFolder, writer: StateWriter, *, after: Choice | None) -> bool:
+    async def choose(
+        self, folder: MultiModelPlanFolder, writer: StateWriter, *, after: Choice | None
+    ) -> bool:
         """Make a plan the one that counts, and return whether that was possible: False where another was faster.
 
         :param after: the entry that counted, as it was read
@@ -78,7 +80,7 @@ class PlanStore:
 class PlanFence:
     """Makes sure that a plan still counts. A plan that was never chosen is only its caller's."""
 
-    def __init__(self, s3: S3Objects, plan: PlanFolder) -> None:
+    def __init__(self, s3: S3Objects, plan: MultiModelPlanFolder) -> None:
         self._s3 = s3
         self._plan = plan
         self._seen = -1
@@ -115,7 +117,7 @@ async def read_plan(s3: S3Objects, plan_location: str) -> MultiModelPlan:
     :raises InputNotFound: there is none
     :raises ResourceConflict: another version of this package wrote it
     """
-    folder = PlanFolder(plan_location)
+    folder = MultiModelPlanFolder(plan_location)
     body = await s3.read_if_any(folder.plan)
     if body is None:
         raise InputNotFound(
@@ -137,7 +139,7 @@ async def write_shards(
     spool: PlanSpool,
     packed: Sequence[Sequence[Piece]],
     *,
-    folder: PlanFolder,
+    folder: MultiModelPlanFolder,
     missing: Container[str],
 ) -> None:
     """Write all shards: the chunks of their inputs, then which models they have. Only what is being sent is in memory.

@@ -46,7 +46,7 @@ class ShardFolder:
 
 
 @dataclass(frozen=True)
-class PlanFolder:
+class MultiModelPlanFolder:
     """What one plan keeps.
 
     :param location: ``s3://…`` without a slash at its end
@@ -116,6 +116,6 @@ class MultiModelFolder:
         """The prefix of the log of plans: its last entry names the plan that counts."""
         return f"{self.location}/plans/"
 
-    def plan(self, number: int, nonce: str) -> PlanFolder:
+    def plan(self, number: int, nonce: str) -> MultiModelPlanFolder:
         """Return what one plan keeps; plans count from 0."""
-        return PlanFolder(f"{self.location}/plan-{number:03d}-{nonce}")
+        return MultiModelPlanFolder(f"{self.location}/plan-{number:03d}-{nonce}")

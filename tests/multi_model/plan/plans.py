@@ -18,7 +18,7 @@ from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.store import read_plan, read_shard_plan
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder
+from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
 from airflow_sm_plugin.multi_model.state.records import Ended, JournalPart
 from tests.support import unique
 
@@ -32,7 +32,7 @@ class Planned:
     """A plan and all that lies in S3 of it."""
 
     plan: MultiModelPlan
-    folder: PlanFolder
+    folder: MultiModelPlanFolder
     shards: list[ShardPlan]
     entries: list[list[BatchInput]]
 
