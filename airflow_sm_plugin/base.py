@@ -18,8 +18,7 @@ from airflow_sm_plugin import exceptions
 from airflow_sm_plugin._compat import AirflowFailException, BaseOperator, BaseSensorOperator, Context
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.batches.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
 from airflow_sm_plugin.core.names import owner_of
 from airflow_sm_plugin.core.template_values import as_text, is_given, text
 from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError, ServiceUnavailable

@@ -10,17 +10,14 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_sm_plugin.aws.retry import repeated
+from airflow_sm_plugin.batches.numbered_log import NumberedLog
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
-from airflow_sm_plugin.core.s3 import S3Uri
-from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed, ServiceUnavailable
+from airflow_sm_plugin.exceptions import FencedOff, ServiceUnavailable
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.aws.s3.listing import Page
     from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 RACES = 20
@@ -39,15 +36,13 @@ class ClaimedFolder(Protocol):
 
     @property
     def claims(self) -> str:
-        """The prefix of the claims."""
-
-    def claim(self, number: int) -> str:
-        """Return where one claim lies."""
+        """The prefix of the claims, a :class:`NumberedLog`."""
 
 
 class Claim:
     """One process's claim on a batch: the later one owns it.
 
+    :param token: no other process's
     :param run_began: when the present life of the DAG run began, as far as the claims tell (:class:`TaskTry`)
     :param also: what each check makes sure of besides
     """
@@ -62,15 +57,15 @@ class Claim:
         run_began: float | None = None,
         also: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._s3 = s3
-        self._folder = folder
+        self._claims = NumberedLog(s3, folder.claims)
+        self._location = folder.location
         self.token = token
         self.number = number
         self.run_began = run_began
         self._also = also
         self._one_at_a_time = asyncio.Lock()
         self._good_at = -math.inf
-        """When the latest check that found nobody began; of a clock that runs on while this process is stopped."""
+        """When the latest successful check began, by a clock that runs on while this process is stopped."""
 
     @classmethod
     async def taken(
@@ -85,31 +80,29 @@ class Claim:
     ) -> Claim:
         """Take the next number.
 
-        :param token: what no other process has
+        :param token: no other process's
         :param after_later_tries: take it although a later try has a claim
         :param also: what each check makes sure of besides
         :raises FencedOff: a later try has a claim
         :raises ServiceError: S3 refused or did not answer
         """
+        claims = NumberedLog(s3, folder.claims)
         for _ in range(RACES):
-            number, before = await _latest(s3, folder)
-            writer = None if before is None else before.task_try
+            latest = await claims.latest()
+            writer, began = (None, None) if latest < 0 else _read(await claims.read(latest))
             is_later = writer is not None and task_try.origin_of(writer) is Origin.LATER_TRY
             if is_later and not after_later_tries:
                 raise fenced_off(folder.location)
-            began = task_try.run_began(writer, None if before is None else before.run_began)
-            body = _Claimed(task_try, began).as_json(token)
-            try:
-                await s3.write(folder.claim(number + 1), body, only_if_new=True)
-            except PreconditionFailed:
-                continue
-            return cls(s3, folder, token=token, number=number + 1, run_began=began, also=also)
+            began = task_try.run_began(writer, began)
+            claimed = {"token": token, "at": time.time(), "try": task_try.as_list(), "run_began": began}
+            if await claims.write(latest + 1, json.dumps(claimed).encode()):
+                return cls(s3, folder, token=token, number=latest + 1, run_began=began, also=also)
         raise ServiceUnavailable(f"{folder.location}: {RACES} other processes claimed this batch meanwhile")
 
     async def check(self) -> None:
-        """Make sure that nobody has taken the batch over before this was called; callers at the same time share a look.
+        """Make sure that no process took the batch over before this call. Concurrent callers share one request.
 
-        :raises FencedOff: somebody has
+        :raises FencedOff: another process did
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         await self._check(not_before=time.monotonic())
@@ -117,7 +110,7 @@ class Claim:
     async def check_lately(self) -> None:
         """Make sure of the same, or that it was so at most one second ago: cheap to call often.
 
-        :raises FencedOff: somebody has taken the batch over
+        :raises FencedOff: another process has taken the batch over
         :raises ServiceError: as :meth:`check`
         """
         await self._check(not_before=time.monotonic() - _LATELY)
@@ -129,42 +122,17 @@ class Claim:
             if self._good_at >= not_before:
                 return
             began = time.monotonic()
-            uri = S3Uri.parse(self._folder.claims)
-            mine = S3Uri.parse(self._folder.claim(self.number)).key
-            if (await listed_names(self._s3, uri.bucket, uri.key, start_after=mine)).names:
-                raise fenced_off(self._folder.location)
+            if await self._claims.goes_on_after(self.number):
+                raise fenced_off(self._location)
             if self._also is not None:
                 await self._also()
             self._good_at = began
 
 
-@dataclass(frozen=True)
-class _Claimed:
-    """What a claim says."""
-
-    task_try: TaskTry
-    run_began: float | None
-
-    def as_json(self, token: str) -> bytes:
-        value = {"token": token, "at": time.time(), "try": self.task_try.as_list()}
-        return json.dumps(value | {"run_began": self.run_began}).encode()
-
-    @classmethod
-    def from_json(cls, body: bytes) -> _Claimed:
-        value = json.loads(body)
-        return cls(TaskTry.from_list(value.get("try")), value.get("run_began"))
-
-
-async def _latest(s3: S3Objects, folder: ClaimedFolder) -> tuple[int, _Claimed | None]:
-    """Return the number of the latest claim, -1 before the first, and what it says.
-
-    The numbers count, not the objects: a lifecycle rule may have removed the first.
-    """
-    names = await names_below(s3, folder.claims)
-    if not names:
-        return -1, None
-    number = int(names[-1].rpartition("/")[2].partition(".")[0])
-    return number, _Claimed.from_json(await s3.read(folder.claim(number)))
+def _read(claim: bytes) -> tuple[TaskTry, float | None]:
+    """Return which try took a claim, and when its DAG run's life began."""
+    value = json.loads(claim)
+    return TaskTry.from_list(value.get("try")), value.get("run_began")
 
 
 def fenced_off(location: str) -> FencedOff:
@@ -172,36 +140,3 @@ def fenced_off(location: str) -> FencedOff:
     return FencedOff(
         f"another process has taken over the batch in {location}, a retry of this task: this one, left behind, stops"
     )
-
-
-async def listed_names(s3: S3Objects, bucket: str, prefix: str, *, start_after: str = "") -> Page:
-    """Return one page of a listing that nobody waits with, so that what may pass is endured as in a read.
-
-    :raises ServiceError: S3 refused, or did not answer at any attempt
-    """
-    return await repeated(
-        f"s3:ListObjectsV2 s3://{bucket}/{prefix}",
-        lambda: s3.list_names(bucket, prefix, start_after=start_after),
-    )
-
-
-async def pages_below(s3: S3Objects, prefix: str) -> AsyncIterator[list[str]]:
-    """Yield all keys below a prefix, in order, page by page.
-
-    :raises ServiceError: as :func:`listed_names`
-    """
-    uri, after = S3Uri.parse(prefix), ""
-    while True:
-        page = await listed_names(s3, uri.bucket, uri.key, start_after=after)
-        yield page.names
-        if page.next_start_after is None:
-            return
-        after = page.next_start_after
-
-
-async def names_below(s3: S3Objects, prefix: str) -> list[str]:
-    """Return all keys below a prefix, in order.
-
-    :raises ServiceError: as :func:`listed_names`
-    """
-    return [name async for page in pages_below(s3, prefix) for name in page]

@@ -1,4 +1,4 @@
-"""Names of the objects that batches write, made so that they can be told from inputs.
+"""Names of the objects that batches write, made so that they can be distinguished from inputs.
 
 State lies in ``<prefix>/_batch/<owner>/<digest>/``, whatever the prefix: a key alone tells it. What lies with a batch's
 outputs for people and for later tasks has names that any file may have. It carries :data:`MARK` in its metadata, which
@@ -35,8 +35,16 @@ def state_folder(prefix: str, *, owner: str, arguments: str) -> str:
     return f"{prefix.rstrip('/')}/{STATE}/{owner}/{arguments}"
 
 
+def numbered(prefix: str, number: int) -> str:
+    """Return the location of one entry of a :class:`~airflow_sm_plugin.batches.numbered_log.NumberedLog`.
+
+    :param prefix: with a slash at its end
+    """
+    return f"{prefix}{number:08d}.json"
+
+
 def state_in(key: str) -> str | None:
-    """Return what a key of state of ours is, for a message; None for any other key."""
+    """Return what kind of state a key is, for a message; None for any other key."""
     if f"{STATE}/" in key and _STATE_KEY.search(key):
         return "part of the state of a batch"
     if key.endswith(".json") and _INVOCATION_KEY.search(key):

@@ -1,9 +1,10 @@
-"""A batch's inputs as shards in S3, so that a retry works on the very inputs that the first try saw."""
+"""A batch's inputs in S3, in chunks of JSON Lines, so that a retry works on the very inputs that the first try saw."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
@@ -15,13 +16,14 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.inputs import MANIFEST_FILE, SHARD, BatchInput, InputSource
 from airflow_sm_plugin.batches.listing import batch_inputs
+from airflow_sm_plugin.batches.parallel import bounded_tasks
 from airflow_sm_plugin.batches.text_input import SENT_AS_IT_IS, format_by_name
-from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.s3 import check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 log = get_log(__name__)
 
+JSON_LINES = "application/jsonl"
 _DIGEST_LENGTH = 32
 
 
@@ -43,9 +45,9 @@ class PlanSummary:
     passed_over: int = 0
 
 
-def shard_location(into: str, number: int) -> str:
-    """Return where shard ``number`` of a plan lies."""
-    return f"{into.rstrip('/')}/inputs/{number:05d}.jsonl"
+def chunk_location(folder: str, number: int) -> str:
+    """Return the location of one chunk of the inputs below a folder."""
+    return f"{folder.rstrip('/')}/inputs/{number:05d}.jsonl"
 
 
 async def plan_inputs(
@@ -70,9 +72,11 @@ async def plan_inputs(
         check_inputs_apart(source.location, places)
     selection = source.selection()
     async with aclosing(batch_inputs(s3, source, selection)) as inputs:
-        planned = await write_plan(s3, _as_named(_apart(inputs, source, places), content_type), into=into)
+        planned = await write_plan(
+            s3, _with_format_warning(_apart(inputs, source, places), content_type), into=into
+        )
     if not planned.count:
-        raise InvalidRequest(_why_empty(source, selection))
+        raise source.no_inputs(selection, "nothing was sent")
     return dataclasses.replace(planned, passed_over=selection.passed_over)
 
 
@@ -86,14 +90,16 @@ async def _apart(
         yield one
 
 
-async def _as_named(inputs: AsyncIterable[BatchInput], content_type: str | None) -> AsyncIterator[BatchInput]:
-    """Yield the inputs, and warn of those whose names speak of another format than what they are sent as."""
+async def _with_format_warning(
+    inputs: AsyncIterable[BatchInput], content_type: str | None
+) -> AsyncIterator[BatchInput]:
+    """Yield the inputs, and warn where their names speak of another format than what they are sent as."""
     count, example = 0, ""
     async for one in inputs:
         kind = one.content_type or content_type
-        if looks := format_by_name(one.source, kind):
+        if other_format := format_by_name(one.source, kind):
             count += 1
-            example = example or f"{one.source} ({looks}, sent as {kind})"
+            example = example or f"{one.source} ({other_format}, sent as {kind})"
         yield one
     if count:
         log.warning(
@@ -117,72 +123,38 @@ def _line(one: BatchInput) -> bytes:
     return f"{one.as_line()}\n".encode()
 
 
-def _why_empty(source: InputSource, selection: InputSelection) -> str:
-    if source.inputs_type == MANIFEST_FILE:
-        return f"the manifest {source.location} lists no inputs: nothing was sent"
-    return (
-        f"there are no inputs below {source.location}: nothing was sent{selection.why_nothing()}; check the prefix, or "
-        f"wait for the data before this task"
-    )
-
-
 async def write_plan(s3: S3Objects, inputs: AsyncIterable[BatchInput], *, into: str) -> PlanSummary:
     """Write inputs as shards below ``into``. At most two shards are in memory: one being written, one growing."""
-    shards = _Shards(s3, into)
-    try:
-        async for one in inputs:
-            await shards.add(one)
-        return await shards.finish()
-    finally:
-        await shards.abandon()
+    digest, count, size, shards = hashlib.sha256(), 0, 0, 0
+    async with bounded_tasks(at_once=1) as start:
+        async for shard in _in_shards(inputs):
+            body = b"".join(map(_line, shard))
+            digest.update(body)
+            count += len(shard)
+            size += sum(one.size or 0 for one in shard)
+            location = chunk_location(into, shards)
+            await start(functools.partial(s3.write, location, body, content_type=JSON_LINES))
+            shards += 1
+    return PlanSummary(count=count, shards=shards, bytes=size, digest=digest.hexdigest()[:_DIGEST_LENGTH])
 
 
-class _Shards:
-    """The shards being written."""
+async def _in_shards(inputs: AsyncIterable[BatchInput]) -> AsyncIterator[list[BatchInput]]:
+    shard: list[BatchInput] = []
+    async for one in inputs:
+        shard.append(one)
+        if len(shard) == SHARD:
+            yield shard
+            shard = []
+    if shard:
+        yield shard
 
-    def __init__(self, s3: S3Objects, into: str) -> None:
-        self._s3 = s3
-        self._into = into
-        self._lines: list[bytes] = []
-        self._writing: asyncio.Task[None] | None = None
-        self._digest = hashlib.sha256()
-        self._count = self._shards = self._bytes = 0
 
-    async def add(self, one: BatchInput) -> None:
-        self._lines.append(_line(one))
-        self._count += 1
-        self._bytes += one.size or 0
-        if len(self._lines) == SHARD:
-            await self._write()
+async def read_lines(s3: S3Objects, folder: str, chunk: int) -> list[str]:
+    """Return one chunk's inputs as lines, as :meth:`BatchInput.from_line` reads them.
 
-    async def finish(self) -> PlanSummary:
-        if self._lines:
-            await self._write()
-        if self._writing:
-            await self._writing
-        return PlanSummary(
-            count=self._count,
-            shards=self._shards,
-            bytes=self._bytes,
-            digest=self._digest.hexdigest()[:_DIGEST_LENGTH],
-        )
-
-    async def _write(self) -> None:
-        """Begin to write what has come together, once the shard before is written."""
-        body = b"".join(self._lines)
-        self._lines = []
-        self._digest.update(body)
-        if self._writing:
-            await self._writing
-        location = shard_location(self._into, self._shards)
-        self._writing = asyncio.create_task(self._s3.write(location, body, content_type="application/jsonl"))
-        self._shards += 1
-
-    async def abandon(self) -> None:
-        """Stop writing; after :meth:`finish` there is nothing to stop."""
-        if self._writing:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+    :raises InputNotFound: there is no such chunk
+    """
+    return (await s3.read(chunk_location(folder, chunk))).decode().splitlines()
 
 
 async def read_shard(s3: S3Objects, into: str, number: int) -> list[BatchInput]:
@@ -190,8 +162,7 @@ async def read_shard(s3: S3Objects, into: str, number: int) -> list[BatchInput]:
 
     :raises InputNotFound: the plan has no such shard
     """
-    body = await s3.read(shard_location(into, number))
-    return [BatchInput.from_line(line) for line in body.decode().splitlines()]
+    return [BatchInput.from_line(line) for line in await read_lines(s3, into, number)]
 
 
 _CHUNKS_KEPT = 64
@@ -229,15 +200,14 @@ class ChunkedInputs:
         return BatchInput.from_line(lines[place])
 
     async def _chunk(self, chunk: int) -> list[str]:
-        """Return a chunk's lines; who asks for one that is being read waits for it."""
+        """Return a chunk's lines. A caller that asks for one that is being read waits for it."""
         lock = self._reading.get(chunk)
         if lock is None:
             lock = self._reading[chunk] = asyncio.Lock()
         async with lock:
             lines = self._chunks.get(chunk)
             if lines is None:
-                body = await self._s3.read(shard_location(self._location, chunk))
-                lines = self._chunks[chunk] = body.decode().splitlines()
+                lines = self._chunks[chunk] = await read_lines(self._s3, self._location, chunk)
             self._chunks.move_to_end(chunk)
             if len(self._chunks) > self._keep:
                 self._chunks.popitem(last=False)

@@ -33,7 +33,18 @@ _SOURCE, _CONTENT_TYPE, _CUSTOM_ATTRIBUTES = MANIFEST_KEYS = (
 TARGET_MODEL = "target-model"
 """The key that only a multi-model batch's manifest may have."""
 
-_SIZE, _ETAG, _OUTPUT, _RELATIVE = "size", "etag", "output", "relative"
+_STORED = {
+    "source": _SOURCE,
+    "size": "size",
+    "etag": "etag",
+    "content_type": _CONTENT_TYPE,
+    "custom_attributes": _CUSTOM_ATTRIBUTES,
+    "target_model": TARGET_MODEL,
+    "output": "output",
+    "relative": "relative",
+}
+"""The keys of a planned input's fields, in the order in which they are written: digests rest on it."""
+
 _INLINE = "source"
 """The key of a record that stands in an augmented manifest itself."""
 
@@ -52,12 +63,12 @@ class BatchInput:
     """One object to infer on.
 
     :param source: ``s3://bucket/key``
-    :param size: bytes, None where nobody looked, or may look
-    :param etag: without its quotes, None where nobody looked
+    :param size: bytes, None where they are not known
+    :param etag: without its quotes, None where it is not known
     :param content_type: of this input, None for the batch's own
     :param custom_attributes: ready to send; they are sensitive, so no repr shows them
     :param target_model: path below a multi-model endpoint's model prefix, None where there is no such endpoint
-    :param output: name of its results below the batch's outputs, without ``.out``; None where nobody chose one
+    :param output: name of its results below the batch's outputs, without ``.out``; None where none was chosen
     :param relative: its key below the inputs' prefix, as templates have it; None for the whole key
     """
 
@@ -72,34 +83,14 @@ class BatchInput:
 
     def as_line(self) -> str:
         """Return it as one line of JSON without a line break, as :meth:`from_line` reads it."""
-        given = {
-            _SOURCE: self.source,
-            _SIZE: self.size,
-            _ETAG: self.etag,
-            _CONTENT_TYPE: self.content_type,
-            _CUSTOM_ATTRIBUTES: self.custom_attributes,
-            TARGET_MODEL: self.target_model,
-            _OUTPUT: self.output,
-            _RELATIVE: self.relative,
-        }
-        return json.dumps(
-            {name: value for name, value in given.items() if value is not None}, separators=(",", ":")
-        )
+        values = ((key, getattr(self, name)) for name, key in _STORED.items())
+        return json.dumps({key: value for key, value in values if value is not None}, separators=(",", ":"))
 
     @classmethod
     def from_line(cls, line: str) -> BatchInput:
         """Read what :meth:`as_line` wrote; it is not checked again."""
         given = json.loads(line)
-        return cls(
-            source=given[_SOURCE],
-            size=given.get(_SIZE),
-            etag=given.get(_ETAG),
-            content_type=given.get(_CONTENT_TYPE),
-            custom_attributes=given.get(_CUSTOM_ATTRIBUTES),
-            target_model=given.get(TARGET_MODEL),
-            output=given.get(_OUTPUT),
-            relative=given.get(_RELATIVE),
-        )
+        return cls(**{name: given[key] for name, key in _STORED.items() if key in given})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +200,7 @@ def _json_type(value: object) -> str:
 def _sorted(
     pairs: Sequence[tuple[str, object]], where: str, *, target_models: bool
 ) -> tuple[Mapping[str, object], tuple[str, ...]]:
-    """Tell the keys that count, each there once, from those that are passed over.
+    """Separate the keys that count, each there once, from those that are passed over.
 
     :raises InvalidRequest: one is there twice, is misspelled, or is not for this kind of batch
     """
@@ -319,7 +310,7 @@ class InputSource:
         ``{number}``, the input's place in the plan from 0; an input that a manifest gives attributes keeps them as they
         are
     :param run: further fields, e.g. ``dag_id``; they go before Hive partitions of the same name
-    :param check_inputs: whether a manifest's objects are looked at (a HeadObject each): that they exist, how large they
+    :param check_inputs: whether a manifest's objects are checked (a HeadObject each): that they exist, how large they
         are, and which content they have
     :param target_models: whether a manifest may say which model is an input's
     """
@@ -354,3 +345,16 @@ class InputSource:
         """Return what chooses among the objects below the prefix, and counts for one listing."""
         prefix = S3Uri.parse(self.location, name="inputs").key
         return InputSelection(prefix, include=self.include, exclude=self.exclude)
+
+    def no_inputs(self, selection: InputSelection, effect: str, *, remedy: str = "") -> InvalidRequest:
+        """Return the error of a listing without any input.
+
+        :param effect: what follows of it, such as ``nothing was sent``
+        :param remedy: a clause more for the end
+        """
+        if self.inputs_type == MANIFEST_FILE:
+            return InvalidRequest(f"the manifest {self.location} lists no inputs: {effect}{remedy}")
+        return InvalidRequest(
+            f"there are no inputs below {self.location}: {effect}{selection.why_nothing()}; check the prefix, or wait "
+            f"for the data before this task{remedy}"
+        )

@@ -1,24 +1,36 @@
-"""Which inputs a batch has: objects below a prefix, or those of a manifest, each checked before any is sent."""
+"""List a batch's inputs, each checked before any is sent; and list state of batches below a prefix.
+
+Inputs are the objects below a prefix, or those of a manifest. What a batch wrote about itself (its state, its report,
+its failures) is refused: it would be sent for money.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.retry import repeated
+from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.aws.s3.objects import ObjectPage, S3Objects
-from airflow_sm_plugin.batches.folder import state_in
-from airflow_sm_plugin.batches.input_origins import with_checked_origins
+from airflow_sm_plugin.batches.folder import MARK, result_if_marked, state_in
 from airflow_sm_plugin.batches.inputs import MANIFEST_FILE, BatchInput, InputSource
-from airflow_sm_plugin.batches.manifest_check import looked_at
+from airflow_sm_plugin.batches.manifest_check import HEADS_AT_ONCE, checked_inputs
 from airflow_sm_plugin.batches.manifest_reading import manifest_entries
+from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.batches.templates import fields_of, render
 from airflow_sm_plugin.core.input_selection import InputSelection
-from airflow_sm_plugin.core.s3 import S3Uri, relative_key
+from airflow_sm_plugin.core.s3 import S3Uri, Sight, relative_key
+from airflow_sm_plugin.exceptions import InvalidRequest
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.aws.s3.listing import Page
 
 log = get_log(__name__)
+
+_MARKS_AT_A_TIME = 1_000
 
 
 async def batch_inputs(
@@ -26,41 +38,37 @@ async def batch_inputs(
 ) -> AsyncGenerator[BatchInput, None]:
     """Yield the inputs in order, a page or a line in memory at a time. Close it (``contextlib.aclosing``).
 
-    :param selection: of the source, where the caller wants to know what was passed over
-
+    :param selection: of the source, where the caller needs its counts
     :raises InvalidRequest: an input breaks a limit or is what a batch wrote about itself, or a manifest's line (whose
         number it says) is none
     :raises InputNotFound: there is no such manifest, or (at the end) objects that it lists do not exist
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     source = source.checked()
-    is_manifest = source.inputs_type == MANIFEST_FILE
-    listed = (
-        _in_manifest(s3, source)
-        if is_manifest
-        else _below_prefix(s3, source, selection or source.selection())
-    )
+    if source.inputs_type == MANIFEST_FILE:
+        manifest, listed = source.location, _in_manifest(s3, source)
+    else:
+        manifest, listed = None, _below_prefix(s3, source, selection or source.selection())
     number = 0
-    manifest = source.location if is_manifest else None
     async with (
         aclosing(listed) as found,
-        aclosing(with_checked_origins(s3, found, manifest=manifest)) as inputs,
+        aclosing(_with_checked_origins(s3, found, manifest=manifest)) as inputs,
     ):
-        async for one in inputs:
-            yield source.limits.check(_with_attributes(one, source, number))
+        async for item in inputs:
+            yield source.limits.check(_with_attributes(item, source, number))
             number += 1
 
 
-def _with_attributes(one: BatchInput, source: InputSource, number: int) -> BatchInput:
-    if source.custom_attributes is None or one.custom_attributes is not None:
-        return one
+def _with_attributes(item: BatchInput, source: InputSource, number: int) -> BatchInput:
+    if source.custom_attributes is None or item.custom_attributes is not None:
+        return item
     fields = {
-        **fields_of(S3Uri.parse(one.source).key, relative=one.relative),
+        **fields_of(S3Uri.parse(item.source).key, relative=item.relative),
         **source.run,
         "number": str(number),
     }
     rendered = render(source.custom_attributes, fields, what="custom_attributes")
-    return dataclasses.replace(one, custom_attributes=rendered)
+    return dataclasses.replace(item, custom_attributes=rendered)
 
 
 async def _in_manifest(s3: S3Objects, source: InputSource) -> AsyncGenerator[BatchInput, None]:
@@ -70,17 +78,17 @@ async def _in_manifest(s3: S3Objects, source: InputSource) -> AsyncGenerator[Bat
             async for entry in listed:
                 yield entry.input
             return
-        async with aclosing(looked_at(s3, listed, manifest=source.location)) as inputs:
-            async for one in inputs:
-                yield one
+        async with aclosing(checked_inputs(s3, listed, manifest=source.location)) as inputs:
+            async for item in inputs:
+                yield item
 
 
 async def _below_prefix(
     s3: S3Objects, source: InputSource, selection: InputSelection
 ) -> AsyncGenerator[BatchInput, None]:
     uri = S3Uri.parse(source.location)
-    start_after = ""
-    while True:
+    start_after: str | None = ""
+    while start_after is not None:
         page = await listed_page(s3, uri, start_after)
         for listed in page.objects:
             is_state = state_in(listed.key) is not None  # of a batch: refused where no pattern leaves it out
@@ -91,8 +99,6 @@ async def _below_prefix(
                     etag=listed.etag,
                     relative=relative_key(uri.key, listed.key),
                 )
-        if not page.next_start_after:
-            break
         start_after = page.next_start_after
     if selection.passed_over:
         counts = selection.counts_in_words()
@@ -103,11 +109,90 @@ async def _below_prefix(
         log.info("%s: no object there matches exclude %s", source.location, ", ".join(idle))
 
 
+# What a batch wrote about itself
+
+
+async def _with_checked_origins(
+    s3: S3Objects, inputs: AsyncIterable[BatchInput], *, manifest: str | None
+) -> AsyncGenerator[BatchInput, None]:
+    """Yield the inputs, and raise at the first that a batch wrote about itself; at the end at the latest.
+
+    Objects with names that both a batch and its user may choose are asked for their metadata, a HeadObject each.
+
+    :param manifest: where the inputs are listed; None where a prefix lists them
+    :raises InvalidRequest: naming the object, what it is, and the remedy
+    """
+    asked: list[str] = []
+    async for item in inputs:
+        key = S3Uri.parse(item.source).key
+        kind = "the manifest itself" if item.source == manifest else state_in(key)
+        if kind is not None:
+            raise _refused(item.source, kind, manifest)
+        if result_if_marked(key) is not None:
+            asked.append(item.source)
+        if len(asked) == _MARKS_AT_A_TIME:
+            await _check_marks(s3, asked, manifest)
+            asked.clear()
+        yield item
+    await _check_marks(s3, asked, manifest)
+
+
+async def _check_marks(s3: S3Objects, sources: list[str], manifest: str | None) -> None:
+    answers = await side_by_side(s3.stat, sources, at_once=HEADS_AT_ONCE)
+    for source, answer in zip(sources, answers, strict=True):
+        if isinstance(answer, ListedObject) and MARK in (answer.metadata or {}):
+            raise _refused(source, str(result_if_marked(S3Uri.parse(source).key)), manifest)
+    if forbidden := answers.count(Sight.FORBIDDEN):
+        log.warning(
+            "%d inputs, among them %s, have names as a batch's reports and failures have, and cannot be looked at: S3 "
+            "answered 403, as it does without s3:GetObject; they are taken for inputs",
+            forbidden,
+            sources[answers.index(Sight.FORBIDDEN)],
+        )
+
+
+def _refused(source: str, kind: str, manifest: str | None) -> InvalidRequest:
+    remedy = (
+        "take a prefix without it, choose with include, e.g. ['*.out'], or list the objects in a manifest"
+        if manifest is None
+        else f"take its line out of {manifest}"
+    )
+    return InvalidRequest(
+        f"the input {source} is {kind}, no data for a model: nothing was sent. To go on, {remedy}"
+    )
+
+
+# Pages. S3Objects repeats no listing by itself: a wait counts a failed one as a failed poll.
+
+
 async def listed_page(s3: S3Objects, uri: S3Uri, start_after: str) -> ObjectPage:
-    """List one page; S3Objects repeats no listing by itself, since for a wait a failed one is a failed look.
+    """Return one page of objects; errors that may pass are retried.
 
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     return await repeated(
         f"s3:ListObjectsV2 {uri}", lambda: s3.list_objects(uri.bucket, uri.key, start_after=start_after)
     )
+
+
+async def listed_names(s3: S3Objects, bucket: str, prefix: str, *, start_after: str = "") -> Page:
+    """Return one page of keys; errors as :func:`listed_page`."""
+    return await repeated(
+        f"s3:ListObjectsV2 s3://{bucket}/{prefix}",
+        lambda: s3.list_names(bucket, prefix, start_after=start_after),
+    )
+
+
+async def pages_below(s3: S3Objects, prefix: str) -> AsyncIterator[list[str]]:
+    """Yield all keys below a prefix, in order, page by page; errors as :func:`listed_page`."""
+    uri = S3Uri.parse(prefix)
+    after: str | None = ""
+    while after is not None:
+        page = await listed_names(s3, uri.bucket, uri.key, start_after=after)
+        yield page.names
+        after = page.next_start_after
+
+
+async def names_below(s3: S3Objects, prefix: str) -> list[str]:
+    """Return all keys below a prefix, in order; errors as :func:`listed_page`."""
+    return [name async for page in pages_below(s3, prefix) for name in page]

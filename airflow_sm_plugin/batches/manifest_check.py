@@ -1,4 +1,4 @@
-"""Look at what a manifest lists before anything is sent: SageMaker accepts a missing object and fails it later."""
+"""Check what a manifest lists before anything is sent: SageMaker accepts a missing object and fails it later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
-LOOKS_AT_ONCE = 32
+HEADS_AT_ONCE = 32
 """HeadObject requests on their way at the same time, if S3's connections are as many: so many inputs are in memory."""
 
 _SHOWN = 5
@@ -28,7 +28,7 @@ _SHOWN = 5
 
 @dataclasses.dataclass
 class _Missing:
-    """What is not there: the first few, and how many."""
+    """The inputs that do not exist: how many, and the first few."""
 
     manifest: str
     count: int = 0
@@ -43,35 +43,35 @@ class _Missing:
     def check(self) -> None:
         if not self.count:
             return
-        what = "an input" if self.count == 1 else f"{self.count} inputs"
+        subject = "an input" if self.count == 1 else f"{self.count} inputs"
         verb = "does" if self.count == 1 else "do"
         more = f"; and {self.count - _SHOWN} more" if self.count > _SHOWN else ""
         raise InputNotFound(
-            f"{what} of the manifest {self.manifest} {verb} not exist: {'; '.join(self.first)}{more}. Nothing was "
+            f"{subject} of the manifest {self.manifest} {verb} not exist: {'; '.join(self.first)}{more}. Nothing was "
             f"sent: upload what is missing, or take it out of the manifest"
         )
 
 
-async def looked_at(
+async def checked_inputs(
     s3: S3Objects, entries: AsyncIterable[ManifestEntry], *, manifest: str
 ) -> AsyncGenerator[BatchInput, None]:
-    """Yield the inputs in their order, with size and ETag. What nobody may look at goes through as it is.
+    """Yield the inputs in their order, with size and ETag. Where S3 denies access, an input is yielded as it is.
 
-    Every input is looked at even when one was found missing, so that the error can say how many there are.
+    Every input is checked even when one was found missing, so that the error has their number.
 
     :param manifest: where they are listed, for messages
     :raises InputNotFound: at the end: some do not exist
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
     missing, forbidden = _Missing(manifest), 0
-    async with aclosing(_in_order(s3, entries)) as looks:
-        async for entry, found in looks:
-            if found is Sight.ABSENT:
+    async with aclosing(_heads(s3, entries)) as heads:
+        async for entry, head in heads:
+            if head is Sight.ABSENT:
                 missing.add(entry)
             if missing.count:
                 continue
-            if isinstance(found, ListedObject):
-                yield dataclasses.replace(entry.input, size=found.size, etag=found.etag or None)
+            if isinstance(head, ListedObject):
+                yield dataclasses.replace(entry.input, size=head.size, etag=head.etag or None)
             else:
                 forbidden += 1
                 yield entry.input
@@ -85,28 +85,29 @@ async def looked_at(
         )
 
 
-_Look = tuple[ManifestEntry, asyncio.Task[ListedObject | Sight]]
+_Head = tuple[ManifestEntry, asyncio.Task[ListedObject | Sight]]
 
 
-async def _in_order(
+async def _heads(
     s3: S3Objects, entries: AsyncIterable[ManifestEntry]
 ) -> AsyncGenerator[tuple[ManifestEntry, ListedObject | Sight], None]:
-    looks: deque[_Look] = deque()
+    """Yield each entry with the answer to its HeadObject, in order."""
+    waiting: deque[_Head] = deque()
     try:
         async for entry in entries:
-            if len(looks) == LOOKS_AT_ONCE:
-                yield await _first(looks)
-            looks.append((entry, asyncio.create_task(s3.stat(entry.input.source))))
-        while looks:
-            yield await _first(looks)
+            if len(waiting) == HEADS_AT_ONCE:
+                yield await _first(waiting)
+            waiting.append((entry, asyncio.create_task(s3.stat(entry.input.source))))
+        while waiting:
+            yield await _first(waiting)
     finally:
-        for _, look in looks:
-            look.cancel()
-        await asyncio.gather(*(look for _, look in looks), return_exceptions=True)
+        for _, head in waiting:
+            head.cancel()
+        await asyncio.gather(*(head for _, head in waiting), return_exceptions=True)
 
 
-async def _first(looks: deque[_Look]) -> tuple[ManifestEntry, ListedObject | Sight]:
-    entry, look = looks[0]
-    found = await look
-    looks.popleft()
-    return entry, found
+async def _first(waiting: deque[_Head]) -> tuple[ManifestEntry, ListedObject | Sight]:
+    entry, task = waiting[0]
+    head = await task
+    waiting.popleft()
+    return entry, head

@@ -3,30 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 _Thing = TypeVar("_Thing")
 _Result = TypeVar("_Result")
+_Start = Callable[[Callable[[], Coroutine[Any, Any, None]]], Awaitable[None]]
 
 
 async def side_by_side(
     do: Callable[[_Thing], Awaitable[_Result]], things: Iterable[_Thing], *, at_once: int
 ) -> list[_Result]:
-    """Return the results in the order of the things. When one fails, that is raised and nothing of the others goes on.
+    """Return the results in the order of the things. When one fails, that is raised and the others are cancelled.
 
     :param at_once: how many at the same time
     """
     slots = asyncio.Semaphore(at_once)
 
-    async def one(thing: _Thing) -> _Result:
+    async def in_slot(thing: _Thing) -> _Result:
         async with slots:
             return await do(thing)
 
-    tasks = [asyncio.create_task(one(thing)) for thing in things]
+    tasks = [asyncio.create_task(in_slot(thing)) for thing in things]
     try:
         return await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancel(tasks)
+
+
+@asynccontextmanager
+async def bounded_tasks(*, at_once: int) -> AsyncIterator[_Start]:
+    """Yield a function that starts a task as soon as fewer than *at_once* run. The block ends when all are done.
+
+    The first failure is raised by a later start, or at the block's end; tasks that still run are cancelled then.
+    """
+    running: set[asyncio.Task[None]] = set()
+
+    async def wait() -> None:
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        running.difference_update(done)
+        for task in done:
+            task.result()
+
+    async def start(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while len(running) >= at_once:
+            await wait()
+        running.add(asyncio.create_task(work()))
+
+    try:
+        yield start
+        while running:
+            await wait()
+    finally:
+        await _cancel(running)
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

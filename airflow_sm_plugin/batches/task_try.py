@@ -1,16 +1,18 @@
 """One try of a task instance, ordered among all tries of that task instance, those of deleted DAG runs included.
 
 Airflow counts tries up over the life of one DAG run, also when a task is cleared. A DAG run that is deleted and created
-again under its old run id begins with try 1: only the DAG run's start date tells it from the deleted one. Airflow sets
-that date when the run begins and when a finished run is cleared, each time by the clock of the scheduler at hand; a
-retry leaves it as it is. How often a run was cleared (its ``clear_number``) tells the two apart.
+again under its old run id begins with try 1: only the DAG run's start date separates it from the deleted one. Airflow
+sets that date when the run begins and when a finished run is cleared, each time by the clock of the scheduler at hand;
+a retry leaves it as it is. How often a run was cleared (its ``clear_number``) separates the two.
+
+The writer of a state is a try in one run of its task; whether the state counts follows from it.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class Origin(enum.Enum):
@@ -36,7 +38,7 @@ class TaskTry:
     times_cleared: int | None = None
 
     def origin_of(self, writer: TaskTry) -> Origin:
-        """Tell how the try that wrote a state stands to this one.
+        """Return how the try that wrote a state stands to this one.
 
         Equal start dates are of one DAG run: the try numbers tell. So they do where a date is not known, though then a
         deleted run's later try looks like one of this run. Different dates are of one DAG run only if it was cleared
@@ -54,7 +56,7 @@ class TaskTry:
 
         So a try with a higher number whose run was cleared as often, or more often, is never the earlier one. What is
         left of a deleted run may look like that, too: it is then not stopped here, but by the claim of the later run's
-        next try. A later run's try with a lower number is told from what is left of the earlier one by its date alone.
+        next try. A later run's try with a lower number differs from the earlier run's tries by its date alone.
         """
         mine, its = self.run_started, writer.run_started
         if mine is None or its is None or mine == its:
@@ -91,7 +93,7 @@ class TaskTry:
         return self.origin_of(writer)
 
     def of_this_run(self, writers: Sequence[TaskTry]) -> list[bool]:
-        """Tell of each of these writers, the earliest first, whether it is of the present life of the DAG run."""
+        """Return of each of these writers, the earliest first, whether it is of the present life of the DAG run."""
         began, before = None, None
         for writer in (*writers, self):
             began, before = writer.run_began(before, began), writer
@@ -113,3 +115,39 @@ class TaskTry:
             int(number or 1),
             None if cleared is None else int(cleared),
         )
+
+
+@dataclass(frozen=True)
+class StateWriter:
+    """A try that writes state, or finds another's.
+
+    :param task_try: the DAG run's start date tells a DAG run from a deleted one of the same id, the number its tries
+    :param run: what stays the same over the retries of one run of the task, and differs when it is cleared, also in a
+        DAG run that goes on; None where that is not known: every call then counts as a run of its own
+    """
+
+    task_try: TaskTry = field(default_factory=TaskTry)
+    run: str | None = None
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether its DAG run's start date is known, as it always is in Airflow."""
+        return self.task_try.run_started is not None
+
+    def origin_of(self, writer: StateWriter) -> Origin:
+        """Return how the try that wrote a state stands to this one."""
+        origin = self.task_try.origin_of(writer.task_try)
+        is_same_run = self.run is not None and self.run == writer.run
+        if origin is Origin.SAME_RUN and not is_same_run:
+            return Origin.CLEARED  # while its DAG run goes on, which keeps its start date
+        if origin is Origin.CLEARED and is_same_run:
+            return Origin.DELETED_RUN  # its first try ended before it wrote anything
+        return origin
+
+    def surely_goes_on_from(self, writer: StateWriter) -> bool:
+        """Return whether a state is surely an earlier try's of this very run, or this one's.
+
+        Without start dates a first try cannot know: a deleted DAG run's was a first one, too.
+        """
+        dates = (self.task_try.run_started, writer.task_try.run_started)
+        return self.origin_of(writer) is Origin.SAME_RUN and (self.task_try.number > 1 or None not in dates)

@@ -111,24 +111,6 @@ def attribute_fields(source: str, given: Mapping[str, str], *, relative: str | N
     return {name: value if value.isascii() else quote(value, safe=_VISIBLE) for name, value in found.items()}
 
 
-def check_attribute_template(template: str) -> None:
-    """Make sure that a template is well formed; its fields are known with the first key only.
-
-    :raises InvalidRequest: it is not
-    """
-    render(template, _Anything(), what="custom_attributes")
-
-
-class _Anything(dict[str, str]):
-    """Fields of every name."""
-
-    def __contains__(self, _: object) -> bool:
-        return True
-
-    def __missing__(self, _: str) -> str:
-        return "x"
-
-
 def attributes_of(template: str, fields: Mapping[str, str], *, first_record: int) -> str:
     """Return the CustomAttributes of one payload.
 

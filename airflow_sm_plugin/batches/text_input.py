@@ -98,7 +98,7 @@ def media_type(content_type: str | None) -> str:
 
 
 def is_csv(content_type: str | None) -> bool:
-    """Say whether a content type is one of CSV or of tab-separated values."""
+    """Return whether a content type is one of CSV or of tab-separated values."""
     return media_type(content_type) in _LIKE_CSV | TSV
 
 
@@ -107,7 +107,7 @@ _DIVIDED_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*[\[{]([^\r\n]*[\[{,:])?[ \t]*\r?
 
 
 def is_text(content_type: str | None) -> bool:
-    """Say whether a content type promises text that can be read as US-ASCII where it is US-ASCII."""
+    """Return whether a content type promises text that can be read as US-ASCII where it is US-ASCII."""
     kind = media_type(content_type)
     return (
         kind.startswith("text/")
@@ -130,15 +130,15 @@ def check_head(head: bytes, content_type: str | None, *, is_split: bool) -> None
     :param is_split: whether it is cut at line feeds; else it may be in the encoding that the content type names
     :raises InvalidRequest: saying what the input looks like, and the remedy
     """
-    looks = _format_of(head[:HEAD])
-    if looks is None:
+    other_format = _format_of(head[:HEAD])
+    if other_format is None:
         if is_split and _is_json(content_type) and _DIVIDED_JSON.match(head):
             raise InvalidRequest(
                 "the input's first line only begins a JSON value, so that a line is no record of it: use "
                 'split_type="None" to send it whole, or write one JSON value a line. Nothing of it was sent'
             )
         return
-    name, remedy = looks
+    name, remedy = other_format
     if remedy in (_ENCODED, _NUL) and not is_split and _WIDE_CHARSET.search(str(content_type)):
         return
     raise InvalidRequest(
@@ -150,9 +150,9 @@ def check_head(head: bytes, content_type: str | None, *, is_split: bool) -> None
 def _format_of(head: bytes) -> tuple[str, str] | None:
     """Return what the first bytes are the sign of, with the remedy."""
     for signs in (_BINARY, _IN_LETTERS):
-        for sign, looks in signs.items():
+        for sign, other_format in signs.items():
             if head.startswith(sign) and (signs is _BINARY or _NO_TEXT.search(head, 0, _BEHIND_LETTERS)):
-                return looks
+                return other_format
     if _BZIP2.match(head):
         return "bzip2", _COMPRESSED
     if _PICKLE.match(head):

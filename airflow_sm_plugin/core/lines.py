@@ -16,7 +16,7 @@ _SIGNS = {
     b"\xff\xfe": "it looks like UTF-16, as Excel and PowerShell write it: write it as UTF-8",
     b"\xfe\xff": "it looks like UTF-16: write it as UTF-8",
 }
-"""What the first bytes of a text that is none tell."""
+"""What a text that is none looks like, by its first bytes."""
 
 
 class LineSplitter:
@@ -76,5 +76,5 @@ class LineSplitter:
 
 
 def _hint(line: bytes) -> str:
-    """Return what a line looks like that begins so, with the remedy; empty where nothing tells."""
+    """Return what a line looks like that begins so, with the remedy; empty where that is unknown."""
     return next((hint for sign, hint in _SIGNS.items() if line.startswith(sign)), "")

@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
@@ -21,8 +23,7 @@ from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.claim import Claim, fenced_off
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.batches.inputs import CHUNK
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.batches.task_try import Origin
+from airflow_sm_plugin.batches.task_try import Origin, StateWriter
 from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
 from airflow_sm_plugin.multi_model.engine.engine import ModelEngine
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
@@ -30,9 +31,10 @@ from airflow_sm_plugin.multi_model.engine.progress import BatchProgress, Before
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.plan.store import PlanFence, read_plan, read_shard_plan
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder
-from airflow_sm_plugin.multi_model.state.journal import Failure, Journal, Part, PlacedFailure
+from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
+from airflow_sm_plugin.multi_model.state.journal import Journal, PlacedFailure
 from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
+from airflow_sm_plugin.multi_model.state.records import Failure, JournalPart
 from airflow_sm_plugin.multi_model.state.store import JournalStore, TakeOver, read_journal, sweep
 from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
@@ -113,8 +115,8 @@ class _ShardRun:
         self._settings = settings
         self._plan = plan
         self._shard = shard
-        self._fence = PlanFence(s3, PlanFolder(settings.plan_location))
-        self.folder = PlanFolder(settings.plan_location).shard(settings.shard)
+        self._fence = PlanFence(s3, MultiModelPlanFolder(settings.plan_location))
+        self.folder = MultiModelPlanFolder(settings.plan_location).shard(settings.shard)
         """What this process, and those before it, keep."""
         self._inputs = ChunkedInputs(s3, self.folder.location, CHUNK)
         self._firsts = [work.first for work in shard.models]
@@ -126,7 +128,7 @@ class _ShardRun:
     @classmethod
     async def of(cls, connection: AwsConnection, s3: S3Objects, settings: ShardSettings) -> _ShardRun:
         plan = await read_plan(s3, settings.plan_location)
-        shard = await read_shard_plan(s3, PlanFolder(settings.plan_location).shard(settings.shard))
+        shard = await read_shard_plan(s3, MultiModelPlanFolder(settings.plan_location).shard(settings.shard))
         return cls(connection, s3, settings, plan, shard)
 
     async def done_before(self) -> FinishedShard | None:
@@ -189,7 +191,7 @@ class _ShardRun:
             engine = dataclasses.replace(settings.engine, prefix_ends_in_slash=slash)
             failures = await self._work(engine, store, statistics, progress, todo)
         else:
-            await store.append(Part(token=store.token, at=time.time(), finished=True), b"")
+            await store.append(JournalPart(token=store.token, at=time.time(), finished=True), b"")
         await claim.check()
         report = await self._report(journal, failures)
         await self._s3.write(self.folder.report(claim.number), report.as_json())
@@ -230,7 +232,7 @@ class _ShardRun:
             numbers = journal.left(work.first, work.count)
             if numbers:
                 missing = work.missing and self._trusts_plan
-                found.append((dataclasses.replace(work, missing=missing), numbers))
+                found.append((msgspec.structs.replace(work, missing=missing), numbers))
         return found
 
     def _progress(self, journal: Journal) -> BatchProgress:
@@ -238,7 +240,7 @@ class _ShardRun:
             inputs=journal.clean.bit_count() + len(journal.failed),
             records=journal.clean_records.total()
             + sum(ended.records for ended in journal.failed.values())
-            + sum(story.records for story in journal.stories.values()),
+            + sum(progress.records for progress in journal.progress.values()),
         )
         left = 1 - before.inputs / self._shard.inputs if self._shard.inputs else 0.0
         size = 0 if self._settings.engine.gunzip else round(self._shard.bytes * left)

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SensitiveField, undisturbed, writer_of
 from airflow_sm_plugin.core.names import endpoint_log_group
-from airflow_sm_plugin.core.template_values import choice, is_given, mapping, number, whole_number
+from airflow_sm_plugin.core.template_values import choice, is_given, mapping, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, BatchUnfinished
 from airflow_sm_plugin.links import BatchReportLink, persist_endpoint, persist_report
-from airflow_sm_plugin.multi_model.report.tolerance import Tolerance
 from airflow_sm_plugin.operators.invocation import InvocationOperator
-from airflow_sm_plugin.operators.multi_model_arguments import engine_settings, object_options, plan_settings
+from airflow_sm_plugin.operators.multi_model_arguments import (
+    engine_settings,
+    object_options,
+    plan_settings,
+    tolerance_of,
+)
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.multi_model.report.tolerance import Tolerance
     from airflow_sm_plugin.multi_model.run import BatchOutcome
 
 
@@ -36,7 +41,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     left failures that may pass, goes on from its journal in S3; nothing that was written down (about once a second) is
     invoked again.
 
-    **Clearing** a finished task tries again what failed, ``on_rerun="restart"`` does everything anew. A DAG run that
+    **Clearing** a finished task tries again what failed, ``on_rerun="restart"`` does everything again. A DAG run that
     was deleted and created again under its run id gets nothing of the deleted one.
 
     Returns on XCom: the report's summary; of a whole batch ``{"endpoint_name", "inputs", "inputs_failed",
@@ -56,10 +61,10 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :param include: list of patterns of relative keys: only what matches one is an input; default None, all (templated)
     :param exclude: list of patterns of relative keys that are no inputs (templated)
     :param output_name: template of a result's name below ``outputs``; default ``"{relative}"`` (templated)
-    :param check_models: look for each model's artefact before anything is sent; default True (templated)
+    :param check_models: check that each model's artefact exists before anything is sent; default True (templated)
     :param on_missing_model: ``"record"`` (default): its records fail in the report; ``"fail"`` (templated)
     :param empty_ok: whether no input at all is fine; default False (templated)
-    :param check_inputs: look at each object that a manifest lists; default True (templated)
+    :param check_inputs: check each object that a manifest lists; default True (templated)
     :param state_prefix: ``s3://bucket/prefix`` for plan, journal and report, which lie in ``_batch`` below it; default
         ``outputs`` (templated)
     :param content_type: MIME type of the inputs, e.g. ``text/csv``. Of text, an input that begins as gzip, UTF-16,
@@ -92,7 +97,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
         default False (templated)
     :param on_error: ``"fail"`` (default) fails the task when a record failed or an input could not be read, once all
         are done; ``"tolerate"`` when more than ``tolerated_failure_ratio`` of the records did, or, with a ratio
-        below 1, when an input could not be read to its end: nobody counted its records (templated)
+        below 1, when an input could not be read to its end: its records could not be counted (templated)
     :param tolerated_failure_ratio: failed records of all, 0 to 1; default 0, with ``on_error="tolerate"`` 1 (templated)
     :param on_rerun: what clearing the finished task means: ``"resume"`` (default) or ``"restart"`` (templated)
     :param error_text_limit: characters of a container's error text that a row shows; default 1000, 0 none (templated)
@@ -208,7 +213,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan, unless that is done; invoke what is left; report."""
         with self.reading_arguments():
-            tolerance, began = self._tolerance(), time.time()
+            tolerance, began = tolerance_of(self), time.time()
             lines = whole_number(self.container_log_lines, "container_log_lines")
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
@@ -222,7 +227,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             return outcome.summary
 
     def _judge(self, context: Context, outcome: BatchOutcome, tolerance: Tolerance) -> None:
-        """Tell what failed, and raise where that fails the task."""
+        """Log or raise what failed, and log the report."""
         error: BatchFailed | None = None
         if outcome.retryable and _has_tries_left(context):
             text = outcome.in_words(tolerance, "Some of that may pass: the retry does it again")
@@ -256,16 +261,6 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
             reference = mapping(self.shard, "shard") or {}
             return await run_one_shard(self.aws, settings, reference)
         return await run_batch(self.aws, settings, plan_settings(self, context))
-
-    def _tolerance(self) -> Tolerance:
-        return Tolerance(
-            on_error=choice(self.on_error, "on_error", ("fail", "tolerate")),
-            failure_ratio=(
-                number(self.tolerated_failure_ratio, "tolerated_failure_ratio")
-                if is_given(self.tolerated_failure_ratio)
-                else None
-            ),
-        ).checked()
 
 
 def _has_tries_left(context: Context) -> bool:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin._compat import AirflowSkipException, Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator, try_of
 from airflow_sm_plugin.core.s3 import S3Uri
-from airflow_sm_plugin.core.template_values import choice, is_given, number, whole_number
+from airflow_sm_plugin.core.template_values import is_given, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, InvalidRequest
 from airflow_sm_plugin.links import BatchReportLink, EndpointConsoleLink, persist_endpoint, persist_report
-from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failure_text
-from airflow_sm_plugin.operators.multi_model_arguments import object_options
+from airflow_sm_plugin.multi_model.report.tolerance import failure_text
+from airflow_sm_plugin.operators.multi_model_arguments import object_options, tolerance_of
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.batches.task_try import TaskTry
@@ -25,8 +25,8 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
     """Merge the reports of a batch's shards, write ``report.json`` and ``report.html``, and fail if the batch did.
 
     It runs whatever became of the batch tasks (``trigger_rule="all_done"`` unless another is given), so that there is a
-    report also when some failed, or when nothing was planned. Nothing is invoked, and outputs are left as they are; it
-    may run as often as one likes. The reports lie in the plan's folder, where no other batch replaces them, with copies
+    report also when some failed, or when nothing was planned. Nothing is invoked, outputs are left as they are, and it
+    can run any number of times. The reports lie in the plan's folder, where no other batch replaces them, with copies
     ``report.json`` and ``report.html`` below the batch's outputs. A report whose counts do not add up is not written.
 
     The log's last line is the summary as one JSON object behind ``batch report: ``.
@@ -81,7 +81,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Merge and write, then judge."""
         with self.reading_arguments():
-            location, tolerance = self._plan(), self._tolerance()
+            location, tolerance = self._plan(), tolerance_of(self)
             rows = whole_number(self.failure_rows, "failure_rows")
             report = self.run_until_killed(self._merge(location, try_of(context)))
             self._remember(context, report)
@@ -132,10 +132,3 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
             )
         S3Uri.parse(self.plan_location, name="plan_location")
         return str(self.plan_location)
-
-    def _tolerance(self) -> Tolerance:
-        given, name = self.tolerated_failure_ratio, "tolerated_failure_ratio"
-        return Tolerance(
-            on_error=choice(self.on_error, "on_error", ("fail", "tolerate")),
-            failure_ratio=number(given, name) if is_given(given) else None,
-        ).checked()

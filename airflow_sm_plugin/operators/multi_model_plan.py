@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, max_map_length
 from airflow_sm_plugin.base import SageMakerInferenceOperator
-from airflow_sm_plugin.core.template_values import boolean, choice, whole_number
+from airflow_sm_plugin.core.template_values import boolean, whole_number
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
-from airflow_sm_plugin.multi_model.plan.estimate import Splitting
-from airflow_sm_plugin.operators.multi_model_arguments import object_options, payload_bytes, plan_settings
+from airflow_sm_plugin.operators.multi_model_arguments import object_options, plan_settings, split_options
 
 if TYPE_CHECKING:
+    from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
     from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 
 PLAN_KEY = "plan"
@@ -26,7 +26,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
 
     Nothing is invoked. The plan lies in S3, so XCom carries small references only; a hundred thousand inputs take a few
     seconds and some megabytes of memory. Shards are even by bytes, and a model is in as few of them as possible, since
-    each loads it anew. Where the endpoint and its model prefix may be looked at, a missing artefact is known now.
+    each loads it again. Where the endpoint and its model prefix are readable, a missing artefact is known now.
 
     **A retry** returns the plan that the killed try made, if it had finished it. **Clearing** the task returns the same
     plan while no input has changed; else it makes the next one, without the inputs that were done before and are the
@@ -58,14 +58,14 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         default ``"{relative}"``, the key below ``inputs``, whether that ends in a slash or not, as Batch Transform has
         it. No two inputs may have the same (templated)
     :param max_shards: how many shards at most; default 8, never more than ``[core] max_map_length`` (templated)
-    :param check_models: look for each model's artefact: a HeadObject each, of more than a thousand a listing; default
-        True (templated)
+    :param check_models: check that each model's artefact exists: a HeadObject each, of more than a thousand a listing;
+        default True (templated)
     :param on_missing_model: ``"record"`` (default) plans such a model's inputs, whose records then fail in the report;
         ``"fail"`` fails this task (templated)
     :param on_rerun: what clearing the task means: ``"resume"`` (default) leaves out what was done, ``"restart"`` plans
-        everything anew (templated)
+        everything again (templated)
     :param empty_ok: whether no input at all is fine; default False (templated)
-    :param check_inputs: look at each object that a manifest lists: whether it exists, how large it is, and which
+    :param check_inputs: check each object that a manifest lists: whether it exists, how large it is, and which
         content it has, which ``on_rerun="resume"`` goes by; a HeadObject each; default True (templated)
     :param state_prefix: ``s3://bucket/prefix`` for plans, journals and reports, which lie in ``_batch`` below it;
         default ``outputs``. The role needs s3:ListBucket, s3:GetObject and s3:PutObject there (templated)
@@ -146,11 +146,12 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         """Plan, or find the plan that there is already."""
         with self.reading_arguments():
             settings = plan_settings(self, context, max_shards=self._most_shards())
-            splitting = self._splitting()
+            options = split_options(self)
             region_name = self.control_plane().conn_region_name
             persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
             if boolean(self.plan_only, "plan_only"):
-                self._show(self.run_until_killed(self._estimate(settings, splitting)))
+                for line in self.run_until_killed(self._estimate(settings, options)):
+                    self.log.info("%s", line)
                 _push(context, {"plan_location": ""})
                 return []
             summary, references = self.run_until_killed(self._plan(settings))
@@ -168,18 +169,14 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
             plan, folder = await make_plan(s3, settings, endpoint)
             return plan.summary(folder.location), await shard_references(s3, plan, folder)
 
-    async def _estimate(self, settings: PlanSettings, splitting: Splitting) -> list[str]:
+    async def _estimate(self, settings: PlanSettings, options: SplitOptions) -> list[str]:
         from airflow_sm_plugin.aws.s3.objects import S3Objects
         from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
-        from airflow_sm_plugin.multi_model.plan.sampling import estimate_plan
+        from airflow_sm_plugin.multi_model.plan.estimate import estimate_plan
 
         endpoint = await endpoint_models(self.aws, settings.endpoint_name)
         async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
-            return (await estimate_plan(s3, settings, endpoint, splitting)).lines()
-
-    def _show(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self.log.info("%s", line)
+            return (await estimate_plan(s3, settings, endpoint, options)).lines()
 
     # Arguments
 
@@ -188,17 +185,6 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
         if asked > allowed:
             self.log.info("at most %d shards, as [core] max_map_length says, not %d", allowed, asked)
         return min(asked, allowed)
-
-    def _splitting(self) -> Splitting:
-        from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
-
-        split_type = str(self.split_type)
-        SplitOptions(split_type=split_type, batch_strategy=self.batch_strategy).checked()
-        return Splitting(
-            split_type=choice(split_type, "split_type", ("Line", "None")),
-            batch_strategy=choice(self.batch_strategy, "batch_strategy", ("SingleRecord", "MultiRecord")),
-            max_payload_bytes=payload_bytes(self.max_payload_in_mb),
-        )
 
 
 def _push(context: Context, plan: Mapping[str, Any]) -> None:

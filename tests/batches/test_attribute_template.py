@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_plugin.batches.templates import attribute_fields, attributes_of, check_attribute_template
+from airflow_sm_plugin.batches.templates import attribute_fields, attributes_of, check_template
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidRequest
 
 SOURCE = "s3://bucket/in/store=7/day.csv"
@@ -44,10 +44,10 @@ def test_what_is_too_long_is_refused_without_showing_it() -> None:
 @pytest.mark.parametrize("template", ["{", "{run!r}", "{run:>10}", "{}", "{run.x}"])
 def test_a_template_that_is_none_is_refused_before_any_key_is_known(template: str) -> None:
     with pytest.raises(InvalidRequest):
-        check_attribute_template(template) if template != "{run.x}" else attributes_of(
+        check_template(template, what="custom_attributes") if template != "{run.x}" else attributes_of(
             template, attribute_fields(SOURCE, {"run": "r"}), first_record=0
         )
 
 
 def test_a_well_formed_template_passes_whatever_it_names() -> None:
-    check_attribute_template("{anything} {store_id}")
+    check_template("{anything} {store_id}", what="custom_attributes")

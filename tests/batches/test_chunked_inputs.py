@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
+from airflow_sm_plugin.batches.input_chunks import ChunkedInputs, chunk_location
 from airflow_sm_plugin.batches.inputs import CHUNK, BatchInput
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest
 from airflow_sm_plugin.multi_model.plan.store import read_plan, read_shard_plan
@@ -38,7 +38,7 @@ def folder(quick: StubClient, account: Account, monkeypatch: pytest.MonkeyPatch)
     folder = ShardFolder(f"s3://bench/{unique('shard')}")
     for chunk in range(4):
         lines = [f"{one.as_line()}\n" for one in ENTRIES[chunk * CHUNK : (chunk + 1) * CHUNK]]
-        quick.put(folder.inputs(chunk), "".join(lines).encode())
+        quick.put(chunk_location(folder.location, chunk), "".join(lines).encode())
     quick.take_calls()
     return folder
 

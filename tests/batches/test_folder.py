@@ -6,7 +6,8 @@ import pytest
 
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
 from airflow_sm_plugin.async_inference.single.state import Identity
-from airflow_sm_plugin.batches.folder import result_if_marked, state_in
+from airflow_sm_plugin.batches.folder import numbered, result_if_marked, state_in
+from airflow_sm_plugin.batches.input_chunks import chunk_location
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder
@@ -32,9 +33,16 @@ def state_below(prefix: str) -> list[str]:
         batch.plan(0).failures_of(0),
         f"{batch.plan(0).inputs('t')}/inputs/00000.jsonl",
         *(round_.numbers, round_.wait(0), round_.part(0)),
-        *(models.choice(0), default.choice(0), default.plan(0, "1234").report),
-        *(plan.plan, plan.claim(0), plan.report, plan.report_page),
-        *(shard.plan, shard.inputs(0), shard.claim(0), shard.part(0), shard.data("x"), shard.report(0)),
+        *(numbered(models.choices, 0), numbered(default.choices, 0), default.plan(0, "1234").report),
+        *(plan.plan, numbered(plan.claims, 0), plan.report, plan.report_page),
+        *(
+            shard.plan,
+            chunk_location(shard.location, 0),
+            numbered(shard.claims, 0),
+            numbered(shard.journal, 0),
+            shard.data("x"),
+            shard.report(0),
+        ),
         *(f"{invocation}00000-{what}.json" for what in ("intent", "accepted", "lost")),
     ]
 

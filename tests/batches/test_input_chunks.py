@@ -15,10 +15,10 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.input_chunks import (
     PlanSummary,
+    chunk_location,
     inputs_digest,
     plan_inputs,
     read_shard,
-    shard_location,
     write_plan,
 )
 from airflow_sm_plugin.batches.inputs import SHARD, BatchInput, InputLimits, InputSource
@@ -419,7 +419,7 @@ def test_inputs_may_come_from_anywhere(account: Account, top: str) -> None:
 
     plan = in_s3(lambda s3: write_plan(s3, again(), into=f"{top}/round-2/"))
     assert (plan.count, plan.bytes) == (3, 3)
-    assert shard_location(f"{top}/round-2/", 0) == f"{top}/round-2/inputs/00000.jsonl"
+    assert chunk_location(f"{top}/round-2/", 0) == f"{top}/round-2/inputs/00000.jsonl"
     assert [one.size for one in inputs_of(f"{top}/round-2", plan)] == [0, 1, 2]
 
 

@@ -15,7 +15,7 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.input_chunks import PlanSummary, plan_inputs, read_shard
 from airflow_sm_plugin.batches.inputs import SHARD, BatchInput, InputLimits, InputSource
-from airflow_sm_plugin.batches.manifest_check import LOOKS_AT_ONCE
+from airflow_sm_plugin.batches.manifest_check import HEADS_AT_ONCE
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceUnavailable
 from tests.async_inference.batch.async_batches import faults
 from tests.stubs.aws import StubClient, running
@@ -27,7 +27,7 @@ def planned(source: InputSource, into: str) -> tuple[PlanSummary, list[BatchInpu
 
     async def work() -> tuple[PlanSummary, list[BatchInput]]:
         connection = AwsConnection(aws_conn_id=None)
-        async with S3Objects.open(connection, max_connections=LOOKS_AT_ONCE) as s3:
+        async with S3Objects.open(connection, max_connections=HEADS_AT_ONCE) as s3:
             plan = await plan_inputs(s3, source, into=into)
             return plan, [one for n in range(plan.shards) for one in await read_shard(s3, into, n)]
 
@@ -67,14 +67,14 @@ def test_a_missing_object_is_named_with_its_line(account: Account, into: str) ->
 
 
 def test_of_many_missing_objects_the_first_are_named_and_all_are_counted(account: Account, into: str) -> None:
-    lines = [f"s3://{account.bucket}/not/{number}" for number in range(2 * LOOKS_AT_ONCE)]
+    lines = [f"s3://{account.bucket}/not/{number}" for number in range(2 * HEADS_AT_ONCE)]
     lines[10] = account.upload("there")
     with pytest.raises(InputNotFound) as caught:
         planned(source_of(account, *lines), into)
     text = str(caught.value)
-    assert f"{2 * LOOKS_AT_ONCE - 1} inputs of the manifest" in text
+    assert f"{2 * HEADS_AT_ONCE - 1} inputs of the manifest" in text
     assert f"line 2: {lines[0]}; line 4: {lines[1]}; " in text
-    assert f"line 10: {lines[4]}; and {2 * LOOKS_AT_ONCE - 6} more" in text
+    assert f"line 10: {lines[4]}; and {2 * HEADS_AT_ONCE - 6} more" in text
     assert lines[5] not in text
 
 

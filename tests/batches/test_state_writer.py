@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.batches.task_try import Origin, TaskTry
+from airflow_sm_plugin.batches.task_try import Origin, StateWriter, TaskTry
 
 Given = tuple[float | None, int, str | None]
 
@@ -68,4 +66,4 @@ def test_an_earlier_try_never_counts_as_the_later_one(one: StateWriter, other: S
 
 @given(_WRITERS)
 def test_it_survives_its_json(found: StateWriter) -> None:
-    assert StateWriter.from_json(json.loads(json.dumps(found.as_json()))) == found
+    assert msgspec.json.decode(msgspec.json.encode(found), type=StateWriter) == found

@@ -22,8 +22,8 @@ import requests
 from airflow_sm_plugin.local.stack.airflow_api import Json, RunStatus
 from airflow_sm_plugin.local.stack.airflow_stack import AirflowStack
 from airflow_sm_plugin.multi_model.plan.plan import ShardPlan
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
-from airflow_sm_plugin.multi_model.state.journal import Failure, Part, Run
+from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder, ShardFolder
+from airflow_sm_plugin.multi_model.state.records import Failure, JournalPart, Run
 from tests.e2e.conftest import until
 from tests.e2e.workers import Worker
 from tests.support import IMAGE, ROLE, Account, archive, unique
@@ -103,7 +103,7 @@ class Day:
     def shard(self, number: int) -> tuple[ShardFolder, list[str]]:
         """Return where a shard lies, and its models: of each it has one input."""
         plan = cast("dict[str, Any]", self.xcom("scores.plan", key="plan"))
-        folder = PlanFolder(plan["plan_location"]).shard(number)
+        folder = MultiModelPlanFolder(plan["plan_location"]).shard(number)
         models = ShardPlan.from_json(self.account.read(folder.plan)).models
         return folder, [work.target_model.removesuffix(".tar.gz") for work in models]
 
@@ -112,7 +112,7 @@ class Day:
         folder, models = self.shard(number)
         bucket, _, prefix = folder.journal.removeprefix("s3://").partition("/")
         found = self.account.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-        parts = [Part.from_json(self.account.read(f"s3://{bucket}/{one['Key']}")) for one in found]
+        parts = [JournalPart.from_json(self.account.read(f"s3://{bucket}/{one['Key']}")) for one in found]
         told: list[Run | Failure] = [run for part in parts for run in part.runs]
         told += [failure for part in parts for failure in part.failures if not failure.retryable]
         return {

@@ -21,8 +21,7 @@ import pytest
 from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.batches.inputs import InputSource
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.batches.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_sm_plugin.multi_model.state.journal import Part
+from airflow_sm_plugin.multi_model.state.records import JournalPart
 from tests.async_inference.batch.killed_batch import process_of
 from tests.multi_model.killed_shard import FENCED_OFF, FINISHED, do_shard
 from tests.multi_model.multi_models import MultiModel
@@ -199,7 +199,7 @@ def check(batch: MultiModel) -> None:
             assert batch.output(model, f"short-{number}.csv") == f"{model}/s{number}\n".encode()
 
 
-def journal(batch: MultiModel, plan: str) -> list[Part]:
+def journal(batch: MultiModel, plan: str) -> list[JournalPart]:
     """Return the parts of the shard's journal."""
     bucket, _, prefix = plan.removeprefix("s3://").partition("/")
     pages = batch.account.s3.get_paginator("list_objects_v2").paginate(
@@ -208,10 +208,10 @@ def journal(batch: MultiModel, plan: str) -> list[Part]:
     keys = sorted(
         one["Key"] for page in pages for one in page.get("Contents", []) if "/journal/" in one["Key"]
     )
-    return [Part.from_json(batch.account.read(f"s3://{bucket}/{key}")) for key in keys]
+    return [JournalPart.from_json(batch.account.read(f"s3://{bucket}/{key}")) for key in keys]
 
 
-def known(parts: list[Part]) -> int:
+def known(parts: list[JournalPart]) -> int:
     """Return of how many records parts of a journal know the result."""
     ended = {one.entry for part in parts for one in part.ended}
     return sum(one.records for part in parts for one in part.ended) + sum(
@@ -219,7 +219,7 @@ def known(parts: list[Part]) -> int:
     )
 
 
-def before_the_last(parts: list[Part]) -> list[Part]:
+def before_the_last(parts: list[JournalPart]) -> list[JournalPart]:
     """Return the parts of all processes but the last one."""
     return parts[: max(number for number, part in enumerate(parts) if part.claim is not None)]
 

@@ -312,10 +312,10 @@ FAULTS = (
         True,
         "multi_model/state/journal.py",
         """\
-        story = self.story(one.entry)
-        story.failures = [each for each in story.failures if each.failure.start != one.start]
+        progress = self.progress_of(reopened.entry)
+        progress.failures = [placed for placed in progress.failures if placed.failure.start != reopened.start]
 """,
-        "        self.story(one.entry)\n",
+        "        self.progress_of(reopened.entry)\n",
     ),
     Fault(
         "a throttled batch does not slow down",
@@ -345,8 +345,8 @@ FAULTS = (
         "two planners both choose the plan that counts",
         4,
         True,
-        "multi_model/plan/store.py",
-        "                only_if_new=True,\n",
-        "",
+        "batches/numbered_log.py",
+        "body, only_if_new=True)",
+        "body)",
     ),
 )

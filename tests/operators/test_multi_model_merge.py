@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder
+from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts
 from airflow_sm_plugin.operators.multi_model_merge import SageMakerMergeBatchReportOperator
 from tests.multi_model.report.reports import BAD, GOOD, busy, collected, failure_row, shard_of
@@ -22,7 +22,7 @@ FAILED = shard_of(0, {"a.tar.gz": BAD}, failures=[failure_row(), failure_row(err
 UNREAD = shard_of(0, {"a.tar.gz": ModelCounts(inputs=1, inputs_failed=1, inputs_unread=1)})
 
 
-def merge(folder: PlanFolder, ti: TaskInstanceDouble | None = None, **arguments: Any) -> Any:  # noqa: ANN401 - the operator's
+def merge(folder: MultiModelPlanFolder, ti: TaskInstanceDouble | None = None, **arguments: Any) -> Any:  # noqa: ANN401 - the operator's
     def make() -> SageMakerMergeBatchReportOperator:
         return SageMakerMergeBatchReportOperator(
             task_id="merge", plan_location=folder.location, aws_conn_id=None, **arguments
@@ -159,7 +159,7 @@ def test_after_an_estimate_it_is_skipped() -> None:
 )
 def test_wrong_arguments_are_refused_before_anything_is_read(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(AirflowFailException, match=said):
-        merge(PlanFolder("s3://bucket/plan-000"), **wrong)
+        merge(MultiModelPlanFolder("s3://bucket/plan-000"), **wrong)
 
 
 def test_it_runs_whatever_became_of_the_batch_unless_told_otherwise() -> None:

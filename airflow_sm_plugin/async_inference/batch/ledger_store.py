@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import RoundFolder
 from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Part
-from airflow_sm_plugin.batches.claim import RACES, Claim, fenced_off, names_below
+from airflow_sm_plugin.batches.claim import RACES, Claim, fenced_off
+from airflow_sm_plugin.batches.listing import names_below
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import PreconditionFailed, ResourceConflict, ServiceUnavailable
 

@@ -14,8 +14,9 @@ from airflow_sm_plugin.async_inference.batch.folder import BatchFolder, PlanFold
 from airflow_sm_plugin.async_inference.batch.report import Row
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.locations import batch_root
-from airflow_sm_plugin.batches.claim import Claim, listed_names
+from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.input_chunks import plan_inputs
+from airflow_sm_plugin.batches.listing import listed_names
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.number_sets import below, from_ranges, to_ranges
 from airflow_sm_plugin.core.s3 import S3Uri

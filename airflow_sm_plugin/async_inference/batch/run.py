@@ -33,14 +33,14 @@ from airflow_sm_plugin.batches.adaptive import Pace
 from airflow_sm_plugin.batches.claim import RACES, Claim
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs, inputs_digest
 from airflow_sm_plugin.batches.inputs import SHARD
-from airflow_sm_plugin.batches.manifest_check import LOOKS_AT_ONCE
+from airflow_sm_plugin.batches.manifest_check import HEADS_AT_ONCE
 from airflow_sm_plugin.exceptions import EndpointNotFound, FencedOff, ServiceUnavailable
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 
 log = get_log(__name__)
 
 _INITIAL_RATE = 100.0
-_S3_CONNECTIONS = LOOKS_AT_ONCE
+_S3_CONNECTIONS = HEADS_AT_ONCE
 _SHOWN_FAILURES = 5
 
 

@@ -9,7 +9,7 @@ from airflow_sm_plugin.async_inference.single.state import Intent, InvocationSta
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches.claim import listed_names
+from airflow_sm_plugin.batches.listing import listed_names
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import PreconditionFailed, ServiceError

@@ -14,7 +14,7 @@ from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork
 from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
-from airflow_sm_plugin.multi_model.state.journal import Story
+from airflow_sm_plugin.multi_model.state.journal import InputProgress
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.judgement import Judgement
@@ -58,7 +58,7 @@ class OpenInput:
     )
 
     def __init__(
-        self, number: int, one: BatchInput, feed: ModelFeed, story: Story, output: OutputOptions
+        self, number: int, one: BatchInput, feed: ModelFeed, story: InputProgress, output: OutputOptions
     ) -> None:
         self.number = number
         self.one = one

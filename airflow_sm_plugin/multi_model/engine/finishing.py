@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.multi_model.state.journal import Ended
+from airflow_sm_plugin.multi_model.state.records import Ended
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.feed import OpenInput

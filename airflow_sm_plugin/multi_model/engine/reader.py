@@ -54,7 +54,7 @@ class InputReader:
             own fault, and is told by :meth:`read`
         """
         found = await self._inputs.input(number)
-        one = OpenInput(number, found, feed, self._journal.story(number), self._settings.output)
+        one = OpenInput(number, found, feed, self._journal.progress_of(number), self._settings.output)
         if found.etag is None:
             await self._bind(one)
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.multi_model.engine.settings import FLUSH_BYTES, OVERHEAD
 from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
-from airflow_sm_plugin.multi_model.state.journal import Ended, Failure, Part, Run
+from airflow_sm_plugin.multi_model.state.records import Ended, Failure, JournalPart, Run
 from airflow_sm_plugin.multi_model.statistics.shard_report import MOST_FAILURES
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class ResultRecorder:
             laid_out.add(one)
             one.results, one.failures, one.is_recorded = [], [], True
         number = self._store.journal.parts
-        part = Part(
+        part = JournalPart(
             token=self._store.token,
             at=time.time(),
             data=f"{number:08d}-{self._store.token}" if laid_out.size else None,

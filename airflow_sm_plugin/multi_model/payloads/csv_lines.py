@@ -111,7 +111,7 @@ class _Reading:
     def open_quote(self, text: bytes, place: int = 0) -> int:
         """Return where a quoted field begins that does not end on its line; -1 where there is none.
 
-        :param place: of a line's beginning, from which to look
+        :param place: of a line's beginning, where the search begins
         """
         if text.find(b'"', place) < 0:
             return -1
@@ -122,7 +122,7 @@ class _Reading:
         return self.open_quote(line) < 0 and not self.holds_lone_cr(line)
 
     def holds_lone_cr(self, line: bytes) -> bool:
-        """Say whether a carriage return lies outside of quoted fields and before the line's end."""
+        """Return whether a carriage return lies outside of quoted fields and before the line's end."""
         return _LONE_CR.search(line) is not None and _LONE_CR.search(self.without_quoted(line)) is not None
 
     def without_quoted(self, line: bytes) -> bytes:

@@ -36,7 +36,7 @@ class Gunzip:
             yield from self._step(data[place : place + _STEP])
 
     def finish(self) -> None:
-        """Say that there is no more.
+        """Check that the object ends with a whole member.
 
         :raises InvalidRequest: the object ends in the middle of a member
         """

@@ -2,224 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from airflow_sm_plugin.batches.text_input import BYTE_ORDER_MARK, HEAD, check_head, is_csv, is_text
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.multi_model.payloads.csv_lines import SEPARATORS, CsvLines, csv_separator
+from airflow_sm_plugin.multi_model.payloads.lines import LineBlocks, PassedLine
+from airflow_sm_plugin.multi_model.payloads.packer import RecordPacker
 from airflow_sm_plugin.multi_model.payloads.payload import Payload, SplitOptions
-from airflow_sm_plugin.multi_model.payloads.whole_lines import BLANK, PassedLine, WholeLines
-
-_CR = 0x0D
-_MOST_LEFT_OUT = 1_000
-_LIKE_BLANK_LINE = (b"\n", b"\r", b" ")
-_LIKE_BLANK_LINES = re.compile(rb"\n[\n\r ]")  # three times as fast as looking for each pair with `in`
-
-
-class SingleRecords:
-    """A payload for each line.
-
-    :param longest: bytes of a payload
-    :param start: offset in the input at which it begins
-    :param first_record: number of the first record from there
-    """
-
-    def __init__(self, *, longest: int, start: int, first_record: int) -> None:
-        self._longest = longest
-        self._start = self._place = start
-        self._number = first_record
-        self._body: bytes | None = None
-        self._oversized = 0
-
-    def lines(self, block: bytes) -> list[Payload]:
-        """Take whole lines, and return the payloads that are known to be complete."""
-        payloads: list[Payload] = []
-        # Once for every record: locals, and nothing that is not needed.
-        place, longest = self._place, self._longest
-        start, number, body, oversized = self._start, self._number, self._body, self._oversized
-        for line in block.split(b"\n"):
-            if line.strip(BLANK):
-                if body is not None:
-                    payloads.append(Payload(body, start, place, number, 1, oversized))
-                    start = place
-                    number += 1
-                body = line.removesuffix(b"\r")
-                oversized = 0
-                if len(body) > longest:
-                    body, oversized = b"", len(body)
-            place += len(line) + 1
-        self._place += len(block)
-        self._start, self._number, self._body, self._oversized = start, number, body, oversized
-        return payloads
-
-    def passed(self, line: PassedLine) -> list[Payload]:
-        """Take a line that was not kept."""
-        payloads: list[Payload] = []
-        if line.size:
-            payloads = self.rest()
-            self._body, self._oversized = b"", line.size
-        self._place += line.length
-        return payloads
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Where the next line begins, and which record would be the next."""
-        return self._place, self._number + (self._body is not None)
-
-    def rest(self) -> list[Payload]:
-        """Return the last payload, if there is one."""
-        if self._body is None:
-            return []
-        payload = Payload(self._body, self._start, self._place, self._number, 1, self._oversized)
-        self._start = self._place
-        self._number += 1
-        self._body = None
-        return [payload]
-
-
-class MultiRecords:
-    """Payloads of as many whole lines as fit.
-
-    A payload ends also where blank lines were left out of it in a thousand places, so that the list of them is short.
-
-    :param longest: bytes of a payload
-    :param most: records of a payload, None for as many as fit
-    :param start: offset in the input at which it begins
-    :param first_record: number of the first record from there
-    """
-
-    def __init__(self, *, longest: int, most: int | None, start: int, first_record: int) -> None:
-        self._longest = longest
-        self._most = most
-        self._start = self._place = start
-        self._number = first_record
-        self._ready: list[Payload] = []
-        self._begin(start)
-
-    def lines(self, block: bytes) -> list[Payload]:
-        """Take whole lines, and return the payloads that are known to be complete."""
-        if self._most is None and block.endswith(b"\n") and not _may_hold_blank_lines(block):
-            self._take_at_once(block)
-        else:
-            end = self._place + len(block)
-            for line in block.split(b"\n"):
-                self._take(line)
-            self._place = end
-        return self._given()
-
-    def passed(self, line: PassedLine) -> list[Payload]:
-        """Take a line that was not kept."""
-        if line.size:
-            self._close()
-            self._take_oversized(line.size)
-        self._place += line.length
-        return self._given()
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Where the next line begins, and which record would be the next."""
-        return self._place, self._number + self._count
-
-    def rest(self) -> list[Payload]:
-        """Return the last payload, if there is one."""
-        self._close()
-        return self._given()
-
-    def _given(self) -> list[Payload]:
-        ready, self._ready = self._ready, []
-        return ready
-
-    def _begin(self, start: int) -> None:
-        self._start = start
-        self._body = bytearray()  # with the last line's CR
-        self._count = 0
-        self._oversized = 0
-        self._left_out: list[tuple[int, int]] = []
-        self._missing = 0
-
-    def _close(self) -> None:
-        if not self._count:
-            return
-        if self._body.endswith(b"\r"):
-            del self._body[-1]
-        self._ready.append(
-            Payload(
-                bytes(self._body),
-                self._start,
-                self._place,
-                self._number,
-                self._count,
-                self._oversized,
-                tuple(self._left_out) if self._count > 1 else (),
-            )
-        )
-        self._number += self._count
-        self._begin(self._place)
-
-    def _room(self) -> int:
-        """Return how many bytes the next record may have in this payload, below 0 for none."""
-        if not self._count:
-            return self._longest
-        if self._oversized or self._count == self._most or len(self._left_out) >= _MOST_LEFT_OUT:
-            return -1
-        return self._longest - len(self._body) - 1
-
-    def _take(self, line: bytes) -> None:
-        if line.strip(BLANK):
-            size = len(line) - line.endswith(b"\r")
-            if size > self._room():
-                self._close()
-            if size > self._longest:
-                self._take_oversized(size)
-            else:
-                self._add(line, 1)
-        self._place += len(line) + 1
-
-    def _take_at_once(self, block: bytes) -> None:
-        """Take lines of which none is blank: by slices, not one by one."""
-        view = memoryview(block)
-        begin = 0
-        while begin < len(block):
-            end = _last_line_end(block, begin, self._room())
-            if end >= 0:
-                self._add(view[begin:end], block.count(b"\n", begin, end + 1))
-            elif self._count:
-                self._close()
-                continue
-            else:
-                end = block.index(b"\n", begin)
-                self._take_oversized(end - begin - (block[end - 1] == _CR))
-            self._place += end + 1 - begin
-            begin = end + 1
-
-    def _take_oversized(self, size: int) -> None:
-        self._count = 1
-        self._oversized = size
-
-    def _add(self, lines: bytes | memoryview, count: int) -> None:
-        if self._count:
-            self._body += b"\n"
-        missing = self._place - self._start - len(self._body)
-        if missing > self._missing:
-            self._left_out.append((len(self._body), missing - self._missing))
-            self._missing = missing
-        self._body += lines
-        self._count += count
-
-
-def _may_hold_blank_lines(block: bytes) -> bool:
-    return block.startswith(_LIKE_BLANK_LINE) or _LIKE_BLANK_LINES.search(block) is not None
-
-
-def _last_line_end(block: bytes, begin: int, room: int) -> int:
-    """Return where the last line ends that still fits, -1 when not even the first one does."""
-    if room < 0:
-        return -1
-    end = block.rfind(b"\n", begin, begin + room + 2)
-    if end == begin + room + 1 and block[end - 1] != _CR:
-        end = block.rfind(b"\n", begin, end)
-    return end
 
 
 class Splitter:
@@ -281,30 +71,24 @@ class Splitter:
 
 
 def needs_head(options: SplitOptions) -> bool:
-    """Say whether a :class:`Splitter` that begins in the middle of an input has to know its beginning."""
+    """Return whether a :class:`Splitter` that begins in the middle of an input has to know its beginning."""
     return options.split_type == "Line" and is_csv(options.content_type)
 
 
 class _Lines:
-    """Payloads of lines.
+    """Payloads of lines; of CSV, each line has to be a whole record."""
 
-    :param longest: bytes of a record
-    :param skip_header: leave the first line out, whatever it holds
-    :param csv: each line has to be a whole record of it
-    """
-
-    def __init__(
-        self,
-        payloads: SingleRecords | MultiRecords,
-        *,
-        longest: int,
-        skip_header: bool,
-        csv: CsvLines | None,
-    ) -> None:
-        self._lines = WholeLines(longest=longest, csv=csv)
-        self._payloads = payloads
-        self._at_header = skip_header
-        self._csv = csv
+    def __init__(self, options: SplitOptions, start: int, first_record: int, head: bytes) -> None:
+        longest, kind = options.max_payload_bytes, options.content_type
+        self._csv = CsvLines(csv_separator(head, kind)) if is_csv(kind) else None
+        self._blocks = LineBlocks(longest=longest, csv=self._csv)
+        self._payloads = RecordPacker(
+            longest=longest,
+            most=1 if options.batch_strategy == "SingleRecord" else options.max_records,
+            start=start,
+            first_record=first_record,
+        )
+        self._at_header = options.skip_header and start == 0
         self.error: InvalidRequest | None = None
 
     def leave_out(self, size: int) -> None:
@@ -312,10 +96,10 @@ class _Lines:
         self._payloads.passed(PassedLine(size, 0))
 
     def feed(self, chunk: bytes) -> list[Payload]:
-        return self._taken(self._lines.after(chunk))
+        return self._taken(self._blocks.after(chunk))
 
     def finish(self) -> list[Payload]:
-        return self._taken(self._lines.rest()) + self._payloads.rest()
+        return self._taken(self._blocks.rest()) + self._payloads.rest()
 
     def _taken(self, blocks: Iterable[bytes | PassedLine]) -> list[Payload]:
         payloads: list[Payload] = []
@@ -329,19 +113,17 @@ class _Lines:
         return payloads
 
     def _kept(self, block: bytes) -> list[Payload]:
-        if self._csv and (whole := self._csv.whole(block)) < len(block):
-            payloads = self._kept_whole(block[:whole])
-            self.error = self._divided()
-            return payloads
-        return self._kept_whole(block)
-
-    def _kept_whole(self, block: bytes) -> list[Payload]:
+        whole = self._csv.whole(block) if self._csv else len(block)
+        is_divided, block = whole < len(block), block[:whole]
         if self._at_header and block:
             self._at_header = False
             size = block.find(b"\n") + 1 or len(block)
             self.leave_out(size)
             block = block[size:]
-        return self._payloads.lines(block) if block else []
+        payloads = self._payloads.lines(block) if block else []
+        if is_divided:
+            self.error = self._divided()
+        return payloads
 
     def _passed(self, line: PassedLine) -> list[Payload]:
         if not line.is_whole:
@@ -368,8 +150,8 @@ class _Whole:
 
     error: InvalidRequest | None = None
 
-    def __init__(self, *, longest: int, start: int, first_record: int) -> None:
-        self._longest = longest
+    def __init__(self, options: SplitOptions, start: int, first_record: int) -> None:
+        self._longest = options.max_payload_bytes
         self._start = start
         self._number = first_record
         self._size = 0
@@ -392,15 +174,6 @@ class _Whole:
 
 
 def _cutter(options: SplitOptions, start: int, first_record: int, head: bytes) -> _Lines | _Whole:
-    longest = options.max_payload_bytes
     if options.split_type == "None":
-        return _Whole(longest=longest, start=start, first_record=first_record)
-    payloads: SingleRecords | MultiRecords
-    if options.batch_strategy == "SingleRecord":
-        payloads = SingleRecords(longest=longest, start=start, first_record=first_record)
-    else:
-        payloads = MultiRecords(
-            longest=longest, most=options.max_records, start=start, first_record=first_record
-        )
-    csv = CsvLines(csv_separator(head, options.content_type)) if is_csv(options.content_type) else None
-    return _Lines(payloads, longest=longest, skip_header=options.skip_header and start == 0, csv=csv)
+        return _Whole(options, start, first_record)
+    return _Lines(options, start, first_record, head)

@@ -1,30 +1,57 @@
-"""What a plan would send, told without sending anything: counted where it can be, else estimated from samples."""
+"""The estimate that ``plan_only`` logs: the plan that would be made, and how many payloads it would send.
+
+Nothing is written or invoked. Payloads are counted where each input is one, else estimated from samples.
+"""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+import operator
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import starmap
+from typing import TYPE_CHECKING
 
+from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.batches.inputs import BatchInput
+from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.core.text import duration
-from airflow_sm_plugin.invoke.request import DEFAULT_PAYLOAD_BYTES
+from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
+from airflow_sm_plugin.multi_model.payloads.lines import BLANK
+from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
+from airflow_sm_plugin.multi_model.plan.draft import Draft, spool_inputs
+from airflow_sm_plugin.multi_model.plan.make import earlier_plans
+from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
+from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
+from airflow_sm_plugin.multi_model.plan.store import PlanStore
+
+if TYPE_CHECKING:
+    from airflow_sm_plugin.aws.s3.objects import S3Objects
+
+log = get_log(__name__)
+
+_SAMPLES = 20
+_SAMPLE_BYTES = 262_144
+_GZIP = 16 + zlib.MAX_WBITS
 
 _SHOWN = 20
 _RATES = (100, 1_000)
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
-_STEP = 1_024
-_WHOLE = 100
-"""From so many on a number is shown without decimals."""
+_ROUNDED_FROM = 100
+"""The first number that is shown without decimals."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was seen of some inputs' beginnings.
+    """What the beginnings of some inputs hold.
 
-    :param records: lines that are not empty
-    :param text: bytes that hold them
-    :param stored: bytes of the objects that held these: fewer where they are compressed
+    :param records: lines that are not blank
+    :param text: bytes of these beginnings
+    :param stored: bytes of the objects that held them: fewer where they are compressed
     """
 
     records: int = 0
@@ -33,35 +60,6 @@ class Sample:
 
     def __add__(self, other: Sample) -> Sample:
         return Sample(self.records + other.records, self.text + other.text, self.stored + other.stored)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Splitting:
-    """How inputs become payloads, in Batch Transform's words."""
-
-    split_type: str = "Line"
-    batch_strategy: str = "SingleRecord"
-    max_payload_bytes: int = DEFAULT_PAYLOAD_BYTES
-
-    @property
-    def needs_sample(self) -> bool:
-        """Whether the number of payloads depends on what the inputs hold."""
-        return self.split_type != "None"
-
-    def payloads(self, size: int | None, sample: Sample) -> float:
-        """Return how many payloads come of an input.
-
-        :param size: bytes, None where nobody knows: such an input counts as one payload
-        """
-        if size is None or (size and not (self.needs_sample and sample.stored)):
-            return 1
-        if not size:
-            return 0
-        records = size * sample.records / sample.stored
-        if self.batch_strategy == "SingleRecord":
-            return max(1, records)
-        text = size * sample.text / sample.stored
-        return max(1, min(records, math.ceil(text / self.max_payload_bytes)))
 
 
 @dataclass(frozen=True)
@@ -81,51 +79,49 @@ class PlanEstimate:
     """What a plan would hold.
 
     :param carried: inputs that are done already and left out
-    :param models: each with what it would get
     :param shard_bytes: of each shard
-    :param sampled: inputs whose beginning was read to estimate payloads; None where they are counted
+    :param batch_strategy: of the payloads
+    :param sampled: inputs whose beginning was read to estimate payloads; None where payloads are counted
     """
 
     endpoint_name: str
     carried: int
     models: Sequence[ModelEstimate]
     shard_bytes: Sequence[int]
-    splitting: Splitting
+    batch_strategy: str
     sampled: int | None
 
     @property
     def payloads(self) -> float:
-        """Payloads in all."""
         return sum(model.payloads for model in self.models)
 
     def lines(self) -> list[str]:
-        """Return it as a table of plain text."""
-        facts = [
-            ("endpoint", self.endpoint_name),
-            ("inputs", f"{sum(model.inputs for model in self.models):,}{self._carried()}"),
-            ("bytes", in_bytes(sum(model.bytes for model in self.models))),
-            ("models", f"{len(self.models):,}{self._missing()}"),
-            ("payloads", self._payloads()),
-            ("shards", self._shards()),
-            ("time", self._time()),
-        ]
-        head = ["nothing is invoked and nothing written; the plan would be:"]
-        return [*head, *(f"  {name:<10}{value}" for name, value in facts), "", *self._table()]
-
-    def _carried(self) -> str:
-        return f", besides {self.carried:,} that are done already" if self.carried else ""
-
-    def _missing(self) -> str:
+        """Return the estimate as a table of plain text."""
+        inputs = sum(model.inputs for model in self.models)
         missing = sum(model.missing for model in self.models)
-        return f", of which {missing:,} have no artefact" if missing else ""
+        facts = {
+            "endpoint": self.endpoint_name,
+            "inputs": f"{inputs:,}{f', besides {self.carried:,} that are done already' if self.carried else ''}",
+            "bytes": in_bytes(sum(model.bytes for model in self.models)),
+            "models": f"{len(self.models):,}{f', of which {missing:,} have no artefact' if missing else ''}",
+            "payloads": self._payloads(),
+            "shards": self._shards(),
+            "time": self._time(),
+        }
+        head = "nothing is invoked and nothing written; the plan would be:"
+        return [head, *(f"  {name:<10}{value}" for name, value in facts.items()), "", *self._table()]
+
+    @property
+    def _is_unknown(self) -> bool:
+        return self.sampled == 0 and bool(self.models)
 
     def _payloads(self) -> str:
         if self.sampled is None:
             return f"{self.payloads:,.0f}, one for each input"
-        if not self.sampled and self.models:
+        if self._is_unknown:
             return "unknown: no input could be read"
-        what = f"{self.splitting.batch_strategy}, estimated from the beginning of {self.sampled:,} inputs"
-        return f"about {self.payloads:,.0f} ({what})"
+        source = f"{self.batch_strategy}, estimated from the beginning of {self.sampled:,} inputs"
+        return f"about {self.payloads:,.0f} ({source})"
 
     def _shards(self) -> str:
         if not self.shard_bytes:
@@ -134,45 +130,112 @@ class PlanEstimate:
         return f"{len(self.shard_bytes):,}, of {least} to {most}"
 
     def _time(self) -> str:
-        if self.sampled == 0 and self.models:
+        if self._is_unknown:
             return "unknown"
         slow, fast = (f"{duration(self.payloads / rate)} at {rate:,}" for rate in _RATES)
         return f"about {slow} payloads a second over all shards, {fast}; the loading of models comes on top"
 
     def _table(self) -> list[str]:
         largest = sorted(self.models, key=lambda model: (-model.bytes, -model.inputs, model.target_model))
-        width = max((len(model.target_model) for model in largest[:_SHOWN]), default=0)
-        width = max(width, len("target model"))
-        rows = [_row("target model", "inputs", "bytes", "payloads", "shards", width=width)]
-        for model in largest[:_SHOWN]:
-            payloads = "?" if self.sampled == 0 else f"{model.payloads:,.0f}"
-            row = _row(
-                model.target_model,
-                f"{model.inputs:,}",
-                in_bytes(model.bytes),
-                payloads,
-                f"{model.shards:,}",
-                width=width,
+        shown, more = largest[:_SHOWN], len(largest) - _SHOWN
+        width = max(map(len, ("target model", *(model.target_model for model in shown))))
+        rows = [f"  {'target model':<{width}}{'inputs':>12}{'bytes':>14}{'payloads':>14}{'shards':>9}"]
+        for model in shown:
+            payloads = "?" if self._is_unknown else f"{model.payloads:,.0f}"
+            rows.append(
+                f"  {model.target_model:<{width}}{model.inputs:>12,}{in_bytes(model.bytes):>14}{payloads:>14}"
+                f"{model.shards:>9,}{'  no artefact' if model.missing else ''}"
             )
-            rows.append(f"{row}  no artefact" if model.missing else row)
-        if len(largest) > _SHOWN:
-            rows.append(f"  and {len(largest) - _SHOWN:,} more")
-        return rows
-
-
-def _row(model: str, inputs: str, size: str, payloads: str, shards: str, *, width: int) -> str:
-    return f"  {model:<{width}}{inputs:>12}{size:>14}{payloads:>14}{shards:>9}"
-
-
-def payloads_of(sizes: Iterable[int | None], splitting: Splitting, sample: Sample) -> float:
-    """Return how many payloads come of these inputs."""
-    return math.fsum(starmap(splitting.payloads, ((size, sample) for size in sizes)))
+        return [*rows, f"  and {more:,} more"] if more > 0 else rows
 
 
 def in_bytes(size: float) -> str:
     """Return a number of bytes for people: ``1.5 MiB``."""
-    unit = 0
-    while size >= _STEP and unit < len(_UNITS) - 1:
-        size, unit = size / _STEP, unit + 1
-    text = f"{size:,.0f}" if unit == 0 or size >= _WHOLE else f"{size:.1f}"
+    unit = min((max(int(size), 1).bit_length() - 1) // 10, len(_UNITS) - 1)
+    size /= 1_024**unit
+    text = f"{size:,.0f}" if unit == 0 or size >= _ROUNDED_FROM else f"{size:.1f}"
     return f"{text} {_UNITS[unit]}"
+
+
+def payloads_of(sizes: Iterable[int | None], options: SplitOptions, sample: Sample) -> float:
+    """Return how many payloads come of inputs.
+
+    :param sizes: bytes of each input; one of unknown size, None, counts as one payload
+    """
+    return math.fsum(_payloads(size, options, sample) for size in sizes)
+
+
+def _payloads(size: int | None, options: SplitOptions, sample: Sample) -> float:
+    if size is None or (size and (options.split_type == "None" or not sample.stored)):
+        return 1
+    if not size:
+        return 0
+    records = size * sample.records / sample.stored
+    if options.batch_strategy == "SingleRecord":
+        return max(1, records)
+    text = size * sample.text / sample.stored
+    return max(1, min(records, math.ceil(text / options.max_payload_bytes)))
+
+
+async def estimate_plan(
+    s3: S3Objects, settings: PlanSettings, endpoint: EndpointModels | None, options: SplitOptions
+) -> PlanEstimate:
+    """Return what :func:`~airflow_sm_plugin.multi_model.plan.make.make_plan` would plan; errors as there."""
+    settings = settings.checked(endpoint)
+    plans = PlanStore(s3, settings.folder)
+    with PlanSpool.opened() as spool:
+        await spool_inputs(s3, settings, spool, endpoint)
+        latest = await plans.latest()
+        before = None if latest is None else await plans.stored(latest.plan_location)
+        earlier = () if settings.restart else earlier_plans(settings, latest, before)
+        draft = await Draft.of(s3, settings, endpoint, spool, earlier)
+        samples = None if options.split_type == "None" else await _samples(s3, spool)
+        return PlanEstimate(
+            endpoint_name=settings.endpoint_name,
+            carried=draft.carried,
+            models=list(_models(draft, options, sum(samples or (), Sample()))),
+            shard_bytes=[
+                sum(size or 0 for piece in pieces for size in spool.sizes_of(piece.target_model, piece))
+                for pieces in draft.packed
+            ],
+            batch_strategy=options.batch_strategy,
+            sampled=None if samples is None else len(samples),
+        )
+
+
+def _models(draft: Draft, options: SplitOptions, sample: Sample) -> Iterator[ModelEstimate]:
+    shards = Counter(
+        model
+        for pieces in draft.packed
+        for model, _ in itertools.groupby(pieces, operator.attrgetter("target_model"))
+    )
+    missing = frozenset(draft.missing)
+    for model in draft.models:
+        name = model.target_model
+        yield ModelEstimate(
+            target_model=name,
+            inputs=model.inputs,
+            bytes=sum(size or 0 for size in draft.spool.sizes_of(name)),
+            payloads=payloads_of(draft.spool.sizes_of(name), options, sample),
+            shards=shards[name],
+            missing=name in missing,
+        )
+
+
+async def _samples(s3: S3Objects, spool: PlanSpool) -> list[Sample]:
+    """Read the beginnings of some inputs, spread over all."""
+    samples = await side_by_side(functools.partial(_sample, s3), spool.some(_SAMPLES), at_once=_SAMPLES)
+    return [sample for sample in samples if sample is not None]
+
+
+async def _sample(s3: S3Objects, entry: BatchInput) -> Sample | None:
+    try:
+        body = await s3.read(entry.source, first_bytes=_SAMPLE_BYTES)
+    except (AccessDenied, InputNotFound) as error:
+        log.info("the input %s is no sample: %s", entry.source, error)
+        return None
+    try:
+        text = zlib.decompressobj(_GZIP).decompress(body, 16 * _SAMPLE_BYTES)
+    except zlib.error:
+        text = body  # not compressed
+    return Sample(sum(1 for line in text.split(b"\n") if line.strip(BLANK)), len(text), len(body))

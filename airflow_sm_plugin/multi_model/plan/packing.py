@@ -16,10 +16,10 @@ LEAST_BYTES = 4_096
 """What an input counts at least: opening and closing it costs about as much as that many bytes of records."""
 
 LEAST_CUT = 1_048_576
-"""Of what a model is cut off at least: each further shard loads it anew, and is one more task."""
+"""Of what a model is cut off at least: each further shard loads it again, and is one more task."""
 
 _TOLERANCE = 0.1
-"""A piece may be so much larger than a fair share, before one more shard has to load its model."""
+"""How much larger than a fair share a piece is permitted to be, before one more shard has to load its model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Piece:
 
 
 def weight_of(size: int | None) -> int:
-    """Return what an input counts; None is a size that nobody knows."""
+    """Return what an input counts; None is an unknown size."""
     return max(size or 0, LEAST_BYTES)
 
 
@@ -60,7 +60,7 @@ def pack(
     shards: int,
     weights_of: Callable[[str], Iterable[int]],
 ) -> list[list[Piece]]:
-    """Say what each shard has, the model that it has most of first. Every input is in exactly one, and none is empty.
+    """Pack models into shards, none empty: each input in exactly one, the model that a shard has most of first.
 
     :param shards: how many at most, 1 or more; fewer come of fewer inputs, or of one that is most of all
     :param weights_of: the weights of one model's inputs in their order; asked only of those that are cut

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
 
 from airflow_sm_plugin.batches.inputs import CHUNK
-from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import StateWriter
+from airflow_sm_plugin.exceptions import ResourceConflict
+
+FORMAT = 2
+"""Of a plan and all state below it. What cannot read older state has another number."""
 
 _Json = bytes  # the name means a count in the classes below
+_State = TypeVar("_State")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelWork:
+class ModelWork(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What a shard has of one model: entries ``first`` … ``first + count - 1`` of the shard.
 
     :param target_model: path below the endpoint's model prefix
     :param bytes: of its inputs whose size is known
-    :param missing: whether its artefact was looked for and was not there
+    :param missing: whether its artefact was found to be missing
     """
 
     target_model: str
@@ -44,19 +49,11 @@ class ShardPlan:
     models: tuple[ModelWork, ...]
 
     def as_json(self) -> _Json:
-        """Return the content of ``shard.json``, as :meth:`from_json` reads it; a row for each model."""
-        rows = [[work.target_model, work.first, work.count, work.bytes, work.missing] for work in self.models]
-        return _json({"number": self.number, "inputs": self.inputs, "bytes": self.bytes, "models": rows})
+        return msgspec.json.encode(self)
 
     @classmethod
     def from_json(cls, body: _Json) -> ShardPlan:
-        """Read what :meth:`as_json` wrote."""
-        value = json.loads(body)
-        models = tuple(
-            ModelWork(target_model=name, first=first, count=count, bytes=size, missing=missing)
-            for name, first, count, size, missing in value.pop("models")
-        )
-        return cls(**value, models=models)
+        return msgspec.json.decode(body, type=cls)
 
     @property
     def chunks(self) -> int:
@@ -69,13 +66,13 @@ class MultiModelPlan:
     """A plan in short.
 
     :param number: 0 for the first; inputs that have changed make the next
-    :param nonce: what no other plan has, however equal: of what its folder, outputs and reports are told by
+    :param nonce: what no other plan has, however equal: it identifies its folder, outputs and reports
     :param outputs: ``s3://bucket/prefix`` of the results
     :param digest: of every input with its ETag, target model and output name, in order, those carried over included
     :param inputs: to be done, over all shards
     :param bytes: of these, as far as their size is known
     :param models: distinct target models of these
-    :param missing_models: those of them whose artefact was looked for and was not there, in order
+    :param missing_models: those of them whose artefact was found to be missing, in order
     :param carried: inputs that an earlier plan has done and that are the same still
     :param passed_over: objects below the inputs' prefix that were no inputs
     :param created_at: ISO 8601
@@ -84,6 +81,7 @@ class MultiModelPlan:
         a restart, or of a deleted DAG run's
     """
 
+    format: int = FORMAT
     number: int
     nonce: str
     endpoint_name: str
@@ -101,19 +99,10 @@ class MultiModelPlan:
     earlier: tuple[str, ...] = ()
 
     def as_json(self) -> _Json:
-        """Return the content of ``plan.json``, as :meth:`from_json` reads it."""
-        return json.dumps({**asdict(self), "writer": self.writer.as_json()}, indent=1).encode()
-
-    @classmethod
-    def from_json(cls, body: _Json) -> MultiModelPlan:
-        """Read what :meth:`as_json` wrote."""
-        value = json.loads(body)
-        writer = StateWriter.from_json(value.pop("writer"))
-        missing, earlier = (tuple(value.pop(name)) for name in ("missing_models", "earlier"))
-        return cls(**value, writer=writer, missing_models=missing, earlier=earlier)
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
 
     def summary(self, location: str) -> dict[str, Any]:
-        """Return what XCom tells of the plan: small, whatever the number of models.
+        """Return the plan's XCom value: small, whatever the number of models.
 
         :param location: of the plan's folder
         """
@@ -129,8 +118,43 @@ class MultiModelPlan:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """An entry of the log of plans.
+
+    :param number: from 0
+    :param writer: which try chose the plan; not always the one that made it
+    """
+
+    format: int = FORMAT
+    number: int
+    plan_location: str
+    writer: StateWriter
+
+
+def read_state(body: bytes, kind: type[_State], *, location: str, batch: str) -> _State:
+    """Read a plan, or an entry of the log of plans.
+
+    :param location: of the object
+    :param batch: the folder of all plans of the batch
+    :raises ResourceConflict: another version of this package wrote it
+    """
+    found = msgspec.json.decode(body, type=_Header).format
+    if found != FORMAT:
+        raise ResourceConflict(
+            f"another version of airflow-sm-plugin began the batch in {batch}: {location} has format {found}, this "
+            f"version reads {FORMAT}. Finish the batch with that version, or delete {batch} and clear the task that "
+            f"plans: then everything is done again"
+        )
+    return msgspec.json.decode(body, type=kind)
+
+
+class _Header(msgspec.Struct):
+    format: int = 1  # state of the first format has no number
+
+
 def shard_reference(location: str, shard: ShardPlan) -> dict[str, Any]:
-    """Return what XCom tells of one shard.
+    """Return the XCom reference of one shard.
 
     :param location: of the plan's folder
     """
@@ -141,7 +165,3 @@ def shard_reference(location: str, shard: ShardPlan) -> dict[str, Any]:
         "models": len(shard.models),
         "bytes": shard.bytes,
     }
-
-
-def _json(value: object) -> _Json:
-    return json.dumps(value, separators=(",", ":")).encode()

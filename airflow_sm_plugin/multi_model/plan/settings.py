@@ -1,4 +1,4 @@
-"""What is to be planned of a multi-model batch."""
+"""The settings of a multi-model plan."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.batches.inputs import MANIFEST_FILE, MULTI_MODEL_LIMITS, InputSource
-from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.core.names import check_name, digest
 from airflow_sm_plugin.core.s3 import S3Uri, check_inputs_apart
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -23,14 +23,14 @@ class PlanSettings:
 
     :param source: where the inputs are
     :param outputs: ``s3://bucket/prefix`` of the results, not among the inputs
-    :param owner: what names the task instance that plans, over all its tries
+    :param owner: names the task instance that plans, over all its tries
     :param target_model: template for inputs of which no manifest says the model
     :param output_name: template of the results' names below the outputs
     :param max_shards: into how many shards it is packed at most
     :param writer: this try of the task instance
-    :param restart: whether another run plans everything anew, or only what is new, changed or was not done
+    :param restart: whether another run plans everything again, or only what is new, changed or was not done
     :param check_models: whether artefacts are looked for, where the endpoint says where they lie
-    :param fail_on_missing: whether a missing artefact fails the plan, or only is written down in it
+    :param fail_on_missing: whether a missing artefact fails the plan, or is only recorded in it
     :param empty_ok: whether no input at all makes an empty plan
     :param state_prefix: ``s3://bucket/prefix`` of the plan and what follows, which lie in ``_batch`` below it; by
         default the outputs
@@ -50,9 +50,11 @@ class PlanSettings:
     empty_ok: bool = False
     state_prefix: str | None = None
 
-    def checked(self) -> PlanSettings:
+    def checked(self, endpoint: EndpointModels | None = None) -> PlanSettings:
         """Return the settings with a source fit for target models, when every limit holds.
 
+        :param endpoint: what it writes, and its models, must lie apart from the inputs; a manifest's inputs are known
+            only when it is read
         :raises InvalidRequest: naming the value, the limit and the remedy
         """
         check_name(self.endpoint_name, "endpoint name")
@@ -62,32 +64,23 @@ class PlanSettings:
         S3Uri.parse(self.outputs, name="outputs")
         if self.state_prefix is not None:
             S3Uri.parse(self.state_prefix, name="state_prefix")
-        if source.inputs_type != MANIFEST_FILE and self.target_model is None:
+        is_manifest = source.inputs_type == MANIFEST_FILE
+        if not is_manifest and self.target_model is None:
             raise InvalidRequest(
                 "target_model is needed to say which model an input goes to, e.g. '{stem}.tar.gz': only a manifest can "
                 "say that by itself"
             )
         self.names().checked()
-        return replace(self, source=source).apart_from(None)
-
-    def apart_from(self, endpoint: EndpointModels | None) -> PlanSettings:
-        """Return the settings themselves when the inputs lie apart from all that is written, and from the models.
-
-        A manifest's inputs are known only when it is read.
-
-        :raises InvalidRequest: they do not
-        """
-        if self.source.inputs_type != MANIFEST_FILE:
-            check_inputs_apart(self.source.location, self.written_places(endpoint))
-        return self
+        if not is_manifest:
+            check_inputs_apart(source.location, self.written_places(endpoint))
+        return replace(self, source=source)
 
     def written_places(self, endpoint: EndpointModels | None) -> dict[str, str]:
-        """Return where no input may lie: what the batch and its endpoint write, and the endpoint's models."""
+        """Return where no input is permitted: what the batch and its endpoint write, and the endpoint's models."""
         state = {} if self.state_prefix is None else {"the state_prefix": self.state_prefix}
         return {"the outputs": self.outputs, **state, **({} if endpoint is None else endpoint.places)}
 
     def names(self, *, many_buckets: bool = False) -> EntryNames:
-        """Return how inputs are named."""
         return EntryNames(
             outputs=self.outputs,
             target_model=self.target_model,
@@ -99,8 +92,8 @@ class PlanSettings:
     def arguments(self) -> str:
         """Digest of what makes it another batch.
 
-        Into how many shards it is packed does not. Neither do ``include`` and ``exclude``: they change the inputs, and
-        what is done of those that stay is not done again.
+        The number of shards does not. Neither do ``include`` and ``exclude``: they change the inputs, and what is done
+        of those that stay is not done again.
         """
         return digest(
             [

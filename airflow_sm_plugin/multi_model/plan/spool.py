@@ -21,19 +21,21 @@ _DIGEST_LENGTH = 32
 _SETTINGS = ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", "cache_size=-2000")
 _TABLES = (
     "CREATE TABLE listed (id INTEGER PRIMARY KEY, line TEXT)",
-    "CREATE TABLE entries (id INTEGER PRIMARY KEY, model INTEGER, size INTEGER, place BLOB, mark BLOB, line TEXT)",
-    "CREATE TABLE done (place BLOB PRIMARY KEY, mark BLOB) WITHOUT ROWID",
+    "CREATE TABLE entries (id INTEGER PRIMARY KEY, model INTEGER, size INTEGER, output BLOB, mark BLOB, line TEXT)",
+    "CREATE TABLE done (output BLOB PRIMARY KEY, mark BLOB) WITHOUT ROWID",
 )
-_Row = tuple[int, int | None, bytes, bytes | None, str]
+_INTO_LISTED = "INSERT INTO listed (line) VALUES (?)"
+_INTO_ENTRIES = "INSERT INTO entries (model, size, output, mark, line) VALUES (?, ?, ?, ?, ?)"
+_INTO_DONE = "INSERT OR REPLACE INTO done (output, mark) VALUES (?, ?)"
 
 
 class PlanSpool:
-    """Entries in their order. Add all, then ask."""
+    """Entries in their order. Add all, then ask. Their marks are hashes: equal lines, equal marks."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        self._waiting: list[_Row] = []
-        self._aside: list[tuple[str]] = []
+        self._listed = _Rows(database, _INTO_LISTED)
+        self._entries = _Rows(database, _INTO_ENTRIES)
         self._digest = hashlib.sha256()
         self._models: dict[str, int] = {}
         self.count = 0
@@ -54,47 +56,39 @@ class PlanSpool:
         """Of every entry that was added, in order: equal entries, equal digests."""
         return self._digest.hexdigest()[:_DIGEST_LENGTH]
 
-    # What is listed, before it has names
+    # Inputs that have no names yet
 
-    def put_aside(self, one: BatchInput) -> None:
+    def put_aside(self, entry: BatchInput) -> None:
         """Keep an input until it can be named."""
-        self._aside.append((one.as_line(),))
-        if len(self._aside) == _AT_ONCE:
-            self._flush_aside()
+        self._listed.add((entry.as_line(),))
 
     def put_aside_inputs(self) -> Iterator[BatchInput]:
         """Yield what was put aside, in order."""
-        self._flush_aside()
+        self._listed.flush()
         for (line,) in self._database.execute("SELECT line FROM listed ORDER BY id"):
             yield BatchInput.from_line(line)
 
-    def _flush_aside(self) -> None:
-        self._insert("INSERT INTO listed (line) VALUES (?)", self._aside)
-        self._aside.clear()
-
     # Entries
 
-    def add(self, one: BatchInput) -> None:
+    def add(self, entry: BatchInput) -> None:
         """Add an input that has its names."""
-        line = one.as_line()
+        line = entry.as_line()
         self._digest.update(f"{line}\n".encode())
-        model = self._models.setdefault(one.target_model or "", len(self._models))
-        mark = _hash(line) if one.etag else None  # what nobody has seen is never taken for done
-        self._waiting.append((model, one.size, _hash(one.output or ""), mark, line))
+        model = self._models.setdefault(entry.target_model or "", len(self._models))
+        mark = _hash(line) if entry.etag else None  # an input without a known ETag never counts as done
+        self._entries.add((model, entry.size, _hash(entry.output or ""), mark, line))
         self.count += 1
-        if len(self._waiting) == _AT_ONCE:
-            self._flush()
 
     def finish(self) -> None:
-        """Make what was added ready to be asked for.
+        """Prepare what was added for the questions below.
 
         :raises InvalidRequest: two entries have the same output name
         """
-        self._flush()
+        self._entries.flush()
         self._database.execute("DROP TABLE listed")
-        self._database.execute("CREATE INDEX by_place ON entries (place)")
+        self._database.execute("CREATE INDEX by_output ON entries (output)")
         twins = self._database.execute(
-            "SELECT MIN(id), MAX(id) FROM entries GROUP BY place HAVING COUNT(*) > 1 ORDER BY 1 LIMIT 1"
+            "SELECT MIN(id), MAX(id) FROM entries GROUP BY output HAVING COUNT(*) > 1 ORDER BY 1 LIMIT 1"
         ).fetchone()
         if twins:
             first, second = (self._entry(number) for number in twins)
@@ -104,45 +98,33 @@ class PlanSpool:
         (line,) = self._database.execute("SELECT line FROM entries WHERE id = ?", (number,)).fetchone()
         return BatchInput.from_line(line)
 
-    def _flush(self) -> None:
-        self._insert(
-            "INSERT INTO entries (model, size, place, mark, line) VALUES (?, ?, ?, ?, ?)", self._waiting
-        )
-        self._waiting.clear()
-
-    def _insert(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
-        self._database.execute("BEGIN")
-        self._database.executemany(statement, rows)
-        self._database.execute("COMMIT")
-
-    # What an earlier plan has done
+    # What earlier plans have done
 
     def note_done(self, entries: Iterable[tuple[str, bool]]) -> None:
         """Note entries of an earlier plan, the earliest plan first: a later one's results replace them.
 
         :param entries: lines of an earlier plan, and whether all their records are done
         """
-        self._insert("INSERT OR REPLACE INTO done (place, mark) VALUES (?, ?)", map(_done, entries))
+        _insert(self._database, _INTO_DONE, map(_done, entries))
 
     def forget_done(self) -> None:
-        """Forget what was noted until now."""
         self._database.execute("DELETE FROM done")
 
     def drop_done(self) -> int:
         """Drop the entries that were noted as done and are the same still; return how many."""
-        chosen = "SELECT entries.id FROM entries JOIN done USING (place) WHERE entries.mark = done.mark"
+        chosen = "SELECT entries.id FROM entries JOIN done USING (output) WHERE entries.mark = done.mark"
         return self._database.execute(f"DELETE FROM entries WHERE id IN ({chosen})").rowcount  # noqa: S608 - a constant
 
     # What is to be done
 
     def models(self) -> list[ModelSize]:
-        """Return what there is of each model, in the order of their names; from now on pieces may be asked for."""
+        """Return what there is of each model, in the order of their names; from now on pieces can be asked for."""
         self._database.execute("CREATE INDEX IF NOT EXISTS by_model ON entries (model)")
         names = list(self._models)
-        found = self._database.execute(
+        rows = self._database.execute(
             f"SELECT model, COUNT(*), SUM(MAX(IFNULL(size, 0), {LEAST_BYTES})) FROM entries GROUP BY model"  # noqa: S608 - a constant
         )
-        sizes = [ModelSize(names[model], inputs, weight) for model, inputs, weight in found]
+        sizes = [ModelSize(names[model], inputs, weight) for model, inputs, weight in rows]
         return sorted(sizes, key=lambda size: size.target_model)
 
     def totals(self) -> tuple[int, int]:
@@ -151,9 +133,8 @@ class PlanSpool:
         return count, size
 
     def weights_of(self, target_model: str) -> Iterator[int]:
-        """Yield what each of a model's inputs counts, in order."""
-        for (size,) in self._of(target_model, "size"):
-            yield weight_of(size)
+        """Yield the weight of each of a model's inputs, in order."""
+        return map(weight_of, self.sizes_of(target_model))
 
     def sizes_of(self, target_model: str, piece: Piece | None = None) -> Iterator[int | None]:
         """Yield the bytes of each of a model's inputs, or of a piece of it, in order; None where they are not known."""
@@ -162,7 +143,7 @@ class PlanSpool:
             yield size
 
     def some(self, count: int) -> Iterator[BatchInput]:
-        """Yield up to so many entries, spread over all that are not known to be empty."""
+        """Yield up to *count* entries, spread over all that are not known to be empty."""
         chosen = "SELECT line FROM entries WHERE IFNULL(size, 1) > 0 AND id % ? = 0 LIMIT ?"
         step = max(1, self.count // count)
         for (line,) in self._database.execute(chosen, (step, count)):
@@ -180,6 +161,30 @@ class PlanSpool:
             f"SELECT {columns} FROM entries WHERE model = ? ORDER BY id LIMIT ? OFFSET ?",  # noqa: S608 - named above
             (self._models[target_model], count, first),
         )
+
+
+class _Rows:
+    """Rows that are inserted a thousand at a time."""
+
+    def __init__(self, database: sqlite3.Connection, statement: str) -> None:
+        self._database = database
+        self._statement = statement
+        self._waiting: list[tuple[object, ...]] = []
+
+    def add(self, row: tuple[object, ...]) -> None:
+        self._waiting.append(row)
+        if len(self._waiting) == _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        _insert(self._database, self._statement, self._waiting)
+        self._waiting.clear()
+
+
+def _insert(database: sqlite3.Connection, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+    database.execute("BEGIN")
+    database.executemany(statement, rows)
+    database.execute("COMMIT")
 
 
 def _hash(text: str) -> bytes:

@@ -1,26 +1,38 @@
 """All plans of a multi-model batch in S3, and which of them counts.
 
 Each lies in a folder of its own, so that no two planners ever mix. A log says which plan counts: each planner that
-makes a plan, or goes on with one, adds an entry, written only if nobody else wrote that number. Before it does it has
-read the entry before, and stops where a later try wrote that. So the tries in the log never go back, and an orphan's
-plan never comes after one that a later try has chosen.
+makes a plan, or goes on with one, adds an entry, which succeeds only for the first writer of that number. Before it
+does it has read the entry before, and stops where a later try wrote that. So the tries in the log never go back, and an
+orphan's plan never comes after one that a later try has chosen.
 """
 
 from __future__ import annotations
 
-import json
+import functools
+import itertools
+import operator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.batches.claim import names_below
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.core.s3 import S3Uri
-from airflow_sm_plugin.exceptions import InputNotFound, PlanReplaced, PreconditionFailed
-from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan, ShardPlan
-from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder, PlanFolder, ShardFolder
+import msgspec
+
+from airflow_sm_plugin.batches.folder import numbered
+from airflow_sm_plugin.batches.input_chunks import JSON_LINES, chunk_location
+from airflow_sm_plugin.batches.inputs import CHUNK
+from airflow_sm_plugin.batches.numbered_log import NumberedLog
+from airflow_sm_plugin.batches.parallel import bounded_tasks
+from airflow_sm_plugin.batches.task_try import StateWriter
+from airflow_sm_plugin.exceptions import InputNotFound, PlanReplaced
+from airflow_sm_plugin.multi_model.plan.packing import Piece
+from airflow_sm_plugin.multi_model.plan.plan import Choice, ModelWork, MultiModelPlan, ShardPlan, read_state
+from airflow_sm_plugin.multi_model.plan.spool import PlanSpool
+from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder, MultiModelPlanFolder, ShardFolder
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
+
+_WRITES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -28,20 +40,7 @@ class StoredPlan:
     """A plan and where it lies."""
 
     plan: MultiModelPlan
-    folder: PlanFolder
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An entry of the log of plans.
-
-    :param number: from 0
-    :param writer: which try chose the plan; not always the one that made it
-    """
-
-    number: int
-    plan_location: str
-    writer: StateWriter
+    folder: MultiModelPlanFolder
 
 
 class PlanStore:
@@ -50,86 +49,81 @@ class PlanStore:
     def __init__(self, s3: S3Objects, folder: MultiModelFolder) -> None:
         self._s3 = s3
         self._folder = folder
+        self._choices = NumberedLog(s3, folder.choices)
 
     async def latest(self) -> Choice | None:
         """Return the entry that counts; None when nothing was planned."""
-        names = await names_below(self._s3, self._folder.choices)
-        return await _choice(self._s3, self._folder, names[-1]) if names else None
+        number = await self._choices.latest()
+        return None if number < 0 else await _choice(self._s3, self._folder, number)
 
     async def stored(self, location: str) -> StoredPlan | None:
-        """Return a plan; None when somebody, a lifecycle rule say, has deleted it."""
+        """Return a plan; None when it was deleted, by a lifecycle rule for instance."""
         try:
-            return StoredPlan(await read_plan(self._s3, location), PlanFolder(location))
+            return StoredPlan(await read_plan(self._s3, location), MultiModelPlanFolder(location))
         except InputNotFound:
             return None
 
-    async def choose(self, folder: PlanFolder, writer: StateWriter, *, after: Choice | None) -> bool:
-        """Make a plan the one that counts; say whether that was possible, or another planner was faster.
+    async def choose(
+        self, folder: MultiModelPlanFolder, writer: StateWriter, *, after: Choice | None
+    ) -> bool:
+        """Make a plan the one that counts, and return whether that was possible: False where another was faster.
 
         :param after: the entry that counted, as it was read
         """
         if after is not None and (after.plan_location, after.writer) == (folder.location, writer):
             return True
         number = 0 if after is None else after.number + 1
-        entry = {"plan_location": folder.location, **writer.as_json()}
-        try:
-            await self._s3.write(
-                self._folder.choice(number),
-                json.dumps(entry).encode(),
-                only_if_new=True,
-            )
-        except PreconditionFailed:
-            return False
-        return True
+        choice = Choice(number=number, plan_location=folder.location, writer=writer)
+        return await self._choices.write(number, msgspec.json.encode(choice))
 
 
 class PlanFence:
-    """Makes sure that a plan still counts. A plan that was never chosen is nobody's but its caller's."""
+    """Makes sure that a plan still counts. A plan that was never chosen is only its caller's."""
 
-    def __init__(self, s3: S3Objects, plan: PlanFolder) -> None:
+    def __init__(self, s3: S3Objects, plan: MultiModelPlanFolder) -> None:
         self._s3 = s3
         self._plan = plan
-        self._seen = ""
+        self._seen = -1
 
     async def check(self) -> None:
-        """Make sure that no other plan counted before this was called.
+        """Make sure that no other plan counted before this call.
 
         :raises PlanReplaced: another one counts
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         folder = self._plan.batch
-        names = await names_below(self._s3, folder.choices)
-        if not names or names[-1] == self._seen:
+        latest = await NumberedLog(self._s3, folder.choices).latest()
+        if latest == self._seen:
             return
-        choice = await _choice(self._s3, folder, names[-1])
+        choice = await _choice(self._s3, folder, latest)
         if choice.plan_location != self._plan.location:
             raise PlanReplaced(
                 f"{choice.plan_location} counts, a later plan of this batch: this task stops, which works on "
                 f"{self._plan.location}. A retry works on the plan that its plan task returned last"
             )
-        self._seen = names[-1]
+        self._seen = latest
 
 
-async def _choice(s3: S3Objects, folder: MultiModelFolder, name: str) -> Choice:
-    number = int(name.rpartition("/")[2].removesuffix(".json"))
-    bucket = S3Uri.parse(folder.location).bucket
-    entry = json.loads(await s3.read(f"s3://{bucket}/{name}"))
-    return Choice(number, entry["plan_location"], StateWriter.from_json(entry))
+async def _choice(s3: S3Objects, folder: MultiModelFolder, number: int) -> Choice:
+    body = await NumberedLog(s3, folder.choices).read(number)
+    location = numbered(folder.choices, number)
+    return read_state(body, Choice, location=location, batch=folder.location)
 
 
 async def read_plan(s3: S3Objects, plan_location: str) -> MultiModelPlan:
     """Read a plan.
 
-    :param plan_location: of its folder, as the plan task says
+    :param plan_location: of its folder, as the plan task returns it
     :raises InputNotFound: there is none
+    :raises ResourceConflict: another version of this package wrote it
     """
-    where = PlanFolder(plan_location).plan
-    found = await s3.read_if_any(where)
-    if found is None:
+    folder = MultiModelPlanFolder(plan_location)
+    body = await s3.read_if_any(folder.plan)
+    if body is None:
         raise InputNotFound(
-            f"there is no plan at {where}: it was deleted, or never finished; run the plan task again"
+            f"there is no plan at {folder.plan}: it was deleted, or never finished; run the plan task again"
         )
-    return MultiModelPlan.from_json(found)
+    return read_state(body, MultiModelPlan, location=folder.plan, batch=folder.batch.location)
 
 
 async def read_shard_plan(s3: S3Objects, folder: ShardFolder) -> ShardPlan:
@@ -138,3 +132,59 @@ async def read_shard_plan(s3: S3Objects, folder: ShardFolder) -> ShardPlan:
     :raises InputNotFound: the plan has no such shard
     """
     return ShardPlan.from_json(await s3.read(folder.plan))
+
+
+async def write_shards(
+    s3: S3Objects,
+    spool: PlanSpool,
+    packed: Sequence[Sequence[Piece]],
+    *,
+    folder: MultiModelPlanFolder,
+    missing: Container[str],
+) -> None:
+    """Write all shards: the chunks of their inputs, then which models they have. Only what is being sent is in memory.
+
+    :param packed: what each shard has
+    :param missing: target models whose artefact is not there
+    :raises ServiceError: S3 refused, or did not answer at any attempt
+    """
+    async with bounded_tasks(at_once=_WRITES_AT_ONCE) as start:
+        for number, pieces in enumerate(packed):
+            for location, body in _objects_of(folder.shard(number), number, spool, pieces, missing):
+                await start(functools.partial(s3.write, location, body, content_type=JSON_LINES))
+
+
+def _objects_of(
+    folder: ShardFolder,
+    number: int,
+    spool: PlanSpool,
+    pieces: Sequence[Piece],
+    missing: Container[str],
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the location and the body of each object of a shard."""
+    works: list[ModelWork] = []
+    lines = _lines_of(spool, pieces, missing, works)
+    for chunk in itertools.count():
+        body = "".join(itertools.islice(lines, CHUNK)).encode()
+        if not body:
+            break
+        yield chunk_location(folder.location, chunk), body
+    inputs, size = sum(work.count for work in works), sum(work.bytes for work in works)
+    plan = ShardPlan(number=number, inputs=inputs, bytes=size, models=tuple(works))
+    yield folder.plan, plan.as_json()
+
+
+def _lines_of(
+    spool: PlanSpool, pieces: Sequence[Piece], missing: Container[str], works: list[ModelWork]
+) -> Iterator[str]:
+    """Yield a shard's entries as lines, and add what it has of each model to *works*."""
+    first = 0
+    for model, of_model in itertools.groupby(pieces, operator.attrgetter("target_model")):
+        count = total = 0
+        for line, size in itertools.chain.from_iterable(map(spool.lines_of, of_model)):
+            count += 1
+            total += size
+            yield f"{line}\n"
+        is_missing = model in missing
+        works.append(ModelWork(target_model=model, first=first, count=count, bytes=total, missing=is_missing))
+        first += count

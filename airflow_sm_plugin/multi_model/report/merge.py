@@ -20,7 +20,7 @@ from airflow_sm_plugin.multi_model.report.batch_report import BatchReport, Repor
 from airflow_sm_plugin.multi_model.report.charts import charts_of
 from airflow_sm_plugin.multi_model.report.view import view_of
 from airflow_sm_plugin.multi_model.state.fenced_objects import FencedObjects
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder, ShardFolder
+from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder, ShardFolder
 from airflow_sm_plugin.multi_model.state.store import latest_report
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
 
@@ -43,7 +43,7 @@ async def merge_reports(s3: S3Objects, plan_location: str) -> BatchReport:
     :raises InferenceError: a report is of another plan, or the counts do not add up
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
-    folder = PlanFolder(plan_location.rstrip("/"))
+    folder = MultiModelPlanFolder(plan_location.rstrip("/"))
     plan = await read_plan(s3, folder.location)
     together = ReportSum(plan)
     for first in range(0, plan.shards, _AT_ONCE):
@@ -76,7 +76,7 @@ async def report_batch(
     :raises InferenceError: as :func:`merge_reports`
     :raises ServiceError: S3 refused, or did not answer at any attempt
     """
-    folder, token = PlanFolder(plan_location.rstrip("/")), uuid.uuid4().hex[:16]
+    folder, token = MultiModelPlanFolder(plan_location.rstrip("/")), uuid.uuid4().hex[:16]
     plan = await read_plan(s3, folder.location)
     fence = PlanFence(s3, folder)
     claim = await Claim.taken(s3, folder, token=token, task_try=task_try, also=fence.check)

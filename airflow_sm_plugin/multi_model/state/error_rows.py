@@ -1,4 +1,4 @@
-"""Rows of errors: what ``.errors.jsonl`` tells of records without an output, with always the same keys."""
+"""Rows of errors: what ``.errors.jsonl`` holds for records without an output, with always the same keys."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class FailedRecords(NamedTuple):
 
     :param start: byte of the input where the first record begins
     :param end: byte where the next one would
-    :param records: None where nobody could count them: the rest of an input that cannot be read
+    :param records: None where they could not be counted: the rest of an input that cannot be read
     :param error: our class for it
-    :param status: HTTP status, or what the container answered; None when nobody answered
+    :param status: HTTP status, or what the container answered; None without an answer
     :param message: cut as the user said; may show what a container wrote
     :param attempts: invocations spent on it
     """
@@ -31,7 +31,7 @@ class FailedRecords(NamedTuple):
     attempts: int
 
     def follows(self, other: FailedRecords) -> bool:
-        """Say whether this is more of the same: records that were never sent, for one reason."""
+        """Return whether this is more of the same: records that were never sent, for one reason."""
         return (
             self.start == other.end
             and self.attempts == other.attempts == 0
@@ -45,7 +45,7 @@ class FailedRecords(NamedTuple):
         return self._replace(end=more.end, records=(self.records or 0) + (more.records or 0))
 
     def row(self, one: BatchInput) -> dict[str, object]:
-        """Return what a row tells.
+        """Return the row.
 
         :param one: the input
         """

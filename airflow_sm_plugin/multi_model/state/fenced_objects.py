@@ -32,7 +32,7 @@ Check = Callable[[], Awaitable[None]]
 
 _WRITES = 5
 _UPLOADS = 3
-"""How often in all an object is written that somebody else writes at the same time."""
+"""How often in all an object is written that another process writes at the same time."""
 
 
 class _Condition(NamedTuple):
@@ -48,8 +48,7 @@ class FencedObjects:
 
     :param options: how they are kept
     :param mark: which batch and process writes them; no other process's
-    :param check: finds out whether the batch was somebody else's before it was called, and raises FencedOff or
-        PlanReplaced then
+    :param check: raises FencedOff or PlanReplaced where another process owned the batch before it was called
     :param check_lately: the same, or whether it was so a moment ago: cheap enough for every object
     """
 
@@ -63,10 +62,10 @@ class FencedObjects:
         self._check_lately = check_lately
 
     async def write(self, location: str, body: bytes, *, content_type: str = "application/json") -> bool:
-        """Write an object, and say whether one was there before.
+        """Write an object, and return whether one was there before.
 
-        :raises FencedOff: the batch is somebody else's
-        :raises PreconditionFailed: somebody else writes it again and again
+        :raises FencedOff: another process owns the batch
+        :raises PreconditionFailed: another process writes it again and again
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         condition = _NEW
@@ -96,9 +95,9 @@ class FencedObjects:
         content_type: str,
         records: UploadRecords,
     ) -> bool:
-        """Write an object in parts, and say whether one was there before.
+        """Write an object in parts, and return whether one was there before.
 
-        :param fill: adds the parts to an upload; called again for each that failed because of somebody else
+        :param fill: adds the parts to an upload; called again for each that failed because of another writer
         :param records: where the upload is recorded until it has ended
         :raises FencedOff: and others, as :meth:`write`
         """
@@ -118,7 +117,7 @@ class FencedObjects:
 
         For objects that the next owner may have none of its own to put in their place.
 
-        :raises FencedOff: the batch is somebody else's
+        :raises FencedOff: another process owns the batch
         """
         try:
             await self._check()
@@ -131,7 +130,7 @@ class FencedObjects:
     async def delete(self, location: str) -> None:
         """Delete an object that a batch wrote; one that has no batch's mark stays, which the log tells.
 
-        :raises FencedOff: the batch is somebody else's
+        :raises FencedOff: another process owns the batch
         :raises ServiceError: S3 refused, or did not answer at any attempt
         """
         found = await self._s3.stat(location)
@@ -150,7 +149,7 @@ class FencedObjects:
         try:
             await self._s3.delete(location, if_match=found.etag)
         except PreconditionFailed as error:
-            log.info("%s stays: %s", location, error)  # whoever wrote it anew means it
+            log.info("%s stays: %s", location, error)  # another process wrote it meanwhile, and needs it
 
     async def _upload(
         self,
@@ -185,7 +184,7 @@ class FencedObjects:
             await records.ended(record)
 
     async def _found(self, location: str) -> _Condition:
-        """Return what the next write is to replace; in this order, see above."""
+        """Return what the next write is to replace; in this order, as the module says."""
         found = await self._s3.stat(location)
         await self._check()
         if found is Sight.ABSENT:

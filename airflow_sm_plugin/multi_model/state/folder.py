@@ -9,7 +9,7 @@ from airflow_sm_plugin.batches.folder import REPORT, REPORT_PAGE, state_folder
 
 @dataclass(frozen=True)
 class ShardFolder:
-    """What one shard keeps.
+    """What one shard keeps. Its inputs lie below it in chunks (:mod:`~airflow_sm_plugin.batches.input_chunks`).
 
     :param location: ``s3://…`` without a slash at its end
     """
@@ -21,30 +21,18 @@ class ShardFolder:
         """Which models the shard has, and which of its inputs are theirs."""
         return f"{self.location}/shard.json"
 
-    def inputs(self, chunk: int) -> str:
-        """Return where one chunk of the shard's inputs lies, as JSON Lines."""
-        return f"{self.location}/inputs/{chunk:05d}.jsonl"
-
     @property
     def claims(self) -> str:
         """The prefix of the claims: one object for each process that took the shard over."""
         return f"{self.location}/claims/"
-
-    def claim(self, number: int) -> str:
-        """Return where one claim lies."""
-        return f"{self.claims}{number:08d}.json"
 
     @property
     def journal(self) -> str:
         """The prefix of the journal's parts: which results there are, and where their bytes lie."""
         return f"{self.location}/journal/"
 
-    def part(self, number: int) -> str:
-        """Return where one part of the journal lies."""
-        return f"{self.journal}{number:08d}.json"
-
     def data(self, name: str) -> str:
-        """Return where the bytes of one part's results lie; the name is no other process's."""
+        """Return the location of the bytes of one part's results; the name is no other process's."""
         return f"{self.location}/data/{name}"
 
     @property
@@ -53,12 +41,12 @@ class ShardFolder:
         return f"{self.location}/uploads/"
 
     def report(self, claim: int) -> str:
-        """Return where the report of the process with that claim lies; only that of the latest claim counts."""
+        """Return the location of the report of the process with that claim; only the latest claim's counts."""
         return f"{self.location}/reports/{claim:08d}.json"
 
 
 @dataclass(frozen=True)
-class PlanFolder:
+class MultiModelPlanFolder:
     """What one plan keeps.
 
     :param location: ``s3://…`` without a slash at its end
@@ -75,10 +63,6 @@ class PlanFolder:
     def claims(self) -> str:
         """The prefix of the claims: one object for each process that merged the shards' reports."""
         return f"{self.location}/claims/"
-
-    def claim(self, number: int) -> str:
-        """Return where one claim lies."""
-        return f"{self.claims}{number:08d}.json"
 
     @property
     def report(self) -> str:
@@ -132,10 +116,6 @@ class MultiModelFolder:
         """The prefix of the log of plans: its last entry names the plan that counts."""
         return f"{self.location}/plans/"
 
-    def choice(self, number: int) -> str:
-        """Return where one entry of that log lies."""
-        return f"{self.choices}{number:08d}.json"
-
-    def plan(self, number: int, nonce: str) -> PlanFolder:
+    def plan(self, number: int, nonce: str) -> MultiModelPlanFolder:
         """Return what one plan keeps; plans count from 0."""
-        return PlanFolder(f"{self.location}/plan-{number:03d}-{nonce}")
+        return MultiModelPlanFolder(f"{self.location}/plan-{number:03d}-{nonce}")

@@ -1,6 +1,6 @@
 """Write what an input comes to: ``.out``, ``.errors.jsonl``, ``.attributes.jsonl``; each at once and whole.
 
-From memory where all of it is there; else put together from the journal's data objects, by S3 itself where a stretch is
+From memory where all of it is there; else put together from the journal's data objects, by S3 itself where a range is
 long enough for a part of a multipart upload, so that neither memory nor this process sees it.
 """
 
@@ -10,19 +10,18 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_sm_plugin.batches.claim import pages_below
+from airflow_sm_plugin.aws.s3.upload import LEAST_PART_BYTES
 from airflow_sm_plugin.batches.folder import ATTRIBUTES, ERRORS
+from airflow_sm_plugin.batches.listing import pages_below
 from airflow_sm_plugin.core.s3 import S3Uri
-from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects
-from airflow_sm_plugin.multi_model.state.stretches import (
-    Copied,
-    Joined,
-    PackedStretches,
-    Stretch,
+from airflow_sm_plugin.multi_model.state.byte_ranges import (
+    ByteRange,
+    PackedRanges,
     joined,
     parts_of,
     reads_of,
 )
+from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.batches.inputs import BatchInput
     from airflow_sm_plugin.multi_model.state.journal import Placed, PlacedFailure
     from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
-
-LEAST_PART = 5 * 1024 * 1024
-"""Bytes: S3 takes smaller parts only at the end."""
 
 _MOST_PARTS = 9_000
 _LARGE_AT_ONCE = 2
@@ -112,7 +108,7 @@ class OutputWriter:
         :param runs: in the input's order; passed through once
         :raises FencedOff: another process has taken the shard over: its outputs stay as they are
         """
-        output, notes = PackedStretches(self._data_prefix), PackedStretches(self._data_prefix)
+        output, notes = PackedRanges(self._data_prefix), PackedRanges(self._data_prefix)
         run = None
         for run, data in runs:
             output.add(data, run.at, run.size)
@@ -129,8 +125,8 @@ class OutputWriter:
         stale = ([] if failures else [ERRORS]) + ([] if notes.size else [ATTRIBUTES])
         await self._remove_stale(one, stale, was_there=was_there)
 
-    def _rows(self, failures: Sequence[PlacedFailure]) -> PackedStretches:
-        rows = PackedStretches(self._data_prefix)
+    def _rows(self, failures: Sequence[PlacedFailure]) -> PackedRanges:
+        rows = PackedRanges(self._data_prefix)
         # Sorted twice, for a million pairs of both keys would take a hundred megabytes.
         by_start = sorted(failures, key=lambda each: each.failure.start)
         for failure, data in sorted(by_start, key=lambda each: each.failure.first_record):
@@ -143,32 +139,29 @@ class OutputWriter:
             if not await self._fenced.write(location, notes, content_type=_JSON_LINES):
                 await self._fenced.confirm(location)
 
-    async def _put_beside(self, location: str, rows: PackedStretches) -> None:
+    async def _put_beside(self, location: str, rows: PackedRanges) -> None:
         """Write a side file. The shard's next owner may have none in its place: then ours must not stay."""
         if not await self._put_together(location, rows, _JSON_LINES):
             await self._fenced.confirm(location)
 
-    async def _put_together(self, location: str, found: PackedStretches, content_type: str) -> bool:
-        """Write an object, and say whether one was there before."""
-        if found.size <= LEAST_PART:
+    async def _put_together(self, location: str, found: PackedRanges, content_type: str) -> bool:
+        """Write an object, and return whether one was there before."""
+        if found.size <= LEAST_PART_BYTES:
             body = await self._joined(list(found))
             return await self._fenced.write(location, body, content_type=content_type)
 
         async def fill(upload: MultipartUpload) -> None:
-            most = max(LEAST_PART, found.size // _MOST_PARTS)
-            for part in parts_of(found, least=LEAST_PART, most=most):
-                await self._add(upload, part)
+            most = max(LEAST_PART_BYTES, found.size // _MOST_PARTS)
+            for part in parts_of(found, least=LEAST_PART_BYTES, most=most):
+                if isinstance(part, ByteRange):
+                    await upload.copy(*part)
+                else:
+                    await upload.add(await self._joined(part))
 
         async with self._large:
             return await self._fenced.upload(location, fill, content_type=content_type, records=self._records)
 
-    async def _add(self, upload: MultipartUpload, part: Copied | Joined) -> None:
-        if isinstance(part, Copied):
-            await upload.copy(*part.stretch)
-        else:
-            await upload.add(await self._joined(part.stretches))
-
-    async def _joined(self, wanted: list[Stretch]) -> bytes:
+    async def _joined(self, wanted: list[ByteRange]) -> bytes:
         """Read what is wanted, a few reads at a time."""
         reads, bodies = reads_of(wanted), list[bytes]()
         for first in range(0, len(reads), _READS_AT_ONCE):

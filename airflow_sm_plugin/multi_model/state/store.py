@@ -1,7 +1,7 @@
-"""The journal of a shard in S3: parts in a row, each written only if nobody else wrote that number.
+"""The journal of a shard in S3: parts in a row, each in a log whose numbers have one writer each.
 
-As with the ledger of asynchronous batches (:mod:`airflow_sm_plugin.async_inference.batch.ledger_store`), whoever
-claims later owns the shard: its first part takes the next number, so that the next part of an orphan fails and the
+As with the ledger of asynchronous batches (:mod:`airflow_sm_plugin.async_inference.batch.ledger_store`), the process
+that claims later owns the shard: its first part takes the next number, so that the next part of an orphan fails and the
 orphan stops. What an orphan had answered but not written down is done again.
 """
 
@@ -14,19 +14,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.batches.claim import RACES, Claim, fenced_off, names_below
-from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.claim import RACES, Claim, fenced_off
+from airflow_sm_plugin.batches.listing import names_below
+from airflow_sm_plugin.batches.numbered_log import NumberedLog
+from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import (
     FencedOff,
     PlanReplaced,
-    PreconditionFailed,
     ResourceConflict,
     ServiceError,
     ServiceUnavailable,
 )
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder
-from airflow_sm_plugin.multi_model.state.journal import Failure, Journal, Part
+from airflow_sm_plugin.multi_model.state.journal import Journal
+from airflow_sm_plugin.multi_model.state.records import Failure, JournalPart
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
 
 if TYPE_CHECKING:
@@ -59,34 +61,28 @@ async def read_journal(
     :param keep: as :class:`~airflow_sm_plugin.multi_model.state.journal.Journal`
     :raises ResourceConflict: parts of it were deleted
     """
-    names = await names_below(s3, folder.journal)
-    expected = [S3Uri.parse(folder.part(number)).key for number in range(len(names))]
-    if names != expected:
+    parts = NumberedLog(s3, folder.journal)
+    length = await parts.length()
+    if length is None:
         raise ResourceConflict(
-            f"the journal below {folder.journal} is not whole: parts of it were deleted, so nobody knows what was "
+            f"the journal below {folder.journal} is not whole: parts of it were deleted, so it is unknown what was "
             f"done. Restore them, or remove {folder.journal} and clear the task: then the whole shard is done again"
         )
     journal = Journal(group_of, keep=keep)
-    for first in range(0, len(names), _READ_AT_ONCE):
-        numbers = range(first, min(first + _READ_AT_ONCE, len(names)))
-        bodies = await asyncio.gather(*(s3.read(folder.part(number)) for number in numbers))
-        for body in bodies:
-            journal.add(Part.from_json(body))
+    for first in range(0, length, _READ_AT_ONCE):
+        numbers = range(first, min(first + _READ_AT_ONCE, length))
+        for body in await asyncio.gather(*map(parts.read, numbers)):
+            journal.add(JournalPart.from_json(body))
     return journal
 
 
 class JournalStore:
     """A journal as its writer sees it. Made by :meth:`take_over`."""
 
-    def __init__(
-        self,
-        s3: S3Objects,
-        folder: ShardFolder,
-        claim: Claim,
-        journal: Journal,
-    ) -> None:
+    def __init__(self, s3: S3Objects, folder: ShardFolder, claim: Claim, journal: Journal) -> None:
         self._s3 = s3
         self._folder = folder
+        self._parts = NumberedLog(s3, folder.journal)
         self.claim = claim
         self.journal = journal
 
@@ -105,7 +101,7 @@ class JournalStore:
 
         :param group_of: as :class:`~airflow_sm_plugin.multi_model.state.journal.Journal`
         :param writer: which try this is
-        :param decide: says how to go on with what it is given
+        :param decide: returns how to go on with a journal
         :raises FencedOff: a later process owns the shard
         :raises ServiceUnavailable: a process left behind was faster again and again; a retry is welcome
         """
@@ -115,7 +111,7 @@ class JournalStore:
                 raise fenced_off(folder.location)
             store = cls(s3, folder, claim, journal)
             taking = decide(journal)
-            part = Part(
+            part = JournalPart(
                 token=claim.token,
                 at=time.time(),
                 claim=claim.number,
@@ -124,55 +120,42 @@ class JournalStore:
                 reopened=tuple(failure.reopened for failure in taking.again),
                 statistics=taking.taken_back,
             )
-            try:
-                await store._write(part)
-            except PreconditionFailed:
-                continue  # its writer does not know of us yet
-            journal.forget_failed()
-            return store
+            if await store._write(part):
+                journal.forget_failed()
+                return store
+            # Who wrote that part instead does not know of this claim yet.
         raise ServiceUnavailable(
             f"{folder.journal}: other processes wrote {RACES} parts before this one could"
         )
 
-    async def append(self, part: Part, body: bytes) -> None:
+    async def append(self, part: JournalPart, body: bytes) -> None:
         """Write the next part, after the bytes of its results where there are any.
 
         :param body: of the object that the part's ``data`` names
         :raises FencedOff: another process has taken over
         """
         if part.data is not None:
-            await self._s3.write(
-                self._folder.data(part.data),
-                body,
-                content_type="application/octet-stream",
-            )
-        number = self.journal.parts
-        try:
-            await self._write(part)
-        except PreconditionFailed as error:
-            written = Part.from_json(await self._s3.read(self._folder.part(number)))
-            if (written.token, written.at) != (part.token, part.at):
-                raise fenced_off(self._folder.location) from error
-            self.journal.add(part)  # our own, of a write that seemed to have failed
+            location = self._folder.data(part.data)
+            await self._s3.write(location, body, content_type="application/octet-stream")
+        if not await self._write(part):
+            raise fenced_off(self._folder.location)
 
     @property
     def token(self) -> str:
         """What no other process has."""
         return self.claim.token
 
-    async def _write(self, part: Part) -> None:
-        await self._s3.write(
-            self._folder.part(self.journal.parts),
-            part.as_json(),
-            only_if_new=True,
-        )
-        self.journal.add(part)
+    async def _write(self, part: JournalPart) -> bool:
+        is_written = await self._parts.write(self.journal.parts, part.as_json())
+        if is_written:
+            self.journal.add(part)
+        return is_written
 
 
 async def sweep(s3: S3Objects, folder: ShardFolder, claim: Claim) -> None:
-    """Delete the results' bytes, which nobody needs once all outputs are whole; that nobody may is fine.
+    """Delete the results' bytes, which are not needed once all outputs are whole; without permission they stay.
 
-    A later process may be writing bytes of its own: they are listed before it is made sure that there was none.
+    A later process may be writing bytes of its own: so they are listed before it is checked that there was none.
 
     :param claim: of the process that made the outputs whole
     """
@@ -195,9 +178,6 @@ async def clean_entries(s3: S3Objects, shard: ShardFolder) -> int:
 
 async def latest_report(s3: S3Objects, shard: ShardFolder) -> ShardReport | None:
     """Return the report of the process that claimed the shard last; None when it has not written one."""
-    claims = await names_below(s3, shard.claims)
-    if not claims:
-        return None
-    claim = int(claims[-1].rpartition("/")[2].removesuffix(".json"))
-    body = await s3.read_if_any(shard.report(claim))
+    claim = await NumberedLog(s3, shard.claims).latest()
+    body = await s3.read_if_any(shard.report(claim)) if claim >= 0 else None
     return None if body is None else ShardReport.from_json(body)

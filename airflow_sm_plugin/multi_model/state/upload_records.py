@@ -1,7 +1,7 @@
 """Records of multipart uploads that have begun and not ended, so that the next process gives up what a killed one left.
 
-S3 keeps, and bills, the parts of such an upload for ever. Its own listing tells by the key only, and under the same key
-somebody else may be uploading: only what is recorded here is given up.
+S3 keeps, and bills, the parts of such an upload for ever. Its own listing has only their keys, and under the same key
+another program may be uploading: only what is recorded here is given up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.s3.upload import MultipartUpload, abort_upload
-from airflow_sm_plugin.batches.claim import names_below
+from airflow_sm_plugin.batches.listing import names_below
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import ServiceError
 
@@ -42,7 +42,7 @@ class UploadRecords:
         return record
 
     async def ended(self, record: str) -> None:
-        """Remove a record; that nobody may is fine."""
+        """Remove a record; without permission it stays."""
         try:
             await self._s3.delete(record)
         except ServiceError as error:

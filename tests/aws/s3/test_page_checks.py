@@ -20,9 +20,8 @@ from airflow_sm_plugin.aws.s3.listing import (
     whole_page,
 )
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches.claim import names_below
 from airflow_sm_plugin.batches.inputs import InputSource
-from airflow_sm_plugin.batches.listing import batch_inputs
+from airflow_sm_plugin.batches.listing import batch_inputs, names_below
 from airflow_sm_plugin.exceptions import RequestRefused, ServiceUnavailable
 from tests.aws.s3.against import against
 from tests.stubs.recorder import TRANSPORTS, Asked, Said

@@ -11,8 +11,7 @@ from airflow_sm_plugin.aws import retry as s3_repeats
 from airflow_sm_plugin.aws.retry import ATTEMPTS, Patience
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.aws.s3.upload import MultipartUpload
-from airflow_sm_plugin.batches.claim import listed_names
-from airflow_sm_plugin.batches.listing import listed_page
+from airflow_sm_plugin.batches.listing import listed_names, listed_page
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from tests.aws.s3.against import against

@@ -24,7 +24,7 @@ from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork
-from airflow_sm_plugin.multi_model.state.journal import Story
+from airflow_sm_plugin.multi_model.state.journal import InputProgress
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 from tests.recorded_calls import SITUATIONS, recorded_error
 
@@ -186,7 +186,7 @@ async def send(
     for number, payloads in enumerate(batch):
         work = ModelWork(target_model=f"m{number}", first=number, count=1, bytes=1)
         feed = ModelFeed(work, calls.turns.open(work.target_model), [])
-        one = OpenInput(number, BatchInput(source="s3://b/k"), feed, Story(number, []), given_.output)
+        one = OpenInput(number, BatchInput(source="s3://b/k"), feed, InputProgress(number, []), given_.output)
         feed.outstanding = len(payloads)
         for payload in payloads:
             calls.add(feed.lane, Job(one, payload))

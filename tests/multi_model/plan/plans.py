@@ -9,17 +9,17 @@ from typing import Any, TypeVar
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.batches.folder import numbered
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.batches.inputs import CHUNK, BatchInput, InputSource
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.batches.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from airflow_sm_plugin.multi_model.plan.store import read_plan, read_shard_plan
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder
-from airflow_sm_plugin.multi_model.state.journal import Ended, Part
+from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
+from airflow_sm_plugin.multi_model.state.records import Ended, JournalPart
 from tests.support import unique
 
 CONNECTION = AwsConnection(aws_conn_id=None, region_name="us-east-1")
@@ -32,7 +32,7 @@ class Planned:
     """A plan and all that lies in S3 of it."""
 
     plan: MultiModelPlan
-    folder: PlanFolder
+    folder: MultiModelPlanFolder
     shards: list[ShardPlan]
     entries: list[list[BatchInput]]
 
@@ -100,9 +100,10 @@ def finish(done: Planned, *, failed: Callable[[BatchInput], bool] = lambda _: Fa
         for shard, entries in zip(done.shards, done.entries, strict=True):
             folder = done.folder.shard(shard.number)
             ended = tuple(Ended(number, 3, int(failed(one))) for number, one in enumerate(entries))
-            await s3.write(folder.claim(0), b"{}")
+            await s3.write(numbered(folder.claims, 0), b"{}")
             await s3.write(
-                folder.part(0), Part(token="t", at=0.0, claim=0, ended=ended, finished=True).as_json()
+                numbered(folder.journal, 0),
+                JournalPart(token="t", at=0.0, claim=0, ended=ended, finished=True).as_json(),
             )
 
     in_s3(work)

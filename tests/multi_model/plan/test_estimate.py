@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 from airflow_sm_plugin.multi_model.plan.estimate import (
     ModelEstimate,
     PlanEstimate,
     Sample,
-    Splitting,
     in_bytes,
     payloads_of,
 )
 
-SINGLE, WHOLE = Splitting(), Splitting(split_type="None")
-MULTI = Splitting(batch_strategy="MultiRecord", max_payload_bytes=1_000)
+SINGLE, WHOLE = SplitOptions(), SplitOptions(split_type="None")
+MULTI = SplitOptions(batch_strategy="MultiRecord", max_payload_bytes=1_000)
 TENS = Sample(records=10, text=100, stored=100)
 """Records of ten bytes."""
 PACKED = Sample(records=10, text=100, stored=20)
@@ -24,7 +24,7 @@ PACKED = Sample(records=10, text=100, stored=20)
 
 
 @pytest.mark.parametrize(
-    ("splitting", "size", "sample", "expected"),
+    ("options", "size", "sample", "expected"),
     [
         (WHOLE, 5_000, Sample(), 1),
         (WHOLE, 0, Sample(), 0),
@@ -42,9 +42,9 @@ PACKED = Sample(records=10, text=100, stored=20)
     ],
 )
 def test_payloads_of_an_input(
-    splitting: Splitting, size: int | None, sample: Sample, expected: float
+    options: SplitOptions, size: int | None, sample: Sample, expected: float
 ) -> None:
-    assert splitting.payloads(size, sample) == expected
+    assert payloads_of([size], options, sample) == expected
 
 
 @given(st.lists(st.integers(0, 10**9), max_size=20))
@@ -67,7 +67,7 @@ def estimate(count: int, *, sampled: int | None = 5, missing: bool = False, carr
         carried=carried,
         models=models,
         shard_bytes=[1_024, 2_048] if count else [],
-        splitting=SINGLE,
+        batch_strategy="SingleRecord",
         sampled=sampled,
     )
 

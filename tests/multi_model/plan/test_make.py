@@ -11,7 +11,7 @@ import pytest
 
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.inputs import CHUNK, InputSource
-from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputNotFound,
@@ -20,9 +20,9 @@ from airflow_sm_plugin.exceptions import (
     TargetModelNotFound,
 )
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
-from airflow_sm_plugin.multi_model.plan.estimate import Splitting
+from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
+from airflow_sm_plugin.multi_model.plan.estimate import estimate_plan
 from airflow_sm_plugin.multi_model.plan.make import make_plan, shard_references
-from airflow_sm_plugin.multi_model.plan.sampling import estimate_plan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from tests.multi_model.plan.plans import in_s3, planned, settings_of
 from tests.stubs.aws import StubClient, running
@@ -36,8 +36,8 @@ def top(account: Account) -> str:
 
 
 async def estimated(s3: S3Objects, settings: PlanSettings, endpoint: EndpointModels) -> object:
-    splitting = Splitting(split_type="Line", batch_strategy="SingleRecord", max_payload_bytes=1_000)
-    return await estimate_plan(s3, settings, endpoint, splitting)
+    options = SplitOptions(split_type="Line", batch_strategy="SingleRecord", max_payload_bytes=1_000)
+    return await estimate_plan(s3, settings, endpoint, options)
 
 
 def upload(account: Account, location: str, body: str | bytes = "x") -> str:

@@ -35,9 +35,9 @@ def prefix(account: Account) -> str:
     return f"s3://{account.bucket}/{key}"
 
 
-@pytest.mark.parametrize("most_looks", [0, 1_000], ids=["listed", "looked at one by one"])
-def test_what_is_not_there_is_named(prefix: str, monkeypatch: pytest.MonkeyPatch, most_looks: int) -> None:
-    monkeypatch.setattr(draft, "MOST_LOOKS", most_looks)
+@pytest.mark.parametrize("max_heads", [0, 1_000], ids=["listed", "looked at one by one"])
+def test_what_is_not_there_is_named(prefix: str, monkeypatch: pytest.MonkeyPatch, max_heads: int) -> None:
+    monkeypatch.setattr(draft, "MAX_HEADS", max_heads)
     assert missing(endpoint_of(prefix), [*NAMES, "0.tar.gz"]) == ("0.tar.gz", "c.tar.gz")
     assert missing(endpoint_of(prefix), NAMES[:2]) == ()
 
@@ -58,11 +58,11 @@ def test_no_prefix_no_verdict() -> None:
     assert missing(endpoint_of(), NAMES) == ()
 
 
-@pytest.mark.parametrize("most_looks", [0, 1_000], ids=["listed", "looked at one by one"])
+@pytest.mark.parametrize("max_heads", [0, 1_000], ids=["listed", "looked at one by one"])
 def test_where_nobody_may_look_none_is_missing_and_the_log_says_so(
-    account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, most_looks: int
+    account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, max_heads: int
 ) -> None:
-    monkeypatch.setattr(draft, "MOST_LOOKS", most_looks)
+    monkeypatch.setattr(draft, "MAX_HEADS", max_heads)
     with answering(Answer(403, "AccessDenied")) as (url, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         with caplog.at_level(logging.INFO):

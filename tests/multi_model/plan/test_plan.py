@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.batches.inputs import CHUNK
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.multi_model.plan.plan import ModelWork, MultiModelPlan, ShardPlan, shard_reference
+from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
+from airflow_sm_plugin.exceptions import ResourceConflict
+from airflow_sm_plugin.multi_model.plan.plan import (
+    FORMAT,
+    ModelWork,
+    MultiModelPlan,
+    ShardPlan,
+    read_state,
+    shard_reference,
+)
 
 NUMBERS = st.integers(0, 2**50)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -50,7 +58,15 @@ def test_a_shard_survives_its_json(shard: ShardPlan) -> None:
 
 @given(PLANS)
 def test_a_plan_survives_its_json(plan: MultiModelPlan) -> None:
-    assert MultiModelPlan.from_json(plan.as_json()) == plan
+    location, batch = "s3://b/batch/plan-000-x/plan.json", "s3://b/batch"
+    assert read_state(plan.as_json(), MultiModelPlan, location=location, batch=batch) == plan
+
+
+@pytest.mark.parametrize("header", [{}, {"format": 1}, {"format": FORMAT + 1}])
+def test_a_plan_of_another_version_is_refused_with_the_remedy(header: dict[str, int]) -> None:
+    body = json.dumps({**header, "number": 0, "writer": {"run": None, "try": [None, 1, None]}}).encode()
+    with pytest.raises(ResourceConflict, match=r"another version .* or delete s3://b/batch and clear"):
+        read_state(body, MultiModelPlan, location="s3://b/batch/plan-000-x/plan.json", batch="s3://b/batch")
 
 
 def test_a_shard_has_as_many_chunks_as_its_inputs_fill() -> None:

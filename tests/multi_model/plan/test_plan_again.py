@@ -10,8 +10,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_sm_plugin.batches.inputs import InputSource
-from airflow_sm_plugin.batches.state_writer import StateWriter
-from airflow_sm_plugin.batches.task_try import TaskTry
+from airflow_sm_plugin.batches.task_try import StateWriter, TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, TargetModelNotFound
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.make import make_plan

@@ -9,13 +9,13 @@ import pytest
 
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
-from airflow_sm_plugin.multi_model.plan.estimate import PlanEstimate, Splitting
-from airflow_sm_plugin.multi_model.plan.sampling import estimate_plan
+from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
+from airflow_sm_plugin.multi_model.plan.estimate import PlanEstimate, estimate_plan
 from airflow_sm_plugin.multi_model.plan.settings import PlanSettings
 from tests.multi_model.plan.plans import finish, in_s3, planned, settings_of
 from tests.support import Account, unique
 
-SINGLE = Splitting()
+SINGLE = SplitOptions()
 LINE = b"0123456789abcde\n"
 
 
@@ -26,9 +26,9 @@ def top(account: Account) -> str:
 
 
 def estimated(
-    settings: PlanSettings, splitting: Splitting = SINGLE, endpoint: EndpointModels | None = None
+    settings: PlanSettings, options: SplitOptions = SINGLE, endpoint: EndpointModels | None = None
 ) -> PlanEstimate:
-    return in_s3(lambda s3: estimate_plan(s3, settings, endpoint, splitting))
+    return in_s3(lambda s3: estimate_plan(s3, settings, endpoint, options))
 
 
 def put(account: Account, top: str, name: str, body: bytes) -> None:
@@ -49,7 +49,7 @@ def test_records_are_estimated_from_the_inputs_beginnings(account: Account, top:
     found = estimated(settings_of(top))
     assert found.sampled == 3
     assert found.payloads == pytest.approx(3_000, rel=0.01)
-    many = Splitting(batch_strategy="MultiRecord", max_payload_bytes=8_000)
+    many = SplitOptions(batch_strategy="MultiRecord", max_payload_bytes=8_000)
     assert estimated(settings_of(top), many).payloads == pytest.approx(6, rel=0.01)
 
 
@@ -68,7 +68,7 @@ def test_an_inputs_beginning_stands_for_all_of_it(account: Account, top: str) ->
 def test_whole_inputs_are_counted_and_none_is_read(account: Account, top: str) -> None:
     for store, body in enumerate((LINE, LINE, b"")):
         put(account, top, f"in/store={store}/a", body)
-    found = estimated(settings_of(top), Splitting(split_type="None"))
+    found = estimated(settings_of(top), SplitOptions(split_type="None"))
     assert (found.payloads, found.sampled) == (2, None)
 
 

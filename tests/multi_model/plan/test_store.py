@@ -6,7 +6,7 @@ import asyncio
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches.state_writer import StateWriter
+from airflow_sm_plugin.batches.task_try import StateWriter
 from airflow_sm_plugin.multi_model.plan.store import PlanStore
 from airflow_sm_plugin.multi_model.state.folder import MultiModelFolder
 from tests.support import Account, unique

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from airflow_sm_plugin.batches.folder import numbered
 from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan, ShardPlan
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder
+from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
 from airflow_sm_plugin.multi_model.statistics.shard_report import ShardReport
 from tests.multi_model.report.reports import plan_of, work_of
 from tests.support import Account, unique
@@ -15,10 +16,12 @@ def put(account: Account, location: str, body: bytes) -> None:
     account.upload(body, location.removeprefix(f"s3://{account.bucket}/"))
 
 
-def lay_out(account: Account, shards: Sequence[ShardReport | None]) -> tuple[PlanFolder, MultiModelPlan]:
+def lay_out(
+    account: Account, shards: Sequence[ShardReport | None]
+) -> tuple[MultiModelPlanFolder, MultiModelPlan]:
     """Write a plan, and a report of each shard; None is a shard that was begun and not finished."""
     root = f"s3://{account.bucket}/{unique('merge')}"
-    folder = PlanFolder(f"{root}/out/_batch/owner/arguments/plan-000-n1")
+    folder = MultiModelPlanFolder(f"{root}/out/_batch/owner/arguments/plan-000-n1")
     planned = [_planned(number, shard) for number, shard in enumerate(shards)]
     plan = plan_of(
         inputs=sum(one.inputs for one in planned),
@@ -30,7 +33,7 @@ def lay_out(account: Account, shards: Sequence[ShardReport | None]) -> tuple[Pla
     for shard, report in zip(planned, shards, strict=True):
         place = folder.shard(shard.number)
         put(account, place.plan, shard.as_json())
-        put(account, place.claim(0), b"{}")
+        put(account, numbered(place.claims, 0), b"{}")
         if report is not None:
             put(account, place.report(0), report.as_json())
     return folder, plan

@@ -12,11 +12,12 @@ import pytest
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
 from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.batches.folder import numbered
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import FencedOff, InferenceError, InputNotFound
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport
 from airflow_sm_plugin.multi_model.report.merge import merge_reports, report_batch
-from airflow_sm_plugin.multi_model.state.folder import PlanFolder
+from airflow_sm_plugin.multi_model.state.folder import MultiModelPlanFolder
 from tests.multi_model.report.reports import BAD, GOOD, busy, collected, shard_of
 from tests.multi_model.report.shard_reports import lay_out, put
 from tests.stubs.stopped_s3 import SharedS3, Stop
@@ -26,7 +27,7 @@ CONNECTION = AwsConnection(aws_conn_id=None)
 
 
 def merged(
-    folder: PlanFolder,
+    folder: MultiModelPlanFolder,
     *,
     write: bool = False,
     options: ObjectOptions | None = None,
@@ -52,7 +53,7 @@ def test_more_shards_than_are_read_at_once_are_all_merged(account: Account) -> N
 
 def test_a_shard_that_was_begun_anew_counts_as_it_is_now(account: Account) -> None:
     folder, _ = lay_out(account, [shard_of(0, {"a.tar.gz": BAD})])
-    put(account, folder.shard(0).claim(1), b"{}")
+    put(account, numbered(folder.shard(0).claims, 1), b"{}")
     assert merged(folder).missing_shards == [0]
     put(account, folder.shard(0).report(1), shard_of(0, {"a.tar.gz": GOOD}).as_json())
     assert merged(folder).total == GOOD
@@ -75,7 +76,7 @@ def test_both_reports_lie_in_the_plans_folder_and_below_the_outputs(account: Acc
 
 def test_without_a_plan_there_is_nothing_to_merge(account: Account) -> None:
     with pytest.raises(InputNotFound, match="no plan"):
-        merged(PlanFolder(f"s3://{account.bucket}/nowhere/plan-000"))
+        merged(MultiModelPlanFolder(f"s3://{account.bucket}/nowhere/plan-000"))
 
 
 def test_an_earlier_trys_report_never_replaces_a_later_ones(account: Account) -> None:

@@ -23,8 +23,9 @@ from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed
 from airflow_sm_plugin.multi_model.state import outputs as output_writer
 from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder
-from airflow_sm_plugin.multi_model.state.journal import Failure, Placed, PlacedFailure, Run
+from airflow_sm_plugin.multi_model.state.journal import Placed, PlacedFailure
 from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
+from airflow_sm_plugin.multi_model.state.records import Failure, Run
 from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
 from tests.stubs.stopped_s3 import SharedS3, Stop
 from tests.support import Account, unique
@@ -44,7 +45,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output_writer, "LEAST_PART", PART)
+    monkeypatch.setattr(output_writer, "LEAST_PART_BYTES", PART)
 
 
 class Process:

@@ -16,12 +16,13 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.listing import Page
 from airflow_sm_plugin.aws.s3.object_options import ObjectOptions
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.aws.s3.upload import MultipartUpload
+from airflow_sm_plugin.aws.s3.upload import LEAST_PART_BYTES, MultipartUpload
 from airflow_sm_plugin.batches.folder import MARK
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.exceptions import ServiceUnavailable
-from airflow_sm_plugin.multi_model.state.journal import Failure, Placed, PlacedFailure, Run
-from airflow_sm_plugin.multi_model.state.outputs import LEAST_PART, OutputWriter
+from airflow_sm_plugin.multi_model.state.journal import Placed, PlacedFailure
+from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
+from airflow_sm_plugin.multi_model.state.records import Failure, Run
 from airflow_sm_plugin.multi_model.state.upload_records import UploadRecords
 from tests.support import Account, unique
 
@@ -121,10 +122,10 @@ def test_attributes_are_put_together_the_same_way(place: Place) -> None:
 @pytest.mark.parametrize(
     ("sizes", "copied"),
     [
-        ([3 * LEAST_PART], 1),
-        ([100, 3 * LEAST_PART, 100], 1),
-        ([LEAST_PART - 1, LEAST_PART - 1, 7], 0),
-        ([LEAST_PART, LEAST_PART + 3, 5], 2),
+        ([3 * LEAST_PART_BYTES], 1),
+        ([100, 3 * LEAST_PART_BYTES, 100], 1),
+        ([LEAST_PART_BYTES - 1, LEAST_PART_BYTES - 1, 7], 0),
+        ([LEAST_PART_BYTES, LEAST_PART_BYTES + 3, 5], 2),
         ([1_000_000] * 12, 0),
     ],
     ids=["one long", "long between short", "short", "long and a rest", "many"],
@@ -150,11 +151,11 @@ def test_somebody_elses_upload_of_the_same_key_is_left_alone(
     key = f"{place.root}/out/x.csv.out"
     theirs = place.account.s3.create_multipart_upload(Bucket=place.account.bucket, Key=key)["UploadId"]
     request.addfinalizer(lambda: place.give_up(theirs))
-    place.data("d", b"x" * (LEAST_PART + 1))
-    place.do(lambda writer: writer.assemble(place.one, [Placed(run(0, size=LEAST_PART + 1), "d")], []))
+    place.data("d", b"x" * (LEAST_PART_BYTES + 1))
+    place.do(lambda writer: writer.assemble(place.one, [Placed(run(0, size=LEAST_PART_BYTES + 1), "d")], []))
     left = place.account.s3.list_multipart_uploads(Bucket=place.account.bucket, Prefix=place.root)
     assert [each["UploadId"] for each in left["Uploads"]] == [theirs]
-    assert place.output() == b"x" * (LEAST_PART + 1)
+    assert place.output() == b"x" * (LEAST_PART_BYTES + 1)
 
 
 def test_a_stale_upload_of_a_killed_process_is_given_up_and_no_other(
@@ -193,7 +194,7 @@ def test_what_no_batch_has_written_is_never_deleted_and_that_is_told(
     assert f"x.csv{suffix} is out of date, but stays" in caplog.text
 
 
-@pytest.mark.parametrize("size", [5, LEAST_PART + 5])
+@pytest.mark.parametrize("size", [5, LEAST_PART_BYTES + 5])
 def test_outputs_say_which_batch_and_process_wrote_them(place: Place, size: int) -> None:
     place.data("d", b"x" * size)
     place.do(lambda writer: writer.assemble(place.one, iter([Placed(run(0, size=size), "d")]), []))
@@ -221,7 +222,7 @@ def test_rows_of_failures_are_put_together_in_the_inputs_order(place: Place) -> 
 
 
 def test_more_rows_of_failures_than_fit_into_memory_are_an_upload_in_parts(place: Place) -> None:
-    rows = b"r" * (LEAST_PART + 1)
+    rows = b"r" * (LEAST_PART_BYTES + 1)
     place.data("d", rows)
     failures = [PlacedFailure(failure(0, at=0, size=len(rows)), "d")]
     place.do(lambda writer: writer.assemble(place.one, [], failures))
@@ -255,7 +256,7 @@ def test_side_files_of_before_go_when_there_are_none_now(place: Place) -> None:
     assert place.names() == ["x.csv.out"]
 
 
-@pytest.mark.parametrize("size", [5, LEAST_PART + 5])
+@pytest.mark.parametrize("size", [5, LEAST_PART_BYTES + 5])
 def test_an_output_of_before_is_replaced(place: Place, size: int) -> None:
     for letter in (b"a", b"b"):
         place.data("d", letter * size)

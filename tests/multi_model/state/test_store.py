@@ -6,7 +6,8 @@ import asyncio
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches.claim import Claim, names_below
+from airflow_sm_plugin.batches.claim import Claim
+from airflow_sm_plugin.batches.listing import names_below
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.multi_model.state.folder import ShardFolder
 from airflow_sm_plugin.multi_model.state.store import sweep

@@ -1,4 +1,4 @@
-"""Put an output together from stretches of data objects: what S3 copies by itself, what is read, and in which reads."""
+"""Put an output together from byte ranges of data objects: what S3 copies by itself, what is read, in which reads."""
 
 from __future__ import annotations
 
@@ -12,104 +12,98 @@ _WASTE = 2
 _SLACK = 65_536
 """And so many bytes more: a request costs as much."""
 
+_WIDTH = 3
 
-class Stretch(NamedTuple):
+
+class ByteRange(NamedTuple):
     """Bytes of one data object that follow each other in an output."""
 
     location: str
     at: int
     size: int
 
+    @property
+    def end(self) -> int:
+        return self.at + self.size
 
-class Copied(NamedTuple):
-    """A part of an upload that S3 copies by itself."""
-
-    stretch: Stretch
-
-
-class Joined(NamedTuple):
-    """A part of an upload that is read and joined."""
-
-    stretches: list[Stretch]
+    def cut(self, size: int) -> tuple[ByteRange, ByteRange]:
+        """Return its first bytes, at most *size*, and the rest."""
+        first = self._replace(size=min(size, self.size))
+        return first, ByteRange(self.location, first.end, self.size - first.size)
 
 
-def parts_of(found: Iterable[Stretch], *, least: int, most: int) -> Iterator[Copied | Joined]:
-    """Yield the parts of an output, in order.
+def parts_of(ranges: Iterable[ByteRange], *, least: int, most: int) -> Iterator[ByteRange | list[ByteRange]]:
+    """Yield the parts of an output, in order: a range that S3 copies by itself, or a list of ranges to read and join.
 
-    :param found: in the output's order
+    :param ranges: in the output's order
     :param least: bytes of each part but the last
     :param most: bytes of a part that is joined: what is in memory; at least ``least``
     """
-    waiting: list[Stretch] = []
+    waiting: list[ByteRange] = []
     size = 0
-    for stretch in found:
-        rest = stretch
-        if size and rest.size >= least + (missing := max(0, least - size)):
+    for rest in ranges:
+        missing = max(0, least - size)
+        if size and rest.size >= least + missing:
             if missing:  # fill up, so that S3 can copy the rest
-                waiting.append(rest._replace(size=missing))
-                rest = Stretch(rest.location, rest.at + missing, rest.size - missing)
-            yield Joined(waiting)
+                filling, rest = rest.cut(missing)  # noqa: PLW2901 - what is left of it
+                waiting.append(filling)
+            yield waiting
             waiting, size = [], 0
         if not size and rest.size >= least:
-            yield Copied(rest)
+            yield rest
             continue
         while rest.size:
-            taken = rest._replace(size=min(rest.size, most - size))
+            taken, rest = rest.cut(most - size)  # noqa: PLW2901 - what is left of it
             waiting.append(taken)
             size += taken.size
-            rest = Stretch(rest.location, rest.at + taken.size, rest.size - taken.size)
             if size == most:
-                yield Joined(waiting)
+                yield waiting
                 waiting, size = [], 0
     if waiting:
-        yield Joined(waiting)
+        yield waiting
 
 
-def reads_of(wanted: Sequence[Stretch]) -> list[Stretch]:
+def reads_of(wanted: Sequence[ByteRange]) -> list[ByteRange]:
     """Return what to read to have all that is wanted: few reads that hold little else.
 
     Results that came late, or at a later attempt, lie in other objects than their neighbours; read one by one they
     would cost a request each.
     """
-    reads: list[Stretch] = []
+    reads: list[ByteRange] = []
     needed = 0
-    for one in sorted(wanted):
+    for each in sorted(wanted):
         last = reads[-1] if reads else None
-        if last is not None and last.location == one.location:
-            whole = max(last.at + last.size, one.at + one.size) - last.at
-            if whole <= _WASTE * (needed + one.size) + _SLACK:
+        if last is not None and last.location == each.location:
+            whole = max(last.end, each.end) - last.at
+            if whole <= _WASTE * (needed + each.size) + _SLACK:
                 reads[-1] = last._replace(size=whole)
-                needed += one.size
+                needed += each.size
                 continue
-        reads.append(one)
-        needed = one.size
+        reads.append(each)
+        needed = each.size
     return reads
 
 
-def joined(wanted: Iterable[Stretch], bodies: Iterable[tuple[Stretch, bytes]]) -> bytes:
+def joined(wanted: Iterable[ByteRange], bodies: Iterable[tuple[ByteRange, bytes]]) -> bytes:
     """Return the wanted bytes in order.
 
     :param bodies: each of :func:`reads_of` the wanted, with what was read
     """
-    by_location: dict[str, list[tuple[Stretch, bytes]]] = {}
+    by_location: dict[str, list[tuple[ByteRange, bytes]]] = {}
     for read, body in bodies:
         by_location.setdefault(read.location, []).append((read, body))
-    return b"".join([_cut(one, by_location[one.location]) for one in wanted])
+    return b"".join([_cut_out(each, by_location[each.location]) for each in wanted])
 
 
-def _cut(one: Stretch, bodies: list[tuple[Stretch, bytes]]) -> bytes:
+def _cut_out(wanted: ByteRange, bodies: list[tuple[ByteRange, bytes]]) -> bytes:
     for read, body in bodies:
-        if read.at <= one.at and one.at + one.size <= read.at + read.size:
-            begin = one.at - read.at
-            return body[begin : begin + one.size]
+        if read.at <= wanted.at and wanted.end <= read.end:
+            return body[wanted.at - read.at : wanted.end - read.at]
     raise LookupError("nothing was read there")
 
 
-_WIDTH = 3
-
-
-class PackedStretches:
-    """The stretches of one output in order, 24 bytes each; what follows each other in its object, too, is one.
+class PackedRanges:
+    """The byte ranges of one output in order, 24 bytes each; ranges that follow each other in their object are one.
 
     :param prefix: what stands before the names of the data objects in their locations
     """
@@ -123,7 +117,6 @@ class PackedStretches:
         """Bytes in all."""
 
     def add(self, data: str, at: int, size: int) -> None:
-        """Take up bytes of a data object; none are nothing."""
         if not size:
             return
         self.size += size
@@ -140,8 +133,7 @@ class PackedStretches:
             self._locations.append(f"{self._prefix}{data}")
         return number
 
-    def __iter__(self) -> Iterator[Stretch]:
-        """Yield them in order."""
+    def __iter__(self) -> Iterator[ByteRange]:
         columns = self._columns
         for place in range(0, len(columns), _WIDTH):
-            yield Stretch(self._locations[columns[place]], columns[place + 1], columns[place + 2])
+            yield ByteRange(self._locations[columns[place]], columns[place + 1], columns[place + 2])

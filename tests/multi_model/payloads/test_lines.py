@@ -7,14 +7,14 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.multi_model.payloads.whole_lines import WholeLines
+from airflow_sm_plugin.multi_model.payloads.lines import LineBlocks
 
 CHUNKS = st.lists(st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\r", b" "])).map(b"".join), max_size=12)
 
 
 @given(CHUNKS, st.integers(1, 6))
 def test_blocks_end_with_lf_and_hold_all_but_what_is_too_long(chunks: list[bytes], longest: int) -> None:
-    lines = WholeLines(longest=longest)
+    lines = LineBlocks(longest=longest)
     blocks = list(itertools.chain.from_iterable(lines.after(chunk) for chunk in chunks))
     assert all(block.endswith(b"\n") for block in blocks if isinstance(block, bytes))
     data, place = b"".join(chunks), 0
@@ -33,5 +33,5 @@ def test_blocks_end_with_lf_and_hold_all_but_what_is_too_long(chunks: list[bytes
 
 def test_a_chunk_of_whole_lines_is_not_copied() -> None:
     chunk = b"a\nb\n"
-    (block,) = WholeLines(longest=1).after(chunk)
+    (block,) = LineBlocks(longest=1).after(chunk)
     assert block is chunk
