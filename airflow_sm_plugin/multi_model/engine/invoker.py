@@ -25,7 +25,6 @@ log = get_log(__name__)
 
 _OPERATION = "InvokeEndpoint"
 _CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
-_TOLD_ATTRIBUTES = _CUSTOM_ATTRIBUTES.lower()
 _HEADERS = {
     "ContentType": "Content-Type",
     "Accept": "Accept",
@@ -35,13 +34,12 @@ _HEADERS = {
 }
 """botocore's parameters that are headers on the wire."""
 
-
 _NO_HEADER = re.compile("[\\x00-\\x08\\x0a-\\x1f\\x7f\\ud800-\\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What a model answered. The repr shows neither body nor attributes: both may be secret.
+    """A model's answer. The repr shows neither body nor attributes: both may be secret.
 
     :param custom_attributes: None when the container set none
     """
@@ -51,7 +49,7 @@ class ModelAnswer:
     custom_attributes: str | None = field(repr=False)
 
 
-class ModelCalls(Protocol):
+class EndpointCalls(Protocol):
     """One InvokeEndpoint."""
 
     async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
@@ -61,7 +59,7 @@ class ModelCalls(Protocol):
 class EndpointInvoker:
     """InvokeEndpoint of one endpoint. Nothing is repeated here; nothing of a request is logged."""
 
-    def __init__(self, calls: ModelCalls) -> None:
+    def __init__(self, calls: EndpointCalls) -> None:
         self._calls = calls
 
     @classmethod
@@ -71,12 +69,12 @@ class EndpointInvoker:
     ) -> AsyncIterator[EndpointInvoker]:
         """Open connections for the block. A read time-out below 70 s is raised to it: SageMaker answers within 60.
 
-        :param max_connections: how many invocations are on their way at once; others wait
+        :param max_connections: how many invocations are in flight at once; others wait
         :raises AccessDenied: no credentials
         :raises InvalidRequest: no region, or no endpoint can have that name
         """
         check_name(endpoint_name, "endpoint name")
-        async with _model_calls(connection, endpoint_name, max_connections=max_connections) as calls:
+        async with _endpoint_calls(connection, endpoint_name, max_connections=max_connections) as calls:
             yield cls(calls)
 
     async def invoke(
@@ -89,7 +87,7 @@ class EndpointInvoker:
         custom_attributes: str | None = None,
         target_variant: str | None = None,
     ) -> ModelAnswer:
-        """Send one request, once, as it is: limits are checked by who calls.
+        """Send one request, once, as it is: the caller checks limits.
 
         :param body: up to 26,214,400 bytes
         :param target_model: path below the endpoint's model prefix
@@ -111,7 +109,7 @@ class EndpointInvoker:
         return await self._calls.invoke(body, parameters)
 
 
-class BotocoreModelCalls:
+class BotocoreEndpointCalls:
     """InvokeEndpoint through botocore, in threads."""
 
     def __init__(self, calls: BotocoreCalls, endpoint_name: str) -> None:
@@ -119,7 +117,6 @@ class BotocoreModelCalls:
         self._endpoint = endpoint_name
 
     async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
-        """Send it, once."""
         return cast("ModelAnswer", await self._calls.run(lambda: self._invoke(body, parameters)))
 
     def _invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
@@ -128,7 +125,7 @@ class BotocoreModelCalls:
             return ModelAnswer(stream.read(), answer.get("ContentType"), answer.get("CustomAttributes"))
 
 
-class HttpModelCalls:
+class HttpEndpointCalls:
     """InvokeEndpoint over the fast transport."""
 
     def __init__(self, access: ServiceAccess, http: SignedHttp, address: Address, endpoint_name: str) -> None:
@@ -137,25 +134,26 @@ class HttpModelCalls:
         self._service = ServiceRequests(access.client, http, "rest-json")
 
     async def invoke(self, body: bytes, parameters: Mapping[str, str]) -> ModelAnswer:
-        """Send it, once."""
         headers = {_HEADERS[name]: value for name, value in parameters.items()}
         request = HttpRequest("POST", self._path, headers=headers, body=body)
         answer = await self._service.send(self._address, request, _OPERATION)
-        return ModelAnswer(answer.body, answer.header("content-type"), answer.header(_TOLD_ATTRIBUTES))
+        return ModelAnswer(
+            answer.body, answer.header("content-type"), answer.header(_CUSTOM_ATTRIBUTES.lower())
+        )
 
 
 def _check(name: str, value: str) -> None:
-    """Refuse what no header can hold; the value itself may be secret."""
+    """Refuse what no header can hold, without the value itself in the error: it may be secret."""
     if not value:
         raise ParamValidationError(report=f"{name} is empty")
-    if found := _NO_HEADER.search(value):
-        raise ParamValidationError(report=f"{name} holds U+{ord(found[0]):04X}, which no header can hold")
+    if match := _NO_HEADER.search(value):
+        raise ParamValidationError(report=f"{name} holds U+{ord(match[0]):04X}, which no header can hold")
 
 
 @asynccontextmanager
-async def _model_calls(
+async def _endpoint_calls(
     connection: AwsConnection, endpoint_name: str, *, max_connections: int
-) -> AsyncIterator[ModelCalls]:
+) -> AsyncIterator[EndpointCalls]:
     with translated("sagemaker-runtime"):
         hook = UnrepeatedHook(
             client_type="sagemaker-runtime",
@@ -171,10 +169,10 @@ async def _model_calls(
         log.info("%s of %s goes through botocore: %s", _OPERATION, endpoint_name, reason)
         calls = BotocoreCalls(access.client)
         try:
-            yield BotocoreModelCalls(calls, endpoint_name)
+            yield BotocoreEndpointCalls(calls, endpoint_name)
         finally:
             calls.close()
         return
     address = access.address(request, path=f"/endpoints/{endpoint_name}/invocations")
     async with SignedHttp(access, wire) as http:
-        yield HttpModelCalls(access, http, address, endpoint_name)
+        yield HttpEndpointCalls(access, http, address, endpoint_name)
