@@ -101,9 +101,9 @@ SHELLS = {
     "endpoints.usage",
     "invoke.errors",
     "multi_model.engine.attempts",
+    "multi_model.engine.conclusions",
     "multi_model.engine.engine",
     "multi_model.engine.feed",
-    "multi_model.engine.finishing",
     "multi_model.engine.invocations",
     "multi_model.engine.invoker",
     "multi_model.engine.progress",
@@ -177,9 +177,6 @@ FACES = {
 
 SAME_NAME: set[str] = {
     "Counts",
-    "Lane",
-    "Pace",
-    "Verdict",
 }
 
 

@@ -1,114 +1,141 @@
-"""How fast to send: a rate that goes up while it is borne and down when the service throttles.
+"""Limits that adapt to a service: additive increase, multiplicative decrease.
 
-Additive up, multiplicative down, decided once per interval from the answers of that interval, not once per answer: a
-burst of a hundred throttled answers is one piece of news. How far down depends on the share of throttled answers, to
-half when all are: a service that throttles one call in twenty at any rate costs next to nothing, one that is
-overloaded halves the rate each second. Where the service has a hard limit the rate settles a little above it, and the
-excess is throttled and sent again.
+A limit is decided once per interval from the answers of that interval, not once per answer: a burst of a hundred
+throttled answers is one piece of news. How far it falls depends on the share of throttled answers, to half when all
+are: a service that throttles one call in twenty at any rate costs next to nothing, one that is overloaded halves the
+limit each interval. Where the service has a hard limit, ours settles a little above it, and the excess is throttled
+and sent again.
 
-Times are seconds of a clock that never goes back (``time.monotonic``); the caller reads it.
+Times are seconds of a clock that never goes back (``time.monotonic``); the caller reads it. Mutable, and nothing is
+copied per answer: limits are asked thousands of times a second.
 """
 
 from __future__ import annotations
 
-import enum
 import math
-from dataclasses import dataclass
 
 from airflow_sm_plugin.exceptions import InvalidRequest
 
-_INTERVAL = 1.0
-"""Seconds."""
-
 _STEPS = 40
-"""Intervals without throttling in which the rate goes from nothing to its maximum."""
-
-_FLOOR = 1.0
-"""Requests per second: below that it would take long to find out that throttling has ended."""
+"""Intervals without throttling in which a limit goes from nothing to its maximum."""
 
 _DEEPEST_CUT = 0.5
 _FULL_USE = 0.5
+
+_FLOOR = 1.0
+"""No limit falls below it: it would take long to find out that throttling has ended."""
+
 _SLACK = 0.1
 
 
-class Reply(enum.Enum):
-    """What an answer says about the rate. Errors that have nothing to do with it are not reported at all."""
+class AdaptiveLimit:
+    """A limit between 1 and its maximum, or the maximum alone where that is less than 1."""
 
-    ACCEPTED = "accepted"
-    THROTTLED = "throttled"
+    __slots__ = ("_accepted", "_ends", "_interval", "_maximum", "_throttled", "_value")
+
+    def __init__(self, maximum: float, *, initial: float, interval: float, now: float) -> None:
+        self._maximum = float(maximum)
+        self._interval = interval
+        self._accepted = self._throttled = 0
+        self._ends = now + interval
+        self._value = self._bounded(initial)
+
+    def answered(self, now: float, *, slow_down: bool) -> None:
+        """Count an answer, and adapt the limit where an interval is over.
+
+        :param slow_down: throttled, 503, 507, a time-out: what an overloaded service answers. Errors that have nothing
+            to do with the load are not counted at all
+        """
+        if slow_down:
+            self._throttled += 1
+        else:
+            self._accepted += 1
+        if now >= self._ends:
+            self._decide(now)
+
+    def _decide(self, now: float) -> None:
+        share = self._throttled / (self._accepted + self._throttled)
+        # A limit that is not used is not known to be borne: raising it would only make the next cut useless.
+        is_used = self._use(now - self._ends + self._interval) >= _FULL_USE
+        step = self._maximum / _STEPS * (1 - share) if is_used else 0.0
+        self._value = self._bounded(self._value * (1 - _DEEPEST_CUT * share) + step)
+        self._accepted = self._throttled = 0
+        self._ends = now + self._interval
+
+    def _use(self, seconds: float) -> float:
+        """Return which share of the limit was used in the last seconds; counting begins again."""
+        raise NotImplementedError
+
+    def _bounded(self, value: float) -> float:
+        return max(min(_FLOOR, self._maximum), min(value, self._maximum))
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """A submission rate, and when the next request may go. Made by :meth:`starting`; each method returns a new one.
+class SendRate(AdaptiveLimit):
+    """Requests per second, and when the next may go.
 
-    At most ``max_rate * seconds + max_rate / 10 + 1`` requests go in any stretch of time: a sender that comes late may
+    At most ``max_rate * seconds + max_rate / 10 + 1`` requests go in any span of time: a sender that comes late may
     catch up on a tenth of a second.
 
     :param max_rate: requests per second, which the rate is never above
-    :param rate: requests per second now
+    :param initial: by default, and at most, ``max_rate``
+    :raises InvalidRequest: one of them is no number above 0
     """
 
-    max_rate: float
-    rate: float
-    _free_at: float
-    _interval_ends: float
-    _sent: int = 0
-    _accepted: int = 0
-    _throttled: int = 0
+    __slots__ = ("_free_at", "_sent")
 
-    @classmethod
-    def starting(cls, *, now: float, max_rate: float, initial: float | None = None) -> Pace:
-        """Return the pace to begin with.
-
-        The rate is never below one request per second, or ``max_rate`` where that is less.
-
-        :param initial: by default, and at most, ``max_rate``
-        :raises InvalidRequest: one of them is no number above 0
-        """
+    def __init__(self, *, now: float, max_rate: float, initial: float | None = None) -> None:
         for name, value in (("max_rate", max_rate), ("initial", initial)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise InvalidRequest(f"{name} must be a number above 0, not {value!r}")
-        rate = max_rate if initial is None else initial
-        return cls(max_rate, _between(rate, max_rate), now, now + _INTERVAL)
+        super().__init__(max_rate, initial=max_rate if initial is None else initial, interval=1.0, now=now)
+        self._free_at = now
+        self._sent = 0
+
+    @property
+    def rate(self) -> float:
+        """Requests per second now."""
+        return self._value
 
     def next_send_at(self, now: float) -> float:
         """Return when the next request may go: ``now``, or a time to come."""
         return max(now, self._free_at - _SLACK)
 
-    # The constructor is called by position: dataclasses.replace would take three times as long, twice per request.
-
-    def sent(self, now: float) -> Pace:
+    def sent(self, now: float) -> None:
         """Count a request that goes now; :meth:`next_send_at` then says when the next may."""
-        return Pace(
-            self.max_rate,
-            self.rate,
-            max(self._free_at, now) + 1 / self.rate,
-            self._interval_ends,
-            self._sent + 1,
-            self._accepted,
-            self._throttled,
-        )
+        self._free_at = max(self._free_at, now) + 1 / self._value
+        self._sent += 1
 
-    def after(self, reply: Reply, now: float) -> Pace:
-        """Count an answer, and adapt the rate where an interval is over."""
-        is_throttled = reply is Reply.THROTTLED
-        accepted, throttled = self._accepted + (not is_throttled), self._throttled + is_throttled
-        if now >= self._interval_ends:
-            rate = self._rate_after(throttled / (accepted + throttled), now)
-            return Pace(self.max_rate, rate, self._free_at, now + _INTERVAL)
-        return Pace(
-            self.max_rate, self.rate, self._free_at, self._interval_ends, self._sent, accepted, throttled
-        )
-
-    def _rate_after(self, share: float, now: float) -> float:
-        """Return the rate that the share of throttled answers in an interval asks for."""
-        seconds = now - self._interval_ends + _INTERVAL
-        # A rate that nobody uses is not known to be borne: it would only make the next cut useless.
-        used = self._sent >= _FULL_USE * self.rate * seconds
-        step = self.max_rate / _STEPS * (1 - share) if used else 0
-        return _between(self.rate * (1 - _DEEPEST_CUT * share) + step, self.max_rate)
+    def _use(self, seconds: float) -> float:
+        sent, self._sent = self._sent, 0
+        return sent / (self._value * seconds)
 
 
-def _between(rate: float, max_rate: float) -> float:
-    return max(min(_FLOOR, max_rate), min(rate, max_rate))
+class InFlightLimit(AdaptiveLimit):
+    """How many invocations may be in flight; it begins at its maximum.
+
+    :param maximum: invocations in flight at the same time at most
+    :raises InvalidRequest: it is below 1
+    """
+
+    __slots__ = ("_peak", "limit")
+
+    def __init__(self, maximum: int, *, now: float) -> None:
+        if maximum < 1:
+            raise InvalidRequest(f"max_concurrent_transforms must be 1 or more, not {maximum}")
+        super().__init__(maximum, initial=maximum, interval=0.5, now=now)
+        self._peak = 0
+        self.limit = maximum
+        """How many may be in flight now."""
+
+    def sent(self, in_flight: int) -> None:
+        """Note how many are in flight: a limit that is not used does not grow."""
+        self._peak = max(self._peak, in_flight)
+
+    def _decide(self, now: float) -> None:
+        super()._decide(now)
+        self.limit = round(self._value)
+
+    def _use(self, seconds: float) -> float:
+        del seconds
+        peak, self._peak = self._peak, 0
+        return peak / self.limit

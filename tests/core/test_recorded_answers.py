@@ -29,18 +29,18 @@ from airflow_sm_plugin.exceptions import (
 from airflow_sm_plugin.invoke.errors import explained, failure_of
 from airflow_sm_plugin.invoke.failure import Attempt
 from airflow_sm_plugin.local.faults.recorded import GRADES, recorded_answers
-from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
+from airflow_sm_plugin.multi_model.engine.judgement import PayloadFate, judge
 from airflow_sm_plugin.resources.model_refusals import refusal
 from tests.recorded_calls import ALL_SITUATIONS, SITUATIONS, recorded_error
 
-BAD_RECORD = (Verdict.FAILED, ModelError, False, Attempt.FINAL)
-DIED = (Verdict.AGAIN, ModelUnavailable, False, Attempt.AGAIN)
-BUSY = (Verdict.AGAIN, ModelUnavailable, True, Attempt.AGAIN)
-REFUSED = (Verdict.FAILED, RequestRefused, False, Attempt.FINAL)
-TOO_LARGE = (Verdict.FAILED, RecordTooLarge, False, Attempt.FINAL)
-LOADING = (Verdict.LOADING, ModelUnavailable, False, Attempt.MODEL_LOADS)
+BAD_RECORD = (PayloadFate.FAILED, ModelError, False, Attempt.FINAL)
+DIED = (PayloadFate.RETRY, ModelUnavailable, False, Attempt.AGAIN)
+BUSY = (PayloadFate.RETRY, ModelUnavailable, True, Attempt.AGAIN)
+REFUSED = (PayloadFate.FAILED, RequestRefused, False, Attempt.FINAL)
+TOO_LARGE = (PayloadFate.FAILED, RecordTooLarge, False, Attempt.FINAL)
+LOADING = (PayloadFate.LOADING, ModelUnavailable, False, Attempt.MODEL_LOADS)
 
-MEANT: dict[str, tuple[Verdict, type[SageMakerInferenceError], bool, Attempt]] = {
+MEANT: dict[str, tuple[PayloadFate, type[SageMakerInferenceError], bool, Attempt]] = {
     "a handler raised (MMS, TorchServe)": BAD_RECORD,
     "a handler answered what is no answer (MMS, TorchServe)": BAD_RECORD,
     "a handler answered another number of records (MMS, TorchServe)": BAD_RECORD,
@@ -51,8 +51,8 @@ MEANT: dict[str, tuple[Verdict, type[SageMakerInferenceError], bool, Attempt]] =
     "a worker died with the request": DIED,
     "a worker was killed for its memory": DIED,
     "a payload does not fit in memory": DIED,
-    "the load ran out of memory": (Verdict.NO_MEMORY, ModelUnavailable, True, Attempt.AGAIN),
-    "no memory for the model": (Verdict.NO_MEMORY, ModelUnavailable, True, Attempt.AGAIN),
+    "the load ran out of memory": (PayloadFate.NO_MEMORY, ModelUnavailable, True, Attempt.AGAIN),
+    "no memory for the model": (PayloadFate.NO_MEMORY, ModelUnavailable, True, Attempt.AGAIN),
     "the model process exited": BUSY,
     "no answer within 60 seconds": BUSY,
     "too many requests at the container": BUSY,
@@ -62,22 +62,22 @@ MEANT: dict[str, tuple[Verdict, type[SageMakerInferenceError], bool, Attempt]] =
     "a target model is no tar.gz archive": BAD_RECORD,
     "a container answered an error": BAD_RECORD,
     "the container could not be asked": BUSY,
-    "throttled at the runtime": (Verdict.AGAIN, Throttled, True, Attempt.AGAIN),
+    "throttled at the runtime": (PayloadFate.RETRY, Throttled, True, Attempt.AGAIN),
     "the target model is being loaded": LOADING,
     "an inference component is scaled to zero": LOADING,
     "a body over a serverless endpoint's limit": TOO_LARGE,
     "a body over the limit": TOO_LARGE,
-    "no such endpoint at the runtime": (Verdict.ENDPOINT, EndpointNotFound, False, Attempt.FINAL),
-    "the endpoint is of the other kind": (Verdict.ENDPOINT, EndpointNotRealTime, False, Attempt.FINAL),
-    "the endpoint has no target models": (Verdict.ENDPOINT, EndpointNotMultiModel, False, Attempt.FINAL),
+    "no such endpoint at the runtime": (PayloadFate.ENDPOINT, EndpointNotFound, False, Attempt.FINAL),
+    "the endpoint is of the other kind": (PayloadFate.ENDPOINT, EndpointNotRealTime, False, Attempt.FINAL),
+    "the endpoint has no target models": (PayloadFate.ENDPOINT, EndpointNotMultiModel, False, Attempt.FINAL),
     "a target model must be named": REFUSED,
-    "a target model's artefact is missing": (Verdict.NO_MODEL, TargetModelNotFound, False, Attempt.FINAL),
-    "no instance serves": (Verdict.AGAIN, ServiceUnavailable, True, Attempt.AGAIN),
-    "the instance was taken away": (Verdict.AGAIN, ServiceUnavailable, True, Attempt.AGAIN),
-    "an internal failure of the runtime": (Verdict.AGAIN, ServiceUnavailable, False, Attempt.AGAIN),
-    "an internal dependency failed": (Verdict.AGAIN, ServiceUnavailable, False, Attempt.AGAIN),
-    "the role of a call is not permitted": (Verdict.ENDPOINT, AccessDenied, False, Attempt.FINAL),
-    "the token has expired": (Verdict.AGAIN, CredentialsExpired, False, Attempt.AGAIN),
+    "a target model's artefact is missing": (PayloadFate.NO_MODEL, TargetModelNotFound, False, Attempt.FINAL),
+    "no instance serves": (PayloadFate.RETRY, ServiceUnavailable, True, Attempt.AGAIN),
+    "the instance was taken away": (PayloadFate.RETRY, ServiceUnavailable, True, Attempt.AGAIN),
+    "an internal failure of the runtime": (PayloadFate.RETRY, ServiceUnavailable, False, Attempt.AGAIN),
+    "an internal dependency failed": (PayloadFate.RETRY, ServiceUnavailable, False, Attempt.AGAIN),
+    "the role of a call is not permitted": (PayloadFate.ENDPOINT, AccessDenied, False, Attempt.FINAL),
+    "the token has expired": (PayloadFate.RETRY, CredentialsExpired, False, Attempt.AGAIN),
     "the variant is not known": REFUSED,
     "a direct endpoint needs a container's name": REFUSED,
     "an endpoint that is not direct": REFUSED,
@@ -189,7 +189,7 @@ def test_an_answer_means_what_its_code_and_words_say(situation: str) -> None:
 def test_a_recorded_answer_means_what_it_says(situation: str) -> None:
     failure = failure_of(recorded_error(situation))
     judgement = judge(failure)
-    found = (judgement.verdict, judgement.error, judgement.slow_down, failure.attempt)
+    found = (judgement.fate, judgement.error, judgement.slow_down, failure.attempt)
     assert found == MEANT[situation]
 
 

@@ -29,7 +29,7 @@ from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import Attempt, CallFailure
 from airflow_sm_plugin.invoke.request import InvokeRequest
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
-from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
+from airflow_sm_plugin.multi_model.engine.judgement import PayloadFate, judge
 from airflow_sm_plugin.resources.model import ModelSpec
 from airflow_sm_plugin.triggers.endpoint import EndpointServingTrigger
 from tests.stubs.recorder import TRANSPORTS, Asked, Said, recording
@@ -344,10 +344,10 @@ def test_every_error_of_a_models_invocation_has_a_verdict(
         assert failure.original_status is None or 0 <= failure.original_status <= 999, name
         wanted = judge(failure)
         if name in PASSING:
-            assert (wanted.verdict, failure.attempt) == (Verdict.AGAIN, Attempt.AGAIN), name
+            assert (wanted.fate, failure.attempt) == (PayloadFate.RETRY, Attempt.AGAIN), name
             assert wanted.error in (ServiceUnavailable, Throttled), name
         else:
-            assert wanted.verdict is Verdict.FAILED, name
+            assert wanted.fate is PayloadFate.FAILED, name
 
 
 def test_a_role_whose_credentials_are_answered_with_garbage_is_worth_a_retry(

@@ -36,7 +36,7 @@ from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import Attempt
 from airflow_sm_plugin.invoke.request import InvokeRequest
-from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
+from airflow_sm_plugin.multi_model.engine.judgement import PayloadFate, judge
 from airflow_sm_plugin.operators.endpoint import SageMakerDeployEndpointOperator
 from airflow_sm_plugin.sensors.async_inference import SageMakerAsyncInferenceSensor
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
@@ -276,4 +276,4 @@ def test_every_error_of_credentials_passes(error: BotoCoreError) -> None:
     assert ours.retryable
     failure = failure_of(error)
     assert failure.attempt is Attempt.AGAIN
-    assert (judge(failure).verdict, judge(failure).error) == (Verdict.AGAIN, ServiceUnavailable)
+    assert (judge(failure).fate, judge(failure).error) == (PayloadFate.RETRY, ServiceUnavailable)

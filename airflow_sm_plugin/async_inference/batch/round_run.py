@@ -19,7 +19,7 @@ from airflow_sm_plugin.async_inference.batch.submission import Submission
 from airflow_sm_plugin.async_inference.locations import LocationPattern, check_apart
 from airflow_sm_plugin.async_inference.watch_state import Counts, WatchState
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
-from airflow_sm_plugin.batches.adaptive import Pace
+from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.core.number_sets import first_of, from_numbers, from_ranges, numbers_of, to_ranges
@@ -226,12 +226,12 @@ class RoundProgress:
         inputs: ChunkedInputs,
         template: RequestTemplate,
         *,
-        pace: Pace,
+        pace: SendRate,
         at_once: int,
         resend: bool,
         room: int | None,
         patience: float,
-    ) -> Pace:
+    ) -> SendRate:
         """Send what is to be sent, up to ``room``; return the pace that was found.
 
         What got no answer counts as sent in the end, also with ``resend``, which tries a few times before.

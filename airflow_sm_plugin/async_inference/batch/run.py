@@ -29,7 +29,7 @@ from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches.adaptive import Pace
+from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.batches.claim import RACES, Claim
 from airflow_sm_plugin.batches.input_chunks import ChunkedInputs, inputs_digest
 from airflow_sm_plugin.batches.inputs import SHARD
@@ -96,7 +96,7 @@ class AsyncBatch:
         self._plan: Plan | None = None
         self._ended: list[EndedRound] = []
         self._current: RoundProgress | None = None
-        self._pace = Pace.starting(
+        self._pace = SendRate(
             now=time.monotonic(), max_rate=settings.max_rate, initial=min(settings.max_rate, _INITIAL_RATE)
         )
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.record import BLOCK, SubmissionRecord
-from airflow_sm_plugin.batches.adaptive import Pace, Reply
+from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.core.number_sets import numbers_of
 from airflow_sm_plugin.exceptions import (
@@ -81,7 +81,7 @@ class Submission:
         invoke: Invoke,
         request_of: RequestOf,
         record: SubmissionRecord,
-        pace: Pace,
+        pace: SendRate,
         at_once: int,
         resend: bool,
         patience: float,
@@ -189,7 +189,7 @@ class Submission:
                 if pause > 0:
                     await self._sleep(pause)
                     continue
-                self.pace = self.pace.sent(now)
+                self.pace.sent(now)
                 if self._again and self._again[0].due <= now:
                     return heapq.heappop(self._again)
                 if (first := await self._first_time(self._fresh[0])) is not None:
@@ -235,7 +235,7 @@ class Submission:
             answer = await self._invoke(one.request)
         except Throttled as error:
             self._throttled += 1
-            self.pace = self.pace.after(Reply.THROTTLED, time.monotonic())
+            self.pace.answered(time.monotonic(), slow_down=True)
             self._put_off(one, error)
         except AnswerLost as error:
             self._doubt(one, error)
@@ -249,7 +249,7 @@ class Submission:
         else:
             self._last_accepted = now = time.monotonic()
             self._accepted += 1
-            self.pace = self.pace.after(Reply.ACCEPTED, now)
+            self.pace.answered(now, slow_down=False)
             self._record.accepted(one.number, one.request, answer)
 
     def _put_off(self, one: _Sending, error: SageMakerInferenceError) -> None:

@@ -15,12 +15,11 @@ from airflow_sm_plugin.exceptions import (
     TargetModelNotFound,
 )
 from airflow_sm_plugin.multi_model.engine.feed import Job, ModelFeed, OpenInput, Result
-from airflow_sm_plugin.multi_model.engine.finishing import InputEnds
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
-from airflow_sm_plugin.multi_model.engine.judgement import Judgement, Verdict
-from airflow_sm_plugin.multi_model.engine.model_queue import Lane, Stage
+from airflow_sm_plugin.multi_model.engine.judgement import Judgement, PayloadFate
+from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelStage
 from airflow_sm_plugin.multi_model.engine.reader import InputReader
-from airflow_sm_plugin.multi_model.engine.recorder import ResultRecorder
+from airflow_sm_plugin.multi_model.engine.recorder import OutputFinisher, ResultRecorder
 from airflow_sm_plugin.multi_model.engine.settings import OPEN_INPUTS, WAITING_BYTES, EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
 from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
@@ -41,7 +40,7 @@ _DRAINS = 4
 _LEAST_BUDGET = 65_536
 _UNREADABLE_IN_A_ROW = 20
 _SAMPLE_SECONDS = 1.0
-_NO_ARTEFACT = Judgement(Verdict.NO_MODEL, TargetModelNotFound, None)
+_NO_ARTEFACT = Judgement(PayloadFate.NO_MODEL, TargetModelNotFound, None)
 
 
 class ModelEngine:
@@ -76,16 +75,16 @@ class ModelEngine:
         self._stopped = False
         self._over = asyncio.Event()
         self._group = asyncio.TaskGroup()
-        self._ends = InputEnds(writer, spawn=self._spawn, ended=self._ended)
-        self._recorder = self._ends.recorder = ResultRecorder(
+        self._finisher = OutputFinisher(writer, spawn=self._spawn, ended=self._ended)
+        self._recorder = self._finisher.recorder = ResultRecorder(
             store,
             statistics,
             seconds=settings.checkpoint_seconds,
-            recorded=self._ends.recorded,
+            recorded=self._finisher.recorded,
             written=self._pump,
         )
         self._reader = InputReader(
-            settings, reads=reads, inputs=inputs, journal=store.journal, bound=self._recorder.bound
+            settings, reads=reads, inputs=inputs, journal=store.journal, record_etag=self._recorder.etag
         )
         self._calls = Invocations(
             invoker,
@@ -125,12 +124,12 @@ class ModelEngine:
             self._recorder.hurry()
             await recording
         await self._recorder.flush(finished=True)
-        self._calls.attempts.check_served()
+        self._calls.attempts.conclusions.check_served()
 
     def _stop(self) -> None:
-        """Begin with nothing more: a group that ends takes no further task."""
+        """Begin nothing more: a group that ends takes no further task."""
         self._stopped = True
-        self._ends.stop()
+        self._finisher.stop()
         self._calls.stop()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -156,20 +155,24 @@ class ModelEngine:
         """Begin with further models, as many as may be warm."""
         while self._begun < len(self._todo):
             work, numbers = self._todo[self._begun]
-            if not (self._draining < _DRAINS if work.missing else self._calls.turns.has_room):
+            if not (self._draining < _DRAINS if work.missing else self._calls.schedule.has_room):
                 return
             self._begun += 1
-            lane = Lane[Job](work.target_model) if work.missing else self._calls.turns.open(work.target_model)
-            feed = ModelFeed(work, lane, numbers)
+            queue = (
+                ModelQueue[Job](work.target_model)
+                if work.missing
+                else self._calls.schedule.open(work.target_model)
+            )
+            feed = ModelFeed(work, queue, numbers)
             if work.missing:
                 self._draining += 1
-                feed.dead = (_NO_ARTEFACT, "the endpoint's model prefix holds no such artefact")
+                feed.lost = (_NO_ARTEFACT, "the endpoint's model prefix holds no such artefact")
             self._feeds.add(feed)
             self._spawn(self._feed(feed))
 
     async def _feed(self, feed: ModelFeed) -> None:
         await feed.run(
-            lambda number: self._opened(number, feed),
+            lambda number: self._open_input(number, feed),
             self._read,
             budget=self._budget,
             has_room=lambda: self._open < OPEN_INPUTS,
@@ -177,14 +180,14 @@ class ModelEngine:
         self._close_if_done(feed)
 
     def _budget(self) -> int:
-        return max(_LEAST_BUDGET, WAITING_BYTES // max(1, self._calls.turns.active))
+        return max(_LEAST_BUDGET, WAITING_BYTES // max(1, self._calls.schedule.active))
 
     def _close_if_done(self, feed: ModelFeed) -> None:
         if not feed.is_read or feed.outstanding or feed.is_closed:
             return
         feed.is_closed = True
         self._feeds.discard(feed)
-        self._calls.turns.close(feed.lane)
+        self._calls.schedule.close(feed.queue)
         if feed.work.missing:
             self._draining -= 1
         self._note_work(feed)
@@ -200,58 +203,59 @@ class ModelEngine:
 
     # Inputs
 
-    async def _opened(self, number: int, feed: ModelFeed) -> OpenInput:
-        one = await self._reader.opened(number, feed)
+    async def _open_input(self, number: int, feed: ModelFeed) -> OpenInput:
+        open_input = await self._reader.open(number, feed)
         self._open += 1
-        return one
+        return open_input
 
-    async def _read(self, one: OpenInput) -> None:
+    async def _read(self, open_input: OpenInput) -> None:
         try:
-            await self._reader.read(one, self._offer, budget=self._budget)
+            await self._reader.read(open_input, self._offer, budget=self._budget)
             self._unreadable = 0
         except SageMakerInferenceError as error:
-            self._fail_rest(one, error)
-        one.is_read = True
-        if one.is_complete:
-            self._complete(one)
+            self._fail_rest(open_input, error)
+        open_input.is_read = True
+        if open_input.is_complete:
+            self._complete(open_input)
 
-    def _offer(self, one: OpenInput, several: Sequence[Payload]) -> None:
-        feed = one.feed
-        one.unsettled += len(several)
-        feed.outstanding += len(several)
-        for payload in several:
+    def _offer(self, open_input: OpenInput, batch: Sequence[Payload]) -> None:
+        feed = open_input.feed
+        open_input.unsettled += len(batch)
+        feed.outstanding += len(batch)
+        for payload in batch:
             if payload.oversized:
                 limit = self._settings.split.max_payload_bytes
                 message = f"the record has {payload.oversized} bytes, a payload takes up to {limit}"
-                self.failed(one, payload, RecordTooLarge, status=None, message=message, attempts=0)
-            elif feed.dead is not None:
-                judgement, text = feed.dead
-                self.failed(one, payload, judgement.error, status=judgement.status, message=text, attempts=0)
+                self.failed(open_input, payload, RecordTooLarge, status=None, message=message, attempts=0)
+            elif feed.lost is not None:
+                judgement, text = feed.lost
+                self.failed(
+                    open_input, payload, judgement.error, status=judgement.status, message=text, attempts=0
+                )
             else:
-                self._calls.add(feed.lane, Job(one, payload))
+                self._calls.add(feed.queue, Job(open_input, payload))
         self._pump()
 
-    def _fail_rest(self, one: OpenInput, error: SageMakerInferenceError) -> None:
+    def _fail_rest(self, open_input: OpenInput, error: SageMakerInferenceError) -> None:
         """Let what could not be read of an input fail; when nothing at all can be read, it is S3 that has failed."""
         if isinstance(error, CredentialsExpired | ServiceUnavailable):
             self._unreadable += 1
             if self._unreadable >= _UNREADABLE_IN_A_ROW:
                 raise error
         message = str(error)[: max(self._settings.error_text_limit, 200)]
-        at, record = one.read_to
-        self._keep(one, FailedRecords(at, at, record, None, type(error), None, message, 0))
+        byte, record = open_input.read_to
+        self._keep(open_input, FailedRecords(byte, byte, record, None, type(error), None, message, 0))
 
-    # Payloads: what Invocations tells
+    # Payloads: the Settler of Invocations
 
     def succeeded(self, job: Job, result: Result) -> None:
-        """Take a payload's result."""
-        self._recorder.result(job.input, result)
+        self._recorder.result(job.open_input, result)
         self._progress.records += result.records
-        self._settled(job.input, result.end - result.start)
+        self._settled(job.open_input, result.end - result.start)
 
     def failed(
         self,
-        one: OpenInput,
+        open_input: OpenInput,
         payload: Payload,
         error: type[SageMakerInferenceError],
         *,
@@ -259,7 +263,6 @@ class ModelEngine:
         message: str,
         attempts: int,
     ) -> None:
-        """Take a payload that has failed for good."""
         failed = FailedRecords(
             payload.start,
             payload.end,
@@ -270,50 +273,49 @@ class ModelEngine:
             message,
             attempts,
         )
-        self._keep(one, failed)
-        self._settled(one, payload.end - payload.start)
+        self._keep(open_input, failed)
+        self._settled(open_input, payload.end - payload.start)
 
-    def _keep(self, one: OpenInput, failed: FailedRecords) -> None:
+    def _keep(self, open_input: OpenInput, failed: FailedRecords) -> None:
         records = failed.records or 0
-        self._recorder.failure(one, failed)
-        self._statistics.failed(one.feed.lane.model, failed.error.__name__, records=records)
+        self._recorder.failure(open_input, failed)
+        self._statistics.failed(open_input.feed.queue.model, failed.error.__name__, records=records)
         self._progress.records_failed += records
 
-    def halved(self, one: OpenInput) -> None:
-        """Take note that a payload became two."""
-        one.unsettled += 1
-        one.feed.outstanding += 1
+    def halved(self, open_input: OpenInput) -> None:
+        open_input.unsettled += 1
+        open_input.feed.outstanding += 1
 
-    def died(self) -> None:
-        """Take note that a model is lost: another may take its place."""
+    def model_lost(self) -> None:
+        """Begin with another model in its place."""
         self._admit()
 
-    def _complete(self, one: OpenInput) -> None:
-        self._ends.complete(one)
+    def _complete(self, open_input: OpenInput) -> None:
+        self._finisher.complete(open_input)
         if not self._feeds:
             self._recorder.hurry()
 
-    def _settled(self, one: OpenInput, size: int) -> None:
+    def _settled(self, open_input: OpenInput, size: int) -> None:
         self._progress.bytes += size
-        one.unsettled -= 1
-        feed = one.feed
+        open_input.unsettled -= 1
+        feed = open_input.feed
         feed.outstanding -= 1
-        if one.is_read and not one.unsettled:
-            self._complete(one)
+        if open_input.is_read and not open_input.unsettled:
+            self._complete(open_input)
         if feed.is_read and not feed.outstanding:
             self._close_if_done(feed)
 
     def _ended(self) -> None:
-        """Take note that an input's outputs are written."""
+        """Note that an input's outputs are written."""
         self._progress.inputs += 1
         self._open -= 1
         if self._open >= OPEN_INPUTS - 1:
             for feed in self._feeds:
-                feed.moved()
+                feed.wake()
         self._pump()
         self._end_if_done()
 
-    # On the way
+    # Meanwhile
 
     async def _watch(self, recording: asyncio.Task[None]) -> None:
         """Raise when the recorder does."""
@@ -326,7 +328,7 @@ class ModelEngine:
     def _note_work(self, feed: ModelFeed) -> None:
         if feed.worked_from is not None:
             now = time.time()
-            self._statistics.worked(feed.lane.model, began=feed.worked_from, ended=now)
+            self._statistics.worked(feed.queue.model, began=feed.worked_from, ended=now)
             feed.worked_from = now
 
     async def _sample(self) -> None:
@@ -334,18 +336,15 @@ class ModelEngine:
             await asyncio.sleep(_SAMPLE_SECONDS)
             for feed in self._feeds:
                 self._note_work(feed)
-            turns, bound = self._calls.turns, self._calls.bound.bound
-            warm, loading = turns.count(Stage.WARM), turns.count(Stage.COLD)
-            self._statistics.sample(
-                at=time.time(), in_flight=turns.in_flight, bound=bound, warm=warm, loading=loading
-            )
-            self._progress.tell(
-                warm=warm,
-                loading=loading,
-                in_flight=turns.in_flight,
-                bound=bound,
-                repeats=self._calls.attempts.repeats,
-            )
+            schedule = self._calls.schedule
+            load = {
+                "in_flight": schedule.in_flight,
+                "bound": self._calls.in_flight.limit,
+                "warm": schedule.count(ModelStage.WARM),
+                "loading": schedule.count(ModelStage.COLD),
+            }
+            self._statistics.sample(at=time.time(), **load)
+            self._progress.report(**load, repeats=self._calls.attempts.repeats)
             self._pump()
 
 
@@ -356,7 +355,7 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _leaves(errors: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
+    leaves: list[BaseException] = []
     for error in errors.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves

@@ -1,8 +1,9 @@
 """Tell from how long loaded models take that the endpoint evicts them: SageMaker holds a call while it loads a model.
 
-It holds it for up to a minute, and answers ModelNotReady only then; so a model that was evicted and is loaded anew for
-a call shows as one answer that takes about as long as a load, from a model that is quick otherwise. One such answer may
-be anything; from several models, sent after the last time that fewer were kept warm, they mean that still too many are.
+It holds a call for up to a minute, and answers ModelNotReady only then; so a model that was evicted and is loaded again
+for a call shows as one answer that takes about as long as a load, from a model that is quick otherwise. One such answer
+proves nothing; from several models, sent after the last time that fewer were kept warm, they mean that still too many
+are.
 """
 
 from __future__ import annotations
@@ -18,18 +19,17 @@ _TIMES_LEAST = 8.0
 _DOUBTS = 4
 """A model that gives so many signs, and no quick answer between them, is slow."""
 
-_LANES = 2
-
+_MODELS = 2
 
 _QUICK = 0.5
-"""Seconds: whoever becomes warm waits no longer for places that a quick model has taken."""
+"""Seconds: a model that becomes warm waits no longer for places that a quick one has taken."""
 
 _UNHURRIED = 2.0
 """A model that takes more than so many times its best has more to do than it can."""
 
 
-class Pace:
-    """How long one model takes, and how much more than its share it can bear."""
+class LoadedLatency:
+    """How long one loaded model takes, and how much more than its share it can bear."""
 
     __slots__ = ("answers", "best", "doubts", "least", "usual", "window")
 
@@ -43,7 +43,7 @@ class Pace:
         """The quickest answer."""
         self.doubts = 0
         self.window = 0
-        """So many may be on their way where its share is less: more while it answers as quickly as it can."""
+        """So many may be in flight where its share is less: more while it answers as quickly as it can."""
 
     @property
     def is_slow(self) -> bool:
@@ -51,7 +51,6 @@ class Pace:
         return self.usual is None or self.usual >= _QUICK
 
     def answered(self, seconds: float) -> None:
-        """Take note of an answer."""
         count = self.answers = min(self.answers + 1, _MEMORY)
         before = 0.0 if self.usual is None else self.usual
         self.usual = usual = before + (seconds - before) / count
@@ -65,47 +64,47 @@ class Pace:
             self.window -= 1
 
 
-class ReloadSigns:
-    """Signs of reloads since fewer models were kept warm the last time."""
+class EvictionSigns:
+    """Signs of evictions since the last time that fewer models were kept warm."""
 
-    __slots__ = ("_cut_at", "_lanes", "_least", "_least_load")
+    __slots__ = ("_cut_at", "_least", "_least_load", "_models")
 
     def __init__(self) -> None:
         self._least_load = float("inf")
         self._least = float("inf")
-        self._lanes: set[int] = set()
+        self._models: set[int] = set()
         self._cut_at = float("-inf")
 
     def loaded(self, seconds: float) -> None:
-        """Take note of how long a model was loaded."""
+        """Note how long a model was loading."""
         if _LEAST_LOAD <= seconds < self._least_load:
             self._least_load = seconds
 
-    def answered(self, number: int, pace: Pace, *, seconds: float, now: float) -> None:
-        """Take note of a loaded model's answer.
+    def answered(self, number: int, latency: LoadedLatency, *, seconds: float, now: float) -> None:
+        """Note a loaded model's answer.
 
         :param number: the model's
         """
-        least = self._least if pace.usual is None else pace.least
+        least = self._least if latency.usual is None else latency.least
         if seconds < _OF_LOAD * self._least_load or seconds < _TIMES_LEAST * least:
-            pace.answered(seconds)
+            latency.answered(seconds)
             self._least = min(self._least, seconds)
             return
         if now - seconds >= self._cut_at:
-            self._lanes.add(number)
-        pace.doubts += 1
-        if pace.doubts >= _DOUBTS:
-            pace.least = float("inf")
-            pace.answered(seconds)
+            self._models.add(number)
+        latency.doubts += 1
+        if latency.doubts >= _DOUBTS:
+            latency.least = float("inf")
+            latency.answered(seconds)
 
     def are_many(self, active: int) -> bool:
-        """Say whether too many models are in use.
+        """Decide whether too many models are in use.
 
         :param active: how many are loading or warm
         """
-        return len(self._lanes) >= min(_LANES, active)
+        return len(self._models) >= min(_MODELS, active)
 
     def cut(self, now: float) -> None:
-        """Begin anew: fewer models are kept warm from now on."""
-        self._lanes.clear()
+        """Begin again: fewer models are kept warm from now on."""
+        self._models.clear()
         self._cut_at = now

@@ -1,4 +1,4 @@
-"""Read one model's inputs into its lane, as far ahead as memory allows: small ones side by side, large ones in turn."""
+"""Read one model's inputs into its queue, as far ahead as memory allows; small ones side by side."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from airflow_sm_plugin.multi_model.state.journal import InputProgress
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.judgement import Judgement
-    from airflow_sm_plugin.multi_model.engine.model_queue import Lane
+    from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue
+
+_UNKNOWN_SIZE = 65_536
+_ISOLATED = 32
+"""Bad records of a model that are searched for whatever the others are."""
 
 
 class Result(NamedTuple):
-    """What one payload came to: bytes for the output, and a row of the response's attributes."""
+    """The result of one payload: bytes for the output, and a row of the response's attributes."""
 
     start: int
     end: int
@@ -37,33 +41,38 @@ class OpenInput:
 
     :param number: its place in the shard
     :param feed: its model's
-    :param story: what was written down of it before
+    :param progress: what was written down of it before
     :param output: what becomes of its model's answers
     """
 
     __slots__ = (
+        "batch_input",
         "failures",
         "feed",
         "fields",
         "is_read",
         "is_recorded",
         "number",
-        "one",
         "output",
+        "progress",
         "read_to",
         "results",
-        "story",
         "unfit",
         "unsettled",
     )
 
     def __init__(
-        self, number: int, one: BatchInput, feed: ModelFeed, story: InputProgress, output: OutputOptions
+        self,
+        number: int,
+        batch_input: BatchInput,
+        feed: ModelFeed,
+        progress: InputProgress,
+        output: OutputOptions,
     ) -> None:
         self.number = number
-        self.one = one
+        self.batch_input = batch_input
         self.feed = feed
-        self.story = story
+        self.progress = progress
         self.output = output
         self.results: list[Result] = []
         self.failures: list[FailedRecords] = []
@@ -72,12 +81,12 @@ class OpenInput:
         self.is_read = False
         self.read_to = (0, 0)
         """Byte and record that come next."""
-        self.is_recorded = not story.is_new
+        self.is_recorded = not progress.is_new
         """Whether something of it is in the journal, or on its way there."""
         self.unfit: InvalidRequest | None = None
         """Why none of its payloads can be sent."""
         self.fields: dict[str, str] | None = None
-        """What a template of custom attributes may say about it."""
+        """The fields of a template of custom attributes."""
 
     @property
     def is_complete(self) -> bool:
@@ -91,20 +100,20 @@ class OpenInput:
 
 
 class Job:
-    """A payload on its way."""
+    """A payload to invoke."""
 
-    __slots__ = ("attempts", "began", "evictions", "input", "is_half", "payload", "size", "was_unready")
+    __slots__ = ("attempts", "began", "evictions", "is_half", "open_input", "payload", "size", "was_unready")
 
     def __init__(
-        self, one: OpenInput, payload: Payload, *, is_half: bool = False, evictions: int = 0
+        self, open_input: OpenInput, payload: Payload, *, is_half: bool = False, evictions: int = 0
     ) -> None:
-        self.input = one
+        self.open_input = open_input
         self.payload = payload
         self.is_half = is_half
         """Whether it was cut from another to find bad records."""
         self.attempts = 0
         self.was_unready = False
-        """Whether it was told that its model is not loaded."""
+        """Whether it ever found its model not loaded."""
         self.evictions = evictions
         """Times that its model had been loaded, and was not any more when it came."""
         self.size = len(payload.body) + OVERHEAD
@@ -113,26 +122,21 @@ class Job:
         """When it was sent first, by the loop's clock; 0 before."""
 
 
-_UNKNOWN_SIZE = 65_536
-_ISOLATED = 32
-"""Bad records of a model that are looked for whatever the others are."""
-
-
 class ModelFeed:
-    """One model's way from its inputs to its lane.
+    """The way from one model's inputs to its queue.
 
     :param numbers: the inputs to read
     """
 
-    def __init__(self, work: ModelWork, lane: Lane[Job], numbers: list[int]) -> None:
+    def __init__(self, work: ModelWork, queue: ModelQueue[Job], numbers: list[int]) -> None:
         self.work = work
-        self.lane = lane
-        self.dead: tuple[Judgement, str] | None = None
+        self.queue = queue
+        self.lost: tuple[Judgement, str] | None = None
         """Why none of its payloads can be invoked any more, with a text."""
         self.outstanding = 0
         """Payloads that were read and are not settled."""
         self.waiting_bytes = 0
-        """Of payloads in the lane."""
+        """Of payloads in the queue."""
         self.is_read = False
         self.is_closed = False
         self.worked_from: float | None = None
@@ -140,17 +144,17 @@ class ModelFeed:
         self.probes = 0
         """Probes in a row that found the model not loaded."""
         self.isolated_bad = self.isolated_good = 0
-        """Parts of payloads that were refused, and that were not, when bad records were looked for."""
+        """Parts of payloads that were refused, and that were not, when bad records were searched for."""
         self.evidence = Evidence()
-        """What speaks for it that the model does not serve."""
+        """Of that the model does not serve."""
         self._numbers = numbers
         self._on_order = 0
         self._reading = 0
-        self._moved = asyncio.Event()
+        self._awake = asyncio.Event()
 
     async def run(
         self,
-        opened: Callable[[int], Awaitable[OpenInput]],
+        open_input: Callable[[int], Awaitable[OpenInput]],
         read: Callable[[OpenInput], Awaitable[None]],
         *,
         budget: Callable[[], int],
@@ -158,29 +162,30 @@ class ModelFeed:
     ) -> None:
         """Read every input.
 
-        :param opened: begins with an input
-        :param read: reads it into the lane; never raises for what is the input's own fault
+        :param read: reads an input into the queue; never raises for what is the input's own fault
         :param budget: how many bytes may be waiting or on order
         :param has_room: whether more inputs may be open
         """
         async with asyncio.TaskGroup() as readers:
             for number in self._numbers:
                 while not self._is_hungry(budget(), has_room=has_room()):
-                    await self._until_moved()
-                one = await opened(number)
-                size = _UNKNOWN_SIZE if one.one.size is None else one.one.size
+                    await self._until_woken()
+                opened = await open_input(number)
+                size = _UNKNOWN_SIZE if opened.batch_input.size is None else opened.batch_input.size
                 self._on_order += size
                 self._reading += 1
-                readers.create_task(self._read(read, one, size))
+                readers.create_task(self._read(read, opened, size))
         self.is_read = True
 
-    async def _read(self, read: Callable[[OpenInput], Awaitable[None]], one: OpenInput, size: int) -> None:
+    async def _read(
+        self, read: Callable[[OpenInput], Awaitable[None]], open_input: OpenInput, size: int
+    ) -> None:
         try:
-            await read(one)
+            await read(open_input)
         finally:
             self._on_order -= size
             self._reading -= 1
-            self.moved()
+            self.wake()
 
     def _is_hungry(self, budget: int, *, has_room: bool) -> bool:
         if not self._reading and not self.waiting_bytes:
@@ -188,27 +193,27 @@ class ModelFeed:
         return has_room and self._reading < READERS and self.waiting_bytes + self._on_order < budget
 
     async def until_room(self, budget: Callable[[], int]) -> None:
-        """Wait until less than the budget is waiting in the lane; nothing waits for a model that is dead."""
-        while self.waiting_bytes > budget() and self.dead is None:
-            await self._until_moved()
+        """Wait until less than the budget is waiting in the queue; nothing waits for a model that is lost."""
+        while self.waiting_bytes > budget() and self.lost is None:
+            await self._until_woken()
 
-    async def _until_moved(self) -> None:
-        self._moved.clear()
-        await self._moved.wait()
+    async def _until_woken(self) -> None:
+        self._awake.clear()
+        await self._awake.wait()
 
     def taken(self, size: int) -> None:
-        """Take note that a payload has left the lane."""
+        """Note that a payload has left the queue."""
         self.waiting_bytes -= size
-        if not self._moved.is_set():
-            self._moved.set()
+        if not self._awake.is_set():
+            self._awake.set()
 
     @property
     def may_isolate(self) -> bool:
-        """Whether it is worth looking for bad records: not of a model that refuses nearly all."""
-        return self.dead is None and (
+        """Whether bad records are worth a search: not those of a model that refuses nearly all."""
+        return self.lost is None and (
             self.isolated_bad < _ISOLATED or self.isolated_bad <= self.isolated_good
         )
 
-    def moved(self) -> None:
-        """Have whoever waits look again."""
-        self._moved.set()
+    def wake(self) -> None:
+        """Let the readers check again whether there is room."""
+        self._awake.set()

@@ -31,13 +31,12 @@ _HEADERS = {
 }
 """botocore's parameters that are headers on the wire."""
 
-
 _NO_HEADER = re.compile("[\\x00-\\x08\\x0a-\\x1f\\x7f\\ud800-\\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What a model answered. The repr shows neither body nor attributes: both may be secret.
+    """A model's answer. The repr shows neither body nor attributes: both may be secret.
 
     :param custom_attributes: None when the container set none
     """
@@ -64,7 +63,7 @@ class EndpointInvoker:
     ) -> AsyncIterator[EndpointInvoker]:
         """Open connections for the block. A read time-out below 70 s is raised to it: SageMaker answers within 60.
 
-        :param max_connections: how many invocations are on their way at once; others wait
+        :param max_connections: how many invocations are in flight at once; others wait
         :raises AccessDenied: no credentials
         :raises InvalidRequest: no region, or no endpoint can have that name
         """
@@ -92,7 +91,7 @@ class EndpointInvoker:
         custom_attributes: str | None = None,
         target_variant: str | None = None,
     ) -> ModelAnswer:
-        """Send one request, once, as it is: limits are checked by who calls.
+        """Send one request, once, as it is: the caller checks limits.
 
         :param body: up to 26,214,400 bytes
         :param target_model: path below the endpoint's model prefix
@@ -130,7 +129,7 @@ async def _through_botocore(
 
 
 def _check(name: str, value: str) -> None:
-    """Refuse what no header can hold; the value itself may be secret."""
+    """Refuse what no header can hold, without the value itself in the error: it may be secret."""
     if not value:
         raise ParamValidationError(report=f"{name} is empty")
     if found := _NO_HEADER.search(value):

@@ -1,4 +1,4 @@
-"""What a failed invocation of a batch means: for the payload, its model, the endpoint, and the pace."""
+"""What one failed invocation means for its payload, and what many of them prove of a model or an endpoint."""
 
 from __future__ import annotations
 
@@ -24,19 +24,11 @@ from airflow_sm_plugin.exceptions import (
 )
 from airflow_sm_plugin.invoke.failure import CallFailure, ContainerError, container_error
 
-_NO_MEMORY = 507
-_OVERLOADED = frozenset({429, 503, _NO_MEMORY})
 
-_NO_ANSWER = 0
-"""OriginalStatusCode of a container that gave no answer within a minute, or whose process has exited."""
-_PASSING = {Meaning.CREDENTIALS_EXPIRED: CredentialsExpired, Meaning.THROTTLED: Throttled}
-"""Fresh credentials were tried at once; whoever renews them may be late."""
-
-
-class Verdict(enum.Enum):
+class PayloadFate(enum.Enum):
     """What follows from a failed invocation."""
 
-    AGAIN = "the payload goes again, a few times"
+    RETRY = "the payload goes again, a few times"
     LOADING = "the model is not loaded: it is probed until its deadline"
     NO_MEMORY = "the endpoint has no memory for the model: fewer models at once"
     FAILED = "the payload has failed"
@@ -44,28 +36,37 @@ class Verdict(enum.Enum):
     ENDPOINT = "the endpoint cannot be used: the task fails"
 
 
-_SETTLED: dict[Meaning, tuple[Verdict, type[SageMakerInferenceError]]] = {
-    Meaning.NOT_FOUND: (Verdict.ENDPOINT, EndpointNotFound),
-    Meaning.WRONG_KIND: (Verdict.ENDPOINT, EndpointNotRealTime),
-    Meaning.NOT_MULTI_MODEL: (Verdict.ENDPOINT, EndpointNotMultiModel),
-    Meaning.ACCESS_DENIED: (Verdict.ENDPOINT, AccessDenied),
-    Meaning.NO_MODEL_DATA: (Verdict.NO_MODEL, TargetModelNotFound),
-    Meaning.NO_CAPACITY: (Verdict.LOADING, ModelUnavailable),
-    Meaning.TOO_LARGE: (Verdict.FAILED, RecordTooLarge),
+_NO_MEMORY = 507
+_OVERLOADED = frozenset({429, 503, _NO_MEMORY})
+
+_NO_ANSWER = 0
+"""OriginalStatusCode of a container that gave no answer within a minute, or whose process has exited."""
+
+_PASSING = {Meaning.CREDENTIALS_EXPIRED: CredentialsExpired, Meaning.THROTTLED: Throttled}
+"""Fresh credentials were tried at once; what renews them may be late."""
+
+_SETTLED: dict[Meaning, tuple[PayloadFate, type[SageMakerInferenceError]]] = {
+    Meaning.NOT_FOUND: (PayloadFate.ENDPOINT, EndpointNotFound),
+    Meaning.WRONG_KIND: (PayloadFate.ENDPOINT, EndpointNotRealTime),
+    Meaning.NOT_MULTI_MODEL: (PayloadFate.ENDPOINT, EndpointNotMultiModel),
+    Meaning.ACCESS_DENIED: (PayloadFate.ENDPOINT, AccessDenied),
+    Meaning.NO_MODEL_DATA: (PayloadFate.NO_MODEL, TargetModelNotFound),
+    Meaning.NO_CAPACITY: (PayloadFate.LOADING, ModelUnavailable),
+    Meaning.TOO_LARGE: (PayloadFate.FAILED, RecordTooLarge),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict, and what a row of errors tells.
+    """What a failed invocation means.
 
     :param error: our class for it; it knows whether a retry of the task may help
-    :param status: HTTP status, or what the container answered; None when nothing did
-    :param slow_down: whether fewer should be on their way
+    :param status: HTTP status, or what the container answered; None without an answer
+    :param slow_down: whether fewer should be in flight
     :param loaded: whether only a loaded model answers so
     """
 
-    verdict: Verdict
+    fate: PayloadFate
     error: type[SageMakerInferenceError]
     status: int | None
     slow_down: bool = False
@@ -73,13 +74,13 @@ class Judgement:
 
 
 def judge(failure: CallFailure) -> Judgement:
-    """Say what a failed invocation means."""
+    """Decide what a failed invocation means."""
     if failure.kind == "local":
-        return Judgement(Verdict.ENDPOINT, InvalidRequest, None)
+        return Judgement(PayloadFate.ENDPOINT, InvalidRequest, None)
     if failure.kind != "answered":
-        return Judgement(Verdict.AGAIN, ServiceUnavailable, None, slow_down=failure.kind == "unanswered")
+        return Judgement(PayloadFate.RETRY, ServiceUnavailable, None, slow_down=failure.kind == "unanswered")
     if failure.code == "ModelNotReadyException":
-        return Judgement(Verdict.LOADING, ModelUnavailable, failure.status)
+        return Judgement(PayloadFate.LOADING, ModelUnavailable, failure.status)
     if failure.code == "ModelError":
         return _of_container(failure)
     return _of_service(failure)
@@ -89,42 +90,42 @@ def _of_container(failure: CallFailure) -> Judgement:
     status = failure.original_status
     error = container_error(status, failure.original_message or "")
     if error is ContainerError.REFUSED:
-        return Judgement(Verdict.FAILED, ModelError, status, loaded=True)
+        return Judgement(PayloadFate.FAILED, ModelError, status, loaded=True)
     if error is ContainerError.NO_ROOM:
-        return Judgement(Verdict.NO_MEMORY, ModelUnavailable, status, slow_down=True)
+        return Judgement(PayloadFate.NO_MEMORY, ModelUnavailable, status, slow_down=True)
     slow_down = error is ContainerError.OVERLOADED or status == _NO_ANSWER
-    return Judgement(Verdict.AGAIN, ModelUnavailable, status, slow_down=slow_down, loaded=True)
+    return Judgement(PayloadFate.RETRY, ModelUnavailable, status, slow_down=slow_down, loaded=True)
 
 
 def _of_service(failure: CallFailure) -> Judgement:
     status = failure.status
-    said = meaning_of(failure.code, failure.message, status)
-    if said in _SETTLED:
-        return Judgement(*_SETTLED[said], status)
+    meaning = meaning_of(failure.code, failure.message, status)
+    if meaning in _SETTLED:
+        return Judgement(*_SETTLED[meaning], status)
     if status == _NO_MEMORY:
-        return Judgement(Verdict.NO_MEMORY, ServiceUnavailable, status, slow_down=True)
-    if said in _PASSING:
-        return Judgement(Verdict.AGAIN, _PASSING[said], status, slow_down=said is Meaning.THROTTLED)
-    if said is Meaning.UNAVAILABLE:
-        return Judgement(Verdict.AGAIN, ServiceUnavailable, status, slow_down=status in _OVERLOADED)
-    return Judgement(Verdict.FAILED, RequestRefused, status)
+        return Judgement(PayloadFate.NO_MEMORY, ServiceUnavailable, status, slow_down=True)
+    if meaning in _PASSING:
+        return Judgement(PayloadFate.RETRY, _PASSING[meaning], status, slow_down=meaning is Meaning.THROTTLED)
+    if meaning is Meaning.UNAVAILABLE:
+        return Judgement(PayloadFate.RETRY, ServiceUnavailable, status, slow_down=status in _OVERLOADED)
+    return Judgement(PayloadFate.FAILED, RequestRefused, status)
 
 
 _EXHAUSTED = 20
 """Payloads that failed at every attempt, or that were all there was to try."""
 
 _DENIED = 8
-"""Payloads to which AWS said that there is no such endpoint, permission or artefact."""
+"""Payloads that AWS refused because there is no such endpoint, permission or artefact."""
 
 _TRIALS = 3
-"""Places of the queue from which payloads are tried: where they lie, halfway behind that, and halfway again."""
+"""Places of the queue from which payloads are tried: its front, halfway behind that, and halfway again."""
 
 _OF_A_TRIAL = 4
 """Payloads of the second and third place that have to fail."""
 
 
 class Evidence:
-    """What has failed since the last success; payloads that were sent before it, and come again, prove nothing.
+    """Counts of what has failed since the last success; payloads that were sent before it prove nothing.
 
     Mutable and single-threaded, since it is asked after each failed invocation; it reads no clock.
     """
@@ -135,13 +136,13 @@ class Evidence:
         self.clear(0.0)
 
     def clear(self, now: float) -> None:
-        """Forget everything: a payload has succeeded."""
+        """Forget all failures: a payload has succeeded."""
         self._exhausted = self._denied = self._total = 0
         self.trials = 0
         """How often payloads from elsewhere in the queue were to be tried first."""
         self._since = self._success = now
         self.unready = 0
-        """Payloads that were told that the model is not loaded."""
+        """Payloads that found the model not loaded."""
 
     def exhausted(self, *, began: float) -> bool:
         """Count a payload that failed at every attempt; return whether there are enough of these.
@@ -163,11 +164,11 @@ class Evidence:
         return self._denied >= _DENIED or self._total >= _EXHAUSTED
 
     def is_late(self) -> bool:
-        """Say whether enough payloads have found the model not loaded; they take turns in asking for it."""
+        """Decide whether enough payloads have found the model not loaded; they probe it in turn."""
         return self.unready >= _DENIED
 
     def concludes(self, now: float, *, can_try_others: bool) -> bool:
-        """Say whether enough failed for a conclusion, or others from elsewhere in the queue have to be tried first.
+        """Decide whether enough failed for a conclusion, or others from elsewhere in the queue have to be tried first.
 
         :param can_try_others: whether any was never tried
         """

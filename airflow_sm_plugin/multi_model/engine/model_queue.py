@@ -1,4 +1,4 @@
-"""A model of a batch: its payloads that are ready to go, and what is known of it; and which model's turn it is.
+"""A queue per model of a batch, and the order in which the queues send.
 
 The oldest models first: then they end one after the other, their places in the endpoint's memory become free one after
 the other, and the next models load while others work, instead of all at the same time. Before that, every cold model is
@@ -14,19 +14,19 @@ from collections import deque
 from math import ceil
 from typing import Generic, TypeVar
 
-from airflow_sm_plugin.multi_model.engine.eviction_signs import Pace
+from airflow_sm_plugin.multi_model.engine.eviction_signs import LoadedLatency
 
 _PROBE, _LEAST, _MORE = range(3)
-"""In this order lanes are asked, each time the oldest first."""
+"""In this order queues send, each time the oldest first."""
 
 Job = TypeVar("Job")
 
 
-class Stage(enum.Enum):
-    """What is known of a model."""
+class ModelStage(enum.Enum):
+    """How far a model has come at the endpoint."""
 
     COLD = "cold"
-    """Nothing, or that it is loading: it is probed."""
+    """Not asked yet, or loading: it is probed."""
 
     WARM = "warm"
     """It has answered."""
@@ -38,12 +38,10 @@ class Stage(enum.Enum):
     """It has no work left."""
 
 
-class Lane(Generic[Job]):
+class ModelQueue(Generic[Job]):
     """One model's payloads that are ready to go, and what is known of the model.
 
-    :param model: the target model
     :param number: how many were opened before
-    :param asked_at: when the probe that is or was waited for went out first; None before it
     """
 
     __slots__ = (
@@ -51,9 +49,9 @@ class Lane(Generic[Job]):
         "entered",
         "has_loaded",
         "in_flight",
+        "latency",
         "model",
         "number",
-        "pace",
         "probe_at",
         "probes",
         "probing",
@@ -65,79 +63,74 @@ class Lane(Generic[Job]):
     def __init__(self, model: str, number: int = 0) -> None:
         self.model = model
         self.number = number
-        self.stage = Stage.COLD
+        self.stage = ModelStage.COLD
         self.ready: deque[Job] = deque()
         self.in_flight = 0
         self.asked_at: float | None = None
+        """When the probe that is or was waited for went out first; None before it."""
         self.has_loaded = False
         self.probing = False
         self.probe_at = 0.0
         self.probes = 0
-        self.pace = Pace()
+        self.latency = LoadedLatency()
         self.rank: int | None = None
         self.entered = 0
 
 
-class LaneOrder(Generic[Job]):
-    """Lanes that have something to send, in the order of their turns.
-
-    :param bound: how many may be on their way at once
-    :param active: how many models are loading or warm
-    """
+class QueueOrder(Generic[Job]):
+    """Queues that have something to send."""
 
     def __init__(self) -> None:
-        self.bound = 1
+        self.limit = 1
+        """How many payloads may be in flight at once."""
         self.active = 1
+        """How many models are loading or warm."""
         self.probes = 0
-        """Probes on their way."""
-        self._waiting: tuple[list[tuple[int, Lane[Job]]], ...] = ([], [], [])
-        self._resting: list[tuple[float, int, Lane[Job]]] = []
+        """Probes in flight."""
+        self._waiting: tuple[list[tuple[int, ModelQueue[Job]]], ...] = ([], [], [])
+        self._resting: list[tuple[float, int, ModelQueue[Job]]] = []
 
-    def first(self, now: float) -> Lane[Job] | None:
-        """Return the lane whose turn it is; probes hold at most half of the places while others have work."""
+    def first(self, now: float) -> ModelQueue[Job] | None:
+        """Return the queue that sends next; probes hold at most half of the places while others have work."""
         while self._resting and self._resting[0][0] <= now:
-            self._rouse(heapq.heappop(self._resting)[2], now)
-        late = 2 * self.probes >= self.bound > 1
+            queue = heapq.heappop(self._resting)[2]
+            if queue.stage is ModelStage.COLD and queue.probe_at <= now:
+                queue.probe_at = 0.0
+                self.place(queue)
+        late = 2 * self.probes >= self.limit > 1
         for rank in (_LEAST, _MORE, _PROBE) if late else (_PROBE, _LEAST, _MORE):
             waiting = self._waiting[rank]
             while waiting:
-                lane = waiting[0][1]
-                if lane.rank == rank:
-                    return lane
+                queue = waiting[0][1]
+                if queue.rank == rank:
+                    return queue
                 heapq.heappop(waiting)
-                lane.entered &= ~(1 << rank)
+                queue.entered &= ~(1 << rank)
         return None
 
-    def _rouse(self, lane: Lane[Job], now: float) -> None:
-        if lane.stage is Stage.COLD and lane.probe_at <= now:
-            lane.probe_at = 0.0
-            self.place(lane)
+    def rest(self, queue: ModelQueue[Job], until: float) -> None:
+        """Let a cold model wait until it may be probed again."""
+        queue.probe_at = until
+        heapq.heappush(self._resting, (until, queue.number, queue))
+        self.place(queue)
 
-    def rest(self, lane: Lane[Job], until: float) -> None:
-        """Have a cold lane wait until it may be probed again."""
-        lane.probe_at = until
-        heapq.heappush(self._resting, (until, lane.number, lane))
-        self.place(lane)
+    def place(self, queue: ModelQueue[Job]) -> None:
+        """Put a queue where it belongs now: after everything that happens to it."""
+        rank = queue.rank = self._rank(queue)
+        if rank is not None and not queue.entered >> rank & 1:
+            queue.entered |= 1 << rank
+            heapq.heappush(self._waiting[rank], (queue.number, queue))
 
-    def place(self, lane: Lane[Job]) -> None:
-        """Have a lane wait for its turn where it belongs now: after everything that happens to it."""
-        rank = lane.rank = self._rank(lane)
-        if rank is not None and not lane.entered >> rank & 1:
-            lane.entered |= 1 << rank
-            heapq.heappush(self._waiting[rank], (lane.number, lane))
-
-    def _rank(self, lane: Lane[Job]) -> int | None:
-        if not lane.ready:
+    def _rank(self, queue: ModelQueue[Job]) -> int | None:
+        if not queue.ready:
             return None
-        if lane.stage is Stage.WARM:
-            if lane.in_flight < max(1, 3 * self.bound // (4 * self.active)):
+        if queue.stage is ModelStage.WARM:
+            if queue.in_flight < max(1, 3 * self.limit // (4 * self.active)):
                 return _LEAST
-            return _MORE if lane.in_flight < self._most(lane) else None
-        return _PROBE if lane.stage is Stage.COLD and not lane.probing and not lane.probe_at else None
+            return _MORE if queue.in_flight < self._most(queue.latency) else None
+        return _PROBE if queue.stage is ModelStage.COLD and not queue.probing and not queue.probe_at else None
 
-    def _most(self, lane: Lane[Job]) -> int:
-        """Return how many of a lane may be on their way."""
-        pace = lane.pace
-        if pace.is_slow:
-            return ceil(2 * self.bound / (self.active + 1))
-        return max(ceil(self.bound / self.active), min(pace.window, self.bound))
+    def _most(self, latency: LoadedLatency) -> int:
+        if latency.is_slow:
+            return ceil(2 * self.limit / (self.active + 1))
+        return max(ceil(self.limit / self.active), min(latency.window, self.limit))

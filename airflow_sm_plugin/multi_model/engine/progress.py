@@ -1,4 +1,4 @@
-"""How far a batch is, told in the task's log every few seconds."""
+"""How far a batch is, in the task's log every few seconds."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.core.text import duration
 
 log = get_log(__name__)
 
 _EVERY_SECONDS = 5.0
 _TELLING_SHARE, _TELLING_SECONDS = 0.1, 15.0
-_MINUTE, _HOUR = 60, 3_600
+"""Before that share and so many seconds, cold starts hide how long the rest takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,8 @@ class BatchProgress:
         self._total_inputs = total_inputs
         self._left_bytes = left_bytes
         self._before = before
-        self._began = self._told = time.monotonic()
-        self._told_records = 0
+        self._began = self._reported = time.monotonic()
+        self._reported_records = 0
         self.inputs = 0
         """Inputs that have ended."""
         self.records = 0
@@ -50,7 +51,7 @@ class BatchProgress:
         """Of the inputs, as far as their records are settled."""
 
     def begin(self, *, models: int) -> None:
-        """Say what there is to do, and what was done before."""
+        """Log what there is to do, and what was done before."""
         left = self._total_inputs - self._before.inputs
         log.info("%s: %d inputs of %d models to do, %d bytes", self._about, left, models, self._left_bytes)
         if self._before.inputs or self._before.records:
@@ -61,16 +62,16 @@ class BatchProgress:
                 self._before.records,
             )
 
-    def tell(self, *, warm: int, loading: int, in_flight: int, bound: int, repeats: int) -> None:
-        """Say how far it is, when it is time to.
+    def report(self, *, warm: int, loading: int, in_flight: int, bound: int, repeats: int) -> None:
+        """Log how far it is, when it is time to.
 
         :param repeats: attempts that failed and went again
         """
         now = time.monotonic()
-        if now - self._told < _EVERY_SECONDS:
+        if now - self._reported < _EVERY_SECONDS:
             return
         done = self.records + self.records_failed
-        rate = (done - self._told_records) / (now - self._told)
+        rate = (done - self._reported_records) / (now - self._reported)
         log.info(
             "%s: %d of %d inputs, %d records (%d failed in this try), %.0f records/s; %d models warm, %d loading; %d "
             "of %d invocations in flight, %d repeated; %s",
@@ -87,24 +88,12 @@ class BatchProgress:
             repeats,
             self._left(now),
         )
-        self._told, self._told_records = now, done
+        self._reported, self._reported_records = now, done
 
     def _left(self, now: float) -> str:
         left = self._total_inputs - self._before.inputs
         share = self.bytes / self._left_bytes if self._left_bytes else self.inputs / max(1, left)
         passed = now - self._began
-        if share <= 0 or (
-            share < _TELLING_SHARE and passed < _TELLING_SECONDS
-        ):  # cold starts tell nothing of it
+        if share <= 0 or (share < _TELLING_SHARE and passed < _TELLING_SECONDS):
             return "time left unknown yet"
-        return f"about {in_words(passed * max(0.0, 1 - share) / share)} left"
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration for people: ``"4 min 10 s"``."""
-    whole = round(seconds)
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
-    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+        return f"about {duration(round(passed * max(0.0, 1 - share) / share))} left"

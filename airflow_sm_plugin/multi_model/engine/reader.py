@@ -27,7 +27,7 @@ class InputReader:
     """Open and read a shard's inputs.
 
     :param reads: connections for inputs, held while their models are waited for
-    :param bound: told which object an input is that the plan knows no ETag of
+    :param record_etag: called with the object that an input is whose ETag the plan does not know
     """
 
     def __init__(
@@ -37,83 +37,88 @@ class InputReader:
         reads: S3Objects,
         inputs: ChunkedInputs,
         journal: Journal,
-        bound: Callable[[OpenInput, str], None],
+        record_etag: Callable[[OpenInput, str], None],
     ) -> None:
         self._settings = settings
         self._reads = reads
         self._inputs = inputs
         self._journal = journal
-        self._bound = bound
+        self._record_etag = record_etag
         self._is_prepared = False
         self._small = asyncio.Semaphore(SMALL_READERS)
 
-    async def opened(self, number: int, feed: ModelFeed) -> OpenInput:
+    async def open(self, number: int, feed: ModelFeed) -> OpenInput:
         """Begin with an input.
 
         :raises InvalidRequest: the arguments do not fit the first input; what does not fit a later one is that one's
-            own fault, and is told by :meth:`read`
+            own fault, and is raised by :meth:`read`
         """
-        found = await self._inputs.input(number)
-        one = OpenInput(number, found, feed, self._journal.progress_of(number), self._settings.output)
-        if found.etag is None:
-            await self._bind(one)
+        batch_input = await self._inputs.input(number)
+        opened = OpenInput(
+            number, batch_input, feed, self._journal.progress_of(number), self._settings.output
+        )
+        if batch_input.etag is None:
+            await self._bind(opened)
         try:
-            self._prepare(one)
+            self._prepare(opened)
             self._is_prepared = True
         except InvalidRequest as error:
             if not self._is_prepared:  # nothing was sent yet
                 raise
-            one.unfit = error
-        return one
+            opened.unfit = error
+        return opened
 
-    async def _bind(self, one: OpenInput) -> None:
+    async def _bind(self, opened: OpenInput) -> None:
         """Find out which object an input is that was planned unseen, so that no try reads another."""
-        etag = self._journal.etags.get(one.number)
+        etag = self._journal.etags.get(opened.number)
         if etag is None:
-            found = await self._reads.stat(one.one.source)
-            if not isinstance(found, ListedObject):
-                return  # reading it will tell
-            etag = found.etag
-            self._bound(one, etag)
-        one.one = dataclasses.replace(one.one, etag=etag)
+            listed_object = await self._reads.stat(opened.batch_input.source)
+            if not isinstance(listed_object, ListedObject):
+                return  # reading it fails
+            etag = listed_object.etag
+            self._record_etag(opened, etag)
+        opened.batch_input = dataclasses.replace(opened.batch_input, etag=etag)
 
-    def _prepare(self, one: OpenInput) -> None:
+    def _prepare(self, opened: OpenInput) -> None:
         """Make ready what each of an input's payloads needs.
 
         :raises InvalidRequest: its attributes cannot be sent, or its records and answers not be joined
         """
-        one.output = self._settings.output_for(one.one.content_type)
-        if self._settings.custom_attributes is not None:
-            one.fields = attribute_fields(one.one.source, self._settings.fields, relative=one.one.relative)
-            attributes_of(self._settings.custom_attributes, one.fields, first_record=0)
+        settings, batch_input = self._settings, opened.batch_input
+        opened.output = settings.output_for(batch_input.content_type)
+        if settings.custom_attributes is not None:
+            opened.fields = attribute_fields(
+                batch_input.source, settings.fields, relative=batch_input.relative
+            )
+            attributes_of(settings.custom_attributes, opened.fields, first_record=0)
 
     async def read(
         self,
-        one: OpenInput,
+        opened: OpenInput,
         offer: Callable[[OpenInput, Sequence[Payload]], None],
         *,
         budget: Callable[[], int],
     ) -> None:
-        """Read an input into its model's lane; how far it came stands in ``one.read_to``.
+        """Read an input into its model's queue; how far it came is in ``opened.read_to``.
 
         :param offer: takes payloads
         :param budget: how many bytes may be waiting
         :raises SageMakerInferenceError: the rest cannot be read, or not be sent
         """
-        gaps, settings = list(one.story.gaps()), self._settings
+        gaps, settings, batch_input = list(opened.progress.gaps()), self._settings, opened.batch_input
         if gaps:
-            one.read_to = (gaps[0].start, gaps[0].first_record)
-        if one.unfit is not None:
-            raise one.unfit
-        is_small = not settings.gunzip and one.one.size is not None and one.one.size <= SMALL
+            opened.read_to = (gaps[0].start, gaps[0].first_record)
+        if opened.unfit is not None:
+            raise opened.unfit
+        is_small = not settings.gunzip and batch_input.size is not None and batch_input.size <= SMALL
         split = dataclasses.replace(
-            settings.split, content_type=one.one.content_type or settings.content_type
+            settings.split, content_type=batch_input.content_type or settings.content_type
         )
-        found = payloads(self._reads, one.one, split, gunzip=settings.gunzip, gaps=gaps)
-        async with self._small if is_small else nullcontext(), aclosing(found) as pieces:
-            async for several in pieces:
-                last = several[-1]
-                one.read_to = (last.end, last.first_record + last.records)
-                offer(one, several)
+        stream = payloads(self._reads, batch_input, split, gunzip=settings.gunzip, gaps=gaps)
+        async with self._small if is_small else nullcontext(), aclosing(stream) as pieces:
+            async for piece in pieces:
+                last = piece[-1]
+                opened.read_to = (last.end, last.first_record + last.records)
+                offer(opened, piece)
                 if not is_small:
-                    await one.feed.until_room(budget)
+                    await opened.feed.until_room(budget)

@@ -1,4 +1,4 @@
-"""Write results down: about once a second, one object with their bytes and one part of the journal.
+"""Write results down: about once a second, one object with their bytes and one part of the journal; then outputs.
 
 What is written down is never invoked again. What an input needs for its output goes from memory as soon as it is.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin.multi_model.engine.settings import FLUSH_BYTES, OVERHEAD
@@ -17,12 +17,18 @@ from airflow_sm_plugin.multi_model.statistics.shard_report import MOST_FAILURES
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.feed import OpenInput, Result
+    from airflow_sm_plugin.multi_model.state.outputs import OutputWriter
     from airflow_sm_plugin.multi_model.state.store import JournalStore
     from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
-
 _ROW = 300
 """Bytes of a row of errors without its message, about."""
+
+_WRITES = 64
+"""Outputs written at the same time."""
+
+_LARGE, _LARGE_WRITES = 262_144, 4
+"""Bytes from which on so many are put together at the same time: each is in memory up to a part of an upload."""
 
 
 class ResultRecorder:
@@ -59,19 +65,20 @@ class ResultRecorder:
 
     # What comes in
 
-    def result(self, one: OpenInput, result: Result) -> None:
+    def result(self, open_input: OpenInput, result: Result) -> None:
         """Keep a payload's result."""
-        one.results.append(result)
-        self._fresh[one.number] = one
+        open_input.results.append(result)
+        self._fresh[open_input.number] = open_input
         self._count(_size(result))
 
-    def failure(self, one: OpenInput, failed: FailedRecords) -> None:
+    def failure(self, open_input: OpenInput, failed: FailedRecords) -> None:
         """Keep records that failed."""
-        self._fresh[one.number] = one
-        if one.failures and failed.follows(one.failures[-1]):
-            one.failures[-1] = one.failures[-1].joined(failed)
+        self._fresh[open_input.number] = open_input
+        failures = open_input.failures
+        if failures and failed.follows(failures[-1]):
+            failures[-1] = failures[-1].joined(failed)
             return
-        one.failures.append(failed)
+        failures.append(failed)
         self._count(len(failed.message) + _ROW)
 
     def _count(self, size: int) -> None:
@@ -80,22 +87,22 @@ class ResultRecorder:
         if self._fresh_bytes >= FLUSH_BYTES:
             self._wake.set()
 
-    def withdraw(self, one: OpenInput) -> None:
+    def withdraw(self, open_input: OpenInput) -> None:
         """Leave an input's results to its writer: they are not written down here."""
-        self._fresh.pop(one.number, None)
-        self._fresh_bytes -= sum(map(_size, one.results))
+        self._fresh.pop(open_input.number, None)
+        self._fresh_bytes -= sum(map(_size, open_input.results))
 
     def released(self, results: Iterable[Result]) -> None:
-        """Take note that withdrawn results have left memory."""
+        """Note that withdrawn results have left memory."""
         self.unwritten_bytes -= sum(map(_size, results))
 
-    def complete(self, one: OpenInput) -> None:
-        """Write an input's last results down, then say so."""
-        self._complete.append(one)
+    def complete(self, open_input: OpenInput) -> None:
+        """Write an input's last results down, then call ``recorded``."""
+        self._complete.append(open_input)
 
-    def bound(self, one: OpenInput, etag: str) -> None:
-        """Write down which object an input is that the plan knows no ETag of."""
-        self._etags[one.number] = etag
+    def etag(self, open_input: OpenInput, etag: str) -> None:
+        """Write down which object an input is whose ETag the plan does not know."""
+        self._etags[open_input.number] = etag
 
     def ended(self, ended: Ended) -> None:
         """Write down that an input's outputs are written."""
@@ -140,9 +147,9 @@ class ResultRecorder:
         etags, self._etags = self._etags, {}
         self._fresh, self._complete, self._ended = {}, [], []
         laid_out = _LaidOut()
-        for one in sorted(fresh, key=lambda one: one.number):
-            laid_out.add(one)
-            one.results, one.failures, one.is_recorded = [], [], True
+        for open_input in sorted(fresh, key=lambda open_input: open_input.number):
+            laid_out.add(open_input)
+            open_input.results, open_input.failures, open_input.is_recorded = [], [], True
         number = self._store.journal.parts
         part = JournalPart(
             token=self._store.token,
@@ -158,9 +165,76 @@ class ResultRecorder:
         await self._store.append(part, b"".join(laid_out.chunks))
         self.rows += laid_out.rows[: MOST_FAILURES - len(self.rows)]
         self.unwritten_bytes -= size
-        for one in complete:
-            self._recorded(one)
+        for open_input in complete:
+            self._recorded(open_input)
         self._written()
+
+
+class OutputFinisher:
+    """Write the outputs of inputs all of whose payloads are settled, then have the recorder write that they ended.
+
+    An output is written from memory, or from the journal once the last results are there.
+
+    :param spawn: starts a task of the engine
+    :param ended: called after the outputs of each input are written
+    """
+
+    recorder: ResultRecorder
+
+    def __init__(
+        self, writer: OutputWriter, *, spawn: Callable[..., object], ended: Callable[[], None]
+    ) -> None:
+        self._writer = writer
+        self._spawn = spawn
+        self._ended = ended
+        self._writes = asyncio.Semaphore(_WRITES)
+        self._large = asyncio.Semaphore(_LARGE_WRITES)
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Begin with no further output."""
+        self._stopped = True
+
+    def complete(self, open_input: OpenInput) -> None:
+        """Begin to write the outputs of an input all of whose payloads are settled."""
+        if open_input.is_in_memory:
+            self.recorder.withdraw(open_input)
+            self._spawn(self._write(open_input))
+        else:
+            self.recorder.complete(open_input)
+
+    def recorded(self, open_input: OpenInput) -> None:
+        """Go on with an input whose last results were just written down."""
+        if not self._stopped:
+            self._spawn(self._assemble(open_input))
+
+    async def _write(self, open_input: OpenInput) -> None:
+        async with self._writes:
+            results = sorted(open_input.results)
+            body, notes = b"".join(each.body for each in results), b"".join(each.note for each in results)
+            await self._writer.write(open_input.batch_input, body, notes)
+        self.recorder.released(results)
+        open_input.results = []
+        self._end(Ended(open_input.number, sum(each.records for each in results), 0))
+
+    async def _assemble(self, open_input: OpenInput) -> None:
+        progress = open_input.progress
+        async with self._large if progress.bytes > _LARGE else self._writes:
+            await self._writer.assemble(open_input.batch_input, progress.in_order(), progress.failures)
+        failures = [failure for failure, _ in progress.failures]
+        failed = sum(failure.records or 0 for failure in failures)
+        ended = Ended(
+            open_input.number,
+            progress.records + failed,
+            failed,
+            any(failure.records is None for failure in failures),
+            any(failure.retryable for failure in failures),
+        )
+        self._end(ended)
+
+    def _end(self, ended: Ended) -> None:
+        self.recorder.ended(ended)
+        self._ended()
 
 
 class _LaidOut:
@@ -174,35 +248,35 @@ class _LaidOut:
         self.rows: list[Mapping[str, object]] = []
         """The first rows of errors."""
 
-    def add(self, one: OpenInput) -> None:
+    def add(self, open_input: OpenInput) -> None:
         """Add what is fresh of an input."""
-        one.results.sort()
-        for stretch in _contiguous(one.results):
-            self._add_run(one.number, stretch)
-        for failed in _joined(sorted(one.failures, key=lambda each: (each.start, each.first_record))):
-            self._add_failure(one, failed)
+        open_input.results.sort()
+        for run in _contiguous(open_input.results):
+            self._add_run(open_input.number, run)
+        failures = sorted(open_input.failures, key=lambda each: (each.start, each.first_record))
+        for failed in _joined(failures):
+            self._add_failure(open_input, failed)
 
-    def _add_run(self, number: int, stretch: list[Result]) -> None:
-        first, last = stretch[0], stretch[-1]
+    def _add_run(self, number: int, results: list[Result]) -> None:
+        first, last = results[0], results[-1]
         records = last.first_record + last.records - first.first_record
-        at, size = self._lay([each.body for each in stretch])
-        notes_at, notes_size = self._lay([each.note for each in stretch if each.note])
+        at, size = self._lay([each.body for each in results])
+        notes_at, notes_size = self._lay([each.note for each in results if each.note])
         run = Run(number, first.start, last.end, first.first_record, records, at, size, notes_at, notes_size)
         self.runs.append(run)
 
-    def _add_failure(self, one: OpenInput, failed: FailedRecords) -> None:
-        at, size = self._lay([failed.line(one.one)])
+    def _add_failure(self, open_input: OpenInput, failed: FailedRecords) -> None:
+        at, size = self._lay([failed.line(open_input.batch_input)])
         if len(self.rows) < MOST_FAILURES:
-            self.rows.append(failed.row(one.one))
-        kind = failed.error
+            self.rows.append(failed.row(open_input.batch_input))
         failure = Failure(
-            one.number,
+            open_input.number,
             failed.start,
             failed.end,
             failed.first_record,
             failed.records,
-            kind.__name__,
-            kind.retryable,
+            failed.error.__name__,
+            failed.error.retryable,
             at,
             size,
         )
@@ -219,28 +293,24 @@ class _LaidOut:
         return at, self.size - at
 
 
-def _joined(failures: Iterable[FailedRecords]) -> Iterator[FailedRecords]:
-    last: FailedRecords | None = None
+def _joined(failures: Iterable[FailedRecords]) -> list[FailedRecords]:
+    joined: list[FailedRecords] = []
     for failed in failures:
-        if last is not None and failed.follows(last):
-            last = last.joined(failed)
-            continue
-        if last is not None:
-            yield last
-        last = failed
-    if last is not None:
-        yield last
+        if joined and failed.follows(joined[-1]):
+            joined[-1] = joined[-1].joined(failed)
+        else:
+            joined.append(failed)
+    return joined
 
 
-def _contiguous(results: list[Result]) -> Iterator[list[Result]]:
-    stretch: list[Result] = []
+def _contiguous(results: Iterable[Result]) -> list[list[Result]]:
+    runs: list[list[Result]] = []
     for result in results:
-        if stretch and stretch[-1].end != result.start:
-            yield stretch
-            stretch = []
-        stretch.append(result)
-    if stretch:
-        yield stretch
+        if runs and runs[-1][-1].end == result.start:
+            runs[-1].append(result)
+        else:
+            runs.append([result])
+    return runs
 
 
 def _size(result: Result) -> int:

@@ -11,7 +11,7 @@ from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 
 WAITING_BYTES = 8 * 1024 * 1024
-"""Of payloads that wait for their turn, over all models; each model may have one payload and one chunk more."""
+"""Of payloads that wait in queues, over all models; each model may have one payload and one chunk more."""
 
 OVERHEAD = 400
 """Bytes that a payload, or a result, takes beside its body."""
@@ -41,7 +41,7 @@ class EngineSettings:
     :param custom_attributes: template over the fields of the input's key, ``fields``, ``source`` and ``first_record``
     :param fields: e.g. ``run``
     :param keep_attributes: whether the responses' CustomAttributes are kept in a file beside the output
-    :param max_concurrent_transforms: invocations on their way at the same time at most
+    :param max_concurrent_transforms: invocations in flight at the same time at most
     :param max_warm_models: models loading or warm at the same time at most; None finds it out
     :param attempts: invocations of one payload at most, those that found its model loading not counted
     :param payload_seconds: how long a payload is tried again

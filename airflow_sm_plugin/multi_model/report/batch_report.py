@@ -14,16 +14,20 @@ from typing import Any
 
 from airflow_sm_plugin.exceptions import InferenceError
 from airflow_sm_plugin.multi_model.plan.plan import MultiModelPlan, ShardPlan
-from airflow_sm_plugin.multi_model.statistics.counters import ModelStatistics, add_each, length_of
+from airflow_sm_plugin.multi_model.statistics.counters import Interval, ModelStatistics, add_each, length_of
 from airflow_sm_plugin.multi_model.statistics.series import BatchSeries
 from airflow_sm_plugin.multi_model.statistics.shard_report import ModelCounts, ShardReport, seconds_between
 
+MOST_FAILURES = 100
+"""How many failure rows a batch's report keeps."""
+
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelReport:
-    """What became of one target model, over all shards.
+    """One target model, over all shards.
 
     :param unreported: its inputs in shards without a report
     :param missing: whether the plan found no artefact of it
@@ -37,12 +41,11 @@ class ModelReport:
 
     @property
     def failed(self) -> bool:
-        """Whether anything of it failed."""
         return self.counts.failed
 
     @property
     def retries(self) -> int:
-        """How many attempts failed and went again."""
+        """Attempts that failed and went again."""
         return sum(self.statistics.repeats.values())
 
     @property
@@ -57,25 +60,26 @@ class ModelReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return its row in the report; latencies are seconds."""
-        latencies = self.statistics.latencies
+        counts, statistics, latencies = self.counts, self.statistics, self.statistics.latencies
         quantiles = {name: latencies.quantile(share) for name, share in _QUANTILES.items()}
+        seconds = {"mean": latencies.mean, **quantiles, "max": latencies.longest}
         return {
             "target_model": self.target_model,
-            "inputs": self.counts.inputs,
-            "inputs_failed": self.counts.inputs_failed,
-            "inputs_unread": self.counts.inputs_unread,
+            "inputs": counts.inputs,
+            "inputs_failed": counts.inputs_failed,
+            "inputs_unread": counts.inputs_unread,
             "inputs_unreported": self.unreported,
-            "records": self.counts.records,
-            "succeeded": self.counts.records - self.counts.records_failed,
-            "failed": self.counts.records_failed,
-            "failures": self.statistics.failures,
-            "invocations": self.statistics.invocations,
+            "records": counts.records,
+            "succeeded": counts.records - counts.records_failed,
+            "failed": counts.records_failed,
+            "failures": statistics.failures,
+            "invocations": statistics.invocations,
             "retries": self.retries,
-            "retried": self.statistics.repeats,
-            "cold_starts": self.statistics.loads,
+            "retried": statistics.repeats,
+            "cold_starts": statistics.loads,
             "cold_start_seconds": self.cold_start_seconds,
             "working_seconds": self.working_seconds,
-            "latency": _rounded({"mean": latencies.mean, **quantiles, "max": latencies.longest}),
+            "latency": {name: None if value is None else round(value, 6) for name, value in seconds.items()},
             "artefact_missing": self.missing,
         }
 
@@ -83,16 +87,13 @@ class ModelReport:
         """Return when it was loading and when it was invoked, as pairs of epoch seconds."""
         return {
             "target_model": self.target_model,
-            "loading": [[began / 1_000, ended / 1_000] for began, ended in self.statistics.loading],
-            "working": [[began / 1_000, ended / 1_000] for began, ended in self.statistics.working],
+            "loading": _in_seconds(self.statistics.loading),
+            "working": _in_seconds(self.statistics.working),
         }
 
 
-def _rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {name: None if value is None else round(value, 6) for name, value in values.items()}
-
-
-_SHOWN = 5
+def _in_seconds(intervals: Iterable[Interval]) -> list[list[float]]:
+    return [[began / 1_000, ended / 1_000] for began, ended in intervals]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ class BatchReport:
     :param missing_shards: numbers of those without a report: killed for good, failed, or never run
     :param failures: the first failure rows of each shard
     :param started_at: ISO 8601, when the first shard began; ``finished_at``, when the last ended
-    :param report_location: where it lies itself
+    :param report_location: its own
     """
 
     plan: MultiModelPlan
@@ -120,39 +121,39 @@ class BatchReport:
 
     @property
     def unreported(self) -> int:
-        """How many inputs lie in shards without a report."""
-        return sum(one.unreported for one in self.models)
+        """Inputs in shards without a report."""
+        return sum(model.unreported for model in self.models)
 
     @property
     def succeeded(self) -> int:
-        """How many records have an output."""
+        """Records with an output."""
         return self.total.records - self.total.records_failed
 
     @property
     def failed_models(self) -> list[ModelReport]:
         """Those of which something failed, the worst first."""
-        failed = [one for one in self.models if one.failed]
+        failed = [model for model in self.models if model.failed]
         return sorted(
-            failed, key=lambda one: (-one.counts.records_failed, -one.counts.inputs_failed, one.target_model)
+            failed,
+            key=lambda model: (-model.counts.records_failed, -model.counts.inputs_failed, model.target_model),
         )
 
     @property
     def failures_by_class(self) -> dict[str, int]:
         """How many records failed of each error class, the most first."""
-        return _by_class(one.statistics.failures for one in self.models)
+        return _by_class(model.statistics.failures for model in self.models)
 
     @property
     def retries_by_class(self) -> dict[str, int]:
         """How many attempts failed and went again, by error class, the most first."""
-        return _by_class(one.statistics.repeats for one in self.models)
+        return _by_class(model.statistics.repeats for model in self.models)
 
     @property
     def invocations(self) -> int:
-        """How many succeeded."""
-        return sum(one.statistics.invocations for one in self.models)
+        """How many were sent, whatever was answered."""
+        return sum(model.statistics.invocations for model in self.models)
 
     def lying_at(self, *, report: str, page: str) -> BatchReport:
-        """Return the same with its locations."""
         return replace(self, report_location=report, report_page_location=page)
 
     def checked(self) -> BatchReport:
@@ -160,32 +161,27 @@ class BatchReport:
 
         :raises InferenceError: they do not, so it must not be believed
         """
-        wrong = [*self._wrong_inputs(), *self._wrong_records()]
-        if wrong:
+        if wrong := self._contradictions():
             raise InferenceError(
                 f"the report on endpoint {self.plan.endpoint_name} (plan {self.plan.digest}) does not add up: "
                 f"{'; '.join(wrong)}. No report was written; outputs are below {self.plan.outputs}"
             )
         return self
 
-    def _wrong_inputs(self) -> list[str]:
-        told = self.total.inputs + self.unreported
-        if told == self.plan.inputs:
-            return []
-        return [
-            f"of {self.plan.inputs} planned inputs {self.total.inputs} are reported on and {self.unreported} are not"
-        ]
-
-    def _wrong_records(self) -> list[str]:
+    def _contradictions(self) -> list[str]:
         wrong = [
-            f"those of {one.target_model} contradict each other"
-            for one in self.models
-            if not one.counts.adds_up
+            f"those of {model.target_model} contradict each other"
+            for model in self.models
+            if not model.counts.adds_up
         ]
-        of_models = sum((one.counts for one in self.models), ModelCounts())
+        of_models = sum((model.counts for model in self.models), ModelCounts())
         if of_models != self.total:
             wrong.append(f"the models have {of_models.records} records, the shards {self.total.records}")
-        return wrong[:_SHOWN]
+        wrong = wrong[:_SHOWN]
+        if self.total.inputs + self.unreported != self.plan.inputs:
+            inputs = f"of {self.plan.inputs} planned inputs {self.total.inputs} are reported on"
+            wrong.insert(0, f"{inputs} and {self.unreported} are not")
+        return wrong
 
     def summary(self) -> dict[str, str | int | float | None]:
         """Return what goes to XCom: flat, small, with JSON values and no secrets."""
@@ -199,9 +195,9 @@ class BatchReport:
             "succeeded": self.succeeded,
             "failed": self.total.records_failed,
             "models": len(self.models),
-            "models_failed": sum(1 for one in self.models if one.failed),
+            "models_failed": sum(1 for model in self.models if model.failed),
             "invocations": self.invocations,
-            "retries": sum(one.retries for one in self.models),
+            "retries": sum(model.retries for model in self.models),
             "seconds": seconds_between(self.started_at, self.finished_at),
             "shards": self.plan.shards,
             "shards_missing": len(self.missing_shards),
@@ -224,8 +220,8 @@ class BatchReport:
             "first_failures": [dict(row) for row in self.failures],
         }
         parts = {
-            "model_rows": [one.as_json() for one in self.models],
-            "timeline": [one.timeline() for one in self.models],
+            "model_rows": [model.as_json() for model in self.models],
+            "timeline": [model.timeline() for model in self.models],
             "series": self.series.as_json(),
         }
         return (json.dumps(whole, indent=1)[:-2] + "".join(map(_part, parts.items())) + "\n}\n").encode()
@@ -244,11 +240,7 @@ def _by_class(counted: Iterable[Mapping[str, int]]) -> dict[str, int]:
     together: dict[str, int] = {}
     for counts in counted:
         add_each(together, counts)
-    return dict(sorted(together.items(), key=lambda one: (-one[1], one[0])))
-
-
-MOST_FAILURES = 100
-"""How many failure rows a batch's report keeps."""
+    return dict(sorted(together.items(), key=lambda item: (-item[1], item[0])))
 
 
 class ReportSum:
@@ -280,12 +272,12 @@ class ReportSum:
                 f"the report of shard {shard.shard} is of plan {shard.plan_nonce} for endpoint {shard.endpoint_name}, "
                 f"not of plan {self._plan.nonce} for endpoint {self._plan.endpoint_name}"
             )
-        self._see(shard.shard)
+        self._count(shard.shard)
         self._total += shard.total
         for name, counts in shard.counts.items():
             self._counts[name] = self._counts.get(name, ModelCounts()) + counts
-        for name, one in shard.statistics.get("models", {}).items():
-            self._statistics.setdefault(name, ModelStatistics()).add(one)
+        for name, statistics in shard.statistics.get("models", {}).items():
+            self._statistics.setdefault(name, ModelStatistics()).add(statistics)
         if series := shard.statistics.get("series"):
             self._series.add(series)
         self._failures = sorted(
@@ -299,12 +291,12 @@ class ReportSum:
 
         :raises InferenceError: there was a report of that shard
         """
-        self._see(shard.number)
+        self._count(shard.number)
         self._missing.append(shard.number)
         for work in shard.models:
             self._unreported[work.target_model] = self._unreported.get(work.target_model, 0) + work.count
 
-    def _see(self, number: int) -> None:
+    def _count(self, number: int) -> None:
         if number in self._seen or not 0 <= number < self._plan.shards:
             raise InferenceError(
                 f"shard {number} of plan {self._plan.digest} is reported twice, or is none of its {self._plan.shards}"

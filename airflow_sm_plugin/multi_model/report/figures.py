@@ -1,4 +1,4 @@
-"""The verdict on a batch and its figures, as texts for people."""
+"""The headline of a batch's report and its figures, as texts for people."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _HARDLY_PAUSED = 0.9
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How it went: ``good``, ``bad`` or ``idle``, in a headline and further sentences."""
+class Headline:
+    """How it went: ``good``, ``bad`` or ``idle``, in one sentence, and further ones."""
 
     level: str
-    headline: str
+    text: str
     details: Sequence[str] = ()
 
 
@@ -32,7 +32,7 @@ class Card:
     notes: Sequence[tuple[str, bool]] = ()
 
 
-def verdict_of(report: BatchReport) -> Verdict:
+def headline_of(report: BatchReport) -> Headline:
     """Return how it went; what was not done comes before what failed."""
     total, shards = report.total, report.plan.shards
     bad: list[str] = []
@@ -46,17 +46,17 @@ def verdict_of(report: BatchReport) -> Verdict:
     if total.inputs_unread:
         bad.append(f"{plural(total.inputs_unread, 'input')} could not be read")
     if bad:
-        return Verdict("bad", bad[0], bad[1:])
+        return Headline("bad", bad[0], bad[1:])
     if not report.plan.inputs:
         why = (
             f"an earlier plan did all {plural(report.plan.carried, 'input')}"
             if report.plan.carried
             else "no inputs"
         )
-        return Verdict("idle", f"Nothing to do: {why}")
+        return Headline("idle", f"Nothing to do: {why}")
     if not total.records:
-        return Verdict("good", "All inputs are empty: no records")
-    return Verdict(
+        return Headline("good", "All inputs are empty: no records")
+    return Headline(
         "good",
         "The only record succeeded"
         if total.records == 1
@@ -67,8 +67,8 @@ def verdict_of(report: BatchReport) -> Verdict:
 def cards_of(report: BatchReport) -> list[Card]:
     """Return the figures that a reader wants first."""
     latencies = Latencies()
-    for one in report.models:
-        latencies.add(one.statistics.latencies.as_json())
+    for model in report.models:
+        latencies.add(model.statistics.latencies.as_json())
     return [*_counts(report), _duration(report), *_calls(report, latencies), *_cold_starts(report)]
 
 
@@ -98,7 +98,7 @@ def _counts(report: BatchReport) -> list[Card]:
             "Models",
             count(len(report.models)),
             _notes(
-                (sum(1 for one in report.models if one.failed), "with failures"),
+                (sum(1 for model in report.models if model.failed), "with failures"),
                 (f"in {plural(report.plan.shards, 'shard')}", False),
             ),
         ),
@@ -119,7 +119,7 @@ def _duration(report: BatchReport) -> Card:
 
 
 def _calls(report: BatchReport, latencies: Latencies) -> list[Card]:
-    retries = sum(one.retries for one in report.models)
+    retries = sum(model.retries for model in report.models)
     notes = _notes((f"{plural(retries, 'attempt')} repeated", False))
     cards = [Card("Invocations", count(latencies.count), notes)]
     if latencies.count:
@@ -133,8 +133,8 @@ def _calls(report: BatchReport, latencies: Latencies) -> list[Card]:
 
 
 def _cold_starts(report: BatchReport) -> list[Card]:
-    loads = sum(one.statistics.loads for one in report.models)
-    loading = sum(one.cold_start_seconds for one in report.models)
+    loads = sum(model.statistics.loads for model in report.models)
+    loading = sum(model.cold_start_seconds for model in report.models)
     if not loads:
         return []
     together, each = f"{duration(loading)} together", f"{duration(loading / loads)} on average"

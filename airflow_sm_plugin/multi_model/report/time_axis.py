@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 from airflow_sm_plugin.core.text import clock, day, duration
@@ -29,7 +30,7 @@ _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_8
 
 @dataclass(frozen=True)
 class Tick:
-    """A label of the axis, where it stands and how: its ``begin``, ``middle`` or ``end`` is at ``x``."""
+    """A label of the axis: its ``begin``, ``middle`` or ``end`` is at ``x``."""
 
     x: float
     label: str
@@ -46,7 +47,7 @@ class Pause:
 
 
 @dataclass(frozen=True)
-class _Stretch:
+class _Span:
     began: float
     ended: float
     left: float
@@ -60,41 +61,38 @@ class TimeAxis:
     """
 
     def __init__(self, active: Iterable[tuple[float, float]]) -> None:
-        parts = _without_long_gaps(sorted(active))
-        self._stretches = _placed(parts)
-        self._begins = [stretch.began for stretch in self._stretches]
+        self._spans = _placed(_without_long_gaps(sorted(active)))
+        self._begins = [span.began for span in self._spans]
 
     @property
     def began(self) -> float:
-        """When it begins, in epoch seconds."""
-        return self._stretches[0].began
+        """Epoch seconds; ``ended`` as well."""
+        return self._spans[0].began
 
     @property
     def ended(self) -> float:
-        """When it ends, in epoch seconds."""
-        return self._stretches[-1].ended
+        return self._spans[-1].ended
 
     def place(self, at: float) -> float:
         """Return where a time lies; one in a pause, or outside, at the nearest end of what is drawn to scale."""
-        stretch = self._stretches[max(0, bisect_right(self._begins, at) - 1)]
-        done = (at - stretch.began) / (stretch.ended - stretch.began)
-        return round(stretch.left + min(1.0, max(0.0, done)) * (stretch.right - stretch.left), 1)
+        span = self._spans[max(0, bisect_right(self._begins, at) - 1)]
+        done = (at - span.began) / (span.ended - span.began)
+        return round(span.left + min(1.0, max(0.0, done)) * (span.right - span.left), 1)
 
     def pauses(self) -> list[Pause]:
         """Return the gaps that take a band."""
-        pairs = zip(self._stretches, self._stretches[1:], strict=False)
         return [
             Pause(
-                round(before.right, 1),
-                round(after.left - before.right, 1),
-                duration(after.began - before.ended),
+                left=round(before.right, 1),
+                width=round(after.left - before.right, 1),
+                label=duration(after.began - before.ended),
             )
-            for before, after in pairs
+            for before, after in pairwise(self._spans)
         ]
 
     def ticks(self) -> list[Tick]:
         """Return labels at round times, none so near another that they touch; a new day is named."""
-        total = sum(stretch.ended - stretch.began for stretch in self._stretches)
+        total = sum(span.ended - span.began for span in self._spans)
         step = next(
             (step for step in _STEPS if total / step <= _MOST_TICKS), 86_400 * ceil(total / 86_400 / 6)
         )
@@ -112,11 +110,11 @@ class TimeAxis:
         return ticks
 
     def _round_times(self, step: int) -> Iterable[float]:
-        for number, stretch in enumerate(self._stretches):
-            first = ceil(stretch.began / step) * step
-            if number or first > stretch.ended:
-                yield stretch.began
-            yield from range(first, int(stretch.ended) + 1, step)
+        for number, span in enumerate(self._spans):
+            first = ceil(span.began / step) * step
+            if number or first > span.ended:
+                yield span.began
+            yield from range(first, int(span.ended) + 1, step)
 
 
 def _without_long_gaps(active: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -136,18 +134,18 @@ def _joined(active: list[tuple[float, float]], *, within: float) -> list[tuple[f
     return parts
 
 
-def _placed(parts: list[tuple[float, float]]) -> list[_Stretch]:
+def _placed(parts: list[tuple[float, float]]) -> list[_Span]:
     parts = [(began, max(ended, began + 1.0)) for began, ended in parts]
     bands = len(parts) - 1
     band = min(_BAND, _ALL_BANDS / bands) if bands else 0.0
     scale = (WIDTH - band * bands) / sum(ended - began for began, ended in parts)
-    stretches: list[_Stretch] = []
+    spans: list[_Span] = []
     left = 0.0
     for began, ended in parts:
         right = left + (ended - began) * scale
-        stretches.append(_Stretch(began, ended, left, right))
+        spans.append(_Span(began, ended, left, right))
         left = right + band
-    return stretches
+    return spans
 
 
 def _anchor(x: float) -> str:

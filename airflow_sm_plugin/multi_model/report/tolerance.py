@@ -1,4 +1,4 @@
-"""Whether a batch's failures fail its task, and what is said then."""
+"""Whether a batch's failures fail its task, and the text of the error then."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _OWN_WORDS = frozenset({InputChanged.__name__, InputNotFound.__name__, InvalidRe
 class Tolerance:
     """Which failures a task puts up with.
 
-    :param on_error: ``"fail"`` or ``"tolerate"``. An input that could not be read to its end has records that nobody
-        counted, so only ``"tolerate"`` without a ratio below 1 puts up with it
+    :param on_error: ``"fail"`` or ``"tolerate"``. An input that could not be read to its end has records that were
+        not counted, so only ``"tolerate"`` without a ratio below 1 puts up with it
     :param failure_ratio: which share of the records may have failed, 0 to 1; None is none with ``"fail"`` and all with
         ``"tolerate"``
     """
@@ -41,7 +41,7 @@ class Tolerance:
         return self
 
     def is_exceeded(self, counts: ModelCounts) -> bool:
-        """Say whether these are too many failures."""
+        """Decide whether these are too many failures."""
         if counts.inputs_unread and (self.on_error != "tolerate" or self.ratio < 1):
             return True
         return counts.records_failed > self.ratio * counts.records
@@ -53,7 +53,7 @@ class Tolerance:
 
 
 def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str:
-    """Return what the error of a failed batch says: counts, the first failures, where all lie, what clearing does.
+    """Return the error text of a failed batch: counts, the first failures, where all lie, what clearing does.
 
     Failures show input, model, class and status, and nothing of what a container wrote.
 
@@ -75,18 +75,18 @@ def failure_text(report: BatchReport, tolerance: Tolerance, *, rows: int) -> str
 
 def _counts(report: BatchReport, tolerance: Tolerance) -> str:
     total, missing = report.total, report.missing_shards
-    failed = sum(1 for one in report.models if one.failed)
-    said = []
+    failed = sum(1 for model in report.models if model.failed)
+    parts = []
     if total.records:
-        said.append(f"{failed_share(total, tolerance)}, in {failed} of {len(report.models)} models")
+        parts.append(f"{failed_share(total, tolerance)}, in {failed} of {len(report.models)} models")
     if total.inputs_unread:
-        said.append(f"{total.inputs_unread} inputs could not be read to their end")
+        parts.append(f"{total.inputs_unread} inputs could not be read to their end")
     if missing:
-        said.append(
+        parts.append(
             f"{len(missing)} of {report.plan.shards} shards, with {report.unreported} inputs, have no report: the "
             f"batch tasks with map index {_numbers(missing)} did not finish, their logs say why"
         )
-    return "; ".join(said)
+    return "; ".join(parts)
 
 
 def _numbers(numbers: Iterable[int]) -> str:
@@ -99,7 +99,7 @@ def _numbers(numbers: Iterable[int]) -> str:
 
 
 def failed_share(total: ModelCounts, tolerance: Tolerance) -> str:
-    """Return how many records failed, and how many may."""
+    """Return how many records failed, and how many are tolerated."""
     share = 100 * total.records_failed / total.records if total.records else 0.0
     return (
         f"{total.records_failed} of {total.records} records failed ({share:.3g} %, tolerated "

@@ -1,4 +1,4 @@
-"""What a batch's report says to people: the verdict, figures, and tables, as texts."""
+"""The texts of a batch's report for people: the headline, figures and tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_sm_plugin.core.text import amount, count, duration, period, plural, share, shortened
 from airflow_sm_plugin.multi_model.report.batch_report import BatchReport, ModelReport
-from airflow_sm_plugin.multi_model.report.figures import Card, Verdict, cards_of, verdict_of
+from airflow_sm_plugin.multi_model.report.figures import Card, Headline, cards_of, headline_of
 
 MOST_ROWS = 3_000
 """Rows of the table of models; ``report.json`` has them all."""
@@ -24,7 +24,7 @@ _NOTHING = "-"
 
 @dataclass(frozen=True)
 class ErrorClass:
-    """How often an error came, also in percent of the most frequent one."""
+    """How often an error came, also in percent of the most frequent model."""
 
     name: str
     number: str
@@ -43,7 +43,7 @@ class View:
     when: str
     outputs: str
     plan_digest: str
-    verdict: Verdict
+    headline: Headline
     cards: Sequence[Card]
     failed_classes: Sequence[ErrorClass]
     retried_classes: Sequence[ErrorClass]
@@ -61,24 +61,30 @@ class View:
 def view_of(report: BatchReport) -> View:
     """Return what the page says."""
     failed = report.failed_models
-    rows = [*failed, *sorted((one for one in report.models if not one.failed), key=_by_work)]
+    rows = [
+        *failed,
+        *sorted(
+            (model for model in report.models if not model.failed),
+            key=lambda model: (-model.counts.records, model.target_model),
+        ),
+    ]
     return View(
         endpoint_name=report.plan.endpoint_name,
         when=period(_epoch(report.started_at), _epoch(report.finished_at)),
         outputs=report.plan.outputs,
         plan_digest=report.plan.digest,
-        verdict=verdict_of(report),
+        headline=headline_of(report),
         cards=cards_of(report),
         failed_classes=_classes(report.failures_by_class),
         retried_classes=_classes(report.retries_by_class),
-        failed_models=[_failed_model(one) for one in failed[:_MOST_FAILED_MODELS]],
+        failed_models=[_failed_model(model) for model in failed[:_MOST_FAILED_MODELS]],
         more_failed_models=max(0, len(failed) - _MOST_FAILED_MODELS),
         failures=[_failure(row) for row in _varied(report.failures)[:_MOST_FAILURES]],
         more_failures=len(report.failures) > _MOST_FAILURES,
         slowest=_slowest(report.models),
         coldest=_coldest(report.models),
-        missing_artefacts=[one.target_model for one in report.models if one.missing],
-        models=[_row(one) for one in rows[:MOST_ROWS]],
+        missing_artefacts=[model.target_model for model in report.models if model.missing],
+        models=[_row(model) for model in rows[:MOST_ROWS]],
         more_models=max(0, len(rows) - MOST_ROWS),
     )
 
@@ -90,15 +96,15 @@ def _classes(counted: Mapping[str, int]) -> list[ErrorClass]:
     ]
 
 
-def _failed_model(one: ModelReport) -> dict[str, str]:
-    classes = sorted(one.statistics.failures.items(), key=lambda item: (-item[1], item[0]))
+def _failed_model(model: ModelReport) -> dict[str, str]:
+    classes = sorted(model.statistics.failures.items(), key=lambda item: (-item[1], item[0]))
     return {
-        "model": one.target_model,
-        "failed": count(one.counts.records_failed),
-        "records": count(one.counts.records),
-        "share": share(one.counts.records_failed, one.counts.records),
-        "inputs": f"{count(one.counts.inputs_failed)} of {count(one.counts.inputs)}",
-        "unread": count(one.counts.inputs_unread),
+        "model": model.target_model,
+        "failed": count(model.counts.records_failed),
+        "records": count(model.counts.records),
+        "share": share(model.counts.records_failed, model.counts.records),
+        "inputs": f"{count(model.counts.inputs_failed)} of {count(model.counts.inputs)}",
+        "unread": count(model.counts.inputs_unread),
         "classes": ", ".join(f"{name} {count(number)}" for name, number in classes) or _NOTHING,
     }
 
@@ -106,7 +112,7 @@ def _failed_model(one: ModelReport) -> dict[str, str]:
 def _varied(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return rows with the first of each error class and model first, then the second of each, and so on.
 
-    So no input with many failures hides another; rows of records that follow each other are one.
+    So no input with many failures hides another; rows of records that follow each other are model.
     """
     joined = _joined(rows)
     seen: Counter[tuple[str, str]] = Counter()
@@ -130,7 +136,7 @@ def _joined(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _follows(before: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    """Say whether a row tells of the next records what the row before told of its own."""
+    """Decide whether a row is about the next records, with the same error as the row before."""
     same = ("source", "target_model", "error", "status", "message", "attempts")
     first, number = before.get("first_record"), before.get("record_count")
     return (
@@ -155,7 +161,7 @@ def _failure(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _records(first: int | None, number: int | None) -> str:
-    """Return which records a failure row is about; nobody can count those of an input that cannot be read."""
+    """Return which records a failure row is about; those of an input that cannot be read are not counted."""
     if first is None:
         return _NOTHING
     if number is None:
@@ -164,46 +170,46 @@ def _records(first: int | None, number: int | None) -> str:
 
 
 def _slowest(models: Sequence[ModelReport]) -> list[tuple[str, str, str]]:
-    def slowness(one: ModelReport) -> float:
-        return one.statistics.latencies.quantile(0.95) or 0.0
+    def slowness(model: ModelReport) -> float:
+        return model.statistics.latencies.quantile(0.95) or 0.0
 
     return [
-        (one.target_model, duration(slowness(one)), plural(one.statistics.latencies.count, "invocation"))
-        for one in _greatest(models, slowness)
+        (
+            model.target_model,
+            duration(slowness(model)),
+            plural(model.statistics.latencies.count, "invocation"),
+        )
+        for model in _greatest(models, slowness)
     ]
 
 
 def _coldest(models: Sequence[ModelReport]) -> list[tuple[str, str, str]]:
     return [
-        (one.target_model, duration(one.cold_start_seconds), plural(one.statistics.loads, "cold start"))
-        for one in _greatest(models, lambda one: one.cold_start_seconds)
+        (model.target_model, duration(model.cold_start_seconds), plural(model.statistics.loads, "cold start"))
+        for model in _greatest(models, lambda model: model.cold_start_seconds)
     ]
 
 
 def _greatest(models: Sequence[ModelReport], key: Callable[[ModelReport], float]) -> list[ModelReport]:
-    return sorted((one for one in models if key(one)), key=lambda one: (-key(one), one.target_model))[
-        :_SLOWEST
-    ]
+    return sorted(
+        (model for model in models if key(model)), key=lambda model: (-key(model), model.target_model)
+    )[:_SLOWEST]
 
 
-def _row(one: ModelReport) -> list[str]:
-    latencies = one.statistics.latencies
+def _row(model: ModelReport) -> list[str]:
+    latencies = model.statistics.latencies
     return [
-        shortened(one.target_model, _LONGEST_NAME),
-        count(one.counts.records),
-        count(one.counts.records_failed),
-        count(one.counts.inputs),
+        shortened(model.target_model, _LONGEST_NAME),
+        count(model.counts.records),
+        count(model.counts.records_failed),
+        count(model.counts.inputs),
         count(latencies.count),
-        count(one.retries),
-        count(one.statistics.loads),
-        f"{one.cold_start_seconds:.1f}" if one.statistics.loads else _NOTHING,
+        count(model.retries),
+        count(model.statistics.loads),
+        f"{model.cold_start_seconds:.1f}" if model.statistics.loads else _NOTHING,
         *(_milliseconds(latencies.quantile(at)) for at in (0.5, 0.95)),
         _milliseconds(latencies.longest),
     ]
-
-
-def _by_work(one: ModelReport) -> tuple[int, str]:
-    return (-one.counts.records, one.target_model)
 
 
 def _milliseconds(seconds: float | None) -> str:

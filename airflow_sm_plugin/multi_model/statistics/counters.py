@@ -24,13 +24,13 @@ MOST = 24
 
 def joined(intervals: Iterable[Sequence[int]]) -> list[Interval]:
     """Return sorted intervals apart from each other that cover all that were given, :data:`MOST` at most."""
-    found: list[Interval] = []
+    apart: list[Interval] = []
     for began, ended in sorted((began, max(began, ended)) for began, ended in intervals):
-        if found and began - found[-1][1] <= _NEARLY:
-            found[-1] = (found[-1][0], max(found[-1][1], ended))
+        if apart and began - apart[-1][1] <= _NEARLY:
+            apart[-1] = (apart[-1][0], max(apart[-1][1], ended))
         else:
-            found.append((began, ended))
-    return found if len(found) <= MOST else _with_smallest_gaps_closed(found)
+            apart.append((began, ended))
+    return apart if len(apart) <= MOST else _with_smallest_gaps_closed(apart)
 
 
 def _with_smallest_gaps_closed(intervals: Sequence[Interval]) -> list[Interval]:
@@ -45,25 +45,18 @@ def length_of(intervals: Iterable[Interval]) -> float:
     return sum(ended - began for began, ended in intervals) / 1_000
 
 
-_MILLISECONDS = 1_000
 _UNJOINED = 64
 """How many intervals of a kind wait until they are joined."""
+
+_COUNTS = ("records", "failed_calls", "loads", "load_milliseconds")
+_BY_NAME = ("repeats", "failures")
+_INTERVALS = ("loading", "working")
 
 
 class ModelStatistics:
     """What is known of one target model."""
 
-    __slots__ = (
-        "failed_calls",
-        "failures",
-        "latencies",
-        "load_milliseconds",
-        "loading",
-        "loads",
-        "records",
-        "repeats",
-        "working",
-    )
+    __slots__ = (*_COUNTS, *_BY_NAME, *_INTERVALS, "latencies")
 
     def __init__(self) -> None:
         self.records = 0
@@ -78,17 +71,15 @@ class ModelStatistics:
 
     def add(self, other: Mapping[str, Any]) -> None:
         """Add what :meth:`as_json` gave."""
-        self.records += other.get("records", 0)
-        self.failed_calls += other.get("failed_calls", 0)
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + other.get(name, 0))
+        for name in _BY_NAME:
+            add_each(getattr(self, name), other.get(name, {}))
+        for name in _INTERVALS:
+            if name in other:
+                setattr(self, name, joined([*getattr(self, name), *other[name]]))
         if "latencies" in other:
             self.latencies.add(other["latencies"])
-        add_each(self.repeats, other.get("repeats", {}))
-        add_each(self.failures, other.get("failures", {}))
-        self.loads += other.get("loads", 0)
-        self.load_milliseconds += other.get("load_milliseconds", 0)
-        for kind in ("loading", "working"):
-            if kind in other:
-                setattr(self, kind, joined([*getattr(self, kind), *other[kind]]))
 
     @property
     def invocations(self) -> int:
@@ -97,7 +88,7 @@ class ModelStatistics:
 
     def as_json(self) -> dict[str, Any]:
         """Return it for :meth:`add`, without what is nothing."""
-        found = {
+        values = {
             "records": self.records,
             "failed_calls": self.failed_calls,
             "latencies": self.latencies.as_json() if self.latencies.counts else None,
@@ -108,11 +99,11 @@ class ModelStatistics:
             "loading": joined(self.loading),
             "working": joined(self.working),
         }
-        return {name: value for name, value in found.items() if value}
+        return {name: value for name, value in values.items() if value}
 
 
 class Statistics:
-    """What one process saw since the last :meth:`take`, or a sum of that over processes.
+    """What one process counted since the last :meth:`take`, or a sum of that over processes.
 
     Times are epoch seconds, so that processes on different workers fit together; durations are seconds.
     """
@@ -128,22 +119,22 @@ class Statistics:
 
         :param at: when it ended
         """
-        one = self.models.get(model) or self.of(model)
+        statistics = self.models.get(model) or self.of(model)
         bins = self.bins
-        now = bins.bins.get(int(at) >> bins.shift) or bins.at(int(at))
+        bin_ = bins.bins.get(int(at) >> bins.shift) or bins.at(int(at))
         microseconds = int(seconds * MICROSECONDS)
         if microseconds < 1:  # noqa: PLR1730 - a call of max() takes a tenth of all this
             microseconds = 1
         bucket = int(log(microseconds) * SCALE)
-        one.records += records
-        latencies = one.latencies
+        statistics.records += records
+        latencies = statistics.latencies
         latencies.microseconds += microseconds
         if microseconds > latencies.slowest:  # noqa: PLR1730 - as above
             latencies.slowest = microseconds
         counts = latencies.counts
         counts[bucket] = counts.get(bucket, 0) + 1
-        now.records += records
-        counts = now.counts
+        bin_.records += records
+        counts = bin_.counts
         counts[bucket] = counts.get(bucket, 0) + 1
 
     def called_in_vain(self, model: str) -> None:
@@ -167,50 +158,45 @@ class Statistics:
 
     def loaded(self, model: str, *, began: float, ended: float) -> None:
         """Count a cold start."""
-        one = self.of(model)
+        statistics = self.of(model)
         interval = _interval(began, ended)
-        one.loads += 1
-        one.load_milliseconds += interval[1] - interval[0]
-        one.loading = _with(one.loading, interval)
+        statistics.loads += 1
+        statistics.load_milliseconds += interval[1] - interval[0]
+        statistics.loading = _with(statistics.loading, interval)
 
     def worked(self, model: str, *, began: float, ended: float) -> None:
         """Note that the model was being invoked."""
-        one = self.of(model)
-        one.working = _with(one.working, _interval(began, ended))
+        statistics = self.of(model)
+        statistics.working = _with(statistics.working, _interval(began, ended))
 
     def sample(self, *, at: float, in_flight: int, bound: int, warm: int, loading: int) -> None:
         """Note how much is in flight and may be, and how many models are warm and loading; about once a second."""
-        now = self.bins.at(int(at))
-        now.samples += 1
-        now.in_flight += in_flight
-        now.bound += bound
-        now.warm += warm
-        now.loading += loading
+        self.bins.at(int(at)).add_samples((1, in_flight, bound, warm, loading))
 
     def take(self) -> dict[str, Any]:
-        """Return what was collected as JSON's types, and begin anew with nothing."""
+        """Return what was collected as JSON's types, and begin again with nothing."""
         taken = self.as_json()
         self.models, self.bins = {}, TimeBins()
         return taken
 
     def as_json(self) -> dict[str, Any]:
         """Return what was collected as JSON's types, for :meth:`add`."""
-        models = {name: one.as_json() for name, one in sorted(self.models.items())}
+        models = {name: model.as_json() for name, model in sorted(self.models.items())}
         return {"models": models, "series": self.bins.as_json()}
 
     def add(self, delta: Mapping[str, Any]) -> None:
         """Add what :meth:`take` gave, here or in another process; an empty mapping is nothing."""
-        for name, one in delta.get("models", {}).items():
-            self.of(name).add(one)
+        for name, model in delta.get("models", {}).items():
+            self.of(name).add(model)
         if series := delta.get("series"):
             self.bins.add(series)
 
     def of(self, model: str) -> ModelStatistics:
-        """Return what is known of one model; it begins to exist."""
-        found = self.models.get(model)
-        if found is None:
-            found = self.models[model] = ModelStatistics()
-        return found
+        """Return what is known of one model, made where nothing is."""
+        statistics = self.models.get(model)
+        if statistics is None:
+            statistics = self.models[model] = ModelStatistics()
+        return statistics
 
 
 def add_each(counts: dict[str, int], added: Mapping[str, int]) -> None:
@@ -222,7 +208,8 @@ def add_each(counts: dict[str, int], added: Mapping[str, int]) -> None:
 
 
 def _interval(began: float, ended: float) -> Interval:
-    return int(began * _MILLISECONDS), max(int(began * _MILLISECONDS), int(ended * _MILLISECONDS))
+    begin = int(began * 1_000)
+    return begin, max(begin, int(ended * 1_000))
 
 
 def _with(intervals: list[Interval], added: Interval) -> list[Interval]:

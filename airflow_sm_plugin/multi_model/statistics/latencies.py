@@ -13,11 +13,6 @@ SCALE = 1 / log(_GROWTH)
 MICROSECONDS = 1_000_000
 
 
-def seconds_of(bucket: int) -> float:
-    """Return the middle of a bucket, in seconds."""
-    return exp((bucket + 0.5) / SCALE) / MICROSECONDS
-
-
 def quantile_of(counts: Mapping[int, int], share: float) -> float | None:
     """Return what this share of the counted durations did not exceed, in seconds; None when none was counted.
 
@@ -28,7 +23,7 @@ def quantile_of(counts: Mapping[int, int], share: float) -> float | None:
     for bucket in sorted(counts):
         left -= counts[bucket]
         if left <= 0:
-            return seconds_of(bucket)
+            return exp((bucket + 0.5) / SCALE) / MICROSECONDS  # the middle of the bucket
     return None
 
 
@@ -47,24 +42,23 @@ class Latencies:
 
     @property
     def count(self) -> int:
-        """How many there are."""
         return sum(self.counts.values())
 
     @property
     def mean(self) -> float | None:
-        """Their mean in seconds; None when there are none."""
+        """Seconds; None when there are none."""
         count = self.count
         return self.microseconds / count / MICROSECONDS if count else None
 
     @property
     def longest(self) -> float | None:
-        """The longest in seconds; None when there are none."""
+        """Seconds; None when there are none."""
         return self.slowest / MICROSECONDS if self.counts else None
 
     def quantile(self, share: float) -> float | None:
         """Return what this share of them did not exceed, in seconds; None when there are none."""
-        found = quantile_of(self.counts, share)
-        return None if found is None else min(found, self.slowest / MICROSECONDS)
+        quantile = quantile_of(self.counts, share)
+        return None if quantile is None else min(quantile, self.slowest / MICROSECONDS)
 
     def add(self, other: Mapping[str, Any]) -> None:
         """Add what :meth:`as_json` gave."""
@@ -73,7 +67,6 @@ class Latencies:
         self.slowest = max(self.slowest, other["slowest"])
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for :meth:`add`."""
         return {
             "microseconds": self.microseconds,
             "slowest": self.slowest,

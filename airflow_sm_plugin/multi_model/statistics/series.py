@@ -1,8 +1,8 @@
-"""A batch over time: the shards' series, which run side by side on several workers, as one."""
+"""What went on over time: bins of one process, and of a batch whose shards run side by side on several workers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,52 +10,45 @@ from airflow_sm_plugin.multi_model.statistics.latencies import add_counts, quant
 
 MOST_BINS = 600
 
+_HOLDS = 3
+"""Seconds within which a sample holds until the next: they are taken about once a second, not to the second."""
+
+_THOUSANDTHS = 1_000
+_GAUGES = ("in_flight", "bound", "warm", "loading")
+
 
 class Bin:
-    """One bin: records and latencies of invocations that ended in it, and sums of samples taken in it."""
+    """Records and latencies of invocations that ended in one span of time, and sums of samples taken in it.
 
-    __slots__ = ("bound", "counts", "in_flight", "loading", "records", "samples", "warm")
+    :param counts: pairs of bucket and count
+    :param samples: how many samples there are, and the sums of ``in_flight``, ``bound``, ``warm`` and ``loading``
+    """
 
-    def __init__(self) -> None:
-        self.records = 0
+    __slots__ = ("counts", "records", "samples")
+
+    def __init__(
+        self, records: int = 0, counts: Iterable[Iterable[int]] = (), samples: Iterable[int] = ()
+    ) -> None:
+        self.records = records
         self.counts: dict[int, int] = {}
-        self.samples = 0
-        self.in_flight = 0
-        self.bound = 0
-        self.warm = 0
-        self.loading = 0
+        add_counts(self.counts, counts)
+        self.samples = list(samples) or [0, *(0 for _ in _GAUGES)]
 
     def add(self, other: Bin) -> None:
-        """Add another bin's."""
         self.records += other.records
         add_counts(self.counts, other.counts.items())
-        self.samples += other.samples
-        self.in_flight += other.in_flight
-        self.bound += other.bound
-        self.warm += other.warm
-        self.loading += other.loading
+        self.add_samples(other.samples)
 
-    def as_json(self, begin: int) -> list[Any]:
-        """Return it for :meth:`from_json`.
+    def add_samples(self, samples: Iterable[int]) -> None:
+        self.samples = [mine + other for mine, other in zip(self.samples, samples, strict=True)]
 
-        :param begin: epoch seconds
-        """
-        sampled = [self.samples, self.in_flight, self.bound, self.warm, self.loading] if self.samples else []
-        return [begin, self.records, sorted(self.counts.items()), sampled]
-
-    @classmethod
-    def from_json(cls, records: int, counts: list[list[int]], sampled: list[int]) -> Bin:
-        """Read what :meth:`as_json` wrote behind the begin."""
-        found = cls()
-        found.records = records
-        add_counts(found.counts, counts)
-        if sampled:
-            found.samples, found.in_flight, found.bound, found.warm, found.loading = sampled
-        return found
+    def as_json(self) -> list[Any]:
+        """Return the constructor's arguments."""
+        return [self.records, sorted(self.counts.items()), self.samples if self.samples[0] else []]
 
 
 class TimeBins:
-    """The bins of one process, or of a shard over all its processes."""
+    """The bins of one process, or of a shard over all its processes: at most :data:`MOST_BINS`."""
 
     __slots__ = ("bins", "shift")
 
@@ -69,41 +62,33 @@ class TimeBins:
         return 1 << self.shift
 
     def at(self, second: int) -> Bin:
-        """Return the bin of a second since the epoch; it begins to exist."""
-        found = self.bins.get(second >> self.shift)
-        if found is None:
-            found = self.bins[second >> self.shift] = Bin()
+        """Return the bin of a second since the epoch, made where there is none."""
+        bin_ = self.bins.get(second >> self.shift)
+        if bin_ is None:
+            bin_ = self.bins[second >> self.shift] = Bin()
             while len(self.bins) > MOST_BINS:
                 self.widen(self.shift + 1)
-                found = self.bins[second >> self.shift]
-        return found
+                bin_ = self.bins[second >> self.shift]
+        return bin_
 
     def widen(self, shift: int) -> None:
         """Make bins 2 ** shift seconds wide, where they are narrower."""
         if shift <= self.shift:
             return
         wider: dict[int, Bin] = {}
-        for index, one in self.bins.items():
-            wider.setdefault(index >> (shift - self.shift), Bin()).add(one)
+        for index, bin_ in self.bins.items():
+            wider.setdefault(index >> (shift - self.shift), Bin()).add(bin_)
         self.bins, self.shift = wider, shift
 
     def add(self, other: Mapping[str, Any]) -> None:
         """Add what :meth:`as_json` gave."""
         self.widen(int(other["width"]).bit_length() - 1)
         for begin, *rest in other["bins"]:
-            self.at(begin).add(Bin.from_json(*rest))
+            self.at(begin).add(Bin(*rest))
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for :meth:`add`."""
-        bins = [one.as_json(index << self.shift) for index, one in sorted(self.bins.items())]
+        bins = [[index << self.shift, *bin_.as_json()] for index, bin_ in sorted(self.bins.items())]
         return {"width": self.width, "bins": bins}
-
-
-_HOLDS = 3
-"""Seconds within which a sample holds until the next: they are taken about once a second, not to the second."""
-
-_THOUSANDTHS = 1_000
-_GAUGES = ("in_flight", "bound", "warm", "loading")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +98,7 @@ class Point:
     :param at: epoch seconds when it begins
     :param seconds: how long it is
     :param p50: of the latencies, in seconds; None when no invocation ended in it; p95 as well
-    :param in_flight: in the mean, all shards together; None when nobody looked; the others as well
+    :param in_flight: in the mean, all shards together; None without samples; the others as well
     """
 
     at: int
@@ -127,12 +112,8 @@ class Point:
     warm: float | None
     loading: float | None
 
-    def as_row(self) -> list[float | None]:
-        """Return its values in the order of :data:`COLUMNS`."""
-        return [_rounded(getattr(self, name)) for name in COLUMNS]
 
-
-COLUMNS = ("at", "records", "invocations", "p50", "p95", *_GAUGES)
+_COLUMNS = ("at", "records", "invocations", "p50", "p95", *_GAUGES)
 
 
 class BatchSeries:
@@ -150,13 +131,16 @@ class BatchSeries:
         shard.add(series)
         self._bins.widen(shard.shift)
         begins = sorted(shard.bins)
-        sampled = [begin for begin in begins if shard.bins[begin].samples]
+        sampled = [begin for begin in begins if shard.bins[begin].samples[0]]
         for begin in begins:
-            self._bins.at(begin * shard.width).add(_counted(shard.bins[begin]))
+            bin_ = shard.bins[begin]
+            self._bins.at(begin * shard.width).add(Bin(bin_.records, bin_.counts.items()))
         for begin, following in zip(sampled, [*sampled[1:], sampled[-1] + 1] if sampled else [], strict=True):
             held = following if (following - begin) * shard.width <= _HOLDS else begin + 1
+            count, *sums = shard.bins[begin].samples
+            weighted = [1, *(value * shard.width * _THOUSANDTHS // count for value in sums)]
             for index in range(begin, held):
-                self._bins.at(index * shard.width).add(_weighted(shard.bins[begin], shard.width))
+                self._bins.at(index * shard.width).add_samples(weighted)
 
     def points(self, *, most: int | None = None) -> list[Point]:
         """Return what there is, in order; where nothing is, nothing went on.
@@ -168,7 +152,7 @@ class BatchSeries:
         while most is not None and len(shown.bins) > most:
             shown.widen(shown.shift + 1)
         width = shown.width
-        return [_point(index * width, width, one) for index, one in sorted(shown.bins.items())]
+        return [_point(index * width, width, bin_) for index, bin_ in sorted(shown.bins.items())]
 
     @property
     def active_seconds(self) -> int:
@@ -177,37 +161,21 @@ class BatchSeries:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the report shows it: a table whose first column is epoch seconds."""
-        return {
-            "seconds": self._bins.width,
-            "columns": COLUMNS,
-            "rows": [point.as_row() for point in self.points()],
-        }
+        rows = [[_rounded(getattr(point, name)) for name in _COLUMNS] for point in self.points()]
+        return {"seconds": self._bins.width, "columns": _COLUMNS, "rows": rows}
 
 
-def _counted(one: Bin) -> Bin:
-    counted = Bin()
-    counted.records, counted.counts = one.records, one.counts
-    return counted
-
-
-def _weighted(one: Bin, width: int) -> Bin:
-    weighted = Bin()
-    weighted.samples = 1
-    for name in _GAUGES:
-        setattr(weighted, name, getattr(one, name) * width * _THOUSANDTHS // one.samples)
-    return weighted
-
-
-def _point(at: int, width: int, one: Bin) -> Point:
-    gauges = {name: getattr(one, name) / (width * _THOUSANDTHS) if one.samples else None for name in _GAUGES}
+def _point(at: int, width: int, bin_: Bin) -> Point:
+    count, *sums = bin_.samples
+    means = [value / (width * _THOUSANDTHS) if count else None for value in sums]
     return Point(
         at=at,
         seconds=width,
-        records=one.records,
-        invocations=sum(one.counts.values()),
-        p50=quantile_of(one.counts, 0.5),
-        p95=quantile_of(one.counts, 0.95),
-        **gauges,
+        records=bin_.records,
+        invocations=sum(bin_.counts.values()),
+        p50=quantile_of(bin_.counts, 0.5),
+        p95=quantile_of(bin_.counts, 0.95),
+        **dict(zip(_GAUGES, means, strict=True)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What became of one shard: counts of each target model, what was collected on the way, the first failures."""
+"""The report of one shard: counts of each target model, statistics, the first failures."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ModelCounts:
     :param inputs: with and without failures
     :param inputs_failed: those of which at least one record failed, or that could not be read
     :param records: those that succeeded and those that failed
-    :param inputs_unread: those of the failed inputs that could not be read to their end, so that nobody knows how many
-        records they have
+    :param inputs_unread: those of the failed inputs that could not be read to their end, so that their records are
+        not all counted
     """
 
     inputs: int = 0
@@ -32,8 +32,7 @@ class ModelCounts:
     inputs_unread: int = 0
 
     def __add__(self, other: ModelCounts) -> ModelCounts:
-        mine, others = asdict(self), asdict(other)
-        return ModelCounts(**{name: mine[name] + others[name] for name in mine})
+        return ModelCounts(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
     @property
     def failed(self) -> bool:
@@ -66,15 +65,14 @@ class ShardReport:
     plan_digest: str
     plan_nonce: str
     endpoint_name: str
-    counts: Mapping[str, ModelCounts]
     started_at: str
     finished_at: str
-    statistics: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    counts: Mapping[str, ModelCounts]
     failures: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    statistics: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def total(self) -> ModelCounts:
-        """The counts of all models together."""
         return sum(self.counts.values(), ModelCounts())
 
     def summary(self) -> dict[str, str | int | float | None]:
@@ -93,8 +91,8 @@ class ShardReport:
             "failed": total.records_failed,
             "models": len(self.counts),
             "models_failed": sum(1 for counts in self.counts.values() if counts.failed),
-            "invocations": sum(one.invocations for one in models),
-            "retries": sum(sum(one.repeats.values()) for one in models),
+            "invocations": sum(model.invocations for model in models),
+            "retries": sum(sum(model.repeats.values()) for model in models),
             "seconds": seconds_between(self.started_at, self.finished_at),
             "plan_digest": self.plan_digest,
             "started_at": self.started_at,
@@ -103,26 +101,14 @@ class ShardReport:
 
     def as_json(self) -> bytes:
         """Return the content of the shard's ``report.json``, as :meth:`from_json` reads it."""
-        return json.dumps(
-            {
-                "shard": self.shard,
-                "plan_digest": self.plan_digest,
-                "plan_nonce": self.plan_nonce,
-                "endpoint_name": self.endpoint_name,
-                "started_at": self.started_at,
-                "finished_at": self.finished_at,
-                "counts": {name: asdict(counts) for name, counts in self.counts.items()},
-                "failures": [dict(row) for row in self.failures[:MOST_FAILURES]],
-                "statistics": self.statistics,
-            },
-            separators=(",", ":"),
-        ).encode()
+        content = vars(self) | {"failures": self.failures[:MOST_FAILURES]}
+        return json.dumps(content, separators=(",", ":"), default=asdict).encode()
 
     @classmethod
     def from_json(cls, body: bytes | str) -> ShardReport:
         """Read what :meth:`as_json` wrote."""
         given: dict[str, Any] = json.loads(body)
-        counts = {name: ModelCounts(**one) for name, one in given.pop("counts").items()}
+        counts = {name: ModelCounts(**fields) for name, fields in given.pop("counts").items()}
         return cls(counts=counts, failures=tuple(given.pop("failures")), **given)
 
 

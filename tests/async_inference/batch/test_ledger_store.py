@@ -15,7 +15,7 @@ from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames
 from airflow_sm_plugin.async_inference.batch.submission import Submission
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.batches.adaptive import Pace
+from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.task_try import TaskTry
@@ -61,7 +61,7 @@ async def submitted(store: LedgerStore, invoke: Callable[[AsyncRequest], Awaitab
         invoke=invoke,
         request_of=request_of,
         record=SubmissionRecord(store),
-        pace=Pace.starting(now=0.0, max_rate=1_000),
+        pace=SendRate(now=0.0, max_rate=1_000),
         at_once=1,
         resend=False,
         patience=600,

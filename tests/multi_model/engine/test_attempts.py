@@ -20,7 +20,7 @@ from airflow_sm_plugin.invoke.failure import Attempt
 from airflow_sm_plugin.multi_model.engine.feed import Job, ModelFeed, OpenInput, Result
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker, ModelAnswer
-from airflow_sm_plugin.multi_model.engine.judgement import Verdict, judge
+from airflow_sm_plugin.multi_model.engine.judgement import PayloadFate, judge
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork
@@ -113,23 +113,24 @@ class Ends:
         self.over = asyncio.Event()
         self.calls: Invocations | None = None
 
-    def _end(self, one: OpenInput, first: int, records: int) -> None:
-        self.ended.update((one.number, record) for record in range(first, first + records))
+    def _end(self, open_input: OpenInput, first: int, records: int) -> None:
+        self.ended.update((open_input.number, record) for record in range(first, first + records))
         self.left -= records
-        one.feed.outstanding -= 1
-        if not one.feed.outstanding and self.calls is not None:
-            self.calls.turns.close(one.feed.lane)
+        feed = open_input.feed
+        feed.outstanding -= 1
+        if not feed.outstanding and self.calls is not None:
+            self.calls.schedule.close(feed.queue)
             self.calls.pump()
         if not self.left:
             self.over.set()
 
     def succeeded(self, job: Job, result: Result) -> None:
-        self.good.update((job.input.number, result.first_record + n) for n in range(result.records))
-        self._end(job.input, result.first_record, result.records)
+        self.good.update((job.open_input.number, result.first_record + n) for n in range(result.records))
+        self._end(job.open_input, result.first_record, result.records)
 
     def failed(
         self,
-        one: OpenInput,
+        open_input: OpenInput,
         payload: Payload,
         error: type[SageMakerInferenceError],
         *,
@@ -140,12 +141,12 @@ class Ends:
         assert attempts >= 0
         assert message
         self.errors.add(error)
-        self._end(one, payload.first_record, payload.records)
+        self._end(open_input, payload.first_record, payload.records)
 
-    def halved(self, one: OpenInput) -> None:
-        one.feed.outstanding += 1
+    def halved(self, open_input: OpenInput) -> None:
+        open_input.feed.outstanding += 1
 
-    def died(self) -> None:
+    def model_lost(self) -> None:
         pass
 
 
@@ -185,11 +186,13 @@ async def send(
     ends.calls = calls
     for number, payloads in enumerate(batch):
         work = ModelWork(target_model=f"m{number}", first=number, count=1, bytes=1)
-        feed = ModelFeed(work, calls.turns.open(work.target_model), [])
-        one = OpenInput(number, BatchInput(source="s3://b/k"), feed, InputProgress(number, []), given_.output)
+        feed = ModelFeed(work, calls.schedule.open(work.target_model), [])
+        open_input = OpenInput(
+            number, BatchInput(source="s3://b/k"), feed, InputProgress(number, []), given_.output
+        )
         feed.outstanding = len(payloads)
         for payload in payloads:
-            calls.add(feed.lane, Job(one, payload))
+            calls.add(feed.queue, Job(open_input, payload))
     calls.pump()
     try:
         async with asyncio.timeout(LONGEST):
@@ -201,8 +204,8 @@ async def send(
         await asyncio.gather(*tasks, return_exceptions=True)
     if failed:
         raise failed[0]
-    calls.attempts.check_served()
-    assert calls.turns.in_flight == 0
+    calls.attempts.conclusions.check_served()
+    assert calls.schedule.in_flight == 0
     return ends
 
 
@@ -226,7 +229,7 @@ WORDS = st.sampled_from(
         *(
             name
             for name in SITUATIONS
-            if judge(failure_of(recorded_error(name))).verdict is not Verdict.ENDPOINT
+            if judge(failure_of(recorded_error(name))).fate is not PayloadFate.ENDPOINT
         ),
     ]
 )

@@ -107,7 +107,7 @@ def test_each_model_is_loaded_once_where_one_more_fits_than_is_used(
 def test_a_cold_model_is_probed_and_not_stormed(
     account: Account, cold: MultiModel, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seven payloads wait for one's answer instead of asking, too. They take turns: it may be one's own fault."""
+    """Seven payloads wait for one's answer instead of asking, too. They take schedule: it may be one's own fault."""
     waits = f"""
 import os, time
 while not os.path.exists({str(gate)!r}):

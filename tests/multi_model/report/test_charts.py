@@ -1,8 +1,8 @@
-"""What a report draws: lanes for the busiest models, curves that fit, nothing where nothing went on."""
+"""What a report draws: rows for the busiest models, curves that fit, nothing where nothing went on."""
 
 from __future__ import annotations
 
-from airflow_sm_plugin.multi_model.report.charts import MOST_LANES, MOST_POINTS, charts_of
+from airflow_sm_plugin.multi_model.report.charts import MOST_POINTS, MOST_ROWS, charts_of
 from tests.multi_model.report.reports import BAD, GOOD, T0, batch_of, busy, collected, shard_of
 
 
@@ -11,17 +11,17 @@ def test_where_nothing_went_on_there_is_no_chart() -> None:
     assert charts_of(batch_of([])) is None
 
 
-def test_lanes_are_in_the_order_in_which_models_began() -> None:
+def test_rows_are_in_the_order_in_which_models_began() -> None:
     statistics = collected(busy("late", at=T0 + 50), busy("early"))
     charts = charts_of(batch_of([shard_of(0, {"late": BAD, "early": GOOD}, statistics=statistics)]))
     assert charts is not None
-    assert [(lane.name, lane.failed, lane.top) for lane in charts.lanes] == [
+    assert [(row.name, row.failed, row.top) for row in charts.rows] == [
         ("early", False, 0.0),
         ("late", True, 26.0),
     ]
     assert charts.others == 0
-    assert charts.lanes[0].note == "11:06:40 to 11:06:52; 1 cold start, 2 s; invoked for 10 s"
-    assert [shape.kind for shape in charts.lanes[0].shapes] == ["working", "loading"]
+    assert charts.rows[0].note == "11:06:40 to 11:06:52; 1 cold start, 2 s; invoked for 10 s"
+    assert [shape.kind for shape in charts.rows[0].shapes] == ["working", "loading"]
 
 
 def test_a_model_that_waited_warm_has_a_thin_line_and_one_that_was_loaded_again_has_none() -> None:
@@ -35,18 +35,18 @@ def test_a_model_that_waited_warm_has_a_thin_line_and_one_that_was_loaded_again_
 
     charts = charts_of(batch_of([shard_of(0, {"a": GOOD, "b": GOOD}, statistics=collected(warm, evicted))]))
     assert charts is not None
-    kinds = {lane.name: {shape.kind for shape in lane.shapes} for lane in charts.lanes}
+    kinds = {row.name: {shape.kind for shape in row.shapes} for row in charts.rows}
     assert kinds == {"a": {"idle", "working"}, "b": {"working", "loading"}}
 
 
-def test_only_the_models_with_the_most_time_have_lanes() -> None:
-    names = [f"m{number:03d}" for number in range(MOST_LANES + 20)]
+def test_only_the_models_with_the_most_time_have_rows() -> None:
+    names = [f"m{number:03d}" for number in range(MOST_ROWS + 20)]
     statistics = collected(*(busy(name, invocations=2 * (place + 1)) for place, name in enumerate(names)))
     charts = charts_of(batch_of([shard_of(0, dict.fromkeys(names, GOOD), statistics=statistics)]))
     assert charts is not None
-    assert sorted(lane.name for lane in charts.lanes) == names[20:]
+    assert sorted(row.name for row in charts.rows) == names[20:]
     assert charts.others == 20
-    assert charts.lanes_height == MOST_LANES * charts.lanes[0].height
+    assert charts.rows_height == MOST_ROWS * charts.rows[0].height
 
 
 def test_each_chart_says_what_it_shows() -> None:
@@ -62,11 +62,11 @@ def test_each_chart_says_what_it_shows() -> None:
     assert charts.plots[0].note == "up to 2 records/s; a bar is the mean of 1 s"
 
 
-def test_a_batch_that_only_loaded_models_has_lanes_and_no_curves() -> None:
+def test_a_batch_that_only_loaded_models_has_rows_and_no_curves() -> None:
     statistics = collected(lambda s: s.loaded("a.tar.gz", began=T0, ended=T0 + 5))
     charts = charts_of(batch_of([shard_of(0, statistics=statistics)]))
     assert charts is not None
-    assert len(charts.lanes) == 1
+    assert len(charts.rows) == 1
     assert charts.plots == []
 
 

@@ -112,7 +112,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     assert [value for name, value in Page(page).attributes if name in ("href", "src")] == ["#failures"]
 
 
-def test_the_verdict_comes_first_and_light_and_dark_are_both_there() -> None:
+def test_the_headline_comes_first_and_light_and_dark_are_both_there() -> None:
     page = page_of(hostile())
     text = Page(page).text
     assert 0 < text.index("Unfinished: 1 of 2 shards") < text.index("Records") < text.index("What went on")

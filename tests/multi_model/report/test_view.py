@@ -1,4 +1,4 @@
-"""What the page says: the verdict first, and every number as in the report."""
+"""What the page says: the headline first, and every number as in the report."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ UNREAD = ModelCounts(inputs=2, inputs_failed=1, inputs_unread=1, records=10)
         (batch_of([], carried=3), "idle", "Nothing to do: an earlier plan did all 3 inputs"),
     ],
 )
-def test_the_verdict_says_how_it_went(report: BatchReport, level: str, headline: str) -> None:
-    verdict = view_of(report).verdict
-    assert (verdict.level, verdict.headline) == (level, headline)
+def test_the_headline_says_how_it_went(report: BatchReport, level: str, headline: str) -> None:
+    shown = view_of(report).headline
+    assert (shown.level, shown.text) == (level, headline)
 
 
 def test_what_else_is_wrong_follows() -> None:
     report = batch_of([shard_of(0, {"a": BAD + UNREAD})], [work_of(1, {"b": 4})])
-    assert view_of(report).verdict.details == ["3 of 20 records failed", "1 input could not be read"]
+    assert view_of(report).headline.details == ["3 of 20 records failed", "1 input could not be read"]
 
 
 def test_cards_hold_the_numbers_of_the_summary() -> None:
