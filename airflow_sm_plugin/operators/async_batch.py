@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
@@ -33,7 +31,7 @@ from airflow_sm_plugin.core.template_values import (
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed
 from airflow_sm_plugin.invoke.async_request import AsyncRequest
 from airflow_sm_plugin.links import persist_endpoint
-from airflow_sm_plugin.operators.invocation import InvocationOperator
+from airflow_sm_plugin.operators.invocation import InvocationOperator, whole_number_if_given
 from airflow_sm_plugin.operators.multi_model_arguments import object_options
 
 if TYPE_CHECKING:
@@ -264,13 +262,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 return self._conclude(step)
             plan_at_hand = True
             trigger = self._trigger(step, wait_location)
-            if self.deferrable:
-                from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
-
-                self.check_not_killed()
-                timeout = timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS)
-                self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
-            self._check_event(self.run_until_killed(trigger.event_here()))
+            self._check_event(self.wait_with(trigger, deferrable=self.deferrable))
 
     async def _advance(
         self, settings: BatchSettings, *, plan_at_hand: bool
@@ -348,8 +340,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             endpoint_name=self.endpoint_name,
             content_type=text(self.content_type, "content_type"),
             accept=text(self.accept, "accept"),
-            request_ttl=_whole(self.request_ttl, "request_ttl"),
-            invocation_timeout=_whole(self.invocation_timeout, "invocation_timeout"),
+            request_ttl=whole_number_if_given(self.request_ttl, "request_ttl"),
+            invocation_timeout=whole_number_if_given(self.invocation_timeout, "invocation_timeout"),
         )
         AsyncRequest(
             endpoint_name=template.endpoint_name,
@@ -378,7 +370,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             attempts=whole_number(self.attempts, "attempts", at_least=1),
             max_rate=number(self.max_rate, "max_rate"),
             at_once=whole_number(self.concurrency, "concurrency", at_least=1),
-            max_in_flight=_whole(self.max_in_flight, "max_in_flight", at_least=1),
+            max_in_flight=whole_number_if_given(self.max_in_flight, "max_in_flight", at_least=1),
             resend=choice(self.on_unknown, "on_unknown", ("wait", "resend")) == "resend",
             restart=choice(self.on_rerun, "on_rerun", ("resume", "restart")) == "restart",
             failure_text_limit=whole_number(self.failure_text_limit, "failure_text_limit"),
@@ -389,7 +381,3 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 else None
             ),
         )
-
-
-def _whole(value: object, name: str, *, at_least: int = 0) -> int | None:
-    return whole_number(value, name, at_least=at_least) if is_given(value) else None

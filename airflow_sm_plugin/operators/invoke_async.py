@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.async_inference.outcome import Outcome
 from airflow_sm_plugin.async_inference.single.state import (
     Identity,
-    OnUnknown,
     SingleWait,
     arguments_digest,
     seconds_to_live,
@@ -29,10 +29,15 @@ from airflow_sm_plugin.core.names import digest, endpoint_log_group
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number
-from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
+from airflow_sm_plugin.exceptions import EndpointNotFound
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.links import persist_endpoint
-from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
+from airflow_sm_plugin.operators.invocation import (
+    InvocationOperator,
+    encoded_body,
+    inference_id_of,
+    whole_number_if_given,
+)
 from airflow_sm_plugin.operators.multi_model_arguments import object_options
 
 if TYPE_CHECKING:
@@ -41,11 +46,11 @@ if TYPE_CHECKING:
 
 _ON_RERUN = ("resume", "restart")
 _CHECK_IN_SECONDS = 1_800.0
-"""So often a long wait asks whether the endpoint is still there: nobody tells that it was deleted, with its queue."""
+"""So often a long wait asks whether the endpoint is still there: no event tells that it was deleted, with its queue."""
 
 
 class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
-    """Send one asynchronous invocation and say where its result will be; wait for it, if asked to.
+    """Send one asynchronous invocation and return where its result will be; wait for it, if asked to.
 
     Limits are checked before the call, and the input object is looked at: SageMaker would accept one that does not
     exist and fail it later. Throttling, 5xx answers and connections that cannot be made are repeated up to five times
@@ -229,7 +234,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         self.container_log_lines = container_log_lines
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Check, look at what earlier tries did, send; wait if asked to."""
+        """Check, find what earlier tries sent, send; wait if asked to."""
         with self.reading_arguments():
             sending = self._sending(context)
             self._check_wait()
@@ -243,14 +248,24 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
                 invocation.inference_id,
                 invocation.output_location,
             )
-            if sending.is_waited_for:
-                return self._wait(self._begun(sending, invocation))
-            return self._told(invocation)
+            if not sending.is_waited_for:
+                return self._returned(invocation)
+            identity, prefix = (
+                Identity(sending.owner, arguments_digest(sending.request)),
+                sending.state_prefix,
+            )
+            wait = SingleWait(
+                invocation=invocation,
+                deadline=(invocation.submitted_at or time.time()) + self._wait_seconds(),
+                state=None if prefix is None else identity.folder(prefix),
+                task_try=sending.task_try,
+            )
+            return self._wait(wait)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Judge what the trigger saw."""
+        """Conclude from the trigger's event, or wait on."""
         with self.reading_arguments():
-            wait = SingleWait.from_mapping(event["note"])
+            wait = msgspec.convert(event["note"], SingleWait)
             return self._conclude(wait, event) or self._wait(wait)
 
     def _request(self, context: Context) -> AsyncRequest:
@@ -263,8 +278,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             accept=text(self.accept, "accept"),
             custom_attributes=reveal(self.custom_attributes),
             inference_id=text(self.inference_id, "inference_id") or inference_id_of(context),
-            request_ttl=_whole_seconds(self.request_ttl, "request_ttl"),
-            invocation_timeout=_whole_seconds(self.invocation_timeout, "invocation_timeout"),
+            request_ttl=whole_number_if_given(self.request_ttl, "request_ttl"),
+            invocation_timeout=whole_number_if_given(self.invocation_timeout, "invocation_timeout"),
             filename=text(self.filename, "filename"),
             s3_output_path_extension=text(self.s3_output_path_extension, "s3_output_path_extension"),
         )
@@ -290,7 +305,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             check_input=boolean(self.check_input, "check_input"),
             state_prefix=text(self.state_prefix, "state_prefix"),
             upload_prefix=text(self.upload_prefix, "upload_prefix"),
-            on_unknown=OnUnknown(choice(self.on_unknown, "on_unknown", [str(one) for one in OnUnknown])),
+            resend=choice(self.on_unknown, "on_unknown", ("wait", "resend")) == "resend",
             is_waited_for=boolean(self.wait_for_completion, "wait_for_completion"),
         ).checked()
 
@@ -315,6 +330,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         from airflow_sm_plugin.async_inference.queue import check_queue
         from airflow_sm_plugin.async_inference.single.run import SingleInvocation
         from airflow_sm_plugin.aws.s3.objects import S3Objects
+        from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 
         if sending.is_waited_for and (queue := text(self.completion_queue, "completion_queue")):
             await check_queue(self.aws, queue)
@@ -322,41 +338,16 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             S3Objects.open(self.aws, options=object_options(self)) as s3,
             AsyncInvoker.open(self.aws) as invoker,
         ):
-            single = SingleInvocation(sending, s3=s3, invoker=invoker, output_config=self._output_config)
-            return await single.submit()
-
-    def _output_config(self) -> Mapping[str, Any] | None:
-        try:
-            description = self.control_plane().describe_endpoint(self.endpoint_name) or {}
-        except ServiceError as error:
-            self.log.info("cannot tell beforehand where outputs go: %s", error)
-            return None
-        section: Mapping[str, Any] = description.get("AsyncInferenceConfig") or {}
-        return section.get("OutputConfig")
+            endpoint = EndpointFacts(self.aws, self.endpoint_name)
+            return await SingleInvocation(sending, s3=s3, invoker=invoker, endpoint=endpoint).submit()
 
     # Waiting
 
-    def _begun(self, sending: Sending, invocation: AsyncInvocation) -> SingleWait:
-        identity, prefix = Identity(sending.owner, arguments_digest(sending.request)), sending.state_prefix
-        return SingleWait(
-            invocation=invocation,
-            deadline=(invocation.submitted_at or time.time()) + self._wait_seconds(),
-            state=None if prefix is None else identity.folder(prefix),
-            task_try=sending.task_try,
-        )
-
     def _wait(self, wait: SingleWait) -> dict[str, Any]:
         while True:
-            trigger = self._trigger(wait)
-            if self.deferrable:
-                from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
-
-                self.check_not_killed()
-                left = max(0.0, trigger.deadline - time.time())
-                timeout = timedelta(seconds=left + GRACE_SECONDS)
-                self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
-            if told := self._conclude(wait, self.run_until_killed(trigger.event_here())):
-                return told
+            event = self.wait_with(self._trigger(wait), deferrable=self.deferrable)
+            if result := self._conclude(wait, event):
+                return result
 
     def _trigger(self, wait: SingleWait) -> AsyncInferenceTrigger:
         from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
@@ -367,7 +358,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             completion_queue=text(self.completion_queue, "completion_queue"),
             deadline=min(wait.deadline, time.time() + _CHECK_IN_SECONDS),
             poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
-            note=wait.as_mapping(),
+            note=msgspec.to_builtins(wait),
             aws=self.aws.as_mapping(),
         )
 
@@ -378,8 +369,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
     def _seconds_to_live(self) -> float:
         return seconds_to_live(
-            _whole_seconds(self.request_ttl, "request_ttl"),
-            _whole_seconds(self.invocation_timeout, "invocation_timeout"),
+            whole_number_if_given(self.request_ttl, "request_ttl"),
+            whole_number_if_given(self.invocation_timeout, "invocation_timeout"),
         )
 
     def _conclude(self, wait: SingleWait, event: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -396,42 +387,33 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         )
         if result.outcome is Outcome.SUCCEEDED:
             self.log.info("the output is at %s", invocation.output_location)
-            return self._told(invocation) | {"output": result.output_text(limit or 0)}
+            return self._returned(invocation) | {"output": result.output_text(limit or 0)}
         if result.outcome is Outcome.FAILED:
             lines = whole_number(self.container_log_lines, "container_log_lines")
             self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
             raise result.failed(self.endpoint_name)
-        if told := result.look.output is not Sight.UNKNOWN:
-            self._check_endpoint_is_there(wait)
-        if (
-            time.time() < wait.deadline
-            and event["why"] != "complete"
-            and (told or event["why"] == "deadline")
-        ):
+        is_known = result.look.output is not Sight.UNKNOWN
+        if is_known:
+            self.run_until_killed(self._check_endpoint_is_there(wait))
+        is_over = time.time() >= wait.deadline or event["why"] == "complete"
+        if not is_over and (is_known or event["why"] == "deadline"):
             return None
         trouble = self.run_until_killed(why_missing(self.aws, invocation))
         waited, lives = self._wait_seconds(), self._seconds_to_live()
         raise result.missing(self.endpoint_name, waited=waited, lives=lives, trouble=trouble)
 
-    def _told(self, invocation: AsyncInvocation) -> dict[str, Any]:
+    def _returned(self, invocation: AsyncInvocation) -> dict[str, Any]:
         return invocation.as_mapping() | {"endpoint_name": self.endpoint_name}
 
-    def _check_endpoint_is_there(self, wait: SingleWait) -> None:
-        from airflow_sm_plugin.async_inference.single.store import lose
+    async def _check_endpoint_is_there(self, wait: SingleWait) -> None:
+        from airflow_sm_plugin.async_inference.single.store import record_loss
+        from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 
-        try:
-            is_there = self.control_plane().describe_endpoint(self.endpoint_name) is not None
-        except ServiceError:
-            return
-        if is_there:
+        if not await EndpointFacts(self.aws, self.endpoint_name).is_gone():
             return
         if wait.state is not None:
-            self.run_until_killed(lose(self.aws, wait.state, wait.task_try, options=object_options(self)))
+            await record_loss(self.aws, wait.state, wait.task_try, options=object_options(self))
         raise EndpointNotFound(
             f"endpoint {self.endpoint_name} was deleted while inference {wait.invocation.inference_id} was waited for: "
             f"its queue went with it, and no result will come. Deploy it, then clear the task to send the input again"
         )
-
-
-def _whole_seconds(value: object, name: str) -> int | None:
-    return whole_number(value, name) if is_given(value) else None
