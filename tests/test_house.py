@@ -179,7 +179,6 @@ FACES = {
 SAME_NAME = {
     "Answer",
     "Channel",
-    "Counts",
     "HttpRequest",
     "Lane",
     "Look",
@@ -187,7 +186,6 @@ SAME_NAME = {
     "NotOurs",
     "Outcome",
     "Pace",
-    "Part",
     "Payload",
     "Plan",
     "PlanFolder",

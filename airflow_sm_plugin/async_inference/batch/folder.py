@@ -41,7 +41,7 @@ class RoundFolder:
 
 
 @dataclass(frozen=True)
-class PlanFolder:
+class AttemptFolder:
     """What one plan keeps.
 
     :param location: ``s3://…`` without a slash at its end
@@ -118,6 +118,6 @@ class BatchFolder:
         """Return where one claim lies."""
         return f"{self.claims}{number:08d}.json"
 
-    def plan(self, number: int) -> PlanFolder:
+    def plan(self, number: int) -> AttemptFolder:
         """Return what one plan keeps; plans count from 0."""
-        return PlanFolder(f"{self.location}/plan-{number:03d}")
+        return AttemptFolder(f"{self.location}/plan-{number:03d}")

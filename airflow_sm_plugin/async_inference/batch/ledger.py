@@ -63,7 +63,7 @@ Refusal = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class LedgerPart:
     """One entry of the ledger. Sets of numbers are bit masks (:mod:`core.number_sets`).
 
     :param token: who wrote it, one process
@@ -120,7 +120,7 @@ class Part:
         return json.dumps(value, separators=(",", ":")).encode()
 
     @classmethod
-    def from_json(cls, body: bytes) -> Part:
+    def from_json(cls, body: bytes) -> LedgerPart:
         """Read what :meth:`as_json` wrote.
 
         :raises ValueError: something else
@@ -176,7 +176,7 @@ class Ledger:
     unnamed: bool = False
     outcome: RoundOutcome | None = None
 
-    def after(self, part: Part) -> Ledger:
+    def after(self, part: LedgerPart) -> Ledger:
         """Return the ledger with one more part. What was accepted stays so, whatever later parts say."""
         at = part.at if part.submitted_at is None else part.submitted_at
         return replace(

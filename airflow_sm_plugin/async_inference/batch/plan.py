@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.batch.folder import BatchFolder, PlanFolder
+from airflow_sm_plugin.async_inference.batch.folder import BatchFolder, AttemptFolder
 from airflow_sm_plugin.async_inference.batch.report import Row
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.locations import batch_root
@@ -32,7 +32,7 @@ Run = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class BatchPlan:
     """The inputs of a batch, numbered from 0.
 
     :param number: 0 for the first; a batch whose task was cleared gets the next
@@ -67,7 +67,7 @@ class Plan:
         return json.dumps(asdict(self) | {"begun_by": self.begun_by.as_list()}, indent=1).encode()
 
     @classmethod
-    def from_json(cls, body: bytes) -> Plan:
+    def from_json(cls, body: bytes) -> BatchPlan:
         """Read what :meth:`as_json` wrote."""
         value = json.loads(body)
         first, earlier, length = 0, 1, 2
@@ -109,12 +109,12 @@ class Plans:
         self._folder = folder
         self._settings = settings
 
-    async def latest(self) -> tuple[Plan | None, int]:
+    async def latest(self) -> tuple[BatchPlan | None, int]:
         """Return the last plan, None where there is none, and the number of the next.
 
         What is left of a plan whose ``plan.json`` was removed belongs to no other plan: its number is passed over.
         """
-        found: Plan | None = None
+        found: BatchPlan | None = None
         number = 0
         while True:
             # In this order: a plan is written before anything else of it but its inputs.
@@ -122,20 +122,20 @@ class Plans:
             body = await self._s3.read_if_any(self._folder.plan(number).plan)
             if body is None and not remains:
                 return found, number
-            found, number = None if body is None else Plan.from_json(body), number + 1
+            found, number = None if body is None else BatchPlan.from_json(body), number + 1
 
-    async def _has_remains(self, folder: PlanFolder) -> bool:
+    async def _has_remains(self, folder: AttemptFolder) -> bool:
         uri = S3Uri.parse(f"{folder.location}/")
         behind = S3Uri.parse(folder.behind_inputs).key
         return bool((await listed_names(self._s3, uri.bucket, uri.key, start_after=behind)).names)
 
-    def folder(self, plan: Plan) -> PlanFolder:
+    def folder(self, plan: BatchPlan) -> AttemptFolder:
         """Return what the plan keeps."""
         return self._folder.plan(plan.number)
 
     async def make(
         self, *, claim: Claim, number: int, reuse: Reuse | None, places: Mapping[str, str]
-    ) -> Plan | None:
+    ) -> BatchPlan | None:
         """List the inputs and fix them as a plan; None when another process wrote one of this number.
 
         :param claim: of this process: its token keeps its shards apart from another planner's
@@ -151,7 +151,7 @@ class Plans:
         )
         carried, taken_over = await reuse.applied(self._s3, into, summary.shards) if reuse else ([], 0)
         root = batch_root(settings.owner, settings.arguments, number, nonce=uuid.uuid4().hex)
-        plan = Plan(
+        plan = BatchPlan(
             number=number,
             count=summary.count,
             shards=summary.shards,
@@ -181,7 +181,7 @@ class Plans:
         return plan
 
 
-async def read_rows(s3: S3Objects, folder: PlanFolder, shard: int) -> list[Row]:
+async def read_rows(s3: S3Objects, folder: AttemptFolder, shard: int) -> list[Row]:
     """Return the rows of one shard of a finished plan."""
     body = await s3.read(folder.rows_of(shard))
     return list(_rows_in(body))
@@ -223,7 +223,7 @@ def taken_over_file(into: str) -> str:
     return f"{into}/taken-over.jsonl"
 
 
-async def read_sent_before(s3: S3Objects, plan: Plan) -> list[SentBefore]:
+async def read_sent_before(s3: S3Objects, plan: BatchPlan) -> list[SentBefore]:
     """Return what an earlier plan sent of a plan's inputs.
 
     :raises InputNotFound: it was deleted

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._safe_text import as_utf8
-from airflow_sm_plugin.async_inference.batch.plan import Plan, Run, SentBefore, read_rows, taken_over_file
+from airflow_sm_plugin.async_inference.batch.plan import BatchPlan, Run, SentBefore, read_rows, taken_over_file
 from airflow_sm_plugin.async_inference.batch.report import Status
 from airflow_sm_plugin.async_inference.locations import LocationPattern, shard_of
 from airflow_sm_plugin.batches.input_chunks import read_shard
@@ -20,7 +20,7 @@ from airflow_sm_plugin.batches.inputs import SHARD
 from airflow_sm_plugin.core.number_sets import from_numbers, numbers_of
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.async_inference.batch.folder import PlanFolder
+    from airflow_sm_plugin.async_inference.batch.folder import AttemptFolder
     from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
     from airflow_sm_plugin.aws.s3.objects import S3Objects
 
@@ -64,7 +64,7 @@ class PlanReuse:
     sent: dict[int, list[tuple[SentRound, int]]] = field(default_factory=dict)
 
     @classmethod
-    async def of_finished(cls, s3: S3Objects, folder: PlanFolder, plan: Plan) -> PlanReuse:
+    async def of_finished(cls, s3: S3Objects, folder: AttemptFolder, plan: BatchPlan) -> PlanReuse:
         """Read the rows of a finished plan."""
         found = cls(plan.number)
         for shard in range(plan.shards):
@@ -74,7 +74,7 @@ class PlanReuse:
         return found
 
     @classmethod
-    async def of_unfinished(cls, s3: S3Objects, plan: Plan, rounds: Sequence[SentRound]) -> PlanReuse:
+    async def of_unfinished(cls, s3: S3Objects, plan: BatchPlan, rounds: Sequence[SentRound]) -> PlanReuse:
         """Match the inputs of an unfinished plan with what it carried over and what its rounds sent."""
         found = cls(plan.carried_from)
         carried = plan.carried_numbers()

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from airflow_sm_plugin.async_inference.batch.ledger import Odd, Part, Refusal
+from airflow_sm_plugin.async_inference.batch.ledger import Odd, LedgerPart, Refusal
 from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.core.number_sets import first_of, from_numbers, numbers_of
@@ -155,7 +155,7 @@ class SubmissionRecord:
         self._begin_news()
         if not with_refusals:
             self._refused, refused = refused, {}
-        part = Part(
+        part = LedgerPart(
             token=self._store.token,
             at=time.time(),
             may_send=block,

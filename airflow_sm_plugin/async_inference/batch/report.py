@@ -76,7 +76,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
+class RowCounts:
     """How many inputs ended how, and how many requests that took."""
 
     succeeded: int = 0
@@ -96,7 +96,7 @@ class Counts:
         return self.total - self.succeeded
 
     @classmethod
-    def of(cls, rows: Iterable[Row]) -> Counts:
+    def of(cls, rows: Iterable[Row]) -> RowCounts:
         """Count rows."""
         ended = dict.fromkeys(Status, 0)
         attempts = 0
@@ -105,9 +105,9 @@ class Counts:
             attempts += row.attempts
         return cls(**{status.value: number for status, number in ended.items()}, attempts=attempts)
 
-    def __add__(self, other: Counts) -> Counts:
+    def __add__(self, other: RowCounts) -> RowCounts:
         mine, others = asdict(self), asdict(other)
-        return Counts(**{name: mine[name] + others[name] for name in mine})
+        return RowCounts(**{name: mine[name] + others[name] for name in mine})
 
     def __str__(self) -> str:
         """Return them in words, for a log or an error."""
@@ -130,7 +130,7 @@ class Report:
 
     endpoint_name: str
     plan_digest: str
-    counts: Counts
+    counts: RowCounts
     started_at: str
     finished_at: str
     report_location: str
@@ -179,6 +179,6 @@ class Report:
         """Read what :meth:`as_json` wrote."""
         given: dict[str, Any] = json.loads(text)
         given.pop("inputs")
-        counts = Counts(**{one.name: given.pop(one.name) for one in fields(Counts)})
+        counts = RowCounts(**{one.name: given.pop(one.name) for one in fields(RowCounts)})
         written_by = TaskTry.from_list(given.pop("written_by", None))
         return cls(counts=counts, written_by=written_by, **given)

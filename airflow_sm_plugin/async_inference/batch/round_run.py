@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import RoundFolder
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, Part, RoundOutcome, doubts_in_words
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, LedgerPart, RoundOutcome, doubts_in_words
 from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
-from airflow_sm_plugin.async_inference.batch.plan import Plan, read_sent_before
+from airflow_sm_plugin.async_inference.batch.plan import BatchPlan, read_sent_before
 from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch, untellable
 from airflow_sm_plugin.async_inference.batch.submission import Submission
@@ -132,7 +132,7 @@ class RoundProgress:
         predictable = not ledger.unnamed
         await self._settle_doubts(ledger, resend=resend or not predictable, predictable=predictable)
 
-    async def take_over_results(self, plan: Plan) -> None:
+    async def take_over_results(self, plan: BatchPlan) -> None:
         """Count as sent what an earlier plan sent of the plan's inputs, unless that was written down before.
 
         :raises FencedOff: another process has taken over
@@ -208,7 +208,7 @@ class RoundProgress:
         await self._append(assumed=doubts, submitted_at=submitted_at)
 
     async def _append(self, **what: Any) -> None:  # noqa: ANN401 - fields of a part
-        await self._store.append(Part(token=self._store.token, at=time.time(), **what))
+        await self._store.append(LedgerPart(token=self._store.token, at=time.time(), **what))
 
     async def pattern(self) -> LocationPattern | None:
         """Return where results lie: as learned, or guessed while something was sent that no answer tells of."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.batch.folder import PlanFolder
+from airflow_sm_plugin.async_inference.batch.folder import AttemptFolder
 from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
-from airflow_sm_plugin.async_inference.batch.plan import Plan, read_rows
-from airflow_sm_plugin.async_inference.batch.report import Counts, Report, Row, Status
+from airflow_sm_plugin.async_inference.batch.plan import BatchPlan, read_rows
+from airflow_sm_plugin.async_inference.batch.report import RowCounts, Report, Row, Status
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
 from airflow_sm_plugin.async_inference.locations import LocationPattern, shard_of
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
@@ -66,11 +66,11 @@ class RowWriter:
     def __init__(
         self,
         s3: S3Objects,
-        plan: Plan,
-        folder: PlanFolder,
+        plan: BatchPlan,
+        folder: AttemptFolder,
         rounds: Sequence[EndedRound],
         *,
-        carried_from: PlanFolder | None,
+        carried_from: AttemptFolder | None,
         failure_text_limit: int,
     ) -> None:
         self._s3 = s3
@@ -99,7 +99,7 @@ class RowWriter:
         :param task_try: this try
         :raises InferenceError: they do not
         """
-        counts = Counts()
+        counts = RowCounts()
         for shard in range(self._plan.shards):
             counts += await self._write_shard(shard)
         report = Report(
@@ -121,7 +121,7 @@ class RowWriter:
             return Report.from_json(await self._s3.read(self._folder.report))
         return report
 
-    async def _write_shard(self, shard: int) -> Counts:
+    async def _write_shard(self, shard: int) -> RowCounts:
         inputs = await read_shard(self._s3, self._plan.inputs, shard)
         rows = await asyncio.gather(
             *(self._row(shard * SHARD + place, one) for place, one in enumerate(inputs))
@@ -132,7 +132,7 @@ class RowWriter:
             await self._s3.write(
                 self._folder.failures_of(shard), _lines(failures), content_type="application/jsonl"
             )
-        return Counts.of(rows)
+        return RowCounts.of(rows)
 
     async def _row(self, number: int, one: BatchInput) -> Row:
         if number in self._carried and self._carried_from is not None:
@@ -177,7 +177,7 @@ class RowWriter:
         async with self._slots:
             return await self._watcher.failure_text(invocation.failure_location, limit=self._limit)
 
-    async def _carried_row(self, folder: PlanFolder, number: int) -> Row:
+    async def _carried_row(self, folder: AttemptFolder, number: int) -> Row:
         shard = shard_of(number)
         async with self._loading:
             if shard not in self._earlier:
@@ -191,7 +191,7 @@ def _lines(rows: Sequence[Row]) -> bytes:
     return "".join(f"{row.as_line()}\n" for row in rows).encode()
 
 
-async def first_failures(s3: S3Objects, folder: PlanFolder, plan: Plan, count: int) -> list[Row]:
+async def first_failures(s3: S3Objects, folder: AttemptFolder, plan: BatchPlan, count: int) -> list[Row]:
     """Return the first rows of inputs without an output."""
     found: list[Row] = []
     for shard in range(plan.shards):

@@ -1,6 +1,6 @@
 """An asynchronous batch from plan to report, in steps any of which may be killed and done again.
 
-Plan the inputs, send a round, wait, judge it, send what failed or expired once more, write rows and report. All that a
+BatchPlan the inputs, send a round, wait, judge it, send what failed or expired once more, write rows and report. All that a
 retry needs lies in S3, keyed by task instance and arguments, never by try.
 """
 
@@ -18,7 +18,7 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
 from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
 from airflow_sm_plugin.async_inference.batch.next_plan import NextPlan, next_plan
-from airflow_sm_plugin.async_inference.batch.plan import Plan, Plans
+from airflow_sm_plugin.async_inference.batch.plan import BatchPlan, Plans
 from airflow_sm_plugin.async_inference.batch.plan_reuse import PlanReuse, SentRound
 from airflow_sm_plugin.async_inference.batch.report import Report, Row
 from airflow_sm_plugin.async_inference.batch.round import RoundNames
@@ -93,7 +93,7 @@ class AsyncBatch:
         )
         self._plans = Plans(s3, self.folder, settings)
         self._claim: Claim | None = None
-        self._plan: Plan | None = None
+        self._plan: BatchPlan | None = None
         self._ended: list[EndedRound] = []
         self._current: RoundProgress | None = None
         self._pace = Pace.starting(
@@ -157,7 +157,7 @@ class AsyncBatch:
 
     # The plan
 
-    async def _open_plan(self) -> Plan:
+    async def _open_plan(self) -> BatchPlan:
         """Take the batch over, and return the plan to work on: the last one, or the next."""
         self._claim = claim = await self._claimed()
         for _ in range(RACES):
@@ -188,7 +188,7 @@ class AsyncBatch:
             self._s3, self.folder, token=self._token, task_try=task_try, after_later_tries=True
         )
 
-    async def _chosen_plan(self, claim: Claim) -> Plan | None:
+    async def _chosen_plan(self, claim: Claim) -> BatchPlan | None:
         """Return the plan to work on; None when another process wrote one meanwhile."""
         latest, number = await self._plans.latest()
         if latest is not None and self._plan_at_hand:
@@ -206,7 +206,7 @@ class AsyncBatch:
             places=ledgers | await self._endpoint.places(),
         )
 
-    async def _next_plan(self, latest: Plan, claim: Claim) -> NextPlan:
+    async def _next_plan(self, latest: BatchPlan, claim: Claim) -> NextPlan:
         """Decide about the last plan; it is compared with the inputs of now where that decides."""
         settings, report = self._settings, await self._report_on(latest)
         writer = latest.begun_by if report is None else report.written_by
@@ -223,7 +223,7 @@ class AsyncBatch:
             return NextPlan.GO_ON
         return NextPlan.NEW if settings.restart else NextPlan.RESUME
 
-    async def _reuse(self, plan: Plan) -> PlanReuse:
+    async def _reuse(self, plan: BatchPlan) -> PlanReuse:
         """Return what a plan spares the next one; what is unfinished sends nothing any more from then on.
 
         :raises FencedOff: another process has taken the batch over
@@ -242,14 +242,14 @@ class AsyncBatch:
             numbers = 0 if outcome is None else current.plan_numbers(outcome.again)
         return await PlanReuse.of_unfinished(self._s3, plan, rounds)
 
-    async def _report_on(self, plan: Plan) -> Report | None:
+    async def _report_on(self, plan: BatchPlan) -> Report | None:
         body = await self._s3.read_if_any(self._plans.folder(plan).report)
         return None if body is None else Report.from_json(body)
 
     # A round
 
     async def _open_round(
-        self, plan: Plan, numbers: int, patterns: Sequence[LocationPattern | None]
+        self, plan: BatchPlan, numbers: int, patterns: Sequence[LocationPattern | None]
     ) -> RoundProgress:
         """Open the next round.
 
@@ -275,12 +275,12 @@ class AsyncBatch:
         known = [pattern for pattern in patterns if pattern is not None]
         return known[-1] if known else LocationPattern.guessed(*await self._endpoint.output_paths())
 
-    async def _begin(self, plan: Plan, current: RoundProgress) -> None:
+    async def _begin(self, plan: BatchPlan, current: RoundProgress) -> None:
         await current.begin(resend=self._settings.resend)
         if current.names.round_number == 1:
             await current.take_over_results(plan)
 
-    async def _advance_round(self, plan: Plan, current: RoundProgress) -> RoundOutcome | Waiting:
+    async def _advance_round(self, plan: BatchPlan, current: RoundProgress) -> RoundOutcome | Waiting:
         await self._begin(plan, current)
         if (ended := await current.outcome()) is not None:
             return ended  # by its owner before, while this process took the ledger over
@@ -334,7 +334,7 @@ class AsyncBatch:
 
     # The end
 
-    async def _report(self, plan: Plan) -> Finished:
+    async def _report(self, plan: BatchPlan) -> Finished:
         if self._claim is None:
             raise LookupError("a report needs a claim")
         await self._claim.check()
@@ -354,7 +354,7 @@ class AsyncBatch:
         log.info("%s: %s", folder.report, report.counts)
         return await self._finished(plan, report)
 
-    async def _finished(self, plan: Plan, report: Report) -> Finished:
+    async def _finished(self, plan: BatchPlan, report: Report) -> Finished:
         failures: list[Row] = []
         if report.counts.unsuccessful:
             failures = await first_failures(self._s3, self._plans.folder(plan), plan, _SHOWN_FAILURES)

@@ -7,7 +7,7 @@
   decides between sending and attaching to what an earlier try sent.
 * ``input``: the request with its limits, and its input object: polled for its ETag, or uploaded.
 * ``store``: the state's objects in S3, each written only if it is new.
-* ``run``: one try. It reads the state, decides, writes the intent, sends, and writes the answer, also when it is killed.
+* ``run``: one try. It reads the state, decides, writes the intent, sends, and writes the answer, even when killed.
 * ``result``: output and failure object once the wait is over, and the errors of what failed or is missing.
 
 Without ``state_prefix`` nothing is stored: the file name, which is the same at every try, is all that a retry knows.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.async_inference.batch.ledger import Part
+from airflow_sm_plugin.async_inference.batch.ledger import LedgerPart
 from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.async_inference.batch.report import Row, Status
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
@@ -166,7 +166,7 @@ def test_doubts_are_settled_as_they_are_in_a_retry(task: Task, resend: bool, sta
             store = LedgerStore(s3, task.folder.plan(0).round(1), claim, count=2)
             ledger = await store.take_over()
             if not ledger.doubtful:
-                await store.append(Part(token="t", at=time.time(), may_send=ledger.unsent))
+                await store.append(LedgerPart(token="t", at=time.time(), may_send=ledger.unsent))
 
     asyncio.run(intend())
     done = task.run(NEW, 2, **CLEARED, **changes)

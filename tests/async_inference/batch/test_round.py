@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, Part, RoundOutcome
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, LedgerPart, RoundOutcome
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.async_inference.watch import Watch
@@ -22,7 +22,7 @@ NUMBERS = st.sets(st.integers(0, COUNT - 1), max_size=60)
 
 def ledger_of(accepted: int, *, odd: Collection[int] = (), at: float = 100.0) -> Ledger:
     places = {number: Odd(f"s3://b/odd/{number:05d}.out", None) for number in odd}
-    part = Part(token="t", at=at, accepted=accepted, submitted_at=at, pattern=PATTERN, odd=places)
+    part = LedgerPart(token="t", at=at, accepted=accepted, submitted_at=at, pattern=PATTERN, odd=places)
     return Ledger(COUNT).after(part)
 
 
@@ -53,9 +53,9 @@ def test_failure_objects_and_notifications_are_told_apart_by_the_rounds_names() 
 
 def test_a_shards_deadline_counts_from_its_own_last_submission() -> None:
     ledger = ledger_of(below(1_000)).after(
-        Part(token="t", at=900.0, accepted=below(COUNT), submitted_at=900.0)
+        LedgerPart(token="t", at=900.0, accepted=below(COUNT), submitted_at=900.0)
     )  # fmt: skip
-    late = ledger_of(below(1_000)).after(Part(token="t", at=500.0, accepted=1 << 1_000, submitted_at=500.0))
+    late = ledger_of(below(1_000)).after(LedgerPart(token="t", at=500.0, accepted=1 << 1_000, submitted_at=500.0))
     assert RoundWatch.of(ledger, NAMES, pattern=PATTERN, seconds=60).watch.last_deadline == 960
     assert [s.deadlines for s in RoundWatch.of(late, NAMES, pattern=PATTERN, seconds=60).watch.shelves] == [
         (160.0,),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
-from airflow_sm_plugin.async_inference.batch.plan import Plan
+from airflow_sm_plugin.async_inference.batch.plan import BatchPlan
 from airflow_sm_plugin.async_inference.batch.run import AsyncBatch, Finished, Waiting
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -87,8 +87,8 @@ class Task:
 
         asyncio.run(claimed())
 
-    def plan(self, number: int) -> Plan:
-        return Plan.from_json(self.account.read(self.folder.plan(number).plan))
+    def plan(self, number: int) -> BatchPlan:
+        return BatchPlan.from_json(self.account.read(self.folder.plan(number).plan))
 
 
 @pytest.fixture(scope="module")
