@@ -1,4 +1,4 @@
-"""Write what became of each input: a row each, in the plan's order, and the report whose counts must add up."""
+"""Write a row for each input, in the plan's order, and the report whose counts must add up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import AttemptFolder
 from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
 from airflow_sm_plugin.async_inference.batch.plan import BatchPlan, read_rows
-from airflow_sm_plugin.async_inference.batch.report import RowCounts, Report, Row, Status
+from airflow_sm_plugin.async_inference.batch.report import Report, Row, RowCounts, Status
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
 from airflow_sm_plugin.async_inference.locations import LocationPattern, shard_of
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
@@ -32,7 +32,7 @@ _TEXTS_AT_ONCE = 16
 _CARRIED_SHARDS = 8
 _EXPIRED = "there was neither an output nor a failure object by the deadline"
 _IN_DOUBT = "it may never have been sent, since a kill or a lost answer left that in doubt"
-_UNTELLABLE = "its output and its failure object have one place, so that nobody can tell which came"
+_UNTELLABLE = "its output and its failure object have one place, so that it cannot be told which came"
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class RowWriter:
     async def _write_shard(self, shard: int) -> RowCounts:
         inputs = await read_shard(self._s3, self._plan.inputs, shard)
         rows = await asyncio.gather(
-            *(self._row(shard * SHARD + place, one) for place, one in enumerate(inputs))
+            *(self._row(number, planned) for number, planned in enumerate(inputs, start=shard * SHARD))
         )
         await self._s3.write(self._folder.rows_of(shard), _lines(rows), content_type="application/jsonl")
         failures = [row for row in rows if row.status is not Status.SUCCEEDED]
@@ -134,7 +134,7 @@ class RowWriter:
             )
         return RowCounts.of(rows)
 
-    async def _row(self, number: int, one: BatchInput) -> Row:
+    async def _row(self, number: int, planned: BatchInput) -> Row:
         if number in self._carried and self._carried_from is not None:
             return await self._carried_row(self._carried_from, self._carried[number])
         ended = self._rounds[self._last_round[number] - 1]
@@ -143,25 +143,25 @@ class RowWriter:
         if status is Status.REFUSED:
             kind, message = ended.progress.ledger.refused.get(there, ("", "it was never sent"))
             return Row(
-                source=one.source,
-                etag=one.etag,
+                source=planned.source,
+                etag=planned.etag,
                 status=status,
                 inference_id=ended.progress.names.of(there).inference_id,
                 attempts=ended.number,
                 error=f"{kind}: {message}" if kind else message,
-                custom_attributes=one.custom_attributes,
+                custom_attributes=planned.custom_attributes,
             )
         invocation = ended.progress.names.invocation(there, ended.progress.ledger, ended.pattern)
         return Row(
-            source=one.source,
-            etag=one.etag,
+            source=planned.source,
+            etag=planned.etag,
             status=status,
             output_location=invocation.output_location,
             failure_location=invocation.failure_location,
             inference_id=invocation.inference_id,
             attempts=ended.number,
             error=await self._error(status, ended, there, invocation),
-            custom_attributes=one.custom_attributes,
+            custom_attributes=planned.custom_attributes,
         )
 
     async def _error(

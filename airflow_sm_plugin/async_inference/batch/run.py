@@ -1,6 +1,6 @@
 """An asynchronous batch from plan to report, in steps any of which may be killed and done again.
 
-BatchPlan the inputs, send a round, wait, judge it, send what failed or expired once more, write rows and report. All that a
+Plan the inputs, send a round, wait, judge it, send what failed or expired once more, write rows and report. All that a
 retry needs lies in S3, keyed by task instance and arguments, never by try.
 """
 
@@ -17,9 +17,14 @@ from functools import partial
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
 from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
-from airflow_sm_plugin.async_inference.batch.next_plan import NextPlan, next_plan
-from airflow_sm_plugin.async_inference.batch.plan import BatchPlan, Plans
-from airflow_sm_plugin.async_inference.batch.plan_reuse import PlanReuse, SentRound
+from airflow_sm_plugin.async_inference.batch.plan import (
+    BatchPlan,
+    NextPlan,
+    PlanReuse,
+    Plans,
+    SentRound,
+    next_plan,
+)
 from airflow_sm_plugin.async_inference.batch.report import Report, Row
 from airflow_sm_plugin.async_inference.batch.round import RoundNames
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
@@ -92,8 +97,7 @@ class AsyncBatch:
             settings.ledger_prefix, owner=settings.owner, arguments=settings.arguments
         )
         self._plans = Plans(s3, self.folder, settings)
-        self._claim: Claim | None = None
-        self._plan: BatchPlan | None = None
+        self._taken: Claim | None = None
         self._ended: list[EndedRound] = []
         self._current: RoundProgress | None = None
         self._pace = Pace.starting(
@@ -119,14 +123,14 @@ class AsyncBatch:
             yield cls(connection, s3, settings, plan_at_hand=plan_at_hand)
 
     async def advance(self) -> Waiting | Finished:
-        """Do what can be done now, and say what has to be waited for; or that it is finished. Call it once.
+        """Do what can be done now, and return what has to be waited for; or that it is finished. Call it once.
 
         :raises InvalidRequest: an input, or the inputs, are not what they must be; nothing was sent
         :raises EndpointNotFound: it was not there, or was deleted with requests in its queue
         :raises FencedOff: another process has taken the batch over
         :raises SageMakerInferenceError: as :meth:`Submission.run`
         """
-        plan = self._plan = await self._open_plan()
+        plan = await self._open_plan()
         done = await self._report_on(plan)
         if done is not None:
             return await self._finished(plan, done)
@@ -147,7 +151,7 @@ class AsyncBatch:
 
     async def publish_wait(self) -> str:
         """Write down what is waited for, and return where, for a trigger to read."""
-        if self._current is None or self._claim is None:
+        if self._current is None:
             raise LookupError("nothing is waited for")
         watch = (await self._current.watch()).watch
         body = json.dumps(watch.as_mapping(), separators=(",", ":")).encode()
@@ -157,9 +161,15 @@ class AsyncBatch:
 
     # The plan
 
+    @property
+    def _claim(self) -> Claim:
+        if self._taken is None:
+            raise LookupError("the batch has not been taken over")
+        return self._taken
+
     async def _open_plan(self) -> BatchPlan:
         """Take the batch over, and return the plan to work on: the last one, or the next."""
-        self._claim = claim = await self._claimed()
+        self._taken = claim = await self._claimed()
         for _ in range(RACES):
             plan = await self._chosen_plan(claim)
             if plan is not None:
@@ -232,13 +242,16 @@ class AsyncBatch:
         if await self._report_on(plan) is not None:
             return await PlanReuse.of_finished(self._s3, self._plans.folder(plan), plan)
         rounds: list[SentRound] = []
+        patterns: list[LocationPattern | None] = []
         numbers = plan.to_send
         while numbers:
-            current = await self._open_round(plan, numbers, [one.pattern for one in rounds])
+            current = await self._open_round(plan, numbers, patterns)
             outcome = await current.outcome()
             if outcome is None:
                 await self._begin(plan, current)
-            rounds.append(SentRound(current, await current.kept(), await current.pattern()))
+            patterns.append(await current.pattern())
+            sent = partial(current.sent_before, patterns[-1])
+            rounds.append(SentRound(current.numbers, await current.kept(), sent))
             numbers = 0 if outcome is None else current.plan_numbers(outcome.again)
         return await PlanReuse.of_unfinished(self._s3, plan, rounds)
 
@@ -255,8 +268,6 @@ class AsyncBatch:
 
         :param patterns: where the results of each round before lie
         """
-        if self._claim is None:
-            raise LookupError("a round needs a claim")
         number = len(patterns) + 1
         if number > 1:
             await self._claim.check()
@@ -271,7 +282,7 @@ class AsyncBatch:
         )
 
     async def _guess(self, patterns: Sequence[LocationPattern | None]) -> LocationPattern:
-        """Return where results would lie that no answer told of: as in the round before, or as the endpoint says."""
+        """Return where results would lie that no answer placed: as in the round before, or as the endpoint says."""
         known = [pattern for pattern in patterns if pattern is not None]
         return known[-1] if known else LocationPattern.guessed(*await self._endpoint.output_paths())
 
@@ -287,9 +298,9 @@ class AsyncBatch:
         limit = self._settings.max_in_flight
         enough = 0 if limit is None else limit // 2
         while True:
-            counts = await current.look()
+            counts = await current.poll()
             if current.to_send and (limit is None or counts.pending <= enough):
-                await self._submit(current, None if limit is None else limit - counts.pending)
+                await self._submit(plan, current, None if limit is None else limit - counts.pending)
                 continue
             is_gone = bool(counts.pending or counts.timed_out) and await self._endpoint.is_gone()
             if is_gone or not (counts.pending or current.to_send):
@@ -299,7 +310,7 @@ class AsyncBatch:
             return Waiting(enough if current.to_send else 0, min(last, check_in), last, counts.pending)
 
     async def _judge(self, current: RoundProgress, lost: int) -> RoundOutcome:
-        """Say how the round ended.
+        """End the round.
 
         :param lost: how many results will never come since the endpoint is gone
         """
@@ -315,15 +326,12 @@ class AsyncBatch:
         log.info("round %d: %d succeeded", len(self._ended) + 1, outcome.succeeded.bit_count())
         return outcome
 
-    async def _submit(self, current: RoundProgress, room: int | None) -> None:
-        if self._plan is None:
-            raise LookupError("a submission needs a plan")
+    async def _submit(self, plan: BatchPlan, current: RoundProgress, room: int | None) -> None:
         settings = self._settings
         async with AsyncInvoker.open(self._connection, max_connections=settings.at_once) as invoker:
-            current.name_outputs(invoker.names_outputs)
             self._pace = await current.submit(
                 invoker,
-                ChunkedInputs(self._s3, self._plan.inputs, SHARD, keep=2),
+                ChunkedInputs(self._s3, plan.inputs, SHARD, keep=2),
                 settings.template,
                 pace=self._pace,
                 at_once=settings.at_once,
@@ -335,8 +343,6 @@ class AsyncBatch:
     # The end
 
     async def _report(self, plan: BatchPlan) -> Finished:
-        if self._claim is None:
-            raise LookupError("a report needs a claim")
         await self._claim.check()
         folder = self._plans.folder(plan)
         earlier = None if plan.carried_from is None else self.folder.plan(plan.carried_from)

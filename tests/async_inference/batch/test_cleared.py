@@ -44,15 +44,15 @@ class Killed(Exception):
 
 def left_waiting(task: Task, number: int = 1, started: float = OLD, **changes: object) -> None:
     """Do what a try does that is killed as soon as it waits for anything."""
-    looked = RoundProgress.look
+    polled = RoundProgress.poll
 
-    async def look(self: RoundProgress) -> Counts:
+    async def poll(self: RoundProgress) -> Counts:
         if self.ledger.sent:
             raise Killed
-        return await looked(self)
+        return await polled(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RoundProgress, "look", look)
+        patch.setattr(RoundProgress, "poll", poll)
         with pytest.raises(Killed):
             run_batch(task.as_try(started, number, **changes))
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, LedgerPart, doubts_in_words
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, Odd, doubts_in_words
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.core.number_sets import below, first_of, from_numbers, numbers_of
 
@@ -119,7 +119,9 @@ class Sending(RuleBasedStateMachine):
         """Claim; take the doubts of those before for sent."""
         self.in_memory, self.lost = set(), set()
         doubts = self.ledger.doubtful
-        self.parts.append(LedgerPart(token="t", at=float(len(self.parts)), claim=len(self.parts), assumed=doubts))
+        self.parts.append(
+            LedgerPart(token="t", at=float(len(self.parts)), claim=len(self.parts), assumed=doubts)
+        )
 
     @rule(size=st.integers(1, 20))
     def intend(self, size: int) -> None:
@@ -143,7 +145,9 @@ class Sending(RuleBasedStateMachine):
 
     @rule()
     def write_down(self) -> None:
-        self.parts.append(LedgerPart(token="t", at=0.0, accepted=from_numbers(self.in_memory), submitted_at=0.0))
+        self.parts.append(
+            LedgerPart(token="t", at=0.0, accepted=from_numbers(self.in_memory), submitted_at=0.0)
+        )
         self.in_memory = set()
 
     @rule()

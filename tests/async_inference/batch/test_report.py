@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.batch.report import RowCounts, Report, Row, Status
+from airflow_sm_plugin.async_inference.batch.report import Report, Row, RowCounts, Status
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InferenceError
 
