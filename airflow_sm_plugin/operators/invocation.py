@@ -27,7 +27,7 @@ class InvocationOperator(SageMakerInferenceOperator):
 
     @contextmanager
     def explaining(self, endpoint_name: str) -> Iterator[None]:
-        """Tell an endpoint that does not serve yet from one that does not exist, where we may look."""
+        """Tell an endpoint that does not serve yet from one that does not exist, where that is permitted."""
         try:
             yield
         except EndpointNotFound as error:

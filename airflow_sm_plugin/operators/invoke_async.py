@@ -10,12 +10,7 @@ import msgspec
 
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.async_inference.outcome import Outcome
-from airflow_sm_plugin.async_inference.single.state import (
-    Identity,
-    SingleWait,
-    arguments_digest,
-    seconds_to_live,
-)
+from airflow_sm_plugin.async_inference.single.state import SingleWait, seconds_to_live
 from airflow_sm_plugin.async_inference.watch import group
 from airflow_sm_plugin.base import (
     SageMakerInferenceOperator,
@@ -52,8 +47,8 @@ _CHECK_IN_SECONDS = 1_800.0
 class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     """Send one asynchronous invocation and return where its result will be; wait for it, if asked to.
 
-    Limits are checked before the call, and the input object is looked at: SageMaker would accept one that does not
-    exist and fail it later. Throttling, 5xx answers and connections that cannot be made are repeated up to five times
+    Limits are checked before the call, and so is the input object: SageMaker would accept one that does not exist and
+    fail it later. Throttling, 5xx answers and connections that cannot be made are repeated up to five times
     in all.
 
     **A retry.** SageMaker knows no idempotency token. With ``state_prefix`` an intent is written before sending and
@@ -83,7 +78,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :param filename: name of the output object; make it differ by run, since an object of that name is taken for the
         result. Default derived from the task instance and what is sent (templated)
     :param s3_output_path_extension: goes between the endpoint's output path and the file name (templated)
-    :param check_input: look whether the input object exists, and which content it has; default True (templated)
+    :param check_input: ask S3 whether the input object exists, and for its ETag; default True (templated)
     :param state_prefix: ``s3://bucket/prefix`` to remember below what was sent; the role needs s3:ListBucket,
         s3:GetObject, s3:PutObject and s3:DeleteObject there. Default None, which remembers nothing (templated)
     :param upload_prefix: ``s3://bucket/prefix`` to upload a body to that is too large to go inline; of the same
@@ -97,12 +92,12 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         what earlier runs of it sent (templated)
     :param wait_for_completion: wait for the output or the failure object; default False (templated)
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
-    :param poll_interval: seconds between looks; default 30 (templated)
+    :param poll_interval: seconds between polls; default 30 (templated)
     :param max_wait_seconds: seconds after submission when no result is expected any more; default request_ttl +
         invocation_timeout, which is 22,500 unless they are given. Where it is less, a retry that finds the request
         sent ends at once, since it counts from then: raise it, or clear the task later (templated)
-    :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and nobody else reads: it wakes
-        the wait, S3 stays the truth (templated)
+    :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and has no other reader: it
+        wakes the wait, S3 stays the truth (templated)
     :param return_output: put the output on XCom as text, where it is waited for; default False (templated)
     :param return_output_limit: bytes up to which it may go there; default 48,000 (templated)
     :param failure_text_limit: how many bytes of a failure object an error shows; default 1000, 0 shows none (templated)
@@ -117,9 +112,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :raises AsyncInferenceFailed: a failure object was found; not retried, clearing the task sends the input again
     :raises AsyncInferenceTimedOut: neither object came in time; retried
     :raises FencedOff: a later try has taken over; not retried
-    :raises TaskKilled: Airflow killed it; retried, where the task may be
+    :raises TaskKilled: Airflow killed it; retried, where the task has retries left
     :raises QueueNotFound: the completion queue does not exist, which is asked before anything is sent; not retried
-    :raises AnswerLost: it may have been accepted, and nobody can say where its output would be; retried
+    :raises AnswerLost: it may have been accepted, and it is not known where its output would be; retried
     """
 
     template_fields: Sequence[str] = (
@@ -250,14 +245,10 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             )
             if not sending.is_waited_for:
                 return self._returned(invocation)
-            identity, prefix = (
-                Identity(sending.owner, arguments_digest(sending.request)),
-                sending.state_prefix,
-            )
             wait = SingleWait(
                 invocation=invocation,
                 deadline=(invocation.submitted_at or time.time()) + self._wait_seconds(),
-                state=None if prefix is None else identity.folder(prefix),
+                state=sending.state_folder,
                 task_try=sending.task_try,
             )
             return self._wait(wait)
@@ -310,7 +301,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         ).checked()
 
     def _check_wait(self) -> None:
-        """Refuse what cannot be, before anything is sent or paid."""
+        """Refuse arguments of the wait that break a limit, before anything is sent or paid."""
         seconds(self.poll_interval, "poll_interval", positive=True)
         self._output_limit()
         if queue := text(self.completion_queue, "completion_queue"):

@@ -20,7 +20,8 @@ from airflow_sm_plugin.async_inference.batch.ledger import (
 from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.async_inference.batch.plan import BatchPlan, SentBefore, read_sent_before
 from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
-from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch, untellable
+from airflow_sm_plugin.async_inference.batch.round import RoundNames, RoundWatch, untellable
+from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.batch.submission import Submission
 from airflow_sm_plugin.async_inference.locations import LocationPattern, check_apart, shard_of
 from airflow_sm_plugin.async_inference.watch_state import Counts, WatchState
@@ -47,6 +48,18 @@ SIGN_OF_LIFE_SECONDS = 60.0
 """A process that sends writes to the ledger every few seconds: what it left in doubt was sent before this was over."""
 
 Guess = Callable[[], Awaitable[LocationPattern]]
+
+
+async def fixed_numbers(s3: S3Objects, folder: RoundFolder, numbers: int, *, round_number: int) -> list[int]:
+    """Fix which of the plan's inputs a round sends, and return them; when that was done before, it stays so."""
+    body = json.dumps(to_ranges(numbers), separators=(",", ":")).encode()
+    try:
+        await s3.write(folder.numbers, body, only_if_new=True)
+        if round_number > 1:
+            log.info("round %d sends %d inputs again", round_number, numbers.bit_count())
+    except PreconditionFailed:
+        numbers = from_ranges(json.loads(await s3.read(folder.numbers)))
+    return list(numbers_of(numbers))
 
 
 class RoundProgress:
@@ -78,32 +91,6 @@ class RoundProgress:
         self._guessed: LocationPattern | None = None
         self._watch: RoundWatch | None = None
         self._state: WatchState | None = None
-
-    @classmethod
-    async def opened(
-        cls,
-        s3: S3Objects,
-        folder: RoundFolder,
-        *,
-        plan_numbers: int,
-        names: RoundNames,
-        claim: Claim,
-        guess: Guess,
-        seconds: float,
-    ) -> RoundProgress:
-        """Fix which of the plan's inputs the round sends; when that was done before, it stays so.
-
-        :param plan_numbers: as a set
-        """
-        body = json.dumps(to_ranges(plan_numbers), separators=(",", ":")).encode()
-        try:
-            await s3.write(folder.numbers, body, only_if_new=True)
-            if names.round_number > 1:
-                log.info("round %d sends %d inputs again", names.round_number, plan_numbers.bit_count())
-        except PreconditionFailed:
-            plan_numbers = from_ranges(json.loads(await s3.read(folder.numbers)))
-        numbers = list(numbers_of(plan_numbers))
-        return cls(s3, folder, names=names, numbers=numbers, claim=claim, guess=guess, seconds=seconds)
 
     @property
     def ledger(self) -> Ledger:
@@ -191,7 +178,7 @@ class RoundProgress:
         try:
             pattern = await self._learned_or_guessed()
         except AccessDenied as error:
-            log.warning("%s: no result of what is in doubt can be looked for: %s", self.names.root, error)
+            log.warning("%s: no result of what is in doubt can be searched: %s", self.names.root, error)
             return {}
         watch = RoundWatch.of(self.ledger, self.names, pattern=pattern, seconds=self._seconds, only=doubts)
         state = await ResultWatcher(self._s3).look(
@@ -228,13 +215,10 @@ class RoundProgress:
         self,
         invoker: AsyncInvoker,
         inputs: ChunkedInputs,
-        template: RequestTemplate,
+        settings: BatchSettings,
         *,
         pace: Pace,
-        at_once: int,
-        resend: bool,
         room: int | None,
-        patience: float,
     ) -> Pace:
         """Send what is to be sent, up to ``room``; return the rate that was found.
 
@@ -258,7 +242,7 @@ class RoundProgress:
             return answer
 
         async def request_of(number: int) -> AsyncRequest:
-            return self.names.request(number, await inputs.input(self.numbers[number]), template)
+            return self.names.request(number, await inputs.input(self.numbers[number]), settings.template)
 
         ledger = self.ledger
         self.names = replace(self.names, named=invoker.names_outputs)
@@ -267,10 +251,10 @@ class RoundProgress:
             request_of=request_of,
             record=SubmissionRecord(self._store, named=self.names.named),
             pace=pace,
-            at_once=at_once,
-            resend=resend or not self.names.named,  # results of what is in doubt could not be found
-            patience=patience,
-            about=f"endpoint {template.endpoint_name}",
+            at_once=settings.at_once,
+            resend=settings.resend or not self.names.named,  # results of what is in doubt could not be found
+            patience=settings.patience_seconds,
+            about=f"endpoint {settings.template.endpoint_name}",
         )
         doubts = ledger.doubtful if room is None else first_of(ledger.doubtful, room)
         left = None if room is None else room - doubts.bit_count()

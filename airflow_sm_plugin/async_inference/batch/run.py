@@ -27,7 +27,7 @@ from airflow_sm_plugin.async_inference.batch.plan import (
 )
 from airflow_sm_plugin.async_inference.batch.report import Report, Row
 from airflow_sm_plugin.async_inference.batch.round import RoundNames
-from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
+from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress, fixed_numbers
 from airflow_sm_plugin.async_inference.batch.rows import EndedRound, RowWriter, first_failures
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
@@ -181,8 +181,9 @@ class AsyncBatch:
     async def _claimed(self) -> Claim:
         """Take the batch over.
 
-        Where no start date tells a DAG run made anew from an orphan of the old one, a lower try number may be either.
-        What finds the batch finished counts as made anew: an orphan then reports it, or does what a cleared task would.
+        Where no start date distinguishes a DAG run that was created again from an orphan of the deleted one, a lower
+        try number may be either. A process that finds the batch finished counts as the former: an orphan then reports
+        it, or does what a cleared task would.
 
         :raises FencedOff: a later try has taken it over
         """
@@ -271,10 +272,11 @@ class AsyncBatch:
         number = len(patterns) + 1
         if number > 1:
             await self._claim.check()
-        return await RoundProgress.opened(
+        folder = self._plans.folder(plan).round(number)
+        return RoundProgress(
             self._s3,
-            self._plans.folder(plan).round(number),
-            plan_numbers=numbers,
+            folder,
+            numbers=await fixed_numbers(self._s3, folder, numbers, round_number=number),
             names=RoundNames(plan.root, number),
             claim=self._claim,
             guess=partial(self._guess, patterns),
@@ -332,12 +334,9 @@ class AsyncBatch:
             self._pace = await current.submit(
                 invoker,
                 ChunkedInputs(self._s3, plan.inputs, SHARD, keep=2),
-                settings.template,
+                settings,
                 pace=self._pace,
-                at_once=settings.at_once,
-                resend=settings.resend,
                 room=room,
-                patience=settings.patience_seconds,
             )
 
     # The end
@@ -346,17 +345,8 @@ class AsyncBatch:
         await self._claim.check()
         folder = self._plans.folder(plan)
         earlier = None if plan.carried_from is None else self.folder.plan(plan.carried_from)
-        writer = RowWriter(
-            self._s3,
-            plan,
-            folder,
-            self._ended,
-            carried_from=earlier,
-            failure_text_limit=self._settings.failure_text_limit,
-        )
-        report = await writer.write(
-            self._settings.template.endpoint_name, run=self._settings.run, task_try=self._settings.task_try
-        )
+        writer = RowWriter(self._s3, self._settings, plan, folder, self._ended, carried_from=earlier)
+        report = await writer.write()
         log.info("%s: %s", folder.report, report.counts)
         return await self._finished(plan, report)
 

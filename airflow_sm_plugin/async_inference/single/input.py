@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.async_inference.single.state import Identity, arguments_digest
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.batches.text_input import SENT_AS_IT_IS, format_by_name
@@ -69,6 +70,15 @@ class Sending:
                 request = replace(request, body=None, input_location=location) if is_too_large else request
         request.checked()
         return self
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.owner, arguments_digest(self.request))
+
+    @property
+    def state_folder(self) -> str | None:
+        """Where its state lies, with a ``/`` at the end; None where nothing is remembered."""
+        return None if self.state_prefix is None else self.identity.folder(self.state_prefix)
 
     @property
     def upload_location(self) -> str:

@@ -30,7 +30,7 @@ MAX_POLLS = 5
 class AsyncResult:
     """Both objects of an invocation, as S3 has them. It has no repr: outputs and failure texts may be secrets.
 
-    :param look: at both objects; an UNKNOWN output is one that S3 did not tell of
+    :param look: at both objects; the output is UNKNOWN where S3 did not answer
     :param output: the output's first bytes, one more than asked for when it is larger; None when it is not wanted
     :param failure_text: how the failure object begins; empty when there is none
     """

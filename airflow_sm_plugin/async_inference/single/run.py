@@ -17,9 +17,7 @@ from airflow_sm_plugin.async_inference.single.input import RequestInput, Sending
 from airflow_sm_plugin.async_inference.single.result import look_at
 from airflow_sm_plugin.async_inference.single.state import (
     Attach,
-    Identity,
     Intent,
-    arguments_digest,
     next_step,
     predicted,
     seconds_to_live,
@@ -56,7 +54,7 @@ _NOTHING_THERE = Look(Sight.ABSENT, Sight.ABSENT)
 
 
 class _Round(NamedTuple):
-    """A round under its own name, and where its result would be, as far as that can be told."""
+    """A round under its own name, and where its result would be, as far as that is known."""
 
     number: int
     request: AsyncRequest
@@ -67,7 +65,7 @@ class _Round(NamedTuple):
 class SingleInvocation:
     """One try at one invocation.
 
-    :param endpoint: asked once, and only where a result's place must be told before SageMaker tells it
+    :param endpoint: asked once, and only where the place of a result is needed before SageMaker answers it
     """
 
     def __init__(
@@ -79,7 +77,6 @@ class SingleInvocation:
         self._endpoint = endpoint
         self._paths: tuple[str, str | None] | None = None
         self._paths_asked = False
-        self._identity = Identity(sending.owner, arguments_digest(sending.request))
         self._input = RequestInput(sending, s3)
         self._nonce: str | None = None
         self._is_killed = asyncio.Event()
@@ -93,9 +90,9 @@ class SingleInvocation:
         :raises SageMakerInferenceError: as :meth:`AsyncInvoker.invoke`, and what S3 refuses
         """
         await self._input.poll()
-        if self._sending.state_prefix is None:
+        folder = self._sending.state_folder
+        if folder is None:
             return self._apart(await self._submit_unremembered())
-        folder = self._identity.folder(self._sending.state_prefix)
         return self._apart(await self._submit_remembered(folder))
 
     def _apart(self, invocation: AsyncInvocation) -> AsyncInvocation:
@@ -181,7 +178,7 @@ class SingleInvocation:
     # Without state
 
     async def _submit_unremembered(self) -> AsyncInvocation:
-        """Send it, unless an earlier try's output is there: without state only its name can tell."""
+        """Send it, unless an earlier try's output is there: without state only the name leads to it."""
         started, is_repeated = self._sending.task_try.run_started, self._sending.is_repeated
         self._nonce = None if started is None else str(started)
         if not is_repeated:
@@ -241,8 +238,8 @@ class SingleInvocation:
         request = self._sending.request
         if request.filename is not None or not self._invoker.names_outputs:
             return request
-        etag = self._input.etag
-        name = self._identity.filename(round_number, input_etag=etag, nonce=self._nonce)
+        identity = self._sending.identity
+        name = identity.filename(round_number, input_etag=self._input.etag, nonce=self._nonce)
         return replace(request, filename=name)
 
     async def _predicted(self, request: AsyncRequest) -> AsyncInvocation | None:

@@ -45,7 +45,7 @@ def seconds_to_live(request_ttl: int | None, invocation_timeout: int | None) -> 
 
 @dataclass(frozen=True)
 class Identity:
-    """What names one request of one task instance, the same at every try.
+    """The name of one request of one task instance, the same at every try.
 
     :param owner: names the task instance
     :param arguments: :func:`arguments_digest`
@@ -170,7 +170,7 @@ class LatestRound:
 
 @dataclass(frozen=True)
 class InvocationState:
-    """What the objects below the state's folder say; ``accepted`` and ``lost`` by the intent's number."""
+    """The objects below the state's folder, read; ``accepted`` and ``lost`` by the intent's number."""
 
     intents: tuple[Intent, ...] = ()
     accepted: Mapping[int, AsyncInvocation] = field(default_factory=dict)
@@ -218,7 +218,7 @@ class InvocationState:
     def latest(self, task_try: TaskTry) -> LatestRound | None:
         """Return the latest round of this DAG run, None before the first.
 
-        What a DAG run sent that was deleted and made again under its old id is none of this run's.
+        Requests of a DAG run that was deleted and created again under its old id are none of this run's.
 
         :param task_try: the try that asks
         """
@@ -238,11 +238,11 @@ class InvocationState:
     def check_not_fenced(self, task_try: TaskTry, look: Look | None = None, *, now: float = 0.0) -> None:
         """Stop a process that was left behind when its task instance was tried again.
 
-        Where no start date tells a DAG run made anew from an orphan of the old one, a lower try number may be either.
-        What finds the latest round over counts as made anew: an orphan then takes its result, or does what a cleared
-        task would.
+        Where no start date distinguishes a DAG run that was created again from an orphan of the deleted one, a lower
+        try number may be either. A process that finds the latest round over counts as the former: an orphan then takes
+        the result, or does what a cleared task would.
 
-        :param look: at the latest round's objects; None for a process that is surely no DAG run made anew
+        :param look: at the latest round's objects; None for a process whose DAG run surely was not created again
         :param now: epoch seconds
         :raises FencedOff: a later try has written the latest intent
         """
@@ -267,7 +267,7 @@ class InvocationState:
 
 @dataclass(frozen=True)
 class Send:
-    """Send the request as this round, and say why."""
+    """Send the request as this round."""
 
     round_number: int
     why: str
