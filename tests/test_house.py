@@ -71,7 +71,6 @@ FOUNDATION = {"exceptions", "_safe_text"}
 SHELLS = {
     "async_inference.batch.ledger_store",
     "async_inference.batch.plan",
-    "async_inference.batch.plan_reuse",
     "async_inference.batch.record",
     "async_inference.batch.round_run",
     "async_inference.batch.rows",
@@ -175,9 +174,7 @@ FACES = {
     "provider_info",
 }
 
-SAME_NAME: set[str] = {
-    "Counts",
-}
+SAME_NAME: set[str] = set()
 
 
 def folder_of(module: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
@@ -32,7 +30,7 @@ from airflow_sm_plugin.core.template_values import (
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed
 from airflow_sm_plugin.invoke.async_request import AsyncRequest
 from airflow_sm_plugin.links import persist_endpoint
-from airflow_sm_plugin.operators.invocation import InvocationOperator
+from airflow_sm_plugin.operators.invocation import InvocationOperator, whole_number_if_given
 from airflow_sm_plugin.operators.multi_model_arguments import object_options
 
 if TYPE_CHECKING:
@@ -106,10 +104,10 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     :param failure_text_limit: how many bytes of a failure object a row shows; default 1000, 0 shows none (templated)
     :param container_log_lines: how many of the container's last log lines the task's log shows when inputs failed;
         default 20, 0 shows none (templated)
-    :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and nobody else reads: it wakes
-        the wait, S3 stays the truth (templated)
+    :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and has no other reader: it
+        wakes the wait, S3 stays the truth (templated)
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
-    :param poll_interval: seconds between looks; default 30 (templated)
+    :param poll_interval: seconds between polls; default 30 (templated)
     :param max_wait_seconds: seconds after submission when no result is expected any more, in each round; default
         request_ttl + invocation_timeout, which is 22,500 unless they are given (templated)
     :raises InvalidRequest: an argument or an input breaks a limit, or there is no input: nothing was sent; or the
@@ -120,7 +118,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
     :raises EndpointNotAsynchronous: it serves real-time requests only; not retried
     :raises EndpointNotInService: it does not serve now; retried
     :raises FencedOff: a later try has taken over; not retried
-    :raises TaskKilled: Airflow killed it; retried, where the task may be
+    :raises TaskKilled: Airflow killed it; retried, where the task has retries left
     :raises QueueNotFound: the completion queue does not exist; not retried
     :raises Throttled: nothing was accepted for ten minutes; retried
     :raises ServiceUnavailable: the same of an outage, or S3 did not answer; retried
@@ -204,7 +202,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             return self._go_on(settings, plan_at_hand=False)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Look at what the trigger saw, and go on."""
+        """Go on from the trigger's event."""
         with self.reading_arguments():
             self._check_event(event)
             return self._go_on(self._settings(context), plan_at_hand=True)
@@ -220,18 +218,12 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 return self._conclude(step)
             plan_at_hand = True
             trigger = self._trigger(step, wait_location)
-            if self.deferrable:
-                from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
-
-                self.check_not_killed()
-                timeout = timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS)
-                self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
-            self._check_event(self.run_until_killed(trigger.event_here()))
+            self._check_event(self.wait_with(trigger, deferrable=self.deferrable))
 
     async def _advance(
         self, settings: BatchSettings, *, plan_at_hand: bool
     ) -> tuple[Waiting | Finished, str]:
-        """Do what can be done now; where something has to be waited for, say where that is written."""
+        """Do what can be done now; where something has to be waited for, return where that is written."""
         from airflow_sm_plugin.async_inference.batch.run import AsyncBatch, Finished
 
         async with AsyncBatch.open(self.aws, settings, plan_at_hand=plan_at_hand) as batch:
@@ -259,7 +251,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         )
 
     def _check_event(self, event: Mapping[str, Any]) -> None:
-        """Raise where the wait broke; whatever else it saw, S3 is looked at again."""
+        """Raise where the wait broke; whatever else it saw, S3 is polled again."""
         if event["status"] == "error":
             raise broken_wait(f"waiting for the results of endpoint {self.endpoint_name}", event)
 
@@ -269,22 +261,22 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         if not counts.unsuccessful:
             return report.summary()
         if counts.failed:
-            lines = whole_number(self.container_log_lines, "container_log_lines")
-            self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
+            log_lines = whole_number(self.container_log_lines, "container_log_lines")
+            self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=log_lines)
         if self.on_failure == "collect":
             return report.summary()
-        said = [
+        lines = [
             f"{counts.unsuccessful} of {counts.total} inputs have no output of endpoint {self.endpoint_name}: {counts}."
         ]
         for row in finished.failures:
             where = f" (failure object {row.failure_location})" if row.status == "failed" else ""
-            said.append(f"{row.source}: {row.status}: {row.error or 'see its failure object'}{where}")
+            lines.append(f"{row.source}: {row.status}: {row.error or 'see its failure object'}{where}")
         if counts.unsuccessful > len(finished.failures):
-            said.append(f"and {counts.unsuccessful - len(finished.failures)} more")
-        said.append(
+            lines.append(f"and {counts.unsuccessful - len(finished.failures)} more")
+        lines.append(
             f"All are listed below {report.failures_location}. Clear this task to send those again; outputs are kept"
         )
-        raise AsyncInferenceFailed(*said)
+        raise AsyncInferenceFailed(*lines)
 
     # Arguments
 
@@ -304,8 +296,8 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             endpoint_name=self.endpoint_name,
             content_type=text(self.content_type, "content_type"),
             accept=text(self.accept, "accept"),
-            request_ttl=_whole(self.request_ttl, "request_ttl"),
-            invocation_timeout=_whole(self.invocation_timeout, "invocation_timeout"),
+            request_ttl=whole_number_if_given(self.request_ttl, "request_ttl"),
+            invocation_timeout=whole_number_if_given(self.invocation_timeout, "invocation_timeout"),
         )
         AsyncRequest(
             endpoint_name=template.endpoint_name,
@@ -334,7 +326,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
             attempts=whole_number(self.attempts, "attempts", at_least=1),
             max_rate=number(self.max_rate, "max_rate"),
             at_once=whole_number(self.concurrency, "concurrency", at_least=1),
-            max_in_flight=_whole(self.max_in_flight, "max_in_flight", at_least=1),
+            max_in_flight=whole_number_if_given(self.max_in_flight, "max_in_flight", at_least=1),
             resend=choice(self.on_unknown, "on_unknown", ("wait", "resend")) == "resend",
             restart=choice(self.on_rerun, "on_rerun", ("resume", "restart")) == "restart",
             failure_text_limit=whole_number(self.failure_text_limit, "failure_text_limit"),
@@ -345,7 +337,3 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
                 else None
             ),
         )
-
-
-def _whole(value: object, name: str, *, at_least: int = 0) -> int | None:
-    return whole_number(value, name, at_least=at_least) if is_given(value) else None

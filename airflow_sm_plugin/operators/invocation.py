@@ -1,27 +1,33 @@
-"""What real-time and asynchronous invocations share."""
+"""The base of the operators that invoke endpoints, real-time and asynchronous."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import BaseOperatorLink, Context
 from airflow_sm_plugin._safe_text import is_text
 from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
-from airflow_sm_plugin.core.template_values import as_text
+from airflow_sm_plugin.core.template_values import as_text, is_given, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, InvalidRequest, ServiceError
 from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink
 from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES
 
+if TYPE_CHECKING:
+    from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
+
 
 class InvocationOperator(SageMakerInferenceOperator):
-    """What both kinds of invocation share."""
+    """An operator that invokes an endpoint."""
 
     operator_extra_links: Collection[BaseOperatorLink] = (EndpointConsoleLink(), EndpointLogsLink())
 
     @contextmanager
     def explaining(self, endpoint_name: str) -> Iterator[None]:
-        """Tell an endpoint that does not serve yet from one that does not exist, where we may look."""
+        """Tell an endpoint that does not serve yet from one that does not exist, where that is permitted."""
         try:
             yield
         except EndpointNotFound as error:
@@ -37,6 +43,16 @@ class InvocationOperator(SageMakerInferenceOperator):
                 f"endpoint {endpoint_name} is {status}, it serves only InService: wait for it first "
                 f"(SageMakerDeployEndpointOperator does)"
             ) from error
+
+    def wait_with(self, trigger: AsyncInferenceTrigger, *, deferrable: bool) -> Mapping[str, Any]:
+        """Defer, so that :meth:`execute_complete` gets the trigger's event, or wait here and return the event."""
+        if deferrable:
+            from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
+
+            self.check_not_killed()
+            timeout = timedelta(seconds=max(0.0, trigger.deadline - time.time()) + GRACE_SECONDS)
+            self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
+        return self.run_until_killed(trigger.event_here())
 
     def _status_of(self, endpoint_name: str) -> str | None:
         try:
@@ -65,3 +81,8 @@ def inference_id_of(context: Context) -> str | None:
     """Return an id that stays the same over retries of one task instance; None outside of Airflow."""
     owner = task_instance_owner(context)
     return owner and f"airflow-{owner}"
+
+
+def whole_number_if_given(value: object, name: str, *, at_least: int = 0) -> int | None:
+    """Return a whole number as :func:`whole_number` does; None when it is not given."""
+    return whole_number(value, name, at_least=at_least) if is_given(value) else None

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.async_inference.outcome import Outcome
-from airflow_sm_plugin.async_inference.single.state import (
-    Identity,
-    OnUnknown,
-    SingleWait,
-    arguments_digest,
-    seconds_to_live,
-)
+from airflow_sm_plugin.async_inference.single.state import SingleWait, seconds_to_live
 from airflow_sm_plugin.async_inference.watch import group
 from airflow_sm_plugin.base import (
     SensitiveField,
@@ -28,10 +23,15 @@ from airflow_sm_plugin.core.names import digest, endpoint_log_group
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number
-from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
+from airflow_sm_plugin.exceptions import EndpointNotFound
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.links import persist_endpoint
-from airflow_sm_plugin.operators.invocation import InvocationOperator, encoded_body, inference_id_of
+from airflow_sm_plugin.operators.invocation import (
+    InvocationOperator,
+    encoded_body,
+    inference_id_of,
+    whole_number_if_given,
+)
 from airflow_sm_plugin.operators.multi_model_arguments import object_options
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 _ON_RERUN = ("resume", "restart")
 _CHECK_IN_SECONDS = 1_800.0
-"""So often a long wait asks whether the endpoint is still there: nobody tells that it was deleted, with its queue."""
+"""So often a long wait asks whether the endpoint is still there: no event tells that it was deleted, with its queue."""
 
 
 class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
-    """Send one asynchronous invocation and say where its result will be; wait for it, if asked to.
+    """Send one asynchronous invocation and return where its result will be; wait for it, if asked to.
 
-    Limits are checked before the call, and the input object is looked at: SageMaker would accept one that does not
-    exist and fail it later. Throttling, 5xx answers and connections that cannot be made are repeated up to five times
+    Limits are checked before the call, and so is the input object: SageMaker would accept one that does not exist and
+    fail it later. Throttling, 5xx answers and connections that cannot be made are repeated up to five times
     in all.
 
     **A retry.** SageMaker knows no idempotency token. With ``state_prefix`` an intent is written before sending and
@@ -77,7 +77,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :param filename: name of the output object; make it differ by run, since an object of that name is taken for the
         result. Default derived from the task instance and what is sent (templated)
     :param s3_output_path_extension: goes between the endpoint's output path and the file name (templated)
-    :param check_input: look whether the input object exists, and which content it has; default True (templated)
+    :param check_input: ask S3 whether the input object exists, and for its ETag; default True (templated)
     :param state_prefix: ``s3://bucket/prefix`` to remember below what was sent; the role needs s3:ListBucket,
         s3:GetObject, s3:PutObject and s3:DeleteObject there. Default None, which remembers nothing (templated)
     :param upload_prefix: ``s3://bucket/prefix`` to upload a body to that is too large to go inline; of the same
@@ -91,12 +91,12 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         what earlier runs of it sent (templated)
     :param wait_for_completion: wait for the output or the failure object; default False (templated)
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
-    :param poll_interval: seconds between looks; default 30 (templated)
+    :param poll_interval: seconds between polls; default 30 (templated)
     :param max_wait_seconds: seconds after submission when no result is expected any more; default request_ttl +
         invocation_timeout, which is 22,500 unless they are given. Where it is less, a retry that finds the request
         sent ends at once, since it counts from then: raise it, or clear the task later (templated)
-    :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and nobody else reads: it wakes
-        the wait, S3 stays the truth (templated)
+    :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and has no other reader: it
+        wakes the wait, S3 stays the truth (templated)
     :param return_output: put the output on XCom as text, where it is waited for; default False (templated)
     :param return_output_limit: bytes up to which it may go there; default 48,000 (templated)
     :param failure_text_limit: how many bytes of a failure object an error shows; default 1000, 0 shows none (templated)
@@ -111,9 +111,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :raises AsyncInferenceFailed: a failure object was found; not retried, clearing the task sends the input again
     :raises AsyncInferenceTimedOut: neither object came in time; retried
     :raises FencedOff: a later try has taken over; not retried
-    :raises TaskKilled: Airflow killed it; retried, where the task may be
+    :raises TaskKilled: Airflow killed it; retried, where the task has retries left
     :raises QueueNotFound: the completion queue does not exist, which is asked before anything is sent; not retried
-    :raises AnswerLost: it may have been accepted, and nobody can say where its output would be; retried
+    :raises AnswerLost: it may have been accepted, and it is not known where its output would be; retried
     """
 
     not_templated = ("deferrable",)
@@ -183,7 +183,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         self.container_log_lines = container_log_lines
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Check, look at what earlier tries did, send; wait if asked to."""
+        """Check, find what earlier tries sent, send; wait if asked to."""
         with self.reading_arguments():
             sending = self._sending(context)
             self._check_wait()
@@ -197,14 +197,20 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
                 invocation.inference_id,
                 invocation.output_location,
             )
-            if sending.is_waited_for:
-                return self._wait(self._begun(sending, invocation))
-            return self._told(invocation)
+            if not sending.is_waited_for:
+                return self._returned(invocation)
+            wait = SingleWait(
+                invocation=invocation,
+                deadline=(invocation.submitted_at or time.time()) + self._wait_seconds(),
+                state=sending.state_folder,
+                task_try=sending.task_try,
+            )
+            return self._wait(wait)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Judge what the trigger saw."""
+        """Conclude from the trigger's event, or wait on."""
         with self.reading_arguments():
-            wait = SingleWait.from_mapping(event["note"])
+            wait = msgspec.convert(event["note"], SingleWait)
             return self._conclude(wait, event) or self._wait(wait)
 
     def _request(self, context: Context) -> AsyncRequest:
@@ -217,8 +223,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             accept=text(self.accept, "accept"),
             custom_attributes=reveal(self.custom_attributes),
             inference_id=text(self.inference_id, "inference_id") or inference_id_of(context),
-            request_ttl=_whole_seconds(self.request_ttl, "request_ttl"),
-            invocation_timeout=_whole_seconds(self.invocation_timeout, "invocation_timeout"),
+            request_ttl=whole_number_if_given(self.request_ttl, "request_ttl"),
+            invocation_timeout=whole_number_if_given(self.invocation_timeout, "invocation_timeout"),
             filename=text(self.filename, "filename"),
             s3_output_path_extension=text(self.s3_output_path_extension, "s3_output_path_extension"),
         )
@@ -244,12 +250,12 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             check_input=boolean(self.check_input, "check_input"),
             state_prefix=text(self.state_prefix, "state_prefix"),
             upload_prefix=text(self.upload_prefix, "upload_prefix"),
-            on_unknown=OnUnknown(choice(self.on_unknown, "on_unknown", [str(one) for one in OnUnknown])),
+            resend=choice(self.on_unknown, "on_unknown", ("wait", "resend")) == "resend",
             is_waited_for=boolean(self.wait_for_completion, "wait_for_completion"),
         ).checked()
 
     def _check_wait(self) -> None:
-        """Refuse what cannot be, before anything is sent or paid."""
+        """Refuse arguments of the wait that break a limit, before anything is sent or paid."""
         seconds(self.poll_interval, "poll_interval", positive=True)
         self._output_limit()
         if queue := text(self.completion_queue, "completion_queue"):
@@ -269,6 +275,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         from airflow_sm_plugin.async_inference.queue import check_queue
         from airflow_sm_plugin.async_inference.single.run import SingleInvocation
         from airflow_sm_plugin.aws.s3.objects import S3Objects
+        from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 
         if sending.is_waited_for and (queue := text(self.completion_queue, "completion_queue")):
             await check_queue(self.aws, queue)
@@ -276,41 +283,16 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             S3Objects.open(self.aws, options=object_options(self)) as s3,
             AsyncInvoker.open(self.aws) as invoker,
         ):
-            single = SingleInvocation(sending, s3=s3, invoker=invoker, output_config=self._output_config)
-            return await single.submit()
-
-    def _output_config(self) -> Mapping[str, Any] | None:
-        try:
-            description = self.control_plane().describe_endpoint(self.endpoint_name) or {}
-        except ServiceError as error:
-            self.log.info("cannot tell beforehand where outputs go: %s", error)
-            return None
-        section: Mapping[str, Any] = description.get("AsyncInferenceConfig") or {}
-        return section.get("OutputConfig")
+            endpoint = EndpointFacts(self.aws, self.endpoint_name)
+            return await SingleInvocation(sending, s3=s3, invoker=invoker, endpoint=endpoint).submit()
 
     # Waiting
 
-    def _begun(self, sending: Sending, invocation: AsyncInvocation) -> SingleWait:
-        identity, prefix = Identity(sending.owner, arguments_digest(sending.request)), sending.state_prefix
-        return SingleWait(
-            invocation=invocation,
-            deadline=(invocation.submitted_at or time.time()) + self._wait_seconds(),
-            state=None if prefix is None else identity.folder(prefix),
-            task_try=sending.task_try,
-        )
-
     def _wait(self, wait: SingleWait) -> dict[str, Any]:
         while True:
-            trigger = self._trigger(wait)
-            if self.deferrable:
-                from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
-
-                self.check_not_killed()
-                left = max(0.0, trigger.deadline - time.time())
-                timeout = timedelta(seconds=left + GRACE_SECONDS)
-                self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
-            if told := self._conclude(wait, self.run_until_killed(trigger.event_here())):
-                return told
+            event = self.wait_with(self._trigger(wait), deferrable=self.deferrable)
+            if result := self._conclude(wait, event):
+                return result
 
     def _trigger(self, wait: SingleWait) -> AsyncInferenceTrigger:
         from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
@@ -321,7 +303,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             completion_queue=text(self.completion_queue, "completion_queue"),
             deadline=min(wait.deadline, time.time() + _CHECK_IN_SECONDS),
             poll_interval=seconds(self.poll_interval, "poll_interval", positive=True),
-            note=wait.as_mapping(),
+            note=msgspec.to_builtins(wait),
             aws=self.aws.as_mapping(),
         )
 
@@ -332,8 +314,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
     def _seconds_to_live(self) -> float:
         return seconds_to_live(
-            _whole_seconds(self.request_ttl, "request_ttl"),
-            _whole_seconds(self.invocation_timeout, "invocation_timeout"),
+            whole_number_if_given(self.request_ttl, "request_ttl"),
+            whole_number_if_given(self.invocation_timeout, "invocation_timeout"),
         )
 
     def _conclude(self, wait: SingleWait, event: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -350,42 +332,33 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         )
         if result.outcome is Outcome.SUCCEEDED:
             self.log.info("the output is at %s", invocation.output_location)
-            return self._told(invocation) | {"output": result.output_text(limit or 0)}
+            return self._returned(invocation) | {"output": result.output_text(limit or 0)}
         if result.outcome is Outcome.FAILED:
             lines = whole_number(self.container_log_lines, "container_log_lines")
             self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
             raise result.failed(self.endpoint_name)
-        if told := result.look.output is not Sight.UNKNOWN:
-            self._check_endpoint_is_there(wait)
-        if (
-            time.time() < wait.deadline
-            and event["why"] != "complete"
-            and (told or event["why"] == "deadline")
-        ):
+        is_known = result.look.output is not Sight.UNKNOWN
+        if is_known:
+            self.run_until_killed(self._check_endpoint_is_there(wait))
+        is_over = time.time() >= wait.deadline or event["why"] == "complete"
+        if not is_over and (is_known or event["why"] == "deadline"):
             return None
         trouble = self.run_until_killed(why_missing(self.aws, invocation))
         waited, lives = self._wait_seconds(), self._seconds_to_live()
         raise result.missing(self.endpoint_name, waited=waited, lives=lives, trouble=trouble)
 
-    def _told(self, invocation: AsyncInvocation) -> dict[str, Any]:
+    def _returned(self, invocation: AsyncInvocation) -> dict[str, Any]:
         return invocation.as_mapping() | {"endpoint_name": self.endpoint_name}
 
-    def _check_endpoint_is_there(self, wait: SingleWait) -> None:
-        from airflow_sm_plugin.async_inference.single.store import lose
+    async def _check_endpoint_is_there(self, wait: SingleWait) -> None:
+        from airflow_sm_plugin.async_inference.single.store import record_loss
+        from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 
-        try:
-            is_there = self.control_plane().describe_endpoint(self.endpoint_name) is not None
-        except ServiceError:
-            return
-        if is_there:
+        if not await EndpointFacts(self.aws, self.endpoint_name).is_gone():
             return
         if wait.state is not None:
-            self.run_until_killed(lose(self.aws, wait.state, wait.task_try, options=object_options(self)))
+            await record_loss(self.aws, wait.state, wait.task_try, options=object_options(self))
         raise EndpointNotFound(
             f"endpoint {self.endpoint_name} was deleted while inference {wait.invocation.inference_id} was waited for: "
             f"its queue went with it, and no result will come. Deploy it, then clear the task to send the input again"
         )
-
-
-def _whole_seconds(value: object, name: str) -> int | None:
-    return whole_number(value, name) if is_given(value) else None

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import BaseOperator, BaseSensorOperator
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Part
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart
 from airflow_sm_plugin.exceptions import TaskKilled
 from airflow_sm_plugin.killable import Killable
 from airflow_sm_plugin.operators.async_batch import SageMakerAsyncBatchOperator
@@ -106,7 +106,7 @@ def ledger(account: Account, prefix: str) -> Ledger:
     found = account.s3.list_objects_v2(Bucket=bucket, Prefix=key)["Contents"]
     read = Ledger(COUNT)
     for name in sorted(one["Key"] for one in found if "/round-1/ledger/" in one["Key"]):
-        read = read.after(Part.from_json(account.read(f"s3://{bucket}/{name}")))
+        read = read.after(LedgerPart.from_json(account.read(f"s3://{bucket}/{name}")))
     return read
 
 

@@ -1,4 +1,7 @@
-"""Where the state of an asynchronous batch lies in S3: ``<ledger_prefix>/_batch/<owner>/<arguments>/…``."""
+"""Where the state of an asynchronous batch lies in S3: ``<ledger_prefix>/_batch/<owner>/<arguments>/…``.
+
+Locations of folders are ``s3://…`` without a slash at their end; prefixes have one.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,7 @@ _PLANNED = "planned-"
 
 @dataclass(frozen=True)
 class RoundFolder:
-    """What one round of a plan keeps.
-
-    :param location: ``s3://…`` without a slash at its end
-    """
+    """The objects of one round of a plan."""
 
     location: str
 
@@ -32,20 +32,15 @@ class RoundFolder:
 
     @property
     def ledger(self) -> str:
-        """The prefix of the ledger's parts."""
         return f"{self.location}/ledger/"
 
     def part(self, number: int) -> str:
-        """Return where one part of the ledger lies."""
         return f"{self.ledger}{number:08d}.json"
 
 
 @dataclass(frozen=True)
-class PlanFolder:
-    """What one plan keeps.
-
-    :param location: ``s3://…`` without a slash at its end
-    """
+class AttemptFolder:
+    """The objects of one plan: one attempt at the whole batch."""
 
     location: str
 
@@ -61,12 +56,11 @@ class PlanFolder:
 
     @property
     def rows(self) -> str:
-        """The prefix of the rows of all inputs."""
         return f"{self.location}/rows/"
 
     @property
     def failures(self) -> str:
-        """The prefix of the rows of those without an output."""
+        """The prefix of the rows of inputs without an output."""
         return f"{self.location}/failures/"
 
     def inputs(self, token: str) -> str:
@@ -79,24 +73,19 @@ class PlanFolder:
         return f"{self.location}/{_PLANNED}~"
 
     def rows_of(self, shard: int) -> str:
-        """Return where the rows of one shard's inputs lie."""
         return f"{self.rows}{shard:05d}.jsonl"
 
     def failures_of(self, shard: int) -> str:
-        """Return where the rows of those of a shard's inputs lie that have no output."""
         return f"{self.failures}{shard:05d}.jsonl"
 
     def round(self, number: int) -> RoundFolder:
-        """Return what one round keeps; rounds count from 1."""
+        """Return the folder of one round; rounds count from 1."""
         return RoundFolder(f"{self.location}/round-{number}")
 
 
 @dataclass(frozen=True)
 class BatchFolder:
-    """All of one task instance's batch with certain arguments.
-
-    :param location: ``s3://…`` without a slash at its end
-    """
+    """Everything of one task instance's batch with certain arguments."""
 
     location: str
 
@@ -115,9 +104,8 @@ class BatchFolder:
         return f"{self.location}/claims/"
 
     def claim(self, number: int) -> str:
-        """Return where one claim lies."""
         return f"{self.claims}{number:08d}.json"
 
-    def plan(self, number: int) -> PlanFolder:
-        """Return what one plan keeps; plans count from 0."""
-        return PlanFolder(f"{self.location}/plan-{number:03d}")
+    def plan(self, number: int) -> AttemptFolder:
+        """Return the folder of one plan; plans count from 0."""
+        return AttemptFolder(f"{self.location}/plan-{number:03d}")

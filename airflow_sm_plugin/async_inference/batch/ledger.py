@@ -1,4 +1,4 @@
-"""The ledger of a round of asynchronous invocations: what was meant to be sent, what was accepted, what is in doubt.
+"""The ledger of a round of asynchronous invocations: what was intended, what was accepted, what is in doubt.
 
 It is an append-only log of parts. The strict rule is that nothing is sent which no written part intends, so that a
 kill at any line leaves doubts (intended, but neither accepted nor refused) and never losses or unknown duplicates.
@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
+
+import msgspec
 
 from airflow_sm_plugin.async_inference.locations import LocationPattern, shard_of
 from airflow_sm_plugin.batches.inputs import SHARD
 from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, numbers_of, to_ranges
 
-_ENDS = ("succeeded", "failed", "expired")
+_SETS = ("may_send", "accepted", "assumed", "withdrawn", "succeeded", "failed", "expired")
+"""Fields that are ranges in JSON."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,6 @@ class RoundOutcome:
         """What another round may bring to a good end."""
         return self.failed | self.expired
 
-    def as_mapping(self) -> dict[str, Any]:
-        """Return it with JSON values."""
-        return {name: to_ranges(getattr(self, name)) for name in _ENDS} | {"reason": self.reason}
-
-    @classmethod
-    def from_mapping(cls, value: Mapping[str, Any]) -> RoundOutcome:
-        """Read what :meth:`as_mapping` wrote."""
-        succeeded, failed, expired = (from_ranges(value[name]) for name in _ENDS)
-        return cls(succeeded, failed, expired, value["reason"])
-
 
 class Odd(NamedTuple):
     """Where the result of an invocation lies whose places do not follow the round's pattern.
@@ -63,7 +56,7 @@ Refusal = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class LedgerPart:
     """One entry of the ledger. Sets of numbers are bit masks (:mod:`core.number_sets`).
 
     :param token: who wrote it, one process
@@ -98,59 +91,41 @@ class Part:
 
     def as_json(self) -> bytes:
         """Return it as JSON, without what is empty."""
-        value: dict[str, Any] = {"token": self.token, "at": self.at}
-        if self.claim is not None:
-            value["claim"] = self.claim
-        for name in _SETS:
-            mask = getattr(self, name)
-            if mask:
-                value[name] = to_ranges(mask)
-        if self.submitted_at is not None:
-            value["submitted_at"] = self.submitted_at
+        given = {
+            name: entry for name, entry in vars(self).items() if name not in _EMPTY or entry != _EMPTY[name]
+        }
         if self.pattern is not None:
-            value["pattern"] = self.pattern.as_list()
-        for name in _TABLES:
-            table = getattr(self, name)
-            if table:
-                value[name] = {str(number): list(entry) for number, entry in table.items()}
-        if self.unnamed:
-            value["unnamed"] = True
+            given["pattern"] = asdict(self.pattern)
         if self.outcome is not None:
-            value["outcome"] = self.outcome.as_mapping()
-        return json.dumps(value, separators=(",", ":")).encode()
+            given["outcome"] = _with_ranges(asdict(self.outcome))
+        # Not by msgspec, which writes no half of a surrogate pair: messages of refusals may hold one.
+        return json.dumps(_with_ranges(given), separators=(",", ":")).encode()
 
     @classmethod
-    def from_json(cls, body: bytes) -> Part:
+    def from_json(cls, body: bytes) -> LedgerPart:
         """Read what :meth:`as_json` wrote.
 
         :raises ValueError: something else
         """
-        value = json.loads(body)
-        given: dict[str, Any] = {name: from_ranges(value.get(name, ())) for name in _SETS}
-        refused, odd = (value.get(name, {}) for name in _TABLES)
-        given["refused"] = {int(number): tuple(entry) for number, entry in refused.items()}
-        given["odd"] = {int(number): Odd(*entry) for number, entry in odd.items()}
-        if "pattern" in value:
-            given["pattern"] = LocationPattern.from_list(value["pattern"])
-        if "outcome" in value:
-            given["outcome"] = RoundOutcome.from_mapping(value["outcome"])
-        return cls(
-            token=value["token"],
-            at=float(value["at"]),
-            claim=value.get("claim"),
-            submitted_at=value.get("submitted_at"),
-            unnamed=value.get("unnamed", False),
-            **given,
-        )
+        return msgspec.convert(json.loads(body, object_hook=_with_sets), cls, str_keys=True)
 
 
-_SETS = ("may_send", "accepted", "assumed", "withdrawn")
-_TABLES = ("refused", "odd")
+_EMPTY = {
+    name: entry for name, entry in vars(LedgerPart(token="", at=0.0)).items() if name not in ("token", "at")
+}
+
+
+def _with_ranges(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: to_ranges(entry) if name in _SETS else entry for name, entry in given.items()}
+
+
+def _with_sets(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: from_ranges(entry) if name in _SETS else entry for name, entry in given.items()}
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What the parts say so far.
+    """The sum of the parts so far.
 
     :param count: inputs in the round
     :param parts: how many parts there are; the next is written under this number
@@ -176,7 +151,7 @@ class Ledger:
     unnamed: bool = False
     outcome: RoundOutcome | None = None
 
-    def after(self, part: Part) -> Ledger:
+    def after(self, part: LedgerPart) -> Ledger:
         """Return the ledger with one more part. What was accepted stays so, whatever later parts say."""
         at = part.at if part.submitted_at is None else part.submitted_at
         return replace(
@@ -204,17 +179,17 @@ class Ledger:
 
     @property
     def doubtful(self) -> int:
-        """What may have been sent and nobody knows: a killed process intended it, or its answer was lost."""
+        """What may or may not have been sent: a killed process intended it, or its answer was lost."""
         return self.intended & ~self.settled
 
     @property
     def never_answered(self) -> int:
-        """What counts as sent, and may never have been."""
+        """What counts as sent, and was possibly never sent."""
         return self.assumed & ~self.accepted
 
     @property
-    def untold(self) -> int:
-        """What was sent and no answer tells of where its result lies."""
+    def unplaced(self) -> int:
+        """What was sent, and no answer tells where its result lies."""
         return self.sent & ~from_numbers(self.odd) if self.pattern is None else 0
 
     @property
@@ -241,6 +216,6 @@ def _later(submitted: Mapping[int, float], numbers: int, at: float) -> Mapping[i
 
 
 def doubts_in_words(ledger: Ledger) -> str:
-    """Say how many are in doubt and which shards they are in, for the log."""
+    """Return how many are in doubt and which shards they are in, for the log."""
     shards = sorted({shard_of(number) for number in numbers_of(ledger.doubtful)})
     return f"{ledger.doubtful.bit_count()} in doubt (shards {', '.join(map(str, shards))})"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import RoundFolder
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Part
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart
 from airflow_sm_plugin.batches.claim import RACES, Claim, fenced_off
 from airflow_sm_plugin.batches.listing import names_below
 from airflow_sm_plugin.core.s3 import S3Uri
@@ -62,9 +62,9 @@ class LedgerStore:
             )
         slots = asyncio.Semaphore(_READ_AT_ONCE)
 
-        async def part(number: int) -> Part:
+        async def part(number: int) -> LedgerPart:
             async with slots:
-                return Part.from_json(await self._s3.read(self._folder.part(number)))
+                return LedgerPart.from_json(await self._s3.read(self._folder.part(number)))
 
         ledger = Ledger(self.ledger.count)
         for found in await asyncio.gather(*map(part, range(len(names)))):
@@ -94,14 +94,14 @@ class LedgerStore:
                     f"no longer beside it: claims were deleted, so nobody knows who owns the batch. {_REMEDY}"
                 )
             try:
-                await self._write(Part(token=self.token, at=time.time(), claim=self._claim.number))
+                await self._write(LedgerPart(token=self.token, at=time.time(), claim=self._claim.number))
                 self._ours = True
                 return self.ledger
             except PreconditionFailed:
                 await self.read()  # its writer does not know of us yet
         raise _beaten(self._folder)
 
-    async def append(self, part: Part) -> None:
+    async def append(self, part: LedgerPart) -> None:
         """Write the next part.
 
         :raises FencedOff: another process has taken over
@@ -111,7 +111,7 @@ class LedgerStore:
             try:
                 return await self._write(part)
             except PreconditionFailed as error:
-                written = Part.from_json(await self._s3.read(self._folder.part(self.ledger.parts)))
+                written = LedgerPart.from_json(await self._s3.read(self._folder.part(self.ledger.parts)))
                 if written.token != self.token:
                     raise fenced_off(self._folder.location) from error
                 # Our own, of a write that seemed to have failed.
@@ -120,7 +120,7 @@ class LedgerStore:
                     return None
         raise _beaten(self._folder)
 
-    async def _write(self, part: Part) -> None:
+    async def _write(self, part: LedgerPart) -> None:
         await self._s3.write(self._folder.part(self.ledger.parts), part.as_json(), only_if_new=True)
         self.ledger = self.ledger.after(part)
 

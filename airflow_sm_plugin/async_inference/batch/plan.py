@@ -1,54 +1,68 @@
-"""The plan of a batch: which inputs it has, fixed once, and what of an earlier plan it need not send again."""
+"""The plan of a batch: which inputs it has, fixed once, and what an earlier plan spares it.
+
+Inputs of two plans are matched by source and ETag. A finished plan tells by its rows what has an output. An unfinished
+one has no rows yet: what it sent and has not failed is waited for by the next plan's first round, where the earlier
+plan's requests put it.
+"""
 
 from __future__ import annotations
 
 import datetime
+import enum
+import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.batch.folder import BatchFolder, PlanFolder
-from airflow_sm_plugin.async_inference.batch.report import Row
+from airflow_sm_plugin._safe_text import as_utf8
+from airflow_sm_plugin.async_inference.batch.folder import AttemptFolder, BatchFolder
+from airflow_sm_plugin.async_inference.batch.report import Row, Status
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.locations import batch_root
 from airflow_sm_plugin.batches.claim import Claim
-from airflow_sm_plugin.batches.input_chunks import plan_inputs
+from airflow_sm_plugin.batches.input_chunks import plan_inputs, read_shard
+from airflow_sm_plugin.batches.inputs import SHARD
 from airflow_sm_plugin.batches.listing import listed_names
-from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.core.number_sets import below, from_ranges, to_ranges
+from airflow_sm_plugin.batches.task_try import Origin, TaskTry
+from airflow_sm_plugin.core.number_sets import below, from_numbers, from_ranges, numbers_of, to_ranges
 from airflow_sm_plugin.core.s3 import S3Uri
-from airflow_sm_plugin.exceptions import PreconditionFailed
-from airflow_sm_plugin.invoke.async_request import AsyncInvocation
+from airflow_sm_plugin.exceptions import InvalidRequest, PreconditionFailed
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.aws.s3.objects import S3Objects
 
 log = get_log(__name__)
 
+FORMAT = 1
+"""Of everything below a batch's folder; another number is another version's, which cannot be gone on with."""
+
 Run = tuple[int, int, int]
 """First number here, first number in the earlier plan, how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class BatchPlan:
     """The inputs of a batch, numbered from 0.
 
     :param number: 0 for the first; a batch whose task was cleared gets the next
     :param root: what begins every name of its invocations, and of no other plan's
     :param inputs: the folder of its shards
     :param created_at: ISO 8601
+    :param begun_by: the try that made it
     :param carried: what succeeded under an earlier plan and is the same object still
     :param carried_from: the number of that plan, which is finished
     :param taken_over: ranges of numbers that an earlier, unfinished plan sent and that are the same object still: the
         first round waits for them
     :param passed_over: objects below the prefix that were no inputs when it was made
-    :param begun_by: the try that made it
     :param run: which run of the task that was
     """
 
+    format: int
     number: int
     count: int
     shards: int
@@ -56,28 +70,26 @@ class Plan:
     root: str
     inputs: str
     created_at: str
+    begun_by: TaskTry
     carried: tuple[Run, ...] = ()
     carried_from: int | None = None
     taken_over: tuple[tuple[int, int], ...] = ()
     passed_over: int = 0
-    begun_by: TaskTry = field(default_factory=TaskTry)
     run: str | None = None
 
     def as_json(self) -> bytes:
-        """Return the content of ``plan.json``, as :meth:`from_json` reads it."""
-        return json.dumps(asdict(self) | {"begun_by": self.begun_by.as_list()}, indent=1).encode()
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
 
     @classmethod
-    def from_json(cls, body: bytes) -> Plan:
-        """Read what :meth:`as_json` wrote."""
-        value = json.loads(body)
-        first, earlier, length = 0, 1, 2
-        carried = tuple((run[first], run[earlier], run[length]) for run in value.pop("carried"))
-        begun_by = TaskTry.from_list(value.pop("begun_by", None))
-        if carried and "carried_from" not in value:  # an earlier version's: always the plan before
-            value["carried_from"] = value["number"] - 1
-        taken_over = tuple((first_number, end) for first_number, end in value.pop("taken_over", ()))
-        return cls(**value, carried=carried, taken_over=taken_over, begun_by=begun_by)
+    def from_json(cls, body: bytes) -> BatchPlan:
+        """Read ``plan.json``.
+
+        :raises ValueError: something else, or a plan of another format
+        """
+        plan = msgspec.json.decode(body, type=cls)
+        if plan.format != FORMAT:
+            raise ValueError(f"format {plan.format}, not {FORMAT}")
+        return plan
 
     @property
     def to_send(self) -> int:
@@ -91,15 +103,168 @@ class Plan:
         }
 
 
-class Reuse(Protocol):
-    """What an earlier plan spares a new one."""
+class NextPlan(enum.Enum):
+    """What a task does about the last plan when it begins."""
 
-    @property
-    def carried_from(self) -> int | None:
-        """Number of the finished plan whose results count."""
+    GO_ON = "go on with the plan"
+    COMPARE = "report the finished plan if it has the inputs of now, otherwise resume"
+    RESUME = "make a new plan without what succeeded or may still succeed and is the same object still"
+    NEW = "make a new plan of everything"
+
+
+def next_plan(origin: Origin, *, finished: bool, same_run: bool, restart: bool) -> NextPlan:
+    """Decide what a task does that finds a plan.
+
+    A deleted DAG run's plan is never gone on with, and nothing of it is taken over: its results are of another run.
+    A retry goes on with its run's plan; a finished one (the task was killed between its report and its end) counts
+    while its inputs are the same. A cleared task does as ``on_rerun`` says, also with an unfinished plan: its inputs
+    may have been rewritten since they were sent.
+
+    :param origin: of the try that wrote last, by the plan, as the try that finds it sees it; a later try, which only a
+        try without a start date can see here, counts as of this run
+    :param finished: whether the plan has a report
+    :param same_run: whether the task was not cleared since, by its ``max_tries``. Another start date then is of another
+        DAG run
+    :param restart: ``on_rerun="restart"``
+    """
+    if origin is Origin.DELETED_RUN or (origin is Origin.CLEARED and same_run):
+        return NextPlan.NEW
+    if same_run:
+        return NextPlan.COMPARE if finished else NextPlan.GO_ON
+    return NextPlan.NEW if restart else NextPlan.RESUME
+
+
+class SentBefore(NamedTuple):
+    """An input whose request an earlier plan sent.
+
+    :param number: of the input in the new plan
+    :param is_assumed: no answer said that the request was accepted
+    """
+
+    number: int
+    output_location: str
+    failure_location: str | None
+    inference_id: str | None
+    submitted_at: float
+    is_assumed: bool
+
+
+@dataclass(frozen=True)
+class SentRound:
+    """A round of an unfinished plan that sends nothing any more.
+
+    :param numbers: the plan's number of each of the round's
+    :param kept: which of the round's numbers have an output, or a result to come
+    :param sent: returns what the round sent of one of its numbers, as the next plan's input of another number
+    """
+
+    numbers: Sequence[int]
+    kept: int
+    sent: Callable[[int, int], SentBefore]
+
+
+@dataclass(frozen=True)
+class PlanReuse:
+    """What need not be sent again, by a fingerprint of source and ETag.
+
+    Eight bytes an input are known of its identity, so a hundred thousand take a few megabytes.
+
+    :param carried_from: number of the finished plan whose rows ``succeeded`` names; None where there is none
+    :param succeeded: the number of a row
+    :param sent: the rounds and numbers of requests, as many as inputs have this source and ETag
+    """
+
+    carried_from: int | None = None
+    succeeded: dict[int, int] = field(default_factory=dict)
+    sent: dict[int, list[tuple[SentRound, int]]] = field(default_factory=dict)
+
+    @classmethod
+    async def of_finished(cls, s3: S3Objects, folder: AttemptFolder, plan: BatchPlan) -> PlanReuse:
+        """Read the rows of a finished plan."""
+        reuse = cls(plan.number)
+        for shard in range(plan.shards):
+            for number, row in enumerate(await read_rows(s3, folder, shard), start=shard * SHARD):
+                if row.status is Status.SUCCEEDED and row.etag:
+                    reuse.succeeded[_fingerprint(row.source, row.etag)] = number
+        return reuse
+
+    @classmethod
+    async def of_unfinished(cls, s3: S3Objects, plan: BatchPlan, rounds: Sequence[SentRound]) -> PlanReuse:
+        """Match the inputs of an unfinished plan with what it carried over and what its rounds sent."""
+        reuse = cls(plan.carried_from)
+        carried = plan.carried_numbers()
+        sent = {
+            sent_round.numbers[position]: (sent_round, position)
+            for sent_round in rounds
+            for position in numbers_of(sent_round.kept)
+        }
+        async for number, fingerprint in _fingerprints(s3, plan.inputs, plan.shards):
+            if number in carried:
+                reuse.succeeded[fingerprint] = carried[number]
+            elif number in sent:
+                reuse.sent.setdefault(fingerprint, []).append(sent[number])
+        return reuse
 
     async def applied(self, s3: S3Objects, into: str, shards: int) -> tuple[list[Run], int]:
-        """Return which inputs of a new plan have an output, and the set of those that were sent."""
+        """Return which inputs of a new plan have an output, and the set of those that were sent.
+
+        What is known of those is written beside the plan's shards, for :func:`read_sent_before`.
+
+        :param into: the folder of the new plan's shards
+        """
+        runs: list[Run] = []
+        sent: list[SentBefore] = []
+        async for number, fingerprint in _fingerprints(s3, into, shards):
+            if (earlier := self.succeeded.get(fingerprint)) is not None:
+                _extend(runs, number, earlier)
+            elif requests := self.sent.get(fingerprint):
+                sent_round, position = requests.pop(0)
+                sent.append(sent_round.sent(position, number))
+        if sent:
+            body = "".join(f"{json.dumps(request, separators=(',', ':'))}\n" for request in sent).encode()
+            await s3.write(_sent_before_file(into), body, content_type="application/jsonl")
+        return runs, from_numbers(request.number for request in sent)
+
+
+async def _fingerprints(s3: S3Objects, into: str, shards: int) -> AsyncIterator[tuple[int, int]]:
+    """Yield number and fingerprint of each of a plan's inputs that has an ETag."""
+    for shard in range(shards):
+        for number, planned in enumerate(await read_shard(s3, into, shard), start=shard * SHARD):
+            if planned.etag:
+                yield number, _fingerprint(planned.source, planned.etag)
+
+
+def _fingerprint(source: str, etag: str) -> int:
+    return int.from_bytes(hashlib.blake2b(as_utf8(f"{source}\n{etag}"), digest_size=8).digest(), "big")
+
+
+def _extend(runs: list[Run], number: int, earlier: int) -> None:
+    """Add one number, to the last run where it follows."""
+    if runs:
+        first, first_earlier, length = runs[-1]
+        if first + length == number and first_earlier + length == earlier:
+            runs[-1] = (first, first_earlier, length + 1)
+            return
+    runs.append((number, earlier, 1))
+
+
+def _sent_before_file(into: str) -> str:
+    return f"{into}/taken-over.jsonl"
+
+
+async def read_sent_before(s3: S3Objects, plan: BatchPlan) -> list[SentBefore]:
+    """Return what an earlier plan sent of a plan's inputs.
+
+    :raises InputNotFound: it was deleted
+    """
+    body = await s3.read(_sent_before_file(plan.inputs))
+    return [SentBefore(*json.loads(line)) for line in body.decode().splitlines()]
+
+
+async def read_rows(s3: S3Objects, folder: AttemptFolder, shard: int) -> list[Row]:
+    """Return the rows of one shard of a finished plan."""
+    body = await s3.read(folder.rows_of(shard))
+    return [Row.from_line(line) for line in body.decode().splitlines()]
 
 
 class Plans:
@@ -110,33 +275,44 @@ class Plans:
         self._folder = folder
         self._settings = settings
 
-    async def latest(self) -> tuple[Plan | None, int]:
+    def folder(self, plan: BatchPlan) -> AttemptFolder:
+        return self._folder.plan(plan.number)
+
+    async def latest(self) -> tuple[BatchPlan | None, int]:
         """Return the last plan, None where there is none, and the number of the next.
 
         What is left of a plan whose ``plan.json`` was removed belongs to no other plan: its number is passed over.
+
+        :raises InvalidRequest: a plan is another version's, or damaged
         """
-        found: Plan | None = None
+        latest: BatchPlan | None = None
         number = 0
         while True:
             # In this order: a plan is written before anything else of it but its inputs.
             remains = await self._has_remains(self._folder.plan(number))
             body = await self._s3.read_if_any(self._folder.plan(number).plan)
             if body is None and not remains:
-                return found, number
-            found, number = None if body is None else Plan.from_json(body), number + 1
+                return latest, number
+            latest, number = None if body is None else self._plan_in(body, number), number + 1
 
-    async def _has_remains(self, folder: PlanFolder) -> bool:
+    def _plan_in(self, body: bytes, number: int) -> BatchPlan:
+        try:
+            return BatchPlan.from_json(body)
+        except ValueError as error:
+            raise InvalidRequest(
+                f"{self._folder.plan(number).plan} is no plan that this version can go on with: another version wrote "
+                f"it, or it is damaged ({error}). Remove the batch's folder {self._folder.location} and clear the "
+                f"task, which sends everything again under names of its own"
+            ) from error
+
+    async def _has_remains(self, folder: AttemptFolder) -> bool:
         uri = S3Uri.parse(f"{folder.location}/")
         behind = S3Uri.parse(folder.behind_inputs).key
         return bool((await listed_names(self._s3, uri.bucket, uri.key, start_after=behind)).names)
 
-    def folder(self, plan: Plan) -> PlanFolder:
-        """Return what the plan keeps."""
-        return self._folder.plan(plan.number)
-
     async def make(
-        self, *, claim: Claim, number: int, reuse: Reuse | None, places: Mapping[str, str]
-    ) -> Plan | None:
+        self, *, claim: Claim, number: int, reuse: PlanReuse | None, places: Mapping[str, str]
+    ) -> BatchPlan | None:
         """List the inputs and fix them as a plan; None when another process wrote one of this number.
 
         :param claim: of this process: its token keeps its shards apart from another planner's
@@ -151,20 +327,20 @@ class Plans:
             self._s3, settings.source, into=into, places=places, content_type=settings.template.content_type
         )
         carried, taken_over = await reuse.applied(self._s3, into, summary.shards) if reuse else ([], 0)
-        root = batch_root(settings.owner, settings.arguments, number, nonce=uuid.uuid4().hex)
-        plan = Plan(
+        plan = BatchPlan(
+            format=FORMAT,
             number=number,
             count=summary.count,
             shards=summary.shards,
             digest=summary.digest,
-            root=root,
+            root=batch_root(settings.owner, settings.arguments, number, nonce=uuid.uuid4().hex),
             inputs=into,
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            begun_by=settings.task_try,
             carried=tuple(carried),
             carried_from=reuse.carried_from if reuse else None,
             taken_over=tuple((first, end) for first, end in to_ranges(taken_over)),
             passed_over=summary.passed_over,
-            begun_by=settings.task_try,
             run=settings.run,
         )
         await claim.check()
@@ -180,54 +356,3 @@ class Plans:
             folder.location,
         )
         return plan
-
-
-async def read_rows(s3: S3Objects, folder: PlanFolder, shard: int) -> list[Row]:
-    """Return the rows of one shard of a finished plan."""
-    body = await s3.read(folder.rows_of(shard))
-    return list(_rows_in(body))
-
-
-def _rows_in(body: bytes) -> Iterator[Row]:
-    return (Row.from_line(line) for line in body.decode().splitlines())
-
-
-@dataclass(frozen=True)
-class SentBefore:
-    """An input whose request an earlier plan sent.
-
-    :param number: of the input in the new plan
-    :param is_assumed: no answer said that the request was accepted
-    """
-
-    number: int
-    invocation: AsyncInvocation
-    submitted_at: float
-    is_assumed: bool
-
-    def as_line(self) -> str:
-        """Return it as a line of JSON, as :meth:`from_line` reads it."""
-        invocation = self.invocation
-        places = [invocation.output_location, invocation.failure_location, invocation.inference_id]
-        return json.dumps([self.number, *places, self.submitted_at, self.is_assumed], separators=(",", ":"))
-
-    @classmethod
-    def from_line(cls, line: str) -> SentBefore:
-        """Read what :meth:`as_line` wrote."""
-        number, output, failure, inference_id, submitted_at, is_assumed = json.loads(line)
-        return cls(
-            number, AsyncInvocation(output, failure, inference_id), submitted_at, is_assumed=is_assumed
-        )
-
-
-def taken_over_file(into: str) -> str:
-    return f"{into}/taken-over.jsonl"
-
-
-async def read_sent_before(s3: S3Objects, plan: Plan) -> list[SentBefore]:
-    """Return what an earlier plan sent of a plan's inputs.
-
-    :raises InputNotFound: it was deleted
-    """
-    body = await s3.read(taken_over_file(plan.inputs))
-    return [SentBefore.from_line(line) for line in body.decode().splitlines()]

@@ -1,4 +1,4 @@
-"""What a submission writes down: intents before anything is sent, answers every few seconds, all of it at the end."""
+"""The record of a submission: intents before anything is sent, answers every few seconds, all of it at the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from airflow_sm_plugin.async_inference.batch.ledger import Odd, Part, Refusal
+from airflow_sm_plugin.async_inference.batch.ledger import LedgerPart, Odd, Refusal
 from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.core.number_sets import first_of, from_numbers, numbers_of
@@ -19,7 +19,7 @@ BLOCK = 100
 _SMALLEST_BLOCK = 5
 
 FLUSH_SECONDS = 5.0
-"""Answers are written down at least so often."""
+"""Answers reach the ledger at least so often."""
 
 _ERROR_LENGTH = 500
 
@@ -39,13 +39,13 @@ class SubmissionRecord:
         self._allow: Callable[[Iterator[int]], None] = lambda _: None
         self._work = asyncio.Event()
         self._closing = False
-        self._begin_news()
+        self._begin_part()
         self._doubts: set[int] = set()
         self._pattern = store.ledger.pattern
         self._refusals = 0
         self._left = 0
 
-    def _begin_news(self) -> None:
+    def _begin_part(self) -> None:
         self._accepted: list[int] = []
         self._odd: dict[int, Odd] = {}
         self._refused: dict[int, Refusal] = {}
@@ -53,7 +53,6 @@ class SubmissionRecord:
 
     @property
     def has_more(self) -> bool:
-        """Whether more numbers are to be allowed."""
         return bool(self._todo)
 
     @property
@@ -62,10 +61,10 @@ class SubmissionRecord:
         return bool(self._accepted or self._store.ledger.accepted)
 
     def begin(self, numbers: int, rate: float, allow: Callable[[Iterator[int]], None]) -> None:
-        """Take note of what is to be sent.
+        """Begin with the numbers that are to be sent.
 
         :param rate: as :meth:`low_water`
-        :param allow: told of each block when the ledger intends it
+        :param allow: called with each block when the ledger intends it
         """
         self._todo = numbers
         self._block = max(_SMALLEST_BLOCK, min(BLOCK, int(rate)))
@@ -74,7 +73,7 @@ class SubmissionRecord:
         self._work.set()
 
     def low_water(self, left: int, rate: float) -> None:
-        """Take note of how many allowed numbers are left: the next block is intended while the current one is sent.
+        """Intend the next block when few allowed numbers are left, while those are sent.
 
         :param rate: requests a second; where only few are sent, only few are intended
         """
@@ -84,7 +83,7 @@ class SubmissionRecord:
             self._work.set()
 
     def accepted(self, number: int, request: AsyncRequest, answer: AsyncInvocation) -> None:
-        """Take note of an accepted request and where its result will be."""
+        """Record an accepted request and where its result will be."""
         self._accepted.append(number)
         self._submitted_at = max(self._submitted_at or 0.0, answer.submitted_at or time.time())
         output, failure = answer.output_location, answer.failure_location
@@ -97,23 +96,23 @@ class SubmissionRecord:
         self._odd[number] = Odd(output, failure)
 
     def in_doubt(self, number: int) -> None:
-        """Take note that nobody knows whether a number was accepted: it stays intended."""
+        """Keep a number intended: whether it was accepted is not known."""
         self._doubts.add(number)
 
     def refused(self, number: int, kind: str, message: str) -> int:
-        """Take note of an input that SageMaker will never accept; return how many there are."""
+        """Record an input that SageMaker will never accept; return how many there are."""
         self._refused[number] = (kind, message[:_ERROR_LENGTH])
         self._refusals += 1
         return self._refusals
 
     def forget_refusals(self) -> list[int]:
-        """Return the refused numbers as sendable: it was not their fault. None of them is written down yet."""
+        """Return the refused numbers as sendable: it was not their fault. None of them is in the ledger yet."""
         numbers = list(self._refused)
         self._refused = {}
         return numbers
 
     async def keep(self) -> None:
-        """Write parts until :meth:`close`: the next block when it is needed, news every few seconds.
+        """Write parts until :meth:`close`: the next block when it is needed, answers every few seconds.
 
         :raises FencedOff: another process has taken over
         :raises ServiceError: S3 refused, or did not answer at any attempt
@@ -152,10 +151,10 @@ class SubmissionRecord:
 
     async def _write(self, block: int, *, withdrawn: int = 0, with_refusals: bool = True) -> None:
         accepted, refused, odd, at = self._accepted, self._refused, self._odd, self._submitted_at
-        self._begin_news()
+        self._begin_part()
         if not with_refusals:
             self._refused, refused = refused, {}
-        part = Part(
+        part = LedgerPart(
             token=self._store.token,
             at=time.time(),
             may_send=block,

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+import msgspec
 
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InferenceError
@@ -34,16 +37,16 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What became of one input; a line has the same keys whatever the status.
+    """The end of one input; a line has the same keys whatever the status.
 
     :param attempts: in how many rounds it was sent; the report has their sum. A kill may have kept some from being sent
-    :param error: the beginning of the failure object, or of the refusal; None when it succeeded or nobody may read it
+    :param error: the beginning of the failure object, or of the refusal; None when it succeeded or is not to be read
     :param custom_attributes: as they were sent
     """
 
     source: str
-    status: Status
     etag: str | None = None
+    status: Status
     output_location: str | None = None
     failure_location: str | None = None
     inference_id: str | None = None
@@ -53,30 +56,15 @@ class Row:
 
     def as_line(self) -> str:
         """Return it as one line of JSON without a line break, as :meth:`from_line` reads it."""
-        return json.dumps(
-            {
-                "source": self.source,
-                "etag": self.etag,
-                "status": self.status.value,
-                "output_location": self.output_location,
-                "failure_location": self.failure_location,
-                "inference_id": self.inference_id,
-                "attempts": self.attempts,
-                "error": self.error,
-                "custom_attributes": self.custom_attributes,
-            },
-            separators=(",", ":"),
-        )
+        return json.dumps(vars(self), separators=(",", ":"))
 
     @classmethod
     def from_line(cls, line: str) -> Row:
-        """Read what :meth:`as_line` wrote."""
-        given = json.loads(line)
-        return cls(**{**given, "status": Status(given["status"])})
+        return msgspec.convert(json.loads(line), cls)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
+class RowCounts:
     """How many inputs ended how, and how many requests that took."""
 
     succeeded: int = 0
@@ -87,30 +75,22 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """Return the number of inputs."""
         return self.succeeded + self.failed + self.expired + self.refused
 
     @property
     def unsuccessful(self) -> int:
-        """Return the number of inputs without an output."""
+        """The number of inputs without an output."""
         return self.total - self.succeeded
 
     @classmethod
-    def of(cls, rows: Iterable[Row]) -> Counts:
-        """Count rows."""
-        ended = dict.fromkeys(Status, 0)
-        attempts = 0
-        for row in rows:
-            ended[row.status] += 1
-            attempts += row.attempts
-        return cls(**{status.value: number for status, number in ended.items()}, attempts=attempts)
+    def of(cls, rows: Sequence[Row]) -> RowCounts:
+        ended = Counter(row.status.value for row in rows)
+        return cls(**ended, attempts=sum(row.attempts for row in rows))
 
-    def __add__(self, other: Counts) -> Counts:
-        mine, others = asdict(self), asdict(other)
-        return Counts(**{name: mine[name] + others[name] for name in mine})
+    def __add__(self, other: RowCounts) -> RowCounts:
+        return RowCounts(**{name: count + getattr(other, name) for name, count in vars(self).items()})
 
     def __str__(self) -> str:
-        """Return them in words, for a log or an error."""
         return ", ".join(f"{getattr(self, status.value)} {status.value}" for status in Status)
 
 
@@ -130,7 +110,7 @@ class Report:
 
     endpoint_name: str
     plan_digest: str
-    counts: Counts
+    counts: RowCounts
     started_at: str
     finished_at: str
     report_location: str
@@ -176,9 +156,8 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Report:
-        """Read what :meth:`as_json` wrote."""
         given: dict[str, Any] = json.loads(text)
         given.pop("inputs")
-        counts = Counts(**{one.name: given.pop(one.name) for one in fields(Counts)})
+        counts = RowCounts(**{one.name: given.pop(one.name) for one in fields(RowCounts)})
         written_by = TaskTry.from_list(given.pop("written_by", None))
         return cls(counts=counts, written_by=written_by, **given)

@@ -1,4 +1,4 @@
-"""One round of a batch: the requests of its numbers, and what their wait looks at."""
+"""One round of a batch: the requests of its numbers, and the results that it waits for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
 @dataclass(frozen=True, kw_only=True)
 class RequestTemplate:
-    """What all requests of a batch share."""
+    """The arguments that all requests of a batch share."""
 
     endpoint_name: str
     content_type: str | None = None
@@ -34,7 +34,7 @@ class RequestTemplate:
 
 
 class Names(NamedTuple):
-    """What a request of ours is called."""
+    """The names that a request carries."""
 
     extension: str
     filename: str
@@ -53,7 +53,6 @@ class RoundNames:
     named: bool = True
 
     def of(self, number: int) -> Names:
-        """Return the names of a number."""
         return Names(
             self.extension(shard_of(number)),
             filename(number),
@@ -61,18 +60,16 @@ class RoundNames:
         )
 
     def extension(self, shard: int) -> str:
-        """Return the output path extension of a shard."""
         return extension(self.root, self.round_number, shard)
 
-    def request(self, number: int, one: BatchInput, template: RequestTemplate) -> AsyncRequest:
-        """Return the request for an input."""
+    def request(self, number: int, planned: BatchInput, template: RequestTemplate) -> AsyncRequest:
         names = self.of(number)
         return AsyncRequest(
             endpoint_name=template.endpoint_name,
-            input_location=one.source,
-            content_type=one.content_type or template.content_type,
+            input_location=planned.source,
+            content_type=planned.content_type or template.content_type,
             accept=template.accept,
-            custom_attributes=one.custom_attributes,
+            custom_attributes=planned.custom_attributes,
             inference_id=names.inference_id,
             request_ttl=template.request_ttl,
             invocation_timeout=template.invocation_timeout,
@@ -89,12 +86,12 @@ class RoundNames:
             output = pattern.output(names.extension, names.filename)
             failure = pattern.failure(names.extension, names.filename)
             return AsyncInvocation(output, failure, names.inference_id)
-        raise LookupError(f"nobody knows where the result of number {number} lies")
+        raise LookupError(f"it is not known where the result of number {number} lies")
 
 
 @dataclass(frozen=True)
 class RoundWatch:
-    """What a round waits for, and which number is where in it.
+    """The results that a round waits for, and which number is where among them.
 
     :param shards: for each shelf of ``watch`` from the first: the number of its first position
     :param odd: numbers of the shelves behind those, one list of numbers by position for each
@@ -114,17 +111,17 @@ class RoundWatch:
         seconds: float,
         only: int | None = None,
     ) -> RoundWatch:
-        """Return the watch over what was sent and can be told.
+        """Watch what was sent, except for what is :func:`untellable`.
 
-        :param pattern: where results lie; None when all that was sent is told one by one
+        :param pattern: where results lie; None when the place of each is known one by one
         :param seconds: how long a result may take, counted from the last submission of its shard
-        :param only: look at these numbers alone, whether they count as sent or not
-        :raises LookupError: there is no pattern, and something sent is not told one by one
+        :param only: these numbers alone, whether they count as sent or not
+        :raises LookupError: there is no pattern, and the place of something sent is not known
         """
         numbers = (ledger.sent if only is None else only) & ~untellable(ledger, pattern)
         regular = numbers & ~from_numbers(ledger.odd)
         if regular and pattern is None:
-            raise LookupError(f"nobody knows where the results of {regular.bit_count()} numbers lie")
+            raise LookupError(f"it is not known where the results of {regular.bit_count()} numbers lie")
         shelves, firsts = [], []
         for shard in range(shards_of(ledger.count)):
             first = shard * SHARD
@@ -143,10 +140,7 @@ class RoundWatch:
         if shelf < len(self.firsts):
             return positions << self.firsts[shelf]
         by_position = self.odd[shelf - len(self.firsts)]
-        mask = 0
-        for position in numbers_of(positions):
-            mask |= 1 << by_position[position]
-        return mask
+        return from_numbers(by_position[position] for position in numbers_of(positions))
 
     def all_numbers(self, by_shelf: Sequence[int]) -> int:
         """Return the set of numbers that positions of all shelves stand for."""
@@ -158,8 +152,8 @@ class RoundWatch:
 
 
 def untellable(ledger: Ledger, pattern: LocationPattern | None) -> int:
-    """Return what has one place for output and failure object: nobody can tell which of them lies there."""
-    odd = from_numbers(number for number, one in ledger.odd.items() if one.output == one.failure)
+    """Return the numbers whose output and failure object have one place: which of them lies there cannot be told."""
+    odd = from_numbers(number for number, places in ledger.odd.items() if places.output == places.failure)
     if pattern is None or pattern.is_apart:
         return odd
     return odd | (below(ledger.count) & ~from_numbers(ledger.odd))

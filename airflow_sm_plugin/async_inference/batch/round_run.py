@@ -1,4 +1,4 @@
-"""One round of a batch at work: take its ledger over, settle doubts, send, look, say how it ended."""
+"""One round of a batch at work: take its ledger over, settle doubts, send, poll, write down how it ended."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import RoundFolder
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, Part, RoundOutcome, doubts_in_words
+from airflow_sm_plugin.async_inference.batch.ledger import (
+    Ledger,
+    LedgerPart,
+    Odd,
+    RoundOutcome,
+    doubts_in_words,
+)
 from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
-from airflow_sm_plugin.async_inference.batch.plan import Plan, read_sent_before
+from airflow_sm_plugin.async_inference.batch.plan import BatchPlan, SentBefore, read_sent_before
 from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
-from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch, untellable
+from airflow_sm_plugin.async_inference.batch.round import RoundNames, RoundWatch, untellable
+from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.batch.submission import Submission
-from airflow_sm_plugin.async_inference.locations import LocationPattern, check_apart
+from airflow_sm_plugin.async_inference.locations import LocationPattern, check_apart, shard_of
 from airflow_sm_plugin.async_inference.watch_state import Counts, WatchState
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.batches.adaptive import SendRate
@@ -43,11 +50,23 @@ SIGN_OF_LIFE_SECONDS = 60.0
 Guess = Callable[[], Awaitable[LocationPattern]]
 
 
+async def fixed_numbers(s3: S3Objects, folder: RoundFolder, numbers: int, *, round_number: int) -> list[int]:
+    """Fix which of the plan's inputs a round sends, and return them; when that was done before, it stays so."""
+    body = json.dumps(to_ranges(numbers), separators=(",", ":")).encode()
+    try:
+        await s3.write(folder.numbers, body, only_if_new=True)
+        if round_number > 1:
+            log.info("round %d sends %d inputs again", round_number, numbers.bit_count())
+    except PreconditionFailed:
+        numbers = from_ranges(json.loads(await s3.read(folder.numbers)))
+    return list(numbers_of(numbers))
+
+
 class RoundProgress:
     """A round that this process works on.
 
     :param numbers: the plan's number of each of the round's
-    :param guess: tells where results would lie when nothing was accepted yet
+    :param guess: returns where results would lie when nothing was accepted yet
     :param seconds: how long a result may take after its submission
     """
 
@@ -73,46 +92,8 @@ class RoundProgress:
         self._watch: RoundWatch | None = None
         self._state: WatchState | None = None
 
-    @classmethod
-    async def opened(
-        cls,
-        s3: S3Objects,
-        folder: RoundFolder,
-        *,
-        plan_numbers: int,
-        names: RoundNames,
-        claim: Claim,
-        guess: Guess,
-        seconds: float,
-    ) -> RoundProgress:
-        """Fix which of the plan's inputs the round sends; when that was done before, it stays so.
-
-        :param plan_numbers: as a set
-        """
-        body = json.dumps(to_ranges(plan_numbers), separators=(",", ":")).encode()
-        try:
-            await s3.write(folder.numbers, body, only_if_new=True)
-            if names.round_number > 1:
-                log.info("round %d sends %d inputs again", names.round_number, plan_numbers.bit_count())
-        except PreconditionFailed:
-            plan_numbers = from_ranges(json.loads(await s3.read(folder.numbers)))
-        return cls(
-            s3,
-            folder,
-            names=names,
-            numbers=list(numbers_of(plan_numbers)),
-            claim=claim,
-            guess=guess,
-            seconds=seconds,
-        )
-
-    def name_outputs(self, named: bool) -> None:  # noqa: FBT001 - what the invoker says, handed on
-        """Take note whether file names and extensions can be sent."""
-        self.names = replace(self.names, named=named)
-
     @property
     def ledger(self) -> Ledger:
-        """The ledger as it is now."""
         return self._store.ledger
 
     async def outcome(self) -> RoundOutcome | None:
@@ -129,47 +110,14 @@ class RoundProgress:
         ledger = self.ledger
         if not ledger.doubtful:
             return
-        predictable = not ledger.unnamed
-        await self._settle_doubts(ledger, resend=resend or not predictable, predictable=predictable)
-
-    async def take_over_results(self, plan: Plan) -> None:
-        """Count as sent what an earlier plan sent of the plan's inputs, unless that was written down before.
-
-        :raises FencedOff: another process has taken over
-        """
-        there = {number: place for place, number in enumerate(self.numbers)}
-        missing = from_numbers(there[number] for number in numbers_of(from_ranges(plan.taken_over)))
-        missing &= ~self.ledger.sent
-        if not missing:
-            return
-        sent = await read_sent_before(self._s3, plan)
-        assumed = from_numbers(there[one.number] for one in sent if one.is_assumed)
-        places = {there[one.number]: one.invocation for one in sent}
-        await self._append(
-            accepted=missing & ~assumed,
-            assumed=missing & assumed,
-            odd={
-                number: Odd(one.output_location, one.failure_location, one.inference_id)
-                for number, one in places.items()
-            },
-            submitted_at=max(one.submitted_at for one in sent),
-        )
-
-    async def kept(self) -> int:
-        """Return the set of numbers whose output is there or may still come: what need not be sent again."""
-        outcome = await self.outcome()
-        if outcome is not None:
-            return outcome.succeeded
-        return self.ledger.sent & ~untellable(self.ledger, await self.pattern())
-
-    async def _settle_doubts(self, ledger: Ledger, *, resend: bool, predictable: bool) -> None:
         about, doubts = self.names.root, ledger.doubtful
         sent_at = (ledger.last_at or time.time()) + min(SIGN_OF_LIFE_SECONDS, self._seconds)
-        if not resend:
+        # Where the results of unnamed requests lie cannot be predicted, so they can only be sent again.
+        if not (resend or ledger.unnamed):
             log.warning("%s: %s; they count as sent", about, doubts_in_words(ledger))
             await self._assume(doubts, submitted_at=sent_at)
             return
-        found = await self._there(doubts) if predictable else {}
+        found = {} if ledger.unnamed else await self._results_of(doubts)
         log.warning(
             "%s: %s; %d have a result already, the others are sent again",
             about,
@@ -179,7 +127,50 @@ class RoundProgress:
         if found:
             await self._append(accepted=from_numbers(found), odd=found, submitted_at=sent_at)
 
-    async def _there(self, doubts: int) -> dict[int, Odd]:
+    async def take_over_results(self, plan: BatchPlan) -> None:
+        """Count as sent what an earlier plan sent of the plan's inputs, unless that was written down before.
+
+        :raises FencedOff: another process has taken over
+        """
+        positions = {number: position for position, number in enumerate(self.numbers)}
+        missing = from_numbers(positions[number] for number in numbers_of(from_ranges(plan.taken_over)))
+        missing &= ~self.ledger.sent
+        if not missing:
+            return
+        requests = await read_sent_before(self._s3, plan)
+        assumed = from_numbers(positions[request.number] for request in requests if request.is_assumed)
+        await self._append(
+            accepted=missing & ~assumed,
+            assumed=missing & assumed,
+            odd={
+                positions[request.number]: Odd(
+                    request.output_location, request.failure_location, request.inference_id
+                )
+                for request in requests
+            },
+            submitted_at=max(request.submitted_at for request in requests),
+        )
+
+    def sent_before(self, pattern: LocationPattern | None, position: int, number: int) -> SentBefore:
+        """Return the request of one of the round's numbers, as the next plan's input ``number``."""
+        invocation = self.names.invocation(position, self.ledger, pattern)
+        return SentBefore(
+            number,
+            invocation.output_location,
+            invocation.failure_location,
+            invocation.inference_id,
+            self.ledger.submitted_at(shard_of(position)) or 0.0,
+            is_assumed=bool(self.ledger.never_answered >> position & 1),
+        )
+
+    async def kept(self) -> int:
+        """Return the set of numbers whose output is there or may still come: they need not be sent again."""
+        outcome = await self.outcome()
+        if outcome is not None:
+            return outcome.succeeded
+        return self.ledger.sent & ~untellable(self.ledger, await self.pattern())
+
+    async def _results_of(self, doubts: int) -> dict[int, Odd]:
         """Return which of the doubtful have an output or a failure object, and where.
 
         The places are written down with them: a guess that held for these need not hold for others.
@@ -187,32 +178,32 @@ class RoundProgress:
         try:
             pattern = await self._learned_or_guessed()
         except AccessDenied as error:
-            log.warning("%s: no result of what is in doubt can be looked for: %s", self.names.root, error)
+            log.warning("%s: no result of what is in doubt can be searched: %s", self.names.root, error)
             return {}
         watch = RoundWatch.of(self.ledger, self.names, pattern=pattern, seconds=self._seconds, only=doubts)
         state = await ResultWatcher(self._s3).look(
             watch.watch, WatchState.begin(watch.watch), now=time.time(), thorough=True
         )
-        found = watch.all_numbers([shelf.outputs | shelf.failures for shelf in state.shelves])
-        invocations = {
-            number: self.names.invocation(number, self.ledger, pattern) for number in numbers_of(found)
-        }
-        return {number: Odd(one.output_location, one.failure_location) for number, one in invocations.items()}
+        found: dict[int, Odd] = {}
+        for number in numbers_of(watch.all_numbers([s.outputs | s.failures for s in state.shelves])):
+            invocation = self.names.invocation(number, self.ledger, pattern)
+            found[number] = Odd(invocation.output_location, invocation.failure_location)
+        return found
 
     async def _assume(self, doubts: int, *, submitted_at: float) -> None:
         """Count doubts as sent, once it can be told where their results would be.
 
-        :raises AccessDenied: nobody may tell: they stay in doubt, so that a later try may send them again
+        :raises AccessDenied: that cannot be told: they stay in doubt, so that a later try may send them again
         """
         await self._learned_or_guessed()
         await self._append(assumed=doubts, submitted_at=submitted_at)
 
     async def _append(self, **what: Any) -> None:  # noqa: ANN401 - fields of a part
-        await self._store.append(Part(token=self._store.token, at=time.time(), **what))
+        await self._store.append(LedgerPart(token=self._store.token, at=time.time(), **what))
 
     async def pattern(self) -> LocationPattern | None:
-        """Return where results lie: as learned, or guessed while something was sent that no answer tells of."""
-        return await self._learned_or_guessed() if self.ledger.untold else self.ledger.pattern
+        """Return where results lie: as learned, or guessed while something was sent that no answer places."""
+        return await self._learned_or_guessed() if self.ledger.unplaced else self.ledger.pattern
 
     async def _learned_or_guessed(self) -> LocationPattern:
         if self.ledger.pattern is None:
@@ -224,17 +215,14 @@ class RoundProgress:
         self,
         invoker: AsyncInvoker,
         inputs: ChunkedInputs,
-        template: RequestTemplate,
+        settings: BatchSettings,
         *,
         pace: SendRate,
-        at_once: int,
-        resend: bool,
         room: int | None,
-        patience: float,
     ) -> SendRate:
-        """Send what is to be sent, up to ``room``; return the pace that was found.
+        """Send what is to be sent, up to ``room``; return the rate that was found.
 
-        What got no answer counts as sent in the end, also with ``resend``, which tries a few times before.
+        A request without an answer counts as sent in the end, also with ``resend``, which tries a few times before.
 
         :raises InvalidRequest: outputs and failure objects have one place; what is on its way is still written down
         :raises SageMakerInferenceError: as :meth:`Submission.run`
@@ -253,16 +241,20 @@ class RoundProgress:
                 submission.stop(error)
             return answer
 
+        async def request_of(number: int) -> AsyncRequest:
+            return self.names.request(number, await inputs.input(self.numbers[number]), settings.template)
+
         ledger = self.ledger
+        self.names = replace(self.names, named=invoker.names_outputs)
         submission = Submission(
             invoke=invoke,
-            request_of=self._request_of(inputs, template),
+            request_of=request_of,
             record=SubmissionRecord(self._store, named=self.names.named),
             pace=pace,
-            at_once=at_once,
-            resend=resend or not self.names.named,  # nobody could find the results of what is in doubt
-            patience=patience,
-            about=f"endpoint {template.endpoint_name}",
+            at_once=settings.at_once,
+            resend=settings.resend or not self.names.named,  # results of what is in doubt could not be found
+            patience=settings.patience_seconds,
+            about=f"endpoint {settings.template.endpoint_name}",
         )
         doubts = ledger.doubtful if room is None else first_of(ledger.doubtful, room)
         left = None if room is None else room - doubts.bit_count()
@@ -274,21 +266,13 @@ class RoundProgress:
         self._watch = None
         return submission.pace
 
-    def _request_of(
-        self, inputs: ChunkedInputs, template: RequestTemplate
-    ) -> Callable[[int], Awaitable[AsyncRequest]]:
-        async def request(number: int) -> AsyncRequest:
-            return self.names.request(number, await inputs.input(self.numbers[number]), template)
-
-        return request
-
     @property
     def to_send(self) -> int:
-        """What has to be sent yet, doubts that are to be sent again included."""
+        """The set of numbers that have to be sent yet, doubts that are to be sent again included."""
         return self.ledger.unsent | self.ledger.doubtful
 
     async def watch(self) -> RoundWatch:
-        """Return what is waited for."""
+        """Return the results that are waited for."""
         if self._watch is None:
             self._watch = RoundWatch.of(
                 self.ledger, self.names, pattern=await self.pattern(), seconds=self._seconds
@@ -296,8 +280,8 @@ class RoundProgress:
             self._state = None
         return self._watch
 
-    async def look(self) -> Counts:
-        """Look once, at everything that has no result yet; return how many results there are of each kind.
+    async def poll(self) -> Counts:
+        """Poll everything that has no result yet, once; return how many results there are of each kind.
 
         :raises ServiceUnavailable: S3 gave no useful answer for too long
         """
@@ -313,21 +297,21 @@ class RoundProgress:
         return state.counts(watch)
 
     async def judged(self, *, reason: str | None = None) -> RoundOutcome:
-        """Write down how each number ended, by the last look, and where results lie.
+        """Write down how each number ended, by the last poll, and where results lie.
 
-        What has one place for output and failure object ends as expired, so that another round sends it again.
+        A number whose output and failure object have one place ends as expired, so that another round sends it again.
 
-        :param reason: why what is pending is not waited for any longer
+        :param reason: why pending results are not waited for any longer
         :raises FencedOff: another process has taken over
         """
         watch, state = await self.watch(), self._state
         if state is None:
-            raise LookupError("a round is judged by a look")
+            raise LookupError("a round is judged by its last poll")
         sent = self.ledger.sent
         pattern = await self.pattern()
-        told = sent & ~untellable(self.ledger, pattern)
-        succeeded = watch.all_numbers([shelf.outputs for shelf in state.shelves]) & told
-        failed = watch.all_numbers([shelf.failures for shelf in state.shelves]) & told & ~succeeded
+        tellable = sent & ~untellable(self.ledger, pattern)
+        succeeded = watch.all_numbers([shelf.outputs for shelf in state.shelves]) & tellable
+        failed = watch.all_numbers([shelf.failures for shelf in state.shelves]) & tellable & ~succeeded
         outcome = RoundOutcome(succeeded, failed, sent & ~succeeded & ~failed, reason)
         # With the pattern, since the endpoint may be gone when the rows are written.
         await self._append(outcome=outcome, pattern=None if self.ledger.pattern else pattern)

@@ -1,4 +1,4 @@
-"""Write what became of each input: a row each, in the plan's order, and the report whose counts must add up."""
+"""Write a row for each input, in the plan's order, and the report whose counts must add up."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import asyncio
 import datetime
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.batch.folder import PlanFolder
+from airflow_sm_plugin.async_inference.batch.folder import AttemptFolder
 from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
-from airflow_sm_plugin.async_inference.batch.plan import Plan, read_rows
-from airflow_sm_plugin.async_inference.batch.report import Counts, Report, Row, Status
+from airflow_sm_plugin.async_inference.batch.plan import BatchPlan, read_rows
+from airflow_sm_plugin.async_inference.batch.report import Report, Row, RowCounts, Status
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
+from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.locations import LocationPattern, shard_of
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.batches.input_chunks import read_shard
 from airflow_sm_plugin.batches.inputs import SHARD, BatchInput
-from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import PreconditionFailed
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
@@ -32,7 +32,7 @@ _TEXTS_AT_ONCE = 16
 _CARRIED_SHARDS = 8
 _EXPIRED = "there was neither an output nor a failure object by the deadline"
 _IN_DOUBT = "it may never have been sent, since a kill or a lost answer left that in doubt"
-_UNTELLABLE = "its output and its failure object have one place, so that nobody can tell which came"
+_UNTELLABLE = "its output and its failure object have one place, so that it cannot be told which came"
 
 
 @dataclass(frozen=True)
@@ -60,50 +60,47 @@ class RowWriter:
     """Writes the rows of one plan.
 
     :param carried_from: the folder of the plan from which successes are carried over
-    :param failure_text_limit: bytes of a failure object that a row shows; 0 shows none
     """
 
     def __init__(
         self,
         s3: S3Objects,
-        plan: Plan,
-        folder: PlanFolder,
+        settings: BatchSettings,
+        plan: BatchPlan,
+        folder: AttemptFolder,
         rounds: Sequence[EndedRound],
         *,
-        carried_from: PlanFolder | None,
-        failure_text_limit: int,
+        carried_from: AttemptFolder | None,
     ) -> None:
         self._s3 = s3
+        self._settings = settings
         self._plan = plan
         self._folder = folder
         self._rounds = rounds
         self._carried_from = carried_from
-        self._limit = failure_text_limit
         self._watcher = ResultWatcher(s3)
         self._slots = asyncio.Semaphore(_TEXTS_AT_ONCE)
         self._earlier: dict[int, list[Row]] = {}
         self._loading = asyncio.Lock()
         self._carried = plan.carried_numbers()
-        # By the plan's number: the last round that sent it, from 1, and its number there.
+        # By the plan's number: the last round that sent it, from 1, and its number in that round.
         self._last_round = bytearray(plan.count)
-        self._number_there = array("L", bytes(array("L").itemsize * plan.count))
+        self._positions = array("L", bytes(array("L").itemsize * plan.count))
         for ended in rounds:
-            for there, number in enumerate(ended.progress.numbers):
+            for position, number in enumerate(ended.progress.numbers):
                 self._last_round[number] = ended.number
-                self._number_there[number] = there
+                self._positions[number] = position
 
-    async def write(self, endpoint_name: str, *, run: str | None, task_try: TaskTry) -> Report:
+    async def write(self) -> Report:
         """Write all rows, and the report when they add up.
 
-        :param run: which run of the task this is
-        :param task_try: this try
         :raises InferenceError: they do not
         """
-        counts = Counts()
+        counts = RowCounts()
         for shard in range(self._plan.shards):
             counts += await self._write_shard(shard)
         report = Report(
-            endpoint_name=endpoint_name,
+            endpoint_name=self._settings.template.endpoint_name,
             plan_digest=self._plan.digest,
             counts=counts,
             started_at=self._plan.created_at,
@@ -112,8 +109,8 @@ class RowWriter:
             rows_location=self._folder.rows,
             failures_location=self._folder.failures if counts.unsuccessful else None,
             inputs_passed_over=self._plan.passed_over,
-            run=run,
-            written_by=task_try,
+            run=self._settings.run,
+            written_by=self._settings.task_try,
         ).checked(self._plan.count)
         try:
             await self._s3.write(self._folder.report, report.as_json().encode(), only_if_new=True)
@@ -121,10 +118,10 @@ class RowWriter:
             return Report.from_json(await self._s3.read(self._folder.report))
         return report
 
-    async def _write_shard(self, shard: int) -> Counts:
+    async def _write_shard(self, shard: int) -> RowCounts:
         inputs = await read_shard(self._s3, self._plan.inputs, shard)
         rows = await asyncio.gather(
-            *(self._row(shard * SHARD + place, one) for place, one in enumerate(inputs))
+            *(self._row(number, planned) for number, planned in enumerate(inputs, start=shard * SHARD))
         )
         await self._s3.write(self._folder.rows_of(shard), _lines(rows), content_type="application/jsonl")
         failures = [row for row in rows if row.status is not Status.SUCCEEDED]
@@ -132,52 +129,49 @@ class RowWriter:
             await self._s3.write(
                 self._folder.failures_of(shard), _lines(failures), content_type="application/jsonl"
             )
-        return Counts.of(rows)
+        return RowCounts.of(rows)
 
-    async def _row(self, number: int, one: BatchInput) -> Row:
+    async def _row(self, number: int, planned: BatchInput) -> Row:
         if number in self._carried and self._carried_from is not None:
             return await self._carried_row(self._carried_from, self._carried[number])
         ended = self._rounds[self._last_round[number] - 1]
-        there = self._number_there[number]
-        status = ended.status(there)
-        if status is Status.REFUSED:
-            kind, message = ended.progress.ledger.refused.get(there, ("", "it was never sent"))
-            return Row(
-                source=one.source,
-                etag=one.etag,
-                status=status,
-                inference_id=ended.progress.names.of(there).inference_id,
-                attempts=ended.number,
-                error=f"{kind}: {message}" if kind else message,
-                custom_attributes=one.custom_attributes,
-            )
-        invocation = ended.progress.names.invocation(there, ended.progress.ledger, ended.pattern)
-        return Row(
-            source=one.source,
-            etag=one.etag,
-            status=status,
+        position = self._positions[number]
+        names, ledger = ended.progress.names, ended.progress.ledger
+        row = Row(
+            source=planned.source,
+            etag=planned.etag,
+            status=ended.status(position),
+            inference_id=names.of(position).inference_id,
+            attempts=ended.number,
+            custom_attributes=planned.custom_attributes,
+        )
+        if row.status is Status.REFUSED:
+            kind, message = ledger.refused.get(position, ("", "it was never sent"))
+            return replace(row, error=f"{kind}: {message}" if kind else message)
+        invocation = names.invocation(position, ledger, ended.pattern)
+        return replace(
+            row,
             output_location=invocation.output_location,
             failure_location=invocation.failure_location,
             inference_id=invocation.inference_id,
-            attempts=ended.number,
-            error=await self._error(status, ended, there, invocation),
-            custom_attributes=one.custom_attributes,
+            error=await self._error(row.status, ended, position, invocation),
         )
 
     async def _error(
-        self, status: Status, ended: EndedRound, there: int, invocation: AsyncInvocation
+        self, status: Status, ended: EndedRound, position: int, invocation: AsyncInvocation
     ) -> str | None:
         if status is Status.EXPIRED:
             if invocation.output_location == invocation.failure_location:
                 return _UNTELLABLE
             why = ended.outcome.reason or _EXPIRED
-            return f"{_IN_DOUBT}; {why}" if ended.progress.ledger.never_answered >> there & 1 else why
-        if status is Status.SUCCEEDED or not self._limit:
+            return f"{_IN_DOUBT}; {why}" if ended.progress.ledger.never_answered >> position & 1 else why
+        if status is Status.SUCCEEDED or not self._settings.failure_text_limit:
             return None
         async with self._slots:
-            return await self._watcher.failure_text(invocation.failure_location, limit=self._limit)
+            limit = self._settings.failure_text_limit
+            return await self._watcher.failure_text(invocation.failure_location, limit=limit)
 
-    async def _carried_row(self, folder: PlanFolder, number: int) -> Row:
+    async def _carried_row(self, folder: AttemptFolder, number: int) -> Row:
         shard = shard_of(number)
         async with self._loading:
             if shard not in self._earlier:
@@ -191,7 +185,7 @@ def _lines(rows: Sequence[Row]) -> bytes:
     return "".join(f"{row.as_line()}\n" for row in rows).encode()
 
 
-async def first_failures(s3: S3Objects, folder: PlanFolder, plan: Plan, count: int) -> list[Row]:
+async def first_failures(s3: S3Objects, folder: AttemptFolder, plan: BatchPlan, count: int) -> list[Row]:
     """Return the first rows of inputs without an output."""
     found: list[Row] = []
     for shard in range(plan.shards):

@@ -17,12 +17,17 @@ from functools import partial
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
 from airflow_sm_plugin.async_inference.batch.ledger import RoundOutcome
-from airflow_sm_plugin.async_inference.batch.next_plan import NextPlan, next_plan
-from airflow_sm_plugin.async_inference.batch.plan import Plan, Plans
-from airflow_sm_plugin.async_inference.batch.plan_reuse import PlanReuse, SentRound
+from airflow_sm_plugin.async_inference.batch.plan import (
+    BatchPlan,
+    NextPlan,
+    PlanReuse,
+    Plans,
+    SentRound,
+    next_plan,
+)
 from airflow_sm_plugin.async_inference.batch.report import Report, Row
 from airflow_sm_plugin.async_inference.batch.round import RoundNames
-from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
+from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress, fixed_numbers
 from airflow_sm_plugin.async_inference.batch.rows import EndedRound, RowWriter, first_failures
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
@@ -92,8 +97,7 @@ class AsyncBatch:
             settings.ledger_prefix, owner=settings.owner, arguments=settings.arguments
         )
         self._plans = Plans(s3, self.folder, settings)
-        self._claim: Claim | None = None
-        self._plan: Plan | None = None
+        self._taken: Claim | None = None
         self._ended: list[EndedRound] = []
         self._current: RoundProgress | None = None
         self._pace = SendRate(
@@ -119,14 +123,14 @@ class AsyncBatch:
             yield cls(connection, s3, settings, plan_at_hand=plan_at_hand)
 
     async def advance(self) -> Waiting | Finished:
-        """Do what can be done now, and say what has to be waited for; or that it is finished. Call it once.
+        """Do what can be done now, and return what has to be waited for; or that it is finished. Call it once.
 
         :raises InvalidRequest: an input, or the inputs, are not what they must be; nothing was sent
         :raises EndpointNotFound: it was not there, or was deleted with requests in its queue
         :raises FencedOff: another process has taken the batch over
         :raises SageMakerInferenceError: as :meth:`Submission.run`
         """
-        plan = self._plan = await self._open_plan()
+        plan = await self._open_plan()
         done = await self._report_on(plan)
         if done is not None:
             return await self._finished(plan, done)
@@ -147,7 +151,7 @@ class AsyncBatch:
 
     async def publish_wait(self) -> str:
         """Write down what is waited for, and return where, for a trigger to read."""
-        if self._current is None or self._claim is None:
+        if self._current is None:
             raise LookupError("nothing is waited for")
         watch = (await self._current.watch()).watch
         body = json.dumps(watch.as_mapping(), separators=(",", ":")).encode()
@@ -157,9 +161,15 @@ class AsyncBatch:
 
     # The plan
 
-    async def _open_plan(self) -> Plan:
+    @property
+    def _claim(self) -> Claim:
+        if self._taken is None:
+            raise LookupError("the batch has not been taken over")
+        return self._taken
+
+    async def _open_plan(self) -> BatchPlan:
         """Take the batch over, and return the plan to work on: the last one, or the next."""
-        self._claim = claim = await self._claimed()
+        self._taken = claim = await self._claimed()
         for _ in range(RACES):
             plan = await self._chosen_plan(claim)
             if plan is not None:
@@ -171,8 +181,9 @@ class AsyncBatch:
     async def _claimed(self) -> Claim:
         """Take the batch over.
 
-        Where no start date tells a DAG run made anew from an orphan of the old one, a lower try number may be either.
-        What finds the batch finished counts as made anew: an orphan then reports it, or does what a cleared task would.
+        Where no start date distinguishes a DAG run that was created again from an orphan of the deleted one, a lower
+        try number may be either. A process that finds the batch finished counts as the former: an orphan then reports
+        it, or does what a cleared task would.
 
         :raises FencedOff: a later try has taken it over
         """
@@ -188,7 +199,7 @@ class AsyncBatch:
             self._s3, self.folder, token=self._token, task_try=task_try, after_later_tries=True
         )
 
-    async def _chosen_plan(self, claim: Claim) -> Plan | None:
+    async def _chosen_plan(self, claim: Claim) -> BatchPlan | None:
         """Return the plan to work on; None when another process wrote one meanwhile."""
         latest, number = await self._plans.latest()
         if latest is not None and self._plan_at_hand:
@@ -206,7 +217,7 @@ class AsyncBatch:
             places=ledgers | await self._endpoint.places(),
         )
 
-    async def _next_plan(self, latest: Plan, claim: Claim) -> NextPlan:
+    async def _next_plan(self, latest: BatchPlan, claim: Claim) -> NextPlan:
         """Decide about the last plan; it is compared with the inputs of now where that decides."""
         settings, report = self._settings, await self._report_on(latest)
         writer = latest.begun_by if report is None else report.written_by
@@ -223,7 +234,7 @@ class AsyncBatch:
             return NextPlan.GO_ON
         return NextPlan.NEW if settings.restart else NextPlan.RESUME
 
-    async def _reuse(self, plan: Plan) -> PlanReuse:
+    async def _reuse(self, plan: BatchPlan) -> PlanReuse:
         """Return what a plan spares the next one; what is unfinished sends nothing any more from then on.
 
         :raises FencedOff: another process has taken the batch over
@@ -232,38 +243,40 @@ class AsyncBatch:
         if await self._report_on(plan) is not None:
             return await PlanReuse.of_finished(self._s3, self._plans.folder(plan), plan)
         rounds: list[SentRound] = []
+        patterns: list[LocationPattern | None] = []
         numbers = plan.to_send
         while numbers:
-            current = await self._open_round(plan, numbers, [one.pattern for one in rounds])
+            current = await self._open_round(plan, numbers, patterns)
             outcome = await current.outcome()
             if outcome is None:
                 await self._begin(plan, current)
-            rounds.append(SentRound(current, await current.kept(), await current.pattern()))
+            patterns.append(await current.pattern())
+            sent = partial(current.sent_before, patterns[-1])
+            rounds.append(SentRound(current.numbers, await current.kept(), sent))
             numbers = 0 if outcome is None else current.plan_numbers(outcome.again)
         return await PlanReuse.of_unfinished(self._s3, plan, rounds)
 
-    async def _report_on(self, plan: Plan) -> Report | None:
+    async def _report_on(self, plan: BatchPlan) -> Report | None:
         body = await self._s3.read_if_any(self._plans.folder(plan).report)
         return None if body is None else Report.from_json(body)
 
     # A round
 
     async def _open_round(
-        self, plan: Plan, numbers: int, patterns: Sequence[LocationPattern | None]
+        self, plan: BatchPlan, numbers: int, patterns: Sequence[LocationPattern | None]
     ) -> RoundProgress:
         """Open the next round.
 
         :param patterns: where the results of each round before lie
         """
-        if self._claim is None:
-            raise LookupError("a round needs a claim")
         number = len(patterns) + 1
         if number > 1:
             await self._claim.check()
-        return await RoundProgress.opened(
+        folder = self._plans.folder(plan).round(number)
+        return RoundProgress(
             self._s3,
-            self._plans.folder(plan).round(number),
-            plan_numbers=numbers,
+            folder,
+            numbers=await fixed_numbers(self._s3, folder, numbers, round_number=number),
             names=RoundNames(plan.root, number),
             claim=self._claim,
             guess=partial(self._guess, patterns),
@@ -271,25 +284,25 @@ class AsyncBatch:
         )
 
     async def _guess(self, patterns: Sequence[LocationPattern | None]) -> LocationPattern:
-        """Return where results would lie that no answer told of: as in the round before, or as the endpoint says."""
+        """Return where results would lie that no answer placed: as in the round before, or as the endpoint says."""
         known = [pattern for pattern in patterns if pattern is not None]
         return known[-1] if known else LocationPattern.guessed(*await self._endpoint.output_paths())
 
-    async def _begin(self, plan: Plan, current: RoundProgress) -> None:
+    async def _begin(self, plan: BatchPlan, current: RoundProgress) -> None:
         await current.begin(resend=self._settings.resend)
         if current.names.round_number == 1:
             await current.take_over_results(plan)
 
-    async def _advance_round(self, plan: Plan, current: RoundProgress) -> RoundOutcome | Waiting:
+    async def _advance_round(self, plan: BatchPlan, current: RoundProgress) -> RoundOutcome | Waiting:
         await self._begin(plan, current)
         if (ended := await current.outcome()) is not None:
             return ended  # by its owner before, while this process took the ledger over
         limit = self._settings.max_in_flight
         enough = 0 if limit is None else limit // 2
         while True:
-            counts = await current.look()
+            counts = await current.poll()
             if current.to_send and (limit is None or counts.pending <= enough):
-                await self._submit(current, None if limit is None else limit - counts.pending)
+                await self._submit(plan, current, None if limit is None else limit - counts.pending)
                 continue
             is_gone = bool(counts.pending or counts.timed_out) and await self._endpoint.is_gone()
             if is_gone or not (counts.pending or current.to_send):
@@ -299,7 +312,7 @@ class AsyncBatch:
             return Waiting(enough if current.to_send else 0, min(last, check_in), last, counts.pending)
 
     async def _judge(self, current: RoundProgress, lost: int) -> RoundOutcome:
-        """Say how the round ended.
+        """End the round.
 
         :param lost: how many results will never come since the endpoint is gone
         """
@@ -315,46 +328,29 @@ class AsyncBatch:
         log.info("round %d: %d succeeded", len(self._ended) + 1, outcome.succeeded.bit_count())
         return outcome
 
-    async def _submit(self, current: RoundProgress, room: int | None) -> None:
-        if self._plan is None:
-            raise LookupError("a submission needs a plan")
+    async def _submit(self, plan: BatchPlan, current: RoundProgress, room: int | None) -> None:
         settings = self._settings
         async with AsyncInvoker.open(self._connection, max_connections=settings.at_once) as invoker:
-            current.name_outputs(invoker.names_outputs)
             self._pace = await current.submit(
                 invoker,
-                ChunkedInputs(self._s3, self._plan.inputs, SHARD, keep=2),
-                settings.template,
+                ChunkedInputs(self._s3, plan.inputs, SHARD, keep=2),
+                settings,
                 pace=self._pace,
-                at_once=settings.at_once,
-                resend=settings.resend,
                 room=room,
-                patience=settings.patience_seconds,
             )
 
     # The end
 
-    async def _report(self, plan: Plan) -> Finished:
-        if self._claim is None:
-            raise LookupError("a report needs a claim")
+    async def _report(self, plan: BatchPlan) -> Finished:
         await self._claim.check()
         folder = self._plans.folder(plan)
         earlier = None if plan.carried_from is None else self.folder.plan(plan.carried_from)
-        writer = RowWriter(
-            self._s3,
-            plan,
-            folder,
-            self._ended,
-            carried_from=earlier,
-            failure_text_limit=self._settings.failure_text_limit,
-        )
-        report = await writer.write(
-            self._settings.template.endpoint_name, run=self._settings.run, task_try=self._settings.task_try
-        )
+        writer = RowWriter(self._s3, self._settings, plan, folder, self._ended, carried_from=earlier)
+        report = await writer.write()
         log.info("%s: %s", folder.report, report.counts)
         return await self._finished(plan, report)
 
-    async def _finished(self, plan: Plan, report: Report) -> Finished:
+    async def _finished(self, plan: BatchPlan, report: Report) -> Finished:
         failures: list[Row] = []
         if report.counts.unsuccessful:
             failures = await first_failures(self._s3, self._plans.folder(plan), plan, _SHOWN_FAILURES)

@@ -1,4 +1,4 @@
-"""What an asynchronous batch is to do."""
+"""The settings of an asynchronous batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_sm_plugin.invoke.async_request import DEFAULT_INVOCATION_TIMEOUT, D
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSettings:
-    """What an asynchronous batch is to do.
+    """The settings of an asynchronous batch.
 
     :param ledger_prefix: ``s3://bucket/prefix`` for its state and report
     :param owner: what names the task instance over all its tries
@@ -75,7 +75,6 @@ class BatchSettings:
 
     @property
     def result_seconds(self) -> float:
-        """How long a result may take after its submission."""
         if self.wait_seconds is not None:
             return self.wait_seconds
         ttl = self.template.request_ttl or DEFAULT_REQUEST_TTL

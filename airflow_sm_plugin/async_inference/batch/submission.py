@@ -37,9 +37,9 @@ from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 log = get_log(__name__)
 
 PROGRESS_SECONDS = 10.0
-_LONGEST_PAUSE = 20.0
+_MAX_PAUSE = 20.0
 _RESENDS = 3
-_MOST_PUT_OFF = 500
+_MAX_PUT_OFF = 500
 _MOMENT = 0.02
 _CLOSING_SECONDS = 15.0
 _LAST_ANSWERS_SECONDS = 2.0
@@ -63,14 +63,14 @@ class _Sending:
 
 
 class Submission:
-    """One run over numbers that have to be sent.
+    """Sends a set of numbers, once over.
 
     :param invoke: sends one request, once
     :param request_of: makes the request of a number; asked in the numbers' order
-    :param record: writes intents and answers down
+    :param record: of intents and answers
     :param pace: how fast to send
     :param at_once: requests on their way at the same time
-    :param resend: send again what got no answer, up to three times, instead of taking it for sent
+    :param resend: send again what got no answer, up to three times, instead of counting it as sent
     :param patience: seconds that nothing at all may be accepted for before it gives up; a retry goes on where it stood
     :param about: what is sent to, for the log
     """
@@ -100,8 +100,8 @@ class Submission:
         self._not_accepted: list[int] = []
         self._order = itertools.count()
         self._on_their_way = 0
-        self._turn = asyncio.Lock()
-        self._news = asyncio.Event()
+        self._next_lock = asyncio.Lock()
+        self._wakeup = asyncio.Event()
         self._error: Exception | None = None
         self._throttled = 0
         self._accepted = 0
@@ -142,12 +142,12 @@ class Submission:
     def stop(self, error: Exception) -> None:
         """Take nothing new; :meth:`run` raises the error once what is on its way is answered and written down."""
         self._error = self._error or error
-        self._news.set()
+        self._wakeup.set()
 
     def _allow(self, numbers: Iterator[int]) -> None:
         """Send these as well: the ledger intends them now."""
         self._fresh.extend(numbers)
-        self._news.set()
+        self._wakeup.set()
 
     def _keeper_ended(self, keeper: asyncio.Task[None]) -> None:
         if not keeper.cancelled() and keeper.exception() is not None:
@@ -155,8 +155,8 @@ class Submission:
             self.stop(error if isinstance(error, Exception) else ServiceUnavailable(f"ledger: {error!r}"))
 
     async def _close(self, keeper: asyncio.Task[None]) -> None:
-        """Write down all that is known, also when this process is being ended."""
-        put_off = (one.number for one in self._again if not one.lost)
+        """Write down all that is known, also when this process is being killed."""
+        put_off = (sending.number for sending in self._again if not sending.lost)
         never_sent = [*self._fresh, *put_off, *self._not_accepted]
         try:
             async with asyncio.timeout(_CLOSING_SECONDS):
@@ -170,19 +170,19 @@ class Submission:
 
     async def _work(self) -> None:
         try:
-            while (one := await self._next()) is not None:
+            while (sending := await self._next()) is not None:
                 self._on_their_way += 1
                 try:
-                    await self._send(one)
+                    await self._send(sending)
                 finally:
                     self._on_their_way -= 1
-                    self._news.set()
+                    self._wakeup.set()
         except Exception as error:  # noqa: BLE001 - whatever ends one worker ends the run, with all answers written down
             self.stop(error)
 
     async def _next(self) -> _Sending | None:
-        """Return what is to be sent next, when it is time; None when nothing will be."""
-        async with self._turn:
+        """Return the next number to send, when it is time; None when there is none left."""
+        async with self._next_lock:
             while not self._is_over:
                 now = time.monotonic()
                 pause = self._pause(now)
@@ -207,7 +207,7 @@ class Submission:
         While many are put off nothing is begun: they must not heap up.
         """
         due = self._again[0].due if self._again else math.inf
-        if self._fresh and len(self._again) < _MOST_PUT_OFF:
+        if self._fresh and len(self._again) < _MAX_PUT_OFF:
             due = now
         return max(0.0, due - now, self.pace.next_send_at(now) - now)
 
@@ -223,54 +223,54 @@ class Submission:
         """Wait so long, or (unless that is a moment) until an answer came or the ledger allows more."""
         if seconds < _MOMENT:
             return await asyncio.sleep(seconds)
-        self._news.clear()
+        self._wakeup.clear()
         try:
             async with asyncio.timeout(None if seconds == math.inf else seconds):
-                await self._news.wait()
+                await self._wakeup.wait()
         except TimeoutError:
             pass
 
-    async def _send(self, one: _Sending) -> None:
+    async def _send(self, sending: _Sending) -> None:
         try:
-            answer = await self._invoke(one.request)
+            answer = await self._invoke(sending.request)
         except Throttled as error:
             self._throttled += 1
             self.pace.answered(time.monotonic(), slow_down=True)
-            self._put_off(one, error)
+            self._put_off(sending, error)
         except AnswerLost as error:
-            self._doubt(one, error)
+            self._doubt(sending, error)
         except (CredentialsExpired, ServiceUnavailable) as error:
-            self._put_off(one, error)
+            self._put_off(sending, error)
         except (RequestRefused, InvalidRequest) as error:
-            self._refuse(one, error)
+            self._refuse(sending, error)
         except SageMakerInferenceError as error:
-            self._not_accepted.append(one.number)
+            self._not_accepted.append(sending.number)
             self.stop(error)
         else:
             self._last_accepted = now = time.monotonic()
             self._accepted += 1
             self.pace.answered(now, slow_down=False)
-            self._record.accepted(one.number, one.request, answer)
+            self._record.accepted(sending.number, sending.request, answer)
 
-    def _put_off(self, one: _Sending, error: SageMakerInferenceError) -> None:
+    def _put_off(self, sending: _Sending, error: SageMakerInferenceError) -> None:
         now = time.monotonic()
         if now - self._last_accepted > self._patience:
             self.stop(error)
-        pause = pause_after(one.attempt, jitter=random.random(), longest=_LONGEST_PAUSE)  # noqa: S311 - jitter
-        one.due, one.attempt = now + pause, one.attempt + 1
-        heapq.heappush(self._again, one)
-        log.debug("%s: number %d again in %.1f s: %s", self._about, one.number, pause, error)
+        pause = pause_after(sending.attempt, jitter=random.random(), longest=_MAX_PAUSE)  # noqa: S311 - jitter
+        sending.due, sending.attempt = now + pause, sending.attempt + 1
+        heapq.heappush(self._again, sending)
+        log.debug("%s: number %d again in %.1f s: %s", self._about, sending.number, pause, error)
 
-    def _doubt(self, one: _Sending, error: AnswerLost) -> None:
-        one.lost += 1
-        self._record.in_doubt(one.number)
-        log.warning("%s: number %d is in doubt: %s", self._about, one.number, error)
-        if self._resend and one.lost <= _RESENDS:
-            self._put_off(one, error)
+    def _doubt(self, sending: _Sending, error: AnswerLost) -> None:
+        sending.lost += 1
+        self._record.in_doubt(sending.number)
+        log.warning("%s: number %d is in doubt: %s", self._about, sending.number, error)
+        if self._resend and sending.lost <= _RESENDS:
+            self._put_off(sending, error)
 
-    def _refuse(self, one: _Sending, error: SageMakerInferenceError) -> None:
-        refused = self._record.refused(one.number, type(error).__name__, str(error))
-        log.warning("%s: %s was refused: %s", self._about, one.request.input_location, error)
+    def _refuse(self, sending: _Sending, error: SageMakerInferenceError) -> None:
+        refused = self._record.refused(sending.number, type(error).__name__, str(error))
+        log.warning("%s: %s was refused: %s", self._about, sending.request.input_location, error)
         if refused >= BLOCK and not self._record.anything_accepted:
             self._not_accepted += self._record.forget_refusals()
             self.stop(

@@ -1,4 +1,4 @@
-"""What one asynchronous invocation is to send, and its input: looked at, or uploaded, before it is sent."""
+"""The request of one asynchronous invocation, and its input: checked, or uploaded, before the request is sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.single.state import OnUnknown
+from airflow_sm_plugin.async_inference.single.state import Identity, arguments_digest
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.batches.text_input import SENT_AS_IT_IS, format_by_name
@@ -19,20 +19,21 @@ from airflow_sm_plugin.invoke.async_request import MAX_INLINE_BYTES, AsyncReques
 
 log = get_log(__name__)
 
-LOOKS = 5
-"""At an input, while S3 does not tell of it."""
+MAX_POLLS = 5
+"""Of an input, while S3 does not answer."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Sending:
-    """What is to be sent, and how this try stands to those before. It has no repr: the request holds secrets.
+    """A request, and how this try stands to those before. It has no repr: the request holds secrets.
 
     :param owner: names the task instance over all its tries
     :param task_try: this try
     :param is_repeated: whether an earlier try may have sent it
-    :param check_input: look whether the input object exists
+    :param check_input: ask S3 whether the input object exists
     :param state_prefix: ``s3://bucket/prefix`` to remember below what was sent; None remembers nothing
     :param upload_prefix: ``s3://bucket/prefix`` for bodies that do not go inline; None refuses them
+    :param resend: send again what may or may not have been accepted, instead of waiting for its result
     :param is_waited_for: whether an object that lies where the output will be would be taken for it
     """
 
@@ -43,7 +44,7 @@ class Sending:
     check_input: bool = True
     state_prefix: str | None = None
     upload_prefix: str | None = None
-    on_unknown: OnUnknown = OnUnknown.WAIT
+    resend: bool = False
     is_waited_for: bool = False
 
     def checked(self) -> Sending:
@@ -64,23 +65,30 @@ class Sending:
                 )
             if self.upload_prefix is not None and request.input_location is None:
                 # Of a smaller body as well: a botocore that is older than inline bodies has it uploaded.
-                check_input_location(
-                    str(self.uploaded().input_location), name="the payload's location below upload_prefix"
-                )
-                request = self.uploaded() if is_too_large else request
+                location = self.upload_location
+                check_input_location(location, name="the payload's location below upload_prefix")
+                request = replace(request, body=None, input_location=location) if is_too_large else request
         request.checked()
         return self
 
-    def uploaded(self) -> AsyncRequest:
-        """Return the request with its body in S3, at a place that is its own by content."""
-        body = self.request.body or b""
-        name = f"{self.owner}-{sha256(body).hexdigest()[:16]}"
-        place = f"{str(self.upload_prefix).rstrip('/')}/{name}"
-        return replace(self.request, body=None, input_location=place)
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.owner, arguments_digest(self.request))
+
+    @property
+    def state_folder(self) -> str | None:
+        """Where its state lies, with a ``/`` at the end; None where nothing is remembered."""
+        return None if self.state_prefix is None else self.identity.folder(self.state_prefix)
+
+    @property
+    def upload_location(self) -> str:
+        """Where the body goes in S3: an object that is its own by content."""
+        name = f"{self.owner}-{sha256(self.request.body or b'').hexdigest()[:16]}"
+        return f"{str(self.upload_prefix).rstrip('/')}/{name}"
 
 
 class RequestInput:
-    """The input of one request; ``etag`` is known after :meth:`look`, where it can be told."""
+    """The input of one request; ``etag`` is known after :meth:`poll`, where S3 tells it."""
 
     def __init__(self, sending: Sending, s3: S3Objects) -> None:
         self._sending = sending
@@ -88,33 +96,34 @@ class RequestInput:
         self._sight = Sight.PRESENT
         self.etag: str | None = None
 
-    async def look(self) -> None:
-        """Look whether the input is there and which: a listing tells its ETag, a HEAD needs fewer permissions.
+    async def poll(self) -> None:
+        """Ask S3 whether the input is there, and for its ETag.
 
-        While S3 does not answer it looks again, up to five times in all: without state a result's name tells of the
-        ETag, so a retry that sees what this try could not see would not find it.
+        While S3 does not answer it is asked again: without state a result's name depends on the ETag, so a retry that
+        sees an ETag which this try could not see would not find the result.
         """
         location = self._sending.request.input_location
         if location is None or not self._sending.check_input or not location.startswith("s3://"):
             return
-        for attempt in range(1, LOOKS + 1):
-            self._sight = await self._look_at(location)
-            if self._sight is not Sight.UNKNOWN or attempt == LOOKS:
+        for attempt in range(1, MAX_POLLS + 1):
+            self._sight = await self._poll_once(location)
+            if self._sight is not Sight.UNKNOWN or attempt == MAX_POLLS:
                 return
             await asyncio.sleep(pause_after(attempt, jitter=random.random()))  # noqa: S311 - jitter
 
-    async def _look_at(self, location: str) -> Sight:
+    async def _poll_once(self, location: str) -> Sight:
+        """List the object, which tells its ETag; where that is not permitted a HEAD needs fewer permissions."""
         uri = S3Uri.parse_object(location, name="input_location")
         try:
             page = await self._s3.list_objects(uri.bucket, uri.key)
         except ServiceError as error:
             log.debug("no listing of %s: %s", location, error)
         else:
-            self.etag = next((one.etag for one in page.objects if one.key == uri.key), None)
+            self.etag = next((listed.etag for listed in page.objects if listed.key == uri.key), None)
         return Sight.PRESENT if self.etag else await self._s3.sight(location)
 
     def check_there(self) -> None:
-        """Refuse an input that was looked for and is not there.
+        """Refuse an input that :meth:`poll` found missing.
 
         :raises InputNotFound: it does not exist
         """
@@ -125,7 +134,7 @@ class RequestInput:
             )
 
     async def prepared(self, request: AsyncRequest) -> AsyncRequest:
-        """Have the input in S3, or say that it is missing, just before the request is sent.
+        """Make sure of the input just before the request is sent: uploaded if it is too large, and not missing.
 
         :raises InputNotFound: it does not exist
         :raises ServiceError: the upload failed
@@ -154,8 +163,7 @@ class RequestInput:
 
         :raises ServiceError: S3 refused or did not answer
         """
-        body, place = request.body or b"", str(self._sending.uploaded().input_location)
-        kind = request.content_type or "application/octet-stream"
-        await self._s3.write(place, body, content_type=kind)
-        log.info("the payload, %d bytes, is at %s", len(body), place)
-        return replace(request, body=None, input_location=place)
+        body, location = request.body or b"", self._sending.upload_location
+        await self._s3.write(location, body, content_type=request.content_type or "application/octet-stream")
+        log.info("the payload, %d bytes, is at %s", len(body), location)
+        return replace(request, body=None, input_location=location)

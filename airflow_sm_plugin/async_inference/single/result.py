@@ -1,4 +1,4 @@
-"""What became of one asynchronous invocation, once the wait for it is over: S3 is the truth, whatever was told."""
+"""The result of one asynchronous invocation, once the wait for it is over: only S3 counts, not notifications."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
 log = get_log(__name__)
 
-LOOKS = 5
-"""At most, while S3 gives no answer."""
+MAX_POLLS = 5
+"""Of a result whose wait is over, while S3 does not answer."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AsyncResult:
-    """What was found. It has no repr: outputs and failure texts may be secrets.
+    """Both objects of an invocation, as S3 has them. It has no repr: outputs and failure texts may be secrets.
 
-    :param look: at both objects; an UNKNOWN output is one that S3 did not tell of
+    :param look: at both objects; the output is UNKNOWN where S3 did not answer
     :param output: the output's first bytes, one more than asked for when it is larger; None when it is not wanted
     :param failure_text: how the failure object begins; empty when there is none
     """
@@ -42,7 +42,7 @@ class AsyncResult:
 
     @property
     def outcome(self) -> Outcome:
-        """Say what became of it: the wait is over, so what is neither there nor failed has timed out."""
+        """The wait is over, so what is neither there nor failed has timed out."""
         return outcome(self.look, now=1.0, deadline=0.0)
 
     def output_text(self, limit: int) -> str | None:
@@ -51,18 +51,17 @@ class AsyncResult:
             return None
         try:
             # NUL: no database stores it in a text.
-            fits = len(self.output) <= limit and b"\x00" not in self.output
-            text = self.output.decode() if fits else None
+            if len(self.output) <= limit and b"\x00" not in self.output:
+                return self.output.decode()
         except UnicodeDecodeError:
-            text = None
-        if text is None:
-            log.warning(
-                "the output is no UTF-8 text or larger than return_output_limit (%d bytes), or holds NUL, so it is not "
-                "on XCom: read %s",
-                limit,
-                self.invocation.output_location,
-            )
-        return text
+            pass
+        log.warning(
+            "the output is no UTF-8 text or larger than return_output_limit (%d bytes), or holds NUL, so it is not on "
+            "XCom: read %s",
+            limit,
+            self.invocation.output_location,
+        )
+        return None
 
     def failed(self, endpoint_name: str) -> AsyncInferenceFailed:
         """Return the error of an inference that failed."""
@@ -82,31 +81,27 @@ class AsyncResult:
         :param lives: RequestTTL + InvocationTimeout, in seconds
         :param trouble: :func:`why_missing`
         """
-        invocation = self.invocation
-        what = f"inference {invocation.inference_id} of endpoint {endpoint_name}"
+        output_location = self.invocation.output_location
+        inference = f"inference {self.invocation.inference_id} of endpoint {endpoint_name}"
         if self.look.output is Sight.UNKNOWN:
             return ServiceUnavailable(
-                f"S3 does not tell whether the output of {what}, {invocation.output_location}, is there. It goes on in "
+                f"S3 does not tell whether the output of {inference}, {output_location}, is there. It goes on in "
                 f"SageMaker; a retry looks again"
             )
-        if trouble:
-            trouble = f" S3 says of that place: {trouble}."
         forbidden = Sight.FORBIDDEN in (self.look.output, self.look.failure)
         why = " S3 answered 403: the role may lack s3:GetObject and s3:ListBucket there." if forbidden else ""
+        if trouble:
+            why += f" S3 says of that place: {trouble}."
+        remedy = "Raise max_wait_seconds where a queue or a cold endpoint takes longer"
+        if waited < lives:
+            remedy = (
+                f"It may still come up to {lives:g} s after it was sent. max_wait_seconds counts from then, so a retry "
+                f"that does not send it again ends at once: raise max_wait_seconds, or clear the task later"
+            )
         return AsyncInferenceTimedOut(
-            f"{what} had neither output nor failure object {waited:g} s after it was sent; its output is expected at "
-            f"{invocation.output_location}.{why}{trouble} {_remedy(waited, lives)}; without a failure path a failed "
-            f"one looks like this too"
+            f"{inference} had neither output nor failure object {waited:g} s after it was sent; its output is expected "
+            f"at {output_location}.{why} {remedy}; without a failure path a failed one looks like this too"
         )
-
-
-def _remedy(waited: float, lives: float) -> str:
-    if waited >= lives:
-        return "Raise max_wait_seconds where a queue or a cold endpoint takes longer"
-    return (
-        f"It may still come up to {lives:g} s after it was sent. max_wait_seconds counts from then, so a retry that "
-        f"does not send it again ends at once: raise max_wait_seconds, or clear the task later"
-    )
 
 
 async def why_missing(connection: AwsConnection, invocation: AsyncInvocation) -> str:
@@ -116,10 +111,9 @@ async def why_missing(connection: AwsConnection, invocation: AsyncInvocation) ->
     """
     async with S3Objects.open(connection) as s3:
         watcher = ResultWatcher(s3)
-        said = [await watcher.trouble_at(invocation.output_location)]
-        if invocation.failure_location is not None:
-            said.append(await watcher.trouble_at(invocation.failure_location))
-    return "; ".join(dict.fromkeys(one for one in said if one))
+        locations = filter(None, (invocation.output_location, invocation.failure_location))
+        troubles = [await watcher.trouble_at(location) for location in locations]
+    return "; ".join(dict.fromkeys(filter(None, troubles)))
 
 
 async def result_of(
@@ -129,33 +123,36 @@ async def result_of(
     output_limit: int | None,
     failure_text_limit: int,
 ) -> AsyncResult:
-    """Look at an invocation whose wait is over.
+    """Read the result of an invocation whose wait is over.
 
     :param output_limit: how many bytes of an output are wanted; None reads none
     :param failure_text_limit: how many bytes of a failure object are shown; 0 shows none
     :raises ServiceError: the output is there and could not be read
     """
     async with S3Objects.open(connection) as s3:
-        found = AsyncResult(invocation=invocation, look=await _look(s3, invocation))
-        if found.outcome is Outcome.SUCCEEDED and output_limit is not None:
+        result = AsyncResult(invocation=invocation, look=await look_at(s3, invocation, polls=MAX_POLLS))
+        if result.outcome is Outcome.SUCCEEDED and output_limit is not None:
             body = await s3.read(invocation.output_location, first_bytes=output_limit + 1)
-            return replace(found, output=body)
-        if found.outcome is Outcome.FAILED:
+            return replace(result, output=body)
+        if result.outcome is Outcome.FAILED:
             watcher = ResultWatcher(s3)
             text = await watcher.failure_text(invocation.failure_location, limit=failure_text_limit)
-            return replace(found, failure_text=text)
-        return found
+            return replace(result, failure_text=text)
+        return result
 
 
-async def _look(s3: S3Objects, invocation: AsyncInvocation) -> Look:
-    """Look until S3 tells of both objects, a few times."""
+async def look_at(s3: S3Objects, invocation: AsyncInvocation, *, polls: int = 1) -> Look:
+    """Ask S3 for both objects of an invocation, for the failure object only where there is no output.
+
+    :param polls: how often at most, while S3 does not answer
+    """
     output, failure = Sight.UNKNOWN, Sight.ABSENT
-    for attempt in range(1, LOOKS + 1):
+    for attempt in range(1, polls + 1):
         output = await s3.sight(invocation.output_location)
         if output is not Sight.PRESENT and invocation.failure_location:
             failure = await s3.sight(invocation.failure_location)
         if Sight.PRESENT in (output, failure) or Sight.UNKNOWN not in (output, failure):
             break
-        if attempt < LOOKS:
+        if attempt < polls:
             await asyncio.sleep(pause_after(attempt, jitter=random.random()))  # noqa: S311 - jitter
     return Look(output, failure)

@@ -1,4 +1,4 @@
-"""Send one asynchronous invocation, looking first at what earlier tries of the same task instance left behind."""
+"""Send one asynchronous invocation, unless an earlier try of the same task instance has sent it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import NamedTuple
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.locations import check_apart
 from airflow_sm_plugin.async_inference.outcome import Look
 from airflow_sm_plugin.async_inference.single.input import RequestInput, Sending
+from airflow_sm_plugin.async_inference.single.result import look_at
 from airflow_sm_plugin.async_inference.single.state import (
     Attach,
-    Identity,
     Intent,
-    OnUnknown,
-    arguments_digest,
     next_step,
     predicted,
     seconds_to_live,
@@ -32,11 +29,15 @@ from airflow_sm_plugin.core.s3 import Sight
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
     CredentialsExpired,
+    EndpointNotAsynchronous,
+    EndpointNotFound,
     InvalidRequest,
     SageMakerInferenceError,
+    ServiceError,
     ServiceUnavailable,
     Throttled,
 )
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
 log = get_log(__name__)
@@ -47,14 +48,13 @@ ATTEMPTS = 5
 _LAST_ANSWER_SECONDS = 2.0
 """How long a killed task waits for an answer that is on its way."""
 
-_MOST_RACES = 5
-_MOST_ROUNDS = 100
-_NOWHERE = Look(Sight.ABSENT, Sight.ABSENT)
+_MAX_RACES = 5
+_MAX_ROUNDS = 100
+_NOTHING_THERE = Look(Sight.ABSENT, Sight.ABSENT)
 
 
-@dataclass(frozen=True)
-class _Round:
-    """A round under its own name, and where its result would be, as far as that can be told."""
+class _Round(NamedTuple):
+    """A round under its own name, and where its result would be, as far as that is known."""
 
     number: int
     request: AsyncRequest
@@ -65,25 +65,18 @@ class _Round:
 class SingleInvocation:
     """One try at one invocation.
 
-    :param output_config: asks for the endpoint's ``AsyncInferenceConfig.OutputConfig``; None where it is not known.
-        Called in a thread, once, and only where a result's place must be told before SageMaker tells it
+    :param endpoint: asked once, and only where the place of a result is needed before SageMaker answers it
     """
 
     def __init__(
-        self,
-        sending: Sending,
-        *,
-        s3: S3Objects,
-        invoker: AsyncInvoker,
-        output_config: Callable[[], Mapping[str, Any] | None],
+        self, sending: Sending, *, s3: S3Objects, invoker: AsyncInvoker, endpoint: EndpointFacts
     ) -> None:
         self._sending = sending
         self._s3 = s3
         self._invoker = invoker
-        self._ask_for_config = output_config
-        self._config: Mapping[str, Any] | None = None
-        self._asked = False
-        self._identity = Identity(sending.owner, arguments_digest(sending.request))
+        self._endpoint = endpoint
+        self._paths: tuple[str, str | None] | None = None
+        self._paths_asked = False
         self._input = RequestInput(sending, s3)
         self._nonce: str | None = None
         self._is_killed = asyncio.Event()
@@ -96,11 +89,11 @@ class SingleInvocation:
         :raises InvalidRequest: its output and its failure object have one place
         :raises SageMakerInferenceError: as :meth:`AsyncInvoker.invoke`, and what S3 refuses
         """
-        await self._input.look()
-        if self._sending.state_prefix is not None:
-            folder = self._identity.folder(self._sending.state_prefix)
-            return self._apart(await self._submit_remembered(folder))
-        return self._apart(await self._submit_unremembered())
+        await self._input.poll()
+        folder = self._sending.state_folder
+        if folder is None:
+            return self._apart(await self._submit_unremembered())
+        return self._apart(await self._submit_remembered(folder))
 
     def _apart(self, invocation: AsyncInvocation) -> AsyncInvocation:
         then = "clear this task, which sends it again"
@@ -110,27 +103,29 @@ class SingleInvocation:
         check_apart(invocation.output_location, invocation.failure_location, endpoint_name=name, then=then)
         return invocation
 
+    # With state
+
     async def _submit_remembered(self, folder: str) -> AsyncInvocation:
         store = InvocationStore(self._s3, folder)
-        for _ in range(_MOST_RACES):
+        for _ in range(_MAX_RACES):
             state = await store.read()
-            known = state.latest(self._sending.task_try)
-            look = await self._look_at(known.invocation if known else None)
+            latest = state.latest(self._sending.task_try)
+            look = await self._look_at(latest.invocation if latest else None)
             state.check_not_fenced(self._sending.task_try, look, now=time.time())
             step = next_step(
-                known,
+                latest,
                 look,
                 now=time.time(),
-                on_unknown=self._sending.on_unknown,
+                resend=self._sending.resend,
                 input_etag=self._input.etag,
                 next_round=state.next_round,
             )
             if isinstance(step, Attach):
-                return self._attached(step)
-            if known:
+                return self._attached(step.invocation, step.why)
+            if latest:
                 log.info("%s: %s", folder, step.why)
-            is_again = known is not None and known.intent.round_number == step.round_number
-            self._nonce = known.intent.nonce if known and is_again else uuid.uuid4().hex
+            is_again = latest is not None and latest.intent.round_number == step.round_number
+            self._nonce = latest.intent.nonce if latest and is_again else uuid.uuid4().hex
             round_ = await self._free_round(step.round_number)
             request = await self._input.prepared(round_.request)
             intent = Intent(
@@ -146,7 +141,7 @@ class SingleInvocation:
             if await store.intend(intent):
                 return await self._send_intended(store, intent, request)
         raise ServiceUnavailable(
-            f"other processes wrote faster to {folder}, {_MOST_RACES} times: nothing is sent; a retry looks again"
+            f"other processes wrote faster to {folder}, {_MAX_RACES} times: nothing is sent; a retry looks again"
         )
 
     async def _send_intended(
@@ -180,19 +175,23 @@ class SingleInvocation:
         elif not isinstance(error, AnswerLost):
             await store.withdraw(intent)
 
+    # Without state
+
     async def _submit_unremembered(self) -> AsyncInvocation:
-        """Without state only a name can tell: a later try looks whether the result is there, and else sends again."""
-        started = self._sending.task_try.run_started
+        """Send it, unless an earlier try's output is there: without state only the name leads to it."""
+        started, is_repeated = self._sending.task_try.run_started, self._sending.is_repeated
         self._nonce = None if started is None else str(started)
-        is_its_own = started is not None and self._sending.request.filename is None
-        round_ = _Round(0, self._named(0), None, _NOWHERE)
-        if not self._sending.is_repeated:
+        if not is_repeated:
             self._input.check_there()
-        if self._sending.is_repeated or not is_its_own:
-            round_ = await self._free_round(0, taking_output=self._sending.is_repeated)
-        if round_.expected is not None and round_.look.output is Sight.PRESENT and self._sending.is_repeated:
-            return self._attached(Attach(round_.expected, "its output is there"))
-        if self._sending.is_repeated:
+        if is_repeated or started is None or self._sending.request.filename is not None:
+            round_ = await self._free_round(0, taking_output=is_repeated)
+        else:
+            round_ = _Round(
+                0, self._named(0), None, _NOTHING_THERE
+            )  # the run's own name: nothing bears it yet
+        if is_repeated:
+            if round_.expected is not None and round_.look.output is Sight.PRESENT:
+                return self._attached(round_.expected, "its output is there")
             log.warning(
                 "an earlier try may have sent this to endpoint %s, and no output of it is to be seen: sending it "
                 "again. With state_prefix what was accepted is not sent a second time",
@@ -202,7 +201,9 @@ class SingleInvocation:
         try:
             return await self._send(request)
         except AnswerLost as error:
-            return self._expected_after(error, predicted(request, await self._output_config()))
+            return self._expected_after(error, await self._predicted(request))
+
+    # Names and places
 
     async def _free_round(self, first: int, *, taking_output: bool = False) -> _Round:
         """Return the first round from ``first`` on whose name nothing bears: its objects would be taken for results.
@@ -210,55 +211,68 @@ class SingleInvocation:
         :param taking_output: stop as well at a round whose output is there
         :raises InvalidRequest: the name is the user's, and is taken
         """
-        for number in range(first, first + _MOST_ROUNDS):
+        for number in range(first, first + _MAX_ROUNDS):
             request = self._named(number)
-            expected = predicted(request, await self._output_config())
-            look = await self._look_at(expected)
-            round_ = _Round(number, request, expected, look)
-            if Sight.PRESENT not in (look.output, look.failure):
+            expected = await self._predicted(request)
+            round_ = _Round(number, request, expected, await self._look_at(expected))
+            if Sight.PRESENT not in (round_.look.output, round_.look.failure):
                 return round_
-            if taking_output and look.output is Sight.PRESENT:
+            if taking_output and round_.look.output is Sight.PRESENT:
                 return round_
             if self._sending.request.filename is not None and expected is not None:
-                self._refuse_taken(expected, look)
+                self._refuse_taken(expected, round_.look)
                 return round_
-        raise InvalidRequest(f"{_MOST_ROUNDS} results of this request are there already: remove them")
+        raise InvalidRequest(f"{_MAX_ROUNDS} results of this request are there already: remove them")
 
     def _refuse_taken(self, expected: AsyncInvocation, look: Look) -> None:
-        there = expected.output_location if look.output is Sight.PRESENT else str(expected.failure_location)
-        said = (
-            f"{there} is there already, from an earlier inference, and would be taken for this one's result: make "
+        taken = expected.output_location if look.output is Sight.PRESENT else expected.failure_location
+        message = (
+            f"{taken} is there already, from an earlier inference, and would be taken for this one's result: make "
             f"filename or s3_output_path_extension differ by run, leave filename out, or remove the object"
         )
         if self._sending.is_waited_for:
-            raise InvalidRequest(said)
-        log.warning("%s", said)
+            raise InvalidRequest(message)
+        log.warning("%s", message)
 
     def _named(self, round_number: int) -> AsyncRequest:
         request = self._sending.request
         if request.filename is not None or not self._invoker.names_outputs:
             return request
-        etag = self._input.etag
-        name = self._identity.filename(round_number, input_etag=etag, nonce=self._nonce)
+        identity = self._sending.identity
+        name = identity.filename(round_number, input_etag=self._input.etag, nonce=self._nonce)
         return replace(request, filename=name)
 
-    def _attached(self, step: Attach) -> AsyncInvocation:
+    async def _predicted(self, request: AsyncRequest) -> AsyncInvocation | None:
+        if not self._paths_asked:
+            self._paths_asked = True
+            try:
+                self._paths = await self._endpoint.output_paths()
+            except (ServiceError, EndpointNotFound, EndpointNotAsynchronous) as error:
+                log.info("cannot tell beforehand where outputs go: %s", error.__cause__ or error)
+        return predicted(request, self._paths)
+
+    async def _look_at(self, invocation: AsyncInvocation | None) -> Look:
+        return _NOTHING_THERE if invocation is None else await look_at(self._s3, invocation)
+
+    def _attached(self, invocation: AsyncInvocation, why: str) -> AsyncInvocation:
         log.info(
             "inference %s of endpoint %s is not sent again: %s",
-            step.invocation.inference_id,
+            invocation.inference_id,
             self._sending.request.endpoint_name,
-            step.why,
+            why,
         )
-        return step.invocation
+        return invocation
 
     def _expected_after(self, error: AnswerLost, expected: AsyncInvocation | None) -> AsyncInvocation:
         """Return where the result of a request will be whose answer was lost, if that is what the user wants."""
-        if expected is None or self._sending.on_unknown is not OnUnknown.WAIT:
+        if expected is None or self._sending.resend:
             raise error
         log.warning(
             "%s. As on_unknown is 'wait', its result is expected at %s", error, expected.output_location
         )
         return replace(expected, submitted_at=time.time())
+
+    # The call
 
     async def _send(self, request: AsyncRequest) -> AsyncInvocation:
         """Send until it is accepted, a few times.
@@ -266,19 +280,20 @@ class SingleInvocation:
         :raises AnswerLost: any of the attempts may have been accepted, whatever the last one said
         """
         lost: AnswerLost | None = None
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 # Before it is written down as accepted: a state that holds it would stand in a later try's way.
                 return self._apart(await self._invoke(request))
             except SageMakerInferenceError as error:
                 lost = error if isinstance(error, AnswerLost) else lost
-                if attempt == ATTEMPTS or not self._may_repeat(error):
+                if attempt == ATTEMPTS or not self._is_repeatable(error):
                     raise lost or error from error.__cause__
                 seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
                 log.warning("%s; attempt %d, again in %.1f s", error, attempt, seconds)
                 if await self._is_killed_within(seconds):
                     raise lost or error from error.__cause__
-        raise InvalidRequest("no attempt is allowed")
 
     async def _is_killed_within(self, seconds: float) -> bool:
         try:
@@ -296,23 +311,9 @@ class SingleInvocation:
         # Every limit was checked before: the call goes through a botocore that is older than inline bodies.
         return await self._invoker.invoke(await self._input.uploaded(request))
 
-    def _may_repeat(self, error: SageMakerInferenceError) -> bool:
+    def _is_repeatable(self, error: SageMakerInferenceError) -> bool:
         if self._is_killed.is_set():
             return False
         if isinstance(error, AnswerLost):
-            return self._sending.on_unknown is OnUnknown.RESEND
+            return self._sending.resend
         return isinstance(error, CredentialsExpired | Throttled | ServiceUnavailable)
-
-    async def _look_at(self, invocation: AsyncInvocation | None) -> Look:
-        if invocation is None:
-            return _NOWHERE
-        output = await self._s3.sight(invocation.output_location)
-        if output is Sight.PRESENT or invocation.failure_location is None:
-            return Look(output, Sight.ABSENT)
-        return Look(output, await self._s3.sight(invocation.failure_location))
-
-    async def _output_config(self) -> Mapping[str, Any] | None:
-        if not self._asked:
-            self._config = await asyncio.to_thread(self._ask_for_config)
-            self._asked = True
-        return self._config

@@ -10,13 +10,13 @@ not taken for a later round's. Sending the same round again overwrites the same 
 
 from __future__ import annotations
 
-import enum
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any
+from typing import Literal
+
+import msgspec
 
 from airflow_sm_plugin.async_inference.outcome import Look
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
@@ -36,13 +36,6 @@ SLACK_SECONDS = 60.0
 _OBJECT = re.compile(r"(\d{5})-(intent|accepted|lost)\.json")
 
 
-class OnUnknown(enum.StrEnum):
-    """What to do about a request that may or may not have been accepted."""
-
-    WAIT = "wait"
-    RESEND = "resend"
-
-
 def seconds_to_live(request_ttl: int | None, invocation_timeout: int | None) -> float:
     """Return RequestTTL + InvocationTimeout, SageMaker's defaults for None: the longest regular wait."""
     ttl = DEFAULT_REQUEST_TTL if request_ttl is None else request_ttl
@@ -52,7 +45,7 @@ def seconds_to_live(request_ttl: int | None, invocation_timeout: int | None) -> 
 
 @dataclass(frozen=True)
 class Identity:
-    """What names one request of one task instance, the same at every try.
+    """The name of one request of one task instance, the same at every try.
 
     :param owner: names the task instance
     :param arguments: :func:`arguments_digest`
@@ -91,23 +84,23 @@ def arguments_digest(request: AsyncRequest) -> str:
     )
 
 
-def predicted(request: AsyncRequest, output_config: Mapping[str, Any] | None) -> AsyncInvocation | None:
+def predicted(request: AsyncRequest, paths: tuple[str, str | None] | None) -> AsyncInvocation | None:
     """Return where a named request's result will be, by the natural reading of SageMaker's documentation.
 
     ``<S3OutputPath>/<extension>/<filename>``, and the same below S3FailurePath: AWS shows no example, so a place that
     SageMaker returned is always better.
 
-    :param output_config: ``AsyncInferenceConfig.OutputConfig`` of the endpoint; None where it is not known
+    :param paths: the endpoint's S3OutputPath and S3FailurePath; None where they are not known
     :return: None when there is no file name or no output path to tell it from
     """
-    if request.filename is None or not output_config or not output_config.get("S3OutputPath"):
+    if request.filename is None or paths is None:
         return None
     extension = (request.s3_output_path_extension or "").strip("/")
     tail = f"{extension}/{request.filename}" if extension else request.filename
-    failures = output_config.get("S3FailurePath")
+    output_path, failure_path = paths
     return AsyncInvocation(
-        output_location=f"{str(output_config['S3OutputPath']).rstrip('/')}/{tail}",
-        failure_location=f"{str(failures).rstrip('/')}/{tail}" if failures else None,
+        output_location=f"{output_path.rstrip('/')}/{tail}",
+        failure_location=f"{failure_path.rstrip('/')}/{tail}" if failure_path else None,
         inference_id=request.inference_id,
         input_location=request.input_location,
     )
@@ -115,14 +108,14 @@ def predicted(request: AsyncRequest, output_config: Mapping[str, Any] | None) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
-    """What a try was about to send.
+    """A request that a try was about to send.
 
     :param number: position among the task instance's intents for these arguments
     :param task_try: the try that wrote it
     :param at: epoch seconds
     :param seconds_to_live: RequestTTL + InvocationTimeout
+    :param invocation: where the result will be, None where that cannot be told
     :param nonce: of its round's file name; None where that has none
-    :param invocation: where the result will be, None where nobody can say
     """
 
     number: int
@@ -134,59 +127,18 @@ class Intent:
     invocation: AsyncInvocation | None
     nonce: str | None = None
 
-    @property
-    def name(self) -> str:
-        """The name of its object below the state's folder."""
-        return f"{self.number:05d}-intent.json"
+    def object_name(self, kind: Literal["intent", "accepted", "lost"]) -> str:
+        """Return the name of one of its objects below the state's folder.
 
-    @property
-    def accepted_name(self) -> str:
-        """The name of the object that says what SageMaker answered."""
-        return f"{self.number:05d}-accepted.json"
-
-    @property
-    def lost_name(self) -> str:
-        """The name of the object that says that no result will come: the endpoint went, and its queue with it."""
-        return f"{self.number:05d}-lost.json"
-
-    def as_bytes(self) -> bytes:
-        """Return it as JSON."""
-        value = {
-            "round": self.round_number,
-            "try": self.task_try.as_list(),
-            "at": self.at,
-            "seconds_to_live": self.seconds_to_live,
-            "input_etag": self.input_etag,
-            "invocation": self.invocation and self.invocation.as_mapping(),
-            "nonce": self.nonce,
-        }
-        return json.dumps(value).encode()
-
-    @classmethod
-    def from_bytes(cls, number: int, body: bytes) -> Intent:
-        """Read what :meth:`as_bytes` wrote, also of an earlier version, which knew the try's number alone.
-
-        :raises ValueError: something else
+        :param kind: the intent itself, SageMaker's answer, or the mark that no result will come: the endpoint was
+            deleted, and its queue with it
         """
-        value = _mapping(body)
-        found, written_by = value["invocation"], value["try"]
-        return cls(
-            number=number,
-            round_number=int(value["round"]),
-            task_try=TaskTry.from_list(
-                written_by if isinstance(written_by, list) else [None, int(written_by)]
-            ),
-            at=float(value["at"]),
-            seconds_to_live=float(value["seconds_to_live"]),
-            input_etag=value["input_etag"],
-            invocation=None if found is None else AsyncInvocation.from_mapping(found),
-            nonce=value.get("nonce"),
-        )
+        return f"{self.number:05d}-{kind}.json"
 
 
 @dataclass(frozen=True)
-class Known:
-    """The latest round: its latest intent, and the invocation, accepted or (None: nobody can say where) expected.
+class LatestRound:
+    """The latest round: its latest intent, and the invocation, accepted or (None: its place is not known) expected.
 
     :param lost: its endpoint was found deleted while it was waited for
     """
@@ -201,13 +153,27 @@ class Known:
         """Epoch seconds after which no result can come any more."""
         return self.intent.at + self.intent.seconds_to_live + SLACK_SECONDS
 
+    def why_over(self, look: Look, *, now: float, input_etag: str | None) -> str | None:
+        """Return why the round is over without a result for the input as it is; None when it is not."""
+        if None not in (input_etag, self.intent.input_etag) and input_etag != self.intent.input_etag:
+            return "the input has changed since it was sent"
+        if look.output is Sight.PRESENT:
+            return None
+        if look.failure is Sight.PRESENT:
+            return "an earlier try's inference failed"
+        if self.lost:
+            return "its endpoint was deleted while an earlier try waited for it, and its queue went with it"
+        if now >= self.over_at and look == Look(Sight.ABSENT, Sight.ABSENT):
+            return "an earlier try's inference is past its time to live without a result"
+        return None
+
 
 @dataclass(frozen=True)
 class InvocationState:
-    """What the objects below the state's folder say."""
+    """The objects below the state's folder, read; ``accepted`` and ``lost`` by the intent's number."""
 
     intents: tuple[Intent, ...] = ()
-    accepted: Mapping[int, AsyncInvocation] | None = None
+    accepted: Mapping[int, AsyncInvocation] = field(default_factory=dict)
     lost: frozenset[int] = frozenset()
 
     @classmethod
@@ -221,65 +187,62 @@ class InvocationState:
         accepted: dict[int, AsyncInvocation] = {}
         lost: set[int] = set()
         for name in sorted(objects):
-            found = _OBJECT.fullmatch(name)
-            if found is None:
+            match = _OBJECT.fullmatch(name)
+            if match is None:
                 continue
-            number = int(found[1])
+            number = int(match[1])
             try:
-                if found[2] == "intent":
-                    intents.append(Intent.from_bytes(number, objects[name]))
-                elif found[2] == "lost":
-                    lost.add(number)
+                if match[2] == "intent":
+                    intents.append(msgspec.json.decode(objects[name], type=Intent))
+                elif match[2] == "accepted":
+                    accepted[number] = msgspec.json.decode(objects[name], type=AsyncInvocation)
                 else:
-                    accepted[number] = AsyncInvocation.from_mapping(_mapping(objects[name]))
-            except (KeyError, TypeError, ValueError) as error:
+                    lost.add(number)
+            except ValueError as error:
                 raise InvalidRequest(
-                    f"{folder}{name} is no state of an invocation: somebody else wrote it, or it is damaged. Remove "
-                    f"it, or give another state_prefix"
+                    f"{folder}{name} is no state of an invocation: another program or another version of this one "
+                    f"wrote it, or it is damaged. Remove the folder and clear the task, which sends the request again, "
+                    f"or give another state_prefix"
                 ) from error
         return cls(tuple(intents), accepted, frozenset(lost))
 
     @property
     def next_number(self) -> int:
-        """The number of the next intent."""
         return max((intent.number for intent in self.intents), default=-1) + 1
 
     @property
     def next_round(self) -> int:
-        """The number of the first round that nobody has begun."""
+        """The number of the first round that has no intent."""
         return max((intent.round_number for intent in self.intents), default=-1) + 1
 
-    def latest(self, task_try: TaskTry) -> Known | None:
-        """Return what is known of the latest round of this DAG run, None before the first.
+    def latest(self, task_try: TaskTry) -> LatestRound | None:
+        """Return the latest round of this DAG run, None before the first.
 
-        What a DAG run sent that was deleted and made again under its old id is none of this run's.
+        Requests of a DAG run that was deleted and created again under its old id are none of this run's.
 
         :param task_try: the try that asks
         """
-        writers = [intent.task_try for intent in self.intents]
-        ours = [
-            one for one, is_ours in zip(self.intents, task_try.of_this_run(writers), strict=True) if is_ours
-        ]
+        is_ours = task_try.of_this_run([intent.task_try for intent in self.intents])
+        ours = [intent for intent, mine in zip(self.intents, is_ours, strict=True) if mine]
         if not ours:
             return None
         latest = max(ours, key=lambda intent: (intent.round_number, intent.number))
-        its_own = [intent for intent in ours if intent.round_number == latest.round_number]
-        lost = any(intent.number in self.lost for intent in its_own)
-        for intent in its_own:
-            answer = (self.accepted or {}).get(intent.number)
-            if answer is not None:
-                return Known(latest, answer, accepted=True, lost=lost)
+        numbers = [intent.number for intent in ours if intent.round_number == latest.round_number]
+        lost = not self.lost.isdisjoint(numbers)
+        answers = [self.accepted[number] for number in numbers if number in self.accepted]
+        if answers:
+            return LatestRound(latest, answers[0], accepted=True, lost=lost)
         expected = latest.invocation and replace(latest.invocation, submitted_at=latest.at)
-        return Known(latest, expected, accepted=False, lost=lost)
+        return LatestRound(latest, expected, accepted=False, lost=lost)
 
     def check_not_fenced(self, task_try: TaskTry, look: Look | None = None, *, now: float = 0.0) -> None:
         """Stop a process that was left behind when its task instance was tried again.
 
-        Where no start date tells a DAG run made anew from an orphan of the old one, a lower try number may be either.
-        What finds the latest round over counts as made anew: an orphan then takes its result, or does what a cleared
-        task would.
+        Where no start date distinguishes a DAG run that was created again from an orphan of the deleted one, a lower
+        try number may be either. A process that finds the latest round over counts as the former: an orphan then takes
+        the result, or does what a cleared task would.
 
-        :param look: at the latest round's objects; None for a process that is surely no DAG run made anew
+        :param look: at the latest round's objects; None for a process whose DAG run surely was not created again
         :param now: epoch seconds
         :raises FencedOff: a later try has written the latest intent
         """
@@ -296,15 +259,15 @@ class InvocationState:
         )
 
     def _is_over(self, task_try: TaskTry, look: Look, now: float) -> bool:
-        known = self.latest(task_try)
-        if known is None:
+        latest = self.latest(task_try)
+        if latest is None:
             return False
-        return look.output is Sight.PRESENT or _why_anew(known, look, now=now, input_etag=None) is not None
+        return look.output is Sight.PRESENT or latest.why_over(look, now=now, input_etag=None) is not None
 
 
 @dataclass(frozen=True)
 class Send:
-    """Send the request as this round, and say why."""
+    """Send the request as this round."""
 
     round_number: int
     why: str
@@ -319,70 +282,49 @@ class Attach:
 
 
 def next_step(
-    known: Known | None,
+    latest: LatestRound | None,
     look: Look,
     *,
     now: float,
-    on_unknown: OnUnknown,
+    resend: bool,
     input_etag: str | None,
     next_round: int = 0,
 ) -> Send | Attach:
-    """Say what a try does: nothing is sent while an earlier sending may still give a result.
+    """Decide what a try does: nothing is sent while an earlier sending may still give a result.
 
-    :param look: at the known invocation's objects
+    :param look: at the latest round's objects
     :param now: epoch seconds
+    :param resend: send again what is in doubt, instead of waiting for it
     :param input_etag: of the input as it is now, None where it is not known
-    :param next_round: number of a round that nobody has begun
-    :raises InvalidRequest: it is in doubt, is to be waited for, and nobody can say where its output would be
+    :param next_round: number of a round that has no intent
+    :raises InvalidRequest: it is in doubt, is to be waited for, and the place of its output is not known
     """
-    if known is None:
+    if latest is None:
         return Send(next_round, "nothing was sent before")
-    why = _why_anew(known, look, now=now, input_etag=input_etag)
-    if why:
-        return Send(max(next_round, known.intent.round_number + 1), why)
-    if known.invocation is not None and look.output is Sight.PRESENT:
-        return Attach(known.invocation, "its output is there")
-    if known.invocation is not None and known.accepted:
-        return Attach(known.invocation, "an earlier try's request was accepted")
+    if why := latest.why_over(look, now=now, input_etag=input_etag):
+        return Send(max(next_round, latest.intent.round_number + 1), why)
+    invocation = latest.invocation
+    if invocation is not None and look.output is Sight.PRESENT:
+        return Attach(invocation, "its output is there")
+    if invocation is not None and latest.accepted:
+        return Attach(invocation, "an earlier try's request was accepted")
     doubt = "an earlier try's request may have been accepted"
-    if on_unknown is OnUnknown.RESEND:
-        return Send(known.intent.round_number, f"{doubt}, and on_unknown is 'resend'")
-    if known.invocation is None:
+    if resend:
+        return Send(latest.intent.round_number, f"{doubt}, and on_unknown is 'resend'")
+    if invocation is None:
         raise InvalidRequest(
             f"{doubt}, and nobody can say where its output would be: allow sagemaker:DescribeEndpoint to the task's "
             f"role from the first try on, or pass on_unknown='resend' to send it again, perhaps a second time"
         )
-    return Attach(known.invocation, f"{doubt}, and on_unknown is 'wait'")
-
-
-def _why_anew(known: Known, look: Look, *, now: float, input_etag: str | None) -> str | None:
-    """Say why the latest round is over without a result for the input as it is; None when it is not."""
-    if None not in (input_etag, known.intent.input_etag) and input_etag != known.intent.input_etag:
-        return "the input has changed since it was sent"
-    if look.output is Sight.PRESENT:
-        return None
-    if look.failure is Sight.PRESENT:
-        return "an earlier try's inference failed"
-    if known.lost:
-        return "its endpoint was deleted while an earlier try waited for it, and its queue went with it"
-    if now >= known.over_at and look == Look(Sight.ABSENT, Sight.ABSENT):
-        return "an earlier try's inference is past its time to live without a result"
-    return None
-
-
-def _mapping(body: bytes) -> dict[str, Any]:
-    value = json.loads(body)
-    if not isinstance(value, dict):
-        raise TypeError(f"an object was expected, not {type(value).__name__}")
-    return value
+    return Attach(invocation, f"{doubt}, and on_unknown is 'wait'")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SingleWait:
-    """One invocation that is waited for.
+    """One invocation that is waited for: the note of a deferral, with JSON values by msgspec.
 
     :param deadline: epoch seconds after which no result is expected any more
-    :param state: ``s3://bucket/prefix/`` below which lies what was sent; None where nothing is remembered
+    :param state: ``s3://bucket/prefix/`` of its state; None where nothing is remembered
     :param task_try: the try that waits
     """
 
@@ -390,23 +332,3 @@ class SingleWait:
     deadline: float
     state: str | None
     task_try: TaskTry
-
-    def as_mapping(self) -> dict[str, Any]:
-        """Return it with JSON values."""
-        return {
-            "invocation": self.invocation.as_mapping(),
-            "deadline": self.deadline,
-            "state": self.state,
-            "try": self.task_try.as_list(),
-        }
-
-    @classmethod
-    def from_mapping(cls, value: Mapping[str, Any]) -> SingleWait:
-        """Read what :meth:`as_mapping` wrote, also of an earlier version, which knew the try's number alone."""
-        written_by = value.get("try", [None, value.get("try_number")])
-        return cls(
-            invocation=AsyncInvocation.from_mapping(value["invocation"]),
-            deadline=float(value["deadline"]),
-            state=value["state"],
-            task_try=TaskTry.from_list(written_by),
-        )

@@ -140,14 +140,14 @@ def growing_patience() -> Iterator[None]:
 
     So what was never sent is given up soon, and a batch ends however long a busy machine takes for an inference.
     """
-    opened = RoundProgress.opened
+    init = RoundProgress.__init__
 
-    async def patient(*args: Any, names: RoundNames, seconds: float, **how: Any) -> RoundProgress:  # noqa: ANN401 - as opened()
+    def patient(*args: Any, names: RoundNames, seconds: float, **how: Any) -> None:  # noqa: ANN401 - as __init__
         doubled = seconds * 2.0 ** min(names.round_number - 1, 20)
-        return await opened(*args, names=names, seconds=doubled, **how)
+        init(*args, names=names, seconds=doubled, **how)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RoundProgress, "opened", patient)
+        patch.setattr(RoundProgress, "__init__", patient)
         yield
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.async_inference.batch.ledger import Part
+from airflow_sm_plugin.async_inference.batch.ledger import LedgerPart
 from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.async_inference.batch.report import Row, Status
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
@@ -44,15 +44,15 @@ class Killed(Exception):
 
 def left_waiting(task: Task, number: int = 1, started: float = OLD, **changes: object) -> None:
     """Do what a try does that is killed as soon as it waits for anything."""
-    looked = RoundProgress.look
+    polled = RoundProgress.poll
 
-    async def look(self: RoundProgress) -> Counts:
+    async def poll(self: RoundProgress) -> Counts:
         if self.ledger.sent:
             raise Killed
-        return await looked(self)
+        return await polled(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RoundProgress, "look", look)
+        patch.setattr(RoundProgress, "poll", poll)
         with pytest.raises(Killed):
             run_batch(task.as_try(started, number, **changes))
 
@@ -166,7 +166,7 @@ def test_doubts_are_settled_as_they_are_in_a_retry(task: Task, resend: bool, sta
             store = LedgerStore(s3, task.folder.plan(0).round(1), claim, count=2)
             ledger = await store.take_over()
             if not ledger.doubtful:
-                await store.append(Part(token="t", at=time.time(), may_send=ledger.unsent))
+                await store.append(LedgerPart(token="t", at=time.time(), may_send=ledger.unsent))
 
     asyncio.run(intend())
     done = task.run(NEW, 2, **CLEARED, **changes)

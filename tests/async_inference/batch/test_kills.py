@@ -23,7 +23,7 @@ import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.async_inference.batch import round_run as round_progress
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Part
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart
 from airflow_sm_plugin.core.number_sets import numbers_of
 from airflow_sm_plugin.exceptions import FencedOff
 from tests.async_inference.batch.async_batches import OBEDIENT, calls, faults, invocations_of
@@ -101,7 +101,7 @@ class Batch:
         for key in sorted(one["Key"] for page in pages for one in page.get("Contents", [])):
             match = re.search(r"/plan-000/round-(\d+)/ledger/", key)
             if match:
-                part = Part.from_json(self.account.read(f"s3://{bucket}/{key}"))
+                part = LedgerPart.from_json(self.account.read(f"s3://{bucket}/{key}"))
                 number = int(match[1])
                 found[number] = found.get(number, Ledger(COUNT)).after(part)
         return found

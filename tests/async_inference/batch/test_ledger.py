@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Odd, Part, doubts_in_words
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, Odd, doubts_in_words
 from airflow_sm_plugin.async_inference.locations import LocationPattern
 from airflow_sm_plugin.core.number_sets import below, first_of, from_numbers, numbers_of
 
@@ -18,7 +18,7 @@ TABLES = st.dictionaries(
     st.integers(0, 2_300), st.tuples(st.text(max_size=8), st.text(max_size=8)), max_size=4
 )
 PARTS = st.builds(
-    Part,
+    LedgerPart,
     token=st.text(max_size=8),
     at=st.floats(0, 2e9),
     claim=st.none() | st.integers(0, 99),
@@ -37,12 +37,12 @@ PARTS = st.builds(
 
 
 @given(PARTS)
-def test_a_part_is_read_back_as_it_was_written(part: Part) -> None:
-    assert Part.from_json(part.as_json()) == part
+def test_a_part_is_read_back_as_it_was_written(part: LedgerPart) -> None:
+    assert LedgerPart.from_json(part.as_json()) == part
 
 
 @given(st.lists(PARTS, max_size=4))
-def test_each_number_is_in_exactly_one_state(parts: list[Part]) -> None:
+def test_each_number_is_in_exactly_one_state(parts: list[LedgerPart]) -> None:
     ledger = Ledger(2_301)
     for part in parts:
         ledger = ledger.after(part)
@@ -53,19 +53,19 @@ def test_each_number_is_in_exactly_one_state(parts: list[Part]) -> None:
 
 
 def test_only_what_is_not_empty_is_written() -> None:
-    assert Part(token="t", at=1.5).as_json() == b'{"token":"t","at":1.5}'
+    assert LedgerPart(token="t", at=1.5).as_json() == b'{"token":"t","at":1.5}'
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'{"token":"t","at":1,"accepted":[[2,1]]}'])
 def test_what_is_no_part_is_refused(body: bytes) -> None:
     with pytest.raises((ValueError, KeyError, AttributeError)):
-        Part.from_json(body)
+        LedgerPart.from_json(body)
 
 
 def test_intended_but_unanswered_is_in_doubt_and_shown() -> None:
-    ledger = Ledger(3_000).after(Part(token="a", at=1.0, claim=0, may_send=below(2_100)))
+    ledger = Ledger(3_000).after(LedgerPart(token="a", at=1.0, claim=0, may_send=below(2_100)))
     ledger = ledger.after(
-        Part(token="a", at=2.0, accepted=below(999), refused={999: ("RequestRefused", "no")})
+        LedgerPart(token="a", at=2.0, accepted=below(999), refused={999: ("RequestRefused", "no")})
     )
     assert list(numbers_of(ledger.doubtful)) == list(range(1_000, 2_100))
     assert doubts_in_words(ledger) == "1100 in doubt (shards 1, 2)"
@@ -73,24 +73,24 @@ def test_intended_but_unanswered_is_in_doubt_and_shown() -> None:
 
 
 def test_what_was_withdrawn_is_sent_again_without_a_doubt() -> None:
-    ledger = Ledger(10).after(Part(token="a", at=1.0, may_send=below(10)))
-    ledger = ledger.after(Part(token="a", at=2.0, accepted=below(4), withdrawn=below(10) & ~below(4)))
+    ledger = Ledger(10).after(LedgerPart(token="a", at=1.0, may_send=below(10)))
+    ledger = ledger.after(LedgerPart(token="a", at=2.0, accepted=below(4), withdrawn=below(10) & ~below(4)))
     assert not ledger.doubtful
     assert list(numbers_of(ledger.unsent)) == [4, 5, 6, 7, 8, 9]
-    again = ledger.after(Part(token="b", at=3.0, may_send=below(6) & ~below(4)))
+    again = ledger.after(LedgerPart(token="b", at=3.0, may_send=below(6) & ~below(4)))
     assert list(numbers_of(again.doubtful)) == [4, 5]
 
 
 def test_a_shards_time_is_that_of_its_latest_submission() -> None:
-    ledger = Ledger(3_000).after(Part(token="a", at=10.0, accepted=below(1_001), submitted_at=9.0))
-    ledger = ledger.after(Part(token="a", at=20.0, accepted=1 << 1_500, submitted_at=19.0))
-    ledger = ledger.after(Part(token="a", at=8.0, accepted=1 << 5, submitted_at=7.0))
+    ledger = Ledger(3_000).after(LedgerPart(token="a", at=10.0, accepted=below(1_001), submitted_at=9.0))
+    ledger = ledger.after(LedgerPart(token="a", at=20.0, accepted=1 << 1_500, submitted_at=19.0))
+    ledger = ledger.after(LedgerPart(token="a", at=8.0, accepted=1 << 5, submitted_at=7.0))
     assert [ledger.submitted_at(shard) for shard in range(3)] == [9.0, 19.0, None]
 
 
 def test_doubts_that_count_as_sent_are_waited_for_and_no_doubts_any_more() -> None:
-    ledger = Ledger(4).after(Part(token="a", at=1.0, may_send=below(4)))
-    ledger = ledger.after(Part(token="b", at=5.0, claim=1, assumed=ledger.doubtful, submitted_at=3.0))
+    ledger = Ledger(4).after(LedgerPart(token="a", at=1.0, may_send=below(4)))
+    ledger = ledger.after(LedgerPart(token="b", at=5.0, claim=1, assumed=ledger.doubtful, submitted_at=3.0))
     assert ledger.sent == below(4)
     assert ledger.submitted_at(0) == 3.0
 
@@ -100,7 +100,7 @@ class Sending(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parts: list[Part] = []
+        self.parts: list[LedgerPart] = []
         self.really_sent: dict[int, int] = {}
         self.in_memory: set[int] = set()
         self.lost: set[int] = set()
@@ -112,18 +112,20 @@ class Sending(RuleBasedStateMachine):
     def ledger(self) -> Ledger:
         ledger = Ledger(COUNT)
         for part in self.parts:
-            ledger = ledger.after(Part.from_json(part.as_json()))
+            ledger = ledger.after(LedgerPart.from_json(part.as_json()))
         return ledger
 
     def begin(self) -> None:
         """Claim; take the doubts of those before for sent."""
         self.in_memory, self.lost = set(), set()
         doubts = self.ledger.doubtful
-        self.parts.append(Part(token="t", at=float(len(self.parts)), claim=len(self.parts), assumed=doubts))
+        self.parts.append(
+            LedgerPart(token="t", at=float(len(self.parts)), claim=len(self.parts), assumed=doubts)
+        )
 
     @rule(size=st.integers(1, 20))
     def intend(self, size: int) -> None:
-        self.parts.append(Part(token="t", at=0.0, may_send=first_of(self.ledger.unsent, size)))
+        self.parts.append(LedgerPart(token="t", at=0.0, may_send=first_of(self.ledger.unsent, size)))
 
     @rule(target=pending, data=st.data())
     def send(self, data: st.DataObject) -> int:
@@ -143,7 +145,9 @@ class Sending(RuleBasedStateMachine):
 
     @rule()
     def write_down(self) -> None:
-        self.parts.append(Part(token="t", at=0.0, accepted=from_numbers(self.in_memory), submitted_at=0.0))
+        self.parts.append(
+            LedgerPart(token="t", at=0.0, accepted=from_numbers(self.in_memory), submitted_at=0.0)
+        )
         self.in_memory = set()
 
     @rule()

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
-from airflow_sm_plugin.async_inference.batch.ledger import Ledger, Part
+from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart
 from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames
@@ -78,10 +78,10 @@ def accepted(request: AsyncRequest) -> AsyncInvocation:
 def test_who_was_overtaken_cannot_write_any_more(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> Ledger:
         orphan = await taken_over(s3, folder, "orphan")
-        await orphan.append(Part(token="orphan", at=1.0, may_send=below(4)))
+        await orphan.append(LedgerPart(token="orphan", at=1.0, may_send=below(4)))
         retry = await taken_over(s3, folder, "retry")
         with pytest.raises(FencedOff):
-            await orphan.append(Part(token="orphan", at=2.0, accepted=below(4)))
+            await orphan.append(LedgerPart(token="orphan", at=2.0, accepted=below(4)))
         with pytest.raises(FencedOff):
             await LedgerStore(s3, folder.plan(0).round(1), orphan._claim, count=10).take_over()
         return retry.ledger
@@ -114,9 +114,9 @@ def test_claims_that_race_all_get_a_number_of_their_own(folder: BatchFolder) -> 
 def test_a_part_that_got_through_although_its_write_failed_is_no_stranger(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> Ledger:
         store = await taken_over(s3, folder, "a")
-        lost = Part(token="a", at=1.0, may_send=below(3))
+        lost = LedgerPart(token="a", at=1.0, may_send=below(3))
         await s3.write(folder.plan(0).round(1).part(store.ledger.parts), lost.as_json())
-        await store.append(Part(token="a", at=2.0, accepted=below(2)))
+        await store.append(LedgerPart(token="a", at=2.0, accepted=below(2)))
         return await store.read()
 
     ledger = in_s3(work)
@@ -130,7 +130,7 @@ def test_a_part_that_got_through_although_its_write_failed_is_no_stranger(folder
 def test_a_ledger_with_a_part_missing_is_not_believed(folder: BatchFolder) -> None:
     async def work(s3: S3Objects) -> None:
         store = await taken_over(s3, folder, "a")
-        await store.append(Part(token="a", at=1.0, may_send=1))
+        await store.append(LedgerPart(token="a", at=1.0, may_send=1))
         await s3.delete(folder.plan(0).round(1).part(0))
         with pytest.raises(ResourceConflict, match="not whole"):
             await store.read()

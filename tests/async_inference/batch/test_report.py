@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.batch.report import Counts, Report, Row, Status
+from airflow_sm_plugin.async_inference.batch.report import Report, Row, RowCounts, Status
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import InferenceError
 
@@ -26,7 +26,7 @@ ROWS = st.builds(
     error=st.none() | TEXT,
     custom_attributes=st.none() | TEXT,
 )
-COUNTS = Counts(succeeded=7, failed=2, expired=1, refused=0, attempts=13)
+COUNTS = RowCounts(succeeded=7, failed=2, expired=1, refused=0, attempts=13)
 REPORT = Report(
     endpoint_name="churn",
     plan_digest="0123456789abcdef",
@@ -58,10 +58,10 @@ def test_no_repr_of_a_row_shows_attributes_or_failure_texts() -> None:
 
 @given(st.lists(ROWS, max_size=20), st.integers(0, 20))
 def test_counts_are_the_same_however_rows_are_taken_together(rows: list[Row], cut: int) -> None:
-    one_by_one = Counts()
+    one_by_one = RowCounts()
     for row in rows:
-        one_by_one += Counts.of([row])
-    assert one_by_one == Counts.of(rows) == Counts.of(rows[:cut]) + Counts.of(rows[cut:])
+        one_by_one += RowCounts.of([row])
+    assert one_by_one == RowCounts.of(rows) == RowCounts.of(rows[:cut]) + RowCounts.of(rows[cut:])
     assert one_by_one.total == len(rows)
     assert one_by_one.attempts == sum(row.attempts for row in rows)
     assert one_by_one.unsuccessful == sum(row.status is not Status.SUCCEEDED for row in rows)
@@ -104,7 +104,7 @@ def test_the_summary_is_flat_small_and_counts() -> None:
     [
         REPORT,
         replace(REPORT, inputs_passed_over=3),
-        replace(REPORT, counts=Counts(), failures_location=None, run="first", written_by=TaskTry(5.0, 2)),
+        replace(REPORT, counts=RowCounts(), failures_location=None, run="first", written_by=TaskTry(5.0, 2)),
     ],
 )
 def test_a_report_survives_its_file(report: Report) -> None:

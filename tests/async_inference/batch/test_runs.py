@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from airflow_sm_plugin.async_inference.batch.folder import BatchFolder
-from airflow_sm_plugin.async_inference.batch.plan import Plan
+from airflow_sm_plugin.async_inference.batch.plan import BatchPlan
 from airflow_sm_plugin.async_inference.batch.run import AsyncBatch, Finished, Waiting
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.exceptions import FencedOff
+from airflow_sm_plugin.core.s3 import S3Uri
+from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
 from tests.async_inference.batch.async_batches import (
     CONNECTION,
     OBEDIENT,
@@ -87,8 +88,8 @@ class Task:
 
         asyncio.run(claimed())
 
-    def plan(self, number: int) -> Plan:
-        return Plan.from_json(self.account.read(self.folder.plan(number).plan))
+    def plan(self, number: int) -> BatchPlan:
+        return BatchPlan.from_json(self.account.read(self.folder.plan(number).plan))
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +215,19 @@ def test_claims_that_a_lifecycle_rule_removed_keep_nobody_out(task: Task) -> Non
     task.claim(OLD, 1)
     first, *_ = task.keys(task.folder.claims)
     task.remove(first)
+    assert task.run(OLD, 2).report.counts.succeeded == 2
+
+
+@pytest.mark.parametrize("body", [b"", b'{"number": 0, "count": 2}', b'{"format": 0}'])
+def test_a_plan_of_another_version_is_refused_with_the_remedy(task: Task, body: bytes) -> None:
+    task.account.s3.put_object(
+        Bucket=task.account.bucket, Key=S3Uri.parse(task.folder.plan(0).plan).key, Body=body
+    )
+    remedy = f"Remove the batch's folder {task.folder.location} and clear the task"
+    with pytest.raises(InvalidRequest, match=remedy):
+        task.run(OLD, 1)
+    assert task.sent == 0
+    task.remove(*task.keys(task.folder.location))
     assert task.run(OLD, 2).report.counts.succeeded == 2
 
 

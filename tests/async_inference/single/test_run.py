@@ -16,18 +16,20 @@ import pytest
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.single.input import Sending
 from airflow_sm_plugin.async_inference.single.run import SingleInvocation
-from airflow_sm_plugin.async_inference.single.state import Identity, Intent, OnUnknown, arguments_digest
-from airflow_sm_plugin.async_inference.single.store import InvocationStore, lose
+from airflow_sm_plugin.async_inference.single.state import Identity, Intent, arguments_digest
+from airflow_sm_plugin.async_inference.single.store import InvocationStore, record_loss
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.exceptions import (
+    AccessDenied,
     AnswerLost,
     EndpointNotFound,
     FencedOff,
     InputNotFound,
     InvalidRequest,
 )
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from tests.async_inference.batch.async_batches import invocations_of
 from tests.stubs.killing_proxy import KillingProxy, killing_proxy
@@ -61,18 +63,30 @@ def retried(first: Sending, **changes: Any) -> Sending:  # noqa: ANN401 - the fi
 
 async def submit(account: Account, what: Sending) -> AsyncInvocation:
     async with S3Objects.open(AWS) as s3, AsyncInvoker.open(AWS) as invoker:
-        return await SingleInvocation(
-            what, s3=s3, invoker=invoker, output_config=lambda: output_config(account, what)
-        ).submit()
+        endpoint = KnownEndpoint(account, what.request.endpoint_name)
+        return await SingleInvocation(what, s3=s3, invoker=invoker, endpoint=endpoint).submit()
 
 
-def output_config(account: Account, what: Sending) -> dict[str, Any] | None:
-    """Describe the endpoint, past the proxy: another client asks, at a time that does not matter."""
-    try:
-        found = account.sagemaker.describe_endpoint(EndpointName=what.request.endpoint_name)
-    except account.sagemaker.exceptions.ClientError:
-        return None
-    return cast("dict[str, Any]", found["AsyncInferenceConfig"]["OutputConfig"])
+class KnownEndpoint(EndpointFacts):
+    """It describes the endpoint past the proxy: another client asks, at a time that does not matter."""
+
+    def __init__(self, account: Account, name: str) -> None:
+        super().__init__(AWS, name)
+        self.account = account
+        self.name = name
+
+    async def output_paths(self) -> tuple[str, str | None]:
+        try:
+            found = self.account.sagemaker.describe_endpoint(EndpointName=self.name)
+        except self.account.sagemaker.exceptions.ClientError as error:
+            raise EndpointNotFound(self.name) from error
+        config = found["AsyncInferenceConfig"]["OutputConfig"]
+        return config["S3OutputPath"], config.get("S3FailurePath")
+
+
+class UnknownEndpoint(EndpointFacts):
+    async def output_paths(self) -> tuple[str, str | None]:
+        raise AccessDenied("not permitted")
 
 
 def run(account: Account, what: Sending) -> AsyncInvocation:
@@ -128,12 +142,12 @@ class TestKilledAnywhere:
     """Each request of a try in turn is its last: not carried out, or carried out without anybody to hear the answer."""
 
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-    @pytest.mark.parametrize("on_unknown", OnUnknown)
+    @pytest.mark.parametrize("resend", [False, True], ids=["wait", "resend"])
     def test_with_state(
-        self, account: Account, endpoint: str, proxy: KillingProxy, on_unknown: OnUnknown, after: bool
+        self, account: Account, endpoint: str, proxy: KillingProxy, resend: bool, after: bool
     ) -> None:
         proxy.kill_at(None)
-        proxy.run(submit(account, sending(account, endpoint, on_unknown=on_unknown)))
+        proxy.run(submit(account, sending(account, endpoint, resend=resend)))
         peace = list(proxy.asked)
         intent = next(n for n, one in enumerate(peace) if one.endswith("00000-intent.json"))
         sent = next(n for n, one in enumerate(peace) if one.endswith("/async-invocations"))
@@ -141,7 +155,7 @@ class TestKilledAnywhere:
         assert intent < sent < record
 
         for number in range(len(peace)):
-            first = sending(account, endpoint, on_unknown=on_unknown)
+            first = sending(account, endpoint, resend=resend)
             before = accepted(account, endpoint)
             proxy.kill_at(number, after=after)
             assert proxy.run(submit(account, first)) is None, peace[number]
@@ -155,9 +169,9 @@ class TestKilledAnywhere:
             in_doubt = (number > intent or (number == intent and after)) and not known
             what = f"killed {'after' if after else 'before'} {peace[number]}"
             assert killed_after == (number > sent or (number == sent and after)), what
-            if not in_doubt or on_unknown is OnUnknown.WAIT:
+            if not in_doubt or not resend:
                 assert in_all == (killed_after if in_doubt else 1), what
-            if in_doubt and on_unknown is OnUnknown.RESEND and in_all == 1:
+            if in_doubt and resend and in_all == 1:
                 assert not invocations_in(proxy.asked) or not killed_after, what
             if in_all:
                 assert wait_for(account, found.output_location) == b"1,2,3", what
@@ -274,10 +288,10 @@ class TestState:
         second = retried(first)
         assert run(account, second) == lost
         with pytest.raises(FencedOff):
-            asyncio.run(lose(AWS, folder, TaskTry()))
+            asyncio.run(record_loss(AWS, folder, TaskTry()))
         assert run(account, second) == lost
-        asyncio.run(lose(AWS, folder, TaskTry(None, 2)))
-        asyncio.run(lose(AWS, folder, TaskTry(None, 2)))
+        asyncio.run(record_loss(AWS, folder, TaskTry(None, 2)))
+        asyncio.run(record_loss(AWS, folder, TaskTry(None, 2)))
         before = accepted(account, endpoint)
         again = run(account, retried(second))
         assert again.output_location != lost.output_location
@@ -296,7 +310,7 @@ class TestState:
     ) -> None:
         with answering(Answer(403, "AccessDenied")) as (forbidding, _):
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", forbidding)
-            asyncio.run(lose(AWS, f"s3://{account.bucket}/state/", TaskTry()))
+            asyncio.run(record_loss(AWS, f"s3://{account.bucket}/state/", TaskTry()))
         assert "the endpoint is gone, which could not be written below" in caplog.text
         assert "on_rerun='restart'" in caplog.text
 
@@ -376,7 +390,7 @@ class TestLostAnswers:
     @pytest.mark.usefixtures("_lost")
     def test_or_sent_again_under_the_same_name(self, account: Account, endpoint: str) -> None:
         before = accepted(account, endpoint)
-        first = sending(account, endpoint, on_unknown=OnUnknown.RESEND)
+        first = sending(account, endpoint, resend=True)
         assert wait_for(account, run(account, first).output_location) == b"1,2,3"
         assert accepted(account, endpoint) == before + 2
         assert objects(account, str(first.state_prefix)) == ["00000-accepted.json", "00000-intent.json"]
@@ -387,9 +401,8 @@ class TestLostAnswers:
     ) -> None:
         async def blind(what: Sending) -> AsyncInvocation:
             async with S3Objects.open(AWS) as s3, AsyncInvoker.open(AWS) as invoker:
-                return await SingleInvocation(
-                    what, s3=s3, invoker=invoker, output_config=lambda: None
-                ).submit()
+                endpoint = UnknownEndpoint(AWS, what.request.endpoint_name)
+                return await SingleInvocation(what, s3=s3, invoker=invoker, endpoint=endpoint).submit()
 
         before = accepted(account, endpoint)
         first = sending(account, endpoint)
@@ -398,7 +411,7 @@ class TestLostAnswers:
         with pytest.raises(InvalidRequest, match="nobody can say where its output would be"):
             asyncio.run(blind(retried(first)))
         assert accepted(account, endpoint) == before + 1
-        assert asyncio.run(blind(retried(first, on_unknown=OnUnknown.RESEND))).output_location
+        assert asyncio.run(blind(retried(first, resend=True))).output_location
         assert accepted(account, endpoint) == before + 2
 
 

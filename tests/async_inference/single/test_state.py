@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +17,7 @@ from airflow_sm_plugin.async_inference.single.state import (
     Identity,
     Intent,
     InvocationState,
-    Known,
-    OnUnknown,
+    LatestRound,
     Send,
     arguments_digest,
     next_step,
@@ -60,21 +59,21 @@ def intent(number: int = 0, **changes: Any) -> Intent:  # noqa: ANN401 - the fie
 
 def state(*intents: Intent, accepted: dict[int, AsyncInvocation] | None = None) -> InvocationState:
     """Return the state as it is read back from its objects."""
-    objects = {one.name: one.as_bytes() for one in intents}
+    objects = {one.object_name("intent"): msgspec.json.encode(one) for one in intents}
     for number, answer in (accepted or {}).items():
-        objects[intent(number).accepted_name] = json.dumps(answer.as_mapping()).encode()
+        objects[intent(number).object_name("accepted")] = msgspec.json.encode(answer)
     return InvocationState.read(objects, folder=FOLDER)
 
 
 def step(
-    known: Known | None,
+    known: LatestRound | None,
     look: Look = NOTHING,
     *,
     now: float = 200,
-    on_unknown: str = "wait",
+    resend: bool = False,
     etag: str | None = "a",
 ) -> Send | Attach:
-    return next_step(known, look, now=now, on_unknown=OnUnknown(on_unknown), input_etag=etag)
+    return next_step(known, look, now=now, resend=resend, input_etag=etag)
 
 
 class TestWhatIsKnown:
@@ -84,11 +83,11 @@ class TestWhatIsKnown:
 
     def test_an_intent_without_an_answer_is_in_doubt_and_was_sent_when_it_was_written(self) -> None:
         known = state(intent()).latest(FIRST)
-        assert known == Known(intent(), replace(EXPECTED, submitted_at=100.0), accepted=False)
+        assert known == LatestRound(intent(), replace(EXPECTED, submitted_at=100.0), accepted=False)
 
     def test_the_answer_tells_the_true_place(self) -> None:
         known = state(intent(), accepted={0: ANSWERED}).latest(FIRST)
-        assert known == Known(intent(), ANSWERED, accepted=True)
+        assert known == LatestRound(intent(), ANSWERED, accepted=True)
 
     def test_an_answer_to_an_earlier_intent_of_the_same_round_counts(self) -> None:
         """A process left behind recorded its answer after its successor had sent the same round again."""
@@ -125,18 +124,19 @@ class TestLost:
     """The endpoint was deleted while the invocation waited in its queue."""
 
     @staticmethod
-    def known(*, lost: int, intents: tuple[Intent, ...] = (intent(0),)) -> Known:
-        objects = {one.name: one.as_bytes() for one in intents} | {intent(lost).lost_name: b"{}"}
-        objects[intent(0).accepted_name] = json.dumps(ANSWERED.as_mapping()).encode()
+    def known(*, lost: int, intents: tuple[Intent, ...] = (intent(0),)) -> LatestRound:
+        objects = {one.object_name("intent"): msgspec.json.encode(one) for one in intents}
+        objects[intent(lost).object_name("lost")] = b"{}"
+        objects[intent(0).object_name("accepted")] = msgspec.json.encode(ANSWERED)
         found = InvocationState.read(objects, folder=FOLDER).latest(FIRST)
         assert found is not None
         return found
 
-    @pytest.mark.parametrize("on_unknown", OnUnknown)
+    @pytest.mark.parametrize("resend", [True, False])
     @pytest.mark.parametrize("accepted", [True, False])
-    def test_it_is_sent_anew_before_its_time_is_over(self, accepted: bool, on_unknown: OnUnknown) -> None:
+    def test_it_is_sent_anew_before_its_time_is_over(self, accepted: bool, resend: bool) -> None:
         known = replace(self.known(lost=0), accepted=accepted)
-        sent = step(known, now=intent().at + 1, on_unknown=on_unknown)
+        sent = step(known, now=intent().at + 1, resend=resend)
         assert isinstance(sent, Send)
         assert (sent.round_number, "its endpoint was deleted" in sent.why) == (1, True)
 
@@ -206,9 +206,7 @@ class TestADagRunMadeAgainUnderItsOldId:
         found.check_not_fenced(mine)
         known = found.latest(mine)
         assert known is None
-        sent = next_step(
-            known, OUTPUT, now=1, on_unknown=OnUnknown.WAIT, input_etag="a", next_round=found.next_round
-        )
+        sent = next_step(known, OUTPUT, now=1, resend=False, input_etag="a", next_round=found.next_round)
         assert sent == Send(2, "nothing was sent before")
 
     def test_a_later_try_takes_what_its_own_run_sent(self) -> None:
@@ -228,10 +226,11 @@ class TestADagRunMadeAgainUnderItsOldId:
         assert known.invocation == ANSWERED
 
 
-def test_an_intent_of_an_earlier_version_is_read() -> None:
-    written = json.loads(intent(task_try=TaskTry(None, 4)).as_bytes())
-    old = {name: value for name, value in written.items() if name != "nonce"} | {"try": 4}
-    assert Intent.from_bytes(0, json.dumps(old).encode()) == intent(task_try=TaskTry(None, 4))
+def test_an_intent_of_another_version_is_refused_with_the_remedy() -> None:
+    other = msgspec.to_builtins(intent())
+    other["try"] = other.pop("task_try")
+    with pytest.raises(InvalidRequest, match=r"another version .* Remove the folder and clear the task"):
+        InvocationState.read({intent().object_name("intent"): msgspec.json.encode(other)}, folder=FOLDER)
 
 
 class TestNextStep:
@@ -240,76 +239,76 @@ class TestNextStep:
 
     @pytest.mark.parametrize("accepted", [True, False])
     def test_an_output_is_taken_whatever_is_known(self, accepted: bool) -> None:
-        assert step(Known(intent(), EXPECTED, accepted), OUTPUT, on_unknown="resend", now=9e9) == Attach(
+        assert step(LatestRound(intent(), EXPECTED, accepted), OUTPUT, resend=True, now=9e9) == Attach(
             EXPECTED, "its output is there"
         )
 
     def test_an_output_beats_a_failure_object(self) -> None:
         both = Look(Sight.PRESENT, Sight.PRESENT)
-        assert isinstance(step(Known(intent(), EXPECTED, accepted=True), both), Attach)
+        assert isinstance(step(LatestRound(intent(), EXPECTED, accepted=True), both), Attach)
 
     @pytest.mark.parametrize("accepted", [True, False])
     def test_a_failed_inference_is_sent_again_under_another_name(self, accepted: bool) -> None:
-        step_ = step(Known(intent(round_number=2), EXPECTED, accepted), FAILURE)
+        step_ = step(LatestRound(intent(round_number=2), EXPECTED, accepted), FAILURE)
         assert step_ == Send(3, "an earlier try's inference failed")
 
     @pytest.mark.parametrize("accepted", [True, False])
-    @pytest.mark.parametrize("on_unknown", ["wait", "resend"])
+    @pytest.mark.parametrize("resend", [False, True])
     def test_one_past_its_time_to_live_is_sent_again_and_not_before(
-        self, accepted: bool, on_unknown: str
+        self, accepted: bool, resend: bool
     ) -> None:
-        known = Known(intent(), EXPECTED, accepted)
+        known = LatestRound(intent(), EXPECTED, accepted)
         over = 100.0 + 1_000.0 + SLACK_SECONDS
-        assert step(known, now=over, on_unknown=on_unknown) == Send(
+        assert step(known, now=over, resend=resend) == Send(
             1, "an earlier try's inference is past its time to live without a result"
         )
-        before = step(known, now=over - 1, on_unknown=on_unknown)
-        assert before != step(known, now=over, on_unknown=on_unknown)
+        before = step(known, now=over - 1, resend=resend)
+        assert before != step(known, now=over, resend=resend)
 
     @pytest.mark.parametrize("unseen", [Sight.FORBIDDEN, Sight.UNKNOWN])
     def test_what_cannot_be_seen_is_not_taken_for_expired(self, unseen: Sight) -> None:
-        known = Known(intent(), EXPECTED, accepted=True)
+        known = LatestRound(intent(), EXPECTED, accepted=True)
         assert isinstance(step(known, Look(unseen, Sight.ABSENT), now=9e9), Attach)
         assert isinstance(step(known, Look(Sight.ABSENT, unseen), now=9e9), Attach)
 
     def test_what_was_accepted_is_never_in_doubt(self) -> None:
-        known = Known(intent(), EXPECTED, accepted=True)
-        assert step(known, on_unknown="resend") == Attach(EXPECTED, "an earlier try's request was accepted")
+        known = LatestRound(intent(), EXPECTED, accepted=True)
+        assert step(known, resend=True) == Attach(EXPECTED, "an earlier try's request was accepted")
 
     def test_a_doubt_is_waited_for_or_sent_again_under_the_same_name(self) -> None:
-        known = Known(intent(round_number=1), EXPECTED, accepted=False)
+        known = LatestRound(intent(round_number=1), EXPECTED, accepted=False)
         assert isinstance(step(known), Attach)
-        resent = step(known, on_unknown="resend")
+        resent = step(known, resend=True)
         assert isinstance(resent, Send)
         assert resent.round_number == 1
 
     def test_a_doubt_that_nobody_can_place_says_what_to_do(self) -> None:
-        known = Known(intent(invocation=None), None, accepted=False)
+        known = LatestRound(intent(invocation=None), None, accepted=False)
         with pytest.raises(
             InvalidRequest, match=r"allow sagemaker:DescribeEndpoint .* or pass on_unknown='resend'"
         ):
             step(known)
-        assert isinstance(step(known, on_unknown="resend"), Send)
+        assert isinstance(step(known, resend=True), Send)
 
     def test_a_changed_input_is_not_taken_for_done(self) -> None:
-        known = Known(intent(), EXPECTED, accepted=True)
+        known = LatestRound(intent(), EXPECTED, accepted=True)
         assert step(known, OUTPUT, etag="b") == Send(1, "the input has changed since it was sent")
 
     def test_an_input_that_cannot_be_seen_is_not_taken_for_changed(self) -> None:
-        assert isinstance(step(Known(intent(), EXPECTED, accepted=True), OUTPUT, etag=None), Attach)
-        assert isinstance(step(Known(intent(input_etag=None), EXPECTED, accepted=True), OUTPUT), Attach)
+        assert isinstance(step(LatestRound(intent(), EXPECTED, accepted=True), OUTPUT, etag=None), Attach)
+        assert isinstance(step(LatestRound(intent(input_etag=None), EXPECTED, accepted=True), OUTPUT), Attach)
 
 
 SIGHTS = st.sampled_from(Sight)
 LOOKS = st.builds(Look, SIGHTS, SIGHTS)
 
 
-@given(look=LOOKS, on_unknown=st.sampled_from(OnUnknown), now=st.floats(0, 1e10), number=st.integers(0, 5))
+@given(look=LOOKS, resend=st.booleans(), now=st.floats(0, 1e10), number=st.integers(0, 5))
 def test_accepted_is_sent_again_only_when_it_failed_or_can_give_nothing_any_more(
-    look: Look, on_unknown: OnUnknown, now: float, number: int
+    look: Look, resend: bool, now: float, number: int
 ) -> None:
-    known = Known(intent(round_number=number), EXPECTED, accepted=True)
-    taken = next_step(known, look, now=now, on_unknown=on_unknown, input_etag="a")
+    known = LatestRound(intent(round_number=number), EXPECTED, accepted=True)
+    taken = next_step(known, look, now=now, resend=resend, input_etag="a")
     if isinstance(taken, Send):
         assert taken.round_number == number + 1
         assert look.output is not Sight.PRESENT
@@ -329,13 +328,13 @@ def test_however_tries_end_one_that_is_waited_for_is_accepted_at_most_once(tries
             assert "killed before" in tries[: number - 1] or accepted == 1
             continue
         mine = intent(found.next_number, task_try=TaskTry(None, number))
-        assert mine.name not in objects
-        objects[mine.name] = mine.as_bytes()
+        assert mine.object_name("intent") not in objects
+        objects[mine.object_name("intent")] = msgspec.json.encode(mine)
         accepted += fate in ("killed after", "answered")
         if fate == "answered":
-            objects[mine.accepted_name] = json.dumps(ANSWERED.as_mapping()).encode()
+            objects[mine.object_name("accepted")] = msgspec.json.encode(ANSWERED)
         if fate == "refused":
-            del objects[mine.name]
+            del objects[mine.object_name("intent")]
     assert accepted <= 1
 
 
@@ -391,23 +390,22 @@ class TestNames:
 
 
 class TestPrediction:
-    CONFIG = {"S3OutputPath": "s3://out/path/", "S3FailurePath": "s3://fail"}  # noqa: RUF012 - not changed
+    PATHS = ("s3://out/path/", "s3://fail")
 
     def test_it_is_the_natural_reading(self) -> None:
-        found = predicted(replace(REQUEST, s3_output_path_extension="day/1"), self.CONFIG)
+        found = predicted(replace(REQUEST, s3_output_path_extension="day/1"), self.PATHS)
         assert found == AsyncInvocation(
             "s3://out/path/day/1/f.out", "s3://fail/day/1/f.out", "i", "s3://in/k"
         )
 
     def test_without_extension_and_failure_path(self) -> None:
-        found = predicted(REQUEST, {"S3OutputPath": "s3://out"})
+        found = predicted(REQUEST, ("s3://out", None))
         assert found == AsyncInvocation("s3://out/f.out", None, "i", "s3://in/k")
 
     def test_what_cannot_be_told(self) -> None:
-        assert predicted(replace(REQUEST, filename=None), self.CONFIG) is None
+        assert predicted(replace(REQUEST, filename=None), self.PATHS) is None
         assert predicted(REQUEST, None) is None
-        assert predicted(REQUEST, {}) is None
 
 
 def test_an_intent_holds_no_secret() -> None:
-    assert b"secret" not in intent(invocation=predicted(REQUEST, TestPrediction.CONFIG)).as_bytes()
+    assert b"secret" not in msgspec.json.encode(intent(invocation=predicted(REQUEST, TestPrediction.PATHS)))

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from airflow_sm_plugin.async_inference.batch.next_plan import NextPlan, next_plan
+from airflow_sm_plugin.async_inference.batch.plan import NextPlan, next_plan
 from airflow_sm_plugin.batches.task_try import Origin
 
 _BOTH = (False, True)
