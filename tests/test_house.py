@@ -179,13 +179,10 @@ FACES = {
 SAME_NAME = {
     "Answer",
     "Channel",
-    "Counts",
     "HttpRequest",
     "Lane",
-    "Look",
     "ModelCalls",
     "NotOurs",
-    "Outcome",
     "Pace",
     "Part",
     "Payload",

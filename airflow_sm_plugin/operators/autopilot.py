@@ -11,7 +11,7 @@ from airflow_sm_plugin._compat import AirflowSkipException, Context, default_def
 from airflow_sm_plugin.autopilot import candidates as autopilot
 from airflow_sm_plugin.autopilot.candidates import CandidateChoice
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
-from airflow_sm_plugin.core.failed_polls import FailedLooks
+from airflow_sm_plugin.core.failed_polls import FailedPolls
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
 from airflow_sm_plugin.core.template_values import (
@@ -211,7 +211,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
 
     def _wait(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> Mapping[str, Any]:
         max_wait, poll_interval = self._seconds()
-        give_up, failed = time.monotonic() + max_wait, FailedLooks()
+        give_up, failed = time.monotonic() + max_wait, FailedPolls()
         while True:
             if autopilot.job_state(job) is not autopilot.JobState.RUNNING:
                 return job
@@ -220,7 +220,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             self.log.debug("AutoML job %s is %s", self.auto_ml_job_name, job["AutoMLJobStatus"])
             time.sleep(min(poll_interval, max(0.0, give_up - time.monotonic())))
             try:
-                job, failed = hook.describe_auto_ml_job(self.auto_ml_job_name), FailedLooks()
+                job, failed = hook.describe_auto_ml_job(self.auto_ml_job_name), FailedPolls()
             except ServiceError as error:
                 failed = failed.one_more()
                 if failed.end_the_wait(error):

@@ -17,7 +17,7 @@ from airflow_sm_plugin._safe_text import presentable, storable
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of, is_about_credentials, stumbles_as_botocore, translate
 from airflow_sm_plugin.aws.hook import AwsHook
-from airflow_sm_plugin.core.failed_polls import FailedLooks
+from airflow_sm_plugin.core.failed_polls import FailedPolls
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
 
 log = get_log(__name__)
@@ -48,7 +48,7 @@ class PollingTrigger(BaseTrigger):
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.aws = dict(aws)
-        self._failed = FailedLooks()
+        self._failed = FailedPolls()
         self._has_ended = False
 
     @abstractmethod
@@ -124,7 +124,7 @@ class PollingTrigger(BaseTrigger):
             try:
                 with stumbles_as_botocore():
                     payload = await self.look(client, now=time.time())
-                self._failed = FailedLooks()
+                self._failed = FailedPolls()
             except (ClientError, BotoCoreError, ServiceError) as error:
                 self._tolerate(error)
                 if is_about_credentials(error):

@@ -47,7 +47,7 @@ def test_endpoints_are_known_where_the_invoke_task_told_them() -> None:
 
 def test_each_invocation_has_its_own_deadline() -> None:
     found = AwaitedInvocations.read([ONE | {"submitted_at": 5.0}, TWO])
-    assert found.deadlines(first_look=100.0, seconds=10) == (15.0, 110.0)
+    assert found.deadlines(first_poll=100.0, seconds=10) == (15.0, 110.0)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from airflow_sm_plugin.async_inference.watch import NumberedNames, Shelf, Watch, group
+from airflow_sm_plugin.async_inference.watch import AwaitedResults, NumberedNames, ResultFolder, group
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.async_inference.watcher import BlockingWatcher
 from airflow_sm_plugin.aws.connection import AwsConnection
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.usefixtures("account")
 CONNECTION = AwsConnection(aws_conn_id=None, region_name=REGION, botocore_config=QUICK)
 
 
-def _watch(bucket: str, *, seconds: float = 3_600) -> tuple[Watch, str]:
+def _watch(bucket: str, *, seconds: float = 3_600) -> tuple[AwaitedResults, str]:
     root = unique("root")
     shelves = tuple(
-        Shelf(
+        ResultFolder(
             f"s3://{bucket}/{root}/out/{number:05}/",
             f"s3://{bucket}/{root}/bad/{number:05}/",
             NumberedNames(number * 1_000, 30, "{:07}.out", "{:07}-error.out"),
@@ -31,16 +31,16 @@ def _watch(bucket: str, *, seconds: float = 3_600) -> tuple[Watch, str]:
         )
         for number in range(3)
     )
-    return Watch(shelves), root
+    return AwaitedResults(shelves), root
 
 
-def settle(watch: Watch) -> WatchState:
+def settle(watch: AwaitedResults) -> WatchState:
     """Look thoroughly at everything, once."""
-    return BlockingWatcher(CONNECTION).look(watch, WatchState.begin(watch), now=time.time(), thorough=True)
+    return BlockingWatcher(CONNECTION).poll(watch, WatchState.begin(watch), now=time.time(), thorough=True)
 
 
-def _fill(account: Account, watch: Watch) -> None:
-    for shelf in watch.shelves:
+def _fill(account: Account, watch: AwaitedResults) -> None:
+    for shelf in watch.folders:
         for position in range(30):
             location = shelf.failure(position) if position % 10 == 0 else shelf.output(position)
             bucket, _, key = str(location).removeprefix("s3://").partition("/")
@@ -58,13 +58,13 @@ def test_connections_stay_open_from_look_to_look(account: Account) -> None:
     watch, _ = _watch(account.bucket, seconds=-1)
     watcher = BlockingWatcher(CONNECTION)
     with watcher.opened(), watcher.opened():
-        state = watcher.look(watch, WatchState.begin(watch), now=time.time())
+        state = watcher.poll(watch, WatchState.begin(watch), now=time.time())
         first = watcher._s3
-        watcher.look(watch, state, now=time.time())
+        watcher.poll(watch, state, now=time.time())
         assert state.counts(watch).timed_out == 90
         assert watcher._s3 is first
     assert watcher._s3 is None
-    assert watcher.look(watch, WatchState.begin(watch), now=0).counts(watch).pending == 90
+    assert watcher.poll(watch, WatchState.begin(watch), now=0).counts(watch).pending == 90
 
 
 def test_where_listing_is_denied_each_is_asked_for_and_the_remedy_told_once(
@@ -92,7 +92,7 @@ def test_missing_credentials_are_failed_looks(monkeypatch: pytest.MonkeyPatch) -
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/dev/null")
     watch, _ = _watch("bucket")
-    state = BlockingWatcher(CONNECTION).look(watch, WatchState.begin(watch), now=0)
+    state = BlockingWatcher(CONNECTION).poll(watch, WatchState.begin(watch), now=0)
     assert state.failed.in_a_row == 1
 
 

@@ -17,7 +17,7 @@ from airflow_sm_plugin.async_inference.batch.record import SubmissionRecord
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch, untellable
 from airflow_sm_plugin.async_inference.batch.submission import Submission
 from airflow_sm_plugin.async_inference.locations import LocationPattern, check_apart
-from airflow_sm_plugin.async_inference.watch_state import Counts, WatchState
+from airflow_sm_plugin.async_inference.watch_state import WatchCounts, WatchState
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.batches.adaptive import Pace
 from airflow_sm_plugin.batches.claim import Claim
@@ -190,10 +190,10 @@ class RoundProgress:
             log.warning("%s: no result of what is in doubt can be looked for: %s", self.names.root, error)
             return {}
         watch = RoundWatch.of(self.ledger, self.names, pattern=pattern, seconds=self._seconds, only=doubts)
-        state = await ResultWatcher(self._s3).look(
+        state = await ResultWatcher(self._s3).poll(
             watch.watch, WatchState.begin(watch.watch), now=time.time(), thorough=True
         )
-        found = watch.all_numbers([shelf.outputs | shelf.failures for shelf in state.shelves])
+        found = watch.all_numbers([shelf.outputs | shelf.failures for shelf in state.folders])
         invocations = {
             number: self.names.invocation(number, self.ledger, pattern) for number in numbers_of(found)
         }
@@ -296,7 +296,7 @@ class RoundProgress:
             self._state = None
         return self._watch
 
-    async def look(self) -> Counts:
+    async def look(self) -> WatchCounts:
         """Look once, at everything that has no result yet; return how many results there are of each kind.
 
         :raises ServiceUnavailable: S3 gave no useful answer for too long
@@ -304,7 +304,7 @@ class RoundProgress:
         watch = (await self.watch()).watch
         before = self._state or WatchState.begin(watch)
         now = time.time()
-        self._state = state = await ResultWatcher(self._s3).look(watch, before, now=now, thorough=True)
+        self._state = state = await ResultWatcher(self._s3).poll(watch, before, now=now, thorough=True)
         if state.unreachable(watch, now=now):
             raise ServiceUnavailable(
                 f"S3 gave no useful answer at {state.failed.in_a_row} looks in a row; what was sent goes on in "
@@ -326,8 +326,8 @@ class RoundProgress:
         sent = self.ledger.sent
         pattern = await self.pattern()
         told = sent & ~untellable(self.ledger, pattern)
-        succeeded = watch.all_numbers([shelf.outputs for shelf in state.shelves]) & told
-        failed = watch.all_numbers([shelf.failures for shelf in state.shelves]) & told & ~succeeded
+        succeeded = watch.all_numbers([shelf.outputs for shelf in state.folders]) & told
+        failed = watch.all_numbers([shelf.failures for shelf in state.folders]) & told & ~succeeded
         outcome = RoundOutcome(succeeded, failed, sent & ~succeeded & ~failed, reason)
         # With the pattern, since the endpoint may be gone when the rows are written.
         await self._append(outcome=outcome, pattern=None if self.ledger.pattern else pattern)
