@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_sm_plugin.async_inference.outcome import deadline_of
 from airflow_sm_plugin.core.template_values import parsed
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation
@@ -47,10 +46,9 @@ class AwaitedInvocations:
         )
 
     def deadlines(self, *, first_poll: float, seconds: float) -> tuple[float, ...]:
-        """Return each invocation's deadline, in epoch seconds."""
-        return tuple(
-            deadline_of(invocation, first_poll=first_poll, seconds=seconds) for invocation in self.invocations
-        )
+        """Return each invocation's deadline in epoch seconds: counted from its submission where that is known."""
+        submitted = (invocation.submitted_at for invocation in self.invocations)
+        return tuple((first_poll if start is None else start) + seconds for start in submitted)
 
     def endpoints_of(self, indices: Collection[int]) -> list[str]:
         """Return the known endpoints of some invocations, each once."""

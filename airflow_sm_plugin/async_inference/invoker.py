@@ -29,8 +29,8 @@ class AsyncInvoker:
     ) -> AsyncIterator[AsyncInvoker]:
         """Open connections for the block.
 
-        :param max_connections: how many invocations are on their way at once; None is what ``botocore_config`` says
-            (botocore's default: 10)
+        :param max_connections: how many invocations are sent at once; None takes ``botocore_config``'s (botocore's
+            default: 10)
         :raises AccessDenied: no credentials
         :raises InvalidRequest: no region
         """
@@ -47,7 +47,7 @@ class AsyncInvoker:
 
         :raises InvalidRequest: a limit is broken, or the installed botocore does not know a parameter
         :raises Throttled: not accepted
-        :raises ServiceUnavailable: answered 5xx, or nobody could be asked: not accepted
+        :raises ServiceUnavailable: answered 5xx, or no connection: not accepted
         :raises AnswerLost: sent, but no answer came: it may have been accepted
         :raises EndpointNotFound: no endpoint of that name serves
         :raises EndpointNotAsynchronous: the endpoint serves real-time requests only

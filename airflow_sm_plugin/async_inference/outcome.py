@@ -6,7 +6,6 @@ import enum
 from dataclasses import dataclass
 
 from airflow_sm_plugin.core.s3 import Presence
-from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,3 @@ def outcome(presence: ResultPresence, *, now: float, deadline: float) -> ResultO
     if presence.failure is Presence.PRESENT:
         return ResultOutcome.FAILED
     return ResultOutcome.TIMED_OUT if now >= deadline else ResultOutcome.WAITING
-
-
-def deadline_of(invocation: AsyncInvocation, *, first_poll: float, seconds: float) -> float:
-    """Return the epoch second after which no result is expected: counted from submission where that is known."""
-    start = first_poll if invocation.submitted_at is None else invocation.submitted_at
-    return start + seconds

@@ -1,4 +1,4 @@
-"""One poll of S3 for awaited results: what to ask, and what the answers mean. It talks to nobody itself.
+"""One poll of S3 for awaited results: what to ask, and what the answers mean.
 
 A page of ListObjectsV2 costs as much as 12.5 HEADs and shows a thousand results. So
 

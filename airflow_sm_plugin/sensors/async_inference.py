@@ -92,7 +92,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     :param on_failure: ``"fail"``, or ``"collect"``: succeed all the same and return which failed or timed out; default
         ``"fail"``
     :param completion_queue: URL of an SQS queue, of this waiter alone, that gets the endpoint's notifications: a
-        deferred wait then polls when they have told of everything, and else once a minute (templated)
+        deferred wait then polls when they have covered everything, and else once a minute (templated)
     :param ledger_prefix: ``s3://bucket/prefix`` under which a deferred wait for more than 50 invocations keeps what it
         awaits, instead of Airflow's database; overwritten by retries (templated)
     :param failure_text_limit: how many bytes of a failure object an error shows; default 1000, 0 shows none
@@ -267,7 +267,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
                 watch.count,
             )
             return None
-        outputs = digest([shelf.outputs for shelf in watch.folders])
+        outputs = digest([folder.outputs for folder in watch.folders])
         owner = task_instance_owner(context) or outputs
         folder = state_folder(str(self.ledger_prefix), owner=owner, arguments=outputs)
         location = f"{folder}/wait.json"

@@ -46,8 +46,8 @@ class AsyncInferenceTrigger(OneEventTrigger):
     :param watch: :meth:`AwaitedResults.as_mapping`; or
     :param watch_location: ``s3://bucket/key`` where that lies as JSON; it is read once
     :param until_pending: end as soon as no more than this are pending
-    :param completion_queue: URL of an SQS queue with this wait's notifications; then S3 is polled when they have told
-        of everything that is awaited, and else every minute (or ``poll_interval``, where that is longer)
+    :param completion_queue: URL of an SQS queue with this wait's notifications; then S3 is polled when they
+        have covered everything that is awaited, and else every minute (or ``poll_interval``, where that is longer)
     :param deadline: epoch seconds at which the wait ends whatever the results' own deadlines
     :param poll_interval: seconds between polls
     :param note: comes back in the event: what the task has to remember (``dag.test()`` loses ``defer``'s own kwargs)

@@ -42,23 +42,23 @@ def test_every_invocation_is_found_again_where_it_was_put(
     read = AwaitedResults.from_mapping(json.loads(json.dumps(watch.as_mapping())))
     assert read == watch
     for (one, deadline), place in zip(given_, places, strict=True):
-        shelf = read.folders[place.folder]
-        assert shelf.output(place.position) == one.output_location
-        assert shelf.failure(place.position) == one.failure_location
-        assert shelf.deadlines[place.position if len(shelf.deadlines) > 1 else 0] >= deadline
-        output_name = one.output_location.removeprefix(shelf.outputs)
-        assert shelf.names.positions([output_name, "no"], ObjectKind.OUTPUTS) == [place.position]
-        if one.failure_location and shelf.failures:
-            assert place.position in shelf.names.positions(
-                [one.failure_location.removeprefix(shelf.failures)], ObjectKind.FAILURES
+        folder = read.folders[place.folder]
+        assert folder.output(place.position) == one.output_location
+        assert folder.failure(place.position) == one.failure_location
+        assert folder.deadlines[place.position if len(folder.deadlines) > 1 else 0] >= deadline
+        output_name = one.output_location.removeprefix(folder.outputs)
+        assert folder.names.positions([output_name, "no"], ObjectKind.OUTPUTS) == [place.position]
+        if one.failure_location and folder.failures:
+            assert place.position in folder.names.positions(
+                [one.failure_location.removeprefix(folder.failures)], ObjectKind.FAILURES
             )
     assert watch.count == len(set(places))
 
 
-def test_results_of_one_folder_share_shelves_of_a_thousand_in_the_order_of_names() -> None:
+def test_results_of_one_folder_share_folders_of_a_thousand_in_the_order_of_names() -> None:
     many = [AsyncInvocation(f"s3://b/o/{n:05}.out", f"s3://b/f/{n:05}-error.out") for n in range(2_500)]
     watch, places = group(many[::-1], [9.0] * 2_500)
-    assert [shelf.names.count for shelf in watch.folders] == [1_000, 1_000, 500]
+    assert [folder.names.count for folder in watch.folders] == [1_000, 1_000, 500]
     assert places[-1] == ResultPosition(0, 0)
     assert watch.folders[0].deadlines == (9.0,)
     assert len(json.dumps(watch.as_mapping())) < 2_500 * 12, "what names have in common is told once"
@@ -135,7 +135,7 @@ def test_failures_in_another_order_than_outputs_are_spanned_all_the_same() -> No
     assert listed.span(0b11, ObjectKind.FAILURES) == ("a-0", "a0")
 
 
-def test_a_shelf_that_cannot_be_is_refused() -> None:
+def test_a_folder_that_cannot_be_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="one deadline or one each"):
         ResultFolder("s3://b/", None, ListedNames(("a", "b", "c")), (1.0, 2.0))
     with pytest.raises(InvalidRequest, match="ends with a slash"):
@@ -154,7 +154,7 @@ def test_masks_and_positions_are_the_same_thing(positions: set[int]) -> None:
 
 
 def test_a_hundred_thousand_numbered_results_are_told_in_a_few_bytes_each_thousand() -> None:
-    shelves = tuple(
+    folders = tuple(
         ResultFolder(
             f"s3://bucket/outputs/r1/{n:05}/",
             f"s3://bucket/failures/r1/{n:05}/",
@@ -163,4 +163,4 @@ def test_a_hundred_thousand_numbered_results_are_told_in_a_few_bytes_each_thousa
         )
         for n in range(100)
     )
-    assert len(json.dumps(AwaitedResults(shelves).as_mapping())) < 100 * 300
+    assert len(json.dumps(AwaitedResults(folders).as_mapping())) < 100 * 300

@@ -1,4 +1,4 @@
-"""Looks at many results over real HTTP: what is listed, what is denied, what a failure object says."""
+"""Polls of many results over real HTTP: what is listed, what is denied, what a failure object says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONNECTION = AwsConnection(aws_conn_id=None, region_name=REGION, botocore_config
 
 def _watch(bucket: str, *, seconds: float = 3_600) -> tuple[AwaitedResults, str]:
     root = unique("root")
-    shelves = tuple(
+    folders = tuple(
         ResultFolder(
             f"s3://{bucket}/{root}/out/{number:05}/",
             f"s3://{bucket}/{root}/bad/{number:05}/",
@@ -31,30 +31,30 @@ def _watch(bucket: str, *, seconds: float = 3_600) -> tuple[AwaitedResults, str]
         )
         for number in range(3)
     )
-    return AwaitedResults(shelves), root
+    return AwaitedResults(folders), root
 
 
 def settle(watch: AwaitedResults) -> WatchState:
-    """Look thoroughly at everything, once."""
+    """Poll for everything, once."""
     return BlockingWatcher(CONNECTION).poll(watch, WatchState.begin(watch), now=time.time(), thorough=True)
 
 
 def _fill(account: Account, watch: AwaitedResults) -> None:
-    for shelf in watch.folders:
+    for folder in watch.folders:
         for position in range(30):
-            location = shelf.failure(position) if position % 10 == 0 else shelf.output(position)
+            location = folder.failure(position) if position % 10 == 0 else folder.output(position)
             bucket, _, key = str(location).removeprefix("s3://").partition("/")
             account.s3.put_object(Bucket=bucket, Key=key, Body=b"x")
 
 
-def test_everything_is_settled_in_one_look(account: Account) -> None:
+def test_everything_is_settled_in_one_poll(account: Account) -> None:
     watch, _ = _watch(account.bucket)
     _fill(account, watch)
     counts = settle(watch).counts(watch)
     assert (counts.succeeded, counts.failed, counts.pending) == (81, 9, 0)
 
 
-def test_connections_stay_open_from_look_to_look(account: Account) -> None:
+def test_connections_stay_open_from_poll_to_poll(account: Account) -> None:
     watch, _ = _watch(account.bucket, seconds=-1)
     watcher = BlockingWatcher(CONNECTION)
     with watcher.opened(), watcher.opened():
@@ -85,7 +85,7 @@ def test_where_listing_is_denied_each_is_asked_for_and_the_remedy_told_once(
     assert len(told) == 1
 
 
-def test_missing_credentials_are_failed_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_failed_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, closed_port())
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
