@@ -86,6 +86,7 @@ SHELLS = {
     "async_inference.watcher",
     "batches.claim",
     "batches.input_chunks",
+    "batches.input_origins",
     "batches.listing",
     "batches.manifest_check",
     "batches.manifest_reading",

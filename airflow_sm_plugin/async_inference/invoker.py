@@ -33,8 +33,8 @@ class AsyncInvoker:
     ) -> AsyncIterator[AsyncInvoker]:
         """Open connections for the block.
 
-        :param max_connections: how many invocations are on their way at once; None is what ``botocore_config`` says
-            (botocore's default: 10)
+        :param max_connections: how many invocations are sent at once; None takes ``botocore_config``'s (botocore's
+            default: 10)
         :raises AccessDenied: no credentials
         :raises InvalidRequest: no region
         """

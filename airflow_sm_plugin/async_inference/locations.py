@@ -1,9 +1,9 @@
-"""Names of a batch's asynchronous invocations, made so that one listing tells of a thousand of them.
+"""Names of a batch's asynchronous invocations, made so that one listing shows a thousand results.
 
 ``S3OutputPathExtension`` and ``Filename`` are derived from the batch, the round and the input's number in the round:
-whoever knows those three knows where the result must be, also after a kill between sending and writing it down. How
-SageMaker combines extension and file name is not documented by example, so the places of real answers are learned
-(:class:`LocationPattern`) and prediction is only for what is in doubt.
+these three suffice to find a result, also after a kill between sending and writing it down. How SageMaker combines
+extension and file name is not documented by example, so the locations of real answers are learned
+(:class:`LocationPattern`), and prediction is only for requests in doubt.
 """
 
 from __future__ import annotations
@@ -24,24 +24,23 @@ _EXTENSION, _NAME, _STEM = "{extension}", "{filename}", "{stem}"
 
 
 def batch_root(owner: str, arguments: str, plan: int, *, nonce: str) -> str:
-    """Return what begins every name of one plan of a batch; the plan keeps it for all tries of its task instance.
+    """Return the common beginning of all names of one plan of a batch, for all tries of its task instance.
 
-    :param owner: what names the task instance over all its tries
+    :param owner: name of the task instance over all its tries
     :param arguments: digest of the batch's arguments
     :param plan: number of the plan, from 0; a batch whose task was cleared gets the next
-    :param nonce: what no other plan has: a plan that is made again after its state was removed, or the same task in
-        another Airflow, must not find its results under the same names
+    :param nonce: unique to the plan: a plan that is made again after its state was removed, or the same task in another
+        Airflow, must not find its results under the same names
     """
     return f"airflow-{digest([owner, arguments, nonce])}-p{plan}"
 
 
 def shard_of(number: int) -> int:
-    """Return the shard of a number."""
     return number // SHARD
 
 
 def shards_of(count: int) -> int:
-    """Return how many shards so many inputs fill."""
+    """Return the number of shards of so many inputs."""
     return -(-count // SHARD)
 
 
@@ -66,12 +65,12 @@ def inference_id(root: str, round_number: int, number: int) -> str:
 
 
 def inference_id_form(root: str, round_number: int) -> str:
-    """Return what :meth:`str.format` makes an inference id of, given a number."""
+    """Return the form of inference ids, for :meth:`str.format` with a number."""
     return f"{root}-r{round_number}-{{:07}}"
 
 
 class Forms(NamedTuple):
-    """A folder, ending with a slash, and what :meth:`str.format` makes a name in it of, given a number."""
+    """A folder, with its slash, and the form of the names in it: :meth:`str.format` fills in a number."""
 
     folder: str
     names: str
@@ -91,9 +90,9 @@ class LocationPattern:
     def learned(
         cls, extension: str, filename: str, *, output: str, failure: str | None
     ) -> LocationPattern | None:
-        """Read the pattern off one accepted invocation; None when its places do not show the names it was given.
+        """Derive the pattern from one accepted invocation; None when its locations lack the names it was given.
 
-        None as well when both are one place (:func:`check_apart`): what is learned holds for a whole round.
+        None as well when both locations are equal (:func:`check_apart`): a pattern holds for a whole round.
         """
         if output == failure:
             return None
@@ -105,9 +104,9 @@ class LocationPattern:
 
     @classmethod
     def guessed(cls, output_path: str, failure_path: str | None) -> LocationPattern:
-        """Return the natural reading of the documentation: ``<S3OutputPath>/<extension>/<filename>``.
+        """Return the documentation's natural reading, for use before anything was accepted.
 
-        For what is in doubt before anything was accepted.
+        It is ``<S3OutputPath>/<extension>/<filename>``.
         """
         tail = f"/{_EXTENSION}/{_NAME}"
         return cls(
@@ -117,12 +116,12 @@ class LocationPattern:
 
     @property
     def is_apart(self) -> bool:
-        """Whether an output can be told from a failure object by its place."""
+        """Whether outputs and failure objects differ in their locations."""
         return self.output_form != self.failure_form
 
     @classmethod
     def from_list(cls, value: object) -> LocationPattern:
-        """Read what :meth:`as_list` gave.
+        """Read what :meth:`as_list` returned.
 
         :raises ValueError: something else
         """
@@ -135,11 +134,9 @@ class LocationPattern:
         return [self.output_form, self.failure_form]
 
     def output(self, extension: str, filename: str) -> str:
-        """Return where the output of an invocation with these names is."""
         return _filled(self.output_form, extension, filename)
 
     def failure(self, extension: str, filename: str) -> str | None:
-        """Return where its failure object would be; None where there is no failure path."""
         return None if self.failure_form is None else _filled(self.failure_form, extension, filename)
 
     def forms(self, extension: str) -> tuple[Forms, Forms | None]:
@@ -149,20 +146,20 @@ class LocationPattern:
         )
 
     def matches(self, extension: str, filename: str, *, output: str, failure: str | None) -> bool:
-        """Say whether an accepted invocation's places are those that the pattern gives."""
+        """Return whether an accepted invocation's locations are those of the pattern."""
         return self.output(extension, filename) == output and self.failure(extension, filename) == (
             failure or None
         )
 
 
 def check_apart(output: str, failure: str | None, *, endpoint_name: str, then: str) -> None:
-    """Refuse an invocation whose output and failure object have one place.
+    """Refuse an invocation whose output and failure object have one location.
 
-    A ``Filename`` names both objects, so that equal output and failure paths make one place of them; without it their
-    names differ.
+    A ``Filename`` names both objects, so that with equal output and failure paths they get one location; without it
+    their names differ.
 
-    :param then: what to do once the endpoint is mended, for the message
-    :raises InvalidRequest: naming the place, and the remedy
+    :param then: what to do once the endpoint is corrected, for the message
+    :raises InvalidRequest: naming the location, and the remedy
     """
     if output == failure:
         raise InvalidRequest(
@@ -173,9 +170,9 @@ def check_apart(output: str, failure: str | None, *, endpoint_name: str, then: s
 
 
 def _form(location: str, extension: str, filename: str) -> str | None:
-    """Replace the names in a location by their place holders; None unless both stand in it, the extension first."""
-    before, found, behind = location.rpartition(f"/{extension}/")
-    if not found:
+    """Replace the names in a location by placeholders; None unless it contains both, the extension first."""
+    before, separator, behind = location.rpartition(f"/{extension}/")
+    if not separator:
         return None
     stem = filename.rpartition(".")[0]
     for name, holder in ((filename, _NAME), (stem, _STEM)):

@@ -1,459 +1,288 @@
-"""One look at a watch: what to ask S3, and what its answers mean. It talks to nobody itself.
+"""One poll of S3 for awaited results: what to ask, and what the answers mean.
 
-Prices decide: a page of ListObjectsV2 costs as much as 12.5 HEADs and tells of a thousand results. So
+A page of ListObjectsV2 costs as much as 12.5 HEADs and shows a thousand results. So
 
-- what has a folder of its own is listed, from the first missing name on, and never again once it is complete;
-- of shelves on which nothing has appeared yet only the first few are listed at each look, and further ones as long as
-  something came to all of these; each at every eighth look;
-- failure objects are listed when outputs do not come any more, for all shelves at once from the folder above them,
-  and at the expense of a twentieth of the outputs' pages;
-- few results, results among many foreign objects, and those in a bucket that may not be listed are asked for one by
-  one;
-- no verdict is given about what was not looked at after its deadline, outputs and failure objects.
+- outputs are listed from the first missing name on; what lies between two folders with missing names is skipped;
+- failure objects are listed when outputs stall, at every Nth poll, and when a deadline has passed;
+- where at most 12 are missing, listing is denied, or foreign objects make it dearer, each result is asked for by HEAD;
+- nothing times out before S3 has answered for it after its deadline, for the output and for the failure object.
 """
 
 from __future__ import annotations
 
-import enum
-import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
-from airflow_sm_plugin.async_inference.watch import Place, Watch, mask_of, positions_of
-from airflow_sm_plugin.async_inference.watch_state import WatchState, past
-from airflow_sm_plugin.core.failed_polls import FailedLooks
-from airflow_sm_plugin.core.s3 import Sight
-
-MOST_HEADS = 2_000
-"""HEADs of one look while no deadline presses; what is left out comes in turn at the next looks."""
-
-_FIRST_EMPTY = 4
-_EVERY = 8
-_FEW_MISSING = 0.08
-_STALLED = 3
-_CREDIT_A_PAGE = 0.05
-_MOST_CREDIT = 3.0
-_RICH = 2.0
-_SIGNS = 2
-_CANARIES = 2
-
-
-class Looking:
-    """One look in the making: carry out :meth:`next_requests` until there are none, tell the answers, then finish.
-
-    :param now: epoch seconds at which the look began
-    :param thorough: ask for everything that is missing, as if every deadline had passed
-    """
-
-    def __init__(self, watch: Watch, state: WatchState, *, now: float, thorough: bool = False) -> None:
-        self._watch = watch
-        self._before = state
-        self._shelves = list(state.shelves)
-        anew = state.looks % _EVERY == 0  # what was denied or too dear may be neither any more
-        if anew:
-            self._shelves = [
-                replace(one, outputs_one_by_one=False, failures_one_by_one=False) for one in self._shelves
-            ]
-        self._now = now
-        self._thorough = thorough
-        self._credit = state.credit
-        self._apart = state.failures_apart and not anew
-        self._told: set[tuple[int, Which]] = set()
-        self._open_heads: dict[tuple[int, Which], int] = {}
-        self._forbidden: dict[int, int] = {}
-        self._heads_left = MOST_HEADS
-        self._output_pages = 0
-        self._asked_outputs = self._answered = self._hit = False
-        self._sent_canaries = False
-        self._due = [number for number in self._in_turn() if self._is_due(number)]
-
-    def _in_turn(self) -> Iterator[int]:
-        """Yield the numbers of unfinished shelves, beginning elsewhere at each look."""
-        count = len(self._shelves)
-        start = self._before.looks * 2 if count > 2 * _EVERY else 0
-        for step in range(count):
-            number = (start + step) % count
-            if self._pending(number):
-                yield number
-
-    def _is_due(self, number: int) -> bool:
-        state = self._shelves[number]
-        if self._before.looks == 0 or state.outputs or state.failures or self._must(number):
-            return True
-        return number in self._first_empty or (number + self._before.looks) % _EVERY == 0
-
-    @cached_property
-    def _first_empty(self) -> frozenset[int]:
-        empty = (
-            number
-            for number, (shelf, state) in enumerate(
-                zip(self._watch.shelves, self._before.shelves, strict=True)
-            )
-            if shelf.wanted and not (state.outputs or state.failures)
-        )
-        return frozenset(itertools.islice(empty, _FIRST_EMPTY))
-
-    def _pending(self, number: int) -> int:
-        return self._shelves[number].pending(self._watch.shelves[number])
-
-    def _must(self, number: int) -> bool:
-        """Say whether a verdict is due on the shelf."""
-        return self._thorough or bool(past(self._watch.shelves[number], self._pending(number), self._now))
-
-    # What to ask
-
-    def next_requests(self) -> list[Request]:
-        """Return what to ask S3 now; nothing when the look is complete. Tell every answer before asking again."""
-        return self._output_requests() or self._further_requests() or self._failure_requests()
-
-    def _further_requests(self) -> list[Request]:
-        """Return what to ask of the next empty shelves, as many again, where results came to all that was empty."""
-        looked_at = [number for number in self._due if self._was_empty(number)]
-        if not looked_at or not all(self._shelves[number].outputs for number in looked_at):
-            return []
-        due = set(self._due)
-        further = (
-            number
-            for number in range(len(self._shelves))
-            if number not in due and self._pending(number) and self._was_empty(number)
-        )
-        self._due += itertools.islice(further, max(_FIRST_EMPTY, len(looked_at)))
-        return self._output_requests()
-
-    def _was_empty(self, number: int) -> bool:
-        before = self._before.shelves[number]
-        return not (before.outputs or before.failures)
-
-    def _output_requests(self) -> list[Request]:
-        requests: list[Request] = []
-        for number in self._due:
-            mask = self._pending(number)
-            if not mask or (number, Which.OUTPUTS) in self._told:
-                continue
-            if self._shelves[number].outputs_one_by_one or is_few(self._watch, number, mask):
-                requests += self._heads(number, Which.OUTPUTS, mask)
-            else:
-                requests.append(listing(self._watch, number, Which.OUTPUTS, mask))
-        self._asked_outputs = self._asked_outputs or bool(requests)
-        return requests
-
-    def _failure_requests(self) -> list[Request]:
-        asked: list[int] = []
-        by_head: list[int] = []
-        few = self._few_failures()
-        for number in self._due:
-            if self._watch.shelves[number].failures is None or (number, Which.FAILURES) in self._told:
-                continue
-            if not self._pending(number):
-                continue
-            one_by_one = self._shelves[number].failures_one_by_one
-            (by_head if one_by_one or number in few else asked).append(number)
-        requests: list[Request] = []
-        for number in by_head:
-            if number in few or self._must(number) or self._before.looks % _EVERY == 0:
-                requests += self._heads(number, Which.FAILURES, self._pending(number))
-        return requests + self._failure_listings(asked)
-
-    def _few_failures(self) -> frozenset[int]:
-        """Return the shelves whose missing failure objects are asked for one by one at every look, as they are few."""
-        few = [number for number in self._due if is_few(self._watch, number, self._pending(number))]
-        together = sum(self._pending(number).bit_count() for number in few)
-        return frozenset(few) if self._apart or len(few) == 1 or together <= HEADS_A_PAGE else frozenset()
-
-    def _failure_listings(self, numbers: Sequence[int]) -> list[Request]:
-        pressing = [number for number in numbers if self._must(number)]
-        if pressing:
-            return self._failure_lists(pressing, most=len(pressing))
-        asking = [number for number in numbers if self._asks_for_failures(number)]
-        if asking and self._credit >= 1:
-            return self._failure_lists(asking, most=int(self._credit))
-        if asking and not self._sent_canaries:
-            self._sent_canaries = True
-            return [
-                head(self._watch, number, Which.FAILURES, next(positions_of(self._pending(number))))
-                for number in asking[:_CANARIES]
-            ]
-        return []
-
-    def _asks_for_failures(self, number: int) -> bool:
-        """Say whether failures are likely: outputs have come to a halt, or nearly all are there."""
-        count = self._watch.shelves[number].names.count
-        few_missing = self._pending(number).bit_count() <= _FEW_MISSING * count
-        stalled, rich = self._stalled(number), self._credit >= _RICH
-        signs = (stalled > 0) + few_missing + rich
-        return self._hit or stalled >= _STALLED or signs >= _SIGNS
-
-    def _stalled(self, number: int) -> int:
-        before, state = self._before.shelves[number], self._shelves[number]
-        if state.outputs_at != self._now:
-            return before.stalled
-        unchanged = (before.outputs, before.failures) == (state.outputs, state.failures)
-        return before.stalled + 1 if unchanged else 0
-
-    def _failure_lists(self, numbers: Sequence[int], *, most: int) -> list[Request]:
-        """Return one listing for all shelves of a bucket, from the folder above them, or else some of their own."""
-        requests: list[Request] = []
-        if not self._apart:
-            for together in self._with_one_root():
-                if len(together) > 1 and not set(together).isdisjoint(numbers):
-                    requests.append(
-                        root_listing(self._watch, {number: self._pending(number) for number in together})
-                    )
-                    numbers = [number for number in numbers if number not in together]
-        oldest_first = sorted(numbers, key=lambda number: self._shelves[number].failures_at)
-        return requests + [
-            listing(self._watch, number, Which.FAILURES, self._pending(number))
-            for number in oldest_first[:most]
-        ]
-
-    def _with_one_root(self) -> Iterator[list[int]]:
-        """Yield groups of unfinished shelves whose failure objects have folders of their own under a common one."""
-        buckets: dict[str, list[int]] = {}
-        for number, state in enumerate(self._shelves):
-            uri = self._watch.shelves[number].failures_uri
-            asked = (number, Which.FAILURES) not in self._told and not state.failures_one_by_one
-            if (
-                uri is not None
-                and asked
-                and self._pending(number)
-                and not self._watch.shelves[number].is_combined
-            ):
-                buckets.setdefault(uri.bucket, []).append(number)
-        for numbers in buckets.values():
-            folders = {folder_of(self._watch, number, Which.FAILURES) for number in numbers}
-            if len(folders) == len(numbers) and common_folder(folders):
-                yield numbers
-
-    def _heads(self, number: int, which: Which, mask: int) -> list[Request]:
-        if (number, which) in self._open_heads:
-            return []
-        positions = list(positions_of(mask))
-        if not self._must(number):
-            positions = positions[: max(0, self._heads_left)]
-            self._heads_left -= len(positions)
-        self._open_heads[number, which] = mask
-        return [head(self._watch, number, which, position) for position in positions]
-
-    # What was answered
-
-    def saw(self, request: ListRequest, keys: Iterable[str]) -> None:
-        """Take in the keys of one page of a listing."""
-        folders = {folder_of(self._watch, number, request.which): number for number in request.shelves}
-        for folder, seen in _by_folder(keys, folders).items():
-            number = folders[folder]
-            shelf = self._watch.shelves[number]
-            if request.which is Which.OUTPUTS and (outputs := shelf.names.outputs_in(seen)):
-                self._change(number, outputs=self._shelves[number].outputs | mask_of(outputs))
-            if request.which is Which.FAILURES or shelf.is_combined:
-                self._saw_failures(number, mask_of(shelf.names.failures_in(seen)))
-
-    def _saw_failures(self, number: int, mask: int) -> None:
-        state = self._shelves[number]
-        if mask & ~state.failures & self._watch.shelves[number].wanted:
-            self._answered = self._hit = True  # where one failed, others may have
-        self._change(number, failures=state.failures | mask)
-
-    def listed(self, request: ListRequest, answer: Sight, *, pages: int, complete: bool) -> None:
-        """Take in how a listing ended.
-
-        :param answer: PRESENT when every page came; FORBIDDEN when it may not be listed; UNKNOWN when S3 failed
-        :param pages: how many came
-        :param complete: whether ``last`` was passed
-        """
-        outputs = request.which is Which.OUTPUTS
-        if outputs:
-            self._output_pages += pages
-            self._answered = self._answered or pages > 0
-        else:
-            self._credit -= pages
-        one_by_one = answer is Sight.FORBIDDEN or (answer is Sight.PRESENT and not complete)
-        for number in request.shelves:
-            if answer is Sight.UNKNOWN:
-                self._told.add((number, request.which))
-            elif not one_by_one:
-                self._told_of(number, request.which)
-            elif outputs:
-                self._change(number, outputs_one_by_one=True)
-            elif len(request.shelves) == 1:
-                self._change(number, failures_one_by_one=True)
-            else:
-                self._apart = True
-
-    def _told_of(self, number: int, which: Which) -> None:
-        self._told.add((number, which))
-        if which is Which.OUTPUTS:
-            self._change(number, outputs_at=self._now)
-        if which is Which.FAILURES or self._watch.shelves[number].is_combined:
-            self._told.add((number, Which.FAILURES))
-            self._change(number, failures_at=self._now)
-
-    def headed(self, request: HeadRequest, sight: Sight) -> None:
-        """Take in what one HEAD saw."""
-        number, bit, which = request.place.shelf, 1 << request.place.position, request.which
-        if which is Which.OUTPUTS:
-            self._answered = self._answered or sight is not Sight.UNKNOWN
-        if sight is Sight.PRESENT and which is Which.OUTPUTS:
-            self._change(number, outputs=self._shelves[number].outputs | bit)
-        elif sight is Sight.PRESENT:
-            self._credit = max(self._credit, 1.0)
-            self._saw_failures(number, bit)
-        elif sight is Sight.FORBIDDEN:
-            self._forbidden[number] = self._forbidden.get(number, 0) | bit
-        if sight is not Sight.UNKNOWN and (number, which) in self._open_heads:
-            self._open_heads[number, which] &= ~bit
-
-    def finish(self) -> WatchState:
-        """Return what is known now."""
-        for (number, which), unanswered in self._open_heads.items():
-            if not unanswered:
-                self._told_one_by_one(number, which)
-        for number in self._due:
-            self._change(number, forbidden=self._forbidden.get(number, 0), stalled=self._stalled(number))
-        failed = self._before.failed
-        if self._asked_outputs:
-            failed = FailedLooks() if self._answered else failed.one_more()
-        credit = min(_MOST_CREDIT, max(self._credit, 0.0) + _CREDIT_A_PAGE * self._output_pages)
-        return replace(
-            self._before,
-            shelves=tuple(self._shelves),
-            looks=self._before.looks + 1,
-            failed=failed,
-            credit=max(credit, 1.0) if self._hit else credit,
-            failures_apart=self._apart,
-        )
-
-    def _told_one_by_one(self, number: int, which: Which) -> None:
-        if which is Which.OUTPUTS:
-            self._change(number, outputs_at=self._now)
-        else:
-            self._change(number, failures_at=self._now)
-
-    def _change(self, number: int, **changes: float | bool) -> None:
-        self._shelves[number] = replace(self._shelves[number], **changes)  # type: ignore[arg-type] # names are checked by tests
-
-
-def _by_folder(keys: Iterable[str], folders: Collection[str]) -> Mapping[str, list[str]]:
-    """Return the names in each of the folders; what lies elsewhere is left out."""
-    if len(folders) == 1:
-        (folder,) = folders
-        start = len(folder)
-        return {folder: [key[start:] for key in keys if key.startswith(folder)]}
-    found: dict[str, list[str]] = {}
-    for key in keys:
-        folder, slash, name = key.rpartition("/")
-        if (inside := folder + slash) in folders:
-            found.setdefault(inside, []).append(name)
-    return found
-
+from airflow_sm_plugin.async_inference.watch import (
+    AwaitedResults,
+    ObjectKind,
+    ResultPosition,
+    mask_of,
+    positions_of,
+)
+from airflow_sm_plugin.async_inference.watch_state import FolderState, WatchState, past
+from airflow_sm_plugin.core.failed_polls import FailedPolls
+from airflow_sm_plugin.core.s3 import Presence
 
 HEADS_A_PAGE = 12.5
-"""How many HEADs a page of ListObjectsV2 costs."""
+"""HEADs for the price of a page of ListObjectsV2: $0.0004 and $0.005 per thousand."""
 
+MOST_HEADS = 2_000
+"""HEADs of one poll while no deadline has passed: eight at a time, at 100 ms each, they take 25 of the usual 30 seconds
+between two polls. The next polls begin with other folders."""
 
-class Which(enum.Enum):
-    """Outputs or failure objects."""
+_FOLDERS_PER_FAILURE_PAGE = 24
+"""Failure objects are listed once for so many folders polled: with a page each for outputs, 1.04 pages in all; the goal
+of the price benchmark is 1.05."""
 
-    OUTPUTS = "outputs"
-    FAILURES = "failures"
+_STALLED_EVERY = 8
+"""While nothing new comes, failures are likely: they are listed at least at every eighth poll, four minutes with the
+usual 30 seconds; a page more in eight is still no more than HEADs for 14 results."""
+
+_FIRST_STALLED = (1, 2, 4)
+"""After how many polls in a row without a new result failure objects are listed at once: the last ones of a wait."""
+
+_RETRY_LISTING_EVERY = 8
+"""What could not be listed is tried again at every eighth poll: credentials or a policy may have been mended."""
 
 
 @dataclass(frozen=True)
 class ListRequest:
-    """List keys behind ``start_after`` until ``last`` is passed or ``max_pages`` were read."""
+    """List the keys of some folders below *prefix*, at most ``max_pages``.
 
-    shelves: tuple[int, ...]
-    which: Which
+    :param folders: numbers of the folders
+    :param spans: for each of them the first and the last key that is missing
+    """
+
+    folders: tuple[int, ...]
+    kind: ObjectKind
     bucket: str
     prefix: str
-    start_after: str
-    last: str
+    spans: tuple[tuple[str, str], ...]
     max_pages: int
+
+    def next_start(self, key: str = "") -> str | None:
+        """Return what the page after *key* starts after: it skips keys between the spans; None behind the last."""
+        # A key without its last character sorts right before it: the page begins with the first missing name.
+        return min((max(first[:-1], key) for first, last in self.spans if last > key), default=None)
 
 
 @dataclass(frozen=True)
 class HeadRequest:
-    """Ask whether one object is there."""
+    """Ask whether one object exists."""
 
-    place: Place
-    which: Which
+    at: ResultPosition
+    kind: ObjectKind
     location: str
 
 
 Request = ListRequest | HeadRequest
 
 
-def folder_of(watch: Watch, number: int, which: Which) -> str:
-    """Return the folder, inside its bucket, of a shelf's outputs or failure objects."""
-    shelf = watch.shelves[number]
-    uri = shelf.failures_uri if which is Which.FAILURES else shelf.outputs_uri
-    return uri.key if uri else ""
+class Poll:
+    """One poll in progress: carry out :meth:`next_requests` until there are none, report the answers, then finish.
 
-
-def is_few(watch: Watch, number: int, mask: int) -> bool:
-    """Say whether asking for each of these, outputs and failure objects, costs no more than a page."""
-    objects = 1 if watch.shelves[number].failures is None else 2
-    return mask.bit_count() * objects <= HEADS_A_PAGE
-
-
-def head(watch: Watch, number: int, which: Which, position: int) -> HeadRequest:
-    """Return what asks for one object."""
-    shelf = watch.shelves[number]
-    location = shelf.output(position) if which is Which.OUTPUTS else shelf.failure(position)
-    return HeadRequest(Place(number, position), which, location or shelf.output(position))
-
-
-def listing(watch: Watch, number: int, which: Which, mask: int) -> ListRequest:
-    """Return what lists a shelf from its first missing name to its last, as long as HEADs would not be cheaper."""
-    shelf = watch.shelves[number]
-    uri = shelf.failures_uri if which is Which.FAILURES and shelf.failures_uri else shelf.outputs_uri
-    first, last = _span(watch, number, which, mask)
-    if shelf.is_combined:
-        also = _span(watch, number, Which.FAILURES, mask)
-        first, last = min(first, also[0]), max(last, also[1])
-    heads = mask.bit_count() * (2 if shelf.is_combined else 1)
-    return ListRequest(
-        shelves=(number,),
-        which=which,
-        bucket=uri.bucket,
-        prefix=uri.key,
-        # A key without its last character sorts right before it: the listing begins with the first missing name.
-        start_after=first[:-1],
-        last=last,
-        max_pages=max(1, int(heads / HEADS_A_PAGE)),
-    )
-
-
-def root_listing(watch: Watch, masks: Mapping[int, int]) -> ListRequest:
-    """Return what lists the failure objects of many shelves of one bucket, from the folder above them.
-
-    :param masks: what is missing, by the shelf's number
+    :param now: epoch seconds at which the poll began
+    :param thorough: ask for everything that is missing, as if every deadline had passed
     """
-    spans = [_span(watch, number, Which.FAILURES, mask) for number, mask in masks.items()]
-    uri = next(uri for number in masks if (uri := watch.shelves[number].failures_uri))
-    return ListRequest(
-        shelves=tuple(masks),
-        which=Which.FAILURES,
-        bucket=uri.bucket,
-        prefix=common_folder(folder_of(watch, number, Which.FAILURES) for number in masks),
-        start_after=min(first for first, _ in spans)[:-1],
-        last=max(last for _, last in spans),
-        max_pages=len(masks) + 1,
-    )
+
+    def __init__(
+        self, watch: AwaitedResults, state: WatchState, *, now: float, thorough: bool = False
+    ) -> None:
+        self._watch = watch
+        self._before = state
+        self._now = now
+        self._thorough = thorough
+        self._folders = [self._fresh(folder) for folder in state.folders]
+        self._asked: set[tuple[int, ObjectKind]] = set()
+        self._unanswered_heads: dict[tuple[int, ObjectKind], int] = {}
+        self._heads_left = MOST_HEADS
+        self._asked_outputs = self._answered = self._progress = False
+
+    def _fresh(self, folder: FolderState) -> FolderState:
+        if self._before.polls % _RETRY_LISTING_EVERY == 0 and (
+            folder.outputs_by_head or folder.failures_by_head
+        ):
+            folder = replace(folder, outputs_by_head=False, failures_by_head=False)
+        return replace(folder, forbidden=0) if folder.forbidden else folder
+
+    def next_requests(self) -> list[Request]:
+        """Return what to ask S3 now; nothing when the poll is complete. Report every answer before asking again."""
+        if requests := self._output_requests():
+            self._asked_outputs = True
+            return requests
+        return self._failure_requests()
+
+    def _output_requests(self) -> list[Request]:
+        requests: list[Request] = []
+        for group in self._open_groups(ObjectKind.OUTPUTS):
+            by_head = {
+                number
+                for number, mask in group.items()
+                if self._folders[number].outputs_by_head or mask.bit_count() <= HEADS_A_PAGE
+            }
+            requests += self._ask(group, ObjectKind.OUTPUTS, by_head)
+        return requests
+
+    def _failure_requests(self) -> list[Request]:
+        requests: list[Request] = []
+        groups = self._open_groups(ObjectKind.FAILURES)
+        # Then the outputs cost less than a page as well, and both are asked for at every poll.
+        few = 2 * sum(map(_count, groups)) <= HEADS_A_PAGE
+        for group in groups:
+            if few or self._failures_due(group):
+                by_head = {number for number in group if self._folders[number].failures_by_head}
+                if _count(group) <= HEADS_A_PAGE:
+                    by_head = set(group)
+                requests += self._ask(group, ObjectKind.FAILURES, by_head)
+        return requests
+
+    def _open_groups(self, kind: ObjectKind) -> list[dict[int, int]]:
+        """Return the missing positions of the folders not asked about yet, grouped by the folder above them."""
+        groups: dict[tuple[str, str], dict[int, int]] = {}
+        count = len(self._folders)
+        for step in range(count):
+            # Each poll begins two folders further, as many as MOST_HEADS are enough for.
+            number = (2 * self._before.polls + step) % count
+            uri = self._watch.folders[number].uri(kind)
+            if uri is not None and (number, kind) not in self._asked and (mask := self._pending(number)):
+                groups.setdefault((uri.bucket, _parent(uri.key)), {})[number] = mask
+        return list(groups.values())
+
+    def _pending(self, number: int) -> int:
+        return self._folders[number].pending(self._watch.folders[number])
+
+    def _failures_due(self, group: Mapping[int, int]) -> bool:
+        if any(self._is_pressing(number, mask) for number, mask in group.items()):
+            return True
+        every = max(1, _FOLDERS_PER_FAILURE_PAGE // len(group))
+        if self._stalled:
+            every = min(every, _STALLED_EVERY)
+        return self._stalled in _FIRST_STALLED or self._before.polls % every == 0
+
+    @property
+    def _stalled(self) -> int:
+        return 0 if self._progress else self._before.stalled + 1
+
+    def _is_pressing(self, number: int, mask: int) -> bool:
+        """Whether a deadline has passed, so that the folder needs a full answer whatever it costs."""
+        return self._thorough or bool(past(self._watch.folders[number], mask, self._now))
+
+    def _ask(self, group: Mapping[int, int], kind: ObjectKind, by_head: Collection[int]) -> list[Request]:
+        self._asked.update((number, kind) for number in group)
+        listed = {number: mask for number, mask in group.items() if number not in by_head}
+        requests: list[Request] = [self._listing(listed, kind)] if listed else []
+        for number in group:
+            if number in by_head:
+                requests += self._heads(number, kind, group[number])
+        return requests
+
+    def _listing(self, group: Mapping[int, int], kind: ObjectKind) -> ListRequest:
+        folders = [(self._watch.folders[number], mask) for number, mask in group.items()]
+        uris = [uri for folder, _ in folders if (uri := folder.uri(kind))]
+        heads = sum(mask.bit_count() * (2 if folder.is_combined else 1) for folder, mask in folders)
+        return ListRequest(
+            folders=tuple(group),
+            kind=kind,
+            bucket=uris[0].bucket,
+            prefix=uris[0].key if len({uri.key for uri in uris}) == 1 else _parent(uris[0].key),
+            spans=tuple(folder.span(mask, kind) for folder, mask in folders),
+            max_pages=max(1, int(heads / HEADS_A_PAGE)),
+        )
+
+    def _heads(self, number: int, kind: ObjectKind, mask: int) -> Iterator[Request]:
+        self._unanswered_heads[number, kind] = mask
+        positions = list(positions_of(mask))
+        if not self._is_pressing(number, mask):
+            positions = positions[: self._heads_left]
+            self._heads_left -= len(positions)
+        folder = self._watch.folders[number]
+        for position in positions:
+            location = (
+                folder.output(position) if kind is ObjectKind.OUTPUTS else str(folder.failure(position))
+            )
+            yield HeadRequest(ResultPosition(number, position), kind, location)
+
+    def report_page(self, request: ListRequest, keys: list[str]) -> None:
+        """Take in the keys of one page of a listing, in their order."""
+        self._answered |= request.kind is ObjectKind.OUTPUTS
+        if not keys:
+            return
+        by_folder: dict[str, list[str]] = {}
+        for key in keys:
+            parent, slash, name = key.rpartition("/")
+            by_folder.setdefault(parent + slash, []).append(name)
+        for number, (first, last) in zip(request.folders, request.spans, strict=True):
+            if last < keys[0] or keys[-1] < first:
+                continue
+            names = by_folder.get(first[: first.rfind("/") + 1], [])
+            folder = self._watch.folders[number]
+            for kind in folder.kinds_shown_with(request.kind):
+                self._found(number, kind, mask_of(folder.names.positions(names, kind)))
+
+    def report_listing(self, request: ListRequest, answer: Presence, *, next_start: str | None) -> None:
+        """Take in how a listing ended.
+
+        :param answer: PRESENT when every page came; FORBIDDEN when it may not be listed; UNKNOWN when S3 failed
+        :param next_start: what the next page would have started after; None when all was listed
+        """
+        for number, (_, last) in zip(request.folders, request.spans, strict=True):
+            for kind in self._watch.folders[number].kinds_shown_with(request.kind):
+                if next_start is None or last <= next_start:
+                    self._asked.add((number, kind))
+                    self._set(number, kind, "at", value=self._now)
+                elif answer is not Presence.UNKNOWN:
+                    self._asked.discard((number, kind))
+                    self._set(number, kind, "by_head", value=True)
+
+    def _found(self, number: int, kind: ObjectKind, mask: int) -> None:
+        state = self._folders[number]
+        if not mask:
+            return
+        if mask & state.missing(self._watch.folders[number]):
+            self._answered = self._progress = True
+        if kind is ObjectKind.OUTPUTS:
+            self._folders[number] = replace(state, outputs=state.outputs | mask)
+        else:
+            self._folders[number] = replace(state, failures=state.failures | mask)
+
+    def report_head(self, request: HeadRequest, answer: Presence) -> None:
+        """Take in the answer to one HEAD."""
+        number, bit = request.at.folder, 1 << request.at.position
+        if answer is Presence.UNKNOWN:
+            return
+        self._answered |= request.kind is ObjectKind.OUTPUTS
+        self._unanswered_heads[number, request.kind] &= ~bit
+        if answer is Presence.PRESENT:
+            self._found(number, request.kind, bit)
+        elif answer is Presence.FORBIDDEN:
+            folder = self._folders[number]
+            self._folders[number] = replace(folder, forbidden=folder.forbidden | bit)
+
+    def _set(self, number: int, kind: ObjectKind, name: str, *, value: float) -> None:
+        """Change ``outputs_…`` or ``failures_…`` of what is known of a folder."""
+        self._folders[number] = replace(self._folders[number], **{f"{kind.value}_{name}": value})  # type: ignore[arg-type] # tests check the names
+
+    def finish(self) -> WatchState:
+        """Return what is known now."""
+        for (number, kind), unanswered in self._unanswered_heads.items():
+            if not unanswered:
+                self._set(number, kind, "at", value=self._now)
+        failed = self._before.failed
+        if self._asked_outputs:
+            failed = FailedPolls() if self._answered else failed.one_more()
+        return WatchState(
+            folders=tuple(self._folders),
+            polls=self._before.polls + 1,
+            failed=failed,
+            stalled=self._stalled if self._answered else self._before.stalled,
+        )
 
 
-def _span(watch: Watch, number: int, which: Which, mask: int) -> tuple[str, str]:
-    """Return the first and the last key of what is missing."""
-    folder = folder_of(watch, number, which)
-    first, last = watch.shelves[number].names.span(mask, failures=which is Which.FAILURES)
-    return folder + first, folder + last
+def _count(group: Mapping[int, int]) -> int:
+    return sum(mask.bit_count() for mask in group.values())
 
 
-def common_folder(folders: Iterable[str]) -> str:
-    """Return the deepest folder above all of these, with its slash; empty when it is the bucket itself."""
-    texts = sorted(folders)
-    first, last = texts[0], texts[-1]
-    same = 0
-    while same < min(len(first), len(last)) and first[same] == last[same]:
-        same += 1
-    return first[: first.rfind("/", 0, same) + 1]
+def _parent(folder: str) -> str:
+    """Return the folder above, with its slash; a folder at the top of its bucket is its own."""
+    return folder[: folder.rfind("/", 0, -1) + 1] or folder

@@ -1,7 +1,11 @@
-"""The SQS queue to which SageMaker's notifications of finished inferences come: hints, not the truth."""
+"""The SQS queue that gets SageMaker's notifications of finished inferences: they tell when to poll S3, no more."""
 
 from __future__ import annotations
 
+import asyncio
+import datetime
+import math
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +14,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.async_inference.watch import AwaitedResults, ObjectKind, ResultPosition
+from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of, translate, words_of
@@ -31,6 +37,17 @@ _ANSWER_SECONDS = 15.0
 """What an answer may take beside the poll."""
 
 _AT_ONCE = 10
+"""Messages that SQS takes in one call, at most."""
+
+_PAUSE_WITH_QUEUE = 60.0
+"""Seconds between polls while the queue serves: for what no notification tells, once a minute is soon enough."""
+
+_PAUSE_AFTER_FOREIGN = 1.0
+"""Seconds without a receive when only foreign messages came: they come again at once, and a receive costs money."""
+
+_STALE_SECONDS = 300.0
+"""How long before a wait a result may have come whose notification is kept: for clocks that differ, and late ones."""
+
 _NO_QUEUE = frozenset(
     {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress", "NonExistentQueue"}
 )
@@ -42,7 +59,7 @@ _SLOWER = frozenset({"RequestThrottled", "KmsThrottled", "OverLimit"})
 class QueueMessage:
     """One message. ``notification`` is None for SageMaker's test notification and for a foreign message.
 
-    ``foreign`` marks what SageMaker did not send. The repr leaves the receipt out: it is enough to delete the message.
+    The repr leaves the receipt out: it is enough to delete the message.
     """
 
     receipt: str = field(repr=False)
@@ -73,9 +90,9 @@ class CompletionQueue:
             yield cls(calls, queue_url)
 
     async def check_it_exists(self) -> None:
-        """Ask once for the queue, and leave its messages as they are; an SQS that does not answer proves nothing.
+        """Ask once for the queue, and leave its messages as they are; an SQS that does not answer is only logged.
 
-        It is a receive, since no other permission is needed then; its messages stay visible to all consumers.
+        It is a receive, since no other permission is needed then; what it shows stays visible to others.
 
         :raises QueueNotFound: there is no such queue in this region and account
         """
@@ -103,7 +120,7 @@ class CompletionQueue:
         return [_read(message) for message in response.get("Messages") or ()]
 
     async def delete(self, receipts: Sequence[str]) -> None:
-        """Delete messages; one that cannot be deleted comes back, which costs nothing but a poll.
+        """Delete messages; one that cannot be deleted comes back, which costs a receive.
 
         :raises QueueNotFound: as :meth:`receive`
         :raises ServiceError: as :meth:`receive`
@@ -149,3 +166,114 @@ def _read(message: Mapping[str, Any]) -> QueueMessage:
         return QueueMessage(message["ReceiptHandle"], parse(message.get("Body", "")), foreign=False)
     except InvalidRequest:
         return QueueMessage(message["ReceiptHandle"], None, foreign=True)
+
+
+class CompletionHints:
+    """Which results were notified since the last poll: a mask for each folder.
+
+    They only tell when to poll: what counts is what lies in S3.
+    """
+
+    def __init__(self, watch: AwaitedResults) -> None:
+        self._watch = watch
+        self._hinted = [0] * len(watch.folders)
+        self._by_folder: dict[str, list[int]] = {}
+        for number, folder in enumerate(watch.folders):
+            self._by_folder.setdefault(folder.outputs, []).append(number)
+
+    def take(self, notification: InferenceNotification) -> bool:
+        """Take in a notification; return whether it is about a request of this owner, awaited or not."""
+        result = self._position_of(notification)
+        if result is not None:
+            self._hinted[result.folder] |= 1 << result.position
+        own = self._watch.own_ids
+        return result is not None or bool(own and (notification.inference_id or "").startswith(own))
+
+    def _position_of(self, notification: InferenceNotification) -> ResultPosition | None:
+        folder, slash, name = (notification.output_location or "").rpartition("/")
+        for number in self._by_folder.get(folder + slash, ()):
+            for position in self._watch.folders[number].names.positions([name], ObjectKind.OUTPUTS):
+                return ResultPosition(number, position)
+        for number, awaited in enumerate(self._watch.folders):
+            if (position := awaited.names.id_at(notification.inference_id or "")) >= 0:
+                return ResultPosition(number, position)
+        return None
+
+    def cover(self, state: WatchState, *, until_pending: int = 0) -> bool:
+        """Return whether a poll now would end the wait, if every hint holds."""
+        left = sum(
+            (known.pending(folder) & ~hinted).bit_count()
+            for folder, known, hinted in zip(self._watch.folders, state.folders, self._hinted, strict=True)
+        )
+        return left <= until_pending
+
+    def forget(self) -> None:
+        """Drop all hints, after a poll."""
+        self._hinted = [0] * len(self._hinted)
+
+
+def is_stale(notification: InferenceNotification, *, before: float) -> bool:
+    """Return whether an inference had finished before a wait began, which then needs no notification.
+
+    :param before: when the wait began, epoch seconds
+    """
+    try:
+        at = datetime.datetime.fromisoformat(notification.event_time or "")
+        return at.replace(tzinfo=at.tzinfo or datetime.UTC).timestamp() < before
+    except (ValueError, OverflowError):
+        return False
+
+
+class Wakeup:
+    """Pauses between polls that end as soon as notifications tell of everything that is awaited.
+
+    :param poll_interval: seconds of a pause while the queue fails, and of every pause if longer than a minute
+    """
+
+    def __init__(self, queue: CompletionQueue, watch: AwaitedResults, *, poll_interval: float) -> None:
+        self._queue = queue
+        self._hints = CompletionHints(watch)
+        self._poll_interval = poll_interval
+        self._began = time.time()
+        self._warned = False
+
+    async def pause(self, state: WatchState, longest: float, *, until_pending: int) -> None:
+        """Return when it is time for the next poll, after ``longest`` seconds at the latest.
+
+        :raises QueueNotFound: the queue does not exist
+        """
+        self._hints.forget()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + min(longest, max(self._poll_interval, _PAUSE_WITH_QUEUE))
+        while (left := until - loop.time()) > 0 and not self._hints.cover(state, until_pending=until_pending):
+            try:
+                await self._listen(left)
+            except ServiceError as error:
+                log.warning("the completion queue fails, S3 is polled meanwhile: %s", error)
+                await asyncio.sleep(min(self._poll_interval, left))
+                return
+
+    async def _listen(self, seconds: float) -> None:
+        messages = await self._queue.receive(wait_seconds=max(1, min(LONGEST_POLL, math.ceil(seconds))))
+        ours = [message for message in messages if self._is_ours(message)]
+        if ours:
+            await self._queue.delete([message.receipt for message in ours])
+        if len(ours) < len(messages):
+            self._warn_of_foreign()
+            if not ours:  # they come again and again
+                await asyncio.sleep(min(_PAUSE_AFTER_FOREIGN, seconds))
+
+    def _is_ours(self, message: QueueMessage) -> bool:
+        """Take a message in; return whether to delete it: what an earlier wait left behind would stay for ever."""
+        notification = message.notification
+        if message.foreign or notification is None:
+            return not message.foreign
+        return self._hints.take(notification) or is_stale(notification, before=self._began - _STALE_SECONDS)
+
+    def _warn_of_foreign(self) -> None:
+        if not self._warned:
+            log.warning(
+                "the completion queue holds messages that are not about what is waited for; they are left there. Give "
+                "each waiter a queue of its own, subscribed to the endpoint's topics"
+            )
+            self._warned = True

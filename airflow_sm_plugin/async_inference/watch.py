@@ -1,7 +1,9 @@
-"""What a wait for asynchronous results looks at: results that lie side by side in S3, each with a deadline."""
+"""What a wait for asynchronous results awaits: folders in S3 with named results in them, each with a deadline."""
 
 from __future__ import annotations
 
+import enum
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,20 +15,25 @@ from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
-__all__ = ["ListedNames", "NumberedNames", "Place", "Shelf", "Watch", "group", "mask_of", "positions_of"]
+RESULTS_PER_FOLDER = 1_000
+"""Most results of one :class:`ResultFolder` that :func:`group` makes: as many as a page of ListObjectsV2 shows."""
 
-SHELF = 1_000
-"""Results on one shelf at most, where we decide: what one page of ListObjectsV2 shows."""
+
+class ObjectKind(enum.Enum):
+    """The two objects of which an invocation writes one."""
+
+    OUTPUTS = "outputs"
+    FAILURES = "failures"
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Results side by side. A position is a name's place on the shelf, from 0.
+class ResultFolder:
+    """Results side by side in S3. A result's position is its index in ``names``.
 
     :param outputs: ``s3://bucket/folder/`` of the outputs
     :param failures: ``s3://bucket/folder/`` of the failure objects; None where there is no failure path
     :param deadlines: epoch seconds; one for all, or one for each
-    :param left_out: positions nobody waits for (refused, or kept elsewhere)
+    :param left_out: positions that are not awaited (refused, or written elsewhere)
     """
 
     outputs: str
@@ -46,41 +53,48 @@ class Shelf:
 
     @cached_property
     def wanted(self) -> int:
-        """Return what is waited for, a bit for each position."""
+        """The mask of the awaited positions."""
         return ((1 << self.names.count) - 1) & ~mask_of(self.left_out)
 
     @cached_property
     def first_deadline(self) -> float:
-        """Return the earliest deadline, in epoch seconds."""
         return min(self.deadlines)
 
     @cached_property
     def last_deadline(self) -> float:
-        """Return the latest deadline, in epoch seconds."""
         return max(self.deadlines)
 
     @cached_property
-    def outputs_uri(self) -> S3Uri:
-        """Return the outputs' bucket and folder."""
-        return S3Uri.parse(self.outputs)
+    def _uris(self) -> Mapping[ObjectKind, S3Uri]:
+        uris = {ObjectKind.OUTPUTS: S3Uri.parse(self.outputs)}
+        return uris if self.failures is None else uris | {ObjectKind.FAILURES: S3Uri.parse(self.failures)}
 
-    @cached_property
-    def failures_uri(self) -> S3Uri | None:
-        """Return the failure objects' bucket and folder."""
-        return None if self.failures is None else S3Uri.parse(self.failures)
+    def uri(self, kind: ObjectKind) -> S3Uri | None:
+        """Return the folder's bucket and key; None for failure objects where there is no failure path."""
+        return self._uris.get(kind)
 
     @property
     def is_combined(self) -> bool:
-        """Whether outputs and failure objects lie in one folder: one listing then tells of both."""
+        """Whether outputs and failure objects lie in one folder: one listing then shows both."""
         return self.failures == self.outputs
 
+    def kinds_shown_with(self, kind: ObjectKind) -> Iterable[ObjectKind]:
+        """Return the kinds that a listing of one kind shows."""
+        return ObjectKind if self.is_combined else (kind,)
+
     def output(self, position: int) -> str:
-        """Return an output's location."""
-        return self.outputs + self.names.output(position)
+        return self.outputs + self.names.name(position, ObjectKind.OUTPUTS)
 
     def failure(self, position: int) -> str | None:
-        """Return a failure object's location."""
-        return None if self.failures is None else self.failures + self.names.failure(position)
+        return (
+            None if self.failures is None else self.failures + self.names.name(position, ObjectKind.FAILURES)
+        )
+
+    def span(self, mask: int, kind: ObjectKind) -> tuple[str, str]:
+        """Return the first and the last key, in S3's order, that a listing has to show for these positions."""
+        key = self._uris[kind].key
+        spans = [self.names.span(mask, each) for each in self.kinds_shown_with(kind)]
+        return key + min(first for first, _ in spans), key + max(last for _, last in spans)
 
     def as_mapping(self) -> dict[str, Any]:
         """Return it with JSON values."""
@@ -93,59 +107,60 @@ class Shelf:
         }
 
     @classmethod
-    def from_mapping(cls, value: Mapping[str, Any]) -> Shelf:
+    def from_mapping(cls, value: Mapping[str, Any]) -> ResultFolder:
         """Read what :meth:`as_mapping` wrote."""
         return cls(
             outputs=value["outputs"],
             failures=value["failures"],
-            names=names_from(value["names"]),
+            names=_names_from(value["names"]),
             deadlines=tuple(value["deadlines"]),
             left_out=tuple(value["left_out"]),
         )
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Everything one wait waits for.
+class AwaitedResults:
+    """Everything that one wait awaits.
 
-    :param own_ids: how the inference ids of the same owner begin, also of those not waited for (any more): their
-        notifications are no foreign ones
+    :param own_ids: how the inference ids of the same owner begin, also of results that are not awaited (any more):
+        their notifications are not foreign
     """
 
-    shelves: tuple[Shelf, ...]
+    folders: tuple[ResultFolder, ...]
     own_ids: str = field(default="")
 
     @cached_property
     def count(self) -> int:
-        """Return how many results are waited for."""
-        return sum(shelf.wanted.bit_count() for shelf in self.shelves)
+        """How many results are awaited."""
+        return sum(folder.wanted.bit_count() for folder in self.folders)
 
     @cached_property
     def last_deadline(self) -> float:
-        """Return the latest deadline, in epoch seconds."""
-        return max((shelf.last_deadline for shelf in self.shelves), default=0.0)
+        """The latest deadline, in epoch seconds."""
+        return max((folder.last_deadline for folder in self.folders), default=0.0)
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return it with JSON values."""
-        return {"shelves": [shelf.as_mapping() for shelf in self.shelves], "own_ids": self.own_ids}
+        """Return it with JSON values; triggers that an earlier version deferred hold the same keys."""
+        return {"shelves": [folder.as_mapping() for folder in self.folders], "own_ids": self.own_ids}
 
     @classmethod
-    def from_mapping(cls, value: Mapping[str, Any]) -> Watch:
+    def from_mapping(cls, value: Mapping[str, Any]) -> AwaitedResults:
         """Read what :meth:`as_mapping` wrote.
 
         :raises InvalidRequest: it is no such mapping
         """
         try:
-            return cls(tuple(Shelf.from_mapping(one) for one in value["shelves"]), str(value["own_ids"]))
+            folders = tuple(ResultFolder.from_mapping(folder) for folder in value["shelves"])
+            return cls(folders, str(value["own_ids"]))
         except (KeyError, TypeError) as error:
             raise InvalidRequest(f"this is no description of a wait: {error!r:.80}") from error
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a result is in a watch: the shelf's number and the position on it."""
+class ResultPosition:
+    """A result in :class:`AwaitedResults`: the folder's number, and the position in it."""
 
-    shelf: int
+    folder: int
     position: int
 
 
@@ -169,84 +184,65 @@ def positions_of(mask: int) -> Iterator[int]:
 
 def group(
     invocations: Sequence[AsyncInvocation], deadlines: Sequence[float]
-) -> tuple[Watch, tuple[Place, ...]]:
-    """Return a watch over any invocations, and the place of each of them in it.
+) -> tuple[AwaitedResults, tuple[ResultPosition, ...]]:
+    """Return what to await for any invocations, and the position of each of them in it.
 
-    What lies in one folder and is named alike shares shelves, in the order of names, so that each can be listed as a
-    range of its own. An invocation that is given twice is waited for once, up to the later deadline.
+    Results that lie in one folder and are named alike are kept together, in the order of names, so that each thousand
+    can be listed as a range of its own. An invocation that is given twice is awaited once, up to the later deadline.
 
     :param deadlines: epoch seconds, one for each
     """
-    alike: dict[tuple[object, ...], dict[str, list[int]]] = {}
+    alike: dict[_Naming, dict[str, list[int]]] = {}
     for number, invocation in enumerate(invocations):
-        folders, stem, suffixes = _split(invocation.output_location, invocation.failure_location)
-        alike.setdefault((*folders, *suffixes), {}).setdefault(stem, []).append(number)
-    shelves: list[Shelf] = []
-    places: dict[int, Place] = {}
+        naming, stem = _split(invocation.output_location, invocation.failure_location)
+        alike.setdefault(naming, {}).setdefault(stem, []).append(number)
+    folders: list[ResultFolder] = []
+    positions: dict[int, ResultPosition] = {}
     for (outputs, failures, output_suffix, failure_suffix), by_stem in alike.items():
-        stems = [name[1] for name in sorted((stem + str(output_suffix), stem) for stem in by_stem)]
-        for start in range(0, len(stems), SHELF):
-            some = stems[start : start + SHELF]
+        # Names can sort otherwise than stems: "a-.out" comes before "a.out", but "a" before "a-".
+        stems = [stem for _, stem in sorted((stem + output_suffix, stem) for stem in by_stem)]
+        for start in range(0, len(stems), RESULTS_PER_FOLDER):
+            some = stems[start : start + RESULTS_PER_FOLDER]
             for position, stem in enumerate(some):
-                places |= dict.fromkeys(by_stem[stem], Place(len(shelves), position))
-            names = ListedNames(
-                tuple(some),
-                str(output_suffix),
-                None if failure_suffix is None else str(failure_suffix),
-                _ids([invocations[by_stem[stem][0]] for stem in some]),
-            )
+                positions |= dict.fromkeys(by_stem[stem], ResultPosition(len(folders), position))
+            ids = tuple(invocations[by_stem[stem][0]].inference_id or "" for stem in some)
             until = tuple(max(deadlines[number] for number in by_stem[stem]) for stem in some)
-            folder = None if failures is None else str(failures)
-            shelves.append(Shelf(str(outputs), folder, names, until[:1] if len(set(until)) == 1 else until))
-    return Watch(tuple(shelves)), tuple(places[number] for number in range(len(invocations)))
+            names = ListedNames(tuple(some), output_suffix, failure_suffix, ids if any(ids) else ())
+            folders.append(
+                ResultFolder(outputs, failures, names, until[:1] if len(set(until)) == 1 else until)
+            )
+    return AwaitedResults(tuple(folders)), tuple(positions[number] for number in range(len(invocations)))
 
 
-def _ids(invocations: Sequence[AsyncInvocation]) -> tuple[str, ...]:
-    ids = tuple(invocation.inference_id or "" for invocation in invocations)
-    return ids if any(ids) else ()
+_Naming = tuple[str, str | None, str, str | None]
 
 
-def _split(output: str, failure: str | None) -> tuple[tuple[str, str | None], str, tuple[str, str | None]]:
-    """Return the folders, what both names begin with, and what follows in each."""
+def _split(output: str, failure: str | None) -> tuple[_Naming, str]:
+    """Return the folders and suffixes of both names, and the stem that they have in common."""
     folder, slash, name = output.rpartition("/")
     if failure is None:
-        return (folder + slash, None), name, ("", None)
+        return (folder + slash, None, "", None), name
     failure_folder, failure_slash, failure_name = failure.rpartition("/")
     same = 0
     while same < min(len(name), len(failure_name)) and name[same] == failure_name[same]:
         same += 1
-    folders = (folder + slash, failure_folder + failure_slash)
-    return folders, name[:same], (name[same:], failure_name[same:])
+    return (folder + slash, failure_folder + failure_slash, name[same:], failure_name[same:]), name[:same]
 
 
 _FORM = re.compile(r"([^{}]*)\{:0([1-9][0-9]?)\}([^{}]*)")
 
 
-@dataclass(frozen=True)
-class _NumberForm:
-    before: str
-    width: int
-    after: str
-
-    @classmethod
-    def parse(cls, text: str) -> _NumberForm:
-        found = _FORM.fullmatch(text)
-        if found is None:
-            raise InvalidRequest(f"a form of names must look like '{{:07}}.out', not {text!r:.80}")
-        return cls(found[1], int(found[2]), found[3])
-
-    def numbers(self, names: Iterable[str]) -> list[int]:
-        """Return the numbers in those of the names that are of this form."""
-        return [int(found[1]) for found in map(self._pattern.fullmatch, names) if found]
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return re.compile(f"{re.escape(self.before)}([0-9]{{{self.width}}}){re.escape(self.after)}")
+@functools.lru_cache(maxsize=64)
+def _pattern_of(form: str) -> re.Pattern[str]:
+    parts = _FORM.fullmatch(form)
+    if parts is None:
+        raise InvalidRequest(f"a form of names must look like '{{:07}}.out', not {form!r:.80}")
+    return re.compile(f"{re.escape(parts[1])}([0-9]{{{parts[2]}}}){re.escape(parts[3])}")
 
 
 @dataclass(frozen=True)
 class NumberedNames:
-    """Names that are consecutive numbers of a fixed width: any count of them costs nothing.
+    """Names that are consecutive numbers of a fixed width: any count of them is described by a few bytes.
 
     :param first: the first number
     :param output_form: e.g. ``"{:07}.out"``
@@ -261,43 +257,32 @@ class NumberedNames:
     id_form: str | None = None
 
     def __post_init__(self) -> None:
+        last = self.first + self.count - 1
         for form in (self.output_form, self.failure_form, self.id_form):
-            if form is not None and len(str(self.first + self.count - 1)) > _NumberForm.parse(form).width:
-                raise InvalidRequest(f"{self.first + self.count - 1} does not fit into names like {form!r}")
+            if form is not None and not _pattern_of(form).fullmatch(form.format(last)):
+                raise InvalidRequest(f"{last} does not fit into names like {form!r}")
 
-    def output(self, position: int) -> str:
-        """Return the name of an output."""
-        return self.output_form.format(self.first + position)
+    def name(self, position: int, kind: ObjectKind) -> str:
+        form = self.output_form if kind is ObjectKind.OUTPUTS else self.failure_form or self.output_form
+        return form.format(self.first + position)
 
-    def failure(self, position: int) -> str:
-        """Return the name of a failure object."""
-        return (self.failure_form or self.output_form).format(self.first + position)
-
-    def span(self, mask: int, *, failures: bool) -> tuple[str, str]:
+    def span(self, mask: int, kind: ObjectKind) -> tuple[str, str]:
         """Return the first and the last name of these positions."""
-        name = self.failure if failures else self.output
-        return name((mask & -mask).bit_length() - 1), name(mask.bit_length() - 1)
+        return self.name((mask & -mask).bit_length() - 1, kind), self.name(mask.bit_length() - 1, kind)
 
-    def outputs_in(self, names: Iterable[str]) -> list[int]:
-        """Return the positions of the outputs among these names."""
-        return self._positions(self._forms[0], names)
-
-    def failures_in(self, names: Iterable[str]) -> list[int]:
-        """Return the positions of the failure objects among these names."""
-        return self._positions(self._forms[1], names)
+    def positions(self, names: Iterable[str], kind: ObjectKind) -> list[int]:
+        """Return the positions of those of the names that are of this kind."""
+        return self._positions(names, self.output_form if kind is ObjectKind.OUTPUTS else self.failure_form)
 
     def id_at(self, inference_id: str) -> int:
         """Return the position of an inference id; -1 when it is another's."""
-        return next(iter(self._positions(self._forms[2], [inference_id])), -1)
+        return next(iter(self._positions([inference_id], self.id_form)), -1)
 
-    @cached_property
-    def _forms(self) -> tuple[_NumberForm | None, ...]:
-        forms = (self.output_form, self.failure_form, self.id_form)
-        return tuple(None if form is None else _NumberForm.parse(form) for form in forms)
-
-    def _positions(self, form: _NumberForm | None, names: Iterable[str]) -> list[int]:
+    def _positions(self, names: Iterable[str], form: str | None) -> list[int]:
+        if form is None:
+            return []
         first, behind = self.first, self.first + self.count
-        numbers = [] if form is None else form.numbers(names)
+        numbers = [int(match[1]) for match in map(_pattern_of(form).fullmatch, names) if match]
         return [number - first for number in numbers if first <= number < behind]
 
     def as_mapping(self) -> dict[str, Any]:
@@ -308,7 +293,7 @@ class NumberedNames:
 
 @dataclass(frozen=True)
 class ListedNames:
-    """Names that are told one by one, in the order of the outputs' names; a name is a stem and a suffix.
+    """Names listed one by one, in the order of the outputs' names; a name is a stem and a suffix.
 
     :param failure_suffix: None where there is no failure path
     :param ids: inference ids, one for each, or none at all; an unknown one is empty
@@ -320,45 +305,44 @@ class ListedNames:
     ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [stem + self.output_suffix for stem in self.stems]
-        if any(name >= following for name, following in itertools.pairwise(names)):
-            raise InvalidRequest("the names of a shelf must be told in their own order, each once")
+        if not self._in_order(ObjectKind.OUTPUTS):
+            raise InvalidRequest("the names of a folder must be listed in their own order, each once")
         if self.ids and len(self.ids) != len(self.stems):
             raise InvalidRequest(f"{len(self.stems)} names cannot have {len(self.ids)} inference ids")
 
     @property
     def count(self) -> int:
-        """Return how many names there are."""
         return len(self.stems)
 
-    def output(self, position: int) -> str:
-        """Return the name of an output."""
-        return self.stems[position] + self.output_suffix
+    def name(self, position: int, kind: ObjectKind) -> str:
+        return self.stems[position] + (self._suffix(kind) or "")
 
-    def failure(self, position: int) -> str:
-        """Return the name of a failure object."""
-        return self.stems[position] + (self.failure_suffix or "")
-
-    def span(self, mask: int, *, failures: bool) -> tuple[str, str]:
+    def span(self, mask: int, kind: ObjectKind) -> tuple[str, str]:
         """Return the first and the last name of these positions."""
-        if failures and not self._failures_in_order:
-            names = [self.failure(position) for position in range(self.count) if mask >> position & 1]
+        if kind is ObjectKind.FAILURES and not self._failures_in_order:
+            names = [self.name(position, kind) for position in positions_of(mask)]
             return min(names), max(names)
-        name = self.failure if failures else self.output
-        return name((mask & -mask).bit_length() - 1), name(mask.bit_length() - 1)
+        return self.name((mask & -mask).bit_length() - 1, kind), self.name(mask.bit_length() - 1, kind)
 
     @cached_property
     def _failures_in_order(self) -> bool:
-        names = (self.failure(position) for position in range(self.count))
+        return self._in_order(ObjectKind.FAILURES)
+
+    def _in_order(self, kind: ObjectKind) -> bool:
+        names = (self.name(position, kind) for position in range(self.count))
         return all(name < following for name, following in itertools.pairwise(names))
 
-    def outputs_in(self, names: Iterable[str]) -> list[int]:
-        """Return the positions of the outputs among these names."""
-        return self._positions(names, self.output_suffix)
+    def positions(self, names: Iterable[str], kind: ObjectKind) -> list[int]:
+        """Return the positions of those of the names that are of this kind."""
+        suffix = self._suffix(kind)
+        if suffix is None:
+            return []
+        known, end = self._by_stem, -len(suffix) or None
+        positions = (known.get(name[:end], -1) for name in names if name.endswith(suffix))
+        return [position for position in positions if position >= 0]
 
-    def failures_in(self, names: Iterable[str]) -> list[int]:
-        """Return the positions of the failure objects among these names."""
-        return [] if self.failure_suffix is None else self._positions(names, self.failure_suffix)
+    def _suffix(self, kind: ObjectKind) -> str | None:
+        return self.output_suffix if kind is ObjectKind.OUTPUTS else self.failure_suffix
 
     def id_at(self, inference_id: str) -> int:
         """Return the position of an inference id; -1 when it is another's."""
@@ -372,19 +356,13 @@ class ListedNames:
     def _by_id(self) -> dict[str, int]:
         return {inference_id: position for position, inference_id in enumerate(self.ids)}
 
-    def _positions(self, names: Iterable[str], suffix: str) -> list[int]:
-        known, end = self._by_stem, -len(suffix) or None
-        found = (known.get(name[:end], -1) for name in names if name.endswith(suffix))
-        return [position for position in found if position >= 0]
-
     def as_mapping(self) -> dict[str, Any]:
         """Return it with JSON values."""
         suffixes = {"output": self.output_suffix, "failure": self.failure_suffix}
         return {"stems": list(self.stems), "suffixes": suffixes, "ids": list(self.ids)}
 
 
-def names_from(value: Mapping[str, Any]) -> NumberedNames | ListedNames:
-    """Read what ``as_mapping`` of either wrote."""
+def _names_from(value: Mapping[str, Any]) -> NumberedNames | ListedNames:
     if "forms" in value:
         forms = value["forms"]
         return NumberedNames(value["first"], value["count"], forms["output"], forms["failure"], forms["id"])

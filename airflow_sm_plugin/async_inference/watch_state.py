@@ -1,31 +1,37 @@
-"""What is known of a watch after some looks: small whatever is waited for, two bits a result."""
+"""What is known of awaited results after some polls: small however many there are, two bits a result."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
-from airflow_sm_plugin.async_inference.outcome import Outcome
-from airflow_sm_plugin.async_inference.watch import Place, Shelf, Watch, mask_of, positions_of
-from airflow_sm_plugin.core.failed_polls import FailedLooks
+from airflow_sm_plugin.async_inference.outcome import ResultOutcome
+from airflow_sm_plugin.async_inference.watch import (
+    AwaitedResults,
+    ResultFolder,
+    ResultPosition,
+    mask_of,
+    positions_of,
+)
+from airflow_sm_plugin.core.failed_polls import FailedPolls
 
-LAST_LOOKS_SECONDS = 60.0
-"""How long after the last deadline an S3 that does not answer is asked again: no answer is no verdict."""
+OUTAGE_SECONDS = 60.0
+"""How long after the last deadline an S3 that does not answer is polled again: enough for a short outage, and little
+beside the hours that a deadline allows."""
 
 
 @dataclass(frozen=True)
-class ShelfState:
-    """What is known of one shelf; masks hold a bit for each position.
+class FolderState:
+    """What is known of one folder; masks hold a bit for each position.
 
-    :param outputs: outputs seen
-    :param failures: failure objects seen
-    :param outputs_at: epoch second of the last look that told of every missing output whether it is there
+    :param outputs: mask of the outputs seen
+    :param failures: mask of the failure objects seen
+    :param outputs_at: epoch second of the last poll that answered for every missing output
     :param failures_at: the same of failure objects
-    :param forbidden: of which objects S3 answered 403 at the last look
-    :param stalled: at how many looks in a row a shelf on which something is missing showed nothing new
-    :param outputs_one_by_one: listing them is not allowed, or dearer than asking for each
-    :param failures_one_by_one: the same of failure objects
+    :param forbidden: mask of the results for which S3 answered 403 at the last poll
+    :param outputs_by_head: whether outputs are asked for one by one, as listing them is denied, or dearer
+    :param failures_by_head: the same of failure objects
     """
 
     outputs: int = 0
@@ -33,146 +39,129 @@ class ShelfState:
     outputs_at: float = -math.inf
     failures_at: float = -math.inf
     forbidden: int = 0
-    stalled: int = 0
-    outputs_one_by_one: bool = False
-    failures_one_by_one: bool = False
+    outputs_by_head: bool = False
+    failures_by_head: bool = False
 
-    def missing(self, shelf: Shelf) -> int:
-        """Return the mask of what is neither there nor failed, in time or not."""
-        return shelf.wanted & ~(self.outputs | self.failures)
+    def missing(self, folder: ResultFolder) -> int:
+        """Return the mask of the results that have neither succeeded nor failed, in time or not."""
+        return folder.wanted & ~(self.outputs | self.failures)
 
-    def timed_out(self, shelf: Shelf) -> int:
-        """Return the mask of what was missing when a look after its deadline told of everything."""
-        missing = self.missing(shelf)
-        looked = self.outputs_at if shelf.failures is None else min(self.outputs_at, self.failures_at)
-        return missing and past(shelf, missing, looked)
+    def timed_out(self, folder: ResultFolder) -> int:
+        """Return the mask of the results that were missing when S3 answered for all after their deadline."""
+        missing = self.missing(folder)
+        polled = self.outputs_at if folder.failures is None else min(self.outputs_at, self.failures_at)
+        return missing and past(folder, missing, polled)
 
-    def pending(self, shelf: Shelf) -> int:
-        """Return the mask of what is still waited for."""
-        return self.missing(shelf) & ~self.timed_out(shelf)
+    def pending(self, folder: ResultFolder) -> int:
+        """Return the mask of the results that are still awaited."""
+        return self.missing(folder) & ~self.timed_out(folder)
 
 
-def past(shelf: Shelf, mask: int, now: float) -> int:
+def past(folder: ResultFolder, mask: int, now: float) -> int:
     """Return the mask of those whose deadline has passed."""
-    if not shelf.first_deadline <= now < shelf.last_deadline:
-        return mask if shelf.last_deadline <= now else 0
-    return mask_of([position for position in positions_of(mask) if shelf.deadlines[position] <= now])
+    if not folder.first_deadline <= now < folder.last_deadline:
+        return mask if folder.last_deadline <= now else 0
+    return mask_of([position for position in positions_of(mask) if folder.deadlines[position] <= now])
 
 
 @dataclass(frozen=True)
-class Counts:
-    """How many results there are of each kind."""
+class WatchCounts:
+    """How many results there are of each outcome."""
 
     succeeded: int = 0
     failed: int = 0
     timed_out: int = 0
     pending: int = 0
 
-    def as_mapping(self) -> dict[str, int]:
-        """Return it with JSON values."""
-        return {
-            "succeeded": self.succeeded,
-            "failed": self.failed,
-            "timed_out": self.timed_out,
-            "pending": self.pending,
-        }
-
 
 @dataclass(frozen=True)
 class WatchState:
-    """What is known of a watch. It may be forgotten at any time: a look at everything tells it again.
+    """What is known of awaited results. It can be lost at any time: one poll of everything restores it.
 
-    :param looks: how many looks there were
-    :param failed: how many looks in a row told nothing about any output
-    :param credit: pages that looks for failure objects may still cost: they are only worth a small share
-    :param failures_apart: the folder above all failure objects holds too much else to be listed
+    :param polls: how many polls there were
+    :param failed: how many polls in a row brought no answer about any output
+    :param stalled: how many polls in a row showed no new result
     """
 
-    shelves: tuple[ShelfState, ...]
-    looks: int = 0
-    failed: FailedLooks = field(default_factory=FailedLooks)
-    credit: float = 1.0
-    failures_apart: bool = False
+    folders: tuple[FolderState, ...]
+    polls: int = 0
+    failed: FailedPolls = field(default_factory=FailedPolls)
+    stalled: int = 0
 
     @classmethod
-    def begin(cls, watch: Watch) -> WatchState:
-        """Return the state before the first look."""
-        return cls((ShelfState(),) * len(watch.shelves))
+    def begin(cls, watch: AwaitedResults) -> WatchState:
+        """Return the state before the first poll."""
+        return cls((FolderState(),) * len(watch.folders))
 
-    def counts(self, watch: Watch) -> Counts:
-        """Count the outcomes."""
-        pairs = list(zip(watch.shelves, self.shelves, strict=True))
-        return Counts(
-            succeeded=sum((state.outputs & shelf.wanted).bit_count() for shelf, state in pairs),
-            failed=sum(
-                (state.failures & ~state.outputs & shelf.wanted).bit_count() for shelf, state in pairs
-            ),
-            timed_out=sum(state.timed_out(shelf).bit_count() for shelf, state in pairs),
-            pending=sum(state.pending(shelf).bit_count() for shelf, state in pairs),
-        )
+    def _pairs(self, watch: AwaitedResults) -> Iterator[tuple[ResultFolder, FolderState]]:
+        return zip(watch.folders, self.folders, strict=True)
 
-    def outcomes(self, watch: Watch) -> Iterator[tuple[Place, Outcome]]:
-        """Yield what became of every result that is waited for, shelf by shelf.
+    def counts(self, watch: AwaitedResults) -> WatchCounts:
+        succeeded = failed = timed_out = pending = 0
+        for folder, state in self._pairs(watch):
+            succeeded += (state.outputs & folder.wanted).bit_count()
+            failed += (state.failures & ~state.outputs & folder.wanted).bit_count()
+            timed_out += state.timed_out(folder).bit_count()
+            pending += state.pending(folder).bit_count()
+        return WatchCounts(succeeded, failed, timed_out, pending)
 
-        An output beats a failure object, both beat the clock.
-        """
-        for number, (shelf, state) in enumerate(zip(watch.shelves, self.shelves, strict=True)):
-            timed_out = state.timed_out(shelf)
-            for position in positions_of(shelf.wanted):
+    def outcomes(self, watch: AwaitedResults) -> Iterator[tuple[ResultPosition, ResultOutcome]]:
+        """Yield the outcome of every awaited result: an output beats a failure object, both beat the clock."""
+        for number, (folder, state) in enumerate(self._pairs(watch)):
+            timed_out = state.timed_out(folder)
+            for position in positions_of(folder.wanted):
                 bit = 1 << position
                 if state.outputs & bit:
-                    yield Place(number, position), Outcome.SUCCEEDED
+                    outcome = ResultOutcome.SUCCEEDED
                 elif state.failures & bit:
-                    yield Place(number, position), Outcome.FAILED
+                    outcome = ResultOutcome.FAILED
                 else:
-                    yield Place(number, position), Outcome.TIMED_OUT if timed_out & bit else Outcome.WAITING
+                    outcome = ResultOutcome.TIMED_OUT if timed_out & bit else ResultOutcome.WAITING
+                yield ResultPosition(number, position), outcome
 
-    def forbidden(self, watch: Watch) -> Place | None:
-        """Return the first missing result of which S3 answered 403 at the last look."""
-        for number, (shelf, state) in enumerate(zip(watch.shelves, self.shelves, strict=True)):
-            for position in positions_of(state.forbidden & state.missing(shelf)):
-                return Place(number, position)
-        return None
+    def forbidden(self, watch: AwaitedResults) -> ResultPosition | None:
+        """Return the first missing result for which S3 answered 403 at the last poll."""
+        return _first(state.forbidden & state.missing(folder) for folder, state in self._pairs(watch))
 
-    def first_pending(self, watch: Watch) -> Place | None:
-        """Return the first result that is still waited for."""
-        for number, (shelf, state) in enumerate(zip(watch.shelves, self.shelves, strict=True)):
-            for position in positions_of(state.pending(shelf)):
-                return Place(number, position)
-        return None
+    def first_pending(self, watch: AwaitedResults) -> ResultPosition | None:
+        return _first(state.pending(folder) for folder, state in self._pairs(watch))
 
-    def unreachable(self, watch: Watch, *, now: float) -> bool:
-        """Say whether S3 gave no useful answer for too long.
-
-        :param now: epoch seconds
-        """
-        too_late = now >= watch.last_deadline + LAST_LOOKS_SECONDS
+    def unreachable(self, watch: AwaitedResults, *, now: float) -> bool:
+        """Return whether S3 gave no useful answer for too long; ``now`` is in epoch seconds."""
+        too_late = now >= watch.last_deadline + OUTAGE_SECONDS
         return self.failed.too_many or (self.failed.in_a_row > 0 and too_late)
 
-    def verdict(self, watch: Watch, *, now: float, until_pending: int = 0) -> Verdict | None:
-        """Say whether and why the wait is over; None to look again.
+    def result(self, watch: AwaitedResults, *, now: float, until_pending: int = 0) -> WatchResult | None:
+        """Return why the wait is over; None to go on.
 
         :param now: epoch seconds
         :param until_pending: how many may still be pending
         """
         counts = self.counts(watch)
         if counts.pending == 0:
-            return Verdict("deadline" if counts.timed_out else "complete", counts)
+            return WatchResult("deadline" if counts.timed_out else "complete", counts)
         if counts.pending <= until_pending:
-            return Verdict("room", counts)
+            return WatchResult("room", counts)
         if self.unreachable(watch, now=now):
-            return Verdict("unreachable", counts, self.failed.in_a_row)
+            return WatchResult("unreachable", counts, self.failed.in_a_row)
         return None
 
 
+def _first(masks: Iterator[int]) -> ResultPosition | None:
+    positions = (
+        ResultPosition(number, next(positions_of(mask))) for number, mask in enumerate(masks) if mask
+    )
+    return next(positions, None)
+
+
 @dataclass(frozen=True)
-class Verdict:
-    """Why a wait is over: ``complete``, ``deadline``, ``room`` or ``unreachable``; the counts, and failed looks."""
+class WatchResult:
+    """Why a wait is over: ``complete``, ``deadline``, ``room`` or ``unreachable``; the counts, and failed polls."""
 
     why: str
-    counts: Counts
-    failed_looks: int = 0
+    counts: WatchCounts
+    failed_polls: int = 0
 
     def as_mapping(self) -> dict[str, object]:
         """Return it with JSON values."""
-        return {"why": self.why, "counts": self.counts.as_mapping(), "failed_looks": self.failed_looks}
+        return {"why": self.why, "counts": asdict(self.counts), "failed_looks": self.failed_polls}

@@ -1,4 +1,4 @@
-"""Look at many asynchronous results in S3: a page of a listing for a thousand of them, where that is cheaper."""
+"""Poll S3 for many asynchronous results over open connections, from an event loop or from a task without one."""
 
 from __future__ import annotations
 
@@ -9,111 +9,104 @@ from dataclasses import replace
 from typing import TypeVar
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.poll import HeadRequest, ListRequest, Looking, Request, Which
-from airflow_sm_plugin.async_inference.watch import Watch
+from airflow_sm_plugin.async_inference.poll import HeadRequest, ListRequest, Poll, Request
+from airflow_sm_plugin.async_inference.watch import AwaitedResults, ObjectKind
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.core.s3 import S3Uri, Sight
-from airflow_sm_plugin.exceptions import (
-    AccessDenied,
-    InferenceError,
-    RequestRefused,
-    ServiceError,
-)
+from airflow_sm_plugin.core.s3 import Presence, S3Uri
+from airflow_sm_plugin.exceptions import AccessDenied, InferenceError, RequestRefused, ServiceError
 
 log = get_log(__name__)
 
 _T = TypeVar("_T")
 
 LISTINGS_AT_ONCE = 2
-"""Of one look: reading a page takes some milliseconds, and what arrives together is read in one turn of the loop."""
+"""Reading a full page takes 2.4 ms of CPU (``bench_async_wait.py``), and pages that arrive together are read without a
+pause: more than two would keep the triggerer's other triggers waiting for longer than 5 ms."""
 
 HEADS_AT_ONCE = 8
+"""Fewer than botocore's default of 10 connections, so that none of them waits for one."""
 
 
 class ResultWatcher:
-    """Carry out looks at a watch over S3's open connections. It keeps nothing: the state is the caller's."""
+    """Carry out polls over S3's open connections. It keeps no results: the state is the caller's."""
 
     def __init__(self, s3: S3Objects) -> None:
         self._s3 = s3
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
-    async def look(
-        self, watch: Watch, state: WatchState, *, now: float, thorough: bool = False
+    async def poll(
+        self, watch: AwaitedResults, state: WatchState, *, now: float, thorough: bool = False
     ) -> WatchState:
-        """Look once.
-
-        A failed look is no error: ``state.failed`` counts it.
+        """Poll once. A failed poll is no error: ``state.failed`` counts it.
 
         :param now: epoch seconds
-        :param thorough: look at everything that is missing, whatever it costs: what comes after a wait
-        :raises RequestRefused: outputs can never be there: their bucket does not exist
-        :raises SageMakerInferenceError: no look can succeed: no credentials, no region
+        :param thorough: ask for everything that is missing, whatever it costs: once a wait is over
+        :raises RequestRefused: outputs can never exist: their bucket does not
+        :raises SageMakerInferenceError: no poll can succeed: no credentials, no region
         """
-        looking = Looking(watch, state, now=now, thorough=thorough)
-        while requests := looking.next_requests():
+        poll = Poll(watch, state, now=now, thorough=thorough)
+        while requests := poll.next_requests():
             listings = [request for request in requests if isinstance(request, ListRequest)]
             heads = [request for request in requests if isinstance(request, HeadRequest)]
-            await self._carry_out(listings, looking, at_once=LISTINGS_AT_ONCE)
-            await self._carry_out(heads, looking, at_once=HEADS_AT_ONCE)
-        return looking.finish()
+            await self._carry_out(listings, poll, at_once=LISTINGS_AT_ONCE)
+            await self._carry_out(heads, poll, at_once=HEADS_AT_ONCE)
+        return poll.finish()
 
-    async def _carry_out(self, requests: Sequence[Request], looking: Looking, *, at_once: int) -> None:
-        left = iter(requests)
+    async def _carry_out(self, requests: Sequence[Request], poll: Poll, *, at_once: int) -> None:
+        queued = iter(requests)
         try:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(at_once, len(requests))):
-                    workers.create_task(self._work(left, looking))
+                    workers.create_task(self._work(queued, poll))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _work(self, left: Iterator[Request], looking: Looking) -> None:
-        for request in left:
+    async def _work(self, queued: Iterator[Request], poll: Poll) -> None:
+        for request in queued:
             if isinstance(request, HeadRequest):
-                looking.headed(request, await self._s3.sight(request.location))
+                poll.report_head(request, await self._s3.sight(request.location))
             else:
-                await self._list(request, looking)
+                await self._list(request, poll)
 
-    async def _list(self, request: ListRequest, looking: Looking) -> None:
-        start, pages, answer, complete = request.start_after, 0, Sight.PRESENT, False
-        while not complete and pages < request.max_pages:
+    async def _list(self, request: ListRequest, poll: Poll) -> None:
+        start, answer = request.next_start(), Presence.PRESENT
+        for _ in range(request.max_pages):
             try:
-                page = await self._s3.list_names(request.bucket, request.prefix, start_after=start)
+                page = await self._s3.list_names(request.bucket, request.prefix, start_after=start or "")
             except ServiceError as error:
-                answer = self._why_not(request, error)
+                answer = self._answer_of(error, request)
                 break
-            await asyncio.sleep(0)  # reading it was enough for one turn of the triggerer's loop
-            looking.saw(request, page.names)
-            pages += 1
-            complete = page.next_start_after is None or page.next_start_after >= request.last
-            start = page.next_start_after or start
-        looking.listed(request, answer, pages=pages, complete=complete)
+            await asyncio.sleep(0)  # after each page the triggerer's other triggers can run
+            poll.report_page(request, page.names)
+            start = page.next_start_after and request.next_start(page.next_start_after)
+            if start is None:
+                break
+        poll.report_listing(request, answer, next_start=start)
 
-    def _why_not(self, request: ListRequest, error: ServiceError) -> Sight:
-        """Say what a listing that failed tells; raise when no look can succeed."""
+    def _answer_of(self, error: ServiceError, request: ListRequest) -> Presence:
+        """Return what a failed listing tells; raise when no poll can succeed."""
         if error.retryable:
-            log.info("a failed look: %s", error)
-            return Sight.UNKNOWN
-        if isinstance(error, RequestRefused) and request.which is Which.OUTPUTS:
+            log.info("a failed poll: %s", error)
+            return Presence.UNKNOWN
+        if isinstance(error, RequestRefused) and request.kind is ObjectKind.OUTPUTS:
             raise error
-        if isinstance(error, AccessDenied) or request.which is Which.FAILURES:
-            self._warn_once(
-                "s3://%s/%s cannot be listed, so every result is asked for by itself, which is slow and dear: allow "
-                "s3:ListBucket to the task's and the triggerer's role (%s)",
-                request,
-                error,
-            )
-            return Sight.FORBIDDEN
+        if isinstance(error, AccessDenied) or request.kind is ObjectKind.FAILURES:
+            if request.bucket not in self._warned:
+                self._warned.add(request.bucket)
+                log.warning(
+                    "s3://%s/%s cannot be listed, so every result is asked for by itself, which is slow and dear: "
+                    "allow s3:ListBucket to the task's and the triggerer's role (%s)",
+                    request.bucket,
+                    request.prefix,
+                    error,
+                )
+            return Presence.FORBIDDEN
         raise error
 
-    def _warn_once(self, text: str, request: ListRequest, error: ServiceError) -> None:
-        if request.bucket not in self._said:
-            self._said.add(request.bucket)
-            log.warning(text, request.bucket, request.prefix, error)
-
     async def failure_text(self, location: str | None, *, limit: int) -> str:
-        """Return the beginning of a failure object for an error's text; it never raises for S3's sake.
+        """Return the beginning of a failure object for an error's text; an S3 that fails is part of the text.
 
         :param limit: bytes; 0 reads nothing
         """
@@ -127,7 +120,7 @@ class ResultWatcher:
         return shown if len(body) <= limit else f"{shown}…"
 
     async def trouble_at(self, location: str) -> str:
-        """Ask once with a listing, and say what keeps S3 from telling of a place; empty when nothing does."""
+        """List once, and return S3's error about a location; empty when there is none."""
         uri = S3Uri.parse(location)
         try:
             await self._s3.list_names(uri.bucket, uri.key)
@@ -137,7 +130,7 @@ class ResultWatcher:
 
 
 class BlockingWatcher:
-    """The same for a task without an event loop: what is opened stays open, inside of :meth:`opened`."""
+    """The same for a task without an event loop: connections stay open inside of :meth:`opened`."""
 
     def __init__(self, connection: AwsConnection) -> None:
         self._connection = connection
@@ -147,7 +140,7 @@ class BlockingWatcher:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Keep connections open for the block, from the first look on; inside of another one it does nothing."""
+        """Keep connections open for the block, from the first poll on; inside of another one it does nothing."""
         if self._loop is not None:
             yield
             return
@@ -160,32 +153,34 @@ class BlockingWatcher:
                 self._loop = self._s3 = None
                 loop.run(self._stack.aclose())
 
-    def look(self, watch: Watch, state: WatchState, *, now: float, thorough: bool = False) -> WatchState:
-        """Look once, as :meth:`ResultWatcher.look`; that connections cannot be opened now is a failed look as well."""
+    def poll(
+        self, watch: AwaitedResults, state: WatchState, *, now: float, thorough: bool = False
+    ) -> WatchState:
+        """Poll once, as :meth:`ResultWatcher.poll`; that connections cannot be opened is a failed poll as well."""
         try:
-            return self._run(lambda s3: ResultWatcher(s3).look(watch, state, now=now, thorough=thorough))
+            return self._run(lambda s3: ResultWatcher(s3).poll(watch, state, now=now, thorough=thorough))
         except ServiceError as error:
             if not error.retryable:
                 raise
-            log.info("a failed look: %s", error)
-            return replace(state, looks=state.looks + 1, failed=state.failed.one_more())
+            log.info("a failed poll: %s", error)
+            return replace(state, polls=state.polls + 1, failed=state.failed.one_more())
 
     def failure_texts(self, locations: Sequence[str | None], *, limit: int) -> list[str]:
         """Return the beginnings of failure objects, as :meth:`ResultWatcher.failure_text`."""
 
-        async def read(s3: S3Objects) -> list[str]:
+        async def read_all(s3: S3Objects) -> list[str]:
             watcher, slots = ResultWatcher(s3), asyncio.Semaphore(HEADS_AT_ONCE)
 
-            async def one(location: str | None) -> str:
+            async def read(location: str | None) -> str:
                 async with slots:
                     return await watcher.failure_text(location, limit=limit)
 
-            return await asyncio.gather(*map(one, locations))
+            return await asyncio.gather(*map(read, locations))
 
-        return self._run(read)
+        return self._run(read_all)
 
     def trouble_at(self, location: str) -> str:
-        """Say what keeps S3 from telling of a place, as :meth:`ResultWatcher.trouble_at`."""
+        """Return S3's error about a location, as :meth:`ResultWatcher.trouble_at`."""
         try:
             return self._run(lambda s3: ResultWatcher(s3).trouble_at(location))
         except ServiceError as error:

@@ -22,7 +22,7 @@ from airflow_sm_plugin.batches.manifest_reading import manifest_entries
 from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.batches.templates import fields_of, render
 from airflow_sm_plugin.core.input_selection import InputSelection
-from airflow_sm_plugin.core.s3 import S3Uri, Sight, relative_key
+from airflow_sm_plugin.core.s3 import Presence, S3Uri, relative_key
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
@@ -142,12 +142,12 @@ async def _check_marks(s3: S3Objects, sources: list[str], manifest: str | None) 
     for source, answer in zip(sources, answers, strict=True):
         if isinstance(answer, ListedObject) and MARK in (answer.metadata or {}):
             raise _refused(source, str(result_if_marked(S3Uri.parse(source).key)), manifest)
-    if forbidden := answers.count(Sight.FORBIDDEN):
+    if forbidden := answers.count(Presence.FORBIDDEN):
         log.warning(
             "%d inputs, among them %s, have names as a batch's reports and failures have, and cannot be looked at: S3 "
             "answered 403, as it does without s3:GetObject; they are taken for inputs",
             forbidden,
-            sources[answers.index(Sight.FORBIDDEN)],
+            sources[answers.index(Presence.FORBIDDEN)],
         )
 
 

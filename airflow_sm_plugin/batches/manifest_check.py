@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.batches.inputs import BatchInput, ManifestEntry
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import InputNotFound
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def checked_inputs(
     missing, forbidden = _Missing(manifest), 0
     async with aclosing(_heads(s3, entries)) as heads:
         async for entry, head in heads:
-            if head is Sight.ABSENT:
+            if head is Presence.ABSENT:
                 missing.add(entry)
             if missing.count:
                 continue
@@ -85,12 +85,12 @@ async def checked_inputs(
         )
 
 
-_Head = tuple[ManifestEntry, asyncio.Task[ListedObject | Sight]]
+_Head = tuple[ManifestEntry, asyncio.Task[ListedObject | Presence]]
 
 
 async def _heads(
     s3: S3Objects, entries: AsyncIterable[ManifestEntry]
-) -> AsyncGenerator[tuple[ManifestEntry, ListedObject | Sight], None]:
+) -> AsyncGenerator[tuple[ManifestEntry, ListedObject | Presence], None]:
     """Yield each entry with the answer to its HeadObject, in order."""
     waiting: deque[_Head] = deque()
     try:
@@ -106,7 +106,7 @@ async def _heads(
         await asyncio.gather(*(head for _, head in waiting), return_exceptions=True)
 
 
-async def _first(waiting: deque[_Head]) -> tuple[ManifestEntry, ListedObject | Sight]:
+async def _first(waiting: deque[_Head]) -> tuple[ManifestEntry, ListedObject | Presence]:
     entry, task = waiting[0]
     head = await task
     waiting.popleft()

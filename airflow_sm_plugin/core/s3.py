@@ -80,8 +80,8 @@ def check_input_location(location: str, *, name: str) -> None:
         )
 
 
-class Sight(enum.Enum):
-    """What one HEAD of an object tells: S3 answers 403 for a missing key without ``s3:ListBucket``."""
+class Presence(enum.Enum):
+    """S3's answer to a HEAD of an object; without ``s3:ListBucket`` it is FORBIDDEN for a missing one, too."""
 
     PRESENT = "present"
     ABSENT = "absent"
@@ -90,7 +90,7 @@ class Sight(enum.Enum):
 
 
 def check_inputs_apart(inputs: str, places: Mapping[str, str], *, is_object: bool = False) -> None:
-    """Refuse inputs of which one may be, or become, an object that is written by a batch or by its endpoint.
+    """Refuse inputs of which one can be, or become, an object that a batch or its endpoint writes.
 
     :param inputs: ``s3://bucket/prefix`` that is listed, or the location of one object
     :param places: what is written, for the message, and below which ``s3://bucket/prefix``

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin.aws.errors import meaning, translated, words_of
 from airflow_sm_plugin.core.backoff import pause_after
-from airflow_sm_plugin.core.failed_polls import FailedLooks
+from airflow_sm_plugin.core.failed_polls import FailedPolls
 from airflow_sm_plugin.core.names import is_same
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
@@ -251,7 +251,7 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
         :raises ServiceUnavailable: too many looks in a row failed, or all of them until time was up
         :raises Throttled: likewise
         """
-        failed, seen = FailedLooks(), False
+        failed, seen = FailedPolls(), False
         description: Mapping[str, Any] | None = None
         while True:
             if paused:
@@ -269,7 +269,7 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
                     ) from error
                 self.log.warning("the wait for endpoint %s goes on after a failed look: %s", name, error)
             else:
-                failed, seen = FailedLooks(), True
+                failed, seen = FailedPolls(), True
                 self.log.debug("endpoint %s is %s", name, (description or {}).get("EndpointStatus", "gone"))
                 if enough(description):
                     return description

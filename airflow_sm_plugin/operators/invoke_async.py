@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.async_inference.outcome import Outcome
+from airflow_sm_plugin.async_inference.outcome import ResultOutcome
 from airflow_sm_plugin.async_inference.single.state import SingleWait, seconds_to_live
 from airflow_sm_plugin.async_inference.watch import group
 from airflow_sm_plugin.base import (
@@ -21,7 +21,7 @@ from airflow_sm_plugin.base import (
 )
 from airflow_sm_plugin.core.names import digest, endpoint_log_group
 from airflow_sm_plugin.core.notifications import check_queue_url
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
@@ -330,14 +330,14 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         result = self.run_until_killed(
             result_of(self.aws, invocation, output_limit=limit, failure_text_limit=text_limit)
         )
-        if result.outcome is Outcome.SUCCEEDED:
+        if result.outcome is ResultOutcome.SUCCEEDED:
             self.log.info("the output is at %s", invocation.output_location)
             return self._returned(invocation) | {"output": result.output_text(limit or 0)}
-        if result.outcome is Outcome.FAILED:
+        if result.outcome is ResultOutcome.FAILED:
             lines = whole_number(self.container_log_lines, "container_log_lines")
             self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
             raise result.failed(self.endpoint_name)
-        is_known = result.look.output is not Sight.UNKNOWN
+        is_known = result.look.output is not Presence.UNKNOWN
         if is_known:
             self.run_until_killed(self._check_endpoint_is_there(wait))
         is_over = time.time() >= wait.deadline or event["why"] == "complete"

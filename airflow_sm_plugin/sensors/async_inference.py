@@ -19,14 +19,10 @@ from airflow_sm_plugin._compat import (
     first_reschedule_date,
 )
 from airflow_sm_plugin.async_inference.awaited import AwaitedInvocations
-from airflow_sm_plugin.async_inference.outcome import Outcome
-from airflow_sm_plugin.async_inference.watch import Place, Watch, group
+from airflow_sm_plugin.async_inference.outcome import ResultOutcome
+from airflow_sm_plugin.async_inference.watch import AwaitedResults, ResultPosition, group
 from airflow_sm_plugin.async_inference.watch_state import WatchState
-from airflow_sm_plugin.base import (
-    SageMakerInferenceSensor,
-    broken_wait,
-    task_instance_owner,
-)
+from airflow_sm_plugin.base import SageMakerInferenceSensor, broken_wait, task_instance_owner
 from airflow_sm_plugin.batches.folder import state_folder
 from airflow_sm_plugin.core.names import digest, endpoint_log_group
 from airflow_sm_plugin.core.notifications import check_queue_url
@@ -49,38 +45,34 @@ from airflow_sm_plugin.invoke.async_request import (
 if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.watcher import BlockingWatcher
 
+# At most 5,000 bytes of text in an error, with the default failure_text_limit.
 _SHOWN_FAILURES = 5
+# At most 100,000 bytes of text on XCom, with the default failure_text_limit.
 _COLLECTED_TEXTS = 100
+# Each endpoint's container logs cost calls of CloudWatch Logs.
 _SHOWN_ENDPOINTS = 3
+# So many go into Airflow's database in any case: names of 100 characters take 5 kB there.
 _INLINE = 50
+# Airflow's own time-out comes so much later than ours, beside two pauses: the sensor's own error is to win.
 _GRACE_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class _Wait:
-    """What is waited for, since when, and where each invocation is in the watch."""
+    """What is awaited, since when, and the position of each invocation's result."""
 
     awaited: AwaitedInvocations
-    first_look: float
-    watch: Watch
-    places: tuple[Place, ...]
-
-
-@dataclass(frozen=True)
-class _End:
-    """What became of the invocations, as numbers in the order they were given."""
-
-    failed: tuple[int, ...]
-    timed_out: tuple[int, ...]
-    pending: tuple[int, ...]
+    first_poll: float
+    watch: AwaitedResults
+    positions: tuple[ResultPosition, ...]
 
 
 class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     """Wait for the output *or* the failure object of one or many asynchronous invocations, whichever comes first.
 
-    403 (S3's answer for a missing key without ``s3:ListBucket``) and 503 are no verdicts: the sensor looks again. A
+    403 (S3's answer for a missing key without ``s3:ListBucket``) and 503 decide nothing: the sensor polls again. A
     failure object fails the task with its text, which a retry would only find again, so none is spent on it. Results
-    that lie in one folder are looked at with one listing for a thousand of them.
+    that lie in one folder are polled with one listing for a thousand of them.
 
     Returns on XCom: the output location, or the list of them in the order of the invocations when a list was given.
     With ``on_failure="collect"``: ``{"succeeded": [output locations], "failed": [{"input", "inference_id",
@@ -91,18 +83,18 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         mapped invoke), also as the JSON or Python text that a template makes of either (templated)
     :param output_location: instead of ``invocations``: where the output will be (templated)
     :param failure_location: with ``output_location``: where a failure object would be; without it a failed invocation
-        is only told by the deadline (templated)
+        is only noticed at the deadline (templated)
     :param timeout: seconds (or a timedelta) after which no result is expected, counted from submission where it is
-        known, else from the first look; default RequestTTL + InvocationTimeout, which is 22,500. Where it is less, a
+        known, else from the first poll; default RequestTTL + InvocationTimeout, which is 22,500. Where it is less, a
         retry ends at once, since it counts from submission: raise it, or clear the sensor later
-    :param poke_interval: seconds (or a timedelta) between looks; default 30
+    :param poke_interval: seconds (or a timedelta) between polls; default 30
     :param deferrable: wait in the triggerer; default Airflow's ``[operators] default_deferrable``
     :param on_failure: ``"fail"``, or ``"collect"``: succeed all the same and return which failed or timed out; default
         ``"fail"``
     :param completion_queue: URL of an SQS queue, of this waiter alone, that gets the endpoint's notifications: a
-        deferred wait then looks when they have told of everything, and else once a minute (templated)
+        deferred wait then polls when they have covered everything, and else once a minute (templated)
     :param ledger_prefix: ``s3://bucket/prefix`` under which a deferred wait for more than 50 invocations keeps what it
-        waits for, instead of Airflow's database; overwritten by retries (templated)
+        awaits, instead of Airflow's database; overwritten by retries (templated)
     :param failure_text_limit: how many bytes of a failure object an error shows; default 1000, 0 shows none
     :param container_log_lines: how many of the container's last log lines the task's log shows when an inference
         failed and the invocation tells its endpoint; default 20, 0 shows none
@@ -111,7 +103,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     :param never_fail: skip instead of failing, whatever happened; default False
     :raises AsyncInferenceFailed: a failure object was found; not retried
     :raises AsyncInferenceTimedOut: neither object came in time; retried
-    :raises ServiceUnavailable: S3 did not answer for many looks in a row; retried
+    :raises ServiceUnavailable: S3 did not answer at many polls in a row; retried
     :raises QueueNotFound: the completion queue does not exist; not retried
     :raises TaskKilled: Airflow killed the sensor while it waited; retried, where it may be
     """
@@ -159,12 +151,12 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         self._watcher: BlockingWatcher | None = None
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as Airflow's base spells it
-        """Poke, or look once and defer."""
+        """Poke, or poll once and defer."""
         with self._s3().opened():
             if not self.deferrable:
                 return super().execute(context)
             with self._failing_softly():
-                done = self._look(self._begin(self._first_look_at(context)))
+                done = self._poll(self._begin(self._first_poll_at(context)))
                 if done is not None:
                     return done
                 self._defer(context)
@@ -179,17 +171,17 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         return 0.0
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once at everything that is still pending."""
+        """Poll once for everything that is still pending."""
         with self._failing_softly(), self._s3().opened():
-            done = self._look(self._waiting or self._begin(self._first_look_at(context)))
+            done = self._poll(self._waiting or self._begin(self._first_poll_at(context)))
             return PokeReturnValue(is_done=done is not None, xcom_value=done)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
-        """Look at everything once more and judge: what lies in S3 counts, whatever the trigger saw."""
+        """Poll for everything once more and judge: what lies in S3 counts, whatever the trigger saw."""
         with self._failing_softly(), self._s3().opened():
             if event["status"] == "error":
                 raise broken_wait("waiting for asynchronous inference", event)
-            done = self._look(self._begin(event["note"]["first_look"]), thorough=True)
+            done = self._poll(self._begin(event["note"]["first_look"]), thorough=True)
             if done is not None:
                 return done
             if event["why"] == "unreachable":
@@ -197,11 +189,11 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             self._defer(context)  # S3 does not answer just now
         return None
 
-    def _begin(self, first_look: float) -> _Wait:
+    def _begin(self, first_poll: float) -> _Wait:
         awaited = self._read()
-        deadlines = awaited.deadlines(first_look=first_look, seconds=self.result_timeout)
-        watch, places = group(awaited.invocations, deadlines)
-        self._waiting = _Wait(awaited, first_look, watch, places)
+        deadlines = awaited.deadlines(first_poll=first_poll, seconds=self.result_timeout)
+        watch, positions = group(awaited.invocations, deadlines)
+        self._waiting = _Wait(awaited, first_poll, watch, positions)
         self._state = WatchState.begin(watch)
         return self._waiting
 
@@ -224,26 +216,26 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             }
         )
 
-    def _first_look_at(self, context: Context) -> float:
+    def _first_poll_at(self, context: Context) -> float:
         before = (
             first_reschedule_date(context, retries=self.retries or 0) if self.mode == "reschedule" else None
         )
         return before.timestamp() if before else time.time()
 
-    def _look(self, wait: _Wait, *, thorough: bool = False) -> Any:  # noqa: ANN401 - a result, or None for not yet
+    def _poll(self, wait: _Wait, *, thorough: bool = False) -> Any:  # noqa: ANN401 - a result, or None for not yet
         now, before = time.time(), self._state or WatchState.begin(wait.watch)
-        state = self._state = self._s3().look(wait.watch, before, now=now, thorough=thorough)
-        self.log.debug("%s of %d invocations", state.counts(wait.watch), len(wait.places))
+        state = self._state = self._s3().poll(wait.watch, before, now=now, thorough=thorough)
+        self.log.debug("%s of %d invocations", state.counts(wait.watch), len(wait.positions))
         if state.failed.in_a_row:
-            self.log.warning("S3 gave no useful answer at %d looks in a row", state.failed.in_a_row)
+            self.log.warning("S3 gave no useful answer at %d polls in a row", state.failed.in_a_row)
         forbidden = state.forbidden(wait.watch)
         if forbidden and not before.forbidden(wait.watch):
             self.log.warning(
                 "S3 answers 403 for %s or its failure object: not there yet and the role lacks s3:ListBucket, or the "
                 "role may not read it",
-                wait.watch.shelves[forbidden.shelf].output(forbidden.position),
+                wait.watch.folders[forbidden.folder].output(forbidden.position),
             )
-        if state.verdict(wait.watch, now=now) is None:
+        if state.result(wait.watch, now=now) is None:
             return None
         return self._conclude(wait, state)
 
@@ -251,9 +243,9 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
         from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
-        wait = self._waiting or self._begin(self._first_look_at(context))
+        wait = self._waiting or self._begin(self._first_poll_at(context))
         deadline = wait.watch.last_deadline
-        location = self._written_down(wait.watch, context)
+        location = self._location_of(wait.watch, context)
         self.defer(
             trigger=AsyncInferenceTrigger(
                 watch=None if location else wait.watch.as_mapping(),
@@ -261,15 +253,15 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
                 completion_queue=self.completion_queue if is_given(self.completion_queue) else None,
                 deadline=deadline,
                 poll_interval=self.poke_interval,
-                note={"first_look": wait.first_look},
+                note={"first_look": wait.first_poll},
                 aws=self.aws.as_mapping(),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=max(0.0, deadline - time.time()) + GRACE_SECONDS),
         )
 
-    def _written_down(self, watch: Watch, context: Context) -> str | None:
-        """Return where in S3 the trigger finds what it waits for; None when it fits into Airflow's database."""
+    def _location_of(self, watch: AwaitedResults, context: Context) -> str | None:
+        """Write a long wait's description to S3, return its location; None when it goes into Airflow's database."""
         if watch.count <= _INLINE:
             return None
         body = json.dumps(watch.as_mapping()).encode()
@@ -281,7 +273,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
                 watch.count,
             )
             return None
-        outputs = digest([shelf.outputs for shelf in watch.shelves])
+        outputs = digest([folder.outputs for folder in watch.folders])
         owner = task_instance_owner(context) or outputs
         folder = state_folder(str(self.ledger_prefix), owner=owner, arguments=outputs)
         location = f"{folder}/wait.json"
@@ -289,7 +281,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         return location
 
     def _s3(self) -> BlockingWatcher:
-        """Return the one hook of all looks: a new one would cost 0.3 s, and an AssumeRole, at each."""
+        """Return the connections of all polls: new ones would cost 0.3 s, and an AssumeRole, at each."""
         if self._watcher is None:
             from airflow_sm_plugin.async_inference.watcher import BlockingWatcher
 
@@ -297,86 +289,90 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         return self._watcher
 
     def _conclude(self, wait: _Wait, state: WatchState) -> Any:  # noqa: ANN401 - a location, a list, or a mapping
-        found = dict(state.outcomes(wait.watch))
-        outcomes = [found[place] for place in wait.places]
-        end = _End(*(_numbers(outcomes, one) for one in (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.WAITING)))
-        if end.failed:
-            self._show_logs(wait.awaited, end)
-        if self.on_failure == "collect" and not end.pending:
-            return self._collected(wait.awaited, end)
-        if end.failed:
-            raise AsyncInferenceFailed(*self._failures(wait.awaited.invocations, end))
-        if end.timed_out:
-            raise AsyncInferenceTimedOut(self._time_out(wait, state, end))
-        if end.pending:
+        by_position = dict(state.outcomes(wait.watch))
+        indices: dict[ResultOutcome, list[int]] = {outcome: [] for outcome in ResultOutcome}
+        for index, position in enumerate(wait.positions):
+            indices[by_position[position]].append(index)
+        failed, timed_out = indices[ResultOutcome.FAILED], indices[ResultOutcome.TIMED_OUT]
+        if failed:
+            self._show_logs(wait.awaited, failed)
+        if self.on_failure == "collect" and not indices[ResultOutcome.WAITING]:
+            return self._collected(wait.awaited, failed, timed_out)
+        if failed:
+            raise AsyncInferenceFailed(*self._failures(wait.awaited.invocations, failed))
+        if timed_out:
+            raise AsyncInferenceTimedOut(self._time_out(wait, state, timed_out))
+        if indices[ResultOutcome.WAITING]:
             raise self._outage()
         outputs = [invocation.output_location for invocation in wait.awaited.invocations]
         self.log.info("%d asynchronous results are there", len(outputs))
         return outputs[0] if wait.awaited.is_one else outputs
 
-    def _outage(self, failed_looks: int = 0) -> ServiceUnavailable:
+    def _outage(self, failed_polls: int = 0) -> ServiceUnavailable:
         """Return the error of a wait that S3 did not answer for too long.
 
-        :param failed_looks: how many looks in a row failed in the triggerer
+        :param failed_polls: how many polls in a row failed in the triggerer
         """
         wait, state = self._waiting, self._state
-        place = state.first_pending(wait.watch) if wait and state else None
-        if wait is None or state is None or place is None:
-            return ServiceUnavailable("S3 gave no useful answer for too long; a retry looks again")
-        location = wait.watch.shelves[place.shelf].output(place.position)
+        first = state.first_pending(wait.watch) if wait and state else None
+        if wait is None or state is None or first is None:
+            return ServiceUnavailable("S3 gave no useful answer for too long; a retry polls again")
+        location = wait.watch.folders[first.folder].output(first.position)
         return ServiceUnavailable(
-            f"S3 gave no useful answer at {max(failed_looks, state.failed.in_a_row)} looks in a row; "
+            f"S3 gave no useful answer at {max(failed_polls, state.failed.in_a_row)} polls in a row; "
             f"{state.counts(wait.watch).pending} invocations are pending, the first is {location}. They go on in "
-            f"SageMaker; a retry looks again. {self._s3().trouble_at(location) or 'it answers again now'}"
+            f"SageMaker; a retry polls again. {self._s3().trouble_at(location) or 'it answers again now'}"
         )
 
-    def _collected(self, awaited: AwaitedInvocations, end: _End) -> dict[str, Any]:
-        some = [awaited.invocations[number] for number in end.failed]
-        texts = self._texts(some[:_COLLECTED_TEXTS]) + ["see its failure object"] * len(some)
-        good = len(awaited.invocations) - len(some) - len(end.timed_out)
-        self.log.info("%d succeeded, %d failed, %d timed out", good, len(some), len(end.timed_out))
-        return awaited.collected(failed=end.failed, timed_out=end.timed_out, texts=texts)
+    def _collected(
+        self, awaited: AwaitedInvocations, failed: Sequence[int], timed_out: Sequence[int]
+    ) -> dict[str, Any]:
+        texts = self._texts([awaited.invocations[index] for index in failed[:_COLLECTED_TEXTS]])
+        texts += ["see its failure object"] * (len(failed) - len(texts))
+        succeeded = len(awaited.invocations) - len(failed) - len(timed_out)
+        self.log.info("%d succeeded, %d failed, %d timed out", succeeded, len(failed), len(timed_out))
+        return awaited.collected(failed=failed, timed_out=timed_out, texts=texts)
 
-    def _failures(self, invocations: Sequence[AsyncInvocation], end: _End) -> list[str]:
-        lines = [f"{len(end.failed)} of {len(invocations)} asynchronous inferences failed."]
-        shown = end.failed[:_SHOWN_FAILURES]
-        texts = self._texts([invocations[number] for number in shown])
-        for number, said in zip(shown, texts, strict=True):
-            invocation = invocations[number]
-            what = invocation.input_location or f"inference {invocation.inference_id or number}"
-            lines.append(f"{what}: {said} (failure object {invocation.failure_location})")
-        if len(end.failed) > _SHOWN_FAILURES:
-            lines.append(f"and {len(end.failed) - _SHOWN_FAILURES} more")
+    def _failures(self, invocations: Sequence[AsyncInvocation], failed: Sequence[int]) -> list[str]:
+        lines = [f"{len(failed)} of {len(invocations)} asynchronous inferences failed."]
+        shown = failed[:_SHOWN_FAILURES]
+        texts = self._texts([invocations[index] for index in shown])
+        for index, failure_text in zip(shown, texts, strict=True):
+            invocation = invocations[index]
+            what = invocation.input_location or f"inference {invocation.inference_id or index}"
+            lines.append(f"{what}: {failure_text} (failure object {invocation.failure_location})")
+        if len(failed) > _SHOWN_FAILURES:
+            lines.append(f"and {len(failed) - _SHOWN_FAILURES} more")
         return lines
 
     def _texts(self, invocations: Sequence[AsyncInvocation]) -> list[str]:
         locations = [invocation.failure_location for invocation in invocations]
         return self._s3().failure_texts(locations, limit=self.failure_text_limit)
 
-    def _show_logs(self, awaited: AwaitedInvocations, end: _End) -> None:
-        """Show the last log lines of the containers that failed, where it is known whose they are."""
+    def _show_logs(self, awaited: AwaitedInvocations, failed: Sequence[int]) -> None:
+        """Show the last log lines of the containers that failed, where the endpoint is known."""
         if self.container_log_lines <= 0:
             return
-        for name in awaited.endpoints_of(end.failed)[:_SHOWN_ENDPOINTS]:
+        for name in awaited.endpoints_of(failed)[:_SHOWN_ENDPOINTS]:
             self.container_logs().show_tail(endpoint_log_group(name), lines=self.container_log_lines)
 
-    def _time_out(self, wait: _Wait, state: WatchState, end: _End) -> str:
-        first = wait.awaited.invocations[end.timed_out[0]]
-        why = self._gone(wait.awaited, end)
+    def _time_out(self, wait: _Wait, state: WatchState, timed_out: Sequence[int]) -> str:
+        first = wait.awaited.invocations[timed_out[0]]
+        why = self._gone_endpoints(wait.awaited, timed_out)
         if state.forbidden(wait.watch):
             why += " S3 answered 403 to the end: the role may lack s3:GetObject and s3:ListBucket there."
         if trouble := self._s3().trouble_at(first.output_location):
             why += f" S3 says of that place: {trouble}."
         return (
-            f"{len(end.timed_out)} of {len(wait.places)} asynchronous inferences had neither output nor failure "
+            f"{len(timed_out)} of {len(wait.positions)} asynchronous inferences had neither output nor failure "
             f"object after {self.result_timeout:.0f} s, the first is {first.output_location}.{why} Raise timeout "
             f"where a queue or a cold endpoint takes longer: it counts from submission where that is known, so a "
             f"retry with this one ends at once; without a failure path failed ones look like this too"
         )
 
-    def _gone(self, awaited: AwaitedInvocations, end: _End) -> str:
-        """Say which endpoints of what timed out are not there any more, where it is known whose it is."""
-        names = awaited.endpoints_of(end.timed_out)[:_SHOWN_ENDPOINTS]
+    def _gone_endpoints(self, awaited: AwaitedInvocations, timed_out: Sequence[int]) -> str:
+        """Return a sentence about the known endpoints of timed-out invocations that do not exist any more."""
+        names = awaited.endpoints_of(timed_out)[:_SHOWN_ENDPOINTS]
         gone = [name for name in names if self._is_gone(name)]
         if not gone:
             return ""
@@ -389,7 +385,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         try:
             return self.control_plane().describe_endpoint(endpoint_name) is None
         except ServiceError:
-            return False  # it may not be asked; the time-out is true all the same
+            return False  # describing it is not permitted; the time-out is true all the same
 
     @contextmanager
     def _failing_softly(self) -> Iterator[None]:
@@ -407,7 +403,3 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
 
 def _seconds(value: float | timedelta) -> float:
     return value.total_seconds() if isinstance(value, timedelta) else value
-
-
-def _numbers(outcomes: Sequence[Outcome], wanted: Outcome) -> tuple[int, ...]:
-    return tuple(number for number, outcome in enumerate(outcomes) if outcome is wanted)

@@ -17,7 +17,7 @@ from airflow_sm_plugin._safe_text import presentable, storable
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of, is_about_credentials, stumbles_as_botocore, translate
 from airflow_sm_plugin.aws.hook import AwsHook
-from airflow_sm_plugin.core.failed_polls import FailedLooks
+from airflow_sm_plugin.core.failed_polls import FailedPolls
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, ServiceError
 
 log = get_log(__name__)
@@ -103,7 +103,7 @@ class PollingTrigger(OneEventTrigger):
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.aws = dict(aws)
-        self._failed = FailedLooks()
+        self._failed = FailedPolls()
 
     def arguments(self) -> dict[str, Any]:
         return {"deadline": self.deadline, "poll_interval": self.poll_interval, "aws": self.aws}
@@ -139,7 +139,7 @@ class PollingTrigger(OneEventTrigger):
             try:
                 with stumbles_as_botocore():
                     payload = await self.poll(client, now=time.time())
-                self._failed = FailedLooks()
+                self._failed = FailedPolls()
             except (ClientError, BotoCoreError, ServiceError) as error:
                 self._tolerate(error)
                 if is_about_credentials(error):

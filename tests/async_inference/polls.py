@@ -1,4 +1,4 @@
-"""An S3 in memory that carries out what a look asks for, counts it, and fails as told."""
+"""An S3 in memory that carries out what a poll asks for, counts it, and fails as told."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from airflow_sm_plugin.async_inference.poll import HeadRequest, ListRequest, Looking, Request
-from airflow_sm_plugin.async_inference.watch import Watch
+from airflow_sm_plugin.async_inference.poll import HeadRequest, ListRequest, Poll, Request
+from airflow_sm_plugin.async_inference.watch import AwaitedResults
 from airflow_sm_plugin.async_inference.watch_state import WatchState
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 
 PAGE = 1_000
 
@@ -20,7 +20,7 @@ class MemoryS3:
     """Locations that exist; ``trouble`` says how a request fails, None where it does not."""
 
     locations: set[str] = field(default_factory=set)
-    trouble: Callable[[Request], Sight | None] = lambda _: None
+    trouble: Callable[[Request], Presence | None] = lambda _: None
     asked: Counter[str] = field(default_factory=Counter)
     rounds: int = 0
     _sorted: list[str] = field(default_factory=list)
@@ -39,33 +39,34 @@ class MemoryS3:
         found = [one for one in self._sorted[at : at + PAGE + 1] if one.startswith(start + prefix)]
         return [one.removeprefix(start) for one in found[:PAGE]], len(found) > PAGE
 
-    def look(self, watch: Watch, state: WatchState, *, now: float, thorough: bool = False) -> WatchState:
-        """Carry out one look."""
-        looking = Looking(watch, state, now=now, thorough=thorough)
+    def poll(
+        self, watch: AwaitedResults, state: WatchState, *, now: float, thorough: bool = False
+    ) -> WatchState:
+        """Carry out one poll."""
+        poll = Poll(watch, state, now=now, thorough=thorough)
         for _ in range(20):
-            requests = looking.next_requests()
+            requests = poll.next_requests()
             if not requests:
-                return looking.finish()
-            self._carry_out(requests, looking)
-        raise AssertionError("a look never ends")
+                return poll.finish()
+            self._carry_out(requests, poll)
+        raise AssertionError("a poll never ends")
 
-    def _carry_out(self, requests: Iterable[Request], looking: Looking) -> None:
+    def _carry_out(self, requests: Iterable[Request], poll: Poll) -> None:
         for request in requests:
             trouble = self.trouble(request)
             if isinstance(request, HeadRequest):
-                self.asked[f"head {request.which.value}"] += 1
-                seen = Sight.PRESENT if request.location in self.locations else Sight.ABSENT
-                looking.headed(request, trouble or seen)
+                self.asked[f"head {request.kind.value}"] += 1
+                seen = Presence.PRESENT if request.location in self.locations else Presence.ABSENT
+                poll.report_head(request, trouble or seen)
             else:
-                self._list(request, trouble, looking)
+                self._list(request, trouble, poll)
 
-    def _list(self, request: ListRequest, trouble: Sight | None, looking: Looking) -> None:
-        after, pages, complete = request.start_after, 0, False
-        while trouble is None and not complete and pages < request.max_pages:
-            keys, more = self.keys(request.bucket, request.prefix, after)
-            self.asked[f"list {request.which.value}"] += 1
-            looking.saw(request, keys)
+    def _list(self, request: ListRequest, trouble: Presence | None, poll: Poll) -> None:
+        start, pages = request.next_start(), 0
+        while trouble is None and start is not None and pages < request.max_pages:
+            keys, more = self.keys(request.bucket, request.prefix, start)
+            self.asked[f"list {request.kind.value}"] += 1
+            poll.report_page(request, keys)
             pages += 1
-            complete = not more or keys[-1] >= request.last
-            after = keys[-1] if keys else after
-        looking.listed(request, trouble or Sight.PRESENT, pages=pages, complete=complete)
+            start = request.next_start(keys[-1]) if more else None
+        poll.report_listing(request, trouble or Presence.PRESENT, next_start=start)

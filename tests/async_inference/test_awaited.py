@@ -45,9 +45,9 @@ def test_endpoints_are_known_where_the_invoke_task_told_them() -> None:
     assert AwaitedInvocations.read([ONE, TWO]).endpoints == ("churn", None)
 
 
-def test_each_invocation_has_its_own_deadline() -> None:
-    found = AwaitedInvocations.read([ONE | {"submitted_at": 5.0}, TWO])
-    assert found.deadlines(first_look=100.0, seconds=10) == (15.0, 110.0)
+def test_a_deadline_counts_from_submission_where_known_else_from_the_first_poll() -> None:
+    found = AwaitedInvocations.read([ONE | {"submitted_at": 5.0}, TWO, ONE | {"submitted_at": 0.0}])
+    assert found.deadlines(first_poll=100.0, seconds=10) == (15.0, 110.0, 10.0), "0 is known"
 
 
 @pytest.mark.parametrize(

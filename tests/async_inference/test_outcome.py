@@ -1,4 +1,4 @@
-"""One asynchronous invocation: SageMaker's limits, which botocore does not check, and what a look means."""
+"""One asynchronous invocation: SageMaker's limits, which botocore does not check, and what a poll means."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.outcome import Look, Outcome, deadline_of, outcome
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.async_inference.outcome import ResultOutcome, ResultPresence, outcome
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidName, InvalidRequest, InvalidS3Uri
 from airflow_sm_plugin.invoke.async_request import (
     DEFAULT_INVOCATION_TIMEOUT,
@@ -27,7 +27,7 @@ FILENAME = re.compile(r"(?!.*\..*\.)[a-zA-Z0-9][a-zA-Z0-9-_.]*")
 INFERENCE_ID = re.compile(r"[!-~]([ -~]*[!-~])?")
 PATH_EXTENSION = re.compile(r"(?!s3:|https:)[a-zA-Z0-9!_.*'()/-]+")
 
-looks = st.builds(Look, st.sampled_from(Sight), st.sampled_from(Sight))
+presences = st.builds(ResultPresence, st.sampled_from(Presence), st.sampled_from(Presence))
 times = st.floats(min_value=0, max_value=4e9)
 
 
@@ -197,37 +197,33 @@ def test_a_request_shows_neither_payload_nor_attributes() -> None:
     assert SECRET not in f"{request!r} {request}"
 
 
-@given(looks, times, times)
+@given(presences, times, times)
 def test_a_result_beats_the_clock_and_an_output_beats_a_failure_object(
-    look: Look, now: float, deadline: float
+    presence: ResultPresence, now: float, deadline: float
 ) -> None:
-    told = outcome(look, now=now, deadline=deadline)
-    assert (told is Outcome.SUCCEEDED) == (look.output is Sight.PRESENT)
-    assert (told is Outcome.FAILED) == (look.output is not Sight.PRESENT and look.failure is Sight.PRESENT)
-    if told in (Outcome.WAITING, Outcome.TIMED_OUT):
-        assert (told is Outcome.TIMED_OUT) == (now >= deadline)
+    judged = outcome(presence, now=now, deadline=deadline)
+    assert (judged is ResultOutcome.SUCCEEDED) == (presence.output is Presence.PRESENT)
+    assert (judged is ResultOutcome.FAILED) == (
+        presence.output is not Presence.PRESENT and presence.failure is Presence.PRESENT
+    )
+    if judged in (ResultOutcome.WAITING, ResultOutcome.TIMED_OUT):
+        assert (judged is ResultOutcome.TIMED_OUT) == (now >= deadline)
 
 
-@pytest.mark.parametrize("sight", [Sight.ABSENT, Sight.FORBIDDEN, Sight.UNKNOWN])
+@pytest.mark.parametrize("presence", [Presence.ABSENT, Presence.FORBIDDEN, Presence.UNKNOWN])
 @pytest.mark.parametrize(
-    ("now", "expected"), [(9.99, Outcome.WAITING), (10.0, Outcome.TIMED_OUT), (10.01, Outcome.TIMED_OUT)]
+    ("now", "expected"),
+    [(9.99, ResultOutcome.WAITING), (10.0, ResultOutcome.TIMED_OUT), (10.01, ResultOutcome.TIMED_OUT)],
 )
-def test_403_and_503_are_no_verdicts_before_the_deadline(sight: Sight, now: float, expected: Outcome) -> None:
-    assert outcome(Look(sight, sight), now=now, deadline=10.0) is expected
+def test_403_and_503_are_no_verdicts_before_the_deadline(
+    presence: Presence, now: float, expected: ResultOutcome
+) -> None:
+    assert outcome(ResultPresence(presence, presence), now=now, deadline=10.0) is expected
 
 
 def test_the_longest_that_a_default_invocation_may_take_is_sagemakers() -> None:
     """InvokeEndpointAsync: 6 hours in the queue, then 15 minutes in the model."""
     assert DEFAULT_REQUEST_TTL + DEFAULT_INVOCATION_TIMEOUT == 6 * 3600 + 15 * 60
-
-
-def test_a_deadline_counts_from_submission_where_known_else_from_the_first_look() -> None:
-    unknown = AsyncInvocation("s3://b/o")
-    assert deadline_of(unknown, first_look=100.0, seconds=50) == 150
-    known = dataclasses.replace(unknown, submitted_at=20.0)
-    assert deadline_of(known, first_look=100.0, seconds=50) == 70
-    at_the_epoch = dataclasses.replace(unknown, submitted_at=0.0)
-    assert deadline_of(at_the_epoch, first_look=100.0, seconds=50) == 50, "0 is known"
 
 
 @given(

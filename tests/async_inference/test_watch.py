@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.async_inference.watch import (
+    AwaitedResults,
     ListedNames,
     NumberedNames,
-    Place,
-    Shelf,
-    Watch,
+    ObjectKind,
+    ResultFolder,
+    ResultPosition,
     group,
     mask_of,
     positions_of,
@@ -38,28 +39,28 @@ def test_every_invocation_is_found_again_where_it_was_put(
     given_: list[tuple[AsyncInvocation, float]],
 ) -> None:
     watch, places = group([one for one, _ in given_], [deadline for _, deadline in given_])
-    read = Watch.from_mapping(json.loads(json.dumps(watch.as_mapping())))
+    read = AwaitedResults.from_mapping(json.loads(json.dumps(watch.as_mapping())))
     assert read == watch
     for (one, deadline), place in zip(given_, places, strict=True):
-        shelf = read.shelves[place.shelf]
-        assert shelf.output(place.position) == one.output_location
-        assert shelf.failure(place.position) == one.failure_location
-        assert shelf.deadlines[place.position if len(shelf.deadlines) > 1 else 0] >= deadline
-        output_name = one.output_location.removeprefix(shelf.outputs)
-        assert shelf.names.outputs_in([output_name, "no"]) == [place.position]
-        if one.failure_location and shelf.failures:
-            assert place.position in shelf.names.failures_in(
-                [one.failure_location.removeprefix(shelf.failures)]
+        folder = read.folders[place.folder]
+        assert folder.output(place.position) == one.output_location
+        assert folder.failure(place.position) == one.failure_location
+        assert folder.deadlines[place.position if len(folder.deadlines) > 1 else 0] >= deadline
+        output_name = one.output_location.removeprefix(folder.outputs)
+        assert folder.names.positions([output_name, "no"], ObjectKind.OUTPUTS) == [place.position]
+        if one.failure_location and folder.failures:
+            assert place.position in folder.names.positions(
+                [one.failure_location.removeprefix(folder.failures)], ObjectKind.FAILURES
             )
     assert watch.count == len(set(places))
 
 
-def test_results_of_one_folder_share_shelves_of_a_thousand_in_the_order_of_names() -> None:
+def test_results_of_one_folder_share_folders_of_a_thousand_in_the_order_of_names() -> None:
     many = [AsyncInvocation(f"s3://b/o/{n:05}.out", f"s3://b/f/{n:05}-error.out") for n in range(2_500)]
     watch, places = group(many[::-1], [9.0] * 2_500)
-    assert [shelf.names.count for shelf in watch.shelves] == [1_000, 1_000, 500]
-    assert places[-1] == Place(0, 0)
-    assert watch.shelves[0].deadlines == (9.0,)
+    assert [folder.names.count for folder in watch.folders] == [1_000, 1_000, 500]
+    assert places[-1] == ResultPosition(0, 0)
+    assert watch.folders[0].deadlines == (9.0,)
     assert len(json.dumps(watch.as_mapping())) < 2_500 * 12, "what names have in common is told once"
 
 
@@ -67,7 +68,7 @@ def test_what_is_given_twice_is_waited_for_once_up_to_the_later_deadline() -> No
     one = AsyncInvocation("s3://b/o/1.out")
     watch, places = group([one, one], [1.0, 2.0])
     assert watch.count == 1
-    assert places == (Place(0, 0), Place(0, 0))
+    assert places == (ResultPosition(0, 0), ResultPosition(0, 0))
     assert watch.last_deadline == 2.0
 
 
@@ -79,14 +80,18 @@ def test_what_is_given_twice_is_waited_for_once_up_to_the_later_deadline() -> No
 def test_numbered_names_are_found_by_arithmetic(first: int, count: int, data: st.DataObject) -> None:
     numbered = NumberedNames(first, count, "{:07}.out", "x{:07}-error.out", "root-{:07}")
     position = data.draw(st.integers(0, count - 1))
-    assert numbered.outputs_in(["", numbered.output(position), "x"]) == [position]
-    assert numbered.failures_in([numbered.failure(position)]) == [position]
+    assert numbered.positions(["", numbered.name(position, ObjectKind.OUTPUTS), "x"], ObjectKind.OUTPUTS) == [
+        position
+    ]
+    assert numbered.positions([numbered.name(position, ObjectKind.FAILURES)], ObjectKind.FAILURES) == [
+        position
+    ]
     assert numbered.id_at(f"root-{first + position:07}") == position
-    assert numbered.outputs_in([f"{first + count:07}.out"]) == []
+    assert numbered.positions([f"{first + count:07}.out"], ObjectKind.OUTPUTS) == []
     low, high = sorted((position, data.draw(st.integers(0, count - 1))))
-    assert numbered.span(mask_of([low, high]), failures=True) == (
-        numbered.failure(low),
-        numbered.failure(high),
+    assert numbered.span(mask_of([low, high]), ObjectKind.FAILURES) == (
+        numbered.name(low, ObjectKind.FAILURES),
+        numbered.name(high, ObjectKind.FAILURES),
     )
 
 
@@ -104,8 +109,8 @@ def test_numbered_names_are_found_by_arithmetic(first: int, count: int, data: st
 )
 def test_a_strangers_name_has_no_number(name: str) -> None:
     numbered = NumberedNames(0, 10, "{:07}.out", None)
-    assert numbered.outputs_in([name]) == []
-    assert numbered.failures_in([name]) == []
+    assert numbered.positions([name], ObjectKind.OUTPUTS) == []
+    assert numbered.positions([name], ObjectKind.FAILURES) == []
     assert numbered.id_at(name) == -1
 
 
@@ -126,21 +131,21 @@ def test_listed_names_out_of_order_are_refused() -> None:
 def test_failures_in_another_order_than_outputs_are_spanned_all_the_same() -> None:
     """By itself "a" sorts before "a-", with a dot behind it."""
     listed = ListedNames(("a-", "a"), ".out", "0")
-    assert listed.span(0b11, failures=False) == ("a-.out", "a.out")
-    assert listed.span(0b11, failures=True) == ("a-0", "a0")
+    assert listed.span(0b11, ObjectKind.OUTPUTS) == ("a-.out", "a.out")
+    assert listed.span(0b11, ObjectKind.FAILURES) == ("a-0", "a0")
 
 
-def test_a_shelf_that_cannot_be_is_refused() -> None:
+def test_a_folder_that_cannot_be_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="one deadline or one each"):
-        Shelf("s3://b/", None, ListedNames(("a", "b", "c")), (1.0, 2.0))
+        ResultFolder("s3://b/", None, ListedNames(("a", "b", "c")), (1.0, 2.0))
     with pytest.raises(InvalidRequest, match="ends with a slash"):
-        Shelf("s3://b/x", None, ListedNames(("a",)), (1.0,))
+        ResultFolder("s3://b/x", None, ListedNames(("a",)), (1.0,))
 
 
 @pytest.mark.parametrize("value", [{}, {"shelves": 1, "own_ids": ""}, {"shelves": [{}], "own_ids": ""}])
 def test_something_else_than_a_watch_is_refused(value: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest, match="no description of a wait"):
-        Watch.from_mapping(value)
+        AwaitedResults.from_mapping(value)
 
 
 @given(st.sets(st.integers(0, 3_000)))
@@ -149,8 +154,8 @@ def test_masks_and_positions_are_the_same_thing(positions: set[int]) -> None:
 
 
 def test_a_hundred_thousand_numbered_results_are_told_in_a_few_bytes_each_thousand() -> None:
-    shelves = tuple(
-        Shelf(
+    folders = tuple(
+        ResultFolder(
             f"s3://bucket/outputs/r1/{n:05}/",
             f"s3://bucket/failures/r1/{n:05}/",
             NumberedNames(n * 1_000, 1_000, "{:07}.out", "{:07}-error.out", "root-r1-{:07}"),
@@ -158,4 +163,4 @@ def test_a_hundred_thousand_numbered_results_are_told_in_a_few_bytes_each_thousa
         )
         for n in range(100)
     )
-    assert len(json.dumps(Watch(shelves).as_mapping())) < 100 * 300
+    assert len(json.dumps(AwaitedResults(folders).as_mapping())) < 100 * 300

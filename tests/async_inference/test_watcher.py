@@ -1,4 +1,4 @@
-"""Looks at many results over real HTTP: what is listed, what is denied, what a failure object says."""
+"""Polls of many results over real HTTP: what is listed, what is denied, what a failure object says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from airflow_sm_plugin.async_inference.watch import NumberedNames, Shelf, Watch, group
+from airflow_sm_plugin.async_inference.watch import AwaitedResults, NumberedNames, ResultFolder, group
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.async_inference.watcher import BlockingWatcher
 from airflow_sm_plugin.aws.connection import AwsConnection
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.usefixtures("account")
 CONNECTION = AwsConnection(aws_conn_id=None, region_name=REGION, botocore_config=QUICK)
 
 
-def _watch(bucket: str, *, seconds: float = 3_600) -> tuple[Watch, str]:
+def _watch(bucket: str, *, seconds: float = 3_600) -> tuple[AwaitedResults, str]:
     root = unique("root")
-    shelves = tuple(
-        Shelf(
+    folders = tuple(
+        ResultFolder(
             f"s3://{bucket}/{root}/out/{number:05}/",
             f"s3://{bucket}/{root}/bad/{number:05}/",
             NumberedNames(number * 1_000, 30, "{:07}.out", "{:07}-error.out"),
@@ -31,40 +31,40 @@ def _watch(bucket: str, *, seconds: float = 3_600) -> tuple[Watch, str]:
         )
         for number in range(3)
     )
-    return Watch(shelves), root
+    return AwaitedResults(folders), root
 
 
-def settle(watch: Watch) -> WatchState:
-    """Look thoroughly at everything, once."""
-    return BlockingWatcher(CONNECTION).look(watch, WatchState.begin(watch), now=time.time(), thorough=True)
+def settle(watch: AwaitedResults) -> WatchState:
+    """Poll for everything, once."""
+    return BlockingWatcher(CONNECTION).poll(watch, WatchState.begin(watch), now=time.time(), thorough=True)
 
 
-def _fill(account: Account, watch: Watch) -> None:
-    for shelf in watch.shelves:
+def _fill(account: Account, watch: AwaitedResults) -> None:
+    for folder in watch.folders:
         for position in range(30):
-            location = shelf.failure(position) if position % 10 == 0 else shelf.output(position)
+            location = folder.failure(position) if position % 10 == 0 else folder.output(position)
             bucket, _, key = str(location).removeprefix("s3://").partition("/")
             account.s3.put_object(Bucket=bucket, Key=key, Body=b"x")
 
 
-def test_everything_is_settled_in_one_look(account: Account) -> None:
+def test_everything_is_settled_in_one_poll(account: Account) -> None:
     watch, _ = _watch(account.bucket)
     _fill(account, watch)
     counts = settle(watch).counts(watch)
     assert (counts.succeeded, counts.failed, counts.pending) == (81, 9, 0)
 
 
-def test_connections_stay_open_from_look_to_look(account: Account) -> None:
+def test_connections_stay_open_from_poll_to_poll(account: Account) -> None:
     watch, _ = _watch(account.bucket, seconds=-1)
     watcher = BlockingWatcher(CONNECTION)
     with watcher.opened(), watcher.opened():
-        state = watcher.look(watch, WatchState.begin(watch), now=time.time())
+        state = watcher.poll(watch, WatchState.begin(watch), now=time.time())
         first = watcher._s3
-        watcher.look(watch, state, now=time.time())
+        watcher.poll(watch, state, now=time.time())
         assert state.counts(watch).timed_out == 90
         assert watcher._s3 is first
     assert watcher._s3 is None
-    assert watcher.look(watch, WatchState.begin(watch), now=0).counts(watch).pending == 90
+    assert watcher.poll(watch, WatchState.begin(watch), now=0).counts(watch).pending == 90
 
 
 def test_where_listing_is_denied_each_is_asked_for_and_the_remedy_told_once(
@@ -85,14 +85,14 @@ def test_where_listing_is_denied_each_is_asked_for_and_the_remedy_told_once(
     assert len(told) == 1
 
 
-def test_missing_credentials_are_failed_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_failed_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, closed_port())
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/dev/null")
     watch, _ = _watch("bucket")
-    state = BlockingWatcher(CONNECTION).look(watch, WatchState.begin(watch), now=0)
+    state = BlockingWatcher(CONNECTION).poll(watch, WatchState.begin(watch), now=0)
     assert state.failed.in_a_row == 1
 
 

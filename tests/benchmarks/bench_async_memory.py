@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import pytest
 
-from airflow_sm_plugin.async_inference.watch import Watch
+from airflow_sm_plugin.async_inference.watch import AwaitedResults
 from tests.benchmarks.client_cost import table
 from tests.benchmarks.one_batch import BUCKET, input_keys, output_keys, watch_over
 from tests.benchmarks.one_task import POLL_SECONDS
@@ -69,7 +69,7 @@ def _submit_and_wait(stub: StubClient, count: int) -> list[list[str]]:
         submitted = _told(process)
     assert submitted["pending"] == count
     with urllib.request.urlopen(submitted["wait"].replace("s3:/", stub.url), timeout=60) as answer:
-        keys = output_keys(Watch.from_mapping(json.load(answer)))
+        keys = output_keys(AwaitedResults.from_mapping(json.load(answer)))
     assert len(keys) == count
     stub.take_calls()
     with _task("wait", submitted["wait"]) as process:

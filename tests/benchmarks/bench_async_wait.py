@@ -22,7 +22,7 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.async_inference.watch import Watch
+from airflow_sm_plugin.async_inference.watch import AwaitedResults
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -60,7 +60,7 @@ SITUATIONS: Mapping[str, Callable[[Keys], Keys]] = {
 }
 
 
-async def _ours(stub: StubClient, watch: Watch) -> list[Cost]:
+async def _ours(stub: StubClient, watch: AwaitedResults) -> list[Cost]:
     """Return the costs of a wait's first looks."""
     costs: list[Cost] = []
     async with S3Objects.open(CONNECTION) as s3:
@@ -68,7 +68,7 @@ async def _ours(stub: StubClient, watch: Watch) -> list[Cost]:
         watcher, state, now = ResultWatcher(s3), WatchState.begin(watch), time.time()
         for number in range(1 + LATER_LOOKS):
             at = now + number * LOOK_SECONDS
-            cost, state = await cost_of_async(stub, lambda: watcher.look(watch, state, now=at))  # noqa: B023 - called at once
+            cost, state = await cost_of_async(stub, lambda: watcher.poll(watch, state, now=at))  # noqa: B023 - called at once
             costs.append(cost)
     return costs
 
@@ -214,12 +214,12 @@ async def _run(stub: StubClient, count: int, order: str) -> _Run:
     async with S3Objects.open(CONNECTION) as s3:
         watcher = ResultWatcher(s3)
         await s3.list_names(BUCKET, "nothing/")
-        while state.verdict(watch, now=now) is None:
+        while state.result(watch, now=now) is None:
             run.shards += sum(
-                bool(one.pending(shelf)) for shelf, one in zip(watch.shelves, state.shelves, strict=True)
+                bool(one.pending(shelf)) for shelf, one in zip(watch.folders, state.folders, strict=True)
             )
             run.missing += state.counts(watch).pending
-            cost, state = await cost_of_async(stub, lambda: watcher.look(watch, state, now=now))  # noqa: B023 - called at once
+            cost, state = await cost_of_async(stub, lambda: watcher.poll(watch, state, now=now))  # noqa: B023 - called at once
             run.costs.append(cost)
             now += LOOK_SECONDS
             if batches:
@@ -246,11 +246,11 @@ async def _looks_until_seen(stub: StubClient, count: int) -> list[Cost]:
     state, now, costs = WatchState.begin(watch), time.time(), []
     async with S3Objects.open(CONNECTION) as s3:
         watcher = ResultWatcher(s3)
-        state = await watcher.look(watch, state, now=now)
+        state = await watcher.poll(watch, state, now=now)
         await asyncio.to_thread(stub.fill, output_keys(watch))
-        while state.verdict(watch, now=now) is None:
+        while state.result(watch, now=now) is None:
             now += LOOK_SECONDS
-            cost, state = await cost_of_async(stub, lambda: watcher.look(watch, state, now=now))  # noqa: B023 - called at once
+            cost, state = await cost_of_async(stub, lambda: watcher.poll(watch, state, now=now))  # noqa: B023 - called at once
             costs.append(cost)
     return costs
 

@@ -8,7 +8,7 @@ from airflow_sm_plugin.async_inference.batch.ledger import Ledger
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.locations import LocationPattern, shards_of
-from airflow_sm_plugin.async_inference.watch import Watch
+from airflow_sm_plugin.async_inference.watch import AwaitedResults
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.core.number_sets import below
@@ -36,7 +36,7 @@ def batch_settings(prefix: str, owner: str) -> BatchSettings:
     )
 
 
-def watch_over(count: int, root: str) -> Watch:
+def watch_over(count: int, root: str) -> AwaitedResults:
     """Return what the wait for a batch of ``count`` inputs looks at.
 
     :param root: what begins its names
@@ -48,12 +48,12 @@ def watch_over(count: int, root: str) -> Watch:
     return RoundWatch.of(ledger, RoundNames(root, 1), pattern=pattern, seconds=_SECONDS).watch
 
 
-def output_keys(watch: Watch) -> list[str]:
+def output_keys(watch: AwaitedResults) -> list[str]:
     """Return the keys of all outputs, in the inputs' order."""
     return [
-        (shelf.outputs + name).removeprefix(f"s3://{BUCKET}/")
-        for shelf in watch.shelves
-        for name in map(shelf.names.output, range(shelf.names.count))
+        folder.output(position).removeprefix(f"s3://{BUCKET}/")
+        for folder in watch.folders
+        for position in range(folder.names.count)
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS, FailedLooks
+from airflow_sm_plugin.core.failed_polls import MAX_FAILED_POLLS, FailedPolls
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     EndpointNotFound,
@@ -19,20 +19,20 @@ from airflow_sm_plugin.exceptions import (
 BAD_MOMENTS = (ServiceUnavailable("503"), Throttled("Rate exceeded"))
 
 
-def after(failures: int) -> FailedLooks:
-    looks = FailedLooks()
+def after(failures: int) -> FailedPolls:
+    looks = FailedPolls()
     for _ in range(failures):
         looks = looks.one_more()
     return looks
 
 
-@given(st.integers(0, 3 * TOLERATED_FAILED_LOOKS), st.sampled_from(BAD_MOMENTS))
+@given(st.integers(0, 3 * MAX_FAILED_POLLS), st.sampled_from(BAD_MOMENTS))
 def test_bad_moments_end_the_wait_from_the_first_too_many_on(
     failures: int, error: SageMakerInferenceError
 ) -> None:
     looks = after(failures)
     assert looks.in_a_row == failures
-    assert looks.too_many == looks.end_the_wait(error) == (failures > TOLERATED_FAILED_LOOKS)
+    assert looks.too_many == looks.end_the_wait(error) == (failures > MAX_FAILED_POLLS)
 
 
 @pytest.mark.parametrize("error", [AccessDenied("403"), RequestRefused("400"), EndpointNotFound("gone")])

@@ -9,16 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.hints import CompletionHints, is_stale
-from airflow_sm_plugin.async_inference.watch import ListedNames, NumberedNames, Shelf, Watch
+from airflow_sm_plugin.async_inference.queue import CompletionHints, is_stale
+from airflow_sm_plugin.async_inference.watch import AwaitedResults, ListedNames, NumberedNames, ResultFolder
 from airflow_sm_plugin.core.notifications import InferenceNotification, check_queue_url, parse
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 TRACE = "trace-7b1e"
-WATCH = Watch(
+WATCH = AwaitedResults(
     (
-        Shelf("s3://b/o/", "s3://b/f/", NumberedNames(0, 2, "{:07}.out", None, "root-r2-{:07}"), (1.0,)),
-        Shelf("s3://b/o/", None, ListedNames(("x.out",), ids=("i",)), (1.0,)),
+        ResultFolder(
+            "s3://b/o/", "s3://b/f/", NumberedNames(0, 2, "{:07}.out", None, "root-r2-{:07}"), (1.0,)
+        ),
+        ResultFolder("s3://b/o/", None, ListedNames(("x.out",), ids=("i",)), (1.0,)),
     ),
     own_ids="root-",
 )

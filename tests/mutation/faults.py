@@ -79,7 +79,7 @@ FAULTS = (
         1,
         False,
         "triggers/polling.py",
-        "payload = await self.poll(client, now=time.time())\n                self._failed = FailedLooks()\n",
+        "payload = await self.poll(client, now=time.time())\n                self._failed = FailedPolls()\n",
         "payload = await self.poll(client, now=time.time())\n",
     ),
     Fault(
@@ -230,7 +230,7 @@ FAULTS = (
         3,
         True,
         "async_inference/single/state.py",
-        "if now >= known.over_at and look == Look(Sight.ABSENT, Sight.ABSENT):",
+        "if now >= known.over_at and look == ResultPresence(Presence.ABSENT, Presence.ABSENT):",
         "if now >= known.over_at:",
     ),
     Fault(
@@ -238,7 +238,7 @@ FAULTS = (
         3,
         False,
         "async_inference/watch_state.py",
-        "self.outputs_at if shelf.failures is None else min(self.outputs_at, self.failures_at)",
+        "self.outputs_at if folder.failures is None else min(self.outputs_at, self.failures_at)",
         "self.outputs_at",
     ),
     Fault(
@@ -298,12 +298,12 @@ FAULTS = (
         """\
         found = await self._s3.stat(location)
         await self._check()
-        if found is Sight.ABSENT:
+        if found is Presence.ABSENT:
 """,
         """\
         await self._check()
         found = await self._s3.stat(location)
-        if found is Sight.ABSENT:
+        if found is Presence.ABSENT:
 """,
     ),
     Fault(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
-from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.core.failed_polls import MAX_FAILED_POLLS
 from airflow_sm_plugin.exceptions import AutoMLJobStillRunning, SageMakerInferenceError, Throttled
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.operators.autopilot import SageMakerExportAutopilotModelOperator
@@ -326,7 +326,7 @@ def test_a_wait_that_sees_nothing_any_more_gives_up_long_before_its_deadline(
             run_task(
                 partial(export, job, wait_for_job=True, deferrable=deferrable, botocore_config=sent_once)
             )
-    assert len(asked) == 1 + TOLERATED_FAILED_LOOKS + 1
+    assert len(asked) == 1 + MAX_FAILED_POLLS + 1
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
@@ -336,7 +336,7 @@ def test_a_look_that_sees_the_job_makes_good_the_failed_ones_before_it(
     job = running_job(3600)
     throttled = Answer(400, "ThrottlingException", "Rate exceeded")
     sent_once = {"retries": {"mode": "standard", "total_max_attempts": 1}}
-    bad_moment = [throttled] * TOLERATED_FAILED_LOOKS
+    bad_moment = [throttled] * MAX_FAILED_POLLS
     with answering(None, *bad_moment, None, *bad_moment, throttled, otherwise=account.url) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(Throttled):

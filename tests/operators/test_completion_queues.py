@@ -39,8 +39,8 @@ def gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path = tmp_path / "gate"
 
     class OpeningWatcher(ResultWatcher):
-        async def look(self, *args: Any, **kwargs: Any) -> WatchState:  # noqa: ANN401 - handed on
-            state = await super().look(*args, **kwargs)
+        async def poll(self, *args: Any, **kwargs: Any) -> WatchState:  # noqa: ANN401 - handed on
+            state = await super().poll(*args, **kwargs)
             path.touch()
             return state
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin._compat import AirflowFailException, AirflowSkipException
-from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.core.failed_polls import MAX_FAILED_POLLS
 from airflow_sm_plugin.exceptions import AsyncInferenceTimedOut, InvalidRequest, ServiceUnavailable
 from tests.sensors.conftest import INVOCATION, OUTPUT, sensor
 from tests.stubs.s3 import DROP, StubS3, fixed, statuses, use
@@ -31,13 +31,13 @@ def test_403_is_no_verdict_until_the_deadline_which_then_names_it(
 
 
 def test_403_ends_when_the_object_comes(s3: StubS3, run: Callable[..., Any]) -> None:
-    s3.answer = statuses(*[403] * (2 * TOLERATED_FAILED_LOOKS), then=b"")
+    s3.answer = statuses(*[403] * (2 * MAX_FAILED_POLLS), then=b"")
     assert run(output_location=OUTPUT) == OUTPUT
 
 
 @pytest.mark.parametrize("trouble", [503, 500, 429, DROP])
 def test_an_outage_is_waited_out(s3: StubS3, run: Callable[..., Any], trouble: int) -> None:
-    s3.answer = statuses(*[trouble] * TOLERATED_FAILED_LOOKS, then=b"")
+    s3.answer = statuses(*[trouble] * MAX_FAILED_POLLS, then=b"")
     assert run(output_location=OUTPUT) == OUTPUT
 
 
@@ -52,7 +52,7 @@ def test_an_outage_that_does_not_end_is_told_and_retried(
     with pytest.raises(ServiceUnavailable) as raised:
         run(invocations=INVOCATION)
     for part in (
-        f"{TOLERATED_FAILED_LOOKS + 1} looks in a row",
+        f"{MAX_FAILED_POLLS + 1} polls in a row",
         "1 invocations are pending",
         told,
         OUTPUT,
@@ -63,7 +63,7 @@ def test_an_outage_that_does_not_end_is_told_and_retried(
 def test_an_outage_at_the_deadline_is_no_verdict_and_told(s3: StubS3, run: Callable[..., Any]) -> None:
     """Nobody knows whether the output is there: the retry that follows looks again."""
     s3.answer = lambda _: 503
-    with pytest.raises(ServiceUnavailable, match=r"S3 gave no useful answer at 1 looks in a row.*503"):
+    with pytest.raises(ServiceUnavailable, match=r"S3 gave no useful answer at 1 polls in a row.*503"):
         run(invocations=INVOCATION | {"submitted_at": 1.0}, timeout=10)
 
 
@@ -165,4 +165,4 @@ def test_an_outage_is_skipped_by_never_fail_only(s3: StubS3, run: Callable[..., 
         run(invocations=INVOCATION, soft_fail=True)
     with pytest.raises(AirflowSkipException) as skipped:
         run(invocations=INVOCATION, never_fail=True)
-    assert "looks in a row" in _reason(skipped.value)
+    assert "polls in a row" in _reason(skipped.value)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from airflow_sm_plugin.async_inference.watch import NumberedNames, Shelf, Watch, group
-from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.async_inference.watch import AwaitedResults, NumberedNames, ResultFolder, group
+from airflow_sm_plugin.core.failed_polls import MAX_FAILED_POLLS
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from tests.stubs.s3 import QUICK, fixed, stub_s3, use
@@ -25,20 +25,20 @@ pytestmark = pytest.mark.airflow
 AWS: dict[str, Any] = {"aws_conn_id": None, "region_name": REGION, "verify": None, "botocore_config": QUICK}
 
 
-def _batch(account: Account, count: int, *, seconds: float = 3_600) -> Watch:
+def _batch(account: Account, count: int, *, seconds: float = 3_600) -> AwaitedResults:
     """Return a watch over numbered results in folders of their own."""
     root = unique("root")
     names = NumberedNames(0, count, "{:07}.out", "{:07}-error.out", f"{root}-{{:07}}")
-    shelf = Shelf(
+    shelf = ResultFolder(
         f"s3://{account.bucket}/{root}/out/",
         f"s3://{account.bucket}/{root}/bad/",
         names,
         (time.time() + seconds,),
     )
-    return Watch((shelf,), own_ids=f"{root}-")
+    return AwaitedResults((shelf,), own_ids=f"{root}-")
 
 
-def _trigger(watch: Watch | None, **arguments: Any) -> AsyncInferenceTrigger:  # noqa: ANN401 - the trigger's own
+def _trigger(watch: AwaitedResults | None, **arguments: Any) -> AsyncInferenceTrigger:  # noqa: ANN401 - the trigger's own
     defaults: dict[str, Any] = {
         "watch": watch.as_mapping() if watch else None,
         "deadline": time.time() + 3_600,
@@ -57,7 +57,7 @@ def _put(account: Account, *locations: str | None) -> None:
 
 def test_outputs_and_failures_are_told_by_listings(account: Account) -> None:
     watch = _batch(account, 40)
-    (shelf,) = watch.shelves
+    (shelf,) = watch.folders
     _put(account, *(shelf.output(n) if n % 4 else shelf.failure(n) for n in range(40)))
     event = event_of(rebuilt(_trigger(watch)))
     counts = {"succeeded": 30, "failed": 10, "timed_out": 0, "pending": 0}
@@ -95,7 +95,7 @@ def test_an_outputs_bucket_that_does_not_exist_ends_the_wait_by_name(account: Ac
 
 def test_it_ends_as_soon_as_few_enough_are_pending(account: Account) -> None:
     watch = _batch(account, 40)
-    _put(account, *(watch.shelves[0].output(n) for n in range(20)))
+    _put(account, *(watch.folders[0].output(n) for n in range(20)))
     event = event_of(rebuilt(_trigger(watch, until_pending=20)))
     assert (event["why"], event["counts"]["pending"]) == ("room", 20)
 
@@ -111,7 +111,7 @@ def test_an_outage_that_does_not_end_is_told_without_a_verdict(monkeypatch: pyte
     with stub_s3(fixed({}, otherwise=503)) as s3:
         use(monkeypatch, s3.url)
         event = event_of(_trigger(watch, poll_interval=0.01))
-    assert (event["why"], event["failed_looks"]) == ("unreachable", TOLERATED_FAILED_LOOKS + 1)
+    assert (event["why"], event["failed_looks"]) == ("unreachable", MAX_FAILED_POLLS + 1)
     assert event["counts"]["pending"] == 1
 
 
@@ -163,7 +163,7 @@ def test_notifications_end_the_wait_long_before_the_next_look_would(
 ) -> None:
     """The slow look comes after an hour, later than ``event_of`` waits. It ends as S3 says."""
     watch = _batch(account, 20)
-    (shelf,) = watch.shelves
+    (shelf,) = watch.folders
     sqs.send_message(QueueUrl=queue, MessageBody=TEST_NOTIFICATION)
     trigger = rebuilt(_trigger(watch, completion_queue=queue, poll_interval=3_600))
 
@@ -174,31 +174,33 @@ def test_notifications_end_the_wait_long_before_the_next_look_would(
         failed = _result(inference_id=shelf.names.id_form.format(19), succeeded=False)  # type: ignore[union-attr]
         sqs.send_message(QueueUrl=queue, MessageBody=failed)
 
-    event = _event_after_looks(1, trigger, finish)
+    event = _event_after_polls(1, trigger, finish)
     assert (event["why"], event["counts"]["succeeded"], event["counts"]["failed"]) == ("complete", 19, 1)
     assert _left(sqs, queue) <= 1, "what is ours is deleted; a duplicate may have come too late"
 
 
-def _event_after_looks(number: int, trigger: Any, then: Any) -> dict[str, Any]:  # noqa: ANN401 - a trigger, a callable
-    """Run a trigger; call ``then`` when it has looked so many times in vain and sleeps: it must come to that."""
-    look = trigger._look_until_over
+def _event_after_polls(number: int, trigger: Any, then: Any) -> dict[str, Any]:  # noqa: ANN401 - a trigger, a callable
+    """Run a trigger; call ``then`` when it has polled so many times in vain and sleeps: it must come to that."""
+    poll_until_over = trigger._poll_until_over
     reached: list[int] = []
 
-    class Looks:
+    class CountingWatcher:
         def __init__(self, watcher: Any) -> None:  # noqa: ANN401 - a ResultWatcher
-            self.watcher, self.looks = watcher, 0
+            self.watcher, self.polls = watcher, 0
 
-        async def look(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the watcher's
-            state = await self.watcher.look(*args, **kwargs)
-            self.looks += 1
-            if self.looks == number:
+        async def poll(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the watcher's
+            state = await self.watcher.poll(*args, **kwargs)
+            self.polls += 1
+            if self.polls == number:
                 then()
                 reached.append(number)
             return state
 
-    trigger._look_until_over = lambda watcher, watch, bell: look(Looks(watcher), watch, bell)
+    trigger._poll_until_over = lambda watcher, watch, wakeup: poll_until_over(
+        CountingWatcher(watcher), watch, wakeup
+    )
     event = event_of(trigger)
-    assert reached == [number], f"it ended before it had looked {number} times: {event}"
+    assert reached == [number], f"it ended before it had polled {number} times: {event}"
     return event
 
 
@@ -206,7 +208,7 @@ def test_foreign_messages_are_left_where_they_are_and_told_once(
     account: Account, sqs: SQSClient, queue: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     watch = _batch(account, 1)
-    (shelf,) = watch.shelves
+    (shelf,) = watch.folders
     yesterday = _result(inference_id="an earlier run's", at="2026-01-01T00:00:00Z")
     foreign = ("hello", _result(location="s3://elsewhere/1.out"), _result(inference_id="another"))
     for body in (yesterday, *foreign):
@@ -216,7 +218,7 @@ def test_foreign_messages_are_left_where_they_are_and_told_once(
         _put(account, shelf.output(0))
         sqs.send_message(QueueUrl=queue, MessageBody=_result(location=shelf.output(0)))
 
-    event = _event_after_looks(1, _trigger(watch, completion_queue=queue, poll_interval=3_600), finish)
+    event = _event_after_polls(1, _trigger(watch, completion_queue=queue, poll_interval=3_600), finish)
     assert event["why"] == "complete"
     assert _left(sqs, queue) == len(foreign), "what an earlier run left behind is deleted"
     told = [record.getMessage() for record in caplog.records if "completion queue" in record.getMessage()]
@@ -227,7 +229,7 @@ def test_foreign_messages_are_left_where_they_are_and_told_once(
 def test_a_hint_that_is_not_true_yet_ends_nothing(account: Account, sqs: SQSClient, queue: str) -> None:
     """It is worth a look, the second one here, and the wait goes on until S3 says the same."""
     watch = _batch(account, 1)
-    location = watch.shelves[0].output(0)
+    location = watch.folders[0].output(0)
 
     def tell() -> None:
         sqs.send_message(QueueUrl=queue, MessageBody=_result(location=location))
@@ -237,7 +239,7 @@ def test_a_hint_that_is_not_true_yet_ends_nothing(account: Account, sqs: SQSClie
         tell()
 
     tell()
-    event = _event_after_looks(2, _trigger(watch, completion_queue=queue), finish)
+    event = _event_after_polls(2, _trigger(watch, completion_queue=queue), finish)
     assert (event["why"], event["counts"]["succeeded"]) == ("complete", 1)
 
 
@@ -254,6 +256,6 @@ def test_a_queue_that_fails_leaves_the_wait_to_polling(
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", nobody)
     watch = _batch(account, 1)
     trigger = _trigger(watch, completion_queue=f"{nobody}/123456789012/queue")
-    event = _event_after_looks(1, trigger, lambda: _put(account, watch.shelves[0].output(0)))
+    event = _event_after_polls(1, trigger, lambda: _put(account, watch.folders[0].output(0)))
     assert event["why"] == "complete"
     assert "the completion queue fails" in caplog.text

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.core.failed_polls import MAX_FAILED_POLLS
 from airflow_sm_plugin.triggers.endpoint import (
     EndpointChangeableTrigger,
     EndpointServingTrigger,
@@ -84,7 +84,7 @@ def test_a_deadline_in_seconds_means_seconds_however_seldom_it_looks(account: Ac
 
 
 @KINDS
-@pytest.mark.parametrize("failures", [TOLERATED_FAILED_LOOKS, TOLERATED_FAILED_LOOKS + 1])
+@pytest.mark.parametrize("failures", [MAX_FAILED_POLLS, MAX_FAILED_POLLS + 1])
 def test_just_so_many_failed_looks_in_a_row_are_endured(account: Account, kind: Kind, failures: int) -> None:
     name = account.deploy()
     rule = {"operation": "sagemaker:DescribeEndpoint", "resource": f"*{name}*", "times": failures}
@@ -93,7 +93,7 @@ def test_just_so_many_failed_looks_in_a_row_are_endured(account: Account, kind: 
         event = ended(trigger(kind, name))
     finally:
         control(account, "DELETE", "faults")
-    if failures <= TOLERATED_FAILED_LOOKS:
+    if failures <= MAX_FAILED_POLLS:
         assert event["status"] == "over"
     else:
         assert (event["status"], event["error"]) == ("error", "Throttled")

@@ -12,7 +12,7 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 
 from airflow_sm_plugin.async_inference.watch import group
-from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
+from airflow_sm_plugin.core.failed_polls import MAX_FAILED_POLLS
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
@@ -119,7 +119,7 @@ def test_missing_credentials_are_tolerated_for_some_looks_and_then_told_by_name(
     for make in (_endpoint, _changeable, _job):
         event = event_of(make("absent"))
         assert event["error"] == ServiceUnavailable.__name__
-        assert f"{TOLERATED_FAILED_LOOKS + 1} failed polls in a row" in event["message"]
+        assert f"{MAX_FAILED_POLLS + 1} failed polls in a row" in event["message"]
         assert "AWS credentials could not be fetched: Unable to locate credentials" in event["message"]
     assert event_of(_results("absent"))["why"] == "unreachable"
 
@@ -133,7 +133,7 @@ def test_nobody_at_the_address_is_tolerated_for_some_looks_and_then_one_event(
     use(monkeypatch, nobody)
     event = event_of(make("absent"))
     assert event["error"] == ServiceUnavailable.__name__
-    assert f"{TOLERATED_FAILED_LOOKS + 1} failed polls in a row" in event["message"]
+    assert f"{MAX_FAILED_POLLS + 1} failed polls in a row" in event["message"]
     assert nobody in event["message"]
 
 

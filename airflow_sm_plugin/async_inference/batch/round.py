@@ -16,7 +16,7 @@ from airflow_sm_plugin.async_inference.locations import (
     shard_of,
     shards_of,
 )
-from airflow_sm_plugin.async_inference.watch import NumberedNames, Shelf, Watch, group
+from airflow_sm_plugin.async_inference.watch import AwaitedResults, NumberedNames, ResultFolder, group
 from airflow_sm_plugin.batches.inputs import SHARD, BatchInput
 from airflow_sm_plugin.core.number_sets import below, from_numbers, numbers_of, window
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
@@ -97,7 +97,7 @@ class RoundWatch:
     :param odd: numbers of the shelves behind those, one list of numbers by position for each
     """
 
-    watch: Watch
+    watch: AwaitedResults
     firsts: tuple[int, ...]
     odd: tuple[Mapping[int, int], ...]
 
@@ -133,7 +133,9 @@ class RoundWatch:
             shelves.append(_shelf(first, count, names, pattern, deadline=deadline, there=there))
             firsts.append(first)
         odd_watch, places = _odd(ledger, names, numbers, seconds)
-        return cls(Watch((*shelves, *odd_watch.shelves), own_ids=f"{names.root}-"), tuple(firsts), places)
+        return cls(
+            AwaitedResults((*shelves, *odd_watch.folders), own_ids=f"{names.root}-"), tuple(firsts), places
+        )
 
     def numbers(self, shelf: int, positions: int) -> int:
         """Return the set of numbers that a set of positions on a shelf stands for."""
@@ -161,7 +163,7 @@ def untellable(ledger: Ledger, pattern: LocationPattern | None) -> int:
 
 def _shelf(
     first: int, count: int, names: RoundNames, pattern: LocationPattern, *, deadline: float, there: int
-) -> Shelf:
+) -> ResultFolder:
     outputs, failures = pattern.forms(names.extension(shard_of(first)))
     numbered = NumberedNames(
         first=first,
@@ -172,18 +174,18 @@ def _shelf(
     )
     folder = failures.folder if failures else None
     left_out = tuple(numbers_of(below(count) & ~there))
-    return Shelf(outputs.folder, folder, numbered, (deadline,), left_out)
+    return ResultFolder(outputs.folder, folder, numbered, (deadline,), left_out)
 
 
 def _odd(
     ledger: Ledger, names: RoundNames, numbers: int, seconds: float
-) -> tuple[Watch, tuple[Mapping[int, int], ...]]:
+) -> tuple[AwaitedResults, tuple[Mapping[int, int], ...]]:
     """Return a watch over the invocations that lie elsewhere, and by shelf the number of each position."""
     some = sorted(number for number in ledger.odd if numbers >> number & 1)
     invocations = [names.invocation(number, ledger, None) for number in some]
     deadlines = [(ledger.submitted_at(shard_of(number)) or 0.0) + seconds for number in some]
     watch, places = group(invocations, deadlines)
-    by_shelf: list[dict[int, int]] = [{} for _ in watch.shelves]
+    by_shelf: list[dict[int, int]] = [{} for _ in watch.folders]
     for number, place in zip(some, places, strict=True):
-        by_shelf[place.shelf][place.position] = number
+        by_shelf[place.folder][place.position] = number
     return watch, tuple(by_shelf)

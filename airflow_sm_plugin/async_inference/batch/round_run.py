@@ -24,7 +24,7 @@ from airflow_sm_plugin.async_inference.batch.round import RoundNames, RoundWatch
 from airflow_sm_plugin.async_inference.batch.settings import BatchSettings
 from airflow_sm_plugin.async_inference.batch.submission import Submission
 from airflow_sm_plugin.async_inference.locations import LocationPattern, check_apart, shard_of
-from airflow_sm_plugin.async_inference.watch_state import Counts, WatchState
+from airflow_sm_plugin.async_inference.watch_state import WatchCounts, WatchState
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.batches.adaptive import SendRate
 from airflow_sm_plugin.batches.claim import Claim
@@ -181,11 +181,11 @@ class RoundProgress:
             log.warning("%s: no result of what is in doubt can be searched: %s", self.names.root, error)
             return {}
         watch = RoundWatch.of(self.ledger, self.names, pattern=pattern, seconds=self._seconds, only=doubts)
-        state = await ResultWatcher(self._s3).look(
+        state = await ResultWatcher(self._s3).poll(
             watch.watch, WatchState.begin(watch.watch), now=time.time(), thorough=True
         )
         found: dict[int, Odd] = {}
-        for number in numbers_of(watch.all_numbers([s.outputs | s.failures for s in state.shelves])):
+        for number in numbers_of(watch.all_numbers([s.outputs | s.failures for s in state.folders])):
             invocation = self.names.invocation(number, self.ledger, pattern)
             found[number] = Odd(invocation.output_location, invocation.failure_location)
         return found
@@ -280,7 +280,7 @@ class RoundProgress:
             self._state = None
         return self._watch
 
-    async def poll(self) -> Counts:
+    async def poll(self) -> WatchCounts:
         """Poll everything that has no result yet, once; return how many results there are of each kind.
 
         :raises ServiceUnavailable: S3 gave no useful answer for too long
@@ -288,7 +288,7 @@ class RoundProgress:
         watch = (await self.watch()).watch
         before = self._state or WatchState.begin(watch)
         now = time.time()
-        self._state = state = await ResultWatcher(self._s3).look(watch, before, now=now, thorough=True)
+        self._state = state = await ResultWatcher(self._s3).poll(watch, before, now=now, thorough=True)
         if state.unreachable(watch, now=now):
             raise ServiceUnavailable(
                 f"S3 gave no useful answer at {state.failed.in_a_row} looks in a row; what was sent goes on in "
@@ -310,8 +310,8 @@ class RoundProgress:
         sent = self.ledger.sent
         pattern = await self.pattern()
         tellable = sent & ~untellable(self.ledger, pattern)
-        succeeded = watch.all_numbers([shelf.outputs for shelf in state.shelves]) & tellable
-        failed = watch.all_numbers([shelf.failures for shelf in state.shelves]) & tellable & ~succeeded
+        succeeded = watch.all_numbers([shelf.outputs for shelf in state.folders]) & tellable
+        failed = watch.all_numbers([shelf.failures for shelf in state.folders]) & tellable & ~succeeded
         outcome = RoundOutcome(succeeded, failed, sent & ~succeeded & ~failed, reason)
         # With the pattern, since the endpoint may be gone when the rows are written.
         await self._append(outcome=outcome, pattern=None if self.ledger.pattern else pattern)

@@ -7,12 +7,12 @@ import random
 from dataclasses import dataclass, replace
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.outcome import Look, Outcome, outcome
+from airflow_sm_plugin.async_inference.outcome import ResultOutcome, ResultPresence, outcome
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.backoff import pause_after
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
     AsyncInferenceTimedOut,
@@ -36,12 +36,12 @@ class AsyncResult:
     """
 
     invocation: AsyncInvocation
-    look: Look
+    look: ResultPresence
     output: bytes | None = None
     failure_text: str = ""
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ResultOutcome:
         """The wait is over, so what is neither there nor failed has timed out."""
         return outcome(self.look, now=1.0, deadline=0.0)
 
@@ -83,12 +83,12 @@ class AsyncResult:
         """
         output_location = self.invocation.output_location
         inference = f"inference {self.invocation.inference_id} of endpoint {endpoint_name}"
-        if self.look.output is Sight.UNKNOWN:
+        if self.look.output is Presence.UNKNOWN:
             return ServiceUnavailable(
                 f"S3 does not tell whether the output of {inference}, {output_location}, is there. It goes on in "
                 f"SageMaker; a retry looks again"
             )
-        forbidden = Sight.FORBIDDEN in (self.look.output, self.look.failure)
+        forbidden = Presence.FORBIDDEN in (self.look.output, self.look.failure)
         why = " S3 answered 403: the role may lack s3:GetObject and s3:ListBucket there." if forbidden else ""
         if trouble:
             why += f" S3 says of that place: {trouble}."
@@ -131,28 +131,28 @@ async def result_of(
     """
     async with S3Objects.open(connection) as s3:
         result = AsyncResult(invocation=invocation, look=await look_at(s3, invocation, polls=MAX_POLLS))
-        if result.outcome is Outcome.SUCCEEDED and output_limit is not None:
+        if result.outcome is ResultOutcome.SUCCEEDED and output_limit is not None:
             body = await s3.read(invocation.output_location, first_bytes=output_limit + 1)
             return replace(result, output=body)
-        if result.outcome is Outcome.FAILED:
+        if result.outcome is ResultOutcome.FAILED:
             watcher = ResultWatcher(s3)
             text = await watcher.failure_text(invocation.failure_location, limit=failure_text_limit)
             return replace(result, failure_text=text)
         return result
 
 
-async def look_at(s3: S3Objects, invocation: AsyncInvocation, *, polls: int = 1) -> Look:
+async def look_at(s3: S3Objects, invocation: AsyncInvocation, *, polls: int = 1) -> ResultPresence:
     """Ask S3 for both objects of an invocation, for the failure object only where there is no output.
 
     :param polls: how often at most, while S3 does not answer
     """
-    output, failure = Sight.UNKNOWN, Sight.ABSENT
+    output, failure = Presence.UNKNOWN, Presence.ABSENT
     for attempt in range(1, polls + 1):
         output = await s3.sight(invocation.output_location)
-        if output is not Sight.PRESENT and invocation.failure_location:
+        if output is not Presence.PRESENT and invocation.failure_location:
             failure = await s3.sight(invocation.failure_location)
-        if Sight.PRESENT in (output, failure) or Sight.UNKNOWN not in (output, failure):
+        if Presence.PRESENT in (output, failure) or Presence.UNKNOWN not in (output, failure):
             break
         if attempt < polls:
             await asyncio.sleep(pause_after(attempt, jitter=random.random()))  # noqa: S311 - jitter
-    return Look(output, failure)
+    return ResultPresence(output, failure)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.locations import check_apart
-from airflow_sm_plugin.async_inference.outcome import Look
+from airflow_sm_plugin.async_inference.outcome import ResultPresence
 from airflow_sm_plugin.async_inference.single.input import RequestInput, Sending
 from airflow_sm_plugin.async_inference.single.result import look_at
 from airflow_sm_plugin.async_inference.single.state import (
@@ -25,7 +25,7 @@ from airflow_sm_plugin.async_inference.single.state import (
 from airflow_sm_plugin.async_inference.single.store import InvocationStore
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.backoff import pause_after
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
     CredentialsExpired,
@@ -50,7 +50,7 @@ _LAST_ANSWER_SECONDS = 2.0
 
 _MAX_RACES = 5
 _MAX_ROUNDS = 100
-_NOTHING_THERE = Look(Sight.ABSENT, Sight.ABSENT)
+_NOTHING_THERE = ResultPresence(Presence.ABSENT, Presence.ABSENT)
 
 
 class _Round(NamedTuple):
@@ -59,7 +59,7 @@ class _Round(NamedTuple):
     number: int
     request: AsyncRequest
     expected: AsyncInvocation | None
-    look: Look
+    look: ResultPresence
 
 
 class SingleInvocation:
@@ -190,7 +190,7 @@ class SingleInvocation:
                 0, self._named(0), None, _NOTHING_THERE
             )  # the run's own name: nothing bears it yet
         if is_repeated:
-            if round_.expected is not None and round_.look.output is Sight.PRESENT:
+            if round_.expected is not None and round_.look.output is Presence.PRESENT:
                 return self._attached(round_.expected, "its output is there")
             log.warning(
                 "an earlier try may have sent this to endpoint %s, and no output of it is to be seen: sending it "
@@ -215,17 +215,17 @@ class SingleInvocation:
             request = self._named(number)
             expected = await self._predicted(request)
             round_ = _Round(number, request, expected, await self._look_at(expected))
-            if Sight.PRESENT not in (round_.look.output, round_.look.failure):
+            if Presence.PRESENT not in (round_.look.output, round_.look.failure):
                 return round_
-            if taking_output and round_.look.output is Sight.PRESENT:
+            if taking_output and round_.look.output is Presence.PRESENT:
                 return round_
             if self._sending.request.filename is not None and expected is not None:
                 self._refuse_taken(expected, round_.look)
                 return round_
         raise InvalidRequest(f"{_MAX_ROUNDS} results of this request are there already: remove them")
 
-    def _refuse_taken(self, expected: AsyncInvocation, look: Look) -> None:
-        taken = expected.output_location if look.output is Sight.PRESENT else expected.failure_location
+    def _refuse_taken(self, expected: AsyncInvocation, look: ResultPresence) -> None:
+        taken = expected.output_location if look.output is Presence.PRESENT else expected.failure_location
         message = (
             f"{taken} is there already, from an earlier inference, and would be taken for this one's result: make "
             f"filename or s3_output_path_extension differ by run, leave filename out, or remove the object"
@@ -251,7 +251,7 @@ class SingleInvocation:
                 log.info("cannot tell beforehand where outputs go: %s", error.__cause__ or error)
         return predicted(request, self._paths)
 
-    async def _look_at(self, invocation: AsyncInvocation | None) -> Look:
+    async def _look_at(self, invocation: AsyncInvocation | None) -> ResultPresence:
         return _NOTHING_THERE if invocation is None else await look_at(self._s3, invocation)
 
     def _attached(self, invocation: AsyncInvocation, why: str) -> AsyncInvocation:

@@ -18,10 +18,10 @@ from typing import Literal
 
 import msgspec
 
-from airflow_sm_plugin.async_inference.outcome import Look
+from airflow_sm_plugin.async_inference.outcome import ResultPresence
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
 from airflow_sm_plugin.core.names import digest
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
 from airflow_sm_plugin.invoke.async_request import (
     DEFAULT_INVOCATION_TIMEOUT,
@@ -153,17 +153,17 @@ class LatestRound:
         """Epoch seconds after which no result can come any more."""
         return self.intent.at + self.intent.seconds_to_live + SLACK_SECONDS
 
-    def why_over(self, look: Look, *, now: float, input_etag: str | None) -> str | None:
+    def why_over(self, look: ResultPresence, *, now: float, input_etag: str | None) -> str | None:
         """Return why the round is over without a result for the input as it is; None when it is not."""
         if None not in (input_etag, self.intent.input_etag) and input_etag != self.intent.input_etag:
             return "the input has changed since it was sent"
-        if look.output is Sight.PRESENT:
+        if look.output is Presence.PRESENT:
             return None
-        if look.failure is Sight.PRESENT:
+        if look.failure is Presence.PRESENT:
             return "an earlier try's inference failed"
         if self.lost:
             return "its endpoint was deleted while an earlier try waited for it, and its queue went with it"
-        if now >= self.over_at and look == Look(Sight.ABSENT, Sight.ABSENT):
+        if now >= self.over_at and look == ResultPresence(Presence.ABSENT, Presence.ABSENT):
             return "an earlier try's inference is past its time to live without a result"
         return None
 
@@ -235,7 +235,9 @@ class InvocationState:
         expected = latest.invocation and replace(latest.invocation, submitted_at=latest.at)
         return LatestRound(latest, expected, accepted=False, lost=lost)
 
-    def check_not_fenced(self, task_try: TaskTry, look: Look | None = None, *, now: float = 0.0) -> None:
+    def check_not_fenced(
+        self, task_try: TaskTry, look: ResultPresence | None = None, *, now: float = 0.0
+    ) -> None:
         """Stop a process that was left behind when its task instance was tried again.
 
         Where no start date distinguishes a DAG run that was created again from an orphan of the deleted one, a lower
@@ -258,11 +260,11 @@ class InvocationState:
             f"{task_try.number}, and sends nothing"
         )
 
-    def _is_over(self, task_try: TaskTry, look: Look, now: float) -> bool:
+    def _is_over(self, task_try: TaskTry, look: ResultPresence, now: float) -> bool:
         latest = self.latest(task_try)
         if latest is None:
             return False
-        return look.output is Sight.PRESENT or latest.why_over(look, now=now, input_etag=None) is not None
+        return look.output is Presence.PRESENT or latest.why_over(look, now=now, input_etag=None) is not None
 
 
 @dataclass(frozen=True)
@@ -283,7 +285,7 @@ class Attach:
 
 def next_step(
     latest: LatestRound | None,
-    look: Look,
+    look: ResultPresence,
     *,
     now: float,
     resend: bool,
@@ -304,7 +306,7 @@ def next_step(
     if why := latest.why_over(look, now=now, input_etag=input_etag):
         return Send(max(next_round, latest.intent.round_number + 1), why)
     invocation = latest.invocation
-    if invocation is not None and look.output is Sight.PRESENT:
+    if invocation is not None and look.output is Presence.PRESENT:
         return Attach(invocation, "its output is there")
     if invocation is not None and latest.accepted:
         return Attach(invocation, "an earlier try's request was accepted")

@@ -24,7 +24,7 @@ from airflow_sm_plugin.aws.s3.listing import (
 from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions, conditions, quoted_etag
 from airflow_sm_plugin.aws.s3.stream import Reading, missing
 from airflow_sm_plugin.core.lines import LONGEST_LINE, LineSplitter
-from airflow_sm_plugin.core.s3 import S3Uri, Sight
+from airflow_sm_plugin.core.s3 import Presence, S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, InputChanged, PreconditionFailed
 
@@ -83,7 +83,7 @@ class S3Objects:
         with translated(f"s3:ListObjectsV2 {wanted}"):
             return await whole_page(page, wanted)
 
-    async def sight(self, location: str) -> Sight:
+    async def sight(self, location: str) -> Presence:
         """Return whether an object is there; UNKNOWN where the service did not say.
 
         :raises SageMakerInferenceError: no request can be sent: no region, or a location that botocore refuses
@@ -93,9 +93,9 @@ class S3Objects:
             await self._head(uri)
         except (ClientError, BotoCoreError) as error:
             return sight_of(error, location)
-        return Sight.PRESENT
+        return Presence.PRESENT
 
-    async def stat(self, location: str) -> ListedObject | Sight:
+    async def stat(self, location: str) -> ListedObject | Presence:
         """Return an object's size and ETag; ABSENT when there is none, FORBIDDEN without the permission.
 
         Repeated like a read, unlike :meth:`sight`. Without ``s3:ListBucket`` S3 calls a missing object FORBIDDEN.
@@ -107,9 +107,9 @@ class S3Objects:
             return await repeated(f"s3:HeadObject {location}", lambda: self._head(uri))
         except ClientError as error:
             if meaning(error) is Meaning.NOT_FOUND:
-                return Sight.ABSENT
+                return Presence.ABSENT
             if meaning(error) is Meaning.ACCESS_DENIED:
-                return Sight.FORBIDDEN
+                return Presence.FORBIDDEN
             raise translate(error, f"s3:HeadObject {location}") from cause_of(error)
 
     async def _head(self, uri: S3Uri) -> ListedObject:

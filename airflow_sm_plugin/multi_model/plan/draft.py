@@ -13,7 +13,7 @@ from airflow_sm_plugin.batches.inputs import CHUNK, MANIFEST_FILE
 from airflow_sm_plugin.batches.listing import batch_inputs, listed_page
 from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.core.number_sets import window
-from airflow_sm_plugin.core.s3 import S3Uri, Sight, check_inputs_apart
+from airflow_sm_plugin.core.s3 import Presence, S3Uri, check_inputs_apart
 from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, TargetModelNotFound
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.packing import ModelSize, Piece, pack
@@ -189,14 +189,14 @@ async def missing_models(s3: S3Objects, endpoint: EndpointModels, models: Sequen
 async def _absent_by_head(s3: S3Objects, prefix: str, names: Iterable[str]) -> set[str]:
     asked = list(names)
     answers = await side_by_side(s3.stat, (f"{prefix}{name}" for name in asked), at_once=_HEADS_AT_ONCE)
-    if forbidden := answers.count(Sight.FORBIDDEN):
+    if forbidden := answers.count(Presence.FORBIDDEN):
         log.info(
             "%d models below %s cannot be looked at: S3 answered 403, as it does without s3:GetObject, and for what is "
             "missing without s3:ListBucket; the endpoint has its own role, so they are tried",
             forbidden,
             prefix,
         )
-    return {name for name, answer in zip(asked, answers, strict=True) if answer is Sight.ABSENT}
+    return {name for name, answer in zip(asked, answers, strict=True) if answer is Presence.ABSENT}
 
 
 async def _absent_by_listing(s3: S3Objects, prefix: str, names: Iterable[str]) -> set[str]:

@@ -15,7 +15,7 @@ from airflow_sm_plugin.async_inference.batch.ledger_store import LedgerStore
 from airflow_sm_plugin.async_inference.batch.report import Row, Status
 from airflow_sm_plugin.async_inference.batch.round_run import RoundProgress
 from airflow_sm_plugin.async_inference.batch.run import Waiting
-from airflow_sm_plugin.async_inference.watch_state import Counts
+from airflow_sm_plugin.async_inference.watch_state import WatchCounts
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.inputs import InputSource
@@ -46,7 +46,7 @@ def left_waiting(task: Task, number: int = 1, started: float = OLD, **changes: o
     """Do what a try does that is killed as soon as it waits for anything."""
     polled = RoundProgress.poll
 
-    async def poll(self: RoundProgress) -> Counts:
+    async def poll(self: RoundProgress) -> WatchCounts:
         if self.ledger.sent:
             raise Killed
         return await polled(self)

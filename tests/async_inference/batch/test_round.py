@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from airflow_sm_plugin.async_inference.batch.ledger import Ledger, LedgerPart, Odd, RoundOutcome
 from airflow_sm_plugin.async_inference.batch.round import RequestTemplate, RoundNames, RoundWatch
 from airflow_sm_plugin.async_inference.locations import LocationPattern
-from airflow_sm_plugin.async_inference.watch import Watch
+from airflow_sm_plugin.async_inference.watch import AwaitedResults
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.core.number_sets import below, from_numbers, numbers_of
 
@@ -31,22 +31,22 @@ def test_what_is_seen_on_the_shelves_is_seen_of_the_same_numbers(sent: set[int],
     ledger = ledger_of(from_numbers(sent), odd=odd)
     watch = RoundWatch.of(ledger, NAMES, pattern=PATTERN, seconds=60)
     found: dict[str, int] = {}
-    for number, shelf in enumerate(watch.watch.shelves):
+    for number, shelf in enumerate(watch.watch.folders):
         for position in numbers_of(shelf.wanted):
             (only,) = numbers_of(watch.numbers(number, 1 << position))
             found[shelf.output(position)] = only
     expected = {NAMES.invocation(number, ledger, PATTERN).output_location: number for number in sent}
     assert found == expected
-    assert watch.all_numbers([shelf.wanted for shelf in watch.watch.shelves]) == from_numbers(sent)
-    assert Watch.from_mapping(watch.watch.as_mapping()) == watch.watch
+    assert watch.all_numbers([shelf.wanted for shelf in watch.watch.folders]) == from_numbers(sent)
+    assert AwaitedResults.from_mapping(watch.watch.as_mapping()) == watch.watch
 
 
 def test_failure_objects_and_notifications_are_told_apart_by_the_rounds_names() -> None:
     watch = RoundWatch.of(ledger_of(below(COUNT)), NAMES, pattern=PATTERN, seconds=60).watch
-    assert watch.shelves[2].failure(299) == (
+    assert watch.folders[2].failure(299) == (
         "s3://b/fail/airflow-0123456789ab-p0/r2/00002/0002299-error.out"
     )  # fmt: skip
-    assert watch.shelves[2].names.id_at(NAMES.of(2_299).inference_id) == 299
+    assert watch.folders[2].names.id_at(NAMES.of(2_299).inference_id) == 299
     assert NAMES.of(0).inference_id.startswith(watch.own_ids)
 
 
@@ -58,7 +58,7 @@ def test_a_shards_deadline_counts_from_its_own_last_submission() -> None:
         LedgerPart(token="t", at=500.0, accepted=1 << 1_000, submitted_at=500.0)
     )
     assert RoundWatch.of(ledger, NAMES, pattern=PATTERN, seconds=60).watch.last_deadline == 960
-    assert [s.deadlines for s in RoundWatch.of(late, NAMES, pattern=PATTERN, seconds=60).watch.shelves] == [
+    assert [s.deadlines for s in RoundWatch.of(late, NAMES, pattern=PATTERN, seconds=60).watch.folders] == [
         (160.0,),
         (560.0,),
     ]
@@ -67,7 +67,7 @@ def test_a_shards_deadline_counts_from_its_own_last_submission() -> None:
 def test_doubts_can_be_looked_at_alone() -> None:
     watch = RoundWatch.of(Ledger(COUNT), NAMES, pattern=PATTERN, seconds=60, only=1 << 1_500)
     assert watch.watch.count == 1
-    assert watch.all_numbers([shelf.wanted for shelf in watch.watch.shelves]) == 1 << 1_500
+    assert watch.all_numbers([shelf.wanted for shelf in watch.watch.folders]) == 1 << 1_500
 
 
 def test_results_that_nobody_can_place_are_not_passed_over() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.outcome import Look
+from airflow_sm_plugin.async_inference.outcome import ResultPresence
 from airflow_sm_plugin.async_inference.single.state import (
     SLACK_SECONDS,
     Attach,
@@ -25,13 +25,13 @@ from airflow_sm_plugin.async_inference.single.state import (
     seconds_to_live,
 )
 from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
-NOTHING = Look(Sight.ABSENT, Sight.ABSENT)
-OUTPUT = Look(Sight.PRESENT, Sight.ABSENT)
-FAILURE = Look(Sight.ABSENT, Sight.PRESENT)
+NOTHING = ResultPresence(Presence.ABSENT, Presence.ABSENT)
+OUTPUT = ResultPresence(Presence.PRESENT, Presence.ABSENT)
+FAILURE = ResultPresence(Presence.ABSENT, Presence.PRESENT)
 REQUEST = AsyncRequest(
     endpoint_name="e",
     input_location="s3://in/k",
@@ -67,7 +67,7 @@ def state(*intents: Intent, accepted: dict[int, AsyncInvocation] | None = None) 
 
 def step(
     known: LatestRound | None,
-    look: Look = NOTHING,
+    look: ResultPresence = NOTHING,
     *,
     now: float = 200,
     resend: bool = False,
@@ -171,12 +171,12 @@ class TestFence:
             (FAILURE, 200, True),
             (NOTHING, 200, False),
             (NOTHING, 9_999, True),
-            (Look(Sight.UNKNOWN, Sight.ABSENT), 9_999, False),
+            (ResultPresence(Presence.UNKNOWN, Presence.ABSENT), 9_999, False),
         ],
     )
     @pytest.mark.parametrize("started", [None, 100.0])
     def test_without_a_start_date_what_is_over_may_be_a_deleted_runs(
-        self, look: Look, now: float, is_over: bool, started: float | None
+        self, look: ResultPresence, now: float, is_over: bool, started: float | None
     ) -> None:
         found = state(intent(task_try=TaskTry(started, 3)), accepted={0: ANSWERED})
         mine = TaskTry(started, 1)
@@ -244,7 +244,7 @@ class TestNextStep:
         )
 
     def test_an_output_beats_a_failure_object(self) -> None:
-        both = Look(Sight.PRESENT, Sight.PRESENT)
+        both = ResultPresence(Presence.PRESENT, Presence.PRESENT)
         assert isinstance(step(LatestRound(intent(), EXPECTED, accepted=True), both), Attach)
 
     @pytest.mark.parametrize("accepted", [True, False])
@@ -265,11 +265,11 @@ class TestNextStep:
         before = step(known, now=over - 1, resend=resend)
         assert before != step(known, now=over, resend=resend)
 
-    @pytest.mark.parametrize("unseen", [Sight.FORBIDDEN, Sight.UNKNOWN])
-    def test_what_cannot_be_seen_is_not_taken_for_expired(self, unseen: Sight) -> None:
+    @pytest.mark.parametrize("unseen", [Presence.FORBIDDEN, Presence.UNKNOWN])
+    def test_what_cannot_be_seen_is_not_taken_for_expired(self, unseen: Presence) -> None:
         known = LatestRound(intent(), EXPECTED, accepted=True)
-        assert isinstance(step(known, Look(unseen, Sight.ABSENT), now=9e9), Attach)
-        assert isinstance(step(known, Look(Sight.ABSENT, unseen), now=9e9), Attach)
+        assert isinstance(step(known, ResultPresence(unseen, Presence.ABSENT), now=9e9), Attach)
+        assert isinstance(step(known, ResultPresence(Presence.ABSENT, unseen), now=9e9), Attach)
 
     def test_what_was_accepted_is_never_in_doubt(self) -> None:
         known = LatestRound(intent(), EXPECTED, accepted=True)
@@ -299,20 +299,20 @@ class TestNextStep:
         assert isinstance(step(LatestRound(intent(input_etag=None), EXPECTED, accepted=True), OUTPUT), Attach)
 
 
-SIGHTS = st.sampled_from(Sight)
-LOOKS = st.builds(Look, SIGHTS, SIGHTS)
+SIGHTS = st.sampled_from(Presence)
+LOOKS = st.builds(ResultPresence, SIGHTS, SIGHTS)
 
 
 @given(look=LOOKS, resend=st.booleans(), now=st.floats(0, 1e10), number=st.integers(0, 5))
 def test_accepted_is_sent_again_only_when_it_failed_or_can_give_nothing_any_more(
-    look: Look, resend: bool, now: float, number: int
+    look: ResultPresence, resend: bool, now: float, number: int
 ) -> None:
     known = LatestRound(intent(round_number=number), EXPECTED, accepted=True)
     taken = next_step(known, look, now=now, resend=resend, input_etag="a")
     if isinstance(taken, Send):
         assert taken.round_number == number + 1
-        assert look.output is not Sight.PRESENT
-        assert look.failure is Sight.PRESENT or (look == NOTHING and now >= known.over_at)
+        assert look.output is not Presence.PRESENT
+        assert look.failure is Presence.PRESENT or (look == NOTHING and now >= known.over_at)
 
 
 @given(tries=st.lists(st.sampled_from(["killed before", "killed after", "answered", "refused"]), max_size=6))

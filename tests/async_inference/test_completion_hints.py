@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_sm_plugin.async_inference.hints import CompletionHints, is_stale
-from airflow_sm_plugin.async_inference.watch import ListedNames, NumberedNames, Shelf, Watch
+from airflow_sm_plugin.async_inference.queue import CompletionHints, is_stale
+from airflow_sm_plugin.async_inference.watch import AwaitedResults, ListedNames, NumberedNames, ResultFolder
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.core.notifications import InferenceNotification
 
-NUMBERED = Shelf(
+NUMBERED = ResultFolder(
     "s3://b/o/", "s3://b/f/", NumberedNames(0, 2, "{:07}.out", "{:07}.err", "root-r2-{:07}"), (1.0,)
 )
-LISTED = Shelf("s3://b/o/", None, ListedNames(("x.out", "y.out"), ids=("ix", "")), (1.0,))
-WATCH = Watch((NUMBERED, LISTED), own_ids="root-")
+LISTED = ResultFolder("s3://b/o/", None, ListedNames(("x.out", "y.out"), ids=("ix", "")), (1.0,))
+WATCH = AwaitedResults((NUMBERED, LISTED), own_ids="root-")
 DONE = InferenceNotification(
     succeeded=True,
     endpoint_name="e",
@@ -48,11 +48,11 @@ def test_the_hints_cover_the_wait_once_all_that_is_missing_was_told_of() -> None
 
 def test_what_was_seen_needs_no_hint() -> None:
     state = WatchState.begin(WATCH)
-    seen = tuple(replace(one, outputs=0b01) for one in state.shelves)
+    seen = tuple(replace(one, outputs=0b01) for one in state.folders)
     hints = CompletionHints(WATCH)
     hints.take(replace(DONE, output_location="s3://b/o/y.out"))
     hints.take(replace(DONE, inference_id="root-r2-0000001"))
-    assert hints.cover(replace(state, shelves=seen))
+    assert hints.cover(replace(state, folders=seen))
 
 
 def test_an_earlier_rounds_notification_is_ours_and_tells_nothing() -> None:
