@@ -158,11 +158,11 @@ class DeploymentCleanup:
             log.warning("configuration %s stays: endpoint %s uses it", config, name)
         elif used_elsewhere:
             log.warning("configuration %s stays: another endpoint uses it", config)
-        elif ours and self._hook.delete_endpoint_config(config):
+        elif ours and self._hook.configs.delete(config):
             log.info("cleaned up the configuration %s that this task created", config)
 
     def _wait_until_at_rest(self, max_wait: float) -> None:
-        self._hook.look_until(
+        self._hook.poll_until(
             self._target.endpoint_name,
             lambda seen: seen is None or not in_progress(str(seen["EndpointStatus"])),
             give_up=time.monotonic() + max_wait,
@@ -247,7 +247,7 @@ class OwnWork:
 
     def owns_config(self) -> bool:
         """Say whether any try of it made the configuration that is there now."""
-        description = self._hook.describe_endpoint_config(self.target.config_name)
+        description = self._hook.configs.describe(self.target.config_name)
         if description is None:
             return False
         return is_owned(self._hook.tags_of(description["EndpointConfigArn"]), self.claim.owner)

@@ -22,9 +22,9 @@ class EndpointDeletion:
         self._name = endpoint_name
         self._found = hook.describe_endpoint(endpoint_name)
         served = [str(name) for name in [(self._found or {}).get("EndpointConfigName")] if name]
-        self._served = {name: hook.describe_endpoint_config(name) for name in served}
+        self._served = {name: hook.configs.describe(name) for name in served}
         # A retry, when the endpoint is gone, finds no others: what is deleted must not depend on the try.
-        self._configs = list(dict.fromkeys([*served, *hook.derived_endpoint_configs(endpoint_name)]))
+        self._configs = list(dict.fromkeys([*served, *hook.configs.made_for(endpoint_name)]))
 
     def delete_endpoint(self, *, max_wait: float, poll_interval: float) -> bool:
         """Delete it, and return when it is gone; say whether there was one.
@@ -45,17 +45,17 @@ class EndpointDeletion:
         done = {}
         if of_configs:
             models = sorted(self._usage.models_in(self._configs) - set(named))
-            made = [name for name in models if self._hook.made_model(name)]
-            foreign = [name for name in models if name not in made and self._hook.find_model(name)]
+            made = [name for name in models if self._hook.models.is_made_here(name)]
+            foreign = [name for name in models if name not in made and self._hook.models.find(name)]
             if foreign:
                 log.warning(
                     "left alone, since none of our operators made them: models %s; say model_names to delete them",
                     ", ".join(foreign),
                 )
             done = self._delete_unused(
-                "model", made, self._usage.of_models, self._hook.made_model, self._hook.delete_model
+                "model", made, self._usage.of_models, self._hook.models.is_made_here, self._hook.models.delete
             )
-        return done | {name: self._hook.delete_model(name) for name in named}
+        return done | {name: self._hook.models.delete(name) for name in named}
 
     def delete_configs(self) -> dict[str, bool]:
         """Delete the configuration that the endpoint had, and those that we made for it.
@@ -67,17 +67,17 @@ class EndpointDeletion:
             self._configs,
             self._usage.of_configs,
             self._is_found_config,
-            self._hook.delete_endpoint_config,
+            self._hook.configs.delete,
         )
 
     def _is_found_config(self, name: str) -> bool:
         """Say whether a configuration is the one that was found, not one that somebody has created since."""
         served = self._served.get(name)
         if served is not None:
-            described = self._hook.describe_endpoint_config(name)
+            described = self._hook.configs.describe(name)
             if described is not None and is_same(described, served):
                 return True
-        return self._hook.is_config_of(name, self._name)
+        return self._hook.configs.is_made_for(self._name, name)
 
     def _delete_unused(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.names import EndpointClaim, is_same
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.changes import check_change
 from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup, OwnWork
 from airflow_sm_plugin.endpoints.deployment_scaling import DeploymentScaling
@@ -23,7 +24,6 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources import endpoint_status
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
@@ -154,7 +154,7 @@ class Deployment:
             log.info("endpoint %s is %s: waiting until it may be changed", name, verdict.status)
             if not block:
                 return None
-            description = self._hook.look_until(
+            description = self._hook.poll_until(
                 name,
                 lambda seen: endpoint_status.next_step(seen, wanted_config=wanted) is not Step.WAIT_OUT,
                 give_up=self._give_up,
@@ -241,7 +241,7 @@ class Deployment:
         """Describe the configuration that the endpoint has now; None where it is gone, not named or not readable."""
         name = description.get("EndpointConfigName")
         try:
-            return self._hook.describe_endpoint_config(str(name)) if name else None
+            return self._hook.configs.describe(str(name)) if name else None
         except SageMakerInferenceError as error:
             log.info(
                 "what the update changes of endpoint %s is not known: %s", self.spec.endpoint_name, error
@@ -250,7 +250,7 @@ class Deployment:
 
     def _ensure_config(self) -> None:
         self._work.touched = True
-        self._hook.ensure_endpoint_config(self.spec)
+        self._hook.configs.ensure(self.spec)
 
     def _warn_of_scaled_counts(
         self, description: Mapping[str, Any], served: Mapping[str, Any] | None
@@ -306,7 +306,7 @@ class Deployment:
 
     def _look(self) -> EndpointVerdict:
         name = self.spec.endpoint_name
-        description = self._hook.look_until(
+        description = self._hook.poll_until(
             name,
             lambda _: True,
             give_up=time.monotonic() + self.options.max_wait,
@@ -348,7 +348,7 @@ class Deployment:
     def update_tags(self, endpoint_arn: str) -> None:
         """Give endpoint and configuration, which may have been there before, the tags asked for."""
         self._hook.update_tags(endpoint_arn, self.spec.tags)
-        self._hook.update_config_tags(self.spec)
+        self._hook.configs.update_tags(self.spec)
 
     def result(self, verdict: EndpointVerdict) -> dict[str, Any]:
         """Return name, ARN, configuration and status as the wait saw them last: no further look that may fail.

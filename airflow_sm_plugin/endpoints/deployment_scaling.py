@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.errors import words_of
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.changes import (
     changing_variants,
     is_about_scaling,
@@ -17,7 +18,6 @@ from airflow_sm_plugin.endpoints.changes import (
 )
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, RequestRefused, SageMakerInferenceError
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.resources.scaling import unscalable_types

@@ -54,7 +54,7 @@ class EarlierConfigs:
         usage = EndpointUsage(self._hook)
         earlier = [
             name
-            for name in self._hook.derived_endpoint_configs(self._spec.endpoint_name)
+            for name in self._hook.configs.made_for(self._spec.endpoint_name)
             if name != self._spec.config_name
         ]
         unused = earlier[keep:]
@@ -66,12 +66,12 @@ class EarlierConfigs:
                 continue
             if self._options.delete_old_models:
                 self._remove_models(usage, usage.models_in([name]) - needed - set(self._spec.model_names))
-            if not self._hook.is_config_of(name, self._spec.endpoint_name):
+            if not self._hook.configs.is_made_for(self._spec.endpoint_name, name):
                 log.warning("the earlier configuration %s stays: it was created again by somebody else", name)
                 continue
             if not self._serves_ours():
                 return
-            self._hook.delete_endpoint_config(name)
+            self._hook.configs.delete(name)
             log.info("removed the earlier configuration %s", name)
 
     def _serves_ours(self) -> bool:
@@ -88,6 +88,6 @@ class EarlierConfigs:
         for name in sorted(names):
             if name in used:
                 log.warning("the earlier model %s stays: an endpoint uses it", name)
-            elif self._hook.made_model(name) and self._serves_ours():
-                self._hook.delete_model(name)
+            elif self._hook.models.is_made_here(name) and self._serves_ours():
+                self._hook.models.delete(name)
                 log.info("removed the earlier model %s", name)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.changes import variant_names
 from airflow_sm_plugin.endpoints.scaling_note import (
     VariantScaling,
@@ -18,7 +19,6 @@ from airflow_sm_plugin.endpoints.scaling_note import (
     repointed,
 )
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, RequestRefused, SageMakerInferenceError
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_status import in_progress
 from airflow_sm_plugin.resources.scaling import ScaledVariant
@@ -214,7 +214,7 @@ class NotedScaling:
                 instances=_instances(described, variant.variant_name),
                 asynchronous=bool(described.get("AsyncInferenceConfig")),
             )
-            self._variants.register_target(request)
+            self._variants.register(request)
         arns = {
             str(policy["PolicyName"]): str(policy["PolicyARN"]) for policy in self._variants.policies(variant)
         }

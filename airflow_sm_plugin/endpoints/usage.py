@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from airflow_sm_plugin.aws.errors import translated
+from airflow_sm_plugin.hooks.calls import pages_of
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-from airflow_sm_plugin.hooks.pages import pages_of
 from airflow_sm_plugin.resources.endpoint_config import models_of
 from airflow_sm_plugin.resources.endpoint_status import configs_of
 
@@ -32,7 +32,7 @@ class EndpointUsage:
 
         :raises AccessDenied: ``sagemaker:ListEndpoints`` is missing
         """
-        described = {name: self._hook.describe_endpoint_config(name) for name in names}
+        described = {name: self._hook.configs.describe(name) for name in names}
         there = [description for description in described.values() if description is not None]
         if not there:
             return set()
@@ -43,7 +43,7 @@ class EndpointUsage:
 
         :raises AccessDenied: ``sagemaker:ListEndpoints`` is missing
         """
-        described = {name: self._hook.find_model(name) for name in names}
+        described = {name: self._hook.models.find(name) for name in names}
         there = [description for description in described.values() if description is not None]
         if not there:
             return set()
@@ -52,7 +52,7 @@ class EndpointUsage:
 
     def models_in(self, configs: Iterable[str]) -> set[str]:
         """Return the models that configurations name; one that is gone names none."""
-        found = filter(None, map(self._hook.describe_endpoint_config, configs))
+        found = filter(None, map(self._hook.configs.describe, configs))
         return {name for config in found for name in models_of(config)}
 
     def _endpoints(self, needed: Collection[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

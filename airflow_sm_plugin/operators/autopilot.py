@@ -144,7 +144,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         with self.reading_arguments():
             self._check_arguments()
             hook = self.control_plane()
-            job = hook.describe_auto_ml_job(self.auto_ml_job_name)
+            job = hook.automl.describe(self.auto_ml_job_name)
             if (
                 boolean(self.wait_for_job, "wait_for_job")
                 and autopilot.job_state(job) is autopilot.JobState.RUNNING
@@ -160,7 +160,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             if event["status"] == "error":
                 raise broken_wait(f"waiting for AutoML job {self.auto_ml_job_name}", event)
             hook = self.control_plane()
-            job = hook.describe_auto_ml_job(self.auto_ml_job_name)
+            job = hook.automl.describe(self.auto_ml_job_name)
             if autopilot.job_state(job) is autopilot.JobState.RUNNING:
                 raise self._still_running(job)
             return self._export(hook, job)
@@ -220,7 +220,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             self.log.debug("AutoML job %s is %s", self.auto_ml_job_name, job["AutoMLJobStatus"])
             time.sleep(min(poll_interval, max(0.0, give_up - time.monotonic())))
             try:
-                job, failed = hook.describe_auto_ml_job(self.auto_ml_job_name), FailedLooks()
+                job, failed = hook.automl.describe(self.auto_ml_job_name), FailedLooks()
             except ServiceError as error:
                 failed = failed.one_more()
                 if failed.end_the_wait(error):
@@ -259,7 +259,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             },
         ).checked()
         spec = ArtefactHook(**self.aws.hook_arguments()).with_etags(spec)
-        name, arn, created = hook.create_model(spec)
+        name, arn, created = hook.models.create(spec)
         self.log.info(
             "model %s %s from candidate %s of AutoML job %s, response keys %s",
             name,
@@ -286,11 +286,11 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         """
         name = self.auto_ml_job_name
         if choice.name is not None:
-            candidate = hook.candidate(name, choice.name)
+            candidate = hook.automl.candidate(name, choice.name)
         else:
             candidate = autopilot.best_candidate(job)
             if choice.rank > 1:
-                others = hook.completed_candidates(name)
+                others = hook.automl.completed_candidates(name)
                 candidate = autopilot.candidate_at(choice.rank, others, best=candidate, job_name=name)
         if choice.required_objective is None:
             return candidate

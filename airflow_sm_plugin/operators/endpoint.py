@@ -299,8 +299,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
     def _deployment(self, context: Context, note: Mapping[str, Any] | None = None) -> Deployment:
         """Make the deployment, or make it again after a deferral, from what the process before left."""
+        from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
         from airflow_sm_plugin.endpoints.deployment import Deployment
-        from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 
         options = options_of(vars(self))
         owner = task_instance_owner(context) if options.cleanup_on_failure else None
@@ -316,7 +316,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 data_capture=spec.data_capture,
             )
         if left is None:
-            models = hook.models_called(spec.model_names)
+            models = hook.models.find_all(spec.model_names)
             spec.check_models(models)
             models_created_at: Mapping[str, float] = times_of(models)
         else:

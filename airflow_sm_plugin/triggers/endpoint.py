@@ -17,11 +17,11 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import meaning
 from airflow_sm_plugin.core.names import EndpointClaim
 from airflow_sm_plugin.core.service_errors import Meaning
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup, OwnWork
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions, DeploymentTarget
 from airflow_sm_plugin.exceptions import SageMakerInferenceError, TaskKilled
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, Step, judge, next_step
 from airflow_sm_plugin.triggers.polling import PollingTrigger
