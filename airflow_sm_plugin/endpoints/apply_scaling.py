@@ -1,4 +1,4 @@
-"""Application Auto Scaling of endpoint variants, and the CloudWatch alarm that wakes one from zero instances.
+"""Apply and remove the scaling of endpoint variants, and the CloudWatch alarm that wakes one from zero instances.
 
 Every method may be repeated: what is put again is the same, what is missing already counts as removed.
 """
@@ -24,8 +24,8 @@ log = get_log(__name__)
 
 
 @dataclass(frozen=True)
-class Applied:
-    """What holds after :meth:`EndpointScaling.apply`: policies (name to ARN), our alarms, and what was removed."""
+class AppliedScaling:
+    """The result of :meth:`EndpointScaling.apply`: policies (name to ARN), our alarms, and what was removed."""
 
     policies: Mapping[str, str]
     alarm_names: Sequence[str]
@@ -44,7 +44,7 @@ class EndpointScaling:
         self.alarms = ScalingAlarmHook(**aws.hook_arguments())
         self.variants.before_call = self.alarms.before_call = before_call
 
-    def apply(self, plan: ScalingPlan) -> Applied:
+    def apply(self, plan: ScalingPlan) -> AppliedScaling:
         """Register the variant, put the policies of the plan and their alarm, remove ours that it does not have.
 
         What wakes the variant is put before what sends it to zero. Policies that others made are left alone.
@@ -65,7 +65,7 @@ class EndpointScaling:
             plan.scaling.max_capacity,
             ", ".join(policies),
         )
-        return Applied(policies, alarms, removed)
+        return AppliedScaling(policies, alarms, removed)
 
     def _remove_stale(self, plan: ScalingPlan) -> list[str]:
         variant = plan.variant
@@ -89,14 +89,14 @@ class EndpointScaling:
         return self._remove(self.alarms.names(endpoint_name, variant_names), policies)
 
     def remove_scaling(self, endpoint_name: str) -> list[str]:
-        """Remove as :meth:`remove` does, for somebody who deletes an endpoint and may know nothing of scaling.
+        """Remove as :meth:`remove` does, for a task that deletes an endpoint and may know nothing of scaling.
 
-        A role without permissions for scaling is no hindrance where nothing of ours can be there: it may not look, so
-        it registered nothing, or it looks and finds no policy of ours. Then a hint is logged. Where ours is found, a
+        A role without permissions for scaling is no hindrance where nothing of ours can be there: it has no permission
+        to look, so it registered nothing, or it finds no policy of ours. Then a hint is logged. Where ours is found, a
         missing permission is an error: what we made would stay behind.
 
         :return: what was removed
-        :raises AccessDenied: there are policies of ours, and the role may not remove them
+        :raises AccessDenied: there are policies of ours, and the role has no permission to remove them
         """
         try:
             variants = self.variants.registered(endpoint_name)

@@ -11,10 +11,10 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.names import EndpointClaim, is_same
 from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.changes import check_change
-from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup, OwnWork
+from airflow_sm_plugin.endpoints.cleanup import CreatedByTask, DeploymentCleanup
+from airflow_sm_plugin.endpoints.deletion import EarlierConfigs
 from airflow_sm_plugin.endpoints.deployment_scaling import DeploymentScaling
-from airflow_sm_plugin.endpoints.earlier_configs import EarlierConfigs
-from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions, DeploymentTarget
+from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions
 from airflow_sm_plugin.endpoints.scaling_note import note_tags
 from airflow_sm_plugin.exceptions import (
     CredentialsExpired,
@@ -31,7 +31,6 @@ from airflow_sm_plugin.resources.endpoint_status import (
     EndpointState,
     EndpointVerdict,
     Step,
-    differing_counts,
     scaled_counts,
 )
 
@@ -68,15 +67,16 @@ class Deployment:
         claim = EndpointClaim(
             owner=owner, try_number=try_number, config_name=spec.config_name, created_at=note.created_at
         )
-        target = DeploymentTarget(spec.endpoint_name, spec.config_name)
-        self._work = OwnWork(hook, target, claim, created=note.created, touched=note.touched)
+        self._work = CreatedByTask(
+            hook, spec.endpoint_name, claim, created=note.created, touched=note.touched
+        )
         self.cleanup = DeploymentCleanup(hook, options, self._work)
         self.earlier = EarlierConfigs(hook, spec, options)
         self.scaling = DeploymentScaling(
             hook, spec, scaling, rescale=options.rescale, taken_down=note.taken_down
         )
         self.deadline = time.time() + options.max_wait if note.deadline is None else note.deadline
-        """By when, in epoch seconds, what is in progress must have ended: as it was at first, deferred or not."""
+        """Epoch seconds by which what is in progress must have ended: as it was at first, deferred or not."""
         self._give_up = time.monotonic() + self.deadline - time.time()
         self.pending = False
         self._failed_updates = note.failed_updates
@@ -130,13 +130,13 @@ class Deployment:
             self.cleanup.at_once()
 
     def act(self, *, block: bool = True) -> str | None:
-        """Do what is next until nothing is left but to wait for the end; return created, updated or unchanged.
+        """Take steps until nothing is left but to wait for the end; return created, updated or unchanged.
 
         ``pending`` then says whether there is something to wait for.
 
         :param block: wait for what is in progress before; else return None, and act again when the endpoint may be
             changed
-        :raises EndpointUnchangeable: the endpoint can only be deleted, which nobody asked for
+        :raises EndpointUnchangeable: the endpoint can only be deleted, which was not asked for
         :raises EndpointScaled: it scales, and the update would change the instance type of what scales
         :raises InvalidRequest: SageMaker does not update it so
         :raises EndpointDeadlineExceeded: it could not be changed in time
@@ -145,7 +145,7 @@ class Deployment:
         name, wanted = self.spec.endpoint_name, self.spec.config_name
         description = self._hook.describe_endpoint(name)
         while (action := self._advance(description)) is None:
-            # No description and no action: somebody else created it this moment.
+            # No description and no action: another task created it this moment.
             verdict = endpoint_status.judge(description or _CREATED_BY_ANOTHER, wanted_config=wanted)
             if time.monotonic() >= self._give_up:
                 raise endpoint_status.deadline_exceeded(
@@ -165,7 +165,7 @@ class Deployment:
         return action
 
     def _advance(self, description: Mapping[str, Any] | None) -> str | None:
-        """Take the next step; return what it did, None when one has to look again."""
+        """Take the next step; return what it did, None when the endpoint has to be described again."""
         step = endpoint_status.next_step(description, wanted_config=self.spec.config_name)
         self.pending = step is not Step.NOTHING
         if step is Step.NOTHING:
@@ -201,7 +201,7 @@ class Deployment:
         return "created"
 
     def _update(self, description: Mapping[str, Any]) -> str | None:
-        """Ask for the update; None when one has to look first, whether it goes on already or may be asked for again.
+        """Ask for the update; None when the endpoint has to be described first: the update may be going on already.
 
         :raises ServiceError: it went wrong too often
         """
@@ -239,13 +239,12 @@ class Deployment:
 
     def _served(self, description: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Describe the configuration that the endpoint has now; None where it is gone, not named or not readable."""
-        name = description.get("EndpointConfigName")
+        config_name = description.get("EndpointConfigName")
         try:
-            return self._hook.configs.describe(str(name)) if name else None
+            return self._hook.configs.describe(str(config_name)) if config_name else None
         except SageMakerInferenceError as error:
-            log.info(
-                "what the update changes of endpoint %s is not known: %s", self.spec.endpoint_name, error
-            )
+            name = self.spec.endpoint_name
+            log.info("what the update changes of endpoint %s is not known: %s", name, error)
             return None
 
     def _ensure_config(self) -> None:
@@ -255,11 +254,10 @@ class Deployment:
     def _warn_of_scaled_counts(
         self, description: Mapping[str, Any], served: Mapping[str, Any] | None
     ) -> None:
-        """Say which variants the update takes back from the count they were scaled to; it goes on all the same."""
-        differing = differing_counts(description, self.spec.variants)
-        if self.options.retain_variant_properties or not differing:
+        """Warn of variants that the update takes back from the count they were scaled to; it goes on all the same."""
+        if self.options.retain_variant_properties:
             return
-        for count in scaled_counts(differing, served):
+        for count in scaled_counts(description, served, self.spec.variants):
             log.warning(
                 "the update of endpoint %s sets variant %s, scaled to CurrentInstanceCount %d, to InitialInstanceCount "
                 "%d; retain_variant_properties=True keeps it as it is",
@@ -272,7 +270,7 @@ class Deployment:
     def _make_room(self, description: Mapping[str, Any]) -> None:
         """Have a Failed endpoint deleted where that was asked for, or where an earlier try of this task made it.
 
-        Not if it is another one by now, or has changed: then one has to look again.
+        Not if it is another one by now, or has changed: then it has to be described again.
 
         :raises EndpointUnchangeable: neither is so
         """
@@ -291,12 +289,12 @@ class Deployment:
     def wait(self) -> EndpointVerdict:
         """Wait until the endpoint serves, rolls back or fails; the verdict still waits when time ran out.
 
-        Without ``wait_for_completion`` it is one look, repeated only where it fails.
+        Without ``wait_for_completion`` it is one poll, repeated only where it fails.
 
         :raises EndpointNotFound: it is gone
         """
         if not self.options.wait_for_completion:
-            return self._look()
+            return self._poll()
         return self._hook.wait_for_endpoint(
             self.spec.endpoint_name,
             wanted_config=self.spec.config_name,
@@ -304,7 +302,7 @@ class Deployment:
             poll_interval=self.options.poll_interval,
         )
 
-    def _look(self) -> EndpointVerdict:
+    def _poll(self) -> EndpointVerdict:
         name = self.spec.endpoint_name
         description = self._hook.poll_until(
             name,
@@ -321,8 +319,8 @@ class Deployment:
 
         :raises SageMakerInferenceError: as :meth:`DeploymentScaling.put_back`
         """
-        seen = self._work.seen_tags
-        is_without_note = action == "unchanged" and seen is not None and not note_tags(seen)
+        tags = self._work.seen_tags
+        is_without_note = action == "unchanged" and tags is not None and not note_tags(tags)
         if action != "created" and not is_without_note:
             self.scaling.put_back(verdict.arn, serves=verdict.state is EndpointState.SERVING)
 
@@ -351,13 +349,13 @@ class Deployment:
         self._hook.configs.update_tags(self.spec)
 
     def result(self, verdict: EndpointVerdict) -> dict[str, Any]:
-        """Return name, ARN, configuration and status as the wait saw them last: no further look that may fail.
+        """Return name, ARN, configuration and status as the wait saw them last: no further call that may fail.
 
-        :raises EndpointNotFound: a trigger of an earlier version told no ARN, and now the endpoint is gone
+        :raises EndpointNotFound: a trigger of an earlier version gave no ARN, and now the endpoint is gone
         """
         return {
             "endpoint_name": self.spec.endpoint_name,
-            "endpoint_arn": verdict.arn or self._look().arn,
+            "endpoint_arn": verdict.arn or self._poll().arn,
             "endpoint_config_name": self.spec.config_name,
             "status": verdict.status,
         }

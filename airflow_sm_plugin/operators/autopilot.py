@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin._compat import AirflowSkipException, Context, default_deferrable
 from airflow_sm_plugin.autopilot import candidates as autopilot
 from airflow_sm_plugin.autopilot.candidates import CandidateChoice
+from airflow_sm_plugin.autopilot.job import JobState, check_completed, job_state
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
 from airflow_sm_plugin.core.failed_polls import FailedLooks
 from airflow_sm_plugin.core.names import check_name
@@ -145,10 +146,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             self._check_arguments()
             hook = self.control_plane()
             job = hook.automl.describe(self.auto_ml_job_name)
-            if (
-                boolean(self.wait_for_job, "wait_for_job")
-                and autopilot.job_state(job) is autopilot.JobState.RUNNING
-            ):
+            if boolean(self.wait_for_job, "wait_for_job") and job_state(job) is JobState.RUNNING:
                 if self.deferrable:
                     self._defer()
                 job = self._wait(hook, job)
@@ -161,7 +159,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
                 raise broken_wait(f"waiting for AutoML job {self.auto_ml_job_name}", event)
             hook = self.control_plane()
             job = hook.automl.describe(self.auto_ml_job_name)
-            if autopilot.job_state(job) is autopilot.JobState.RUNNING:
+            if job_state(job) is JobState.RUNNING:
                 raise self._still_running(job)
             return self._export(hook, job)
 
@@ -213,7 +211,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         max_wait, poll_interval = self._seconds()
         give_up, failed = time.monotonic() + max_wait, FailedLooks()
         while True:
-            if autopilot.job_state(job) is not autopilot.JobState.RUNNING:
+            if job_state(job) is not JobState.RUNNING:
                 return job
             if time.monotonic() >= give_up:
                 raise self._still_running(job)
@@ -239,7 +237,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     def _export(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_sm_plugin.hooks.result_store import ArtefactHook
 
-        autopilot.check_completed(job)
+        check_completed(job)
         choice = self._choice()
         candidate = self._candidate(hook, job, choice)
         keys = names(self.inference_response_keys, "inference_response_keys") or []

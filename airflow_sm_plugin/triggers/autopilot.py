@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_sm_plugin.autopilot.candidates import JobState, job_state
+from airflow_sm_plugin.autopilot.job import JobState, job_state
 from airflow_sm_plugin.triggers.polling import PollingTrigger
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import airflow_sm_plugin
-from airflow_sm_plugin.endpoints.usage import EndpointUsage
+from airflow_sm_plugin.endpoints.deletion import EndpointUsage
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.hooks import calls
 from airflow_sm_plugin.hooks.autoscaling import ScalableVariantHook

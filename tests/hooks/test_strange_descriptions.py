@@ -11,10 +11,9 @@ import pytest
 
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
-from airflow_sm_plugin.endpoints.deletion import EndpointDeletion
+from airflow_sm_plugin.endpoints.deletion import EndpointDeletion, EndpointUsage
 from airflow_sm_plugin.endpoints.deployment import Deployment
 from airflow_sm_plugin.endpoints.options import DeploymentOptions
-from airflow_sm_plugin.endpoints.usage import EndpointUsage
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts

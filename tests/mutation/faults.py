@@ -126,7 +126,7 @@ FAULTS = (
         "models that others made are removed with earlier configurations",
         2,
         True,
-        "endpoints/earlier_configs.py",
+        "endpoints/deletion.py",
         "elif self._hook.models.is_made_here(name) and self._serves_ours():",
         "elif self._serves_ours():",
     ),
