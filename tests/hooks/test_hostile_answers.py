@@ -17,7 +17,7 @@ from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.queue import CompletionQueue
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import AnswerLost, SageMakerInferenceError, ServiceUnavailable, Throttled
 from airflow_sm_plugin.hooks.autoscaling import ScalableVariantHook, ScalingAlarmHook
 from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook, TransformJobsHook
@@ -317,7 +317,7 @@ def test_a_look_at_an_object_takes_no_page_for_it(
         str(status): Said(status, b"", {"Content-Type": "text/html"}) for status in (200, 302, 404, 403, 511)
     }
     for status, result in outcomes(monkeypatch, options, pages, s3(lambda opened: opened.sight("s3://b/k"))):
-        assert result is Sight.UNKNOWN, status
+        assert result is Presence.UNKNOWN, status
 
 
 def test_the_container_logs_hook_explains_and_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,7 +230,7 @@ FAULTS = (
         3,
         True,
         "async_inference/single/state.py",
-        "if now >= known.over_at and look == Look(Sight.ABSENT, Sight.ABSENT):",
+        "if now >= known.over_at and look == Look(Presence.ABSENT, Presence.ABSENT):",
         "if now >= known.over_at:",
     ),
     Fault(
@@ -298,12 +298,12 @@ FAULTS = (
         """\
         found = await self._s3.stat(location)
         await self._check()
-        if found is Sight.ABSENT:
+        if found is Presence.ABSENT:
 """,
         """\
         await self._check()
         found = await self._s3.stat(location)
-        if found is Sight.ABSENT:
+        if found is Presence.ABSENT:
 """,
     ),
     Fault(
