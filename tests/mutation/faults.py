@@ -54,7 +54,7 @@ FAULTS = (
         "a job that is stopping counts as ended",
         1,
         False,
-        "autopilot/candidates.py",
+        "autopilot/job.py",
         'status in ("InProgress", "Stopping")',
         'status == "InProgress"',
     ),
