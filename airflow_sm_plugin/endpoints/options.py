@@ -73,7 +73,6 @@ class DeploymentNote:
     taken_down: tuple[str, ...] = ()
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return it with JSON values; :meth:`from_mapping` reads it back."""
         return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(self)))
 
     @classmethod

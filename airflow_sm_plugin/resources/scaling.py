@@ -87,7 +87,7 @@ def alarm_name_prefix(endpoint_name: str) -> str:
 
 
 def wakes_endpoint(alarm_actions: Sequence[str], endpoint_name: str) -> bool:
-    """Say whether an alarm sets off our wake policy of a variant of the endpoint: its name alone proves nothing."""
+    """Return whether an alarm sets off our wake policy of a variant of the endpoint: its name alone proves nothing."""
     resource = f":resource/{SERVICE_NAMESPACE}/endpoint/{endpoint_name}/variant/"
     return any(
         resource in action and action.endswith(f":policyName/{WAKE_POLICY}") for action in alarm_actions
@@ -141,7 +141,7 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingPlan:
-    """What is to hold for a variant: capacity, the policy that tracks a target, and the one that wakes from zero."""
+    """The wanted scaling of a variant: capacity, the policy that tracks a target, and the one that wakes from zero."""
 
     variant: ScaledVariant
     scaling: Scaling
@@ -157,12 +157,10 @@ class ScalingPlan:
 
     @property
     def policy_names(self) -> frozenset[str]:
-        """The names of its policies."""
         tracking = BACKLOG_POLICY if self.asynchronous else INVOCATIONS_POLICY
         return frozenset({tracking, WAKE_POLICY} if self.wakes else {tracking})
 
     def registration(self) -> dict[str, Any]:
-        """Return the parameters of ``register_scalable_target``."""
         return {
             **self.variant.target(),
             "MinCapacity": self.scaling.min_capacity,
@@ -170,7 +168,6 @@ class ScalingPlan:
         }
 
     def tracking_policy(self) -> dict[str, Any]:
-        """Return the parameters of ``put_scaling_policy`` for target tracking."""
         if self.asynchronous:
             name, target = BACKLOG_POLICY, self.scaling.target_backlog
             metric = {"CustomizedMetricSpecification": self._backlog_metric()}
@@ -243,12 +240,11 @@ def plan_scaling(
     description: Mapping[str, Any],
     config: Mapping[str, Any] | None = None,
 ) -> ScalingPlan:
-    """Decide how to scale a variant from what DescribeEndpoint says of its endpoint.
+    """Decide how to scale a variant from DescribeEndpoint's answer.
 
     An endpoint that is updated (scaling is an update as well) can be registered.
 
-    :param config: what DescribeEndpointConfig says of its configuration; None where that is not known
-
+    :param config: DescribeEndpointConfig's answer; None where that is not known
     :raises EndpointNotInService: it has no variants yet, or no more
     :raises EndpointUnchangeable: it is Failed
     :raises InvalidRequest: no such variant, a serverless one, or numbers that do not fit this kind of endpoint
@@ -266,7 +262,7 @@ def stale_policies(plan: ScalingPlan, found: Sequence[str]) -> list[str]:
 
 
 def means_missing(message: str) -> bool:
-    """Say whether an error of Application Auto Scaling means that the policy or the target is not there."""
+    """Return whether an error of Application Auto Scaling means that the policy or the target is not there."""
     return _MISSING.search(message) is not None
 
 
@@ -277,7 +273,8 @@ def _check_variant(variant: ScaledVariant, description: Mapping[str, Any]) -> No
             f"endpoint {name} is Failed and cannot be scaled: delete it and deploy anew. "
             f"Reason: {description.get('FailureReason') or 'none given'}"
         )
-    variants = {str(one.get("VariantName")): one for one in description.get("ProductionVariants") or ()}
+    summaries = description.get("ProductionVariants") or ()
+    variants = {str(summary.get("VariantName")): summary for summary in summaries}
     if not variants and status in SERVING_STATUSES:
         raise EndpointNotInService(
             f"endpoint {name} is {status}, but DescribeEndpoint names no production variants of it, so that nothing "
