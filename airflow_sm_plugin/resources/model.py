@@ -10,7 +10,7 @@ from typing import Any
 from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.core.names import check_name, content_name, digest
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.resources.tags import check_tags
+from airflow_sm_plugin.resources.tags import as_tags, check_tags
 
 MAX_CONTAINERS = 15
 MAX_ENVIRONMENT_ENTRIES = 100
@@ -87,21 +87,17 @@ class ModelSpec:
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of ``create_model``: one container is the PrimaryContainer, several are Containers."""
         containers = [without_empty(container) for container in self.containers]
-        request: dict[str, Any] = {
-            "ModelName": self.resolved_name(),
-            "ExecutionRoleArn": self.execution_role_arn,
-        }
-        if len(containers) == 1:
-            request["PrimaryContainer"] = containers[0]
-        else:
-            request["Containers"] = containers
-        if self.vpc_config:
-            request["VpcConfig"] = dict(self.vpc_config)
-        if self.enable_network_isolation:
-            request["EnableNetworkIsolation"] = True
-        tags = {**self.tags, CONTENT_TAG: self.content_tag()}
-        request["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
-        return request
+        pipeline = {"PrimaryContainer": containers[0]} if len(containers) == 1 else {"Containers": containers}
+        return without_empty(
+            {
+                "ModelName": self.resolved_name(),
+                "ExecutionRoleArn": self.execution_role_arn,
+                **pipeline,
+                "VpcConfig": dict(self.vpc_config or {}),
+                "EnableNetworkIsolation": self.enable_network_isolation or None,
+                "Tags": as_tags({**self.tags, CONTENT_TAG: self.content_tag()}),
+            }
+        )
 
     def differences(self, description: Mapping[str, Any]) -> list[str]:
         """Name the fields in which a described model differs from this; never a value of an environment."""
@@ -219,9 +215,9 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     return found
 
 
-def without_empty(container: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a container definition without what is None or empty."""
-    return {key: value for key, value in container.items() if value not in (None, {}, [])}
+def without_empty(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a request that are neither None nor empty."""
+    return {key: value for key, value in members.items() if value not in (None, {}, [])}
 
 
 def _comparable(container: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,13 @@ scaling policy* (real-time variants), and the API reference of Application Auto 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.core.template_values import is_given, number, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotInService, EndpointUnchangeable, InvalidRequest
 from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES
 
@@ -87,7 +87,7 @@ def alarm_name_prefix(endpoint_name: str) -> str:
 
 
 def wakes_endpoint(alarm_actions: Sequence[str], endpoint_name: str) -> bool:
-    """Say whether an alarm sets off our wake policy of a variant of the endpoint: its name alone proves nothing."""
+    """Return whether an alarm sets off our wake policy of a variant of the endpoint: its name alone proves nothing."""
     resource = f":resource/{SERVICE_NAMESPACE}/endpoint/{endpoint_name}/variant/"
     return any(
         resource in action and action.endswith(f":policyName/{WAKE_POLICY}") for action in alarm_actions
@@ -124,14 +124,12 @@ class Scaling:
         :raises InvalidRequest: naming the value, the limit and the remedy
         """
         scaling = cls(
-            min_capacity=_whole_number(given.min_capacity, "min_capacity", at_least=0),
-            max_capacity=_whole_number(given.max_capacity, "max_capacity", at_least=1),
-            target_backlog=_target(given.target_backlog_per_instance, "target_backlog_per_instance"),
-            target_invocations=_target(
-                given.target_invocations_per_instance, "target_invocations_per_instance"
-            ),
-            scale_in_cooldown=_whole_number(given.scale_in_cooldown, "scale_in_cooldown", at_least=0),
-            scale_out_cooldown=_whole_number(given.scale_out_cooldown, "scale_out_cooldown", at_least=0),
+            min_capacity=whole_number(given.min_capacity, "min_capacity", at_least=0),
+            max_capacity=whole_number(given.max_capacity, "max_capacity", at_least=1),
+            target_backlog=_target(given, "target_backlog_per_instance"),
+            target_invocations=_target(given, "target_invocations_per_instance"),
+            scale_in_cooldown=whole_number(given.scale_in_cooldown, "scale_in_cooldown", at_least=0),
+            scale_out_cooldown=whole_number(given.scale_out_cooldown, "scale_out_cooldown", at_least=0),
         )
         if scaling.max_capacity < scaling.min_capacity:
             raise InvalidRequest(
@@ -143,7 +141,7 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingPlan:
-    """What is to hold for a variant: capacity, the policy that tracks a target, and the one that wakes from zero."""
+    """The wanted scaling of a variant: capacity, the policy that tracks a target, and the one that wakes from zero."""
 
     variant: ScaledVariant
     scaling: Scaling
@@ -159,12 +157,10 @@ class ScalingPlan:
 
     @property
     def policy_names(self) -> frozenset[str]:
-        """The names of its policies."""
         tracking = BACKLOG_POLICY if self.asynchronous else INVOCATIONS_POLICY
         return frozenset({tracking, WAKE_POLICY} if self.wakes else {tracking})
 
     def registration(self) -> dict[str, Any]:
-        """Return the parameters of ``register_scalable_target``."""
         return {
             **self.variant.target(),
             "MinCapacity": self.scaling.min_capacity,
@@ -172,7 +168,6 @@ class ScalingPlan:
         }
 
     def tracking_policy(self) -> dict[str, Any]:
-        """Return the parameters of ``put_scaling_policy`` for target tracking."""
         if self.asynchronous:
             name, target = BACKLOG_POLICY, self.scaling.target_backlog
             metric = {"CustomizedMetricSpecification": self._backlog_metric()}
@@ -245,12 +240,11 @@ def plan_scaling(
     description: Mapping[str, Any],
     config: Mapping[str, Any] | None = None,
 ) -> ScalingPlan:
-    """Decide how to scale a variant from what DescribeEndpoint says of its endpoint.
+    """Decide how to scale a variant from DescribeEndpoint's answer.
 
     An endpoint that is updated (scaling is an update as well) can be registered.
 
-    :param config: what DescribeEndpointConfig says of its configuration; None where that is not known
-
+    :param config: DescribeEndpointConfig's answer; None where that is not known
     :raises EndpointNotInService: it has no variants yet, or no more
     :raises EndpointUnchangeable: it is Failed
     :raises InvalidRequest: no such variant, a serverless one, or numbers that do not fit this kind of endpoint
@@ -268,7 +262,7 @@ def stale_policies(plan: ScalingPlan, found: Sequence[str]) -> list[str]:
 
 
 def means_missing(message: str) -> bool:
-    """Say whether an error of Application Auto Scaling means that the policy or the target is not there."""
+    """Return whether an error of Application Auto Scaling means that the policy or the target is not there."""
     return _MISSING.search(message) is not None
 
 
@@ -279,7 +273,8 @@ def _check_variant(variant: ScaledVariant, description: Mapping[str, Any]) -> No
             f"endpoint {name} is Failed and cannot be scaled: delete it and deploy anew. "
             f"Reason: {description.get('FailureReason') or 'none given'}"
         )
-    variants = {str(one.get("VariantName")): one for one in description.get("ProductionVariants") or ()}
+    summaries = description.get("ProductionVariants") or ()
+    variants = {str(summary.get("VariantName")): summary for summary in summaries}
     if not variants and status in SERVING_STATUSES:
         raise EndpointNotInService(
             f"endpoint {name} is {status}, but DescribeEndpoint names no production variants of it, so that nothing "
@@ -355,28 +350,6 @@ def _for_invocations(variant: ScaledVariant, scaling: Scaling) -> Scaling:
     return scaling
 
 
-def _whole_number(value: object, name: str, *, at_least: int) -> int:
-    number = _number(value)
-    if number is None or not number.is_integer() or number < at_least:
-        raise InvalidRequest(f"{name} must be a whole number, {at_least} or more, not {value!r}")
-    return int(number)
-
-
-def _target(value: object, name: str) -> float | None:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    number = _number(value)
-    if number is None or number <= 0:
-        raise InvalidRequest(f"{name} must be a number greater than 0, not {value!r}")
-    return number
-
-
-def _number(value: object) -> float | None:
-    """Read a number, which a template renders to text; None is no finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+def _target(given: ScalingArguments, name: str) -> float | None:
+    value = getattr(given, name)
+    return number(value, name, above=0) if is_given(value) else None
