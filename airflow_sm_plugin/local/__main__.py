@@ -51,7 +51,6 @@ def _setting(item: str) -> tuple[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until a signal comes."""
     parser = argparse.ArgumentParser(prog="python -m airflow_sm_plugin.local", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     parser.add_argument(

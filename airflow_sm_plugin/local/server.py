@@ -139,13 +139,11 @@ class EmbeddedSageMaker:
 
     @property
     def own_url(self) -> str:
-        """The address under which it reaches itself, also when bound to every interface."""
         address = ipaddress.ip_address(self._address)
         host = ("127.0.0.1" if address.version == 4 else "::1") if address.is_unspecified else self._address
         return f"http://{_in_url(host)}:{self._port}"
 
     def start(self) -> None:
-        """Bind and serve in a thread of its own; when this returns, requests are answered."""
         operations.load()
         if self._is_remote:
             log.warning("WARNING: %s is not loopback: %s", self._host, _REMOTE)
@@ -181,7 +179,6 @@ class EmbeddedSageMaker:
             wasyncore.close_all(self._sockets, ignore_all=True)
 
     def stop(self) -> None:
-        """Stop the containers, then the server."""
         self._account.reset()
         with self._waking:  # or the loop may end by itself and close what would wake it
             self._stopping.set()

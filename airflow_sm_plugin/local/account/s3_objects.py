@@ -62,7 +62,6 @@ class Location:
 
 
 def read(region: Region, location: Location) -> bytes:
-    """Return an object's bytes. Raises ObjectFailure."""
     with _refused(location):
         response = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
         return bytes(response["Body"].read())

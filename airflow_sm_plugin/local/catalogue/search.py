@@ -92,7 +92,6 @@ def _order(by: str | None, shape: StructureShape) -> Callable[[Record], Any]:
 
 
 def _descriptions(region: Region, resource: str) -> Iterator[Record]:
-    """Yield the descriptions, of the members that Search has, with their tags."""
     if resource in _OURS:
         kind, described = _OURS[resource]
         with region.table(kind) as records:
@@ -231,7 +230,6 @@ def _comparable(value: Any) -> Any:  # noqa: ANN401 - a description's value
 
 
 def _kind(shape: StructureShape, name: str) -> str | None:
-    """Return the type of a property's values, None when there is no such property."""
     found = _shape_at(shape, name)
     return None if found is None else str(found.type_name)
 

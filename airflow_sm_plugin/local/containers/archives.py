@@ -189,7 +189,6 @@ class _Header(tarfile.TarInfo):
         return super().frombuf(buf, encoding, errors)
 
     def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        """Check a PAX header in one pass before tarfile parses it."""
         if self.size > _LONGEST_PAX:
             raise TooLarge(f"A PAX header of {self.size} bytes is longer than {_LONGEST_PAX}")
         if len(archive.pax_headers) > _MOST_GLOBALS:

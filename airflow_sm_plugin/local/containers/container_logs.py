@@ -51,7 +51,6 @@ class LogShipper:
         self._sender.start()
 
     def finish(self, timeout: float) -> None:
-        """Wait at most ``timeout`` seconds until everything written so far is in CloudWatch."""
         deadline = time.monotonic() + timeout
         self._reader.join(timeout)
         self._sender.join(max(deadline - time.monotonic(), 0.1))

@@ -104,7 +104,6 @@ class ModelTable:
         model.settled.set()
 
     def admit(self, model: TargetModel, room: Room) -> bool:
-        """Give a model its place in memory, if there is room; return whether there is."""
         fits = room.holds(*self._in_memory | {model})
         if fits:
             self._in_memory.add(model)
@@ -125,7 +124,6 @@ class ModelTable:
             del self._models[model.name]
 
     def forget_loaded(self) -> list[TargetModel]:
-        """Forget and return the loaded models."""
         found = [model for model in self._models.values() if model.is_loaded]
         for model in found:
             self.forget(model)

@@ -17,7 +17,6 @@ _MEMORY_SIZES = (1024, 2048, 3072, 4096, 5120, 6144)
 
 @operation("CreateEndpointConfig")
 def create_endpoint_config(region: Region, params: Params) -> Record:
-    """Store an endpoint configuration; its models must exist."""
     name = params["EndpointConfigName"]
     record: Record = copy.deepcopy(dict(params))
     with region.table(KIND) as configs:

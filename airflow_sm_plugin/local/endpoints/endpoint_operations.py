@@ -179,7 +179,6 @@ def _begin(record: Record) -> None:
 
 
 def _assemble(region: Region, name: str, config_name: str) -> LiveEndpoint:
-    """Return the endpoint as its configuration and models are now; later changes do not reach it."""
     config = copy.deepcopy(config_called(region, config_name))
     if (now() - config["CreationTime"]).total_seconds() < region.settings.endpoint_config_delay_seconds:
         raise not_found(region, config_name)
@@ -234,7 +233,6 @@ def _targets_of(region: Region, name: str) -> list[Record]:
 
 
 def scalable_targets(region: Region) -> Iterator[Record]:
-    """Yield the targets that are registered with moto's Application Auto Scaling."""
     pages = region.aws.autoscaling(region.name).get_paginator("describe_scalable_targets")
     for page in pages.paginate(ServiceNamespace="sagemaker"):
         yield from map(dict, page["ScalableTargets"])

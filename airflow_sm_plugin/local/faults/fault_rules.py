@@ -91,7 +91,6 @@ class Rule:
     seconds: float = 0.0
 
     def concerns(self, call: CallName) -> bool:
-        """Return whether the rule is for a call."""
         return (
             _operation_matches(self.operation, call)
             and (self.method is None or self.method.upper() == call.method)

@@ -64,7 +64,6 @@ class RecordedFailure(ServiceFailure):
 
 @functools.cache
 def recorded_answers() -> Mapping[str, RecordedAnswer]:
-    """Read the table, by situation."""
     rows = json.loads(Path(__file__).with_name("recorded_answers.json").read_text(encoding="utf-8"))
     return {row["situation"]: RecordedAnswer(**row) for row in rows}
 

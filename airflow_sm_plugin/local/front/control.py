@@ -31,7 +31,6 @@ class ControlRequest:
     body: bytes
 
     def value(self) -> object:
-        """Return the body's JSON. Raises ValueError."""
         try:
             parsed: object = json.loads(self.body)
         except (ValueError, RecursionError) as error:
@@ -181,7 +180,6 @@ def hosted_models(region: Region, endpoint: str | None) -> list[Record] | None:
 
 
 def _serving(record: Record) -> Iterator[LiveEndpoint]:
-    """Yield the live endpoint behind a record, and the one that is about to serve."""
     pending = record.get("_pending") or {}
     found = [record.get("_live"), pending.get("live")]
     yield from {id(live): live for live in found if isinstance(live, LiveEndpoint)}.values()

@@ -62,7 +62,6 @@ def list_model_package_groups(region: Region, params: Params) -> Record:
 
 @operation("DeleteModelPackageGroup")
 def delete_model_package_group(region: Region, params: Params) -> Record:
-    """Forget a group that has no versions."""
     with region.table(GROUPS) as groups:
         group = group_called(region, params["ModelPackageGroupName"])
         name = group["ModelPackageGroupName"]
@@ -98,7 +97,6 @@ _PACKAGE_SUMMARY = """
 
 @operation("CreateModelPackage")
 def create_model_package(region: Region, params: Params) -> Record:
-    """Register a package: the next version of a group, or one of its own name."""
     own_name, group_name = params.get("ModelPackageName"), params.get("ModelPackageGroupName")
     if own_name and group_name:
         raise ValidationFailure(
@@ -134,13 +132,11 @@ def create_model_package(region: Region, params: Params) -> Record:
 
 @operation("DescribeModelPackage")
 def describe_model_package(region: Region, params: Params) -> Record:
-    """Describe a package, by name or ARN."""
     return public(package_called(region, params["ModelPackageName"]))
 
 
 @operation("UpdateModelPackage")
 def update_model_package(region: Region, params: Params) -> Record:
-    """Approve or reject a package, or change what is said of it."""
     with region.table(PACKAGES):
         record = package_called(region, params["ModelPackageArn"])
         record.update({name: params[name] for name in _UPDATED.split() if name in params})
@@ -219,7 +215,6 @@ def containers_in(region: Region, package: str) -> list[Record]:
 
 
 def _next_version(region: Region, group_name: str, params: Params) -> tuple[str, Record]:
-    """Return the key of a group's next version, and what its record says of it."""
     group = group_called(region, group_name)
     group["_versions"] += 1
     name, version = group["ModelPackageGroupName"], group["_versions"]

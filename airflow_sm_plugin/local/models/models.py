@@ -48,7 +48,6 @@ def create_model(region: Region, params: Params) -> Record:
 
 @operation("DescribeModel")
 def describe_model(region: Region, params: Params) -> Record:
-    """Answer what CreateModel was told."""
     return public(model_called(region, params["ModelName"]))
 
 
@@ -63,7 +62,6 @@ def delete_model(region: Region, params: Params) -> Record:
 
 @operation("ListModels")
 def list_models(region: Region, params: Params) -> Record:
-    """List models."""
     with region.table(KIND) as models:
         return listed(
             "Models", models.values(), params, kind="Model", members="ModelName ModelArn CreationTime"
@@ -71,7 +69,6 @@ def list_models(region: Region, params: Params) -> Record:
 
 
 def model_called(region: Region, name: str) -> Record:
-    """Return a model's record. Raises RecordedFailure."""
     with region.table(KIND) as models:
         if name not in models:
             raise recorded("no such model", arn=region.arn(KIND, name))
@@ -104,7 +101,6 @@ _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]{1,64}
 
 
 def check_request(model: Record) -> None:
-    """Check what the request alone tells. Raises RecordedFailure."""
     if bool(model.get("PrimaryContainer")) == bool(model.get("Containers")):
         raise recorded("neither PrimaryContainer nor Containers, or both")
     definitions = containers_of(model)

@@ -80,7 +80,6 @@ def host_of(authority: str) -> str | None:
 
 
 def is_of_aws(host: str) -> bool:
-    """Whether a host name is one of AWS."""
     return host.endswith(_AWS)
 
 

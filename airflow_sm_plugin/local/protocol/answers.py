@@ -47,12 +47,10 @@ class ClientAnswer:
     content: Iterable[bytes] = field(repr=False)
 
     def write(self, start_response: StartResponse, after: OptExcInfo | None = None) -> Iterable[bytes]:
-        """Write it, as a WSGI application does; *after* an exception in place of the answer that was begun."""
         start_response(self.line, list(self.headers), *([after] if after else []))
         return self.content
 
     def discard(self) -> None:
-        """Close it unread."""
         close: Callable[[], None] | None = getattr(self.content, "close", None)
         if close is not None:
             close()
@@ -125,7 +123,6 @@ def with_encoded_start(answer: ClientAnswer, query: str) -> ClientAnswer:
 
 
 def in_form(request: ReceivedRequest, service: str, *, status: int, code: str, message: str) -> ClientAnswer:
-    """Return an error in the form that the called service's clients read."""
     form = form_of(service, request.headers, request.query)
     response = error_in_form(form, status=status, code=code, message=message, request_id=request.request_id)
     if request.method == "HEAD":

@@ -39,7 +39,6 @@ class ReceivedRequest:
 
     @classmethod
     def of(cls, environ: WSGIEnvironment, served: ServedNames) -> ReceivedRequest:
-        """Read a WSGI environment of waitress."""
         headers, query = _headers_of(environ), environ.get("QUERY_STRING", "")
         signature = signature_of(headers.get("authorization", ""), query)
         path = _decoded(_raw_path_of(environ["REQUEST_URI"]))

@@ -36,7 +36,6 @@ class ServiceFailure(Exception):
         return "InternalError" if service == "s3" and self.code == ServiceFailure.code else self.code
 
     def body_for(self, service: str) -> dict[str, object]:
-        """Return the JSON body in which ``service`` answers the error."""
         code = self.code_for(service)
         if service == "sagemaker":
             return {"__type": code, "message": self.message, **self.fields}

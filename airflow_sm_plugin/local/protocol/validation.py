@@ -162,7 +162,6 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def check_tags(tags: Iterable[dict[str, str]]) -> None:
-    """Refuse a key that is given twice or reserved for AWS. Raises ValidationFailure."""
     seen: set[str] = set()
     for tag in tags:
         check_tag_key(tag["Key"])

@@ -99,7 +99,6 @@ def encode(prediction: object, accept: str, *, default: str = JSON) -> tuple[str
 
 
 def _weights(accept: str) -> dict[str, float]:
-    """Return the quality of each media type and range of an Accept header."""
     weights: dict[str, float] = {}
     for entry in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in entry.split(";"))

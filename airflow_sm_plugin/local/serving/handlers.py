@@ -39,7 +39,6 @@ class RequestProcessor:
         self.response_headers: dict[str, str] = {}
 
     def get_request_property(self, key: str) -> str | None:
-        """Return a request header, None when it was not sent."""
         return self._by_name.get(key.lower())
 
     def get_request_properties(self) -> dict[str, str]:

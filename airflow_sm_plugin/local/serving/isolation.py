@@ -48,7 +48,6 @@ class IsolatedCode:
                 sys.modules[name] = _Switchboard(name)
 
     def has(self, name: str) -> bool:
-        """Say whether a module, or the package it is in, is the archive's."""
         return name.partition(".")[0] in self._own
 
     def module(self, name: str) -> ModuleType:

@@ -31,8 +31,6 @@ class ContainerServer(ThreadingHTTPServer):
 
 
 def one_model(model: LoadedModel) -> Respond:
-    """Return what answers ``POST /invocations`` with the only model of a container."""
-
     def respond(method: str, path: str, body: bytes, headers: Mapping[str, str]) -> ContainerAnswer:
         if (method, path) != ("POST", "/invocations"):
             return ContainerAnswer(404, f"nothing at {path}".encode(), TEXT)

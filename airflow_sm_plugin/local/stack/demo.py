@@ -102,7 +102,6 @@ _INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo, or start or end the kept stack; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m airflow_sm_plugin.local.stack.demo", description=__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--up", action="store_true", help="start Airflow and SageMaker, and leave them running")

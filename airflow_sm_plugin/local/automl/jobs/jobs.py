@@ -49,7 +49,6 @@ def describe_auto_ml_job(region: Region, params: Params) -> Record:
 
 @operation("DescribeAutoMLJobV2")
 def describe_auto_ml_job_v2(region: Region, params: Params) -> Record:
-    """Describe a job of either API."""
     with region.lock:
         return as_v2(_job(region, params))
 
@@ -64,7 +63,6 @@ def list_auto_ml_jobs(region: Region, params: Params) -> Record:
 
 @operation("ListCandidatesForAutoMLJob")
 def list_candidates_for_auto_ml_job(region: Region, params: Params) -> Record:
-    """List a job's candidates, the first trained first unless told otherwise."""
     wanted = params.get("CandidateNameEquals")
     with region.lock:
         found = [
@@ -134,7 +132,6 @@ _V1_ONLY = ("TargetAttributeName", "SampleWeightAttributeName")
 
 
 def as_v1(record: Record) -> Record:
-    """Describe a job of CreateAutoMLJob."""
     params: Params = record["_params"]
     return _described(
         record,
@@ -147,7 +144,6 @@ def as_v1(record: Record) -> Record:
 
 
 def as_v2(record: Record) -> Record:
-    """Describe a job of either API."""
     params: Params = record["_params"]
     settings = params.get("AutoMLJobConfig") or {}
     tabular = {"TabularJobConfig": public(record["_request"].tabular)}

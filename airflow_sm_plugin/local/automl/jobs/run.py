@@ -149,7 +149,6 @@ class AutoMLRun:
         self._layout: JobLayout
 
     def stop(self) -> None:
-        """End the job early; candidates that are ready stay."""
         with self._lock:
             self._interrupted.set()
             if self._process is not None:
@@ -319,7 +318,6 @@ class AutoMLRun:
         return 0.0 if self._interrupted.is_set() else share * self._region.settings.automl_seconds
 
     def _check(self) -> None:
-        """Raise when the job was stopped or its time is over."""
         if not self._interrupted.is_set():
             return
         if not self._expired:
@@ -358,7 +356,6 @@ class AutoMLRun:
 
 
 def settings_of(plan: TrainingPlan) -> str:
-    """List what the candidates are made by (Markdown)."""
     shown = {
         "mode": plan["mode"],
         "target": plan["target"],

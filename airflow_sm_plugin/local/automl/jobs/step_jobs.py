@@ -77,7 +77,6 @@ def complete(
 
 
 def _running(region: Region, candidate: CandidateLayout) -> Iterator[tuple[str, str, Record]]:
-    """Yield kind, name and record of the steps that are not over."""
     for _, kind, name in candidate.steps:
         with region.table(kind) as jobs:
             record = jobs[name]
@@ -135,7 +134,6 @@ def _training(request: JobRequest, job: JobLayout, candidate: CandidateLayout, n
 
 
 def _processing(request: JobRequest, job: JobLayout) -> Record:
-    """Describe the analysis of the data, whose results are the notebooks."""
     source = {"S3DataType": request.training.kind, "S3InputMode": "File", "S3Uri": request.training.uri}
     result = {"S3Uri": job.notebooks, "LocalPath": "/opt/ml/processing/output", "S3UploadMode": "EndOfJob"}
     return {
@@ -207,7 +205,6 @@ _MISSING = {
 
 @operation("DescribeTrainingJob", "DescribeProcessingJob")
 def describe_step(region: Region, params: Params) -> Record:
-    """Describe the training or processing step of a candidate."""
     with region.lock:
         return copy.deepcopy(public(_job(region, params)))
 

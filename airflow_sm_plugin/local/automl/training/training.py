@@ -105,7 +105,6 @@ class Material:
 
     @property
     def seen(self) -> Places:
-        """The rows that candidates are scored on, in the order of their predictions."""
         return np.concatenate([valid for _, valid in self.folds])
 
     def processor(self, *, scaled: bool) -> Processor:
@@ -185,7 +184,6 @@ def train(recipe: Recipe, material: Material) -> Fitted:
 
 
 def predictions(estimator: Trainable, features: Floats, classes: int) -> Array:
-    """Return a column of probabilities for every class, or one column of values."""
     if classes:
         return spread(estimator, features, classes)
     return np.asarray(estimator.predict(features), dtype=np.float64).reshape(-1, 1)

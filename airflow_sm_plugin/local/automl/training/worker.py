@@ -45,7 +45,6 @@ _IMPORT = re.compile(rf"^from {re.escape(_PACKAGE)}\.(\w+) import", re.MULTILINE
 
 
 def write_archive(path: Path, *, entry: str, model: object) -> None:
-    """Write ``model.tar.gz``; ``entry`` is the module that becomes ``code/inference.py``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pickled = io.BytesIO()
     joblib.dump(model, pickled)
@@ -56,7 +55,6 @@ def write_archive(path: Path, *, entry: str, model: object) -> None:
 
 
 def _sources(entry: str) -> dict[str, str]:
-    """Return the entry's source and those it imports, by their names in the archive."""
     found: dict[str, str] = {}
     todo = [(entry, "inference")]
     while todo:
@@ -116,7 +114,6 @@ Winner = tuple[int, Sequence[Fitted], Sequence[float]]
 
 
 def _tuning(plan: TrainingPlan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
-    """Train candidates of a feature processor and an algorithm each."""
     output = Path(plan["output"])
     fitted: list[Fitted] = []
     for place, recipe in enumerate(chosen, start=1):
