@@ -100,10 +100,6 @@ class Pipeline:
         return self._logs
 
     @property
-    def pids(self) -> tuple[int, ...]:
-        return tuple(container.pid for container in self._containers if container.pid is not None)
-
-    @property
     def hosts(self) -> tuple[ModelHost, ...]:
         return tuple(self._hosts.values())
 

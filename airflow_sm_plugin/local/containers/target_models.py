@@ -18,13 +18,11 @@ _MIB = 1024 * 1024
 class TargetModel:
     """A model that is loaded, or on its way.
 
-    :param name: its path below the endpoint's prefix
-    :param key: its name inside the container: a new one for every load
+    :param name: its path below the endpoint's prefix; ``key`` is its name inside the container, a new one for each load
     :param users: calls that wait for it or run on it; it is not evicted then
     :param size: bytes, unpacked
     :param last_used: when the last of them ended, in ticks of the table
-    :param failure: makes the error that loading ended with, a new one for each caller
-    :param settled: set once it is loaded or has failed
+    :param failure: makes the error that loading ended with; ``settled`` is set then, or once it is loaded
     """
 
     name: str

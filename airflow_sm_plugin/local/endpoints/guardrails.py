@@ -18,7 +18,7 @@ class DeploymentStage:
 
     :param status: VariantStatus: Creating, ActivatingTraffic, Baking or Deleting
     :param share: of the traffic that the new configuration gets, 0 to 1
-    :param seconds: how long it lasts, and alarms are watched, at least
+    :param seconds: how long it lasts, and alarms are polled, at least
     """
 
     status: str

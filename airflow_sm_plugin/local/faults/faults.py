@@ -37,10 +37,6 @@ class Strike:
     rule: Rule | None = None
 
     @property
-    def delay(self) -> float:
-        return sum(hold.seconds for hold in self.before)
-
-    @property
     def fault(self) -> str | None:
         if self.rule is not None:
             return self.rule.fault

@@ -31,7 +31,6 @@ class CallName:
     :param operation: the API reference's name, else method and path
     :param resource: the name of the resource it is about, ``bucket/key`` in S3, None where none is known
     :param is_own: whether the embedded SageMaker itself calls
-    :param target_model: the model of a multi-model endpoint that is meant, None where none is named
     :param body: of an invocation, empty for all other calls; it is secret
     """
 
