@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="NAME",
-        help="a host name to answer beside loopback's, e.g. a container's; may be repeated",
+        help="a host name to answer beside loopback's, e.g. a container's; can be repeated",
     )
     parser.add_argument("--port", type=_port, default=0, help="port, 0 for a free one (default: %(default)s)")
     parser.add_argument(

@@ -111,9 +111,9 @@ class CallLog:
             and (resource == "*" or fnmatchcase(call.resource or "", resource))
         ]
 
-    def as_json(self, **asked: Any) -> dict[str, object]:  # noqa: ANN401 - those of calls()
+    def as_json(self, **filters: Any) -> dict[str, object]:  # noqa: ANN401 - those of calls()
         """Return the calls, the newest sequence number, and how many calls were forgotten, for JSON."""
-        found = self.calls(**asked)
+        found = self.calls(**filters)
         with self._lock:
             return {
                 "calls": [{**vars(call), "time": call.time.isoformat()} for call in found],

@@ -1,4 +1,4 @@
-"""The registry of what is answered here, or passed on to moto; every other operation is refused.
+"""The registry of operations answered here, or passed on to moto; every other operation is refused.
 
 A module registers its handlers with ``@operation("CreateModel")``; ``load()`` imports them all.
 
@@ -78,14 +78,14 @@ NOT_DONE = {
     "DescribePipelineDefinitionForExecution": "run pipelines",
     "ListPipelineParametersForExecution": "run pipelines",
 }
-"""What moto would pretend, or crash at, and why it is refused."""
+"""Operations that moto would pretend, or crash at, and why they are refused."""
 
 
 def refusal(operation: str) -> str:
-    what = NOT_DONE.get(operation)
-    if what is None:
+    activity = NOT_DONE.get(operation)
+    if activity is None:
         return f"The embedded SageMaker does not answer this: {operation}"
-    return f"The embedded SageMaker does not {what}: {operation} is not available"
+    return f"The embedded SageMaker does not {activity}: {operation} is not available"
 
 
 def moto_failure(crash: Exception, operation: str, params: Mapping[str, object]) -> ServiceFailure:
@@ -101,7 +101,7 @@ def moto_failure(crash: Exception, operation: str, params: Mapping[str, object])
 
 
 def moto_sagemaker(region: str) -> Any:  # noqa: ANN401 - moto's backend; importing its type takes a second
-    """Return moto's SageMaker of a region, which keeps, in this process, the records of what is passed on."""
+    """Return moto's SageMaker of a region, which keeps, in this process, the records of operations passed on."""
     from moto.sagemaker.models import sagemaker_backends
 
     return sagemaker_backends[ACCOUNT_ID][region]

@@ -37,7 +37,7 @@ class ObjectFailure(Exception):
 
 @dataclass(frozen=True)
 class Location:
-    """A place in S3; ``key`` may be a prefix."""
+    """A bucket and a key, or a prefix."""
 
     bucket: str
     key: str
@@ -99,7 +99,7 @@ def write(
             Bucket=location.bucket,
             Key=location.key,
             Body=body,
-            **extra,  # type: ignore[arg-type] # the stubs want literals; any of these strings may come
+            **extra,  # type: ignore[arg-type] # the stubs want literals; any of these strings can come
         )
 
 

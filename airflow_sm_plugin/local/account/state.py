@@ -159,5 +159,5 @@ def now() -> datetime.datetime:
 
 
 def public(record: Mapping[str, Any]) -> Record:
-    """Return the record as Describe shows it: without our keys and without what is not set."""
+    """Return the record as Describe shows it: without our keys and without unset ones."""
     return {key: value for key, value in record.items() if not key.startswith("_") and value is not None}

@@ -63,7 +63,7 @@ def update_endpoint(region: Region, params: Params) -> Record:
         guardrails.check_update(params.get("DeploymentConfig") or kept, _variants_of(old), _variants_of(new))
         if params.get("RetainAllVariantProperties"):
             excluded = params.get("ExcludeRetainedVariantProperties", [])
-            _retain(old, new, {one["VariantPropertyType"] for one in excluded})
+            _retain(old, new, {property_["VariantPropertyType"] for property_ in excluded})
         if not params.get("RetainDeploymentConfig"):
             record["LastDeploymentConfig"] = params.get("DeploymentConfig")
         _begin(record)

@@ -299,16 +299,16 @@ def _failure(http: ReceivedRequest, name: CallName, error: Exception) -> ClientA
 def _log(
     name: CallName, http: ReceivedRequest, answer: ClientAnswer | None, strike: Strike, milliseconds: float
 ) -> None:
-    told = f" (fault plan: {strike.fault})" if strike.fault else ""
+    fault = f" (fault plan: {strike.fault})" if strike.fault else ""
     error = f" {answer.error}" if answer is not None and answer.error else ""
     if name.service not in (CONTROL_PLANE, RUNTIME):
-        requests_log.info("%s %s (moto)%s%s", name.method, http.shown_path, error, told)
+        requests_log.info("%s %s (moto)%s%s", name.method, http.shown_path, error, fault)
         return
     label = http.headers.get("x-amz-target", http.shown_path) + error
     if answer is None:
-        requests_log.info("%s %s%s", name.method, label, told)
+        requests_log.info("%s %s%s", name.method, label, fault)
         return
-    requests_log.info("%s %s %d %.0f ms%s", name.method, label, answer.status, milliseconds, told)
+    requests_log.info("%s %s %d %.0f ms%s", name.method, label, answer.status, milliseconds, fault)
 
 
 def other_service_response(account: Account, name: CallName, body: Callable[[], bytes]) -> Response | None:

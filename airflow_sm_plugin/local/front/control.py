@@ -129,7 +129,7 @@ def _endpoints(account: Account, request: ControlRequest) -> object:
     if request.method == "PUT" and len(request.rest) == 2 and request.rest[1] == "next":
         value = request.value()
         given = value if isinstance(value, list) else [value]
-        outcomes.replace(request.rest[0], [outcome_from(one) for one in given])
+        outcomes.replace(request.rest[0], [outcome_from(outcome) for outcome in given])
     elif request.method == "PUT" and len(request.rest) == 2 and request.rest[1] == "status":
         name, value = request.rest[0], request.value()
         found = [region for region in account.regions() if put_status(region, name, value)]

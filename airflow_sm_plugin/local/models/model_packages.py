@@ -49,7 +49,7 @@ def describe_model_package_group(region: Region, params: Params) -> Record:
 
 @operation("ListModelPackageGroups")
 def list_model_package_groups(region: Region, params: Params) -> Record:
-    """List groups, the oldest first unless told otherwise."""
+    """List groups, the oldest first by default."""
     with region.table(GROUPS) as groups:
         return listed(
             "ModelPackageGroupSummaryList",
@@ -66,7 +66,7 @@ def delete_model_package_group(region: Region, params: Params) -> Record:
         group = group_called(region, params["ModelPackageGroupName"])
         name = group["ModelPackageGroupName"]
         with region.table(PACKAGES) as packages:
-            is_used = any(one.get("ModelPackageGroupName") == name for one in packages.values())
+            is_used = any(package.get("ModelPackageGroupName") == name for package in packages.values())
         if is_used:
             raise ValidationFailure(
                 f"Model Package Group cannot be deleted because it is not empty: {group['ModelPackageGroupArn']}"
@@ -79,9 +79,9 @@ def group_called(region: Region, name: str) -> Record:
     """Return a group's record, by name or ARN. Raises ValidationFailure in the service's words."""
     plain = name.rpartition("/")[2]
     with region.table(GROUPS) as groups:
-        for one in groups.values():
-            if name in (one["ModelPackageGroupName"], one["ModelPackageGroupArn"]):
-                return one
+        for group in groups.values():
+            if name in (group["ModelPackageGroupName"], group["ModelPackageGroupArn"]):
+                return group
     raise ValidationFailure(f"ModelPackageGroup {region.arn(GROUPS, plain)} does not exist.")
 
 
@@ -163,16 +163,16 @@ def delete_model_package(region: Region, params: Params) -> Record:
 
 @operation("ListModelPackages")
 def list_model_packages(region: Region, params: Params) -> Record:
-    """List packages, the oldest first unless told otherwise; without a group only those that are in none."""
+    """List packages, the oldest first by default; without a group only those that are in none."""
     group, approval = params.get("ModelPackageGroupName"), params.get("ModelApprovalStatus")
     kind = params.get("ModelPackageType", "Versioned" if group else "Unversioned")
     with region.table(PACKAGES) as packages:
         chosen = [
-            {"ModelPackageName": _sort_name(one), **one}
-            for one in packages.values()
-            if kind in ("Both", "Versioned" if "ModelPackageVersion" in one else "Unversioned")
-            and group in (None, one.get("ModelPackageGroupName"), _group_arn(region, one))
-            and approval in (None, one.get("ModelApprovalStatus"))
+            {"ModelPackageName": _sort_name(package), **package}
+            for package in packages.values()
+            if kind in ("Both", "Versioned" if "ModelPackageVersion" in package else "Unversioned")
+            and group in (None, package.get("ModelPackageGroupName"), _group_arn(region, package))
+            and approval in (None, package.get("ModelApprovalStatus"))
         ]
         answer = listed(
             "ModelPackageSummaryList",

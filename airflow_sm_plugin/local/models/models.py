@@ -104,7 +104,9 @@ def check_request(model: Record) -> None:
     if bool(model.get("PrimaryContainer")) == bool(model.get("Containers")):
         raise recorded("neither PrimaryContainer nor Containers, or both")
     definitions = containers_of(model)
-    hostnames = [one["ContainerHostname"] for one in definitions if one.get("ContainerHostname")]
+    hostnames = [
+        definition["ContainerHostname"] for definition in definitions if definition.get("ContainerHostname")
+    ]
     if len(hostnames) != len(set(hostnames)):
         raise recorded("containers share a host name")
     if is_direct(model) and not (len(hostnames) == len(definitions) > 1):
@@ -117,9 +119,9 @@ def check_request(model: Record) -> None:
 
 
 def check_model_data(region: Region, model: Record) -> None:
-    """Check that the containers' model data are in S3; target models are looked for by request only.
+    """Check that the containers' model data are in S3; target models only when a request names one.
 
-    Raises RecordedFailure. Which role may read them is not known here: all that can be told is whether S3 has them.
+    Raises RecordedFailure. Which role may read them is not known here: only whether S3 has them.
     """
     for spec in container_specs(model):
         if spec.model_data_url is not None and not spec.multi_model:

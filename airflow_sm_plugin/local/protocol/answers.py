@@ -110,10 +110,14 @@ def with_encoded_start(answer: ClientAnswer, query: str) -> ClientAnswer:
 
     moto leaves it as it is; a key can hold characters that XML does not.
     """
-    asked = dict(parse_qsl(query))
-    if answer.status >= _FIRST_ERROR or asked.get("encoding-type") != "url" or "start-after" not in asked:
+    parameters = dict(parse_qsl(query))
+    if (
+        answer.status >= _FIRST_ERROR
+        or parameters.get("encoding-type") != "url"
+        or "start-after" not in parameters
+    ):
         return answer
-    start = f"<StartAfter>{quote(asked['start-after'])}</StartAfter>".encode()
+    start = f"<StartAfter>{quote(parameters['start-after'])}</StartAfter>".encode()
     content = _START_AFTER.sub(lambda _: start, b"".join(answer.content))
     headers = [
         (name, str(len(content)) if name.lower() == "content-length" else value)

@@ -30,7 +30,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "boolean": ((bool,), "a boolean"),
     "blob": ((bytes, str), "a blob"),
 }
-"""What JSON may give for a type of the service model."""
+"""The JSON types of a type of the service model."""
 _ANY = ((object, bool), "anything")
 
 

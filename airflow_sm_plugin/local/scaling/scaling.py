@@ -245,7 +245,7 @@ _MOST = 50
 
 
 def _note_activity(region: Region, resource: str, dimension: str, *, instances: int, policy: str) -> None:
-    """Note that a variant begins to be scaled.
+    """Record that a variant begins to be scaled.
 
     :param resource: ``endpoint/<name>/variant/<name>``
     :param policy: name of the policy that asked for it; empty: a bound of the scalable target did

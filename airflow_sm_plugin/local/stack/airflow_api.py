@@ -73,7 +73,7 @@ class AirflowApi:
 
     :param url: the api-server's address, without a path
     :param timeout: of one request, in seconds; a GET that is not answered is repeated, up to 10 attempts in all,
-        while a request that changes something is sent once and may take as long as those together
+        while a request that changes something is sent once and can take as long as those together
     """
 
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:

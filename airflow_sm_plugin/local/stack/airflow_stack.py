@@ -108,7 +108,7 @@ class AirflowStack:
             raise
 
     def stop(self) -> None:
-        """End every process, also those that a killed component left behind; may be called at any time."""
+        """End every process, also those that a killed component left behind; can be called at any time."""
         processes, self._started = list(self._started.values()), {}
         pids = [process.pid for process in processes]
         end(marker=("AIRFLOW_HOME", str(self.home)), pids=pids, grace=self._grace)

@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of the embedded SageMaker, e.g. multi_model_load_seconds=0.5; may be repeated",
+        help="a setting of the embedded SageMaker, e.g. multi_model_load_seconds=0.5; can be repeated",
     )
     parser.add_argument(
         "--state", type=Path, default=Path(".demo"), help="logs and databases (default: %(default)s)"
@@ -224,7 +224,7 @@ def _ended_on_error(console: Console, stack: DemoStack) -> Iterator[None]:
     """Turn every signal that asks for an end into KeyboardInterrupt, and end the stack on any exception."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        _hold_signals()  # the first one is enough: nothing may interrupt the clean-up
+        _hold_signals()  # the first one is enough: nothing is to interrupt the clean-up
         raise KeyboardInterrupt
 
     for number in _SIGNALS:

@@ -110,7 +110,7 @@ class TransformJob:
         self._data_log: DataLog
 
     def stop(self) -> None:
-        """End the job early: nothing more is sent, and what is in flight is abandoned. Returns at once."""
+        """End the job early: nothing more is sent, and requests in flight are abandoned. Returns at once."""
         self._stopping.set()
         self._region.in_background(f"stop-{self._name}", self._stop_pipelines)
 
@@ -237,7 +237,7 @@ class TransformJob:
                 request.cancel()
 
     def _answer(self, batch: Sequence[bytes]) -> bytes:
-        """Return what is stored for one batch of records. Raises ModelFailure, ProcessingFailed."""
+        """Return the output for one batch of records. Raises ModelFailure, ProcessingFailed."""
         if self._stopping.is_set():
             raise _Stopped
         body = b"".join(batch)

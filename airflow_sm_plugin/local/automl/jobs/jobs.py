@@ -55,7 +55,7 @@ def describe_auto_ml_job_v2(region: Region, params: Params) -> Record:
 
 @operation("ListAutoMLJobs")
 def list_auto_ml_jobs(region: Region, params: Params) -> Record:
-    """List jobs, by name from the end of the alphabet unless told otherwise, as the service does."""
+    """List jobs, by name from the end of the alphabet by default, as the service does."""
     order = {"SortBy": "Name", **params}
     with region.table(KIND) as jobs:
         return listed("AutoMLJobSummaries", jobs.values(), order, kind="AutoMLJob", members=_SUMMARY)

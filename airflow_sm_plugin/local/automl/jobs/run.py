@@ -48,7 +48,7 @@ def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[ChannelF
     folder.mkdir(parents=True)
     listed = objects_in_manifest if channel.kind == "ManifestFile" else objects_below
     try:
-        places = [one.location for one in listed(region, Location.parse(channel.uri))]
+        places = [listed_object.location for listed_object in listed(region, Location.parse(channel.uri))]
         if not places:
             raise InputFailure(f"No object was found at the S3 location {channel.uri}.")
         files = []
@@ -131,7 +131,7 @@ class _Ended(Exception):
 
 
 class AutoMLRun:
-    """One job, run once in a thread of the region; ``stop`` may be called from any other."""
+    """One job, run once in a thread of the region; ``stop`` can be called from any other."""
 
     def __init__(self, region: Region, record: Record, request: JobRequest) -> None:
         self._region = region

@@ -22,10 +22,10 @@ from airflow_sm_plugin.local.transform.operations import step_of_automl
 TRAINING = "training-job"
 PROCESSING = "processing-job"
 PREFIXES = {TRAINING: "Training", PROCESSING: "Processing", transform.JOBS: "Transform"}
-"""What the members of a kind of jobs begin with."""
+"""The prefix of the members of a kind of jobs."""
 
 _INSTANCES = {"InstanceType": "ml.m5.4xlarge", "InstanceCount": 1}
-"""What Autopilot's steps run on."""
+"""The instances of Autopilot's steps."""
 _VOLUME = {"VolumeSizeInGB": 50}
 _STOPPING = {"MaxRuntimeInSeconds": 86_400}
 

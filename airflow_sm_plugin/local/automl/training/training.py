@@ -39,7 +39,7 @@ def scores(problem_type: str, truth: Array, predicted: Array) -> dict[str, float
     }
     if problem_type == problems.BINARY:
         found |= _averaged(truth, labels, "binary", "")
-        # Undefined when only one class was seen: then nothing was told apart, and nothing was better than chance.
+        # Undefined when only one class was seen: then there is nothing to distinguish, and no better than chance.
         seen = len(np.unique(truth))
         found["AUC"] = metrics.roc_auc_score(truth, predicted[:, 1]) if seen == 2 else 0.5
     else:

@@ -95,9 +95,9 @@ def _run(plan: TrainingPlan) -> None:
     _tell({"event": "analyzed", "problem_type": material.problem_type, "objective": metric, "report": report})
     if plan["definitions_only"]:
         return
-    asked = plan["max_candidates"]
-    with_ensemble = plan["mode"] == ENSEMBLING and (asked is None or asked >= _FEWEST_WITH_ENSEMBLE)
-    singles = None if asked is None else min(asked, MOST_CANDIDATES) - with_ensemble
+    most = plan["max_candidates"]
+    with_ensemble = plan["mode"] == ENSEMBLING and (most is None or most >= _FEWEST_WITH_ENSEMBLE)
+    singles = None if most is None else min(most, MOST_CANDIDATES) - with_ensemble
     chosen = recipes(material.problem_type, plan["algorithms"], singles)
     if not chosen:
         raise dataset.JobFailed(f"No candidate can be trained with {', '.join(plan['algorithms'])}.")
