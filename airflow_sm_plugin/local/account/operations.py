@@ -80,6 +80,23 @@ NOT_DONE = {
 }
 """Operations that moto would pretend, or crash at, and why they are refused."""
 
+Params = Mapping[str, Any]
+Handler = Callable[[Region, Params], Record]
+_MODULES = (
+    "models.model_packages",
+    "models.models",
+    "endpoints.endpoint_configs",
+    "endpoints.endpoint_operations",
+    "catalogue.tags",
+    "endpoints.runtime",
+    "async_inference.requests",
+    "transform.operations",
+    "automl.jobs.jobs",
+    "automl.jobs.step_jobs",
+    "catalogue.search",
+)
+_HANDLERS: dict[str, Handler] = {}
+
 
 def refusal(operation: str) -> str:
     activity = NOT_DONE.get(operation)
@@ -105,26 +122,6 @@ def moto_sagemaker(region: str) -> Any:  # noqa: ANN401 - moto's backend; import
     from moto.sagemaker.models import sagemaker_backends
 
     return sagemaker_backends[ACCOUNT_ID][region]
-
-
-Params = Mapping[str, Any]
-Handler = Callable[[Region, Params], Record]
-
-
-_MODULES = (
-    "models.model_packages",
-    "models.models",
-    "endpoints.endpoint_configs",
-    "endpoints.endpoint_operations",
-    "catalogue.tags",
-    "endpoints.runtime",
-    "async_inference.requests",
-    "transform.operations",
-    "automl.jobs.jobs",
-    "automl.jobs.step_jobs",
-    "catalogue.search",
-)
-_HANDLERS: dict[str, Handler] = {}
 
 
 def operation(*names: str) -> Callable[[Handler], Handler]:

@@ -41,6 +41,16 @@ _MOTOS = {
 }
 """The result member of a Resource that moto keeps."""
 
+Description = Mapping[str, Any]
+_ORDERED: dict[str, Callable[[float, float], bool]] = {
+    "GreaterThan": operator.gt,
+    "GreaterThanOrEqualTo": operator.ge,
+    "LessThan": operator.lt,
+    "LessThanOrEqualTo": operator.le,
+}
+_NUMBERS = frozenset({"integer", "long", "float", "double"})
+_SIMPLE = _NUMBERS | {"string", "boolean", "timestamp"}
+
 
 @operation("Search")
 def search(region: Region, params: Params) -> Record:
@@ -126,18 +136,6 @@ def _serving(region: Region, model: Record) -> list[Record]:
             if (live := record.get("_live"))
             and any(variant.model["ModelName"] == model["ModelName"] for variant in live.variants.values())
         ]
-
-
-Description = Mapping[str, Any]
-
-_ORDERED: dict[str, Callable[[float, float], bool]] = {
-    "GreaterThan": operator.gt,
-    "GreaterThanOrEqualTo": operator.ge,
-    "LessThan": operator.lt,
-    "LessThanOrEqualTo": operator.le,
-}
-_NUMBERS = frozenset({"integer", "long", "float", "double"})
-_SIMPLE = _NUMBERS | {"string", "boolean", "timestamp"}
 
 
 def matches(description: Description, expression: Mapping[str, Any], shape: StructureShape) -> bool:

@@ -20,6 +20,10 @@ from airflow_sm_plugin.local.models.models import model_called
 
 _IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
 
+log = logging.getLogger(__name__)
+FOLLOWER = "scaling-follower"
+"""The table that is empty while nothing is registered with Application Auto Scaling, which is then not called."""
+
 
 @operation("CreateEndpoint")
 def create_endpoint(region: Region, params: Params) -> Record:
@@ -200,12 +204,6 @@ def _retain(old: LiveEndpoint, new: LiveEndpoint, excluded: set[str]) -> None:
             variant.weight = before.weight
         if before is not None and "DesiredInstanceCount" not in excluded:
             variant.wanted_count = before.instance_count
-
-
-log = logging.getLogger(__name__)
-
-FOLLOWER = "scaling-follower"
-"""The table that is empty while nothing is registered with Application Auto Scaling, which is then not called."""
 
 
 def _scaled_variants(region: Region, name: str) -> set[str]:

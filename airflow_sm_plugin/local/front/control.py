@@ -20,6 +20,17 @@ from airflow_sm_plugin.local.protocol.protocol import Response
 
 PREFIX = "/_embedded/"
 
+STATUSES = (
+    "OutOfService",
+    "Creating",
+    "Updating",
+    "SystemUpdating",
+    "RollingBack",
+    "InService",
+    "Failed",
+    "UpdateRollbackFailed",
+)
+
 
 @dataclass(frozen=True)
 class ControlRequest:
@@ -197,18 +208,6 @@ def _instances(live: LiveEndpoint) -> Iterator[Record]:
                     "pid": host.container.pid,
                     **host.as_json(),
                 }
-
-
-STATUSES = (
-    "OutOfService",
-    "Creating",
-    "Updating",
-    "SystemUpdating",
-    "RollingBack",
-    "InService",
-    "Failed",
-    "UpdateRollbackFailed",
-)
 
 
 def put_status(region: Region, name: str, value: object) -> bool:

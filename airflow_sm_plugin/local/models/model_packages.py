@@ -21,6 +21,15 @@ _GROUP_SUMMARY = """
     ModelPackageGroupName ModelPackageGroupArn ModelPackageGroupDescription CreationTime ModelPackageGroupStatus
 """
 
+_UPDATED = """
+    ModelApprovalStatus ApprovalDescription InferenceSpecification SourceUri ModelCard ModelLifeCycle
+    ModelPackageRegistrationType
+"""
+_PACKAGE_SUMMARY = """
+    ModelPackageName ModelPackageGroupName ModelPackageVersion ModelPackageArn ModelPackageDescription CreationTime
+    ModelPackageStatus ModelApprovalStatus ModelLifeCycle ModelPackageRegistrationType
+"""
+
 
 @operation("CreateModelPackageGroup")
 def create_model_package_group(region: Region, params: Params) -> Record:
@@ -83,16 +92,6 @@ def group_called(region: Region, name: str) -> Record:
             if name in (group["ModelPackageGroupName"], group["ModelPackageGroupArn"]):
                 return group
     raise ValidationFailure(f"ModelPackageGroup {region.arn(GROUPS, plain)} does not exist.")
-
-
-_UPDATED = """
-    ModelApprovalStatus ApprovalDescription InferenceSpecification SourceUri ModelCard ModelLifeCycle
-    ModelPackageRegistrationType
-"""
-_PACKAGE_SUMMARY = """
-    ModelPackageName ModelPackageGroupName ModelPackageVersion ModelPackageArn ModelPackageDescription CreationTime
-    ModelPackageStatus ModelApprovalStatus ModelLifeCycle ModelPackageRegistrationType
-"""
 
 
 @operation("CreateModelPackage")

@@ -20,6 +20,10 @@ from airflow_sm_plugin.local.models.model_packages import containers_in
 
 KIND = "model"
 
+_ENVIRONMENT_BYTES = 32 * 1024
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]{1,64}")
+"""Stricter than the service model, whose pattern takes ``role/`` without a name."""
+
 
 @operation("CreateModel")
 def create_model(region: Region, params: Params) -> Record:
@@ -93,11 +97,6 @@ def _resolved(region: Region, model: Record) -> list[Record]:
             environment = {**inner.get("Environment", {}), **container.get("Environment", {})}
             found.append({"Mode": container["Mode"], **inner, "Environment": environment})
     return found
-
-
-_ENVIRONMENT_BYTES = 32 * 1024
-_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]{1,64}")
-"""Stricter than the service model, whose pattern takes ``role/`` without a name."""
 
 
 def check_request(model: Record) -> None:

@@ -31,6 +31,16 @@ _MARKUP = re.compile("html|svg|xml", re.IGNORECASE)
 _NO_SCRIPT_DRIVES_US = ("Content-Security-Policy", "sandbox allow-scripts")
 """For objects that a browser shows: their scripts get an origin of their own, whose requests are refused."""
 
+ErrorForm = Literal["json", "rest-json", "cbor", "query", "ec2", "s3"]
+_XML_SERVICES = ("cloudfront", "route53")
+"""Beside S3 the only ones that speak REST-XML; their errors look like those of the query protocol."""
+_QUERY_SERVICES = (
+    *("autoscaling", "cloudformation", "elasticloadbalancing"),
+    *("iam", "rds", "redshift", "sns", "sts"),
+)
+"""Services that speak nothing but the query protocol, whatever a request looks like."""
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 
 @dataclass(frozen=True)
 class ClientAnswer:
@@ -144,18 +154,6 @@ def _line(status: int) -> str:
     except ValueError:
         phrase = "Error"
     return f"{status} {phrase}"
-
-
-ErrorForm = Literal["json", "rest-json", "cbor", "query", "ec2", "s3"]
-
-_XML_SERVICES = ("cloudfront", "route53")
-"""Beside S3 the only ones that speak REST-XML; their errors look like those of the query protocol."""
-_QUERY_SERVICES = (
-    *("autoscaling", "cloudformation", "elasticloadbalancing"),
-    *("iam", "rds", "redshift", "sns", "sts"),
-)
-"""Services that speak nothing but the query protocol, whatever a request looks like."""
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def form_of(service: str, headers: Mapping[str, str], query: str) -> ErrorForm:

@@ -33,6 +33,10 @@ DIMENSION: Final = "sagemaker:variant:DesiredInstanceCount"
 _PUBLISH_SECONDS = 60.0
 """A metric is published when it changes and, as by the service, once a minute."""
 
+_ACTIVITIES = "scaling-activity"
+_MOST = 50
+"""Activities on a page, as by the service."""
+
 
 @dataclass
 class _Watched:
@@ -237,11 +241,6 @@ def _deregister(region: Region, resource: str) -> None:
     for page in client.get_paginator("describe_scheduled_actions").paginate(**target):
         for action in page["ScheduledActions"]:
             client.delete_scheduled_action(ScheduledActionName=action["ScheduledActionName"], **target)
-
-
-_ACTIVITIES = "scaling-activity"
-_MOST = 50
-"""Activities on a page, as by the service."""
 
 
 def _note_activity(region: Region, resource: str, dimension: str, *, instances: int, policy: str) -> None:

@@ -31,6 +31,11 @@ from airflow_sm_plugin.local.stack.processes import StackError, end, marked
 
 _MARKER = "AIRFLOW_SM_DEMO"
 
+_DAG_ID = "autopilot_to_predictions"
+_RUN_SECONDS = 3600.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_INTERRUPTED = 130
+
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
@@ -93,12 +98,6 @@ class DemoStack:
         """End everything that runs for this folder, also of another process; can be called at any time."""
         end(marker=self._marker)
         self._note.unlink(missing_ok=True)
-
-
-_DAG_ID = "autopilot_to_predictions"
-_RUN_SECONDS = 3600.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:

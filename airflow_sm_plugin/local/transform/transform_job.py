@@ -56,6 +56,16 @@ from airflow_sm_plugin.local.transform.transform_plan import (
     payloads,
 )
 
+log = logging.getLogger(__name__)
+CLIENT_ERROR = "ClientError: See job logs for more information"
+ALGORITHM_ERROR = "AlgorithmError: See job logs for more information"
+_RETRY_SECONDS = 0.1
+_WAITING_REQUESTS = 2 * MOST_CONCURRENT * MOST_INSTANCES
+NO_PING = (
+    "AlgorithmError: Model container failed to respond to ping. Please ensure /ping endpoint is implemented "
+    "and responds with an HTTP 200 status code"
+)
+
 
 def sources_of(region: Region, plan: TransformPlan) -> Iterator[InputObject]:
     """Yield the objects to transform; ``.out`` behind an object's relative key names its output.
@@ -66,19 +76,6 @@ def sources_of(region: Region, plan: TransformPlan) -> Iterator[InputObject]:
         yield from (objects_in_manifest if plan.is_manifest else objects_below)(region, plan.source)
     except BadManifest as error:
         raise BadInput(str(error)) from error
-
-
-log = logging.getLogger(__name__)
-
-CLIENT_ERROR = "ClientError: See job logs for more information"
-ALGORITHM_ERROR = "AlgorithmError: See job logs for more information"
-_RETRY_SECONDS = 0.1
-_WAITING_REQUESTS = 2 * MOST_CONCURRENT * MOST_INSTANCES
-
-NO_PING = (
-    "AlgorithmError: Model container failed to respond to ping. Please ensure /ping endpoint is implemented "
-    "and responds with an HTTP 200 status code"
-)
 
 
 class _Stopped(Exception):

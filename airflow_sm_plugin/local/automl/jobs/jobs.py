@@ -22,6 +22,10 @@ _SUMMARY = """
     FailureReason
 """
 
+_DEFAULT_CANDIDATES = 250
+"""The MaxCandidates that the service resolves to."""
+_V1_ONLY = ("TargetAttributeName", "SampleWeightAttributeName")
+
 
 @operation("CreateAutoMLJob")
 def create_auto_ml_job(region: Region, params: Params) -> Record:
@@ -124,11 +128,6 @@ def _job(region: Region, params: Params) -> Record:
         if name not in jobs:
             raise ResourceNotFoundFailure(f"Amazon SageMaker can't find an AutoML job called {name}.")
         return jobs[name]
-
-
-_DEFAULT_CANDIDATES = 250
-"""The MaxCandidates that the service resolves to."""
-_V1_ONLY = ("TargetAttributeName", "SampleWeightAttributeName")
 
 
 def as_v1(record: Record) -> Record:

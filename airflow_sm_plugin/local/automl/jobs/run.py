@@ -38,6 +38,12 @@ from airflow_sm_plugin.local.automl.training.plan import (
 from airflow_sm_plugin.local.automl.training.process import TrainingCache, TrainingCrashed, TrainingProcess
 from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
+_INSTANCE = "ml.m5.2xlarge"
+_LOOK_SECONDS = 0.1
+_LARGE = 100 * 1024**2
+"""From this size in bytes on, AUTO means hyperparameter tuning instead of ensembling."""
+_REASON_LENGTH = 1024
+
 
 class InputFailure(Exception):
     """The input is not there or cannot be read."""
@@ -63,10 +69,6 @@ def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[ChannelF
         raise InputFailure(f"{error}.") from error
     size = sum(path.stat().st_size for path in files)
     return {"files": [str(path) for path in files], "gzipped": channel.gzipped}, size
-
-
-_INSTANCE = "ml.m5.2xlarge"
-_LOOK_SECONDS = 0.1
 
 
 class DeploymentFailed(Exception):
@@ -113,11 +115,6 @@ def _call(region: Region, operation: str, params: Params) -> Record:
     if handler is None:
         raise DeploymentFailed(f"{operation} is not available.")
     return handler(region, params)
-
-
-_LARGE = 100 * 1024**2
-"""From this size in bytes on, AUTO means hyperparameter tuning instead of ensembling."""
-_REASON_LENGTH = 1024
 
 
 class _Ended(Exception):

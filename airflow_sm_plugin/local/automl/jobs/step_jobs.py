@@ -29,6 +29,12 @@ _INSTANCES = {"InstanceType": "ml.m5.4xlarge", "InstanceCount": 1}
 _VOLUME = {"VolumeSizeInGB": 50}
 _STOPPING = {"MaxRuntimeInSeconds": 86_400}
 
+_MISSING = {
+    TRAINING: "Requested resource not found.",
+    PROCESSING: "Could not find requested job with name: {name}",
+}
+"""The service's texts."""
+
 
 def begin(region: Region, request: JobRequest, job: JobLayout, candidate: CandidateLayout) -> None:
     """Record the steps of a candidate whose training begins; those shared with other candidates exist already."""
@@ -194,13 +200,6 @@ def _make_model(region: Region, request: JobRequest, name: str, container: Conta
         if name not in table:
             params = {"ModelName": name, "ExecutionRoleArn": request.role, "PrimaryContainer": container}
             models.create_model(region, params)
-
-
-_MISSING = {
-    TRAINING: "Requested resource not found.",
-    PROCESSING: "Could not find requested job with name: {name}",
-}
-"""The service's texts."""
 
 
 @operation("DescribeTrainingJob", "DescribeProcessingJob")

@@ -24,6 +24,10 @@ _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """A job takes one core: endpoints and other jobs share the machine."""
 
+_EVENTS = "events.jsonl"
+_LIBRARIES = ("scikit-learn", "numpy", "joblib")
+"""A model is pickled, so that only the versions that made it can load it."""
+
 
 class TrainingCrashed(Exception):
     """The process ended before its plan was carried out; the text is the end of its stderr."""
@@ -72,11 +76,6 @@ class TrainingProcess:
             self._killed = True
             if self._process is not None:
                 self._process.kill()
-
-
-_EVENTS = "events.jsonl"
-_LIBRARIES = ("scikit-learn", "numpy", "joblib")
-"""A model is pickled, so that only the versions that made it can load it."""
 
 
 class TrainingCache:

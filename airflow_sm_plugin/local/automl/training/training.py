@@ -23,6 +23,18 @@ from airflow_sm_plugin.local.automl.archive.tabular import (
 from airflow_sm_plugin.local.automl.training import problems
 from airflow_sm_plugin.local.automl.training.recipes import Recipe, Trainable
 
+Places = npt.NDArray[np.int64]
+Array = npt.NDArray[np.float64]
+Fold = tuple[Places, Places]
+DEFAULT_FRACTION = 0.2
+_SEED = 7
+_ENOUGH_FOR_ONE_SPLIT = 1000
+"""With fewer rows a fifth of them says little, so candidates are cross-validated instead."""
+_FOLDS = 3
+_VOTING_ROUNDS = 10
+_MOST_ROWS = 200
+_MOST_COLUMNS = 60
+
 
 def scores(problem_type: str, truth: Array, predicted: Array) -> dict[str, float]:
     """Return the metrics by the API's names.
@@ -73,18 +85,6 @@ def _regression(truth: Array, values: Array) -> dict[str, float]:
         "MAE": float(metrics.mean_absolute_error(truth, values)),
         "R2": float(metrics.r2_score(truth, values)),
     }
-
-
-Places = npt.NDArray[np.int64]
-Array = npt.NDArray[np.float64]
-Fold = tuple[Places, Places]
-
-DEFAULT_FRACTION = 0.2
-_SEED = 7
-_ENOUGH_FOR_ONE_SPLIT = 1000
-"""With fewer rows a fifth of them says little, so candidates are cross-validated instead."""
-_FOLDS = 3
-_VOTING_ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -219,10 +219,6 @@ def _fit(estimator: Trainable, features: Floats, rows: Places, material: Materia
         estimator.fit(features, values)
     else:
         estimator.fit(features, values, sample_weight=material.weights[rows])
-
-
-_MOST_ROWS = 200
-_MOST_COLUMNS = 60
 
 
 def importances(

@@ -43,6 +43,11 @@ from airflow_sm_plugin.local.automl.training.training import (
 _PACKAGE = "airflow_sm_plugin.local.automl.archive"
 _IMPORT = re.compile(rf"^from {re.escape(_PACKAGE)}\.(\w+) import", re.MULTILINE)
 
+_FEWEST_WITH_ENSEMBLE = 3
+"""Candidates from which on the last is an ensemble: one of a single model would be that model again."""
+Winner = tuple[int, Sequence[Fitted], Sequence[float]]
+"""The best candidate: its number, its models and their weights."""
+
 
 def write_archive(path: Path, *, entry: str, model: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,10 +79,6 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-_FEWEST_WITH_ENSEMBLE = 3
-"""Candidates from which on the last is an ensemble: one of a single model would be that model again."""
-
-
 def main(arguments: list[str]) -> int:
     """Run the plan; a job that cannot go on is an event, not an exit status."""
     threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
@@ -107,10 +108,6 @@ def _run(plan: TrainingPlan) -> None:
         number, members, weights = _tuning(plan, material, chosen, metric)
     found = importances(members, weights, material, metric)
     _tell({"event": "explained", "number": number, "importances": found})
-
-
-Winner = tuple[int, Sequence[Fitted], Sequence[float]]
-"""The best candidate: its number, its models and their weights."""
 
 
 def _tuning(plan: TrainingPlan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
