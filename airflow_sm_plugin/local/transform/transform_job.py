@@ -67,17 +67,6 @@ NO_PING = (
 )
 
 
-def sources_of(region: Region, plan: TransformPlan) -> Iterator[InputObject]:
-    """Yield the objects to transform; ``.out`` behind an object's relative key names its output.
-
-    Raises ObjectFailure, and BadInput for a manifest that is none.
-    """
-    try:
-        yield from (objects_in_manifest if plan.is_manifest else objects_below)(region, plan.source)
-    except BadManifest as error:
-        raise BadInput(str(error)) from error
-
-
 class _Stopped(Exception):
     """The job is to end early."""
 
@@ -124,7 +113,7 @@ class TransformJob:
                 failure = self._transform_all()
         except ContainerFailed as error:
             failure = _container_failure(error)
-        except (BadInput, ObjectFailure) as error:
+        except (BadInput, BadManifest, ObjectFailure) as error:
             failure = f"ClientError: {error}"
         finally:
             self._stop_pipelines()
@@ -162,7 +151,8 @@ class TransformJob:
 
     def _transform_all(self) -> str | None:
         """Transform every object; return why the job failed, if it did."""
-        sources = list(sources_of(self._region, self._plan))
+        listed = objects_in_manifest if self._plan.is_manifest else objects_below
+        sources = list(listed(self._region, self._plan.source))
         self._start_pipelines()
         self._data_log.write(self._plan.in_words)
         width = self._plan.concurrent * len(self._pipelines)

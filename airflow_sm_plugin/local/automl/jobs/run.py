@@ -39,7 +39,7 @@ from airflow_sm_plugin.local.automl.training.process import TrainingCache, Train
 from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
 _INSTANCE = "ml.m5.2xlarge"
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _LARGE = 100 * 1024**2
 """From this size in bytes on, AUTO means hyperparameter tuning instead of ensembling."""
 _REASON_LENGTH = 1024
@@ -106,7 +106,7 @@ def _in_service(region: Region, endpoint: str, interrupted: threading.Event) -> 
             raise DeploymentFailed(f"Endpoint {endpoint} failed: {found.get('FailureReason', '')}")
         if found["EndpointStatus"] == "InService":
             break
-        interrupted.wait(_LOOK_SECONDS)
+        interrupted.wait(_POLL_SECONDS)
     return endpoint
 
 
@@ -187,7 +187,7 @@ class AutoMLRun:
             TrainingCache(kept).events(plan, process.events) if kept else process.events(plan)
         ) as events:
             for event in events:
-                self._hear(event, plan)
+                self._handle(event, plan)
         self._check()
         if plan["definitions_only"]:
             raise _Ended("Completed", "CandidateDefinitionsGenerated")
@@ -224,7 +224,7 @@ class AutoMLRun:
             "output": str(output),
         }
 
-    def _hear(self, event: TrainingEvent, plan: TrainingPlan) -> None:
+    def _handle(self, event: TrainingEvent, plan: TrainingPlan) -> None:
         self._check()
         if event["event"] == "failed":
             raise _Ended("Failed", "Failed", event["reason"])
