@@ -7,10 +7,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.autopilot.job import JobState, job_state
 from airflow_sm_plugin.aws.errors import meaning, translate
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.triggers.polling import PollingTrigger
+
+log = get_log(__name__)
 
 
 class AutoMLJobTrigger(PollingTrigger):
@@ -29,6 +32,7 @@ class AutoMLJobTrigger(PollingTrigger):
 
     async def poll(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
         job = await self._describe(client)
+        log.debug("AutoML job %s is %s", self.job_name, job["AutoMLJobStatus"])
         if job_state(job) is JobState.RUNNING and now < self.deadline:
             return None
         return {"status": "over"}

@@ -103,6 +103,7 @@ class EndpointTrigger(PollingTrigger):
         except ClientError as error:
             if meaning(error) is not Meaning.NOT_FOUND:
                 raise
+        log.debug("endpoint %s is %s", self.endpoint_name, (description or {}).get("EndpointStatus", "gone"))
         result = self.judged(description, is_late=now >= self.deadline)
         return None if result is None else {"status": "over", **result, "note": self.note}
 

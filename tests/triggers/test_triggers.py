@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
 from airflow_sm_plugin.triggers.endpoint import EndpointChangeableTrigger, EndpointServingTrigger
 from tests.stubs.s3 import QUICK, fixed, statuses, stub_s3, use
-from tests.support import Account, closed_port, event_of, rebuilt, unique
+from tests.support import Account, Answer, answering, closed_port, event_of, rebuilt, unique
 
 pytestmark = pytest.mark.airflow
 
@@ -202,6 +203,37 @@ def test_slow_answers_do_not_block_the_triggerers_loop(monkeypatch: pytest.Monke
         (event,) = asyncio.run(watched())
     assert event["why"] == "complete"
     assert turned == [True, True]
+
+
+@dataclass(frozen=True)
+class Job(Answer):
+    """A description of a job that has ended."""
+
+    def body(self, *, xml: bool) -> bytes:  # noqa: ARG002 - the base's
+        return json.dumps({"AutoMLJobName": "job", "AutoMLJobStatus": "Completed"}).encode()
+
+
+DENIED = Answer(400, "AccessDeniedException", "not authorized")
+
+
+@pytest.mark.parametrize(
+    ("answers", "event"),
+    [
+        ([DENIED, Job(200, "")], {"status": "over"}),
+        ([DENIED, Answer(400, "ThrottlingException"), DENIED, Job(200, "")], {"status": "over"}),
+        ([DENIED, DENIED], {"status": "error", "error": "AccessDenied"}),
+    ],
+    ids=["permitted", "throttled", "neither"],
+)
+def test_the_first_version_of_a_job_is_asked_for_only_where_the_second_is_not_permitted(
+    monkeypatch: pytest.MonkeyPatch, answers: list[Answer], event: dict[str, str]
+) -> None:
+    with answering(*answers) as (address, asked):
+        use(monkeypatch, address)
+        seen = event_of(rebuilt(_job("job")))
+    assert seen == event | ({"message": seen["message"]} if "message" in seen else {})
+    versions = ["SageMaker.DescribeAutoMLJobV2", "SageMaker.DescribeAutoMLJob"]
+    assert asked == versions * (len(answers) // 2)
 
 
 def test_a_job_that_does_not_end_is_left_to_the_task(account: Account) -> None:

@@ -30,6 +30,7 @@ def killing(trial: Mapping[str, Any], context: Context) -> Iterator[None]:
     Only in the first try, before and after a deferral alike. The call has been answered when the process dies.
     """
     from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+    from botocore.client import BaseClient
 
     calls, kill_after = Path(trial["calls"]), str(trial["kill_after"])
 
@@ -44,7 +45,8 @@ def killing(trial: Mapping[str, Any], context: Context) -> Iterator[None]:
 
     def make_noting(hook: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the provider's
         client = make(hook, *args, **kwargs)
-        client.meta.events.register("after-call", note)
+        if isinstance(client, BaseClient):  # and not the one of a wait, which only describes
+            client.meta.events.register("after-call", note)
         return client
 
     if context["ti"].try_number > 1:
