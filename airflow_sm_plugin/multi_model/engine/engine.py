@@ -263,17 +263,8 @@ class ModelEngine:
         message: str,
         attempts: int,
     ) -> None:
-        failed = FailedRecords(
-            payload.start,
-            payload.end,
-            payload.first_record,
-            payload.records,
-            error,
-            status,
-            message,
-            attempts,
-        )
-        self._keep(open_input, failed)
+        place = (payload.start, payload.end, payload.first_record, payload.records)
+        self._keep(open_input, FailedRecords(*place, error, status, message, attempts))
         self._settled(open_input, payload.end - payload.start)
 
     def _keep(self, open_input: OpenInput, failed: FailedRecords) -> None:
@@ -354,8 +345,7 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return next((error for error in leaves if isinstance(error, SageMakerInferenceError)), leaves[0])
 
 
-def _leaves(errors: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    leaves: list[BaseException] = []
-    for error in errors.exceptions:
-        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves
+def _leaves(error: BaseException) -> list[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
