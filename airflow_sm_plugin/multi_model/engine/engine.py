@@ -1,4 +1,4 @@
-"""The engine of a multi-model batch: open models in turn, read their inputs, hand results on until all have ended."""
+"""The engine of a multi-model batch: open models, read their inputs, hand results on until all have ended."""
 
 from __future__ import annotations
 

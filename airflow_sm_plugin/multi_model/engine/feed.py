@@ -77,7 +77,7 @@ class OpenInput:
         self.read_to = (0, 0)
         """Byte and record that come next."""
         self.is_recorded = not progress.is_new
-        """Whether something of it is in the journal, or on its way there."""
+        """Whether any of it is in the journal, or being written there."""
         self.unfit: InvalidRequest | None = None
         """Why none of its payloads can be sent."""
         self.fields: dict[str, str] | None = None
