@@ -28,10 +28,10 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """What a task's work came to.
+    """The outcome of a task's work.
 
     :param summary: for XCom
-    :param page_location: of what people would look at
+    :param page_location: of the report for people
     :param retryable: inputs of which something failed for reasons that may pass
     :param failures: the first rows of errors
     """
@@ -48,19 +48,18 @@ class BatchOutcome:
         return any(row["error"] in (ModelError.__name__, ModelUnavailable.__name__) for row in self.failures)
 
     def in_words(self, tolerance: Tolerance, then: str) -> str:
-        """Return what failed, for an error's text.
+        """Describe what failed, for an error's text.
 
         :param then: what the reader can do
         """
+        counts = self.counts
         unread = (
-            f"; {self.counts.inputs_unread} inputs could not be read to their end"
-            if self.counts.inputs_unread
-            else ""
+            f"; {counts.inputs_unread} inputs could not be read to their end" if counts.inputs_unread else ""
         )
-        said = [f"{failed_share(self.counts, tolerance)}{unread}."]
-        said += [failure_line(row) for row in self.failures[:_SHOWN]]
-        said.append(f"All are listed in the .errors.jsonl beside the outputs. {then}".rstrip())
-        return "\n".join(map(presentable, said))
+        lines = [f"{failed_share(counts, tolerance)}{unread}."]
+        lines += [failure_line(row) for row in self.failures[:_SHOWN]]
+        lines.append(f"All are listed in the .errors.jsonl beside the outputs. {then}".rstrip())
+        return "\n".join(map(presentable, lines))
 
 
 async def run_one_shard(

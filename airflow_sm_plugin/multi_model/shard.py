@@ -53,11 +53,11 @@ Todo = list[tuple[ModelWork, list[int]]]
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSettings:
-    """What is to be done with a shard.
+    """How a shard is done.
 
     :param plan_location: of the plan's folder
     :param writer: this try of the task instance
-    :param restart: whether another run of a finished shard does everything anew, or only what failed
+    :param restart: whether another run of a finished shard does everything again, or only what failed
     :param options: how outputs and all state are kept
     """
 
@@ -96,7 +96,7 @@ async def run_shard(connection: AwsConnection, settings: ShardSettings) -> Finis
         connection, max_connections=_WRITING_CONNECTIONS, options=settings.options
     ) as s3:
         run = await _ShardRun.of(connection, s3, settings)
-        return await run.done_before() or await run.go_on()
+        return await run.result_of_before() or await run.resume()
 
 
 class _ShardRun:
@@ -131,8 +131,8 @@ class _ShardRun:
         shard = await read_shard_plan(s3, MultiModelPlanFolder(settings.plan_location).shard(settings.shard))
         return cls(connection, s3, settings, plan, shard)
 
-    async def done_before(self) -> FinishedShard | None:
-        """Return what this very run has finished; None when there is something to do.
+    async def result_of_before(self) -> FinishedShard | None:
+        """Return what this very run has finished before; None when there is something to do.
 
         :raises FencedOff: a later try has worked on the shard
         :raises PlanReplaced: a later plan counts
@@ -153,7 +153,7 @@ class _ShardRun:
         return Claim(self._s3, self.folder, token="", number=number, also=self._fence.check)
 
     def _origin_of(self, writer: StateWriter | None) -> Origin | None:
-        """Tell how the try that wrote the journal stands to this one; None when there is no journal.
+        """Return how the try that wrote the journal relates to this one; None when there is no journal.
 
         :raises FencedOff: it is a later one
         """
@@ -162,7 +162,7 @@ class _ShardRun:
             raise fenced_off(self.folder.location)
         return origin
 
-    async def go_on(self) -> FinishedShard:
+    async def resume(self) -> FinishedShard:
         """Do what is left."""
         settings = self._settings
         claim = await Claim.taken(
@@ -195,14 +195,21 @@ class _ShardRun:
         await claim.check()
         report = await self._report(journal, failures)
         await self._s3.write(self.folder.report(claim.number), report.as_json())
-        log.info("%s: %d inputs, %d records, %d failed", self.about, *_in_short(report))
+        total = report.total
+        log.info(
+            "%s: %d inputs, %d records, %d failed",
+            self.about,
+            total.inputs,
+            total.records,
+            total.records_failed,
+        )
         return await self._finished(report, journal, claim)
 
     def _decide(self, journal: Journal) -> TakeOver:
         """Decide what of the journal counts, and which failures are tried again: what may pass; when cleared, all."""
         origin = self._origin_of(journal.writer)
         if self._origin_of(journal.first_writer) not in (None, Origin.SAME_RUN):
-            self._trusts_plan = False  # who cleared the task may have brought a missing artefact
+            self._trusts_plan = False  # a missing artefact may have been added before the task was cleared
         if origin is Origin.DELETED_RUN or (
             origin is Origin.CLEARED and self._settings.restart and journal.is_finished
         ):
@@ -210,7 +217,7 @@ class _ShardRun:
             return TakeOver(is_restart=True)
         again = journal.to_retry(everything=origin is Origin.CLEARED)
         chosen = set(again)
-        self._kept = [each for each in journal.failures() if each.failure not in chosen][:MOST_FAILURES]
+        self._kept = [placed for placed in journal.failures() if placed.failure not in chosen][:MOST_FAILURES]
         if again:
             log.info("%s: failures of before in %d places are tried again", self.about, len(again))
         return TakeOver(again=again, taken_back=self._counted(again))
@@ -227,13 +234,13 @@ class _ShardRun:
         return bisect.bisect_right(self._firsts, entry) - 1
 
     def _todo(self, journal: Journal) -> Todo:
-        found: Todo = []
+        todo: Todo = []
         for work in self._shard.models:
             numbers = journal.left(work.first, work.count)
             if numbers:
                 missing = work.missing and self._trusts_plan
-                found.append((msgspec.structs.replace(work, missing=missing), numbers))
-        return found
+                todo.append((msgspec.structs.replace(work, missing=missing), numbers))
+        return todo
 
     def _progress(self, journal: Journal) -> BatchProgress:
         before = Before(
@@ -313,7 +320,7 @@ class _ShardRun:
                 records_failed=ended.failed,
                 inputs_unread=int(ended.unreadable),
             )
-        rows = [await self._row(*each) for each in self._kept]
+        rows = [await self._row(*placed) for placed in self._kept]
         return ShardReport(
             shard=self._shard.number,
             plan_digest=self._plan.digest,
@@ -338,11 +345,6 @@ class _ShardRun:
             await sweep(self._s3, self.folder, claim)
         retryable = sum(ended.retryable for ended in journal.failed.values())
         return FinishedShard(report, self.folder.report(claim.number), retryable)
-
-
-def _in_short(report: ShardReport) -> tuple[int, int, int]:
-    total = report.total
-    return total.inputs, total.records, total.records_failed
 
 
 def _iso(at: float) -> str:

@@ -28,15 +28,16 @@ from airflow_sm_plugin.invoke.errors import explained, failure_of
 from airflow_sm_plugin.invoke.failure import is_size_suspect
 from airflow_sm_plugin.invoke.request import TOO_LARGE_PERHAPS
 from airflow_sm_plugin.multi_model.engine.conclusions import Conclusions
-from airflow_sm_plugin.multi_model.engine.feed import Job, OpenInput, Result
+from airflow_sm_plugin.multi_model.engine.feed import Job, OpenInput, Result, failed_records
 from airflow_sm_plugin.multi_model.engine.judgement import Judgement, PayloadFate, judge
 from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue
 from airflow_sm_plugin.multi_model.engine.schedule import Schedule
 from airflow_sm_plugin.multi_model.engine.settings import WAITING_BYTES, EngineSettings
-from airflow_sm_plugin.multi_model.payloads.payload import Payload, split_in_two
+from airflow_sm_plugin.multi_model.payloads.payload import split_in_two
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.multi_model.engine.feed import ModelFeed
+    from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
     from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 
 _FIRST_PROBE_PAUSE, _LONGEST_PROBE_PAUSE = 0.1, 0.5
@@ -59,17 +60,8 @@ class Settler(Protocol):
     def succeeded(self, job: Job, result: Result) -> None:
         """Take a payload's result."""
 
-    def failed(
-        self,
-        open_input: OpenInput,
-        payload: Payload,
-        error: type[SageMakerInferenceError],
-        *,
-        status: int | None,
-        message: str,
-        attempts: int,
-    ) -> None:
-        """Take a payload that has failed for good."""
+    def failed(self, open_input: OpenInput, failed: FailedRecords) -> None:
+        """Take the records of a payload that has failed for good."""
 
     def halved(self, open_input: OpenInput) -> None:
         """Note that a payload became two."""
@@ -187,9 +179,8 @@ class Attempts:
         if not self._may_split(job):
             feed.isolated_bad += job.is_half
             attempts = max(1, job.attempts)
-            self._settler.failed(
-                open_input, job.payload, error, status=status, message=message, attempts=attempts
-            )
+            failed = failed_records(job.payload, error, status=status, message=message, attempts=attempts)
+            self._settler.failed(open_input, failed)
             return
         self._repeated(feed.queue.model, f"{error.__name__} (isolated)")
         self._settler.halved(open_input)
@@ -256,17 +247,8 @@ class Attempts:
         self._settler.model_lost()
 
     def _fail_with_model(self, job: Job, feed: ModelFeed) -> None:
-        if feed.lost is None:
-            raise LookupError("only a lost model's payloads fail with it")
-        judgement, message = feed.lost
-        self._settler.failed(
-            job.open_input,
-            job.payload,
-            judgement.error,
-            status=judgement.status,
-            message=message,
-            attempts=job.attempts,
-        )
+        failed = feed.failed_with_it(job.payload, attempts=job.attempts)
+        self._settler.failed(job.open_input, failed)
 
     def _denied(
         self, job: Job, judgement: Judgement, error: ClientError | BotoCoreError, message: str, kind: str

@@ -1,4 +1,4 @@
-"""The engine of a multi-model batch: open models in turn, read their inputs, hand results on until all have ended."""
+"""The engine of a multi-model batch: open models, read their inputs, hand results on until all have ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     TargetModelNotFound,
 )
-from airflow_sm_plugin.multi_model.engine.feed import Job, ModelFeed, OpenInput, Result
+from airflow_sm_plugin.multi_model.engine.feed import Job, ModelFeed, OpenInput, Result, failed_records
 from airflow_sm_plugin.multi_model.engine.invocations import Invocations
 from airflow_sm_plugin.multi_model.engine.judgement import Judgement, PayloadFate
 from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelStage
@@ -226,12 +226,10 @@ class ModelEngine:
             if payload.oversized:
                 limit = self._settings.split.max_payload_bytes
                 message = f"the record has {payload.oversized} bytes, a payload takes up to {limit}"
-                self.failed(open_input, payload, RecordTooLarge, status=None, message=message, attempts=0)
+                failed = failed_records(payload, RecordTooLarge, status=None, message=message, attempts=0)
+                self.failed(open_input, failed)
             elif feed.lost is not None:
-                judgement, text = feed.lost
-                self.failed(
-                    open_input, payload, judgement.error, status=judgement.status, message=text, attempts=0
-                )
+                self.failed(open_input, feed.failed_with_it(payload, attempts=0))
             else:
                 self._calls.add(feed.queue, Job(open_input, payload))
         self._pump()
@@ -253,28 +251,9 @@ class ModelEngine:
         self._progress.records += result.records
         self._settled(job.open_input, result.end - result.start)
 
-    def failed(
-        self,
-        open_input: OpenInput,
-        payload: Payload,
-        error: type[SageMakerInferenceError],
-        *,
-        status: int | None,
-        message: str,
-        attempts: int,
-    ) -> None:
-        failed = FailedRecords(
-            payload.start,
-            payload.end,
-            payload.first_record,
-            payload.records,
-            error,
-            status,
-            message,
-            attempts,
-        )
+    def failed(self, open_input: OpenInput, failed: FailedRecords) -> None:
         self._keep(open_input, failed)
-        self._settled(open_input, payload.end - payload.start)
+        self._settled(open_input, failed.end - failed.start)
 
     def _keep(self, open_input: OpenInput, failed: FailedRecords) -> None:
         records = failed.records or 0
@@ -354,8 +333,7 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return next((error for error in leaves if isinstance(error, SageMakerInferenceError)), leaves[0])
 
 
-def _leaves(errors: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    leaves: list[BaseException] = []
-    for error in errors.exceptions:
-        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves
+def _leaves(error: BaseException) -> list[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for inner in error.exceptions for leaf in _leaves(inner)]

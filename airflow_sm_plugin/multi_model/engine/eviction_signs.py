@@ -8,6 +8,9 @@ are.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import inf
+
 _MEMORY = 16
 """Answers over which a mean is taken."""
 
@@ -28,22 +31,20 @@ _UNHURRIED = 2.0
 """A model that takes more than so many times its best has more to do than it can."""
 
 
+@dataclass(slots=True, eq=False)
 class LoadedLatency:
     """How long one loaded model takes, and how much more than its share it can bear."""
 
-    __slots__ = ("answers", "best", "doubts", "least", "usual", "window")
-
-    def __init__(self) -> None:
-        self.answers = 0
-        self.usual: float | None = None
-        """Mean of its recent answers, seconds."""
-        self.best = float("inf")
-        """The least mean there was: that of a model that is not kept waiting."""
-        self.least = float("inf")
-        """The quickest answer."""
-        self.doubts = 0
-        self.window = 0
-        """So many may be in flight where its share is less: more while it answers as quickly as it can."""
+    answers: int = 0
+    usual: float | None = None
+    """Mean of its recent answers, seconds."""
+    best: float = inf
+    """The least mean there was: that of a model that is not kept waiting."""
+    least: float = inf
+    """The quickest answer."""
+    doubts: int = 0
+    window: int = 0
+    """So many may be in flight where its share is less: more while it answers as quickly as it can."""
 
     @property
     def is_slow(self) -> bool:
@@ -70,10 +71,10 @@ class EvictionSigns:
     __slots__ = ("_cut_at", "_least", "_least_load", "_models")
 
     def __init__(self) -> None:
-        self._least_load = float("inf")
-        self._least = float("inf")
+        self._least_load = inf
+        self._least = inf
         self._models: set[int] = set()
-        self._cut_at = float("-inf")
+        self._cut_at = -inf
 
     def loaded(self, seconds: float) -> None:
         """Note how long a model was loading."""
@@ -94,7 +95,7 @@ class EvictionSigns:
             self._models.add(number)
         latency.doubts += 1
         if latency.doubts >= _DOUBTS:
-            latency.least = float("inf")
+            latency.least = inf
             latency.answered(seconds)
 
     def are_many(self, active: int) -> bool:

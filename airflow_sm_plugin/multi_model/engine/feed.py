@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_sm_plugin.batches.inputs import BatchInput
-from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.exceptions import InvalidRequest, SageMakerInferenceError
 from airflow_sm_plugin.multi_model.engine.judgement import Evidence
 from airflow_sm_plugin.multi_model.engine.settings import OVERHEAD, READERS
 from airflow_sm_plugin.multi_model.payloads.assembly import OutputOptions
@@ -36,57 +37,36 @@ class Result(NamedTuple):
     note: bytes
 
 
+@dataclass(slots=True, eq=False)
 class OpenInput:
     """An input at work, with what of it is not written down yet.
 
     :param number: its place in the shard
-    :param feed: its model's
     :param progress: what was written down of it before
     :param output: what becomes of its model's answers
     """
 
-    __slots__ = (
-        "batch_input",
-        "failures",
-        "feed",
-        "fields",
-        "is_read",
-        "is_recorded",
-        "number",
-        "output",
-        "progress",
-        "read_to",
-        "results",
-        "unfit",
-        "unsettled",
-    )
+    number: int
+    batch_input: BatchInput
+    feed: ModelFeed
+    progress: InputProgress
+    output: OutputOptions
+    results: list[Result] = field(default_factory=list)
+    failures: list[FailedRecords] = field(default_factory=list)
+    unsettled: int = 0
+    """Payloads that have neither a result nor failed."""
+    is_read: bool = False
+    read_to: tuple[int, int] = (0, 0)
+    """Byte and record that come next."""
+    is_recorded: bool = field(init=False)
+    """Whether any of it is in the journal, or being written there."""
+    unfit: InvalidRequest | None = None
+    """Why none of its payloads can be sent."""
+    fields: dict[str, str] | None = None
+    """The fields of a template of custom attributes."""
 
-    def __init__(
-        self,
-        number: int,
-        batch_input: BatchInput,
-        feed: ModelFeed,
-        progress: InputProgress,
-        output: OutputOptions,
-    ) -> None:
-        self.number = number
-        self.batch_input = batch_input
-        self.feed = feed
-        self.progress = progress
-        self.output = output
-        self.results: list[Result] = []
-        self.failures: list[FailedRecords] = []
-        self.unsettled = 0
-        """Payloads that have neither a result nor failed."""
-        self.is_read = False
-        self.read_to = (0, 0)
-        """Byte and record that come next."""
-        self.is_recorded = not progress.is_new
-        """Whether something of it is in the journal, or on its way there."""
-        self.unfit: InvalidRequest | None = None
-        """Why none of its payloads can be sent."""
-        self.fields: dict[str, str] | None = None
-        """The fields of a template of custom attributes."""
+    def __post_init__(self) -> None:
+        self.is_recorded = not self.progress.is_new
 
     @property
     def is_complete(self) -> bool:
@@ -151,6 +131,15 @@ class ModelFeed:
         self._on_order = 0
         self._reading = 0
         self._awake = asyncio.Event()
+
+    def failed_with_it(self, payload: Payload, *, attempts: int) -> FailedRecords:
+        """Return the records of a payload that cannot be invoked because the model is lost."""
+        if self.lost is None:
+            raise LookupError("only a lost model's payloads fail with it")
+        judgement, message = self.lost
+        return failed_records(
+            payload, judgement.error, status=judgement.status, message=message, attempts=attempts
+        )
 
     async def run(
         self,
@@ -217,3 +206,16 @@ class ModelFeed:
     def wake(self) -> None:
         """Let the readers check again whether there is room."""
         self._awake.set()
+
+
+def failed_records(
+    payload: Payload,
+    error: type[SageMakerInferenceError],
+    *,
+    status: int | None,
+    message: str,
+    attempts: int,
+) -> FailedRecords:
+    """Return the records of a payload that has failed for good."""
+    place = (payload.start, payload.end, payload.first_record, payload.records)
+    return FailedRecords(*place, error, status, message, attempts)

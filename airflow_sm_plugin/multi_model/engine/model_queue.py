@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import heapq
 from collections import deque
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Generic, TypeVar
 
@@ -38,43 +39,29 @@ class ModelStage(enum.Enum):
     """It has no work left."""
 
 
+@dataclass(slots=True, eq=False)
 class ModelQueue(Generic[Job]):
     """One model's payloads that are ready to go, and what is known of the model.
 
     :param number: how many were opened before
     """
 
-    __slots__ = (
-        "asked_at",
-        "entered",
-        "has_loaded",
-        "in_flight",
-        "latency",
-        "model",
-        "number",
-        "probe_at",
-        "probes",
-        "probing",
-        "rank",
-        "ready",
-        "stage",
-    )
-
-    def __init__(self, model: str, number: int = 0) -> None:
-        self.model = model
-        self.number = number
-        self.stage = ModelStage.COLD
-        self.ready: deque[Job] = deque()
-        self.in_flight = 0
-        self.asked_at: float | None = None
-        """When the probe that is or was waited for went out first; None before it."""
-        self.has_loaded = False
-        self.probing = False
-        self.probe_at = 0.0
-        self.probes = 0
-        self.latency = LoadedLatency()
-        self.rank: int | None = None
-        self.entered = 0
+    model: str
+    number: int = 0
+    stage: ModelStage = ModelStage.COLD
+    ready: deque[Job] = field(default_factory=deque)
+    in_flight: int = 0
+    asked_at: float | None = None
+    """When the probe that is or was waited for went out first; None before it."""
+    has_loaded: bool = False
+    probing: bool = False
+    probe_at: float = 0.0
+    probes: int = 0
+    latency: LoadedLatency = field(default_factory=LoadedLatency)
+    rank: int | None = None
+    """Where it stands in the order; None when it has nothing to send."""
+    entered: int = 0
+    """A bit for each rank in whose heap it lies."""
 
 
 class QueueOrder(Generic[Job]):

@@ -222,7 +222,7 @@ class Schedule(Generic[Job]):
         self._order.probes -= 1
 
     def unsettled(self, queue: ModelQueue[Job]) -> None:
-        """Note an answer that tells nothing about the model: throttling, an outage, a lost connection."""
+        """Note an answer that says nothing about the model: throttling, an outage, a lost connection."""
         self._landed(queue)
         self._order.place(queue)
 

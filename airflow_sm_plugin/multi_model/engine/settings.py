@@ -35,7 +35,7 @@ OPEN_INPUTS = 512
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """How a batch invokes its models. It has no repr of its custom attributes: they are sensitive.
+    """How a batch invokes its models. The repr shows no custom attributes: they are sensitive.
 
     :param gunzip: whether the inputs are compressed
     :param custom_attributes: template over the fields of the input's key, ``fields``, ``source`` and ``first_record``

@@ -283,8 +283,8 @@ class ReportSum:
         self._failures = sorted(
             [*self._failures, *((shard.shard, row) for row in shard.failures)], key=lambda row: row[0]
         )[:MOST_FAILURES]
-        self._started = [min([*self._started, shard.started_at], key=datetime.fromisoformat)]
-        self._finished = [max([*self._finished, shard.finished_at], key=datetime.fromisoformat)]
+        self._started.append(shard.started_at)
+        self._finished.append(shard.finished_at)
 
     def miss(self, shard: ShardPlan) -> None:
         """Add a shard that has no report: its inputs are unreported.
@@ -308,19 +308,19 @@ class ReportSum:
 
         :raises InferenceError: it does not add up
         """
-        gone = set(self._plan.missing_models)
+        missing = set(self._plan.missing_models)
         names = sorted({*self._counts, *self._unreported, *self._statistics})
         return BatchReport(
             plan=self._plan,
-            started_at=next(iter(self._started), self._plan.created_at),
-            finished_at=next(iter(self._finished), self._plan.created_at),
+            started_at=min(self._started, key=datetime.fromisoformat, default=self._plan.created_at),
+            finished_at=max(self._finished, key=datetime.fromisoformat, default=self._plan.created_at),
             total=self._total,
             models=[
                 ModelReport(
                     target_model=name,
                     counts=self._counts.get(name, ModelCounts()),
                     unreported=self._unreported.get(name, 0),
-                    missing=name in gone,
+                    missing=name in missing,
                     statistics=self._statistics.get(name) or ModelStatistics(),
                 )
                 for name in names

@@ -11,7 +11,7 @@ from airflow_sm_plugin.multi_model.statistics.latencies import Latencies
 from airflow_sm_plugin.multi_model.statistics.shard_report import seconds_between
 
 _HARDLY_PAUSED = 0.9
-"""Which share of the duration has to be active so that no more needs to be said about it."""
+"""Which share of the duration has to be active so that the card does not name the active time."""
 
 
 @dataclass(frozen=True)

@@ -59,15 +59,10 @@ class View:
 
 
 def view_of(report: BatchReport) -> View:
-    """Return what the page says."""
+    """Return the texts of a report's page."""
     failed = report.failed_models
-    rows = [
-        *failed,
-        *sorted(
-            (model for model in report.models if not model.failed),
-            key=lambda model: (-model.counts.records, model.target_model),
-        ),
-    ]
+    rest = [model for model in report.models if not model.failed]
+    rows = [*failed, *sorted(rest, key=lambda model: (-model.counts.records, model.target_model))]
     return View(
         endpoint_name=report.plan.endpoint_name,
         when=period(_epoch(report.started_at), _epoch(report.finished_at)),
@@ -81,8 +76,16 @@ def view_of(report: BatchReport) -> View:
         more_failed_models=max(0, len(failed) - _MOST_FAILED_MODELS),
         failures=[_failure(row) for row in _varied(report.failures)[:_MOST_FAILURES]],
         more_failures=len(report.failures) > _MOST_FAILURES,
-        slowest=_slowest(report.models),
-        coldest=_coldest(report.models),
+        slowest=_greatest(
+            report.models,
+            lambda model: model.statistics.latencies.quantile(0.95) or 0.0,
+            lambda model: plural(model.statistics.latencies.count, "invocation"),
+        ),
+        coldest=_greatest(
+            report.models,
+            lambda model: model.cold_start_seconds,
+            lambda model: plural(model.statistics.loads, "cold start"),
+        ),
         missing_artefacts=[model.target_model for model in report.models if model.missing],
         models=[_row(model) for model in rows[:MOST_ROWS]],
         more_models=max(0, len(rows) - MOST_ROWS),
@@ -112,16 +115,15 @@ def _failed_model(model: ModelReport) -> dict[str, str]:
 def _varied(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return rows with the first of each error class and model first, then the second of each, and so on.
 
-    So no input with many failures hides another; rows of records that follow each other are model.
+    So no input with many failures hides another; rows of records that follow each other are one.
     """
-    joined = _joined(rows)
     seen: Counter[tuple[str, str]] = Counter()
-    places: list[tuple[int, int]] = []
-    for place, row in enumerate(joined):
+    ranked: list[tuple[int, Mapping[str, Any]]] = []
+    for row in _joined(rows):
         kind = (str(row.get("error")), str(row.get("target_model")))
         seen[kind] += 1
-        places.append((seen[kind], place))
-    return [joined[place] for _, place in sorted(places)]
+        ranked.append((seen[kind], row))
+    return [row for _, row in sorted(ranked, key=lambda each: each[0])]
 
 
 def _joined(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -169,31 +171,11 @@ def _records(first: int | None, number: int | None) -> str:
     return count(first) if number == 1 else f"{count(first)} to {count(first + number - 1)}"
 
 
-def _slowest(models: Sequence[ModelReport]) -> list[tuple[str, str, str]]:
-    def slowness(model: ModelReport) -> float:
-        return model.statistics.latencies.quantile(0.95) or 0.0
-
-    return [
-        (
-            model.target_model,
-            duration(slowness(model)),
-            plural(model.statistics.latencies.count, "invocation"),
-        )
-        for model in _greatest(models, slowness)
-    ]
-
-
-def _coldest(models: Sequence[ModelReport]) -> list[tuple[str, str, str]]:
-    return [
-        (model.target_model, duration(model.cold_start_seconds), plural(model.statistics.loads, "cold start"))
-        for model in _greatest(models, lambda model: model.cold_start_seconds)
-    ]
-
-
-def _greatest(models: Sequence[ModelReport], key: Callable[[ModelReport], float]) -> list[ModelReport]:
-    return sorted(
-        (model for model in models if key(model)), key=lambda model: (-key(model), model.target_model)
-    )[:_SLOWEST]
+def _greatest(
+    models: Sequence[ModelReport], seconds: Callable[[ModelReport], float], note: Callable[[ModelReport], str]
+) -> list[tuple[str, str, str]]:
+    ordered = sorted(filter(seconds, models), key=lambda model: (-seconds(model), model.target_model))
+    return [(model.target_model, duration(seconds(model)), note(model)) for model in ordered[:_SLOWEST]]
 
 
 def _row(model: ModelReport) -> list[str]:

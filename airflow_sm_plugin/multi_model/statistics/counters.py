@@ -87,7 +87,7 @@ class ModelStatistics:
         return self.latencies.count + self.failed_calls
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for :meth:`add`, without what is nothing."""
+        """Return it for :meth:`add`, without zeros."""
         values = {
             "records": self.records,
             "failed_calls": self.failed_calls,

@@ -24,6 +24,7 @@ from airflow_sm_plugin.multi_model.engine.judgement import PayloadFate, judge
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import Payload
 from airflow_sm_plugin.multi_model.plan.plan import ModelWork
+from airflow_sm_plugin.multi_model.state.error_rows import FailedRecords
 from airflow_sm_plugin.multi_model.state.journal import InputProgress
 from airflow_sm_plugin.multi_model.statistics.counters import Statistics
 from tests.recorded_calls import SITUATIONS, recorded_error
@@ -128,20 +129,12 @@ class Ends:
         self.good.update((job.open_input.number, result.first_record + n) for n in range(result.records))
         self._end(job.open_input, result.first_record, result.records)
 
-    def failed(
-        self,
-        open_input: OpenInput,
-        payload: Payload,
-        error: type[SageMakerInferenceError],
-        *,
-        status: int | None,  # noqa: ARG002 - as above
-        message: str,
-        attempts: int,
-    ) -> None:
-        assert attempts >= 0
-        assert message
-        self.errors.add(error)
-        self._end(open_input, payload.first_record, payload.records)
+    def failed(self, open_input: OpenInput, failed: FailedRecords) -> None:
+        assert failed.attempts >= 0
+        assert failed.message
+        assert failed.records is not None
+        self.errors.add(failed.error)
+        self._end(open_input, failed.first_record, failed.records)
 
     def halved(self, open_input: OpenInput) -> None:
         open_input.feed.outstanding += 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.multi_model.engine.model_queue import ModelQueue, ModelStage
-from airflow_sm_plugin.multi_model.engine.schedule import Schedule
+from airflow_sm_plugin.multi_model.engine.schedule import Schedule, WarmLimit
 
 Jobs = Schedule[int]
 
@@ -261,3 +261,40 @@ def test_every_payload_is_answered_once_whatever_the_endpoint_holds(  # noqa: C9
     assert set(answered.values()) == {1}
     assert sum(answered.values()) == sum(counts)
     assert schedule.in_flight == 0
+
+
+def test_a_limit_that_the_user_gave_never_changes() -> None:
+    limit = WarmLimit.starting(7)
+    assert limit.loaded().evicted(7).finished().limit == 7
+
+
+def test_it_grows_with_each_model_loaded_until_the_first_eviction() -> None:
+    limit = WarmLimit.starting(None)
+    for _ in range(10):
+        limit = limit.loaded()
+    assert limit.limit == 14
+    cut = limit.evicted(14)
+    assert cut.limit == 10
+    assert cut.loaded().limit == 10
+
+
+def test_after_an_eviction_it_grows_by_one_in_as_many_undisturbed_models_as_it_allows() -> None:
+    limit = WarmLimit.starting(None).evicted(4)
+    assert limit.limit == 3
+    for _ in range(3):
+        limit = limit.finished()
+    assert limit.limit == 4
+
+
+def test_an_eviction_forgets_the_undisturbed_models_before() -> None:
+    limit = WarmLimit.starting(None).evicted(4).finished().finished().evicted(3)
+    assert limit.limit == 2
+    assert limit.finished().limit == 2
+    assert limit.finished().finished().limit == 3
+
+
+def test_it_is_never_below_one() -> None:
+    limit = WarmLimit.starting(None)
+    for _ in range(5):
+        limit = limit.evicted(1)
+    assert limit.limit == 1
