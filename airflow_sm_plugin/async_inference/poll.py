@@ -115,7 +115,7 @@ class Poll:
 
     def _output_requests(self) -> list[Request]:
         requests: list[Request] = []
-        for group in self._open_groups(ObjectKind.OUTPUTS):
+        for group in self._next_groups(ObjectKind.OUTPUTS):
             by_head = {
                 number
                 for number, mask in group.items()
@@ -126,8 +126,8 @@ class Poll:
 
     def _failure_requests(self) -> list[Request]:
         requests: list[Request] = []
-        groups = self._open_groups(ObjectKind.FAILURES)
-        # Then the outputs cost less than a page as well, and both are asked for at every poll.
+        groups = self._next_groups(ObjectKind.FAILURES)
+        # So few are asked for at every poll, outputs and failure objects together for the price of a page.
         few = 2 * sum(map(_count, groups)) <= HEADS_A_PAGE
         for group in groups:
             if few or self._failures_due(group):
@@ -137,8 +137,8 @@ class Poll:
                 requests += self._ask(group, ObjectKind.FAILURES, by_head)
         return requests
 
-    def _open_groups(self, kind: ObjectKind) -> list[dict[int, int]]:
-        """Return the missing positions of the folders not asked about yet, grouped by the folder above them."""
+    def _next_groups(self, kind: ObjectKind) -> list[dict[int, int]]:
+        """Return the missing positions of the folders not decided on yet, grouped by the folder above them."""
         groups: dict[tuple[str, str], dict[int, int]] = {}
         count = len(self._folders)
         for step in range(count):
@@ -147,6 +147,7 @@ class Poll:
             uri = self._watch.folders[number].uri(kind)
             if uri is not None and (number, kind) not in self._asked and (mask := self._pending(number)):
                 groups.setdefault((uri.bucket, _parent(uri.key)), {})[number] = mask
+                self._asked.add((number, kind))
         return list(groups.values())
 
     def _pending(self, number: int) -> int:
@@ -169,7 +170,6 @@ class Poll:
         return self._thorough or bool(past(self._watch.folders[number], mask, self._now))
 
     def _ask(self, group: Mapping[int, int], kind: ObjectKind, by_head: Collection[int]) -> list[Request]:
-        self._asked.update((number, kind) for number in group)
         listed = {number: mask for number, mask in group.items() if number not in by_head}
         requests: list[Request] = [self._listing(listed, kind)] if listed else []
         for number in group:

@@ -538,3 +538,14 @@ def test_a_head_that_is_not_answered_is_no_answer_for_its_folder(kind: ObjectKin
 
     state = MemoryS3(trouble=silent).poll(watch, WatchState.begin(watch), now=END)
     assert state.counts(watch).pending == 2
+
+
+def test_failure_objects_of_a_small_group_wait_until_they_are_due() -> None:
+    """Those of a large group are one listing at every poll; a few elsewhere are not asked for each time as well."""
+    small, _ = group([AsyncInvocation(f"s3://c/o/{n}.out", f"s3://c/f/{n}.err") for n in range(3)], [END] * 3)
+    watch = AwaitedResults((*awaited(24).folders, *small.folders))
+    s3, state = MemoryS3(), WatchState.begin(watch)
+    for poll in range(24):
+        state = s3.poll(watch, state, now=float(poll))
+    assert s3.asked["list failures"] == 24
+    assert s3.asked["head failures"] <= 3 * (3 + 24 / 8)
