@@ -230,8 +230,8 @@ FAULTS = (
         3,
         True,
         "async_inference/single/state.py",
-        "if now >= known.over_at and look == ResultPresence(Presence.ABSENT, Presence.ABSENT):",
-        "if now >= known.over_at:",
+        "now >= self.over_at and look == ResultPresence(Presence.ABSENT, Presence.ABSENT)",
+        "now >= self.over_at",
     ),
     Fault(
         "a result times out before its failure object was looked for",
@@ -250,10 +250,10 @@ FAULTS = (
         "self._begin(self._first_look_at(context)), thorough=True",
     ),
     Fault(
-        "inputs that were written anew count as done",
+        "inputs that were written again count as done",
         3,
         True,
-        "async_inference/batch/plan_reuse.py",
+        "async_inference/batch/plan.py",
         'as_utf8(f"{source}\\n{etag}")',
         "as_utf8(source)",
     ),
