@@ -89,7 +89,7 @@ _SIZE_OF = {"CANARY": "CanarySize", "LINEAR": "LinearStepSize"}
 _MAX_ALARMS = 10
 
 
-def checked(given: Mapping[str, Any]) -> dict[str, Any]:
+def checked_guardrails(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a DeploymentConfig whose parts fit together; a part that is None is left out.
 
     :raises InvalidRequest: both or neither update policy, an unknown or incomplete traffic routing, or too many alarms

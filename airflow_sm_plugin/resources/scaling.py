@@ -95,18 +95,6 @@ def wakes_endpoint(alarm_actions: Sequence[str], endpoint_name: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScalingArguments:
-    """What a DAG author asks for, as it comes from templates: numbers may be text, an empty text is not set."""
-
-    min_capacity: object
-    max_capacity: object
-    target_backlog_per_instance: object = None
-    target_invocations_per_instance: object = None
-    scale_in_cooldown: object = 300
-    scale_out_cooldown: object = 300
-
-
-@dataclass(frozen=True, kw_only=True)
 class Scaling:
     """Checked numbers: capacities in instances, cooldowns in seconds; a target of None is not set."""
 
@@ -118,18 +106,27 @@ class Scaling:
     scale_out_cooldown: int
 
     @classmethod
-    def parse(cls, given: ScalingArguments) -> Scaling:
-        """Read the arguments.
+    def read(
+        cls,
+        *,
+        min_capacity: object,
+        max_capacity: object,
+        target_backlog_per_instance: object = None,
+        target_invocations_per_instance: object = None,
+        scale_in_cooldown: object = 300,
+        scale_out_cooldown: object = 300,
+    ) -> Scaling:
+        """Read an operator's arguments, as they come from templates: numbers may be text, an empty text is not set.
 
         :raises InvalidRequest: naming the value, the limit and the remedy
         """
         scaling = cls(
-            min_capacity=whole_number(given.min_capacity, "min_capacity", at_least=0),
-            max_capacity=whole_number(given.max_capacity, "max_capacity", at_least=1),
-            target_backlog=_target(given, "target_backlog_per_instance"),
-            target_invocations=_target(given, "target_invocations_per_instance"),
-            scale_in_cooldown=whole_number(given.scale_in_cooldown, "scale_in_cooldown", at_least=0),
-            scale_out_cooldown=whole_number(given.scale_out_cooldown, "scale_out_cooldown", at_least=0),
+            min_capacity=whole_number(min_capacity, "min_capacity"),
+            max_capacity=whole_number(max_capacity, "max_capacity", at_least=1),
+            target_backlog=_target(target_backlog_per_instance, "target_backlog_per_instance"),
+            target_invocations=_target(target_invocations_per_instance, "target_invocations_per_instance"),
+            scale_in_cooldown=whole_number(scale_in_cooldown, "scale_in_cooldown"),
+            scale_out_cooldown=whole_number(scale_out_cooldown, "scale_out_cooldown"),
         )
         if scaling.max_capacity < scaling.min_capacity:
             raise InvalidRequest(
@@ -350,6 +347,5 @@ def _for_invocations(variant: ScaledVariant, scaling: Scaling) -> Scaling:
     return scaling
 
 
-def _target(given: ScalingArguments, name: str) -> float | None:
-    value = getattr(given, name)
+def _target(value: object, name: str) -> float | None:
     return number(value, name, above=0) if is_given(value) else None

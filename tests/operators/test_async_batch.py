@@ -225,7 +225,7 @@ def test_a_real_time_endpoint_is_refused(account: Account, batch_of: Make) -> No
         ({"completion_queue": "results"}, "completion_queue must be a queue's URL"),
         ({"check_inputs": "maybe"}, "check_inputs must be true or false, not 'maybe'"),
         ({"failure_text_limit": "-1"}, "failure_text_limit must be a whole number, 0 or more, not '-1'"),
-        ({"container_log_lines": "few"}, "container_log_lines must be a number, not 'few'"),
+        ({"container_log_lines": "few"}, "container_log_lines must be a whole number, 0 or more, not 'few'"),
     ],
 )
 def test_a_wrong_argument_is_named_before_anything_is_sent(

@@ -493,7 +493,7 @@ class TestBadInput:
             ({"on_rerun": "skip"}, "on_rerun must be one of resume, restart, not 'skip'"),
             ({"state_prefix": "/tmp/state"}, "state_prefix must look like s3://bucket/key"),  # noqa: S108 - refused
             ({"upload_prefix": "https://b/k"}, "upload_prefix must look like s3://bucket/key"),
-            ({"request_ttl": "an hour"}, "request_ttl must be a number, not 'an hour'"),
+            ({"request_ttl": "an hour"}, "request_ttl must be a whole number, 0 or more, not 'an hour'"),
             ({"invocation_timeout": "0"}, "invocation_timeout is 0 s, SageMaker takes 1 to 3600 s"),
             ({"max_wait_seconds": "0"}, "max_wait_seconds must be more than 0 seconds"),
             ({"poll_interval": 0}, "poll_interval must be more than 0 seconds"),

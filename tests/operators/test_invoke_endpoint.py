@@ -582,7 +582,7 @@ def test_nothing_secret_is_logged_pushed_or_stored(
     [
         ({"return_output": "perhaps"}, "return_output must be true or false, not 'perhaps'"),
         ({"return_custom_attributes": "maybe"}, "return_custom_attributes must be true or false"),
-        ({"attempts": "many"}, "attempts must be a number, not 'many'"),
+        ({"attempts": "many"}, "attempts must be a whole number, 1 or more, not 'many'"),
         ({"body": None}, "give exactly one of body and body_location"),
         ({"body_location": "s3://b/k"}, "give exactly one of body and body_location"),
         ({"body": {"rows"}}, "body must be text, not set: write it as text in the task before"),
