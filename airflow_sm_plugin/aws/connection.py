@@ -34,9 +34,5 @@ class AwsConnection:
 
     def as_mapping(self) -> dict[str, Any]:
         """Return it with JSON values, for a trigger's arguments; ``AwsConnection(**mapping)`` reads it back."""
-        return {
-            "aws_conn_id": self.aws_conn_id,
-            "region_name": self.region_name,
-            "verify": self.verify,
-            "botocore_config": dict(self.botocore_config) if self.botocore_config else None,
-        }
+        arguments = self.hook_arguments()
+        return {"botocore_config": arguments.pop("config"), **arguments}

@@ -1,8 +1,8 @@
 """Signed requests over one aiohttp session: a fifth of what they cost through botocore.
 
-No retries, no redirects, nothing decompressed. A broken connection raises botocore's own exceptions,
-whichever carrier it was: ``ConnectionError`` and its kin mean that nothing was sent, ``HTTPClientError`` and its
-kin that the request may have been carried out.
+No retries, no redirects, nothing decompressed. A broken connection raises botocore's own exceptions, as its clients do:
+``ConnectionError`` and its kin mean that nothing was sent, ``HTTPClientError`` and its kin that the request may have
+been carried out.
 """
 
 from __future__ import annotations
