@@ -15,7 +15,7 @@ from airflow_sm_plugin.base import (
     try_of,
 )
 from airflow_sm_plugin.core.input_selection import patterns
-from airflow_sm_plugin.core.names import digest, endpoint_log_group
+from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import (
@@ -29,7 +29,6 @@ from airflow_sm_plugin.core.template_values import (
 )
 from airflow_sm_plugin.exceptions import AsyncInferenceFailed
 from airflow_sm_plugin.invoke.async_request import AsyncRequest
-from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.invocation import InvocationOperator, whole_number_if_given
 from airflow_sm_plugin.operators.multi_model_arguments import object_options
 
@@ -193,8 +192,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         """Plan and send, or go on with what an earlier try left; wait; report."""
         with self.reading_arguments():
             settings = self._settings(context)
-            region_name = self.control_plane().conn_region_name
-            persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
+            self.keep_link(context)
             if queue := text(self.completion_queue, "completion_queue"):
                 from airflow_sm_plugin.async_inference.queue import check_queue
 
@@ -261,8 +259,7 @@ class SageMakerAsyncBatchOperator(InvocationOperator):
         if not counts.unsuccessful:
             return report.summary()
         if counts.failed:
-            log_lines = whole_number(self.container_log_lines, "container_log_lines")
-            self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=log_lines)
+            self.show_container_logs(self.container_log_lines)
         if self.on_failure == "collect":
             return report.summary()
         lines = [

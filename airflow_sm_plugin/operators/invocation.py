@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin._compat import BaseOperatorLink, Context
 from airflow_sm_plugin._safe_text import is_text
 from airflow_sm_plugin.base import SageMakerInferenceOperator, task_instance_owner
+from airflow_sm_plugin.core.names import endpoint_log_group
 from airflow_sm_plugin.core.template_values import as_text, is_given, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, EndpointNotInService, InvalidRequest, ServiceError
-from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink
+from airflow_sm_plugin.links import EndpointConsoleLink, EndpointLogsLink, persist_endpoint
 from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 class InvocationOperator(SageMakerInferenceOperator):
     """An operator that invokes an endpoint."""
 
+    endpoint_name: str
     operator_extra_links: Collection[BaseOperatorLink] = (EndpointConsoleLink(), EndpointLogsLink())
 
     @contextmanager
@@ -43,6 +45,16 @@ class InvocationOperator(SageMakerInferenceOperator):
                 f"endpoint {endpoint_name} is {status}, it serves only InService: wait for it first "
                 f"(SageMakerDeployEndpointOperator does)"
             ) from error
+
+    def keep_link(self, context: Context) -> None:
+        """Store what the links to the endpoint's pages are made of."""
+        region_name = self.control_plane().conn_region_name
+        persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
+
+    def show_container_logs(self, lines: object) -> None:
+        """Show the last lines of the endpoint's containers in the task's log."""
+        count = whole_number(lines, "container_log_lines")
+        self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=count)
 
     def wait_with(self, trigger: AsyncInferenceTrigger, *, deferrable: bool) -> Mapping[str, Any]:
         """Defer, so that :meth:`execute_complete` gets the trigger's event, or wait here and return the event."""

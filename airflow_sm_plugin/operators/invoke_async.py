@@ -19,13 +19,12 @@ from airflow_sm_plugin.base import (
     task_instance_owner,
     try_of,
 )
-from airflow_sm_plugin.core.names import digest, endpoint_log_group
+from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.notifications import check_queue_url
 from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
-from airflow_sm_plugin.links import persist_endpoint
 from airflow_sm_plugin.operators.invocation import (
     InvocationOperator,
     encoded_body,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from airflow_sm_plugin.async_inference.single.input import Sending
     from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 
-_ON_RERUN = ("resume", "restart")
 _CHECK_IN_SECONDS = 1_800.0
 """So often a long wait asks whether the endpoint is still there: no event tells that it was deleted, with its queue."""
 
@@ -98,10 +96,9 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     :param completion_queue: URL of an SQS queue that gets the endpoint's notifications and has no other reader: it
         wakes the wait, S3 stays the truth (templated)
     :param return_output: put the output on XCom as text, where it is waited for; default False (templated)
-    :param return_output_limit: bytes up to which it may go there; default 48,000 (templated)
+    :param return_output_limit: bytes up to which it goes there; default 48,000 (templated)
     :param failure_text_limit: how many bytes of a failure object an error shows; default 1000, 0 shows none (templated)
-    :param container_log_lines: how many of the container's last log lines the task's log shows when the inference
-        failed; default 20, 0 shows none (templated)
+    :param container_log_lines: the container's last log lines that a failure shows; default 20, 0 for none (templated)
     :raises InvalidRequest: an argument breaks a limit, or the endpoint's failure objects would lie where its outputs
         do; not retried
     :raises InputNotFound: the input object does not exist; not retried
@@ -187,8 +184,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         with self.reading_arguments():
             sending = self._sending(context)
             self._check_wait()
-            region_name = self.control_plane().conn_region_name
-            persist_endpoint(context, region_name=region_name, endpoint_name=self.endpoint_name)
+            self.keep_link(context)
             with self.explaining(self.endpoint_name):
                 invocation = self.run_until_killed(self._submit(sending))
             self.log.info(
@@ -236,7 +232,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         """
         from airflow_sm_plugin.async_inference.single.input import Sending
 
-        choice(self.on_rerun, "on_rerun", _ON_RERUN)
+        choice(self.on_rerun, "on_rerun", ("resume", "restart"))
         owner, ti = task_instance_owner(context) or digest("outside of Airflow"), context.get("ti")
         task_try, retries = try_of(context), int(self.retries or 0)
         first_try = 1
@@ -262,8 +258,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             check_queue_url(queue)
         whole_number(self.failure_text_limit, "failure_text_limit")
         whole_number(self.container_log_lines, "container_log_lines")
-        if is_given(self.max_wait_seconds):
-            seconds(self.max_wait_seconds, "max_wait_seconds", positive=True)
+        self._wait_seconds()
 
     def _output_limit(self) -> int | None:
         """Return how many bytes of output may go on XCom; None for none at all."""
@@ -286,8 +281,6 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             endpoint = EndpointFacts(self.aws, self.endpoint_name)
             return await SingleInvocation(sending, s3=s3, invoker=invoker, endpoint=endpoint).submit()
 
-    # Waiting
-
     def _wait(self, wait: SingleWait) -> dict[str, Any]:
         while True:
             event = self.wait_with(self._trigger(wait), deferrable=self.deferrable)
@@ -309,14 +302,12 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
 
     def _wait_seconds(self) -> float:
         if is_given(self.max_wait_seconds):
-            return seconds(self.max_wait_seconds, "max_wait_seconds")
+            return seconds(self.max_wait_seconds, "max_wait_seconds", positive=True)
         return self._seconds_to_live()
 
     def _seconds_to_live(self) -> float:
-        return seconds_to_live(
-            whole_number_if_given(self.request_ttl, "request_ttl"),
-            whole_number_if_given(self.invocation_timeout, "invocation_timeout"),
-        )
+        ttl = whole_number_if_given(self.request_ttl, "request_ttl")
+        return seconds_to_live(ttl, whole_number_if_given(self.invocation_timeout, "invocation_timeout"))
 
     def _conclude(self, wait: SingleWait, event: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return what the task returns, raise why there is nothing; None when it is only time to wait on."""
@@ -327,15 +318,13 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             doing = f"waiting for inference {invocation.inference_id} of endpoint {self.endpoint_name}"
             raise broken_wait(doing, event)
         limit, text_limit = self._output_limit(), whole_number(self.failure_text_limit, "failure_text_limit")
-        result = self.run_until_killed(
-            result_of(self.aws, invocation, output_limit=limit, failure_text_limit=text_limit)
-        )
+        reading = result_of(self.aws, invocation, output_limit=limit, failure_text_limit=text_limit)
+        result = self.run_until_killed(reading)
         if result.outcome is ResultOutcome.SUCCEEDED:
             self.log.info("the output is at %s", invocation.output_location)
             return self._returned(invocation) | {"output": result.output_text(limit or 0)}
         if result.outcome is ResultOutcome.FAILED:
-            lines = whole_number(self.container_log_lines, "container_log_lines")
-            self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
+            self.show_container_logs(self.container_log_lines)
             raise result.failed(self.endpoint_name)
         is_known = result.look.output is not Presence.UNKNOWN
         if is_known:

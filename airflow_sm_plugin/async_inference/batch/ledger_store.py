@@ -1,4 +1,4 @@
-"""The ledger in S3: an append-only log of small objects, each written only if nobody else wrote that number.
+"""The ledger in S3: an append-only log of small objects, each written only if no other process wrote that number.
 
 Two processes may believe that a batch is theirs: a killed worker's orphan goes on while the retry starts. Each takes a
 claim, a number, when it begins. Who claims later owns the batch: its first part makes the next number of the ledger
@@ -57,8 +57,8 @@ class LedgerStore:
         expected = [S3Uri.parse(self._folder.part(number)).key for number in range(len(names))]
         if names != expected:
             raise ResourceConflict(
-                f"the ledger below {self._folder.ledger} is not whole: parts of it were deleted, so nobody knows what "
-                f"was sent. {_REMEDY}"
+                f"the ledger below {self._folder.ledger} is not whole: parts of it were deleted, so it is not known "
+                f"what was sent. {_REMEDY}"
             )
         slots = asyncio.Semaphore(_READ_AT_ONCE)
 
@@ -91,7 +91,7 @@ class LedgerStore:
                 await self._claim.check()
                 raise ResourceConflict(
                     f"the ledger below {self._folder.ledger} was written under claim {self.ledger.claim}, which lies "
-                    f"no longer beside it: claims were deleted, so nobody knows who owns the batch. {_REMEDY}"
+                    f"no longer beside it: claims were deleted, so it is not known who owns the batch. {_REMEDY}"
                 )
             try:
                 await self._write(LedgerPart(token=self.token, at=time.time(), claim=self._claim.number))

@@ -315,7 +315,7 @@ def next_step(
         return Send(latest.intent.round_number, f"{doubt}, and on_unknown is 'resend'")
     if invocation is None:
         raise InvalidRequest(
-            f"{doubt}, and nobody can say where its output would be: allow sagemaker:DescribeEndpoint to the task's "
+            f"{doubt}, and it is not known where its output would be: allow sagemaker:DescribeEndpoint to the task's "
             f"role from the first try on, or pass on_unknown='resend' to send it again, perhaps a second time"
         )
     return Attach(invocation, f"{doubt}, and on_unknown is 'wait'")

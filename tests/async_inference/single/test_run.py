@@ -408,7 +408,7 @@ class TestLostAnswers:
         first = sending(account, endpoint)
         with pytest.raises(AnswerLost):
             asyncio.run(blind(first))
-        with pytest.raises(InvalidRequest, match="nobody can say where its output would be"):
+        with pytest.raises(InvalidRequest, match="it is not known where its output would be"):
             asyncio.run(blind(retried(first)))
         assert accepted(account, endpoint) == before + 1
         assert asyncio.run(blind(retried(first, resend=True))).output_location
