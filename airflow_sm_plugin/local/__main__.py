@@ -51,7 +51,6 @@ def _setting(item: str) -> tuple[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until a signal comes."""
     parser = argparse.ArgumentParser(prog="python -m airflow_sm_plugin.local", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     parser.add_argument(
@@ -64,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="NAME",
-        help="a host name to answer beside loopback's, e.g. a container's; may be repeated",
+        help="a host name to answer beside loopback's, e.g. a container's; can be repeated",
     )
     parser.add_argument("--port", type=_port, default=0, help="port, 0 for a free one (default: %(default)s)")
     parser.add_argument(

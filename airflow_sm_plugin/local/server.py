@@ -23,11 +23,8 @@ from waitress import wasyncore
 
 from airflow_sm_plugin.local.account import operations
 from airflow_sm_plugin.local.account.aws import AwsClients
-from airflow_sm_plugin.local.account.calls import CallLog
 from airflow_sm_plugin.local.account.settings import Settings
 from airflow_sm_plugin.local.account.state import Account
-from airflow_sm_plugin.local.faults.faults import FaultPlan
-from airflow_sm_plugin.local.faults.outcomes import Outcomes
 from airflow_sm_plugin.local.front.app import EmbeddedApplication
 from airflow_sm_plugin.local.front.http_channel import ClientChannel, Dispatcher
 from airflow_sm_plugin.local.protocol.access import ServedNames
@@ -72,7 +69,9 @@ class _Moto(DomainDispatcherApplication):
 class EmbeddedSageMaker:
     """A running embedded SageMaker, a context manager.
 
-    ``url``, ``settings``, ``faults``, ``outcomes``, ``calls``, ``reset()``.
+    ``url``, ``settings`` and ``reset()``; ``faults.replace([{"operation": "CreateEndpoint", "fault": "throttle"}])``;
+    ``outcomes.replace("mine", [DeploymentOutcome(end="RolledBack")])`` for the ends of coming deployments;
+    ``calls.calls(operation="Create*")``.
 
     Two in one process keep their SageMaker resources apart, but share moto's (buckets, topics, logs, …).
 
@@ -111,6 +110,9 @@ class EmbeddedSageMaker:
         self._port = port
         self.settings = settings or Settings()
         self._account = Account(AwsClients(lambda: self.own_url), self.settings, training_cache)
+        self.faults = self._account.faults
+        self.outcomes = self._account.outcomes
+        self.calls = self._account.calls
         self._server: BaseWSGIServer | None = None
         self._stopping = threading.Event()
         self._waking = threading.Lock()
@@ -123,29 +125,12 @@ class EmbeddedSageMaker:
         return f"http://{_in_url(self._host)}:{self._port}"
 
     @property
-    def faults(self) -> FaultPlan:
-        """The fault plan: ``faults.replace([{"operation": "CreateEndpoint", "fault": "throttle"}])``."""
-        return self._account.faults
-
-    @property
-    def outcomes(self) -> Outcomes:
-        """The ends of coming deployments: ``outcomes.replace("mine", [DeploymentOutcome(end="RolledBack")])``."""
-        return self._account.outcomes
-
-    @property
-    def calls(self) -> CallLog:
-        """The call log: ``calls.calls(operation="Create*")``."""
-        return self._account.calls
-
-    @property
     def own_url(self) -> str:
-        """The address under which it reaches itself, also when bound to every interface."""
         address = ipaddress.ip_address(self._address)
         host = ("127.0.0.1" if address.version == 4 else "::1") if address.is_unspecified else self._address
         return f"http://{_in_url(host)}:{self._port}"
 
     def start(self) -> None:
-        """Bind and serve in a thread of its own; when this returns, requests are answered."""
         operations.load()
         if self._is_remote:
             log.warning("WARNING: %s is not loopback: %s", self._host, _REMOTE)
@@ -181,7 +166,6 @@ class EmbeddedSageMaker:
             wasyncore.close_all(self._sockets, ignore_all=True)
 
     def stop(self) -> None:
-        """Stop the containers, then the server."""
         self._account.reset()
         with self._waking:  # or the loop may end by itself and close what would wake it
             self._stopping.set()

@@ -22,11 +22,8 @@ class Call:
     """One call, as ``GET /_embedded/calls`` shows it.
 
     :param sequence: counts from 1 in the order in which calls ended, until a reset
-    :param time: when the call came in
-    :param resource: name of what it is about, None where none is known
     :param status: HTTP status, None when nothing was carried out or answered; of a lost answer what it was
     :param error: error code, None when there was none (or, from moto, it is not known)
-    :param fault: what the fault plan did, None when nothing
     :param effect: whether something was changed: carried out with success, and not a call that only reads
     """
 
@@ -114,9 +111,9 @@ class CallLog:
             and (resource == "*" or fnmatchcase(call.resource or "", resource))
         ]
 
-    def as_json(self, **asked: Any) -> dict[str, object]:  # noqa: ANN401 - those of calls()
+    def as_json(self, **filters: Any) -> dict[str, object]:  # noqa: ANN401 - those of calls()
         """Return the calls, the newest sequence number, and how many calls were forgotten, for JSON."""
-        found = self.calls(**asked)
+        found = self.calls(**filters)
         with self._lock:
             return {
                 "calls": [{**vars(call), "time": call.time.isoformat()} for call in found],

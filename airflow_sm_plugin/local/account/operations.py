@@ -1,4 +1,4 @@
-"""The registry of what is answered here, or passed on to moto; every other operation is refused.
+"""The registry of operations answered here, or passed on to moto; every other operation is refused.
 
 A module registers its handlers with ``@operation("CreateModel")``; ``load()`` imports them all.
 
@@ -78,14 +78,31 @@ NOT_DONE = {
     "DescribePipelineDefinitionForExecution": "run pipelines",
     "ListPipelineParametersForExecution": "run pipelines",
 }
-"""What moto would pretend, or crash at, and why it is refused."""
+"""Operations that moto would pretend, or crash at, and why they are refused."""
+
+Params = Mapping[str, Any]
+Handler = Callable[[Region, Params], Record]
+_MODULES = (
+    "models.model_packages",
+    "models.models",
+    "endpoints.endpoint_configs",
+    "endpoints.endpoint_operations",
+    "catalogue.tags",
+    "endpoints.runtime",
+    "async_inference.requests",
+    "transform.operations",
+    "automl.jobs.jobs",
+    "automl.jobs.step_jobs",
+    "catalogue.search",
+)
+_HANDLERS: dict[str, Handler] = {}
 
 
 def refusal(operation: str) -> str:
-    what = NOT_DONE.get(operation)
-    if what is None:
+    activity = NOT_DONE.get(operation)
+    if activity is None:
         return f"The embedded SageMaker does not answer this: {operation}"
-    return f"The embedded SageMaker does not {what}: {operation} is not available"
+    return f"The embedded SageMaker does not {activity}: {operation} is not available"
 
 
 def moto_failure(crash: Exception, operation: str, params: Mapping[str, object]) -> ServiceFailure:
@@ -101,30 +118,10 @@ def moto_failure(crash: Exception, operation: str, params: Mapping[str, object])
 
 
 def moto_sagemaker(region: str) -> Any:  # noqa: ANN401 - moto's backend; importing its type takes a second
-    """Return moto's SageMaker of a region, which keeps, in this process, the records of what is passed on."""
+    """Return moto's SageMaker of a region, which keeps, in this process, the records of operations passed on."""
     from moto.sagemaker.models import sagemaker_backends
 
     return sagemaker_backends[ACCOUNT_ID][region]
-
-
-Params = Mapping[str, Any]
-Handler = Callable[[Region, Params], Record]
-
-
-_MODULES = (
-    "models.model_packages",
-    "models.models",
-    "endpoints.endpoint_configs",
-    "endpoints.endpoint_operations",
-    "catalogue.tags",
-    "endpoints.runtime",
-    "async_inference.requests",
-    "transform.operations",
-    "automl.jobs.jobs",
-    "automl.jobs.step_jobs",
-    "catalogue.search",
-)
-_HANDLERS: dict[str, Handler] = {}
 
 
 def operation(*names: str) -> Callable[[Handler], Handler]:

@@ -206,7 +206,6 @@ def _malformed(reason: str) -> S3Failure:
 
 @functools.cache
 def _documents() -> Mapping[str, tuple[str, bool]]:
-    """Return the root of the XML document that is an operation's body, and whether there must be one."""
     model = service_model("s3")
     return {
         name: document

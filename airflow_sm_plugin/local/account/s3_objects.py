@@ -37,7 +37,7 @@ class ObjectFailure(Exception):
 
 @dataclass(frozen=True)
 class Location:
-    """A place in S3; ``key`` may be a prefix."""
+    """A bucket and a key, or a prefix."""
 
     bucket: str
     key: str
@@ -62,7 +62,6 @@ class Location:
 
 
 def read(region: Region, location: Location) -> bytes:
-    """Return an object's bytes. Raises ObjectFailure."""
     with _refused(location):
         response = region.aws.s3(region.name).get_object(Bucket=location.bucket, Key=location.key)
         return bytes(response["Body"].read())
@@ -100,7 +99,7 @@ def write(
             Bucket=location.bucket,
             Key=location.key,
             Body=body,
-            **extra,  # type: ignore[arg-type] # the stubs want literals; any of these strings may come
+            **extra,  # type: ignore[arg-type] # the stubs want literals; any of these strings can come
         )
 
 

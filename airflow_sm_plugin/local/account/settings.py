@@ -1,4 +1,4 @@
-"""What a user may set on a running embedded SageMaker, over HTTP or in Python."""
+"""The settings of a running embedded SageMaker, changed over HTTP or in Python."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Settings:
 
     A change of how long endpoints, jobs and models take (``endpoint_…`` but for the configuration's delay,
     ``deployment_wait_limit_seconds``, ``serverless_cold_start_seconds``, ``automl_seconds``, ``transform_seconds``,
-    ``multi_model_download_seconds``, ``multi_model_load_seconds``) holds for what is under way, too: an endpoint that
+    ``multi_model_download_seconds``, ``multi_model_load_seconds``) holds also for work under way: an endpoint that
     is Creating for an hour is InService once ``endpoint_creating_seconds`` is set to 0. The others hold for what
     begins after the change.
 
@@ -22,14 +22,14 @@ class Settings:
     - ``deployment_wait_limit_seconds``, ``scaling_cooldown_limit_seconds``: the longest that the waits of a
       DeploymentConfig, and the cooldowns of a scaling policy, really take
     - ``serverless_cold_start_seconds``: what the first request takes longer after ``serverless_idle_seconds``
-    - ``scaling_interval_seconds``: how often scalable targets are looked at; ``scaling_window_seconds``: the time over
+    - ``scaling_interval_seconds``: how often scalable targets are polled; ``scaling_window_seconds``: the time over
       which invocations are counted, as invocations a minute
     - ``multi_model_download_seconds`` and ``multi_model_load_seconds``: how long a multi-model endpoint takes to fetch
       and to load a model; a call waits for ``multi_model_ready_wait_seconds`` until it is ready
-    - ``multi_model_capacity``: how many models an instance holds; ``multi_model_memory_mb``: how large they may be
+    - ``multi_model_capacity``: how many models an instance holds; ``multi_model_memory_mb``: how large they can be
       together, unpacked, in MiB; 0: as many as there are
     - ``model_data_limit_mb`` (MiB, unpacked) and ``model_data_limit_files``: how large the model data of a container, a
-      target model or a container's source code may be; 0: as large as they are
+      target model or a container's source code can be; 0: as large as they are
     - ``data_capture_seconds``: how long captured data wait until they are written
     - the two ``async_`` settings hold for a request that names no RequestTTLSeconds or InvocationTimeoutSeconds
 

@@ -50,7 +50,6 @@ class Region:
             yield self._tables.setdefault(kind, {})
 
     def with_arn(self, arn: str) -> Record | None:
-        """Return the record whose ``<Kind>Arn`` is ``arn``, None when there is none."""
         with self.lock:
             return self.by_arn().get(arn)
 
@@ -111,7 +110,6 @@ class Region:
         return take_back
 
     def close(self) -> None:
-        """Stop the background work and release what was registered."""
         self.closed.set()
         with self.lock:
             releases, threads = list(self._at_close.values()), list(self._threads)
@@ -161,5 +159,5 @@ def now() -> datetime.datetime:
 
 
 def public(record: Mapping[str, Any]) -> Record:
-    """Return the record as Describe shows it: without our keys and without what is not set."""
+    """Return the record as Describe shows it: without our keys and without unset ones."""
     return {key: value for key, value in record.items() if not key.startswith("_") and value is not None}

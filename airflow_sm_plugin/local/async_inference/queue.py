@@ -120,14 +120,12 @@ class AsyncQueue:
             return len(self._waiting) + self._running
 
     def close(self) -> None:
-        """Drop what waits and end ``run``."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
             self._notify()
 
     def run(self) -> None:
-        """Hand requests on until the queue closes."""
         while not self._closed:
             seen = self._changes
             if not self.step():

@@ -72,7 +72,6 @@ def run(
 
 
 def expired(region: Region, invocation: Invocation) -> None:
-    """Fail an invocation that was not taken from the queue in time."""
     _fail(
         region,
         invocation,
@@ -83,7 +82,6 @@ def expired(region: Region, invocation: Invocation) -> None:
 def completed(
     region: str, invocation: Invocation, reply: ContainerReply, *, now: datetime.datetime
 ) -> dict[str, object]:
-    """Return the message for the success topic."""
     is_included = "SUCCESS_NOTIFICATION_TOPIC" in invocation.topics.included
     return {
         **_opening(region, invocation, now, "Completed"),

@@ -20,7 +20,7 @@ from airflow_sm_plugin.local.protocol.errors import TemplateFailure
 _PREFIX = "AWS::SageMaker::"
 _STACK = "AWS::CloudFormation::Stack"
 _CARRYING_OUT = ("CreateStack", "UpdateStack", "CreateChangeSet", "CreateStackSet", "UpdateStackSet")
-"""The actions whose template is, or can be, carried out; the others only look at it."""
+"""The actions whose template is, or can be, carried out; the others only read it."""
 
 
 def check(body: bytes) -> None:

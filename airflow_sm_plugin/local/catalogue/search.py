@@ -41,29 +41,38 @@ _MOTOS = {
 }
 """The result member of a Resource that moto keeps."""
 
+Description = Mapping[str, Any]
+_ORDERED: dict[str, Callable[[float, float], bool]] = {
+    "GreaterThan": operator.gt,
+    "GreaterThanOrEqualTo": operator.ge,
+    "LessThan": operator.lt,
+    "LessThanOrEqualTo": operator.le,
+}
+_NUMBERS = frozenset({"integer", "long", "float", "double"})
+_SIMPLE = _NUMBERS | {"string", "boolean", "timestamp"}
+
 
 @operation("Search")
 def search(region: Region, params: Params) -> Record:
-    """Find resources by an expression; the last modified comes first unless told otherwise."""
+    """Find resources by an expression; the last modified comes first by default."""
     resource = params["Resource"]
     if params.get("VisibilityConditions"):
         raise ValidationFailure("The embedded SageMaker does not support VisibilityConditions in Search.")
     member = _member(resource)
     shape = _shape(member)
     expression = params.get("SearchExpression") or {}
-    matches(
-        {}, expression, shape
-    )  # an expression that is wrong is refused also where there is nothing to find
+    matches({}, expression, shape)  # a wrong expression is refused also where there is nothing to find
     with region.lock:
-        found = [one for one in _descriptions(region, resource) if matches(one, expression, shape)]
+        everything = _descriptions(region, resource)
+        found = [description for description in everything if matches(description, expression, shape)]
     if params.get("CrossAccountFilterOption") == "CrossAccount":
         found = []
     found.sort(key=_order(params.get("SortBy"), shape), reverse=params.get("SortOrder") != "Ascending")
     page, token = page_of(found, params)
-    results = [{member: {"Model": one, "Endpoints": _serving(region, one)} if member == "Model" else one}
-               for one in page]  # fmt: skip
+    if member == "Model":
+        page = [{"Model": model, "Endpoints": _serving(region, model)} for model in page]
     return {
-        "Results": results,
+        "Results": [{member: description} for description in page],
         "TotalHits": {"Value": len(found), "Relation": "EqualTo"},
         **({"NextToken": token} if token else {}),
     }
@@ -86,26 +95,27 @@ def _shape(member: str) -> StructureShape:
 
 def _order(by: str | None, shape: StructureShape) -> Callable[[Record], Any]:
     if by is None:
-        return lambda one: (one.get("LastModifiedTime") or one["CreationTime"]).timestamp()
+        return lambda shown: (shown.get("LastModifiedTime") or shown["CreationTime"]).timestamp()
     sort_key({}, by, shape)  # refused also where there is nothing to sort
-    return lambda one: sort_key(one, by, shape)
+    return lambda description: sort_key(description, by, shape)
 
 
 def _descriptions(region: Region, resource: str) -> Iterator[Record]:
-    """Yield the descriptions, of the members that Search has, with their tags."""
     if resource in _OURS:
         kind, described = _OURS[resource]
         with region.table(kind) as records:
-            found = [{**described(one), "Tags": list(one.get("_tags") or [])} for one in records.values()]
+            found = [
+                {**described(record), "Tags": list(record.get("_tags") or [])} for record in records.values()
+            ]
     else:
         member = _MOTOS[resource]
         answered = moto_sagemaker(region.name).search(resource=resource)["Results"]
-        found = [{f"{member}Arn": one[member].get("Arn"), **one[member]} for one in answered]
+        found = [{f"{member}Arn": result[member].get("Arn"), **result[member]} for result in answered]
         if member == "TrialComponent":
-            found = [{**one, "Parents": _parents(region, one)} for one in found]
+            found = [{**result, "Parents": _parents(region, result)} for result in found]
     members = _shape(_member(resource)).members
-    for one in found:
-        yield {name: value for name, value in one.items() if name in members and value is not None}
+    for description in found:
+        yield {name: value for name, value in description.items() if name in members and value is not None}
 
 
 def _parents(region: Region, component: Record) -> list[Record]:
@@ -128,24 +138,12 @@ def _serving(region: Region, model: Record) -> list[Record]:
         ]
 
 
-Description = Mapping[str, Any]
-
-_ORDERED: dict[str, Callable[[float, float], bool]] = {
-    "GreaterThan": operator.gt,
-    "GreaterThanOrEqualTo": operator.ge,
-    "LessThan": operator.lt,
-    "LessThanOrEqualTo": operator.le,
-}
-_NUMBERS = frozenset({"integer", "long", "float", "double"})
-_SIMPLE = _NUMBERS | {"string", "boolean", "timestamp"}
-
-
 def matches(description: Description, expression: Mapping[str, Any], shape: StructureShape) -> bool:
     """Decide whether a description satisfies an expression. Raises ValidationFailure when it is none."""
     results = [
-        *(_holds(description, one, shape) for one in expression.get("Filters", ())),
-        *(_nested(description, one, shape) for one in expression.get("NestedFilters", ())),
-        *(matches(description, one, shape) for one in expression.get("SubExpressions", ())),
+        *(_holds(description, condition, shape) for condition in expression.get("Filters", ())),
+        *(_nested(description, nested, shape) for nested in expression.get("NestedFilters", ())),
+        *(matches(description, inner, shape) for inner in expression.get("SubExpressions", ())),
     ]
     if not results:
         return True
@@ -169,12 +167,13 @@ def _nested(description: Description, nested: Mapping[str, Any], shape: Structur
         raise ValidationFailure(f"Unknown property name: {name}")
     if not isinstance(inner, StructureShape):
         raise ValidationFailure(f"Property {name} has no nested properties.")
+    prefixes = (f"{name}.", f"{name.rpartition('.')[2]}.")
     filters = [
-        {**one, "Name": one["Name"].removeprefix(f"{name}.").removeprefix(f"{name.rpartition('.')[2]}.")}
-        for one in nested["Filters"]
+        {**condition, "Name": condition["Name"].removeprefix(prefixes[0]).removeprefix(prefixes[1])}
+        for condition in nested["Filters"]
     ]
-    elements = [one for one in _values(description, name.split(".")) if isinstance(one, Mapping)]
-    held = [[_holds(element, one, inner) for one in filters] for element in (elements or [{}])]
+    elements = [element for element in _values(description, name.split(".")) if isinstance(element, Mapping)]
+    held = [[_holds(element, condition, inner) for condition in filters] for element in (elements or [{}])]
     return any(map(all, held))
 
 
@@ -231,7 +230,6 @@ def _comparable(value: Any) -> Any:  # noqa: ANN401 - a description's value
 
 
 def _kind(shape: StructureShape, name: str) -> str | None:
-    """Return the type of a property's values, None when there is no such property."""
     found = _shape_at(shape, name)
     return None if found is None else str(found.type_name)
 

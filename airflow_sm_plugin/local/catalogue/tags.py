@@ -33,6 +33,12 @@ Tags = list[dict[str, str]]
 _MOST = 50
 """Tags of one resource (API reference, AddTags)."""
 
+TAGGING_API = "tagging"
+"""What its calls are signed for."""
+_SERVICE = "resourcegroupstaggingapi"
+Mapped = tuple[str, dict[str, str]]
+"""A resource: its ARN and its tags."""
+
 
 @operation("AddTags")
 def add_tags(region: Region, params: Params) -> Record:
@@ -105,13 +111,6 @@ def _tags_of(region: Region, arn: str) -> Tags:
         noun = "endpoint configuration" if kind == "endpoint-config" else kind.replace("-", " ")
         raise ValidationFailure(f'Could not find {noun} "{arn}".') from None
     return list(tags)
-
-
-TAGGING_API = "tagging"
-"""What its calls are signed for."""
-_SERVICE = "resourcegroupstaggingapi"
-Mapped = tuple[str, dict[str, str]]
-"""A resource: its ARN and its tags."""
 
 
 def answer_tagging_api(region: Region, name: str, body: bytes) -> Response | None:

@@ -30,7 +30,7 @@ _DAMAGED = (
     *(tarfile.TarError, zlib.error, EOFError, OSError),
     *(ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError),
 )
-"""What gzip and tarfile raise for a bad archive, the second line for odd headers."""
+"""Raised by gzip and tarfile for a bad archive, the second line for odd headers."""
 
 
 class BadArchive(Exception):
@@ -38,7 +38,7 @@ class BadArchive(Exception):
 
 
 class TooLarge(BadArchive):
-    """What is to be unpacked or copied is more than the settings permit."""
+    """The files to unpack or copy are more than the settings permit."""
 
 
 @dataclass
@@ -127,7 +127,7 @@ def _members(
         if member.issparse() or any(key.startswith("GNU.sparse.") for key in member.pax_headers):
             raise BadArchive(f"{member.name[:100]!r} is a sparse file")
         if member.islnk() and not check_path(folder, member.linkname).exists():
-            # tarfile would look for it in the whole archive, which means to decompress it again
+            # tarfile would search the whole archive for it, and decompress it again
             raise BadArchive(f"{member.name[:100]!r} is a hard link to a file that does not come before it")
         if member.issym():
             parents.forget()
@@ -189,7 +189,6 @@ class _Header(tarfile.TarInfo):
         return super().frombuf(buf, encoding, errors)
 
     def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        """Check a PAX header in one pass before tarfile parses it."""
         if self.size > _LONGEST_PAX:
             raise TooLarge(f"A PAX header of {self.size} bytes is longer than {_LONGEST_PAX}")
         if len(archive.pax_headers) > _MOST_GLOBALS:

@@ -13,7 +13,7 @@ from airflow_sm_plugin.local.containers.containers import ContainerInput
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 FROM_SERVER = "X-Embedded-Token"
-"""Proves that a request comes from the server: a web page, or another user, may find the container's port as well."""
+"""Proves that a request comes from the server: a web page, or another user, can find the container's port as well."""
 
 
 class Unreachable(Exception):

@@ -33,6 +33,8 @@ _LINE_CHARACTERS = 65_000
 _WAITING_LINES = 100_000
 """Lines kept while CloudWatch is slower than the container; older ones are dropped and counted."""
 
+_STORE_SECONDS = 5.0
+
 
 class LogShipper:
     """Ships what can be read from ``output`` until its end; ``finish`` waits for that."""
@@ -51,7 +53,6 @@ class LogShipper:
         self._sender.start()
 
     def finish(self, timeout: float) -> None:
-        """Wait at most ``timeout`` seconds until everything written so far is in CloudWatch."""
         deadline = time.monotonic() + timeout
         self._reader.join(timeout)
         self._sender.join(max(deadline - time.monotonic(), 0.1))
@@ -122,9 +123,6 @@ def _make_stream(region: Region, target: LogTarget) -> None:
         logs.create_log_group(logGroupName=target.group)
     with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
         logs.create_log_stream(logGroupName=target.group, logStreamName=target.stream)
-
-
-_STORE_SECONDS = 5.0
 
 
 class DataLog:

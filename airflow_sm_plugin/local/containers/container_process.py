@@ -49,7 +49,6 @@ class ContainerProcess:
 
     @property
     def models_folder(self) -> Path:
-        """The folder of a multi-model container's unpacked models, each in a folder of its own."""
         return self._folder / "model"
 
     @property
@@ -98,12 +97,10 @@ class ContainerProcess:
             raise ContainerFailed
 
     def _check_wanted(self) -> None:
-        """Raise ContainerFailed once the container or the server is stopped."""
         if self._stopped.is_set() or self._region.closed.is_set():
             raise ContainerFailed
 
     def stop(self) -> None:
-        """End the process and what it started, store its last output, remove its folder."""
         with self._lock:
             self._stopped.set()
         self._end_process()

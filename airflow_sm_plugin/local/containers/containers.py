@@ -18,7 +18,7 @@ class ContainerFailed(Exception):
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """One container of a model, as CreateModel was told.
+    """One container of a model, as CreateModel names it.
 
     ``name`` is its ContainerHostname, ``primary`` where a model has only one, else ``container_<n>``. Model data is a
     ``tar.gz`` unless ``unpacked``: then ``model_data_url`` is the prefix of the loose files, or (``is_object``) one
@@ -94,7 +94,7 @@ def container_specs(model: Record) -> tuple[ContainerSpec, ...]:
 
 
 def is_multi_model(model: Record) -> bool:
-    return any(one.get("Mode") == MULTI_MODEL for one in containers_of(model))
+    return any(definition.get("Mode") == MULTI_MODEL for definition in containers_of(model))
 
 
 def is_direct(model: Record) -> bool:

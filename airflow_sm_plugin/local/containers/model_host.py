@@ -59,7 +59,6 @@ class ModelHost:
         self._working = 0
 
     def holds(self, name: str) -> bool:
-        """Return whether a model is loaded here, or on its way."""
         with self._lock:
             return name in self._table
 
@@ -146,7 +145,6 @@ class ModelHost:
             self._table.failed(model, failure)
 
     def _fetch(self, model: TargetModel) -> None:
-        """Download and unpack a model. Raises _Failed."""
         location, folder = self._location(model), self._folder(model)
         try:
             with self._at_least(lambda: self._region.settings.multi_model_download_seconds):
@@ -237,7 +235,6 @@ class ModelHost:
                 self.container.start()
 
     def _unload(self, model: TargetModel) -> None:
-        """Remove a model, which is forgotten already, from the container and the disk."""
         with contextlib.suppress(Unreachable, TooSlow):
             if self.container.is_alive and not self._closed.is_set():
                 self.container.client.unload_model(model.key, timeout=_UNLOAD_SECONDS)

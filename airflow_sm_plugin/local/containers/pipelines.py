@@ -100,12 +100,7 @@ class Pipeline:
         return self._logs
 
     @property
-    def pids(self) -> tuple[int, ...]:
-        return tuple(container.pid for container in self._containers if container.pid is not None)
-
-    @property
     def hosts(self) -> tuple[ModelHost, ...]:
-        """The multi-model containers' models; none when each container has its one model."""
         return tuple(self._hosts.values())
 
     def holds(self, target_model: str) -> bool:
@@ -166,7 +161,6 @@ class Pipeline:
                 self._in_flight -= 1
 
     def stop(self) -> None:
-        """End every container now. Stopping twice is fine."""
         self._take_back()
         for host in self._hosts.values():
             host.close()
@@ -215,7 +209,6 @@ class Pipeline:
         return answer
 
     def failure(self, name: str, status: int, message: str) -> ModelFailure:
-        """Return the error of an invocation whose container ``name`` answered ``status`` and ``message``."""
         side = "client" if 400 <= status < 500 else "server"
         region, group = self._region.name, self._logs.group
         answer = recorded(

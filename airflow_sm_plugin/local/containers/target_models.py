@@ -18,13 +18,11 @@ _MIB = 1024 * 1024
 class TargetModel:
     """A model that is loaded, or on its way.
 
-    :param name: its path below the endpoint's prefix
-    :param key: its name inside the container: a new one for every load
+    :param name: its path below the endpoint's prefix; ``key`` is its name inside the container, a new one for each load
     :param users: calls that wait for it or run on it; it is not evicted then
     :param size: bytes, unpacked
     :param last_used: when the last of them ended, in ticks of the table
-    :param failure: makes the error that loading ended with, a new one for each caller
-    :param settled: set once it is loaded or has failed
+    :param failure: makes the error that loading ended with; ``settled`` is set then, or once it is loaded
     """
 
     name: str
@@ -104,7 +102,6 @@ class ModelTable:
         model.settled.set()
 
     def admit(self, model: TargetModel, room: Room) -> bool:
-        """Give a model its place in memory, if there is room; return whether there is."""
         fits = room.holds(*self._in_memory | {model})
         if fits:
             self._in_memory.add(model)
@@ -125,7 +122,6 @@ class ModelTable:
             del self._models[model.name]
 
     def forget_loaded(self) -> list[TargetModel]:
-        """Forget and return the loaded models."""
         found = [model for model in self._models.values() if model.is_loaded]
         for model in found:
             self.forget(model)

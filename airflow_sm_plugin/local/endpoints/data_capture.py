@@ -75,7 +75,6 @@ def captured(
     inference_id: str | None,
     moment: datetime.datetime,
 ) -> bytes:
-    """Return the line of one invocation."""
     data: dict[str, object] = {}
     if "Input" in config.modes:
         data["endpointInput"] = _part(config, "INPUT", payload.body, payload.content_type)
@@ -109,7 +108,6 @@ class DataCapture:
     def capture(
         self, variant: str, payload: ContainerInput, reply: ContainerReply, *, inference_id: str | None
     ) -> None:
-        """Capture an invocation, if it is sampled."""
         if random.random() * 100 >= self._config.percentage:  # noqa: S311 - a sample, not a secret
             return
         moment = now()

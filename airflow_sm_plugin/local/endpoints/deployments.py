@@ -103,8 +103,6 @@ def rescale(region: Region, live: LiveEndpoint, wanted: Mapping[str, Record]) ->
 
 
 def delete(region: Region, name: str, live: LiveEndpoint | None) -> None:
-    """End an endpoint's instances, then forget it."""
-
     def work() -> None:
         _attempt(
             region,
@@ -121,8 +119,6 @@ def delete(region: Region, name: str, live: LiveEndpoint | None) -> None:
 def _bring_up(
     region: Region, start: Callable[[], None], outcome: DeploymentOutcome, least: Callable[[], float]
 ) -> None:
-    """Start instances, or fail as the outcome is set. Raises _RollBack."""
-
     def seconds() -> float:
         return least() if outcome.seconds is None else outcome.seconds
 
@@ -135,7 +131,6 @@ def _bring_up(
 
 
 def _shift_traffic(region: Region, new: LiveEndpoint, config: DeploymentConfig | None) -> None:
-    """Pass the stages of a deployment. Raises _RollBack when one of its alarms goes off."""
     alarms = guardrails.alarms_of(config)
     instances = max((variant.wanted_count for variant in new.variants.values()), default=1)
     for stage in guardrails.stages(config, instances=instances):
@@ -177,7 +172,6 @@ def _in_alarm(region: Region, names: list[str]) -> list[str]:
 def _roll_back(
     region: Region, old: LiveEndpoint, outcome: DeploymentOutcome, reason: str | None, *, shown: str
 ) -> None:
-    """Show a status for a while, then what the endpoint ends in."""
     with region.table(KIND) as endpoints:
         record = endpoints.get(old.name)
         if record is not None:
@@ -216,7 +210,6 @@ def _attempt(region: Region, work: Callable[[], None], seconds: Callable[[], flo
 
 
 def _settle(region: Region, name: str, status: str, **changes: object) -> None:
-    """Set the endpoint's status and the given keys; nothing is pending any more."""
     with region.table(KIND) as endpoints:
         record = endpoints.get(name)
         if record is not None:

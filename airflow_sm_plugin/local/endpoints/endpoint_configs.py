@@ -17,7 +17,6 @@ _MEMORY_SIZES = (1024, 2048, 3072, 4096, 5120, 6144)
 
 @operation("CreateEndpointConfig")
 def create_endpoint_config(region: Region, params: Params) -> Record:
-    """Store an endpoint configuration; its models must exist."""
     name = params["EndpointConfigName"]
     record: Record = copy.deepcopy(dict(params))
     with region.table(KIND) as configs:
@@ -91,7 +90,7 @@ def _check_together(region: Region, config: Record) -> None:
     """Refuse what SageMaker does not combine (Developer Guide: serverless endpoints, multi-container endpoints).
 
     Not refused for serverless, though SageMaker does: images for GPUs, which run nothing here, and packages of AWS
-    Marketplace, which nobody can subscribe to here.
+    Marketplace, which cannot be subscribed to here.
     """
     models = [model_called(region, variant["ModelName"]) for variant in config["ProductionVariants"]]
     if is_serverless(config):
@@ -104,7 +103,7 @@ def _check_together(region: Region, config: Record) -> None:
             (any(map(is_multi_model, models)), "multi-model containers"),
             (any(model.get("VpcConfig") for model in models), "a VPC configuration (VpcConfig)"),
             (any(model.get("EnableNetworkIsolation") for model in models), "network isolation"),
-            (any(one.get("ModelDataSource") for one in containers), "ModelDataSource"),
+            (any(container.get("ModelDataSource") for container in containers), "ModelDataSource"),
         ):
             if is_asked_for:
                 raise recorded("a serverless endpoint with what it excludes", what=what)

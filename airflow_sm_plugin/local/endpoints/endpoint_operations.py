@@ -20,6 +20,10 @@ from airflow_sm_plugin.local.models.models import model_called
 
 _IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
 
+log = logging.getLogger(__name__)
+FOLLOWER = "scaling-follower"
+"""The table that is empty while nothing is registered with Application Auto Scaling, which is then not called."""
+
 
 @operation("CreateEndpoint")
 def create_endpoint(region: Region, params: Params) -> Record:
@@ -63,7 +67,7 @@ def update_endpoint(region: Region, params: Params) -> Record:
         guardrails.check_update(params.get("DeploymentConfig") or kept, _variants_of(old), _variants_of(new))
         if params.get("RetainAllVariantProperties"):
             excluded = params.get("ExcludeRetainedVariantProperties", [])
-            _retain(old, new, {one["VariantPropertyType"] for one in excluded})
+            _retain(old, new, {property_["VariantPropertyType"] for property_ in excluded})
         if not params.get("RetainDeploymentConfig"):
             record["LastDeploymentConfig"] = params.get("DeploymentConfig")
         _begin(record)
@@ -179,7 +183,6 @@ def _begin(record: Record) -> None:
 
 
 def _assemble(region: Region, name: str, config_name: str) -> LiveEndpoint:
-    """Return the endpoint as its configuration and models are now; later changes do not reach it."""
     config = copy.deepcopy(config_called(region, config_name))
     if (now() - config["CreationTime"]).total_seconds() < region.settings.endpoint_config_delay_seconds:
         raise not_found(region, config_name)
@@ -201,12 +204,6 @@ def _retain(old: LiveEndpoint, new: LiveEndpoint, excluded: set[str]) -> None:
             variant.weight = before.weight
         if before is not None and "DesiredInstanceCount" not in excluded:
             variant.wanted_count = before.instance_count
-
-
-log = logging.getLogger(__name__)
-
-FOLLOWER = "scaling-follower"
-"""The table that is empty while nothing is registered with Application Auto Scaling, which is then not called."""
 
 
 def _scaled_variants(region: Region, name: str) -> set[str]:
@@ -234,7 +231,6 @@ def _targets_of(region: Region, name: str) -> list[Record]:
 
 
 def scalable_targets(region: Region) -> Iterator[Record]:
-    """Yield the targets that are registered with moto's Application Auto Scaling."""
     pages = region.aws.autoscaling(region.name).get_paginator("describe_scalable_targets")
     for page in pages.paginate(ServiceNamespace="sagemaker"):
         yield from map(dict, page["ScalableTargets"])

@@ -100,7 +100,6 @@ class LiveVariant:
         return self._pipelines[self._next :] + self._pipelines[: self._next]
 
     def invocations(self, seconds: float) -> int:
-        """Return how many requests came in the last ``seconds``, and forget those before."""
         first = int(time.monotonic() - seconds)
         with self._lock:
             for old in [second for second in self._invocations if second < first]:
@@ -171,7 +170,6 @@ class LiveEndpoint:
 
     @property
     def is_async(self) -> bool:
-        """Whether it answers InvokeEndpointAsync (and only that)."""
         return bool(self.config.get("AsyncInferenceConfig"))
 
     def start(self) -> None:

@@ -18,7 +18,7 @@ class DeploymentStage:
 
     :param status: VariantStatus: Creating, ActivatingTraffic, Baking or Deleting
     :param share: of the traffic that the new configuration gets, 0 to 1
-    :param seconds: how long it lasts, and alarms are watched, at least
+    :param seconds: how long it lasts, and alarms are polled, at least
     """
 
     status: str
@@ -62,7 +62,6 @@ def check_update(config: DeploymentConfig | None, before: VariantsByName, after:
 
 
 def alarms_of(config: DeploymentConfig | None) -> list[str]:
-    """Return the names of the alarms that roll the update back."""
     rollback = (config or {}).get("AutoRollbackConfiguration", {})
     return [alarm["AlarmName"] for alarm in rollback.get("Alarms", [])]
 
@@ -106,7 +105,6 @@ def _share(size: Mapping[str, Any], instances: int) -> float:
 
 
 def _steps(step: float) -> list[float]:
-    """Return step, twice step, … up to and with 1."""
     found: list[float] = []
     while not found or found[-1] < 1.0:
         share = step * (len(found) + 1)

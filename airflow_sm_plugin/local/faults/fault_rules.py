@@ -36,7 +36,7 @@ _KNOWN_CODES: Mapping[str, tuple[int, str]] = {
     "ValidationError": (400, "The request is not valid."),
     "ValidationException": (400, "The request is not valid."),
 }
-"""Status and text of codes that a rule may name without saying more."""
+"""Status and text of codes that a rule can name without saying more."""
 
 _CODE_OF_STATUS: Mapping[int, str] = {
     400: "ValidationException",
@@ -91,7 +91,6 @@ class Rule:
     seconds: float = 0.0
 
     def concerns(self, call: CallName) -> bool:
-        """Return whether the rule is for a call."""
         return (
             _operation_matches(self.operation, call)
             and (self.method is None or self.method.upper() == call.method)
@@ -102,7 +101,7 @@ class Rule:
         )
 
     def recorded(self, call: CallName) -> RecordedFailure | None:
-        """Return the recorded answer that it names; None where it says, or leaves open, what is answered."""
+        """Return the recorded answer that it names; None where it words the answer, or leaves it open."""
         if self.situation is not None:
             return recorded_for_rule(self.situation, endpoint=call.resource or "")
         if (

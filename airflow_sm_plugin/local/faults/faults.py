@@ -37,11 +37,6 @@ class Strike:
     rule: Rule | None = None
 
     @property
-    def delay(self) -> float:
-        """The seconds for which the call is held before anything is done."""
-        return sum(hold.seconds for hold in self.before)
-
-    @property
     def fault(self) -> str | None:
         if self.rule is not None:
             return self.rule.fault
@@ -97,7 +92,6 @@ class FaultPlan:
             self._append(read)
 
     def add(self, rules: Iterable[object]) -> None:
-        """Append rules; those that are there go on counting. Raises BadRule."""
         read = _read(rules)
         with self._lock:
             self._append(read)
@@ -112,7 +106,6 @@ class FaultPlan:
             self._keep(lambda rule: rule.resource != resource)
 
     def strike(self, call: CallName) -> Strike:
-        """Decide the effect on a call, and count it."""
         before: list[Hold] = []
         with self._lock:
             for counted in self._rules:
@@ -126,7 +119,6 @@ class FaultPlan:
         return Strike(tuple(before))
 
     def as_json(self) -> dict[str, object]:
-        """Return the seed and every rule with ``matched`` and ``struck``, how many calls it saw and hit."""
         with self._lock:
             return {
                 "seed": self._seed,

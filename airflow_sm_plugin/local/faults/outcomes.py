@@ -43,7 +43,6 @@ class DeploymentOutcome:
 
     @property
     def fails(self) -> bool:
-        """Whether the new instances are not to come up."""
         return self.end in ("RolledBack", "UpdateRollbackFailed", "Failed")
 
     def is_for(self, deployment: str) -> bool:
@@ -128,6 +127,5 @@ class Outcomes:
         return AS_IT_GOES
 
     def as_json(self) -> list[dict[str, object]]:
-        """Return the outcomes still to come, each with the ``endpoints`` it is for."""
         with self._lock:
             return [{"endpoints": glob, **dataclasses.asdict(outcome)} for glob, outcome in self._set]

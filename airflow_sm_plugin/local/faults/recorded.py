@@ -26,10 +26,8 @@ class RecordedAnswer:
     """A row of the table.
 
     :param situation: what has happened, in words; it names the row
-    :param operation: of SageMaker or of another service of AWS
     :param body: members of the answer's body, with ``$name`` in place of what differs from request to request
-    :param grade: one of :data:`GRADES`
-    :param source: where the answer was seen, or what of it is not known
+    :param grade: one of :data:`GRADES`; ``source`` says where it was seen, or what of it is not known
     """
 
     situation: str
@@ -64,7 +62,6 @@ class RecordedFailure(ServiceFailure):
 
 @functools.cache
 def recorded_answers() -> Mapping[str, RecordedAnswer]:
-    """Read the table, by situation."""
     rows = json.loads(Path(__file__).with_name("recorded_answers.json").read_text(encoding="utf-8"))
     return {row["situation"]: RecordedAnswer(**row) for row in rows}
 

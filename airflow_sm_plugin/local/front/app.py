@@ -121,7 +121,6 @@ class EmbeddedApplication:
         return self._call(http)
 
     def _refuse(self, http: ReceivedRequest, error: ServiceFailure) -> ClientAnswer:
-        """Refuse a request before anything is done, and log it."""
         requests_log.warning("%s %s refused (403): %s", http.method, http.shown_path, error.message)
         if http.bucket is None and http.path.startswith((control.PREFIX, _MOTO_API)):
             return of_response(control.error(403, error.message), error.code, http.request_id)
@@ -131,7 +130,6 @@ class EmbeddedApplication:
         return answer
 
     def _call(self, http: ReceivedRequest) -> ClientAnswer:
-        """Carry a call out, as the fault plan lets it, and log it."""
         began, started = now(), time.monotonic()
         request = _parse(http) if http.signature.service == CONTROL_PLANE else None
         name = name_call(http, None if isinstance(request, ServiceFailure) else request)
@@ -230,7 +228,6 @@ class EmbeddedApplication:
         return answer
 
     def _s3(self, http: ReceivedRequest, operation: str) -> ClientAnswer:
-        """Have moto answer a call of S3. Raises S3Failure for a request that is wrong."""
         s3_checks.check(operation, http)
         try:
             answer = passed_on(self._moto, http)
@@ -302,16 +299,16 @@ def _failure(http: ReceivedRequest, name: CallName, error: Exception) -> ClientA
 def _log(
     name: CallName, http: ReceivedRequest, answer: ClientAnswer | None, strike: Strike, milliseconds: float
 ) -> None:
-    told = f" (fault plan: {strike.fault})" if strike.fault else ""
+    fault = f" (fault plan: {strike.fault})" if strike.fault else ""
     error = f" {answer.error}" if answer is not None and answer.error else ""
     if name.service not in (CONTROL_PLANE, RUNTIME):
-        requests_log.info("%s %s (moto)%s%s", name.method, http.shown_path, error, told)
+        requests_log.info("%s %s (moto)%s%s", name.method, http.shown_path, error, fault)
         return
     label = http.headers.get("x-amz-target", http.shown_path) + error
     if answer is None:
-        requests_log.info("%s %s%s", name.method, label, told)
+        requests_log.info("%s %s%s", name.method, label, fault)
         return
-    requests_log.info("%s %s %d %.0f ms%s", name.method, label, answer.status, milliseconds, told)
+    requests_log.info("%s %s %d %.0f ms%s", name.method, label, answer.status, milliseconds, fault)
 
 
 def other_service_response(account: Account, name: CallName, body: Callable[[], bytes]) -> Response | None:

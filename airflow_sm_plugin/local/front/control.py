@@ -20,6 +20,17 @@ from airflow_sm_plugin.local.protocol.protocol import Response
 
 PREFIX = "/_embedded/"
 
+STATUSES = (
+    "OutOfService",
+    "Creating",
+    "Updating",
+    "SystemUpdating",
+    "RollingBack",
+    "InService",
+    "Failed",
+    "UpdateRollbackFailed",
+)
+
 
 @dataclass(frozen=True)
 class ControlRequest:
@@ -31,7 +42,6 @@ class ControlRequest:
     body: bytes
 
     def value(self) -> object:
-        """Return the body's JSON. Raises ValueError."""
         try:
             parsed: object = json.loads(self.body)
         except (ValueError, RecursionError) as error:
@@ -130,7 +140,7 @@ def _endpoints(account: Account, request: ControlRequest) -> object:
     if request.method == "PUT" and len(request.rest) == 2 and request.rest[1] == "next":
         value = request.value()
         given = value if isinstance(value, list) else [value]
-        outcomes.replace(request.rest[0], [outcome_from(one) for one in given])
+        outcomes.replace(request.rest[0], [outcome_from(outcome) for outcome in given])
     elif request.method == "PUT" and len(request.rest) == 2 and request.rest[1] == "status":
         name, value = request.rest[0], request.value()
         found = [region for region in account.regions() if put_status(region, name, value)]
@@ -181,7 +191,6 @@ def hosted_models(region: Region, endpoint: str | None) -> list[Record] | None:
 
 
 def _serving(record: Record) -> Iterator[LiveEndpoint]:
-    """Yield the live endpoint behind a record, and the one that is about to serve."""
     pending = record.get("_pending") or {}
     found = [record.get("_live"), pending.get("live")]
     yield from {id(live): live for live in found if isinstance(live, LiveEndpoint)}.values()
@@ -199,18 +208,6 @@ def _instances(live: LiveEndpoint) -> Iterator[Record]:
                     "pid": host.container.pid,
                     **host.as_json(),
                 }
-
-
-STATUSES = (
-    "OutOfService",
-    "Creating",
-    "Updating",
-    "SystemUpdating",
-    "RollingBack",
-    "InService",
-    "Failed",
-    "UpdateRollbackFailed",
-)
 
 
 def put_status(region: Region, name: str, value: object) -> bool:

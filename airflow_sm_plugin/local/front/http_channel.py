@@ -50,7 +50,6 @@ class RequestTask(WSGITask):  # type: ignore[misc] # waitress has no annotations
     """
 
     def get_environment(self) -> dict[str, Any]:
-        """Return WSGI's environment with the metadata that moto knows how to read."""
         environ: dict[str, Any] = super().get_environment()
         kept = {key: pair for key, pair in self.request.metadata.items() if key not in environ}
         if kept:
@@ -89,7 +88,6 @@ class ClientChannel(HTTPChannel):  # type: ignore[misc] # waitress has no annota
     error_task_class = RefusalTask
 
     def send_continue(self) -> None:
-        """Invite the client to go on; a request without a body is complete already."""
         complete = self.request.body_rcv is None
         super().send_continue()
         self.request.completed = complete

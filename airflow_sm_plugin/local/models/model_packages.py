@@ -21,6 +21,15 @@ _GROUP_SUMMARY = """
     ModelPackageGroupName ModelPackageGroupArn ModelPackageGroupDescription CreationTime ModelPackageGroupStatus
 """
 
+_UPDATED = """
+    ModelApprovalStatus ApprovalDescription InferenceSpecification SourceUri ModelCard ModelLifeCycle
+    ModelPackageRegistrationType
+"""
+_PACKAGE_SUMMARY = """
+    ModelPackageName ModelPackageGroupName ModelPackageVersion ModelPackageArn ModelPackageDescription CreationTime
+    ModelPackageStatus ModelApprovalStatus ModelLifeCycle ModelPackageRegistrationType
+"""
+
 
 @operation("CreateModelPackageGroup")
 def create_model_package_group(region: Region, params: Params) -> Record:
@@ -49,7 +58,7 @@ def describe_model_package_group(region: Region, params: Params) -> Record:
 
 @operation("ListModelPackageGroups")
 def list_model_package_groups(region: Region, params: Params) -> Record:
-    """List groups, the oldest first unless told otherwise."""
+    """List groups, the oldest first by default."""
     with region.table(GROUPS) as groups:
         return listed(
             "ModelPackageGroupSummaryList",
@@ -62,12 +71,11 @@ def list_model_package_groups(region: Region, params: Params) -> Record:
 
 @operation("DeleteModelPackageGroup")
 def delete_model_package_group(region: Region, params: Params) -> Record:
-    """Forget a group that has no versions."""
     with region.table(GROUPS) as groups:
         group = group_called(region, params["ModelPackageGroupName"])
         name = group["ModelPackageGroupName"]
         with region.table(PACKAGES) as packages:
-            is_used = any(one.get("ModelPackageGroupName") == name for one in packages.values())
+            is_used = any(package.get("ModelPackageGroupName") == name for package in packages.values())
         if is_used:
             raise ValidationFailure(
                 f"Model Package Group cannot be deleted because it is not empty: {group['ModelPackageGroupArn']}"
@@ -80,25 +88,14 @@ def group_called(region: Region, name: str) -> Record:
     """Return a group's record, by name or ARN. Raises ValidationFailure in the service's words."""
     plain = name.rpartition("/")[2]
     with region.table(GROUPS) as groups:
-        for one in groups.values():
-            if name in (one["ModelPackageGroupName"], one["ModelPackageGroupArn"]):
-                return one
+        for group in groups.values():
+            if name in (group["ModelPackageGroupName"], group["ModelPackageGroupArn"]):
+                return group
     raise ValidationFailure(f"ModelPackageGroup {region.arn(GROUPS, plain)} does not exist.")
-
-
-_UPDATED = """
-    ModelApprovalStatus ApprovalDescription InferenceSpecification SourceUri ModelCard ModelLifeCycle
-    ModelPackageRegistrationType
-"""
-_PACKAGE_SUMMARY = """
-    ModelPackageName ModelPackageGroupName ModelPackageVersion ModelPackageArn ModelPackageDescription CreationTime
-    ModelPackageStatus ModelApprovalStatus ModelLifeCycle ModelPackageRegistrationType
-"""
 
 
 @operation("CreateModelPackage")
 def create_model_package(region: Region, params: Params) -> Record:
-    """Register a package: the next version of a group, or one of its own name."""
     own_name, group_name = params.get("ModelPackageName"), params.get("ModelPackageGroupName")
     if own_name and group_name:
         raise ValidationFailure(
@@ -134,13 +131,11 @@ def create_model_package(region: Region, params: Params) -> Record:
 
 @operation("DescribeModelPackage")
 def describe_model_package(region: Region, params: Params) -> Record:
-    """Describe a package, by name or ARN."""
     return public(package_called(region, params["ModelPackageName"]))
 
 
 @operation("UpdateModelPackage")
 def update_model_package(region: Region, params: Params) -> Record:
-    """Approve or reject a package, or change what is said of it."""
     with region.table(PACKAGES):
         record = package_called(region, params["ModelPackageArn"])
         record.update({name: params[name] for name in _UPDATED.split() if name in params})
@@ -167,16 +162,16 @@ def delete_model_package(region: Region, params: Params) -> Record:
 
 @operation("ListModelPackages")
 def list_model_packages(region: Region, params: Params) -> Record:
-    """List packages, the oldest first unless told otherwise; without a group only those that are in none."""
+    """List packages, the oldest first by default; without a group only those that are in none."""
     group, approval = params.get("ModelPackageGroupName"), params.get("ModelApprovalStatus")
     kind = params.get("ModelPackageType", "Versioned" if group else "Unversioned")
     with region.table(PACKAGES) as packages:
         chosen = [
-            {"ModelPackageName": _sort_name(one), **one}
-            for one in packages.values()
-            if kind in ("Both", "Versioned" if "ModelPackageVersion" in one else "Unversioned")
-            and group in (None, one.get("ModelPackageGroupName"), _group_arn(region, one))
-            and approval in (None, one.get("ModelApprovalStatus"))
+            {"ModelPackageName": _sort_name(package), **package}
+            for package in packages.values()
+            if kind in ("Both", "Versioned" if "ModelPackageVersion" in package else "Unversioned")
+            and group in (None, package.get("ModelPackageGroupName"), _group_arn(region, package))
+            and approval in (None, package.get("ModelApprovalStatus"))
         ]
         answer = listed(
             "ModelPackageSummaryList",
@@ -219,7 +214,6 @@ def containers_in(region: Region, package: str) -> list[Record]:
 
 
 def _next_version(region: Region, group_name: str, params: Params) -> tuple[str, Record]:
-    """Return the key of a group's next version, and what its record says of it."""
     group = group_called(region, group_name)
     group["_versions"] += 1
     name, version = group["ModelPackageGroupName"], group["_versions"]

@@ -20,6 +20,10 @@ from airflow_sm_plugin.local.models.model_packages import containers_in
 
 KIND = "model"
 
+_ENVIRONMENT_BYTES = 32 * 1024
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]{1,64}")
+"""Stricter than the service model, whose pattern takes ``role/`` without a name."""
+
 
 @operation("CreateModel")
 def create_model(region: Region, params: Params) -> Record:
@@ -48,7 +52,6 @@ def create_model(region: Region, params: Params) -> Record:
 
 @operation("DescribeModel")
 def describe_model(region: Region, params: Params) -> Record:
-    """Answer what CreateModel was told."""
     return public(model_called(region, params["ModelName"]))
 
 
@@ -63,7 +66,6 @@ def delete_model(region: Region, params: Params) -> Record:
 
 @operation("ListModels")
 def list_models(region: Region, params: Params) -> Record:
-    """List models."""
     with region.table(KIND) as models:
         return listed(
             "Models", models.values(), params, kind="Model", members="ModelName ModelArn CreationTime"
@@ -71,7 +73,6 @@ def list_models(region: Region, params: Params) -> Record:
 
 
 def model_called(region: Region, name: str) -> Record:
-    """Return a model's record. Raises RecordedFailure."""
     with region.table(KIND) as models:
         if name not in models:
             raise recorded("no such model", arn=region.arn(KIND, name))
@@ -98,17 +99,13 @@ def _resolved(region: Region, model: Record) -> list[Record]:
     return found
 
 
-_ENVIRONMENT_BYTES = 32 * 1024
-_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]{1,64}")
-"""Stricter than the service model, whose pattern takes ``role/`` without a name."""
-
-
 def check_request(model: Record) -> None:
-    """Check what the request alone tells. Raises RecordedFailure."""
     if bool(model.get("PrimaryContainer")) == bool(model.get("Containers")):
         raise recorded("neither PrimaryContainer nor Containers, or both")
     definitions = containers_of(model)
-    hostnames = [one["ContainerHostname"] for one in definitions if one.get("ContainerHostname")]
+    hostnames = [
+        definition["ContainerHostname"] for definition in definitions if definition.get("ContainerHostname")
+    ]
     if len(hostnames) != len(set(hostnames)):
         raise recorded("containers share a host name")
     if is_direct(model) and not (len(hostnames) == len(definitions) > 1):
@@ -121,9 +118,9 @@ def check_request(model: Record) -> None:
 
 
 def check_model_data(region: Region, model: Record) -> None:
-    """Check that the containers' model data are in S3; target models are looked for by request only.
+    """Check that the containers' model data are in S3; target models only when a request names one.
 
-    Raises RecordedFailure. Which role may read them is not known here: all that can be told is whether S3 has them.
+    Raises RecordedFailure. Which role may read them is not known here: only whether S3 has them.
     """
     for spec in container_specs(model):
         if spec.model_data_url is not None and not spec.multi_model:

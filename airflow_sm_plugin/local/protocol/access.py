@@ -35,7 +35,7 @@ class ServedNames:
 
     @classmethod
     def of(cls, names: Iterable[str]) -> ServedNames:
-        """Normalise names. Raises ValueError for what is no host name (a port or a scheme beside it, a glob)."""
+        """Normalise names. Raises ValueError for one that is no host name (a port or a scheme beside it, a glob)."""
         given = [name.strip() for name in names]
         for name in given:
             match = _AUTHORITY.fullmatch(name)
@@ -80,7 +80,6 @@ def host_of(authority: str) -> str | None:
 
 
 def is_of_aws(host: str) -> bool:
-    """Whether a host name is one of AWS."""
     return host.endswith(_AWS)
 
 
@@ -107,12 +106,12 @@ def _foreign_host(served: ServedNames, target: str, authority: str) -> str | Non
         if parts.scheme not in ("http", "https"):
             return f"The request target {_shown(target)} is neither a path nor an http address."
         authorities.append(parts.netloc)
-    for one in authorities:
-        host = host_of(one)
+    for name in authorities:
+        host = host_of(name)
         if host is None or not served.serves(host):
             return (
-                f"Host {_shown(one)} is not a name of this service, which runs code and therefore answers only its own "
-                "names. Use 127.0.0.1 or localhost, or start it with --serve-as <name> (serve_as=[...] in Python)."
+                f"Host {_shown(name)} is not a name of this service, which runs code and therefore answers only its "
+                "own names. Use 127.0.0.1 or localhost, or start it with --serve-as <name> (serve_as=[...] in Python)."
             )
     return None
 
@@ -127,8 +126,9 @@ def _foreign_page(served: ServedNames, method: str, path: str, headers: Mapping[
 
 
 _NO_PAGES = (
-    " means that a web page sent this. The embedded SageMaker runs code, so no page may drive it, and it answers no "
-    "CORS requests. Call it from a program (boto3, the AWS CLI, curl) that sends neither Origin nor Sec-Fetch-Site."
+    " means that a web page sent this. The embedded SageMaker runs code, so no page is permitted to drive it; it "
+    "answers no CORS requests. Call it from a program (boto3, the AWS CLI, curl) that sends neither Origin nor "
+    "Sec-Fetch-Site."
 )
 
 

@@ -31,6 +31,16 @@ _MARKUP = re.compile("html|svg|xml", re.IGNORECASE)
 _NO_SCRIPT_DRIVES_US = ("Content-Security-Policy", "sandbox allow-scripts")
 """For objects that a browser shows: their scripts get an origin of their own, whose requests are refused."""
 
+ErrorForm = Literal["json", "rest-json", "cbor", "query", "ec2", "s3"]
+_XML_SERVICES = ("cloudfront", "route53")
+"""Beside S3 the only ones that speak REST-XML; their errors look like those of the query protocol."""
+_QUERY_SERVICES = (
+    *("autoscaling", "cloudformation", "elasticloadbalancing"),
+    *("iam", "rds", "redshift", "sns", "sts"),
+)
+"""Services that speak nothing but the query protocol, whatever a request looks like."""
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 
 @dataclass(frozen=True)
 class ClientAnswer:
@@ -47,12 +57,10 @@ class ClientAnswer:
     content: Iterable[bytes] = field(repr=False)
 
     def write(self, start_response: StartResponse, after: OptExcInfo | None = None) -> Iterable[bytes]:
-        """Write it, as a WSGI application does; *after* an exception in place of the answer that was begun."""
         start_response(self.line, list(self.headers), *([after] if after else []))
         return self.content
 
     def discard(self) -> None:
-        """Close it unread."""
         close: Callable[[], None] | None = getattr(self.content, "close", None)
         if close is not None:
             close()
@@ -112,10 +120,14 @@ def with_encoded_start(answer: ClientAnswer, query: str) -> ClientAnswer:
 
     moto leaves it as it is; a key can hold characters that XML does not.
     """
-    asked = dict(parse_qsl(query))
-    if answer.status >= _FIRST_ERROR or asked.get("encoding-type") != "url" or "start-after" not in asked:
+    parameters = dict(parse_qsl(query))
+    if (
+        answer.status >= _FIRST_ERROR
+        or parameters.get("encoding-type") != "url"
+        or "start-after" not in parameters
+    ):
         return answer
-    start = f"<StartAfter>{quote(asked['start-after'])}</StartAfter>".encode()
+    start = f"<StartAfter>{quote(parameters['start-after'])}</StartAfter>".encode()
     content = _START_AFTER.sub(lambda _: start, b"".join(answer.content))
     headers = [
         (name, str(len(content)) if name.lower() == "content-length" else value)
@@ -125,7 +137,6 @@ def with_encoded_start(answer: ClientAnswer, query: str) -> ClientAnswer:
 
 
 def in_form(request: ReceivedRequest, service: str, *, status: int, code: str, message: str) -> ClientAnswer:
-    """Return an error in the form that the called service's clients read."""
     form = form_of(service, request.headers, request.query)
     response = error_in_form(form, status=status, code=code, message=message, request_id=request.request_id)
     if request.method == "HEAD":
@@ -143,18 +154,6 @@ def _line(status: int) -> str:
     except ValueError:
         phrase = "Error"
     return f"{status} {phrase}"
-
-
-ErrorForm = Literal["json", "rest-json", "cbor", "query", "ec2", "s3"]
-
-_XML_SERVICES = ("cloudfront", "route53")
-"""Beside S3 the only ones that speak REST-XML; their errors look like those of the query protocol."""
-_QUERY_SERVICES = (
-    *("autoscaling", "cloudformation", "elasticloadbalancing"),
-    *("iam", "rds", "redshift", "sns", "sts"),
-)
-"""Services that speak nothing but the query protocol, whatever a request looks like."""
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def form_of(service: str, headers: Mapping[str, str], query: str) -> ErrorForm:

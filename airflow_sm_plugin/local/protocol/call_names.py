@@ -22,6 +22,25 @@ from airflow_sm_plugin.local.protocol.signatures import OWN_ACCESS_KEY, is_runti
 _NAMES_A_RESOURCE = ("ResourceId", "AlarmName", "TopicArn", "QueueUrl", "QueueName", "logGroupName")
 """Members of other services' requests that say what a call is about, the first found."""
 
+_TAKEN_FOR_OTHERS = """
+    CreateBucketMetadataConfiguration CreateBucketMetadataTableConfiguration CreateSession
+    DeleteBucketAnalyticsConfiguration DeleteBucketIntelligentTieringConfiguration
+    DeleteBucketInventoryConfiguration DeleteBucketMetadataConfiguration
+    DeleteBucketMetadataTableConfiguration DeleteBucketMetricsConfiguration DeleteObjectAnnotation
+    GetBucketAbac GetBucketAnalyticsConfiguration GetBucketIntelligentTieringConfiguration
+    GetBucketMetadataConfiguration GetBucketMetadataTableConfiguration GetBucketMetricsConfiguration
+    GetBucketRequestPayment GetObjectAnnotation GetObjectRetention GetObjectTorrent
+    ListBucketAnalyticsConfigurations ListBucketIntelligentTieringConfigurations
+    ListBucketMetricsConfigurations ListObjectAnnotations PutBucketAbac PutBucketAnalyticsConfiguration
+    PutBucketIntelligentTieringConfiguration PutBucketMetricsConfiguration PutBucketRequestPayment
+    PutObjectAnnotation RenameObject UpdateBucketMetadataAnnotationTableConfiguration
+    UpdateBucketMetadataInventoryTableConfiguration UpdateBucketMetadataJournalTableConfiguration
+    UpdateObjectEncryption WriteGetObjectResponse
+"""
+NOT_IN_MOTO = frozenset(_TAKEN_FOR_OTHERS.split())
+"""Operations that moto 5.2.5 takes for another, as it ignores the sub-resource: to get a bucket's metrics lists its
+objects, to delete its inventory deletes the bucket."""
+
 
 @dataclass(frozen=True)
 class CallName:
@@ -31,7 +50,6 @@ class CallName:
     :param operation: the API reference's name, else method and path
     :param resource: the name of the resource it is about, ``bucket/key`` in S3, None where none is known
     :param is_own: whether the embedded SageMaker itself calls
-    :param target_model: the model of a multi-model endpoint that is meant, None where none is named
     :param body: of an invocation, empty for all other calls; it is secret
     """
 
@@ -122,26 +140,6 @@ def _json_members(body: bytes) -> Mapping[str, object]:
 
 def _resource(members: Mapping[str, object]) -> str | None:
     return next((str(members[name]) for name in _NAMES_A_RESOURCE if members.get(name)), None)
-
-
-_TAKEN_FOR_OTHERS = """
-    CreateBucketMetadataConfiguration CreateBucketMetadataTableConfiguration CreateSession
-    DeleteBucketAnalyticsConfiguration DeleteBucketIntelligentTieringConfiguration
-    DeleteBucketInventoryConfiguration DeleteBucketMetadataConfiguration
-    DeleteBucketMetadataTableConfiguration DeleteBucketMetricsConfiguration DeleteObjectAnnotation
-    GetBucketAbac GetBucketAnalyticsConfiguration GetBucketIntelligentTieringConfiguration
-    GetBucketMetadataConfiguration GetBucketMetadataTableConfiguration GetBucketMetricsConfiguration
-    GetBucketRequestPayment GetObjectAnnotation GetObjectRetention GetObjectTorrent
-    ListBucketAnalyticsConfigurations ListBucketIntelligentTieringConfigurations
-    ListBucketMetricsConfigurations ListObjectAnnotations PutBucketAbac PutBucketAnalyticsConfiguration
-    PutBucketIntelligentTieringConfiguration PutBucketMetricsConfiguration PutBucketRequestPayment
-    PutObjectAnnotation RenameObject UpdateBucketMetadataAnnotationTableConfiguration
-    UpdateBucketMetadataInventoryTableConfiguration UpdateBucketMetadataJournalTableConfiguration
-    UpdateObjectEncryption WriteGetObjectResponse
-"""
-NOT_IN_MOTO = frozenset(_TAKEN_FOR_OTHERS.split())
-"""Operations that moto 5.2.5 takes for another, as it ignores the sub-resource: to get a bucket's metrics lists its
-objects, to delete its inventory deletes the bucket."""
 
 
 def s3_operation(method: str, path: str, query: str, headers: Mapping[str, str]) -> str:

@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """An HTTP request.
+    """An HTTP request; header names are lower-case, ``path`` is decoded, ``target`` as it was sent.
 
-    :param target: the request target as it was sent
-    :param path: decoded, with one slash in front
-    :param headers: lower-case names
     :param bucket: what a virtual-host style address of S3 names, else None
     :param request_id: the answer's ``x-amzn-RequestId``
     """
@@ -39,7 +36,6 @@ class ReceivedRequest:
 
     @classmethod
     def of(cls, environ: WSGIEnvironment, served: ServedNames) -> ReceivedRequest:
-        """Read a WSGI environment of waitress."""
         headers, query = _headers_of(environ), environ.get("QUERY_STRING", "")
         signature = signature_of(headers.get("authorization", ""), query)
         path = _decoded(_raw_path_of(environ["REQUEST_URI"]))

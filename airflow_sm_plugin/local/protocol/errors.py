@@ -10,7 +10,7 @@
     ├── UnknownOperationFailure     UnknownOperationException, 400: nothing here answers this operation
     │   └── UnknownPathFailure      the same, 404, where method and path name the operation
     ├── MissingAuthenticationFailure MissingAuthenticationToken, 403: AWS does not answer this without a signature
-    ├── AccessDeniedFailure         AccessDenied, 403: this client may not drive the embedded SageMaker
+    ├── AccessDeniedFailure         AccessDenied, 403: this client is not permitted to drive the embedded SageMaker
     ├── InvalidParameterFailure     InvalidParameterException, 400 (Resource Groups Tagging API)
     ├── TemplateFailure             ValidationError, 400 (CloudFormation)
     ├── S3Failure                   what S3 calls it: MalformedXML, NoSuchUpload, InvalidArgument, …
@@ -36,7 +36,6 @@ class ServiceFailure(Exception):
         return "InternalError" if service == "s3" and self.code == ServiceFailure.code else self.code
 
     def body_for(self, service: str) -> dict[str, object]:
-        """Return the JSON body in which ``service`` answers the error."""
         code = self.code_for(service)
         if service == "sagemaker":
             return {"__type": code, "message": self.message, **self.fields}

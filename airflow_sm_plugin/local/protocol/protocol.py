@@ -114,7 +114,6 @@ def _members(shape: Shape | None) -> Iterable[tuple[str, Shape]]:
 
 
 def control_plane_response(result: Mapping[str, object]) -> Response:
-    """Write a control-plane answer; datetimes become epoch seconds."""
     body = json.dumps(result, default=_json_value).encode()
     return Response(200, body, {"Content-Type": "application/x-amz-json-1.1"})
 

@@ -21,7 +21,7 @@ _UNSIGNED_TARGETS = ("AWSCognitoIdentityService.", "AWSCognitoIdentityProviderSe
 _UNSIGNED_ACTIONS = ("AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "ConfirmSubscription", "Unsubscribe")
 """STS's operations that give the first credentials, and the links in messages of SNS."""
 _FORM_TYPES = ("", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
-"""Content types that a web page may POST without asking first."""
+"""Content types that a web page can POST without asking first."""
 _POLICY_FIELDS = (b'name="policy"', b'name="file"')
 _RUNTIME_PATH = re.compile(
     r"/endpoints/[^/]+/(async-invocations|invocations|invocations-response-stream|invocations-bidirectional-stream)"
@@ -97,4 +97,4 @@ def _has_policy(form: bytes) -> bool:
 
 
 OWN_ACCESS_KEY = "embedded-server"
-"""What this server signs its own calls with: the fault plan spares them, the call log leaves them out."""
+"""Signs this server's own calls: the fault plan spares them, the call log leaves them out."""

@@ -30,7 +30,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "boolean": ((bool,), "a boolean"),
     "blob": ((bytes, str), "a blob"),
 }
-"""What JSON may give for a type of the service model."""
+"""The JSON types of a type of the service model."""
 _ANY = ((object, bool), "anything")
 
 
@@ -162,7 +162,6 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def check_tags(tags: Iterable[dict[str, str]]) -> None:
-    """Refuse a key that is given twice or reserved for AWS. Raises ValidationFailure."""
     seen: set[str] = set()
     for tag in tags:
         check_tag_key(tag["Key"])

@@ -33,6 +33,10 @@ DIMENSION: Final = "sagemaker:variant:DesiredInstanceCount"
 _PUBLISH_SECONDS = 60.0
 """A metric is published when it changes and, as by the service, once a minute."""
 
+_ACTIVITIES = "scaling-activity"
+_MOST = 50
+"""Activities on a page, as by the service."""
+
 
 @dataclass
 class _Watched:
@@ -239,13 +243,8 @@ def _deregister(region: Region, resource: str) -> None:
             client.delete_scheduled_action(ScheduledActionName=action["ScheduledActionName"], **target)
 
 
-_ACTIVITIES = "scaling-activity"
-_MOST = 50
-"""Activities on a page, as by the service."""
-
-
 def _note_activity(region: Region, resource: str, dimension: str, *, instances: int, policy: str) -> None:
-    """Note that a variant begins to be scaled.
+    """Record that a variant begins to be scaled.
 
     :param resource: ``endpoint/<name>/variant/<name>``
     :param policy: name of the policy that asked for it; empty: a bound of the scalable target did

@@ -1,4 +1,4 @@
-"""What scaling policies ask for, as pure decisions: target tracking, step scaling, and the alarms of the latter.
+"""The instances that scaling policies ask for, as pure decisions: target tracking, step scaling, and its alarms.
 
 A simplification of Application Auto Scaling that keeps what matters to a queue: no policy can work with a metric that
 has no value, and the backlog per instance has none while there is no instance. So only step scaling on

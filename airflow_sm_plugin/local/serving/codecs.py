@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-csv.field_size_limit(2**31 - 1)  # a value may be as large as a payload; Python's 131,072 characters are less
+csv.field_size_limit(2**31 - 1)  # a value can be as large as a payload; Python's 131,072 characters are less
 
 CSV = "text/csv"
 JSON = "application/json"
@@ -28,7 +28,7 @@ NPY = "application/x-npy"
 BYTES = "application/octet-stream"
 ANY = "*/*"
 _WRITTEN = (JSON, CSV, NPY)
-"""What output_fn writes, first what it prefers."""
+"""The types that output_fn writes, the preferred first."""
 TEXT_TYPES = frozenset({CSV, JSON})
 """Handlers get these as ``str``, everything else as ``bytes``, as in the toolkit."""
 
@@ -99,11 +99,12 @@ def encode(prediction: object, accept: str, *, default: str = JSON) -> tuple[str
 
 
 def _weights(accept: str) -> dict[str, float]:
-    """Return the quality of each media type and range of an Accept header."""
     weights: dict[str, float] = {}
     for entry in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in entry.split(";"))
-        quality = next((one.removeprefix("q=") for one in parameters if one.startswith("q=")), "1")
+        quality = next(
+            (parameter.removeprefix("q=") for parameter in parameters if parameter.startswith("q=")), "1"
+        )
         if kind:
             weights[kind] = max(_number(quality), weights.get(kind, 0))
     return weights
@@ -112,7 +113,7 @@ def _weights(accept: str) -> dict[str, float]:
 def _quality(kind: str, weights: Mapping[str, float]) -> float | None:
     """Return the quality of a media type: that of the most specific range that has it, None when none has."""
     ranges = (kind, f"{kind.partition('/')[0]}/*", ANY)
-    return next((weights[one] for one in ranges if one in weights), None)
+    return next((weights[kind] for kind in ranges if kind in weights), None)
 
 
 def _accepted(weights: Mapping[str, float], default: str) -> list[str]:

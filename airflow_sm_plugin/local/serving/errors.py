@@ -1,8 +1,8 @@
-"""What goes wrong inside a container, with the HTTP status it is answered with.
+"""The errors inside a container, with the HTTP status of the answer.
 
 ::
 
-    HandlerError                    its ``status_code``, 500 unless told
+    HandlerError                    its ``status_code``, 500 by default
     ├── UnsupportedContentType      415
     └── UnsupportedAccept           406
     NoHandlers                      the archive cannot be served; the container ends

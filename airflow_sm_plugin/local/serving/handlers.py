@@ -27,6 +27,11 @@ _OF_THE_SERVER = frozenset({"content-length", "transfer-encoding", "connection"}
 """Headers that say how the answer is sent, which a handler does not know."""
 _STATUSES = range(200, 600)
 
+CONTENT_TYPE = "Content-Type"
+ACCEPT = "Accept"
+TEXT = {CONTENT_TYPE: "text/plain; charset=utf-8"}
+_CODE_IN_MODEL = "/opt/ml/model/"
+
 
 class RequestProcessor:
     """The request's headers (any spelling of a name finds them) and the response's status and headers."""
@@ -39,7 +44,6 @@ class RequestProcessor:
         self.response_headers: dict[str, str] = {}
 
     def get_request_property(self, key: str) -> str | None:
-        """Return a request header, None when it was not sent."""
         return self._by_name.get(key.lower())
 
     def get_request_properties(self) -> dict[str, str]:
@@ -92,12 +96,6 @@ class RequestContext:
 
     def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
         self.request_processor[idx].report_status(code, phrase)
-
-
-CONTENT_TYPE = "Content-Type"
-ACCEPT = "Accept"
-TEXT = {CONTENT_TYPE: "text/plain; charset=utf-8"}
-_CODE_IN_MODEL = "/opt/ml/model/"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 ::
 
     POST   /models                 {"model_name": …, "url": <folder of the unpacked archive>}
-    GET    /models                 what is loaded
+    GET    /models                 the loaded models
     GET    /models/{name}
     DELETE /models/{name}
     POST   /models/{name}/invoke
@@ -110,8 +110,8 @@ class HostedModels:
 
     def _load(self, body: bytes) -> ContainerAnswer:
         try:
-            told = json.loads(body)
-            name, url = str(told["model_name"]), str(told["url"])
+            request = json.loads(body)
+            name, url = str(request["model_name"]), str(request["url"])
         except (ValueError, KeyError, TypeError):
             return ContainerAnswer(400, b"model_name and url are wanted", TEXT)
         with self._lock:

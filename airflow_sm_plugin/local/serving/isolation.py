@@ -1,7 +1,7 @@
 """Keep the code of many archives apart in one process, though each has its ``inference`` and perhaps its ``helper``.
 
 Every archive's modules live in a package of its own, made up here, whose folders are the archive's. Its modules see an
-``__import__`` that looks there first: whenever they import, in whatever thread. What imports by name on their behalf
+``__import__`` that searches there first: whenever they import, in whatever thread. What imports by name on their behalf
 (pickle, joblib, importlib) finds a :class:`_Switchboard`, which stands for the module of the archive that runs.
 """
 
@@ -48,7 +48,6 @@ class IsolatedCode:
                 sys.modules[name] = _Switchboard(name)
 
     def has(self, name: str) -> bool:
-        """Say whether a module, or the package it is in, is the archive's."""
         return name.partition(".")[0] in self._own
 
     def module(self, name: str) -> ModuleType:

@@ -73,7 +73,7 @@ class AirflowApi:
 
     :param url: the api-server's address, without a path
     :param timeout: of one request, in seconds; a GET that is not answered is repeated, up to 10 attempts in all,
-        while a request that changes something is sent once and may take as long as those together
+        while a request that changes something is sent once and can take as long as those together
     """
 
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:
@@ -83,7 +83,6 @@ class AirflowApi:
         self._session.trust_env = False  # no proxy, no .netrc: loopback
 
     def unhealthy(self) -> list[str]:
-        """Return what is not healthy: components, or the api-server when it does not answer."""
         try:
             health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=self._timeout).json()
         except (requests.RequestException, ValueError):
@@ -112,7 +111,6 @@ class AirflowApi:
     def trigger(
         self, dag_id: str, *, conf: Mapping[str, Json] | None = None, run_id: str | None = None
     ) -> str:
-        """Start a run without a logical date and return its id."""
         body: dict[str, Json] = {"logical_date": None, "conf": dict(conf or {})}
         if run_id is not None:
             body["dag_run_id"] = run_id
@@ -131,11 +129,9 @@ class AirflowApi:
         return self.trigger(dag_id)
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """Return the state: queued, running, success or failed."""
         return str(self._call("GET", _run(dag_id, run_id))["state"])
 
     def task_instances(self, dag_id: str, run_id: str) -> tuple[TaskInstance, ...]:
-        """Return every task of the run, mapped ones one by one."""
         path, tasks = f"{_run(dag_id, run_id)}/taskInstances", list[TaskInstance]()
         while True:
             page = self._call("GET", path, query={"limit": _PAGE, "offset": len(tasks)})["task_instances"]

@@ -26,7 +26,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
         # 3.3.2's supervisor often sleeps one whole interval after its task has ended, in the task's slot.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-        # A DAG file that is broken while one edits it: look again after seconds, not after a minute.
+        # A DAG file that is broken while one edits it: retry after seconds, not after a minute.
         "AIRFLOW__WORKERS__MISSING_DAG_RETRY_DELAY": "5",
         # On a busy two-core machine five seconds, the default, are too few for the first calls.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120",
@@ -56,4 +56,4 @@ AWS_SETTINGS: Mapping[str, str] = MappingProxyType(
         "AWS_EC2_METADATA_DISABLED": "true",
     }
 )
-"""What every AWS client needs besides ``AWS_ENDPOINT_URL``; made-up credentials, which moto accepts."""
+"""The variables that every AWS client needs besides ``AWS_ENDPOINT_URL``; made-up credentials, which moto accepts."""

@@ -66,7 +66,6 @@ class AirflowStack:
 
     @property
     def url(self) -> str:
-        """The address of the UI and of the REST API; known once :meth:`start` has begun."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
@@ -109,7 +108,7 @@ class AirflowStack:
             raise
 
     def stop(self) -> None:
-        """End every process, also those that a killed component left behind; may be called at any time."""
+        """End every process, also those that a killed component left behind; can be called at any time."""
         processes, self._started = list(self._started.values()), {}
         pids = [process.pid for process in processes]
         end(marker=("AIRFLOW_HOME", str(self.home)), pids=pids, grace=self._grace)
@@ -117,7 +116,6 @@ class AirflowStack:
             process.wait()  # it has ended; without this Popen does not know
 
     def check(self) -> None:
-        """Raise :class:`StackError` when a component has died."""
         for component, process in self._started.items():
             if process.poll() is not None:
                 raise StackError(

@@ -31,6 +31,11 @@ from airflow_sm_plugin.local.stack.processes import StackError, end, marked
 
 _MARKER = "AIRFLOW_SM_DEMO"
 
+_DAG_ID = "autopilot_to_predictions"
+_RUN_SECONDS = 3600.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_INTERRUPTED = 130
+
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
@@ -95,14 +100,7 @@ class DemoStack:
         self._note.unlink(missing_ok=True)
 
 
-_DAG_ID = "autopilot_to_predictions"
-_RUN_SECONDS = 3600.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_INTERRUPTED = 130
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo, or start or end the kept stack; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m airflow_sm_plugin.local.stack.demo", description=__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--up", action="store_true", help="start Airflow and SageMaker, and leave them running")
@@ -114,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of the embedded SageMaker, e.g. multi_model_load_seconds=0.5; may be repeated",
+        help="a setting of the embedded SageMaker, e.g. multi_model_load_seconds=0.5; can be repeated",
     )
     parser.add_argument(
         "--state", type=Path, default=Path(".demo"), help="logs and databases (default: %(default)s)"
@@ -225,7 +223,7 @@ def _ended_on_error(console: Console, stack: DemoStack) -> Iterator[None]:
     """Turn every signal that asks for an end into KeyboardInterrupt, and end the stack on any exception."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        _hold_signals()  # the first one is enough: nothing may interrupt the clean-up
+        _hold_signals()  # the first one is enough: nothing is to interrupt the clean-up
         raise KeyboardInterrupt
 
     for number in _SIGNALS:

@@ -53,7 +53,7 @@ class EmbeddedProcess:
             raise
 
     def stop(self) -> None:
-        """End it and the containers it runs; may be called at any time."""
+        """End it and the containers it runs; can be called at any time."""
         process, self._process = self._process, None
         end(marker=self._marker, pids=[process.pid] if process else [])
         if process:

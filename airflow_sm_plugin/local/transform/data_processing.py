@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-csv.field_size_limit(2**31 - 1)  # a record may be as large as a payload; Python's 131,072 characters are less
+csv.field_size_limit(2**31 - 1)  # a record can be as large as a payload; Python's 131,072 characters are less
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Pick: TypeAlias = "int | slice | str"
@@ -48,14 +48,14 @@ class Processing:
     join_input: bool = False
 
     def request_body(self, body: bytes) -> bytes:
-        """Return what the model gets of ``body``. Raises ProcessingFailed."""
+        """Return the part of ``body`` that the model gets. Raises ProcessingFailed."""
         if self.input_filter == "$":
             return body
         path = parse_path(self.input_filter)
         return _write([select(path, row) for row in _read(body, self.format)], self.format)
 
     def output(self, body: bytes, answer: bytes) -> bytes:
-        """Return what is stored for the request ``body`` and its ``answer``. Raises ProcessingFailed."""
+        """Return the output for the request ``body`` and its ``answer``. Raises ProcessingFailed."""
         if not self.join_input and self.output_filter == "$":
             return answer
         rows = _read(answer, self.format)

@@ -56,25 +56,11 @@ from airflow_sm_plugin.local.transform.transform_plan import (
     payloads,
 )
 
-
-def sources_of(region: Region, plan: TransformPlan) -> Iterator[InputObject]:
-    """Yield the objects to transform; ``.out`` behind an object's relative key names its output.
-
-    Raises ObjectFailure, and BadInput for a manifest that is none.
-    """
-    try:
-        yield from (objects_in_manifest if plan.is_manifest else objects_below)(region, plan.source)
-    except BadManifest as error:
-        raise BadInput(str(error)) from error
-
-
 log = logging.getLogger(__name__)
-
 CLIENT_ERROR = "ClientError: See job logs for more information"
 ALGORITHM_ERROR = "AlgorithmError: See job logs for more information"
 _RETRY_SECONDS = 0.1
 _WAITING_REQUESTS = 2 * MOST_CONCURRENT * MOST_INSTANCES
-
 NO_PING = (
     "AlgorithmError: Model container failed to respond to ping. Please ensure /ping endpoint is implemented "
     "and responds with an HTTP 200 status code"
@@ -110,7 +96,7 @@ class TransformJob:
         self._data_log: DataLog
 
     def stop(self) -> None:
-        """End the job early: nothing more is sent, and what is in flight is abandoned. Returns at once."""
+        """End the job early: nothing more is sent, and requests in flight are abandoned. Returns at once."""
         self._stopping.set()
         self._region.in_background(f"stop-{self._name}", self._stop_pipelines)
 
@@ -127,7 +113,7 @@ class TransformJob:
                 failure = self._transform_all()
         except ContainerFailed as error:
             failure = _container_failure(error)
-        except (BadInput, ObjectFailure) as error:
+        except (BadInput, BadManifest, ObjectFailure) as error:
             failure = f"ClientError: {error}"
         finally:
             self._stop_pipelines()
@@ -165,7 +151,8 @@ class TransformJob:
 
     def _transform_all(self) -> str | None:
         """Transform every object; return why the job failed, if it did."""
-        sources = list(sources_of(self._region, self._plan))
+        listed = objects_in_manifest if self._plan.is_manifest else objects_below
+        sources = list(listed(self._region, self._plan.source))
         self._start_pipelines()
         self._data_log.write(self._plan.in_words)
         width = self._plan.concurrent * len(self._pipelines)
@@ -237,7 +224,7 @@ class TransformJob:
                 request.cancel()
 
     def _answer(self, batch: Sequence[bytes]) -> bytes:
-        """Return what is stored for one batch of records. Raises ModelFailure, ProcessingFailed."""
+        """Return the output for one batch of records. Raises ModelFailure, ProcessingFailed."""
         if self._stopping.is_set():
             raise _Stopped
         body = b"".join(batch)

@@ -22,6 +22,13 @@ _LENGTH_MASK = (1 << 29) - 1
 
 _LengthOf = Callable[[bytes, int], int]
 
+DEFAULT_TIMEOUT_SECONDS = 600
+DEFAULT_RETRIES = 3
+MOST_INSTANCES = 4
+"""Each instance is a process or more on this machine: of a job that asks for more, so many run."""
+MOST_CONCURRENT = 16
+"""Requests in flight an instance; a job that asks for more gets so many."""
+
 
 class BadInput(Exception):
     """The input cannot be cut as asked: a damaged frame, or a record that is too large."""
@@ -124,14 +131,6 @@ def _unframed(record: bytes, split_type: str) -> bytes:
     if split_type == "TFRecord":
         return record[12 : 12 + _tfrecord_length(record, 0)]
     return record
-
-
-DEFAULT_TIMEOUT_SECONDS = 600
-DEFAULT_RETRIES = 3
-MOST_INSTANCES = 4
-"""Each instance is a process or more on this machine: of a job that asks for more, so many run."""
-MOST_CONCURRENT = 16
-"""Requests in flight an instance; a job that asks for more gets so many."""
 
 
 @dataclass(frozen=True)

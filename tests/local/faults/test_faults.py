@@ -282,8 +282,8 @@ def test_latencies_add_up_and_the_first_other_fault_decides() -> None:
         ]
     )
     throttled, dropped = plan.strike(call("CreateModel")), plan.strike(call("DeleteModel"))
-    assert (throttled.fault, throttled.delay) == ("throttle", 3.0)
-    assert (dropped.fault, dropped.delay) == ("drop", 1.0)
+    assert (throttled.fault, [hold.seconds for hold in throttled.before]) == ("throttle", [1.0, 2.0])
+    assert (dropped.fault, [hold.seconds for hold in dropped.before]) == ("drop", [1.0, 0.0])
     assert plan.strike(call("GetObject", service="s3")).fault is None
 
 

@@ -33,7 +33,6 @@ class RejectedRequest(ValueError):
 
 
 def media_type(value: str | None, default: str = CSV) -> str:
-    """Return the media type without its parameters, lower-cased."""
     return (value or default).split(";")[0].strip().lower() or default
 
 

@@ -51,7 +51,6 @@ class Processor(TypedDict):
 
 
 def read_rows(text: str) -> list[list[str]]:
-    """Return the CSV rows without the blank ones."""
     return [row for row in csv.reader(io.StringIO(text)) if row]
 
 

@@ -22,6 +22,10 @@ _SUMMARY = """
     FailureReason
 """
 
+_DEFAULT_CANDIDATES = 250
+"""The MaxCandidates that the service resolves to."""
+_V1_ONLY = ("TargetAttributeName", "SampleWeightAttributeName")
+
 
 @operation("CreateAutoMLJob")
 def create_auto_ml_job(region: Region, params: Params) -> Record:
@@ -49,14 +53,13 @@ def describe_auto_ml_job(region: Region, params: Params) -> Record:
 
 @operation("DescribeAutoMLJobV2")
 def describe_auto_ml_job_v2(region: Region, params: Params) -> Record:
-    """Describe a job of either API."""
     with region.lock:
         return as_v2(_job(region, params))
 
 
 @operation("ListAutoMLJobs")
 def list_auto_ml_jobs(region: Region, params: Params) -> Record:
-    """List jobs, by name from the end of the alphabet unless told otherwise, as the service does."""
+    """List jobs, by name from the end of the alphabet by default, as the service does."""
     order = {"SortBy": "Name", **params}
     with region.table(KIND) as jobs:
         return listed("AutoMLJobSummaries", jobs.values(), order, kind="AutoMLJob", members=_SUMMARY)
@@ -64,7 +67,6 @@ def list_auto_ml_jobs(region: Region, params: Params) -> Record:
 
 @operation("ListCandidatesForAutoMLJob")
 def list_candidates_for_auto_ml_job(region: Region, params: Params) -> Record:
-    """List a job's candidates, the first trained first unless told otherwise."""
     wanted = params.get("CandidateNameEquals")
     with region.lock:
         found = [
@@ -128,13 +130,7 @@ def _job(region: Region, params: Params) -> Record:
         return jobs[name]
 
 
-_DEFAULT_CANDIDATES = 250
-"""The MaxCandidates that the service resolves to."""
-_V1_ONLY = ("TargetAttributeName", "SampleWeightAttributeName")
-
-
 def as_v1(record: Record) -> Record:
-    """Describe a job of CreateAutoMLJob."""
     params: Params = record["_params"]
     return _described(
         record,
@@ -147,7 +143,6 @@ def as_v1(record: Record) -> Record:
 
 
 def as_v2(record: Record) -> Record:
-    """Describe a job of either API."""
     params: Params = record["_params"]
     settings = params.get("AutoMLJobConfig") or {}
     tabular = {"TabularJobConfig": public(record["_request"].tabular)}

@@ -38,6 +38,12 @@ from airflow_sm_plugin.local.automl.training.plan import (
 from airflow_sm_plugin.local.automl.training.process import TrainingCache, TrainingCrashed, TrainingProcess
 from airflow_sm_plugin.local.protocol.errors import ServiceFailure
 
+_INSTANCE = "ml.m5.2xlarge"
+_POLL_SECONDS = 0.1
+_LARGE = 100 * 1024**2
+"""From this size in bytes on, AUTO means hyperparameter tuning instead of ensembling."""
+_REASON_LENGTH = 1024
+
 
 class InputFailure(Exception):
     """The input is not there or cannot be read."""
@@ -48,7 +54,7 @@ def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[ChannelF
     folder.mkdir(parents=True)
     listed = objects_in_manifest if channel.kind == "ManifestFile" else objects_below
     try:
-        places = [one.location for one in listed(region, Location.parse(channel.uri))]
+        places = [listed_object.location for listed_object in listed(region, Location.parse(channel.uri))]
         if not places:
             raise InputFailure(f"No object was found at the S3 location {channel.uri}.")
         files = []
@@ -63,10 +69,6 @@ def fetch(region: Region, channel: InputChannel, folder: Path) -> tuple[ChannelF
         raise InputFailure(f"{error}.") from error
     size = sum(path.stat().st_size for path in files)
     return {"files": [str(path) for path in files], "gzipped": channel.gzipped}, size
-
-
-_INSTANCE = "ml.m5.2xlarge"
-_LOOK_SECONDS = 0.1
 
 
 class DeploymentFailed(Exception):
@@ -104,7 +106,7 @@ def _in_service(region: Region, endpoint: str, interrupted: threading.Event) -> 
             raise DeploymentFailed(f"Endpoint {endpoint} failed: {found.get('FailureReason', '')}")
         if found["EndpointStatus"] == "InService":
             break
-        interrupted.wait(_LOOK_SECONDS)
+        interrupted.wait(_POLL_SECONDS)
     return endpoint
 
 
@@ -113,11 +115,6 @@ def _call(region: Region, operation: str, params: Params) -> Record:
     if handler is None:
         raise DeploymentFailed(f"{operation} is not available.")
     return handler(region, params)
-
-
-_LARGE = 100 * 1024**2
-"""From this size in bytes on, AUTO means hyperparameter tuning instead of ensembling."""
-_REASON_LENGTH = 1024
 
 
 class _Ended(Exception):
@@ -131,7 +128,7 @@ class _Ended(Exception):
 
 
 class AutoMLRun:
-    """One job, run once in a thread of the region; ``stop`` may be called from any other."""
+    """One job, run once in a thread of the region; ``stop`` can be called from any other."""
 
     def __init__(self, region: Region, record: Record, request: JobRequest) -> None:
         self._region = region
@@ -149,7 +146,6 @@ class AutoMLRun:
         self._layout: JobLayout
 
     def stop(self) -> None:
-        """End the job early; candidates that are ready stay."""
         with self._lock:
             self._interrupted.set()
             if self._process is not None:
@@ -191,7 +187,7 @@ class AutoMLRun:
             TrainingCache(kept).events(plan, process.events) if kept else process.events(plan)
         ) as events:
             for event in events:
-                self._hear(event, plan)
+                self._handle(event, plan)
         self._check()
         if plan["definitions_only"]:
             raise _Ended("Completed", "CandidateDefinitionsGenerated")
@@ -228,7 +224,7 @@ class AutoMLRun:
             "output": str(output),
         }
 
-    def _hear(self, event: TrainingEvent, plan: TrainingPlan) -> None:
+    def _handle(self, event: TrainingEvent, plan: TrainingPlan) -> None:
         self._check()
         if event["event"] == "failed":
             raise _Ended("Failed", "Failed", event["reason"])
@@ -319,7 +315,6 @@ class AutoMLRun:
         return 0.0 if self._interrupted.is_set() else share * self._region.settings.automl_seconds
 
     def _check(self) -> None:
-        """Raise when the job was stopped or its time is over."""
         if not self._interrupted.is_set():
             return
         if not self._expired:
@@ -358,7 +353,6 @@ class AutoMLRun:
 
 
 def settings_of(plan: TrainingPlan) -> str:
-    """List what the candidates are made by (Markdown)."""
     shown = {
         "mode": plan["mode"],
         "target": plan["target"],

@@ -22,12 +22,18 @@ from airflow_sm_plugin.local.transform.operations import step_of_automl
 TRAINING = "training-job"
 PROCESSING = "processing-job"
 PREFIXES = {TRAINING: "Training", PROCESSING: "Processing", transform.JOBS: "Transform"}
-"""What the members of a kind of jobs begin with."""
+"""The prefix of the members of a kind of jobs."""
 
 _INSTANCES = {"InstanceType": "ml.m5.4xlarge", "InstanceCount": 1}
-"""What Autopilot's steps run on."""
+"""The instances of Autopilot's steps."""
 _VOLUME = {"VolumeSizeInGB": 50}
 _STOPPING = {"MaxRuntimeInSeconds": 86_400}
+
+_MISSING = {
+    TRAINING: "Requested resource not found.",
+    PROCESSING: "Could not find requested job with name: {name}",
+}
+"""The service's texts."""
 
 
 def begin(region: Region, request: JobRequest, job: JobLayout, candidate: CandidateLayout) -> None:
@@ -77,7 +83,6 @@ def complete(
 
 
 def _running(region: Region, candidate: CandidateLayout) -> Iterator[tuple[str, str, Record]]:
-    """Yield kind, name and record of the steps that are not over."""
     for _, kind, name in candidate.steps:
         with region.table(kind) as jobs:
             record = jobs[name]
@@ -135,7 +140,6 @@ def _training(request: JobRequest, job: JobLayout, candidate: CandidateLayout, n
 
 
 def _processing(request: JobRequest, job: JobLayout) -> Record:
-    """Describe the analysis of the data, whose results are the notebooks."""
     source = {"S3DataType": request.training.kind, "S3InputMode": "File", "S3Uri": request.training.uri}
     result = {"S3Uri": job.notebooks, "LocalPath": "/opt/ml/processing/output", "S3UploadMode": "EndOfJob"}
     return {
@@ -198,16 +202,8 @@ def _make_model(region: Region, request: JobRequest, name: str, container: Conta
             models.create_model(region, params)
 
 
-_MISSING = {
-    TRAINING: "Requested resource not found.",
-    PROCESSING: "Could not find requested job with name: {name}",
-}
-"""The service's texts."""
-
-
 @operation("DescribeTrainingJob", "DescribeProcessingJob")
 def describe_step(region: Region, params: Params) -> Record:
-    """Describe the training or processing step of a candidate."""
     with region.lock:
         return copy.deepcopy(public(_job(region, params)))
 

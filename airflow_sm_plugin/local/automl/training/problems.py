@@ -25,7 +25,6 @@ _MOST_INTEGER_CLASSES = 30
 
 
 def default_metric(problem_type: str) -> str:
-    """Return the metric that is optimised when none was asked for."""
     return METRICS[problem_type][0]
 
 

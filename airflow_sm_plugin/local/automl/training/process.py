@@ -24,13 +24,17 @@ _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """A job takes one core: endpoints and other jobs share the machine."""
 
+_EVENTS = "events.jsonl"
+_LIBRARIES = ("scikit-learn", "numpy", "joblib")
+"""A model is pickled, so that only the versions that made it can load it."""
+
 
 class TrainingCrashed(Exception):
     """The process ended before its plan was carried out; the text is the end of its stderr."""
 
 
 class TrainingProcess:
-    """The process of one job, used by one thread; ``kill`` may be called from any other, also before the start."""
+    """The process of one job, used by one thread; ``kill`` can be called from any other, also before the start."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -64,8 +68,8 @@ class TrainingProcess:
                 if process.stdin:
                     process.stdin.close()  # its end of file ends the process if it is still at work
         if process.returncode and not self._killed:
-            said = complaints.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            raise TrainingCrashed(said[-1] if said else f"exit status {process.returncode}")
+            last_lines = complaints.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise TrainingCrashed(last_lines[-1] if last_lines else f"exit status {process.returncode}")
 
     def kill(self) -> None:
         with self._lock:
@@ -74,13 +78,8 @@ class TrainingProcess:
                 self._process.kill()
 
 
-_EVENTS = "events.jsonl"
-_LIBRARIES = ("scikit-learn", "numpy", "joblib")
-"""A model is pickled, so that only the versions that made it may load it."""
-
-
 class TrainingCache:
-    """A folder of finished trainings; several services may share it.
+    """A folder of finished trainings; several services can share it.
 
     :param folder: made when something is kept. Archives in it are run as they are: whoever can write there runs code
     """
@@ -97,13 +96,13 @@ class TrainingCache:
             lines = (kept / _EVENTS).read_text(encoding="utf-8").splitlines()
             yield from (_with_archives_in(kept, json.loads(line)) for line in lines)
             return
-        told: list[TrainingEvent] = []
+        yielded: list[TrainingEvent] = []
         with contextlib.closing(train(plan)) as events:
             for event in events:
-                told.append(event)
+                yielded.append(event)
                 yield event
-        if told and told[-1]["event"] == "explained":  # to its very end: neither killed nor failed
-            self._keep(kept, Path(plan["output"]), told)
+        if yielded and yielded[-1]["event"] == "explained":  # to its very end: neither killed nor failed
+            self._keep(kept, Path(plan["output"]), yielded)
 
     def _keep(self, kept: Path, output: Path, events: Iterable[TrainingEvent]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -129,8 +128,8 @@ def _key(plan: TrainingPlan) -> str:
     """Return a name for all that the result depends on: data, settings, this package's code and the libraries."""
     settings = {name: value for name, value in plan.items() if name != "output"}
     channels = {name: _digests(plan[name]) for name in ("training", "validation")}
-    told = json.dumps([settings | channels, _code(), list(map(version, _LIBRARIES))], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    content = json.dumps([settings | channels, _code(), list(map(version, _LIBRARIES))], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def _digests(channel: ChannelFiles | None) -> list[object] | None:

@@ -23,6 +23,18 @@ from airflow_sm_plugin.local.automl.archive.tabular import (
 from airflow_sm_plugin.local.automl.training import problems
 from airflow_sm_plugin.local.automl.training.recipes import Recipe, Trainable
 
+Places = npt.NDArray[np.int64]
+Array = npt.NDArray[np.float64]
+Fold = tuple[Places, Places]
+DEFAULT_FRACTION = 0.2
+_SEED = 7
+_ENOUGH_FOR_ONE_SPLIT = 1000
+"""With fewer rows a fifth of them says little, so candidates are cross-validated instead."""
+_FOLDS = 3
+_VOTING_ROUNDS = 10
+_MOST_ROWS = 200
+_MOST_COLUMNS = 60
+
 
 def scores(problem_type: str, truth: Array, predicted: Array) -> dict[str, float]:
     """Return the metrics by the API's names.
@@ -39,7 +51,7 @@ def scores(problem_type: str, truth: Array, predicted: Array) -> dict[str, float
     }
     if problem_type == problems.BINARY:
         found |= _averaged(truth, labels, "binary", "")
-        # Undefined when only one class was seen: then nothing was told apart, and nothing was better than chance.
+        # Undefined when only one class was seen: then there is nothing to distinguish, and no better than chance.
         seen = len(np.unique(truth))
         found["AUC"] = metrics.roc_auc_score(truth, predicted[:, 1]) if seen == 2 else 0.5
     else:
@@ -75,18 +87,6 @@ def _regression(truth: Array, values: Array) -> dict[str, float]:
     }
 
 
-Places = npt.NDArray[np.int64]
-Array = npt.NDArray[np.float64]
-Fold = tuple[Places, Places]
-
-DEFAULT_FRACTION = 0.2
-_SEED = 7
-_ENOUGH_FOR_ONE_SPLIT = 1000
-"""With fewer rows a fifth of them says little, so candidates are cross-validated instead."""
-_FOLDS = 3
-_VOTING_ROUNDS = 10
-
-
 @dataclass(frozen=True)
 class Material:
     """Everything there is to train on; the rows of a validation channel come after those of the training channel."""
@@ -105,7 +105,6 @@ class Material:
 
     @property
     def seen(self) -> Places:
-        """The rows that candidates are scored on, in the order of their predictions."""
         return np.concatenate([valid for _, valid in self.folds])
 
     def processor(self, *, scaled: bool) -> Processor:
@@ -185,7 +184,6 @@ def train(recipe: Recipe, material: Material) -> Fitted:
 
 
 def predictions(estimator: Trainable, features: Floats, classes: int) -> Array:
-    """Return a column of probabilities for every class, or one column of values."""
     if classes:
         return spread(estimator, features, classes)
     return np.asarray(estimator.predict(features), dtype=np.float64).reshape(-1, 1)
@@ -221,10 +219,6 @@ def _fit(estimator: Trainable, features: Floats, rows: Places, material: Materia
         estimator.fit(features, values)
     else:
         estimator.fit(features, values, sample_weight=material.weights[rows])
-
-
-_MOST_ROWS = 200
-_MOST_COLUMNS = 60
 
 
 def importances(

@@ -43,9 +43,13 @@ from airflow_sm_plugin.local.automl.training.training import (
 _PACKAGE = "airflow_sm_plugin.local.automl.archive"
 _IMPORT = re.compile(rf"^from {re.escape(_PACKAGE)}\.(\w+) import", re.MULTILINE)
 
+_FEWEST_WITH_ENSEMBLE = 3
+"""Candidates from which on the last is an ensemble: one of a single model would be that model again."""
+Winner = tuple[int, Sequence[Fitted], Sequence[float]]
+"""The best candidate: its number, its models and their weights."""
+
 
 def write_archive(path: Path, *, entry: str, model: object) -> None:
-    """Write ``model.tar.gz``; ``entry`` is the module that becomes ``code/inference.py``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pickled = io.BytesIO()
     joblib.dump(model, pickled)
@@ -56,7 +60,6 @@ def write_archive(path: Path, *, entry: str, model: object) -> None:
 
 
 def _sources(entry: str) -> dict[str, str]:
-    """Return the entry's source and those it imports, by their names in the archive."""
     found: dict[str, str] = {}
     todo = [(entry, "inference")]
     while todo:
@@ -76,10 +79,6 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-_FEWEST_WITH_ENSEMBLE = 3
-"""Candidates from which on the last is an ensemble: one of a single model would be that model again."""
-
-
 def main(arguments: list[str]) -> int:
     """Run the plan; a job that cannot go on is an event, not an exit status."""
     threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
@@ -97,9 +96,9 @@ def _run(plan: TrainingPlan) -> None:
     _tell({"event": "analyzed", "problem_type": material.problem_type, "objective": metric, "report": report})
     if plan["definitions_only"]:
         return
-    asked = plan["max_candidates"]
-    with_ensemble = plan["mode"] == ENSEMBLING and (asked is None or asked >= _FEWEST_WITH_ENSEMBLE)
-    singles = None if asked is None else min(asked, MOST_CANDIDATES) - with_ensemble
+    most = plan["max_candidates"]
+    with_ensemble = plan["mode"] == ENSEMBLING and (most is None or most >= _FEWEST_WITH_ENSEMBLE)
+    singles = None if most is None else min(most, MOST_CANDIDATES) - with_ensemble
     chosen = recipes(material.problem_type, plan["algorithms"], singles)
     if not chosen:
         raise dataset.JobFailed(f"No candidate can be trained with {', '.join(plan['algorithms'])}.")
@@ -111,12 +110,7 @@ def _run(plan: TrainingPlan) -> None:
     _tell({"event": "explained", "number": number, "importances": found})
 
 
-Winner = tuple[int, Sequence[Fitted], Sequence[float]]
-"""The best candidate: its number, its models and their weights."""
-
-
 def _tuning(plan: TrainingPlan, material: Material, chosen: list[Recipe], metric: str) -> Winner:
-    """Train candidates of a feature processor and an algorithm each."""
     output = Path(plan["output"])
     fitted: list[Fitted] = []
     for place, recipe in enumerate(chosen, start=1):
