@@ -86,7 +86,6 @@ SHELLS = {
     "async_inference.watcher",
     "batches.claim",
     "batches.input_chunks",
-    "batches.input_origins",
     "batches.listing",
     "batches.manifest_check",
     "batches.manifest_reading",

@@ -9,7 +9,7 @@ an input's first bytes are what its content type promises.
 Ownership: ``task_try`` orders the tries of a task, those of deleted DAG runs included. ``numbered_log`` keeps entries
 of which each number has one writer. ``claim`` takes numbers of such a log: the process with the latest owns the batch.
 
-Pace: ``adaptive`` and ``in_flight`` bound what is sent; ``parallel`` does many things at a time, but not all at once.
+Limits: ``adaptive`` bounds what is sent; ``parallel`` does many things at a time, but not all at once.
 
 Read ``inputs``, ``listing``, ``task_try`` and ``claim`` first.
 """

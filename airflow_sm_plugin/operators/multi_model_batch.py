@@ -114,6 +114,7 @@ class SageMakerMultiModelBatchOperator(InvocationOperator):
     :raises EndpointNotInService: it does not serve now; retried
     :raises FencedOff: a later try has taken over, and this one was left behind; not retried
     :raises PlanReplaced: a later plan counts than that of the given shard; retried
+    :raises ResourceConflict: another version of this package began the batch; not retried
     :raises TaskKilled: Airflow ended the task; what was answered is written down; retried
     :raises ServiceUnavailable: the endpoint or S3 gave no useful answer for long; retried
     """

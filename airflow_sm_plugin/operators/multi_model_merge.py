@@ -50,6 +50,7 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
     :raises InferenceError: the counts do not add up; not retried
     :raises FencedOff: a later try reports, and this one was left behind; not retried
     :raises PlanReplaced: a later plan counts; retried
+    :raises ResourceConflict: another version of this package began the batch; not retried
     :raises TaskKilled: Airflow ended the task; retried
     :raises ServiceUnavailable: S3 did not answer; retried
     """

@@ -84,6 +84,7 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
     :raises EndpointNotInService: it does not serve now; retried
     :raises TargetModelNotFound: artefacts are missing, with ``on_missing_model="fail"``; not retried
     :raises FencedOff: a later try has planned, and this one was left behind; not retried
+    :raises ResourceConflict: another version of this package began the batch; not retried
     :raises TaskKilled: Airflow ended the task; retried
     :raises ServiceUnavailable: S3 or SageMaker did not answer; retried
     """
