@@ -12,5 +12,4 @@ so that a killed server leaves no container behind.
 
 Read ``__main__`` (HTTP), ``handlers`` (the archive's functions and their context), ``codecs`` (the default
 ones); for many models ``hosted`` and ``isolation``, which keeps their modules apart.
-
 """
