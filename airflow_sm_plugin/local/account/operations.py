@@ -5,7 +5,6 @@ A module registers its handlers with ``@operation("CreateModel")``; ``load()`` i
 moto answers a training job ``Completed`` without training anything. An operation is passed on when it keeps records
 and does nothing else in the real service either, or when it reads or deletes records of a kind that can never be
 made here, so that "none" is the truth. Every other one is refused, also one that a later moto adds.
-
 """
 
 from __future__ import annotations

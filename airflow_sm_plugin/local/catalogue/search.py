@@ -2,7 +2,6 @@
 
 Properties are named by path (``ProductionVariants.VariantName``) and looked up in botocore's model of the resource, so
 that an unknown one is refused. Source: API reference, Search, Filter, NestedFilters, SearchExpression.
-
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 SageMaker's AddTags, ListTags and DeleteTags, and the Resource Groups Tagging API over our resources and moto's. A
 record of ours keeps its tags under ``_tags``. The text on the prefix ``aws:`` is the service's, the others are ours.
-
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Carry a container's output to CloudWatch Logs: in order, in batches, never holding the container up.
 
 SageMaker keeps a data log beside a container's own, in which it notes what became of the requests.
-
 """
 
 from __future__ import annotations

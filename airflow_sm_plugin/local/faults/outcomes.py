@@ -1,7 +1,6 @@
 """The ends that a user has set for the next creation, update or scaling of an endpoint.
 
 Without one, things go as they really go: containers that do not come up fail a creation and roll an update back.
-
 """
 
 from __future__ import annotations

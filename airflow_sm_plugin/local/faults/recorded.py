@@ -3,7 +3,6 @@
 ``recorded_answers.json`` has a row for each situation. Its grade says how much is known: ``recorded`` (seen in a log,
 an issue or a sample), ``documented`` (AWS's documentation or service model), ``source`` (read in a container's source),
 or ``invented``: the situation is real, but its text is not published. ``$name`` stands for a value of the request.
-
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ A request passes, in this order: whether its sender is permitted to drive this s
 signed where AWS wants it (:mod:`airflow_sm_plugin.local.protocol.signatures`), the fault plan, and then the operation.
 Both planes of SageMaker are signed for ``sagemaker``, which tells them apart from every other service whatever the host
 name. Every call of every service is in the call log; ``POST /moto-api/reset`` resets ours and moto's.
-
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The embedded SageMaker's own HTTP interface below ``/_embedded/``.
 
 Health, settings, the fault plan, the call log, outcomes and statuses of endpoints, and the models they hold.
-
 """
 
 from __future__ import annotations

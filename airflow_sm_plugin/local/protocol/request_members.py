@@ -2,7 +2,6 @@
 
 Each member of the operations in :data:`OPERATIONS` stands here, so that none is ignored unnoticed; one that does not (a
 newer botocore's) is refused. Structures are mappings of their members; lists stand for their items.
-
 """
 
 from __future__ import annotations

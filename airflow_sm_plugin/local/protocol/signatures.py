@@ -2,7 +2,6 @@
 
 No signature is verified: any credentials do. What counts is that a client of AWS sent the request: no web page's form
 or link can have an ``Authorization`` header.
-
 """
 
 from __future__ import annotations

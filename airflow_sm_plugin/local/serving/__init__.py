@@ -10,7 +10,6 @@ It speaks the contract of SageMaker's containers (``GET /ping``, ``POST /invocat
 toolkit does. It imports nothing heavy before a handler needs it, and ends by itself when its standard input closes,
 so that a killed server leaves no container behind.
 
-Read ``__main__``, ``web`` (HTTP), ``handlers`` (the archive's functions and their context), ``codecs`` (the default
+Read ``__main__`` (HTTP), ``handlers`` (the archive's functions and their context), ``codecs`` (the default
 ones); for many models ``hosted`` and ``isolation``, which keeps their modules apart.
-
 """

@@ -3,7 +3,6 @@
 The port goes to ``--port-fd`` (one line) once the model is loaded (with ``--multi-model``: at once) and ``/ping`` is
 answered. The first line of standard input is a token: a request without it is refused. Ends, with its whole process
 group if it leads one, when standard input closes. It listens on loopback, with a thread a connection.
-
 """
 
 from __future__ import annotations

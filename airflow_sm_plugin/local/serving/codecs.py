@@ -2,7 +2,6 @@
 
 Source: aws/sagemaker-inference-toolkit, ``decoder`` and ``encoder``; Accept lists as RFC 9110 reads them. NumPy is
 imported when first needed.
-
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@
 each of the three replaced by its default when absent. Every handler can take one argument more, the context.
 Its methods are those of the multi-model server's context, which the toolkit hands on; a request is a batch of one,
 so every ``idx`` is 0.
-
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 A process that was started here is recognised later by an environment variable it inherited, so that its own children
 are found as well, also when the one in between is gone (an orphaned Airflow task).
-
 """
 
 from __future__ import annotations

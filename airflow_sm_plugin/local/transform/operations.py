@@ -2,7 +2,6 @@
 
 Error texts are those observed of the service: a missing job is a ValidationException, not the ResourceNotFound that
 its API model names.
-
 """
 
 from __future__ import annotations

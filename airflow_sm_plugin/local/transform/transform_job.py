@@ -1,7 +1,6 @@
 """Run a transform job: start its containers, send them the input piece by piece, store what they answer.
 
 Form and places of captured data: Developer Guide, "Capture data from batch transform job".
-
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A transform job's plan, read from its record, and how it cuts input into payloads and joins the answers: pure.
 
 Words, defaults and rules are those of ``CreateTransformJob`` in the SageMaker API reference.
-
 """
 
 from __future__ import annotations

@@ -6,5 +6,4 @@ own (see :mod:`airflow_sm_plugin.local.automl.training.worker`): an archive runs
 ``features`` transforms CSV rows into numbers (``tabular``), and labels back; ``algorithm`` predicts between the two;
 ``ensemble`` does all in one container. ``recordio`` is the format between the first two, ``responses`` reads the
 headers and writes the selected keys.
-
 """

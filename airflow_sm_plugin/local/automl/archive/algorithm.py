@@ -2,7 +2,6 @@
 
 Reads RecordIO-protobuf or CSV; answers the keys in SAGEMAKER_INFERENCE_OUTPUT, or the bare prediction without it.
 Classes are numbers here; the label container behind it knows their names.
-
 """
 
 from __future__ import annotations

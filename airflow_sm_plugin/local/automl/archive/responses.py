@@ -2,7 +2,6 @@
 
 Keys and encodings follow the serving code that Autopilot generates: names are stripped and lower-cased, CSV is the
 default, JSON and JSON Lines exist only where the content of the response can be selected.
-
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The training, processing and transform jobs that a candidate's steps name: records, and their operations.
 
 The training process does their work; the records say when, on what, and where the results lie.
-
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ standard input closes, that is, when the server is gone.
 An archive holds ``model.joblib``, ``code/inference.py`` and the modules it imports: this package's
 :mod:`airflow_sm_plugin.local.automl.archive`, under names of their own (``automl_tabular`` for ``…archive.tabular``),
 so that it runs where this package is not installed.
-
 """
 
 from __future__ import annotations
