@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
 
@@ -16,8 +16,8 @@ from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 class Look:
     """One look at both objects of an invocation. ``failure`` is ABSENT where no failure path is configured."""
 
-    output: Sight
-    failure: Sight
+    output: Presence
+    failure: Presence
 
 
 class Outcome(enum.Enum):
@@ -35,9 +35,9 @@ def outcome(look: Look, *, now: float, deadline: float) -> Outcome:
     :param now: epoch seconds
     :param deadline: epoch seconds
     """
-    if look.output is Sight.PRESENT:
+    if look.output is Presence.PRESENT:
         return Outcome.SUCCEEDED
-    if look.failure is Sight.PRESENT:
+    if look.failure is Presence.PRESENT:
         return Outcome.FAILED
     return Outcome.TIMED_OUT if now >= deadline else Outcome.WAITING
 

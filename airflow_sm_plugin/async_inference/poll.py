@@ -23,7 +23,7 @@ from functools import cached_property
 from airflow_sm_plugin.async_inference.watch import Place, Watch, mask_of, positions_of
 from airflow_sm_plugin.async_inference.watch_state import WatchState, past
 from airflow_sm_plugin.core.failed_polls import FailedLooks
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 
 MOST_HEADS = 2_000
 """HEADs of one look while no deadline presses; what is left out comes in turn at the next looks."""
@@ -254,7 +254,7 @@ class Looking:
             self._answered = self._hit = True  # where one failed, others may have
         self._change(number, failures=state.failures | mask)
 
-    def listed(self, request: ListRequest, answer: Sight, *, pages: int, complete: bool) -> None:
+    def listed(self, request: ListRequest, answer: Presence, *, pages: int, complete: bool) -> None:
         """Take in how a listing ended.
 
         :param answer: PRESENT when every page came; FORBIDDEN when it may not be listed; UNKNOWN when S3 failed
@@ -267,9 +267,9 @@ class Looking:
             self._answered = self._answered or pages > 0
         else:
             self._credit -= pages
-        one_by_one = answer is Sight.FORBIDDEN or (answer is Sight.PRESENT and not complete)
+        one_by_one = answer is Presence.FORBIDDEN or (answer is Presence.PRESENT and not complete)
         for number in request.shelves:
-            if answer is Sight.UNKNOWN:
+            if answer is Presence.UNKNOWN:
                 self._told.add((number, request.which))
             elif not one_by_one:
                 self._told_of(number, request.which)
@@ -288,19 +288,19 @@ class Looking:
             self._told.add((number, Which.FAILURES))
             self._change(number, failures_at=self._now)
 
-    def headed(self, request: HeadRequest, sight: Sight) -> None:
+    def headed(self, request: HeadRequest, sight: Presence) -> None:
         """Take in what one HEAD saw."""
         number, bit, which = request.place.shelf, 1 << request.place.position, request.which
         if which is Which.OUTPUTS:
-            self._answered = self._answered or sight is not Sight.UNKNOWN
-        if sight is Sight.PRESENT and which is Which.OUTPUTS:
+            self._answered = self._answered or sight is not Presence.UNKNOWN
+        if sight is Presence.PRESENT and which is Which.OUTPUTS:
             self._change(number, outputs=self._shelves[number].outputs | bit)
-        elif sight is Sight.PRESENT:
+        elif sight is Presence.PRESENT:
             self._credit = max(self._credit, 1.0)
             self._saw_failures(number, bit)
-        elif sight is Sight.FORBIDDEN:
+        elif sight is Presence.FORBIDDEN:
             self._forbidden[number] = self._forbidden.get(number, 0) | bit
-        if sight is not Sight.UNKNOWN and (number, which) in self._open_heads:
+        if sight is not Presence.UNKNOWN and (number, which) in self._open_heads:
             self._open_heads[number, which] &= ~bit
 
     def finish(self) -> WatchState:

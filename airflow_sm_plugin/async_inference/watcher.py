@@ -14,7 +14,7 @@ from airflow_sm_plugin.async_inference.watch import Watch
 from airflow_sm_plugin.async_inference.watch_state import WatchState
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.core.s3 import S3Uri, Sight
+from airflow_sm_plugin.core.s3 import Presence, S3Uri
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InferenceError,
@@ -76,7 +76,7 @@ class ResultWatcher:
                 await self._list(request, looking)
 
     async def _list(self, request: ListRequest, looking: Looking) -> None:
-        start, pages, answer, complete = request.start_after, 0, Sight.PRESENT, False
+        start, pages, answer, complete = request.start_after, 0, Presence.PRESENT, False
         while not complete and pages < request.max_pages:
             try:
                 page = await self._s3.list_names(request.bucket, request.prefix, start_after=start)
@@ -90,11 +90,11 @@ class ResultWatcher:
             start = page.next_start_after or start
         looking.listed(request, answer, pages=pages, complete=complete)
 
-    def _why_not(self, request: ListRequest, error: ServiceError) -> Sight:
+    def _why_not(self, request: ListRequest, error: ServiceError) -> Presence:
         """Say what a listing that failed tells; raise when no look can succeed."""
         if error.retryable:
             log.info("a failed look: %s", error)
-            return Sight.UNKNOWN
+            return Presence.UNKNOWN
         if isinstance(error, RequestRefused) and request.which is Which.OUTPUTS:
             raise error
         if isinstance(error, AccessDenied) or request.which is Which.FAILURES:
@@ -104,7 +104,7 @@ class ResultWatcher:
                 request,
                 error,
             )
-            return Sight.FORBIDDEN
+            return Presence.FORBIDDEN
         raise error
 
     def _warn_once(self, text: str, request: ListRequest, error: ServiceError) -> None:

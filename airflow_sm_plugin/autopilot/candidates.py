@@ -1,11 +1,10 @@
-"""Decide about Autopilot (AutoML) jobs: has it ended, which candidate, which containers.
+"""Choose a candidate of an Autopilot (AutoML) job, and its containers.
 
 Shapes as ``DescribeAutoMLJobV2`` and ``ListCandidatesForAutoMLJob`` answer them.
 """
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from typing import Any
 
 from airflow_sm_plugin.core.template_values import choice, is_given, number, whole_number
 from airflow_sm_plugin.exceptions import (
-    AutoMLJobFailed,
-    AutoMLJobStillRunning,
     CandidateNotFound,
     InvalidRequest,
     ObjectiveNotMet,
@@ -32,42 +29,6 @@ _MINIMISED = frozenset(
 )
 """Those metrics of SageMaker's ``AutoMLMetricExtendedEnum`` of which less is better, in lower case."""
 _METRIC_PREFIX = "validation:"
-
-
-class JobState(enum.Enum):
-    """Where an AutoML job stands, as far as an export is concerned."""
-
-    COMPLETED = "completed"
-    RUNNING = "running"
-    ENDED_BADLY = "ended badly"
-
-
-def job_state(job: Mapping[str, Any]) -> JobState:
-    """Judge ``AutoMLJobStatus``: Completed, InProgress, Stopping, Stopped or Failed."""
-    status = job["AutoMLJobStatus"]
-    if status == "Completed":
-        return JobState.COMPLETED
-    return JobState.RUNNING if status in ("InProgress", "Stopping") else JobState.ENDED_BADLY
-
-
-def check_completed(job: Mapping[str, Any]) -> None:
-    """Return when the job is completed.
-
-    :raises AutoMLJobStillRunning: it has not ended
-    :raises AutoMLJobFailed: it is Failed or Stopped
-    """
-    name, status = job["AutoMLJobName"], job["AutoMLJobStatus"]
-    state = job_state(job)
-    if state is JobState.RUNNING:
-        raise AutoMLJobStillRunning(
-            f"AutoML job {name} is {status} ({job.get('AutoMLJobSecondaryStatus', 'no detail')}): "
-            f"export it when it has completed, or pass wait_for_job=True"
-        )
-    if state is JobState.ENDED_BADLY:
-        reason = job.get("FailureReason") or job.get("AutoMLJobSecondaryStatus") or "no reason given"
-        raise AutoMLJobFailed(
-            f"AutoML job {name} ended {status}: {reason}. Run a new job and export that; a job cannot be resumed"
-        )
 
 
 def best_candidate(job: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -93,15 +54,15 @@ def ranked(candidates: Iterable[Mapping[str, Any]], *, best: Mapping[str, Any]) 
     :param best: the job's ``BestCandidate``
     """
     others = [
-        (objective, one)
-        for one in candidates
-        if one.get("CandidateStatus") == "Completed"
-        and one["CandidateName"] != best["CandidateName"]
-        and (objective := objective_of(one)) is not None
+        (objective, candidate)
+        for candidate in candidates
+        if candidate.get("CandidateStatus") == "Completed"
+        and candidate["CandidateName"] != best["CandidateName"]
+        and (objective := objective_of(candidate)) is not None
         and not math.isnan(objective["value"])
     ]
     others.sort(key=lambda pair: pair[0]["value"] if is_minimised(pair[0]) else -pair[0]["value"])
-    return [best, *(one for _, one in others)]
+    return [best, *(candidate for _, candidate in others)]
 
 
 def candidate_at(
@@ -169,7 +130,7 @@ def objective_of(candidate: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def is_minimised(objective: Mapping[str, Any]) -> bool:
-    """Say whether less of an objective (of :func:`objective_of`) is better; by its name where it has no type."""
+    """Return whether less of an objective (of :func:`objective_of`) is better; by its name where it has no type."""
     if objective["type"] is not None:
         return bool(objective["type"] == "Minimize")
     return str(objective["name"]).lower() in _MINIMISED

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate, words_of
 from airflow_sm_plugin.core.backoff import pause_after
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import ServiceError
 
@@ -35,7 +35,7 @@ _NO_BUCKET = "NoSuchBucket"
 _NO_UPLOAD = "NoSuchUpload"
 _RACES = frozenset({"PreconditionFailed", "ConditionalRequestConflict", _NO_UPLOAD})
 
-_SIGHTS = {Meaning.NOT_FOUND: Sight.ABSENT, Meaning.ACCESS_DENIED: Sight.FORBIDDEN}
+_SIGHTS = {Meaning.NOT_FOUND: Presence.ABSENT, Meaning.ACCESS_DENIED: Presence.FORBIDDEN}
 _PASSING = frozenset({Meaning.CREDENTIALS_EXPIRED, Meaning.THROTTLED, Meaning.UNAVAILABLE})
 
 _Result = TypeVar("_Result")
@@ -60,16 +60,16 @@ def is_race_lost(error: ClientError) -> bool:
     return code in _RACES or status in (CHANGED, CONFLICT) or (status == NOT_FOUND and code != _NO_BUCKET)
 
 
-def sight_of(error: ClientError | BotoCoreError, location: str) -> Sight:
+def sight_of(error: ClientError | BotoCoreError, location: str) -> Presence:
     """Say what a failed HEAD tells of an object.
 
     :raises SageMakerInferenceError: nothing was asked and nothing ever will be
     """
     if isinstance(error, ClientError):
-        return _SIGHTS.get(meaning(error), Sight.UNKNOWN)
+        return _SIGHTS.get(meaning(error), Presence.UNKNOWN)
     ours = translate(error, f"s3:HeadObject {location}")
     if ours.retryable:
-        return Sight.UNKNOWN
+        return Presence.UNKNOWN
     raise ours from cause_of(error)
 
 

@@ -10,7 +10,7 @@ from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.batches.folder import MARK, result_if_marked, state_in
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.parallel import side_by_side
-from airflow_sm_plugin.core.s3 import S3Uri, Sight
+from airflow_sm_plugin.core.s3 import Presence, S3Uri
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ async def _check_marks(s3: S3Objects, sources: list[str], manifest: str | None) 
     for source, seen in zip(sources, found, strict=True):
         if isinstance(seen, ListedObject) and MARK in (seen.metadata or {}):
             raise _refused(source, str(result_if_marked(S3Uri.parse(source).key)), manifest)
-    if forbidden := found.count(Sight.FORBIDDEN):
+    if forbidden := found.count(Presence.FORBIDDEN):
         log.warning(
             "%d inputs, among them %s, have names as a batch's reports and failures have, and cannot be looked at: S3 "
             "answered 403, as it does without s3:GetObject; they are taken for inputs",
             forbidden,
-            sources[found.index(Sight.FORBIDDEN)],
+            sources[found.index(Presence.FORBIDDEN)],
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.batches.inputs import BatchInput, ManifestEntry
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import InputNotFound
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def looked_at(
     missing, forbidden = _Missing(manifest), 0
     async with aclosing(_in_order(s3, entries)) as looks:
         async for entry, found in looks:
-            if found is Sight.ABSENT:
+            if found is Presence.ABSENT:
                 missing.add(entry)
             if missing.count:
                 continue
@@ -85,12 +85,12 @@ async def looked_at(
         )
 
 
-_Look = tuple[ManifestEntry, asyncio.Task[ListedObject | Sight]]
+_Look = tuple[ManifestEntry, asyncio.Task[ListedObject | Presence]]
 
 
 async def _in_order(
     s3: S3Objects, entries: AsyncIterable[ManifestEntry]
-) -> AsyncGenerator[tuple[ManifestEntry, ListedObject | Sight], None]:
+) -> AsyncGenerator[tuple[ManifestEntry, ListedObject | Presence], None]:
     looks: deque[_Look] = deque()
     try:
         async for entry in entries:
@@ -105,7 +105,7 @@ async def _in_order(
         await asyncio.gather(*(look for _, look in looks), return_exceptions=True)
 
 
-async def _first(looks: deque[_Look]) -> tuple[ManifestEntry, ListedObject | Sight]:
+async def _first(looks: deque[_Look]) -> tuple[ManifestEntry, ListedObject | Presence]:
     entry, look = looks[0]
     found = await look
     looks.popleft()

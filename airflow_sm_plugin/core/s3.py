@@ -80,7 +80,7 @@ def check_input_location(location: str, *, name: str) -> None:
         )
 
 
-class Sight(enum.Enum):
+class Presence(enum.Enum):
     """What one HEAD of an object tells: S3 answers 403 for a missing key without ``s3:ListBucket``."""
 
     PRESENT = "present"

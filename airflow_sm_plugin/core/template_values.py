@@ -1,4 +1,8 @@
-"""Read what templates render: text of everything, objects of what other tasks returned, ``None`` of what is absent."""
+"""Read what templates render: text of everything, objects of what other tasks returned, ``None`` of what is absent.
+
+Each reader takes the value's name for its message, and raises :class:`InvalidRequest` for what it cannot read. Messages
+of the readers of texts, mappings and lists show nothing of the value: it may be a secret.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 def is_given(value: object) -> bool:
-    """Say whether a value is there: not None, no empty text, and not the text that a template makes of None."""
+    """Return whether a value is there: not None, no empty text, and not the text that a template makes of None."""
     return value is not None and str(value).strip() not in ("", "None")
 
 
@@ -32,9 +36,6 @@ def as_text(value: object, name: str) -> str:
 
     Mappings and lists become JSON. A tuple of numbers, which is what native rendering makes of ``1,2,3``, is joined
     with commas. Numbers, booleans and dates are spelled as Python spells them.
-
-    :param name: what the value is, for the message, which shows nothing of the value: it may be a secret
-    :raises InvalidRequest: anything else
     """
     if isinstance(value, str):
         return value
@@ -55,76 +56,64 @@ def as_text(value: object, name: str) -> str:
 
 
 def boolean(value: object, name: str) -> bool:
-    """Return a boolean for true or false, yes or no, 1 or 0, as text in any case or as they are.
-
-    :param name: what the value is, for the message
-    :raises InvalidRequest: anything else
-    """
-    said = _TRUTH.get(str(value).strip().lower())
-    if said is None:
+    """Return a boolean for true or false, yes or no, 1 or 0, as text in any case or as they are."""
+    truth = _TRUTH.get(str(value).strip().lower())
+    if truth is None:
         raise InvalidRequest(f"{name} must be true or false, not {value!r:.80}")
-    return said
+    return truth
 
 
-def number(value: object, name: str) -> float:
-    """Return a finite number.
-
-    :param name: what the value is, for the message
-    :raises InvalidRequest: no number, infinite, or not a number by its own name
-    """
+def _finite(value: object) -> float | None:
+    """Return a finite number, as it is or read off text; None for anything else."""
+    if isinstance(value, bool):
+        return None
     try:
-        found = float(str(value))
-    except ValueError as error:
-        raise InvalidRequest(f"{name} must be a number, not {value!r:.80}") from error
-    if not math.isfinite(found) or isinstance(value, bool):
-        raise InvalidRequest(f"{name} must be a number, not {value!r:.80}")
-    return found
+        result = float(str(value))
+    except ValueError:
+        return None
+    return result if math.isfinite(result) else None
 
 
-def whole_number(value: object, name: str, *, at_least: int = 0) -> int:
-    """Return a whole number.
+def number(value: object, name: str, *, above: float | None = None) -> float:
+    """Return a finite number; with ``above`` only a greater one."""
+    result = _finite(value)
+    if result is None or (above is not None and result <= above):
+        limit = "" if above is None else f" greater than {above:g}"
+        raise InvalidRequest(f"{name} must be a number{limit}, not {value!r:.80}")
+    return result
 
-    :param name: what the value is, for the message
-    :raises InvalidRequest: no whole number, or a smaller one than ``at_least``
-    """
-    found = number(value, name)
-    if not found.is_integer() or found < at_least:
-        raise InvalidRequest(f"{name} must be a whole number, {at_least} or more, not {value!r:.80}")
-    return int(found)
+
+def whole_number(value: object, name: str, *, at_least: int | None = 0) -> int:
+    """Return a whole number; ``at_least=None`` leaves its limit to the caller."""
+    result = _finite(value)
+    if result is None or not result.is_integer() or (at_least is not None and result < at_least):
+        limit = "" if at_least is None else f", {at_least} or more"
+        raise InvalidRequest(f"{name} must be a whole number{limit}, not {value!r:.80}")
+    return int(result)
 
 
 def seconds(value: object, name: str, *, positive: bool = False) -> float:
     """Return a duration in seconds.
 
-    :param name: what the value is, for the message
-    :param positive: whether 0 is refused as well, e.g. for the pause between looks
-    :raises InvalidRequest: no number, or a negative one
+    :param positive: whether 0 is refused as well, e.g. for the pause between polls
     """
-    found = number(value, name)
-    if found < 0 or (positive and found == 0):
+    result = number(value, name)
+    if result < 0 or (positive and result == 0):
         raise InvalidRequest(
             f"{name} must be {'more than 0' if positive else '0 or more'} seconds, not {value!r:.80}"
         )
-    return found
+    return result
 
 
 def choice(value: object, name: str, choices: Sequence[str]) -> str:
-    """Return the one of ``choices`` that the value is.
-
-    :param name: what the value is, for the message
-    :raises InvalidRequest: it is none of them; case counts, since most are AWS's own words
-    """
+    """Return the one of ``choices`` that the value is. Case counts, since most are AWS's own words."""
     if value not in choices:
         raise InvalidRequest(f"{name} must be one of {', '.join(choices)}, not {value!r:.80}")
     return str(value)
 
 
 def mapping(value: object, name: str) -> Mapping[str, Any] | None:
-    """Return a mapping with text keys, as it is or read off text: JSON, or what Python writes; None when not given.
-
-    :param name: what the value is, for the message, which shows nothing of the value: it may be a secret
-    :raises InvalidRequest: anything else
-    """
+    """Return a mapping with text keys, as it is or read off text: JSON, or what Python writes; None when not given."""
     if not is_given(value):
         return None
     found = parsed(value)
@@ -138,10 +127,7 @@ def mapping(value: object, name: str) -> Mapping[str, Any] | None:
 
 
 def texts_by_name(value: object, name: str) -> dict[str, str] | None:
-    """Return a mapping as :func:`mapping` does, each of its values as :func:`as_text` does: tags and the like.
-
-    :raises InvalidRequest: anything else, None among the values
-    """
+    """Return a mapping as :func:`mapping` does, each of its values as :func:`as_text` does: tags and the like."""
     found = mapping(value, name)
     if found is None:
         return None
@@ -155,8 +141,7 @@ def texts_by_name(value: object, name: str) -> dict[str, str] | None:
 def sequence(value: object, name: str) -> Sequence[Any] | None:
     """Return a list or its like, as it is or read off text: JSON, or what Python writes; None when not given.
 
-    :param name: what the value is, for the message, which shows nothing of the value: it may be a secret
-    :raises InvalidRequest: anything else; one text is no list of its characters
+    One text is no list of its characters.
     """
     if not is_given(value):
         return None
@@ -169,26 +154,17 @@ def sequence(value: object, name: str) -> Sequence[Any] | None:
 
 
 def mappings(value: object, name: str) -> list[Mapping[str, Any]] | None:
-    """Return a list of mappings, each as :func:`mapping` takes it; None when the list is not given.
-
-    :param name: what the value is, for the message, which shows nothing of the value: it may be a secret
-    :raises InvalidRequest: anything else
-    """
-    found = sequence(value, name)
-    if found is None:
+    """Return a list of mappings, each as :func:`mapping` takes it; None when the list is not given."""
+    items = sequence(value, name)
+    if items is None:
         return None
-    return [mapping(item, f"{name}[{number}]") or {} for number, item in enumerate(found)]
+    return [mapping(item, f"{name}[{index}]") or {} for index, item in enumerate(items)]
 
 
 def names(value: object, name: str) -> list[str] | None:
-    """Return a list of texts, as :func:`sequence` and :func:`as_text` take them; None when the list is not given.
-
-    :raises InvalidRequest: anything else
-    """
-    found = sequence(value, name)
-    return (
-        None if found is None else [as_text(item, f"{name}[{number}]") for number, item in enumerate(found)]
-    )
+    """Return a list of texts, as :func:`sequence` and :func:`as_text` take them; None when the list is not given."""
+    items = sequence(value, name)
+    return None if items is None else [as_text(item, f"{name}[{index}]") for index, item in enumerate(items)]
 
 
 def parsed(value: object) -> object:

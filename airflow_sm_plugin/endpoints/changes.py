@@ -1,4 +1,4 @@
-"""What an update changes of an endpoint, and what SageMaker refuses of that: found before anything is created."""
+"""The changes that an update makes, and those that SageMaker refuses: found before anything is created."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_change(
     :raises InvalidRequest: from instances to serverless or back, or guardrails that do not fit the variants
     """
     name, now = spec.endpoint_name, _is_serverless(description, served)
-    if now is not None and now != spec.is_serverless:
+    if now not in (None, spec.is_serverless):
         kinds = {True: "serverless", False: "with instances"}
         raise InvalidRequest(
             f"endpoint {name} is {kinds[now]}, and an update cannot make it one {kinds[not now]}: take another name, "
@@ -73,19 +73,16 @@ def check_change(
             f"{', '.join(before)}, the update {', '.join(after)}. Keep their names, or leave deployment_config out"
         )
     if deployment_config.get("RollingUpdatePolicy") and (spec.is_serverless or len(after) > 1):
-        what = (
-            "serverless"
-            if spec.is_serverless
-            else f"of {len(after)} production variants ({', '.join(after)})"
-        )
+        several = f"of {len(after)} production variants ({', '.join(after)})"
+        kind = "serverless" if spec.is_serverless else several
         raise InvalidRequest(
-            f"deployment_config has a RollingUpdatePolicy, but endpoint {name} is {what}: SageMaker rolls endpoints of "
+            f"deployment_config has a RollingUpdatePolicy, but endpoint {name} is {kind}: SageMaker rolls endpoints of "
             f"one variant with instances only; give a BlueGreenUpdatePolicy"
         )
 
 
 def is_about_scaling(code: str, message: str) -> bool | None:
-    """Say whether a refusal of UpdateEndpoint is about variants that scale; None where its words do not tell.
+    """Return whether a refusal of UpdateEndpoint is about variants that scale; None where its words do not tell.
 
     How SageMaker words that refusal is not known for certain, so that unknown words may mean it.
 
@@ -102,23 +99,23 @@ def scaled_error(
 ) -> EndpointScaled:
     """Return the error of an update that SageMaker refuses because variants are scalable targets.
 
-    :param scaled: their names; empty where nobody may tell
+    :param scaled: their names; empty where they are not known
     :param refusal: what SageMaker answered; None where it was not asked
     :param is_certain: whether that is the reason, or only the likely one
     """
     which = f"variant {', '.join(scaled)}" if scaled else "a variant of it"
-    answered = "" if refusal is None else f". {refusal}"
-    why = "" if is_certain else " The likely reason:"
+    answer = "" if refusal is None else f". {refusal}"
+    likely = "" if is_certain else " The likely reason:"
     return EndpointScaled(
-        f"endpoint {endpoint_name} cannot be updated:{why} {which} is registered with Application Auto Scaling, and "
+        f"endpoint {endpoint_name} cannot be updated:{likely} {which} is registered with Application Auto Scaling, and "
         f"the update changes its instance type or removes it. It serves what it served. Give on_scaled='rescale', "
         f"which takes the scaling down, updates, and puts it back; or take it down before "
-        f"(SageMakerScaleEndpointOperator(action='remove')){answered}"
+        f"(SageMakerScaleEndpointOperator(action='remove')){answer}"
     )
 
 
 def _changes(now: Mapping[str, Any], wanted: Mapping[str, Any] | None, *, with_pools: bool) -> bool:
-    """Say whether a variant goes, or changes what it runs on."""
+    """Return whether a variant is removed, or changes what it runs on."""
     if wanted is None or bool(now.get("ServerlessConfig")) != bool(wanted.get("ServerlessConfig")):
         return True
     types = now.get("InstanceType"), wanted.get("InstanceType")
@@ -134,16 +131,8 @@ def _pools(variant: Mapping[str, Any]) -> list[str]:
 
 
 def _is_serverless(description: Mapping[str, Any], served: Mapping[str, Any] | None) -> bool | None:
-    """Say whether an endpoint is serverless; None where that is not known."""
-    variants = [
-        *(description.get("ProductionVariants") or ()),
-        *((served or {}).get("ProductionVariants") or ()),
-    ]
-    if not variants:
-        return None
-    return any(
-        variant.get("ServerlessConfig")
-        or variant.get("CurrentServerlessConfig")
-        or variant.get("DesiredServerlessConfig")
-        for variant in variants
-    )
+    """Return whether an endpoint is serverless; None where that is not known."""
+    sources = (description, served or {})
+    variants = [variant for source in sources for variant in source.get("ProductionVariants") or ()]
+    keys = ("ServerlessConfig", "CurrentServerlessConfig", "DesiredServerlessConfig")
+    return any(variant.get(key) for variant in variants for key in keys) if variants else None

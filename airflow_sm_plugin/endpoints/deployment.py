@@ -9,11 +9,12 @@ from typing import Any
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.core.names import EndpointClaim, is_same
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.changes import check_change
-from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup, OwnWork
+from airflow_sm_plugin.endpoints.cleanup import CreatedByTask, DeploymentCleanup
+from airflow_sm_plugin.endpoints.deletion import EarlierConfigs
 from airflow_sm_plugin.endpoints.deployment_scaling import DeploymentScaling
-from airflow_sm_plugin.endpoints.earlier_configs import EarlierConfigs
-from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions, DeploymentTarget
+from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions
 from airflow_sm_plugin.endpoints.scaling_note import note_tags
 from airflow_sm_plugin.exceptions import (
     CredentialsExpired,
@@ -23,7 +24,6 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources import endpoint_status
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
@@ -31,7 +31,6 @@ from airflow_sm_plugin.resources.endpoint_status import (
     EndpointState,
     EndpointVerdict,
     Step,
-    differing_counts,
     scaled_counts,
 )
 
@@ -68,15 +67,16 @@ class Deployment:
         claim = EndpointClaim(
             owner=owner, try_number=try_number, config_name=spec.config_name, created_at=note.created_at
         )
-        target = DeploymentTarget(spec.endpoint_name, spec.config_name)
-        self._work = OwnWork(hook, target, claim, created=note.created, touched=note.touched)
+        self._work = CreatedByTask(
+            hook, spec.endpoint_name, claim, created=note.created, touched=note.touched
+        )
         self.cleanup = DeploymentCleanup(hook, options, self._work)
         self.earlier = EarlierConfigs(hook, spec, options)
         self.scaling = DeploymentScaling(
             hook, spec, scaling, rescale=options.rescale, taken_down=note.taken_down
         )
         self.deadline = time.time() + options.max_wait if note.deadline is None else note.deadline
-        """By when, in epoch seconds, what is in progress must have ended: as it was at first, deferred or not."""
+        """Epoch seconds by which what is in progress must have ended: as it was at first, deferred or not."""
         self.pending = False
         self._failed_updates = note.failed_updates
         self._may_be_updating = note.may_be_updating
@@ -129,12 +129,12 @@ class Deployment:
             self.cleanup.at_once()
 
     def act(self) -> str | None:
-        """Do what is next until nothing is left but to wait for the end; return created, updated or unchanged.
+        """Take steps until nothing is left but to wait for the end; return created, updated or unchanged.
 
         ``pending`` then says whether there is something to wait for.
 
         :return: None where something is in progress: act again when the endpoint may be changed
-        :raises EndpointUnchangeable: the endpoint can only be deleted, which nobody asked for
+        :raises EndpointUnchangeable: the endpoint can only be deleted, which was not asked for
         :raises EndpointScaled: it scales, and the update would change the instance type of what scales
         :raises InvalidRequest: SageMaker does not update it so
         :raises EndpointDeadlineExceeded: it could not be changed in time
@@ -146,7 +146,7 @@ class Deployment:
         if action is not None:
             log.info("endpoint %s: %s, configuration %s", name, action, wanted)
             return action
-        # No description and no action: somebody else created it this moment.
+        # No description and no action: another task created it this moment.
         verdict = endpoint_status.judge(description or _CREATED_BY_ANOTHER, wanted_config=wanted)
         if time.time() >= self.deadline:
             raise endpoint_status.deadline_exceeded(
@@ -156,7 +156,7 @@ class Deployment:
         return None
 
     def _advance(self, description: Mapping[str, Any] | None) -> str | None:
-        """Take the next step; return what it did, None when one has to look again."""
+        """Take the next step; return what it did, None when the endpoint has to be described again."""
         step = endpoint_status.next_step(description, wanted_config=self.spec.config_name)
         self.pending = step is not Step.NOTHING
         if step is Step.NOTHING:
@@ -192,7 +192,7 @@ class Deployment:
         return "created"
 
     def _update(self, description: Mapping[str, Any]) -> str | None:
-        """Ask for the update; None when one has to look first, whether it goes on already or may be asked for again.
+        """Ask for the update; None when the endpoint has to be described first: the update may be going on already.
 
         :raises ServiceError: it went wrong too often
         """
@@ -230,27 +230,25 @@ class Deployment:
 
     def _served(self, description: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Describe the configuration that the endpoint has now; None where it is gone, not named or not readable."""
-        name = description.get("EndpointConfigName")
+        config_name = description.get("EndpointConfigName")
         try:
-            return self._hook.describe_endpoint_config(str(name)) if name else None
+            return self._hook.configs.describe(str(config_name)) if config_name else None
         except SageMakerInferenceError as error:
-            log.info(
-                "what the update changes of endpoint %s is not known: %s", self.spec.endpoint_name, error
-            )
+            name = self.spec.endpoint_name
+            log.info("what the update changes of endpoint %s is not known: %s", name, error)
             return None
 
     def _ensure_config(self) -> None:
         self._work.touched = True
-        self._hook.ensure_endpoint_config(self.spec)
+        self._hook.configs.ensure(self.spec)
 
     def _warn_of_scaled_counts(
         self, description: Mapping[str, Any], served: Mapping[str, Any] | None
     ) -> None:
-        """Say which variants the update takes back from the count they were scaled to; it goes on all the same."""
-        differing = differing_counts(description, self.spec.variants)
-        if self.options.retain_variant_properties or not differing:
+        """Warn of variants that the update takes back from the count they were scaled to; it goes on all the same."""
+        if self.options.retain_variant_properties:
             return
-        for count in scaled_counts(differing, served):
+        for count in scaled_counts(description, served, self.spec.variants):
             log.warning(
                 "the update of endpoint %s sets variant %s, scaled to CurrentInstanceCount %d, to InitialInstanceCount "
                 "%d; retain_variant_properties=True keeps it as it is",
@@ -263,7 +261,7 @@ class Deployment:
     def _make_room(self, description: Mapping[str, Any]) -> None:
         """Have a Failed endpoint deleted where that was asked for, or where an earlier try of this task made it.
 
-        Not if it is another one by now, or has changed: then one has to look again.
+        Not if it is another one by now, or has changed: then it has to be described again.
 
         :raises EndpointUnchangeable: neither is so
         """
@@ -279,13 +277,13 @@ class Deployment:
         log.info("endpoint %s is Failed: deleting it to create it anew. Reason: %s", name, verdict.reason)
         self._hook.request_deletion(name)
 
-    def look(self) -> EndpointVerdict:
-        """Return what the endpoint is now, for a task that need not wait; a look is repeated where it fails.
+    def poll(self) -> EndpointVerdict:
+        """Judge the endpoint as it is now, for a task that need not wait; a poll is repeated where it fails.
 
         :raises EndpointNotFound: it is gone
         """
         name = self.spec.endpoint_name
-        description = self._hook.look_until(
+        description = self._hook.poll_until(
             name,
             lambda _: True,
             give_up=time.monotonic() + self.options.max_wait,
@@ -300,8 +298,8 @@ class Deployment:
 
         :raises SageMakerInferenceError: as :meth:`DeploymentScaling.put_back`
         """
-        seen = self._work.seen_tags
-        is_without_note = action == "unchanged" and seen is not None and not note_tags(seen)
+        tags = self._work.seen_tags
+        is_without_note = action == "unchanged" and tags is not None and not note_tags(tags)
         if action != "created" and not is_without_note:
             self.scaling.put_back(verdict.arn, serves=verdict.state is EndpointState.SERVING)
 
@@ -327,16 +325,16 @@ class Deployment:
     def update_tags(self, endpoint_arn: str) -> None:
         """Give endpoint and configuration, which may have been there before, the tags asked for."""
         self._hook.update_tags(endpoint_arn, self.spec.tags)
-        self._hook.update_config_tags(self.spec)
+        self._hook.configs.update_tags(self.spec)
 
     def result(self, verdict: EndpointVerdict) -> dict[str, Any]:
-        """Return name, ARN, configuration and status as the wait saw them last: no further look that may fail.
+        """Return name, ARN, configuration and status as the wait saw them last: no further call that may fail.
 
-        :raises EndpointNotFound: a trigger of an earlier version told no ARN, and now the endpoint is gone
+        :raises EndpointNotFound: a trigger of an earlier version gave no ARN, and now the endpoint is gone
         """
         return {
             "endpoint_name": self.spec.endpoint_name,
-            "endpoint_arn": verdict.arn or self.look().arn,
+            "endpoint_arn": verdict.arn or self.poll().arn,
             "endpoint_config_name": self.spec.config_name,
             "status": verdict.status,
         }

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.errors import words_of
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.changes import (
     changing_variants,
     is_about_scaling,
@@ -17,7 +18,6 @@ from airflow_sm_plugin.endpoints.changes import (
 )
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, RequestRefused, SageMakerInferenceError
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.resources.scaling import unscalable_types
@@ -27,6 +27,9 @@ log = get_log(__name__)
 
 class DeploymentScaling:
     """SageMaker refuses an update that removes a scalable target, or changes its instance type.
+
+    ``served``, an argument of the methods, is DescribeEndpointConfig's answer for the configuration that the endpoint
+    has; None where it is not known.
 
     :param rescale: take the scaling down; else such an update is an error
     :param taken_down: the variants whose scaling an earlier process of the same try has taken down
@@ -52,30 +55,29 @@ class DeploymentScaling:
     def check(self, served: Mapping[str, Any] | None) -> None:
         """Find out before anything is created whether SageMaker would refuse the update.
 
-        Where nobody may look, SageMaker's answer decides.
+        Where the scaling may not be described, SageMaker's answer decides.
 
-        :param served: DescribeEndpointConfig's of the configuration that the endpoint has; None where it is not known
         :raises EndpointScaled: it would, and the scaling is not to be taken down
         :raises InvalidRequest: the scaling could not be put back
         """
+        name = self._spec.endpoint_name
         moved = (
             [] if served is None else changing_variants(served, self._spec.variants, with_pools=self._rescale)
         )
         if not moved:
             return
         try:
-            scaled = self._variants.registered(self._spec.endpoint_name, moved)
+            scaled = [variant.variant_name for variant in self._variants.registered(name, moved)]
         except AccessDenied as denied:
-            log.info("whether endpoint %s scales is not known: %s", self._spec.endpoint_name, denied)
+            log.info("whether endpoint %s scales is not known: %s", name, denied)
             return
-        names = [variant.variant_name for variant in scaled]
-        if names and not self._rescale:
-            raise scaled_error(self._spec.endpoint_name, names)
+        if scaled and not self._rescale:
+            raise scaled_error(name, scaled)
         for variant in self._spec.variants:
-            fixed = unscalable_types(variant.parameters()) if variant.variant_name in names else []
+            fixed = unscalable_types(variant.parameters()) if variant.variant_name in scaled else []
             if fixed:
                 raise InvalidRequest(
-                    f"variant {variant.variant_name} of endpoint {self._spec.endpoint_name} scales, and would be moved "
+                    f"variant {variant.variant_name} of endpoint {name} scales, and would be moved "
                     f"to {', '.join(fixed)}: Application Auto Scaling does not scale t2 instances. Take another type, "
                     f"or take its scaling down before (SageMakerScaleEndpointOperator(action='remove'))"
                 )
@@ -113,27 +115,29 @@ class DeploymentScaling:
     def is_reason(
         self, refusal: RequestRefused, description: Mapping[str, Any], served: Mapping[str, Any] | None
     ) -> bool:
-        """Say whether SageMaker refused an update for scaling that may be taken down now.
+        """Return whether SageMaker refused an update for scaling that may be taken down now.
 
         :raises EndpointScaled: it did, or most likely did, and the scaling is not to be taken down
         """
-        said = is_about_scaling(*_words(refusal))
-        if said is False:
+        cause = refusal.__cause__
+        code, message = words_of(cause) if isinstance(cause, ClientError) else ("", str(refusal))
+        about_scaling = is_about_scaling(code, message)
+        if about_scaling is False:
             return False
         name = self._spec.endpoint_name
         try:
-            found = self._variants.registered(name, self._concerned(description, served, with_pools=True))
+            scaled = self._variants.registered(name, self._concerned(description, served, with_pools=True))
         except AccessDenied:
-            found = []
-        if not found and said is None:
+            scaled = []
+        if not scaled and about_scaling is None:
             return False
         if self._rescale:
             return True
-        names = [variant.variant_name for variant in found]
-        raise scaled_error(name, names, refusal, is_certain=said is not None) from refusal
+        names = [variant.variant_name for variant in scaled]
+        raise scaled_error(name, names, refusal, is_certain=about_scaling is not None) from refusal
 
     def put_back(self, arn: str = "", *, serves: bool = True) -> None:
-        """Put back what any deployment has taken down, whatever ``on_scaled`` is: nobody has asked for its loss.
+        """Put back what any deployment has taken down, whatever ``on_scaled`` is: its loss was not asked for.
 
         :param arn: the endpoint's, where it is known
         :param serves: whether the deployment has come to its end; else what cannot be put back is a warning
@@ -167,9 +171,3 @@ class DeploymentScaling:
         if served is None:
             return variant_names(description)
         return changing_variants(served, self._spec.variants, with_pools=with_pools)
-
-
-def _words(refusal: RequestRefused) -> tuple[str, str]:
-    """Return code and message of SageMaker's answer."""
-    cause = refusal.__cause__
-    return words_of(cause) if isinstance(cause, ClientError) else ("", str(refusal))

@@ -1,12 +1,13 @@
-"""What deployments took down of an endpoint's scaling: noted in the endpoint's tags until it is put back."""
+"""Take down and put back an endpoint's scaling; meanwhile it is noted in the endpoint's tags."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.changes import variant_names
 from airflow_sm_plugin.endpoints.scaling_note import (
     VariantScaling,
@@ -18,7 +19,6 @@ from airflow_sm_plugin.endpoints.scaling_note import (
     repointed,
 )
 from airflow_sm_plugin.exceptions import AccessDenied, InvalidRequest, RequestRefused, SageMakerInferenceError
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_status import in_progress
 from airflow_sm_plugin.resources.scaling import ScaledVariant
@@ -79,7 +79,7 @@ class NotedScaling:
         Nothing happens while something is in progress at the endpoint: a warning says what stays down.
 
         :param arn: the endpoint's, where it is known
-        :param taken_down: the variants that this task has taken down: a warning says where no note tells of them
+        :param taken_down: the variants that this task has taken down: a warning says where they are in no note
         :raises SageMakerInferenceError: what is not back stays noted
         """
         described: Mapping[str, Any] | None = None
@@ -96,9 +96,9 @@ class NotedScaling:
         described = described or self._hook.describe_endpoint(self._name)
         if described is None:
             return
-        there = variant_names(described)
+        existing = variant_names(described)
         if not noted:
-            self._warn_of_loss([name for name in taken_down if name in there], is_known=tags is not None)
+            self._warn_of_loss([name for name in taken_down if name in existing], is_known=tags is not None)
             return
         names = ", ".join(self._found)
         status = str(described.get("EndpointStatus"))
@@ -118,9 +118,9 @@ class NotedScaling:
                 self._name,
                 names,
             )
-        registered = self._variants.targets(self._name, there)
+        registered = self._variants.targets(self._name, existing)
         for scaling in noted:
-            if scaling.variant.variant_name in there:
+            if scaling.variant.variant_name in existing:
                 self._put_back(scaling, described, is_registered=scaling.variant in registered)
             else:
                 log.info("%s is no more: its scaling is not put back", scaling.variant.resource_id)
@@ -128,7 +128,7 @@ class NotedScaling:
         self._found = []
 
     def give_up(self, variants: Collection[str] | None = None) -> None:
-        """Remove what is noted of some variants, so that nothing puts it back: somebody has said how they are to scale.
+        """Remove what is noted of some variants, so that nothing puts it back: another scaling was asked for.
 
         What cannot be removed is a warning.
 
@@ -141,7 +141,11 @@ class NotedScaling:
             arn = str(described["EndpointArn"])
             tags = self._hook.tags_of(arn) or {}
             noted = noted_in(tags, self._name)
-            kept = [one for one in noted if variants is not None and one.variant.variant_name not in variants]
+            kept = [
+                scaling
+                for scaling in noted
+                if variants is not None and scaling.variant.variant_name not in variants
+            ]
             if len(kept) < len(noted):
                 self._note(arn, tags, kept)
                 log.info("what deployments took down of the scaling of %s is not put back", self._name)
@@ -153,7 +157,7 @@ class NotedScaling:
             )
 
     def warn(self, problem: SageMakerInferenceError, taken_down: Collection[str] = ()) -> None:
-        """Say that scaling is not back, where there may be a note of any."""
+        """Warn that scaling is not back, where there may be a note of any."""
         names = dict.fromkeys([*taken_down, *self._found])
         if not names and not isinstance(problem, InvalidRequest):
             log.info(
@@ -169,7 +173,7 @@ class NotedScaling:
         )
 
     def _warn_of_loss(self, variants: Sequence[str], *, is_known: bool) -> None:
-        """Say what of the scaling that this task took down is neither noted nor registered any more."""
+        """Report the scaling that this task took down and that is neither noted nor registered any more."""
         if not is_known:
             log.warning(
                 "whether the scaling of endpoint %s is to be put back is not known: its tags, which keep it, cannot be "
@@ -179,7 +183,7 @@ class NotedScaling:
                 _LATER,
             )
             return
-        registered = {one.variant_name for one in self._variants.registered(self._name, variants)}
+        registered = {variant.variant_name for variant in self._variants.registered(self._name, variants)}
         lost = [name for name in variants if name not in registered]
         if lost:
             log.error(
@@ -192,29 +196,25 @@ class NotedScaling:
 
     def _described(self, variant: ScaledVariant, target: Mapping[str, Any]) -> VariantScaling:
         policies = self._variants.policies(variant)
-        return VariantScaling.described(
-            variant,
-            target,
-            policies,
-            self._variants.scheduled_actions(variant),
-            {
-                str(policy["PolicyName"]): self._alarms.setting_off(str(policy["PolicyARN"]))
-                for policy in policies
-                if policy.get("PolicyType") == "StepScaling"
-            },
-        )
+        alarms = {
+            str(policy["PolicyName"]): self._alarms.setting_off(str(policy["PolicyARN"]))
+            for policy in policies
+            if policy.get("PolicyType") == "StepScaling"
+        }
+        actions = self._variants.scheduled_actions(variant)
+        return VariantScaling.described(variant, target, policies, actions, alarms)
 
     def _put_back(
         self, scaling: VariantScaling, described: Mapping[str, Any], *, is_registered: bool
     ) -> None:
-        """Put back what is missing: a try may have been killed midway, or somebody may have changed the rest since."""
+        """Put back what is missing: a try may have been killed midway, or the rest may have been changed since."""
         variant = scaling.variant
         if not is_registered:
             request = scaling.registration(
                 instances=_instances(described, variant.variant_name),
                 asynchronous=bool(described.get("AsyncInferenceConfig")),
             )
-            self._variants.register_target(request)
+            self._variants.register(request)
         arns = {
             str(policy["PolicyName"]): str(policy["PolicyARN"]) for policy in self._variants.policies(variant)
         }
@@ -223,19 +223,15 @@ class NotedScaling:
             if name not in arns:
                 arns[name] = self._variants.put_policy({**variant.target(), **policy})
         for name, alarms in scaling.alarms.items():
-            self._repoint(variant, alarms, arns[name])
-        there = {action["ScheduledActionName"] for action in self._variants.scheduled_actions(variant)}
+            # The policy that was put back has another ARN than before.
+            requests = [repointed(alarm, variant, arns[name]) for alarm in self._alarms.described(alarms)]
+            for alarm_request in filter(None, requests):
+                self._alarms.put(alarm_request)
+        existing = {action["ScheduledActionName"] for action in self._variants.scheduled_actions(variant)}
         for action in scaling.actions:
-            if action["ScheduledActionName"] not in there:
+            if action["ScheduledActionName"] not in existing:
                 self._put_action(variant, action)
         log.info("%s scales again", variant.resource_id)
-
-    def _repoint(self, variant: ScaledVariant, alarms: Sequence[str], policy_arn: str) -> None:
-        """Have alarms set off the policy that was put back: its ARN is another one than before."""
-        for alarm in self._alarms.described(alarms):
-            request = repointed(alarm, variant, policy_arn)
-            if request is not None:
-                self._alarms.put(request)
 
     def _put_action(self, variant: ScaledVariant, action: Mapping[str, Any]) -> None:
         try:
@@ -254,9 +250,8 @@ class NotedScaling:
             self._hook.add_tags(arn, note)
         self._forget(arn, [key for key in note_tags(tags) if tags[key] and key not in note])
 
-    def _forget(self, arn: str, keys: Iterable[str]) -> None:
-        """Remove tags of notes; a role that may only add tags empties them."""
-        keys = list(keys)
+    def _forget(self, arn: str, keys: Sequence[str]) -> None:
+        """Remove tags of notes; a role that has permission only to add tags empties them."""
         if not keys:
             return
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
+
+import msgspec
 
 from airflow_sm_plugin.core.template_values import mapping
 from airflow_sm_plugin.exceptions import InvalidRequest
@@ -15,7 +17,7 @@ class DeploymentOptions:
     """How a deployment goes about it.
 
     :param max_wait: seconds for what is in progress before, and again for the endpoint to serve
-    :param poll_interval: seconds between looks
+    :param poll_interval: seconds between polls
     :param wait_for_completion: wait until the endpoint serves
     :param cleanup_wait: seconds that cleaning up may take: SageMaker deletes no endpoint that is still being created
     :param cleanup_on_failure: delete what this task instance created when it fails
@@ -42,20 +44,12 @@ class DeploymentOptions:
     container_log_lines: int = 20
 
 
-@dataclass(frozen=True)
-class DeploymentTarget:
-    """The endpoint that a task works on, and the configuration that the task deploys to it."""
-
-    endpoint_name: str
-    config_name: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class DeploymentNote:
     """What a deferred task must remember: the next process that works on it knows nothing else.
 
     :param action: created, updated or unchanged; None before anything was decided
-    :param created: what this try created, for the log: whose something is, SageMaker tells
+    :param created: what this try created, for the log: SageMaker's tags tell whose something is
     :param created_at: the CreationTime, in epoch seconds, of the endpoint that this task created
     :param replaced_config: the configuration that the endpoint had before this try's update; empty for a creation,
         None where that is not known
@@ -64,7 +58,7 @@ class DeploymentNote:
     :param touched: whether it has acted on the endpoint, so that a failure is to be cleaned up
     :param failed_updates: how often UpdateEndpoint went wrong
     :param may_be_updating: whether one of them may have been accepted all the same
-    :param deadline: epoch seconds by which the endpoint must be free to be changed; None begins anew
+    :param deadline: epoch seconds by which the endpoint must be free to be changed; None begins now
     """
 
     action: str | None = None
@@ -80,29 +74,13 @@ class DeploymentNote:
 
     def as_mapping(self) -> dict[str, Any]:
         """Return it with JSON values; :meth:`from_mapping` reads it back."""
-        return {
-            **vars(self),
-            "created": list(self.created),
-            "taken_down": list(self.taken_down),
-            "models_created_at": dict(self.models_created_at),
-        }
+        return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(self)))
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> DeploymentNote:
         """Read what :meth:`as_mapping` wrote; an earlier version wrote fewer fields."""
-        action = value.get("action")
-        return cls(
-            action=action,
-            created=tuple(value.get("created", ())),
-            touched=bool(value.get("touched", action in ("created", "updated"))),
-            failed_updates=int(value.get("failed_updates", 0)),
-            may_be_updating=bool(value.get("may_be_updating", False)),
-            deadline=value.get("deadline"),
-            created_at=value.get("created_at"),
-            replaced_config=value.get("replaced_config"),
-            models_created_at=dict(value.get("models_created_at") or {}),
-            taken_down=tuple(value.get("taken_down", ())),
-        )
+        touched = value.get("action") in ("created", "updated")
+        return msgspec.convert({"touched": touched, **value}, cls)
 
 
 _BLUE_GREEN = "BlueGreenUpdatePolicy"

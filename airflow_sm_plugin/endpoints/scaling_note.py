@@ -1,4 +1,4 @@
-"""What a deployment took down of an endpoint's scaling: kept in the endpoint's tags, where every later try finds it.
+"""A note of the scaling that a deployment took down: kept in the endpoint's tags, where every later try finds it.
 
 A task's own memory ends with its process, and XCom with its try. A tag holds 256 characters of a small alphabet, so the
 note is compressed and spread over several.
@@ -10,7 +10,7 @@ import base64
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,21 +21,28 @@ from airflow_sm_plugin.resources.tags import MAX_TAG_VALUE, MAX_TAGS
 NOTE_TAG = "airflow-sm-plugin:scaling-"
 """With a moment and a number, from 01: on an endpoint whose scaling is taken down for an update.
 
-Each taking down has keys of its own, so that who has put back what one note says deletes no other.
+Each note has keys of its own, so that a task that has put back what one note says deletes no other.
 """
 
 _PIECE = MAX_TAG_VALUE - len("50/")
-_OF_TARGET = ("MinCapacity", "MaxCapacity", "RoleARN", "SuspendedState")
-_OF_POLICY = (
+_TARGET_MEMBERS = ("MinCapacity", "MaxCapacity", "RoleARN", "SuspendedState")
+_POLICY_MEMBERS = (
     "PolicyName",
     "PolicyType",
     "StepScalingPolicyConfiguration",
     "TargetTrackingScalingPolicyConfiguration",
     "PredictiveScalingPolicyConfiguration",
 )
-_OF_ACTION = ("ScheduledActionName", "Schedule", "Timezone", "StartTime", "EndTime", "ScalableTargetAction")
+_ACTION_MEMBERS = (
+    "ScheduledActionName",
+    "Schedule",
+    "Timezone",
+    "StartTime",
+    "EndTime",
+    "ScalableTargetAction",
+)
 _SERVICE_ROLE = "/aws-service-role/"
-_OF_ALARM = (
+_ALARM_MEMBERS = (
     "AlarmName",
     "AlarmDescription",
     "ActionsEnabled",
@@ -88,20 +95,19 @@ class VariantScaling:
         alarms: Mapping[str, Sequence[str]],
     ) -> VariantScaling:
         """Read the answers of the Describe calls."""
-        kept = _members(target, _OF_TARGET)
-        if _SERVICE_ROLE in str(kept.get("RoleARN", "")):
-            del kept["RoleARN"]  # SageMaker's, which Application Auto Scaling takes by itself
+        registered = _members(target, _TARGET_MEMBERS)
+        if _SERVICE_ROLE in str(registered.get("RoleARN", "")):
+            del registered["RoleARN"]  # SageMaker's, which Application Auto Scaling takes by itself
         return cls(
             variant=variant,
-            target=kept,
-            policies=[_members(policy, _OF_POLICY) for policy in policies],
-            actions=[_members(action, _OF_ACTION) for action in actions],
+            target=registered,
+            policies=[_members(policy, _POLICY_MEMBERS) for policy in policies],
+            actions=[_members(action, _ACTION_MEMBERS) for action in actions],
             alarms={policy: list(names) for policy, names in alarms.items() if names},
         )
 
     @property
     def summary(self) -> str:
-        """What it is, for a log."""
         named = {
             "policies": [str(policy["PolicyName"]) for policy in self.policies],
             "scheduled actions": [str(action["ScheduledActionName"]) for action in self.actions],
@@ -115,9 +121,8 @@ class VariantScaling:
         """Return what is registered now, with what only an earlier note knows: a try may have been killed midway."""
         policies = {policy["PolicyName"]: policy for policy in (*earlier.policies, *self.policies)}
         actions = {action["ScheduledActionName"]: action for action in (*earlier.actions, *self.actions)}
-        return VariantScaling(
-            variant=self.variant,
-            target=self.target,
+        return replace(
+            self,
             policies=list(policies.values()),
             actions=list(actions.values()),
             alarms={**earlier.alarms, **self.alarms},
@@ -139,15 +144,19 @@ class VariantScaling:
             "MaxCapacity": max(most, least, instances),
         }
 
-    def _as_json(self) -> dict[str, Any]:
-        variant = self.variant
-        dimension = {} if variant.dimension == SCALABLE_DIMENSION else {"d": variant.dimension}
-        parts = {"p": list(self.policies), "s": list(self.actions), "a": dict(self.alarms)}
-        filled = {key: part for key, part in parts.items() if part}
-        return {"v": variant.variant_name, **dimension, "t": dict(self.target), **filled}
+    def as_json(self) -> dict[str, Any]:
+        dimension = self.variant.dimension
+        parts = {
+            "d": None if dimension == SCALABLE_DIMENSION else dimension,
+            "p": list(self.policies),
+            "s": list(self.actions),
+            "a": dict(self.alarms),
+        }
+        given = {key: part for key, part in parts.items() if part}
+        return {"v": self.variant.variant_name, "t": dict(self.target), **given}
 
     @classmethod
-    def _from_json(cls, endpoint_name: str, value: Mapping[str, Any]) -> VariantScaling:
+    def from_json(cls, endpoint_name: str, value: Mapping[str, Any]) -> VariantScaling:
         return cls(
             variant=ScaledVariant(endpoint_name, value["v"], value.get("d", SCALABLE_DIMENSION)),
             target=value["t"],
@@ -158,9 +167,10 @@ class VariantScaling:
 
 
 def note_prefix(tags: Mapping[str, str], moment: int) -> str:
-    """Return how the keys of a new note begin: as nobody else's do.
+    """Return how the keys of a new note begin: as those of no other note.
 
-    Keys that were emptied, by a role that may not remove tags, are used again, lest they fill the endpoint's tags.
+    Keys that were emptied, by a role without permission to remove tags, are used again, lest they fill the endpoint's
+    tags.
 
     :param tags: the endpoint's
     :param moment: epoch nanoseconds; a later note wins over an earlier one
@@ -172,13 +182,13 @@ def note_prefix(tags: Mapping[str, str], moment: int) -> str:
 def note_of(
     taken: Sequence[VariantScaling], *, prefix: str = NOTE_TAG, room: int = MAX_TAGS
 ) -> dict[str, str]:
-    """Return the tags that say what was taken down.
+    """Return the tags that hold what was taken down.
 
     :param prefix: how their keys begin: :func:`note_prefix`
     :param room: how many more tags the endpoint takes
     :raises InvalidRequest: the note needs more
     """
-    text = json.dumps([scaling._as_json() for scaling in taken], separators=(",", ":"), default=_moment)  # noqa: SLF001 - of this module
+    text = json.dumps([scaling.as_json() for scaling in taken], separators=(",", ":"), default=_moment)
     packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
     pieces = [packed[start : start + _PIECE] for start in range(0, len(packed), _PIECE)]
     if len(pieces) > room:
@@ -205,9 +215,9 @@ def _filled(tags: Mapping[str, str]) -> list[str]:
 
 
 def noted_in(tags: Mapping[str, str], endpoint_name: str) -> list[VariantScaling]:
-    """Return what the tags of an endpoint say was taken down, of all notes; nothing where they say nothing.
+    """Read what was taken down of an endpoint's scaling, from all notes in its tags.
 
-    :raises InvalidRequest: somebody has changed the note
+    :raises InvalidRequest: the note was changed
     """
     noted: list[VariantScaling] = []
     for prefix in _filled(tags):
@@ -215,7 +225,7 @@ def noted_in(tags: Mapping[str, str], endpoint_name: str) -> list[VariantScaling
             count = int(tags[f"{prefix}01"].partition("/")[0])
             pieces = [tags[f"{prefix}{number:02}"].partition("/")[2] for number in range(1, count + 1)]
             text = zlib.decompress(base64.b64decode("".join(pieces), validate=True))
-            taken = [VariantScaling._from_json(endpoint_name, value) for value in json.loads(text)]  # noqa: SLF001 - as above
+            taken = [VariantScaling.from_json(endpoint_name, value) for value in json.loads(text)]
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise InvalidRequest(
                 f"the tags {prefix}* of endpoint {endpoint_name} say what was taken down of its scaling, and cannot "
@@ -228,14 +238,11 @@ def noted_in(tags: Mapping[str, str], endpoint_name: str) -> list[VariantScaling
 
 def merged(noted: Sequence[VariantScaling], found: Sequence[VariantScaling]) -> list[VariantScaling]:
     """Return what is to be put back: what was found now, and what an earlier try noted and did not put back."""
-    earlier = {scaling.variant: scaling for scaling in noted}
-    now = {
-        scaling.variant: scaling.with_missing_of(earlier[scaling.variant])
-        if scaling.variant in earlier
-        else scaling
-        for scaling in found
-    }
-    return list({**earlier, **now}.values())
+    scalings = {scaling.variant: scaling for scaling in noted}
+    for scaling in found:
+        earlier = scalings.get(scaling.variant)
+        scalings[scaling.variant] = scaling if earlier is None else scaling.with_missing_of(earlier)
+    return list(scalings.values())
 
 
 def repointed(alarm: Mapping[str, Any], variant: ScaledVariant, policy_arn: str) -> dict[str, Any] | None:
@@ -249,7 +256,7 @@ def repointed(alarm: Mapping[str, Any], variant: ScaledVariant, policy_arn: str)
     actions = [policy_arn if action.endswith(end) else action for action in alarm.get("AlarmActions") or ()]
     if actions == list(alarm.get("AlarmActions") or ()):
         return None
-    return {**_members(alarm, _OF_ALARM), "AlarmActions": list(dict.fromkeys(actions))}
+    return {**_members(alarm, _ALARM_MEMBERS), "AlarmActions": list(dict.fromkeys(actions))}
 
 
 def _members(value: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

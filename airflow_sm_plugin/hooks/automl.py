@@ -1,4 +1,4 @@
-"""SageMaker's control plane: AutoML (Autopilot) jobs and their candidates."""
+"""Calls of SageMaker's control plane about AutoML (Autopilot) jobs and their candidates."""
 
 from __future__ import annotations
 
@@ -7,38 +7,42 @@ from typing import Any, cast
 
 from airflow_sm_plugin.aws.errors import translated
 from airflow_sm_plugin.exceptions import AccessDenied, AutoMLJobNotFound, CandidateNotFound, RequestRefused
-from airflow_sm_plugin.hooks.pages import pages_of
+from airflow_sm_plugin.hooks.calls import found, pages_of
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 
 
-class AutoMLCalls(SageMakerCalls):
-    """Look at AutoML jobs. Every method only reads."""
+class AutoMLJobs:
+    """Describe AutoML jobs and their candidates."""
 
-    def describe_auto_ml_job(self, name: str) -> Mapping[str, Any]:
-        """Describe an AutoML job made by CreateAutoMLJob or CreateAutoMLJobV2.
+    def __init__(self, hook: SageMakerCalls) -> None:
+        self._hook = hook
+
+    def describe(self, name: str) -> Mapping[str, Any]:
+        """Describe a job made by CreateAutoMLJob or CreateAutoMLJobV2.
 
         V2 describes both; only where V2 is not permitted the first version is asked.
 
         :raises AutoMLJobNotFound: there is none of that name
         """
         try:
-            job = self._found(
+            job = found(
                 f"sagemaker:DescribeAutoMLJobV2 {name}",
-                lambda: self.client.describe_auto_ml_job_v2(AutoMLJobName=name),
+                lambda: self._hook.client.describe_auto_ml_job_v2(AutoMLJobName=name),
             )
         except AccessDenied as denied:
-            job = self._describe_auto_ml_job_v1(name, denied)
+            job = self._describe_v1(name, denied)
         if job is None:
             raise AutoMLJobNotFound(
-                f"there is no AutoML job {name} in {self.conn_region_name}: mend its name, region_name or the account"
+                f"there is no AutoML job {name} in {self._hook.conn_region_name}: mend its name, region_name or the "
+                f"account"
             )
         return job
 
-    def _describe_auto_ml_job_v1(self, name: str, denied: AccessDenied) -> Mapping[str, Any] | None:
+    def _describe_v1(self, name: str, denied: AccessDenied) -> Mapping[str, Any] | None:
         try:
-            return self._found(
+            return found(
                 f"sagemaker:DescribeAutoMLJob {name}",
-                lambda: self.client.describe_auto_ml_job(AutoMLJobName=name),
+                lambda: self._hook.client.describe_auto_ml_job(AutoMLJobName=name),
             )
         except (AccessDenied, RequestRefused):
             raise denied from None
@@ -72,6 +76,8 @@ class AutoMLCalls(SageMakerCalls):
     def _candidates(self, job_name: str, **arguments: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401 - the paginator's
         with translated(f"sagemaker:ListCandidatesForAutoMLJob {job_name}"):
             pages = pages_of(
-                self.client, "list_candidates_for_auto_ml_job", AutoMLJobName=job_name, **arguments
+                self._hook.client, "list_candidates_for_auto_ml_job", AutoMLJobName=job_name, **arguments
             )
-            return [cast("Mapping[str, Any]", one) for page in pages for one in page["Candidates"]]
+            return [
+                cast("Mapping[str, Any]", candidate) for page in pages for candidate in page["Candidates"]
+            ]

@@ -1,146 +1,192 @@
-"""Application Auto Scaling of endpoint variants, and the CloudWatch alarm that wakes one from zero instances.
+"""Calls of Application Auto Scaling about endpoint variants, and of CloudWatch about the alarms that scale them.
 
-Every method may be repeated: what is put again is the same, what is missing already counts as removed.
+Every write may be repeated, and is, while Application Auto Scaling is at work on the same target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.exceptions import AccessDenied
-from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook, ScalingAlarmHook
+from botocore.exceptions import ClientError
+
+from airflow_sm_plugin.aws.errors import translated, words_of
+from airflow_sm_plugin.hooks.calls import ClientHook, is_not_found, pages_of, removed, repeated, until_visible
 from airflow_sm_plugin.resources.scaling import (
-    OUR_POLICIES,
-    WAKE_POLICY,
+    SERVICE_NAMESPACE,
     ScaledVariant,
-    ScalingPlan,
-    stale_policies,
+    alarm_name_prefix,
+    means_missing,
+    wakes_endpoint,
 )
 
-log = get_log(__name__)
+if TYPE_CHECKING:
+    from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
+    from mypy_boto3_cloudwatch import CloudWatchClient
+
+_UPDATE_ATTEMPTS = 6
+"""Of a write while Application Auto Scaling changes the same target: up to 23 s of pauses."""
+_CONCURRENT = "ConcurrentUpdateException"
+
+_Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True)
-class Applied:
-    """What holds after :meth:`EndpointScaling.apply`: policies (name to ARN), our alarms, and what was removed."""
+class ScalableVariantHook(ClientHook):
+    """Talk to Application Auto Scaling about variants. Takes the arguments of the provider's ``AwsBaseHook``."""
 
-    policies: Mapping[str, str]
-    alarm_names: Sequence[str]
-    removed: Sequence[str]
+    service = "application-autoscaling"
 
+    @property
+    def client(self) -> ApplicationAutoScalingClient:
+        return cast("ApplicationAutoScalingClient", self.get_conn())
 
-class EndpointScaling:
-    """Scale the variants of endpoints, callable without any operator.
+    def register(self, request: Mapping[str, Any]) -> None:
+        """Register a scalable target, or change it, from the parameters of RegisterScalableTarget."""
+        with translated(f"application-autoscaling:RegisterScalableTarget {request['ResourceId']}"):
+            _alone(lambda: self.client.register_scalable_target(**request))
 
-    :param aws: how to reach AWS
-    :param before_call: called before each call; what it raises ends the call
-    """
+    def put_policy(self, request: Mapping[str, Any]) -> str:
+        """Create or replace a policy, return its ARN. A variant registered just now may not be visible yet."""
+        doing = f"application-autoscaling:PutScalingPolicy {request['PolicyName']} of {request['ResourceId']}"
+        with translated(doing):
+            return _when_registered(lambda: str(self.client.put_scaling_policy(**request)["PolicyARN"]))
 
-    def __init__(self, aws: AwsConnection, *, before_call: Callable[[], None] | None = None) -> None:
-        self.variants = ScalableVariantHook(**aws.hook_arguments())
-        self.alarms = ScalingAlarmHook(**aws.hook_arguments())
-        self.variants.before_call = self.alarms.before_call = before_call
+    def registered(
+        self, endpoint_name: str, variant_names: Sequence[str] | None = None
+    ) -> list[ScaledVariant]:
+        """Return those variants of an endpoint that are registered, for whatever is scaled of them.
 
-    def apply(self, plan: ScalingPlan) -> Applied:
-        """Register the variant, put the policies of the plan and their alarm, remove ours that it does not have.
-
-        What wakes the variant is put before what sends it to zero. Policies that others made are left alone.
+        :param variant_names: which to ask for, up to 50; None looks through the account's variants, page by page
         """
-        self.variants.register(plan)
-        policies: dict[str, str] = {}
-        alarms: list[str] = []
-        if plan.wakes:
-            policies[WAKE_POLICY] = arn = self.variants.put_policy(plan.wake_policy())
-            alarms.append(self.alarms.put(plan.alarm(arn)))
-        tracking = plan.tracking_policy()
-        policies[tracking["PolicyName"]] = self.variants.put_policy(tracking)
-        removed = self._remove_stale(plan)
-        log.info(
-            "%s scales from %d to %d instances by %s",
-            plan.variant.resource_id,
-            plan.scaling.min_capacity,
-            plan.scaling.max_capacity,
-            ", ".join(policies),
+        return list(self.targets(endpoint_name, variant_names))
+
+    def targets(
+        self, endpoint_name: str, variant_names: Sequence[str] | None = None
+    ) -> dict[ScaledVariant, Mapping[str, Any]]:
+        """Describe the scalable targets of an endpoint's variants, as :meth:`registered` finds them."""
+        request: dict[str, Any] = {"ServiceNamespace": SERVICE_NAMESPACE}
+        if variant_names is not None:
+            if not variant_names:  # an empty filter is none
+                return {}
+            request["ResourceIds"] = [
+                ScaledVariant(endpoint_name, name).resource_id for name in variant_names
+            ]
+        with translated(f"application-autoscaling:DescribeScalableTargets endpoint/{endpoint_name}"):
+            pages = pages_of(self.client, "describe_scalable_targets", **request)
+            described = [target for page in pages for target in page["ScalableTargets"]]
+        found = {ScaledVariant.from_target(target): target for target in described}
+        return {
+            variant: target
+            for variant, target in found.items()
+            if variant is not None and variant.endpoint_name == endpoint_name
+        }
+
+    def policies(self, variant: ScaledVariant) -> list[Mapping[str, Any]]:
+        """Describe the variant's policies, also those that are not ours."""
+        with translated(f"application-autoscaling:DescribeScalingPolicies {variant.resource_id}"):
+            pages = pages_of(self.client, "describe_scaling_policies", **variant.target())
+            return [policy for page in pages for policy in page["ScalingPolicies"]]
+
+    def policy_names(self, variant: ScaledVariant) -> list[str]:
+        return sorted({str(policy["PolicyName"]) for policy in self.policies(variant)})
+
+    def scheduled_actions(self, variant: ScaledVariant) -> list[Mapping[str, Any]]:
+        with translated(f"application-autoscaling:DescribeScheduledActions {variant.resource_id}"):
+            pages = pages_of(self.client, "describe_scheduled_actions", **variant.target())
+            return [action for page in pages for action in page["ScheduledActions"]]
+
+    def put_scheduled_action(self, variant: ScaledVariant, request: Mapping[str, Any]) -> None:
+        """Create or replace a scheduled action."""
+        name = request["ScheduledActionName"]
+        with translated(f"application-autoscaling:PutScheduledAction {name} of {variant.resource_id}"):
+            _when_registered(lambda: self.client.put_scheduled_action(**variant.target(), **request))
+
+    def delete_policy(self, variant: ScaledVariant, name: str) -> bool:
+        """Delete a policy, with the alarms that Application Auto Scaling made for it; return whether there was one."""
+        return _removed(
+            f"application-autoscaling:DeleteScalingPolicy {name} of {variant.resource_id}",
+            lambda: self.client.delete_scaling_policy(PolicyName=name, **variant.target()),
         )
-        return Applied(policies, alarms, removed)
 
-    def _remove_stale(self, plan: ScalingPlan) -> list[str]:
-        variant = plan.variant
-        stale = stale_policies(plan, self.variants.policy_names(variant))
-        # Also where no policy is left: SageMaker, which deregisters the variants of an endpoint that it deletes, leaves
-        # alarms behind.
-        alarms = [] if plan.wakes else self.alarms.names(variant.endpoint_name, [variant.variant_name])
-        return self._delete(alarms, {variant: stale})
+    def deregister(self, variant: ScaledVariant) -> bool:
+        """Deregister the variant; its instances stay as many as they are. Return whether it was registered."""
+        return _removed(
+            f"application-autoscaling:DeregisterScalableTarget {variant.resource_id}",
+            lambda: self.client.deregister_scalable_target(**variant.target()),
+        )
 
-    def remove(self, endpoint_name: str, variant_names: Sequence[str] | None = None) -> list[str]:
-        """Remove our alarms, all policies and the registration of an endpoint's variants; missing is fine.
 
-        To deregister a variant deletes policies and scheduled actions that others attached to it as well, as the
-        service does. Alarms that others made stay.
+class ScalingAlarmHook(ClientHook):
+    """Talk to CloudWatch about the alarms that wake variants. Takes the arguments of the provider's ``AwsBaseHook``."""
 
-        :param variant_names: default every variant that is registered, also of an endpoint that is gone
-        :return: what was removed, e.g. ``"policy airflow-sm-backlog of endpoint/churn/variant/AllTraffic"``
-        :raises AccessDenied: a permission is missing
+    service = "cloudwatch"
+
+    @property
+    def client(self) -> CloudWatchClient:
+        return cast("CloudWatchClient", self.get_conn())
+
+    def put(self, request: Mapping[str, Any]) -> str:
+        """Create or replace an alarm, return its name."""
+        name = str(request["AlarmName"])
+        with translated(f"cloudwatch:PutMetricAlarm {name}"):
+            self.client.put_metric_alarm(**request)
+        return name
+
+    def names(self, endpoint_name: str, variant_names: Sequence[str] | None = None) -> list[str]:
+        """Return the names of the alarms that we made for an endpoint: they set off our wake policy of a variant of it.
+
+        :param variant_names: only for these; None is all
         """
-        policies = self._policies(self.variants.registered(endpoint_name, variant_names))
-        return self._remove(self.alarms.names(endpoint_name, variant_names), policies)
-
-    def remove_scaling(self, endpoint_name: str) -> list[str]:
-        """Remove as :meth:`remove` does, for somebody who deletes an endpoint and may know nothing of scaling.
-
-        A role without permissions for scaling is no hindrance where nothing of ours can be there: it may not look, so
-        it registered nothing, or it looks and finds no policy of ours. Then a hint is logged. Where ours is found, a
-        missing permission is an error: what we made would stay behind.
-
-        :return: what was removed
-        :raises AccessDenied: there are policies of ours, and the role may not remove them
-        """
-        try:
-            variants = self.variants.registered(endpoint_name)
-        except AccessDenied as denied:
-            _hint(endpoint_name, denied)
-            return []
-        policies = self._policies(variants)
-        try:
-            return self._remove(self.alarms.names(endpoint_name), policies)
-        except AccessDenied as denied:
-            if OUR_POLICIES.intersection(*policies.values()):
-                raise
-            _hint(endpoint_name, denied)
-            return []
-
-    def _policies(self, variants: Sequence[ScaledVariant]) -> dict[ScaledVariant, list[str]]:
-        return {variant: self.variants.policy_names(variant) for variant in variants}
-
-    def _remove(self, alarms: Sequence[str], policies: Mapping[ScaledVariant, Sequence[str]]) -> list[str]:
-        removed = self._delete(alarms, policies)
-        removed += [
-            f"scalable target {variant.resource_id}"
-            for variant in policies
-            if self.variants.deregister(variant)
+        prefix = alarm_name_prefix(endpoint_name)
+        names = [
+            alarm["AlarmName"]
+            for alarm in self._described(f"{prefix}*", AlarmNamePrefix=prefix)
+            if wakes_endpoint(alarm.get("AlarmActions", ()), endpoint_name)
         ]
-        if removed:
-            log.info("removed: %s", ", ".join(removed))
-        return removed
+        if variant_names is None:
+            return names
+        wanted = {ScaledVariant(endpoint_name, name).alarm_name for name in variant_names}
+        return [name for name in names if name in wanted]
 
-    def _delete(self, alarms: Sequence[str], policies: Mapping[ScaledVariant, Sequence[str]]) -> list[str]:
-        """Delete alarms before the policies that they set off: a try killed in between finds the policies again."""
-        deleted = [f"alarm {name}" for name in alarms if self.alarms.delete(name)]
-        return deleted + [
-            f"policy {name} of {variant.resource_id}"
-            for variant, names in policies.items()
-            for name in names
-            if self.variants.delete_policy(variant, name)
-        ]
+    def setting_off(self, policy_arn: str) -> list[str]:
+        """Return the names of the alarms that set off a policy, whoever made them."""
+        alarms = self._described(f"of {policy_arn}", ActionPrefix=policy_arn)
+        return sorted(alarm["AlarmName"] for alarm in alarms if policy_arn in alarm.get("AlarmActions", ()))
+
+    def described(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Describe those of the alarms that are there."""
+        return self._described(", ".join(names), AlarmNames=list(names))
+
+    def _described(self, which: str, **request: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401 - DescribeAlarms' own
+        with translated(f"cloudwatch:DescribeAlarms {which}"):
+            pages = pages_of(self.client, "describe_alarms", AlarmTypes=["MetricAlarm"], **request)
+            return [alarm for page in pages for alarm in page["MetricAlarms"]]
+
+    def delete(self, name: str) -> bool:
+        """Delete an alarm; return whether there was one."""
+        return _removed(
+            f"cloudwatch:DeleteAlarms {name}", lambda: self.client.delete_alarms(AlarmNames=[name])
+        )
 
 
-def _hint(endpoint_name: str, denied: AccessDenied) -> None:
-    log.warning(
-        "scaling of endpoint %s was not looked at: %s. Nothing is lost if it was never scaled by "
-        "SageMakerScaleEndpointOperator",
-        endpoint_name,
-        denied,
+def _alone(call: Callable[[], _Result]) -> _Result:
+    """Repeat a write, a few times, as long as Application Auto Scaling is at work on the same target."""
+    return repeated(
+        call,
+        attempts=_UPDATE_ATTEMPTS,
+        passes=lambda error: words_of(error)[0] == _CONCURRENT,
+        reason="another change of the scaling is under way",
     )
+
+
+def _when_registered(call: Callable[[], _Result]) -> _Result:
+    """Repeat a write for a little while as long as Application Auto Scaling does not see the variant yet."""
+    return until_visible(lambda: _alone(call), is_missing=_is_missing)
+
+
+def _removed(doing: str, call: Callable[[], object]) -> bool:
+    return removed(doing, lambda: _alone(call), is_missing=_is_missing)
+
+
+def _is_missing(error: ClientError) -> bool:
+    return is_not_found(error) or means_missing(words_of(error)[1])

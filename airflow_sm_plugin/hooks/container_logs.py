@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from airflow_sm_plugin.aws.errors import translated
-from airflow_sm_plugin.aws.hook import AwsHook
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
-from airflow_sm_plugin.hooks.pages import pages_of
+from airflow_sm_plugin.hooks.calls import ClientHook, pages_of
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -19,20 +18,17 @@ if TYPE_CHECKING:
 
 _LONGEST_LINE = 500
 _STREAMS = 3
-_MOST_STREAMS_LOOKED_THROUGH = 500
-_LOOKS = 5
+_MOST_STREAMS_LISTED = 500
+_POLLS = 5
 
 
-class ContainerLogsHook(AwsHook):
+class ContainerLogsHook(ClientHook):
     """Read container logs. Takes the arguments of the provider's ``AwsBaseHook``."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
-        kwargs["client_type"] = "logs"
-        super().__init__(*args, **kwargs)
+    service = "logs"
 
     @property
     def client(self) -> CloudWatchLogsClient:
-        """Return the boto3 client."""
         return cast("CloudWatchLogsClient", self.get_conn())
 
     def show_tail(
@@ -44,8 +40,8 @@ class ContainerLogsHook(AwsHook):
 
         :param lines: of each stream, cut to 500 characters each; 0 shows none
         :param streams: how the streams' names begin; default all. Of these, the latest of the first 500
-        :param patience: seconds over which it looks five times in all as long as nothing is there, since lines reach
-            CloudWatch a moment after they were written; default 0, one look
+        :param patience: seconds over which it polls five times in all as long as nothing is there, since lines reach
+            CloudWatch a moment after they were written; default 0, one poll
         :param since: epoch seconds, of lines written then or later; default all
         """
         if lines <= 0:
@@ -63,19 +59,18 @@ class ContainerLogsHook(AwsHook):
         if not tails:
             self.log.info("the containers wrote nothing to %s so far", f"{group} {streams}".rstrip())
         for stream, texts in tails.items():
-            message = "\n".join(
-                ["last lines of %s %s:", *["%s"] * len(texts)]
-            )  # each line is an argument of its own
+            # Each line is an argument of its own.
+            message = "\n".join(["last lines of %s %s:", *["%s"] * len(texts)])
             self.log.info(message, group, stream, *texts)
 
     def _awaited_tails(
         self, group: str, lines: int, streams: str, patience: float, since: float | None
     ) -> dict[str, list[str]]:
         tails = self._tails(group, lines, streams, since)
-        for _ in range(_LOOKS - 1 if patience > 0 else 0):
+        for _ in range(_POLLS - 1 if patience > 0 else 0):
             if tails:
                 break
-            time.sleep(patience / (_LOOKS - 1))
+            time.sleep(patience / (_POLLS - 1))
             tails = self._tails(group, lines, streams, since)
         return tails
 
@@ -110,18 +105,16 @@ class ContainerLogsHook(AwsHook):
             "describe_log_streams",
             logGroupName=group,
             logStreamNamePrefix=prefix,
-            PaginationConfig={"MaxItems": _MOST_STREAMS_LOOKED_THROUGH},
+            PaginationConfig={"MaxItems": _MOST_STREAMS_LISTED},
         )
         found = [stream for page in pages for stream in page["logStreams"]]
         return sorted(found, key=lambda stream: stream.get("lastEventTimestamp", 0), reverse=True)[:_STREAMS]
 
 
-class TransformJobsHook(AwsHook):
-    """Look at transform jobs. Takes the arguments of the provider's ``AwsBaseHook``."""
+class TransformJobsHook(ClientHook):
+    """Describe transform jobs. Takes the arguments of the provider's ``AwsBaseHook``."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
-        kwargs["client_type"] = "sagemaker"
-        super().__init__(*args, **kwargs)
+    service = "sagemaker"
 
     def describe(self, job_name: str) -> DescribeTransformJobResponseTypeDef:
         """Describe a job.

@@ -1,4 +1,4 @@
-"""SageMaker's control plane: endpoints, and all that its own modules add to the hook.
+"""SageMaker's control plane: endpoints, and by its parts endpoint configurations, models, model packages, AutoML jobs.
 
 Every method may be repeated: what exists already with the same content is reused, what is missing already counts as
 deleted. Nothing is ever *listed* to test for existence: list calls are throttled hard.
@@ -6,17 +6,16 @@ deleted. Nothing is ever *listed* to test for existence: list calls are throttle
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from airflow_sm_plugin.aws.errors import meaning, translated, words_of
-from airflow_sm_plugin.core.backoff import pause_after
+from airflow_sm_plugin.aws.errors import meaning, translate, translated, words_of
 from airflow_sm_plugin.core.failed_polls import FailedLooks
 from airflow_sm_plugin.core.names import is_same
 from airflow_sm_plugin.core.service_errors import Meaning
@@ -25,20 +24,21 @@ from airflow_sm_plugin.exceptions import (
     EndpointConfigNotFound,
     EndpointNotFound,
     ModelNotFound,
-    RequestRefused,
     SageMakerInferenceError,
     TaskKilled,
 )
-from airflow_sm_plugin.hooks.automl import AutoMLCalls
-from airflow_sm_plugin.hooks.endpoint_configs import EndpointConfigCalls
-from airflow_sm_plugin.hooks.model_packages import ModelPackageCalls
-from airflow_sm_plugin.hooks.models import ModelCalls
+from airflow_sm_plugin.hooks.calls import CONSISTENCY_SECONDS, found, is_not_found, repeated, until_visible
+from airflow_sm_plugin.hooks.endpoint_configs import EndpointConfigs
+from airflow_sm_plugin.hooks.models import Models
+from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 from airflow_sm_plugin.resources import endpoint_status
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict
 
-_CONSISTENCY_SECONDS = 30.0
-_CONSISTENCY_PAUSE = 2.0
+if TYPE_CHECKING:
+    from airflow_sm_plugin.hooks.automl import AutoMLJobs
+    from airflow_sm_plugin.hooks.model_packages import ModelPackages
+
 _MISSING_KIND = re.compile(r"Could not find (model|endpoint configuration|endpoint)\b", re.IGNORECASE)
 _MAY_NOT_DEREGISTER = "application-autoscaling:DeregisterScalableTarget"
 _CALLS = 5
@@ -47,19 +47,39 @@ _QUOTA = "ResourceLimitExceeded"
 _SENT_ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
 
-class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCalls, AutoMLCalls):
+class SageMakerControlPlaneHook(SageMakerCalls):
     """Talk to SageMaker's control plane. Takes the arguments of the provider's ``AwsBaseHook``."""
+
+    @cached_property
+    def configs(self) -> EndpointConfigs:
+        return EndpointConfigs(self)
+
+    @cached_property
+    def models(self) -> Models:
+        return Models(self)
+
+    @cached_property
+    def model_packages(self) -> ModelPackages:
+        from airflow_sm_plugin.hooks.model_packages import ModelPackages
+
+        return ModelPackages(self)
+
+    @cached_property
+    def automl(self) -> AutoMLJobs:
+        from airflow_sm_plugin.hooks.automl import AutoMLJobs
+
+        return AutoMLJobs(self)
 
     def describe_endpoint(self, name: str) -> Mapping[str, Any] | None:
         """Describe an endpoint, None when there is none."""
-        return self._found(
+        return found(
             f"sagemaker:DescribeEndpoint {name}", lambda: self.client.describe_endpoint(EndpointName=name)
         )
 
     def create_endpoint(self, spec: EndpointConfigSpec) -> bool:
-        """Create the endpoint; say whether this call did. A configuration made just now may not be visible yet.
+        """Create the endpoint; return whether this call did. A configuration made just now may not be visible yet.
 
-        :raises EndpointConfigNotFound: it does not come to be seen
+        :raises EndpointConfigNotFound: it does not become visible
         :raises ModelNotFound: the configuration names a model that does not exist
         """
         return self._when_consistent(
@@ -77,11 +97,11 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
     ) -> bool:
         """Start to move the endpoint to the configuration; False when it is gone, or something is in progress there.
 
-        botocore sends it once, whatever it is told: a repeated UpdateEndpoint deploys a second time where only the
+        botocore sends it once, however it is configured: a repeated UpdateEndpoint deploys a second time where only the
         answer of the first was lost. Only a throttled one, which did nothing, is sent again here, up to five times in
         all. Nothing else here may not be repeated.
 
-        :raises ServiceUnavailable: look before it is asked for again: it may have been accepted
+        :raises ServiceUnavailable: describe the endpoint before asking again: the update may have been accepted
         :raises EndpointConfigNotFound: as :meth:`create_endpoint`
         :raises ModelNotFound: as :meth:`create_endpoint`
         """
@@ -96,46 +116,44 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
             request["RetainAllVariantProperties"] = True
         return self._when_consistent(
             f"sagemaker:UpdateEndpoint {spec.endpoint_name}",
-            lambda: _through_throttling(lambda: client.update_endpoint(**request)),
+            lambda: repeated(
+                lambda: client.update_endpoint(**request),
+                attempts=_CALLS,
+                passes=_is_throttled,
+                reason="SageMaker throttles UpdateEndpoint",
+            ),
             spec,
         )
 
     def _when_consistent(self, doing: str, call: Callable[[], object], spec: EndpointConfigSpec) -> bool:
         """Repeat a call for a little while as long as SageMaker does not see the new configuration.
 
-        It may not see it yet, or somebody has deleted it meanwhile: then it is created again.
+        Before each repetition the configuration is created again if it is gone.
 
         :return: False when the endpoint exists already, is gone, or is in progress
-        :raises EndpointConfigNotFound: it is not seen in the end
+        :raises EndpointConfigNotFound: it is not visible in the end
         :raises ModelNotFound: the configuration is there, its model is not
         """
-        give_up = time.monotonic() + _CONSISTENCY_SECONDS
-        while True:
+        with translated(doing):
             try:
-                with translated(doing):
-                    call()
-            except RequestRefused as error:
-                said = meaning(error.__cause__) if isinstance(error.__cause__, ClientError) else None
-                if said in (Meaning.ALREADY_EXISTS, Meaning.IN_PROGRESS):
+                until_visible(call, is_missing=_misses_config, before_retry=lambda: self.configs.ensure(spec))
+            except ClientError as error:
+                if (
+                    meaning(error) in (Meaning.ALREADY_EXISTS, Meaning.IN_PROGRESS)
+                    or _missing_kind(error) == "endpoint"
+                ):
                     return False
-                if said is not Meaning.NOT_FOUND:
-                    raise
-                kind = _MISSING_KIND.search(str(error))
-                if kind is not None and kind[1].lower() == "endpoint":
-                    return False
-                if kind is not None and kind[1].lower() == "model":
+                if _missing_kind(error) == "model":
                     raise ModelNotFound(
-                        f"{error}. Its endpoint configuration exists: create the model"
+                        f"{translate(error, doing)}. Its endpoint configuration exists: create the model"
                     ) from error
-                if time.monotonic() >= give_up:
+                if _misses_config(error):
                     raise EndpointConfigNotFound(
-                        f"{error}. It was created, and created again where it was gone, for "
-                        f"{_CONSISTENCY_SECONDS:.0f} s: see what deletes it; a retry begins anew"
+                        f"{translate(error, doing)}. It was created, and created again where it was gone, for "
+                        f"{CONSISTENCY_SECONDS:.0f} s: see what deletes it; a retry begins anew"
                     ) from error
-                time.sleep(_CONSISTENCY_PAUSE)
-                self.ensure_endpoint_config(spec)
-            else:
-                return True
+                raise
+        return True
 
     def delete_endpoint(
         self,
@@ -168,7 +186,7 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
             return seen is None or gone(seen) or not endpoint_status.in_progress(str(seen["EndpointStatus"]))
 
         while True:
-            description = self.look_until(
+            description = self.poll_until(
                 name, at_rest, give_up=give_up, poll_interval=poll_interval, paused=paused
             )
             if description is None or gone(description):
@@ -193,20 +211,18 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
             try:
                 self.client.delete_endpoint(EndpointName=name)
             except ClientError as error:
-                said = meaning(error)
-                if said not in (Meaning.NOT_FOUND, Meaning.IN_PROGRESS):
-                    self._explain_scaled(name, error)
+                if _MAY_NOT_DEREGISTER in words_of(error)[1]:
+                    raise AccessDenied(
+                        f"endpoint {name} cannot be deleted: it is registered with Application Auto Scaling, and the "
+                        f"role may not end that. Allow application-autoscaling:DeregisterScalableTarget to it "
+                        f"(SageMaker then deregisters by itself), or have another role run "
+                        f"SageMakerScaleEndpointOperator(action='remove')"
+                    ) from error
+                refusal = meaning(error)
+                if refusal not in (Meaning.NOT_FOUND, Meaning.IN_PROGRESS):
                     raise
-                return said is Meaning.NOT_FOUND
+                return refusal is Meaning.NOT_FOUND
         return True
-
-    def _explain_scaled(self, name: str, error: ClientError) -> None:
-        if _MAY_NOT_DEREGISTER in words_of(error)[1]:
-            raise AccessDenied(
-                f"endpoint {name} cannot be deleted: it is registered with Application Auto Scaling, and the role may "
-                f"not end that. Allow application-autoscaling:DeregisterScalableTarget to it (SageMaker then "
-                f"deregisters by itself), or have another role run SageMakerScaleEndpointOperator(action='remove')"
-            ) from error
 
     def wait_for_endpoint(
         self, name: str, *, wanted_config: str, max_wait: float, poll_interval: float
@@ -214,7 +230,7 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
         """Wait until the endpoint serves, rolls back or fails; the last verdict still waits when time ran out.
 
         :raises EndpointNotFound: it is gone
-        :raises ServiceUnavailable: too many looks in a row failed, or all of them until time ran out
+        :raises ServiceUnavailable: too many polls in a row failed, or all of them until time ran out
         :raises Throttled: likewise
         """
 
@@ -222,7 +238,7 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
             return self._judged(name, seen, wanted_config).state is not EndpointState.WAIT
 
         give_up = time.monotonic() + max_wait
-        description = self.look_until(name, ended, give_up=give_up, poll_interval=poll_interval)
+        description = self.poll_until(name, ended, give_up=give_up, poll_interval=poll_interval)
         return self._judged(name, description, wanted_config)
 
     def _judged(
@@ -232,7 +248,7 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
             raise EndpointNotFound(f"there is no endpoint {name} in {self.conn_region_name}")
         return endpoint_status.judge(description, wanted_config=wanted_config)
 
-    def look_until(
+    def poll_until(
         self,
         name: str,
         enough: Callable[[Mapping[str, Any] | None], bool],
@@ -243,12 +259,12 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
     ) -> Mapping[str, Any] | None:
         """Describe the endpoint until that is ``enough`` or time is up; return the last description, None when gone.
 
-        The one loop of every blocking wait for an endpoint. Failed looks are endured as
-        :mod:`airflow_sm_plugin.core.failed_polls` says.
+        The one loop of every blocking wait for an endpoint. :mod:`airflow_sm_plugin.core.failed_polls` has which failed
+        polls end it.
 
-        :param give_up: when time is up, by ``time.monotonic()``; there is always one look
-        :param paused: begin with a pause, since one has looked already
-        :raises ServiceUnavailable: too many looks in a row failed, or all of them until time was up
+        :param give_up: when time is up, by ``time.monotonic()``; there is always one poll
+        :param paused: begin with a pause, since the endpoint was described already
+        :raises ServiceUnavailable: too many polls in a row failed, or all of them until time was up
         :raises Throttled: likewise
         """
         failed, seen = FailedLooks(), False
@@ -277,13 +293,18 @@ class SageMakerControlPlaneHook(EndpointConfigCalls, ModelCalls, ModelPackageCal
                 return description
 
 
-def _through_throttling(call: Callable[[], object]) -> object:
-    """Repeat a call that SageMaker throttles, a few times; a quota that is used up does not pass as quickly."""
-    for attempt in range(1, _CALLS):
-        try:
-            return call()
-        except ClientError as error:
-            if meaning(error) is not Meaning.THROTTLED or words_of(error)[0] == _QUOTA:
-                raise
-        time.sleep(pause_after(attempt, jitter=random.random()))  # noqa: S311 - jitter
-    return call()
+def _is_throttled(error: ClientError) -> bool:
+    """Return whether a refusal passes: a quota that is used up does not do so as quickly."""
+    return meaning(error) is Meaning.THROTTLED and words_of(error)[0] != _QUOTA
+
+
+def _missing_kind(error: ClientError) -> str | None:
+    """Return what SageMaker could not find: model, endpoint or endpoint configuration; the latter for unknown words."""
+    if not is_not_found(error):
+        return None
+    kind = _MISSING_KIND.search(words_of(error)[1])
+    return "endpoint configuration" if kind is None else kind[1].lower()
+
+
+def _misses_config(error: ClientError) -> bool:
+    return _missing_kind(error) == "endpoint configuration"

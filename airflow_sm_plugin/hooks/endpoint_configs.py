@@ -1,4 +1,4 @@
-"""SageMaker's control plane: endpoint configurations."""
+"""Calls of SageMaker's control plane about endpoint configurations."""
 
 from __future__ import annotations
 
@@ -11,69 +11,72 @@ from airflow_sm_plugin.aws.errors import meaning, translated
 from airflow_sm_plugin.core.names import ENDPOINT_TAG, content_stem, is_content_name, users_tags
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound
-from airflow_sm_plugin.hooks.pages import pages_of
+from airflow_sm_plugin.hooks.calls import found, pages_of, removed
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
 
 
-class EndpointConfigCalls(SageMakerCalls):
+class EndpointConfigs:
     """Create, describe, list and delete endpoint configurations. Every method may be repeated."""
 
-    def ensure_endpoint_config(self, spec: EndpointConfigSpec) -> bool:
-        """Create the endpoint configuration unless it is there; its name is its content. Say whether it was created.
+    def __init__(self, hook: SageMakerCalls) -> None:
+        self._hook = hook
+
+    def ensure(self, spec: EndpointConfigSpec) -> bool:
+        """Create the configuration unless it is there; its name is its content. Return whether it was created.
 
         :raises ModelNotFound: a variant names a model that does not exist
         """
+        hook = self._hook
         with translated(f"sagemaker:CreateEndpointConfig {spec.config_name}"):
             try:
-                self.client.create_endpoint_config(**spec.config_parameters())
+                hook.client.create_endpoint_config(**spec.config_parameters())
             except ClientError as error:
-                said = meaning(error)
-                if said is Meaning.ALREADY_EXISTS:
+                refusal = meaning(error)
+                if refusal is Meaning.ALREADY_EXISTS:
                     return False
-                if said is not Meaning.NOT_FOUND:
+                if refusal is not Meaning.NOT_FOUND:
                     raise
                 names = ", ".join(variant.model_name for variant in spec.variants)
                 raise ModelNotFound(
                     f"endpoint {spec.endpoint_name} cannot be configured: there is no SageMaker model {names} in "
-                    f"{self.conn_region_name}; create it first"
+                    f"{hook.conn_region_name}; create it first"
                 ) from error
-        self.log.info("endpoint configuration %s created", spec.config_name)
+        hook.log.info("endpoint configuration %s created", spec.config_name)
         return True
 
-    def describe_endpoint_config(self, name: str) -> Mapping[str, Any] | None:
-        """Describe an endpoint configuration, None when there is none."""
+    def describe(self, name: str) -> Mapping[str, Any] | None:
         doing = f"sagemaker:DescribeEndpointConfig {name}"
-        return self._found(doing, lambda: self.client.describe_endpoint_config(EndpointConfigName=name))
+        return found(doing, lambda: self._hook.client.describe_endpoint_config(EndpointConfigName=name))
 
-    def update_config_tags(self, spec: EndpointConfigSpec) -> None:
-        """Give the configuration, which may have been there before, the user's tags, as :meth:`update_tags` does."""
+    def update_tags(self, spec: EndpointConfigSpec) -> None:
+        """Give the configuration, which may have been there before, the user's tags."""
         if not users_tags(spec.tags):
             return
         try:
-            found = self.describe_endpoint_config(spec.config_name)
+            description = self.describe(spec.config_name)
         except AccessDenied as denied:
-            self.log.warning(
+            self._hook.log.warning(
                 "the tags of endpoint configuration %s stay as they are: %s", spec.config_name, denied
             )
             return
-        if found is not None:
-            self.update_tags(found["EndpointConfigArn"], spec.tags)
+        if description is not None:
+            self._hook.update_tags(description["EndpointConfigArn"], spec.tags)
 
-    def is_config_of(self, name: str, endpoint_name: str) -> bool:
-        """Say whether a configuration is there that we made for an endpoint, as its tags tell now."""
-        found = self.describe_endpoint_config(name)
-        tags = None if found is None else self.tags_of(found["EndpointConfigArn"])
+    def is_made_for(self, endpoint_name: str, name: str) -> bool:
+        """Return whether a configuration is there that we made for an endpoint, as its tags tell now."""
+        description = self.describe(name)
+        tags = None if description is None else self._hook.tags_of(description["EndpointConfigArn"])
         return (tags or {}).get(ENDPOINT_TAG) == endpoint_name
 
-    def delete_endpoint_config(self, name: str) -> bool:
-        """Delete an endpoint configuration; say whether there was one."""
-        return self._gone(
+    def delete(self, name: str) -> bool:
+        """Delete a configuration; return whether there was one."""
+        return removed(
             f"sagemaker:DeleteEndpointConfig {name}",
-            lambda: self.client.delete_endpoint_config(EndpointConfigName=name),
+            lambda: self._hook.client.delete_endpoint_config(EndpointConfigName=name),
         )
 
-    def derived_endpoint_configs(self, endpoint_name: str) -> list[str]:
+    def made_for(self, endpoint_name: str) -> list[str]:
         """List the configurations that we made for an endpoint, newest first; none where listing is not permitted.
 
         For an endpoint that is gone, since nothing else tells any more what it served, and to remove earlier ones.
@@ -82,31 +85,27 @@ class EndpointConfigCalls(SageMakerCalls):
         try:
             with translated(f"sagemaker:ListEndpointConfigs {endpoint_name}"):
                 pages = pages_of(
-                    self.client,
+                    self._hook.client,
                     "list_endpoint_configs",
                     NameContains=content_stem(endpoint_name),
                     SortBy="CreationTime",
                     SortOrder="Descending",
                 )
-                found = {
+                arns = {
                     config["EndpointConfigName"]: config["EndpointConfigArn"]
                     for page in pages
                     for config in page["EndpointConfigs"]
                     if is_content_name(config["EndpointConfigName"], endpoint_name)
                 }
         except AccessDenied as denied:
-            self.log.warning(
+            self._hook.log.warning(
                 "cannot look for configurations that endpoint %s left: %s", endpoint_name, denied
             )
             return []
-        return self._tagged_for(endpoint_name, found)
-
-    def _tagged_for(self, endpoint_name: str, configs: Mapping[str, str]) -> list[str]:
-        """Return those configurations, given by name with their ARNs, whose tag names the endpoint."""
-        endpoints = {name: (self.tags_of(arn) or {}).get(ENDPOINT_TAG) for name, arn in configs.items()}
+        endpoints = {name: (self._hook.tags_of(arn) or {}).get(ENDPOINT_TAG) for name, arn in arns.items()}
         untagged = [name for name, endpoint in endpoints.items() if endpoint is None]
         if untagged:
-            self.log.warning(
+            self._hook.log.warning(
                 "left alone, since no tag tells whether they are of endpoint %s, though they are named like its own: "
                 "%s. Delete by hand what is not needed",
                 endpoint_name,

@@ -1,10 +1,11 @@
-"""What a batch asks SageMaker about its endpoint: whether it is still there, and where it writes."""
+"""What a batch asks SageMaker about its endpoint: whether it is there and serves, and what it reads and writes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from airflow_sm_plugin._log import get_log
@@ -26,74 +27,12 @@ from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES, places
 log = get_log(__name__)
 
 
-class EndpointFacts:
-    """Describes one endpoint, off the event loop."""
-
-    def __init__(self, connection: AwsConnection, endpoint_name: str) -> None:
-        self._connection = connection
-        self._name = endpoint_name
-
-    async def is_gone(self) -> bool:
-        """Say whether it was deleted; what waited in its queue is lost then. Not where nobody may ask."""
-        try:
-            description = await self._describe()
-        except ServiceError as error:
-            log.info("cannot tell whether endpoint %s is still there: %s", self._name, error)
-            return False
-        return description is None or description["EndpointStatus"] == "Deleting"
-
-    async def places(self) -> dict[str, str]:
-        """Return where it writes, as :func:`check_inputs_apart` takes it; nothing where nobody may ask.
-
-        :raises EndpointNotFound: there is none of that name
-        :raises ServiceError: SageMaker did not answer
-        """
-        try:
-            description = await self._describe()
-        except AccessDenied as error:
-            log.warning("cannot tell whether inputs are apart from what the endpoint writes: %s", error)
-            return {}
-        if description is None:
-            raise EndpointNotFound(f"there is no endpoint {self._name} in this account and region")
-        return places_written_by(description)
-
-    async def output_paths(self) -> tuple[str, str | None]:
-        """Return its S3OutputPath, and its S3FailurePath where it has one.
-
-        :raises EndpointNotFound: there is none of that name
-        :raises EndpointNotAsynchronous: it writes no results
-        :raises AccessDenied: nobody may ask
-        """
-        try:
-            description = await self._describe()
-        except AccessDenied as error:
-            raise AccessDenied(
-                f"a killed try left requests in doubt before anything was accepted, and where their results would lie "
-                f"is told by the endpoint only: {error}. Pass on_unknown='resend', which sends them again, perhaps a "
-                f"second time"
-            ) from error
-        if description is None:
-            raise EndpointNotFound(f"there is no endpoint {self._name} in this account and region")
-        output = (description.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
-        if not output.get("S3OutputPath"):
-            raise EndpointNotAsynchronous(f"endpoint {self._name} is not asynchronous: it has no output path")
-        return output["S3OutputPath"], output.get("S3FailurePath") or None
-
-    async def _describe(self) -> Mapping[str, Any] | None:
-        return await asyncio.to_thread(self._describe_now)
-
-    def _describe_now(self) -> Mapping[str, Any] | None:
-        hook = SageMakerControlPlaneHook(**self._connection.hook_arguments())
-        return hook.describe_endpoint(self._name)
-
-
 @dataclass(frozen=True, kw_only=True)
 class EndpointModels:
     """A multi-model endpoint that serves.
 
-    :param endpoint_name: its name
-    :param prefixes: ``s3://bucket/prefix/`` of its artefacts, one for each container with its own; empty where nobody
-        may tell
+    :param prefixes: ``s3://bucket/prefix/`` of its artefacts, one for each container with its own; empty where they
+        may not be read
     :param ends_in_slash: whether the prefixes, as the models spell them, end in a slash; None where that is not known,
         or where containers differ. SageMaker joins prefix and name of a target model plainly
     :param written: what it writes, and where, as far as that may be known
@@ -107,64 +46,125 @@ class EndpointModels:
     @property
     def places(self) -> dict[str, str]:
         """Where no input may lie: what the endpoint writes, and its models."""
-        models = {f"model prefix {number} of the endpoint": at for number, at in enumerate(self.prefixes, 1)}
+        models = {
+            f"model prefix {number} of the endpoint": prefix for number, prefix in enumerate(self.prefixes, 1)
+        }
         return {**self.written, **models}
 
 
-async def endpoint_models(connection: AwsConnection, endpoint_name: str) -> EndpointModels | None:
-    """Describe a multi-model endpoint, off the event loop; None where nobody may ask, which the log tells.
+class EndpointFacts:
+    """Describes one endpoint, off the event loop."""
 
-    :raises EndpointNotFound: there is none of that name
-    :raises EndpointNotInService: it does not serve now
-    :raises EndpointNotRealTime: it is asynchronous
-    :raises EndpointNotMultiModel: none of its containers serves many models
-    :raises ServiceError: SageMaker refused otherwise, or did not answer
-    """
-    return await asyncio.to_thread(_describe, connection, endpoint_name)
+    def __init__(self, connection: AwsConnection, endpoint_name: str) -> None:
+        self._connection = connection
+        self._name = endpoint_name
 
+    async def is_gone(self) -> bool:
+        """Return whether it was deleted; what waited in its queue is lost then. False where that may not be asked."""
+        try:
+            description = await asyncio.to_thread(self._described)
+        except ServiceError as error:
+            log.info("cannot tell whether endpoint %s is still there: %s", self._name, error)
+            return False
+        return description is None or description["EndpointStatus"] == "Deleting"
 
-def _describe(connection: AwsConnection, endpoint_name: str) -> EndpointModels | None:
-    hook = SageMakerControlPlaneHook(**connection.hook_arguments())
-    try:
-        endpoint = hook.describe_endpoint(endpoint_name)
-    except AccessDenied as error:
-        log.info("endpoint %s is not looked at: %s", endpoint_name, error)
-        return None
-    if endpoint is None:
-        raise EndpointNotFound(
-            f"there is no endpoint {endpoint_name} in {hook.conn_region_name}: deploy it first, or mend its name"
+    async def places(self) -> dict[str, str]:
+        """Return where it writes, as :func:`check_inputs_apart` takes it; nothing where that may not be asked.
+
+        :raises EndpointNotFound: there is none of that name
+        :raises ServiceError: SageMaker did not answer
+        """
+        try:
+            return places_written_by(await asyncio.to_thread(self._existing))
+        except AccessDenied as error:
+            log.warning("cannot tell whether inputs are apart from what the endpoint writes: %s", error)
+            return {}
+
+    async def output_paths(self) -> tuple[str, str | None]:
+        """Return its S3OutputPath, and its S3FailurePath where it has one.
+
+        :raises EndpointNotFound: there is none of that name
+        :raises EndpointNotAsynchronous: it writes no results
+        :raises AccessDenied: the role may not describe it
+        """
+        try:
+            description = await asyncio.to_thread(self._existing)
+        except AccessDenied as error:
+            raise AccessDenied(
+                f"a killed try left requests in doubt before anything was accepted, and where their results would lie "
+                f"is told by the endpoint only: {error}. Pass on_unknown='resend', which sends them again, perhaps a "
+                f"second time"
+            ) from error
+        output = (description.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
+        if not output.get("S3OutputPath"):
+            raise EndpointNotAsynchronous(f"endpoint {self._name} is not asynchronous: it has no output path")
+        return output["S3OutputPath"], output.get("S3FailurePath") or None
+
+    async def models(self) -> EndpointModels | None:
+        """Return the models of a multi-model endpoint; None where it may not be described, which the log tells.
+
+        :raises EndpointNotFound: there is none of that name
+        :raises EndpointNotInService: it does not serve now
+        :raises EndpointNotRealTime: it is asynchronous
+        :raises EndpointNotMultiModel: none of its containers serves many models
+        :raises ServiceError: SageMaker refused otherwise, or did not answer
+        """
+        return await asyncio.to_thread(self._models)
+
+    @cached_property
+    def _hook(self) -> SageMakerControlPlaneHook:
+        return SageMakerControlPlaneHook(**self._connection.hook_arguments())
+
+    def _described(self) -> Mapping[str, Any] | None:
+        return self._hook.describe_endpoint(self._name)
+
+    def _existing(self) -> Mapping[str, Any]:
+        description = self._described()
+        if description is None:
+            raise EndpointNotFound(
+                f"there is no endpoint {self._name} in {self._hook.conn_region_name}: deploy it first, or mend its name"
+            )
+        return description
+
+    def _models(self) -> EndpointModels | None:
+        try:
+            endpoint = self._existing()
+        except AccessDenied as error:
+            log.info("endpoint %s is not looked at: %s", self._name, error)
+            return None
+        _check_multi_model(self._name, endpoint)
+        models = EndpointModels(endpoint_name=self._name, written=places_written_by(endpoint))
+        try:
+            containers = list(_containers(self._hook, endpoint.get("EndpointConfigName")))
+        except (AccessDenied, ModelNotFound) as error:
+            # What serves goes on serving when its model is deleted, so this is no verdict.
+            log.info("the models of endpoint %s cannot be looked at: %s", self._name, error)
+            return models
+        spelled = [_prefix(container) for container in containers if container.get("Mode") == "MultiModel"]
+        if not spelled:
+            raise EndpointNotMultiModel(
+                f"endpoint {self._name} serves no target models: none of its containers has Mode MultiModel "
+                f"(SageMakerCreateModelOperator(mode='MultiModel') makes such a model)"
+            )
+        given = dict.fromkeys(filter(None, spelled))
+        slashes = {prefix.endswith("/") for prefix in given}
+        if len(slashes) > 1:
+            log.warning(
+                "the model prefixes of endpoint %s end with and without a slash (%s): SageMaker joins them with the "
+                "name of a target model as they are, so that one of the containers does not find it; spell them alike",
+                self._name,
+                ", ".join(given),
+            )
+        return replace(
+            models,
+            prefixes=tuple(
+                dict.fromkeys(prefix if prefix.endswith("/") else f"{prefix}/" for prefix in given)
+            ),
+            ends_in_slash=slashes.pop() if len(slashes) == 1 else None,
         )
-    _check(endpoint_name, endpoint)
-    models = EndpointModels(endpoint_name=endpoint_name, written=places_written_by(endpoint))
-    try:
-        containers = list(_containers(hook, endpoint.get("EndpointConfigName")))
-    except (AccessDenied, ModelNotFound) as error:
-        # What serves goes on serving when its model is deleted, so this is no verdict.
-        log.info("the models of endpoint %s cannot be looked at: %s", endpoint_name, error)
-        return models
-    spelled = [_prefix(container) for container in containers if container.get("Mode") == "MultiModel"]
-    if not spelled:
-        raise EndpointNotMultiModel(
-            f"endpoint {endpoint_name} serves no target models: none of its containers has Mode MultiModel "
-            f"(SageMakerCreateModelOperator(mode='MultiModel') makes such a model)"
-        )
-    given = dict.fromkeys(filter(None, spelled))
-    slashes = {prefix.endswith("/") for prefix in given}
-    if len(slashes) > 1:
-        log.warning(
-            "the model prefixes of endpoint %s end with and without a slash (%s): SageMaker joins them with the "
-            "name of a target model as they are, so that one of the containers does not find it; spell them alike",
-            endpoint_name,
-            ", ".join(given),
-        )
-    return replace(
-        models,
-        prefixes=tuple(dict.fromkeys(prefix if prefix.endswith("/") else f"{prefix}/" for prefix in given)),
-        ends_in_slash=slashes.pop() if len(slashes) == 1 else None,
-    )
 
 
-def _check(endpoint_name: str, endpoint: Mapping[str, Any]) -> None:
+def _check_multi_model(endpoint_name: str, endpoint: Mapping[str, Any]) -> None:
     status = endpoint.get("EndpointStatus")
     if status not in SERVING_STATUSES:
         raise EndpointNotInService(
@@ -186,11 +186,11 @@ def _containers(hook: SageMakerControlPlaneHook, config_name: str | None) -> Ite
     """
     if not config_name:
         raise ModelNotFound("DescribeEndpoint names no endpoint configuration")
-    config = hook.describe_endpoint_config(config_name)
+    config = hook.configs.describe(config_name)
     if config is None:
         raise ModelNotFound(f"there is no endpoint configuration {config_name} any more")
     for name in models_of(config):
-        model = hook.describe_model(name)
+        model = hook.models.describe(name)
         yield from model.get("Containers") or filter(None, [model.get("PrimaryContainer")])
 
 

@@ -1,4 +1,4 @@
-"""SageMaker's control plane: model packages of the Model Registry."""
+"""Calls of SageMaker's control plane about model packages of the Model Registry."""
 
 from __future__ import annotations
 
@@ -7,32 +7,36 @@ from typing import Any, cast
 
 from airflow_sm_plugin.aws.errors import translated
 from airflow_sm_plugin.exceptions import AccessDenied, ModelPackageNotFound, RequestRefused
-from airflow_sm_plugin.hooks.pages import pages_of
+from airflow_sm_plugin.hooks.calls import pages_of
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 from airflow_sm_plugin.resources.model_packages import APPROVED, newest
 
 
-class ModelPackageCalls(SageMakerCalls):
-    """Look at model packages. Every method only reads.
+class ModelPackages:
+    """Describe model packages.
 
     SageMaker words a missing package or group in several ways. These calls send a name and nothing else, so whatever
     it refuses there (400) is taken for missing, with its own text.
     """
 
-    def describe_model_package(self, arn: str) -> Mapping[str, Any]:
+    def __init__(self, hook: SageMakerCalls) -> None:
+        self._hook = hook
+
+    def describe(self, arn: str) -> Mapping[str, Any]:
         """Describe a model package by ARN, or by the name of an unversioned one.
 
         :raises ModelPackageNotFound: there is none
         """
         try:
             with translated(f"sagemaker:DescribeModelPackage {arn}"):
-                return cast("Mapping[str, Any]", self.client.describe_model_package(ModelPackageName=arn))
+                answer = self._hook.client.describe_model_package(ModelPackageName=arn)
         except RequestRefused as error:
             raise ModelPackageNotFound(
-                f"there is no model package {arn} to be used in {self.conn_region_name}: {error}"
+                f"there is no model package {arn} to be used in {self._hook.conn_region_name}: {error}"
             ) from error
+        return cast("Mapping[str, Any]", answer)
 
-    def newest_model_package(self, group: str, *, require_approved: bool) -> Mapping[str, Any]:
+    def newest(self, group: str, *, require_approved: bool) -> Mapping[str, Any]:
         """Return the ``ModelPackageSummary`` of a group's newest version.
 
         :param group: name, or ARN for a group of another account
@@ -41,15 +45,10 @@ class ModelPackageCalls(SageMakerCalls):
         """
         try:
             with translated(f"sagemaker:ListModelPackages {group}"):
-                return newest(
-                    self._versions(group, require_approved=require_approved),
-                    group=group,
-                    require_approved=require_approved,
-                )
+                versions = self._versions(group, require_approved=require_approved)
+                return newest(versions, group=group, require_approved=require_approved)
         except RequestRefused as error:
-            raise ModelPackageNotFound(
-                f"there is no model package group {group} in {self.conn_region_name}: {error}"
-            ) from error
+            raise self._no_group(group, error) from error
         except ModelPackageNotFound:
             self._check_group(group)
             raise
@@ -57,7 +56,7 @@ class ModelPackageCalls(SageMakerCalls):
     def _versions(self, group: str, *, require_approved: bool) -> Iterator[Mapping[str, Any]]:
         approval: dict[str, Any] = {"ModelApprovalStatus": APPROVED} if require_approved else {}
         pages = pages_of(
-            self.client,
+            self._hook.client,
             "list_model_packages",
             ModelPackageGroupName=group,
             SortBy="CreationTime",
@@ -71,10 +70,13 @@ class ModelPackageCalls(SageMakerCalls):
         """Tell an empty group from one that does not exist: listing its packages answers the same for both."""
         try:
             with translated(f"sagemaker:DescribeModelPackageGroup {group}"):
-                self.client.describe_model_package_group(ModelPackageGroupName=group)
+                self._hook.client.describe_model_package_group(ModelPackageGroupName=group)
         except RequestRefused as error:
-            raise ModelPackageNotFound(
-                f"there is no model package group {group} in {self.conn_region_name}: {error}"
-            ) from error
+            raise self._no_group(group, error) from error
         except AccessDenied as denied:
-            self.log.info("cannot tell whether the group exists: %s", denied)
+            self._hook.log.info("cannot tell whether the group exists: %s", denied)
+
+    def _no_group(self, group: str, error: RequestRefused) -> ModelPackageNotFound:
+        return ModelPackageNotFound(
+            f"there is no model package group {group} in {self._hook.conn_region_name}: {error}"
+        )

@@ -1,4 +1,4 @@
-"""SageMaker's control plane: models."""
+"""Calls of SageMaker's control plane about models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from airflow_sm_plugin.aws.errors import cause_of, meaning, translated, words_of
 from airflow_sm_plugin.core.names import is_made_here
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, ModelNotFound, ResourceConflict, ServiceUnavailable
+from airflow_sm_plugin.hooks.calls import found, removed
 from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 from airflow_sm_plugin.resources.model import ModelSpec
 from airflow_sm_plugin.resources.model_refusals import may_pass, refusal
@@ -21,52 +22,56 @@ _ROLE_PAUSE = 5.0
 """Seconds between two attempts with an execution role that SageMaker cannot assume yet."""
 
 
-class ModelCalls(SageMakerCalls):
+class Models:
     """Create, describe and delete models. Every method may be repeated."""
 
-    def create_model(self, spec: ModelSpec) -> tuple[str, str, bool]:
+    def __init__(self, hook: SageMakerCalls) -> None:
+        self._hook = hook
+
+    def create(self, spec: ModelSpec) -> tuple[str, str, bool]:
         """Create the model, or find it already there with the same content; then its tags become those asked for.
 
         :return: name, ARN, and whether this call created it
         :raises ResourceConflict: the name is taken by a model with other content
         :raises ModelCreationRefused: its artefact or image is missing, or may not be read; or its role is not seen
-        :raises ServiceUnavailable: somebody deletes it again and again
+        :raises ServiceUnavailable: it is deleted again and again
         """
         name = spec.resolved_name()
         for _ in range(_ATTEMPTS):
             arn = self._created(spec)
             if arn is not None:
                 return name, arn, True
-            there = self.find_model(name)
-            if there is not None:
+            existing = self.find(name)
+            if existing is not None:
                 break
         else:
             raise ServiceUnavailable(
                 f"model {name} was there at each of {_ATTEMPTS} attempts to create it, and gone right after: see what "
                 f"deletes it; a retry begins anew"
             )
-        differences = self._differences(spec, there)
+        differences = self._differences(spec, existing)
         if differences:
             raise ResourceConflict(
                 f"model {name} exists already with other content: {'; '.join(differences)} differ. "
                 f"Choose another name, leave the name out to derive one from the content, or delete the model"
             )
-        self.log.info("model %s exists already with the same content: reused", name)
-        self.update_tags(str(there["ModelArn"]), spec.tags)
-        return name, str(there["ModelArn"]), False
+        self._hook.log.info("model %s exists already with the same content: reused", name)
+        self._hook.update_tags(str(existing["ModelArn"]), spec.tags)
+        return name, str(existing["ModelArn"]), False
 
     def _created(self, spec: ModelSpec) -> str | None:
         """Create the model and return its ARN; None where the name is taken. An execution role may be new."""
         request, began = spec.parameters(), time.monotonic()
-        with translated(f"sagemaker:CreateModel {request['ModelName']}"):
+        name = request["ModelName"]
+        with translated(f"sagemaker:CreateModel {name}"):
             while isinstance(answer := self._answer(request), ClientError):
                 if meaning(answer) is Meaning.ALREADY_EXISTS:
                     return None
                 self._check_refusal(answer, spec, waited=time.monotonic() - began)
-                self.log.info(
+                self._hook.log.info(
                     "SageMaker cannot assume role %s yet: model %s is tried again",
                     spec.execution_role_arn,
-                    request["ModelName"],
+                    name,
                 )
                 time.sleep(_ROLE_PAUSE)
         return answer
@@ -74,7 +79,7 @@ class ModelCalls(SageMakerCalls):
     def _answer(self, request: Mapping[str, Any]) -> str | ClientError:
         """Ask for a model once; return its ARN, or the refusal."""
         try:
-            return str(self.client.create_model(**request)["ModelArn"])
+            return str(self._hook.client.create_model(**request)["ModelArn"])
         except ClientError as refused:
             return refused
 
@@ -82,61 +87,62 @@ class ModelCalls(SageMakerCalls):
         """Return where CreateModel is to be repeated.
 
         :raises ModelCreationRefused: SageMaker misses what the model is made of
-        :raises ClientError: as given, which says something else
+        :raises ClientError: as given, for any other refusal
         """
-        said = meaning(error)
-        if may_pass(said, waited=waited):
+        if may_pass(meaning(error), waited=waited):
             return
         refused = refusal(
-            said,
+            meaning(error),
             words_of(error)[1],
             model_name=spec.resolved_name(),
             role=spec.execution_role_arn,
-            region=self.conn_region_name,
+            region=self._hook.conn_region_name,
             waited=waited,
         )
         if refused is None:
             raise error
         raise refused from cause_of(error)
 
-    def _differences(self, spec: ModelSpec, there: Mapping[str, Any]) -> list[str]:
-        found = spec.differences(there)
-        if found or not spec.has_given_name:
-            return found  # a derived name tells all of the content, the artefacts' ETags included
-        return spec.tag_differences(self.tags_of(there["ModelArn"]) or {})
+    def _differences(self, spec: ModelSpec, existing: Mapping[str, Any]) -> list[str]:
+        differences = spec.differences(existing)
+        if differences or not spec.has_given_name:
+            return differences  # a derived name tells all of the content, the artefacts' ETags included
+        return spec.tag_differences(self._hook.tags_of(existing["ModelArn"]) or {})
 
-    def describe_model(self, name: str) -> Mapping[str, Any]:
+    def find(self, name: str) -> Mapping[str, Any] | None:
+        """Describe a model, None when there is none."""
+        return found(
+            f"sagemaker:DescribeModel {name}", lambda: self._hook.client.describe_model(ModelName=name)
+        )
+
+    def describe(self, name: str) -> Mapping[str, Any]:
         """Describe a model.
 
         :raises ModelNotFound: there is none of that name
         """
-        found = self.find_model(name)
-        if found is None:
-            raise ModelNotFound(f"there is no SageMaker model {name} in {self.conn_region_name}")
-        return found
+        description = self.find(name)
+        if description is None:
+            raise ModelNotFound(f"there is no SageMaker model {name} in {self._hook.conn_region_name}")
+        return description
 
-    def models_called(self, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    def find_all(self, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         """Describe those models that are there, none where they may not be described."""
         try:
-            found = {name: self.find_model(name) for name in names}
+            descriptions = {name: self.find(name) for name in names}
         except AccessDenied as denied:
-            self.log.info(
+            self._hook.log.info(
                 "a model created again under its name cannot be told from the earlier one: %s", denied
             )
             return {}
-        return {name: model for name, model in found.items() if model is not None}
+        return {name: description for name, description in descriptions.items() if description is not None}
 
-    def made_model(self, name: str) -> bool:
-        """Say whether a model is there that one of our operators made, as its tags tell now."""
-        found = self.find_model(name)
-        return found is not None and is_made_here(self.tags_of(found["ModelArn"]))
+    def is_made_here(self, name: str) -> bool:
+        """Return whether a model is there that one of our operators made, as its tags tell now."""
+        description = self.find(name)
+        return description is not None and is_made_here(self._hook.tags_of(description["ModelArn"]))
 
-    def delete_model(self, name: str) -> bool:
-        """Delete a model; say whether there was one."""
-        return self._gone(f"sagemaker:DeleteModel {name}", lambda: self.client.delete_model(ModelName=name))
-
-    def find_model(self, name: str) -> Mapping[str, Any] | None:
-        """Describe a model, None when there is none."""
-        return self._found(
-            f"sagemaker:DescribeModel {name}", lambda: self.client.describe_model(ModelName=name)
+    def delete(self, name: str) -> bool:
+        """Delete a model; return whether there was one."""
+        return removed(
+            f"sagemaker:DeleteModel {name}", lambda: self._hook.client.delete_model(ModelName=name)
         )

@@ -16,7 +16,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_plugin.aws.answers import UnreadableAnswer, result_locations
 from airflow_sm_plugin.aws.errors import cause_of, meaning, stumbles_as_botocore, translate, translated
-from airflow_sm_plugin.aws.hook import AwsHook
 from airflow_sm_plugin.core.backoff import pause_after
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import (
@@ -27,6 +26,7 @@ from airflow_sm_plugin.exceptions import (
     RecordTooLarge,
     SageMakerInferenceError,
 )
+from airflow_sm_plugin.hooks.calls import ClientHook
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 from airflow_sm_plugin.invoke.errors import explained, failure_of, unanswered
 from airflow_sm_plugin.invoke.failure import Attempt, is_size_suspect
@@ -46,12 +46,10 @@ ERROR_TEXT_LIMIT = 1_000
 _NOT_ACCEPTED = frozenset({Meaning.CREDENTIALS_EXPIRED, Meaning.THROTTLED, Meaning.UNAVAILABLE})
 
 
-class SageMakerRuntimeHook(AwsHook):
+class SageMakerRuntimeHook(ClientHook):
     """Invoke SageMaker endpoints. Takes the arguments of the provider's ``AwsBaseHook``."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
-        kwargs["client_type"] = "sagemaker-runtime"
-        super().__init__(*args, **kwargs)
+    service = "sagemaker-runtime"
 
     def _get_config(self, config: Config | None = None) -> Config:
         """Add to the user's botocore configuration that it repeats nothing, below it a read time-out of 70 s."""
@@ -60,7 +58,6 @@ class SageMakerRuntimeHook(AwsHook):
 
     @property
     def client(self) -> SageMakerRuntimeClient:
-        """Return the boto3 client."""
         return cast("SageMakerRuntimeClient", self.get_conn())
 
     def invoke_endpoint(

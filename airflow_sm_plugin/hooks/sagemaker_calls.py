@@ -1,33 +1,27 @@
-"""What all calls of SageMaker's control plane share: the client, roles, tags, and what missing means."""
+"""What all calls of SageMaker's control plane share: the client, roles and tags."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
-from botocore.exceptions import ClientError
-
-from airflow_sm_plugin.aws.errors import meaning, translated
-from airflow_sm_plugin.aws.hook import AwsHook
+from airflow_sm_plugin.aws.errors import translated
 from airflow_sm_plugin.core.names import tags_to_write, users_tags
-from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused
-from airflow_sm_plugin.hooks.pages import pages_of
+from airflow_sm_plugin.hooks.calls import ClientHook, pages_of
+from airflow_sm_plugin.resources.tags import as_tags
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
 
-class SageMakerCalls(AwsHook):
-    """The base of our hooks for the control plane. Takes the arguments of the provider's ``AwsBaseHook``."""
+class SageMakerCalls(ClientHook):
+    """The base of our hook for the control plane; models, AutoML jobs and the like make their calls through it."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to the provider's hook
-        kwargs["client_type"] = "sagemaker"
-        super().__init__(*args, **kwargs)
+    service = "sagemaker"
 
     @property
     def client(self) -> SageMakerClient:
-        """Return the boto3 client."""
         return cast("SageMakerClient", self.get_conn())
 
     def role_arn(self, role: str) -> str:
@@ -50,9 +44,7 @@ class SageMakerCalls(AwsHook):
     def add_tags(self, arn: str, tags: Mapping[str, str]) -> None:
         """Add tags to a resource; one of a key already there is replaced."""
         with translated(f"sagemaker:AddTags {arn}"):
-            self.client.add_tags(
-                ResourceArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
-            )
+            self.client.add_tags(ResourceArn=arn, Tags=as_tags(tags))
 
     def update_tags(self, arn: str, asked: Mapping[str, str]) -> None:
         """Write those tags of the user that a resource lacks or has otherwise; it keeps all others.
@@ -78,22 +70,3 @@ class SageMakerCalls(AwsHook):
         """Remove tags from a resource; a key that it does not have is fine."""
         with translated(f"sagemaker:DeleteTags {arn}"):
             self.client.delete_tags(ResourceArn=arn, TagKeys=list(keys))
-
-    def _found(self, doing: str, call: Callable[[], object]) -> Mapping[str, Any] | None:
-        with translated(doing):
-            try:
-                return cast("Mapping[str, Any]", call())
-            except ClientError as error:
-                if meaning(error) is Meaning.NOT_FOUND:
-                    return None
-                raise
-
-    def _gone(self, doing: str, call: Callable[[], object]) -> bool:
-        with translated(doing):
-            try:
-                call()
-            except ClientError as error:
-                if meaning(error) is Meaning.NOT_FOUND:
-                    return False
-                raise
-        return True

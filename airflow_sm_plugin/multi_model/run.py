@@ -11,7 +11,7 @@ from airflow_sm_plugin._safe_text import presentable
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.template_values import whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest, ModelError, ModelUnavailable
-from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.multi_model.plan.make import make_plan
 from airflow_sm_plugin.multi_model.report.merge import report_batch
 from airflow_sm_plugin.multi_model.report.tolerance import Tolerance, failed_share, failure_line
@@ -95,7 +95,7 @@ async def run_batch(
     :raises SageMakerInferenceError: as :func:`~airflow_sm_plugin.multi_model.plan.make.make_plan` and
         :func:`~airflow_sm_plugin.multi_model.shard.run_shard`
     """
-    endpoint = await endpoint_models(connection, planned.endpoint_name)
+    endpoint = await EndpointFacts(connection, planned.endpoint_name).models()
     async with S3Objects.open(connection, max_connections=_S3_CONNECTIONS, options=settings.options) as s3:
         plan, folder = await make_plan(s3, dataclasses.replace(planned, max_shards=1), endpoint)
         retryable = 0

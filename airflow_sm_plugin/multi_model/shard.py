@@ -23,7 +23,7 @@ from airflow_sm_plugin.batches.input_chunks import ChunkedInputs
 from airflow_sm_plugin.batches.inputs import CHUNK
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.batches.task_try import Origin
-from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.multi_model.engine.engine import ModelEngine
 from airflow_sm_plugin.multi_model.engine.invoker import EndpointInvoker
 from airflow_sm_plugin.multi_model.engine.progress import BatchProgress, Before
@@ -184,7 +184,7 @@ class _ShardRun:
         failures: Sequence[Mapping[str, object]] = ()
         if todo:
             progress.begin(models=len(todo))
-            endpoint = await endpoint_models(self._connection, settings.engine.endpoint_name)
+            endpoint = await EndpointFacts(self._connection, settings.engine.endpoint_name).models()
             slash = None if endpoint is None else endpoint.ends_in_slash
             engine = dataclasses.replace(settings.engine, prefix_ends_in_slash=slash)
             failures = await self._work(engine, store, statistics, progress, todo)

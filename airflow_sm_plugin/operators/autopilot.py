@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_plugin._compat import AirflowSkipException, Context, default_deferrable
 from airflow_sm_plugin.autopilot import candidates as autopilot
 from airflow_sm_plugin.autopilot.candidates import CandidateChoice
+from airflow_sm_plugin.autopilot.job import JobState, check_completed, job_state
 from airflow_sm_plugin.base import SageMakerInferenceOperator, broken_wait
 from airflow_sm_plugin.core.names import check_name
 from airflow_sm_plugin.core.response_keys import select_response_keys
@@ -105,9 +106,8 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         with self.reading_arguments():
             self._check_arguments()
             hook = self.control_plane()
-            job = hook.describe_auto_ml_job(self.auto_ml_job_name)
-            waits = boolean(self.wait_for_job, "wait_for_job")
-            if waits and autopilot.job_state(job) is autopilot.JobState.RUNNING:
+            job = hook.automl.describe(self.auto_ml_job_name)
+            if boolean(self.wait_for_job, "wait_for_job") and job_state(job) is JobState.RUNNING:
                 return self._wait()
             return self._export(hook, job)
 
@@ -120,8 +120,8 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         if event["status"] == "error":
             raise broken_wait(f"waiting for AutoML job {self.auto_ml_job_name}", event)
         hook = self.control_plane()
-        job = hook.describe_auto_ml_job(self.auto_ml_job_name)
-        if autopilot.job_state(job) is not autopilot.JobState.RUNNING:
+        job = hook.automl.describe(self.auto_ml_job_name)
+        if job_state(job) is not JobState.RUNNING:
             return self._export(hook, job)
         raise AutoMLJobStillRunning(
             f"AutoML job {self.auto_ml_job_name} was still {job['AutoMLJobStatus']} after "
@@ -174,7 +174,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
     def _export(self, hook: SageMakerControlPlaneHook, job: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_sm_plugin.hooks.result_store import ArtefactHook
 
-        autopilot.check_completed(job)
+        check_completed(job)
         choice = self._choice()
         candidate = self._candidate(hook, job, choice)
         keys = names(self.inference_response_keys, "inference_response_keys") or []
@@ -194,7 +194,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             },
         ).checked()
         spec = ArtefactHook(**self.aws.hook_arguments()).with_etags(spec)
-        name, arn, created = hook.create_model(spec)
+        name, arn, created = hook.models.create(spec)
         self.log.info(
             "model %s %s from candidate %s of AutoML job %s, response keys %s",
             name,
@@ -221,11 +221,11 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
         """
         name = self.auto_ml_job_name
         if choice.name is not None:
-            candidate = hook.candidate(name, choice.name)
+            candidate = hook.automl.candidate(name, choice.name)
         else:
             candidate = autopilot.best_candidate(job)
             if choice.rank > 1:
-                others = hook.completed_candidates(name)
+                others = hook.automl.completed_candidates(name)
                 candidate = autopilot.candidate_at(choice.rank, others, best=candidate, job_name=name)
         if choice.required_objective is None:
             return candidate

@@ -12,7 +12,7 @@ from airflow_sm_plugin.links import EndpointConsoleLink, persist_endpoint
 from airflow_sm_plugin.resources.scaling import ScaledVariant, Scaling, ScalingArguments, plan_scaling
 
 if TYPE_CHECKING:
-    from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
+    from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 
 _ACTIONS = ("apply", "remove")
 
@@ -119,7 +119,7 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
         """Describe the endpoint's configuration, which holds what does not scale; None if it is not known."""
         name = description.get("EndpointConfigName")
         try:
-            return self.control_plane().describe_endpoint_config(str(name)) if name else None
+            return self.control_plane().configs.describe(str(name)) if name else None
         except AccessDenied as denied:
             self.log.info("the configuration of endpoint %s is not known: %s", self.endpoint_name, denied)
             return None
@@ -155,6 +155,6 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
         )
 
     def _scaling(self) -> EndpointScaling:
-        from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
+        from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 
         return EndpointScaling(self.aws)

@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_sm_plugin.core.names import DEPLOYED_TAG, mark_of, with_owner
-from airflow_sm_plugin.core.template_values import boolean, choice, is_given, mapping, mappings, seconds, text
-from airflow_sm_plugin.core.template_values import whole_number as whole_number_from
+from airflow_sm_plugin.core.template_values import (
+    boolean,
+    choice,
+    is_given,
+    mapping,
+    mappings,
+    seconds,
+    text,
+    whole_number,
+)
 from airflow_sm_plugin.endpoints.options import DeploymentOptions
 from airflow_sm_plugin.endpoints.options import checked as checked_guardrails
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.resources.endpoint_config import (
-    AsyncSection,
-    EndpointConfigSpec,
-    Variant,
-    whole_number,
-)
+from airflow_sm_plugin.resources.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.resources.tags import read_tags
 
 
@@ -45,11 +48,11 @@ def options_of(arguments: Mapping[str, Any]) -> DeploymentOptions:
             arguments["retain_variant_properties"], "retain_variant_properties"
         ),
         rescale=rescale,
-        keep_configs=whole_number_from(arguments["keep_configs"], "keep_configs")
+        keep_configs=whole_number(arguments["keep_configs"], "keep_configs")
         if is_given(arguments["keep_configs"])
         else None,
         delete_old_models=boolean(arguments["delete_old_models"], "delete_old_models"),
-        container_log_lines=whole_number_from(arguments["container_log_lines"], "container_log_lines"),
+        container_log_lines=whole_number(arguments["container_log_lines"], "container_log_lines"),
     )
 
 
@@ -85,7 +88,7 @@ def _variants(arguments: Mapping[str, Any]) -> Sequence[Variant]:
             model_name=str(model_name),
             instance_type=arguments["instance_type"],
             initial_instance_count=whole_number(
-                arguments["initial_instance_count"], "initial_instance_count"
+                arguments["initial_instance_count"], "initial_instance_count", at_least=None
             ),
             variant_name=arguments["variant_name"],
         )
@@ -102,7 +105,7 @@ def _async_section(arguments: Mapping[str, Any]) -> AsyncSection | None:
         max_concurrent_invocations_per_instance=(
             None
             if not is_given(concurrency)
-            else whole_number(concurrency, "max_concurrent_invocations_per_instance")
+            else whole_number(concurrency, "max_concurrent_invocations_per_instance", at_least=None)
         ),
         kms_key_id=text(arguments["kms_key_id"], "kms_key_id"),
     )

@@ -234,7 +234,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 action = deployment.act()
                 waits = deployment.pending and deployment.options.wait_for_completion
                 if action is not None and not waits:
-                    return self._result(context, deployment, deployment.look(), action)
+                    return self._result(context, deployment, deployment.poll(), action)
                 if self.deferrable:
                     break
                 event = self._event_here(self._trigger(deployment, action))
@@ -275,8 +275,8 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
 
     def _deployment(self, context: Context, note: Mapping[str, Any] | None = None) -> Deployment:
         """Make the deployment; after a deferral make it again from the note of the process before."""
+        from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
         from airflow_sm_plugin.endpoints.deployment import Deployment
-        from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 
         options = options_of(vars(self))
         owner = task_instance_owner(context) if options.cleanup_on_failure else None
@@ -294,7 +294,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 endpoint_name=spec.endpoint_name,
                 data_capture=spec.data_capture,
             )
-            models = hook.models_called(spec.model_names)
+            models = hook.models.find_all(spec.model_names)
             spec.check_models(models)
             models_created_at = times_of(models)
         self._working_on = Deployment(

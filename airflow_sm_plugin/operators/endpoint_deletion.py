@@ -96,8 +96,8 @@ class SageMakerDeleteEndpointOperator(SageMakerInferenceOperator):
             return {"endpoint_name": name, "deleted": deleted, "missing": missing}
 
     def _remove_scaling(self, endpoint_name: str) -> list[str]:
+        from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
         from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
-        from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 
         scaling = EndpointScaling(self.aws)
         removed = scaling.remove_scaling(endpoint_name)

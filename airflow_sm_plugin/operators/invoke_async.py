@@ -26,7 +26,7 @@ from airflow_sm_plugin.base import (
 )
 from airflow_sm_plugin.core.names import digest, endpoint_log_group
 from airflow_sm_plugin.core.notifications import check_queue_url
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.core.template_values import boolean, choice, is_given, seconds, text, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotFound, ServiceError
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
@@ -355,7 +355,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
             lines = whole_number(self.container_log_lines, "container_log_lines")
             self.container_logs().show_tail(endpoint_log_group(self.endpoint_name), lines=lines)
             raise result.failed(self.endpoint_name)
-        if told := result.look.output is not Sight.UNKNOWN:
+        if told := result.look.output is not Presence.UNKNOWN:
             self._check_endpoint_is_there(wait)
         if (
             time.time() < wait.deadline

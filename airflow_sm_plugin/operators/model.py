@@ -135,7 +135,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
                 made_for=owner if boolean(self.force_new, "force_new") else None,
             ).checked()
             spec = ArtefactHook(**self.aws.hook_arguments()).with_etags(spec)
-            name, arn, created = hook.create_model(spec)
+            name, arn, created = hook.models.create(spec)
             self.log.info("model %s %s", name, "created" if created else "reused")
             return {
                 "model_name": name,
@@ -163,7 +163,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
         approved = boolean(self.require_approved, "require_approved")
         arn: str | None = None
         if self.model_package_group_name:
-            newest = hook.newest_model_package(self.model_package_group_name, require_approved=approved)
+            newest = hook.model_packages.newest(self.model_package_group_name, require_approved=approved)
             arn = str(newest["ModelPackageArn"])
             if not self.serving_preset:
                 return arn, {}
@@ -176,7 +176,7 @@ class SageMakerCreateModelOperator(SageMakerInferenceOperator):
 
     def _described(self, hook: SageMakerControlPlaneHook, arn: str, *, approved: bool) -> Mapping[str, Any]:
         try:
-            package = hook.describe_model_package(arn)
+            package = hook.model_packages.describe(arn)
         except AccessDenied as denied:
             if approved:
                 raise

@@ -159,10 +159,10 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
 
     async def _plan(self, settings: PlanSettings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         from airflow_sm_plugin.aws.s3.objects import S3Objects
-        from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
+        from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
         from airflow_sm_plugin.multi_model.plan.make import make_plan, shard_references
 
-        endpoint = await endpoint_models(self.aws, settings.endpoint_name)
+        endpoint = await EndpointFacts(self.aws, settings.endpoint_name).models()
         options = object_options(self)
         async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS, options=options) as s3:
             plan, folder = await make_plan(s3, settings, endpoint)
@@ -170,10 +170,10 @@ class SageMakerPlanMultiModelBatchOperator(SageMakerInferenceOperator):
 
     async def _estimate(self, settings: PlanSettings, splitting: Splitting) -> list[str]:
         from airflow_sm_plugin.aws.s3.objects import S3Objects
-        from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
+        from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
         from airflow_sm_plugin.multi_model.plan.sampling import estimate_plan
 
-        endpoint = await endpoint_models(self.aws, settings.endpoint_name)
+        endpoint = await EndpointFacts(self.aws, settings.endpoint_name).models()
         async with S3Objects.open(self.aws, max_connections=_S3_CONNECTIONS) as s3:
             return (await estimate_plan(s3, settings, endpoint, splitting)).lines()
 

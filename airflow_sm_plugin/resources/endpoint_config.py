@@ -9,11 +9,9 @@ from typing import Any
 
 from airflow_sm_plugin.core.names import ENDPOINT_TAG, OWNER_TAG, check_name, content_name
 from airflow_sm_plugin.core.s3 import S3Uri
-from airflow_sm_plugin.core.template_values import mapping
+from airflow_sm_plugin.core.template_values import mapping, number, whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.resources.tags import check_tags
-
-__all__ = ["AsyncSection", "EndpointConfigSpec", "Variant", "as_tags"]
+from airflow_sm_plugin.resources.tags import as_tags, check_tags
 
 MAX_VARIANTS = 10
 MAX_CONCURRENCY = 1_000
@@ -209,11 +207,6 @@ def serverless_objection(model: Mapping[str, Any]) -> str | None:
     return None
 
 
-def as_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return tags as SageMaker spells them."""
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
 _MEMORY_STEP = 1_024
 _MEMORY_MB = range(_MEMORY_STEP, 6 * _MEMORY_STEP + 1, _MEMORY_STEP)
 _SERVERLESS_CONCURRENCY = range(1, 201)
@@ -259,15 +252,20 @@ class Variant:
             )
         pools = value.get("InstancePools")
         count = value.get("InitialInstanceCount", None if pools else 1)
+        serverless = mapping(value.get("ServerlessConfig"), "ServerlessConfig")
         return cls(
             model_name=str(value["ModelName"]),
             instance_type=value.get("InstanceType"),
             initial_instance_count=(
-                None if count is None and pools else whole_number(count, "InitialInstanceCount")
+                None
+                if count is None and pools
+                else whole_number(count, "InitialInstanceCount", at_least=None)
             ),
             variant_name=str(value.get("VariantName", "AllTraffic")),
-            initial_variant_weight=_number(value.get("InitialVariantWeight", 1.0), "InitialVariantWeight"),
-            serverless=_serverless(mapping(value.get("ServerlessConfig"), "ServerlessConfig")),
+            initial_variant_weight=number(value.get("InitialVariantWeight", 1.0), "InitialVariantWeight"),
+            serverless=None
+            if serverless is None
+            else {key: whole_number(item, key, at_least=None) for key, item in serverless.items()},
             others={key: item for key, item in value.items() if key not in _OWN_FIELDS},
         )
 
@@ -351,28 +349,6 @@ class Variant:
             "InitialVariantWeight": self.initial_variant_weight,
             **self.others,
         }
-
-
-def whole_number(value: object, name: str) -> int:
-    """Read a whole number that a template may have rendered to text.
-
-    :raises InvalidRequest: it is none
-    """
-    try:
-        return int(str(value))
-    except ValueError as error:
-        raise InvalidRequest(f"{name} must be a whole number, not {value!r}") from error
-
-
-def _number(value: object, name: str) -> float:
-    try:
-        return float(str(value))
-    except ValueError as error:
-        raise InvalidRequest(f"{name} must be a number, not {value!r}") from error
-
-
-def _serverless(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if config is None else {key: whole_number(value, key) for key, value in config.items()}
 
 
 def models_of(config: Mapping[str, Any] | None) -> list[str]:

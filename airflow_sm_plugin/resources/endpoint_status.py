@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
     EndpointFailed,
@@ -48,24 +50,11 @@ class EndpointVerdict:
 
     def as_mapping(self) -> dict[str, str]:
         """Return it with JSON values; :meth:`from_mapping` reads it back."""
-        return {
-            "state": self.state.value,
-            "status": self.status,
-            "config_name": self.config_name,
-            "reason": self.reason,
-            "arn": self.arn,
-        }
+        return {**vars(self), "state": self.state.value}
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, str]) -> EndpointVerdict:
-        """Read what :meth:`as_mapping` wrote."""
-        return cls(
-            EndpointState(value["state"]),
-            value["status"],
-            value["config_name"],
-            value["reason"],
-            value.get("arn", ""),
-        )
+        return msgspec.convert(value, cls)
 
 
 SERVING_STATUSES = ("InService", "Updating", "SystemUpdating", "RollingBack")
@@ -288,39 +277,29 @@ class ScaledCount:
     initial: int
 
 
-def differing_counts(description: Mapping[str, Any], variants: Sequence[Variant]) -> list[ScaledCount]:
-    """Return the variants that run another number of instances than the wanted configuration begins with.
+def scaled_counts(
+    description: Mapping[str, Any], served: Mapping[str, Any] | None, variants: Sequence[Variant]
+) -> list[ScaledCount]:
+    """Return the variants that were scaled to another number of instances than the wanted configuration begins with.
 
     :param description: DescribeEndpoint's; only variants that it describes with ``CurrentInstanceCount`` count, so
         neither new nor serverless ones
+    :param served: DescribeEndpointConfig's of the configuration behind the endpoint, which tells scaling from another
+        configuration; None where it is not known, and then no variant counts
+    :param variants: those of the wanted configuration
     """
-    current = {
-        variant.get("VariantName"): variant["CurrentInstanceCount"]
+    current: dict[str, Any] = {
+        variant.get("VariantName"): variant.get("CurrentInstanceCount")
         for variant in description.get("ProductionVariants") or ()
-        if variant.get("CurrentInstanceCount") is not None
     }
-    return [
-        ScaledCount(variant.variant_name, current[variant.variant_name], variant.initial_instance_count)
-        for variant in variants
-        if variant.serverless is None
-        and variant.initial_instance_count is not None
-        and current.get(variant.variant_name, variant.initial_instance_count)
-        != variant.initial_instance_count
-    ]
-
-
-def scaled_counts(differing: Sequence[ScaledCount], served: Mapping[str, Any] | None) -> list[ScaledCount]:
-    """Return those of :func:`differing_counts` that were scaled, and not only configured otherwise.
-
-    :param served: DescribeEndpointConfig's of the configuration behind the endpoint; None where it is not known, and
-        then nothing was scaled as far as one can tell
-    """
     configured = {
         variant.get("VariantName"): variant.get("InitialInstanceCount")
         for variant in (served or {}).get("ProductionVariants") or ()
     }
     return [
-        count
-        for count in differing
-        if count.variant_name in configured and configured[count.variant_name] != count.current
+        ScaledCount(name, count, variant.initial_instance_count)
+        for variant in variants
+        if variant.serverless is None and variant.initial_instance_count is not None
+        if (name := variant.variant_name) in configured
+        if (count := current.get(name)) not in (None, variant.initial_instance_count, configured[name])
     ]

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_sm_plugin._safe_text import as_utf8
 from airflow_sm_plugin.core.names import check_name, content_name, digest
 from airflow_sm_plugin.exceptions import InvalidRequest
-from airflow_sm_plugin.resources.tags import check_tags
+from airflow_sm_plugin.resources.tags import as_tags, check_tags
 
 MAX_CONTAINERS = 15
 MAX_ENVIRONMENT_ENTRIES = 100
@@ -99,8 +99,7 @@ class ModelSpec:
             request["VpcConfig"] = dict(self.vpc_config)
         if self.enable_network_isolation:
             request["EnableNetworkIsolation"] = True
-        tags = {**self.tags, CONTENT_TAG: self.content_tag()}
-        request["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
+        request["Tags"] = as_tags({**self.tags, CONTENT_TAG: self.content_tag()})
         return request
 
     def differences(self, description: Mapping[str, Any]) -> list[str]:

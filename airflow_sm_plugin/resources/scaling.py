@@ -6,13 +6,13 @@ scaling policy* (real-time variants), and the API reference of Application Auto 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_sm_plugin.core.names import check_name
+from airflow_sm_plugin.core.template_values import is_given, number, whole_number
 from airflow_sm_plugin.exceptions import EndpointNotInService, EndpointUnchangeable, InvalidRequest
 from airflow_sm_plugin.resources.endpoint_status import SERVING_STATUSES
 
@@ -124,14 +124,12 @@ class Scaling:
         :raises InvalidRequest: naming the value, the limit and the remedy
         """
         scaling = cls(
-            min_capacity=_whole_number(given.min_capacity, "min_capacity", at_least=0),
-            max_capacity=_whole_number(given.max_capacity, "max_capacity", at_least=1),
-            target_backlog=_target(given.target_backlog_per_instance, "target_backlog_per_instance"),
-            target_invocations=_target(
-                given.target_invocations_per_instance, "target_invocations_per_instance"
-            ),
-            scale_in_cooldown=_whole_number(given.scale_in_cooldown, "scale_in_cooldown", at_least=0),
-            scale_out_cooldown=_whole_number(given.scale_out_cooldown, "scale_out_cooldown", at_least=0),
+            min_capacity=whole_number(given.min_capacity, "min_capacity", at_least=0),
+            max_capacity=whole_number(given.max_capacity, "max_capacity", at_least=1),
+            target_backlog=_target(given, "target_backlog_per_instance"),
+            target_invocations=_target(given, "target_invocations_per_instance"),
+            scale_in_cooldown=whole_number(given.scale_in_cooldown, "scale_in_cooldown", at_least=0),
+            scale_out_cooldown=whole_number(given.scale_out_cooldown, "scale_out_cooldown", at_least=0),
         )
         if scaling.max_capacity < scaling.min_capacity:
             raise InvalidRequest(
@@ -355,28 +353,6 @@ def _for_invocations(variant: ScaledVariant, scaling: Scaling) -> Scaling:
     return scaling
 
 
-def _whole_number(value: object, name: str, *, at_least: int) -> int:
-    number = _number(value)
-    if number is None or not number.is_integer() or number < at_least:
-        raise InvalidRequest(f"{name} must be a whole number, {at_least} or more, not {value!r}")
-    return int(number)
-
-
-def _target(value: object, name: str) -> float | None:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    number = _number(value)
-    if number is None or number <= 0:
-        raise InvalidRequest(f"{name} must be a number greater than 0, not {value!r}")
-    return number
-
-
-def _number(value: object) -> float | None:
-    """Read a number, which a template renders to text; None is no finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+def _target(given: ScalingArguments, name: str) -> float | None:
+    value = getattr(given, name)
+    return number(value, name, above=0) if is_given(value) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from airflow_sm_plugin.core.names import OUR_PREFIX
 from airflow_sm_plugin.core.template_values import as_text, parsed, texts_by_name
@@ -16,6 +16,16 @@ MAX_TAG_VALUE = 256
 _RESERVED = "aws:"
 """Begins the keys that only AWS itself sets, in upper or lower case."""
 _SIGNS = "_.:/=+-@"
+
+
+class _Tag(TypedDict):
+    Key: str
+    Value: str
+
+
+def as_tags(tags: Mapping[str, str]) -> list[_Tag]:
+    """Return tags as SageMaker spells them."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def check_tags(tags: Mapping[Any, object], kind: str, *, ours: int) -> None:

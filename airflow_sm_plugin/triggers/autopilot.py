@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.autopilot.candidates import JobState, job_state
+from airflow_sm_plugin.autopilot.job import JobState, job_state
 from airflow_sm_plugin.aws.errors import meaning, translate
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.triggers.polling import PollingTrigger

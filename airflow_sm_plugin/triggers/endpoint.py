@@ -18,11 +18,11 @@ from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import meaning
 from airflow_sm_plugin.core.names import EndpointClaim
 from airflow_sm_plugin.core.service_errors import Meaning
-from airflow_sm_plugin.endpoints.cleanup import DeploymentCleanup, OwnWork
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
+from airflow_sm_plugin.endpoints.cleanup import CreatedByTask, DeploymentCleanup
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
-from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions, DeploymentTarget
+from airflow_sm_plugin.endpoints.options import DeploymentNote, DeploymentOptions
 from airflow_sm_plugin.exceptions import EndpointNotFound, SageMakerInferenceError, TaskKilled
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, Step, judge, next_step
 from airflow_sm_plugin.triggers.polling import PollingTrigger
@@ -197,8 +197,7 @@ class EndpointTrigger(PollingTrigger):
         seconds = max(0.0, min(give_up - time.monotonic(), float(cleanup["max_wait_seconds"])))
         pause = min(self.poll_interval, _LONGEST_PAUSE)
         options = DeploymentOptions(max_wait=seconds, poll_interval=pause, cleanup_wait=seconds)
-        target = DeploymentTarget(self.endpoint_name, self.wanted_config)
-        work = OwnWork(hook, target, claim, created=note.created, touched=note.touched)
+        work = CreatedByTask(hook, self.endpoint_name, claim, created=note.created, touched=note.touched)
         log.info(
             "the task was killed while it waited for endpoint %s: what it created is deleted, within %.0f s",
             self.endpoint_name,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from airflow_sm_plugin.async_inference.poll import HeadRequest, ListRequest, Looking, Request
 from airflow_sm_plugin.async_inference.watch import Watch
 from airflow_sm_plugin.async_inference.watch_state import WatchState
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 
 PAGE = 1_000
 
@@ -20,7 +20,7 @@ class MemoryS3:
     """Locations that exist; ``trouble`` says how a request fails, None where it does not."""
 
     locations: set[str] = field(default_factory=set)
-    trouble: Callable[[Request], Sight | None] = lambda _: None
+    trouble: Callable[[Request], Presence | None] = lambda _: None
     asked: Counter[str] = field(default_factory=Counter)
     rounds: int = 0
     _sorted: list[str] = field(default_factory=list)
@@ -54,12 +54,12 @@ class MemoryS3:
             trouble = self.trouble(request)
             if isinstance(request, HeadRequest):
                 self.asked[f"head {request.which.value}"] += 1
-                seen = Sight.PRESENT if request.location in self.locations else Sight.ABSENT
+                seen = Presence.PRESENT if request.location in self.locations else Presence.ABSENT
                 looking.headed(request, trouble or seen)
             else:
                 self._list(request, trouble, looking)
 
-    def _list(self, request: ListRequest, trouble: Sight | None, looking: Looking) -> None:
+    def _list(self, request: ListRequest, trouble: Presence | None, looking: Looking) -> None:
         after, pages, complete = request.start_after, 0, False
         while trouble is None and not complete and pages < request.max_pages:
             keys, more = self.keys(request.bucket, request.prefix, after)
@@ -68,4 +68,4 @@ class MemoryS3:
             pages += 1
             complete = not more or keys[-1] >= request.last
             after = keys[-1] if keys else after
-        looking.listed(request, trouble or Sight.PRESENT, pages=pages, complete=complete)
+        looking.listed(request, trouble or Presence.PRESENT, pages=pages, complete=complete)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_sm_plugin.async_inference.outcome import Look, Outcome, deadline_of, outcome
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import InvalidCustomAttributes, InvalidName, InvalidRequest, InvalidS3Uri
 from airflow_sm_plugin.invoke.async_request import (
     DEFAULT_INVOCATION_TIMEOUT,
@@ -27,7 +27,7 @@ FILENAME = re.compile(r"(?!.*\..*\.)[a-zA-Z0-9][a-zA-Z0-9-_.]*")
 INFERENCE_ID = re.compile(r"[!-~]([ -~]*[!-~])?")
 PATH_EXTENSION = re.compile(r"(?!s3:|https:)[a-zA-Z0-9!_.*'()/-]+")
 
-looks = st.builds(Look, st.sampled_from(Sight), st.sampled_from(Sight))
+looks = st.builds(Look, st.sampled_from(Presence), st.sampled_from(Presence))
 times = st.floats(min_value=0, max_value=4e9)
 
 
@@ -202,17 +202,21 @@ def test_a_result_beats_the_clock_and_an_output_beats_a_failure_object(
     look: Look, now: float, deadline: float
 ) -> None:
     told = outcome(look, now=now, deadline=deadline)
-    assert (told is Outcome.SUCCEEDED) == (look.output is Sight.PRESENT)
-    assert (told is Outcome.FAILED) == (look.output is not Sight.PRESENT and look.failure is Sight.PRESENT)
+    assert (told is Outcome.SUCCEEDED) == (look.output is Presence.PRESENT)
+    assert (told is Outcome.FAILED) == (
+        look.output is not Presence.PRESENT and look.failure is Presence.PRESENT
+    )
     if told in (Outcome.WAITING, Outcome.TIMED_OUT):
         assert (told is Outcome.TIMED_OUT) == (now >= deadline)
 
 
-@pytest.mark.parametrize("sight", [Sight.ABSENT, Sight.FORBIDDEN, Sight.UNKNOWN])
+@pytest.mark.parametrize("sight", [Presence.ABSENT, Presence.FORBIDDEN, Presence.UNKNOWN])
 @pytest.mark.parametrize(
     ("now", "expected"), [(9.99, Outcome.WAITING), (10.0, Outcome.TIMED_OUT), (10.01, Outcome.TIMED_OUT)]
 )
-def test_403_and_503_are_no_verdicts_before_the_deadline(sight: Sight, now: float, expected: Outcome) -> None:
+def test_403_and_503_are_no_verdicts_before_the_deadline(
+    sight: Presence, now: float, expected: Outcome
+) -> None:
     assert outcome(Look(sight, sight), now=now, deadline=10.0) is expected
 
 

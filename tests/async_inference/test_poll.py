@@ -13,7 +13,7 @@ from airflow_sm_plugin.async_inference.poll import HeadRequest, ListRequest, Req
 from airflow_sm_plugin.async_inference.watch import ListedNames, NumberedNames, Place, Shelf, Watch, group
 from airflow_sm_plugin.async_inference.watch_state import LAST_LOOKS_SECONDS, WatchState
 from airflow_sm_plugin.core.failed_polls import TOLERATED_FAILED_LOOKS
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 from tests.async_inference.polls import MemoryS3
 
@@ -107,10 +107,10 @@ def test_each_has_the_fate_that_s3_tells(
     fates = [chance.choice(("output", "failure", "both", "nothing")) for _ in places]
     s3 = MemoryS3()
 
-    def trouble(request: Request) -> Sight | None:
+    def trouble(request: Request) -> Presence | None:
         if chance.random() < outage:
-            return Sight.UNKNOWN
-        return Sight.FORBIDDEN if denied and isinstance(request, ListRequest) else None
+            return Presence.UNKNOWN
+        return Presence.FORBIDDEN if denied and isinstance(request, ListRequest) else None
 
     s3.trouble = trouble
     state = WatchState.begin(watch)
@@ -127,7 +127,7 @@ def test_each_has_the_fate_that_s3_tells(
     for (output, failed), fate in zip(places, fates, strict=True):
         s3.put(*([output] if fate in ("output", "both") else []))
         s3.put(*([failed] if fate in ("failure", "both") and failed else []))
-    s3.trouble = lambda request: Sight.FORBIDDEN if denied and isinstance(request, ListRequest) else None
+    s3.trouble = lambda request: Presence.FORBIDDEN if denied and isinstance(request, ListRequest) else None
     state = s3.look(watch, state, now=END + 1)
     verdict = state.verdict(watch, now=END + 1)
     assert verdict is not None
@@ -152,7 +152,7 @@ def test_no_verdict_is_given_without_an_answer_after_the_deadline(seed: int, ans
         state = s3.look(watch, state, now=float(look))
     silent = chance.choice(list(Which))
     if not answered:
-        s3.trouble = lambda request: Sight.UNKNOWN if request.which is silent else None
+        s3.trouble = lambda request: Presence.UNKNOWN if request.which is silent else None
     state = s3.look(watch, state, now=END)
     counts = state.counts(watch)
     assert (counts.timed_out, counts.pending) == ((watch.count, 0) if answered else (0, watch.count))
@@ -160,7 +160,7 @@ def test_no_verdict_is_given_without_an_answer_after_the_deadline(seed: int, ans
 
 def test_a_403_is_an_answer_for_the_deadline_and_is_remembered() -> None:
     watch = shelves(1, on_each=3)
-    s3 = MemoryS3(trouble=lambda _: Sight.FORBIDDEN)
+    s3 = MemoryS3(trouble=lambda _: Presence.FORBIDDEN)
     state = s3.look(watch, WatchState.begin(watch), now=0)
     assert (state.forbidden(watch), state.failed.in_a_row) == (Place(0, 0), 0)
     assert state.verdict(watch, now=0) is None
@@ -175,7 +175,7 @@ def test_a_403_is_an_answer_for_the_deadline_and_is_remembered() -> None:
 
 def test_an_outage_is_endured_for_some_looks_and_then_told_without_a_verdict() -> None:
     watch = shelves(2)
-    s3, state = MemoryS3(trouble=lambda _: Sight.UNKNOWN), WatchState.begin(watch)
+    s3, state = MemoryS3(trouble=lambda _: Presence.UNKNOWN), WatchState.begin(watch)
     for _ in range(TOLERATED_FAILED_LOOKS):
         state = s3.look(watch, state, now=1)
         assert state.verdict(watch, now=1) is None
@@ -188,7 +188,7 @@ def test_an_outage_is_endured_for_some_looks_and_then_told_without_a_verdict() -
 
 def test_after_the_last_deadline_an_outage_is_endured_for_a_minute() -> None:
     watch = shelves(1)
-    s3 = MemoryS3(trouble=lambda _: Sight.UNKNOWN)
+    s3 = MemoryS3(trouble=lambda _: Presence.UNKNOWN)
     state = s3.look(watch, WatchState.begin(watch), now=END)
     assert state.verdict(watch, now=END) is None
     verdict = state.verdict(watch, now=END + LAST_LOOKS_SECONDS)
@@ -198,17 +198,17 @@ def test_after_the_last_deadline_an_outage_is_endured_for_a_minute() -> None:
 
 def test_one_answer_about_an_output_ends_an_outage() -> None:
     watch = shelves(2, on_each=3)
-    s3, state = MemoryS3(trouble=lambda _: Sight.UNKNOWN), WatchState.begin(watch)
+    s3, state = MemoryS3(trouble=lambda _: Presence.UNKNOWN), WatchState.begin(watch)
     for _ in range(3):
         state = s3.look(watch, state, now=1)
     assert state.failed.in_a_row == 3
-    s3.trouble = lambda request: Sight.UNKNOWN if "00001" in str(request) else None
+    s3.trouble = lambda request: Presence.UNKNOWN if "00001" in str(request) else None
     assert s3.look(watch, state, now=1).failed.in_a_row == 0
 
 
 def test_a_failure_object_is_seen_through_an_outage_of_the_output() -> None:
     watch = shelves(1, on_each=1)
-    s3 = MemoryS3(trouble=lambda request: Sight.UNKNOWN if request.which is Which.OUTPUTS else None)
+    s3 = MemoryS3(trouble=lambda request: Presence.UNKNOWN if request.which is Which.OUTPUTS else None)
     s3.put(failure(watch, 0, 0))
     state = s3.look(watch, WatchState.begin(watch), now=1)
     assert (state.counts(watch).failed, state.failed.in_a_row) == (1, 0)
@@ -434,7 +434,7 @@ def test_outputs_and_failures_in_one_folder_are_one_listing() -> None:
 
 def test_where_listing_is_denied_heads_are_bounded_until_a_verdict_is_due() -> None:
     watch = shelves(10, deadline=END)
-    s3 = MemoryS3(trouble=lambda request: Sight.FORBIDDEN if isinstance(request, ListRequest) else None)
+    s3 = MemoryS3(trouble=lambda request: Presence.FORBIDDEN if isinstance(request, ListRequest) else None)
     s3.put(*outputs(watch, *range(10)))
     state, seen = WatchState.begin(watch), []
     for _ in range(10):
@@ -451,7 +451,7 @@ def test_where_listing_is_denied_heads_are_bounded_until_a_verdict_is_due() -> N
 def test_a_denied_listing_is_tried_again_later() -> None:
     """A session that expired for a while denies it, too."""
     watch = shelves(1)
-    s3 = MemoryS3(trouble=lambda request: Sight.FORBIDDEN if isinstance(request, ListRequest) else None)
+    s3 = MemoryS3(trouble=lambda request: Presence.FORBIDDEN if isinstance(request, ListRequest) else None)
     state = s3.look(watch, WatchState.begin(watch), now=1)
     s3.trouble = lambda _: None
     s3.asked.clear()
@@ -492,9 +492,9 @@ def test_explicit_names_of_single_results_need_no_folder_in_common() -> None:
 def test_a_head_that_is_not_answered_is_no_answer_for_its_shelf(which: Which) -> None:
     watch = shelves(1, on_each=2)
 
-    def silent(request: Request) -> Sight | None:
+    def silent(request: Request) -> Presence | None:
         first = isinstance(request, HeadRequest) and request.place.position == 0
-        return Sight.UNKNOWN if first and request.which is which else None
+        return Presence.UNKNOWN if first and request.which is which else None
 
     state = MemoryS3(trouble=silent).look(watch, WatchState.begin(watch), now=END)
     assert state.counts(watch).pending == 2

@@ -25,7 +25,7 @@ def test_numbers_may_be_text() -> None:
     [
         ({"name": "a", "rank": 2}, "give either candidate_name or candidate_rank, not both"),
         ({"rank": 0}, "candidate_rank must be a whole number, 1 or more, not 0"),
-        ({"rank": "best"}, "candidate_rank must be a number, not 'best'"),
+        ({"rank": "best"}, "candidate_rank must be a whole number, 1 or more, not 'best'"),
         ({"processing_unit": "gpu"}, "processing_unit must be one of CPU, GPU, not 'gpu'"),
         ({"required_objective": "high"}, "required_objective must be a number, not 'high'"),
         ({"on_unmet_objective": "warn"}, "on_unmet_objective must be one of fail, skip, not 'warn'"),

@@ -7,18 +7,16 @@ from typing import ClassVar
 import pytest
 
 from airflow_sm_plugin.autopilot.candidates import (
-    JobState,
     best_candidate,
     candidate_at,
-    check_completed,
     check_objective,
     containers_of,
     is_minimised,
-    job_state,
     objective_of,
     ranked,
     tags_of,
 )
+from airflow_sm_plugin.autopilot.job import JobState, check_completed, job_state
 from airflow_sm_plugin.exceptions import (
     AutoMLJobFailed,
     AutoMLJobStillRunning,

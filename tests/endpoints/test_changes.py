@@ -25,7 +25,6 @@ from airflow_sm_plugin.resources.endpoint_config import (
 )
 from airflow_sm_plugin.resources.endpoint_status import (
     configs_of,
-    differing_counts,
     judge,
     next_step,
     places_written_by,
@@ -98,9 +97,7 @@ READERS: dict[str, Reader] = {
     "unscalable_types": lambda _, config, __: [
         unscalable_types(variant) for variant in (config or {}).get("ProductionVariants", ())
     ],
-    "scaled_counts": lambda endpoint, config, spec: scaled_counts(
-        differing_counts(endpoint, spec.variants), config
-    ),
+    "scaled_counts": lambda endpoint, config, spec: scaled_counts(endpoint, config, spec.variants),
     "plan_scaling": lambda endpoint, config, _: plan_scaling(
         ScaledVariant("e", "v"),
         Scaling.parse(ScalingArguments(min_capacity=1, max_capacity=2, target_invocations_per_instance=5)),

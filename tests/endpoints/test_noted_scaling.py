@@ -9,11 +9,11 @@ from functools import cache
 import pytest
 
 from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.scaling_note import NOTE_TAG, VariantScaling, note_of, noted_in
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
-from airflow_sm_plugin.hooks import scaling_calls
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
+from airflow_sm_plugin.hooks import calls
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.scaling import ScaledVariant
 from airflow_sm_plugin.resources.tags import MAX_TAGS
@@ -103,7 +103,7 @@ def test_no_taking_down_while_another_task_puts_back_loses_the_scaling(
     account: Account, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second task takes it down before each call of the first one in turn, and puts it back in the end."""
-    monkeypatch.setattr(scaling_calls, "_CONSISTENCY_SECONDS", 0.0)
+    monkeypatch.setattr(calls, "CONSISTENCY_SECONDS", 0.0)
     before, number, interrupted = scaling_of(account, endpoint), 0, True
     while interrupted:
         number += 1

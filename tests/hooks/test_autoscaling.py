@@ -17,10 +17,10 @@ import boto3
 import pytest
 
 from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.exceptions import AccessDenied, RequestRefused, Throttled
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
+from airflow_sm_plugin.hooks.autoscaling import ScalableVariantHook
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook
 from airflow_sm_plugin.resources.scaling import (
     BACKLOG_POLICY,
     WAKE_POLICY,
@@ -157,7 +157,7 @@ def test_a_variant_registered_just_now_may_not_be_visible_yet(
     aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = plan(unique("fresh"))
-    scaling().variants.register(planned)
+    scaling().variants.register(planned.registration())
     unseen = Answer(400, "ObjectNotFoundException", "No scalable target registered for service namespace: x")
     with answering(unseen, otherwise=aws) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
@@ -246,7 +246,7 @@ def test_a_removal_that_was_killed_is_completed(scaled: str, stage: str) -> None
 def test_an_application_that_was_killed_is_completed(stage: int) -> None:
     planned = plan(unique("killed"))
     killed = scaling()
-    killed.variants.register(planned)
+    killed.variants.register(planned.registration())
     if stage > 1:
         arn = killed.variants.put_policy(planned.wake_policy())
     if stage > 2:
@@ -290,7 +290,7 @@ def test_a_missing_permission_is_no_error_where_nothing_is_ours(
 ) -> None:
     """Somebody else registered the variant."""
     name = unique("theirs")
-    scaling().variants.register(plan(name))
+    scaling().variants.register(plan(name).registration())
     with denying(operation, otherwise=aws) as (url, asked), monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         assert scaling().remove_scaling(name) == []

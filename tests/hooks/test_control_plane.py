@@ -22,7 +22,7 @@ from airflow_sm_plugin.exceptions import (
     ServiceUnavailable,
     Throttled,
 )
-from airflow_sm_plugin.hooks import control_plane
+from airflow_sm_plugin.hooks import calls
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec, Variant
 from airflow_sm_plugin.resources.endpoint_status import EndpointState
@@ -60,14 +60,14 @@ NEVER = 3600
 class TestRepeatable:
     def test_creating_a_model_twice_makes_one(self, requests: Requests) -> None:
         spec = ModelSpec(containers=[{"Image": IMAGE}], execution_role_arn=ROLE, name=unique("model"))
-        name, arn, created = hook().create_model(spec)
+        name, arn, created = hook().models.create(spec)
         assert (name, created) == (spec.name, True)
-        assert hook().create_model(spec) == (name, arn, False)
+        assert hook().models.create(spec) == (name, arn, False)
         assert requests.changes() == ["CreateModel"]
 
     def test_another_content_under_the_name_is_a_conflict(self) -> None:
         name = unique("model")
-        hook().create_model(ModelSpec(containers=[{"Image": IMAGE}], execution_role_arn=ROLE, name=name))
+        hook().models.create(ModelSpec(containers=[{"Image": IMAGE}], execution_role_arn=ROLE, name=name))
         other = ModelSpec(
             containers=[{"Image": IMAGE}],
             execution_role_arn=ROLE,
@@ -75,31 +75,31 @@ class TestRepeatable:
             enable_network_isolation=True,
         )
         with pytest.raises(ResourceConflict, match="EnableNetworkIsolation differ"):
-            hook().create_model(other)
+            hook().models.create(other)
 
     def test_configuration_and_endpoint_are_made_once(self, model: str, requests: Requests) -> None:
         spec, its = spec_of(model), hook()
-        assert [its.ensure_endpoint_config(spec) for _ in range(2)] == [True, False]
+        assert [its.configs.ensure(spec) for _ in range(2)] == [True, False]
         assert [its.create_endpoint(spec) for _ in range(2)] == [True, False]
         assert requests.changes() == ["CreateEndpointConfig", "CreateEndpoint"]
         assert its.delete_endpoint(spec.endpoint_name, max_wait=NEVER, poll_interval=POLL)
 
     def test_what_is_missing_counts_as_deleted(self) -> None:
         its = hook()
-        assert its.delete_model("no-such-model") is False
-        assert its.delete_endpoint_config("no-such-config") is False
+        assert its.models.delete("no-such-model") is False
+        assert its.configs.delete("no-such-config") is False
         assert its.delete_endpoint("no-such-endpoint", max_wait=1, poll_interval=POLL) is False
         assert its.describe_endpoint("no-such-endpoint") is None
-        assert its.describe_endpoint_config("no-such-config") is None
+        assert its.configs.describe("no-such-config") is None
 
     def test_what_must_exist_and_does_not_is_an_error_of_its_own(self) -> None:
         its = hook()
         with pytest.raises(ModelNotFound, match="no-such-model in us-east-1"):
-            its.describe_model("no-such-model")
+            its.models.describe("no-such-model")
         with pytest.raises(EndpointNotFound, match="no endpoint no-such-endpoint in us-east-1"):
             its.wait_for_endpoint("no-such-endpoint", wanted_config="any", max_wait=0, poll_interval=1)
         with pytest.raises(AutoMLJobNotFound, match="no AutoML job no-such-job in us-east-1"):
-            its.describe_auto_ml_job("no-such-job")
+            its.automl.describe("no-such-job")
 
 
 class TestConsistency:
@@ -107,12 +107,12 @@ class TestConsistency:
 
     @pytest.fixture(autouse=True)
     def _short_pause(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(control_plane, "_CONSISTENCY_PAUSE", POLL)
+        monkeypatch.setattr(calls, "CONSISTENCY_PAUSE", POLL)
 
     @pytest.fixture
     def made(self, model: str) -> EndpointConfigSpec:
         spec = spec_of(model)
-        hook().ensure_endpoint_config(spec)
+        hook().configs.ensure(spec)
         return spec
 
     def test_a_configuration_that_is_not_visible_yet_is_tried_again(
@@ -130,7 +130,7 @@ class TestConsistency:
     def test_one_that_never_becomes_visible_is_given_up(
         self, account: Account, made: EndpointConfigSpec, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(control_plane, "_CONSISTENCY_SECONDS", 0.2)
+        monkeypatch.setattr(calls, "CONSISTENCY_SECONDS", 0.2)
         with answering(*(NOT_VISIBLE, None) * 1000, otherwise=account.url) as (slow, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL", slow)
             its = hook()
@@ -153,7 +153,7 @@ class TestConsistency:
                 EndpointName=spec.endpoint_name, EndpointConfigName=account.create_config(model)
             )
             account.wait_for_endpoint(spec.endpoint_name)
-        its.ensure_endpoint_config(spec)
+        its.configs.ensure(spec)
         account.sagemaker.delete_endpoint_config(EndpointConfigName=spec.config_name)
         assert its.create_endpoint(spec) if verb == "create" else its.update_endpoint(spec)
         account.wait_for_endpoint(spec.endpoint_name)
@@ -161,7 +161,7 @@ class TestConsistency:
 
     def test_a_model_deleted_meanwhile_is_told_at_once(self, account: Account) -> None:
         spec = spec_of(account.create_model(multi_model=True))
-        hook().ensure_endpoint_config(spec)
+        hook().configs.ensure(spec)
         account.sagemaker.delete_model(ModelName=spec.model_names[0])
         with pytest.raises(ModelNotFound, match="Could not find model"):
             hook().create_endpoint(spec)
@@ -183,7 +183,7 @@ class TestUpdatesSentAgain:
 
     @pytest.fixture(autouse=True)
     def _no_pause(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(control_plane, "pause_after", lambda attempt, *, jitter: 0.0 * attempt * jitter)
+        monkeypatch.setattr(calls, "pause_after", lambda attempt, *, jitter: 0.0 * attempt * jitter)
 
     @pytest.mark.parametrize(
         ("answers", "sent", "error"),
@@ -212,7 +212,7 @@ class TestUpdatesSentAgain:
             EndpointName=spec.endpoint_name, EndpointConfigName=account.create_config(model)
         )
         account.wait_for_endpoint(spec.endpoint_name)
-        hook().ensure_endpoint_config(spec)
+        hook().configs.ensure(spec)
         with answering(*answers, otherwise=account.url) as (strange, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL", strange)
             its = hook(config={"retries": retries} if retries else None)
@@ -228,7 +228,7 @@ class TestWait:
     @pytest.fixture
     def serving(self, account: Account, model: str) -> EndpointConfigSpec:
         spec, its = spec_of(model), hook()
-        its.ensure_endpoint_config(spec)
+        its.configs.ensure(spec)
         its.create_endpoint(spec)
         account.wait_for_endpoint(spec.endpoint_name)
         return spec
@@ -254,7 +254,7 @@ class TestWait:
             looking.get_conn()
             monkeypatch.setenv("AWS_ENDPOINT_URL", account.url)
             its = hook()
-            its.ensure_endpoint_config(spec)
+            its.configs.ensure(spec)
             its.create_endpoint(spec)
             waiting = pool.submit(
                 looking.wait_for_endpoint,
@@ -275,7 +275,7 @@ class TestWait:
     def test_a_deadline_in_seconds_means_seconds(self, account: Account, model: str) -> None:
         spec, its = spec_of(model), hook()
         with account.settings(endpoint_creating_seconds=NEVER):
-            its.ensure_endpoint_config(spec)
+            its.configs.ensure(spec)
             its.create_endpoint(spec)
             began = time.monotonic()
             verdict = its.wait_for_endpoint(
@@ -299,7 +299,7 @@ class TestAutoMLVersions:
         with answering(Answer(400, "AccessDeniedException"), otherwise=account.url) as (strict, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL", strict)
             with pytest.raises(AutoMLJobNotFound):
-                hook().describe_auto_ml_job("no-such-job")
+                hook().automl.describe("no-such-job")
         assert asked == ["SageMaker.DescribeAutoMLJobV2", "SageMaker.DescribeAutoMLJob"]
 
     def test_where_neither_is_permitted_the_second_is_asked_for(
@@ -310,7 +310,7 @@ class TestAutoMLVersions:
             with pytest.raises(
                 AccessDenied, match=r"sagemaker:DescribeAutoMLJobV2 a-job: .*allow this action"
             ):
-                hook().describe_auto_ml_job("a-job")
+                hook().automl.describe("a-job")
 
 
 class TestTrouble:
@@ -348,7 +348,7 @@ class TestTrouble:
         with answering(answer) as (bad, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL", bad)
             with pytest.raises(error) as caught:
-                hook(config=ONCE).describe_model("a-model")
+                hook(config=ONCE).models.describe("a-model")
         assert f"sagemaker:DescribeModel a-model: AWS answered {answer.code}: said the test" in str(
             caught.value
         )
@@ -369,7 +369,7 @@ class TestTrouble:
             name=unique("model"),
         )
         with pytest.raises(InvalidRequest) as caught:  # not checked() on purpose
-            hook().create_model(spec)
+            hook().models.create(spec)
         assert "PrimaryContainer.Environment.TOKEN" in str(caught.value)
         assert "4711" not in str(caught.value)
 
@@ -380,7 +380,7 @@ class TestTrouble:
             name=unique("model"),
         )
         with pytest.raises(InvalidRequest) as caught:  # not checked() on purpose
-            hook().create_model(spec)
+            hook().models.create(spec)
         assert "Invalid type for parameter PrimaryContainer.Environment" in str(caught.value)
         assert "471" not in str(caught.value)
 
@@ -398,4 +398,4 @@ class TestTrouble:
     ) -> None:
         with answering(Answer(400, "AccessDeniedException")) as (strict, _):
             monkeypatch.setenv("AWS_ENDPOINT_URL", strict)
-            assert hook().derived_endpoint_configs("an-endpoint") == []
+            assert hook().configs.made_for("an-endpoint") == []

@@ -17,13 +17,13 @@ from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.queue import CompletionQueue
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import AnswerLost, SageMakerInferenceError, ServiceUnavailable, Throttled
+from airflow_sm_plugin.hooks.autoscaling import ScalableVariantHook, ScalingAlarmHook
 from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook, TransformJobsHook
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.hooks.result_store import ResultStoreHook
 from airflow_sm_plugin.hooks.runtime import SageMakerRuntimeHook
-from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook, ScalingAlarmHook
 from airflow_sm_plugin.invoke.async_request import AsyncRequest
 from airflow_sm_plugin.invoke.errors import failure_of
 from airflow_sm_plugin.invoke.failure import Attempt, CallFailure
@@ -205,10 +205,10 @@ CALLS: Mapping[str, Call] = {
     "GetObject blocking": hook(ResultStoreHook, lambda h: h.read("s3://b/k", limit=10)),
     "DescribeEndpoint": hook(SageMakerControlPlaneHook, lambda h: h.describe_endpoint("e")["EndpointStatus"]),
     "DescribeEndpoint deferred": ready_to_wait_deferred,
-    "CreateModel": hook(SageMakerControlPlaneHook, lambda h: h.create_model(SPEC)),
+    "CreateModel": hook(SageMakerControlPlaneHook, lambda h: h.models.create(SPEC)),
     "ListTags": hook(SageMakerControlPlaneHook, lambda h: h.tags_of("arn:aws:sagemaker:us-east-1:1:model/m")),
     "DescribeAutoMLJobV2": hook(
-        SageMakerControlPlaneHook, lambda h: h.describe_auto_ml_job("j")["AutoMLJobStatus"]
+        SageMakerControlPlaneHook, lambda h: h.automl.describe("j")["AutoMLJobStatus"]
     ),
     "iam:GetRole": hook(SageMakerControlPlaneHook, lambda h: h.role_arn("role")),
     "DescribeTransformJob": hook(TransformJobsHook, lambda h: h.describe("j")["TransformJobStatus"]),
@@ -317,7 +317,7 @@ def test_a_look_at_an_object_takes_no_page_for_it(
         str(status): Said(status, b"", {"Content-Type": "text/html"}) for status in (200, 302, 404, 403, 511)
     }
     for status, result in outcomes(monkeypatch, options, pages, s3(lambda opened: opened.sight("s3://b/k"))):
-        assert result is Sight.UNKNOWN, status
+        assert result is Presence.UNKNOWN, status
 
 
 def test_the_container_logs_hook_explains_and_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:

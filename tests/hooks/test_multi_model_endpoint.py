@@ -16,7 +16,7 @@ from airflow_sm_plugin.exceptions import (
     EndpointNotRealTime,
     ServiceUnavailable,
 )
-from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels, endpoint_models
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts, EndpointModels
 from tests.support import BROKEN, Account, Answer, answering, unique
 
 CONNECTION = AwsConnection(
@@ -27,7 +27,7 @@ CONNECTION = AwsConnection(
 
 
 def described(name: str) -> EndpointModels | None:
-    return asyncio.run(endpoint_models(CONNECTION, name))
+    return asyncio.run(EndpointFacts(CONNECTION, name).models())
 
 
 @pytest.fixture(scope="module")

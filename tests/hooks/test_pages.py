@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import airflow_sm_plugin
-from airflow_sm_plugin.endpoints.usage import EndpointUsage
+from airflow_sm_plugin.endpoints.deletion import EndpointUsage
 from airflow_sm_plugin.exceptions import ServiceUnavailable
-from airflow_sm_plugin.hooks import pages
+from airflow_sm_plugin.hooks import calls
+from airflow_sm_plugin.hooks.autoscaling import ScalableVariantHook
 from airflow_sm_plugin.hooks.container_logs import ContainerLogsHook
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-from airflow_sm_plugin.hooks.scaling_calls import ScalableVariantHook
 from airflow_sm_plugin.resources.scaling import ScaledVariant
 from tests.stubs.recorder import Asked, Recorder, Said, recording
 
@@ -45,7 +45,7 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
             body |= {"CreationTime": 1.0}
         return Said(200, json.dumps(body).encode(), {"Content-Type": "application/x-amz-json-1.1"})
 
-    monkeypatch.setattr(pages, "MOST_PAGES", MOST)
+    monkeypatch.setattr(calls, "MOST_PAGES", MOST)
     with recording(answer) as recorder:
         monkeypatch.setenv("AWS_ENDPOINT_URL", recorder.url)
         yield recorder
@@ -63,10 +63,10 @@ def scaling() -> ScalableVariantHook:
     "listing",
     [
         lambda: sagemaker().tags_of(ARN),
-        lambda: sagemaker().derived_endpoint_configs("e"),
+        lambda: sagemaker().configs.made_for("e"),
         lambda: EndpointUsage(sagemaker()).of_configs(["c"]),
-        lambda: sagemaker().completed_candidates("job"),
-        lambda: sagemaker().newest_model_package("group", require_approved=True),
+        lambda: sagemaker().automl.completed_candidates("job"),
+        lambda: sagemaker().model_packages.newest("group", require_approved=True),
         lambda: scaling().registered("e"),
         lambda: scaling().policy_names(ScaledVariant("e", "v")),
     ],
@@ -96,8 +96,8 @@ def test_as_many_pages_as_permitted_are_all_there(monkeypatch: pytest.MonkeyPatc
         def paginate(self, **request: str) -> Iterator[dict[str, str]]:
             return iter([request] * MOST)
 
-    monkeypatch.setattr(pages, "MOST_PAGES", MOST)
-    assert list(pages.pages_of(Client(), "list_tags", ResourceArn=ARN)) == [{"ResourceArn": ARN}] * MOST
+    monkeypatch.setattr(calls, "MOST_PAGES", MOST)
+    assert list(calls.pages_of(Client(), "list_tags", ResourceArn=ARN)) == [{"ResourceArn": ARN}] * MOST
 
 
 def test_no_other_module_pages_by_itself() -> None:
@@ -107,4 +107,4 @@ def test_no_other_module_pages_by_itself() -> None:
         for path in package.rglob("*.py")
         if "local" not in path.parts and "get_paginator" in path.read_text()
     }
-    assert users == {"hooks/pages.py"}
+    assert users == {"hooks/calls.py"}

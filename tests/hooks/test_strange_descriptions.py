@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin.aws.connection import AwsConnection
-from airflow_sm_plugin.endpoints.deletion import EndpointDeletion
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
+from airflow_sm_plugin.endpoints.deletion import EndpointDeletion, EndpointUsage
 from airflow_sm_plugin.endpoints.deployment import Deployment
 from airflow_sm_plugin.endpoints.options import DeploymentOptions
-from airflow_sm_plugin.endpoints.usage import EndpointUsage
 from airflow_sm_plugin.exceptions import SageMakerInferenceError
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
-from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts, endpoint_models
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.operators.autoscaling import SageMakerScaleEndpointOperator
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec, Variant
 from tests.stubs.recorder import Asked, Said, recording
@@ -125,7 +124,7 @@ READERS: Mapping[str, Callable[[], object]] = {
     "scale": scale,
     "usage": lambda: EndpointUsage(hook()).models_in(["c"]),
     "used models": lambda: EndpointUsage(hook()).of_models(["m"]),
-    "multi-model": lambda: asyncio.run(endpoint_models(CONNECTION, "e")),
+    "multi-model": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").models()),
     "gone": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").is_gone()),
     "places": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").places()),
     "output paths": lambda: asyncio.run(EndpointFacts(CONNECTION, "e").output_paths()),
@@ -138,7 +137,7 @@ def test_the_configuration_stays_that_a_description_may_leave_out(monkeypatch: p
     with recording(answers(ENDPOINTS["without a configuration"], CONFIGS["only names"])) as service:
         monkeypatch.setenv("AWS_ENDPOINT_URL", service.url)
         assert EndpointDeletion(hook(), "e").delete_configs() == {}
-        models = asyncio.run(endpoint_models(CONNECTION, "e"))
+        models = asyncio.run(EndpointFacts(CONNECTION, "e").models())
         assert models is not None
         assert models.prefixes == ()
 

@@ -16,7 +16,7 @@ from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.inputs import InputSource
 from airflow_sm_plugin.batches.state_writer import StateWriter
 from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.hooks.endpoint_facts import endpoint_models
+from airflow_sm_plugin.hooks.endpoint_facts import EndpointFacts
 from airflow_sm_plugin.multi_model.engine.settings import EngineSettings
 from airflow_sm_plugin.multi_model.payloads.payload import SplitOptions
 from airflow_sm_plugin.multi_model.plan.make import make_plan
@@ -129,7 +129,7 @@ class MultiModel:
 
     async def _planned(self, plan: PlanSettings) -> str:
         async with S3Objects.open(CONNECTION) as s3:
-            _, folder = await make_plan(s3, plan, await endpoint_models(CONNECTION, self.name))
+            _, folder = await make_plan(s3, plan, await EndpointFacts(CONNECTION, self.name).models())
         return folder.location
 
     def settings(

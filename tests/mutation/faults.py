@@ -54,7 +54,7 @@ FAULTS = (
         "a job that is stopping counts as ended",
         1,
         False,
-        "autopilot/candidates.py",
+        "autopilot/job.py",
         'status in ("InProgress", "Stopping")',
         'status == "InProgress"',
     ),
@@ -71,8 +71,8 @@ FAULTS = (
         1,
         False,
         "hooks/automl.py",
-        'for page in pages for one in page["Candidates"]',
-        'for page in list(pages)[:1] for one in page["Candidates"]',
+        'for page in pages for candidate in page["Candidates"]',
+        'for page in list(pages)[:1] for candidate in page["Candidates"]',
     ),
     Fault(
         "failed polls of a job add up over the whole wait",
@@ -87,7 +87,7 @@ FAULTS = (
         2,
         True,
         "hooks/models.py",
-        'return spec.tag_differences(self.tags_of(there["ModelArn"]) or {})',
+        'return spec.tag_differences(self._hook.tags_of(existing["ModelArn"]) or {})',
         "return []",
     ),
     Fault(
@@ -126,8 +126,8 @@ FAULTS = (
         "models that others made are removed with earlier configurations",
         2,
         True,
-        "endpoints/earlier_configs.py",
-        "elif self._hook.made_model(name) and self._serves_ours():",
+        "endpoints/deletion.py",
+        "elif self._hook.models.is_made_here(name) and self._serves_ours():",
         "elif self._serves_ours():",
     ),
     Fault(
@@ -142,7 +142,7 @@ FAULTS = (
         "policies are deleted before the alarms that set them off",
         2,
         True,
-        "hooks/autoscaling.py",
+        "endpoints/apply_scaling.py",
         """\
         deleted = [f"alarm {name}" for name in alarms if self.alarms.delete(name)]
         return deleted + [
@@ -230,7 +230,7 @@ FAULTS = (
         3,
         True,
         "async_inference/single/state.py",
-        "if now >= known.over_at and look == Look(Sight.ABSENT, Sight.ABSENT):",
+        "if now >= known.over_at and look == Look(Presence.ABSENT, Presence.ABSENT):",
         "if now >= known.over_at:",
     ),
     Fault(
@@ -298,12 +298,12 @@ FAULTS = (
         """\
         found = await self._s3.stat(location)
         await self._check()
-        if found is Sight.ABSENT:
+        if found is Presence.ABSENT:
 """,
         """\
         await self._check()
         found = await self._s3.stat(location)
-        if found is Sight.ABSENT:
+        if found is Presence.ABSENT:
 """,
     ),
     Fault(

@@ -405,7 +405,7 @@ class TestRank:
         )
         expected = {one["CandidateName"] for one in completed(account, jobs.tuned_binary)}
         requests.forget()
-        found = hook.completed_candidates(jobs.tuned_binary)
+        found = hook.automl.completed_candidates(jobs.tuned_binary)
         assert {one["CandidateName"] for one in found} == expected
         assert requests.count()["ListCandidatesForAutoMLJob"] == len(found) > 1
 

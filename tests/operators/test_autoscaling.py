@@ -14,8 +14,8 @@ from botocore.exceptions import WaiterError
 
 from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.exceptions import EndpointNotInService, ServiceUnavailable
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.operators.autoscaling import SageMakerScaleEndpointOperator
 from tests.support import Account, TaskInstanceDouble, closed_port, context_for, run_task, unique
 

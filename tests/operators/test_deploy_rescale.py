@@ -15,10 +15,10 @@ from botocore.client import BaseClient
 
 from airflow_sm_plugin._compat import AirflowFailException
 from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
 from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 from airflow_sm_plugin.endpoints.scaling_note import NOTE_TAG
 from airflow_sm_plugin.exceptions import EndpointFailed, ServiceUnavailable, TaskKilled
-from airflow_sm_plugin.hooks.autoscaling import EndpointScaling
 from airflow_sm_plugin.hooks.control_plane import SageMakerControlPlaneHook
 from airflow_sm_plugin.operators.autoscaling import SageMakerScaleEndpointOperator
 from airflow_sm_plugin.operators.endpoint import (

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_plugin.resources.endpoint_config import Variant
-from airflow_sm_plugin.resources.endpoint_status import ScaledCount, differing_counts, scaled_counts
+from airflow_sm_plugin.resources.endpoint_status import ScaledCount, scaled_counts
 
 
 def endpoint(**counts: int | None) -> dict[str, Any]:
@@ -47,28 +47,28 @@ def variant(name: str, count: int) -> Variant:
 def test_only_a_scaled_count_that_the_update_changes_is_told(
     current: int, configured: int, wanted: int, told: bool
 ) -> None:
-    differing = differing_counts(endpoint(blue=current), [variant("blue", wanted)])
-    expected = [ScaledCount("blue", current, wanted)] if told else []
-    assert scaled_counts(differing, config(blue=configured)) == expected
+    found = scaled_counts(endpoint(blue=current), config(blue=configured), [variant("blue", wanted)])
+    assert found == ([ScaledCount("blue", current, wanted)] if told else [])
 
 
 def test_each_variant_is_judged_by_itself() -> None:
-    differing = differing_counts(endpoint(blue=2, green=5), [variant("blue", 2), variant("green", 1)])
-    assert scaled_counts(differing, config(blue=1, green=1)) == [ScaledCount("green", 5, 1)]
+    wanted = [variant("blue", 2), variant("green", 1)]
+    found = scaled_counts(endpoint(blue=2, green=5), config(blue=1, green=1), wanted)
+    assert found == [ScaledCount("green", 5, 1)]
 
 
 def test_new_and_serverless_variants_have_no_count_to_lose() -> None:
     serverless = Variant(
         model_name="m", variant_name="lambda", serverless={"MemorySizeInMB": 1024, "MaxConcurrency": 1}
     )
-    assert differing_counts(endpoint(**{"lambda": None}), [serverless, variant("new", 4)]) == []
+    served = config(**{"lambda": 0, "new": 1})
+    assert scaled_counts(endpoint(**{"lambda": None}), served, [serverless, variant("new", 4)]) == []
 
 
 def test_an_endpoint_that_tells_no_variants_has_none() -> None:
-    assert differing_counts({"EndpointName": "churn"}, [variant("blue", 1)]) == []
+    assert scaled_counts({"EndpointName": "churn"}, config(blue=2), [variant("blue", 1)]) == []
 
 
 def test_without_the_served_configuration_nobody_can_tell_who_changed_the_count() -> None:
-    differing = differing_counts(endpoint(blue=3), [variant("blue", 1)])
-    assert differing
-    assert scaled_counts(differing, None) == []
+    assert scaled_counts(endpoint(blue=3), config(blue=2), [variant("blue", 1)])
+    assert scaled_counts(endpoint(blue=3), None, [variant("blue", 1)]) == []

@@ -13,7 +13,7 @@ from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.batches.text_input import SENT_AS_IT_IS, format_by_name
 from airflow_sm_plugin.core.backoff import pause_after
-from airflow_sm_plugin.core.s3 import S3Uri, Sight, check_input_location
+from airflow_sm_plugin.core.s3 import Presence, S3Uri, check_input_location
 from airflow_sm_plugin.exceptions import InputNotFound, InvalidRequest, ServiceError
 from airflow_sm_plugin.invoke.async_request import MAX_INLINE_BYTES, AsyncRequest
 
@@ -85,7 +85,7 @@ class RequestInput:
     def __init__(self, sending: Sending, s3: S3Objects) -> None:
         self._sending = sending
         self._s3 = s3
-        self._sight = Sight.PRESENT
+        self._sight = Presence.PRESENT
         self.etag: str | None = None
 
     async def look(self) -> None:
@@ -99,11 +99,11 @@ class RequestInput:
             return
         for attempt in range(1, LOOKS + 1):
             self._sight = await self._look_at(location)
-            if self._sight is not Sight.UNKNOWN or attempt == LOOKS:
+            if self._sight is not Presence.UNKNOWN or attempt == LOOKS:
                 return
             await asyncio.sleep(pause_after(attempt, jitter=random.random()))  # noqa: S311 - jitter
 
-    async def _look_at(self, location: str) -> Sight:
+    async def _look_at(self, location: str) -> Presence:
         uri = S3Uri.parse_object(location, name="input_location")
         try:
             page = await self._s3.list_objects(uri.bucket, uri.key)
@@ -111,14 +111,14 @@ class RequestInput:
             log.debug("no listing of %s: %s", location, error)
         else:
             self.etag = next((one.etag for one in page.objects if one.key == uri.key), None)
-        return Sight.PRESENT if self.etag else await self._s3.sight(location)
+        return Presence.PRESENT if self.etag else await self._s3.sight(location)
 
     def check_there(self) -> None:
         """Refuse an input that was looked for and is not there.
 
         :raises InputNotFound: it does not exist
         """
-        if self._sight is Sight.ABSENT:
+        if self._sight is Presence.ABSENT:
             location = self._sending.request.input_location
             raise InputNotFound(
                 f"the input object {location} does not exist: upload it first, or mend input_location"
@@ -141,7 +141,7 @@ class RequestInput:
                 request.content_type,
                 SENT_AS_IT_IS,
             )
-        if self._sight is not Sight.PRESENT:
+        if self._sight is not Presence.PRESENT:
             log.warning(
                 "could not look at input %s (%s); sending it all the same",
                 request.input_location,

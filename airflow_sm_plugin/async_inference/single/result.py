@@ -12,7 +12,7 @@ from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.backoff import pause_after
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import (
     AsyncInferenceFailed,
     AsyncInferenceTimedOut,
@@ -84,14 +84,14 @@ class AsyncResult:
         """
         invocation = self.invocation
         what = f"inference {invocation.inference_id} of endpoint {endpoint_name}"
-        if self.look.output is Sight.UNKNOWN:
+        if self.look.output is Presence.UNKNOWN:
             return ServiceUnavailable(
                 f"S3 does not tell whether the output of {what}, {invocation.output_location}, is there. It goes on in "
                 f"SageMaker; a retry looks again"
             )
         if trouble:
             trouble = f" S3 says of that place: {trouble}."
-        forbidden = Sight.FORBIDDEN in (self.look.output, self.look.failure)
+        forbidden = Presence.FORBIDDEN in (self.look.output, self.look.failure)
         why = " S3 answered 403: the role may lack s3:GetObject and s3:ListBucket there." if forbidden else ""
         return AsyncInferenceTimedOut(
             f"{what} had neither output nor failure object {waited:g} s after it was sent; its output is expected at "
@@ -149,12 +149,12 @@ async def result_of(
 
 async def _look(s3: S3Objects, invocation: AsyncInvocation) -> Look:
     """Look until S3 tells of both objects, a few times."""
-    output, failure = Sight.UNKNOWN, Sight.ABSENT
+    output, failure = Presence.UNKNOWN, Presence.ABSENT
     for attempt in range(1, LOOKS + 1):
         output = await s3.sight(invocation.output_location)
-        if output is not Sight.PRESENT and invocation.failure_location:
+        if output is not Presence.PRESENT and invocation.failure_location:
             failure = await s3.sight(invocation.failure_location)
-        if Sight.PRESENT in (output, failure) or Sight.UNKNOWN not in (output, failure):
+        if Presence.PRESENT in (output, failure) or Presence.UNKNOWN not in (output, failure):
             break
         if attempt < LOOKS:
             await asyncio.sleep(pause_after(attempt, jitter=random.random()))  # noqa: S311 - jitter

@@ -28,7 +28,7 @@ from airflow_sm_plugin.async_inference.single.state import (
 from airflow_sm_plugin.async_inference.single.store import InvocationStore
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.core.backoff import pause_after
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
     CredentialsExpired,
@@ -49,7 +49,7 @@ _LAST_ANSWER_SECONDS = 2.0
 
 _MOST_RACES = 5
 _MOST_ROUNDS = 100
-_NOWHERE = Look(Sight.ABSENT, Sight.ABSENT)
+_NOWHERE = Look(Presence.ABSENT, Presence.ABSENT)
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,11 @@ class SingleInvocation:
             self._input.check_there()
         if self._sending.is_repeated or not is_its_own:
             round_ = await self._free_round(0, taking_output=self._sending.is_repeated)
-        if round_.expected is not None and round_.look.output is Sight.PRESENT and self._sending.is_repeated:
+        if (
+            round_.expected is not None
+            and round_.look.output is Presence.PRESENT
+            and self._sending.is_repeated
+        ):
             return self._attached(Attach(round_.expected, "its output is there"))
         if self._sending.is_repeated:
             log.warning(
@@ -215,9 +219,9 @@ class SingleInvocation:
             expected = predicted(request, await self._output_config())
             look = await self._look_at(expected)
             round_ = _Round(number, request, expected, look)
-            if Sight.PRESENT not in (look.output, look.failure):
+            if Presence.PRESENT not in (look.output, look.failure):
                 return round_
-            if taking_output and look.output is Sight.PRESENT:
+            if taking_output and look.output is Presence.PRESENT:
                 return round_
             if self._sending.request.filename is not None and expected is not None:
                 self._refuse_taken(expected, look)
@@ -225,7 +229,9 @@ class SingleInvocation:
         raise InvalidRequest(f"{_MOST_ROUNDS} results of this request are there already: remove them")
 
     def _refuse_taken(self, expected: AsyncInvocation, look: Look) -> None:
-        there = expected.output_location if look.output is Sight.PRESENT else str(expected.failure_location)
+        there = (
+            expected.output_location if look.output is Presence.PRESENT else str(expected.failure_location)
+        )
         said = (
             f"{there} is there already, from an earlier inference, and would be taken for this one's result: make "
             f"filename or s3_output_path_extension differ by run, leave filename out, or remove the object"
@@ -307,8 +313,8 @@ class SingleInvocation:
         if invocation is None:
             return _NOWHERE
         output = await self._s3.sight(invocation.output_location)
-        if output is Sight.PRESENT or invocation.failure_location is None:
-            return Look(output, Sight.ABSENT)
+        if output is Presence.PRESENT or invocation.failure_location is None:
+            return Look(output, Presence.ABSENT)
         return Look(output, await self._s3.sight(invocation.failure_location))
 
     async def _output_config(self) -> Mapping[str, Any] | None:

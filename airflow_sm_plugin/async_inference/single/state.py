@@ -21,7 +21,7 @@ from typing import Any
 from airflow_sm_plugin.async_inference.outcome import Look
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
 from airflow_sm_plugin.core.names import digest
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
 from airflow_sm_plugin.invoke.async_request import (
     DEFAULT_INVOCATION_TIMEOUT,
@@ -299,7 +299,7 @@ class InvocationState:
         known = self.latest(task_try)
         if known is None:
             return False
-        return look.output is Sight.PRESENT or _why_anew(known, look, now=now, input_etag=None) is not None
+        return look.output is Presence.PRESENT or _why_anew(known, look, now=now, input_etag=None) is not None
 
 
 @dataclass(frozen=True)
@@ -340,7 +340,7 @@ def next_step(
     why = _why_anew(known, look, now=now, input_etag=input_etag)
     if why:
         return Send(max(next_round, known.intent.round_number + 1), why)
-    if known.invocation is not None and look.output is Sight.PRESENT:
+    if known.invocation is not None and look.output is Presence.PRESENT:
         return Attach(known.invocation, "its output is there")
     if known.invocation is not None and known.accepted:
         return Attach(known.invocation, "an earlier try's request was accepted")
@@ -359,13 +359,13 @@ def _why_anew(known: Known, look: Look, *, now: float, input_etag: str | None) -
     """Say why the latest round is over without a result for the input as it is; None when it is not."""
     if None not in (input_etag, known.intent.input_etag) and input_etag != known.intent.input_etag:
         return "the input has changed since it was sent"
-    if look.output is Sight.PRESENT:
+    if look.output is Presence.PRESENT:
         return None
-    if look.failure is Sight.PRESENT:
+    if look.failure is Presence.PRESENT:
         return "an earlier try's inference failed"
     if known.lost:
         return "its endpoint was deleted while an earlier try waited for it, and its queue went with it"
-    if now >= known.over_at and look == Look(Sight.ABSENT, Sight.ABSENT):
+    if now >= known.over_at and look == Look(Presence.ABSENT, Presence.ABSENT):
         return "an earlier try's inference is past its time to live without a result"
     return None
 

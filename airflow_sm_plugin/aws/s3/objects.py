@@ -18,7 +18,7 @@ from airflow_sm_plugin.aws.s3.page_checks import Wanted, whole_page
 from airflow_sm_plugin.aws.s3.stream import Reading, missing
 from airflow_sm_plugin.aws.s3.transport import s3_calls
 from airflow_sm_plugin.core.lines import LONGEST_LINE, LineSplitter
-from airflow_sm_plugin.core.s3 import S3Uri, Sight
+from airflow_sm_plugin.core.s3 import Presence, S3Uri
 from airflow_sm_plugin.core.service_errors import Meaning
 from airflow_sm_plugin.exceptions import AccessDenied, InputChanged, PreconditionFailed
 
@@ -70,7 +70,7 @@ class S3Objects:
         with translated(f"s3:ListObjectsV2 {wanted}"):
             return await whole_page(partial(self._calls.objects, bucket, prefix, start_after), wanted)
 
-    async def sight(self, location: str) -> Sight:
+    async def sight(self, location: str) -> Presence:
         """Say whether an object is there; an error of the service is no verdict.
 
         :raises SageMakerInferenceError: nothing was asked and nothing ever will be: no region, or a location that
@@ -81,9 +81,9 @@ class S3Objects:
             await self._calls.head(uri)
         except (ClientError, BotoCoreError) as error:
             return sight_of(error, location)
-        return Sight.PRESENT
+        return Presence.PRESENT
 
-    async def stat(self, location: str) -> ListedObject | Sight:
+    async def stat(self, location: str) -> ListedObject | Presence:
         """Return an object's size and ETag; ABSENT when there is none, FORBIDDEN when nobody may tell us.
 
         Repeated like a read, unlike :meth:`sight`. Without ``s3:ListBucket`` S3 calls a missing object FORBIDDEN.
@@ -95,9 +95,9 @@ class S3Objects:
             return await repeated(f"s3:HeadObject {location}", lambda: self._calls.head(uri))
         except ClientError as error:
             if meaning(error) is Meaning.NOT_FOUND:
-                return Sight.ABSENT
+                return Presence.ABSENT
             if meaning(error) is Meaning.ACCESS_DENIED:
-                return Sight.FORBIDDEN
+                return Presence.FORBIDDEN
             raise translate(error, f"s3:HeadObject {location}") from cause_of(error)
 
     async def read(self, location: str, *, first_bytes: int | None = None) -> bytes:

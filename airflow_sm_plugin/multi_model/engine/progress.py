@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass
 
 from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.core.text import duration
 
 log = get_log(__name__)
 
 _EVERY_SECONDS = 5.0
 _TELLING_SHARE, _TELLING_SECONDS = 0.1, 15.0
-_MINUTE, _HOUR = 60, 3_600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +97,4 @@ class BatchProgress:
             share < _TELLING_SHARE and passed < _TELLING_SECONDS
         ):  # cold starts tell nothing of it
             return "time left unknown yet"
-        return f"about {in_words(passed * max(0.0, 1 - share) / share)} left"
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration for people: ``"4 min 10 s"``."""
-    whole = round(seconds)
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
-    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+        return f"about {duration(round(passed * max(0.0, 1 - share) / share))} left"

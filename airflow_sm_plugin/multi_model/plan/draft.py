@@ -13,7 +13,7 @@ from airflow_sm_plugin.batches.listing import batch_inputs, listed_page
 from airflow_sm_plugin.batches.parallel import side_by_side
 from airflow_sm_plugin.core.input_selection import InputSelection
 from airflow_sm_plugin.core.number_sets import window
-from airflow_sm_plugin.core.s3 import S3Uri, Sight, check_inputs_apart
+from airflow_sm_plugin.core.s3 import Presence, S3Uri, check_inputs_apart
 from airflow_sm_plugin.exceptions import AccessDenied, InputNotFound, InvalidRequest, TargetModelNotFound
 from airflow_sm_plugin.hooks.endpoint_facts import EndpointModels
 from airflow_sm_plugin.multi_model.plan.packing import ModelSize, Piece, pack
@@ -193,14 +193,14 @@ async def _looked_for(s3: S3Objects, prefix: str, names: Iterable[str]) -> set[s
     """Return which of the names below the prefix are no objects, by a HeadObject each."""
     asked = list(names)
     found = await side_by_side(s3.stat, (f"{prefix}{name}" for name in asked), at_once=LOOKS_AT_ONCE)
-    if forbidden := found.count(Sight.FORBIDDEN):
+    if forbidden := found.count(Presence.FORBIDDEN):
         log.info(
             "%d models below %s cannot be looked at: S3 answered 403, as it does without s3:GetObject, and for what is "
             "missing without s3:ListBucket; the endpoint has its own role, so they are tried",
             forbidden,
             prefix,
         )
-    return {name for name, seen in zip(asked, found, strict=True) if seen is Sight.ABSENT}
+    return {name for name, seen in zip(asked, found, strict=True) if seen is Presence.ABSENT}
 
 
 async def _listed(s3: S3Objects, prefix: str, names: Iterable[str]) -> set[str]:

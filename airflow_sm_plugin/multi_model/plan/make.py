@@ -42,7 +42,7 @@ async def make_plan(
     gets the last plan too while it is still true; else a new one without what was done before (``resume``), or always a
     new one of everything (``restart``). A DAG run that was deleted and created again always plans everything.
 
-    :param endpoint: as :func:`~airflow_sm_plugin.hooks.endpoint_facts.endpoint_models` found it; None looks for
+    :param endpoint: as :func:`~airflow_sm_plugin.hooks.endpoint_facts.EndpointFacts.models` found it; None looks for
         no artefacts
     :raises InvalidRequest: an argument or an input breaks a limit, or there is no input
     :raises InputNotFound: there is no such manifest, or objects that it lists do not exist

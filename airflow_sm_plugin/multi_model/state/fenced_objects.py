@@ -18,7 +18,7 @@ from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.aws.s3.listing import ListedObject
 from airflow_sm_plugin.aws.s3.upload import MultipartUpload
 from airflow_sm_plugin.batches.folder import MARK
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import FencedOff, PlanReplaced, PreconditionFailed, ServiceError
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class FencedObjects:
         """Return what the next write is to replace; in this order, see above."""
         found = await self._s3.stat(location)
         await self._check()
-        if found is Sight.ABSENT:
+        if found is Presence.ABSENT:
             return _NEW
         return _Condition(if_match=found.etag) if isinstance(found, ListedObject) else _Condition()
 

@@ -26,13 +26,13 @@ from airflow_sm_plugin.async_inference.single.state import (
     seconds_to_live,
 )
 from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import FencedOff, InvalidRequest
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation, AsyncRequest
 
-NOTHING = Look(Sight.ABSENT, Sight.ABSENT)
-OUTPUT = Look(Sight.PRESENT, Sight.ABSENT)
-FAILURE = Look(Sight.ABSENT, Sight.PRESENT)
+NOTHING = Look(Presence.ABSENT, Presence.ABSENT)
+OUTPUT = Look(Presence.PRESENT, Presence.ABSENT)
+FAILURE = Look(Presence.ABSENT, Presence.PRESENT)
 REQUEST = AsyncRequest(
     endpoint_name="e",
     input_location="s3://in/k",
@@ -171,7 +171,7 @@ class TestFence:
             (FAILURE, 200, True),
             (NOTHING, 200, False),
             (NOTHING, 9_999, True),
-            (Look(Sight.UNKNOWN, Sight.ABSENT), 9_999, False),
+            (Look(Presence.UNKNOWN, Presence.ABSENT), 9_999, False),
         ],
     )
     @pytest.mark.parametrize("started", [None, 100.0])
@@ -245,7 +245,7 @@ class TestNextStep:
         )
 
     def test_an_output_beats_a_failure_object(self) -> None:
-        both = Look(Sight.PRESENT, Sight.PRESENT)
+        both = Look(Presence.PRESENT, Presence.PRESENT)
         assert isinstance(step(Known(intent(), EXPECTED, accepted=True), both), Attach)
 
     @pytest.mark.parametrize("accepted", [True, False])
@@ -266,11 +266,11 @@ class TestNextStep:
         before = step(known, now=over - 1, on_unknown=on_unknown)
         assert before != step(known, now=over, on_unknown=on_unknown)
 
-    @pytest.mark.parametrize("unseen", [Sight.FORBIDDEN, Sight.UNKNOWN])
-    def test_what_cannot_be_seen_is_not_taken_for_expired(self, unseen: Sight) -> None:
+    @pytest.mark.parametrize("unseen", [Presence.FORBIDDEN, Presence.UNKNOWN])
+    def test_what_cannot_be_seen_is_not_taken_for_expired(self, unseen: Presence) -> None:
         known = Known(intent(), EXPECTED, accepted=True)
-        assert isinstance(step(known, Look(unseen, Sight.ABSENT), now=9e9), Attach)
-        assert isinstance(step(known, Look(Sight.ABSENT, unseen), now=9e9), Attach)
+        assert isinstance(step(known, Look(unseen, Presence.ABSENT), now=9e9), Attach)
+        assert isinstance(step(known, Look(Presence.ABSENT, unseen), now=9e9), Attach)
 
     def test_what_was_accepted_is_never_in_doubt(self) -> None:
         known = Known(intent(), EXPECTED, accepted=True)
@@ -300,7 +300,7 @@ class TestNextStep:
         assert isinstance(step(Known(intent(input_etag=None), EXPECTED, accepted=True), OUTPUT), Attach)
 
 
-SIGHTS = st.sampled_from(Sight)
+SIGHTS = st.sampled_from(Presence)
 LOOKS = st.builds(Look, SIGHTS, SIGHTS)
 
 
@@ -312,8 +312,8 @@ def test_accepted_is_sent_again_only_when_it_failed_or_can_give_nothing_any_more
     taken = next_step(known, look, now=now, on_unknown=on_unknown, input_etag="a")
     if isinstance(taken, Send):
         assert taken.round_number == number + 1
-        assert look.output is not Sight.PRESENT
-        assert look.failure is Sight.PRESENT or (look == NOTHING and now >= known.over_at)
+        assert look.output is not Presence.PRESENT
+        assert look.failure is Presence.PRESENT or (look == NOTHING and now >= known.over_at)
 
 
 @given(tries=st.lists(st.sampled_from(["killed before", "killed after", "answered", "refused"]), max_size=6))

@@ -16,7 +16,7 @@ import pytest
 from airflow_sm_plugin.aws.retry import ATTEMPTS
 from airflow_sm_plugin.aws.s3.listing import ListedObject, ObjectPage
 from airflow_sm_plugin.aws.s3.objects import S3Objects
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputNotFound,
@@ -65,10 +65,10 @@ def test_what_is_written_is_read_listed_seen_and_deleted(
     prefix = location.removeprefix(f"s3://{account.bucket}/").partition("/")[0] + "/odd/ a+"
 
     async def use(s3: S3Objects) -> None:
-        assert await s3.sight(location) is Sight.ABSENT
+        assert await s3.sight(location) is Presence.ABSENT
         assert await s3.read_if_any(location) is None
         await s3.write(location, b"one\ntwo", content_type="text/csv")
-        assert await s3.sight(location) is Sight.PRESENT
+        assert await s3.sight(location) is Presence.PRESENT
         assert await s3.read(location) == await s3.read_if_any(location) == b"one\ntwo"
         assert await s3.read(location, first_bytes=2) == b"on"
         assert await s3.read(location, first_bytes=200) == b"one\ntwo"
@@ -276,15 +276,15 @@ def test_a_listing_fails_at_once_with_an_error_of_ours(
 @pytest.mark.parametrize(
     ("status", "seen"),
     [
-        (200, Sight.PRESENT),
-        (404, Sight.ABSENT),
-        (403, Sight.FORBIDDEN),
-        (503, Sight.UNKNOWN),
-        (0, Sight.UNKNOWN),
+        (200, Presence.PRESENT),
+        (404, Presence.ABSENT),
+        (403, Presence.FORBIDDEN),
+        (503, Presence.UNKNOWN),
+        (0, Presence.UNKNOWN),
     ],
 )
 def test_a_look_is_one_request_and_an_error_no_verdict(
-    status: int, seen: Sight, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+    status: int, seen: Presence, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result, asked = against(lambda _: Said(status), monkeypatch, options, lambda s3: s3.sight("s3://b/k"))
     assert result is seen
@@ -299,14 +299,14 @@ def test_an_objects_size_and_etag_are_told_as_a_listing_tells_them(
     page = run(options, lambda s3: s3.list_objects(account.bucket, key))
     assert [run(options, lambda s3: s3.stat(f"s3://{account.bucket}/{key}"))] == page.objects
     assert page.objects[0].size == 3
-    assert run(options, lambda s3: s3.stat(f"s3://{account.bucket}/{key}-not")) is Sight.ABSENT
+    assert run(options, lambda s3: s3.stat(f"s3://{account.bucket}/{key}-not")) is Presence.ABSENT
 
 
 @pytest.mark.parametrize(
     ("status", "told", "times"),
     [
-        (404, Sight.ABSENT, 1),
-        (403, Sight.FORBIDDEN, 1),
+        (404, Presence.ABSENT, 1),
+        (403, Presence.FORBIDDEN, 1),
         (503, ServiceUnavailable, ATTEMPTS),
         (0, ServiceUnavailable, ATTEMPTS),
     ],
@@ -323,12 +323,12 @@ def test_neither_an_unreachable_s3_nor_missing_credentials_are_a_verdict(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", closed_port())
-    assert run(options, lambda s3: s3.sight("s3://b/k")) is Sight.UNKNOWN
+    assert run(options, lambda s3: s3.sight("s3://b/k")) is Presence.UNKNOWN
     with pytest.raises(InvalidS3Uri):
         run(options, lambda s3: s3.sight("s3://b"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    assert run(options, lambda s3: s3.sight("s3://b/k")) is Sight.UNKNOWN
+    assert run(options, lambda s3: s3.sight("s3://b/k")) is Presence.UNKNOWN
     with pytest.raises(ServiceUnavailable, match="credentials could not be fetched"):
         run(options, lambda s3: s3.list_names("b", "p"))
 
@@ -411,7 +411,7 @@ def test_a_bucket_in_another_region_is_found_there(
         return [*looks, [line async for line in s3.read_lines("s3://b/k")]]
 
     result, asked = against(in_ireland, monkeypatch, options, use)
-    assert result == [Sight.PRESENT, b"there", ["there"]]
+    assert result == [Presence.PRESENT, b"there", ["there"]]
     wrong = [each for each in asked if "/eu-west-1/s3/" not in each.headers["authorization"]]
     assert len(wrong) <= 2
 

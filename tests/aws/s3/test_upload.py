@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from airflow_sm_plugin.aws.retry import ATTEMPTS
 from airflow_sm_plugin.aws.s3.objects import ListedObject, S3Objects
 from airflow_sm_plugin.aws.s3.upload import LEAST_PART_BYTES, MultipartUpload, ObjectOptions
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import (
     AccessDenied,
     InputChanged,
@@ -63,14 +63,14 @@ def test_parts_added_and_copied_become_one_object(account: Account, options: Map
     source, location = f"{folder}/a ü+source'.bin", f"{folder}/ü target.out"
     first, copied = bytes(LEAST_PART_BYTES), bytes([1]) * LEAST_PART_BYTES
 
-    async def use(s3: S3Objects) -> ListedObject | Sight:
+    async def use(s3: S3Objects) -> ListedObject | Presence:
         await s3.write(source, b"--" + copied + b"--")
         upload = await MultipartUpload.begin(s3, location, content_type="text/csv", options=OPTIONS)
         await upload.add(first)
         await upload.copy(source, 2, len(copied))
         await upload.add(b"the end")
         assert upload.size == len(first) + len(copied) + 7
-        assert await s3.sight(location) is Sight.ABSENT
+        assert await s3.sight(location) is Presence.ABSENT
         await upload.complete()
         await upload.abort()
         return await s3.stat(location)

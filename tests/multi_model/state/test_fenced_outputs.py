@@ -18,7 +18,7 @@ from airflow_sm_plugin.batches.claim import Claim
 from airflow_sm_plugin.batches.folder import MARK
 from airflow_sm_plugin.batches.inputs import BatchInput
 from airflow_sm_plugin.batches.task_try import TaskTry
-from airflow_sm_plugin.core.s3 import Sight
+from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.exceptions import FencedOff, PreconditionFailed
 from airflow_sm_plugin.multi_model.state import outputs as output_writer
 from airflow_sm_plugin.multi_model.state.fenced_objects import Check, FencedObjects
@@ -350,8 +350,8 @@ def test_an_output_that_nobody_may_look_at_is_written_as_it_is(
 ) -> None:
     """A role may be allowed to write there only: then whose the shard is must do."""
 
-    async def forbidden(self: S3Objects, location: str) -> Sight:
-        return Sight.FORBIDDEN
+    async def forbidden(self: S3Objects, location: str) -> Presence:
+        return Presence.FORBIDDEN
 
     async def use() -> None:
         async with SharedS3.open() as shared:

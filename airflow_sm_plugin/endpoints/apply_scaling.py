@@ -1,0 +1,146 @@
+"""Apply and remove the scaling of endpoint variants, and the CloudWatch alarm that wakes one from zero instances.
+
+Every method may be repeated: what is put again is the same, what is missing already counts as removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from airflow_sm_plugin._log import get_log
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.exceptions import AccessDenied
+from airflow_sm_plugin.hooks.autoscaling import ScalableVariantHook, ScalingAlarmHook
+from airflow_sm_plugin.resources.scaling import (
+    OUR_POLICIES,
+    WAKE_POLICY,
+    ScaledVariant,
+    ScalingPlan,
+    stale_policies,
+)
+
+log = get_log(__name__)
+
+
+@dataclass(frozen=True)
+class AppliedScaling:
+    """The result of :meth:`EndpointScaling.apply`: policies (name to ARN), our alarms, and what was removed."""
+
+    policies: Mapping[str, str]
+    alarm_names: Sequence[str]
+    removed: Sequence[str]
+
+
+class EndpointScaling:
+    """Scale the variants of endpoints, callable without any operator.
+
+    :param aws: how to reach AWS
+    :param before_call: called before each call; what it raises ends the call
+    """
+
+    def __init__(self, aws: AwsConnection, *, before_call: Callable[[], None] | None = None) -> None:
+        self.variants = ScalableVariantHook(**aws.hook_arguments())
+        self.alarms = ScalingAlarmHook(**aws.hook_arguments())
+        self.variants.before_call = self.alarms.before_call = before_call
+
+    def apply(self, plan: ScalingPlan) -> AppliedScaling:
+        """Register the variant, put the policies of the plan and their alarm, remove ours that it does not have.
+
+        What wakes the variant is put before what sends it to zero. Policies that others made are left alone.
+        """
+        self.variants.register(plan.registration())
+        policies: dict[str, str] = {}
+        alarms: list[str] = []
+        if plan.wakes:
+            policies[WAKE_POLICY] = arn = self.variants.put_policy(plan.wake_policy())
+            alarms.append(self.alarms.put(plan.alarm(arn)))
+        tracking = plan.tracking_policy()
+        policies[tracking["PolicyName"]] = self.variants.put_policy(tracking)
+        removed = self._remove_stale(plan)
+        log.info(
+            "%s scales from %d to %d instances by %s",
+            plan.variant.resource_id,
+            plan.scaling.min_capacity,
+            plan.scaling.max_capacity,
+            ", ".join(policies),
+        )
+        return AppliedScaling(policies, alarms, removed)
+
+    def _remove_stale(self, plan: ScalingPlan) -> list[str]:
+        variant = plan.variant
+        stale = stale_policies(plan, self.variants.policy_names(variant))
+        # Also where no policy is left: SageMaker, which deregisters the variants of an endpoint that it deletes, leaves
+        # alarms behind.
+        alarms = [] if plan.wakes else self.alarms.names(variant.endpoint_name, [variant.variant_name])
+        return self._delete(alarms, {variant: stale})
+
+    def remove(self, endpoint_name: str, variant_names: Sequence[str] | None = None) -> list[str]:
+        """Remove our alarms, all policies and the registration of an endpoint's variants; missing is fine.
+
+        To deregister a variant deletes policies and scheduled actions that others attached to it as well, as the
+        service does. Alarms that others made stay.
+
+        :param variant_names: default every variant that is registered, also of an endpoint that is gone
+        :return: what was removed, e.g. ``"policy airflow-sm-backlog of endpoint/churn/variant/AllTraffic"``
+        :raises AccessDenied: a permission is missing
+        """
+        policies = self._policies(self.variants.registered(endpoint_name, variant_names))
+        return self._remove(self.alarms.names(endpoint_name, variant_names), policies)
+
+    def remove_scaling(self, endpoint_name: str) -> list[str]:
+        """Remove as :meth:`remove` does, for a task that deletes an endpoint and may know nothing of scaling.
+
+        A role without permissions for scaling is no hindrance where nothing of ours can be there: it has no permission
+        to look, so it registered nothing, or it finds no policy of ours. Then a hint is logged. Where ours is found, a
+        missing permission is an error: what we made would stay behind.
+
+        :return: what was removed
+        :raises AccessDenied: there are policies of ours, and the role has no permission to remove them
+        """
+        try:
+            variants = self.variants.registered(endpoint_name)
+        except AccessDenied as denied:
+            _hint(endpoint_name, denied)
+            return []
+        policies = self._policies(variants)
+        try:
+            return self._remove(self.alarms.names(endpoint_name), policies)
+        except AccessDenied as denied:
+            if OUR_POLICIES.intersection(*policies.values()):
+                raise
+            _hint(endpoint_name, denied)
+            return []
+
+    def _policies(self, variants: Sequence[ScaledVariant]) -> dict[ScaledVariant, list[str]]:
+        return {variant: self.variants.policy_names(variant) for variant in variants}
+
+    def _remove(self, alarms: Sequence[str], policies: Mapping[ScaledVariant, Sequence[str]]) -> list[str]:
+        removed = self._delete(alarms, policies)
+        removed += [
+            f"scalable target {variant.resource_id}"
+            for variant in policies
+            if self.variants.deregister(variant)
+        ]
+        if removed:
+            log.info("removed: %s", ", ".join(removed))
+        return removed
+
+    def _delete(self, alarms: Sequence[str], policies: Mapping[ScaledVariant, Sequence[str]]) -> list[str]:
+        """Delete alarms before the policies that they set off: a try killed in between finds the policies again."""
+        deleted = [f"alarm {name}" for name in alarms if self.alarms.delete(name)]
+        return deleted + [
+            f"policy {name} of {variant.resource_id}"
+            for variant, names in policies.items()
+            for name in names
+            if self.variants.delete_policy(variant, name)
+        ]
+
+
+def _hint(endpoint_name: str, denied: AccessDenied) -> None:
+    log.warning(
+        "scaling of endpoint %s was not looked at: %s. Nothing is lost if it was never scaled by "
+        "SageMakerScaleEndpointOperator",
+        endpoint_name,
+        denied,
+    )
