@@ -54,7 +54,7 @@ def presentable(text: str) -> str:
 
 
 def is_text(text: str) -> bool:
-    """Say whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
+    """Return whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
     return text.isascii() or not _SURROGATE.search(text)
 
 

@@ -37,7 +37,6 @@ class TransformJobLogs:
     lines: int = 20
 
     def __call__(self, context: Context) -> None:
-        """Show the lines."""
         if self.lines <= 0:
             return
         try:
@@ -96,7 +95,7 @@ def _noted(context: Context) -> str | None:
 
 
 def _is_older(created: datetime, context: Context) -> bool:
-    """Say whether a job was there before this try began: an earlier one whose name the failed task had in mind."""
+    """Return whether a job was there before this try began: an earlier one whose name the failed task had in mind."""
     began: datetime | None = context["ti"].start_date
     return began is not None and created < began - _CLOCKS_APART
 

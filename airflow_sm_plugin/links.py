@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
@@ -61,15 +60,12 @@ class _StoredLink(BaseOperatorLink):
     """A link made of what the task wrote down."""
 
     key: ClassVar[str]
+    address: ClassVar[Callable[..., str]]
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ANN401, ARG002 - Airflow's signature, whose types differ between 2 and 3
         """Return the address, or nothing before the task knows it."""
         stored = XCom.get_value(key=self.key, ti_key=ti_key)
-        return self._of(stored) if isinstance(stored, dict) else ""
-
-    @abstractmethod
-    def _of(self, stored: Mapping[str, str]) -> str:
-        """Return the address for what was written down."""
+        return self.address(**stored) if isinstance(stored, dict) else ""
 
 
 class EndpointConsoleLink(_StoredLink):
@@ -77,9 +73,6 @@ class EndpointConsoleLink(_StoredLink):
 
     name: ClassVar[str] = "SageMaker endpoint"
     key = _ENDPOINT_KEY
-
-    def _of(self, stored: Mapping[str, str]) -> str:
-        return self.address(**stored)
 
     @staticmethod
     def address(*, region_name: str, endpoint_name: str) -> str:
@@ -92,9 +85,6 @@ class EndpointLogsLink(_StoredLink):
 
     name: ClassVar[str] = "CloudWatch logs"
     key = _ENDPOINT_KEY
-
-    def _of(self, stored: Mapping[str, str]) -> str:
-        return self.address(**stored)
 
     @staticmethod
     def address(*, region_name: str, endpoint_name: str) -> str:
@@ -113,9 +103,6 @@ class DataCaptureLink(_StoredLink):
     name: ClassVar[str] = "SageMaker data capture"
     key = _DATA_CAPTURE_KEY
 
-    def _of(self, stored: Mapping[str, str]) -> str:
-        return self.address(**stored)
-
     @staticmethod
     def address(*, region_name: str, location: str) -> str:
         """Return the address of a folder, ``s3://bucket/prefix/``."""
@@ -132,9 +119,6 @@ class BatchReportLink(_StoredLink):
 
     name: ClassVar[str] = "Batch report"
     key = _BATCH_REPORT_KEY
-
-    def _of(self, stored: Mapping[str, str]) -> str:
-        return self.address(**stored)
 
     @staticmethod
     def address(*, region_name: str, location: str) -> str:

@@ -177,12 +177,12 @@ class _Pattern:
         self.is_idle = True
 
     def names(self, hidden: Iterable[str]) -> bool:
-        """Tell whether each of the hidden names is named by a part of its own that is hidden itself, in order."""
+        """Return whether each of the hidden names is named by a part of its own that is hidden itself, in order."""
         parts = iter(self._hidden)
         return all(any(fnmatch.fnmatchcase(name, part) for part in parts) for name in hidden)
 
-    def told(self, prefix: str) -> str:
-        """Return the pattern as a message has it that says it matched nothing, with what it may have been meant as."""
+    def described(self, prefix: str) -> str:
+        """Return the pattern for a message that it matched nothing, with what it may have been meant as."""
         hint = self._hint(prefix)
         return f"{self.text!r:.120}" + (f" ({hint})" if hint else "")
 
@@ -268,7 +268,7 @@ class InputSelection:
         return self._idle(self._exclude)
 
     def _idle(self, several: Sequence[_Pattern]) -> list[str]:
-        return [pattern.told(self._prefix) for pattern in several if pattern.is_idle]
+        return [pattern.described(self._prefix) for pattern in several if pattern.is_idle]
 
     def counts_in_words(self) -> str:
         """Return what was passed over, the most frequent kind first: ``3 excluded, 1 _SUCCESS``."""

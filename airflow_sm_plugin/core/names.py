@@ -65,7 +65,7 @@ def content_stem(stem: str) -> str:
 
 
 def is_content_name(name: str, stem: str) -> bool:
-    """Say whether a name is one that :func:`content_name` makes from this stem, or from one that shares its cut.
+    """Return whether a name is one that :func:`content_name` makes from this stem, or from one that shares its cut.
 
     Others give such names as well (``churn-202611281200``), so that it proves nothing.
     """
@@ -98,12 +98,11 @@ def owner_of(*, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
 
 
 def with_owner(tags: Mapping[str, str], owner: str | None) -> dict[str, str]:
-    """Return the user's tags and the owner's."""
     return {**tags, OWNER_TAG: owner} if owner else dict(tags)
 
 
 def users_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags that are not ours. Only these may be put on a resource that somebody else may have made."""
+    """Return the tags that are not ours. Only these may be put on a resource that was perhaps made elsewhere."""
     return {key: value for key, value in tags.items() if not key.startswith(OUR_PREFIX)}
 
 
@@ -122,12 +121,12 @@ def mark_of(owner: str | None, try_number: int) -> str:
 
 
 def is_owned(tags: Mapping[str, str] | None, owner: str | None) -> bool:
-    """Say whether a resource's tags name this owner; None are tags that may not be read."""
+    """Return whether a resource's tags name this owner; None are tags that may not be read."""
     return owner is not None and tags is not None and tags.get(OWNER_TAG) == owner
 
 
 def is_made_here(tags: Mapping[str, str] | None) -> bool:
-    """Say whether one of our operators made a resource, whichever task it ran in."""
+    """Return whether one of our operators made a resource, whichever task it ran in."""
     return tags is not None and any(key.startswith(OUR_PREFIX) for key in tags)
 
 
@@ -146,14 +145,14 @@ def times_of(described: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {name: moment for name, moment in times.items() if moment is not None}
 
 
-def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Say whether two descriptions under one name are of the same resource, not of one created again."""
-    return created_at(one) == created_at(other)
+def is_same(description: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two descriptions under one name are of the same resource, not of one created again."""
+    return created_at(description) == created_at(other)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointClaim:
-    """What one try of a task instance says of the endpoint it deploys to: whose it is, and what it was given.
+    """The claim of one try of a task instance to the endpoint it deploys to.
 
     :param owner: the task instance; None where it tags nothing
     :param try_number: of the task instance
@@ -168,20 +167,19 @@ class EndpointClaim:
 
     @property
     def mark(self) -> str:
-        """The value of :data:`DEPLOYED_TAG` that names this try."""
         return mark_of(self.owner, self.try_number)
 
     def objection(self, description: Mapping[str, Any], tags: Mapping[str, str] | None) -> str | None:
-        """Say why the task must not delete the endpoint, None where it may.
+        """Return why the task must not delete the endpoint, None where it may.
 
-        A Failed endpoint serves nobody, so it may be deleted by its creator whoever else deploys to it.
+        A Failed endpoint serves no requests, so its creator may delete it, whichever other task deploys to it.
         """
         if self.owner is None:
             return "this task tags nothing, so that nothing tells what it created"
         if tags is None:
             return "its tags cannot be read (sagemaker:ListTags), so that nothing tells whose it is"
-        if self.described_objection(description):
-            return self.described_objection(description)
+        if objection := self.described_objection(description):
+            return objection
         if tags.get(OWNER_TAG) != self.owner:
             return f"its tags do not name this task ({OWNER_TAG})"
         if self._counts_for_another(tags) and description.get("EndpointStatus") != "Failed":
@@ -193,7 +191,7 @@ class EndpointClaim:
         return owner != self.owner or not try_number.isdigit() or int(try_number) > self.try_number
 
     def described_objection(self, description: Mapping[str, Any]) -> str | None:
-        """Say why the task must not delete the endpoint, as far as the description alone tells."""
+        """Return why the task must not delete the endpoint, as far as the description alone tells."""
         if self.created_at not in (None, created_at(description)):
             return "it was deleted and created again by somebody else"
         if self.created_at is None and description.get("EndpointStatus") not in NEVER_SERVED:
@@ -206,10 +204,10 @@ class EndpointClaim:
         return None
 
     def needs_mark(self, tags: Mapping[str, str]) -> bool:
-        """Say whether a try that found the endpoint, and deploys to it, has to mark it with :data:`DEPLOYED_TAG`.
+        """Return whether a try that found the endpoint, and deploys to it, has to mark it with :data:`DEPLOYED_TAG`.
 
-        Not where nobody would delete it: without a creator's tag, or with the mark of somebody else already. That must
-        stay: who put it there counts on the endpoint.
+        Not where no task would delete it: without a creator's tag, or with another task's mark already. That must stay:
+        the task that put it there counts on the endpoint.
         """
         creator = tags.get(OWNER_TAG)
         if creator is None:
@@ -219,7 +217,6 @@ class EndpointClaim:
 
 
 def endpoint_log_group(endpoint_name: str) -> str:
-    """Return the log group of an endpoint's containers."""
     return f"/aws/sagemaker/Endpoints/{endpoint_name}"
 
 

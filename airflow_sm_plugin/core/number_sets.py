@@ -24,8 +24,7 @@ def from_ranges(ranges: Iterable[Sequence[int]]) -> int:
     :raises ValueError: a range that is none
     """
     mask = 0
-    for one in ranges:
-        first, end = one
+    for first, end in ranges:
         if not 0 <= first < end:
             raise ValueError(f"[{first}, {end}] is no range of numbers")
         mask |= below(end - first) << first
@@ -38,7 +37,6 @@ def to_ranges(mask: int) -> Ranges:
 
 
 def from_numbers(numbers: Iterable[int]) -> int:
-    """Return the set of these numbers."""
     flags = bytearray()
     for number in numbers:
         byte, bit = divmod(number, 8)

@@ -53,7 +53,6 @@ class S3Uri:
         return uri
 
     def __str__(self) -> str:
-        """Return the location as text."""
         return f"{_SCHEME}{self.bucket}/{self.key}"
 
 
@@ -81,7 +80,7 @@ def check_input_location(location: str, *, name: str) -> None:
 
 
 class Presence(enum.Enum):
-    """What one HEAD of an object tells: S3 answers 403 for a missing key without ``s3:ListBucket``."""
+    """The result of one HEAD of an object: S3 answers 403 for a missing key without ``s3:ListBucket``."""
 
     PRESENT = "present"
     ABSENT = "absent"
@@ -98,17 +97,17 @@ def check_inputs_apart(inputs: str, places: Mapping[str, str], *, is_object: boo
     :raises InvalidRequest: naming both places
     """
     listed = S3Uri.parse(inputs, name="inputs")
-    for what, location in places.items():
-        if _meet(listed, S3Uri.parse(location, name=what), is_object=is_object):
+    for place, location in places.items():
+        if _meet(listed, S3Uri.parse(location, name=place), is_object=is_object):
             kind = "the input" if is_object else "inputs"
             raise InvalidRequest(
-                f"{kind} {inputs} and {what} {location} are not apart: what is written there would be taken for "
+                f"{kind} {inputs} and {place} {location} are not apart: what is written there would be taken for "
                 f"inputs, by this run or the next. Use prefixes of which neither contains the other; nothing was sent"
             )
 
 
 def _meet(listed: S3Uri, written: S3Uri, *, is_object: bool) -> bool:
-    """Tell whether a key can be in both places."""
+    """Return whether a key can be in both places."""
     path = written.key.rstrip("/")
     folder = f"{path}/" if path else ""
     if listed.bucket != written.bucket:

@@ -114,7 +114,7 @@ FOREIGN_PAGE = "ForeignPage"
 
 
 def meaning_of(code: str, message: str, status: int) -> Meaning:
-    """Say what an error answer means.
+    """Return the meaning of an error answer.
 
     :param code: ``Error.Code`` of the answer; S3's HEAD gives the bare HTTP status as text
     :param message: ``Error.Message`` of the answer

@@ -73,7 +73,6 @@ class DeploymentNote:
     taken_down: tuple[str, ...] = ()
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return it with JSON values; :meth:`from_mapping` reads it back."""
         return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(self)))
 
     @classmethod
@@ -90,7 +89,7 @@ _SIZE_OF = {"CANARY": "CanarySize", "LINEAR": "LinearStepSize"}
 _MAX_ALARMS = 10
 
 
-def checked(given: Mapping[str, Any]) -> dict[str, Any]:
+def checked_guardrails(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a DeploymentConfig whose parts fit together; a part that is None is left out.
 
     :raises InvalidRequest: both or neither update policy, an unknown or incomplete traffic routing, or too many alarms

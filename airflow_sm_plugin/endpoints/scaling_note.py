@@ -94,7 +94,6 @@ class VariantScaling:
         actions: Iterable[Mapping[str, Any]],
         alarms: Mapping[str, Sequence[str]],
     ) -> VariantScaling:
-        """Read the answers of the Describe calls."""
         registered = _members(target, _TARGET_MEMBERS)
         if _SERVICE_ROLE in str(registered.get("RoleARN", "")):
             del registered["RoleARN"]  # SageMaker's, which Application Auto Scaling takes by itself

@@ -96,7 +96,6 @@ class ScalableVariantHook(ClientHook):
             return [action for page in pages for action in page["ScheduledActions"]]
 
     def put_scheduled_action(self, variant: ScaledVariant, request: Mapping[str, Any]) -> None:
-        """Create or replace a scheduled action."""
         name = request["ScheduledActionName"]
         with translated(f"application-autoscaling:PutScheduledAction {name} of {variant.resource_id}"):
             _when_registered(lambda: self.client.put_scheduled_action(**variant.target(), **request))
@@ -163,7 +162,6 @@ class ScalingAlarmHook(ClientHook):
             return [alarm for page in pages for alarm in page["MetricAlarms"]]
 
     def delete(self, name: str) -> bool:
-        """Delete an alarm; return whether there was one."""
         return _removed(
             f"cloudwatch:DeleteAlarms {name}", lambda: self.client.delete_alarms(AlarmNames=[name])
         )

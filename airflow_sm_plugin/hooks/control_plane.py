@@ -34,6 +34,7 @@ from airflow_sm_plugin.hooks.sagemaker_calls import SageMakerCalls
 from airflow_sm_plugin.resources import endpoint_status
 from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
 from airflow_sm_plugin.resources.endpoint_status import EndpointState, EndpointVerdict
+from airflow_sm_plugin.resources.model import without_empty
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.hooks.automl import AutoMLJobs
@@ -106,14 +107,13 @@ class SageMakerControlPlaneHook(SageMakerCalls):
         :raises ModelNotFound: as :meth:`create_endpoint`
         """
         client: Any = self.get_client_type(config=self.config.merge(_SENT_ONCE))
-        request: dict[str, Any] = {
+        members = {
             "EndpointName": spec.endpoint_name,
             "EndpointConfigName": spec.config_name,
+            "DeploymentConfig": dict(deployment_config or {}),
+            "RetainAllVariantProperties": retain_variant_properties or None,
         }
-        if deployment_config:
-            request["DeploymentConfig"] = dict(deployment_config)
-        if retain_variant_properties:
-            request["RetainAllVariantProperties"] = True
+        request = without_empty(members)
         return self._when_consistent(
             f"sagemaker:UpdateEndpoint {spec.endpoint_name}",
             lambda: repeated(

@@ -70,7 +70,6 @@ class EndpointConfigs:
         return (tags or {}).get(ENDPOINT_TAG) == endpoint_name
 
     def delete(self, name: str) -> bool:
-        """Delete a configuration; return whether there was one."""
         return removed(
             f"sagemaker:DeleteEndpointConfig {name}",
             lambda: self._hook.client.delete_endpoint_config(EndpointConfigName=name),

@@ -77,7 +77,6 @@ class Models:
         return answer
 
     def _answer(self, request: Mapping[str, Any]) -> str | ClientError:
-        """Ask for a model once; return its ARN, or the refusal."""
         try:
             return str(self._hook.client.create_model(**request)["ModelArn"])
         except ClientError as refused:
@@ -142,7 +141,6 @@ class Models:
         return description is not None and is_made_here(self._hook.tags_of(description["ModelArn"]))
 
     def delete(self, name: str) -> bool:
-        """Delete a model; return whether there was one."""
         return removed(
             f"sagemaker:DeleteModel {name}", lambda: self._hook.client.delete_model(ModelName=name)
         )

@@ -9,7 +9,7 @@ from airflow_sm_plugin._compat import Context
 from airflow_sm_plugin.base import SageMakerInferenceOperator
 from airflow_sm_plugin.exceptions import AccessDenied, EndpointNotFound, InvalidRequest
 from airflow_sm_plugin.links import EndpointConsoleLink, persist_endpoint
-from airflow_sm_plugin.resources.scaling import ScaledVariant, Scaling, ScalingArguments, plan_scaling
+from airflow_sm_plugin.resources.scaling import ScaledVariant, Scaling, plan_scaling
 
 if TYPE_CHECKING:
     from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling
@@ -93,7 +93,14 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
             return self._apply(variant, context) if self.action == "apply" else self._remove(variant)
 
     def _apply(self, variant: ScaledVariant, context: Context) -> dict[str, Any]:
-        scaling = Scaling.parse(self._arguments())
+        scaling = Scaling.read(
+            min_capacity=self.min_capacity,
+            max_capacity=self.max_capacity,
+            target_backlog_per_instance=self.target_backlog_per_instance,
+            target_invocations_per_instance=self.target_invocations_per_instance,
+            scale_in_cooldown=self.scale_in_cooldown,
+            scale_out_cooldown=self.scale_out_cooldown,
+        )
         hook = self.control_plane()
         description = hook.describe_endpoint(variant.endpoint_name)
         if description is None:
@@ -143,16 +150,6 @@ class SageMakerScaleEndpointOperator(SageMakerInferenceOperator):
         from airflow_sm_plugin.endpoints.noted_scaling import NotedScaling
 
         NotedScaling(self.control_plane(), variant.endpoint_name, scaling).give_up([variant.variant_name])
-
-    def _arguments(self) -> ScalingArguments:
-        return ScalingArguments(
-            min_capacity=self.min_capacity,
-            max_capacity=self.max_capacity,
-            target_backlog_per_instance=self.target_backlog_per_instance,
-            target_invocations_per_instance=self.target_invocations_per_instance,
-            scale_in_cooldown=self.scale_in_cooldown,
-            scale_out_cooldown=self.scale_out_cooldown,
-        )
 
     def _scaling(self) -> EndpointScaling:
         from airflow_sm_plugin.endpoints.apply_scaling import EndpointScaling

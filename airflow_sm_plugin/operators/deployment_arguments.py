@@ -16,8 +16,7 @@ from airflow_sm_plugin.core.template_values import (
     text,
     whole_number,
 )
-from airflow_sm_plugin.endpoints.options import DeploymentOptions
-from airflow_sm_plugin.endpoints.options import checked as checked_guardrails
+from airflow_sm_plugin.endpoints.options import DeploymentOptions, checked_guardrails
 from airflow_sm_plugin.exceptions import InvalidRequest
 from airflow_sm_plugin.resources.endpoint_config import AsyncSection, EndpointConfigSpec, Variant
 from airflow_sm_plugin.resources.tags import read_tags

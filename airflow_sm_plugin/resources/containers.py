@@ -21,7 +21,7 @@ class ContainerRequest:
 
     :param environment: of the one container; no part of the repr
     :param containers: definitions as SageMaker spells them, in pipeline order; no part of the repr
-    :param from_package: the container is a model package's; which one is told to :meth:`definitions`
+    :param from_package: the container is a model package's; :meth:`definitions` takes which one
     :param mode: ``SingleModel`` or ``MultiModel`` for the one container
     :param model_cache: ``Enabled`` or ``Disabled``, of a multi-model container
     :param serving_preset: of :data:`airflow_sm_plugin.resources.containers.PRESETS`, for the one container
@@ -103,13 +103,13 @@ class ContainerRequest:
     def _given(self, package_arn: str | None) -> Sequence[Mapping[str, Any]]:
         if self.containers is not None:
             return self.containers
-        one = {
+        container = {
             "ModelPackageName": package_arn,
             "Image": self.image,
             "ModelDataUrl": self.model_data_url,
             "Environment": dict(self.environment or {}),
         }
-        return [{key: value for key, value in one.items() if value}]
+        return [{key: value for key, value in container.items() if value}]
 
 
 def _with_prefixes(containers: list[dict[str, Any]]) -> list[dict[str, Any]]:

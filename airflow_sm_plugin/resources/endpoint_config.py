@@ -11,6 +11,7 @@ from airflow_sm_plugin.core.names import ENDPOINT_TAG, OWNER_TAG, check_name, co
 from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import mapping, number, whole_number
 from airflow_sm_plugin.exceptions import InvalidRequest
+from airflow_sm_plugin.resources.model import without_empty
 from airflow_sm_plugin.resources.tags import as_tags, check_tags
 
 MAX_VARIANTS = 10
@@ -50,20 +51,15 @@ class AsyncSection:
 
     def parameters(self) -> dict[str, Any]:
         """Return it as ``AsyncInferenceConfig`` spells it."""
-        output: dict[str, Any] = {"S3OutputPath": self.output_path}
-        if self.failure_path is not None:
-            output["S3FailurePath"] = self.failure_path
-        if self.kms_key_id is not None:
-            output["KmsKeyId"] = self.kms_key_id
-        topics = {"SuccessTopic": self.success_topic, "ErrorTopic": self.error_topic}
-        if any(topics.values()):
-            output["NotificationConfig"] = {name: topic for name, topic in topics.items() if topic}
-        config: dict[str, Any] = {"OutputConfig": output}
-        if self.max_concurrent_invocations_per_instance is not None:
-            config["ClientConfig"] = {
-                "MaxConcurrentInvocationsPerInstance": self.max_concurrent_invocations_per_instance
-            }
-        return config
+        topics = {"SuccessTopic": self.success_topic or None, "ErrorTopic": self.error_topic or None}
+        output = {
+            "S3OutputPath": self.output_path,
+            "S3FailurePath": self.failure_path,
+            "KmsKeyId": self.kms_key_id,
+            "NotificationConfig": without_empty(topics),
+        }
+        client = {"MaxConcurrentInvocationsPerInstance": self.max_concurrent_invocations_per_instance}
+        return without_empty({"OutputConfig": without_empty(output), "ClientConfig": without_empty(client)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,13 +136,12 @@ class EndpointConfigSpec:
     @property
     def config_name(self) -> str:
         """The configuration's name: ``<endpoint name>-<digest of what it serves>``."""
+        content = self._content()
         identities = dict(self.models_created_at)
-        content = [self._content(), identities] if identities else self._content()
-        return content_name(self.endpoint_name, content)
+        return content_name(self.endpoint_name, [content, identities] if identities else content)
 
     @property
     def is_serverless(self) -> bool:
-        """Whether it has no instances."""
         return any(variant.serverless is not None for variant in self.variants)
 
     @property
@@ -155,17 +150,16 @@ class EndpointConfigSpec:
         return list(dict.fromkeys(variant.model_name for variant in self.variants))
 
     def _content(self) -> dict[str, Any]:
-        content: dict[str, Any] = {"ProductionVariants": [variant.parameters() for variant in self.variants]}
-        if self.async_section is not None:
-            content["AsyncInferenceConfig"] = self.async_section.parameters()
-        if self.data_capture:
-            content["DataCaptureConfig"] = dict(self.data_capture)
-        if self.volume_kms_key_id:
-            content["KmsKeyId"] = self.volume_kms_key_id
-        return content
+        return without_empty(
+            {
+                "ProductionVariants": [variant.parameters() for variant in self.variants],
+                "AsyncInferenceConfig": self.async_section and self.async_section.parameters(),
+                "DataCaptureConfig": dict(self.data_capture or {}),
+                "KmsKeyId": self.volume_kms_key_id or None,
+            }
+        )
 
     def config_parameters(self) -> dict[str, Any]:
-        """Return the parameters of ``create_endpoint_config``."""
         return {
             "EndpointConfigName": self.config_name,
             **self._content(),
@@ -176,16 +170,13 @@ class EndpointConfigSpec:
         return {**self.tags, ENDPOINT_TAG: self.endpoint_name}
 
     def endpoint_parameters(self) -> dict[str, Any]:
-        """Return the parameters of ``create_endpoint``."""
-        return {"EndpointName": self.endpoint_name, "EndpointConfigName": self.config_name, **self._tags()}
-
-    def _tags(self) -> dict[str, Any]:
-        tags = {**self.tags, **self.endpoint_tags}
-        return {"Tags": as_tags(tags)} if tags else {}
+        tags = as_tags({**self.tags, **self.endpoint_tags})
+        names = {"EndpointName": self.endpoint_name, "EndpointConfigName": self.config_name}
+        return without_empty({**names, "Tags": tags})
 
 
 def serverless_objection(model: Mapping[str, Any]) -> str | None:
-    """Say why a model, as DescribeModel describes it, cannot be served without instances; None where it may be.
+    """Return why a model, as DescribeModel describes it, cannot be served without instances; None where it may be.
 
     Source: the SageMaker guide's page *Serverless Inference*, feature exclusions. Not checked are images for GPUs and
     packages of AWS Marketplace: a ``ModelPackageName`` of another account may also be a package that it shares.
@@ -336,16 +327,16 @@ class Variant:
 
     def parameters(self) -> dict[str, Any]:
         """Return it as ``ProductionVariants`` spells it."""
-        place: dict[str, Any] = (
-            {"ServerlessConfig": dict(self.serverless)}
-            if self.serverless is not None
-            else {"InstanceType": self.instance_type, "InitialInstanceCount": self.initial_instance_count}
-        )
-        place = {key: value for key, value in place.items() if value is not None}
+        place: dict[str, Any] = {
+            "InstanceType": self.instance_type,
+            "InitialInstanceCount": self.initial_instance_count,
+        }
+        if self.serverless is not None:
+            place = {"ServerlessConfig": dict(self.serverless)}
         return {
             "VariantName": self.variant_name,
             "ModelName": self.model_name,
-            **place,
+            **{key: value for key, value in place.items() if value is not None},
             "InitialVariantWeight": self.initial_variant_weight,
             **self.others,
         }

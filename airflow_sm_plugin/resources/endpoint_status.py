@@ -1,4 +1,4 @@
-"""Judge what DescribeEndpoint says while one waits for an endpoint to serve a certain configuration.
+"""Judge DescribeEndpoint's answers while a task waits for an endpoint to serve a certain configuration.
 
 All nine statuses have a verdict. InService alone proves nothing: an update that failed ends InService with the *old*
 ``EndpointConfigName``, sometimes without a FailureReason, and stays Updating until then: RollingBack is shown for
@@ -27,7 +27,7 @@ from airflow_sm_plugin.resources.endpoint_config import Variant
 
 
 class EndpointState(enum.Enum):
-    """What a description means to somebody who waits for a configuration."""
+    """What a description means to a task that waits for a configuration."""
 
     SERVING = "serving"
     WAIT = "wait"
@@ -49,7 +49,6 @@ class EndpointVerdict:
     arn: str = ""
 
     def as_mapping(self) -> dict[str, str]:
-        """Return it with JSON values; :meth:`from_mapping` reads it back."""
         return {**vars(self), "state": self.state.value}
 
     @classmethod
@@ -65,15 +64,15 @@ _IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack
 
 
 def in_progress(status: str) -> bool:
-    """Say whether SageMaker refuses to change or delete an endpoint in this status until it leaves it."""
+    """Return whether SageMaker refuses to change or delete an endpoint in this status until it leaves it."""
     return status in _IN_PROGRESS
 
 
 def judge(description: Mapping[str, Any], *, wanted_config: str) -> EndpointVerdict:
-    """Say what a description means to who waits for the endpoint to serve ``wanted_config``.
+    """Judge a description while waiting for the endpoint to serve ``wanted_config``.
 
-    Deleting is a failure: an endpoint that somebody deletes will not serve. OutOfService and UpdateRollbackFailed
-    never end by themselves, so they fail as well.
+    Deleting is a failure: such an endpoint will not serve. OutOfService and UpdateRollbackFailed never end by
+    themselves, so they fail as well.
     """
     status, config = str(description["EndpointStatus"]), str(description.get("EndpointConfigName") or "")
     reason = str(description.get("FailureReason") or _NO_REASON)
@@ -87,7 +86,7 @@ def judge(description: Mapping[str, Any], *, wanted_config: str) -> EndpointVerd
 
 
 def uses_config(description: Mapping[str, Any] | None, config_name: str) -> bool:
-    """Say whether an endpoint needs a configuration: it has it now, is being moved to it, or does not tell which."""
+    """Return whether an endpoint needs a configuration: it has it now, is being moved to it, or does not tell which."""
     if description is None or description.get("EndpointStatus") == "Deleting":
         return False
     return not description.get("EndpointConfigName") or config_name in configs_of(description)
@@ -129,10 +128,10 @@ def failure(
             f"again"
         )
     if verdict.status == "Deleting":
-        told = "" if verdict.reason == _NO_REASON else f" Reason: {reason}"
+        given = "" if verdict.reason == _NO_REASON else f" Reason: {reason}"
         return EndpointFailed(
             f"endpoint {endpoint_name} is Deleting: somebody, or another task, is deleting it while this task waits "
-            f"for it to serve {wanted_config}.{told} A retry waits until it is gone, and creates it again: find out "
+            f"for it to serve {wanted_config}.{given} A retry waits until it is gone, and creates it again: find out "
             f"first who deletes it"
         )
     if verdict.state is EndpointState.FAILED:
@@ -174,16 +173,14 @@ def cannot_be_changed(
 
 
 def _serving_a_mix(verdict: EndpointVerdict, wanted_config: str) -> str:
-    """Say what is to be done about an update whose rollback failed too, nothing of another status."""
+    """Return the remedy for an update whose rollback failed too; empty for another status."""
     if verdict.status != "UpdateRollbackFailed":
         return ""
-    other = (
-        f"instances of {verdict.config_name}, and perhaps of the configuration that it was to take,"
-        if verdict.config_name == wanted_config
-        else f"instances of {verdict.config_name}, and perhaps of {wanted_config},"
-    )
+    is_wanted = verdict.config_name == wanted_config
+    other = "the configuration that it was to take" if is_wanted else wanted_config
     return (
-        f" An update failed and its rollback did too: {other} go on serving and cost money. Mend the reason (capacity, "
+        f" An update failed and its rollback did too: instances of {verdict.config_name}, and perhaps of {other}, "
+        f"go on serving and cost money. Mend the reason (capacity, "
         f"permissions, the container); then update it by hand to the configuration that is to stay, or, if it may be "
         f"down meanwhile, delete it (SageMakerDeleteEndpointOperator does) and run the task again"
     )
@@ -235,10 +232,10 @@ class Step(enum.Enum):
 
 
 def next_step(description: Mapping[str, Any] | None, *, wanted_config: str) -> Step:
-    """Say what to do about an endpoint, from what DescribeEndpoint says of it now; None is no endpoint.
+    """Decide what to do about an endpoint, from its DescribeEndpoint; None is no endpoint.
 
-    GIVE_UP: a Failed endpoint can only be deleted, which nobody asked for; OutOfService and UpdateRollbackFailed (which
-    serves a mix of both configurations) do not end by themselves and need somebody who looks why.
+    GIVE_UP: a Failed endpoint can only be deleted, which was not asked for; OutOfService and UpdateRollbackFailed
+    (which serves a mix of both configurations) do not end by themselves and need a person who finds the reason.
     """
     if description is None:
         return Step.CREATE

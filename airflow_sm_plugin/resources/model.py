@@ -87,20 +87,17 @@ class ModelSpec:
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of ``create_model``: one container is the PrimaryContainer, several are Containers."""
         containers = [without_empty(container) for container in self.containers]
-        request: dict[str, Any] = {
-            "ModelName": self.resolved_name(),
-            "ExecutionRoleArn": self.execution_role_arn,
-        }
-        if len(containers) == 1:
-            request["PrimaryContainer"] = containers[0]
-        else:
-            request["Containers"] = containers
-        if self.vpc_config:
-            request["VpcConfig"] = dict(self.vpc_config)
-        if self.enable_network_isolation:
-            request["EnableNetworkIsolation"] = True
-        request["Tags"] = as_tags({**self.tags, CONTENT_TAG: self.content_tag()})
-        return request
+        pipeline = {"PrimaryContainer": containers[0]} if len(containers) == 1 else {"Containers": containers}
+        return without_empty(
+            {
+                "ModelName": self.resolved_name(),
+                "ExecutionRoleArn": self.execution_role_arn,
+                **pipeline,
+                "VpcConfig": dict(self.vpc_config or {}),
+                "EnableNetworkIsolation": self.enable_network_isolation or None,
+                "Tags": as_tags({**self.tags, CONTENT_TAG: self.content_tag()}),
+            }
+        )
 
     def differences(self, description: Mapping[str, Any]) -> list[str]:
         """Name the fields in which a described model differs from this; never a value of an environment."""
@@ -218,9 +215,9 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     return found
 
 
-def without_empty(container: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a container definition without what is None or empty."""
-    return {key: value for key, value in container.items() if value not in (None, {}, [])}
+def without_empty(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a request that are neither None nor empty."""
+    return {key: value for key, value in members.items() if value not in (None, {}, [])}
 
 
 def _comparable(container: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,4 +72,6 @@ def newest(packages: Iterable[Mapping[str, Any]], *, group: str, require_approve
 def environment_of(package: Mapping[str, Any]) -> dict[str, str]:
     """Return what a described package's containers set in their environments, all together."""
     containers = (package.get("InferenceSpecification") or {}).get("Containers") or []
-    return {key: value for one in containers for key, value in (one.get("Environment") or {}).items()}
+    return {
+        key: value for container in containers for key, value in (container.get("Environment") or {}).items()
+    }

@@ -1,4 +1,4 @@
-"""What CreateModel's refusals mean to the one who wrote the DAG: which error, and what to do about it."""
+"""Turn CreateModel's refusals into errors that say what to do."""
 
 from __future__ import annotations
 

@@ -87,23 +87,11 @@ def alarm_name_prefix(endpoint_name: str) -> str:
 
 
 def wakes_endpoint(alarm_actions: Sequence[str], endpoint_name: str) -> bool:
-    """Say whether an alarm sets off our wake policy of a variant of the endpoint: its name alone proves nothing."""
+    """Return whether an alarm sets off our wake policy of a variant of the endpoint: its name alone proves nothing."""
     resource = f":resource/{SERVICE_NAMESPACE}/endpoint/{endpoint_name}/variant/"
     return any(
         resource in action and action.endswith(f":policyName/{WAKE_POLICY}") for action in alarm_actions
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScalingArguments:
-    """What a DAG author asks for, as it comes from templates: numbers may be text, an empty text is not set."""
-
-    min_capacity: object
-    max_capacity: object
-    target_backlog_per_instance: object = None
-    target_invocations_per_instance: object = None
-    scale_in_cooldown: object = 300
-    scale_out_cooldown: object = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,18 +106,27 @@ class Scaling:
     scale_out_cooldown: int
 
     @classmethod
-    def parse(cls, given: ScalingArguments) -> Scaling:
-        """Read the arguments.
+    def read(
+        cls,
+        *,
+        min_capacity: object,
+        max_capacity: object,
+        target_backlog_per_instance: object = None,
+        target_invocations_per_instance: object = None,
+        scale_in_cooldown: object = 300,
+        scale_out_cooldown: object = 300,
+    ) -> Scaling:
+        """Read an operator's arguments, as they come from templates: numbers may be text, an empty text is not set.
 
         :raises InvalidRequest: naming the value, the limit and the remedy
         """
         scaling = cls(
-            min_capacity=whole_number(given.min_capacity, "min_capacity", at_least=0),
-            max_capacity=whole_number(given.max_capacity, "max_capacity", at_least=1),
-            target_backlog=_target(given, "target_backlog_per_instance"),
-            target_invocations=_target(given, "target_invocations_per_instance"),
-            scale_in_cooldown=whole_number(given.scale_in_cooldown, "scale_in_cooldown", at_least=0),
-            scale_out_cooldown=whole_number(given.scale_out_cooldown, "scale_out_cooldown", at_least=0),
+            min_capacity=whole_number(min_capacity, "min_capacity"),
+            max_capacity=whole_number(max_capacity, "max_capacity", at_least=1),
+            target_backlog=_target(target_backlog_per_instance, "target_backlog_per_instance"),
+            target_invocations=_target(target_invocations_per_instance, "target_invocations_per_instance"),
+            scale_in_cooldown=whole_number(scale_in_cooldown, "scale_in_cooldown"),
+            scale_out_cooldown=whole_number(scale_out_cooldown, "scale_out_cooldown"),
         )
         if scaling.max_capacity < scaling.min_capacity:
             raise InvalidRequest(
@@ -141,7 +138,7 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingPlan:
-    """What is to hold for a variant: capacity, the policy that tracks a target, and the one that wakes from zero."""
+    """The wanted scaling of a variant: capacity, the policy that tracks a target, and the one that wakes from zero."""
 
     variant: ScaledVariant
     scaling: Scaling
@@ -157,12 +154,10 @@ class ScalingPlan:
 
     @property
     def policy_names(self) -> frozenset[str]:
-        """The names of its policies."""
         tracking = BACKLOG_POLICY if self.asynchronous else INVOCATIONS_POLICY
         return frozenset({tracking, WAKE_POLICY} if self.wakes else {tracking})
 
     def registration(self) -> dict[str, Any]:
-        """Return the parameters of ``register_scalable_target``."""
         return {
             **self.variant.target(),
             "MinCapacity": self.scaling.min_capacity,
@@ -170,7 +165,6 @@ class ScalingPlan:
         }
 
     def tracking_policy(self) -> dict[str, Any]:
-        """Return the parameters of ``put_scaling_policy`` for target tracking."""
         if self.asynchronous:
             name, target = BACKLOG_POLICY, self.scaling.target_backlog
             metric = {"CustomizedMetricSpecification": self._backlog_metric()}
@@ -243,12 +237,11 @@ def plan_scaling(
     description: Mapping[str, Any],
     config: Mapping[str, Any] | None = None,
 ) -> ScalingPlan:
-    """Decide how to scale a variant from what DescribeEndpoint says of its endpoint.
+    """Decide how to scale a variant from DescribeEndpoint's answer.
 
     An endpoint that is updated (scaling is an update as well) can be registered.
 
-    :param config: what DescribeEndpointConfig says of its configuration; None where that is not known
-
+    :param config: DescribeEndpointConfig's answer; None where that is not known
     :raises EndpointNotInService: it has no variants yet, or no more
     :raises EndpointUnchangeable: it is Failed
     :raises InvalidRequest: no such variant, a serverless one, or numbers that do not fit this kind of endpoint
@@ -266,7 +259,7 @@ def stale_policies(plan: ScalingPlan, found: Sequence[str]) -> list[str]:
 
 
 def means_missing(message: str) -> bool:
-    """Say whether an error of Application Auto Scaling means that the policy or the target is not there."""
+    """Return whether an error of Application Auto Scaling means that the policy or the target is not there."""
     return _MISSING.search(message) is not None
 
 
@@ -277,7 +270,8 @@ def _check_variant(variant: ScaledVariant, description: Mapping[str, Any]) -> No
             f"endpoint {name} is Failed and cannot be scaled: delete it and deploy anew. "
             f"Reason: {description.get('FailureReason') or 'none given'}"
         )
-    variants = {str(one.get("VariantName")): one for one in description.get("ProductionVariants") or ()}
+    summaries = description.get("ProductionVariants") or ()
+    variants = {str(summary.get("VariantName")): summary for summary in summaries}
     if not variants and status in SERVING_STATUSES:
         raise EndpointNotInService(
             f"endpoint {name} is {status}, but DescribeEndpoint names no production variants of it, so that nothing "
@@ -353,6 +347,5 @@ def _for_invocations(variant: ScaledVariant, scaling: Scaling) -> Scaling:
     return scaling
 
 
-def _target(given: ScalingArguments, name: str) -> float | None:
-    value = getattr(given, name)
+def _target(value: object, name: str) -> float | None:
     return number(value, name, above=0) if is_given(value) else None

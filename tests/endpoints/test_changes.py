@@ -34,7 +34,6 @@ from airflow_sm_plugin.resources.endpoint_status import (
 from airflow_sm_plugin.resources.scaling import (
     ScaledVariant,
     Scaling,
-    ScalingArguments,
     plan_scaling,
     unscalable_types,
 )
@@ -100,7 +99,7 @@ READERS: dict[str, Reader] = {
     "scaled_counts": lambda endpoint, config, spec: scaled_counts(endpoint, config, spec.variants),
     "plan_scaling": lambda endpoint, config, _: plan_scaling(
         ScaledVariant("e", "v"),
-        Scaling.parse(ScalingArguments(min_capacity=1, max_capacity=2, target_invocations_per_instance=5)),
+        Scaling.read(min_capacity=1, max_capacity=2, target_invocations_per_instance=5),
         endpoint,
         config,
     ),
@@ -344,8 +343,6 @@ def test_models_of_pools_count_as_used() -> None:
     ],
 )
 def test_what_does_not_scale_is_told_before_the_call(variant: dict[str, Any], says: str) -> None:
-    scaling = Scaling.parse(
-        ScalingArguments(min_capacity=1, max_capacity=2, target_invocations_per_instance=5)
-    )
+    scaling = Scaling.read(min_capacity=1, max_capacity=2, target_invocations_per_instance=5)
     with pytest.raises(InvalidRequest, match=says):
         plan_scaling(ScaledVariant("e", "v"), scaling, described("v"), {"ProductionVariants": [variant]})

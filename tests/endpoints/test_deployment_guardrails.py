@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_plugin.endpoints.options import checked
+from airflow_sm_plugin.endpoints.options import checked_guardrails
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 SIZE = {"Type": "CAPACITY_PERCENT", "Value": 10}
@@ -36,14 +36,14 @@ def alarms(count: int) -> dict[str, Any]:
 )
 def test_a_config_that_fits_together_is_copied_as_it_is(config: dict[str, Any]) -> None:
     before = copy.deepcopy(config)
-    result = checked(config)
+    result = checked_guardrails(config)
     assert result == before == config
     assert result is not config
 
 
 def test_a_part_that_a_template_rendered_to_none_is_left_out() -> None:
     parts = {"BlueGreenUpdatePolicy": None, "AutoRollbackConfiguration": None}
-    assert checked({**ROLLING, **parts}) == ROLLING
+    assert checked_guardrails({**ROLLING, **parts}) == ROLLING
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_a_part_that_a_template_rendered_to_none_is_left_out() -> None:
 )
 def test_what_does_not_fit_together_is_told(config: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
-        checked(config)
+        checked_guardrails(config)

@@ -26,7 +26,6 @@ from airflow_sm_plugin.resources.scaling import (
     WAKE_POLICY,
     ScaledVariant,
     Scaling,
-    ScalingArguments,
     ScalingPlan,
     plan_scaling,
 )
@@ -43,7 +42,7 @@ Served = tuple[int, dict[str, str], bytes]
 
 def plan(endpoint: str, variant: str = "AllTraffic", *, min_capacity: int = 0) -> ScalingPlan:
     """A plan for an asynchronous endpoint, which nobody but SageMaker would miss."""
-    scaling = Scaling.parse(ScalingArguments(min_capacity=min_capacity, max_capacity=2))
+    scaling = Scaling.read(min_capacity=min_capacity, max_capacity=2)
     variants = [{"VariantName": variant, "CurrentInstanceCount": 1}]
     described = {
         "EndpointStatus": "InService",

@@ -22,7 +22,6 @@ from airflow_sm_plugin.resources.scaling import (
     WAKE_POLICY,
     ScaledVariant,
     Scaling,
-    ScalingArguments,
     ScalingPlan,
     alarm_name_prefix,
     means_missing,
@@ -47,8 +46,8 @@ SCALING = Scaling(
 NAMES = st.from_regex(r"\A[a-zA-Z0-9](-?[a-zA-Z0-9]){0,20}\Z")
 
 
-def arguments(**given_ones: object) -> ScalingArguments:
-    return ScalingArguments(**{"min_capacity": 0, "max_capacity": 2} | given_ones)
+def scaling_of(**given_ones: object) -> Scaling:
+    return Scaling.read(**{"min_capacity": 0, "max_capacity": 2} | given_ones)
 
 
 def description(*, asynchronous: bool = True, **other: object) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def plan(*, asynchronous: bool, **changes: Any) -> ScalingPlan:  # noqa: ANN401 
 
 
 def test_numbers_may_be_text_as_a_template_renders_them() -> None:
-    text = arguments(
+    text = scaling_of(
         min_capacity="1",
         max_capacity=" 3 ",
         target_backlog_per_instance="2.5",
@@ -80,7 +79,7 @@ def test_numbers_may_be_text_as_a_template_renders_them() -> None:
         scale_in_cooldown="0",
         scale_out_cooldown="90.0",
     )
-    assert Scaling.parse(text) == Scaling(
+    assert text == Scaling(
         min_capacity=1,
         max_capacity=3,
         target_backlog=2.5,
@@ -99,7 +98,7 @@ def test_text_and_number_mean_the_same(low: int, span: int, target: float, coold
         "scale_in_cooldown": cooldown,
     }
     text = {name: repr(value) for name, value in numbers.items()}
-    assert Scaling.parse(arguments(**numbers)) == Scaling.parse(arguments(**text))
+    assert scaling_of(**numbers) == scaling_of(**text)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +139,7 @@ def test_text_and_number_mean_the_same(low: int, span: int, target: float, coold
 )
 def test_a_bad_number_is_told_with_its_limit(given_ones: dict[str, object], says: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Scaling.parse(arguments(**given_ones))
+        scaling_of(**given_ones)
     assert str(caught.value) == says
 
 
