@@ -76,7 +76,7 @@ class Deployment:
             hook, spec, scaling, rescale=options.rescale, taken_down=note.taken_down
         )
         self.deadline = time.time() + options.max_wait if note.deadline is None else note.deadline
-        """By when, in epoch seconds, what is in progress must have ended: as it was at first, deferred or not."""
+        """Epoch seconds by which what is in progress must have ended: as it was at first, deferred or not."""
         self.pending = False
         self._failed_updates = note.failed_updates
         self._may_be_updating = note.may_be_updating
@@ -129,12 +129,12 @@ class Deployment:
             self.cleanup.at_once()
 
     def act(self) -> str | None:
-        """Do what is next until nothing is left but to wait for the end; return created, updated or unchanged.
+        """Take steps until nothing is left but to wait for the end; return created, updated or unchanged.
 
         ``pending`` then says whether there is something to wait for.
 
         :return: None where something is in progress: act again when the endpoint may be changed
-        :raises EndpointUnchangeable: the endpoint can only be deleted, which nobody asked for
+        :raises EndpointUnchangeable: the endpoint can only be deleted, which was not asked for
         :raises EndpointScaled: it scales, and the update would change the instance type of what scales
         :raises InvalidRequest: SageMaker does not update it so
         :raises EndpointDeadlineExceeded: it could not be changed in time
@@ -146,7 +146,7 @@ class Deployment:
         if action is not None:
             log.info("endpoint %s: %s, configuration %s", name, action, wanted)
             return action
-        # No description and no action: somebody else created it this moment.
+        # No description and no action: another task created it this moment.
         verdict = endpoint_status.judge(description or _CREATED_BY_ANOTHER, wanted_config=wanted)
         if time.time() >= self.deadline:
             raise endpoint_status.deadline_exceeded(
@@ -277,8 +277,8 @@ class Deployment:
         log.info("endpoint %s is Failed: deleting it to create it anew. Reason: %s", name, verdict.reason)
         self._hook.request_deletion(name)
 
-    def look(self) -> EndpointVerdict:
-        """Return what the endpoint is now, for a task that need not wait; a look is repeated where it fails.
+    def poll(self) -> EndpointVerdict:
+        """Judge the endpoint as it is now, for a task that need not wait; a poll is repeated where it fails.
 
         :raises EndpointNotFound: it is gone
         """
@@ -334,7 +334,7 @@ class Deployment:
         """
         return {
             "endpoint_name": self.spec.endpoint_name,
-            "endpoint_arn": verdict.arn or self.look().arn,
+            "endpoint_arn": verdict.arn or self.poll().arn,
             "endpoint_config_name": self.spec.config_name,
             "status": verdict.status,
         }

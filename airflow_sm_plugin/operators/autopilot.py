@@ -107,8 +107,7 @@ class SageMakerExportAutopilotModelOperator(SageMakerInferenceOperator):
             self._check_arguments()
             hook = self.control_plane()
             job = hook.automl.describe(self.auto_ml_job_name)
-            waits = boolean(self.wait_for_job, "wait_for_job")
-            if waits and job_state(job) is JobState.RUNNING:
+            if boolean(self.wait_for_job, "wait_for_job") and job_state(job) is JobState.RUNNING:
                 return self._wait()
             return self._export(hook, job)
 

@@ -234,7 +234,7 @@ class SageMakerDeployEndpointOperator(SageMakerInferenceOperator):
                 action = deployment.act()
                 waits = deployment.pending and deployment.options.wait_for_completion
                 if action is not None and not waits:
-                    return self._result(context, deployment, deployment.look(), action)
+                    return self._result(context, deployment, deployment.poll(), action)
                 if self.deferrable:
                     break
                 event = self._event_here(self._trigger(deployment, action))

@@ -122,15 +122,23 @@ class PollingTrigger(OneEventTrigger):
 
     async def _client(self, stack: AsyncExitStack) -> Any:  # noqa: ANN401 - an aiobotocore client
         """Return a client; None, after a pause, where that is a failed poll: credentials cannot be fetched just now."""
-        hook = AwsHook(client_type=self.client_type, **AwsConnection(**self.aws).hook_arguments())
+        opening = asyncio.ensure_future(self._open_client(stack))
         try:
-            with stumbles_as_botocore():
-                made: Any = await hook.get_async_conn()  # type: ignore[no-untyped-call]  # the provider's
-                return await stack.enter_async_context(made)
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # It is being made in a thread, which goes on: only a client that was opened can be closed.
+            await asyncio.gather(opening, return_exceptions=True)
+            raise
         except (ClientError, BotoCoreError) as error:
             self._tolerate(error)
         await self._pause()
         return None
+
+    async def _open_client(self, stack: AsyncExitStack) -> Any:  # noqa: ANN401 - an aiobotocore client
+        hook = AwsHook(client_type=self.client_type, **AwsConnection(**self.aws).hook_arguments())
+        with stumbles_as_botocore():
+            made: Any = await hook.get_async_conn()  # type: ignore[no-untyped-call]  # the provider's
+            return await stack.enter_async_context(made)
 
     async def _poll_until_over(self, client: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
         """Poll until there is an event; return None when a client with other credentials may fare better."""

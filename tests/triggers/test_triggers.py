@@ -6,6 +6,8 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 
 from airflow_sm_plugin.async_inference.watch import group
+from airflow_sm_plugin.aws.hook import AwsHook
 from airflow_sm_plugin.core.failed_polls import MAX_FAILED_POLLS
 from airflow_sm_plugin.exceptions import ServiceUnavailable
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation
@@ -21,6 +24,7 @@ from airflow_sm_plugin.triggers.autopilot import AutoMLJobTrigger
 from airflow_sm_plugin.triggers.endpoint import EndpointChangeableTrigger, EndpointServingTrigger
 from tests.stubs.s3 import QUICK, fixed, statuses, stub_s3, use
 from tests.support import Account, Answer, answering, closed_port, event_of, rebuilt, unique
+from tests.task_runs import event_from
 
 pytestmark = pytest.mark.airflow
 
@@ -203,6 +207,40 @@ def test_slow_answers_do_not_block_the_triggerers_loop(monkeypatch: pytest.Monke
         (event,) = asyncio.run(watched())
     assert event["why"] == "complete"
     assert turned == [True, True]
+
+
+def test_a_client_that_is_being_made_when_its_trigger_is_killed_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is made in a thread, which goes on; thrown away, it would leave a coroutine that nothing awaits."""
+    steps: list[str] = []
+
+    @asynccontextmanager
+    async def client() -> AsyncIterator[None]:
+        steps.append("opened")
+        try:
+            yield
+        finally:
+            steps.append("closed")
+
+    async def run() -> None:
+        begun, may_end = asyncio.Event(), asyncio.Event()
+
+        async def making(_: AwsHook) -> object:
+            begun.set()
+            await may_end.wait()
+            return client()
+
+        monkeypatch.setattr(AwsHook, "get_async_conn", making)
+        running = asyncio.ensure_future(event_from(_job("job")))
+        await begun.wait()
+        running.cancel()
+        asyncio.get_running_loop().call_soon(may_end.set)
+        await asyncio.gather(running, return_exceptions=True)
+        assert running.cancelled()
+
+    asyncio.run(run())
+    assert steps == ["opened", "closed"]
 
 
 @dataclass(frozen=True)
