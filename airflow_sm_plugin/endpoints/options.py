@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import msgspec
-
 from airflow_sm_plugin.core.template_values import mapping
 from airflow_sm_plugin.exceptions import InvalidRequest
 
@@ -73,12 +71,16 @@ class DeploymentNote:
     taken_down: tuple[str, ...] = ()
 
     def as_mapping(self) -> dict[str, Any]:
+        import msgspec  # not while DAG files are parsed
+
         return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(self)))
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> DeploymentNote:
         """Read what :meth:`as_mapping` wrote; an earlier version wrote fewer fields."""
         touched = value.get("action") in ("created", "updated")
+        import msgspec
+
         return msgspec.convert({"touched": touched, **value}, cls)
 
 

@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from airflow_sm_plugin._compat import Context, default_deferrable
 from airflow_sm_plugin.async_inference.outcome import ResultOutcome
 from airflow_sm_plugin.async_inference.single.state import SingleWait, seconds_to_live
@@ -206,6 +204,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Conclude from the trigger's event, or wait on."""
         with self.reading_arguments():
+            import msgspec
+
             wait = msgspec.convert(event["note"], SingleWait)
             return self._conclude(wait, event) or self._wait(wait)
 
@@ -288,6 +288,8 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
                 return result
 
     def _trigger(self, wait: SingleWait) -> AsyncInferenceTrigger:
+        import msgspec
+
         from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
 
         watch, _ = group([wait.invocation], [wait.deadline])

@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from airflow_sm_plugin.exceptions import (
     EndpointDeadlineExceeded,
     EndpointFailed,
@@ -53,6 +51,8 @@ class EndpointVerdict:
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, str]) -> EndpointVerdict:
+        import msgspec  # not while DAG files are parsed
+
         return msgspec.convert(value, cls)
 
 

@@ -86,7 +86,10 @@ class BatchPlan:
 
         :raises ValueError: something else, or a plan of another format
         """
-        plan = msgspec.json.decode(body, type=cls)
+        try:
+            plan = msgspec.json.decode(body, type=cls)
+        except msgspec.MsgspecError as error:
+            raise ValueError(str(error)) from error
         if plan.format != FORMAT:
             raise ValueError(f"format {plan.format}, not {FORMAT}")
         return plan

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal
 
-import msgspec
-
 from airflow_sm_plugin.async_inference.outcome import ResultPresence
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
 from airflow_sm_plugin.core.names import digest
@@ -183,6 +181,8 @@ class InvocationState:
         :param folder: where they are, for the message
         :raises InvalidRequest: an object of our name holds something else
         """
+        import msgspec  # not while DAG files are parsed
+
         intents: list[Intent] = []
         accepted: dict[int, AsyncInvocation] = {}
         lost: set[int] = set()
@@ -198,7 +198,7 @@ class InvocationState:
                     accepted[number] = msgspec.json.decode(objects[name], type=AsyncInvocation)
                 else:
                     lost.add(number)
-            except ValueError as error:
+            except (ValueError, msgspec.MsgspecError) as error:
                 raise InvalidRequest(
                     f"{folder}{name} is no state of an invocation: another program or another version of this one "
                     f"wrote it, or it is damaged. Remove the folder and clear the task, which sends the request again, "

@@ -139,7 +139,10 @@ def read_state(body: bytes, kind: type[_State], *, location: str, batch: str) ->
     :param batch: the folder of all plans of the batch
     :raises ResourceConflict: another version of this package wrote it
     """
-    found = msgspec.json.decode(body, type=_Header).format
+    try:
+        found: object = msgspec.json.decode(body, type=_Header).format
+    except msgspec.MsgspecError:
+        found = "unknown"
     if found != FORMAT:
         raise ResourceConflict(
             f"another version of airflow-sm-plugin began the batch in {batch}: {location} has format {found}, this "

@@ -69,6 +69,12 @@ def test_a_plan_of_another_version_is_refused_with_the_remedy(header: dict[str, 
         read_state(body, MultiModelPlan, location="s3://b/batch/plan-000-x/plan.json", batch="s3://b/batch")
 
 
+@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"format": "two"}'])
+def test_what_is_no_plan_is_refused_with_the_same_remedy(body: bytes) -> None:
+    with pytest.raises(ResourceConflict, match="has format unknown, this version reads"):
+        read_state(body, MultiModelPlan, location="s3://b/batch/plan-000-x/plan.json", batch="s3://b/batch")
+
+
 def test_a_shard_has_as_many_chunks_as_its_inputs_fill() -> None:
     counts = (0, 1, CHUNK, CHUNK + 1)
     shards = [ShardPlan(number=0, inputs=count, bytes=0, models=()) for count in counts]
