@@ -11,7 +11,6 @@ from airflow_sm_plugin.core.s3 import S3Uri
 from airflow_sm_plugin.core.template_values import is_given, whole_number
 from airflow_sm_plugin.exceptions import BatchFailed, InvalidRequest
 from airflow_sm_plugin.links import BatchReportLink, EndpointConsoleLink, persist_endpoint, persist_report
-from airflow_sm_plugin.multi_model.report.tolerance import failure_text
 from airflow_sm_plugin.operators.multi_model_arguments import object_options, tolerance_of
 
 if TYPE_CHECKING:
@@ -81,6 +80,8 @@ class SageMakerMergeBatchReportOperator(SageMakerInferenceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Merge and write, then judge."""
+        from airflow_sm_plugin.multi_model.report.tolerance import failure_text
+
         with self.reading_arguments():
             location, tolerance = self._plan(), tolerance_of(self)
             rows = whole_number(self.failure_rows, "failure_rows")
