@@ -52,7 +52,7 @@ class SageMakerRuntimeHook(ClientHook):
     service = "sagemaker-runtime"
 
     def _get_config(self, config: Config | None = None) -> Config:
-        """Add to the user's botocore configuration that it repeats nothing, below it a read time-out of 70 s."""
+        """Turn off botocore's retries, and raise a read time-out below 70 s to 70 s."""
         once = Config(retries={"mode": "standard", "total_max_attempts": 1})
         return Config(read_timeout=READ_TIMEOUT).merge(super()._get_config(config)).merge(once)
 
@@ -171,7 +171,7 @@ class SageMakerRuntimeHook(ClientHook):
         sleep(seconds)
 
     def _check_known(self, operation: str, parameters: dict[str, Any]) -> None:
-        """Refuse parameters that the installed botocore is too old for, instead of failing on its own words."""
+        """Refuse parameters that the installed botocore is too old for, with a clear message."""
         with translated(f"sagemaker:{operation}"):
             model = self.client.meta.service_model.operation_model(operation).input_shape
         unknown = sorted(set(parameters) - set(model.members)) if model is not None else []
@@ -200,7 +200,7 @@ def _reply(answer: Mapping[str, Any], attempts: int) -> InvokeReply:
 
 
 def _harmless(error: ClientError | BotoCoreError) -> BaseException | None:
-    """Return the error unless its text shows what is secret: a container's words in full, or a parameter's value."""
+    """Return the error unless its text shows a secret: a container's full text, or a parameter's value."""
     return None if failure_of(error).code == "ModelError" else cause_of(error)
 
 
