@@ -1,4 +1,4 @@
-"""How the installed botocore reaches a service, so that a faster transport does the same, or leaves the call to botocore.
+"""How the installed botocore reaches a service, so that a faster transport does the same, or leaves it to botocore.
 
 Address, region and signature come from a request that botocore's client builds and does not send, the rest from the
 client's configuration. An option that is neither mapped nor harmless makes botocore's own client carry the calls.

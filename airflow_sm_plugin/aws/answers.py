@@ -215,8 +215,8 @@ def _error(parsed: dict[str, Any], response: Mapping[str, Any]) -> dict[str, Any
 def _without_code(message: str, response: Mapping[str, Any]) -> tuple[str, str]:
     """Make code and message for an error answer without an AWS code.
 
-    The bare status is a code only as a last resort: ``404`` means that a resource is missing, which a proxy's page of that
-    status does not prove.
+    The bare status is a code only as a last resort: ``404`` means that a resource is missing, which a proxy's page of
+    that status does not prove.
     """
     status, is_page = response["status_code"], _is_page(response["headers"], response["body"])
     if status >= _SERVER_ERROR:
@@ -249,8 +249,8 @@ def as_botocore_reads(header: str) -> str:
 class ResponseHeaders:
     """Reader of a response whose members are all headers, beside a body that is not parsed.
 
-    botocore's parser takes 130 µs for one, more than all the rest of a small request; 50 of them are for dates. Dates and
-    switches are left out here: no caller reads them.
+    botocore's parser takes 130 µs for one, more than all the rest of a small request; 50 of them are for dates. Dates
+    and switches are left out here: no caller reads them.
 
     :param texts: the members that are text, by their headers in lower case
     :param numbers: the members that are whole numbers

@@ -204,8 +204,8 @@ def cause_of(error: BaseException) -> BaseException | None:
 def stumbles_as_botocore() -> Iterator[None]:
     """Raise botocore's errors where botocore or the Amazon provider fail over an unexpected answer.
 
-    This package's clients never do (:mod:`airflow_sm_plugin.aws.answers`); answers of STS, which the provider asks for a
-    role's credentials, and of other sources of credentials, can cause it.
+    This package's clients never do (:mod:`airflow_sm_plugin.aws.answers`); answers of STS, which the provider asks for
+    a role's credentials, and of other sources of credentials, can cause it.
     """
     try:
         yield

@@ -97,8 +97,8 @@ class SageMakerControlPlaneHook(SageMakerCalls):
     ) -> bool:
         """Start to move the endpoint to the configuration; False when it is gone or another change is in progress.
 
-        botocore sends the request once, however it is configured: a repeated UpdateEndpoint deploys a second time when only
-        the first answer was lost. A throttled request did nothing, and is sent up to five times in all.
+        botocore sends the request once, however it is configured: a repeated UpdateEndpoint deploys a second time when
+        only the first answer was lost. A throttled request did nothing, and is sent up to five times in all.
 
         :raises ServiceUnavailable: the update may have been accepted: describe the endpoint before another update
         :raises EndpointConfigNotFound: as :meth:`create_endpoint`
@@ -124,7 +124,7 @@ class SageMakerControlPlaneHook(SageMakerCalls):
         )
 
     def _when_consistent(self, doing: str, call: Callable[[], object], spec: EndpointConfigSpec) -> bool:
-        """Repeat a call while SageMaker does not see the new configuration; create the configuration again if it is gone.
+        """Repeat a call while SageMaker does not see the new configuration; create it again if it is gone.
 
         :return: False when the endpoint exists already, is gone, or is in progress
         :raises EndpointConfigNotFound: the configuration did not become visible
@@ -253,7 +253,7 @@ class SageMakerControlPlaneHook(SageMakerCalls):
         poll_interval: float,
         paused: bool = False,
     ) -> Mapping[str, Any] | None:
-        """Describe the endpoint until ``enough`` holds or time is up; return the last description, None when it is gone.
+        """Describe the endpoint until ``enough`` holds or time is up; return the last description, None when gone.
 
         All blocking waits for an endpoint use this loop. :mod:`airflow_sm_plugin.core.failed_polls` has the limits of
         failed polls.

@@ -23,7 +23,7 @@ class EndpointConfigs:
         self._hook = hook
 
     def ensure(self, spec: EndpointConfigSpec) -> bool:
-        """Create the configuration unless it exists; its name is derived from its content. Return whether it was created.
+        """Create the configuration unless it exists; its name is its content. Return whether it was created.
 
         :raises ModelNotFound: a variant names a model that does not exist
         """
@@ -76,10 +76,10 @@ class EndpointConfigs:
         )
 
     def made_for(self, endpoint_name: str) -> list[str]:
-        """List the configurations that this package made for an endpoint, newest first; none where listing is not permitted.
+        """List the configurations that this package made for an endpoint, newest first; none without permission.
 
-        Serves to find the configuration of a deleted endpoint, and to remove earlier ones. Their tag names the endpoint. The
-        name alone proves nothing: other users may choose similar names, and long names are cut.
+        Serves to find the configuration of a deleted endpoint, and to remove earlier ones. Their tag names the endpoint.
+        The name alone proves nothing: other users may choose similar names, and long names are cut.
         """
         try:
             with translated(f"sagemaker:ListEndpointConfigs {endpoint_name}"):

@@ -60,7 +60,7 @@ class Models:
         return name, str(existing["ModelArn"]), False
 
     def _created(self, spec: ModelSpec) -> str | None:
-        """Create the model and return its ARN; None where the name is taken. Repeats while a new role is not visible."""
+        """Create the model and return its ARN; None where the name is taken. Repeats while a new role is not seen."""
         request, began = spec.parameters(), time.monotonic()
         name = request["ModelName"]
         with translated(f"sagemaker:CreateModel {name}"):

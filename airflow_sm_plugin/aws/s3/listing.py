@@ -125,8 +125,8 @@ def _frame(found: dict[str, list[str]]) -> tuple[bool, str, str]:
 def _plain_page(body: bytes) -> Page | None:
     """Read the page of an answer as S3 writes it, in a fraction of the parser's time; None for any other answer.
 
-    Without comments, CDATA sections and processing instructions a ``<Key>`` is always an element's begin, encoded keys hold
-    no entities, and S3 gives the number of keys.
+    Without comments, CDATA sections and processing instructions a ``<Key>`` is always an element's begin, encoded keys
+    hold no entities, and S3 gives the number of keys.
     """
     if not body.isascii() or b"<!" in body or body.rfind(b"<?") > 0:
         return None
