@@ -120,7 +120,7 @@ class AnswerParser:
             parsed = {}
         if shape is None or not shape.metadata.get("exception"):
             return _error(parsed, response)
-        # Of a 5xx without a body botocore returns the bare status, which is known.
+        # For a 5xx without a body botocore returns the bare status, which is known.
         parsed.pop("Error", None)
         return parsed  # the error's own members, as OriginalStatusCode of a ModelError
 

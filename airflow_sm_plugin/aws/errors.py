@@ -220,7 +220,7 @@ def stumbles_as_botocore() -> Iterator[None]:
                 provider="AWS", error_msg=f"an answer or a file cannot be read ({type(error).__name__})"
             ) from error
         if isinstance(error, ValueError) and any(module.startswith(_BELOW) for module in modules):
-            # Of the request: half of a surrogate pair, an address that is none.
+            # Faults of the request: half of a surrogate pair, a malformed address.
             raise ParamValidationError(report=f"{type(error).__name__}: {error}") from None
         raise
 

@@ -78,7 +78,7 @@ class EndpointConfigs:
     def made_for(self, endpoint_name: str) -> list[str]:
         """List the configurations that this package made for an endpoint, newest first; none without permission.
 
-        Serves to find the configuration of a deleted endpoint, and to remove earlier ones. Their tag names the endpoint.
+        Finds the configuration of a deleted endpoint, and earlier ones to remove. Their tag names the endpoint.
         The name alone proves nothing: other users may choose similar names, and long names are cut.
         """
         try:

@@ -136,7 +136,7 @@ class EndpointFacts:
         try:
             containers = list(_containers(self._hook, endpoint.get("EndpointConfigName")))
         except (AccessDenied, ModelNotFound) as error:
-            # What serves goes on serving when its model is deleted, so this is no verdict.
+            # An endpoint goes on serving when its model is deleted, so this is no verdict.
             log.info("the models of endpoint %s cannot be looked at: %s", self._name, error)
             return models
         spelled = [_prefix(container) for container in containers if container.get("Mode") == "MultiModel"]

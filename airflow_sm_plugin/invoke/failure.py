@@ -15,7 +15,7 @@ from airflow_sm_plugin.invoke.request import MAX_SERVERLESS_PAYLOAD_BYTES
 class ContainerError(enum.Enum):
     """Meaning of a serving container's error answer, by status and words of the original answer of a ModelError.
 
-    MMS and TorchServe answer 503 for a handler's bug as well as for overload, and 507 for a worker killed for its memory,
+    MMS and TorchServe answer 503 for a handler's bug and for overload, and 507 for a worker killed for its memory,
     a payload that does not fit, and a model without free memory. Only the words differ; source: both servers' code
     and real transcripts.
     """
