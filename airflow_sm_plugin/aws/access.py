@@ -196,7 +196,6 @@ class ServiceAccess:
         return None
 
     def address(self, request: UnsentRequest) -> Address:
-        """Strip the operation's own part of the path from an unsent request's URL."""
         region, service = cast("tuple[str, str]", request.scope)
         url = request.url.partition("?")[0]
         return Address(url.removesuffix(request.path).rstrip("/"), region, service)

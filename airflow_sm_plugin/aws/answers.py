@@ -77,7 +77,6 @@ class ParsedResponse(dict[str, Any]):
 
 
 def protocol_of(service: ServiceModel) -> str:
-    """Name the protocol of a service: e.g. ``rest-xml`` or ``json``."""
     return str(getattr(service, "resolved_protocol", None) or service.metadata["protocol"])
 
 
@@ -235,7 +234,6 @@ def _is_head(response: Mapping[str, Any]) -> bool:
 
 
 def _close(body: object) -> None:
-    """Release the connection of a body that is not read."""
     if hasattr(body, "close"):
         body.close()
 

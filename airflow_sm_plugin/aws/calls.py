@@ -260,7 +260,6 @@ class HttpCalls:
             raise self._error(HttpResponse(_FAILED, response.headers, response.body), operation)
 
     def _error(self, response: HttpResponse, operation: str) -> ClientError:
-        """Make the exception of an error answer, of the class of botocore's own client."""
         model = self._service.operation_model(operation)
         parsed = self._parser.parse(_for_botocore(response, operation), model.output_shape)
         details = parsed["Error"]

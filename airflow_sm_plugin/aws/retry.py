@@ -114,7 +114,6 @@ class Patience:
         return True
 
     def succeeded(self) -> None:
-        """Reset the count."""
         self.failed = 0
 
 

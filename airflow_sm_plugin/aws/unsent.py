@@ -34,7 +34,6 @@ class UnsentRequest:
     path: str = ""
 
     def __repr__(self) -> str:
-        """Return the names only: the headers hold a signature."""
         return f"UnsentRequest({sorted(self.headers)})"
 
     @property

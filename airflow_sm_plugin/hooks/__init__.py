@@ -10,5 +10,6 @@
 - ``container_logs``: the last lines of containers in CloudWatch Logs, and the transform job that wrote them.
 - ``result_store``: payloads, outputs and artefacts in S3.
 
-``resources`` and ``invoke`` build requests and judge answers; ``aws.errors`` converts botocore's errors into this package's.
+``resources`` and ``invoke`` build requests and judge answers; ``aws.errors`` converts botocore's errors into
+this package's.
 """

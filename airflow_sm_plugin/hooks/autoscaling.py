@@ -152,7 +152,6 @@ class ScalingAlarmHook(ClientHook):
         return sorted(alarm["AlarmName"] for alarm in alarms if policy_arn in alarm.get("AlarmActions", ()))
 
     def described(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
-        """Describe those of the alarms that exist."""
         return self._described(", ".join(names), AlarmNames=list(names))
 
     def _described(self, which: str, **request: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401 - DescribeAlarms' own
@@ -167,7 +166,6 @@ class ScalingAlarmHook(ClientHook):
 
 
 def _alone(call: Callable[[], _Result]) -> _Result:
-    """Repeat a write up to six times while Application Auto Scaling changes the same target."""
     return repeated(
         call,
         attempts=_UPDATE_ATTEMPTS,

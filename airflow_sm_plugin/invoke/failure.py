@@ -76,7 +76,6 @@ def container_error(status: int | None, words: str) -> ContainerError:
 
 
 def _read(words: str) -> tuple[str, str]:
-    """Read type and message of MMS's JSON; any other text has no type."""
     if words.lstrip().startswith("{"):
         try:
             given = json.loads(words)

@@ -34,7 +34,6 @@ class Page:
 
     @property
     def next_start_after(self) -> str | None:
-        """The last key when more follow, else None."""
         return self.names[-1] if self.is_truncated and self.names else None
 
 
@@ -66,7 +65,6 @@ class ObjectPage:
 
     @property
     def next_start_after(self) -> str | None:
-        """The last key when more follow, else None."""
         return self.objects[-1].key if self.is_truncated and self.objects else None
 
 
@@ -156,7 +154,6 @@ def _at_most_one(text: str, name: str) -> str | None:
 
 
 def _only(text: str, name: str) -> str | None:
-    """Read an element's text; None unless it begins exactly once."""
     tag = f"<{name}>"
     begin = text.find(tag)
     if begin < 0 or text.find(tag, begin + 1) >= 0:
@@ -174,7 +171,6 @@ def _unquoted(keys: list[str]) -> list[str]:
 
 
 def _texts_of(body: bytes, *wanted: str) -> dict[str, list[str]]:
-    """Return the texts of the wanted elements, which a listing has in its objects only."""
     found: dict[str, list[str]] = {name: [] for name in (*wanted, *_OF_ANY_PAGE)}
     parser = xml.parsers.expat.ParserCreate()
     parser.buffer_text = True
