@@ -8,8 +8,9 @@ Read in this order:
   (``botocore_calls``).
 - On the way of a request: ``addresses`` (where it goes) by ``access`` (how the installed botocore reaches a service),
   which learns that from a request that botocore builds and does not send (``unsent``); ``signer`` signs it and ``http``
-  carries it. ``answers`` reads what comes back, whatever it is.
-- ``errors`` turns botocore's errors into ours; ``retry`` decides which requests of S3 are repeated, and for how long.
+  carries it. ``answers`` reads any response.
+- ``errors`` converts botocore's errors into this package's; ``retry`` decides which requests of S3 are
+  repeated, and for how long.
 - ``hook`` is the base of the boto3 hooks in ``hooks/``; it renews expired credentials for both carriers.
 - ``s3/``: objects, listings, streams and uploads over these calls.
 

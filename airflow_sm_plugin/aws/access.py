@@ -1,8 +1,7 @@
 """How the installed botocore reaches a service, so that a faster transport does the same, or leaves it to botocore.
 
-Address, region and signature come from a request that botocore's own client builds and does not send; what else counts
-stands in the client's configuration. Each of its options is known here to be mapped or harmless; anything else means
-that botocore's own client carries the calls.
+Address, region and signature come from a request that botocore's client builds and does not send, the rest from the
+client's configuration. An option that is neither mapped nor harmless makes botocore's own client carry the calls.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ _MAPPED = frozenset(
         "user_agent_extra",
     }
 )
-"""Options of botocore's Config that the unsent request shows, or that are read here."""
+"""Options of botocore's Config that the unsent request shows, or that this module reads."""
 
 _HARMLESS = frozenset(
     {
@@ -76,7 +75,7 @@ _HARMLESS = frozenset(
         "tcp_keepalive",
     }
 )
-"""What changes nothing here: repeats are ours, limits are checked before, no operation of ours is compressed."""
+"""Options without effect here: the callers repeat, limits are checked before, no operation used is compressed."""
 
 _OWN_HEADERS = ("x-amz-", "x-amzn-", "amz-sdk-")
 _PLAIN_HEADERS = frozenset({"authorization", "content-length", "content-type", "user-agent", "expect"})
@@ -85,10 +84,10 @@ _FRESH_SECONDS = 30.0
 
 
 class UnrepeatedHook(AwsHook):
-    """The provider's hook with a client that repeats nothing by itself: who calls decides about that.
+    """The provider's hook with a client that does not retry: the caller decides about repeats.
 
     :param least_read_timeout: seconds; a shorter read time-out is raised to it
-    :param max_connections: the size of the connection pool; None is what the botocore configuration says
+    :param max_connections: size of the connection pool; None takes it from the botocore configuration
     """
 
     def __init__(
@@ -116,7 +115,7 @@ class UnrepeatedHook(AwsHook):
 
 @dataclass(frozen=True)
 class Address:
-    """Where requests go (scheme, host and perhaps a path, without a slash at the end), and what signs them."""
+    """Target of requests (scheme, host and perhaps a path, without a slash at the end), and their signature."""
 
     url: str
     region: str
@@ -124,7 +123,7 @@ class Address:
 
     @cached_property
     def host(self) -> str:
-        """The host as the signature sees it: with the port, unless it is the scheme's own."""
+        """Host as signed: with the port, unless it is the scheme's default."""
         parts = urlsplit(self.url)
         own = {"http": 80, "https": 443}.get(parts.scheme)
         name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else str(parts.hostname)
@@ -132,18 +131,17 @@ class Address:
 
     @cached_property
     def path(self) -> str:
-        """What of the path belongs to the address: a bucket's name in path style."""
+        """Path that belongs to the address: a bucket's name in path style."""
         return urlsplit(self.url).path
 
     @cached_property
     def root(self) -> str:
-        """The address without its path."""
         return self.url.removesuffix(self.path)
 
 
 @dataclass(frozen=True)
 class Wire:
-    """How connections are made. Times in seconds, None waits for ever."""
+    """Settings of connections. Times in seconds, None waits for ever."""
 
     connect_timeout: float | None
     read_timeout: float | None
@@ -155,7 +153,7 @@ class Wire:
 
 
 class ServiceAccess:
-    """A service as one hook's client reaches it. Making one blocks, unless by :meth:`connect`."""
+    """A service as one hook's client reaches it. The constructor blocks; :meth:`connect` does not."""
 
     def __init__(self, hook: AwsHook) -> None:
         self._hook = hook
@@ -165,18 +163,18 @@ class ServiceAccess:
 
     @classmethod
     async def connect(cls, hook: AwsHook) -> ServiceAccess:
-        """Make one from within an event loop."""
+        """Create one from within an event loop."""
         # As the provider does it: in a triggerer, Airflow's connections come through the event loop.
         await sync_to_async(lambda: hook.conn_config)()
         return await asyncio.to_thread(cls, hook)
 
     def unsent(self, operation: str, parameters: Mapping[str, object]) -> UnsentRequest:
-        """Return what a call would send, e.g. of ``ListObjectsV2``. Blocks."""
+        """Build a request without sending it, e.g. of ``ListObjectsV2``. Blocks."""
         with stumbles_as_botocore():
             return self._unsent.request(operation, parameters)
 
     def unmapped(self, request: UnsentRequest) -> str | None:
-        """Return why requests like this one must go through botocore; None when they need not."""
+        """Give the reason why requests like this one must go through botocore; None when there is none."""
         known = _MAPPED | _HARMLESS
         unknown = [
             name
@@ -198,13 +196,12 @@ class ServiceAccess:
         return None
 
     def address(self, request: UnsentRequest) -> Address:
-        """Return the address of an unsent request, without the operation's own part of the path."""
         region, service = cast("tuple[str, str]", request.scope)
         url = request.url.partition("?")[0]
         return Address(url.removesuffix(request.path).rstrip("/"), region, service)
 
     def wire(self) -> Wire:
-        """Return how connections to the service are made. Blocks: certificates are read."""
+        """Read the settings of connections. Blocks: certificates are read."""
         url = str(self.client.meta.endpoint_url)
         proxy = self._proxy(url)
         return Wire(
@@ -218,7 +215,7 @@ class ServiceAccess:
         )
 
     def keys(self, address: Address) -> Keys:
-        """Return credentials that are valid now. Blocks when they must be fetched.
+        """Get valid credentials. Blocks when they must be fetched.
 
         :raises BotoCoreError: there are none, or they could not be fetched
         """
@@ -233,7 +230,7 @@ class ServiceAccess:
         return Keys(credentials.access_key, credentials.secret_key, credentials.token)
 
     def renew_credentials(self) -> None:
-        """Fetch fresh credentials, whatever botocore takes the present ones for. Blocks."""
+        """Fetch fresh credentials, even if botocore considers the present ones valid. Blocks."""
         if self._hook.credentials is not None:
             self._hook.credentials.renew()
 
@@ -244,7 +241,7 @@ class ServiceAccess:
         return _certificates(str(get_cert_path(verify)))  # type: ignore[arg-type]  # it hands a path through
 
     def _proxy(self, url: str) -> str | None:
-        """Return the proxy as botocore finds it: by the client's endpoint, whatever the bucket's own host is."""
+        """Find the proxy as botocore does: by the client's endpoint, not by the bucket's own host."""
         proxies = self.options["proxies"]
         if proxies is None:
             proxies = get_environ_proxies(self.client.meta.endpoint_url)
@@ -263,7 +260,7 @@ class FreshSigners:
         self._made: dict[Address, tuple[Signer, float]] = {}
 
     async def for_address(self, address: Address) -> Signer:
-        """Return a signer.
+        """Get a signer.
 
         :raises BotoCoreError: no credentials, or they could not be fetched
         """
@@ -285,7 +282,7 @@ class FreshSigners:
 
 
 def _verify(hook: AwsBaseHook) -> bool | str:
-    """Return whether, or against which certificates, TLS is verified, in botocore's order of places."""
+    """Read whether, or against which certificates, TLS is verified, in botocore's order of sources."""
     verify = hook.verify
     if verify is None:
         session = botocore.session.Session(profile=hook.conn_config.profile_name)

@@ -1,4 +1,4 @@
-"""Where requests go, as botocore finds it: for a bucket by path or virtual style, dual-stack, FIPS, redirects."""
+"""Addresses of requests as botocore finds them: buckets in path or virtual style, dual-stack, FIPS, redirects."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _WRONG_REGION = frozenset({"400", "AuthorizationHeaderMalformed", "IllegalLocati
 
 
 class ServiceAddresses:
-    """The addresses that were asked for so far; one unsent request each.
+    """Cache of addresses; one unsent request for each.
 
-    :param probe: a call whose address is that of all; None for S3, where each bucket has its own
+    :param probe: a call whose address all calls share; None for S3, where each bucket has its own
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ServiceAddresses:
         self._lock = asyncio.Lock()
 
     async def address(self, bucket: str) -> Address | None:
-        """Return where requests for a bucket go (``""`` for other services); None when botocore must carry them.
+        """Find the address for a bucket (``""`` for other services); None when botocore must carry the requests.
 
         :raises BotoCoreError: as a request would
         """
@@ -51,9 +51,9 @@ class ServiceAddresses:
         return self._known[bucket]
 
     async def moved(self, bucket: str, address: Address, error: ClientError) -> bool:
-        """Tell whether an error answer meant that the bucket is elsewhere, and learn where.
+        """Check whether an error answer meant that the bucket is elsewhere, and store its address.
 
-        botocore itself finds out where, with a HeadBucket, at most once for a bucket.
+        botocore finds the address, with a HeadBucket, at most once for a bucket.
         """
         if not bucket or not _is_elsewhere(error):
             return False
@@ -81,7 +81,7 @@ class ServiceAddresses:
 
 
 def _is_elsewhere(error: ClientError) -> bool:
-    """Tell whether an answer sends elsewhere; one that does not say where would send botocore in circles."""
+    """Recognize a redirect to another address; one without an address would send botocore in circles."""
     status = status_of(error)
     if status in _ELSEWHERE:
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})

@@ -1,8 +1,8 @@
-"""Read answers by botocore's own parsers, whatever came: a proxy's page, JSON of another shape, bytes that are no text.
+"""Read answers by botocore's own parsers, even a proxy's page, JSON of another shape, or bytes that are no text.
 
 An error answer that cannot be read keeps its HTTP status, and that decides; a successful one that cannot be read is
-:class:`UnreadableAnswer`. Both transports read through this one place, botocore's clients by a component of their
-session (:mod:`airflow_sm_plugin.aws.hook`).
+:class:`UnreadableAnswer`. Both transports use these parsers, botocore's clients by a component of their session
+(:mod:`airflow_sm_plugin.aws.hook`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel, ServiceModel, Shape
 
 ERROR = 300
-"""HTTP statuses from here on are errors: redirects are not followed here."""
+"""HTTP statuses from here on are errors: redirects are not followed."""
 
 _PAGE_BEGINS = (b"<!doctype html", b"<html")
 _REQUEST_IDS = ("x-amzn-requestid", "x-amz-request-id", "x-amzn-request-id")
@@ -35,15 +35,15 @@ _TYPES: Mapping[str, type] = {"string": str, "integer": int, "long": int, "boole
 
 
 class UnreadableAnswer(HTTPClientError):
-    """A successful answer, of AWS or of something in its place, that cannot be read. The request may be carried out."""
+    """A successful answer, of AWS or of a proxy, that cannot be read. The request may have been carried out."""
 
     fmt = "{error}"
 
 
 def result_locations(output: object, failure: object) -> tuple[str, str | None]:
-    """Read where a successful answer puts output and failure object.
+    """Read the locations of output and failure object from a successful answer.
 
-    :raises UnreadableAnswer: it does not say where the result will be, or names no object in S3: as good as lost
+    :raises UnreadableAnswer: a location is missing, or names no object in S3: the answer counts as lost
     """
     if not output:
         raise UnreadableAnswer(error="the answer does not say where the result will be")
@@ -59,7 +59,7 @@ def result_locations(output: object, failure: object) -> tuple[str, str | None]:
 
 
 def _as_sent(header: str) -> str:
-    """Return a header as it was sent, if it was sent in UTF-8: botocore reads each of its bytes as a character."""
+    """Decode a header that was sent in UTF-8: botocore reads each of its bytes as a character."""
     try:
         return header if header.isascii() else header.encode("latin-1").decode()
     except UnicodeError:
@@ -67,7 +67,7 @@ def _as_sent(header: str) -> str:
 
 
 class ParsedResponse(dict[str, Any]):
-    """A part of a successful answer. To ask it for a member that is not there is an error of ours, no KeyError."""
+    """A part of a successful answer. A missing member raises one of this package's errors, no KeyError."""
 
     def __missing__(self, name: str) -> NoReturn:
         raise ServiceUnavailable(
@@ -77,12 +77,11 @@ class ParsedResponse(dict[str, Any]):
 
 
 def protocol_of(service: ServiceModel) -> str:
-    """Return in which protocol a service is spoken to: e.g. ``rest-xml`` or ``json``."""
     return str(getattr(service, "resolved_protocol", None) or service.metadata["protocol"])
 
 
 class AnswerParser:
-    """A parser of botocore that no answer can break.
+    """A botocore parser that no answer can break.
 
     :param protocol: botocore's name: ``rest-xml``, ``rest-json``, ``json`` …
     """
@@ -92,7 +91,7 @@ class AnswerParser:
         self._is_json = protocol in ("json", "rest-json")
 
     def parse(self, response: dict[str, Any], shape: Shape | None) -> dict[str, Any]:
-        """Return an answer as botocore does.
+        """Parse an answer as botocore does.
 
         :param response: ``status_code``, ``headers``, ``body``, ``context``
         :raises UnreadableAnswer: it is no error answer, and not what its shape says
@@ -120,12 +119,12 @@ class AnswerParser:
             parsed = {}
         if shape is None or not shape.metadata.get("exception"):
             return _error(parsed, response)
-        # Of a 5xx without a body botocore returns the bare status, which is known.
+        # For a 5xx without a body botocore returns the bare status, which is known.
         parsed.pop("Error", None)
         return parsed  # the error's own members, as OriginalStatusCode of a ModelError
 
     def _check(self, response: Mapping[str, Any], shape: Shape | None) -> None:
-        """Refuse what a parser would take for an empty answer."""
+        """Refuse an answer that a parser would take for an empty one."""
         check_no_page(response["status_code"], response["headers"], response["body"])
         body = response["body"]
         if not (self._is_json and isinstance(body, bytes) and body.strip()):
@@ -135,11 +134,11 @@ class AnswerParser:
 
 
 def check_no_page(status: int, headers: Mapping[str, str], body: object) -> None:
-    """Refuse an HTML page in the place of a successful answer, as a proxy sends that wants a login.
+    """Refuse an HTML page instead of a successful answer: a proxy that wants a login sends one.
 
-    A model, or an object in S3, may well be HTML: then AWS's request id comes with it.
+    A model, or an object in S3, can be HTML: then AWS's request id comes with it.
 
-    :raises UnreadableAnswer: it is one
+    :raises UnreadableAnswer: it is such a page
     """
     if _is_page(headers, body) and not _is_from_aws(headers):
         raise UnreadableAnswer(
@@ -167,7 +166,7 @@ def _is_object(body: bytes) -> bool:
 
 
 def _check_types(value: object, shape: Shape | None) -> None:
-    """Refuse members of another JSON type than their shape says: botocore hands them on as they are.
+    """Refuse members of another JSON type than their shape says: botocore passes them on unchecked.
 
     :raises TypeError: there is one
     """
@@ -190,7 +189,7 @@ def _guarded(value: Any) -> Any:  # noqa: ANN401 - JSON or XML, parsed
 
 
 def _error(parsed: dict[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an error answer as botocore does, with a code that :mod:`core.service_errors` can trust."""
+    """Parse an error answer as botocore does, with a code that :mod:`core.service_errors` can trust."""
     status: int = response["status_code"]
     found = parsed.get("Error")
     details: dict[str, Any] = found if isinstance(found, dict) else {}
@@ -213,10 +212,10 @@ def _error(parsed: dict[str, Any], response: Mapping[str, Any]) -> dict[str, Any
 
 
 def _without_code(message: str, response: Mapping[str, Any]) -> tuple[str, str]:
-    """Return code and message of an error answer that has no code of AWS.
+    """Make code and message for an error answer without an AWS code.
 
-    The bare status is a code only where no more is known: ``404`` means that something is missing, and a proxy's
-    page of that status does not prove it.
+    The bare status is a code only as a last resort: ``404`` means that a resource is missing, which a proxy's page of
+    that status does not prove.
     """
     status, is_page = response["status_code"], _is_page(response["headers"], response["body"])
     if status >= _SERVER_ERROR:
@@ -235,26 +234,25 @@ def _is_head(response: Mapping[str, Any]) -> bool:
 
 
 def _close(body: object) -> None:
-    """Release the connection of a body that is not read."""
     if hasattr(body, "close"):
         body.close()
 
 
 def as_botocore_reads(header: str) -> str:
-    """Return a header's value as botocore reads it: byte by byte, where aiohttp decodes UTF-8."""
+    """Decode a header's value as botocore does: byte by byte, where aiohttp decodes UTF-8."""
     return header if header.isascii() else header.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 @dataclass(frozen=True)
 class ResponseHeaders:
-    """A response that is all headers, beside a body that nothing parses.
+    """Reader of a response whose members are all headers, beside a body that is not parsed.
 
-    botocore's parser takes 130 µs for one, more than all the rest of a small request; 50 of them are for dates. Nothing
-    here reads dates and switches: they are left out.
+    botocore's parser takes 130 µs for one, more than all the rest of a small request; 50 of them are for dates. Dates
+    and switches are left out here: no caller reads them.
 
     :param texts: the members that are text, by their headers in lower case
-    :param numbers: those that are whole numbers
-    :param prefix: what the headers of the object's own metadata begin with; empty where there are none
+    :param numbers: the members that are whole numbers
+    :param prefix: prefix of the headers of the object's own metadata; empty if there are none
     """
 
     texts: Mapping[str, str]
@@ -262,9 +260,9 @@ class ResponseHeaders:
     prefix: str
 
     def read(self, headers: Mapping[str, str], body: object) -> ParsedResponse:
-        """Return the response as botocore parses it.
+        """Read the response as botocore parses it.
 
-        :raises UnreadableAnswer: a number is none
+        :raises UnreadableAnswer: a number is malformed
         """
         parsed, metadata = ParsedResponse(Body=body), {}
         for header, value in headers.items():
@@ -282,7 +280,7 @@ class ResponseHeaders:
 
 @functools.lru_cache(maxsize=64)
 def response_headers(model: OperationModel) -> ResponseHeaders | None:
-    """Return how to read an operation's response; None when botocore must parse its body."""
+    """Make a reader of an operation's response; None when botocore must parse its body."""
     shape: Any = model.output_shape
     texts, numbers, prefix = dict[str, str](), dict[str, str](), ""
     if shape.serialization.get("payload") and not model.has_streaming_output:
@@ -307,10 +305,9 @@ def _whole_number(header: str, text: str) -> int:
 
 
 class AnswerParsers(ResponseParserFactory):
-    """What botocore's clients take their parsers from."""
+    """Factory of parsers for botocore's clients."""
 
     def create_parser(self, protocol_name: str) -> Any:  # noqa: ANN401 - as much of a parser as botocore needs
-        """Make a parser of a protocol."""
         return AnswerParser(protocol_name)
 
 
@@ -320,8 +317,7 @@ class _AwaitedParser(AnswerParser):
 
 
 class AwaitedParsers(ResponseParserFactory):
-    """The same for aiobotocore's clients, which await their parsers."""
+    """Factory of parsers for aiobotocore's clients, which await their parsers."""
 
     def create_parser(self, protocol_name: str) -> Any:  # noqa: ANN401 - as above
-        """Make a parser of a protocol."""
         return _AwaitedParser(protocol_name)

@@ -1,4 +1,4 @@
-"""Calls through botocore's own client, in threads: for what the fast carrier does not do as botocore does."""
+"""Calls through botocore's own client, in threads: for requests that the fast carrier cannot send as botocore does."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class BotocoreCalls:
             yield {**response, "Body": self._chunks(stream)}
 
     def close(self) -> None:
-        """Let the threads end; what they are doing is not waited for."""
+        """Let the threads end, without waiting for calls under way."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _called(self, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:

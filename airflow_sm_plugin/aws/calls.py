@@ -46,7 +46,7 @@ _NEW_MEMBERS: Mapping[str, Mapping[str, str]] = {
         "S3OutputPathExtension": "X-Amzn-SageMaker-S3OutputPathExtension",
     }
 }
-"""Members that an older botocore does not know, and their headers: the fast carrier sends them all the same."""
+"""Members that an older botocore does not know, and their headers; the fast carrier sends them nevertheless."""
 
 _NOT_PARSED = frozenset({"ListObjectsV2"})
 """botocore's parser takes 54 ms for a page of a thousand keys, :mod:`airflow_sm_plugin.aws.s3.listing` a fraction."""
@@ -61,14 +61,14 @@ _DIGESTS: Mapping[str, Callable[[bytes], bytes]] = {
 
 
 class AwsCalls(Protocol):
-    """The calls of one service; each is sent once."""
+    """Calls of one service; each is sent once."""
 
     @property
     def adds_checksums(self) -> bool:
         """Whether new objects and parts get checksums, as botocore's configuration says."""
 
     def members(self, operation: str) -> frozenset[str]:
-        """Return which parameters of an operation can be sent."""
+        """List the parameters of an operation that can be sent."""
 
     async def call(self, operation: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
         """Call an operation, e.g. ``HeadObject``, with botocore's parameters; return botocore's parsed response.
@@ -101,8 +101,8 @@ async def open_calls(
     """Open connections to a service for the block.
 
     :param service: botocore's name of it
-    :param probe: a call whose address is that of all; None for S3
-    :param max_connections: how many at once; None is what the botocore configuration says
+    :param probe: a call whose address all calls share; None for S3
+    :param max_connections: connections at once; None takes the botocore configuration's number
     :param least_read_timeout: seconds; a shorter read time-out is raised to it
     :raises SageMakerInferenceError: no credentials, no region
     """
@@ -197,9 +197,9 @@ class HttpCalls:
             yield response_of_botocore
 
     async def send(self, operation: str, request: UnsignedRequest, bucket: str = "") -> HttpResponse | None:
-        """Send a request that is built already; return its successful response, None where botocore must carry it.
+        """Send a built request; return its successful response, None where botocore must carry it.
 
-        Where AWS says that the credentials have expired, fresh ones are fetched and it is sent once more.
+        After an answer that the credentials have expired, fetch fresh ones and send it once more.
         Errors as :meth:`AwsCalls.call`.
         """
         renewed = False
@@ -213,7 +213,7 @@ class HttpCalls:
         return None
 
     async def _mend(self, error: ClientError, bucket: str, address: Address, *, renewed: bool) -> bool:
-        """Find where the bucket is, or fetch fresh credentials; raise the error where neither helps.
+        """Find the bucket's address, or fetch fresh credentials; raise the error where neither helps.
 
         :param renewed: whether the credentials were renewed for this call before
         :return: whether they are now
@@ -226,7 +226,7 @@ class HttpCalls:
         return True
 
     def _request(self, model: OperationModel, parameters: Mapping[str, Any]) -> UnsignedRequest:
-        """Build a request as botocore does, its own handlers of parameters included; the body is sent as it is."""
+        """Build a request as botocore does, with its own handlers of parameters; the body is sent unchanged."""
         members = cast("StructureShape", model.input_shape).members
         given = {name: value for name, value in parameters.items() if name in members and name != "Body"}
         event = f"before-parameter-build.{self._service.service_id.hyphenize()}.{model.name}"
@@ -255,12 +255,11 @@ class HttpCalls:
         return self._signs_objects
 
     def _check_late_error(self, response: HttpResponse, operation: str) -> None:
-        """Raise the error of an S3 that failed after it had answered 200."""
+        """Raise the error of an S3 answer that failed after status 200."""
         if self._is_s3 and b"<Error>" in response.body[:200]:
             raise self._error(HttpResponse(_FAILED, response.headers, response.body), operation)
 
     def _error(self, response: HttpResponse, operation: str) -> ClientError:
-        """Return the exception of an error answer, of the class of botocore's own client."""
         model = self._service.operation_model(operation)
         parsed = self._parser.parse(_for_botocore(response, operation), model.output_shape)
         details = parsed["Error"]

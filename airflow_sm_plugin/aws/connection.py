@@ -1,4 +1,4 @@
-"""How to reach AWS: the four arguments every AWS operator takes, as one value. Importing this costs nothing."""
+"""Access to AWS: the four arguments every AWS operator takes, as one value. Importing this costs nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AwsConnection:
     botocore_config: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def hook_arguments(self) -> dict[str, Any]:
-        """Return keyword arguments for any hook built on the provider's ``AwsBaseHook``."""
+        """Make keyword arguments for any hook built on the provider's ``AwsBaseHook``."""
         return {
             "aws_conn_id": self.aws_conn_id,
             "region_name": self.region_name,
@@ -33,6 +33,6 @@ class AwsConnection:
         }
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return it with JSON values, for a trigger's arguments; ``AwsConnection(**mapping)`` reads it back."""
+        """Convert to JSON values, for a trigger's arguments; ``AwsConnection(**mapping)`` reads them back."""
         arguments = self.hook_arguments()
         return {"botocore_config": arguments.pop("config"), **arguments}

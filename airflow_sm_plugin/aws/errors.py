@@ -1,4 +1,4 @@
-"""Turn botocore's errors into ours, which know whether a retry helps."""
+"""Convert botocore's errors into this package's errors, which know whether a retry helps."""
 
 from __future__ import annotations
 
@@ -69,8 +69,7 @@ _CREDENTIALS = (
     SSOError,
     TokenRetrievalError,
 )
-"""Credentials are not there, or not whole. None of these is for good: so do a metadata service that does not answer and
-files that are being written appear."""
+"""Credentials are missing or incomplete. All of these can pass: a metadata service answers again, files get written."""
 _OF_BOTOCORE: Sequence[
     tuple[type[BotoCoreError] | tuple[type[BotoCoreError], ...], type[SageMakerInferenceError], str]
 ] = (
@@ -92,12 +91,12 @@ _OF_BOTOCORE: Sequence[
     ),
     (BotoCoreError, ServiceUnavailable, "{}"),
 )
-"""The first that fits."""
+"""The first matching class counts."""
 
 _REFUSED = 400
 
 _BAD_HEAD = "400"
-"""S3's answer to a HEAD with an expired token, which has no words; that of another region is asked after before."""
+"""S3's answer to a HEAD with an expired token, which has no words; another region's was handled before."""
 
 _STUMBLES = (
     ArithmeticError,
@@ -110,22 +109,21 @@ _STUMBLES = (
     TypeError,
     ValueError,
 )
-"""What code raises that does not expect the answer, or the file, that it gets."""
+"""Exceptions of code that meets an unexpected answer or file."""
 
 _BELOW = ("boto3.", "botocore.", "aiobotocore.", "airflow.providers.amazon.")
 _REPORTED = ("Missing required parameter", "Unknown parameter", "Invalid ")
-"""How a line of botocore's report on parameters begins."""
+"""Beginnings of the lines of botocore's report on parameters."""
 
 _READERS = tuple(
     f"{library}.{module}"
     for library in ("botocore", "aiobotocore")
     for module in ("parsers", "credentials", "tokens", "utils")
 )
-"""Where botocore reads what services of credentials answer, and files of credentials and tokens."""
+"""Modules of botocore that read answers of credential services, and files of credentials and tokens."""
 
 
 def meaning(error: ClientError) -> Meaning:
-    """Classify an error answer of AWS."""
     return meaning_of_parsed(cast("Mapping[str, Any]", error.response), error.operation_name)
 
 
@@ -141,19 +139,18 @@ def meaning_of_parsed(response: Mapping[str, Any], operation: str) -> Meaning:
 
 
 def is_about_credentials(error: BaseException) -> bool:
-    """Return whether credentials are missing or not accepted, so that a client with others may fare better."""
+    """Recognize missing or refused credentials, so that a client with others can succeed."""
     if isinstance(error, ClientError):
         return meaning(error) is Meaning.CREDENTIALS_EXPIRED
     return isinstance(error, (CredentialsExpired, *_CREDENTIALS))
 
 
 def status_of(error: ClientError) -> int:
-    """Return an error answer's HTTP status."""
     return _status(cast("Mapping[str, Any]", error.response))
 
 
 def words_of(error: ClientError) -> tuple[str, str]:
-    """Return an error answer's code and message, each empty when it has none."""
+    """Read an error answer's code and message, each empty when missing."""
     return _words(cast("Mapping[str, Any]", error.response))
 
 
@@ -171,7 +168,7 @@ def _status(response: Mapping[str, Any]) -> int:
 
 
 def translate(error: ClientError | BotoCoreError, doing: str) -> SageMakerInferenceError:
-    """Return our error for botocore's.
+    """Convert botocore's error into this package's.
 
     :param doing: the call and its object, e.g. ``"sagemaker:CreateModel churn"``; it opens the message
     """
@@ -189,9 +186,9 @@ def translate(error: ClientError | BotoCoreError, doing: str) -> SageMakerInfere
 
 
 def cause_of(error: BaseException) -> BaseException | None:
-    """Return an error to raise ours ``from``; None where its text, or that of what led to it, shows a secret.
+    """Choose an error to raise from; None where its text, or that of its causes, shows a secret.
 
-    Airflow logs the whole chain. A proxy's URL may hold a password, a parameter that is refused may be a payload.
+    Airflow logs the whole chain. A proxy's URL can hold a password, a refused parameter can be a payload.
     """
     chain: list[BaseException] = []
     led_to: BaseException | None = error
@@ -205,10 +202,10 @@ def cause_of(error: BaseException) -> BaseException | None:
 
 @contextmanager
 def stumbles_as_botocore() -> Iterator[None]:
-    """Raise botocore's errors for what botocore or the Amazon provider raise over an answer that they do not expect.
+    """Raise botocore's errors where botocore or the Amazon provider fail over an unexpected answer.
 
-    Our clients' own answers never do that (:mod:`airflow_sm_plugin.aws.answers`); those of STS, which the provider
-    asks for a role's credentials, and of other sources of credentials, may.
+    This package's clients never do (:mod:`airflow_sm_plugin.aws.answers`); answers of STS, which the provider asks for
+    a role's credentials, and of other sources of credentials, can cause it.
     """
     try:
         yield
@@ -223,13 +220,13 @@ def stumbles_as_botocore() -> Iterator[None]:
                 provider="AWS", error_msg=f"an answer or a file cannot be read ({type(error).__name__})"
             ) from error
         if isinstance(error, ValueError) and any(module.startswith(_BELOW) for module in modules):
-            # Of the request: half of a surrogate pair, an address that is none.
+            # Faults of the request: half of a surrogate pair, a malformed address.
             raise ParamValidationError(report=f"{type(error).__name__}: {error}") from None
         raise
 
 
 def _fields(error: ParamValidationError) -> str:
-    """Return botocore's report cut to its first words per line: the rest shows values, which may have lines as well."""
+    """Cut botocore's report to its first words per line: the rest shows values, which may have lines as well."""
     first, *others = str(error.kwargs["report"]).splitlines() or [""]
     lines = [first, *(line for line in others if line.startswith(_REPORTED))]
     return "; ".join(line.split(", value:")[0].strip() for line in lines)
@@ -237,7 +234,7 @@ def _fields(error: ParamValidationError) -> str:
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raise our errors instead of botocore's for one call."""
+    """Raise this package's errors instead of botocore's for one call."""
     try:
         with stumbles_as_botocore():
             yield

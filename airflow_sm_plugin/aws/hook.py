@@ -1,4 +1,4 @@
-"""The base of our hooks: clients that no answer breaks, and that fetch fresh credentials when theirs have expired."""
+"""Base of the hooks: clients that no answer breaks, and that fetch fresh credentials when theirs have expired."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 _FRESH_SECONDS = 5.0
-"""Requests that were sent with the same expired credentials fetch fresh ones once, not each for itself."""
+"""Seconds in which all requests with the same expired credentials share one fetch of fresh ones."""
 
 _MISSING_SECONDS = 1.0
-"""So often credentials that are missing are looked for: a metadata service that does not answer takes seconds."""
+"""Seconds between searches for missing credentials: a silent metadata service costs seconds each time."""
 
 _SENT_AGAIN = "airflow_sm_plugin_sent_again"
 
@@ -41,18 +41,16 @@ class AwsHook(AwsBaseHook):
     """
 
     credentials: RenewableCredentials | None = None
-    """Those of the session made last."""
+    """Credentials of the latest session."""
     before_call: Callable[[], None] | None = None
-    """Called before each call of boto3's clients; what it raises ends the call."""
+    """Called before each call of boto3's clients; an exception it raises ends the call."""
 
     @property
     def log(self) -> Any:  # noqa: ANN401 - Airflow's logger has another type in each of its versions
-        """Airflow's logger of this hook, its arguments shown in one line each."""
         kind = type(self)
         return get_log(f"airflow.task.hooks.{kind.__module__}.{kind.__qualname__}")
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - the provider's
-        """Return the provider's session, its clients guarded."""
         session: Any = super().get_session(region_name=region_name, deferrable=deferrable)
         if not isinstance(session, boto3.session.Session):  # aiobotocore's, in a trigger
             session.register_component("response_parser_factory", AwaitedParsers())
@@ -77,9 +75,9 @@ class AwsHook(AwsBaseHook):
 
 
 class RenewableCredentials:
-    """A session's credentials, which can be fetched again although botocore takes them for valid, or found none.
+    """A session's credentials, fetched again even if botocore considers them valid, or found none.
 
-    :param held: None where there are none yet: a metadata service that does not answer has the same effect
+    :param held: None where there are none yet, as when a metadata service does not answer
     :param fetch: makes a session of its own and returns its credentials
     """
 
@@ -93,11 +91,11 @@ class RenewableCredentials:
         return getattr(self._held, name)
 
     def get_deferred_property(self, name: str) -> Callable[[], Any]:
-        """Return what gives a property of the credentials that are held by then, None where there are none."""
+        """Make a getter of a property of the credentials held at the time of the call; None where there are none."""
         return lambda: getattr(self._held, name, None)
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        """Return keys and token that belong together. Blocks where there are none yet: they are looked for again.
+        """Get keys and token that belong together. Blocks while missing credentials are searched for.
 
         :raises NoCredentialsError: there are still none
         """
@@ -108,7 +106,7 @@ class RenewableCredentials:
         return self._held.get_frozen_credentials()
 
     def renew(self, *, longest_age: float = _FRESH_SECONDS) -> None:
-        """Fetch fresh credentials, unless that was tried just now; keep the old ones where there are none. Blocks.
+        """Fetch fresh credentials, unless just tried; keep the old ones where there are none. Blocks.
 
         :param longest_age: seconds
         """

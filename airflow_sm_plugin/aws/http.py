@@ -1,4 +1,4 @@
-"""Signed requests over one aiohttp session: a fifth of what they cost through botocore.
+"""Signed requests over one aiohttp session, at a fifth of botocore's cost.
 
 No retries, no redirects, nothing decompressed. A broken connection raises botocore's own exceptions, as its clients do:
 ``ConnectionError`` and its kin mean that nothing was sent, ``HTTPClientError`` and its kin that the request may have
@@ -33,7 +33,7 @@ from airflow_sm_plugin.aws.answers import as_botocore_reads
 from airflow_sm_plugin.aws.signer import Clock, Signer, UnsignedRequest
 
 BROKEN = (aiohttp.ClientError, OSError)
-"""What aiohttp raises where a connection broke, or never was."""
+"""Exceptions of aiohttp for a connection that broke or was never made."""
 
 _KINDS: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], type[BotoCoreError]]] = (
     (aiohttp.ClientSSLError, SSLError),
@@ -42,11 +42,11 @@ _KINDS: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], type[BotoC
     (TimeoutError, ReadTimeoutError),
     ((aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError), ConnectionClosedError),
 )
-"""The first that fits."""
+"""The first matching class counts."""
 
 
 def as_botocore(error: Exception, url: str, proxy: str | None) -> BotoCoreError:
-    """Return botocore's exception: ``ConnectionError`` and its kin mean that nothing was sent.
+    """Convert to botocore's exception: ``ConnectionError`` and its subclasses mean that nothing was sent.
 
     :param url: address that was asked
     :param proxy: address of the proxy between, without its password
@@ -64,14 +64,14 @@ _NOT_BY_ITSELF = (hdrs.ACCEPT, hdrs.CONTENT_TYPE)
 
 _CHUNK = 65_536
 _LARGE = 32_768
-"""Larger bodies may have to wait until the peer has taken what went before."""
+"""Bytes; a larger body may have to wait until the peer has taken the data before it."""
 
 
 @dataclass(frozen=True, repr=False)
 class HttpResponse:
     """A whole answer. It has no repr: the body may be secret.
 
-    :param headers: to be asked for by names in lower case
+    :param headers: names are in lower case
     """
 
     status: int
@@ -85,7 +85,7 @@ class HttpResponse:
 
 @dataclass(frozen=True, repr=False)
 class OpenResponse:
-    """An answer whose body is still to be read."""
+    """An answer whose body is not read yet."""
 
     status: int
     headers: Mapping[str, str]
@@ -95,8 +95,7 @@ class OpenResponse:
 class SignedHttp:
     """One session of HTTP connections, as many at once as ``wire`` says; further requests wait for one of them.
 
-    :meth:`send` is what a batch spends its time on: no context managers there, and nothing is built again for each
-    request that can be kept.
+    :meth:`send` dominates a batch's time: no context managers there, and everything reusable is kept.
 
     :param is_s3: S3 is signed a little differently
     """
@@ -111,7 +110,6 @@ class SignedHttp:
         )
 
     async def __aenter__(self) -> Self:
-        """Open the session; connections are made when they are needed."""
         wire = self._wire
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=wire.max_connections, ssl=wire.tls),
@@ -130,7 +128,6 @@ class SignedHttp:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close all connections."""
         if self._session is not None:
             await self._session.close()
 
@@ -149,12 +146,12 @@ class SignedHttp:
             raise as_botocore(error, address.url, self._wire.proxy) from error
 
     async def renew_credentials(self) -> None:
-        """Fetch fresh credentials for what is signed from now on."""
+        """Fetch fresh credentials for all further requests."""
         await self._signers.renew()
 
     @asynccontextmanager
     async def opened(self, address: Address, request: UnsignedRequest) -> AsyncIterator[OpenResponse]:
-        """Send one request and hand over its answer before its body is read; errors as :meth:`send`."""
+        """Send one request and yield its answer before its body is read; errors as :meth:`send`."""
         signer = await self._signers.for_address(address)
         try:
             async with await self._response(address, request, signer) as response:
@@ -201,7 +198,7 @@ class SignedHttp:
 async def _pieces(body: bytes, silence: asyncio.Timeout, seconds: float | None) -> AsyncIterator[memoryview]:
     """Yield a large body in pieces, so that other requests go on in between.
 
-    aiohttp's read time-out begins when all is sent: until then ``silence`` ends what does not go on for ``seconds``.
+    aiohttp's read time-out begins after the last byte: until then ``silence`` ends a body stuck for ``seconds``.
     """
     loop, view = asyncio.get_running_loop(), memoryview(body)
     for start in range(0, len(body), _CHUNK):

@@ -1,4 +1,4 @@
-"""Which failed requests of S3 are repeated, for how long, and what their errors mean."""
+"""Repeats of failed S3 requests: which, for how long, and the meaning of their errors."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from airflow_sm_plugin.exceptions import ServiceError
 log = get_log(__name__)
 
 ATTEMPTS = 5
-"""Requests in all for one read or write, at least: each may take as long as its time-out."""
+"""Least number of requests for one read or write: each may take as long as its time-out."""
 
 OUTAGE_SECONDS = 60.0
-"""For so long S3 may be out, or ask to slow down, before a read or write is given up: as long as an endpoint may."""
+"""Seconds of an S3 outage or throttling before a read or write is given up: as long as for an endpoint."""
 
 NOT_FOUND = 404
 NOTHING_IN_RANGE = 416
@@ -42,14 +42,14 @@ _Result = TypeVar("_Result")
 
 
 def is_upload_gone(error: ClientError) -> bool:
-    """Return whether S3 does not know an upload any more: it was completed or aborted."""
+    """Recognize an upload that was completed or aborted."""
     return words_of(error)[0] == _NO_UPLOAD
 
 
 def is_race_lost(error: ClientError) -> bool:
-    """Return whether a conditional write failed because another writer wrote or deleted the object meanwhile.
+    """Recognize a conditional write that failed because another writer wrote or deleted the object.
 
-    The code counts, too: S3 may find that out after it has answered 200.
+    The code counts as well as the status: S3 can detect the race after it answered 200.
     """
     status, code = status_of(error), words_of(error)[0]
     return code in _RACES or status in (CHANGED, CONFLICT) or (status == NOT_FOUND and code != _NO_BUCKET)
@@ -58,7 +58,7 @@ def is_race_lost(error: ClientError) -> bool:
 def sight_of(error: ClientError | BotoCoreError, location: str) -> Presence:
     """Read a failed HEAD.
 
-    :raises SageMakerInferenceError: nothing was asked and nothing ever will be
+    :raises SageMakerInferenceError: no request was sent, and none ever can be
     """
     if isinstance(error, ClientError):
         return _SIGHTS.get(meaning(error), Presence.UNKNOWN)
@@ -90,7 +90,7 @@ async def repeated(doing: str, request: Callable[[], Awaitable[_Result]]) -> _Re
 
 
 class Patience:
-    """How long one request is repeated, from its first failure on.
+    """Limits of the repeats of one request, from its first failure on.
 
     :attr failed: attempts so far
     """
@@ -107,19 +107,18 @@ class Patience:
         return self.failed >= ATTEMPTS and now - self._since >= OUTAGE_SECONDS
 
     async def allows(self, doing: str, error: ClientError | BotoCoreError | ServiceError) -> bool:
-        """Pause before another attempt; False when there is none, since the failure does not pass or was the last."""
+        """Pause before another attempt; False when the failure does not pass or the attempts are spent."""
         if not may_pass(error) or self.is_spent():
             return False
         await pause(doing, error, self.failed)
         return True
 
     def succeeded(self) -> None:
-        """Count from the next failure on."""
         self.failed = 0
 
 
 def may_pass(error: ClientError | BotoCoreError | ServiceError) -> bool:
-    """Return whether the same request may fare better a little later."""
+    """Decide whether the same request can succeed a little later."""
     if isinstance(error, ServiceError):
         return error.retryable
     if isinstance(error, ClientError):
@@ -128,7 +127,6 @@ def may_pass(error: ClientError | BotoCoreError | ServiceError) -> bool:
 
 
 async def pause(doing: str, error: Exception, attempt: int) -> None:
-    """Log the failure, and sleep before the next attempt."""
     seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
     log.info("%s: %s at attempt %d; again in %.1f s", doing, type(error).__name__, attempt, seconds)
     await asyncio.sleep(seconds)

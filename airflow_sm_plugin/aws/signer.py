@@ -1,4 +1,4 @@
-"""AWS Signature Version 4, with the day's key kept: the same bytes as botocore's signer at a fraction of its time.
+"""AWS Signature Version 4 with a cached day key: the same bytes as botocore's signer at a fraction of its time.
 
 A property test holds it equal to ``botocore.auth.SigV4Auth`` and ``S3SigV4Auth``. Source: AWS General Reference,
 "Create a signed AWS API request".
@@ -26,7 +26,7 @@ _UNSENDABLE = re.compile("[\\x00\\r\\n\\ud800-\\udfff]")
 
 @dataclass(frozen=True)
 class Keys:
-    """AWS credentials. The repr leaves out what is secret."""
+    """AWS credentials. The repr leaves out the secrets."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -53,14 +53,14 @@ class UnsignedRequest(NamedTuple):
 
 
 class Clock:
-    """The time as signatures want it, formatted once a second."""
+    """The time in the format of signatures, formatted once a second."""
 
     def __init__(self) -> None:
         self._second = -1
         self._text = ""
 
     def timestamp(self) -> str:
-        """Return the time: UTC, as ``20260131T235959Z``."""
+        """Format the time: UTC, as ``20260131T235959Z``."""
         second = int(time.time())
         if second != self._second:
             self._second, self._text = second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
@@ -84,7 +84,7 @@ class Signer:
         self._credential = ""
 
     def signed(self, request: UnsignedRequest, host: str, path: str, timestamp: str) -> dict[str, str]:
-        """Return the request's headers with the signature among them.
+        """Sign a request; return its headers with the signature among them.
 
         :param host: with the port, unless it is the scheme's own
         :param path: all of it, percent-encoded, without ``.`` and ``..`` segments
@@ -127,7 +127,7 @@ def _hash(body: bytes) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _lines(host: str, headers: tuple[tuple[str, str], ...]) -> tuple[str, str]:
-    """Return headers as they are signed, and all their names: most requests of one second have the same.
+    """Format headers as they are signed, and all their names. Cached: most requests of one second have the same.
 
     :raises ParamValidationError: a value cannot be sent
     """
@@ -140,9 +140,9 @@ def _lines(host: str, headers: tuple[tuple[str, str], ...]) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=256)
 def _layout(names: tuple[str, ...]) -> tuple[list[tuple[str, int]], str]:
-    """Return in which order headers are signed: each name and its place behind the host's, and all names at once.
+    """Order headers for the signature: each name with its position behind the host, and all names joined.
 
-    Requests come in few shapes, and their values differ: what only depends on the names is kept.
+    Cached by names only: requests come in few shapes, and their values differ.
     """
     order = sorted((name.lower(), place) for place, name in enumerate(("host", *names)))
     return order, ";".join([name for name, _ in order])

@@ -24,7 +24,7 @@ _SCOPE = re.compile(r"AWS4-HMAC-SHA256 Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aw
 
 @dataclass(frozen=True)
 class UnsentRequest:
-    """What botocore would have sent. Header names are in lower case. The repr shows no header's value.
+    """A request that botocore would have sent. Header names are in lower case. The repr shows no header's value.
 
     :param path: the operation's own part of the URL, without the query
     """
@@ -34,31 +34,30 @@ class UnsentRequest:
     path: str = ""
 
     def __repr__(self) -> str:
-        """Return the names only: the headers hold a signature."""
         return f"UnsentRequest({sorted(self.headers)})"
 
     @property
     def scope(self) -> tuple[str, str] | None:
-        """Region and service that the signature is for; None when it is none of Signature Version 4 with one key."""
+        """Region and service of the signature; None unless it is Signature Version 4 with one key."""
         found = _SCOPE.match(self.headers.get("authorization", ""))
         return (found[1], found[2]) if found else None
 
 
 class UnsentRequests:
-    """Let a client's calls come up to the point of sending, no further. Other threads' calls are not touched."""
+    """Run a client's calls up to the point of sending, no further. Calls of other threads are unaffected."""
 
     def __init__(self, client: BaseClient) -> None:
         self._client = client
         self._here = threading.local()
         self.signer: RequestSigner | None = None
-        """Signed the last unsent request: it knows the credentials."""
+        """Signer of the last unsent request: it holds the credentials."""
         service = client.meta.service_model.service_id.hyphenize()
         client.meta.events.register(f"before-call.{service}", self._remember_path)
         client.meta.events.register(f"before-sign.{service}", self._remember_signer)
         client.meta.events.register(f"before-send.{service}", cast("Callable[..., None]", self._stop))
 
     def request(self, operation: str, parameters: Mapping[str, object]) -> UnsentRequest:
-        """Call an operation, e.g. ``ListObjectsV2``; return what botocore would have sent.
+        """Call an operation, e.g. ``ListObjectsV2``, without sending its request.
 
         Blocks: credentials may have to be fetched.
 

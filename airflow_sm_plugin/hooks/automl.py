@@ -18,11 +18,9 @@ class AutoMLJobs:
         self._hook = hook
 
     def describe(self, name: str) -> Mapping[str, Any]:
-        """Describe a job made by CreateAutoMLJob or CreateAutoMLJobV2.
+        """Describe a job of CreateAutoMLJob or CreateAutoMLJobV2; ask V1 only where V2 is not permitted.
 
-        V2 describes both; only where V2 is not permitted the first version is asked.
-
-        :raises AutoMLJobNotFound: there is none of that name
+        :raises AutoMLJobNotFound: no job has that name
         """
         try:
             job = found(
@@ -48,9 +46,9 @@ class AutoMLJobs:
             raise denied from None
 
     def candidate(self, job_name: str, candidate_name: str) -> Mapping[str, Any]:
-        """Return a candidate by its exact name.
+        """Find a candidate by its exact name.
 
-        :raises CandidateNotFound: the job has none of that name
+        :raises CandidateNotFound: the job has no candidate of that name
         """
         for candidate in self._candidates(job_name, CandidateNameEquals=candidate_name):
             if candidate["CandidateName"] == candidate_name:
@@ -60,9 +58,9 @@ class AutoMLJobs:
         )
 
     def completed_candidates(self, job_name: str) -> list[Mapping[str, Any]]:
-        """Return all completed candidates, over all pages.
+        """List all completed candidates, over all pages.
 
-        Whether SageMaker's own order takes a metric to be minimised the other way round is not documented: rank them by
+        Whether SageMaker reverses its order for a metric to be minimised is not documented: rank them by
         :func:`airflow_sm_plugin.autopilot.candidates.ranked`.
         """
         return self._candidates(

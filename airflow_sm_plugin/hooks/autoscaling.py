@@ -1,6 +1,6 @@
 """Calls of Application Auto Scaling about endpoint variants, and of CloudWatch about the alarms that scale them.
 
-Every write may be repeated, and is, while Application Auto Scaling is at work on the same target.
+Every write can be repeated, and is, while Application Auto Scaling changes the same target.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
 _UPDATE_ATTEMPTS = 6
-"""Of a write while Application Auto Scaling changes the same target: up to 23 s of pauses."""
+"""Attempts of a write while Application Auto Scaling changes the same target: up to 23 s of pauses."""
 _CONCURRENT = "ConcurrentUpdateException"
 
 _Result = TypeVar("_Result")
@@ -46,7 +46,7 @@ class ScalableVariantHook(ClientHook):
             _alone(lambda: self.client.register_scalable_target(**request))
 
     def put_policy(self, request: Mapping[str, Any]) -> str:
-        """Create or replace a policy, return its ARN. A variant registered just now may not be visible yet."""
+        """Create or replace a policy; return its ARN. Repeats while a new variant is not visible yet."""
         doing = f"application-autoscaling:PutScalingPolicy {request['PolicyName']} of {request['ResourceId']}"
         with translated(doing):
             return _when_registered(lambda: str(self.client.put_scaling_policy(**request)["PolicyARN"]))
@@ -54,16 +54,16 @@ class ScalableVariantHook(ClientHook):
     def registered(
         self, endpoint_name: str, variant_names: Sequence[str] | None = None
     ) -> list[ScaledVariant]:
-        """Return those variants of an endpoint that are registered, for whatever is scaled of them.
+        """List the registered variants of an endpoint, whatever dimension is scaled.
 
-        :param variant_names: which to ask for, up to 50; None looks through the account's variants, page by page
+        :param variant_names: up to 50; None lists the variants of the whole account, page by page
         """
         return list(self.targets(endpoint_name, variant_names))
 
     def targets(
         self, endpoint_name: str, variant_names: Sequence[str] | None = None
     ) -> dict[ScaledVariant, Mapping[str, Any]]:
-        """Describe the scalable targets of an endpoint's variants, as :meth:`registered` finds them."""
+        """Describe the scalable targets of an endpoint's variants; parameters as in :meth:`registered`."""
         request: dict[str, Any] = {"ServiceNamespace": SERVICE_NAMESPACE}
         if variant_names is not None:
             if not variant_names:  # an empty filter is none
@@ -82,7 +82,7 @@ class ScalableVariantHook(ClientHook):
         }
 
     def policies(self, variant: ScaledVariant) -> list[Mapping[str, Any]]:
-        """Describe the variant's policies, also those that are not ours."""
+        """Describe all policies of the variant, including those that this package did not make."""
         with translated(f"application-autoscaling:DescribeScalingPolicies {variant.resource_id}"):
             pages = pages_of(self.client, "describe_scaling_policies", **variant.target())
             return [policy for page in pages for policy in page["ScalingPolicies"]]
@@ -101,14 +101,14 @@ class ScalableVariantHook(ClientHook):
             _when_registered(lambda: self.client.put_scheduled_action(**variant.target(), **request))
 
     def delete_policy(self, variant: ScaledVariant, name: str) -> bool:
-        """Delete a policy, with the alarms that Application Auto Scaling made for it; return whether there was one."""
+        """Delete a policy and the alarms that Application Auto Scaling made for it; False when there was none."""
         return _removed(
             f"application-autoscaling:DeleteScalingPolicy {name} of {variant.resource_id}",
             lambda: self.client.delete_scaling_policy(PolicyName=name, **variant.target()),
         )
 
     def deregister(self, variant: ScaledVariant) -> bool:
-        """Deregister the variant; its instances stay as many as they are. Return whether it was registered."""
+        """Deregister the variant; its number of instances stays. False when it was not registered."""
         return _removed(
             f"application-autoscaling:DeregisterScalableTarget {variant.resource_id}",
             lambda: self.client.deregister_scalable_target(**variant.target()),
@@ -125,16 +125,15 @@ class ScalingAlarmHook(ClientHook):
         return cast("CloudWatchClient", self.get_conn())
 
     def put(self, request: Mapping[str, Any]) -> str:
-        """Create or replace an alarm, return its name."""
         name = str(request["AlarmName"])
         with translated(f"cloudwatch:PutMetricAlarm {name}"):
             self.client.put_metric_alarm(**request)
         return name
 
     def names(self, endpoint_name: str, variant_names: Sequence[str] | None = None) -> list[str]:
-        """Return the names of the alarms that we made for an endpoint: they set off our wake policy of a variant of it.
+        """List the alarms that this package made for an endpoint: those that set off its wake policy of a variant.
 
-        :param variant_names: only for these; None is all
+        :param variant_names: default None, all variants
         """
         prefix = alarm_name_prefix(endpoint_name)
         names = [
@@ -148,12 +147,11 @@ class ScalingAlarmHook(ClientHook):
         return [name for name in names if name in wanted]
 
     def setting_off(self, policy_arn: str) -> list[str]:
-        """Return the names of the alarms that set off a policy, whoever made them."""
+        """List the names of all alarms that set off a policy, whoever made them."""
         alarms = self._described(f"of {policy_arn}", ActionPrefix=policy_arn)
         return sorted(alarm["AlarmName"] for alarm in alarms if policy_arn in alarm.get("AlarmActions", ()))
 
     def described(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
-        """Describe those of the alarms that are there."""
         return self._described(", ".join(names), AlarmNames=list(names))
 
     def _described(self, which: str, **request: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401 - DescribeAlarms' own
@@ -168,7 +166,6 @@ class ScalingAlarmHook(ClientHook):
 
 
 def _alone(call: Callable[[], _Result]) -> _Result:
-    """Repeat a write, a few times, as long as Application Auto Scaling is at work on the same target."""
     return repeated(
         call,
         attempts=_UPDATE_ATTEMPTS,
@@ -178,7 +175,7 @@ def _alone(call: Callable[[], _Result]) -> _Result:
 
 
 def _when_registered(call: Callable[[], _Result]) -> _Result:
-    """Repeat a write for a little while as long as Application Auto Scaling does not see the variant yet."""
+    """Repeat a write for up to 30 s while Application Auto Scaling does not see the variant yet."""
     return until_visible(lambda: _alone(call), is_missing=_is_missing)
 
 

@@ -1,4 +1,4 @@
-"""What our hooks share: their client, pages of listings, what is missing, and refusals that pass by themselves."""
+"""Shared parts of the hooks: client, pages of listings, missing resources, repeats of transient refusals."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from airflow_sm_plugin.exceptions import ServiceUnavailable
 log = get_log(__name__)
 
 MOST_PAGES = 1_000
-"""Ten thousand entries, even at ten on a page. At ten pages a second an endless listing ends after two minutes."""
+"""Ten thousand entries at ten on a page. At ten pages a second an endless listing ends after two minutes."""
 CONSISTENCY_SECONDS = 30.0
-"""For so long the next call may not see what was created a moment ago."""
+"""Seconds for which a call may not see a resource that was created just before."""
 CONSISTENCY_PAUSE = 2.0
 
 _Result = TypeVar("_Result")
@@ -38,7 +38,7 @@ class ClientHook(AwsHook):
 
 
 class _Paginates(Protocol):
-    """A client of boto3's."""
+    """A boto3 client."""
 
     def get_paginator(self, operation_name: Any) -> Any:  # noqa: ANN401 - each client's stub has its own overloads
         """Return a paginator."""
@@ -48,7 +48,7 @@ def pages_of(client: _Paginates, operation: str, **request: Any) -> Iterator[Map
     """Yield the pages of a listing, as botocore's paginator does.
 
     :param operation: the client's method, such as ``list_tags``
-    :raises ServiceUnavailable: there is no end of them: each answer promises another page
+    :raises ServiceUnavailable: more than :data:`MOST_PAGES` pages
     """
     pages = client.get_paginator(operation).paginate(**request)
     for number, page in enumerate(pages):
@@ -65,7 +65,7 @@ def is_not_found(error: ClientError) -> bool:
 
 
 def found(doing: str, call: Callable[[], object]) -> Mapping[str, Any] | None:
-    """Return what a Describe call answers, None for what is not there.
+    """Make a Describe call; return None when the resource does not exist.
 
     :param doing: the call and its object, for errors, as in :func:`~airflow_sm_plugin.aws.errors.translated`
     """
@@ -81,10 +81,10 @@ def found(doing: str, call: Callable[[], object]) -> Mapping[str, Any] | None:
 def removed(
     doing: str, call: Callable[[], object], *, is_missing: Callable[[ClientError], bool] = is_not_found
 ) -> bool:
-    """Make a Delete call; return whether there was something to delete.
+    """Make a Delete call; return whether the resource existed.
 
     :param doing: as for :func:`found`
-    :param is_missing: recognizes the error of what is not there
+    :param is_missing: recognizes the error of a missing resource
     """
     with translated(doing):
         try:
@@ -99,10 +99,10 @@ def removed(
 def repeated(
     call: Callable[[], _Result], *, attempts: int, passes: Callable[[ClientError], bool], reason: str
 ) -> _Result:
-    """Make a call up to *attempts* times, with backoff, as long as its refusal is one that passes by itself.
+    """Make a call up to *attempts* times, with backoff, while it is refused for a transient reason.
 
     :param passes: recognizes such a refusal
-    :param reason: what it means, for the log
+    :param reason: cause of the refusal, for the log
     """
     for attempt in range(1, attempts):
         try:
@@ -121,9 +121,9 @@ def until_visible(
     is_missing: Callable[[ClientError], bool],
     before_retry: Callable[[], object] | None = None,
 ) -> _Result:
-    """Repeat a call for up to 30 s as long as AWS does not see what was created a moment ago.
+    """Repeat a call for up to 30 s while AWS does not see a resource that was created just before.
 
-    :param is_missing: recognizes the error of what is not visible
+    :param is_missing: recognizes the error of a resource that is not visible
     :param before_retry: called after each pause
     """
     give_up = time.monotonic() + CONSISTENCY_SECONDS

@@ -1,4 +1,4 @@
-"""The last lines that a container wrote to CloudWatch Logs, shown where people look: in the task's log."""
+"""The last lines that a container wrote to CloudWatch Logs, copied to the task's log."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class ContainerLogsHook(ClientHook):
     def show_tail(
         self, group: str, *, lines: int, streams: str = "", patience: float = 0, since: float | None = None
     ) -> None:
-        """Write the last lines of the group's latest streams to the log, or one line that says why not.
+        """Write the last lines of the group's latest streams to the log, or one line with the reason for their absence.
 
         It never raises: it explains another error.
 
         :param lines: of each stream, cut to 500 characters each; 0 shows none
-        :param streams: how the streams' names begin; default all. Of these, the latest of the first 500
-        :param patience: seconds over which it polls five times in all as long as nothing is there, since lines reach
-            CloudWatch a moment after they were written; default 0, one poll
-        :param since: epoch seconds, of lines written then or later; default all
+        :param streams: prefix of the streams' names; default all. The latest of the first 500 streams are read
+        :param patience: seconds over which five polls are made while no line is there, since lines reach CloudWatch
+            with a delay; default 0, one poll
+        :param since: epoch seconds of the earliest lines; default all
         """
         if lines <= 0:
             return
@@ -99,7 +99,7 @@ class ContainerLogsHook(ClientHook):
         )["logStreams"]
 
     def _streams(self, group: str, prefix: str) -> Sequence[LogStreamTypeDef]:
-        """Return the latest streams whose names begin so: CloudWatch orders these by name only."""
+        """List the latest streams with the prefix: CloudWatch orders streams with a prefix by name only."""
         pages = pages_of(
             self.client,
             "describe_log_streams",
@@ -119,7 +119,7 @@ class TransformJobsHook(ClientHook):
     def describe(self, job_name: str) -> DescribeTransformJobResponseTypeDef:
         """Describe a job.
 
-        :raises RequestRefused: there is no such job
+        :raises RequestRefused: the job does not exist
         :raises AccessDenied: without ``sagemaker:DescribeTransformJob``
         """
         with translated(f"sagemaker:DescribeTransformJob {job_name}"):

@@ -1,7 +1,7 @@
 """SageMaker's control plane: endpoints, and by its parts endpoint configurations, models, model packages, AutoML jobs.
 
-Every method may be repeated: what exists already with the same content is reused, what is missing already counts as
-deleted. Nothing is ever *listed* to test for existence: list calls are throttled hard.
+Every method can be repeated: an existing resource with the same content is reused, a missing one counts as deleted.
+No listing is used to test for existence: list calls are throttled hard.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _MISSING_KIND = re.compile(r"Could not find (model|endpoint configuration|endpoint)\b", re.IGNORECASE)
 _MAY_NOT_DEREGISTER = "application-autoscaling:DeregisterScalableTarget"
 _CALLS = 5
-"""Of one that is throttled: as many as botocore makes by default of the others."""
+"""Attempts of a throttled call: as many as botocore makes by default of other calls."""
 _QUOTA = "ResourceLimitExceeded"
 _SENT_ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
@@ -72,15 +72,14 @@ class SageMakerControlPlaneHook(SageMakerCalls):
         return AutoMLJobs(self)
 
     def describe_endpoint(self, name: str) -> Mapping[str, Any] | None:
-        """Describe an endpoint, None when there is none."""
         return found(
             f"sagemaker:DescribeEndpoint {name}", lambda: self.client.describe_endpoint(EndpointName=name)
         )
 
     def create_endpoint(self, spec: EndpointConfigSpec) -> bool:
-        """Create the endpoint; return whether this call did. A configuration made just now may not be visible yet.
+        """Create the endpoint; False when it existed. Repeats while a new configuration is not visible yet.
 
-        :raises EndpointConfigNotFound: it does not become visible
+        :raises EndpointConfigNotFound: the configuration does not become visible
         :raises ModelNotFound: the configuration names a model that does not exist
         """
         return self._when_consistent(
@@ -96,13 +95,12 @@ class SageMakerControlPlaneHook(SageMakerCalls):
         deployment_config: Mapping[str, Any] | None = None,
         retain_variant_properties: bool = False,
     ) -> bool:
-        """Start to move the endpoint to the configuration; False when it is gone, or something is in progress there.
+        """Start to move the endpoint to the configuration; False when it is gone or another change is in progress.
 
-        botocore sends it once, however it is configured: a repeated UpdateEndpoint deploys a second time where only the
-        answer of the first was lost. Only a throttled one, which did nothing, is sent again here, up to five times in
-        all. Nothing else here may not be repeated.
+        botocore sends the request once, however it is configured: a repeated UpdateEndpoint deploys a second time when
+        only the first answer was lost. A throttled request did nothing, and is sent up to five times in all.
 
-        :raises ServiceUnavailable: describe the endpoint before asking again: the update may have been accepted
+        :raises ServiceUnavailable: the update may have been accepted: describe the endpoint before another update
         :raises EndpointConfigNotFound: as :meth:`create_endpoint`
         :raises ModelNotFound: as :meth:`create_endpoint`
         """
@@ -126,13 +124,11 @@ class SageMakerControlPlaneHook(SageMakerCalls):
         )
 
     def _when_consistent(self, doing: str, call: Callable[[], object], spec: EndpointConfigSpec) -> bool:
-        """Repeat a call for a little while as long as SageMaker does not see the new configuration.
-
-        Before each repetition the configuration is created again if it is gone.
+        """Repeat a call while SageMaker does not see the new configuration; create it again if it is gone.
 
         :return: False when the endpoint exists already, is gone, or is in progress
-        :raises EndpointConfigNotFound: it is not visible in the end
-        :raises ModelNotFound: the configuration is there, its model is not
+        :raises EndpointConfigNotFound: the configuration did not become visible
+        :raises ModelNotFound: the model of the configuration does not exist
         """
         with translated(doing):
             try:
@@ -164,15 +160,15 @@ class SageMakerControlPlaneHook(SageMakerCalls):
         found: Mapping[str, Any] | None = None,
         check: Callable[[], object] | None = None,
     ) -> bool:
-        """Delete an endpoint and return when it is gone; wait out what is in progress first, as SageMaker demands.
+        """Delete an endpoint and wait until it is gone; first wait for any change in progress, as SageMaker demands.
 
-        One that is created under its name meanwhile is another endpoint, and stays.
+        An endpoint created under the same name meanwhile is another endpoint, and stays.
 
         :param max_wait: seconds for all of it
-        :param found: the endpoint's description, where the caller has one; default whichever is there first
-        :param check: called immediately before each DeleteEndpoint; what it raises ends the deletion
-        :return: whether there was one
-        :raises EndpointDeadlineExceeded: it was still there
+        :param found: the endpoint's description, where the caller has one; default: the first one that is read
+        :param check: called immediately before each DeleteEndpoint; an exception it raises ends the deletion
+        :return: whether the endpoint existed
+        :raises EndpointDeadlineExceeded: the endpoint still existed
         """
         give_up = time.monotonic() + max_wait
         target, asked, paused = found, False, False
@@ -203,9 +199,9 @@ class SageMakerControlPlaneHook(SageMakerCalls):
         return target is not None
 
     def request_deletion(self, name: str) -> bool:
-        """Ask for an endpoint's deletion; False when something in progress forbids it now.
+        """Ask for an endpoint's deletion; False when a change in progress forbids it now.
 
-        :raises AccessDenied: also where it scales and the role may not deregister it
+        :raises AccessDenied: also where the endpoint scales and the role cannot deregister it
         """
         with translated(f"sagemaker:DeleteEndpoint {name}"):
             try:
@@ -227,9 +223,9 @@ class SageMakerControlPlaneHook(SageMakerCalls):
     def wait_for_endpoint(
         self, name: str, *, wanted_config: str, max_wait: float, poll_interval: float
     ) -> EndpointVerdict:
-        """Wait until the endpoint serves, rolls back or fails; the last verdict still waits when time ran out.
+        """Wait until the endpoint serves, rolls back or fails; return a waiting verdict when time ran out.
 
-        :raises EndpointNotFound: it is gone
+        :raises EndpointNotFound: the endpoint is gone
         :raises ServiceUnavailable: too many polls in a row failed, or all of them until time ran out
         :raises Throttled: likewise
         """
@@ -257,12 +253,12 @@ class SageMakerControlPlaneHook(SageMakerCalls):
         poll_interval: float,
         paused: bool = False,
     ) -> Mapping[str, Any] | None:
-        """Describe the endpoint until that is ``enough`` or time is up; return the last description, None when gone.
+        """Describe the endpoint until ``enough`` holds or time is up; return the last description, None when gone.
 
-        The one loop of every blocking wait for an endpoint. :mod:`airflow_sm_plugin.core.failed_polls` has which failed
-        polls end it.
+        All blocking waits for an endpoint use this loop. :mod:`airflow_sm_plugin.core.failed_polls` has the limits of
+        failed polls.
 
-        :param give_up: when time is up, by ``time.monotonic()``; there is always one poll
+        :param give_up: deadline by ``time.monotonic()``; there is always one poll
         :param paused: begin with a pause, since the endpoint was described already
         :raises ServiceUnavailable: too many polls in a row failed, or all of them until time was up
         :raises Throttled: likewise
@@ -294,12 +290,12 @@ class SageMakerControlPlaneHook(SageMakerCalls):
 
 
 def _is_throttled(error: ClientError) -> bool:
-    """Return whether a refusal passes: a quota that is used up does not do so as quickly."""
+    """Recognize throttling, which passes quickly, unlike an exhausted quota."""
     return meaning(error) is Meaning.THROTTLED and words_of(error)[0] != _QUOTA
 
 
 def _missing_kind(error: ClientError) -> str | None:
-    """Return what SageMaker could not find: model, endpoint or endpoint configuration; the latter for unknown words."""
+    """Name the kind of the missing resource: model, endpoint, or (also for unknown words) endpoint configuration."""
     if not is_not_found(error):
         return None
     kind = _MISSING_KIND.search(words_of(error)[1])

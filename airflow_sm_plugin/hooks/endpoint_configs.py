@@ -17,13 +17,13 @@ from airflow_sm_plugin.resources.endpoint_config import EndpointConfigSpec
 
 
 class EndpointConfigs:
-    """Create, describe, list and delete endpoint configurations. Every method may be repeated."""
+    """Create, describe, list and delete endpoint configurations. Every method can be repeated."""
 
     def __init__(self, hook: SageMakerCalls) -> None:
         self._hook = hook
 
     def ensure(self, spec: EndpointConfigSpec) -> bool:
-        """Create the configuration unless it is there; its name is its content. Return whether it was created.
+        """Create the configuration unless it exists; its name is its content. Return whether it was created.
 
         :raises ModelNotFound: a variant names a model that does not exist
         """
@@ -50,7 +50,7 @@ class EndpointConfigs:
         return found(doing, lambda: self._hook.client.describe_endpoint_config(EndpointConfigName=name))
 
     def update_tags(self, spec: EndpointConfigSpec) -> None:
-        """Give the configuration, which may have been there before, the user's tags."""
+        """Write the user's tags to the configuration, which may be an earlier one."""
         if not users_tags(spec.tags):
             return
         try:
@@ -64,7 +64,7 @@ class EndpointConfigs:
             self._hook.update_tags(description["EndpointConfigArn"], spec.tags)
 
     def is_made_for(self, endpoint_name: str, name: str) -> bool:
-        """Return whether a configuration is there that we made for an endpoint, as its tags tell now."""
+        """Check by its tags that the configuration exists and that this package made it for the endpoint."""
         description = self.describe(name)
         tags = None if description is None else self._hook.tags_of(description["EndpointConfigArn"])
         return (tags or {}).get(ENDPOINT_TAG) == endpoint_name
@@ -76,10 +76,10 @@ class EndpointConfigs:
         )
 
     def made_for(self, endpoint_name: str) -> list[str]:
-        """List the configurations that we made for an endpoint, newest first; none where listing is not permitted.
+        """List the configurations that this package made for an endpoint, newest first; none without permission.
 
-        For an endpoint that is gone, since nothing else tells any more what it served, and to remove earlier ones.
-        Their tag names the endpoint. The name alone proves nothing: others name theirs alike, and long names are cut.
+        Finds the configuration of a deleted endpoint, and earlier ones to remove. Their tag names the endpoint.
+        The name alone proves nothing: other users may choose similar names, and long names are cut.
         """
         try:
             with translated(f"sagemaker:ListEndpointConfigs {endpoint_name}"):

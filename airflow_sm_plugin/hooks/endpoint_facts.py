@@ -1,4 +1,4 @@
-"""What a batch asks SageMaker about its endpoint: whether it is there and serves, and what it reads and writes."""
+"""Facts about the endpoint of a batch: whether it exists and serves, and the S3 locations it reads and writes."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ log = get_log(__name__)
 class EndpointModels:
     """A multi-model endpoint that serves.
 
-    :param prefixes: ``s3://bucket/prefix/`` of its artefacts, one for each container with its own; empty where they
-        may not be read
-    :param ends_in_slash: whether the prefixes, as the models spell them, end in a slash; None where that is not known,
-        or where containers differ. SageMaker joins prefix and name of a target model plainly
-    :param written: what it writes, and where, as far as that may be known
+    :param prefixes: ``s3://bucket/prefix/`` of the artefacts of each container that has one; empty without permission
+    :param ends_in_slash: whether the models spell the prefixes with a slash at the end; None if unknown or mixed.
+        SageMaker joins prefix and name of a target model without adding a slash
+    :param written: the S3 locations that the endpoint writes, as far as they can be read
     """
 
     endpoint_name: str
@@ -45,7 +44,7 @@ class EndpointModels:
 
     @property
     def places(self) -> dict[str, str]:
-        """Where no input may lie: what the endpoint writes, and its models."""
+        """S3 locations that no input may share: the endpoint's outputs and its models."""
         models = {
             f"model prefix {number} of the endpoint": prefix for number, prefix in enumerate(self.prefixes, 1)
         }
@@ -53,14 +52,14 @@ class EndpointModels:
 
 
 class EndpointFacts:
-    """Describes one endpoint, off the event loop."""
+    """Describe one endpoint, off the event loop."""
 
     def __init__(self, connection: AwsConnection, endpoint_name: str) -> None:
         self._connection = connection
         self._name = endpoint_name
 
     async def is_gone(self) -> bool:
-        """Return whether it was deleted; what waited in its queue is lost then. False where that may not be asked."""
+        """Check for deletion, which loses queued requests. False without permission to describe."""
         try:
             description = await asyncio.to_thread(self._described)
         except ServiceError as error:
@@ -69,9 +68,9 @@ class EndpointFacts:
         return description is None or description["EndpointStatus"] == "Deleting"
 
     async def places(self) -> dict[str, str]:
-        """Return where it writes, as :func:`check_inputs_apart` takes it; nothing where that may not be asked.
+        """List the S3 locations it writes, for :func:`check_inputs_apart`; none without permission to describe.
 
-        :raises EndpointNotFound: there is none of that name
+        :raises EndpointNotFound: no endpoint has that name
         :raises ServiceError: SageMaker did not answer
         """
         try:
@@ -81,11 +80,11 @@ class EndpointFacts:
             return {}
 
     async def output_paths(self) -> tuple[str, str | None]:
-        """Return its S3OutputPath, and its S3FailurePath where it has one.
+        """Read the S3OutputPath, and the S3FailurePath if there is one.
 
-        :raises EndpointNotFound: there is none of that name
-        :raises EndpointNotAsynchronous: it writes no results
-        :raises AccessDenied: the role may not describe it
+        :raises EndpointNotFound: no endpoint has that name
+        :raises EndpointNotAsynchronous: the endpoint writes no results
+        :raises AccessDenied: the role is not permitted to describe the endpoint
         """
         try:
             description = await asyncio.to_thread(self._existing)
@@ -101,12 +100,12 @@ class EndpointFacts:
         return output["S3OutputPath"], output.get("S3FailurePath") or None
 
     async def models(self) -> EndpointModels | None:
-        """Return the models of a multi-model endpoint; None where it may not be described, which the log tells.
+        """Describe the models of a multi-model endpoint; None, and a log line, without permission.
 
-        :raises EndpointNotFound: there is none of that name
-        :raises EndpointNotInService: it does not serve now
-        :raises EndpointNotRealTime: it is asynchronous
-        :raises EndpointNotMultiModel: none of its containers serves many models
+        :raises EndpointNotFound: no endpoint has that name
+        :raises EndpointNotInService: the endpoint does not serve now
+        :raises EndpointNotRealTime: the endpoint is asynchronous
+        :raises EndpointNotMultiModel: no container serves many models
         :raises ServiceError: SageMaker refused otherwise, or did not answer
         """
         return await asyncio.to_thread(self._models)
@@ -137,7 +136,7 @@ class EndpointFacts:
         try:
             containers = list(_containers(self._hook, endpoint.get("EndpointConfigName")))
         except (AccessDenied, ModelNotFound) as error:
-            # What serves goes on serving when its model is deleted, so this is no verdict.
+            # An endpoint goes on serving when its model is deleted, so this is no verdict.
             log.info("the models of endpoint %s cannot be looked at: %s", self._name, error)
             return models
         spelled = [_prefix(container) for container in containers if container.get("Mode") == "MultiModel"]

@@ -15,8 +15,8 @@ from airflow_sm_plugin.resources.model_packages import APPROVED, newest
 class ModelPackages:
     """Describe model packages.
 
-    SageMaker words a missing package or group in several ways. These calls send a name and nothing else, so whatever
-    it refuses there (400) is taken for missing, with its own text.
+    SageMaker words a missing package or group in several ways. These calls send only a name, so any refusal with status
+    400 counts as missing, with its own text.
     """
 
     def __init__(self, hook: SageMakerCalls) -> None:

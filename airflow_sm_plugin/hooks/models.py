@@ -23,7 +23,7 @@ _ROLE_PAUSE = 5.0
 
 
 class Models:
-    """Create, describe and delete models. Every method may be repeated."""
+    """Create, describe and delete models. Every method can be repeated."""
 
     def __init__(self, hook: SageMakerCalls) -> None:
         self._hook = hook
@@ -60,7 +60,7 @@ class Models:
         return name, str(existing["ModelArn"]), False
 
     def _created(self, spec: ModelSpec) -> str | None:
-        """Create the model and return its ARN; None where the name is taken. An execution role may be new."""
+        """Create the model and return its ARN; None where the name is taken. Repeats while a new role is not seen."""
         request, began = spec.parameters(), time.monotonic()
         name = request["ModelName"]
         with translated(f"sagemaker:CreateModel {name}"):
@@ -109,7 +109,6 @@ class Models:
         return spec.tag_differences(self._hook.tags_of(existing["ModelArn"]) or {})
 
     def find(self, name: str) -> Mapping[str, Any] | None:
-        """Describe a model, None when there is none."""
         return found(
             f"sagemaker:DescribeModel {name}", lambda: self._hook.client.describe_model(ModelName=name)
         )
@@ -125,7 +124,7 @@ class Models:
         return description
 
     def find_all(self, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-        """Describe those models that are there, none where they may not be described."""
+        """Describe those models that exist; none without permission to describe."""
         try:
             descriptions = {name: self.find(name) for name in names}
         except AccessDenied as denied:
@@ -136,7 +135,7 @@ class Models:
         return {name: description for name, description in descriptions.items() if description is not None}
 
     def is_made_here(self, name: str) -> bool:
-        """Return whether a model is there that one of our operators made, as its tags tell now."""
+        """Check by its tags that the model exists and that an operator of this package made it."""
         description = self.find(name)
         return description is not None and is_made_here(self._hook.tags_of(description["ModelArn"]))
 

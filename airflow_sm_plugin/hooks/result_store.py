@@ -1,4 +1,4 @@
-"""Objects in S3 from a task that blocks: payloads and outputs of real-time inference, ETags of artefacts."""
+"""Objects in S3 for blocking tasks: payloads and outputs of real-time inference, ETags of artefacts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ResultStoreHook(_S3Hook):
     """Read and write whole objects. Takes the arguments of the provider's ``AwsBaseHook``."""
 
     def read(self, location: str, *, limit: int) -> bytes:
-        """Return an object, or its first ``limit`` bytes when it has more.
+        """Read an object, or its first ``limit`` bytes when it is larger.
 
         :raises InputNotFound: it does not exist
         :raises ServiceError: S3 refused or did not answer
@@ -57,7 +57,7 @@ class ResultStoreHook(_S3Hook):
     def write(self, location: str, body: bytes, *, content_type: str | None = None) -> None:
         """Write an object.
 
-        :param content_type: as a container said it; what no header can carry is left out
+        :param content_type: as the container sent it; omitted if no header can carry it
         :raises ServiceError: S3 refused or did not answer
         """
         uri = S3Uri.parse_object(location)
@@ -68,7 +68,7 @@ class ResultStoreHook(_S3Hook):
 
 
 def _read(stream: StreamingBody, limit: int) -> bytes:
-    """Read to the limit or to the end: only at its end does botocore see that an object came cut short."""
+    """Read to the limit or to the end: botocore detects a truncated object only at its end."""
     body = b""
     while len(body) < limit and (piece := stream.read(limit - len(body))):
         body += piece

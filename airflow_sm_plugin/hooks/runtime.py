@@ -52,7 +52,7 @@ class SageMakerRuntimeHook(ClientHook):
     service = "sagemaker-runtime"
 
     def _get_config(self, config: Config | None = None) -> Config:
-        """Add to the user's botocore configuration that it repeats nothing, below it a read time-out of 70 s."""
+        """Turn off botocore's retries; default the read time-out to 70 s, below the user's configuration."""
         once = Config(retries={"mode": "standard", "total_max_attempts": 1})
         return Config(read_timeout=READ_TIMEOUT).merge(super()._get_config(config)).merge(once)
 
@@ -69,7 +69,7 @@ class SageMakerRuntimeHook(ClientHook):
         error_text_limit: int = ERROR_TEXT_LIMIT,
         sleep: Callable[[float], None] = time.sleep,
     ) -> InvokeReply:
-        """Send one real-time invocation and return what came back.
+        """Send one real-time invocation and return its reply.
 
         Throttling, 5xx answers, time-outs, broken connections and containers that time out are tried again up to
         ``attempts`` times in all, with full-jitter pauses of up to 8 s; ModelNotReadyException until the model's own
@@ -78,7 +78,7 @@ class SageMakerRuntimeHook(ClientHook):
         :param attempts: calls in all, those that found a model still loading not counted
         :param model_load_seconds: how long a cold model is waited for, from the first call on
         :param error_text_limit: how much of a container's error text a message shows; 0 shows none
-        :param sleep: pauses for so many seconds between calls; what it raises ends the repeating
+        :param sleep: pauses for so many seconds between calls; an exception it raises ends the retries
         :raises InvalidRequest: a limit is broken, or the installed botocore does not know a parameter
         :raises RecordTooLarge: the payload is larger than the endpoint takes
         :raises ModelError: the container raised or answered an error
@@ -110,11 +110,11 @@ class SageMakerRuntimeHook(ClientHook):
                 if wanted is Attempt.FINAL or failed >= attempts or late:
                     raise _failure(error, request, error_text_limit) from _harmless(error)
                 answered = error
-            # Out of the handler: what the pause raises must not drag a container's words along.
+            # Outside the handler: an exception of the pause must not carry a container's words in its context.
             self._pause(request.endpoint_name, answered, call, sleep)
 
     def invoke_endpoint_async(self, request: AsyncRequest, *, attempts: int = ATTEMPTS) -> AsyncInvocation:
-        """Send one asynchronous invocation and return where its result will be.
+        """Send one asynchronous invocation and return the location of its result.
 
         Throttling and 5xx answers, which mean "not accepted", are repeated with full-jitter pauses of up to 8 s; an
         answer that was lost is not, since the invocation may have been accepted.
@@ -171,7 +171,7 @@ class SageMakerRuntimeHook(ClientHook):
         sleep(seconds)
 
     def _check_known(self, operation: str, parameters: dict[str, Any]) -> None:
-        """Refuse parameters that the installed botocore is too old for, instead of failing on its own words."""
+        """Refuse parameters that the installed botocore is too old for, with a clear message."""
         with translated(f"sagemaker:{operation}"):
             model = self.client.meta.service_model.operation_model(operation).input_shape
         unknown = sorted(set(parameters) - set(model.members)) if model is not None else []
@@ -200,7 +200,7 @@ def _reply(answer: Mapping[str, Any], attempts: int) -> InvokeReply:
 
 
 def _harmless(error: ClientError | BotoCoreError) -> BaseException | None:
-    """Return the error unless its text shows what is secret: a container's words in full, or a parameter's value."""
+    """Return the error unless its text shows a secret: a container's full text, or a parameter's value."""
     return None if failure_of(error).code == "ModelError" else cause_of(error)
 
 

@@ -1,4 +1,4 @@
-"""What all calls of SageMaker's control plane share: the client, roles and tags."""
+"""Shared calls of SageMaker's control plane: the client, roles and tags."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class SageMakerCalls(ClientHook):
         return cast("SageMakerClient", self.get_conn())
 
     def role_arn(self, role: str) -> str:
-        """Return the ARN of a role given by name or ARN; only a name costs an ``iam:GetRole``."""
+        """Resolve a role given by name or ARN; only a name costs an ``iam:GetRole``."""
         if role.startswith("arn:"):
             return role
         with translated(f"iam:GetRole {role}"):
             return str(self.expand_role(role))
 
     def tags_of(self, arn: str) -> Mapping[str, str] | None:
-        """Return a resource's tags; None where ``sagemaker:ListTags`` is not permitted or the resource is gone."""
+        """Read a resource's tags; None where ``sagemaker:ListTags`` is not permitted or the resource is gone."""
         try:
             with translated(f"sagemaker:ListTags {arn}"):
                 pages = pages_of(self.client, "list_tags", ResourceArn=arn)
@@ -42,14 +42,14 @@ class SageMakerCalls(ClientHook):
             return None
 
     def add_tags(self, arn: str, tags: Mapping[str, str]) -> None:
-        """Add tags to a resource; one of a key already there is replaced."""
+        """Add tags to a resource; existing keys are replaced."""
         with translated(f"sagemaker:AddTags {arn}"):
             self.client.add_tags(ResourceArn=arn, Tags=as_tags(tags))
 
     def update_tags(self, arn: str, asked: Mapping[str, str]) -> None:
-        """Write those tags of the user that a resource lacks or has otherwise; it keeps all others.
+        """Write those of the user's tags that are missing or differ; all other tags stay.
 
-        What is refused is warned of: a resource serves without its tags.
+        A refusal is logged as a warning: a resource serves without its tags.
 
         :raises ServiceError: AWS could not answer now; a retry writes them
         """
@@ -67,6 +67,6 @@ class SageMakerCalls(ClientHook):
             self.log.info("tags of %s set: %s", arn, keys)
 
     def delete_tags(self, arn: str, keys: Sequence[str]) -> None:
-        """Remove tags from a resource; a key that it does not have is fine."""
+        """Remove tags from a resource; missing keys are ignored."""
         with translated(f"sagemaker:DeleteTags {arn}"):
             self.client.delete_tags(ResourceArn=arn, TagKeys=list(keys))

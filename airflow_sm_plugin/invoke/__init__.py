@@ -1,8 +1,8 @@
-"""Requests to SageMaker's runtime and what comes back, as values: both legs and the blocking hook use them.
+"""Requests to SageMaker's runtime and their replies, as values, for the event loops and the blocking hook.
 
 - ``request``: one InvokeEndpoint with SageMaker's limits, and its reply.
-- ``async_request``: one InvokeEndpointAsync, and where its result will be.
-- ``failure``: a failed call, and whether another attempt is worth it; what the words of a serving container mean.
+- ``async_request``: one InvokeEndpointAsync, and the location of its result.
+- ``failure``: a failed call, and whether another attempt is worth it; the meaning of a serving container's words.
 - ``errors``: reads botocore's errors into ``failure``, and into the package's own exceptions. It is the one shell here.
 
 Who sends them: ``hooks/runtime`` (blocking), ``async_inference/invoker`` and ``multi_model/engine/invoker`` (from an

@@ -96,7 +96,6 @@ class AsyncRequest:
         check_input_location(self.input_location, name="input_location")
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of ``invoke_endpoint_async`` that are set."""
         given = {
             "EndpointName": self.endpoint_name,
             "InputLocation": self.input_location,
@@ -160,12 +159,11 @@ class AsyncInvocation:
         )
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return it with JSON values, as :meth:`from_mapping` reads it."""
         return asdict(self)
 
 
 def _epoch_seconds(value: object) -> float | None:
-    """Read ``submitted_at``. NaN and infinity are refused: a deadline counted from them never comes."""
+    """Read ``submitted_at``. NaN and infinity are refused: they would make a deadline that never comes."""
     if value is None:
         return None
     try:

@@ -23,7 +23,6 @@ from airflow_sm_plugin.invoke.failure import CallFailure, FailureKind
 
 
 def failure_of(error: ClientError | BotoCoreError) -> CallFailure:
-    """Read a failed call."""
     if not isinstance(error, ClientError):
         return CallFailure(type(error).__name__, str(error), kind=_kind(error))
     response = cast("Mapping[str, Any]", error.response)
@@ -45,7 +44,7 @@ def _kind(error: BotoCoreError) -> FailureKind:
 
 
 def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMakerInferenceError:
-    """Return our error for an error answer of the runtime.
+    """Convert an error answer of the runtime into this package's error.
 
     :param operation: ``InvokeEndpoint`` or ``InvokeEndpointAsync``
     """
@@ -76,7 +75,7 @@ def explained(error: ClientError, operation: str, endpoint_name: str) -> SageMak
 
 
 def unanswered(error: BotoCoreError, endpoint_name: str) -> SageMakerInferenceError:
-    """Return our error for an InvokeEndpointAsync without an error answer: it may have been accepted all the same."""
+    """Make the error for an InvokeEndpointAsync without an answer: it may have been accepted."""
     doing = f"sagemaker:InvokeEndpointAsync {endpoint_name}"
     if isinstance(error, HTTPClientError) and not isinstance(error, BotoConnectionError):
         return AnswerLost(f"{doing}: sent, but no answer came: {error}. It may have been accepted")

@@ -1,4 +1,4 @@
-"""A failed call of SageMaker's runtime: what it means, and whether another attempt is worth it."""
+"""A failed call of SageMaker's runtime: its meaning, and whether another attempt is worth it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from airflow_sm_plugin.invoke.request import MAX_SERVERLESS_PAYLOAD_BYTES
 
 
 class ContainerError(enum.Enum):
-    """What an error answer of a serving container means, by status and words of the original answer of a ModelError.
+    """Meaning of a serving container's error answer, by status and words of the original answer of a ModelError.
 
-    MMS and TorchServe answer 503 for a handler's bug as well as for overload, and 507 for a worker killed for its
-    memory, a payload that does not fit, and a model that has no place. Only the words differ; they are read in the
-    sources of both servers and in real transcripts.
+    MMS and TorchServe answer 503 for a handler's bug and for overload, and 507 for a worker killed for its memory,
+    a payload that does not fit, and a model without free memory. Only the words differ; source: both servers' code
+    and real transcripts.
     """
 
     REFUSED = "the handler raised, or refused the request: the same request fails again"
@@ -28,7 +28,6 @@ class ContainerError(enum.Enum):
 
     @property
     def passes(self) -> bool:
-        """Whether another attempt may succeed."""
         return self is not ContainerError.REFUSED
 
 
@@ -52,7 +51,7 @@ _GATEWAY_TIMEOUT, _NO_STORAGE, _NO_ANSWER = 504, 507, 0
 
 
 def container_error(status: int | None, words: str) -> ContainerError:
-    """Return what a container's error answer means.
+    """Classify a container's error answer.
 
     Words count only as a whole, and where a server writes them: a handler's own text may quote any of them.
 
@@ -77,7 +76,6 @@ def container_error(status: int | None, words: str) -> ContainerError:
 
 
 def _read(words: str) -> tuple[str, str]:
-    """Return the exception's type and message of MMS's JSON; no type and the whole text where it is anything else."""
     if words.lstrip().startswith("{"):
         try:
             given = json.loads(words)
@@ -113,7 +111,7 @@ class CallFailure:
 
     @property
     def attempt(self) -> Attempt:
-        """What it asks for. A call that may have been carried out is worth another attempt, too."""
+        """Next step. A call that may have been carried out is worth another attempt, too."""
         if self.kind == "answered":
             return attempt_after(
                 self.code,
@@ -126,17 +124,17 @@ class CallFailure:
 
     @property
     def words(self) -> str:
-        """What the container said, else AWS's message, code or status: throttling comes without a message."""
+        """The container's text, else AWS's message, code or status: throttling comes without a message."""
         return self.original_message or self.message or self.code or f"HTTP status {self.status}"
 
 
 def is_size_suspect(failure: CallFailure, size: int) -> bool:
-    """Return whether a payload of *size* bytes may be too large: AWS may reset the connection of such a body."""
+    """Recognize a payload of *size* bytes that may be too large: AWS may reset the connection of such a body."""
     return failure.code == "ConnectionClosedError" and size > MAX_SERVERLESS_PAYLOAD_BYTES
 
 
 class Attempt(enum.Enum):
-    """What a failed attempt asks for."""
+    """Next step after a failed attempt."""
 
     AGAIN = "again, a few times"
     MODEL_LOADS = "again until the model's own deadline"
@@ -154,7 +152,7 @@ def attempt_after(
     original_status: int | None = None,
     original_message: str = "",
 ) -> Attempt:
-    """Decide what an error answer of InvokeEndpoint asks for.
+    """Decide the next step after an error answer of InvokeEndpoint.
 
     :param code: ``Error.Code``
     :param status: HTTP status

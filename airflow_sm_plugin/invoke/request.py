@@ -20,7 +20,7 @@ MAX_PAYLOAD_BYTES = 26_214_400
 botocore checks neither; what an endpoint answers between the two is not known."""
 
 DEFAULT_PAYLOAD_BYTES = 6_291_456
-"""What every real-time endpoint was always known to take; a serverless one takes 4 MB (4,194,304)."""
+"""Every real-time endpoint takes this size (the older limit); a serverless one takes 4 MB (4,194,304)."""
 
 MAX_SERVERLESS_PAYLOAD_BYTES = 4_194_304
 """Of a request to a serverless endpoint; a payload up to this size is permitted everywhere."""
@@ -31,7 +31,7 @@ TOO_LARGE_PERHAPS = (
 )
 
 MODEL_LOAD_SECONDS = 420.0
-"""How long a cold model is waited for: SageMaker goes on loading for up to 360 s after a call gave up at 60 s."""
+"""Wait for a cold model: SageMaker goes on loading for up to 360 s after a call gave up at 60 s."""
 
 READ_TIMEOUT = 70
 """Seconds: SageMaker answers within 60."""
@@ -91,7 +91,6 @@ class InvokeRequest:
         return self
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of ``invoke_endpoint`` that are set."""
         given = {
             "EndpointName": self.endpoint_name,
             "Body": self.body,
@@ -123,7 +122,7 @@ def check_text(name: str, value: str | None, pattern: re.Pattern[str], *, longes
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class InvokeReply:
-    """What came back. ``custom_attributes`` is None when the container set none. No repr: the body is a secret."""
+    """A reply. ``custom_attributes`` is None when the container set none. No repr: the body is a secret."""
 
     body: bytes
     content_type: str | None

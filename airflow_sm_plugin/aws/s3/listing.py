@@ -34,7 +34,6 @@ class Page:
 
     @property
     def next_start_after(self) -> str | None:
-        """The last key when more follow, else None."""
         return self.names[-1] if self.is_truncated and self.names else None
 
 
@@ -62,12 +61,10 @@ class ObjectPage:
 
     @property
     def names(self) -> list[str]:
-        """The keys."""
         return [listed.key for listed in self.objects]
 
     @property
     def next_start_after(self) -> str | None:
-        """The last key when more follow, else None."""
         return self.objects[-1].key if self.is_truncated and self.objects else None
 
 
@@ -119,15 +116,15 @@ def objects_of(body: bytes) -> ObjectPage:
 
 
 def _frame(found: dict[str, list[str]]) -> tuple[bool, str, str]:
-    """Return what an answer says of itself: whether it is truncated, its token, and its bucket."""
+    """Read whether an answer is truncated, its token, and its bucket."""
     return found["IsTruncated"] == ["true"], "".join(found[_TOKEN]), "".join(found["Name"])
 
 
 def _plain_page(body: bytes) -> Page | None:
-    """Return the page of an answer as S3 writes it, in a fraction of the parser's time; None of any other.
+    """Read the page of an answer as S3 writes it, in a fraction of the parser's time; None for any other answer.
 
-    Where there is no comment, CDATA section or processing instruction a ``<Key>`` is nothing but an element's begin,
-    encoded keys hold no entities, and S3 says how many keys there are.
+    Without comments, CDATA sections and processing instructions a ``<Key>`` is always an element's begin, encoded keys
+    hold no entities, and S3 gives the number of keys.
     """
     if not body.isascii() or b"<!" in body or body.rfind(b"<?") > 0:
         return None
@@ -149,7 +146,7 @@ def _plain_page(body: bytes) -> Page | None:
 
 
 def _at_most_one(text: str, name: str) -> str | None:
-    """Return the text of an element, empty where there is none; None where only the parser can read it."""
+    """Read an element's text, empty where it is missing; None where only the parser can read it."""
     if f"<{name}" not in text:
         return ""
     found = _only(text, name)
@@ -157,7 +154,6 @@ def _at_most_one(text: str, name: str) -> str | None:
 
 
 def _only(text: str, name: str) -> str | None:
-    """Return the text of an element; None unless there is exactly one such begin of an element."""
     tag = f"<{name}>"
     begin = text.find(tag)
     if begin < 0 or text.find(tag, begin + 1) >= 0:
@@ -175,7 +171,6 @@ def _unquoted(keys: list[str]) -> list[str]:
 
 
 def _texts_of(body: bytes, *wanted: str) -> dict[str, list[str]]:
-    """Return the texts of the wanted elements, which a listing has in its objects only."""
     found: dict[str, list[str]] = {name: [] for name in (*wanted, *_OF_ANY_PAGE)}
     parser = xml.parsers.expat.ParserCreate()
     parser.buffer_text = True
@@ -192,7 +187,7 @@ def _texts_of(body: bytes, *wanted: str) -> dict[str, list[str]]:
 
 
 def _collector(found: dict[str, list[str]], texts: list[str]) -> Callable[[str], None]:
-    """Return what expat calls at an element's end: none of the wanted ones is ever empty, so its text came last."""
+    """Make expat's end handler: none of the wanted elements is ever empty, so its text came last."""
 
     def element_ends(name: str) -> None:
         if name in found and texts:
@@ -212,21 +207,20 @@ MOST_EMPTY_PAGES = 100
 
 _DIRECTORY_BUCKET = "--x-s3"
 _PLAIN_BUCKET = re.compile(r"(?!.*(-s3alias|--[a-z-]*s3)$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-"""Names under which a bucket calls itself: aliases and ARNs of access points are others."""
+"""Plain bucket names: aliases and ARNs of access points are not among them."""
 
 _AnyPage = TypeVar("_AnyPage", Page, ObjectPage)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is listed: keys that begin with the prefix and are greater than ``start_after``."""
+    """A requested listing: keys with the prefix that are greater than ``start_after``."""
 
     bucket: str
     prefix: str
     start_after: str
 
     def __str__(self) -> str:
-        """Return the prefix's location."""
         return f"s3://{self.bucket}/{self.prefix}"
 
 
@@ -254,7 +248,7 @@ async def whole_page(ask: Callable[[str], Awaitable[_AnyPage]], wanted: Wanted) 
 
 
 def _doubt(page: Page | ObjectPage, wanted: Wanted) -> str | None:
-    """Return why a page is not to be believed; None when it is."""
+    """Give the reason to distrust a page; None when there is none."""
     if page.bucket not in ("", wanted.bucket) and _PLAIN_BUCKET.fullmatch(wanted.bucket):
         return f"it is of another bucket, {page.bucket:.80}"
     if isinstance(page, ObjectPage) and any(listed.size < 0 for listed in page.objects):

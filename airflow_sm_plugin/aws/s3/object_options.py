@@ -1,4 +1,4 @@
-"""How new objects are kept, and under which conditions they are written, as parameters of S3's operations."""
+"""Storage options of new objects and conditions of writes, as parameters of S3's operations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectOptions:
-    """How a new object is kept.
+    """Storage options of a new object.
 
     :param kms_key_id: encrypt it with this KMS key (id, ARN or alias); None is as the bucket says
     :param acl: canned ACL, e.g. ``bucket-owner-full-control``
@@ -21,7 +21,6 @@ class ObjectOptions:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def parameters(self) -> dict[str, Any]:
-        """Return botocore's parameters of PutObject and CreateMultipartUpload."""
         key = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_id} if self.kms_key_id else {}
         acl = {"ACL": self.acl} if self.acl else {}
         metadata = {"Metadata": dict(self.metadata)} if self.metadata else {}
@@ -32,15 +31,14 @@ PLAIN = ObjectOptions()
 
 
 def conditions(*, only_if_new: bool = False, if_match: str | None = None) -> dict[str, str]:
-    """Return botocore's parameters of a write or a deletion that make it depend on what is there.
+    """Make botocore's parameters of a conditional write or deletion.
 
-    :param only_if_new: nothing may be there
-    :param if_match: the object with this ETag must be there, with or without quotes
+    :param only_if_new: no object may exist
+    :param if_match: the object with this ETag must exist, with or without quotes
     """
     new = {"IfNoneMatch": "*"} if only_if_new else {}
     return new if if_match is None else {**new, "IfMatch": quoted_etag(if_match)}
 
 
 def quoted_etag(etag: str) -> str:
-    """Return an ETag as S3 spells it, whether or not it has its quotes."""
     return f'"{etag.strip(chr(34))}"'

@@ -61,14 +61,14 @@ class S3Objects:
             yield cls(calls, options)
 
     async def list_names(self, bucket: str, prefix: str, *, start_after: str = "") -> Page:
-        """Return one page of key names (up to 1,000) behind ``start_after``, in S3's order; empty only at the end.
+        """List one page of key names (up to 1,000) behind ``start_after``, in S3's order; empty only at the end.
 
         :raises ServiceError: S3 refused, throttled, did not answer, or what it answered is not what was asked for
         """
         return await self._listed(Wanted(bucket, prefix, start_after), names_in)
 
     async def list_objects(self, bucket: str, prefix: str, *, start_after: str = "") -> ObjectPage:
-        """Return one page of objects with sizes and ETags, as :meth:`list_names`."""
+        """List one page of objects with sizes and ETags, as :meth:`list_names`."""
         return await self._listed(Wanted(bucket, prefix, start_after), objects_in)
 
     async def _listed(self, wanted: Wanted, read: Callable[[Mapping[str, Any]], _AnyPage]) -> _AnyPage:
@@ -84,7 +84,7 @@ class S3Objects:
             return await whole_page(page, wanted)
 
     async def sight(self, location: str) -> Presence:
-        """Return whether an object is there; UNKNOWN where the service did not say.
+        """Check whether an object exists; UNKNOWN where the service did not say.
 
         :raises SageMakerInferenceError: no request can be sent: no region, or a location that botocore refuses
         """
@@ -96,7 +96,7 @@ class S3Objects:
         return Presence.PRESENT
 
     async def stat(self, location: str) -> ListedObject | Presence:
-        """Return an object's size and ETag; ABSENT when there is none, FORBIDDEN without the permission.
+        """Read an object's size and ETag; ABSENT when there is none, FORBIDDEN without the permission.
 
         Repeated like a read, unlike :meth:`sight`. Without ``s3:ListBucket`` S3 calls a missing object FORBIDDEN.
 
@@ -119,7 +119,7 @@ class S3Objects:
         return ListedObject(uri.key, size, etag.strip('"'), metadata or None)
 
     async def read(self, location: str, *, first_bytes: int | None = None) -> bytes:
-        """Return an object, or its beginning.
+        """Read an object, or its beginning.
 
         :raises InputNotFound: it does not exist
         :raises ServiceError: S3 refused, or did not answer at any attempt
@@ -127,7 +127,7 @@ class S3Objects:
         return await self._found(location, None if first_bytes is None else (0, first_bytes))
 
     async def read_range(self, location: str, start: int, length: int) -> bytes:
-        """Return ``length`` bytes of an object from byte ``start`` on; fewer when it ends before.
+        """Read ``length`` bytes of an object from byte ``start`` on; fewer when it ends before.
 
         :raises InputNotFound: it does not exist
         :raises ServiceError: S3 refused, or did not answer at any attempt
@@ -135,7 +135,7 @@ class S3Objects:
         return await self._found(location, (start, length))
 
     async def read_if_any(self, location: str) -> bytes | None:
-        """Return an object, None when it does not exist.
+        """Read an object, None when it does not exist.
 
         :raises ServiceError: S3 refused, or did not answer at any attempt. Without ``s3:ListBucket`` it refuses to say
             that an object is missing
@@ -251,7 +251,7 @@ class S3Objects:
             return False  # there is no telling
 
     async def delete(self, location: str, *, if_match: str | None = None) -> None:
-        """Delete an object; that there was none is fine.
+        """Delete an object; a missing object is fine.
 
         :param if_match: only the object with this ETag, with or without quotes; S3 wants the permission
             ``s3:GetObject`` for that, too

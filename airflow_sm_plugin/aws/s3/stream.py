@@ -1,4 +1,4 @@
-"""Read an object of any size piece by piece, on over connections that break."""
+"""Read an object of any size piece by piece, across broken connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def missing(location: str) -> InputNotFound:
 
 @dataclass
 class Reading:
-    """How far an object has been read, over all connections.
+    """Progress of reading an object, over all connections.
 
     :param changed: the error when the object is not the one of ``etag``, or of the first connection
     :param etag: as S3 spells it, in quotes; empty takes the object as it is found
@@ -44,7 +44,6 @@ class Reading:
                     yield chunk
 
     async def _rest(self, calls: AwsCalls) -> AsyncGenerator[bytes]:
-        """Yield what comes over one connection."""
         uri = S3Uri.parse_object(self.location)
         rest = {"Range": f"bytes={self.done}-"} if self.done else {}
         if self.etag:

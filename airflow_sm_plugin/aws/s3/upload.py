@@ -1,4 +1,4 @@
-"""Write an object in parts: its bytes never are in memory as a whole, and it appears only when it is complete."""
+"""Write an object in parts: its bytes are never in memory as a whole, and it appears only when complete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_sm_plugin.exceptions import PreconditionFailed
 __all__ = ["LEAST_PART_BYTES", "MOST_PARTS", "MultipartUpload", "ObjectOptions", "abort_upload"]
 
 LEAST_PART_BYTES = 5 * 1024 * 1024
-"""S3 wants every part but the last to be as large."""
+"""Least size of every part but the last, by S3."""
 
 MOST_PARTS = 10_000
 
@@ -133,7 +133,7 @@ class MultipartUpload:
         await abort_upload(self._s3, self.location, self.id)
 
     async def _is_there(self) -> bool:
-        """Return whether the object is surely this upload's; with a KMS key ETags prove nothing."""
+        """Check for proof that the object is this upload's; with a KMS key ETags prove nothing."""
         listed = await self._s3.stat(self.location)
         return isinstance(listed, ListedObject) and (listed.size, listed.etag) == (
             self.size,
@@ -180,14 +180,14 @@ def _named(location: str, *, name: str = "location") -> dict[str, str]:
 
 
 def _member(response: Mapping[str, Any], name: str) -> object:
-    """Return what a response must hold; one that does not is as good as lost."""
+    """Read a required member of a response; a response without it counts as lost."""
     if not response.get(name):
         raise UnreadableAnswer(error=f"S3's answer has no {name}")
     return response[name]
 
 
 def _etag_of(parts: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return the ETag, without quotes, of an object in parts whose ETags are MD5 sums; None of others."""
+    """Compute the ETag, without quotes, of an object in parts whose ETags are MD5 sums; None for others."""
     try:
         sums = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in parts)
     except ValueError:
