@@ -74,7 +74,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
     failure object fails the task with its text, which a retry would only find again, so none is spent on it. Results
     that lie in one folder are polled with one listing for a thousand of them.
 
-    Returns on XCom: the output location, or the list of them in the order of the invocations when a list was given.
+    Returns on XCom: the output location; of a list of invocations the list of them, in its order.
     With ``on_failure="collect"``: ``{"succeeded": [output locations], "failed": [{"input", "inference_id",
     "failure_location", "error"}], "timed_out": [{"input", "inference_id", "output_location"}]}``, whose ``error`` is
     read for the first 100.
@@ -151,7 +151,6 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         self._watcher: BlockingWatcher | None = None
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as Airflow's base spells it
-        """Poke, or poll once and defer."""
         with self._s3().opened():
             if not self.deferrable:
                 return super().execute(context)
@@ -171,7 +170,6 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         return 0.0
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Poll once for everything that is still pending."""
         with self._failing_softly(), self._s3().opened():
             done = self._poll(self._waiting or self._begin(self._first_poll_at(context)))
             return PokeReturnValue(is_done=done is not None, xcom_value=done)
@@ -309,10 +307,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         return outputs[0] if wait.awaited.is_one else outputs
 
     def _outage(self, failed_polls: int = 0) -> ServiceUnavailable:
-        """Return the error of a wait that S3 did not answer for too long.
-
-        :param failed_polls: how many polls in a row failed in the triggerer
-        """
+        """Make the error of a wait that S3 did not answer for too long; *failed_polls* failed in the triggerer."""
         wait, state = self._waiting, self._state
         first = state.first_pending(wait.watch) if wait and state else None
         if wait is None or state is None or first is None:
