@@ -71,7 +71,7 @@ class ParsedResponse(dict[str, Any]):
 
     def __missing__(self, name: str) -> NoReturn:
         raise ServiceUnavailable(
-            f"AWS's answer has no {name}, or something else answered in its place: check the endpoint URL and proxies; "
+            f"AWS's answer has no {name}, or something else answered instead: check the endpoint URL and proxies; "
             f"a later retry may fare better"
         )
 

@@ -135,7 +135,7 @@ def _lines(host: str, headers: tuple[tuple[str, str], ...]) -> tuple[str, str]:
     values = [host, *[value for _, value in headers]]
     if unsendable := [name for name, value in headers if _UNSENDABLE.search(value)]:
         raise ParamValidationError(report=f"{', '.join(unsendable)}: a line break or the like, in no header")
-    return "\n".join([f"{name}:{' '.join(values[place].split())}" for name, place in order]), names
+    return "\n".join([f"{name}:{' '.join(values[index].split())}" for name, index in order]), names
 
 
 @functools.lru_cache(maxsize=256)
@@ -144,7 +144,7 @@ def _layout(names: tuple[str, ...]) -> tuple[list[tuple[str, int]], str]:
 
     Cached by names only: requests come in few shapes, and their values differ.
     """
-    order = sorted((name.lower(), place) for place, name in enumerate(("host", *names)))
+    order = sorted((name.lower(), index) for index, name in enumerate(("host", *names)))
     return order, ";".join([name for name, _ in order])
 
 

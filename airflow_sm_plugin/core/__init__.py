@@ -1,9 +1,9 @@
-"""Words that all rooms share. Everything here is pure: no Airflow, no AWS, no clock, no input or output, no logging.
+"""What all rooms share. Everything here is pure: no Airflow, no AWS, no clock, no input or output, no logging.
 
 - Public, for users' own code: ``response_keys``, ``custom_attributes``, ``notifications``.
 - Reading arguments: ``template_values`` (numbers, booleans, texts, lists and mappings as templates render them),
   ``input_selection`` (which objects below a prefix are inputs), ``manifest_array`` (SageMaker's manifest).
-- Names and places: ``names`` (names by content, owners' tags, log groups), ``s3`` (locations, and what a HEAD tells),
+- Names and locations: ``names`` (names by content, owners' tags, log groups), ``s3`` (locations, a HEAD's answers),
   ``header_values`` (what an HTTP header carries).
 - Failures: ``service_errors`` (what AWS's errors mean), ``backoff`` (the pause before the next attempt),
   ``failed_polls`` (how many failed polls a wait endures).

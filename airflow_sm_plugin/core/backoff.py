@@ -1,10 +1,10 @@
-"""How long to wait before the next attempt."""
+"""The pause before the next attempt."""
 
 from __future__ import annotations
 
 
 def pause_after(attempt: int, *, jitter: float, first: float = 0.5, longest: float = 8.0) -> float:
-    """Return the seconds to wait after attempt number ``attempt`` (from 1): full jitter under a doubling cap.
+    """Return the seconds to wait after attempt ``attempt`` (from 1): full jitter under a cap that doubles.
 
     :param jitter: a random number in [0, 1)
     """

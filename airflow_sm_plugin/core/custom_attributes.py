@@ -12,9 +12,9 @@ MAX_LENGTH = 1024
 
 
 def validate(value: str) -> str:
-    """Return the value, or say which character or length is wrong without showing the value: it is sensitive.
+    """Check a value for a request. Errors name the character or length, never the value: it is sensitive.
 
-    Allowed are 0x21-0x7E and spaces inside, at most 1024. Values of *responses* are never validated.
+    Permitted are 0x21-0x7E and spaces inside, at most 1024. Values of *responses* are never checked.
 
     :raises InvalidCustomAttributes: empty, too long, or with another character
     """

@@ -1,8 +1,8 @@
 """How many polls in a row may fail before a wait gives up: one rule for every wait of ours.
 
-A poll fails when AWS throttles it, answers 5xx, or does not answer. That tells nothing about the awaited resource, so a
-few are tolerated, in a trigger as in a blocking wait; a successful poll resets the count. The wait's own deadline holds
-all the same.
+A poll fails when AWS throttles it, answers 5xx, or does not answer. The awaited resource may be well, so a few are
+tolerated, in a trigger as in a blocking wait; a successful poll resets the count. The wait's own deadline holds all
+the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ class FailedPolls:
 
     @property
     def too_many(self) -> bool:
-        """Whether the wait gives up."""
         return self.in_a_row > MAX_FAILED_POLLS
 
     def end_the_wait(self, error: SageMakerInferenceError) -> bool:

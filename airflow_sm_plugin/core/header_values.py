@@ -1,4 +1,4 @@
-"""Which text an HTTP header carries exactly as it is: visible US-ASCII, with spaces inside only.
+"""Check texts for HTTP headers, which carry only visible US-ASCII, with spaces inside only, unchanged.
 
 HTTP drops spaces at both ends of a value, so that ``"7 "`` would name the model ``7``; what becomes of other characters
 is documented nowhere.
@@ -23,9 +23,9 @@ def unsendable(value: str) -> str | None:
 
 
 def check_header(value: str | None, what: str, *, longest: int = LONGEST_HEADER) -> None:
-    """Refuse a value that SageMaker would not get as it is; None is not sent.
+    """Refuse a value that SageMaker would not receive unchanged; None is not sent.
 
-    :param what: what the value is, for the message, which shows the value
+    :param what: name of the value, for the message, which shows the value
     :raises InvalidRequest: empty, too long, or with a character that a header drops or changes
     """
     if value is None:

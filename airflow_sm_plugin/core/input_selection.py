@@ -1,9 +1,9 @@
-"""Which objects below a prefix are inputs: none that is hidden, and of the others those that patterns select.
+"""Select the inputs below a prefix: no hidden objects, and of the others those that patterns match.
 
 A name is hidden as Spark and Hadoop have it: it begins with ``.``, or with ``_`` and holds no ``=``, as a partition
 does. So are checksums (``.crc``), files that Hadoop is still copying, and what Windows leaves in folders. ``.`` and
-``..`` are names like any others. What Athena (``q.csv.metadata``) and Redshift (``manifest``) write beside data is told
-by the data before it. Markers of folders (``x/``, ``x_$folder$``) are never inputs.
+``..`` are names like any others. Files that Athena (``q.csv.metadata``) and Redshift (``manifest``) write beside data
+are recognised by the data listed before them. Markers of folders (``x/``, ``x_$folder$``) are never inputs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import fnmatch
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from airflow_sm_plugin.core.s3 import relative_key
 from airflow_sm_plugin.core.template_values import is_given, parsed, sequence
@@ -22,9 +22,9 @@ _HADOOP_FOLDER = "_$folder$"
 _FOLDERS, _EXCLUDED, _NOT_INCLUDED = "folder markers", "excluded", "not included"
 _SUFFIXES = (".crc", "._COPYING_")
 _WINDOWS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information")
-"""In lower case: Windows does not tell cases apart."""
+"""In lower case: Windows ignores case."""
 _OFFICE = "~$"
-"""What begins the name of the file that Office keeps beside one that is open."""
+"""The prefix of the file that Office keeps beside an open document."""
 _METADATA, _MANIFEST = ".metadata", "manifest"
 _QUERY_RESULTS = (".csv", ".txt")
 _UNLOADED = re.compile(r"(?:\d{4}_part_\d{2,}|\d{3})(?:\.[A-Za-z0-9.]+)?\Z")
@@ -49,7 +49,7 @@ _KINDS = (
     "_*",
     ".*",
 )
-"""Kinds of hidden names, for the log: the first that matches is a name's. The last two match every other one."""
+"""Kinds of hidden names, for the log: the first match counts. The last two match every other hidden name."""
 
 _MISTAKES = {
     r"\{[^{}]*,[^{}]*\}": "braces are no alternatives: give a pattern for each",
@@ -57,7 +57,7 @@ _MISTAKES = {
     r"\A\./": "keys relative to inputs begin with no './'",
     r"\A\^|\$\Z|.\.\*|\\": "it is no regular expression: '*' is any characters, '?' one, '[*]' an asterisk",
 }
-"""What a pattern that matched nothing may have been meant as, by what it holds."""
+"""Frequent mistakes in a pattern that matched nothing: an expression that finds the mistake, and the remedy."""
 
 _EXAMPLES = 3
 _LONGEST_PATTERN = 1_024
@@ -66,7 +66,7 @@ _LONGEST_PATTERN = 1_024
 def hidden_names(key: str, *, prefix: str = "") -> list[str]:
     """Return the hidden names among a key's folders and its own, in order.
 
-    :param prefix: what the key was listed by: a name that begins in it was given, and so is not hidden
+    :param prefix: of the listing: a name that begins in it was given by the user, and so is not hidden
     """
     if key == prefix:
         return []
@@ -94,7 +94,7 @@ def _kind(name: str) -> str:
 
 
 class _Companions:
-    """Tell what Athena and Redshift write beside data by the data, which S3 lists before it.
+    """Recognise files that Athena and Redshift write beside data by the data, which S3 lists before them.
 
     S3 lists in the order of the keys, so all keys between ``q.csv`` and ``q.csv.metadata`` begin with ``q.csv``, and
     all between ``u/0000_part_00`` and ``u/manifest`` with ``u/``: nothing else has to be remembered.
@@ -104,7 +104,7 @@ class _Companions:
         self._expected: dict[str, tuple[str, str]] = {}
 
     def kind_of(self, key: str) -> str | None:
-        """Return the kind of companion that the next object of a listing is; None for any other."""
+        """Classify the next object of a listing: its kind of companion, None for any other object."""
         if self._expected:
             self._expected = {
                 companion: (begin, kind)
@@ -120,9 +120,9 @@ class _Companions:
 
 
 def patterns(value: object, name: str) -> tuple[str, ...]:
-    """Return a list of patterns, as it is or read off text; none when it is not given.
+    """Read a list of patterns, from a list or text of one; empty when it is not given.
 
-    :param name: the argument, for the message
+    :param name: of the argument, for the message
     :raises InvalidRequest: no list, an empty one, or an entry that can be no pattern of a relative key
     """
     if isinstance(value, str) and is_given(value) and parsed(value) is None:
@@ -161,10 +161,7 @@ def _check_pattern(pattern: object, name: str) -> None:
 
 
 class _Pattern:
-    """A pattern as the shell has them.
-
-    ``*`` matches slashes, too, and ``**/`` matches no folder at all as well.
-    """
+    """A shell pattern; ``*`` matches slashes, too, and ``**/`` matches no folder at all as well."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -182,7 +179,7 @@ class _Pattern:
         return all(any(fnmatch.fnmatchcase(name, part) for part in parts) for name in hidden)
 
     def described(self, prefix: str) -> str:
-        """Return the pattern for a message that it matched nothing, with what it may have been meant as."""
+        """Describe the pattern for a message that it matched nothing, with a hint at the mistake."""
         hint = self._hint(prefix)
         return f"{self.text!r:.120}" + (f" ({hint})" if hint else "")
 
@@ -197,20 +194,20 @@ class _Pattern:
 
 
 def _expression(pattern: str) -> str:
-    """Return a pattern as a regular expression without its end."""
-    whole = fnmatch.translate(pattern)
-    return whole[: whole.rindex(")") + 1]
+    """Translate a pattern to a regular expression without its end."""
+    expression = fnmatch.translate(pattern)
+    return expression[: expression.rindex(")") + 1]
 
 
 class InputSelection:
-    """Choose inputs among the objects below a prefix, and count what is passed over.
+    """Select inputs among the objects below a prefix, and count the objects passed over.
 
     :param prefix: key prefix that the objects were listed by; a name that begins in it is never hidden
-    :param include: patterns of relative keys (:func:`~airflow_sm_plugin.core.s3.relative_key`); one has to
-        match, and none at all takes everything. What is hidden is taken only where a pattern itself names it:
+    :param include: patterns of relative keys (:func:`~airflow_sm_plugin.core.s3.relative_key`), one of which has to
+        match; without patterns everything is taken. A hidden object is taken only where a pattern itself names it:
         ``_raw/*`` takes ``_raw/a.csv``, and neither ``_raw/_SUCCESS`` nor ``_other/a.csv``. Each hidden name needs a
         part of its own: ``_*/*`` takes no ``_raw/_SUCCESS``
-    :param exclude: patterns of relative keys that are passed over; they win
+    :param exclude: patterns of relative keys that are passed over; they win over ``include``
     """
 
     def __init__(self, prefix: str, *, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
@@ -235,7 +232,7 @@ class InputSelection:
         return False
 
     def _reason(self, key: str, *, even_hidden: bool) -> str | None:
-        """Return why an object is no input; None where it is one."""
+        """Return why an object is no input; None for an input."""
         companion = self._companions.kind_of(key)
         if key.endswith("/") or (key.endswith(_HADOOP_FOLDER) and key != self._prefix):
             return _FOLDERS
@@ -254,38 +251,34 @@ class InputSelection:
 
     @property
     def passed_over(self) -> int:
-        """How many objects were no inputs."""
         return self._counts.total()
 
     @property
     def idle_include(self) -> list[str]:
         """Patterns of ``include`` that matched no key."""
-        return self._idle(self._include)
+        return [pattern.described(self._prefix) for pattern in self._include if pattern.is_idle]
 
     @property
     def idle_exclude(self) -> list[str]:
         """Patterns of ``exclude`` that matched no key."""
-        return self._idle(self._exclude)
-
-    def _idle(self, several: Sequence[_Pattern]) -> list[str]:
-        return [pattern.described(self._prefix) for pattern in several if pattern.is_idle]
+        return [pattern.described(self._prefix) for pattern in self._exclude if pattern.is_idle]
 
     def counts_in_words(self) -> str:
-        """Return what was passed over, the most frequent kind first: ``3 excluded, 1 _SUCCESS``."""
+        """Summarise the objects passed over, the most frequent kind first: ``3 excluded, 1 _SUCCESS``."""
         return ", ".join(f"{count} {kind}" for kind, count in self._counts.most_common())
 
     def why_nothing(self) -> str:
-        """Return why no object is an input, as a clause; empty where there were no objects and nothing explains it."""
+        """Explain in a clause why no object is an input; empty where there were no objects and no likely mistake."""
         if not self.passed_over:
             return self._why_no_objects()
-        what = "the only object" if self.passed_over == 1 else f"all {self.passed_over} objects"
+        objects = "the only object" if self.passed_over == 1 else f"all {self.passed_over} objects"
         examples = ", ".join(f"{key!r:.200}" for key in self._examples)
         idle = "".join(f"; no object matches include {pattern}" for pattern in self.idle_include)
         verb = "is" if self.passed_over == 1 else "are"
-        return f"; {what} there {verb} passed over ({self.counts_in_words()}): {examples}{idle}"
+        return f"; {objects} there {verb} passed over ({self.counts_in_words()}): {examples}{idle}"
 
     def _why_no_objects(self) -> str:
-        """Return what explains an empty listing: a pattern where a prefix is meant."""
+        """Explain an empty listing by a pattern where a prefix is meant."""
         wild = _WILD.search(self._prefix)
         if wild is None:
             return ""
@@ -297,7 +290,7 @@ class InputSelection:
 
 
 def _matching(several: list[_Pattern], relative: str) -> list[_Pattern]:
-    found = [pattern for pattern in several if pattern.matches(relative)]
-    for pattern in found:
+    matching = [pattern for pattern in several if pattern.matches(relative)]
+    for pattern in matching:
         pattern.is_idle = False
-    return found
+    return matching

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 LONGEST_LINE = 1_048_576
-"""Bytes: what one line may take in memory."""
-
+"""Bytes of one line, since it is kept in memory."""
 
 _SIGNS = {
     b"\x1f\x8b": "it looks like gzip: write it uncompressed",
@@ -16,14 +15,14 @@ _SIGNS = {
     b"\xff\xfe": "it looks like UTF-16, as Excel and PowerShell write it: write it as UTF-8",
     b"\xfe\xff": "it looks like UTF-16: write it as UTF-8",
 }
-"""What a text that is none looks like, by its first bytes."""
+"""Likely formats of a file that is no text, by its first bytes."""
 
 
 class LineSplitter:
-    """Feed it chunks; it gives back the lines that are complete, without their ends (LF or CR LF).
+    """Cut chunks of text into lines without their ends (LF or CR LF).
 
-    :param what: where the text comes from, for error messages
-    :param longest: bytes that a line may have
+    :param what: name of the text, for error messages
+    :param longest: bytes permitted in a line
     :raises InvalidRequest: a line is longer, no UTF-8, or holds NUL; the message gives its number and the remedy
     """
 
@@ -76,5 +75,4 @@ class LineSplitter:
 
 
 def _hint(line: bytes) -> str:
-    """Return what a line looks like that begins so, with the remedy; empty where that is unknown."""
     return next((hint for sign, hint in _SIGNS.items() if line.startswith(sign)), "")

@@ -13,15 +13,15 @@ from typing import cast
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 LARGEST_ARRAY = 67_108_864
-"""Bytes of such a manifest: it is read whole, and takes about four times as much memory."""
+"""Bytes of such a manifest: it is read into memory at once, and takes about four times as much there."""
 
 _EXAMPLE = '[{"prefix": "s3://bucket/folder/"}, "a.csv"]'
 
 
 def parse_array(text: str | bytes) -> tuple[str, Sequence[str]]:
-    """Read such a manifest: the prefix, and the names that follow.
+    """Split the manifest into its prefix and the names that follow.
 
-    :raises InvalidRequest: it is none; the message says which element is not what it must be
+    :raises InvalidRequest: it is no such manifest; the message names the wrong element
     """
     try:
         given = json.loads(text, object_pairs_hook=tuple)

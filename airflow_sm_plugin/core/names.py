@@ -24,9 +24,9 @@ _NOT_ALLOWED = re.compile(r"[^a-zA-Z0-9-]+")
 
 
 def check_name(value: str, kind: str) -> str:
-    """Return the name, or say what is wrong with it.
+    """Check a resource's name.
 
-    :param kind: what is named, e.g. ``"model name"``
+    :param kind: for the message, e.g. ``"model name"``
     :raises InvalidName: empty, over 63 characters, or with another character than letters, digits, inner hyphens
     """
     if not value:
@@ -45,37 +45,37 @@ def check_name(value: str, kind: str) -> str:
 
 
 def digest(content: object) -> str:
-    """Return a short digest of JSON-able content: equal content, equal digest; the order of lists counts."""
+    """Digest JSON-able content: equal content, equal digest; the order of lists counts."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
 def content_name(stem: str, content: object) -> str:
-    """Return ``<stem>-<digest of stem and content>``, the stem made fit and cut to have at most 63 characters in all.
+    """Name a resource ``<stem>-<digest of stem and content>``, in at most 63 characters.
 
-    The whole stem is in the digest, so that two long stems which are alike up to the cut do not share a name.
+    The digest is of the whole stem, so that two long stems which are alike up to the cut do not share a name.
     """
     return f"{content_stem(stem)}-{digest([stem, content])}"
 
 
 def content_stem(stem: str) -> str:
-    """Return what the names derived from a stem begin with: the stem made fit, and cut to leave room for a digest."""
+    """Replace characters that no name holds, and cut the stem to leave room for a digest."""
     fit = _NOT_ALLOWED.sub("-", stem).strip("-") or "x"
     return fit[:_STEM_ROOM].rstrip("-")
 
 
 def is_content_name(name: str, stem: str) -> bool:
-    """Return whether a name is one that :func:`content_name` makes from this stem, or from one that shares its cut.
+    """Return whether :func:`content_name` may have made the name from this stem, or from one that shares its cut.
 
-    Others give such names as well (``churn-202611281200``), so that it proves nothing.
+    Users give such names as well (``churn-202611281200``): this proves nothing.
     """
     return re.fullmatch(rf"{re.escape(content_stem(stem))}-{_DIGEST}", name) is not None
 
 
 def joined_to(target_model: str, *, prefix_ends_in_slash: bool | None) -> str:
-    """Return a target model's name as it has to be sent: SageMaker joins model prefix and name as they are.
+    """Spell a target model's name as it has to be sent: SageMaker joins model prefix and name as they are.
 
-    :param prefix_ends_in_slash: None where that is not known: then the name is sent as it was given
+    :param prefix_ends_in_slash: None where the prefix is not known: the name is sent as it was given
     """
     if prefix_ends_in_slash is None:
         return target_model
@@ -85,15 +85,15 @@ def joined_to(target_model: str, *, prefix_ends_in_slash: bool | None) -> str:
 OUR_PREFIX = "airflow-sm-plugin:"
 OWNER_TAG = f"{OUR_PREFIX}created-by"
 ENDPOINT_TAG = f"{OUR_PREFIX}endpoint"
-"""On every configuration that we make: the endpoint it was derived for. A name alone does not tell."""
+"""On every configuration that we make: the endpoint it was derived for. A name alone proves nothing."""
 NEVER_SERVED = ("Creating", "Failed")
 """Statuses of an endpoint that may never have served; Failed may also follow a failed update's failed rollback."""
 DEPLOYED_TAG = f"{OUR_PREFIX}deployed-by"
-"""On an endpoint: the try that deploys it, so that no other task, and no earlier try left behind, deletes it."""
+"""On an endpoint: the try that deploys it, so that no other task, and no earlier try that still runs, deletes it."""
 
 
 def owner_of(*, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-    """Return what names one task instance over all its tries, fit for a tag's value."""
+    """Identify one task instance over all its tries, as a tag's value."""
     return digest([dag_id, run_id, task_id, map_index])
 
 
@@ -102,26 +102,26 @@ def with_owner(tags: Mapping[str, str], owner: str | None) -> dict[str, str]:
 
 
 def users_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags that are not ours. Only these may be put on a resource that was perhaps made elsewhere."""
+    """Leave out our own tags: a resource that was perhaps made elsewhere gets only the others."""
     return {key: value for key, value in tags.items() if not key.startswith(OUR_PREFIX)}
 
 
 def tags_to_write(asked: Mapping[str, str], there: Mapping[str, str] | None) -> dict[str, str]:
     """Return the user's tags that a resource lacks, or has with another value.
 
-    :param there: the tags that it has; None where they may not be read
+    :param there: the resource's tags; None where reading them is not permitted
     """
-    found = there or {}
-    return {key: value for key, value in users_tags(asked).items() if found.get(key) != value}
+    present = there or {}
+    return {key: value for key, value in users_tags(asked).items() if present.get(key) != value}
 
 
 def mark_of(owner: str | None, try_number: int) -> str:
-    """Return the value of :data:`DEPLOYED_TAG` that names one try of a task instance."""
+    """Spell the value of :data:`DEPLOYED_TAG` for one try of a task instance."""
     return f"{owner or 'unnamed'}/{try_number}"
 
 
 def is_owned(tags: Mapping[str, str] | None, owner: str | None) -> bool:
-    """Return whether a resource's tags name this owner; None are tags that may not be read."""
+    """Return whether a resource's tags name this owner; ``tags`` are None where reading them is not permitted."""
     return owner is not None and tags is not None and tags.get(OWNER_TAG) == owner
 
 
@@ -131,16 +131,15 @@ def is_made_here(tags: Mapping[str, str] | None) -> bool:
 
 
 def created_at(description: Mapping[str, Any]) -> float | None:
-    """Return a described resource's CreationTime in epoch seconds, None where it tells none.
+    """Return a described resource's CreationTime in epoch seconds, None where there is none.
 
-    It tells an endpoint from one that was created later under the same name, and so with the same ARN.
+    It distinguishes an endpoint from one that was created later under the same name, and so with the same ARN.
     """
     moment = description.get("CreationTime")
     return None if moment is None else float(moment.timestamp())
 
 
 def times_of(described: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return the CreationTimes of described resources by name, as far as they tell any."""
     times = {name: created_at(description) for name, description in described.items()}
     return {name: moment for name, moment in times.items() if moment is not None}
 
@@ -170,14 +169,14 @@ class EndpointClaim:
         return mark_of(self.owner, self.try_number)
 
     def objection(self, description: Mapping[str, Any], tags: Mapping[str, str] | None) -> str | None:
-        """Return why the task must not delete the endpoint, None where it may.
+        """Return why the task must not delete the endpoint, None where it is permitted.
 
-        A Failed endpoint serves no requests, so its creator may delete it, whichever other task deploys to it.
+        A Failed endpoint serves no requests, so its creator deletes it, whichever other task deploys to it.
         """
         if self.owner is None:
-            return "this task tags nothing, so that nothing tells what it created"
+            return "this task tags nothing, so that nothing proves what it created"
         if tags is None:
-            return "its tags cannot be read (sagemaker:ListTags), so that nothing tells whose it is"
+            return "its tags cannot be read (sagemaker:ListTags), so that its creator is not known"
         if objection := self.described_objection(description):
             return objection
         if tags.get(OWNER_TAG) != self.owner:
@@ -191,9 +190,9 @@ class EndpointClaim:
         return owner != self.owner or not try_number.isdigit() or int(try_number) > self.try_number
 
     def described_objection(self, description: Mapping[str, Any]) -> str | None:
-        """Return why the task must not delete the endpoint, as far as the description alone tells."""
+        """Return why the task must not delete the endpoint, by its description alone."""
         if self.created_at not in (None, created_at(description)):
-            return "it was deleted and created again by somebody else"
+            return "it was deleted and created again by another task or person"
         if self.created_at is None and description.get("EndpointStatus") not in NEVER_SERVED:
             return "it may have served before this try worked on it"
         config = description.get("EndpointConfigName")
@@ -204,10 +203,10 @@ class EndpointClaim:
         return None
 
     def needs_mark(self, tags: Mapping[str, str]) -> bool:
-        """Return whether a try that found the endpoint, and deploys to it, has to mark it with :data:`DEPLOYED_TAG`.
+        """Return whether a try that deploys to an existing endpoint has to mark it with :data:`DEPLOYED_TAG`.
 
-        Not where no task would delete it: without a creator's tag, or with another task's mark already. That must stay:
-        the task that put it there counts on the endpoint.
+        Not without a creator's tag, since no task would delete it then, nor over another task's mark: that task relies
+        on the endpoint.
         """
         creator = tags.get(OWNER_TAG)
         if creator is None:
@@ -228,5 +227,5 @@ TRANSFORM_JOBS_LOG_GROUP = "/aws/sagemaker/TransformJobs"
 
 
 def transform_job_streams(job_name: str) -> str:
-    """Return how the names of a transform job's log streams begin: ``<job>/<instance>-<epoch>``, and ``…/data-log``."""
+    """Return the prefix of a transform job's log streams: ``<job>/<instance>-<epoch>``, and ``…/data-log``."""
     return f"{job_name}/"

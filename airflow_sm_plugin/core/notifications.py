@@ -18,7 +18,7 @@ _QUEUE_URL = re.compile(r"https?://[^/\s]+/\S+")
 
 
 def check_queue_url(queue_url: str) -> None:
-    """Refuse what is no queue's URL, which only SQS itself could tell otherwise, after an inference is paid.
+    """Refuse a text that is no queue's URL; SQS itself would refuse it only after an inference is paid.
 
     :raises InvalidRequest: it is not ``https://sqs.<region>.amazonaws.com/<account>/<name>`` or the like
     """
@@ -50,9 +50,9 @@ class InferenceNotification:
 
 
 def parse(message: str) -> InferenceNotification | None:
-    """Read an SNS envelope or a raw-delivery body; None for SageMaker's TestNotification, which means nothing.
+    """Parse an SNS envelope or a raw-delivery body; None for SageMaker's TestNotification, which means nothing.
 
-    :raises InvalidRequest: neither of them: somebody else's message
+    :raises InvalidRequest: neither of them, so another service's message
     """
     event = _event(message)
     ours = event.get("eventSource") == "aws:sagemaker"

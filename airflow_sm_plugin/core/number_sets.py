@@ -1,6 +1,6 @@
 """Sets of numbers from 0 up, as bit masks: a hundred thousand take 12 KB, and a union is one operation.
 
-In JSON they are half-open ranges, ``[[from, to], …]``, since what is done of a batch is mostly one run of numbers.
+In JSON they are half-open ranges, ``[[from, to], …]``, since a batch's finished inputs are mostly one run.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ Ranges = list[list[int]]
 
 
 def below(count: int) -> int:
-    """Return the set of 0 … count - 1."""
+    """Make the set of 0 … count - 1."""
     return (1 << count) - 1
 
 
 def from_ranges(ranges: Iterable[Sequence[int]]) -> int:
-    """Return the set that :func:`to_ranges` wrote.
+    """Read the set that :func:`to_ranges` wrote.
 
     :raises ValueError: a range that is none
     """
@@ -32,8 +32,8 @@ def from_ranges(ranges: Iterable[Sequence[int]]) -> int:
 
 
 def to_ranges(mask: int) -> Ranges:
-    """Return the set as half-open ranges in order, none of which touch."""
-    return [[found.start(), found.end()] for found in _RUN.finditer(_digits(mask))]
+    """Write the set as half-open ranges in order, none of which touch."""
+    return [[run.start(), run.end()] for run in _RUN.finditer(_digits(mask))]
 
 
 def from_numbers(numbers: Iterable[int]) -> int:
@@ -48,12 +48,12 @@ def from_numbers(numbers: Iterable[int]) -> int:
 
 def numbers_of(mask: int) -> Iterator[int]:
     """Yield the numbers in order."""
-    for found in _RUN.finditer(_digits(mask)):
-        yield from range(found.start(), found.end())
+    for run in _RUN.finditer(_digits(mask)):
+        yield from range(run.start(), run.end())
 
 
 def first_of(mask: int, count: int) -> int:
-    """Return the subset of the first ``count`` numbers."""
+    """Keep only the first ``count`` numbers."""
     taken = 0
     for first, end in to_ranges(mask):
         some = min(end - first, count)
@@ -65,7 +65,7 @@ def first_of(mask: int, count: int) -> int:
 
 
 def window(mask: int, first: int, count: int) -> int:
-    """Return what of the set lies in first … first + count - 1, counted from ``first``."""
+    """Return the members from first to first + count - 1, counted from ``first``."""
     return (mask >> first) & below(count)
 
 

@@ -2,7 +2,7 @@
 
 The algorithm is that of ``AutoML.validate_and_update_inference_response`` of the SageMaker Python SDK 2.x, which
 version 3 dropped. A candidate's last container says in ``SAGEMAKER_INFERENCE_SUPPORTED`` what may be asked for; in a
-pipeline each selecting container is told what it gets (``…_INPUT``) and what it hands on (``…_OUTPUT``).
+pipeline each selecting container's environment names its input (``…_INPUT``) and its output (``…_OUTPUT``).
 """
 
 from __future__ import annotations

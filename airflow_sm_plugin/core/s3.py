@@ -26,9 +26,9 @@ class S3Uri:
 
     @classmethod
     def parse(cls, value: str, *, name: str = "location") -> S3Uri:
-        """Read ``s3://bucket`` or ``s3://bucket/key``. The key is taken as it is: S3 keys are opaque.
+        """Parse ``s3://bucket`` or ``s3://bucket/key``. The key is taken as it is: S3 keys are opaque.
 
-        :param name: what the value is, for the message
+        :param name: of the value, for the message
         :raises InvalidS3Uri: another scheme, no bucket, or a key that is longer than S3 permits
         """
         if not str(value).startswith(_SCHEME):
@@ -46,7 +46,7 @@ class S3Uri:
 
     @classmethod
     def parse_object(cls, value: str, *, name: str = "location") -> S3Uri:
-        """Read the location of one object; a bucket or prefix alone is refused."""
+        """Parse the location of one object; a bucket or prefix alone is refused."""
         uri = cls.parse(value, name=name)
         if not uri.key or uri.key.endswith("/"):
             raise InvalidS3Uri(f"{name} must name an object, not a bucket or prefix: {value!r}")
@@ -60,10 +60,10 @@ def check_input_location(location: str, *, name: str) -> None:
     """Refuse a location that no ``X-Amzn-SageMaker-InputLocation`` header carries as it is.
 
     A header drops spaces at its end, and what becomes of other characters than US-ASCII is documented nowhere.
-    SageMaker would look for an object of another name, and blame that name in a failure object.
+    SageMaker would read an object of another name, and blame that name in a failure object.
 
-    :param location: what InvokeEndpointAsync is to fetch: ``s3://…`` or ``https://…``
-    :param name: what the location is, for the message; of ``https://…`` it shows no more, since it may be signed
+    :param location: ``s3://…`` or ``https://…``, from which SageMaker fetches the input
+    :param name: of the location, for the message, which shows nothing else of ``https://…``: it may be signed
     :raises InvalidRequest: too long, or a character that cannot be sent
     """
     shown = f"{name} {location!r:.200}" if location.startswith(_SCHEME) else name
@@ -88,26 +88,26 @@ class Presence(enum.Enum):
     UNKNOWN = "unknown"
 
 
-def check_inputs_apart(inputs: str, places: Mapping[str, str], *, is_object: bool = False) -> None:
+def check_inputs_apart(inputs: str, outputs: Mapping[str, str], *, is_object: bool = False) -> None:
     """Refuse inputs of which one can be, or become, an object that a batch or its endpoint writes.
 
     :param inputs: ``s3://bucket/prefix`` that is listed, or the location of one object
-    :param places: what is written, for the message, and below which ``s3://bucket/prefix``
+    :param outputs: ``s3://bucket/prefix`` of each kind of output, by its name for the message
     :param is_object: whether ``inputs`` is the location of one object, as a manifest lists it
-    :raises InvalidRequest: naming both places
+    :raises InvalidRequest: naming both locations
     """
     listed = S3Uri.parse(inputs, name="inputs")
-    for place, location in places.items():
-        if _meet(listed, S3Uri.parse(location, name=place), is_object=is_object):
+    for kind_of_output, location in outputs.items():
+        if _meet(listed, S3Uri.parse(location, name=kind_of_output), is_object=is_object):
             kind = "the input" if is_object else "inputs"
             raise InvalidRequest(
-                f"{kind} {inputs} and {place} {location} are not apart: what is written there would be taken for "
-                f"inputs, by this run or the next. Use prefixes of which neither contains the other; nothing was sent"
+                f"{kind} {inputs} and {kind_of_output} {location} are not apart: outputs written there would be "
+                f"taken for inputs, by this run or the next. Use prefixes of which neither contains the other; nothing was sent"
             )
 
 
 def _meet(listed: S3Uri, written: S3Uri, *, is_object: bool) -> bool:
-    """Return whether a key can be in both places."""
+    """Return whether a key can be below both locations."""
     path = written.key.rstrip("/")
     folder = f"{path}/" if path else ""
     if listed.bucket != written.bucket:
@@ -116,7 +116,7 @@ def _meet(listed: S3Uri, written: S3Uri, *, is_object: bool) -> bool:
 
 
 def relative_key(prefix: str, key: str) -> str:
-    """Return a key below the folder that a prefix names or ends in, as Batch Transform names its outputs.
+    """Return the key relative to the folder that a prefix names or ends in, as Batch Transform names its outputs.
 
     The prefixes ``in`` and ``in/`` both leave ``a.csv`` of ``in/a.csv``; ``in/par`` leaves ``part-0.csv`` of
     ``in/part-0.csv``. AWS's MNIST notebook reads ``data-0.csv.out`` after a transform of ``…/mnist-1000-samples``.

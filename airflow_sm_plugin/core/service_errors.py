@@ -1,7 +1,7 @@
-"""Tell AWS's errors apart. SageMaker's control plane has one code for most, so texts decide.
+"""Classify AWS's errors. SageMaker's control plane has one code for most, so texts decide.
 
-The texts are those of the live service (double quotes, the name in lower case in the ARN). This is the one place
-that matches them.
+The texts are those of the live service (double quotes, the name in lower case in the ARN). No other module matches
+them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Meaning(enum.Enum):
 
 
 _BY_BEGINNING = (
-    # CreateModel's, which hold a user's names, and are no texts about a missing model, though they look alike.
+    # CreateModel's, which hold a user's names, and are no texts about a missing model, though they are similar.
     (re.compile(r"Could not find model data at "), Meaning.MODEL_DATA_MISSING),
     (re.compile(r"Could not access model data at "), Meaning.MODEL_DATA_UNREADABLE),
     (re.compile(r"The execution role ARN .* is invalid\.", re.DOTALL), Meaning.ROLE_NOT_ASSUMABLE),
@@ -50,7 +50,7 @@ _BY_TEXT = (
     (re.compile(r"Failed to download model data"), Meaning.NO_MODEL_DATA),
     (re.compile(r"has no capacity to process this request", re.IGNORECASE), Meaning.NO_CAPACITY),
     (re.compile(r"has oversize body|HTTP content length exceeded", re.IGNORECASE), Meaning.TOO_LARGE),
-    # InvalidSignatureException of most services, SignatureDoesNotMatch of SQS and IAM: the code does not tell.
+    # InvalidSignatureException of most services, SignatureDoesNotMatch of SQS and IAM: the code does not show it.
     (re.compile(r"Signature (?:expired|not yet current)"), Meaning.CREDENTIALS_EXPIRED),
     # Of DeleteEndpoint, where Application Auto Scaling knows a variant; its code is not recorded.
     (
@@ -69,8 +69,8 @@ _BY_CODE = {
     "403": Meaning.ACCESS_DENIED,
     "AccessDenied": Meaning.ACCESS_DENIED,
     "AccessDeniedException": Meaning.ACCESS_DENIED,
-    # What fresh credentials, or a request signed now, may pass. Keys that are made, rotated or written down just now
-    # are invalid for a moment, so that nothing tells these from keys that never become valid.
+    # Fresh credentials, or a request signed now, may succeed. Keys that were just created or rotated are invalid for a
+    # moment, and their errors are the same as those of keys that never become valid.
     "ExpiredToken": Meaning.CREDENTIALS_EXPIRED,
     "ExpiredTokenException": Meaning.CREDENTIALS_EXPIRED,
     "RequestExpired": Meaning.CREDENTIALS_EXPIRED,
@@ -107,14 +107,14 @@ _SERVER_ERROR = 500
 _LARGEST_STATUS = 999
 
 UNREADABLE = "UnreadableAnswer"
-"""Our code for an answer of 3xx or 4xx in which no code of AWS can be read: only its HTTP status tells."""
+"""Our code for an answer of 3xx or 4xx in which no code of AWS can be read: only its HTTP status is known."""
 
 FOREIGN_PAGE = "ForeignPage"
-"""Our code for an HTML page of 3xx or 4xx in an answer's place: a proxy's, so that AWS has said nothing at all."""
+"""Our code for an HTML page of 3xx or 4xx instead of an answer: it is a proxy's, and AWS has not answered at all."""
 
 
 def meaning_of(code: str, message: str, status: int) -> Meaning:
-    """Return the meaning of an error answer.
+    """Classify an error answer.
 
     :param code: ``Error.Code`` of the answer; S3's HEAD gives the bare HTTP status as text
     :param message: ``Error.Message`` of the answer
@@ -136,7 +136,7 @@ def meaning_of(code: str, message: str, status: int) -> Meaning:
 
 
 def text_of(value: object) -> str:
-    """Return a text that an answer should hold, whatever it holds in its place; empty for nothing."""
+    """Return a field of an answer as text, whatever its type; empty for None."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -148,7 +148,7 @@ def text_of(value: object) -> str:
 
 
 def status_in(value: object) -> int | None:
-    """Return an HTTP status, or what a container said in its place; None when it is no such number."""
+    """Read an HTTP status, which a container may have written; None where it is no such number."""
     try:
         status = int(value)  # type: ignore[call-overload]  # whatever it is, that is the question
     except (TypeError, ValueError, OverflowError):

@@ -1,7 +1,7 @@
-"""Read what templates render: text of everything, objects of what other tasks returned, ``None`` of what is absent.
+"""Read rendered templates: text of any value, objects that other tasks returned, ``None`` for absent values.
 
-Each reader takes the value's name for its message, and raises :class:`InvalidRequest` for what it cannot read. Messages
-of the readers of texts, mappings and lists show nothing of the value: it may be a secret.
+Each reader takes the value's name for its message, and raises :class:`InvalidRequest` where it cannot read the value.
+Messages of the readers of texts, mappings and lists show nothing of the value: it may be a secret.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ from typing import Any
 from airflow_sm_plugin.exceptions import InvalidRequest
 
 _SPELLED = (bool, int, float, Decimal, date, time, timedelta)
-"""What is written as Python's ``str()`` writes it: as a template does without native rendering."""
+"""Types that become text by ``str()``, as in a template without native rendering."""
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def is_given(value: object) -> bool:
-    """Return whether a value is there: not None, no empty text, and not the text that a template makes of None."""
+    """Return whether a value is not None, no empty text, and not the text that a template makes of None."""
     return value is not None and str(value).strip() not in ("", "None")
 
 
 def text(value: object, name: str) -> str | None:
-    """Return text as :func:`as_text` does; None when it is not given."""
     return as_text(value, name) if is_given(value) else None
 
 
 def as_text(value: object, name: str) -> str:
-    """Return the text that a value stands for where text is meant.
+    """Read a value as text.
 
     Mappings and lists become JSON. A tuple of numbers, which is what native rendering makes of ``1,2,3``, is joined
     with commas. Numbers, booleans and dates are spelled as Python spells them.
@@ -56,7 +55,7 @@ def as_text(value: object, name: str) -> str:
 
 
 def boolean(value: object, name: str) -> bool:
-    """Return a boolean for true or false, yes or no, 1 or 0, as text in any case or as they are."""
+    """Read true or false, yes or no, 1 or 0, as text in any case or as they are."""
     truth = _TRUTH.get(str(value).strip().lower())
     if truth is None:
         raise InvalidRequest(f"{name} must be true or false, not {value!r:.80}")
@@ -64,7 +63,7 @@ def boolean(value: object, name: str) -> bool:
 
 
 def _finite(value: object) -> float | None:
-    """Return a finite number, as it is or read off text; None for anything else."""
+    """Read a finite number or text of one; None for anything else."""
     if isinstance(value, bool):
         return None
     try:
@@ -75,7 +74,7 @@ def _finite(value: object) -> float | None:
 
 
 def number(value: object, name: str, *, above: float | None = None) -> float:
-    """Return a finite number; with ``above`` only a greater one."""
+    """Read a finite number; with ``above`` only a greater one."""
     result = _finite(value)
     if result is None or (above is not None and result <= above):
         limit = "" if above is None else f" greater than {above:g}"
@@ -84,7 +83,7 @@ def number(value: object, name: str, *, above: float | None = None) -> float:
 
 
 def whole_number(value: object, name: str, *, at_least: int | None = 0) -> int:
-    """Return a whole number; ``at_least=None`` leaves its limit to the caller."""
+    """Read a whole number; ``at_least=None`` leaves its limit to the caller."""
     result = _finite(value)
     if result is None or not result.is_integer() or (at_least is not None and result < at_least):
         limit = "" if at_least is None else f", {at_least} or more"
@@ -93,10 +92,7 @@ def whole_number(value: object, name: str, *, at_least: int | None = 0) -> int:
 
 
 def seconds(value: object, name: str, *, positive: bool = False) -> float:
-    """Return a duration in seconds.
-
-    :param positive: whether 0 is refused as well, e.g. for the pause between polls
-    """
+    """Read a duration in seconds; with ``positive`` 0 is refused as well."""
     result = number(value, name)
     if result < 0 or (positive and result == 0):
         raise InvalidRequest(
@@ -106,14 +102,14 @@ def seconds(value: object, name: str, *, positive: bool = False) -> float:
 
 
 def choice(value: object, name: str, choices: Sequence[str]) -> str:
-    """Return the one of ``choices`` that the value is. Case counts, since most are AWS's own words."""
+    """Read one of ``choices``. Case counts, since most are AWS's own words."""
     if value not in choices:
         raise InvalidRequest(f"{name} must be one of {', '.join(choices)}, not {value!r:.80}")
     return str(value)
 
 
 def mapping(value: object, name: str) -> Mapping[str, Any] | None:
-    """Return a mapping with text keys, as it is or read off text: JSON, or what Python writes; None when not given."""
+    """Read a mapping with text keys, or its text as JSON or Python writes it; None when not given."""
     if not is_given(value):
         return None
     found = parsed(value)
@@ -127,7 +123,7 @@ def mapping(value: object, name: str) -> Mapping[str, Any] | None:
 
 
 def texts_by_name(value: object, name: str) -> dict[str, str] | None:
-    """Return a mapping as :func:`mapping` does, each of its values as :func:`as_text` does: tags and the like."""
+    """Read a mapping as :func:`mapping` does, each of its values as :func:`as_text` does: tags and the like."""
     found = mapping(value, name)
     if found is None:
         return None
@@ -139,7 +135,7 @@ def texts_by_name(value: object, name: str) -> dict[str, str] | None:
 
 
 def sequence(value: object, name: str) -> Sequence[Any] | None:
-    """Return a list or its like, as it is or read off text: JSON, or what Python writes; None when not given.
+    """Read a list or its like, or its text as JSON or Python writes it; None when not given.
 
     One text is no list of its characters.
     """
@@ -154,7 +150,6 @@ def sequence(value: object, name: str) -> Sequence[Any] | None:
 
 
 def mappings(value: object, name: str) -> list[Mapping[str, Any]] | None:
-    """Return a list of mappings, each as :func:`mapping` takes it; None when the list is not given."""
     items = sequence(value, name)
     if items is None:
         return None
@@ -162,17 +157,16 @@ def mappings(value: object, name: str) -> list[Mapping[str, Any]] | None:
 
 
 def names(value: object, name: str) -> list[str] | None:
-    """Return a list of texts, as :func:`sequence` and :func:`as_text` take them; None when the list is not given."""
     items = sequence(value, name)
     return None if items is None else [as_text(item, f"{name}[{index}]") for index, item in enumerate(items)]
 
 
 def parsed(value: object) -> object:
-    """Return what a text spells as JSON or Python, None when nothing; what is no text stays as it is."""
+    """Evaluate text as JSON or a Python literal, None where it is neither; other values stay as they are."""
     if not isinstance(value, str):
         return value
-    found = _read(json.loads, value)
-    return _read(ast.literal_eval, value) if found is None else found
+    from_json = _read(json.loads, value)
+    return _read(ast.literal_eval, value) if from_json is None else from_json
 
 
 def _read(reader: Callable[[str], object], value: str) -> object:

@@ -12,18 +12,18 @@ _UNITS = (
     (60, 3_600, 86_400, ("h", "min")),
     (3_600, 86_400, float("inf"), ("d", "h")),
 )
-"""The lesser unit and the greater in seconds, what they are used below, their names."""
+"""Seconds of the lesser and the greater unit, the duration below which both are used, their names."""
 
 _CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A, 0x0D)}
 
 
 def count(number: int) -> str:
-    """Return a whole number with its thousands apart: 12 345."""
+    """Format a whole number with its thousands apart: 12 345."""
     return f"{number:,}".replace(",", THIN)
 
 
 def amount(number: float) -> str:
-    """Return a number with about three digits: 0.12, 4.5, 67, 12 345."""
+    """Format a number with about three digits: 0.12, 4.5, 67, 12 345."""
     if number < 1:
         return f"{number:.2f}".rstrip("0").rstrip(".")
     if number < 9.95:  # noqa: PLR2004 - what one decimal rounds up to two digits
@@ -32,7 +32,7 @@ def amount(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in the two units that matter: 340 ms, 4.2 s, 3 min 42 s, 2 h 3 min, 1 d 4 h."""
+    """Format a duration in its two greatest units: 340 ms, 4.2 s, 3 min 42 s, 2 h 3 min, 1 d 4 h."""
     if seconds <= 0:
         return "0 s"
     if seconds < 0.9995:  # noqa: PLR2004 - what rounds up to a second
@@ -45,7 +45,7 @@ def duration(seconds: float) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """Return what part of a whole something is, in percent; little is not called nothing, nor nearly all all."""
+    """Format a part in percent; little is not rounded to nothing, nor nearly all to all."""
     if not whole or not part:
         return f"0{THIN}%"
     percent = 100 * part / whole
@@ -57,29 +57,29 @@ def share(part: float, whole: float) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """Return a number of things: 1 model, 2 models."""
+    """Format a count of things: 1 model, 2 models."""
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def day(at: float) -> str:
-    """Return the day of a time in epoch seconds, in UTC: 26 Nov 2026."""
-    found = datetime.fromtimestamp(at, UTC)
-    return f"{found.day} {found:%b %Y}"
+    """Format the day of a time in epoch seconds, in UTC: 26 Nov 2026."""
+    moment = datetime.fromtimestamp(at, UTC)
+    return f"{moment.day} {moment:%b %Y}"
 
 
 def clock(at: float, *, seconds: bool = True) -> str:
-    """Return the time of day of a time in epoch seconds, in UTC: 03:04:05."""
+    """Format the time of day of a time in epoch seconds, in UTC: 03:04:05."""
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S" if seconds else "%H:%M")
 
 
 def period(began: float, ended: float) -> str:
-    """Return when something began and ended, with each day named once: 26 Nov 2026, 03:04:05 to 03:06:00 UTC."""
+    """Format a period, with each day named once: 26 Nov 2026, 03:04:05 to 03:06:00 UTC."""
     until = clock(ended) if day(began) == day(ended) else f"{day(ended)}, {clock(ended)}"
     return f"{day(began)}, {clock(began)} to {until} UTC"
 
 
 def shortened(name: str, most: int) -> str:
-    """Return a name with its middle left out where it is longer than ``most`` characters."""
+    """Leave out the middle of a name that is longer than ``most`` characters."""
     if len(name) <= most:
         return name
     begin = (most - 1) // 2
@@ -87,5 +87,5 @@ def shortened(name: str, most: int) -> str:
 
 
 def legible(text: str) -> str:
-    """Return a text without the control characters that no page may hold; a sign stands for each."""
+    """Replace the control characters that no HTML page holds."""
     return text.translate(_CONTROLS)

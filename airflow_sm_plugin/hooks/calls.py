@@ -54,7 +54,7 @@ def pages_of(client: _Paginates, operation: str, **request: Any) -> Iterator[Map
     for number, page in enumerate(pages):
         if number == MOST_PAGES:
             raise ServiceUnavailable(
-                f"{operation} gave {MOST_PAGES} pages and promises more: the service, or what answers in its place, "
+                f"{operation} gave {MOST_PAGES} pages and promises more: the service, or a proxy that answers instead, "
                 f"finds no end. Check the endpoint URL and proxies; a later retry may fare better"
             )
         yield cast("Mapping[str, Any]", page)

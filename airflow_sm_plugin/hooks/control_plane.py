@@ -146,7 +146,7 @@ class SageMakerControlPlaneHook(SageMakerCalls):
                 if _misses_config(error):
                     raise EndpointConfigNotFound(
                         f"{translate(error, doing)}. It was created, and created again where it was gone, for "
-                        f"{CONSISTENCY_SECONDS:.0f} s: see what deletes it; a retry begins anew"
+                        f"{CONSISTENCY_SECONDS:.0f} s: see what deletes it; a retry starts from the beginning"
                     ) from error
                 raise
         return True
@@ -277,9 +277,9 @@ class SageMakerControlPlaneHook(SageMakerCalls):
                 failed = failed.one_more()
                 if failed.end_the_wait(error) or (not seen and time.monotonic() >= give_up):
                     raise type(error)(
-                        f"the wait for endpoint {name} broke, {failed.in_a_row} failed looks in a row: {error}"
+                        f"the wait for endpoint {name} broke, {failed.in_a_row} failed polls in a row: {error}"
                     ) from error
-                self.log.warning("the wait for endpoint %s goes on after a failed look: %s", name, error)
+                self.log.warning("the wait for endpoint %s goes on after a failed poll: %s", name, error)
             else:
                 failed, seen = FailedPolls(), True
                 self.log.debug("endpoint %s is %s", name, (description or {}).get("EndpointStatus", "gone"))

@@ -98,15 +98,15 @@ class EndpointConfigs:
                 }
         except AccessDenied as denied:
             self._hook.log.warning(
-                "cannot look for configurations that endpoint %s left: %s", endpoint_name, denied
+                "cannot list the configurations that endpoint %s left: %s", endpoint_name, denied
             )
             return []
         endpoints = {name: (self._hook.tags_of(arn) or {}).get(ENDPOINT_TAG) for name, arn in arns.items()}
         untagged = [name for name, endpoint in endpoints.items() if endpoint is None]
         if untagged:
             self._hook.log.warning(
-                "left alone, since no tag tells whether they are of endpoint %s, though they are named like its own: "
-                "%s. Delete by hand what is not needed",
+                "left alone, since no tag shows whether they belong to endpoint %s, though they are named like its own: "
+                "%s. Delete those that are not needed by hand",
                 endpoint_name,
                 ", ".join(untagged),
             )

@@ -63,7 +63,7 @@ class EndpointFacts:
         try:
             description = await asyncio.to_thread(self._described)
         except ServiceError as error:
-            log.info("cannot tell whether endpoint %s is still there: %s", self._name, error)
+            log.info("not known whether endpoint %s still exists: %s", self._name, error)
             return False
         return description is None or description["EndpointStatus"] == "Deleting"
 
@@ -76,7 +76,7 @@ class EndpointFacts:
         try:
             return places_written_by(await asyncio.to_thread(self._existing))
         except AccessDenied as error:
-            log.warning("cannot tell whether inputs are apart from what the endpoint writes: %s", error)
+            log.warning("not known whether inputs are apart from the endpoint's outputs: %s", error)
             return {}
 
     async def output_paths(self) -> tuple[str, str | None]:
@@ -90,8 +90,8 @@ class EndpointFacts:
             description = await asyncio.to_thread(self._existing)
         except AccessDenied as error:
             raise AccessDenied(
-                f"a killed try left requests in doubt before anything was accepted, and where their results would lie "
-                f"is told by the endpoint only: {error}. Pass on_unknown='resend', which sends them again, perhaps a "
+                f"a killed try left requests in doubt before anything was accepted, and only the endpoint's description "
+                f"says where their results would be: {error}. Pass on_unknown='resend', which sends them again, perhaps a "
                 f"second time"
             ) from error
         output = (description.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
@@ -129,7 +129,7 @@ class EndpointFacts:
         try:
             endpoint = self._existing()
         except AccessDenied as error:
-            log.info("endpoint %s is not looked at: %s", self._name, error)
+            log.info("endpoint %s is not checked: %s", self._name, error)
             return None
         _check_multi_model(self._name, endpoint)
         models = EndpointModels(endpoint_name=self._name, written=places_written_by(endpoint))
@@ -137,7 +137,7 @@ class EndpointFacts:
             containers = list(_containers(self._hook, endpoint.get("EndpointConfigName")))
         except (AccessDenied, ModelNotFound) as error:
             # An endpoint goes on serving when its model is deleted, so this is no verdict.
-            log.info("the models of endpoint %s cannot be looked at: %s", self._name, error)
+            log.info("the models of endpoint %s cannot be checked: %s", self._name, error)
             return models
         spelled = [_prefix(container) for container in containers if container.get("Mode") == "MultiModel"]
         if not spelled:

@@ -67,14 +67,14 @@ class ModelPackages:
             yield from cast("list[Mapping[str, Any]]", page["ModelPackageSummaryList"])
 
     def _check_group(self, group: str) -> None:
-        """Tell an empty group from one that does not exist: listing its packages answers the same for both."""
+        """Distinguish an empty group from a missing one: listing its packages answers the same for both."""
         try:
             with translated(f"sagemaker:DescribeModelPackageGroup {group}"):
                 self._hook.client.describe_model_package_group(ModelPackageGroupName=group)
         except RequestRefused as error:
             raise self._no_group(group, error) from error
         except AccessDenied as denied:
-            self._hook.log.info("cannot tell whether the group exists: %s", denied)
+            self._hook.log.info("not known whether the group exists: %s", denied)
 
     def _no_group(self, group: str, error: RequestRefused) -> ModelPackageNotFound:
         return ModelPackageNotFound(

@@ -47,7 +47,7 @@ class Models:
         else:
             raise ServiceUnavailable(
                 f"model {name} was there at each of {_ATTEMPTS} attempts to create it, and gone right after: see what "
-                f"deletes it; a retry begins anew"
+                f"deletes it; a retry starts from the beginning"
             )
         differences = self._differences(spec, existing)
         if differences:
@@ -105,7 +105,7 @@ class Models:
     def _differences(self, spec: ModelSpec, existing: Mapping[str, Any]) -> list[str]:
         differences = spec.differences(existing)
         if differences or not spec.has_given_name:
-            return differences  # a derived name tells all of the content, the artefacts' ETags included
+            return differences  # a derived name covers all of the content, the artefacts' ETags included
         return spec.tag_differences(self._hook.tags_of(existing["ModelArn"]) or {})
 
     def find(self, name: str) -> Mapping[str, Any] | None:
@@ -129,7 +129,7 @@ class Models:
             descriptions = {name: self.find(name) for name in names}
         except AccessDenied as denied:
             self._hook.log.info(
-                "a model created again under its name cannot be told from the earlier one: %s", denied
+                "a model created again under its name cannot be distinguished from the earlier one: %s", denied
             )
             return {}
         return {name: description for name, description in descriptions.items() if description is not None}

@@ -38,7 +38,7 @@ class SageMakerCalls(ClientHook):
                 pages = pages_of(self.client, "list_tags", ResourceArn=arn)
                 return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
         except (AccessDenied, RequestRefused) as error:
-            self.log.info("cannot tell how it was made: %s", error)
+            self.log.info("not known how it was made: %s", error)
             return None
 
     def add_tags(self, arn: str, tags: Mapping[str, str]) -> None:

@@ -126,7 +126,7 @@ def test_what_may_have_served_before_this_try_stays(status: str) -> None:
     ("claim", "described", "tags_found", "says"),
     [
         (ME, {"EndpointConfigName": "churn-2"}, MY_TAGS, "has configuration churn-2"),
-        (ME, {"CreationTime": LATER}, MY_TAGS, "created again by somebody else"),
+        (ME, {"CreationTime": LATER}, MY_TAGS, "created again by another task or person"),
         (ME, {}, {**MY_TAGS, OWNER_TAG: "you"}, "do not name this task"),
         (ME, {}, {}, "do not name this task"),
         (ME, {}, None, "cannot be read"),

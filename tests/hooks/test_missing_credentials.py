@@ -120,7 +120,7 @@ def mended_when_told(sources: Sources, caplog: pytest.LogCaptureFixture) -> Iter
             text = record.getMessage()
             if (
                 "tolerated" in text
-                or "failed look" in text
+                or "failed poll" in text
                 or "failed poll" in text
                 or "no useful answer" in text
                 or "again in" in text

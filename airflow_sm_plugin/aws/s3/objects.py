@@ -171,7 +171,7 @@ class S3Objects:
 
         A connection that breaks is opened again where it broke, over an outage of a minute.
 
-        :param etag: of the object that is meant, with or without quotes; None takes what is there
+        :param etag: of the object that is meant, with or without quotes; None takes any
         :param start: byte to begin at; at or behind the object's end nothing is left
         :raises InputNotFound: it does not exist
         :raises InputChanged: its ETag is another one, or another process wrote it meanwhile
@@ -212,7 +212,7 @@ class S3Objects:
         """Write an object.
 
         :param only_if_new: only where there is none yet: the first of several writers wins
-        :param if_match: only in place of the object with this ETag, with or without quotes; S3 wants the permission
+        :param if_match: only to replace the object with this ETag, with or without quotes; S3 wants the permission
             ``s3:GetObject`` for that, too
         :raises PreconditionFailed: one of these did not hold: another process wrote or deleted it. Not when it was an
             earlier attempt of this very call whose answer was lost
