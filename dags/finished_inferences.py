@@ -38,7 +38,7 @@ def read(triggering_asset_events: Any = None) -> list[dict[str, Any]]:  # noqa: 
             try:
                 notification = parse(message["Body"])
             except InvalidRequest:
-                continue  # somebody else's message
+                continue  # another sender's message
             if notification:
                 found.append(
                     {

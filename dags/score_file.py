@@ -1,7 +1,7 @@
-"""Score one file, asked for in Airflow's form: pick endpoint, input and content type, get the result's place.
+"""Score one file, asked for in Airflow's form: pick endpoint, input and content type, get the result's location.
 
 The result's location is the task's XCom `output_location`. A failed inference fails the task with the model's own words
-and the place of its failure object. A retry sends nothing a second time: what was sent is noted below `state_prefix`.
+and the location of its failure object. A retry sends nothing a second time: what was sent is noted below `state_prefix`.
 """
 
 from airflow_sm_plugin.operators.invoke import SageMakerInvokeEndpointAsyncOperator
@@ -62,7 +62,7 @@ STATE_PREFIX = "s3://airflow-sm-demo/state/"
     },
 )
 def score_file() -> None:
-    """Invoke, wait, and leave the result's place on XCom."""
+    """Invoke, wait, and leave the result's location on XCom."""
     SageMakerInvokeEndpointAsyncOperator(
         task_id="score",
         endpoint_name="{{ params.endpoint }}",

@@ -53,8 +53,8 @@ def lay_out(bucket: str, role: str, prefix: str, stores: int) -> dict[str, str]:
     s3 = aws("s3")
     for key, body in objects.items():
         s3.put_object(Bucket=bucket, Key=f"{prefix}/{key}", Body=body)
-    places = {"models": "models/", "inputs": "inputs/", "labels": "labels.json"}
-    return {name: f"s3://{bucket}/{prefix}/{place}" for name, place in places.items()}
+    locations = {"models": "models/", "inputs": "inputs/", "labels": "labels.json"}
+    return {name: f"s3://{bucket}/{prefix}/{location}" for name, location in locations.items()}
 
 
 def report(batch: dict[str, Any], labels: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ try:
 except ImportError:  # not every environment of these tests has it
     pass
 else:
-    # Properties are judged by what they find, not by how busy the machine is that looks for it.
+    # Properties are judged by their results, not by how busy the machine is.
     hypothesis_settings.register_profile(
         "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )

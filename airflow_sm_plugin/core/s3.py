@@ -102,7 +102,8 @@ def check_inputs_apart(inputs: str, outputs: Mapping[str, str], *, is_object: bo
             kind = "the input" if is_object else "inputs"
             raise InvalidRequest(
                 f"{kind} {inputs} and {kind_of_output} {location} are not apart: outputs written there would be "
-                f"taken for inputs, by this run or the next. Use prefixes of which neither contains the other; nothing was sent"
+                f"taken for inputs, by this run or the next. Use prefixes of which neither contains the other; "
+                f"nothing was sent"
             )
 
 

@@ -222,7 +222,9 @@ class EarlierConfigs:
             if with_models:
                 self._remove_models(self._usage.models_in([name]) - needed - set(self._spec.model_names))
             if not configs.is_made_for(endpoint_name, name):
-                log.warning("the earlier configuration %s stays: it was created again by another task or person", name)
+                log.warning(
+                    "the earlier configuration %s stays: it was created again by another task or person", name
+                )
                 continue
             if not self._serves_ours():
                 return

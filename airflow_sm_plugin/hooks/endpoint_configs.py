@@ -105,8 +105,8 @@ class EndpointConfigs:
         untagged = [name for name, endpoint in endpoints.items() if endpoint is None]
         if untagged:
             self._hook.log.warning(
-                "left alone, since no tag shows whether they belong to endpoint %s, though they are named like its own: "
-                "%s. Delete those that are not needed by hand",
+                "left alone, since no tag shows whether they belong to endpoint %s, though they are named like its "
+                "own: %s. Delete by hand those that are not needed",
                 endpoint_name,
                 ", ".join(untagged),
             )

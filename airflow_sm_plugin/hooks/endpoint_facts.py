@@ -90,9 +90,9 @@ class EndpointFacts:
             description = await asyncio.to_thread(self._existing)
         except AccessDenied as error:
             raise AccessDenied(
-                f"a killed try left requests in doubt before anything was accepted, and only the endpoint's description "
-                f"says where their results would be: {error}. Pass on_unknown='resend', which sends them again, perhaps a "
-                f"second time"
+                f"a killed try left requests in doubt before anything was accepted, and only the endpoint's "
+                f"description says where their results would be: {error}. Pass on_unknown='resend', which sends them "
+                f"again, perhaps a second time"
             ) from error
         output = (description.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
         if not output.get("S3OutputPath"):

@@ -129,7 +129,8 @@ class Models:
             descriptions = {name: self.find(name) for name in names}
         except AccessDenied as denied:
             self._hook.log.info(
-                "a model created again under its name cannot be distinguished from the earlier one: %s", denied
+                "a model created again under its name cannot be distinguished from the earlier one: %s",
+                denied,
             )
             return {}
         return {name: description for name, description in descriptions.items() if description is not None}

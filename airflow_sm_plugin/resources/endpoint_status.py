@@ -196,7 +196,7 @@ def deadline_exceeded(
     meanwhile = f"Meanwhile {_MEANWHILE.get(verdict.status, 'it is still there')}"
     if cleaned_up and verdict.status == "Creating":
         meanwhile = "What this task made of it is deleted again: the task's log says how that ended"
-    logs = "" if verdict.status == "Deleting" else ", or look at the endpoint's CloudWatch logs"
+    logs = "" if verdict.status == "Deleting" else ", or read the endpoint's CloudWatch logs"
     return EndpointDeadlineExceeded(
         f"endpoint {endpoint_name} was still {verdict.status} after {seconds:.0f} s; raise max_wait_seconds{logs}. "
         f"{meanwhile}"

@@ -81,7 +81,7 @@ class Scripted:
 
 @asynccontextmanager
 async def scripted(serve: Serve) -> AsyncIterator[Scripted]:
-    """Serve for the block; little is taken that nobody reads."""
+    """Serve for the block; unread data is accepted up to a small buffer."""
     found = Scripted(serve)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
@@ -124,8 +124,8 @@ def run(
     return asyncio.run(opened())
 
 
-async def turns() -> None:
-    """Let everything go on that waits for nothing but its turn, and for what was sent here."""
+async def settle() -> None:
+    """Let all ready tasks of the loop run, and sent data arrive."""
     for _number in range(10):
         await asyncio.sleep(0.001)
 
@@ -133,7 +133,7 @@ async def turns() -> None:
 async def all_closed(server: Scripted) -> None:
     """Return when the server has closed every connection and the client had time to see it."""
     await asyncio.gather(*server.tasks)
-    await turns()
+    await settle()
 
 
 async def ask(invoker: EndpointInvoker, body: bytes = b"1,2") -> ModelAnswer:
@@ -316,7 +316,7 @@ def test_an_answer_that_goes_on_coming_is_waited_for(monkeypatch: pytest.MonkeyP
         await peer.request()
         for byte in FINE:
             await peer.say(bytes([byte]))
-            await turns()
+            await settle()
             ahead[0] += 60
             await asyncio.sleep(0)  # for time-outs to be seen
 
@@ -365,7 +365,7 @@ def test_who_gives_up_waiting_for_a_connection_leaves_none_behind(monkeypatch: p
         first = asyncio.create_task(ask(invoker))
         await came.wait()
         others = [asyncio.create_task(ask(invoker)) for _number in range(5)]
-        await turns()
+        await settle()
         for other in others:
             other.cancel()
         await asyncio.gather(*others, return_exceptions=True)

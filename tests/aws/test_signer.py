@@ -103,9 +103,9 @@ def test_requests_show_no_secret() -> None:
 
 def test_the_clock_tells_utc_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    for now, told in ((0.9, "19700101T000000Z"), (1.0, "19700101T000001Z"), (1.5, "19700101T000001Z")):
+    for now, expected in ((0.9, "19700101T000000Z"), (1.0, "19700101T000001Z"), (1.5, "19700101T000001Z")):
         monkeypatch.setattr(time, "time", lambda now=now: now)
-        assert clock.timestamp() == told
+        assert clock.timestamp() == expected
 
 
 def test_keys_show_no_secret() -> None:

@@ -203,7 +203,7 @@ def comparable(asked: Asked) -> tuple[str, str, bytes, dict[str, str]]:
 
 
 def signature_by_botocore(asked: Asked) -> str:
-    """Compute the signature anew from what was signed."""
+    """Compute the signature again from the signed request."""
     shown, _, rest = asked.headers["authorization"].partition(", SignedHeaders=")
     _, _, region, service, _ = shown.split("/")
     headers = {
@@ -315,7 +315,7 @@ ERRORS: dict[str, tuple[str, Said]] = {
     "missing at head": ("head", Said(404)),
     "forbidden at head": ("head", Said(403)),
     "slow down": ("put", Said(503, S3_ERROR % b"SlowDown")),
-    "somebody else": ("put if new", Said(412, S3_ERROR % b"PreconditionFailed")),
+    "another writer": ("put if new", Said(412, S3_ERROR % b"PreconditionFailed")),
     "a page of a load balancer": ("list all", Said(502, b"<html>bad gateway</html>")),
     "no words": ("put", Said(500)),
     "throttled": (
@@ -366,11 +366,11 @@ def without_metadata(error: ClientError) -> Mapping[str, Any]:
 
 
 @pytest.mark.parametrize("call", ["head", "put", "invoke", "invoke model", "receive"])
-@pytest.mark.parametrize("trouble", ["nobody listens", "closed without an answer"])
+@pytest.mark.parametrize("trouble", ["closed port", "closed without an answer"])
 def test_a_broken_connection_raises_what_botocore_raises(
     call: str, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = closed_port() if trouble == "nobody listens" else Said(0)
+    said = closed_port() if trouble == "closed port" else Said(0)
     ours, theirs = raised_by_both(monkeypatch, CALLS[call], said)
     assert type(ours) is type(theirs)
     assert isinstance(ours, BotoCoreError)

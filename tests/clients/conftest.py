@@ -43,7 +43,7 @@ def transform_fn(model, data, content_type, accept, context):
 
 @dataclass(frozen=True)
 class Workbench:
-    """A bucket, a model in it, and boto3 to prepare and look with."""
+    """A bucket, a model in it, and boto3 to prepare and check with."""
 
     bucket: str
     model_data: str
@@ -72,11 +72,11 @@ def unique(kind: str) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _sdk_looks_no_longer(embedded: EmbeddedProcess) -> Iterator[None]:
-    """Let end what SageMaker's SDK leaves behind: threads that look for the output that never came, or the failure."""
+    """Let end what SageMaker's SDK leaves behind: threads that poll for an output or failure that never comes."""
     yield
     for thread in threading.enumerate():
         if "(check_" in thread.name:
-            thread.join(600)  # longer than any of them looks
+            thread.join(600)  # longer than any of them polls
 
 
 @pytest.fixture

@@ -175,8 +175,8 @@ def test_every_answer_has_a_request_id_of_its_own(aws: str) -> None:
     ids = [_ids(service, call) for service, call in calls]
     assert all(ids)
     assert len(set(ids)) == len(ids)
-    told = _control(aws, "GET", "calls?service=*")["calls"]
-    assert set(ids) <= {call["request_id"] for call in told}
+    logged = _control(aws, "GET", "calls?service=*")["calls"]
+    assert set(ids) <= {call["request_id"] for call in logged}
 
 
 UNKNOWN: list[tuple[str, Callable[[Any], Any]]] = [
@@ -224,8 +224,8 @@ def test_an_unknown_operation_is_refused_at_once_in_the_services_form(
     assert response["Error"]["Code"] == "UnknownOperationException"
     assert response["ResponseMetadata"]["HTTPStatusCode"] in (400, 404)
     assert response["ResponseMetadata"]["RetryAttempts"] == 0
-    told = _control(aws, "GET", f"calls?service=*&since={before}")["calls"]
-    (noted,) = [one for one in told if one["request_id"] == response["ResponseMetadata"]["RequestId"]]
+    logged = _control(aws, "GET", f"calls?service=*&since={before}")["calls"]
+    (noted,) = [one for one in logged if one["request_id"] == response["ResponseMetadata"]["RequestId"]]
     assert noted["error"] == "UnknownOperationException"
     assert noted["effect"] is False
 
@@ -291,8 +291,10 @@ def test_what_moto_stumbles_over_is_an_internal_failure_with_a_reason(
     code = answer.headers["x-amzn-ErrorType"]
     assert (answer.status, code) == (500, "InternalFailure")
     assert b"The embedded SageMaker failed at " in answer.read()
-    told = _control(aws, "GET", f"calls?service={service}")["calls"]
-    assert [one["error"] for one in told if one["request_id"] == answer.headers["x-amzn-RequestId"]] == [code]
+    logged = _control(aws, "GET", f"calls?service={service}")["calls"]
+    assert [one["error"] for one in logged if one["request_id"] == answer.headers["x-amzn-RequestId"]] == [
+        code
+    ]
     connection.close()
 
 
@@ -332,8 +334,8 @@ def test_faults_strike_s3_calls_in_either_style(
     with pytest.raises(ClientError, match="AccessDenied"):
         s3.put_object(Bucket=workbench.bucket, Key=key, Body=b"x")
     s3.put_object(Bucket=workbench.bucket, Key=key, Body=b"x")
-    told = _control(aws, "GET", f"calls?service=s3&since={before}")["calls"]
-    mine = [call for call in told if (call["resource"] or "").startswith(workbench.bucket)]
+    logged = _control(aws, "GET", f"calls?service=s3&since={before}")["calls"]
+    mine = [call for call in logged if (call["resource"] or "").startswith(workbench.bucket)]
     assert [(call["operation"], call["resource"], call["fault"]) for call in mine] == [
         ("PutObject", f"{workbench.bucket}/{key}", "error"),
         ("PutObject", f"{workbench.bucket}/{key}", None),

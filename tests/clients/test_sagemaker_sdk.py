@@ -59,7 +59,7 @@ def _csv_predictor(endpoint: str, session: Any) -> Any:
 
 
 def _deploy(workbench: Workbench, model: Any, **arguments: object) -> Any:
-    """Deploy without the SDK's waiting, which looks twice a minute."""
+    """Deploy without the SDK's waiting, which polls twice a minute."""
     endpoint = unique("sdk")
     predictor = model.deploy(
         initial_instance_count=1,
@@ -171,7 +171,7 @@ def test_an_asynchronous_predictor_that_fails(workbench: Workbench, model: Any) 
         response.get_result(PATIENCE)
 
     predictor.delete_endpoint()
-    # The SDK goes on looking for the output, in a thread that would outlive the test.
+    # The SDK goes on polling for the output, in a thread that would outlive the test.
     key = response.output_path.removeprefix(f"s3://{workbench.bucket}/")
     workbench.s3.put_object(Bucket=workbench.bucket, Key=key, Body=b"")
     for thread in threading.enumerate():

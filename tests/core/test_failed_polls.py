@@ -1,4 +1,4 @@
-"""One rule for every wait: a few failed looks in a row are no verdict, a good one forgets them."""
+"""One rule for every wait: a few failed polls in a row are no verdict, a successful one resets their count."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ BAD_MOMENTS = (ServiceUnavailable("503"), Throttled("Rate exceeded"))
 
 
 def after(failures: int) -> FailedPolls:
-    looks = FailedPolls()
+    polls = FailedPolls()
     for _ in range(failures):
-        looks = looks.one_more()
-    return looks
+        polls = polls.one_more()
+    return polls
 
 
 @given(st.integers(0, 3 * MAX_FAILED_POLLS), st.sampled_from(BAD_MOMENTS))
 def test_bad_moments_end_the_wait_from_the_first_too_many_on(
     failures: int, error: SageMakerInferenceError
 ) -> None:
-    looks = after(failures)
-    assert looks.in_a_row == failures
-    assert looks.too_many == looks.end_the_wait(error) == (failures > MAX_FAILED_POLLS)
+    polls = after(failures)
+    assert polls.in_a_row == failures
+    assert polls.too_many == polls.end_the_wait(error) == (failures > MAX_FAILED_POLLS)
 
 
 @pytest.mark.parametrize("error", [AccessDenied("403"), RequestRefused("400"), EndpointNotFound("gone")])
@@ -41,6 +41,6 @@ def test_what_no_later_look_mends_ends_it_at_once(error: SageMakerInferenceError
 
 
 def test_a_bad_look_does_not_change_the_count_it_was_added_to() -> None:
-    looks = after(3)
-    looks.one_more()
-    assert looks == after(3)
+    polls = after(3)
+    polls.one_more()
+    assert polls == after(3)

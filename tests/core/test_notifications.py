@@ -1,4 +1,4 @@
-"""SageMaker's notifications: the same in an SNS envelope and bare, and never mistaken for somebody else's."""
+"""SageMaker's notifications: the same in an SNS envelope and bare, and other services' messages are refused."""
 
 from __future__ import annotations
 
@@ -89,11 +89,11 @@ def test_a_success_tells_where_the_output_is_and_the_requests_attributes() -> No
 
 
 def test_a_failure_tells_its_reason_and_no_output() -> None:
-    told = parse(json.dumps(FAILURE))
-    assert told is not None
-    assert (told.succeeded, told.output_location) == (False, None)
-    assert told.failure_reason == "ClientError: the model answered 400"
-    assert told.custom_attributes == TRACE
+    notification = parse(json.dumps(FAILURE))
+    assert notification is not None
+    assert (notification.succeeded, notification.output_location) == (False, None)
+    assert notification.failure_reason == "ClientError: the model answered 400"
+    assert notification.custom_attributes == TRACE
 
 
 @pytest.mark.parametrize("event", [SUCCESS, FAILURE, TEST])
@@ -115,12 +115,12 @@ def test_optional_request_parameters_may_be_missing(missing: str) -> None:
         **SUCCESS,
         "requestParameters": {key: value for key, value in request.items() if key != missing},
     }
-    told = parse(json.dumps(event))
-    assert told is not None
-    assert told.succeeded
-    assert told.endpoint_name == "churn"
-    assert (told.custom_attributes is None) == (missing == "customAttributes")
-    assert (told.input_location is None) == (missing == "inputLocation")
+    notification = parse(json.dumps(event))
+    assert notification is not None
+    assert notification.succeeded
+    assert notification.endpoint_name == "churn"
+    assert (notification.custom_attributes is None) == (missing == "customAttributes")
+    assert (notification.input_location is None) == (missing == "inputLocation")
 
 
 FOREIGN = [
@@ -132,7 +132,7 @@ FOREIGN = [
     pytest.param("[" * 100_000, id="too-deep"),
     pytest.param("{}", id="empty-object"),
     pytest.param('{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}', id="S3's-own-test"),
-    pytest.param('{"eventName": "TestNotification"}', id="test-of-nobody"),
+    pytest.param('{"eventName": "TestNotification"}', id="test-without-a-source"),
     pytest.param(
         '{"eventSource": "aws:other", "eventName": "TestNotification"}', id="test-of-another-service"
     ),
@@ -164,11 +164,11 @@ def test_any_other_text_is_refused_and_nothing_else_is_raised(message: str) -> N
 def test_a_damaged_notification_is_read_or_refused(damage: dict[str, object]) -> None:
     """A queue's consumer sees one kind of error, whatever lies in the queue."""
     try:
-        told = parse(json.dumps({**SUCCESS, **damage}))
+        notification = parse(json.dumps({**SUCCESS, **damage}))
     except InvalidRequest:
         return
-    assert told is not None
-    assert told.succeeded
+    assert notification is not None
+    assert notification.succeeded
 
 
 def test_neither_repr_nor_error_shows_custom_attributes() -> None:
@@ -233,14 +233,19 @@ def test_whatever_a_message_holds_it_is_a_result_or_somebody_elses(
     }
     for body in (json.dumps(event), enveloped(json.dumps(event))):
         try:
-            told = parse(body)
+            notification = parse(body)
         except InvalidRequest:
             continue
-        if told is not None:
-            texts = (told.endpoint_name, told.output_location, told.inference_id, told.event_time)
+        if notification is not None:
+            texts = (
+                notification.endpoint_name,
+                notification.output_location,
+                notification.inference_id,
+                notification.event_time,
+            )
             assert all(text is None or isinstance(text, str) for text in texts)
-            is_stale(told, before=0.0)
-            CompletionHints(WATCH).take(told)
+            is_stale(notification, before=0.0)
+            CompletionHints(WATCH).take(notification)
 
 
 @given(_TEXTS)
@@ -275,6 +280,6 @@ def test_odd_messages_are_somebody_elses(body: str) -> None:
     "at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "now", "", "\ud83d", "2026-W01-1"]
 )
 def test_no_time_breaks_a_wait(at: str) -> None:
-    told = parse(json.dumps({**SUCCESS, "eventTime": at}))
-    assert told is not None
-    assert is_stale(told, before=0.0) in (True, False)
+    notification = parse(json.dumps({**SUCCESS, "eventTime": at}))
+    assert notification is not None
+    assert is_stale(notification, before=0.0) in (True, False)

@@ -1,4 +1,4 @@
-"""Ownership: the same over retries, another for every other task instance, told by a tag."""
+"""Ownership: the same over retries, another for every other task instance, read from a tag."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_tags_that_cannot_be_read_or_are_another_products_prove_nothing() -> Non
 
 
 def test_a_user_cannot_disown_a_task_by_a_tag_of_his() -> None:
-    assert with_owner({OWNER_TAG: "somebody"}, "me") == {OWNER_TAG: "me"}
+    assert with_owner({OWNER_TAG: "another"}, "me") == {OWNER_TAG: "me"}
 
 
 def test_whatever_our_operators_made_is_known_as_such() -> None:

@@ -1,4 +1,4 @@
-"""Which response keys may be asked for, and how a pipeline is told. Shapes: real candidates' containers."""
+"""Which response keys may be asked for, and how they pass through a pipeline. Shapes: real candidates' containers."""
 
 from __future__ import annotations
 
@@ -188,13 +188,13 @@ def test_a_key_given_twice_is_refused() -> None:
 
 
 def test_one_text_instead_of_a_list_is_refused_as_such() -> None:
-    """A text is a sequence of letters, and an error about letters helps nobody."""
+    """A text is a sequence of letters, and an error about letters is no help."""
     with pytest.raises(InvalidRequest, match="must be a list"):
         select_response_keys([ENSEMBLE], "labels")
 
 
 def test_a_container_without_keys_breaks_the_chain() -> None:
-    """What was handed on before it is not told to the one behind it."""
+    """Its predecessor's output is not named as its successor's input."""
     selected = select_response_keys([ALGORITHM, FEATURES, LABELS], ["probability"])
     assert environment_of(selected[0])[OUTPUT] == "probability"
     assert environment_of(selected[2])[INPUT] == environment_of(LABELS)[INPUT]

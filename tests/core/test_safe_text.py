@@ -79,7 +79,7 @@ def test_a_row_of_errors_tells_any_message(message: str, attempts: int) -> None:
 @pytest.mark.parametrize("escaped", [False, True])
 @given(record=JSON_VALUES.filter(lambda value: isinstance(value, dict)), answer=JSON_VALUES)
 def test_any_record_is_joined_to_any_answer(escaped: bool, record: dict[str, object], answer: object) -> None:
-    """Also where the record has the key already, so that it is spelled anew."""
+    """Also where the record has the key already, so that it is written a second time."""
     record = {**record, "SageMakerOutput": 0} if escaped else record
     data = json.dumps(record).encode() + b"\n"
     payload = Payload(body=data, start=0, end=len(data), first_record=0, records=1)

@@ -91,14 +91,14 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.text(), json_values))
 def test_every_mapping_survives_its_text_in_json_and_as_python_writes_it(value: dict[str, object]) -> None:
-    for told in (value, json.dumps(value), f" {value!r}\n"):
-        assert mapping(told, "tags") == value
+    for spelling in (value, json.dumps(value), f" {value!r}\n"):
+        assert mapping(spelling, "tags") == value
 
 
 @given(st.lists(json_values))
 def test_every_list_survives_its_text_in_json_and_as_python_writes_it(value: list[object]) -> None:
-    for told in (value, json.dumps(value), f" {value!r}\n"):
-        assert sequence(told, "names") == value
+    for spelling in (value, json.dumps(value), f" {value!r}\n"):
+        assert sequence(spelling, "names") == value
 
 
 def test_a_tuple_is_a_list_too() -> None:

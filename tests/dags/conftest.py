@@ -56,8 +56,8 @@ def logged_run(
     folder: Path, dag_id: str, *, url: str, conf: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], str]:
     """Run a DAG as :func:`run_dag`; return its tasks' logs as well."""
-    told, log = _logged_runs(folder, {dag_id: conf}, url=url)
-    return told[dag_id], log
+    runs, log = _logged_runs(folder, {dag_id: conf}, url=url)
+    return runs[dag_id], log
 
 
 def _logged_runs(

@@ -84,7 +84,7 @@ def test_rendered_sensitive_fields_are_stored_as_a_mask(ran: Mapping[str, Any]) 
 
 
 def test_a_rescheduled_wait_ends_by_our_deadline(ran: Mapping[str, Any]) -> None:
-    """Each of its looks is a process of its own, which must learn from Airflow when the first one was.
+    """Each of its polls is a process of its own, which must learn from Airflow when the first one was.
 
     Without that it would end by Airflow's own time-out, later than these tests may take.
     """

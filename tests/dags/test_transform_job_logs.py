@@ -50,8 +50,8 @@ def earlier_job(account: Account, name: str, location: str) -> None:
 
 def waited_for(account: Account, job: str) -> Callable[[], bool]:
     """Return what says whether it has been seen twice that a job goes on: by who deferred, and by the trigger."""
-    looks = calls_from_now(account, "DescribeTransformJob", job)
-    return lambda: sum(look["status"] == 200 for look in looks()) >= 2
+    calls = calls_from_now(account, "DescribeTransformJob", job)
+    return lambda: sum(call["status"] == 200 for call in calls()) >= 2
 
 
 def ended(account: Account) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""The answers of the embedded SageMaker whose texts nobody has recorded, in ``docs/``: ``make invented-answers``."""
+"""The answers of the embedded SageMaker whose texts are not recorded, in ``docs/``: ``make invented-answers``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def table() -> str:
         for row in sorted(invented, key=lambda row: row.operation)
     ]
     return "\n".join(
-        ["| operation | situation | answer | text | what is known |", "|---|---|---|---|---|", *rows]
+        ["| operation | situation | answer | text | recorded or invented |", "|---|---|---|---|---|", *rows]
     )
 
 

@@ -70,7 +70,7 @@ class Task:
     """A deploying task as a user writes it for either operator; configurations are named by hand for the provider's.
 
     :param config: the configuration's name for the provider's operator: the same over retries, another in every run
-    :param seconds: its deadline; :param interval: seconds between its looks
+    :param seconds: its deadline; :param interval: seconds between its polls
     """
 
     endpoint: str
@@ -81,7 +81,7 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def operator(self, side: Side) -> BaseOperator:
-        """Make the operator anew, as a worker does for every try."""
+        """Make a new operator, as a worker does for every try."""
         shared: dict[str, Any] = {
             "task_id": "deploy",
             "aws_conn_id": None,
@@ -128,7 +128,7 @@ class ModelTask(Task):
     model_data_url: str = ""
 
     def operator(self, side: Side) -> BaseOperator:
-        """Make the operator anew."""
+        """Make a new operator."""
         if side == "ours":
             return SageMakerCreateModelOperator(
                 task_id="model",
@@ -168,11 +168,11 @@ class Stage:
     def deployed(self) -> str:
         """Deploy with this side's operator, return the model."""
         model = self.model()
-        told = run_once(self.task(model), self.side, number=0) or run_once(
+        error = run_once(self.task(model), self.side, number=0) or run_once(
             self.task(model), self.side, number=1
         )
-        if told:
-            raise RuntimeError(told)
+        if error:
+            raise RuntimeError(error)
         return model
 
     def control(self, method: str, route: str, value: object = None) -> Any:  # noqa: ANN401 - JSON
@@ -265,7 +265,7 @@ SITUATIONS = (
     Situation("The artefact was deleted after CreateModel", _deleted),
     Situation("The container crashes when it starts", _crashes),
     Situation("No capacity at the first try", _no_capacity),
-    Situation("Deadline of 4 s, looks every 2 s; creation takes 7 s", _deadline),
+    Situation("Deadline of 4 s, a poll every 2 s; creation takes 7 s", _deadline),
     Situation("Deferrable, `wait_for_completion=False`; creation takes 4 s", _not_waited_for),
     Situation("A colleague's update is under way, 3 s", _busy),
 )
@@ -311,9 +311,9 @@ def happened(account: Account, situation: Situation, side: Side) -> Happened:
         _killed(stage, task, situation.kill_at)
         tries.append("killed")
     while len(tries) <= RETRIES:
-        told = run_once(task, side, number=len(tries) + 1)
-        tries.append(told or "success")
-        if not told or told.startswith("AirflowFailException"):
+        error = run_once(task, side, number=len(tries) + 1)
+        tries.append(error or "success")
+        if not error or error.startswith("AirflowFailException"):
             break
     seconds = time.monotonic() - began
     calls = stage.control("GET", "calls?" + urlencode({"since": since, "service": "*"}))["calls"]

@@ -20,10 +20,10 @@ PAGE = (Path(__file__).parents[2] / "docs" / "embedded-sagemaker.md").read_text(
 
 
 def test_its_settings_and_their_defaults_are_the_settings() -> None:
-    told = {
+    documented = {
         name: float(value) for name, value in re.findall(r"^\| `(\w+)` \| ([\d.]+) \|$", PAGE, re.MULTILINE)
     }
-    assert told == Settings().as_json()
+    assert documented == Settings().as_json()
 
 
 def _table(beginning: str) -> set[str]:
@@ -59,8 +59,8 @@ def test_its_python_example_runs() -> None:
 
 def test_the_answers_it_calls_invented_are_those_of_the_data_and_no_others() -> None:
     assert listed(PAGE) == table(), HOW
-    told = {row.split(" | ")[1] for row in table().splitlines()[2:]}
-    assert told == {row.situation for row in recorded_answers().values() if row.grade == "invented"}
+    documented = {row.split(" | ")[1] for row in table().splitlines()[2:]}
+    assert documented == {row.situation for row in recorded_answers().values() if row.grade == "invented"}
 
 
 def test_the_operations_it_names_are_answered() -> None:

@@ -44,7 +44,7 @@ def airflow_stack(embedded: Embedded, tmp_path_factory: pytest.TempPathFactory) 
         "PLACE": "a test",
         # Files that come are read within seconds all the same; those here do not change.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "36000",
-        # Most of the time nothing can be scheduled, and looking costs a fifth of a core.
+        # Most of the time nothing can be scheduled, and the scheduler's loop costs a fifth of a core.
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
     }
     stack = AirflowStack(

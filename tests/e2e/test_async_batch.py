@@ -171,12 +171,12 @@ def test_a_batch_survives_a_bad_day(
         "ledger": f"s3://{account.bucket}/{endpoint}/ledger/",
     }
     run_id = _bad_day(airflow_stack, account, endpoint, conf)
-    look = airflow_stack.api.wait_for_run(DAG, run_id, seconds=1700)
-    tries = look.tasks[0].try_number
+    run_status = airflow_stack.api.wait_for_run(DAG, run_id, seconds=1700)
+    tries = run_status.tasks[0].try_number
     log = "\n".join(
         airflow_stack.api.log_text(DAG, run_id, TASK, try_number=number) for number in range(1, tries + 1)
     )
-    assert (look.state, tries) == ("success", 3), log
+    assert (run_status.state, tries) == ("success", 3), log
     assert "planted-trace" not in log
     report = airflow_stack.api.xcom(DAG, run_id, TASK)
     assert isinstance(report, dict)

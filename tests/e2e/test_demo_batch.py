@@ -26,11 +26,11 @@ def test_its_schedule_starts_it_and_it_ends_with_a_table_and_a_page(
     api.wait_for_dag(DAG)
     run_id = api.begin(DAG)
     assert run_id.startswith("scheduled__")
-    look = api.wait_for_run(DAG, run_id, seconds=1700)
-    assert look.state == "success", look
-    assert {task.state for task in look.tasks} == {"success"}
+    run_status = api.wait_for_run(DAG, run_id, seconds=1700)
+    assert run_status.state == "success", run_status
+    assert {task.state for task in run_status.tasks} == {"success"}
 
-    (report,) = (found for task in look.tasks if (found := report_of(api, DAG, run_id, task)))
+    (report,) = (found for task in run_status.tasks if (found := report_of(api, DAG, run_id, task)))
     console = Console(width=240, file=io.StringIO(), record=True)
     console.print(report_table([report], width=240))
     shown = console.export_text()

@@ -59,7 +59,7 @@ def outcomes(
     """Run two trials of each verb side by side in one run of a DAG: undisturbed, and killed after a call."""
     stack.api.wait_for_dag(dag_id)
     rows = [(verb, call) for verb, last in kills.items() for call in ("", last)]
-    # Each in a region of its own: operators look at all endpoints of theirs.
+    # Each in a region of its own: operators list all endpoints of their own.
     accounts = [in_region(account, region) for _, region in zip(rows, REGIONS, strict=False)]
     trials = [begun(there, verb) for there, (verb, _) in zip(accounts, rows, strict=True)]
     files = [folder / f"{trial.name}.calls" for trial in trials]
@@ -68,13 +68,13 @@ def outcomes(
         for trial, (_, call), file in zip(trials, rows, files, strict=True)
     ]
     run_id = stack.api.trigger(dag_id, conf={"trials": conf})
-    look = stack.api.wait_for_run(dag_id, run_id, seconds=LONGEST_RUN)
-    tries = {task.map_index: task.try_number for task in look.tasks if task.task_id == TASK}
+    run_status = stack.api.wait_for_run(dag_id, run_id, seconds=LONGEST_RUN)
+    tries = {task.map_index: task.try_number for task in run_status.tasks if task.task_id == TASK}
     logs = [
         stack.api.log_text(dag_id, run_id, TASK, try_number=tries[index], map_index=index)
         for index in range(len(trials))
     ]
-    assert look.state == "success", logs
+    assert run_status.state == "success", logs
     found = [
         Outcome(
             end=end_of(there, trial),
@@ -86,7 +86,7 @@ def outcomes(
         for index, (there, trial) in enumerate(zip(accounts, trials, strict=True))
     ]
     for there, trial in zip(accounts, trials, strict=True):
-        if there.status(trial.name) is not None:  # the next trial there would look at it as well
+        if there.status(trial.name) is not None:  # the next trial there would find it as well
             there.sagemaker.delete_endpoint(EndpointName=trial.name)
             there.wait_for_endpoint(trial.name, "endpoint_deleted")
     return found

@@ -45,12 +45,12 @@ class Run:
     dag_id: str
     run_id: str
     name: str
-    look: RunStatus
+    run_status: RunStatus
 
     @property
     def states(self) -> dict[str, str | None]:
         """Return each task's state."""
-        return {task.label: task.state for task in self.look.tasks}
+        return {task.label: task.state for task in self.run_status.tasks}
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +110,18 @@ def stored(airflow_stack: AirflowStack, main_job: Run) -> dict[str, Any]:
         label.removesuffix("[-1]"): json.loads(fields)
         for label, fields in _rendered(airflow_stack, main_job).items()
     }
-    return {"state": main_job.look.state, "tasks": main_job.states, "xcoms": xcoms, "rendered": rendered}
+    return {
+        "state": main_job.run_status.state,
+        "tasks": main_job.states,
+        "xcoms": xcoms,
+        "rendered": rendered,
+    }
 
 
 def _xcom_entries(stack: AirflowStack, run: Run) -> list[dict[str, Any]]:
     """Return every XCom of a run, as the REST API tells it."""
     api, found = stack.api, []
-    for task in run.look.tasks:
+    for task in run.run_status.tasks:
         path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task.task_id}/xcomEntries"
         listed = api._call("GET", path, query={"map_index": task.map_index, "limit": 100})
         assert isinstance(listed, dict)
@@ -141,7 +146,7 @@ def _entries(value: Json) -> Iterator[Mapping[str, Json]]:
 def _logs(stack: AirflowStack, run: Run) -> str:
     """Return every task log of a run as it lies on disk."""
     files = [path for path in (stack.home / "logs" / f"dag_id={run.dag_id}").rglob("*") if path.is_file()]
-    assert len(files) >= len([task for task in run.look.tasks if task.start_date])
+    assert len(files) >= len([task for task in run.run_status.tasks if task.start_date])
     return "\n".join(path.read_text(errors="replace") for path in files)
 
 
@@ -247,7 +252,7 @@ def test_what_no_retry_can_mend_is_not_retried_and_names_the_limit(
     airflow_stack: AirflowStack, runs: Mapping[str, Run]
 ) -> None:
     run = runs["e2e_keeps_secrets"]
-    (refused,) = (task for task in run.look.tasks if task.task_id == "refused")
+    (refused,) = (task for task in run.run_status.tasks if task.task_id == "refused")
     assert refused.try_number == 1
     log = airflow_stack.api.log_text(run.dag_id, run.run_id, "refused")
     assert "InvalidCustomAttributes" in log
@@ -273,7 +278,7 @@ def test_a_failed_deployment_leaves_nothing_and_the_teardown_runs(
     airflow_stack: AirflowStack, runs: Mapping[str, Run], account: Account
 ) -> None:
     run = runs["e2e_deploy_fails"]
-    assert run.look.state == "failed"
+    assert run.run_status.state == "failed"
     assert run.states == {
         "model": "success",
         "deploy": "failed",
@@ -282,7 +287,7 @@ def test_a_failed_deployment_leaves_nothing_and_the_teardown_runs(
     }
     log = airflow_stack.api.log_text(run.dag_id, run.run_id, "deploy")
     assert "EndpointFailed" in log
-    assert "did not pass the ping health check" in log, "SageMaker's reason is told"
+    assert "did not pass the ping health check" in log, "SageMaker's reason is logged"
     assert account.status(run.name) is None
     assert account.configs(run.name) == []
     assert account.models(run.name) == []
@@ -292,7 +297,7 @@ def test_a_failed_deployment_leaves_nothing_and_the_teardown_runs(
 def test_a_rescheduled_wait_ends_by_our_deadline(
     airflow_stack: AirflowStack, runs: Mapping[str, Run]
 ) -> None:
-    """Each of its looks is a process of its own, which must learn from Airflow when the first one was."""
+    """Each of its polls is a process of its own, which must learn from Airflow when the first one was."""
     run = runs["e2e_reschedule_times_out"]
     assert run.states == {"await_result": "failed"}
     log = airflow_stack.api.log_text(run.dag_id, run.run_id, "await_result")

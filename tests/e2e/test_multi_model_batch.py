@@ -113,11 +113,11 @@ class Day:
         bucket, _, prefix = folder.journal.removeprefix("s3://").partition("/")
         found = self.account.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
         parts = [JournalPart.from_json(self.account.read(f"s3://{bucket}/{one['Key']}")) for one in found]
-        told: list[Run | Failure] = [run for part in parts for run in part.runs]
-        told += [failure for part in parts for failure in part.failures if not failure.retryable]
+        rows: list[Run | Failure] = [run for part in parts for run in part.runs]
+        rows += [failure for part in parts for failure in part.failures if not failure.retryable]
         return {
             Record(models[one.entry], one.first_record + number)
-            for one in told
+            for one in rows
             for number in range(one.records or 0)
         }
 
@@ -152,13 +152,13 @@ class Day:
             except requests.exceptions.ReadTimeout:
                 continue
 
-    def logs(self, look: RunStatus) -> str:
+    def logs(self, run_status: RunStatus) -> str:
         """Return the logs of all tries of all tasks."""
         return "\n".join(
             self.stack.api.log_text(
                 DAG, self.run_id, task.task_id, try_number=number, map_index=task.map_index
             )
-            for task in look.tasks
+            for task in run_status.tasks
             for number in range(1, task.try_number + 1)
         )
 
@@ -175,7 +175,7 @@ class Ended:
     """A day and what was seen at its end."""
 
     day: Day
-    look: RunStatus
+    run_status: RunStatus
     asked: list[Call]
     report: Mapping[str, Any]
     kept: Sequence[Kept]
@@ -249,10 +249,10 @@ def bad_day(airflow_stack: AirflowStack, module_account: Account, endpoint: tupl
     airflow_stack.api.wait_for_dag(DAG)
     day = Day(module_account, airflow_stack, name, counts, airflow_stack.api.trigger(DAG, conf=conf))
     kept = _harm(day)
-    look = day.end()
+    run_status = day.end()
     _forget_faults(module_account, name)
     report = json.loads(module_account.read(f"{root}/out/report.json"))
-    return Ended(day, look, day.asked(), report, kept)
+    return Ended(day, run_status, day.asked(), report, kept)
 
 
 def _harm(day: Day) -> list[Kept]:
@@ -310,14 +310,14 @@ def test_a_small_batch_is_planned_spread_and_merged(
     }
     airflow_stack.api.wait_for_dag(DAG)
     day = Day(account, airflow_stack, name, counts, airflow_stack.api.trigger(DAG, conf=conf))
-    look = day.end()
-    states = {task.label: (task.state, task.try_number) for task in look.tasks}
+    run_status = day.end()
+    states = {task.label: (task.state, task.try_number) for task in run_status.tasks}
     assert {label: state for label, state in states.items() if label.startswith("scores.")} == {
         "scores.plan": ("success", 1),
         "scores.batch[0]": ("success", 1),
         "scores.batch[1]": ("success", 1),
         "scores.merge": ("success", 1),
-    }, day.logs(look)
+    }, day.logs(run_status)
     for model in ("m0", "m1"):
         assert (day.output(model) or b"").decode().splitlines() == [f"{model}/{n}" for n in range(3)]
     assert Counter(day.asked()) == Counter(
@@ -325,16 +325,16 @@ def test_a_small_batch_is_planned_spread_and_merged(
     )
     summary = day.xcom("scores.merge")
     assert (summary["records"], summary["succeeded"], summary["shards"]) == (6, 6, 2)
-    told = day.logs(look) + json.dumps(summary)
-    assert SECRET not in told
-    assert PAYLOAD not in told
+    written = day.logs(run_status) + json.dumps(summary)
+    assert SECRET not in written
+    assert PAYLOAD not in written
     account.sagemaker.delete_endpoint(EndpointName=name)
 
 
 @pytest.mark.slow
 def test_the_batch_tasks_survive_and_the_merge_judges(bad_day: Ended) -> None:
     """Tolerated is one record in a hundred; a missing model is more."""
-    states = {task.label: (task.state, task.try_number) for task in bad_day.look.tasks}
+    states = {task.label: (task.state, task.try_number) for task in bad_day.run_status.tasks}
     assert states["scores.plan"] == ("success", 1), states
     assert states["scores.batch[0]"] == ("success", 3), states
     assert states["scores.batch[1]"] == ("success", 2), states
@@ -386,7 +386,7 @@ def test_each_call_carried_its_own_custom_attributes(bad_day: Ended) -> None:
 @pytest.mark.slow
 def test_payloads_and_custom_attributes_reach_neither_logs_nor_xcom(bad_day: Ended) -> None:
     day = bad_day.day
-    told = day.logs(bad_day.look) + json.dumps(
+    written = day.logs(bad_day.run_status) + json.dumps(
         [
             day.xcom("scores.plan"),
             day.xcom("scores.plan", key="plan"),
@@ -394,9 +394,9 @@ def test_payloads_and_custom_attributes_reach_neither_logs_nor_xcom(bad_day: End
         ]
         + [day.xcom(BATCH, map_index=shard) for shard in (0, 1)]
     )
-    assert "batch report: " in told
-    assert SECRET not in told
-    assert PAYLOAD not in told
+    assert "batch report: " in written
+    assert SECRET not in written
+    assert PAYLOAD not in written
 
 
 @pytest.mark.slow
@@ -413,8 +413,8 @@ def test_cleared_as_a_whole_only_what_failed_is_invoked_again(bad_day: Ended) ->
         "include_downstream": True,
     }
     day.stack.api._call("POST", f"/dags/{DAG}/clearTaskInstances", body=body)
-    look = day.end()
-    assert look.state == "success", day.logs(look)
+    run_status = day.end()
+    assert run_status.state == "success", day.logs(run_status)
     again = Counter(call.record for call in day.asked()[len(bad_day.asked) :])
     assert again == Counter({*BAD, *((MISSING, number) for number in range(RECORDS))})
     assert (day.output(MISSING) or b"").decode().splitlines() == [f"{MISSING}/{n}" for n in range(RECORDS)]

@@ -47,9 +47,9 @@ def test_a_killed_deployment_is_finished_by_its_retry(airflow_stack: AirflowStac
         Worker(airflow_stack, dag_id, run_id, "deploy").kill()
         account.change_settings(endpoint_creating_seconds=0)
         until(lambda: account.status(name) == "InService")
-        look = airflow_stack.api.wait_for_run(dag_id, run_id, seconds=LONGEST_RUN)
+        run_status = airflow_stack.api.wait_for_run(dag_id, run_id, seconds=LONGEST_RUN)
     log = airflow_stack.api.log_text(dag_id, run_id, "deploy", try_number=2)
-    assert (look.state, look.tasks[0].try_number) == ("success", 2), log
+    assert (run_status.state, run_status.tasks[0].try_number) == ("success", 2), log
     assert "already existing" not in log
     endpoint = account.sagemaker.describe_endpoint(EndpointName=name)
     assert (endpoint["EndpointStatus"], endpoint["CreationTime"]) == ("InService", made)
@@ -69,8 +69,8 @@ def test_a_deferred_sensor_survives_a_restart_of_the_triggerer(
     triggerer.wait(timeout=1700)
     airflow_stack._launch("triggerer", COMPONENTS["triggerer"])
     account.upload(b"late", output.removeprefix(f"s3://{account.bucket}/"))
-    look = airflow_stack.api.wait_for_run(dag_id, run_id, seconds=LONGEST_RUN)
-    assert look.state == "success"
+    run_status = airflow_stack.api.wait_for_run(dag_id, run_id, seconds=LONGEST_RUN)
+    assert run_status.state == "success"
     assert airflow_stack.api.xcom(dag_id, run_id, "await_result") == output
 
 
@@ -118,7 +118,7 @@ def test_deferred_deployments_survive_a_triggerer_that_is_killed(
 ) -> None:
     """Both waits, before it acts and after, go on to the right end, and by the deadlines that they began with.
 
-    Two deadlines pass while no triggerer runs: the next one's first poll is the last. One that began anew would poll
+    Two deadlines pass while no triggerer runs: the next one's first poll is the last. One that began again would poll
     on, every second. They are three times what this machine takes from such a run's beginning to its wait.
     """
     dag_id, api = "e2e_deferred_deploy", airflow_stack.api
@@ -149,7 +149,7 @@ def test_deferred_deployments_survive_a_triggerer_that_is_killed(
         ends = {case: api.wait_for_run(dag_id, run, seconds=LONGEST_RUN) for case, run in runs.items()}
     logs = {case: api.log_text(dag_id, run, "deploy") for case, run in runs.items()}
 
-    assert {case: look.state for case, look in ends.items()} == {
+    assert {case: run_status.state for case, run_status in ends.items()} == {
         "serves": "success",
         "waits-out": "success",
         "never-serves": "failed",

@@ -37,10 +37,12 @@ def test_a_run_with_mapped_and_deferred_tasks_goes_through(airflow_stack: Airflo
     api.wait_for_dag("e2e_tiny")
     seen: list[str] = []
     run_id = api.trigger("e2e_tiny", conf={"add": 10}, run_id="one:+1")
-    look = api.wait_for_run("e2e_tiny", run_id, seconds=SECONDS, on_poll=lambda look: seen.append(look.state))
-    assert look.state == "success", [(task.label, task.state) for task in look.tasks]
+    run_status = api.wait_for_run(
+        "e2e_tiny", run_id, seconds=SECONDS, on_poll=lambda status: seen.append(status.state)
+    )
+    assert run_status.state == "success", [(task.label, task.state) for task in run_status.tasks]
     assert seen[-1] == "success"
-    assert {task.label for task in look.tasks} == {"wait", "add[0]", "add[1]", "add[2]", "total"}
+    assert {task.label for task in run_status.tasks} == {"wait", "add[0]", "add[1]", "add[2]", "total"}
     assert api.xcom("e2e_tiny", run_id, "total") == {"total": 36}
     assert api.xcom("e2e_tiny", run_id, "add", map_index=2) == 13
     assert "adding to 2 in a test" in api.log_text("e2e_tiny", run_id, "add", map_index=1)

@@ -56,7 +56,7 @@ class Worker:
         self._miss_heartbeats()
 
     def _miss_heartbeats(self) -> None:
-        """Have the last heartbeat be long ago: nobody sends another, since the supervisor is dead."""
+        """Have the last heartbeat be long ago: no other follows, since the supervisor is dead."""
         with closing(sqlite3.connect(self._database, timeout=600)) as database, database:
             changed = database.execute(
                 "UPDATE task_instance SET last_heartbeat_at = '2000-01-01 00:00:00.000000' "

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
     from mypy_boto3_cloudwatch import CloudWatchClient
 
-LOOK = "DescribeScalableTargets"
+DESCRIBE = "DescribeScalableTargets"
 Served = tuple[int, dict[str, str], bytes]
 
 
 def plan(endpoint: str, variant: str = "AllTraffic", *, min_capacity: int = 0) -> ScalingPlan:
-    """A plan for an asynchronous endpoint, which nobody but SageMaker would miss."""
+    """A plan for an asynchronous endpoint, which only SageMaker would miss."""
     scaling = Scaling.read(min_capacity=min_capacity, max_capacity=2)
     variants = [{"VariantName": variant, "CurrentInstanceCount": 1}]
     described = {
@@ -63,7 +63,7 @@ def clients() -> tuple[ApplicationAutoScalingClient, CloudWatchClient]:
 
 
 def left(endpoint: str) -> list[str]:
-    """Return what there is for an endpoint, looked at with clients of its own."""
+    """Describe an endpoint's scaling with separate clients."""
     autoscaling, cloudwatch = clients()
     targets = autoscaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
     policies = autoscaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
@@ -87,7 +87,7 @@ def operation_of(headers: Any, path: str, body: bytes) -> str:  # noqa: ANN401 -
 
 def denial(headers: Any, operation: str) -> Served:  # noqa: ANN401 - the standard library's headers
     """Return AWS's AccessDenied in the protocol of the request."""
-    message = f"User: nobody is not authorized to perform: {operation}"
+    message = f"User: someone is not authorized to perform: {operation}"
     if "cbor" in str(headers.get("Content-Type")):
         fields = {"__type": "AccessDenied", "message": message}
         body = bytes([0xA0 + len(fields)])
@@ -193,7 +193,7 @@ def test_what_aws_calls_not_found_counts_as_removed(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_endpoint_that_is_gone_leaves_nothing_whatever_its_variants_were(scaled: str) -> None:
-    """Nobody can tell the variants any more; a name that begins alike is another endpoint."""
+    """The variants are not known any more; a name with the same beginning is another endpoint's."""
     other, neighbour = unique("other"), f"{scaled}-b"
     scaling().apply(plan(scaled, "green", min_capacity=1))
     scaling().apply(plan(neighbour))
@@ -259,14 +259,14 @@ def test_an_application_that_was_killed_is_completed(stage: int) -> None:
 def test_a_role_that_may_not_look_registered_nothing_and_gets_a_hint(
     aws: str, scaled: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with denying(LOOK, otherwise=aws) as (url, asked), monkeypatch.context() as patch:
+    with denying(DESCRIBE, otherwise=aws) as (url, asked), monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         assert scaling().remove_scaling(scaled) == []
         with pytest.raises(AccessDenied, match="application-autoscaling:DescribeScalableTargets"):
             scaling().remove(scaled, ["AllTraffic"])
-    assert asked == [LOOK, LOOK]
+    assert asked == [DESCRIBE, DESCRIBE]
     (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert f"scaling of endpoint {scaled} was not looked at: application-autoscaling:{LOOK}" in said
+    assert f"scaling of endpoint {scaled} was not looked at: application-autoscaling:{DESCRIBE}" in said
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_a_missing_permission_is_an_error_where_something_of_ours_is(
 def test_a_missing_permission_is_no_error_where_nothing_is_ours(
     aws: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, operation: str
 ) -> None:
-    """Somebody else registered the variant."""
+    """Another task or person registered the variant."""
     name = unique("theirs")
     scaling().variants.register(plan(name).registration())
     with denying(operation, otherwise=aws) as (url, asked), monkeypatch.context() as patch:
@@ -302,7 +302,7 @@ def test_an_endpoint_that_never_scaled_costs_two_looks(aws: str, monkeypatch: py
     with denying(otherwise=aws) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         assert scaling().remove_scaling(unique("plain")) == []
-    assert asked == [LOOK, "DescribeAlarms"]
+    assert asked == [DESCRIBE, "DescribeAlarms"]
 
 
 @pytest.mark.parametrize("times", [1, 3])

@@ -124,11 +124,11 @@ def test_lines_that_come_a_moment_later_are_waited_for_and_no_longer(
 
 def test_nothing_is_told_after_five_looks(monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
     missing = Answer(400, "ResourceNotFoundException", "there is no such group")
-    for patience, looks in ((0, 1), (0.04, 5)):
+    for patience, polls in ((0, 1), (0.04, 5)):
         with answering(missing) as (url, asked):
             monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
             show("/no/such/group", patience=patience)
-        assert len(asked) == looks
+        assert len(asked) == polls
     assert "the containers wrote nothing to /no/such/group so far" in said()
 
 

@@ -68,7 +68,7 @@ def test_a_call_is_sent_once_more_with_fresh_credentials(
 ) -> None:
     """What comes then tells that it was: the new key is denied for a reason of its own."""
     if "deferred" in call:
-        pytest.skip("a trigger looks again with another client: see below")
+        pytest.skip("a trigger polls again with another client: see below")
     monkeypatch.setattr("random.random", lambda: 0.0)
 
     def answer(asked: Asked) -> Said:
@@ -78,7 +78,7 @@ def test_a_call_is_sent_once_more_with_fresh_credentials(
         return refusal(asked, "AccessDenied")
 
     error = failure(call, options, answer, monkeypatch)
-    if "stat" not in call and call != "ListTags":  # these tell of a denied look in their own way
+    if "stat" not in call and call != "ListTags":  # these report a denied call in their own way
         assert isinstance(error, AccessDenied)
 
 

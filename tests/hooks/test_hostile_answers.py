@@ -84,7 +84,7 @@ ODD: Mapping[str, Said] = {
     "error type odd": Said(400, b"{}", {**JSON, "x-amzn-ErrorType": "a:b#c:d,http://x/"}),
     "query error odd": Said(400, b"{}", {**JSON, "x-amzn-query-error": ";;;"}),
 }
-"""Errors of which nobody can say more than that they are some."""
+"""Errors of which no more is known than that they are errors."""
 
 UNREADABLE: Mapping[str, Said] = {
     "login page": Said(200, PAGE, {"Content-Type": "text/html"}),
@@ -158,7 +158,7 @@ def ready_to_wait_deferred(connection: AwsConnection) -> Iterator[Callable[[], o
 
 
 def wait_deferred(connection: AwsConnection) -> object:
-    """Let a trigger look until its deadline; return its event, or raise the error it tells of."""
+    """Let a trigger poll until its deadline; return its event, or raise the error in it."""
 
     async def call() -> list[Any]:
         trigger = EndpointServingTrigger(

@@ -63,7 +63,7 @@ ERRORS: list[BotoCoreError] = [
 
 
 class Sources:
-    """Where boto looks for credentials; each way to break them, and one to mend them."""
+    """Where boto searches for credentials; each way to break them, and one to mend them."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._file, self._token = folder / "credentials", folder / "token"
@@ -112,8 +112,8 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
 
 @pytest.fixture
 def mended_when_told(sources: Sources, caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """Have the credentials mended as soon as a log tells that something failed; give what it told."""
-    told: list[str] = []
+    """Have the credentials mended as soon as a failure is logged; yield the logged failures."""
+    failures: list[str] = []
 
     class Mender(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -125,13 +125,13 @@ def mended_when_told(sources: Sources, caplog: pytest.LogCaptureFixture) -> Iter
                 or "no useful answer" in text
                 or "again in" in text
             ):
-                told.append(text)
+                failures.append(text)
                 sources.mend()
 
     mender = Mender()
     caplog.set_level(logging.INFO)
     logging.getLogger().addHandler(mender)
-    yield told
+    yield failures
     logging.getLogger().removeHandler(mender)
 
 

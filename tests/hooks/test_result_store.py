@@ -62,7 +62,7 @@ def test_it_says_what_it_could_not_do(account: Account, monkeypatch: pytest.Monk
             store().read(missing(account), limit=10)
         with pytest.raises(AccessDenied, match=r"s3:PutObject .* allow this action to the task's role"):
             store().write(missing(account), b"x")
-    nobody = closed_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", nobody)
-    with pytest.raises(ServiceUnavailable, match=nobody):
+    closed = closed_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", closed)
+    with pytest.raises(ServiceUnavailable, match=closed):
         store(config=ONCE).read(missing(account), limit=10)

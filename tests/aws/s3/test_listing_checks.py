@@ -105,9 +105,9 @@ def test_empty_pages_are_passed_by_their_tokens() -> None:
 def test_tokens_that_lead_nowhere_are_not_followed_for_ever() -> None:
     with pytest.raises(ServiceUnavailable, match="nor says how to go on"):
         page_of(Page([], is_truncated=True, token="t"))
-    turns = [Page([], is_truncated=True, token=str(number)) for number in range(2 * MOST_EMPTY_PAGES)]
+    pages = [Page([], is_truncated=True, token=str(number)) for number in range(2 * MOST_EMPTY_PAGES)]
     with pytest.raises(ServiceUnavailable, match=f"{MOST_EMPTY_PAGES} pages in a row"):
-        page_of(*turns)
+        page_of(*pages)
 
 
 def listing(*keys: str, truncated: bool, token: str = "") -> Said:

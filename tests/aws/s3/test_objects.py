@@ -188,10 +188,10 @@ def test_an_object_is_replaced_only_while_it_is_the_one_that_is_meant(
 def test_a_replacement_whose_answer_was_lost_is_no_conflict(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unless what is there is another one, or nobody may tell."""
-    looks = [(Said(200, b"mine"), True), (Said(200, b"theirs"), False), (xml(404, "NoSuchKey"), False)]
-    for look, ours in [*looks, (xml(403, "AccessDenied"), False)]:
-        answer = one_after_the_other(Said(0), xml(412, "PreconditionFailed"), look)
+    """Unless the object is another, or reading it is not permitted."""
+    answers = [(Said(200, b"mine"), True), (Said(200, b"theirs"), False), (xml(404, "NoSuchKey"), False)]
+    for second, ours in [*answers, (xml(403, "AccessDenied"), False)]:
+        answer = one_after_the_other(Said(0), xml(412, "PreconditionFailed"), second)
         result, asked = against(
             answer, monkeypatch, options, lambda s3: s3.write("s3://b/k", b"mine", if_match="e")
         )
@@ -264,7 +264,7 @@ def test_a_listing_fails_at_once_with_an_error_of_ours(
     options: Mapping[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever waits counts failed looks; even the transport below sends none of them twice."""
+    """A wait counts failed polls; even the transport below sends none of them twice."""
     if said.status == 200 and "proxies_config" in options:
         pytest.skip("botocore takes any XML for a listing")
     for use in (lambda s3: s3.list_names("b", "p"), lambda s3: s3.list_objects("b", "p")):
@@ -303,7 +303,7 @@ def test_an_objects_size_and_etag_are_told_as_a_listing_tells_them(
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "times"),
+    ("status", "expected", "times"),
     [
         (404, Presence.ABSENT, 1),
         (403, Presence.FORBIDDEN, 1),
@@ -312,10 +312,10 @@ def test_an_objects_size_and_etag_are_told_as_a_listing_tells_them(
     ],
 )
 def test_what_stands_in_the_way_of_a_size_is_told_or_endured(
-    status: int, told: object, times: int, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+    status: int, expected: object, times: int, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result, asked = against(lambda _: Said(status), monkeypatch, options, lambda s3: s3.stat("s3://b/k"))
-    assert result is told or type(result) is told
+    assert result is expected or type(result) is expected
     assert [each.method for each in asked] == ["HEAD"] * times
 
 
@@ -388,8 +388,8 @@ def test_an_object_that_is_not_what_was_stored_is_read_again(
 ) -> None:
     if "proxies_config" in options:
         pytest.skip("what botocore checks is its own matter")
-    told = {"x-amz-checksum-crc32": base64.b64encode(zlib.crc32(b"right").to_bytes(4, "big")).decode()}
-    answer = one_after_the_other(Said(200, b"wrong", told), Said(200, b"right", told))
+    expected = {"x-amz-checksum-crc32": base64.b64encode(zlib.crc32(b"right").to_bytes(4, "big")).decode()}
+    answer = one_after_the_other(Said(200, b"wrong", expected), Said(200, b"right", expected))
     result, asked = against(answer, monkeypatch, options, lambda s3: s3.read("s3://b/k"))
     assert result == b"right"
     assert len(asked) == 2
@@ -407,8 +407,8 @@ def test_a_bucket_in_another_region_is_found_there(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def use(s3: S3Objects) -> list[object]:
-        looks = [await s3.sight("s3://b/k"), await s3.read("s3://b/k")]
-        return [*looks, [line async for line in s3.read_lines("s3://b/k")]]
+        answers = [await s3.sight("s3://b/k"), await s3.read("s3://b/k")]
+        return [*answers, [line async for line in s3.read_lines("s3://b/k")]]
 
     result, asked = against(in_ireland, monkeypatch, options, use)
     assert result == [Presence.PRESENT, b"there", ["there"]]

@@ -79,8 +79,8 @@ def test_parts_added_and_copied_become_one_object(account: Account, options: Map
     assert isinstance(found, ListedObject)
     assert found.size == 2 * LEAST_PART_BYTES + 7
     assert account.read(location) == first + copied + b"the end"
-    told = account.s3.head_object(Bucket=account.bucket, Key=location.partition(f"{account.bucket}/")[2])
-    assert told["ContentType"] == "text/csv"
+    head = account.s3.head_object(Bucket=account.bucket, Key=location.partition(f"{account.bucket}/")[2])
+    assert head["ContentType"] == "text/csv"
 
 
 def test_an_object_written_at_once_has_its_key_and_its_acl_too(
@@ -88,8 +88,8 @@ def test_an_object_written_at_once_has_its_key_and_its_acl_too(
 ) -> None:
     key = unique("encrypted")
     run(options, lambda s3: s3.write(f"s3://{account.bucket}/{key}", b"x", options=OPTIONS))
-    told = account.s3.head_object(Bucket=account.bucket, Key=key)
-    assert (told["ServerSideEncryption"], told["SSEKMSKeyId"]) == ("aws:kms", "alias/a-key")
+    head = account.s3.head_object(Bucket=account.bucket, Key=key)
+    assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "alias/a-key")
 
 
 def test_an_upload_that_was_given_up_leaves_nothing(account: Account, options: Mapping[str, Any]) -> None:
@@ -123,7 +123,7 @@ GOOD = {"begin": BEGUN, "PUT": UPLOADED, "copy": COPIED, "complete": COMPLETED}
 def test_an_upload_tells_what_its_parts_are(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the checksums that S3 told, as boto3's own uploads do: S3 wants them once an algorithm is named."""
+    """With the checksums that S3 answered, as boto3's own uploads do: S3 wants them once an algorithm is named."""
     _, asked = against(lambda each: GOOD[by_step(each)], monkeypatch, options, write_in_parts)
     begun, added, copied, completed = asked
     assert begun.headers["x-amz-server-side-encryption-aws-kms-key-id"] == "alias/a-key"

@@ -1,4 +1,4 @@
-"""Everything secret that our operators take, as a run's configuration hands it in: none of it may be told anywhere."""
+"""Everything secret that our operators take, as a run's configuration hands it in: none of it may appear anywhere."""
 
 from __future__ import annotations
 
