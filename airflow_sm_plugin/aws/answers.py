@@ -266,21 +266,24 @@ class ResponseHeaders:
 
         :raises UnreadableAnswer: a number, or the JSON body, is malformed
         """
-        parsed, metadata = (
-            _json_members(body, self.in_body) if self.in_body else ParsedResponse(Body=body),
-            {},
-        )
-        for header, value in headers.items():
-            name = header.lower()
-            if name in self.texts:
-                parsed[self.texts[name]] = as_botocore_reads(value)
-            elif name in self.numbers:
-                parsed[self.numbers[name]] = _whole_number(name, value)
-            elif self.prefix and name.startswith(self.prefix):
-                metadata[name.removeprefix(self.prefix)] = as_botocore_reads(value)
-        if metadata:
+        parsed = _json_members(body, self.in_body) if self.in_body else ParsedResponse(Body=body)
+        for header, name in self.texts.items():
+            if (value := headers.get(header)) is not None:
+                parsed[name] = as_botocore_reads(value)
+        for header, name in self.numbers.items():
+            if (value := headers.get(header)) is not None:
+                parsed[name] = _whole_number(header, value)
+        if self.prefix and (metadata := self._metadata(headers)):
             parsed["Metadata"] = metadata
         return parsed
+
+    def _metadata(self, headers: Mapping[str, str]) -> dict[str, str]:
+        names = ((header.lower(), value) for header, value in headers.items())
+        return {
+            name.removeprefix(self.prefix): as_botocore_reads(value)
+            for name, value in names
+            if name.startswith(self.prefix)
+        }
 
 
 @functools.lru_cache(maxsize=64)
