@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -173,8 +174,6 @@ FACES = {
     "provider_info",
 }
 
-SAME_NAME: set[str] = set()
-
 
 def folder_of(module: str) -> str:
     return module.rpartition(".")[0]
@@ -295,14 +294,41 @@ def test_no_folder_has_more_modules_than_one_reads() -> None:
     assert {folder for folder, size in sizes.items() if size > MOST_MODULES} == set()
 
 
-def test_no_two_public_classes_have_one_name() -> None:
+def test_no_two_classes_have_one_name() -> None:
     names = Counter(
-        node.name
-        for tree in TREES.values()
-        for node in tree.body
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        node.name for tree in TREES.values() for node in tree.body if isinstance(node, ast.ClassDef)
     )
-    assert {name for name, times in names.items() if times > 1} == SAME_NAME
+    assert [name for name, times in names.items() if times > 1] == []
+
+
+PRIVATE_WORDS = re.compile(
+    r"(?<![a-z])(?:looks?|looked|looking|turns?|lanes?|shel(?:f|ves)|stor(?:y|ies)|sights?|bells?|places?|stretch(?:es)?"
+    r"|bur(?:y|ies|ied)|told|anew|nobody|somebody|take note|what of)(?![a-z])",
+    re.IGNORECASE,
+)
+"""Words that meant something to the builders of this package only, or that hide who does what."""
+
+PLAIN = re.compile(
+    r"looks? like|looked like|look(?:s|ed)? up|decimal places?|in place(?! of)|turn(?:s|ed)? o(?:n|ff)",
+    re.IGNORECASE,
+)
+"""The same words in common phrases."""
+
+WRITTEN = [
+    path
+    for pattern in ("airflow_sm_plugin/**/*", "dags/**/*", "docs/**/*", "tests/**/*.py", "*.md")
+    for path in sorted(ROOT.glob(pattern))
+    if path.suffix in {".py", ".md", ".jinja", ".css", ".js", ".json"} and path != Path(__file__)
+]
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_words_are_those_of_aws_and_airflow(path: Path) -> None:
+    lines = enumerate(path.read_text().splitlines(), start=1)
+    found = [
+        (number, match[0]) for number, line in lines for match in PRIVATE_WORDS.finditer(PLAIN.sub("", line))
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize("module", FILES)

@@ -97,7 +97,7 @@ def test_an_option_of_a_botocore_to_come_goes_through_botocore() -> None:
     assert reached.unmapped(request) == "botocore_config sets quantum_safe"
 
 
-def test_a_header_that_somebody_adds_goes_through_botocore() -> None:
+def test_a_header_that_a_handler_adds_goes_through_botocore() -> None:
     reached = access("sagemaker-runtime")
 
     def add(request: AWSPreparedRequest, **_: object) -> None:

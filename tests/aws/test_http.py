@@ -375,7 +375,7 @@ def test_who_gives_up_waiting_for_a_connection_leaves_none_behind(monkeypatch: p
     assert run(monkeypatch, serve, use, max_connections=1).connections == 1
 
 
-def test_nothing_was_sent_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_was_sent_at_a_closed_port(monkeypatch: pytest.MonkeyPatch) -> None:
     async def use(_: EndpointInvoker, __: Scripted) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", closed_port())
         opening = EndpointInvoker.open(AwsConnection(aws_conn_id=None), "an-endpoint", max_connections=1)

@@ -156,7 +156,7 @@ async def _in_window(
             model, body, future = await queue.get()
             try:
                 future.set_result(await invoke(model, body))
-            except Exception as error:  # noqa: BLE001 - it is told where the answer is awaited
+            except Exception as error:  # noqa: BLE001 - it is raised where the answer is awaited
                 future.set_exception(error)
 
     async def take() -> None:
@@ -193,7 +193,7 @@ def ours(job: Job) -> None:
 
 
 def ours_botocore_signer(job: Job) -> None:
-    """Do it with the engine, with botocore's own signer in place of the cached one."""
+    """Do it with the engine, with botocore's own signer instead of the cached one."""
     sigv4.Signer.signed = _signed  # type: ignore[method-assign]  # this process does nothing else
     ours(job)
 
@@ -234,8 +234,8 @@ def main(way: str, text: str) -> None:
     sys.stdout.flush()
     cpu, wall = time.process_time(), time.perf_counter()
     WAYS[way](job)
-    told = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
-    sys.stdout.write(f"{json.dumps(told)}\n")
+    figures = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+    sys.stdout.write(f"{json.dumps(figures)}\n")
 
 
 if __name__ == "__main__":

@@ -41,32 +41,32 @@ def _task(what: str, where: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def _told(process: subprocess.Popen[str]) -> dict[str, Any]:
+def _figures(process: subprocess.Popen[str]) -> dict[str, Any]:
     """Wait for its end and return what it said."""
     text, _ = process.communicate(timeout=900)
     assert process.returncode == 0
     return cast("dict[str, Any]", json.loads(text.splitlines()[-1]))
 
 
-def _looked(stub: StubClient, looks: int = 1) -> None:
-    """Return when the waiting process has looked so often."""
-    for _ in range(looks):
+def _polled(stub: StubClient, polls: int = 1) -> None:
+    """Return when the waiting process has polled so often."""
+    for _ in range(polls):
         while not (stub.take_calls().keys() & {"list", "head"}):
             time.sleep(0.05)
         while stub.take_calls():
             time.sleep(0.3)
 
 
-def _row(what: str, count: int, told: dict[str, Any]) -> list[str]:
-    growth = told["peak"] - told["idle"]
-    return [what, f"{count:,}", f"{told['idle']:.0f}", f"{growth:.0f}", f"{told['cpu']:.1f}"]
+def _row(what: str, count: int, figures: dict[str, Any]) -> list[str]:
+    growth = figures["peak"] - figures["idle"]
+    return [what, f"{count:,}", f"{figures['idle']:.0f}", f"{growth:.0f}", f"{figures['cpu']:.1f}"]
 
 
 def _submit_and_wait(stub: StubClient, count: int) -> list[list[str]]:
     prefix = f"inputs-{count}/"
     stub.fill(input_keys(count, prefix))
     with _task("submit", prefix) as process:
-        submitted = _told(process)
+        submitted = _figures(process)
     assert submitted["pending"] == count
     with urllib.request.urlopen(submitted["wait"].replace("s3:/", stub.url), timeout=60) as answer:
         keys = output_keys(AwaitedResults.from_mapping(json.load(answer)))
@@ -75,8 +75,8 @@ def _submit_and_wait(stub: StubClient, count: int) -> list[list[str]]:
     with _task("wait", submitted["wait"]) as process:
         for some in ([], keys[::2], keys[:-1], keys):
             stub.fill(some)
-            _looked(stub, 2 if some is not keys else 1)
-        waited = _told(process)
+            _polled(stub, 2 if some is not keys else 1)
+        waited = _figures(process)
     assert waited["event"][0]["counts"]["succeeded"] == count
     return [_row("submits them", count, submitted), _row("waits for them", count, waited)]
 
@@ -100,13 +100,13 @@ def test_from_the_last_output_to_the_event(stub: StubClient, capsys: pytest.Capt
     for _ in range(WAITS):
         stub.take_calls()
         with _task("wait", where) as process:
-            _looked(stub)
-            time.sleep(random.random() * POLL_SECONDS)  # noqa: S311 - it comes at any time between two looks
+            _polled(stub)
+            time.sleep(random.random() * POLL_SECONDS)  # noqa: S311 - it comes at any time between two polls
             put_at = time.time()
             stub.fill(keys[-1:])
-            told = _told(process)
-        assert told["event"][0]["why"] == "complete"
-        seconds.append(told["at"] - put_at)
+            figures = _figures(process)
+        assert figures["event"][0]["why"] == "complete"
+        seconds.append(figures["at"] - put_at)
         stub.delete(f"s3://{BUCKET}/{keys[-1]}")
     with capsys.disabled():
         sys.stdout.write(

@@ -45,7 +45,7 @@ def _ours(stub: StubClient, count: int, name: str) -> Cost:
 
 
 def _sender(threads: int) -> Callable[[int], object]:
-    """Return what sends one request with boto3, told the same as ours."""
+    """Make a function that sends one request with boto3, with the parameters of ours."""
     client = boto3.client(
         "sagemaker-runtime", region_name=REGION, config=Config(max_pool_connections=max(10, threads))
     )

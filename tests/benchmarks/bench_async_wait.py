@@ -44,11 +44,11 @@ SIZES = (1_000, 10_000, 100_000)
 ONE_BY_ONE = 1_000
 """What asks for every key by itself is measured with so many; with more it costs in proportion."""
 
-LATER_LOOKS = 8
+LATER_POLLS = 8
 """A whole rotation over the shards on which nothing has appeared yet."""
 
-LOOKS = 30
-LOOK_SECONDS = 30.0
+POLLS = 30
+POLL_SECONDS = 30.0
 FAILING = 0.01
 
 Keys = Sequence[str]
@@ -61,13 +61,13 @@ SITUATIONS: Mapping[str, Callable[[Keys], Keys]] = {
 
 
 async def _ours(stub: StubClient, watch: AwaitedResults) -> list[Cost]:
-    """Return the costs of a wait's first looks."""
+    """Return the costs of a wait's first polls."""
     costs: list[Cost] = []
     async with S3Objects.open(CONNECTION) as s3:
         await s3.list_names(BUCKET, "nothing/")  # connected, and everything imported
         watcher, state, now = ResultWatcher(s3), WatchState.begin(watch), time.time()
-        for number in range(1 + LATER_LOOKS):
-            at = now + number * LOOK_SECONDS
+        for number in range(1 + LATER_POLLS):
+            at = now + number * POLL_SECONDS
             cost, state = await cost_of_async(stub, lambda: watcher.poll(watch, state, now=at))  # noqa: B023 - called at once
             costs.append(cost)
     return costs
@@ -76,13 +76,13 @@ async def _ours(stub: StubClient, watch: AwaitedResults) -> list[Cost]:
 def _by_head(stub: StubClient, keys: Keys) -> Cost:
     client = boto3.client("s3", region_name="us-east-1")
 
-    def look() -> None:
+    def poll() -> None:
         for key in keys:
             with contextlib.suppress(ClientError):
                 client.head_object(Bucket=BUCKET, Key=key)
 
     client.list_objects_v2(Bucket=BUCKET, Prefix="nothing/")
-    return cost_of(stub, look)
+    return cost_of(stub, poll)
 
 
 def _by_sensor(stub: StubClient, keys: Keys) -> Cost:
@@ -109,9 +109,9 @@ async def _by_trigger(stub: StubClient, keys: Keys) -> Cost:
 
 
 def _row(count: int, outputs: str, way: str, first: Cost, later: Cost | None = None) -> list[str]:
-    """Return a line of the table; what remembers nothing has no other looks than the first."""
+    """Return a line of the table; what remembers nothing has no other polls than the first."""
     both = [cost for cost in (first, later) if cost]
-    turns = [cost.longest_turn for cost in both if cost.longest_turn is not None]
+    callbacks = [cost.longest_callback for cost in both if cost.longest_callback is not None]
     return [
         f"{count:,}",
         outputs,
@@ -119,7 +119,7 @@ def _row(count: int, outputs: str, way: str, first: Cost, later: Cost | None = N
         _calls(first.calls),
         _calls(later.calls) if later else "the same",
         ", ".join(f"{cost.cpu * 1_000:,.1f}" for cost in both),
-        f"{max(turns) * 1_000:.1f}" if turns else "",
+        f"{max(callbacks) * 1_000:.1f}" if callbacks else "",
         ", ".join(f"{cost.dollars * 1e6:,.1f}" for cost in both),
     ]
 
@@ -128,7 +128,7 @@ def _calls(calls: Counter[str]) -> str:
     return ", ".join(f"{count:,} {kind.upper()}" for kind, count in sorted(calls.items()) if count) or "none"
 
 
-def _looks_at(stub: StubClient, count: int, situation: str) -> list[list[str]]:
+def _polls_of(stub: StubClient, count: int, situation: str) -> list[list[str]]:
     watch = watch_over(count, f"{situation.replace(' ', '-')}-{count}")
     keys = output_keys(watch)
     stub.fill(list(SITUATIONS[situation](keys)))
@@ -138,27 +138,27 @@ def _looks_at(stub: StubClient, count: int, situation: str) -> list[list[str]]:
     if count == ONE_BY_ONE:
         rows.append(_row(count, situation, "HeadObject for each", _by_head(stub, some)))
         rows.append(_row(count, situation, "`S3KeySensor`, a poke", _by_sensor(stub, some)))
-        rows.append(_row(count, situation, "`S3KeyTrigger`, a look", run_timed(_by_trigger(stub, some))))
+        rows.append(_row(count, situation, "`S3KeyTrigger`, a poll", run_timed(_by_trigger(stub, some))))
     elif situation == "none there":
         heads = _by_head(stub, some).times(count // ONE_BY_ONE)
         rows.append(_row(count, "any", f"HeadObject for each, scaled from {ONE_BY_ONE:,}", heads))
     return rows
 
 
-def test_a_look(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
-    """Look at outstanding results: ours, HEAD by HEAD, and as the provider's sensor does."""
-    rows = [row for count in SIZES for situation in SITUATIONS for row in _looks_at(stub, count, situation)]
+def test_a_poll(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Poll outstanding results: ours, HEAD by HEAD, and as the provider's sensor does."""
+    rows = [row for count in SIZES for situation in SITUATIONS for row in _polls_of(stub, count, situation)]
     with capsys.disabled():
         head = (
             *(
                 "results",
                 "outputs",
                 "way",
-                "calls, first look",
-                "calls, later look",
+                "calls, first poll",
+                "calls, later poll",
                 "CPU ms, first and later",
             ),
-            *("longest turn, CPU ms", "price, millionths of a dollar"),
+            *("longest callback, CPU ms", "price, millionths of a dollar"),
         )
         sys.stdout.write(f"\n{table(head, rows)}")
     assert all("none" not in row[3:5] for row in rows)
@@ -166,10 +166,10 @@ def test_a_look(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
 
 @dataclass
 class _Run:
-    """A whole wait, look after look.
+    """A whole wait, poll after poll.
 
-    :param shards: unfinished ones, summed over the looks
-    :param missing: keys not found yet, summed over the looks
+    :param shards: unfinished ones, summed over the polls
+    :param missing: keys not found yet, summed over the polls
     """
 
     costs: list[Cost]
@@ -178,70 +178,70 @@ class _Run:
 
     def cells(self, order: str, count: int) -> list[str]:
         calls = _sum(self.costs)
-        looks, dollars = len(self.costs), price(calls)
+        polls, dollars = len(self.costs), price(calls)
         pages = calls["list"]
         return [
             order,
-            f"{looks}",
+            f"{polls}",
             _calls(calls),
             f"{pages / self.shards:.2f}",
             f"{sum(cost.cpu for cost in self.costs):.2f}",
             f"{sum(cost.cpu for cost in self.costs) * 1_000 / pages:.1f}",
-            f"{max(cost.longest_turn or 0 for cost in self.costs) * 1_000:.1f}",
+            f"{max(cost.longest_callback or 0 for cost in self.costs) * 1_000:.1f}",
             f"{dollars:.4f}",
             f"{dollars / (self.missing * GET_DOLLARS):.1%}",
-            f"{dollars / (looks * count * GET_DOLLARS):.1%}",
+            f"{dollars / (polls * count * GET_DOLLARS):.1%}",
         ]
 
 
 def _arrivals(count: int, order: str) -> list[int]:
-    """Return after which look each result comes."""
+    """Return after which poll each result comes."""
     dice = random.Random(4)  # noqa: S311 - which result comes when
     if order == "in any order":
-        return [dice.randrange(LOOKS) for _ in range(count)]
+        return [dice.randrange(POLLS) for _ in range(count)]
     return [
-        min(LOOKS - 1, max(0, int(number * LOOKS / count + dice.gauss(0, 0.5)))) for number in range(count)
+        min(POLLS - 1, max(0, int(number * POLLS / count + dice.gauss(0, 0.5)))) for number in range(count)
     ]
 
 
 async def _run(stub: StubClient, count: int, order: str) -> _Run:
     watch = watch_over(count, order.replace(" ", "-"))
     keys, dice = output_keys(watch), random.Random(5)  # noqa: S311 - which result is a failure
-    batches: list[list[str]] = [[] for _ in range(LOOKS)]
-    for key, look in zip(keys, _arrivals(count, order), strict=True):
-        batches[look].append(failure_key(key) if dice.random() < FAILING else key)
+    batches: list[list[str]] = [[] for _ in range(POLLS)]
+    for key, poll in zip(keys, _arrivals(count, order), strict=True):
+        batches[poll].append(failure_key(key) if dice.random() < FAILING else key)
     run, state, now = _Run([]), WatchState.begin(watch), time.time()
     async with S3Objects.open(CONNECTION) as s3:
         watcher = ResultWatcher(s3)
         await s3.list_names(BUCKET, "nothing/")
         while state.result(watch, now=now) is None:
             run.shards += sum(
-                bool(one.pending(shelf)) for shelf, one in zip(watch.folders, state.folders, strict=True)
+                bool(one.pending(folder)) for folder, one in zip(watch.folders, state.folders, strict=True)
             )
             run.missing += state.counts(watch).pending
             cost, state = await cost_of_async(stub, lambda: watcher.poll(watch, state, now=now))  # noqa: B023 - called at once
             run.costs.append(cost)
-            now += LOOK_SECONDS
+            now += POLL_SECONDS
             if batches:
                 await asyncio.to_thread(stub.fill, batches.pop(0))
     return run
 
 
 def test_a_run(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wait for a whole batch whose results come over thirty looks, one in a hundred as a failure."""
+    """Wait for a whole batch whose results come over thirty polls, one in a hundred as a failure."""
     count = SIZES[-1]
     orders = ("about in order", "in any order")
     runs = {order: run_timed(_run(stub, count, order)) for order in orders}
     head = (
-        *("results come", "looks", "calls", "pages per look and unfinished shard", "CPU s", "CPU ms a page"),
-        *("longest turn, CPU ms", "$", "of a HEAD per missing result", "of a HEAD per result"),
+        *("results come", "polls", "calls", "pages per poll and unfinished shard", "CPU s", "CPU ms a page"),
+        *("longest callback, CPU ms", "$", "of a HEAD per missing result", "of a HEAD per result"),
     )
     with capsys.disabled():
         sys.stdout.write(f"\n{table(head, [run.cells(order, count) for order, run in runs.items()])}")
-    assert all(len(run.costs) >= LOOKS for run in runs.values())
+    assert all(len(run.costs) >= POLLS for run in runs.values())
 
 
-async def _looks_until_seen(stub: StubClient, count: int) -> list[Cost]:
+async def _polls_until_seen(stub: StubClient, count: int) -> list[Cost]:
     watch = watch_over(count, "all-at-once")
     state, now, costs = WatchState.begin(watch), time.time(), []
     async with S3Objects.open(CONNECTION) as s3:
@@ -249,18 +249,18 @@ async def _looks_until_seen(stub: StubClient, count: int) -> list[Cost]:
         state = await watcher.poll(watch, state, now=now)
         await asyncio.to_thread(stub.fill, output_keys(watch))
         while state.result(watch, now=now) is None:
-            now += LOOK_SECONDS
+            now += POLL_SECONDS
             cost, state = await cost_of_async(stub, lambda: watcher.poll(watch, state, now=now))  # noqa: B023 - called at once
             costs.append(cost)
     return costs
 
 
-def test_all_between_two_looks(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
-    """Have every output come after a look that saw none, and count the looks until all are seen."""
-    costs = {count: run_timed(_looks_until_seen(stub, count)) for count in SIZES}
+def test_all_between_two_polls(stub: StubClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Have every output come after a poll that saw none, and count the polls until all are seen."""
+    costs = {count: run_timed(_polls_until_seen(stub, count)) for count in SIZES}
     with capsys.disabled():
         rows = [[f"{count:,}", f"{len(some)}", _calls(_sum(some))] for count, some in costs.items()]
-        sys.stdout.write(f"\n{table(('results, all between two looks', 'looks until seen', 'calls'), rows)}")
+        sys.stdout.write(f"\n{table(('results, all between two polls', 'polls until seen', 'calls'), rows)}")
     assert all(costs.values())
 
 

@@ -41,8 +41,8 @@ def airflow(endpoint: StubServer, tmp_path: Path) -> Iterator[AirflowStack]:
 def _seconds(stack: AirflowStack, dag_id: str, **conf: str | int) -> float:
     began = time.monotonic()
     run_id = stack.api.trigger(dag_id, conf=conf)
-    look = stack.api.wait_for_run(dag_id, run_id, seconds=_LONGEST)
-    assert look.state == "success", stack.api.log_text(dag_id, run_id, look.tasks[0].task_id)
+    run_status = stack.api.wait_for_run(dag_id, run_id, seconds=_LONGEST)
+    assert run_status.state == "success", stack.api.log_text(dag_id, run_id, run_status.tasks[0].task_id)
     return time.monotonic() - began
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.benchmarks.client_cost import table
 from tests.benchmarks.multi_model_job import Job
-from tests.benchmarks.multi_model_runs import load, setting, told
+from tests.benchmarks.multi_model_runs import figures_of, load, setting
 from tests.stubs.endpoint import StubServer
 from tests.stubs.models import EndpointSettings
 
@@ -35,11 +35,11 @@ BATCHES = {
 
 
 def _row(endpoint: StubServer, what: str, job: Job) -> tuple[list[str], float]:
-    """Return what is told of it, and its peak."""
+    """Return its figures, and its peak."""
     job.fill(endpoint)
     endpoint.behave(EndpointSettings())
-    planned = told(["tests.benchmarks.one_shard", "plan", job.as_json()], endpoint)
-    done = told(["tests.benchmarks.one_shard", "batch", job.as_json(), planned["plan"]], endpoint)
+    planned = figures_of(["tests.benchmarks.one_shard", "plan", job.as_json()], endpoint)
+    done = figures_of(["tests.benchmarks.one_shard", "batch", job.as_json(), planned["plan"]], endpoint)
     megabytes = job.total * job.record_bytes / 1_024**2
     row = [
         what,

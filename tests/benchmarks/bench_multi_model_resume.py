@@ -27,7 +27,7 @@ SHAPES = {
     "1,000 inputs": Job(name="resume", models=20, inputs=50, records=RECORDS // 1_000),
 }
 LATENCY = 0.02
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 
 
 def _answered(endpoint: StubServer) -> int:
@@ -44,7 +44,7 @@ def _kill_at_half(endpoint: StubServer, job: Job) -> int:
     with _start(endpoint, job) as process:
         while _answered(endpoint) < job.total // 2:
             assert process.poll() is None
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         process.send_signal(signal.SIGKILL)
     return _answered(endpoint)
 
@@ -58,11 +58,11 @@ def _row(endpoint: StubServer, shape: str, job: Job) -> tuple[list[str], int]:
         assert process.stdout is not None
         began = float(json.loads(process.stdout.readline())["began"])
         while _answered(endpoint) == before:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         first = time.time() - began
-        told = json.loads(process.stdout.read().splitlines()[-1])
+        figures = json.loads(process.stdout.read().splitlines()[-1])
     repeated = _answered(endpoint) - job.total
-    rate = (job.total - before + repeated) / told["wall"]
+    rate = (job.total - before + repeated) / figures["wall"]
     row = [
         shape,
         f"{before:,}",
@@ -70,7 +70,7 @@ def _row(endpoint: StubServer, shape: str, job: Job) -> tuple[list[str], int]:
         f"{repeated:,}",
         f"{repeated / job.total:.2%}",
         f"{repeated / rate:.2f}",
-        f"{told['wall']:.1f}",
+        f"{figures['wall']:.1f}",
     ]
     return row, job.lost(endpoint)
 

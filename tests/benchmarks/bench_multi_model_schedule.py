@@ -3,7 +3,7 @@
 60 models of 2 s each on an endpoint that holds 10, evicts the least recently used one, and holds a call while its model
 loads, as SageMaker does. The other orders go over the same transport with as many calls at once.
 
-No order can be quicker than the larger of two bounds. Places: a model keeps one of the ``C`` places for its load ``L``
+No order can be quicker than the larger of two bounds. Slots: a model keeps one of the ``C`` slots for its load ``L``
 and at least for the time ``w`` in which its records are answered when everything that may be on the way is on the way
 to it, so ``n`` models take ``n * (L + w) / C``. Work: no answer comes before the first load, and all answers together
 take ``n * w``, so that is ``L + n * w``.
@@ -48,8 +48,8 @@ class _Order:
 def lower_bound(job: Job) -> float:
     """Return the seconds below which no order comes."""
     work = job.inputs * job.records * LATENCY / job.in_flight
-    places = job.models * (LOAD_SECONDS + work) / HOLDS
-    return max(places, LOAD_SECONDS + job.models * work)
+    slots = job.models * (LOAD_SECONDS + work) / HOLDS
+    return max(slots, LOAD_SECONDS + job.models * work)
 
 
 def _orders(records: int) -> list[_Order]:

@@ -1,6 +1,6 @@
 """What a piece of client code costs: calls, CPU of this process, and how long it kept the event loop to itself.
 
-CPU is what a busy machine changes least; wall time is told beside it where it matters.
+CPU is what a busy machine changes least; wall time is shown beside it where it matters.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ GET_DOLLARS = 0.0004 / 1_000
 
 
 class TimedLoop(asyncio.SelectorEventLoop):
-    """An event loop that knows the longest of its turns, in CPU seconds of its thread: waiting does not count."""
+    """An event loop that knows its longest round of callbacks, in CPU seconds of its thread: waiting does not count."""
 
-    longest_turn = 0.0
+    longest_callback = 0.0
 
     def _run_once(self) -> None:
         began = time.thread_time()
-        super()._run_once()  # type: ignore[misc]  # private, so no stub tells of it; no other place is as exact
-        self.longest_turn = max(self.longest_turn, time.thread_time() - began)
+        super()._run_once()  # type: ignore[misc]  # private, so no stub has it; nothing else is as exact
+        self.longest_callback = max(self.longest_callback, time.thread_time() - began)
 
 
 def run_timed(work: Coroutine[object, object, _T]) -> _T:
@@ -47,13 +47,13 @@ class Cost:
 
     :param cpu: seconds, of all threads of this process
     :param wall: seconds
-    :param longest_turn: CPU seconds; None where no :class:`TimedLoop` ran
+    :param longest_callback: CPU seconds; None where no :class:`TimedLoop` ran
     """
 
     cpu: float
     wall: float
     calls: Counter[str] = field(default_factory=Counter)
-    longest_turn: float | None = None
+    longest_callback: float | None = None
 
     @property
     def dollars(self) -> float:
@@ -61,7 +61,7 @@ class Cost:
         return price(self.calls)
 
     def times(self, factor: int) -> Cost:
-        """Return the cost of so many times as much; a turn of the loop is no sum."""
+        """Return the cost of so many times as much; the longest callback is no sum."""
         calls = Counter({kind: count * factor for kind, count in self.calls.items()})
         return Cost(self.cpu * factor, self.wall * factor, calls)
 
@@ -87,13 +87,13 @@ async def cost_of_async(stub: StubClient, work: Callable[[], Awaitable[_T]]) -> 
     loop = cast("TimedLoop", asyncio.get_running_loop())
     stub.take_calls()
     _leave_the_rest_alone()
-    await asyncio.sleep(0)  # taking the calls is no part of the first turn
-    loop.longest_turn = 0.0
+    await asyncio.sleep(0)  # taking the calls is no part of the first callback
+    loop.longest_callback = 0.0
     cpu, wall = time.process_time(), time.perf_counter()
     result = await work()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     await asyncio.sleep(0)
-    longest = loop.longest_turn
+    longest = loop.longest_callback
     return Cost(cpu, wall, stub.take_calls(), longest), result
 
 
@@ -104,13 +104,13 @@ def _leave_the_rest_alone() -> None:
 
 
 def mean(costs: Sequence[Cost]) -> Cost:
-    """Return the mean of costs, calls rounded; of the turns the longest."""
+    """Return the mean of costs, calls rounded; the longest callback."""
     calls = sum((cost.calls for cost in costs), Counter[str]())
     return Cost(
         sum(cost.cpu for cost in costs) / len(costs),
         sum(cost.wall for cost in costs) / len(costs),
         Counter({kind: round(count / len(costs)) for kind, count in calls.items()}),
-        max((cost.longest_turn for cost in costs if cost.longest_turn is not None), default=None),
+        max((cost.longest_callback for cost in costs if cost.longest_callback is not None), default=None),
     )
 
 

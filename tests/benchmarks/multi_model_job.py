@@ -25,7 +25,7 @@ ANSWER_BYTES = EndpointSettings.answer_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a process is told to do.
+    """The work of a process.
 
     :param name: of the folder of its outputs
     :param models: so many, each with ``inputs`` of ``records``
@@ -91,8 +91,8 @@ class Job:
     def lost(self, server: StubServer) -> int:
         """Return how many records are not where they must be in the outputs, compared byte by byte."""
         lost = 0
-        for place, key in enumerate(self.input_keys()):
-            sent = records(place * self.records, self.records, self.record_bytes).splitlines()
+        for index, key in enumerate(self.input_keys()):
+            sent = records(index * self.records, self.records, self.record_bytes).splitlines()
             got = server.read(self.output_key(key)).splitlines()
             same = sum(one[:ANSWER_BYTES] == other for one, other in zip(sent, got, strict=False))
             lost += max(self.records, len(got)) - same

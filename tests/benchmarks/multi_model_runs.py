@@ -64,7 +64,7 @@ def environment(server: StubServer) -> dict[str, str]:
     )
 
 
-def told(command: Sequence[str], server: StubServer) -> dict[str, Any]:
+def figures_of(command: Sequence[str], server: StubServer) -> dict[str, Any]:
     """Run a module of the benchmarks and return what it printed last."""
     done = subprocess.run(
         [sys.executable, "-m", *command],
@@ -83,7 +83,7 @@ def batch(server: StubServer, way: str, job: Job, behaviour: EndpointSettings) -
     job.fill(server)
     server.behave(behaviour)
     server.clear()
-    figures = told(["tests.benchmarks.batch_ways", way, job.as_json()], server)
+    figures = figures_of(["tests.benchmarks.batch_ways", way, job.as_json()], server)
     latency = server.mean_latency()
     return Took(job.total, figures["cpu"], figures["wall"], job.lost(server), latency)
 

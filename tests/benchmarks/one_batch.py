@@ -37,7 +37,7 @@ def batch_settings(prefix: str, owner: str) -> BatchSettings:
 
 
 def watch_over(count: int, root: str) -> AwaitedResults:
-    """Return what the wait for a batch of ``count`` inputs looks at.
+    """Make the watch of a batch of ``count`` inputs.
 
     :param root: what begins its names
     """

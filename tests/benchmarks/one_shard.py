@@ -47,14 +47,14 @@ def main(what: str, text: str, *plan: str) -> None:
         )
     idle, cpu, wall = _megabytes("VmRSS"), time.process_time(), time.perf_counter()
     (_OWN / "clear_refs").write_text("5")  # the peak from now on
-    told = asyncio.run(_plan(job) if what == "plan" else _batch(job, *plan))
+    figures = asyncio.run(_plan(job) if what == "plan" else _batch(job, *plan))
     took = {
         "idle": idle,
         "peak": _megabytes("VmHWM"),
         "cpu": time.process_time() - cpu,
         "wall": time.perf_counter() - wall,
     }
-    sys.stdout.write(f"{json.dumps(told | took)}\n")
+    sys.stdout.write(f"{json.dumps(figures | took)}\n")
 
 
 if __name__ == "__main__":

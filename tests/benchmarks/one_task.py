@@ -59,9 +59,9 @@ def main(what: str, where: str) -> None:
         )
     idle, cpu = _megabytes("VmRSS"), time.process_time()
     (_OWN / "clear_refs").write_text("5")  # the peak from now on
-    told = asyncio.run((_submit if what == "submit" else _wait)(where))
+    figures = asyncio.run((_submit if what == "submit" else _wait)(where))
     took = {"idle": idle, "peak": _megabytes("VmHWM"), "cpu": time.process_time() - cpu}
-    sys.stdout.write(f"{json.dumps(told | took)}\n")
+    sys.stdout.write(f"{json.dumps(figures | took)}\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tests.stubs.endpoint import BUCKET, ENDPOINT
 _PAUSE = 0.5
 
 Call = tuple[str, int, bytes]
-"""An input, a record's place in it, the record."""
+"""An input, a record's index in it, the record."""
 
 
 def one_after_the_other(job: Job) -> None:
@@ -39,7 +39,7 @@ async def _push(job: Job, *, shuffled: bool) -> None:
     ):
         found = {key: (await s3.read(f"s3://{BUCKET}/{key}")).splitlines() for key in job.input_keys()}
         answers = {key: [b""] * len(lines) for key, lines in found.items()}
-        calls = [[(key, place, line) for place, line in enumerate(lines)] for key, lines in found.items()]
+        calls = [[(key, index, line) for index, line in enumerate(lines)] for key, lines in found.items()]
         if shuffled:
             calls = [[call for several in calls for call in several]]
             random.Random(7).shuffle(calls[0])  # noqa: S311 - the same order in every run
@@ -55,8 +55,8 @@ async def _send(
     waiting = iter(calls)
 
     async def work() -> None:
-        for key, place, line in waiting:
-            answers[key][place] = await _invoke(invoker, line, job.target_model(key))
+        for key, index, line in waiting:
+            answers[key][index] = await _invoke(invoker, line, job.target_model(key))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(job.in_flight):

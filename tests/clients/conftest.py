@@ -71,7 +71,7 @@ def unique(kind: str) -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _sdk_looks_no_longer(embedded: EmbeddedProcess) -> Iterator[None]:
+def _sdk_polls_no_longer(embedded: EmbeddedProcess) -> Iterator[None]:
     """Let end what SageMaker's SDK leaves behind: threads that poll for an output or failure that never comes."""
     yield
     for thread in threading.enumerate():

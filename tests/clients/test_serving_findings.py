@@ -169,7 +169,7 @@ def test_d1_a_folder_of_the_model_can_be_the_submit_directory(workbench: Workben
     assert answer["Body"].read() == b"x|own"
 
 
-def test_d1_source_code_that_is_not_there_is_told(workbench: Workbench) -> None:
+def test_d1_source_code_that_is_not_there_is_reported(workbench: Workbench) -> None:
     environment = {"SAGEMAKER_SUBMIT_DIRECTORY": f"s3://{workbench.bucket}/missing.tar.gz"}
     endpoint = unique("endpoint")
     workbench.sagemaker.create_endpoint(

@@ -36,11 +36,11 @@ def test_bad_moments_end_the_wait_from_the_first_too_many_on(
 
 
 @pytest.mark.parametrize("error", [AccessDenied("403"), RequestRefused("400"), EndpointNotFound("gone")])
-def test_what_no_later_look_mends_ends_it_at_once(error: SageMakerInferenceError) -> None:
+def test_what_no_later_poll_mends_ends_it_at_once(error: SageMakerInferenceError) -> None:
     assert after(1).end_the_wait(error)
 
 
-def test_a_bad_look_does_not_change_the_count_it_was_added_to() -> None:
+def test_a_failed_poll_does_not_change_the_count_it_was_added_to() -> None:
     polls = after(3)
     polls.one_more()
     assert polls == after(3)

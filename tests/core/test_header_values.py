@@ -45,7 +45,7 @@ def test_custom_attributes_keep_the_same_rule(value: str) -> None:
         ("ä ", "U+00E4"),
     ],
 )
-def test_the_character_and_its_place_are_named(value: str, where: str) -> None:
+def test_the_character_and_its_position_are_named(value: str, where: str) -> None:
     assert unsendable(value) == where
     with pytest.raises(
         InvalidRequest, match=f"accept {value!r} is not allowed: it holds {re.escape(where)},"

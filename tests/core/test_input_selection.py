@@ -301,7 +301,7 @@ def test_what_a_pattern_that_matches_nothing_may_have_been_meant_as(pattern: str
         ),
     ],
 )
-def test_a_pattern_for_a_prefix_is_told(prefix: str, said: str) -> None:
+def test_a_pattern_for_a_prefix_is_reported(prefix: str, said: str) -> None:
     assert said in InputSelection(prefix).why_nothing()
 
 

@@ -147,7 +147,7 @@ def test_of_stems_that_are_cut_to_the_same_a_name_alone_does_not_tell(one: str, 
     assert is_content_name(content_name(other, {}), one)
 
 
-def test_an_ordinary_stem_is_told_by_its_names() -> None:
+def test_an_ordinary_stem_is_recognised_by_its_names() -> None:
     assert not is_content_name(content_name("e" * 60, {}), "e" * 48)
 
 

@@ -219,7 +219,7 @@ _FIELDS = sorted({*SUCCESS, "failureReason", "Type", "Message"})
     request_parameters=st.dictionaries(st.sampled_from(["endpointName", "inputLocation"]), _VALUES),
     response_parameters=st.dictionaries(st.just("outputLocation"), _VALUES),
 )
-def test_whatever_a_message_holds_it_is_a_result_or_somebody_elses(
+def test_whatever_a_message_holds_it_is_a_result_or_another_senders(
     kept: Mapping[str, object],
     odd: Mapping[str, object],
     request_parameters: Mapping[str, object],
@@ -249,7 +249,7 @@ def test_whatever_a_message_holds_it_is_a_result_or_somebody_elses(
 
 
 @given(_TEXTS)
-def test_any_text_is_told_apart(body: str) -> None:
+def test_any_text_is_classified(body: str) -> None:
     with pytest.raises(InvalidRequest):
         parse(body)
 
@@ -270,7 +270,7 @@ def test_any_text_is_told_apart(body: str) -> None:
     ],
     ids=["deep", "deep field", "id", "time", "location", "endpoint", "huge number"],
 )
-def test_odd_messages_are_somebody_elses(body: str) -> None:
+def test_odd_messages_are_another_senders(body: str) -> None:
     for message in (body, enveloped(body)):
         with pytest.raises(InvalidRequest):
             parse(message)

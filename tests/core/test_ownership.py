@@ -63,9 +63,7 @@ def test_an_owner_fits_into_a_tag_and_tells_nothing(owner: str) -> None:
 
 
 @given(tags, owners, owners)
-def test_what_an_owner_tagged_is_his_and_nobody_elses(
-    given_tags: dict[str, str], owner: str, other: str
-) -> None:
+def test_what_an_owner_tagged_is_its_own_only(given_tags: dict[str, str], owner: str, other: str) -> None:
     tagged = with_owner(given_tags, owner)
     assert is_owned(tagged, owner)
     assert is_made_here(tagged)
@@ -149,7 +147,7 @@ def test_a_task_deletes_no_endpoint_that_is_not_or_no_longer_its_own(
     assert says in objection
 
 
-def test_a_failed_endpoint_serves_nobody_so_its_creator_may_delete_it() -> None:
+def test_a_failed_endpoint_serves_no_requests_so_its_creator_may_delete_it() -> None:
     failed = {**MINE, "EndpointStatus": "Failed"}
     assert ME.objection(failed, {**MY_TAGS, DEPLOYED_TAG: "you/1"}) is None
     assert ME.objection(failed, {**MY_TAGS, OWNER_TAG: "you"}) is not None
@@ -170,14 +168,14 @@ def test_a_failed_endpoint_serves_nobody_so_its_creator_may_delete_it() -> None:
         ({}, False),
     ],
 )
-def test_a_mark_is_set_where_somebody_would_delete_and_never_replaces_that_of_another(
+def test_a_mark_is_set_where_a_task_would_delete_and_never_replaces_that_of_another(
     tags_found: dict[str, str], needed: bool
 ) -> None:
     assert ME.needs_mark(tags_found) == needed
 
 
 @given(owners, owners, st.integers(1, 9), st.integers(1, 9))
-def test_once_another_has_marked_it_nobody_but_he_deletes_a_serving_endpoint(
+def test_once_another_has_marked_it_only_that_task_deletes_a_serving_endpoint(
     creator: str, other: str, creators_try: int, others_try: int
 ) -> None:
     """Nor does he: it is not he who created it."""

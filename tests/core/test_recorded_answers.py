@@ -194,7 +194,7 @@ def test_a_recorded_answer_means_what_it_says(situation: str) -> None:
 
 
 @pytest.mark.parametrize("situation", ALL_SITUATIONS)
-def test_no_recorded_answer_is_told_without_words(situation: str) -> None:
+def test_no_recorded_answer_is_shown_without_words(situation: str) -> None:
     error = recorded_error(situation)
     assert failure_of(error).words
     assert "None" not in failure_of(error).words

@@ -80,12 +80,12 @@ CODES = [
 
 
 @pytest.mark.parametrize(("message", "expected"), CONTROL_PLANE)
-def test_the_control_planes_one_code_is_told_apart_by_its_texts(message: str, expected: Meaning) -> None:
+def test_the_control_planes_one_code_is_classified_by_its_texts(message: str, expected: Meaning) -> None:
     assert meaning_of("ValidationException", message, 400) is expected
 
 
 @pytest.mark.parametrize(("message", "expected"), RUNTIME)
-def test_the_runtimes_one_code_is_told_apart_by_its_texts(message: str, expected: Meaning) -> None:
+def test_the_runtimes_one_code_is_classified_by_its_texts(message: str, expected: Meaning) -> None:
     assert meaning_of("ValidationError", message, 400) is expected
 
 

@@ -34,7 +34,7 @@ def finished(
 
 def json_of(*command: str | Path, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run a Python program; return what its last line says."""
-    return _told(finished(*command, environment=environment))
+    return _result(finished(*command, environment=environment))
 
 
 def run_dag(folder: Path, dag_id: str, *, url: str, conf: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -66,8 +66,8 @@ def _logged_runs(
     environment = {**AWS_SETTINGS, "AWS_ENDPOINT_URL": url}
     words = [word for dag_id, conf in confs.items() for word in (dag_id, json.dumps(conf or {}))]
     done = finished(_DRIVE, folder, *words, environment=environment)
-    return _told(done), done.stdout + done.stderr
+    return _result(done), done.stdout + done.stderr
 
 
-def _told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def _result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))

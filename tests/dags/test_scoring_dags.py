@@ -30,7 +30,7 @@ def test_they_run_to_their_end(runs: Mapping[str, Any]) -> None:
     assert {dag_id: run["state"] for dag_id, run in runs.items()} == dict.fromkeys(runs, "success")
 
 
-def test_the_form_gives_back_the_place_of_the_result(runs: Mapping[str, Any], account: Account) -> None:
+def test_the_form_gives_back_the_location_of_the_result(runs: Mapping[str, Any], account: Account) -> None:
     result = runs["score_file"]["xcoms"]["score"]
     assert result["input_location"] == "s3://airflow-sm-demo/incoming/07.csv"
     predicted = account.read(result["output_location"]).decode().splitlines()

@@ -52,7 +52,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "side-by-side.md"
 BEGIN, END = "<!-- made by make side-by-side -->", "<!-- up to here -->"
 RETRIES = 1
 LONGEST_TEXT = 220
-LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.02
 IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 INSTANCE = "ml.m5.large"
 AGE = {True: "from before", False: "of this run"}
@@ -356,7 +356,7 @@ def _killed(stage: Stage, task: Task, operation: str) -> None:
     while not stage.control("GET", "faults")["rules"][0]["matched"]:
         if time.monotonic() > give_up:
             raise TimeoutError(f"the task never came to {operation}")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     process.kill()
     process.join()
     stage.control("DELETE", "faults")
@@ -365,7 +365,7 @@ def _killed(stage: Stage, task: Task, operation: str) -> None:
 def _at_rest(account: Account, endpoint: str) -> tuple[str | None, str | None]:
     """Return the endpoint's status once nothing moves, and its configuration."""
     while (status := account.status(endpoint)) in IN_PROGRESS:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     if status is None:
         return None, None
     return status, account.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]

@@ -41,7 +41,7 @@ def airflow_stack(embedded: Embedded, tmp_path_factory: pytest.TempPathFactory) 
     environment = {
         **AWS_SETTINGS,
         "AWS_ENDPOINT_URL": embedded.url,
-        "PLACE": "a test",
+        "WHERE": "a test",
         # Files that come are read within seconds all the same; those here do not change.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "36000",
         # Most of the time nothing can be scheduled, and the scheduler's loop costs a fifth of a core.

@@ -27,7 +27,7 @@ class RunningStack(DemoStack):
         return Addresses(airflow=self._running.url, sagemaker=self._sagemaker)
 
     def stop(self) -> None:
-        """Take note only: other tests go on with them."""
+        """Only record it: other tests go on with them."""
         self.stopped += 1
 
 

@@ -2,7 +2,7 @@
 
 Models load slowly and push each other out; calls are throttled, fail, break off; one model is missing, some records are
 bad. One shard's worker is killed, its next one frozen and left behind, to be thawed while the third works; the other's
-is killed with its supervisor. Every record is in one place once; the models themselves count what they were asked.
+is killed with its supervisor. Every record is in one output once; the models themselves count what they were asked.
 """
 
 from __future__ import annotations

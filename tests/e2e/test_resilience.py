@@ -170,7 +170,7 @@ def test_deferred_deployments_survive_a_triggerer_that_is_killed(
         account.sagemaker.delete_endpoint(EndpointName=name)
 
 
-def test_a_deferred_deployment_that_somebody_fails_is_deleted(
+def test_a_deferred_deployment_that_a_user_marks_failed_is_deleted(
     airflow_stack: AirflowStack, account: Account
 ) -> None:
     """While it is being created SageMaker deletes nothing: the trigger waits for that, then deletes."""

@@ -70,7 +70,7 @@ def test_a_run_that_does_not_end_in_time_says_what_stands(airflow_stack: Airflow
         api._call("PATCH", f"/dags/e2e_sleeps/dagRuns/{run_id}", body={"state": "failed"})
 
 
-def test_a_broken_dag_file_is_told_with_its_traceback(airflow_stack: AirflowStack) -> None:
+def test_a_broken_dag_file_is_reported_with_its_traceback(airflow_stack: AirflowStack) -> None:
     broken = airflow_stack.dags_folder / "broken.py"
     broken.write_text("from airflow.sdk import DAG\nraise RuntimeError('not today')\n")
     try:

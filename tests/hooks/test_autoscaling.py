@@ -165,7 +165,7 @@ def test_a_variant_registered_just_now_may_not_be_visible_yet(
     assert asked == ["AnyScaleFrontendService.PutScalingPolicy"] * 2
 
 
-def test_another_refusal_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_refusal_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with answering(Answer(400, "LimitExceededException", "too many policies")) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(
@@ -256,7 +256,7 @@ def test_an_application_that_was_killed_is_completed(stage: int) -> None:
     scaling().remove(planned.variant.endpoint_name)
 
 
-def test_a_role_that_may_not_look_registered_nothing_and_gets_a_hint(
+def test_a_role_that_may_not_describe_registered_nothing_and_gets_a_hint(
     aws: str, scaled: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with denying(DESCRIBE, otherwise=aws) as (url, asked), monkeypatch.context() as patch:
@@ -298,7 +298,7 @@ def test_a_missing_permission_is_no_error_where_nothing_is_ours(
     scaling().remove(name)
 
 
-def test_an_endpoint_that_never_scaled_costs_two_looks(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_never_scaled_costs_two_calls(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with denying(otherwise=aws) as (url, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         assert scaling().remove_scaling(unique("plain")) == []

@@ -101,7 +101,7 @@ def test_a_long_line_is_cut_and_its_line_break_dropped(
     assert "y" * 501 not in text
 
 
-def test_a_group_without_a_line_is_told(logs: CloudWatchLogsClient, group: str, said: Said) -> None:
+def test_a_group_without_a_line_is_reported(logs: CloudWatchLogsClient, group: str, said: Said) -> None:
     logs.create_log_stream(logGroupName=group, logStreamName="AllTraffic/i-1")
     show(group)
     assert f"the containers wrote nothing to {group}" in said()
@@ -122,7 +122,7 @@ def test_lines_that_come_a_moment_later_are_waited_for_and_no_longer(
     assert len(pauses) == 1
 
 
-def test_nothing_is_told_after_five_looks(monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
+def test_nothing_is_reported_after_five_polls(monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
     missing = Answer(400, "ResourceNotFoundException", "there is no such group")
     for patience, polls in ((0, 1), (0.04, 5)):
         with answering(missing) as (url, asked):
@@ -141,7 +141,7 @@ def test_no_lines_cost_no_call(monkeypatch: pytest.MonkeyPatch, said: Said, line
     assert "/any" not in said()
 
 
-def test_without_permission_one_line_says_which_and_where_to_look(
+def test_without_permission_one_line_says_which_and_where(
     monkeypatch: pytest.MonkeyPatch, group: str, said: Said
 ) -> None:
     with answering(Answer(400, "AccessDeniedException", "not authorized")) as (url, _):

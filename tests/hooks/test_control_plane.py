@@ -159,7 +159,7 @@ class TestConsistency:
         account.wait_for_endpoint(spec.endpoint_name)
         assert account.configs(spec.config_name) == [spec.config_name]
 
-    def test_a_model_deleted_meanwhile_is_told_at_once(self, account: Account) -> None:
+    def test_a_model_deleted_meanwhile_is_reported_at_once(self, account: Account) -> None:
         spec = spec_of(account.create_model(multi_model=True))
         hook().configs.ensure(spec)
         account.sagemaker.delete_model(ModelName=spec.model_names[0])
@@ -314,7 +314,7 @@ class TestAutoMLVersions:
 
 
 class TestTrouble:
-    def test_a_service_that_nobody_runs_is_named_after_as_many_attempts_as_botocore_is_told(
+    def test_a_service_that_nobody_runs_is_named_after_as_many_attempts_as_botocore_is_reported(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         nobody = closed_port()

@@ -93,7 +93,7 @@ def test_credentials_that_stay_expired_are_an_error_worth_a_retry(
         assert error.retryable
 
 
-def test_a_look_of_a_wait_that_meets_expired_credentials_is_a_failed_look_and_no_more(
+def test_a_poll_of_a_wait_that_meets_expired_credentials_is_a_failed_poll_and_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers = iter([True, True, False])
@@ -110,7 +110,7 @@ def test_a_look_of_a_wait_that_meets_expired_credentials_is_a_failed_look_and_no
     assert verdict.status == "InService"
 
 
-def test_a_trigger_looks_again_with_fresh_credentials(
+def test_a_trigger_polls_again_with_fresh_credentials(
     rotated: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(asked: Asked) -> Said:

@@ -1,4 +1,4 @@
-"""Whatever answers in AWS's place, every call ends with an error of ours, and one that passes is worth a retry."""
+"""Whatever answers instead of AWS, every call ends with an error of ours, and one that passes is worth a retry."""
 
 from __future__ import annotations
 
@@ -310,7 +310,7 @@ def test_an_html_page_of_a_model_is_its_answer(
     assert result == PAGE
 
 
-def test_a_look_at_an_object_takes_no_page_for_it(
+def test_a_head_of_an_object_takes_no_page_for_it(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages = {

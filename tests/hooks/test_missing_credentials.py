@@ -111,7 +111,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
 
 
 @pytest.fixture
-def mended_when_told(sources: Sources, caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+def mended_when_logged(sources: Sources, caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     """Have the credentials mended as soon as a failure is logged; yield the logged failures."""
     failures: list[str] = []
 
@@ -211,14 +211,14 @@ def test_a_wait_goes_on_once_they_are_there_again(
     account: Account,
     endpoint: str,
     sources: Sources,
-    mended_when_told: list[str],
+    mended_when_logged: list[str],
     *,
     way: str,
     work: Callable[[Account, str], None],
 ) -> None:
     getattr(sources, way)()
     work(account, endpoint)
-    assert mended_when_told
+    assert mended_when_logged
 
 
 @pytest.mark.parametrize("way", WAYS)

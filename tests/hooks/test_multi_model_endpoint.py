@@ -109,7 +109,7 @@ def test_an_endpoint_that_is_being_updated_serves(account: Account, deployed: Ca
 @pytest.mark.parametrize(
     "kept", [0, 1, 2], ids=["DescribeEndpoint", "DescribeEndpointConfig", "DescribeModel"]
 )
-def test_where_nobody_may_ask_the_batch_goes_on_and_the_log_says_so(
+def test_without_permission_to_describe_the_batch_goes_on_and_the_log_says_so(
     account: Account,
     endpoint: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -138,7 +138,9 @@ def test_a_model_deleted_behind_an_endpoint_is_no_verdict(
     assert described(name) == EndpointModels(endpoint_name=name)
 
 
-def test_a_service_that_does_not_answer_is_told(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_does_not_answer_is_reported(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with answering(Answer(503, "ServiceUnavailable")) as (url, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", url)
         with pytest.raises(ServiceUnavailable):

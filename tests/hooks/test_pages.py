@@ -1,4 +1,4 @@
-"""No listing of ours goes on without end, whatever answers in AWS's place."""
+"""No listing of ours goes on without end, whatever answers instead of AWS."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_botocore_repeats_nothing_whatever_its_configuration_says(
     assert len(asked) == 2
 
 
-def test_what_nobody_answered_is_not_sent_again(
+def test_a_request_without_an_answer_is_not_sent_again(
     account: Account, endpoint: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = request(account, endpoint)

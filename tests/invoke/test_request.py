@@ -118,7 +118,7 @@ def test_a_name_holds_letters_digits_and_inner_hyphens(name: str, value: str) ->
         with_field(name, value).checked()
 
 
-def test_only_a_session_may_be_asked_for_anew() -> None:
+def test_only_a_session_may_be_asked_for_again() -> None:
     assert is_taken("session_id", "NEW_SESSION")
     assert not is_taken("target_variant", "NEW_SESSION")
 

@@ -47,7 +47,7 @@ def fetch() -> Path:
 
 
 def unpack(archive: Path, folder: Path, port: int) -> None:
-    """Unpack moto's tests, with the port that they are to use in the place of 5000."""
+    """Unpack moto's tests, with the port that they are to use instead of 5000."""
     with tarfile.open(archive) as tar:
         top = f"moto-{moto.__version__}"
         members = [member for member in tar.getmembers() if member.name.startswith(f"{top}/tests/")]

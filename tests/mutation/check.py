@@ -5,7 +5,7 @@ Which test runs which line is read from a data file of coverage.py's, made by on
     .venv/bin/uv pip install --python .venv/bin/python coverage pytest-cov
     COVERAGE_FILE=.cache/contexts make test-all ARGS="--cov=airflow_sm_plugin --cov-context=test --cov-report="
 
-Make it anew after the package or the tests have changed. Processes that tests start are not measured, but run the
+Make it again after the package or the tests have changed. Processes that tests start are not measured, but run the
 faulty code as well. Results lie in ``.cache/mutation.jsonl``: what is recorded there is not done again, so that this
 goes on where it was stopped; a fault that survived is tried again when ``--only`` names it.
 """
@@ -169,11 +169,11 @@ def ordered(fault: Fault, tests: Iterable[str], seconds: Mapping[tuple[str, str]
         taken = seconds.get(reported_as(test), _UNKNOWN_DURATION)
         by_file[test.partition("::")[0]].append((taken, test))
 
-    def place(file: str) -> tuple[int, float, str]:
+    def position(file: str) -> tuple[int, float, str]:
         mean = sum(taken for taken, _ in by_file[file]) / len(by_file[file])
         return _distance(fault, file), mean, file
 
-    return [test for file in sorted(by_file, key=place) for _, test in sorted(by_file[file])]
+    return [test for file in sorted(by_file, key=position) for _, test in sorted(by_file[file])]
 
 
 def _distance(fault: Fault, file: str) -> int:

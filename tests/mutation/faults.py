@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fault:
-    """A text in a module of the package, and the faulty text in its place.
+    """A text in a module of the package, and the faulty text that replaces it.
 
     :param leg: 1 to 4
     :param kill_safe: whether the code is there for kills, retries, and processes left behind
@@ -234,7 +234,7 @@ FAULTS = (
         "now >= self.over_at",
     ),
     Fault(
-        "a result times out before its failure object was looked for",
+        "a result times out before its failure object was checked",
         3,
         False,
         "async_inference/watch_state.py",
@@ -242,7 +242,7 @@ FAULTS = (
         "self.outputs_at",
     ),
     Fault(
-        "a deferred sensor's time-out begins anew",
+        "a deferred sensor's time-out begins again",
         3,
         False,
         "sensors/async_inference.py",

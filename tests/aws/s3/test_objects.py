@@ -283,7 +283,7 @@ def test_a_listing_fails_at_once_with_an_error_of_ours(
         (0, Presence.UNKNOWN),
     ],
 )
-def test_a_look_is_one_request_and_an_error_no_verdict(
+def test_a_head_is_one_request_and_an_error_no_verdict(
     status: int, seen: Presence, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result, asked = against(lambda _: Said(status), monkeypatch, options, lambda s3: s3.sight("s3://b/k"))
@@ -291,7 +291,7 @@ def test_a_look_is_one_request_and_an_error_no_verdict(
     assert [each.method for each in asked] == ["HEAD"]
 
 
-def test_an_objects_size_and_etag_are_told_as_a_listing_tells_them(
+def test_an_objects_size_and_etag_are_reported_as_in_a_listing(
     account: Account, options: Mapping[str, Any]
 ) -> None:
     key = f"{unique('x')}/{ODD_KEY}"
@@ -311,7 +311,7 @@ def test_an_objects_size_and_etag_are_told_as_a_listing_tells_them(
         (0, ServiceUnavailable, ATTEMPTS),
     ],
 )
-def test_what_stands_in_the_way_of_a_size_is_told_or_endured(
+def test_what_stands_in_the_way_of_a_size_is_raised_or_endured(
     status: int, expected: object, times: int, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result, asked = against(lambda _: Said(status), monkeypatch, options, lambda s3: s3.stat("s3://b/k"))

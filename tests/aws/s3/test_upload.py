@@ -136,7 +136,7 @@ def test_an_upload_tells_what_its_parts_are(
     assert b"<PartNumber>2</PartNumber>" in completed.body
 
 
-def test_no_checksum_is_told_where_the_configuration_wants_none(
+def test_no_checksum_is_reported_where_the_configuration_wants_none(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = {
@@ -221,7 +221,7 @@ def test_an_upload_that_was_completed_by_a_lost_attempt_is_complete(
     assert isinstance(result, PreconditionFailed) is not done
 
 
-def test_an_upload_is_completed_only_in_place_of_what_was_meant(
+def test_an_upload_is_completed_only_over_the_object_that_was_meant(
     options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[tuple[dict[str, Any], tuple[str | None, str | None]]] = [
@@ -249,7 +249,7 @@ def test_an_upload_is_completed_only_in_place_of_what_was_meant(
     ],
     ids=["written", "being written", "deleted", "given up", "found out late"],
 )
-def test_who_is_slower_completes_nothing_and_is_told_at_once(
+def test_who_is_slower_completes_nothing_and_is_reported_at_once(
     said: Said, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S3 wants a new upload then, whatever it was."""
@@ -262,7 +262,7 @@ def test_who_is_slower_completes_nothing_and_is_told_at_once(
 
 
 @pytest.mark.parametrize("step", ["PUT", "copy", "complete"])
-def test_an_upload_that_somebody_gave_up_is_no_refusal(
+def test_an_upload_that_another_aborted_is_no_refusal(
     step: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another may fare better; other things that are missing stay what they were."""

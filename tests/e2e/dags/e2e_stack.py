@@ -14,7 +14,7 @@ with DAG("e2e_tiny", schedule=None):
     @task
     def add(number: int) -> int:
         """Add what the run's conf says."""
-        print("adding to", number, "in", os.environ["PLACE"])  # noqa: T201 - searched for in its log
+        print("adding to", number, "in", os.environ["WHERE"])  # noqa: T201 - searched for in its log
         dag_run = get_current_context()["dag_run"]
         return number + int((dag_run.conf or {})["add"])
 

@@ -1,4 +1,4 @@
-"""Inputs and what is written are apart by the semantics of S3's keys."""
+"""Inputs and outputs are apart by the semantics of S3's keys."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from airflow_sm_plugin.exceptions import InvalidRequest, InvalidS3Uri
 from airflow_sm_plugin.resources.endpoint_status import places_written_by
 
 
-def are_apart(inputs: str, place: str, *, is_object: bool = False) -> bool:
+def are_apart(inputs: str, outputs: str, *, is_object: bool = False) -> bool:
     try:
-        check_inputs_apart(inputs, {"outputs": place}, is_object=is_object)
+        check_inputs_apart(inputs, {"outputs": outputs}, is_object=is_object)
     except InvalidRequest:
         return False
     return True
 
 
-def test_both_places_are_named() -> None:
+def test_both_locations_are_named() -> None:
     with pytest.raises(InvalidRequest, match=r"s3://b/in .* the ledger s3://b/in/l "):
         check_inputs_apart("s3://b/in", {"outputs": "s3://b/out", "the ledger": "s3://b/in/l"})
 
 
 @pytest.mark.parametrize(
-    ("inputs", "place", "apart"),
+    ("inputs", "outputs", "apart"),
     [
         ("s3://b/in/", "s3://b/out/", True),
         ("s3://b/in", "s3://c/in", True),
@@ -42,9 +42,9 @@ def test_both_places_are_named() -> None:
     ],
 )
 def test_a_prefix_is_apart_from_what_it_neither_lists_nor_lies_in(
-    inputs: str, place: str, apart: bool
+    inputs: str, outputs: str, apart: bool
 ) -> None:
-    assert are_apart(inputs, place) is apart
+    assert are_apart(inputs, outputs) is apart
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_prefix_is_apart_from_what_it_neither_lists_nor_lies_in(
         ("s3://c/out/x.csv", True),
     ],
 )
-def test_an_object_of_a_manifest_is_apart_from_the_places_it_does_not_lie_in(
+def test_an_object_of_a_manifest_is_apart_from_the_folders_it_does_not_lie_in(
     source: str, apart: bool
 ) -> None:
     assert are_apart(source, "s3://b/out", is_object=True) is apart
@@ -84,10 +84,10 @@ def test_an_endpoint_writes_outputs_failures_and_captured_data() -> None:
 
 
 @pytest.mark.parametrize("described", [None, {}, {"AsyncInferenceConfig": None, "DataCaptureConfig": None}])
-def test_what_is_not_known_of_an_endpoint_is_no_place(described: dict[str, object] | None) -> None:
+def test_what_is_not_known_of_an_endpoint_is_no_location(described: dict[str, object] | None) -> None:
     assert places_written_by(described) == {}
 
 
-def test_a_place_that_is_no_location_is_named() -> None:
+def test_a_text_that_is_no_location_is_named() -> None:
     with pytest.raises(InvalidS3Uri, match="ledger_prefix"):
         check_inputs_apart("s3://b/in", {"ledger_prefix": "nonsense"})
