@@ -328,7 +328,7 @@ class SageMakerInvokeEndpointAsyncOperator(InvocationOperator):
         if result.outcome is ResultOutcome.FAILED:
             self.show_container_logs(self.container_log_lines)
             raise result.failed(self.endpoint_name)
-        is_known = result.look.output is not Presence.UNKNOWN
+        is_known = result.presence.output is not Presence.UNKNOWN
         if is_known:
             self.run_until_killed(self._check_endpoint_is_there(wait))
         is_over = time.time() >= wait.deadline or event["why"] == "complete"

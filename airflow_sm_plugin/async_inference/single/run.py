@@ -7,6 +7,7 @@ import random
 import time
 import uuid
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
 
 from airflow_sm_plugin._log import get_log
@@ -14,7 +15,7 @@ from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.locations import check_apart
 from airflow_sm_plugin.async_inference.outcome import ResultPresence
 from airflow_sm_plugin.async_inference.single.input import RequestInput, Sending
-from airflow_sm_plugin.async_inference.single.result import look_at
+from airflow_sm_plugin.async_inference.single.result import presence_of
 from airflow_sm_plugin.async_inference.single.state import (
     Attach,
     Intent,
@@ -54,18 +55,18 @@ _NOTHING_THERE = ResultPresence(Presence.ABSENT, Presence.ABSENT)
 
 
 class _Round(NamedTuple):
-    """A round under its own name, and where its result would be, as far as that is known."""
+    """A round's request with its file name, its predicted locations, and which of their objects exist."""
 
     number: int
     request: AsyncRequest
     expected: AsyncInvocation | None
-    look: ResultPresence
+    presence: ResultPresence
 
 
 class SingleInvocation:
     """One try at one invocation.
 
-    :param endpoint: asked once, and only where the place of a result is needed before SageMaker answers it
+    :param endpoint: described once, and only where a result's location is needed before SageMaker answers with it
     """
 
     def __init__(
@@ -75,47 +76,35 @@ class SingleInvocation:
         self._s3 = s3
         self._invoker = invoker
         self._endpoint = endpoint
-        self._paths: tuple[str, str | None] | None = None
-        self._paths_asked = False
         self._input = RequestInput(sending, s3)
         self._nonce: str | None = None
         self._is_killed = asyncio.Event()
 
     async def submit(self) -> AsyncInvocation:
-        """Send, or find that it was sent before; return the invocation.
+        """Send the request, or find out that an earlier try sent it; return the invocation.
 
         :raises InputNotFound: the input does not exist
         :raises FencedOff: a later try has taken over
-        :raises InvalidRequest: its output and its failure object have one place
-        :raises SageMakerInferenceError: as :meth:`AsyncInvoker.invoke`, and what S3 refuses
+        :raises InvalidRequest: its output and its failure object have the same location
+        :raises SageMakerInferenceError: as :meth:`AsyncInvoker.invoke`, and errors of S3
         """
         await self._input.poll()
         folder = self._sending.state_folder
-        if folder is None:
-            return self._apart(await self._submit_unremembered())
-        return self._apart(await self._submit_remembered(folder))
+        submitting = self._submit_without_state() if folder is None else self._submit_with_state(folder)
+        return self._checked(await submitting)
 
-    def _apart(self, invocation: AsyncInvocation) -> AsyncInvocation:
-        then = "clear this task, which sends it again"
-        if self._sending.state_prefix is None:
-            then = "clear this task with on_rerun='restart': what lies there would be taken for its output"
-        name = self._sending.request.endpoint_name
-        check_apart(invocation.output_location, invocation.failure_location, endpoint_name=name, then=then)
-        return invocation
-
-    # With state
-
-    async def _submit_remembered(self, folder: str) -> AsyncInvocation:
+    async def _submit_with_state(self, folder: str) -> AsyncInvocation:
         store = InvocationStore(self._s3, folder)
         for _ in range(_MAX_RACES):
             state = await store.read()
             latest = state.latest(self._sending.task_try)
-            look = await self._look_at(latest.invocation if latest else None)
-            state.check_not_fenced(self._sending.task_try, look, now=time.time())
+            presence = await self._presence(latest.invocation if latest else None)
+            now = time.time()
+            state.check_not_fenced(self._sending.task_try, presence, now=now)
             step = next_step(
                 latest,
-                look,
-                now=time.time(),
+                presence,
+                now=now,
                 resend=self._sending.resend,
                 input_etag=self._input.etag,
                 next_round=state.next_round,
@@ -124,15 +113,14 @@ class SingleInvocation:
                 return self._attached(step.invocation, step.why)
             if latest:
                 log.info("%s: %s", folder, step.why)
-            is_again = latest is not None and latest.intent.round_number == step.round_number
-            self._nonce = latest.intent.nonce if latest and is_again else uuid.uuid4().hex
+            self._nonce = step.nonce or uuid.uuid4().hex
             round_ = await self._free_round(step.round_number)
             request = await self._input.prepared(round_.request)
             intent = Intent(
                 number=state.next_number,
                 round_number=round_.number,
                 task_try=self._sending.task_try,
-                at=time.time(),
+                written_at=time.time(),
                 seconds_to_live=seconds_to_live(request.request_ttl, request.invocation_timeout),
                 input_etag=self._input.etag,
                 invocation=round_.expected,
@@ -141,7 +129,7 @@ class SingleInvocation:
             if await store.intend(intent):
                 return await self._send_intended(store, intent, request)
         raise ServiceUnavailable(
-            f"other processes wrote faster to {folder}, {_MAX_RACES} times: nothing is sent; a retry looks again"
+            f"other processes wrote faster to {folder}, {_MAX_RACES} times: nothing is sent; a retry reads it again"
         )
 
     async def _send_intended(
@@ -149,52 +137,44 @@ class SingleInvocation:
     ) -> AsyncInvocation:
         sending = asyncio.ensure_future(self._send(request))
         try:
-            invocation = await asyncio.shield(sending)
-        except AnswerLost as error:
-            return self._expected_after(error, intent.invocation)
-        except SageMakerInferenceError:
-            await store.withdraw(intent)
-            raise
+            await asyncio.wait({sending})
         except asyncio.CancelledError:
-            await self._end_killed(sending, store, intent)
-            raise
-        await store.record(intent, invocation)
-        return invocation
-
-    async def _end_killed(
-        self, sending: asyncio.Future[AsyncInvocation], store: InvocationStore, intent: Intent
-    ) -> None:
-        """Send no more, and write down what is known: only what is on its way without an answer stays in doubt."""
-        self._is_killed.set()
-        await asyncio.wait({sending}, timeout=_LAST_ANSWER_SECONDS)
-        if not sending.done():
+            self._is_killed.set()
+            await asyncio.wait({sending}, timeout=_LAST_ANSWER_SECONDS)
             sending.cancel()
             await asyncio.wait({sending})
-        elif (error := sending.exception()) is None:
+            await self._write_outcome(sending, store, intent)
+            raise
+        await self._write_outcome(sending, store, intent)
+        try:
+            return sending.result()
+        except AnswerLost as error:
+            return self._expected_after(error, intent.invocation)
+
+    async def _write_outcome(
+        self, sending: asyncio.Future[AsyncInvocation], store: InvocationStore, intent: Intent
+    ) -> None:
+        """Write SageMaker's answer, or withdraw the intent after a refusal. Only without an answer doubt remains."""
+        error = asyncio.CancelledError() if sending.cancelled() else sending.exception()
+        if error is None:
             await store.record(intent, sending.result())
-        elif not isinstance(error, AnswerLost):
+        elif isinstance(error, SageMakerInferenceError) and not isinstance(error, AnswerLost):
             await store.withdraw(intent)
 
-    # Without state
-
-    async def _submit_unremembered(self) -> AsyncInvocation:
-        """Send it, unless an earlier try's output is there: without state only the name leads to it."""
+    async def _submit_without_state(self) -> AsyncInvocation:
+        """Send the request, unless an earlier try's output exists under the name that is the same at every try."""
         started, is_repeated = self._sending.task_try.run_started, self._sending.is_repeated
         self._nonce = None if started is None else str(started)
-        if not is_repeated:
-            self._input.check_there()
         if is_repeated or started is None or self._sending.request.filename is not None:
             round_ = await self._free_round(0, taking_output=is_repeated)
-        else:
-            round_ = _Round(
-                0, self._named(0), None, _NOTHING_THERE
-            )  # the run's own name: nothing bears it yet
+        else:  # no object has the name, which is this DAG run's own
+            round_ = _Round(0, self._named(0), None, _NOTHING_THERE)
         if is_repeated:
-            if round_.expected is not None and round_.look.output is Presence.PRESENT:
+            if round_.expected is not None and round_.presence.output is Presence.PRESENT:
                 return self._attached(round_.expected, "its output is there")
             log.warning(
-                "an earlier try may have sent this to endpoint %s, and no output of it is to be seen: sending it "
-                "again. With state_prefix what was accepted is not sent a second time",
+                "an earlier try may have sent this to endpoint %s, and its output is not there: sending it again. With "
+                "state_prefix an accepted request is not sent a second time",
                 self._sending.request.endpoint_name,
             )
         request = await self._input.prepared(round_.request)
@@ -203,31 +183,31 @@ class SingleInvocation:
         except AnswerLost as error:
             return self._expected_after(error, await self._predicted(request))
 
-    # Names and places
+    # Names and locations
 
     async def _free_round(self, first: int, *, taking_output: bool = False) -> _Round:
-        """Return the first round from ``first`` on whose name nothing bears: its objects would be taken for results.
+        """Find the first round from *first* on without objects of its name: they would be taken for its result.
 
-        :param taking_output: stop as well at a round whose output is there
-        :raises InvalidRequest: the name is the user's, and is taken
+        :param taking_output: accept a round whose output exists as well
+        :raises InvalidRequest: the name is the user's, and objects of it exist
         """
         for number in range(first, first + _MAX_ROUNDS):
             request = self._named(number)
             expected = await self._predicted(request)
-            round_ = _Round(number, request, expected, await self._look_at(expected))
-            if Presence.PRESENT not in (round_.look.output, round_.look.failure):
+            round_ = _Round(number, request, expected, await self._presence(expected))
+            has_output = round_.presence.output is Presence.PRESENT
+            if not has_output and round_.presence.failure is not Presence.PRESENT:
                 return round_
-            if taking_output and round_.look.output is Presence.PRESENT:
+            if has_output and taking_output:
                 return round_
             if self._sending.request.filename is not None and expected is not None:
-                self._refuse_taken(expected, round_.look)
+                self._refuse_taken(expected.output_location if has_output else expected.failure_location)
                 return round_
         raise InvalidRequest(f"{_MAX_ROUNDS} results of this request are there already: remove them")
 
-    def _refuse_taken(self, expected: AsyncInvocation, look: ResultPresence) -> None:
-        taken = expected.output_location if look.output is Presence.PRESENT else expected.failure_location
+    def _refuse_taken(self, location: str | None) -> None:
         message = (
-            f"{taken} is there already, from an earlier inference, and would be taken for this one's result: make "
+            f"{location} is there already, from an earlier inference, and would be taken for this one's result: make "
             f"filename or s3_output_path_extension differ by run, leave filename out, or remove the object"
         )
         if self._sending.is_waited_for:
@@ -243,16 +223,32 @@ class SingleInvocation:
         return replace(request, filename=name)
 
     async def _predicted(self, request: AsyncRequest) -> AsyncInvocation | None:
-        if not self._paths_asked:
-            self._paths_asked = True
-            try:
-                self._paths = await self._endpoint.output_paths()
-            except (ServiceError, EndpointNotFound, EndpointNotAsynchronous) as error:
-                log.info("cannot tell beforehand where outputs go: %s", error.__cause__ or error)
-        return predicted(request, self._paths)
+        return predicted(request, await self._output_paths)
 
-    async def _look_at(self, invocation: AsyncInvocation | None) -> ResultPresence:
-        return _NOTHING_THERE if invocation is None else await look_at(self._s3, invocation)
+    @cached_property
+    def _output_paths(self) -> asyncio.Future[tuple[str, str | None] | None]:
+        return asyncio.ensure_future(self._describe_output_paths())
+
+    async def _describe_output_paths(self) -> tuple[str, str | None] | None:
+        try:
+            return await self._endpoint.output_paths()
+        except (ServiceError, EndpointNotFound, EndpointNotAsynchronous) as error:
+            log.info("the locations of results cannot be predicted: %s", error.__cause__ or error)
+            return None
+
+    async def _presence(self, invocation: AsyncInvocation | None) -> ResultPresence:
+        return _NOTHING_THERE if invocation is None else await presence_of(self._s3, invocation)
+
+    def _checked(self, invocation: AsyncInvocation) -> AsyncInvocation:
+        """Refuse an invocation whose output and failure object have the same location."""
+        then = "clear this task, which sends it again"
+        if self._sending.state_prefix is None:
+            then = (
+                "clear this task with on_rerun='restart': an object there would be taken for the task's output"
+            )
+        name = self._sending.request.endpoint_name
+        check_apart(invocation.output_location, invocation.failure_location, endpoint_name=name, then=then)
+        return invocation
 
     def _attached(self, invocation: AsyncInvocation, why: str) -> AsyncInvocation:
         log.info(
@@ -264,7 +260,7 @@ class SingleInvocation:
         return invocation
 
     def _expected_after(self, error: AnswerLost, expected: AsyncInvocation | None) -> AsyncInvocation:
-        """Return where the result of a request will be whose answer was lost, if that is what the user wants."""
+        """Predict the result of a request whose answer was lost, unless the user has it sent again."""
         if expected is None or self._sending.resend:
             raise error
         log.warning(
@@ -275,27 +271,26 @@ class SingleInvocation:
     # The call
 
     async def _send(self, request: AsyncRequest) -> AsyncInvocation:
-        """Send until it is accepted, a few times.
+        """Send the request until it is accepted, at most :data:`ATTEMPTS` times.
 
-        :raises AnswerLost: any of the attempts may have been accepted, whatever the last one said
+        :raises AnswerLost: one of the attempts may have been accepted, whatever the answer to the last was
         """
         lost: AnswerLost | None = None
         attempt = 0
         while True:
             attempt += 1
             try:
-                # Before it is written down as accepted: a state that holds it would stand in a later try's way.
-                return self._apart(await self._invoke(request))
+                # Checked before it is recorded as accepted: a later try would attach to it.
+                return self._checked(await self._invoke(request))
             except SageMakerInferenceError as error:
                 lost = error if isinstance(error, AnswerLost) else lost
-                if attempt == ATTEMPTS or not self._is_repeatable(error):
-                    raise lost or error from error.__cause__
-                seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
-                log.warning("%s; attempt %d, again in %.1f s", error, attempt, seconds)
-                if await self._is_killed_within(seconds):
+                if attempt == ATTEMPTS or not self._is_repeatable(error) or await self._pause(error, attempt):
                     raise lost or error from error.__cause__
 
-    async def _is_killed_within(self, seconds: float) -> bool:
+    async def _pause(self, error: SageMakerInferenceError, attempt: int) -> bool:
+        """Wait before the next attempt; return True as soon as the task is killed."""
+        seconds = pause_after(attempt, jitter=random.random())  # noqa: S311 - jitter
+        log.warning("%s; attempt %d, again in %.1f s", error, attempt, seconds)
         try:
             async with asyncio.timeout(seconds):
                 return await self._is_killed.wait()
@@ -308,7 +303,7 @@ class SingleInvocation:
         except InvalidRequest:
             if request.body is None or self._sending.upload_prefix is None:
                 raise
-        # Every limit was checked before: the call goes through a botocore that is older than inline bodies.
+        # Every limit was checked before: the installed botocore is older than inline bodies.
         return await self._invoker.invoke(await self._input.uploaded(request))
 
     def _is_repeatable(self, error: SageMakerInferenceError) -> bool:

@@ -1,4 +1,4 @@
-"""The state of one invocation in S3, as :mod:`airflow_sm_plugin.async_inference.single.state` spells it."""
+"""The state of one invocation in S3: the objects of :mod:`airflow_sm_plugin.async_inference.single.state`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = get_log(__name__)
 
 
 class InvocationStore:
-    """The objects of one folder. Reading takes one listing and a GET each, of which there are mostly two.
+    """The objects of one folder. Reading takes one listing and a GET for each object, mostly two.
 
     :param folder: ``s3://bucket/prefix/``, of one request of one task instance
     """
@@ -31,16 +31,13 @@ class InvocationStore:
     async def read(self) -> InvocationState:
         """Read the state.
 
-        :raises InvalidRequest: an object of our name holds something else
+        :raises InvalidRequest: an object's content is no such state
         :raises ServiceError: S3 refused or did not answer; the role needs ``s3:ListBucket`` and ``s3:GetObject``
         """
         prefix = S3Uri.parse(self._folder, name="state_prefix").key
-        objects: dict[str, bytes] = {}
-        for key in await names_below(self._s3, self._folder):
-            name = key.removeprefix(prefix)
-            body = await self._s3.read_if_any(self._folder + name)
-            if body is not None:
-                objects[name] = body
+        names = [key.removeprefix(prefix) for key in await names_below(self._s3, self._folder)]
+        bodies = [(name, await self._s3.read_if_any(self._folder + name)) for name in names]
+        objects = {name: body for name, body in bodies if body is not None}
         return InvocationState.read(objects, folder=self._folder)
 
     async def intend(self, intent: Intent) -> bool:
@@ -56,19 +53,19 @@ class InvocationStore:
         return True
 
     async def withdraw(self, intent: Intent) -> None:
-        """Remove an intent that surely came to nothing. Never raises: it follows another error."""
+        """Delete the intent of a request that surely was not accepted. Never raises: it follows another error."""
         location = self._folder + intent.object_name("intent")
         try:
             await self._s3.delete(location)
         except ServiceError as error:
             log.warning(
-                "%s says that a request is in doubt which was refused, and could not be removed: %s",
+                "%s marks a request as in doubt which was refused, and could not be removed: %s",
                 location,
                 error,
             )
 
     async def record(self, intent: Intent, invocation: AsyncInvocation) -> None:
-        """Write SageMaker's answer. Never raises: it was accepted, and a retry can wait for what was intended."""
+        """Write SageMaker's answer. Never raises: a retry can wait for the result that the intent expects."""
         location, body = self._folder + intent.object_name("accepted"), msgspec.json.encode(invocation)
         try:
             await self._s3.write(location, body, only_if_new=True)
@@ -84,11 +81,10 @@ class InvocationStore:
 async def record_loss(
     connection: AwsConnection, folder: str, task_try: TaskTry, *, options: ObjectOptions = PLAIN
 ) -> None:
-    """Write that the latest round gives no result any more, so that the next run sends a new one.
+    """Mark the latest round as lost with its endpoint, so that the next run sends a new one.
 
-    :param folder: as :class:`InvocationStore` has it
-    :param options: how objects are kept
-    :raises FencedOff: a later try has taken over, and knows better
+    :param folder: as in :class:`InvocationStore`
+    :raises FencedOff: a later try has taken over
     """
     async with S3Objects.open(connection, options=options) as s3:
         try:

@@ -272,7 +272,7 @@ class TestState:
             number=0,
             round_number=0,
             task_try=TaskTry(None, 2),
-            at=time.time(),
+            written_at=time.time(),
             seconds_to_live=600,
             input_etag=None,
             invocation=lost,

@@ -49,7 +49,7 @@ def intent(number: int = 0, **changes: Any) -> Intent:  # noqa: ANN401 - the fie
     defaults: dict[str, Any] = {
         "round_number": 0,
         "task_try": TaskTry(),
-        "at": 100.0,
+        "written_at": 100.0,
         "seconds_to_live": 1_000.0,
         "input_etag": "a",
         "invocation": EXPECTED,
@@ -136,7 +136,7 @@ class TestLost:
     @pytest.mark.parametrize("accepted", [True, False])
     def test_it_is_sent_anew_before_its_time_is_over(self, accepted: bool, resend: bool) -> None:
         known = replace(self.known(lost=0), accepted=accepted)
-        sent = step(known, now=intent().at + 1, resend=resend)
+        sent = step(known, now=intent().written_at + 1, resend=resend)
         assert isinstance(sent, Send)
         assert (sent.round_number, "its endpoint was deleted" in sent.why) == (1, True)
 
