@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_is_refused() -> None:
         ResultFolder("s3://b/x", None, ListedNames(("a",)), (1.0,))
 
 
-@pytest.mark.parametrize("value", [{}, {"shelves": 1, "own_ids": ""}, {"shelves": [{}], "own_ids": ""}])
+@pytest.mark.parametrize("value", [{}, {"folders": 1, "own_ids": ""}, {"folders": [{}], "own_ids": ""}])
 def test_something_else_than_a_watch_is_refused(value: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest, match="no description of a wait"):
         AwaitedResults.from_mapping(value)

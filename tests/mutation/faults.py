@@ -230,8 +230,8 @@ FAULTS = (
         3,
         True,
         "async_inference/single/state.py",
-        "now >= self.over_at and look == ResultPresence(Presence.ABSENT, Presence.ABSENT)",
-        "now >= self.over_at",
+        "now >= self.intent.over_at and presence == ResultPresence(Presence.ABSENT, Presence.ABSENT)",
+        "now >= self.intent.over_at",
     ),
     Fault(
         "a result times out before its failure object was looked for",

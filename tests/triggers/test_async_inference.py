@@ -65,7 +65,7 @@ def test_outputs_and_failures_are_told_by_listings(account: Account) -> None:
         "status": "over",
         "why": "complete",
         "counts": counts,
-        "failed_looks": 0,
+        "failed_polls": 0,
         "note": {"remember": "me"},
     }
 
@@ -111,7 +111,7 @@ def test_an_outage_that_does_not_end_is_told_without_a_verdict(monkeypatch: pyte
     with stub_s3(fixed({}, otherwise=503)) as s3:
         use(monkeypatch, s3.url)
         event = event_of(_trigger(watch, poll_interval=0.01))
-    assert (event["why"], event["failed_looks"]) == ("unreachable", MAX_FAILED_POLLS + 1)
+    assert (event["why"], event["failed_polls"]) == ("unreachable", MAX_FAILED_POLLS + 1)
     assert event["counts"]["pending"] == 1
 
 

@@ -72,50 +72,6 @@ class AsyncResult:
             f"to send the input again"
         )
 
-    def missing(
-        self, endpoint_name: str, *, waited: float, lives: float, trouble: str
-    ) -> AsyncInferenceTimedOut | ServiceUnavailable:
-        """Make the error of an inference that has neither output nor failure object.
-
-        :param waited: seconds
-        :param lives: RequestTTL + InvocationTimeout, in seconds
-        :param trouble: :func:`why_missing`
-        """
-        output_location = self.invocation.output_location
-        inference = f"inference {self.invocation.inference_id} of endpoint {endpoint_name}"
-        if self.presence.output is Presence.UNKNOWN:
-            return ServiceUnavailable(
-                f"S3 does not answer whether the output of {inference}, {output_location}, exists. It goes on in "
-                f"SageMaker; a retry polls again"
-            )
-        why = ""
-        if Presence.FORBIDDEN in (self.presence.output, self.presence.failure):
-            why = " S3 answered 403: the role may lack s3:GetObject and s3:ListBucket there."
-        if trouble:
-            why += f" S3 answers there: {trouble}."
-        remedy = "Raise max_wait_seconds where a queue or a cold endpoint takes longer"
-        if waited < lives:
-            remedy = (
-                f"It may still come up to {lives:g} s after it was sent. max_wait_seconds counts from then, so a retry "
-                f"that does not send it again ends at once: raise max_wait_seconds, or clear the task later"
-            )
-        return AsyncInferenceTimedOut(
-            f"{inference} had neither output nor failure object {waited:g} s after it was sent; its output is expected "
-            f"at {output_location}.{why} {remedy}; without a failure path a failed one shows no more than this"
-        )
-
-
-async def why_missing(connection: AwsConnection, invocation: AsyncInvocation) -> str:
-    """List each location once and return S3's errors; empty when results can exist there.
-
-    HEADs of a missing object, and of an object in a bucket that does not exist, give the same answer.
-    """
-    async with S3Objects.open(connection) as s3:
-        watcher = ResultWatcher(s3)
-        locations = filter(None, (invocation.output_location, invocation.failure_location))
-        troubles = [await watcher.trouble_at(location) for location in locations]
-    return "; ".join(dict.fromkeys(filter(None, troubles)))
-
 
 async def result_of(
     connection: AwsConnection,
@@ -163,3 +119,40 @@ async def poll_until_known(poll: Callable[[], Awaitable[_T]], is_known: Callable
             return answer
         await asyncio.sleep(pause_after(attempt, jitter=random.random()))  # noqa: S311 - jitter
     return await poll()
+
+
+async def missing(
+    connection: AwsConnection, result: AsyncResult, endpoint_name: str, *, waited: float, lives: float
+) -> AsyncInferenceTimedOut | ServiceUnavailable:
+    """Make the error of an inference that has neither output nor failure object.
+
+    HEADs do not distinguish a missing object from a missing bucket, so each location is listed once.
+
+    :param waited: seconds
+    :param lives: RequestTTL + InvocationTimeout, in seconds
+    """
+    invocation, presence = result.invocation, result.presence
+    inference = f"inference {invocation.inference_id} of endpoint {endpoint_name}"
+    if presence.output is Presence.UNKNOWN:
+        return ServiceUnavailable(
+            f"S3 does not answer whether the output of {inference}, {invocation.output_location}, exists. It goes on "
+            f"in SageMaker; a retry polls again"
+        )
+    why = ""
+    if Presence.FORBIDDEN in (presence.output, presence.failure):
+        why = " S3 answered 403: the role may lack s3:GetObject and s3:ListBucket there."
+    async with S3Objects.open(connection) as s3:
+        locations = filter(None, (invocation.output_location, invocation.failure_location))
+        troubles = [await ResultWatcher(s3).trouble_at(location) for location in locations]
+    if trouble := "; ".join(dict.fromkeys(filter(None, troubles))):
+        why += f" S3 answers there: {trouble}."
+    remedy = "Raise max_wait_seconds where a queue or a cold endpoint takes longer"
+    if waited < lives:
+        remedy = (
+            f"It may still come up to {lives:g} s after it was sent. max_wait_seconds counts from then, so a retry "
+            f"that does not send it again ends at once: raise max_wait_seconds, or clear the task later"
+        )
+    return AsyncInferenceTimedOut(
+        f"{inference} had neither output nor failure object {waited:g} s after it was sent; its output is expected at "
+        f"{invocation.output_location}.{why} {remedy}; without a failure path a failed one shows no more than this"
+    )

@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
+import msgspec
+
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.locations import check_apart
@@ -17,22 +19,28 @@ from airflow_sm_plugin.async_inference.outcome import ResultPresence
 from airflow_sm_plugin.async_inference.single.input import RequestInput, Sending
 from airflow_sm_plugin.async_inference.single.result import presence_of
 from airflow_sm_plugin.async_inference.single.state import (
+    SLACK_SECONDS,
     Attach,
     Intent,
+    InvocationState,
     next_step,
     predicted,
     seconds_to_live,
 )
-from airflow_sm_plugin.async_inference.single.store import InvocationStore
+from airflow_sm_plugin.aws.connection import AwsConnection
+from airflow_sm_plugin.aws.s3.object_options import PLAIN, ObjectOptions
 from airflow_sm_plugin.aws.s3.objects import S3Objects
+from airflow_sm_plugin.batches.listing import names_below
+from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.backoff import pause_after
-from airflow_sm_plugin.core.s3 import Presence
+from airflow_sm_plugin.core.s3 import Presence, S3Uri
 from airflow_sm_plugin.exceptions import (
     AnswerLost,
     CredentialsExpired,
     EndpointNotAsynchronous,
     EndpointNotFound,
     InvalidRequest,
+    PreconditionFailed,
     SageMakerInferenceError,
     ServiceError,
     ServiceUnavailable,
@@ -52,6 +60,65 @@ _LAST_ANSWER_SECONDS = 2.0
 _MAX_RACES = 5
 _MAX_ROUNDS = 100
 _NOTHING_THERE = ResultPresence(Presence.ABSENT, Presence.ABSENT)
+
+
+class InvocationStore:
+    """The objects of one folder. Reading takes one listing and a GET for each object, mostly two.
+
+    :param folder: ``s3://bucket/prefix/``, of one request of one task instance
+    """
+
+    def __init__(self, s3: S3Objects, folder: str) -> None:
+        self._s3 = s3
+        self._folder = folder
+
+    async def read(self) -> InvocationState:
+        """Read the state.
+
+        :raises InvalidRequest: an object's content is no such state
+        :raises ServiceError: S3 refused or did not answer; the role needs ``s3:ListBucket`` and ``s3:GetObject``
+        """
+        prefix = S3Uri.parse(self._folder, name="state_prefix").key
+        names = [key.removeprefix(prefix) for key in await names_below(self._s3, self._folder)]
+        bodies = [(name, await self._s3.read_if_any(self._folder + name)) for name in names]
+        objects = {name: body for name, body in bodies if body is not None}
+        return InvocationState.read(objects, folder=self._folder)
+
+    async def intend(self, intent: Intent) -> bool:
+        """Write an intent; False when another process has written that number.
+
+        :raises ServiceError: S3 refused or did not answer: then nothing may be sent
+        """
+        location, body = self._folder + intent.object_name("intent"), msgspec.json.encode(intent)
+        try:
+            await self._s3.write(location, body, only_if_new=True)
+        except PreconditionFailed:
+            return False
+        return True
+
+    async def settle(self, intent: Intent, sending: asyncio.Future[AsyncInvocation]) -> None:
+        """Write SageMaker's answer, or delete the intent of a refused request; a request without answer stays in doubt.
+
+        Errors of S3 are only logged: a retry can wait for the result that the intent expects.
+        """
+        if not sending.done() or sending.cancelled():
+            return
+        error = sending.exception()
+        if isinstance(error, AnswerLost) or not isinstance(error, SageMakerInferenceError | None):
+            return
+        try:
+            if error is None:
+                body = msgspec.json.encode(sending.result())
+                await self._s3.write(self._folder + intent.object_name("accepted"), body, only_if_new=True)
+            else:
+                await self._s3.delete(self._folder + intent.object_name("intent"))
+        except ServiceError as unwritten:
+            log.warning(
+                "below %s a retry will find a request in doubt that SageMaker %s, which could not be written: %s",
+                self._folder,
+                "refused" if error else "accepted",
+                unwritten,
+            )
 
 
 class _Round(NamedTuple):
@@ -116,14 +183,15 @@ class SingleInvocation:
             self._nonce = step.nonce or uuid.uuid4().hex
             round_ = await self._free_round(step.round_number)
             request = await self._input.prepared(round_.request)
+            now = time.time()
+            lives = seconds_to_live(request.request_ttl, request.invocation_timeout)
             intent = Intent(
                 number=state.next_number,
                 round_number=round_.number,
                 task_try=self._sending.task_try,
-                written_at=time.time(),
-                seconds_to_live=seconds_to_live(request.request_ttl, request.invocation_timeout),
+                over_at=now + lives + SLACK_SECONDS,
                 input_etag=self._input.etag,
-                invocation=round_.expected,
+                invocation=round_.expected and replace(round_.expected, submitted_at=now),
                 nonce=self._nonce,
             )
             if await store.intend(intent):
@@ -143,23 +211,13 @@ class SingleInvocation:
             await asyncio.wait({sending}, timeout=_LAST_ANSWER_SECONDS)
             sending.cancel()
             await asyncio.wait({sending})
-            await self._write_outcome(sending, store, intent)
             raise
-        await self._write_outcome(sending, store, intent)
+        finally:
+            await store.settle(intent, sending)
         try:
             return sending.result()
         except AnswerLost as error:
             return self._expected_after(error, intent.invocation)
-
-    async def _write_outcome(
-        self, sending: asyncio.Future[AsyncInvocation], store: InvocationStore, intent: Intent
-    ) -> None:
-        """Write SageMaker's answer, or withdraw the intent after a refusal. Only without an answer doubt remains."""
-        error = asyncio.CancelledError() if sending.cancelled() else sending.exception()
-        if error is None:
-            await store.record(intent, sending.result())
-        elif isinstance(error, SageMakerInferenceError) and not isinstance(error, AnswerLost):
-            await store.withdraw(intent)
 
     async def _submit_without_state(self) -> AsyncInvocation:
         """Send the request, unless an earlier try's output exists under the name that is the same at every try."""
@@ -243,9 +301,7 @@ class SingleInvocation:
         """Refuse an invocation whose output and failure object have the same location."""
         then = "clear this task, which sends it again"
         if self._sending.state_prefix is None:
-            then = (
-                "clear this task with on_rerun='restart': an object there would be taken for the task's output"
-            )
+            then = "clear this task with on_rerun='restart': an object there would be taken for the task's output"
         name = self._sending.request.endpoint_name
         check_apart(invocation.output_location, invocation.failure_location, endpoint_name=name, then=then)
         return invocation
@@ -312,3 +368,29 @@ class SingleInvocation:
         if isinstance(error, AnswerLost):
             return self._sending.resend
         return isinstance(error, CredentialsExpired | Throttled | ServiceUnavailable)
+
+
+async def record_loss(
+    connection: AwsConnection, folder: str, task_try: TaskTry, *, options: ObjectOptions = PLAIN
+) -> None:
+    """Mark the latest round as lost with its endpoint, so that the next run sends a new one.
+
+    :param folder: as in :class:`InvocationStore`
+    :raises FencedOff: a later try has taken over
+    """
+    async with S3Objects.open(connection, options=options) as s3:
+        try:
+            state = await InvocationStore(s3, folder).read()
+            state.check_not_fenced(task_try)
+            latest = state.latest(task_try)
+            if latest is None or latest.lost:
+                return
+            body = msgspec.json.encode({"why": "the endpoint was deleted", "task_try": task_try})
+            await s3.write(folder + latest.intent.object_name("lost"), body)
+        except ServiceError as error:
+            log.warning(
+                "the endpoint is gone, which could not be written below %s: a run before the inference's time to live "
+                "is over waits for it again, unless it is cleared with on_rerun='restart': %s",
+                folder,
+                error,
+            )

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal
 
 from airflow_sm_plugin.async_inference.outcome import ResultPresence
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
@@ -99,18 +99,15 @@ class Intent:
     """A request that a try was about to send.
 
     :param number: position among the task instance's intents for these arguments
-    :param task_try: the try that wrote it
-    :param written_at: epoch seconds
-    :param seconds_to_live: RequestTTL + InvocationTimeout
+    :param over_at: epoch seconds after which no result can come any more
     :param invocation: the expected locations of the result; None where they cannot be predicted
-    :param nonce: part of its round's file name; None where it has none
+    :param nonce: part of its round's file name
     """
 
     number: int
     round_number: int
     task_try: TaskTry
-    written_at: float
-    seconds_to_live: float
+    over_at: float
     input_etag: str | None
     invocation: AsyncInvocation | None
     nonce: str | None = None
@@ -136,11 +133,6 @@ class LatestRound:
     accepted: bool
     lost: bool = False
 
-    @property
-    def over_at(self) -> float:
-        """Epoch seconds after which no result can come any more."""
-        return self.intent.written_at + self.intent.seconds_to_live + SLACK_SECONDS
-
     def why_over(self, presence: ResultPresence, *, now: float, input_etag: str | None) -> str | None:
         """Explain why the round ended without a result for the present input; None while it has not."""
         if None not in (input_etag, self.intent.input_etag) and input_etag != self.intent.input_etag:
@@ -151,7 +143,7 @@ class LatestRound:
             return "an earlier try's inference failed"
         if self.lost:
             return "its endpoint was deleted while an earlier try waited for it, and its queue went with it"
-        if now >= self.over_at and presence == ResultPresence(Presence.ABSENT, Presence.ABSENT):
+        if now >= self.intent.over_at and presence == ResultPresence(Presence.ABSENT, Presence.ABSENT):
             return "an earlier try's inference is past its time to live without a result"
         return None
 
@@ -173,24 +165,20 @@ class InvocationState:
         """
         import msgspec  # not while DAG files are parsed
 
-        intents: list[Intent] = []
-        accepted: dict[int, AsyncInvocation] = {}
-        lost: set[int] = set()
+        types = {"intent": Intent, "accepted": AsyncInvocation, "lost": dict}
+        values: dict[str, dict[int, Any]] = {kind: {} for kind in types}
         for name, match in ((name, _OBJECT.fullmatch(name)) for name in sorted(objects)):
+            if match is None:
+                continue
             try:
-                if match and match[2] == "intent":
-                    intents.append(msgspec.json.decode(objects[name], type=Intent))
-                elif match and match[2] == "accepted":
-                    accepted[int(match[1])] = msgspec.json.decode(objects[name], type=AsyncInvocation)
-                elif match:
-                    lost.add(int(match[1]))
+                values[match[2]][int(match[1])] = msgspec.json.decode(objects[name], type=types[match[2]])
             except (ValueError, msgspec.MsgspecError) as error:
                 raise InvalidRequest(
                     f"{folder}{name} is no state of an invocation: another program or another version of this one "
                     f"wrote it, or it is damaged. Remove the folder and clear the task, which sends the request again, "
                     f"or give another state_prefix"
                 ) from error
-        return cls(tuple(intents), accepted, frozenset(lost))
+        return cls(tuple(values["intent"].values()), values["accepted"], frozenset(values["lost"]))
 
     @property
     def next_number(self) -> int:
@@ -216,8 +204,7 @@ class InvocationState:
         lost = not self.lost.isdisjoint(numbers)
         if answers := [self.accepted[number] for number in numbers if number in self.accepted]:
             return LatestRound(latest, answers[0], accepted=True, lost=lost)
-        expected = latest.invocation and replace(latest.invocation, submitted_at=latest.written_at)
-        return LatestRound(latest, expected, accepted=False, lost=lost)
+        return LatestRound(latest, latest.invocation, accepted=False, lost=lost)
 
     def check_not_fenced(
         self, task_try: TaskTry, presence: ResultPresence | None = None, *, now: float = 0.0

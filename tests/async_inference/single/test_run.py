@@ -15,9 +15,8 @@ import pytest
 
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.single.input import Sending
-from airflow_sm_plugin.async_inference.single.run import SingleInvocation
+from airflow_sm_plugin.async_inference.single.run import InvocationStore, SingleInvocation, record_loss
 from airflow_sm_plugin.async_inference.single.state import Identity, Intent, arguments_digest
-from airflow_sm_plugin.async_inference.single.store import InvocationStore, record_loss
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
@@ -272,8 +271,7 @@ class TestState:
             number=0,
             round_number=0,
             task_try=TaskTry(None, 2),
-            written_at=time.time(),
-            seconds_to_live=600,
+            over_at=time.time() + 600,
             input_etag=None,
             invocation=lost,
         )
@@ -282,7 +280,9 @@ class TestState:
             async with S3Objects.open(AWS) as s3:
                 store = InvocationStore(s3, folder)
                 assert await store.intend(intent)
-                await store.record(intent, lost)
+                answer: asyncio.Future[AsyncInvocation] = asyncio.Future()
+                answer.set_result(lost)
+                await store.settle(intent, answer)
 
         asyncio.run(remembered())
         second = retried(first)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from airflow_sm_plugin.async_inference.outcome import ResultPresence
 from airflow_sm_plugin.async_inference.single.state import (
-    SLACK_SECONDS,
     Attach,
     Identity,
     Intent,
@@ -49,8 +48,7 @@ def intent(number: int = 0, **changes: Any) -> Intent:  # noqa: ANN401 - the fie
     defaults: dict[str, Any] = {
         "round_number": 0,
         "task_try": TaskTry(),
-        "written_at": 100.0,
-        "seconds_to_live": 1_000.0,
+        "over_at": 1_160.0,
         "input_etag": "a",
         "invocation": EXPECTED,
     }
@@ -83,7 +81,7 @@ class TestWhatIsKnown:
 
     def test_an_intent_without_an_answer_is_in_doubt_and_was_sent_when_it_was_written(self) -> None:
         known = state(intent()).latest(FIRST)
-        assert known == LatestRound(intent(), replace(EXPECTED, submitted_at=100.0), accepted=False)
+        assert known == LatestRound(intent(), EXPECTED, accepted=False)
 
     def test_the_answer_tells_the_true_place(self) -> None:
         known = state(intent(), accepted={0: ANSWERED}).latest(FIRST)
@@ -136,7 +134,7 @@ class TestLost:
     @pytest.mark.parametrize("accepted", [True, False])
     def test_it_is_sent_anew_before_its_time_is_over(self, accepted: bool, resend: bool) -> None:
         known = replace(self.known(lost=0), accepted=accepted)
-        sent = step(known, now=intent().written_at + 1, resend=resend)
+        sent = step(known, now=101, resend=resend)
         assert isinstance(sent, Send)
         assert (sent.round_number, "its endpoint was deleted" in sent.why) == (1, True)
 
@@ -258,7 +256,7 @@ class TestNextStep:
         self, accepted: bool, resend: bool
     ) -> None:
         known = LatestRound(intent(), EXPECTED, accepted)
-        over = 100.0 + 1_000.0 + SLACK_SECONDS
+        over = intent().over_at
         assert step(known, now=over, resend=resend) == Send(
             1, "an earlier try's inference is past its time to live without a result"
         )
@@ -312,7 +310,7 @@ def test_accepted_is_sent_again_only_when_it_failed_or_can_give_nothing_any_more
     if isinstance(taken, Send):
         assert taken.round_number == number + 1
         assert look.output is not Presence.PRESENT
-        assert look.failure is Presence.PRESENT or (look == NOTHING and now >= known.over_at)
+        assert look.failure is Presence.PRESENT or (look == NOTHING and now >= known.intent.over_at)
 
 
 @given(tries=st.lists(st.sampled_from(["killed before", "killed after", "answered", "refused"]), max_size=6))
