@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
-from airflow_sm_plugin.async_inference.outcome import ResultOutcome
 from airflow_sm_plugin.async_inference.watch import (
     AwaitedResults,
     ResultFolder,
@@ -19,6 +19,15 @@ from airflow_sm_plugin.core.failed_polls import FailedPolls
 OUTAGE_SECONDS = 60.0
 """How long after the last deadline an S3 that does not answer is polled again: enough for a short outage, and little
 beside the hours that a deadline allows."""
+
+
+class ResultOutcome(enum.Enum):
+    """The outcome of one invocation."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    WAITING = "waiting"
+    TIMED_OUT = "timed out"
 
 
 @dataclass(frozen=True)

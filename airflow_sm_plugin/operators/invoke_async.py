@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_plugin._compat import Context, default_deferrable
-from airflow_sm_plugin.async_inference.outcome import ResultOutcome
 from airflow_sm_plugin.async_inference.single.state import SingleWait, seconds_to_live
 from airflow_sm_plugin.async_inference.watch import group
+from airflow_sm_plugin.async_inference.watch_state import ResultOutcome
 from airflow_sm_plugin.base import (
     SensitiveField,
     broken_wait,

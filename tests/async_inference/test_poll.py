@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.outcome import ResultOutcome
 from airflow_sm_plugin.async_inference.poll import HeadRequest, ListRequest, Poll, Request
 from airflow_sm_plugin.async_inference.watch import (
     AwaitedResults,
@@ -19,7 +18,7 @@ from airflow_sm_plugin.async_inference.watch import (
     ResultPosition,
     group,
 )
-from airflow_sm_plugin.async_inference.watch_state import OUTAGE_SECONDS, WatchState
+from airflow_sm_plugin.async_inference.watch_state import OUTAGE_SECONDS, ResultOutcome, WatchState
 from airflow_sm_plugin.core.failed_polls import MAX_FAILED_POLLS
 from airflow_sm_plugin.core.s3 import Presence
 from airflow_sm_plugin.invoke.async_request import AsyncInvocation
@@ -533,7 +532,7 @@ def test_a_head_that_is_not_answered_is_no_answer_for_its_folder(kind: ObjectKin
     watch = awaited(1, on_each=2)
 
     def silent(request: Request) -> Presence | None:
-        first = isinstance(request, HeadRequest) and request.at.position == 0
+        first = isinstance(request, HeadRequest) and request.result.position == 0
         return Presence.UNKNOWN if first and request.kind is kind else None
 
     state = MemoryS3(trouble=silent).poll(watch, WatchState.begin(watch), now=END)

@@ -234,7 +234,7 @@ FAULTS = (
         "now >= self.intent.over_at",
     ),
     Fault(
-        "a result times out before its failure object was looked for",
+        "a result times out before its failure object was polled",
         3,
         False,
         "async_inference/watch_state.py",
@@ -242,12 +242,12 @@ FAULTS = (
         "self.outputs_at",
     ),
     Fault(
-        "a deferred sensor's time-out begins anew",
+        "a deferred sensor's time-out begins again",
         3,
         False,
         "sensors/async_inference.py",
-        'self._begin(event["note"]["first_look"]), thorough=True',
-        "self._begin(self._first_look_at(context)), thorough=True",
+        'self._begin(event["note"]["first_poll"]), thorough=True',
+        "self._begin(self._first_poll_at(context)), thorough=True",
     ),
     Fault(
         "inputs that were written again count as done",

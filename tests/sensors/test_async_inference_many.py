@@ -152,7 +152,7 @@ def test_an_endpoint_that_is_gone_is_the_reason_when_time_is_up(
 def test_a_bucket_that_does_not_exist_is_named_when_time_is_up(run: Callable[..., Any]) -> None:
     with pytest.raises(AsyncInferenceTimedOut) as caught:
         run(output_location="s3://nobodys-bucket/one.out", timeout=0.3)
-    assert "S3 says of that place: s3:ListObjectsV2 s3://nobodys-bucket" in str(caught.value)
+    assert "S3 answers there: s3:ListObjectsV2 s3://nobodys-bucket" in str(caught.value)
     assert "NoSuchBucket" in str(caught.value)
     assert "a retry with this one ends at once" in str(caught.value)
 

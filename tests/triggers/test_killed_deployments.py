@@ -411,7 +411,7 @@ class TestInATriggerer:
         requests.forget()
         kill(of_a_task_instance())
         assert not requests.count()
-        assert "Airflow does not tell whether its task was killed (KeyError)" in caplog.text
+        assert "Airflow does not report whether its task was killed (KeyError)" in caplog.text
 
 
 def of_a_task_instance() -> EndpointTrigger:

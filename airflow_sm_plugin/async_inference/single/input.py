@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.single.result import poll_until_known
-from airflow_sm_plugin.async_inference.single.state import Identity, arguments_digest
+from airflow_sm_plugin.async_inference.single.state import arguments_digest, state_folder
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.batches.text_input import SENT_AS_IT_IS, format_by_name
@@ -66,12 +66,10 @@ class Sending:
         return self
 
     @property
-    def identity(self) -> Identity:
-        return Identity(self.owner, arguments_digest(self.request))
-
-    @property
     def state_folder(self) -> str | None:
-        return None if self.state_prefix is None else self.identity.folder(self.state_prefix)
+        if self.state_prefix is None:
+            return None
+        return state_folder(self.state_prefix, self.owner, arguments_digest(self.request))
 
     @property
     def upload_location(self) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from airflow_sm_plugin._log import get_log
-from airflow_sm_plugin.async_inference.outcome import ResultOutcome, ResultPresence, outcome
+from airflow_sm_plugin.async_inference.single.state import ResultPresence
+from airflow_sm_plugin.async_inference.watch_state import ResultOutcome
 from airflow_sm_plugin.async_inference.watcher import ResultWatcher
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
@@ -42,8 +43,11 @@ class AsyncResult:
 
     @property
     def outcome(self) -> ResultOutcome:
-        """The wait is over, so an inference that neither succeeded nor failed has timed out."""
-        return outcome(self.presence, now=1.0, deadline=0.0)
+        """Judge the objects at the end of the wait: an output wins over a failure object."""
+        if self.presence.output is Presence.PRESENT:
+            return ResultOutcome.SUCCEEDED
+        is_failed = self.presence.failure is Presence.PRESENT
+        return ResultOutcome.FAILED if is_failed else ResultOutcome.TIMED_OUT
 
     def output_text(self, limit: int) -> str | None:
         """Decode the output; None when it is no UTF-8, larger than *limit* bytes, or was not wanted."""

@@ -15,7 +15,6 @@ import msgspec
 from airflow_sm_plugin._log import get_log
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.locations import check_apart
-from airflow_sm_plugin.async_inference.outcome import ResultPresence
 from airflow_sm_plugin.async_inference.single.input import RequestInput, Sending
 from airflow_sm_plugin.async_inference.single.result import presence_of
 from airflow_sm_plugin.async_inference.single.state import (
@@ -23,8 +22,11 @@ from airflow_sm_plugin.async_inference.single.state import (
     Attach,
     Intent,
     InvocationState,
+    ResultPresence,
+    arguments_digest,
     next_step,
     predicted,
+    round_filename,
     seconds_to_live,
 )
 from airflow_sm_plugin.aws.connection import AwsConnection
@@ -122,7 +124,7 @@ class InvocationStore:
 
 
 class _Round(NamedTuple):
-    """A round's request with its file name, its predicted locations, and which of their objects exist."""
+    """A round's named request, its predicted locations, and their objects' presence."""
 
     number: int
     request: AsyncRequest
@@ -161,25 +163,19 @@ class SingleInvocation:
         return self._checked(await submitting)
 
     async def _submit_with_state(self, folder: str) -> AsyncInvocation:
-        store = InvocationStore(self._s3, folder)
+        store, sending = InvocationStore(self._s3, folder), self._sending
         for _ in range(_MAX_RACES):
             state = await store.read()
-            latest = state.latest(self._sending.task_try)
+            latest, etag = state.latest(sending.task_try), self._input.etag
             presence = await self._presence(latest.invocation if latest else None)
-            now = time.time()
-            state.check_not_fenced(self._sending.task_try, presence, now=now)
+            now, next_round = time.time(), state.next_round
+            state.check_not_fenced(sending.task_try, presence, now=now)
             step = next_step(
-                latest,
-                presence,
-                now=now,
-                resend=self._sending.resend,
-                input_etag=self._input.etag,
-                next_round=state.next_round,
+                latest, presence, now=now, resend=sending.resend, input_etag=etag, next_round=next_round
             )
             if isinstance(step, Attach):
                 return self._attached(step.invocation, step.why)
-            if latest:
-                log.info("%s: %s", folder, step.why)
+            log.info("%s: %s", folder, step.why)
             self._nonce = step.nonce or uuid.uuid4().hex
             round_ = await self._free_round(step.round_number)
             request = await self._input.prepared(round_.request)
@@ -188,9 +184,9 @@ class SingleInvocation:
             intent = Intent(
                 number=state.next_number,
                 round_number=round_.number,
-                task_try=self._sending.task_try,
+                task_try=sending.task_try,
                 over_at=now + lives + SLACK_SECONDS,
-                input_etag=self._input.etag,
+                input_etag=etag,
                 invocation=round_.expected and replace(round_.expected, submitted_at=now),
                 nonce=self._nonce,
             )
@@ -276,8 +272,10 @@ class SingleInvocation:
         request = self._sending.request
         if request.filename is not None or not self._invoker.names_outputs:
             return request
-        identity = self._sending.identity
-        name = identity.filename(round_number, input_etag=self._input.etag, nonce=self._nonce)
+        arguments, etag = arguments_digest(self._sending.request), self._input.etag
+        name = round_filename(
+            self._sending.owner, arguments, round_number, input_etag=etag, nonce=self._nonce
+        )
         return replace(request, filename=name)
 
     async def _predicted(self, request: AsyncRequest) -> AsyncInvocation | None:
@@ -375,7 +373,6 @@ async def record_loss(
 ) -> None:
     """Mark the latest round as lost with its endpoint, so that the next run sends a new one.
 
-    :param folder: as in :class:`InvocationStore`
     :raises FencedOff: a later try has taken over
     """
     async with S3Objects.open(connection, options=options) as s3:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
-from airflow_sm_plugin.async_inference.outcome import ResultPresence
 from airflow_sm_plugin.batches.task_try import Origin, TaskTry
 from airflow_sm_plugin.core.names import digest
 from airflow_sm_plugin.core.s3 import Presence
@@ -35,41 +34,39 @@ _OBJECT = re.compile(r"(\d{5})-(intent|accepted|lost)\.json")
 _TIMES_TO_LIVE = ("request_ttl", "invocation_timeout")
 
 
+@dataclass(frozen=True)
+class ResultPresence:
+    """Whether an invocation's objects exist. ``failure`` is ABSENT where no failure path is configured."""
+
+    output: Presence
+    failure: Presence
+
+
 def seconds_to_live(request_ttl: int | None, invocation_timeout: int | None) -> float:
     """Add RequestTTL and InvocationTimeout, SageMaker's defaults for None: the longest regular wait."""
     ttl = DEFAULT_REQUEST_TTL if request_ttl is None else request_ttl
-    timeout = DEFAULT_INVOCATION_TIMEOUT if invocation_timeout is None else invocation_timeout
-    return float(ttl + timeout)
+    return float(ttl + (DEFAULT_INVOCATION_TIMEOUT if invocation_timeout is None else invocation_timeout))
 
 
-@dataclass(frozen=True)
-class Identity:
-    """The name of one request of one task instance, the same at every try.
+def state_folder(state_prefix: str, owner: str, arguments: str) -> str:
+    """Name the folder of a request's state, with a ``/`` at the end: the same at every try of a task instance."""
+    return f"{state_prefix.rstrip('/')}/{owner}/{arguments}/"
 
-    :param owner: names the task instance
-    :param arguments: :func:`arguments_digest`
+
+def round_filename(
+    owner: str, arguments: str, round_number: int, *, input_etag: str | None, nonce: str | None = None
+) -> str:
+    """Name a round's output: 29 of the 32 characters of a ``Filename``. Changed input content changes the name.
+
+    :param nonce: keeps the name apart from those used under a state that was removed, by a deleted DAG run, or by the
+        same task in another Airflow
     """
-
-    owner: str
-    arguments: str
-
-    def folder(self, state_prefix: str) -> str:
-        """Name the folder of the state, with a ``/`` at the end."""
-        return f"{state_prefix.rstrip('/')}/{self.owner}/{self.arguments}/"
-
-    def filename(self, round_number: int, *, input_etag: str | None, nonce: str | None = None) -> str:
-        """Name a round's output: 29 of the 32 characters of a ``Filename``. Changed input content changes the name.
-
-        :param nonce: keeps the name apart from those used under a state that was removed, by a deleted DAG run, or by
-            the same task in another Airflow
-        """
-        return f"{self.owner}-{digest([self.arguments, input_etag, round_number, nonce])}.out"
+    return f"{owner}-{digest([arguments, input_etag, round_number, nonce])}.out"
 
 
 def arguments_digest(request: AsyncRequest) -> str:
-    """Digest what determines the result; times to live do not."""
-    body = None if request.body is None else sha256(request.body).hexdigest()
-    values = vars(request) | {"body": body}
+    """Digest the values that determine the result; times to live do not."""
+    values = vars(request) | {"body": request.body and sha256(request.body).hexdigest()}
     return digest([value for name, value in values.items() if name not in _TIMES_TO_LIVE])
 
 
@@ -77,21 +74,13 @@ def predicted(request: AsyncRequest, paths: tuple[str, str | None] | None) -> As
     """Predict the locations of a named request's result, as SageMaker's documentation reads most naturally.
 
     ``<S3OutputPath>/<extension>/<filename>``, and the same below S3FailurePath. AWS shows no example, so a location
-    that SageMaker returned is always better.
-
-    :param paths: the endpoint's S3OutputPath and S3FailurePath, if they are known
-    :return: None without a file name or an output path
+    that SageMaker returned is always better. None without a file name or known output paths.
     """
     if request.filename is None or paths is None:
         return None
-    tail = f"{(request.s3_output_path_extension or '').strip('/')}/{request.filename}".lstrip("/")
-    output_path, failure_path = paths
-    return AsyncInvocation(
-        output_location=f"{output_path.rstrip('/')}/{tail}",
-        failure_location=f"{failure_path.rstrip('/')}/{tail}" if failure_path else None,
-        inference_id=request.inference_id,
-        input_location=request.input_location,
-    )
+    name = f"{(request.s3_output_path_extension or '').strip('/')}/{request.filename}".lstrip("/")
+    output, failure = (path and f"{path.rstrip('/')}/{name}" for path in paths)
+    return AsyncInvocation(str(output), failure or None, request.inference_id, request.input_location)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +102,7 @@ class Intent:
     nonce: str | None = None
 
     def object_name(self, kind: Literal["intent", "accepted", "lost"]) -> str:
-        """Name one of its objects below the state's folder.
-
-        :param kind: the intent itself, SageMaker's answer, or the mark that no result will come: the endpoint was
-            deleted, and its queue with it
-        """
+        """Name the object of the intent, of SageMaker's answer, or of the mark that its endpoint was deleted."""
         return f"{self.number:05d}-{kind}.json"
 
 
@@ -189,12 +174,7 @@ class InvocationState:
         return max((intent.round_number for intent in self.intents), default=-1) + 1
 
     def latest(self, task_try: TaskTry) -> LatestRound | None:
-        """Pick the latest round of this DAG run, None before the first.
-
-        Requests of a DAG run that was deleted and created again under its old id do not count.
-
-        :param task_try: the present try
-        """
+        """Find the latest round of the DAG run of *task_try*, a deleted one of the same id left out; None before it."""
         is_ours = task_try.of_this_run([intent.task_try for intent in self.intents])
         ours = [intent for intent, mine in zip(self.intents, is_ours, strict=True) if mine]
         if not ours:
@@ -211,9 +191,9 @@ class InvocationState:
     ) -> None:
         """Stop a process that was left behind when its task instance was tried again.
 
-        Where no start date distinguishes a DAG run that was created again from an orphan of the deleted one, a lower
-        try number can be either. A process that finds the latest round over counts as the former: an orphan then takes
-        the result, or does what a cleared task would.
+        Without start dates a lower try number can be of a DAG run that was created again, or of an orphan of the
+        deleted one. After the end of the latest round it counts as the former: an orphan then takes the result, or acts
+        like a cleared task.
 
         :param presence: of the latest round's objects; None if the DAG run surely was not created again
         :param now: epoch seconds
@@ -225,7 +205,7 @@ class InvocationState:
         if task_try.origin_of(writer) is not Origin.LATER_TRY:
             return
         latest = self.latest(task_try)
-        if task_try.run_started is None and presence is not None and latest is not None:
+        if task_try.run_started is None and presence and latest:
             has_output = presence.output is Presence.PRESENT
             if has_output or latest.why_over(presence, now=now, input_etag=None):
                 return
@@ -237,10 +217,7 @@ class InvocationState:
 
 @dataclass(frozen=True)
 class Send:
-    """Send the request as this round.
-
-    :param nonce: of the round when it is sent again; None for a new round
-    """
+    """Send the request as this round. ``nonce`` is that of a round that is sent again."""
 
     round_number: int
     why: str

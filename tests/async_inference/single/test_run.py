@@ -16,7 +16,7 @@ import pytest
 from airflow_sm_plugin.async_inference.invoker import AsyncInvoker
 from airflow_sm_plugin.async_inference.single.input import Sending
 from airflow_sm_plugin.async_inference.single.run import InvocationStore, SingleInvocation, record_loss
-from airflow_sm_plugin.async_inference.single.state import Identity, Intent, arguments_digest
+from airflow_sm_plugin.async_inference.single.state import Intent
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.s3.objects import S3Objects
 from airflow_sm_plugin.batches.task_try import TaskTry
@@ -266,7 +266,7 @@ class TestState:
         request = AsyncRequest(endpoint_name=endpoint, body=b"1,2,3", inference_id=unique("i"))
         first = sending(account, endpoint, request=request)
         lost = AsyncInvocation(f"s3://{account.bucket}/never.out")
-        folder = Identity(first.owner, arguments_digest(first.request)).folder(str(first.state_prefix))
+        folder = str(first.state_folder)
         intent = Intent(
             number=0,
             round_number=0,

@@ -10,18 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_sm_plugin.async_inference.outcome import ResultPresence
 from airflow_sm_plugin.async_inference.single.state import (
     Attach,
-    Identity,
     Intent,
     InvocationState,
     LatestRound,
+    ResultPresence,
     Send,
     arguments_digest,
     next_step,
     predicted,
+    round_filename,
     seconds_to_live,
+    state_folder,
 )
 from airflow_sm_plugin.batches.task_try import TaskTry
 from airflow_sm_plugin.core.s3 import Presence
@@ -337,29 +338,27 @@ def test_however_tries_end_one_that_is_waited_for_is_accepted_at_most_once(tries
 
 
 class TestNames:
-    IDENTITY = Identity("aaaaaaaaaaaa", "bbbbbbbbbbbb")
+    OWNER, ARGUMENTS = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 
     @given(number=st.integers(0, 10**6), etag=st.none() | st.text(max_size=40))
     def test_a_derived_file_name_keeps_sagemakers_limits(self, number: int, etag: str | None) -> None:
-        name = self.IDENTITY.filename(number, input_etag=etag)
+        name = round_filename(self.OWNER, self.ARGUMENTS, number, input_etag=etag)
         assert replace(REQUEST, filename=name).checked().filename == name
 
     def test_it_differs_by_round_input_arguments_and_owner(self) -> None:
         names = {
-            self.IDENTITY.filename(0, input_etag=None),
-            self.IDENTITY.filename(1, input_etag=None),
-            self.IDENTITY.filename(0, input_etag="b"),
-            Identity("aaaaaaaaaaaa", "c").filename(0, input_etag=None),
-            Identity("c", "bbbbbbbbbbbb").filename(0, input_etag=None),
+            round_filename(self.OWNER, self.ARGUMENTS, 0, input_etag=None),
+            round_filename(self.OWNER, self.ARGUMENTS, 1, input_etag=None),
+            round_filename(self.OWNER, self.ARGUMENTS, 0, input_etag="b"),
+            round_filename(self.OWNER, "c", 0, input_etag=None),
+            round_filename("c", self.ARGUMENTS, 0, input_etag=None),
         }
         assert len(names) == 5
 
-    def test_the_folder_takes_a_prefix_with_and_without_a_slash(self) -> None:
-        assert (
-            self.IDENTITY.folder("s3://b/p/")
-            == self.IDENTITY.folder("s3://b/p")
-            == ("s3://b/p/aaaaaaaaaaaa/bbbbbbbbbbbb/")
-        )
+    @pytest.mark.parametrize("prefix", ["s3://b/p/", "s3://b/p"])
+    def test_the_folder_takes_a_prefix_with_and_without_a_slash(self, prefix: str) -> None:
+        folder = state_folder(prefix, self.OWNER, self.ARGUMENTS)
+        assert folder == "s3://b/p/aaaaaaaaaaaa/bbbbbbbbbbbb/"
 
     @pytest.mark.parametrize(
         "change",
