@@ -67,7 +67,7 @@ class ResultWatcher:
     async def _work(self, queued: Iterator[Request], poll: Poll) -> None:
         for request in queued:
             if isinstance(request, HeadRequest):
-                poll.report_head(request, await self._s3.sight(request.location))
+                poll.report_head(request, await self._s3.presence(request.location))
             else:
                 await self._list(request, poll)
 

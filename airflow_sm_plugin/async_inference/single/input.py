@@ -108,7 +108,7 @@ class RequestInput:
             log.debug("no listing of %s: %s", location, error)
         else:
             self.etag = next((listed.etag for listed in page.objects if listed.key == uri.key), None)
-        return Presence.PRESENT if self.etag else await self._s3.sight(location)
+        return Presence.PRESENT if self.etag else await self._s3.presence(location)
 
     async def prepared(self, request: AsyncRequest) -> AsyncRequest:
         """Upload the input if it is too large to go inline, and check it, just before the request is sent.

@@ -105,9 +105,9 @@ async def result_of(
 
 async def presence_of(s3: S3Objects, invocation: AsyncInvocation) -> ResultPresence:
     """Ask S3 once for both objects of an invocation, for the failure object only where there is no output."""
-    output, failure = await s3.sight(invocation.output_location), Presence.ABSENT
+    output, failure = await s3.presence(invocation.output_location), Presence.ABSENT
     if output is not Presence.PRESENT and invocation.failure_location:
-        failure = await s3.sight(invocation.failure_location)
+        failure = await s3.presence(invocation.failure_location)
     return ResultPresence(output, failure)
 
 
