@@ -13,11 +13,7 @@ from airflow_sm_plugin.invoke.async_request import AsyncInvocation
 
 @dataclass(frozen=True)
 class AwaitedInvocations:
-    """Invocations in the order they were given.
-
-    :param endpoints: the endpoint's name of each, None where it is unknown
-    :param is_one: whether a single invocation was given, not a list
-    """
+    """Invocations in the order they were given, with their endpoints' names where these are known."""
 
     invocations: tuple[AsyncInvocation, ...]
     endpoints: tuple[str | None, ...]
@@ -45,7 +41,6 @@ class AwaitedInvocations:
         return tuple((first_poll if start is None else start) + seconds for start in submitted)
 
     def endpoints_of(self, indices: Collection[int]) -> list[str]:
-        """List the known endpoints of some invocations, each once."""
         return list(dict.fromkeys(name for index in indices if (name := self.endpoints[index])))
 
     def collected(
@@ -76,7 +71,6 @@ class AwaitedInvocations:
 
 
 def _of_text(value: object) -> object:
-    """Read a mapping or list from its text; return any other value unchanged."""
     read = parsed(value)
     return read if isinstance(read, Mapping | Sequence) else value
 

@@ -47,6 +47,11 @@ class AsyncInvoker:
         """Whether ``filename`` and ``s3_output_path_extension`` can be sent."""
         return self._calls.members(_OPERATION) >= {"Filename", "S3OutputPathExtension"}
 
+    @property
+    def takes_bodies(self) -> bool:
+        """Whether a payload can be sent inline, which an older botocore does not know."""
+        return "Body" in self._calls.members(_OPERATION)
+
     async def invoke(self, request: AsyncRequest) -> AsyncInvocation:
         """Send one request, once.
 

@@ -26,8 +26,6 @@ _EXTENSION, _NAME, _STEM = "{extension}", "{filename}", "{stem}"
 def batch_root(owner: str, arguments: str, plan: int, *, nonce: str) -> str:
     """Make the common beginning of all names of one plan of a batch, the same for all tries of its task instance.
 
-    :param owner: name of the task instance over all its tries
-    :param arguments: digest of the batch's arguments
     :param plan: number of the plan, from 0; a batch whose task was cleared gets the next
     :param nonce: unique to the plan: a plan that is created again after its state was removed, or the same task in
         another Airflow, must not find its results under the same names
@@ -64,7 +62,6 @@ def inference_id(root: str, round_number: int, number: int) -> str:
 
 
 def inference_id_form(root: str, round_number: int) -> str:
-    """Make the form of inference ids, for :meth:`str.format` with a number."""
     return f"{root}-r{round_number}-{{:07}}"
 
 
@@ -77,10 +74,7 @@ class Forms(NamedTuple):
 
 @dataclass(frozen=True)
 class LocationPattern:
-    """Locations of outputs and failure objects, with ``{extension}`` and ``{filename}`` (or ``{stem}``) to fill in.
-
-    ``failure_form`` is None where the endpoint has no failure path.
-    """
+    """Locations of outputs and failure objects, with ``{extension}`` and ``{filename}`` (or ``{stem}``) to fill in."""
 
     output_form: str
     failure_form: str | None
@@ -108,7 +102,6 @@ class LocationPattern:
 
     @property
     def is_apart(self) -> bool:
-        """Whether outputs and failure objects differ in their locations."""
         return self.output_form != self.failure_form
 
     def output(self, extension: str, filename: str) -> str:
@@ -118,12 +111,10 @@ class LocationPattern:
         return self.failure_form and _filled(self.failure_form, extension, filename)
 
     def forms(self, extension: str) -> tuple[Forms, Forms | None]:
-        """Make folder and names of the outputs, and of the failure objects, of one extension."""
         failures = None if self.failure_form is None else _forms(self.failure_form, extension)
         return _forms(self.output_form, extension), failures
 
     def matches(self, extension: str, filename: str, *, output: str, failure: str | None) -> bool:
-        """Check whether an accepted invocation's locations are those of the pattern."""
         expected = (self.output(extension, filename), self.failure(extension, filename))
         return expected == (output, failure or None)
 

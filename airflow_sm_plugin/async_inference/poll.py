@@ -99,10 +99,8 @@ class Poll:
         self._asked_outputs = self._answered = self._progress = False
 
     def _fresh(self, folder: FolderState) -> FolderState:
-        if self._before.polls % _RETRY_LISTING_EVERY == 0 and (
-            folder.outputs_by_head or folder.failures_by_head
-        ):
-            folder = replace(folder, outputs_by_head=False, failures_by_head=False)
+        if self._before.polls % _RETRY_LISTING_EVERY == 0:
+            return replace(folder, forbidden=0, outputs_by_head=False, failures_by_head=False)
         return replace(folder, forbidden=0) if folder.forbidden else folder
 
     def next_requests(self) -> list[Request]:
@@ -130,9 +128,10 @@ class Poll:
         few = 2 * sum(map(_count, groups)) <= HEADS_A_PAGE
         for group in groups:
             if few or self._failures_due(group):
-                by_head = {number for number in group if self._folders[number].failures_by_head}
-                if _count(group) <= HEADS_A_PAGE:
-                    by_head = set(group)
+                all_by_head = _count(group) <= HEADS_A_PAGE
+                by_head = {
+                    number for number in group if all_by_head or self._folders[number].failures_by_head
+                }
                 requests += self._ask(group, ObjectKind.FAILURES, by_head)
         return requests
 
@@ -145,8 +144,9 @@ class Poll:
             number = (2 * self._before.polls + step) % count
             folder = self._watch.folders[number]
             uri = folder.uri(kind)
-            mask = self._folders[number].pending(folder)
-            if mask and uri is not None and (number, kind) not in self._asked:
+            if uri is None or (number, kind) in self._asked:
+                continue
+            if mask := self._folders[number].pending(folder):
                 groups.setdefault((uri.bucket, _parent(uri.key)), {})[number] = mask
                 self._asked.add((number, kind))
         return list(groups.values())
@@ -202,7 +202,6 @@ class Poll:
             yield HeadRequest(ResultPosition(number, position), kind, location)
 
     def report_page(self, request: ListRequest, keys: list[str]) -> None:
-        """Report the keys of one page of a listing, in their order."""
         self._answered |= request.kind is ObjectKind.OUTPUTS
         if not keys:
             return
@@ -234,7 +233,6 @@ class Poll:
                     self._set(number, f"{kind.value}_by_head", value=True)
 
     def _add(self, number: int, kind: ObjectKind, mask: int) -> None:
-        """Add existing objects to the known ones."""
         state = self._folders[number]
         if mask & state.missing(self._watch.folders[number]):
             self._answered = self._progress = True
@@ -256,7 +254,6 @@ class Poll:
         self._folders[number] = replace(self._folders[number], **{name: value})  # type: ignore[arg-type] # tests check the names
 
     def finish(self) -> WatchState:
-        """Return the state after this poll."""
         for (number, kind), unanswered in self._unanswered_heads.items():
             if not unanswered:
                 self._set(number, f"{kind.value}_at", self._now)

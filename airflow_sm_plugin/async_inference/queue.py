@@ -57,12 +57,9 @@ _SLOWER = frozenset({"RequestThrottled", "KmsThrottled", "OverLimit"})
 
 @dataclass(frozen=True)
 class QueueMessage:
-    """One message. ``notification`` is None for SageMaker's test notification and for a foreign message.
+    """One message. ``notification`` is None for SageMaker's test notification and for a foreign message."""
 
-    The repr leaves the receipt out: whoever has it can delete the message.
-    """
-
-    receipt: str = field(repr=False)
+    receipt: str = field(repr=False)  # it suffices to delete the message
     notification: InferenceNotification | None
     foreign: bool
 
@@ -77,7 +74,7 @@ class CompletionQueue:
     @classmethod
     @asynccontextmanager
     async def open(cls, connection: AwsConnection, queue_url: str) -> AsyncIterator[CompletionQueue]:
-        """Open a connection for the block, without a call of the queue.
+        """Open a connection for the block.
 
         :param queue_url: ``https://sqs.<region>.amazonaws.com/<account>/<name>``
         :raises InvalidRequest: another URL, or no region
@@ -90,9 +87,7 @@ class CompletionQueue:
             yield cls(calls, queue_url)
 
     async def check_it_exists(self) -> None:
-        """Receive once; an SQS that does not answer is only logged.
-
-        ReceiveMessage needs no permission beside those of the wait. A message received stays visible to others.
+        """Receive once, which needs no further permission and leaves the message visible; other errors are only logged.
 
         :raises QueueNotFound: there is no such queue in this region and account
         """
@@ -143,11 +138,7 @@ class CompletionQueue:
 
 
 async def check_queue(connection: AwsConnection, queue_url: str) -> None:
-    """Check that the queue exists, over a connection of its own, before anything costs money.
-
-    :raises InvalidRequest: as :meth:`CompletionQueue.open`
-    :raises QueueNotFound: there is no such queue in this region and account
-    """
+    """Check that the queue exists, over a connection of its own, before anything costs money; errors as above."""
     async with CompletionQueue.open(connection, queue_url) as queue:
         await queue.check_it_exists()
 

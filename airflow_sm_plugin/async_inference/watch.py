@@ -66,8 +66,8 @@ class ResultFolder:
 
     @cached_property
     def _uris(self) -> Mapping[ObjectKind, S3Uri]:
-        uris = {ObjectKind.OUTPUTS: S3Uri.parse(self.outputs)}
-        return uris if self.failures is None else uris | {ObjectKind.FAILURES: S3Uri.parse(self.failures)}
+        folders = zip(ObjectKind, (self.outputs, self.failures), strict=True)
+        return {kind: S3Uri.parse(folder) for kind, folder in folders if folder is not None}
 
     def uri(self, kind: ObjectKind) -> S3Uri | None:
         return self._uris.get(kind)
@@ -78,7 +78,6 @@ class ResultFolder:
         return self.failures == self.outputs
 
     def kinds_shown_with(self, kind: ObjectKind) -> Iterable[ObjectKind]:
-        """List the kinds that a listing of one kind shows."""
         return ObjectKind if self.is_combined else (kind,)
 
     def output(self, position: int) -> str:
@@ -114,7 +113,6 @@ class AwaitedResults:
         return max((folder.last_deadline for folder in self.folders), default=0.0)
 
     def as_mapping(self) -> dict[str, Any]:
-        """Convert to JSON values."""
         return asdict(self, dict_factory=_with_lists)
 
     @classmethod
@@ -141,7 +139,6 @@ class ResultPosition:
 
 
 def mask_of(positions: Sequence[int]) -> int:
-    """Set these bits of an integer."""
     if not positions:
         return 0
     bits = bytearray(max(positions) // 8 + 1)
@@ -216,8 +213,22 @@ def _pattern_of(form: str) -> re.Pattern[str]:
     return re.compile(f"{re.escape(parts[1])}([0-9]{{{parts[2]}}}){re.escape(parts[3])}")
 
 
+class _Names:
+    """Names of results, by position, in the order of the outputs' names.
+
+    ``positions`` finds those of the names of one kind, ``id_at`` that of an inference id, -1 for another owner's.
+    """
+
+    def name(self, position: int, kind: ObjectKind) -> str:
+        raise NotImplementedError
+
+    def span(self, mask: int, kind: ObjectKind) -> tuple[str, str]:
+        """Find the first and the last name of these positions."""
+        return self.name((mask & -mask).bit_length() - 1, kind), self.name(mask.bit_length() - 1, kind)
+
+
 @dataclass(frozen=True)
-class NumberedNames:
+class NumberedNames(_Names):
     """Names that are consecutive numbers of a fixed width: a few bytes describe any count of them.
 
     :param output_form: e.g. ``"{:07}.out"``
@@ -241,16 +252,10 @@ class NumberedNames:
         form = self.output_form if kind is ObjectKind.OUTPUTS else self.failure_form or self.output_form
         return form.format(self.first + position)
 
-    def span(self, mask: int, kind: ObjectKind) -> tuple[str, str]:
-        """Find the first and the last name of these positions."""
-        return self.name((mask & -mask).bit_length() - 1, kind), self.name(mask.bit_length() - 1, kind)
-
     def positions(self, names: Iterable[str], kind: ObjectKind) -> list[int]:
-        """Find the positions of the names that are of this kind."""
         return self._positions(names, self.output_form if kind is ObjectKind.OUTPUTS else self.failure_form)
 
     def id_at(self, inference_id: str) -> int:
-        """Find the position of an inference id; -1 when it is another owner's."""
         return next(iter(self._positions([inference_id], self.id_form)), -1)
 
     def _positions(self, names: Iterable[str], form: str | None) -> list[int]:
@@ -262,7 +267,7 @@ class NumberedNames:
 
 
 @dataclass(frozen=True)
-class ListedNames:
+class ListedNames(_Names):
     """Names listed one by one, in the order of the outputs' names; a name is a stem and a suffix.
 
     :param failure_suffix: None without a failure path
@@ -288,11 +293,10 @@ class ListedNames:
         return self.stems[position] + (self._suffix(kind) or "")
 
     def span(self, mask: int, kind: ObjectKind) -> tuple[str, str]:
-        """Find the first and the last name of these positions."""
-        if kind is ObjectKind.FAILURES and not self._failures_in_order:
-            names = [self.name(position, kind) for position in positions_of(mask)]
-            return min(names), max(names)
-        return self.name((mask & -mask).bit_length() - 1, kind), self.name(mask.bit_length() - 1, kind)
+        if kind is ObjectKind.OUTPUTS or self._failures_in_order:
+            return super().span(mask, kind)
+        names = [self.name(position, kind) for position in positions_of(mask)]
+        return min(names), max(names)
 
     @cached_property
     def _failures_in_order(self) -> bool:
@@ -303,7 +307,6 @@ class ListedNames:
         return all(name < following for name, following in itertools.pairwise(names))
 
     def positions(self, names: Iterable[str], kind: ObjectKind) -> list[int]:
-        """Find the positions of the names that are of this kind."""
         suffix = self._suffix(kind)
         if suffix is None:
             return []
@@ -315,7 +318,6 @@ class ListedNames:
         return self.output_suffix if kind is ObjectKind.OUTPUTS else self.failure_suffix
 
     def id_at(self, inference_id: str) -> int:
-        """Find the position of an inference id; -1 when it is another owner's."""
         return self._by_id.get(inference_id, -1) if inference_id else -1
 
     @cached_property

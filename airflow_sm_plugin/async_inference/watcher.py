@@ -167,7 +167,6 @@ class BlockingWatcher:
             return replace(state, polls=state.polls + 1, failed=state.failed.one_more())
 
     def failure_texts(self, locations: Sequence[str | None], *, limit: int) -> list[str]:
-        """Read the beginnings of failure objects, as :meth:`ResultWatcher.failure_text`."""
 
         async def read_all(s3: S3Objects) -> list[str]:
             watcher = ResultWatcher(s3)

@@ -142,7 +142,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         self.failure_text_limit = failure_text_limit
         self.container_log_lines = container_log_lines
         self._waiting: _Wait | None = None
-        self._state: WatchState | None = None
+        self._state = WatchState(())
         self._watcher: BlockingWatcher | None = None
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as Airflow's base spells it
@@ -150,10 +150,11 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             if not self.deferrable:
                 return super().execute(context)
             with self._failing_softly():
-                result = self._poll(self._begin(self._first_poll_at(context)))
+                wait = self._begin(self._first_poll_at(context))
+                result = self._poll(wait)
                 if result is not None:
                     return result
-                self._defer(context)
+                self._defer(context, wait)
         return None
 
     def _get_next_poke_interval(self, *args: Any) -> float:  # noqa: ANN401 - as Airflow's base spells it
@@ -176,12 +177,13 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
                 raise broken_wait("waiting for asynchronous inference", event)
             if "first_poll" not in event["note"]:
                 raise InvalidRequest("another version of this package deferred the sensor: clear it")
-            result = self._poll(self._begin(event["note"]["first_poll"]), thorough=True)
+            wait = self._begin(event["note"]["first_poll"])
+            result = self._poll(wait, thorough=True)
             if result is not None:
                 return result
             if event["why"] == "unreachable":
-                raise self._outage(event["failed_polls"])
-            self._defer(context)  # S3 does not answer just now
+                raise self._outage(wait, event["failed_polls"])
+            self._defer(context, wait)  # S3 does not answer just now
         return None
 
     def _begin(self, first_poll: float) -> _Wait:
@@ -214,7 +216,7 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         return rescheduled.timestamp() if rescheduled else time.time()
 
     def _poll(self, wait: _Wait, *, thorough: bool = False) -> Any:  # noqa: ANN401 - a result, or None for not yet
-        now, before = time.time(), self._state or WatchState.begin(wait.watch)
+        now, before = time.time(), self._state
         state = self._state = self._s3().poll(wait.watch, before, now=now, thorough=thorough)
         self.log.debug("%s of %d invocations", state.counts(wait.watch), len(wait.positions))
         if state.failed.in_a_row:
@@ -230,11 +232,10 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
             return None
         return self._conclude(wait, state)
 
-    def _defer(self, context: Context) -> None:
+    def _defer(self, context: Context, wait: _Wait) -> None:
         from airflow_sm_plugin.triggers.async_inference import AsyncInferenceTrigger
         from airflow_sm_plugin.triggers.polling import GRACE_SECONDS
 
-        wait = self._waiting or self._begin(self._first_poll_at(context))
         deadline = wait.watch.last_deadline
         location = self._location_of(wait.watch, context)
         self.defer(
@@ -293,17 +294,14 @@ class SageMakerAsyncInferenceSensor(SageMakerInferenceSensor):
         if timed_out:
             raise AsyncInferenceTimedOut(self._time_out(wait, state, timed_out))
         if indices[ResultOutcome.WAITING]:
-            raise self._outage()
+            raise self._outage(wait)
         outputs = [invocation.output_location for invocation in wait.awaited.invocations]
         self.log.info("%d asynchronous results are there", len(outputs))
         return outputs[0] if wait.awaited.is_one else outputs
 
-    def _outage(self, failed_polls: int = 0) -> ServiceUnavailable:
+    def _outage(self, wait: _Wait, failed_polls: int = 0) -> ServiceUnavailable:
         """Make the error of a wait without S3's answers; *failed_polls* is the triggerer's count."""
-        wait, state = self._waiting, self._state
-        first = state.first_pending(wait.watch) if wait and state else None
-        if wait is None or state is None or first is None:
-            return ServiceUnavailable("S3 gave no useful answer for too long; a retry polls again")
+        state, first = self._state, self._state.first_pending(wait.watch) or wait.positions[0]
         location = wait.watch.folders[first.folder].output(first.position)
         return ServiceUnavailable(
             f"S3 gave no useful answer at {max(failed_polls, state.failed.in_a_row)} polls in a row; "

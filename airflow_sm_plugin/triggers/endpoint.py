@@ -208,14 +208,11 @@ class EndpointTrigger(PollingTrigger):
         DeploymentCleanup(hook, options, work).within(seconds)
 
     def _put_back(self, noted: NotedScaling) -> None:
-        """Put back the scaling that the task took down, if the endpoint serves; else log what is left."""
-        taken_down = DeploymentNote.from_mapping(self.note).taken_down
-        if not taken_down:
-            return
-        try:
-            noted.put_back(taken_down=taken_down)
-        except SageMakerInferenceError as problem:
-            noted.warn(problem, taken_down)
+        if taken_down := DeploymentNote.from_mapping(self.note).taken_down:
+            try:
+                noted.put_back(taken_down=taken_down)
+            except SageMakerInferenceError as problem:
+                noted.warn(problem, taken_down)
 
 
 class EndpointChangeableTrigger(EndpointTrigger):

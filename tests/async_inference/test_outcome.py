@@ -181,7 +181,7 @@ def test_texts_keep_their_lengths_and_a_long_one_does_not_fill_the_message(
         assert len(str(refused.value)) < 200
 
 
-def test_the_filename_message_tells_the_rule() -> None:
+def test_the_filename_message_shows_the_rule() -> None:
     with pytest.raises(InvalidRequest, match=r"filename 'a\.b\.csv' is not allowed.*at most one '\.'"):
         dataclasses.replace(BASE, filename="a.b.csv").checked()
 

@@ -246,8 +246,8 @@ FAULTS = (
         3,
         False,
         "sensors/async_inference.py",
-        'self._begin(event["note"]["first_poll"]), thorough=True',
-        "self._begin(self._first_poll_at(context)), thorough=True",
+        'self._begin(event["note"]["first_poll"])',
+        "self._begin(self._first_poll_at(context))",
     ),
     Fault(
         "inputs that were written again count as done",

@@ -73,17 +73,20 @@ class Sending:
 
     @property
     def upload_location(self) -> str:
-        """The body's location in S3. Its name is a digest of the content."""
         name = f"{self.owner}-{sha256(self.request.body or b'').hexdigest()[:16]}"
         return f"{str(self.upload_prefix).rstrip('/')}/{name}"
 
 
 class RequestInput:
-    """The input of one request. :meth:`poll` sets ``etag``, where S3 permits it."""
+    """The input of one request. :meth:`poll` sets ``etag``, where S3 permits it.
 
-    def __init__(self, sending: Sending, s3: S3Objects) -> None:
+    :param takes_bodies: whether the installed botocore knows inline bodies; otherwise ``upload_prefix`` serves all
+    """
+
+    def __init__(self, sending: Sending, s3: S3Objects, *, takes_bodies: bool) -> None:
         self._sending = sending
         self._s3 = s3
+        self._takes_bodies = takes_bodies
         self._presence = Presence.PRESENT
         self.etag: str | None = None
 
@@ -111,13 +114,15 @@ class RequestInput:
         return Presence.PRESENT if self.etag else await self._s3.presence(location)
 
     async def prepared(self, request: AsyncRequest) -> AsyncRequest:
-        """Upload the input if it is too large to go inline, and check it, just before the request is sent.
+        """Upload a body that cannot go inline, or check the input object, just before the request is sent.
 
         :raises InputNotFound: it does not exist
         :raises ServiceError: the upload failed
         """
         if request.body is not None:
-            return await self.uploaded(request) if len(request.body) > MAX_INLINE_BYTES else request
+            can_go_inline = self._takes_bodies or self._sending.upload_prefix is None
+            is_small = len(request.body) <= MAX_INLINE_BYTES
+            return request if is_small and can_go_inline else await self._uploaded(request, request.body)
         location = request.input_location
         if self._presence is Presence.ABSENT:
             raise InputNotFound(
@@ -137,12 +142,8 @@ class RequestInput:
             )
         return request
 
-    async def uploaded(self, request: AsyncRequest) -> AsyncRequest:
-        """Upload the body; return the request for the object.
-
-        :raises ServiceError: S3 refused or did not answer
-        """
-        body, location = request.body or b"", self._sending.upload_location
+    async def _uploaded(self, request: AsyncRequest, body: bytes) -> AsyncRequest:
+        location = self._sending.upload_location
         await self._s3.write(location, body, content_type=request.content_type or "application/octet-stream")
         log.info("the payload, %d bytes, is at %s", len(body), location)
         return replace(request, body=None, input_location=location)

@@ -68,7 +68,6 @@ class AsyncResult:
         return None
 
     def failed(self, endpoint_name: str) -> AsyncInferenceFailed:
-        """Make the error of an inference that failed."""
         invocation = self.invocation
         return AsyncInferenceFailed(
             f"inference {invocation.inference_id} of endpoint {endpoint_name} failed: {self.failure_text} (input "

@@ -59,6 +59,7 @@ ATTEMPTS = 5
 _LAST_ANSWER_SECONDS = 2.0
 """How long a killed task waits for an answer that is on its way."""
 
+_NOT_ACCEPTED = (CredentialsExpired, Throttled, ServiceUnavailable)
 _MAX_RACES = 5
 _MAX_ROUNDS = 100
 _NOTHING_THERE = ResultPresence(Presence.ABSENT, Presence.ABSENT)
@@ -145,12 +146,12 @@ class SingleInvocation:
         self._s3 = s3
         self._invoker = invoker
         self._endpoint = endpoint
-        self._input = RequestInput(sending, s3)
+        self._input = RequestInput(sending, s3, takes_bodies=invoker.takes_bodies)
         self._nonce: str | None = None
         self._is_killed = asyncio.Event()
 
     async def submit(self) -> AsyncInvocation:
-        """Send the request, or find out that an earlier try sent it; return the invocation.
+        """Send the request, or attach to an earlier try's.
 
         :raises InputNotFound: the input does not exist
         :raises FencedOff: a later try has taken over
@@ -296,7 +297,6 @@ class SingleInvocation:
         return _NOTHING_THERE if invocation is None else await presence_of(self._s3, invocation)
 
     def _checked(self, invocation: AsyncInvocation) -> AsyncInvocation:
-        """Refuse an invocation whose output and failure object have the same location."""
         then = "clear this task, which sends it again"
         if self._sending.state_prefix is None:
             then = "clear this task with on_rerun='restart': an object there would be taken for the task's output"
@@ -335,10 +335,12 @@ class SingleInvocation:
             attempt += 1
             try:
                 # Checked before it is recorded as accepted: a later try would attach to it.
-                return self._checked(await self._invoke(request))
+                return self._checked(await self._invoker.invoke(request))
             except SageMakerInferenceError as error:
                 lost = error if isinstance(error, AnswerLost) else lost
-                if attempt == ATTEMPTS or not self._is_repeatable(error) or await self._pause(error, attempt):
+                is_over = attempt == ATTEMPTS or self._is_killed.is_set()
+                can_pass = self._sending.resend if lost is error else isinstance(error, _NOT_ACCEPTED)
+                if is_over or not can_pass or await self._pause(error, attempt):
                     raise lost or error from error.__cause__
 
     async def _pause(self, error: SageMakerInferenceError, attempt: int) -> bool:
@@ -350,22 +352,6 @@ class SingleInvocation:
                 return await self._is_killed.wait()
         except TimeoutError:
             return False
-
-    async def _invoke(self, request: AsyncRequest) -> AsyncInvocation:
-        try:
-            return await self._invoker.invoke(request)
-        except InvalidRequest:
-            if request.body is None or self._sending.upload_prefix is None:
-                raise
-        # Every limit was checked before: the installed botocore is older than inline bodies.
-        return await self._invoker.invoke(await self._input.uploaded(request))
-
-    def _is_repeatable(self, error: SageMakerInferenceError) -> bool:
-        if self._is_killed.is_set():
-            return False
-        if isinstance(error, AnswerLost):
-            return self._sending.resend
-        return isinstance(error, CredentialsExpired | Throttled | ServiceUnavailable)
 
 
 async def record_loss(

@@ -87,10 +87,8 @@ def predicted(request: AsyncRequest, paths: tuple[str, str | None] | None) -> As
 class Intent:
     """A request that a try was about to send.
 
-    :param number: position among the task instance's intents for these arguments
     :param over_at: epoch seconds after which no result can come any more
     :param invocation: the expected locations of the result; None where they cannot be predicted
-    :param nonce: part of its round's file name
     """
 
     number: int
@@ -110,7 +108,7 @@ class Intent:
 class LatestRound:
     """The latest round: its latest intent, and its accepted or expected invocation (None: locations are unknown).
 
-    :param lost: its endpoint was deleted during the wait
+    It is lost if its endpoint was deleted during the wait.
     """
 
     intent: Intent
@@ -272,11 +270,9 @@ def next_step(
 
 @dataclass(frozen=True, kw_only=True)
 class SingleWait:
-    """A wait for one invocation: the note of a deferral, with JSON values by msgspec.
+    """A wait for one invocation until *deadline* (epoch seconds): the note of a deferral, with JSON values by msgspec.
 
-    :param deadline: epoch seconds after which no result is expected any more
-    :param state: ``s3://bucket/prefix/`` of its state, if there is one
-    :param task_try: the try that waits
+    ``state`` is the folder of its state, if there is one.
     """
 
     invocation: AsyncInvocation

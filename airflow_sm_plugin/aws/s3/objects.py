@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_plugin.aws.calls import AwsCalls, open_calls
 from airflow_sm_plugin.aws.connection import AwsConnection
 from airflow_sm_plugin.aws.errors import cause_of, meaning, status_of, translate, translated
-from airflow_sm_plugin.aws.retry import NOT_FOUND, NOTHING_IN_RANGE, is_race_lost, repeated, presence_after
+from airflow_sm_plugin.aws.retry import NOT_FOUND, NOTHING_IN_RANGE, is_race_lost, presence_after, repeated
 from airflow_sm_plugin.aws.s3.listing import (
     ListedObject,
     ObjectPage,
