@@ -413,7 +413,9 @@ class TestWaiting:
         with answering(Answer(503, "SlowDown")) as (busy, _):
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", busy)
             monkeypatch.setattr("airflow_sm_plugin.async_inference.single.result.MAX_POLLS", 1)
-            with pytest.raises(ServiceUnavailable, match="S3 does not answer whether the output of inference"):
+            with pytest.raises(
+                ServiceUnavailable, match="S3 does not answer whether the output of inference"
+            ):
                 make().execute_complete(context_for(), event)
 
 
