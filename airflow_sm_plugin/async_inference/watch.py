@@ -7,7 +7,7 @@ import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -113,7 +113,8 @@ class AwaitedResults:
         return max((folder.last_deadline for folder in self.folders), default=0.0)
 
     def as_mapping(self) -> dict[str, Any]:
-        return asdict(self, dict_factory=_with_lists)
+        folders = [_with_lists(folder) | {"names": _with_lists(folder.names)} for folder in self.folders]
+        return {"folders": folders, "own_ids": self.own_ids}
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> AwaitedResults:
@@ -329,8 +330,9 @@ class ListedNames(_Names):
         return {inference_id: position for position, inference_id in enumerate(self.ids)}
 
 
-def _with_lists(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
+def _with_lists(part: ResultFolder | NumberedNames | ListedNames) -> dict[str, Any]:
+    values = {field.name: getattr(part, field.name) for field in fields(part)}  # asdict() takes a second for 100,000
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _with_tuples(value: Mapping[str, Any]) -> dict[str, Any]:
