@@ -235,10 +235,14 @@ class Wakeup:
         ours = [message for message in messages if self._is_ours(message)]
         if ours:
             await self._queue.delete([message.receipt for message in ours])
-        if len(ours) < len(messages):
-            self._warn_of_foreign()
-            if not ours:  # they come again and again
-                await asyncio.sleep(min(_PAUSE_AFTER_FOREIGN, seconds))
+        if len(ours) < len(messages) and not self._warned:
+            self._warned = True
+            log.warning(
+                "the completion queue holds messages that are not about what is waited for; they are left there. Give "
+                "each waiter a queue of its own, subscribed to the endpoint's topics"
+            )
+        if messages and not ours:  # they come again and again
+            await asyncio.sleep(min(_PAUSE_AFTER_FOREIGN, seconds))
 
     def _is_ours(self, message: QueueMessage) -> bool:
         """Read a message; return whether to delete it. Messages of an earlier wait would otherwise stay for ever."""
@@ -246,11 +250,3 @@ class Wakeup:
         if message.foreign or notification is None:
             return not message.foreign
         return self._hints.take(notification) or is_stale(notification, before=self._began - _STALE_SECONDS)
-
-    def _warn_of_foreign(self) -> None:
-        if not self._warned:
-            log.warning(
-                "the completion queue holds messages that are not about what is waited for; they are left there. Give "
-                "each waiter a queue of its own, subscribed to the endpoint's topics"
-            )
-            self._warned = True

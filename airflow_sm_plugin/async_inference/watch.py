@@ -331,7 +331,9 @@ class ListedNames(_Names):
 
 
 def _with_lists(part: ResultFolder | NumberedNames | ListedNames) -> dict[str, Any]:
-    values = {field.name: getattr(part, field.name) for field in fields(part)}  # asdict() takes a second for 100,000
+    values = {
+        field.name: getattr(part, field.name) for field in fields(part)
+    }  # asdict() takes a second for 100,000
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

@@ -1,13 +1,13 @@
 """One asynchronous invocation, sent exactly once over all tries of its task.
 
-``operators/invoke_async.py`` turns its arguments into a ``Sending`` and submits it, waits with the trigger in
+``operators/invoke_async.py`` makes a ``Sending`` of its arguments and submits it, waits with the trigger in
 ``triggers/async_inference.py``, and reads the result. Read the files in this order:
 
 * ``state`` (pure): the intent that a try writes before it sends, SageMaker's answer, and ``next_step``, which decides
   between sending and waiting for what an earlier try sent.
 * ``input``: the request with its limits, and its input object: checked with its ETag, or uploaded.
-* ``store``: the state's objects in S3, each written only if it is new.
-* ``run``: one try. It reads the state, decides, writes the intent, sends, and writes the answer, also when killed.
+* ``run``: the state's objects in S3, and one try: it reads the state, decides, writes the intent, sends, and writes the
+  answer, also when killed.
 * ``result``: output and failure object after the wait, and the errors of a failed or missing inference.
 
 Without ``state_prefix`` no state is stored: a retry finds an earlier output only by its file name, which is the same
