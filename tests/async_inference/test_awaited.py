@@ -38,7 +38,7 @@ def test_the_text_that_a_template_makes_of_them_is_read_as_they_are(
 ) -> None:
     assert AwaitedInvocations.read(f" {written(value)}\n") == AwaitedInvocations.read(value)
     if isinstance(value, list):
-        assert AwaitedInvocations.read([written(one) for one in value]) == AwaitedInvocations.read(value)
+        assert AwaitedInvocations.read([written(item) for item in value]) == AwaitedInvocations.read(value)
 
 
 def test_endpoints_are_known_where_the_invoke_task_reported_them() -> None:

@@ -48,7 +48,7 @@ def test_the_hints_cover_the_wait_once_all_missing_results_were_reported() -> No
 
 def test_what_was_seen_needs_no_hint() -> None:
     state = WatchState.begin(WATCH)
-    seen = tuple(replace(one, outputs=0b01) for one in state.folders)
+    seen = tuple(replace(folder, outputs=0b01) for folder in state.folders)
     hints = CompletionHints(WATCH)
     hints.take(replace(DONE, output_location="s3://b/o/y.out"))
     hints.take(replace(DONE, inference_id="root-r2-0000001"))

@@ -336,7 +336,7 @@ def test_only_folders_that_a_listing_did_not_reach_are_asked_for_by_head() -> No
 @pytest.mark.parametrize("failing", [0.0, 0.02])
 @pytest.mark.parametrize("order", ["in order", "shuffled"])
 def test_a_run_costs_about_a_page_for_each_unfinished_folder(count: int, failing: float, order: str) -> None:
-    """Sixty polls over a whole run; the goal is 1.05 pages per thousand inputs of unfinished folders."""
+    """Sixty polls over one run; the goal is 1.05 pages per thousand inputs of unfinished folders."""
     chance = random.Random(7)  # noqa: S311 - an invented world
     watch = awaited(count, deadline=1e9)
     s3, state = MemoryS3(), WatchState.begin(watch)
@@ -353,7 +353,8 @@ def test_a_run_costs_about_a_page_for_each_unfinished_folder(count: int, failing
     step = len(todo) // polls + 1
     for poll in range(polls):
         unfinished += sum(
-            bool(one.pending(folder)) for folder, one in zip(watch.folders, state.folders, strict=True)
+            bool(folder_state.pending(folder))
+            for folder, folder_state in zip(watch.folders, state.folders, strict=True)
         )
         state = s3.poll(watch, state, now=float(poll))
         s3.put(*todo[:step])
@@ -361,7 +362,8 @@ def test_a_run_costs_about_a_page_for_each_unfinished_folder(count: int, failing
     extra = 0
     while state.result(watch, now=100) is None and extra < 30:
         unfinished += sum(
-            bool(one.pending(folder)) for folder, one in zip(watch.folders, state.folders, strict=True)
+            bool(folder_state.pending(folder))
+            for folder, folder_state in zip(watch.folders, state.folders, strict=True)
         )
         state, extra = s3.poll(watch, state, now=100), extra + 1
     pages = s3.asked["list outputs"] + s3.asked["list failures"]
@@ -404,7 +406,7 @@ def test_what_all_came_between_two_polls_is_all_seen_at_the_next() -> None:
 def test_when_all_that_is_missing_has_failed_the_wait_ends_soon() -> None:
     watch = awaited(20)
     s3 = MemoryS3()
-    good = [one for one in outputs(watch, *range(20)) if not one.endswith("7.out")]
+    good = [location for location in outputs(watch, *range(20)) if not location.endswith("7.out")]
     bad = [failure(watch, folder, position) for folder in range(20) for position in range(7, 1_000, 10)]
     s3.put(*good, *bad)
     state, polls = WatchState.begin(watch), 0
@@ -431,7 +433,7 @@ def test_that_everything_failed_is_seen_within_eight_polls() -> None:
 def test_stragglers_are_asked_for_one_by_one() -> None:
     watch = awaited(1)
     s3 = MemoryS3()
-    s3.put(*(one for number, one in enumerate(outputs(watch, 0)) if number not in (3, 500, 999)))
+    s3.put(*(location for number, location in enumerate(outputs(watch, 0)) if number not in (3, 500, 999)))
     state = s3.poll(watch, WatchState.begin(watch), now=1)
     s3.asked.clear()
     s3.poll(watch, state, now=2)
@@ -506,8 +508,8 @@ def test_a_thorough_poll_leaves_nothing_open() -> None:
     s3.put(*outputs(watch, *range(10)), *(failure(watch, 20, position) for position in range(1_000)))
     state = s3.poll(watch, WatchState.begin(watch), now=1, thorough=True)
     assert (state.counts(watch).succeeded, state.counts(watch).failed) == (10_000, 1_000)
-    assert all(one.outputs_at == 1 for one in state.folders)
-    assert all(one.failures_at == 1 for one in state.folders[10:])
+    assert all(folder.outputs_at == 1 for folder in state.folders)
+    assert all(folder.failures_at == 1 for folder in state.folders[10:])
 
 
 def test_failures_among_many_foreign_objects_are_skipped_between_folders() -> None:

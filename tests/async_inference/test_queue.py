@@ -1,4 +1,4 @@
-"""The queue of notifications: what is one, what is foreign, what is missing."""
+"""The queue of notifications: own, foreign and missing messages, and a missing queue."""
 
 from __future__ import annotations
 

@@ -38,19 +38,19 @@ invocations = st.builds(
 def test_every_invocation_keeps_its_position(
     given_: list[tuple[AsyncInvocation, float]],
 ) -> None:
-    watch, positions = group([one for one, _ in given_], [deadline for _, deadline in given_])
+    watch, positions = group([invocation for invocation, _ in given_], [deadline for _, deadline in given_])
     read = AwaitedResults.from_mapping(json.loads(json.dumps(watch.as_mapping())))
     assert read == watch
-    for (one, deadline), result_position in zip(given_, positions, strict=True):
+    for (invocation, deadline), result_position in zip(given_, positions, strict=True):
         folder = read.folders[result_position.folder]
-        assert folder.output(result_position.position) == one.output_location
-        assert folder.failure(result_position.position) == one.failure_location
+        assert folder.output(result_position.position) == invocation.output_location
+        assert folder.failure(result_position.position) == invocation.failure_location
         assert folder.deadlines[result_position.position if len(folder.deadlines) > 1 else 0] >= deadline
-        output_name = one.output_location.removeprefix(folder.outputs)
+        output_name = invocation.output_location.removeprefix(folder.outputs)
         assert folder.names.positions([output_name, "no"], ObjectKind.OUTPUTS) == [result_position.position]
-        if one.failure_location and folder.failures:
+        if invocation.failure_location and folder.failures:
             assert result_position.position in folder.names.positions(
-                [one.failure_location.removeprefix(folder.failures)], ObjectKind.FAILURES
+                [invocation.failure_location.removeprefix(folder.failures)], ObjectKind.FAILURES
             )
     assert watch.count == len(set(positions))
 

@@ -81,7 +81,7 @@ def test_where_listing_is_denied_each_is_asked_for_and_the_remedy_reported_once(
         assert sorted(path for path in s3.asked if path.count("/") == 2 and len(path) > 9) == [
             f"/results/{name}" for name in names
         ]
-    reported = [one.getMessage() for one in caplog.records if "s3:ListBucket" in one.getMessage()]
+    reported = [record.getMessage() for record in caplog.records if "s3:ListBucket" in record.getMessage()]
     assert len(reported) == 1
 
 

@@ -99,7 +99,7 @@ def test_many_invocations_end_when_the_last_one_does(
     gate.touch()
     good = [_invoke(account, blocking, str(gate)) for _ in range(3)]
     bad = _invoke(account, failing, "anything")
-    assert run(invocations=good) == [one["output_location"] for one in good]
+    assert run(invocations=good) == [invocation["output_location"] for invocation in good]
     with pytest.raises(AirflowFailException, match=r"1 of 4 asynchronous inferences failed"):
         run(invocations=[*good, bad])
 

@@ -40,19 +40,19 @@ def _put(account: Account, location: str, body: bytes = b"x") -> None:
 
 def test_many_are_awaited_in_their_order(account: Account, run: Callable[..., Any]) -> None:
     many = _many(account, 60)[::-1]
-    for one in many:
-        _put(account, one["output_location"])
-    assert run(invocations=many) == [one["output_location"] for one in many]
+    for invocation in many:
+        _put(account, invocation["output_location"])
+    assert run(invocations=many) == [invocation["output_location"] for invocation in many]
 
 
 def test_failures_among_many_are_reported_with_input_and_reason(
     account: Account, run: Callable[..., Any]
 ) -> None:
     many = _many(account, 60)
-    for one in many[:-2]:
-        _put(account, one["output_location"])
-    for one in many[-2:]:
-        _put(account, one["failure_location"], b"out of memory")
+    for invocation in many[:-2]:
+        _put(account, invocation["output_location"])
+    for invocation in many[-2:]:
+        _put(account, invocation["failure_location"], b"out of memory")
     with pytest.raises(AirflowFailException, match=r"(?s)2 of 60 .*s3://inputs/58.csv: out of memory"):
         run(invocations=many)
 
@@ -86,10 +86,10 @@ def test_failed_and_timed_out_ones_are_collected_where_asked(
 
 def test_collecting_reads_a_bounded_number_of_texts(account: Account) -> None:
     many = _many(account, 103)
-    for one in many:
-        _put(account, one["failure_location"], b"no")
+    for invocation in many:
+        _put(account, invocation["failure_location"], b"no")
     collected = sensor(invocations=many, on_failure="collect").execute(context_for())
-    errors = [one["error"] for one in collected["failed"]]
+    errors = [failure["error"] for failure in collected["failed"]]
     assert (errors.count("no"), errors.count("see its failure object")) == (100, 3)
 
 
@@ -114,11 +114,13 @@ def test_a_deferred_wait_for_many_keeps_what_it_waits_for_in_s3_where_asked(acco
     assert deferred(make()).trigger.serialize()[1]["watch_location"] == arguments["watch_location"], (
         "a retry's is the same"
     )
-    for one in many:
-        _put(account, one["output_location"])
+    for invocation in many:
+        _put(account, invocation["output_location"])
     event = event_of(rebuilt(deferral.trigger))
     assert len(json.dumps(event)) < 300
-    assert make().execute_complete(context_for(), event) == [one["output_location"] for one in many]
+    assert make().execute_complete(context_for(), event) == [
+        invocation["output_location"] for invocation in many
+    ]
 
 
 def test_without_a_prefix_the_arguments_report_each_name_once_and_a_warning_the_remedy(
@@ -141,7 +143,9 @@ def test_an_endpoint_that_is_gone_is_the_reason_when_time_is_up(
     account: Account, run: Callable[..., Any]
 ) -> None:
     there, gone = account.deploy(asynchronous=True), unique("gone")
-    late = [one | {"endpoint_name": name} for one in _many(account, 4) for name in (there, gone)]
+    late = [
+        invocation | {"endpoint_name": name} for invocation in _many(account, 4) for name in (there, gone)
+    ]
     with pytest.raises(AsyncInferenceTimedOut) as caught:
         run(invocations=late, timeout=0.3)
     assert f"There is no endpoint {gone}: its queue went with it" in str(caught.value)
@@ -160,10 +164,10 @@ def test_a_bucket_that_does_not_exist_is_named_when_time_is_up(run: Callable[...
 def test_a_deferred_wait_listens_to_its_queue(account: Account, aws: str) -> None:
     sqs = boto3.client("sqs", region_name=REGION, endpoint_url=aws)
     url = sqs.create_queue(QueueName=unique("queue"))["QueueUrl"]
-    (one,) = _many(account, 1)
-    waiting = sensor(invocations=one, deferrable=True, completion_queue=url)
+    (invocation,) = _many(account, 1)
+    waiting = sensor(invocations=invocation, deferrable=True, completion_queue=url)
     assert deferred(waiting).trigger.serialize()[1]["completion_queue"] == url
-    gone = sensor(invocations=one, deferrable=True, completion_queue=f"{url}-gone")
+    gone = sensor(invocations=invocation, deferrable=True, completion_queue=f"{url}-gone")
     event = event_of(rebuilt(deferred(gone).trigger))
     with pytest.raises(AirflowFailException, match="QueueNotFound"):
         gone.execute_complete(context_for(), event)

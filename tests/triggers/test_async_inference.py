@@ -176,7 +176,7 @@ def test_notifications_end_the_wait_long_before_the_next_poll_would(
 
     event = _event_after_polls(1, trigger, finish)
     assert (event["why"], event["counts"]["succeeded"], event["counts"]["failed"]) == ("complete", 19, 1)
-    assert _left(sqs, queue) <= 1, "what is ours is deleted; a duplicate may have come too late"
+    assert _left(sqs, queue) <= 1, "own messages are deleted; a duplicate may have come too late"
 
 
 def _event_after_polls(number: int, trigger: Any, then: Any) -> dict[str, Any]:  # noqa: ANN401 - a trigger, a callable

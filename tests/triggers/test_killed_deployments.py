@@ -68,7 +68,7 @@ def kill(trigger: EndpointTrigger) -> None:
 
 
 def kill_while(trigger: EndpointTrigger, requests: Requests, change: Callable[[], object]) -> None:
-    """Kill, and make the change once the trigger waits for SageMaker to finish what is in progress."""
+    """Kill, and make the change once the trigger waits for the operation in progress."""
     requests.forget()
     with ThreadPoolExecutor(1) as pool:
         killed = pool.submit(kill, trigger)
@@ -244,7 +244,7 @@ def test_a_triggerer_that_stops_ends_a_cleanup_and_reports_what_may_be_left(
         await asyncio.to_thread(polled, requests)
         assert not kept.done()
 
-    asyncio.run(stopped())  # it cancels what is left, and ends when the thread has ended
+    asyncio.run(stopped())  # it cancels the other tasks, and ends when the thread has ended
     account.change_settings(endpoint_creating_seconds=0)
     account.wait_for_endpoint(name)
     assert f"cut short: check whether endpoint {name} is still there" in caplog.text

@@ -101,7 +101,7 @@ def objects(account: Account, location: str) -> list[str]:
     """Return the names of the objects below a location."""
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
     listed = account.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-    return sorted(one["Key"].rpartition("/")[2] for one in listed)
+    return sorted(listed_object["Key"].rpartition("/")[2] for listed_object in listed)
 
 
 def wait_for(account: Account, location: str | None) -> bytes:
@@ -133,7 +133,7 @@ def proxy(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Killing
 
 
 def invocations_in(asked: list[str]) -> int:
-    return sum(one.endswith("/async-invocations") for one in asked)
+    return sum(path.endswith("/async-invocations") for path in asked)
 
 
 @pytest.mark.slow
@@ -148,9 +148,9 @@ class TestKilledAnywhere:
         proxy.kill_at(None)
         proxy.run(submit(account, sending(account, endpoint, resend=resend)))
         undisturbed = list(proxy.asked)
-        intent = next(n for n, one in enumerate(undisturbed) if one.endswith("00000-intent.json"))
-        sent = next(n for n, one in enumerate(undisturbed) if one.endswith("/async-invocations"))
-        record = next(n for n, one in enumerate(undisturbed) if one.endswith("00000-accepted.json"))
+        intent = next(n for n, path in enumerate(undisturbed) if path.endswith("00000-intent.json"))
+        sent = next(n for n, path in enumerate(undisturbed) if path.endswith("/async-invocations"))
+        record = next(n for n, path in enumerate(undisturbed) if path.endswith("00000-accepted.json"))
         assert intent < sent < record
 
         for number in range(len(undisturbed)):
@@ -211,7 +211,9 @@ class TestState:
         run(account, first)
         prefix = str(first.state_prefix).removeprefix(f"s3://{account.bucket}/")
         listed = account.s3.list_objects_v2(Bucket=account.bucket, Prefix=prefix)["Contents"]
-        bodies = [account.read(f"s3://{account.bucket}/{one['Key']}").decode() for one in listed]
+        bodies = [
+            account.read(f"s3://{account.bucket}/{listed_object['Key']}").decode() for listed_object in listed
+        ]
         assert len(bodies) == 2
         assert SECRET not in f"{bodies}{listed}"
 
@@ -323,9 +325,9 @@ class TestState:
             return tuple(await asyncio.gather(*tries, return_exceptions=True))
 
         submitted = asyncio.run(both())
-        assert {one.output_location for one in submitted if isinstance(one, AsyncInvocation)} == {
-            cast("AsyncInvocation", submitted[0]).output_location
-        }
+        assert {
+            invocation.output_location for invocation in submitted if isinstance(invocation, AsyncInvocation)
+        } == {cast("AsyncInvocation", submitted[0]).output_location}
         assert accepted(account, endpoint) == before + 1
 
     def test_a_refusal_leaves_no_doubt(self, account: Account) -> None:

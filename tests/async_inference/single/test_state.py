@@ -58,7 +58,7 @@ def intent(number: int = 0, **changes: Any) -> Intent:  # noqa: ANN401 - the fie
 
 def state(*intents: Intent, accepted: dict[int, AsyncInvocation] | None = None) -> InvocationState:
     """Return the state as it is read back from its objects."""
-    objects = {one.object_name("intent"): msgspec.json.encode(one) for one in intents}
+    objects = {each.object_name("intent"): msgspec.json.encode(each) for each in intents}
     for number, answer in (accepted or {}).items():
         objects[intent(number).object_name("accepted")] = msgspec.json.encode(answer)
     return InvocationState.read(objects, folder=FOLDER)
@@ -124,7 +124,7 @@ class TestLost:
 
     @staticmethod
     def latest(*, lost: int, intents: tuple[Intent, ...] = (intent(0),)) -> LatestRound:
-        objects = {one.object_name("intent"): msgspec.json.encode(one) for one in intents}
+        objects = {each.object_name("intent"): msgspec.json.encode(each) for each in intents}
         objects[intent(lost).object_name("lost")] = b"{}"
         objects[intent(0).object_name("accepted")] = msgspec.json.encode(ANSWERED)
         stored = InvocationState.read(objects, folder=FOLDER).latest(FIRST)
@@ -160,7 +160,7 @@ class TestFence:
     @pytest.mark.parametrize("tries", [[], [1], [1, 2]])
     def test_the_last_try_goes_on(self, tries: list[int]) -> None:
         state(
-            *(intent(number, task_try=TaskTry(None, one)) for number, one in enumerate(tries))
+            *(intent(number, task_try=TaskTry(None, try_number)) for number, try_number in enumerate(tries))
         ).check_not_fenced(TaskTry(None, 2))
 
     @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ class TestADagRunMadeAgainUnderItsOldId:
 
     def old(self) -> InvocationState:
         first, second = (
-            intent(number, round_number=number, task_try=one) for number, one in enumerate(self.OLD)
+            intent(number, round_number=number, task_try=task_try) for number, task_try in enumerate(self.OLD)
         )
         return state(first, second, accepted={1: ANSWERED})
 
