@@ -215,10 +215,7 @@ def _pattern_of(form: str) -> re.Pattern[str]:
 
 
 class _Names:
-    """Names of results, by position, in the order of the outputs' names.
-
-    ``positions`` finds those of the names of one kind, ``id_at`` that of an inference id, -1 for another owner's.
-    """
+    """Names of results by position; ``id_at`` finds the position of an inference id, -1 for another owner's."""
 
     def name(self, position: int, kind: ObjectKind) -> str:
         raise NotImplementedError

@@ -34,13 +34,10 @@ class ResultOutcome(enum.Enum):
 class FolderState:
     """The known results of one folder; masks hold a bit for each position.
 
-    :param outputs: mask of the outputs seen
-    :param failures: mask of the failure objects seen
+    :param outputs: mask of the existing outputs; ``failures`` and so on are the same of failure objects
     :param outputs_at: epoch second of the last poll that answered for every missing output
-    :param failures_at: the same of failure objects
     :param forbidden: mask of the results for which S3 answered 403 at the last poll
-    :param outputs_by_head: whether HEADs ask for outputs one by one, as a listing is denied, or dearer
-    :param failures_by_head: the same of failure objects
+    :param outputs_by_head: whether HEADs ask for single outputs, as a listing is denied, or dearer
     """
 
     outputs: int = 0

@@ -92,11 +92,7 @@ class EndpointTrigger(PollingTrigger):
 
     @abstractmethod
     def judged(self, description: Mapping[str, Any] | None, *, is_late: bool) -> dict[str, Any] | None:
-        """Make the event's items beside status and note; None to go on.
-
-        :param description: DescribeEndpoint's; None without an endpoint
-        :param is_late: whether the deadline has passed
-        """
+        """Make the event's items beside status and note; None to go on. *description* is None without an endpoint."""
 
     async def poll(self, client: Any, *, now: float) -> dict[str, Any] | None:  # noqa: ANN401 - an aiobotocore client
         description: Mapping[str, Any] | None = None
@@ -151,10 +147,7 @@ class EndpointTrigger(PollingTrigger):
         return f"{_COSTS}{_DOWN}" if self.note.get("taken_down") else _COSTS
 
     async def _after_kill(self, give_up: float) -> None:
-        """Clean up and put back, in a thread that sends no more calls after a cancellation.
-
-        :param give_up: end of the wait for SageMaker, by ``time.monotonic()``
-        """
+        """Clean up and put back, until *give_up* (monotonic), in a thread that sends no calls after a cancellation."""
         state = await self._state()
         if state not in _ENDED:
             log.info("the task of endpoint %s is %s: nothing is cleaned up", self.endpoint_name, state)

@@ -24,12 +24,10 @@ class Sending:
 
     :param owner: names the task instance over all its tries
     :param is_repeated: whether an earlier try may have sent the request
-    :param check_input: ask S3 whether the input object exists
     :param state_prefix: ``s3://bucket/prefix`` for the state; None stores none
     :param upload_prefix: ``s3://bucket/prefix`` for bodies that do not go inline; None refuses them
     :param resend: send a request in doubt again, instead of waiting for its result
-    :param is_waited_for: whether the task waits, so that an earlier object at the output's location would be taken
-        for the output
+    :param is_waited_for: the task waits, and would take an earlier object at the output's location for its output
     """
 
     request: AsyncRequest

@@ -33,7 +33,6 @@ class AsyncResult:
 
     :param presence: of both objects; the output is UNKNOWN where S3 did not answer
     :param output: the output's first bytes, one more than the limit when it is larger; None when it is not wanted
-    :param failure_text: the beginning of the failure object; empty when there is none
     """
 
     invocation: AsyncInvocation

@@ -193,8 +193,7 @@ class InvocationState:
         deleted one. After the end of the latest round it counts as the former: an orphan then takes the result, or acts
         like a cleared task.
 
-        :param presence: of the latest round's objects; None if the DAG run surely was not created again
-        :param now: epoch seconds
+        :param presence: of the latest round's objects at *now*; None if the DAG run surely was not created again
         :raises FencedOff: a later try has written the latest intent
         """
         if not self.intents:
@@ -241,10 +240,8 @@ def next_step(
 ) -> Send | Attach:
     """Decide the next step of a try. Nothing is sent while an earlier sending can still give a result.
 
-    :param presence: of the latest round's objects
-    :param now: epoch seconds
+    :param presence: of the latest round's objects at *now*, in epoch seconds
     :param resend: send a request in doubt again, instead of waiting for it
-    :param input_etag: of the present input, if known
     :param next_round: number of a round that has no intent
     :raises InvalidRequest: a request in doubt is to be waited for, and the location of its output is not known
     """
